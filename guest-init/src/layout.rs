@@ -1,0 +1,70 @@
+//! The channel's place in guest memory.
+//!
+//! A hole of guest RAM, reserved by `memmap=SIZE$BASE`, that init maps through `/dev/mem` and the host through
+//! its mapping of the guest's RAM. Page 0 is the header, the rest two rings of bytes:
+//!
+//! ```text
+//! 0x000 magic    u64   MAGIC                       written by init
+//! 0x008 version  u32   PROTOCOL_VERSION            written by init
+//! 0x00c state    u32   STATE_*                     written by init
+//! 0x040 to_host.head   u64  bytes produced so far  written by init
+//! 0x080 to_host.tail   u64  bytes consumed so far  written by the host
+//! 0x0c0 to_guest.head  u64  bytes produced so far  written by the host
+//! 0x100 to_guest.tail  u64  bytes consumed so far  written by init
+//! 0x140 capture_ack    u64  id of the last capture request that was served, written by the host
+//! 0x1000             to_guest ring, TO_GUEST_BYTES
+//! 0x1000 + TO_GUEST  to_host ring, TO_HOST_BYTES
+//! ```
+//!
+//! Neither side takes an offset or a length from the other: sizes are constants of the version.
+
+/// First eight bytes of the hole once init has set it up.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRCH1");
+/// Version of layout, frames and messages together.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Nothing is there yet.
+pub const STATE_EMPTY: u32 = 0;
+/// init is up and waits for its job: the moment at which a template is saved.
+pub const STATE_READY: u32 = 1;
+/// init has taken its job.
+pub const STATE_BUSY: u32 = 2;
+/// init is about to power off; nothing will follow in the ring.
+pub const STATE_DONE: u32 = 3;
+
+/// Offset of the magic.
+pub const OFF_MAGIC: usize = 0x000;
+/// Offset of the version.
+pub const OFF_VERSION: usize = 0x008;
+/// Offset of the state word.
+pub const OFF_STATE: usize = 0x00c;
+/// Offset of the to-host ring's head.
+pub const OFF_TO_HOST_HEAD: usize = 0x040;
+/// Offset of the to-host ring's tail.
+pub const OFF_TO_HOST_TAIL: usize = 0x080;
+/// Offset of the to-guest ring's head.
+pub const OFF_TO_GUEST_HEAD: usize = 0x0c0;
+/// Offset of the to-guest ring's tail.
+pub const OFF_TO_GUEST_TAIL: usize = 0x100;
+/// Offset of the id of the last capture request that the host has served.
+pub const OFF_CAPTURE_ACK: usize = 0x140;
+/// Offset of the to-guest ring.
+pub const OFF_TO_GUEST_RING: usize = 0x1000;
+/// Size of the to-guest ring in bytes, a power of two.
+pub const TO_GUEST_BYTES: usize = 4 << 20;
+/// Offset of the to-host ring.
+pub const OFF_TO_HOST_RING: usize = OFF_TO_GUEST_RING + TO_GUEST_BYTES;
+/// Size of the to-host ring in bytes, a power of two.
+pub const TO_HOST_BYTES: usize = 2 << 20;
+/// Size of the whole hole in bytes, a multiple of 2 MiB so that it splits no huge page of its neighbours.
+pub const HOLE_BYTES: usize = 8 << 20;
+
+const _: () = assert!(OFF_TO_HOST_RING + TO_HOST_BYTES <= HOLE_BYTES);
+
+/// Kernel command line key that tells init where the hole is: `ktstr.channel=0xBASE`.
+pub const CMDLINE_CHANNEL: &str = "ktstr.channel";
+/// Kernel command line key that names the doorbell: `ktstr.doorbell=page` or `ktstr.doorbell=none`.
+pub const CMDLINE_DOORBELL: &str = "ktstr.doorbell";
+/// Virtual address at which init maps the doorbell page (`ktstr.doorbell=page`): a store of a capture request's
+/// id to its first eight bytes stops the machine at the next instruction, by a watchpoint that the host keeps
+/// there. Unusual enough that no other program maps it by chance.
+pub const DOORBELL_PAGE: u64 = 0x6b74_7000_0000;

@@ -1,0 +1,7 @@
+//! What crosses between a guest and its host: the layout of the shared hole, frames, messages.
+//!
+//! Both sides use this crate, so that there is one definition. The program that is PID 1 of the guest is this
+//! package's binary (feature `init`).
+
+pub mod layout;
+pub mod message;

@@ -1,0 +1,224 @@
+//! The messages that frames carry, as rkyv archives.
+
+#![expect(missing_docs, reason = "rkyv's derive makes undocumented resolvers for enums with named fields")]
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// From the host to init.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub enum ToGuest {
+    /// A piece of a file, to be appended at `path` (its folders are made, the first piece truncates).
+    File {
+        /// Absolute path in the guest.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+        /// Begin the file anew.
+        first: bool,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A symbolic link.
+    Link {
+        /// Absolute path in the guest.
+        path: String,
+        /// What it points to.
+        target: String,
+    },
+    /// All files are there: run.
+    Start(Job),
+    /// Stop the run: end the test binary and the scheduler, then power off.
+    Stop,
+}
+
+/// What init is to run.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+pub struct Job {
+    /// Wall clock to set, ns since the epoch.
+    pub wall_clock_ns: u64,
+    /// Bytes to add to the kernel's entropy pool.
+    pub seed: Vec<u8>,
+    /// The scheduler, if any.
+    pub scheduler: Option<Program>,
+    /// How long the scheduler may take to become `enabled`, in ms.
+    pub enable_timeout_ms: u64,
+    /// The test binary, in guest mode.
+    pub test: Program,
+    /// How long the test binary may run, in ms, before init ends it.
+    pub test_timeout_ms: u64,
+    /// How long the scheduler may take to exit after SIGINT at the end, in ms, before it is killed.
+    pub exit_timeout_ms: u64,
+}
+
+/// A program with its arguments and environment.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+pub struct Program {
+    /// Absolute path in the guest.
+    pub path: String,
+    /// Arguments, without the program's own name.
+    pub args: Vec<String>,
+    /// Environment, `KEY=VALUE`.
+    pub env: Vec<String>,
+}
+
+/// From init to the host. Every frame also carries the guest's `CLOCK_MONOTONIC`.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub enum ToHost {
+    /// init is up.
+    Ready {
+        /// `uname -r`.
+        release: String,
+    },
+    /// A stage was reached.
+    Stage {
+        /// Which.
+        stage: GuestStage,
+        /// For people.
+        detail: String,
+    },
+    /// Output of a program.
+    Output {
+        /// Whose.
+        source: Source,
+        /// On standard error.
+        stderr: bool,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A line of `/dev/kmsg`.
+    Kmsg {
+        /// syslog level.
+        level: u8,
+        /// Sequence number in the kernel's log.
+        sequence: u64,
+        /// The kernel's time of it, ns.
+        kernel_ns: u64,
+        /// The text.
+        text: String,
+    },
+    /// Something the test binary says: an archive of [`FromTest`], passed on unread.
+    Test(Vec<u8>),
+    /// Take a capture. The machine is stopped by the doorbell that follows; init does not go on before
+    /// `capture_ack` is `id`.
+    Capture {
+        /// Ascending from 1.
+        id: u64,
+        /// Name of the capture.
+        tag: String,
+        /// Why.
+        reason: CaptureReason,
+    },
+    /// init had to drop frames because the ring was full.
+    Dropped {
+        /// How many.
+        frames: u64,
+        /// How many bytes they had.
+        bytes: u64,
+    },
+}
+
+/// Why init asks for a capture.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaptureReason {
+    /// The scheduler is enabled (or there is none) and the test binary is about to be started.
+    Attach,
+    /// The test's body asked.
+    OnDemand,
+    /// The test binary has ended, the scheduler still runs.
+    End,
+    /// The scheduler exited or was ejected.
+    SchedulerExit,
+}
+
+/// Stages that init reports.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestStage {
+    /// The job is unpacked.
+    JobUnpacked,
+    /// The scheduler's process runs.
+    SchedulerStarted,
+    /// sched_ext is `enabled`; the detail is the ops name.
+    SchedulerEnabled,
+    /// The scheduler's process ended; the detail says how.
+    SchedulerExited,
+    /// The test binary's process ended; the detail says how.
+    TestExited,
+    /// Power-off follows.
+    PoweringOff,
+    /// init could not do its job; the detail says what was tried and what was found.
+    Failed,
+}
+
+/// Who wrote output.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The scheduler.
+    Scheduler,
+    /// The test binary.
+    Test,
+    /// init.
+    Init,
+}
+
+/// From the test binary (in guest mode) to init, over the socket that it inherits as [`TEST_SOCKET_FD`]:
+/// one archive a packet (`SOCK_SEQPACKET`).
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub enum FromTest {
+    /// The body begins: the cadence of periodic captures starts here.
+    BodyStarted,
+    /// The body returned.
+    BodyEnded {
+        /// The error's text, if it was one.
+        error: Option<String>,
+        /// Failed guest-side assertions.
+        failures: Vec<String>,
+    },
+    /// A phase begins.
+    PhaseBegin {
+        /// From 0.
+        index: u32,
+        /// Its name.
+        name: String,
+    },
+    /// A phase ends.
+    PhaseEnd {
+        /// From 0.
+        index: u32,
+    },
+    /// An operation on the guest.
+    Op {
+        /// What.
+        name: String,
+        /// On what.
+        detail: String,
+    },
+    /// A worker's report.
+    Worker(WorkerReport),
+    /// Take a capture; init answers with a packet of one byte, 1 when it was taken and 0 when not.
+    Capture {
+        /// Name of the capture.
+        tag: String,
+    },
+}
+
+/// What a worker did; see `WorkerReportV1` of `ktstr-replay` for the fields.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct WorkerReport {
+    pub index: u32,
+    pub pid: u32,
+    pub cgroup: String,
+    pub work: String,
+    pub work_units: u64,
+    pub iterations: u64,
+    pub cpu_ns: u64,
+    pub wall_ns: u64,
+    pub max_gap_ns: u64,
+    pub max_gap_at_ns: u64,
+    pub run_delay_ns: u64,
+    pub migrations: u64,
+    pub cpus_used: Vec<u32>,
+    pub fault: Option<String>,
+}
+
+/// The file descriptor of the test binary's socket to init.
+pub const TEST_SOCKET_FD: i32 = 3;

@@ -1,0 +1,5 @@
+//! Boot a VM and write its trace.
+//!
+//! Knows nothing of claims or cgroups: it records what happens.
+
+pub mod spec;

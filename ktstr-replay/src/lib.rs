@@ -1,0 +1,8 @@
+//! What a trace is, and all that can be said of one.
+//!
+//! Nothing here knows that VMs exist: memory is read through [`memory::Memory`], which a live VM, a
+//! checkpoint in a trace and a byte array all implement.
+
+pub mod memory;
+pub mod trace;
+pub mod units;

@@ -1,0 +1,49 @@
+//! Guest-physical memory, wherever it is.
+
+use std::ops::Range;
+
+use crate::units::GuestPhys;
+
+/// The bytes of a guest's physical memory.
+///
+/// A live VM, a checkpoint in a trace and a test's byte array implement it, so that every decoder serves all
+/// three. Reads may be torn when the guest is running.
+pub trait Memory {
+    /// Fill `out` with the bytes at `at`.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when any of the bytes is not there; `out` is then unspecified.
+    fn read(&self, at: GuestPhys, out: &mut [u8]) -> Result<(), MemoryError>;
+
+    /// The ranges of physical addresses that hold data (not holes), ascending and disjoint.
+    ///
+    /// What a scan has to look at. Bytes of RAM outside of them read as zero.
+    fn populated(&self) -> Vec<Range<u64>>;
+}
+
+/// Why bytes of guest memory could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryError {
+    /// No RAM is mapped there.
+    #[error("{len} bytes at {at} are outside of the guest's RAM")]
+    OutOfRange {
+        /// Where the read began.
+        at: GuestPhys,
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// The RAM exists, but this checkpoint did not keep that page.
+    #[error("the page of {at} was left out of this checkpoint")]
+    LeftOut {
+        /// An address in the missing page.
+        at: GuestPhys,
+    },
+    /// The page is in the trace, but could not be decoded.
+    #[error("the page of {at} is damaged: {why}")]
+    Damaged {
+        /// An address in the damaged page.
+        at: GuestPhys,
+        /// What was wrong with it.
+        why: String,
+    },
+}

@@ -1,0 +1,3 @@
+//! The trace file.
+
+pub mod record;

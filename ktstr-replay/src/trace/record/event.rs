@@ -1,0 +1,190 @@
+//! Timed events: what happened, in the guest's time and in the host's.
+
+#![expect(missing_docs, reason = "rkyv's derive makes undocumented resolvers for enums with named fields")]
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// One event.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct EventV1 {
+    /// Guest `CLOCK_MONOTONIC`, in ns. Estimated from the last clock record for events that the host made.
+    pub guest_ns: u64,
+    /// Host `CLOCK_MONOTONIC` since the recording began, in ns, when the event reached the recorder.
+    pub host_ns: u64,
+    /// What happened.
+    pub body: EventBodyV1,
+}
+
+/// What happened.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub enum EventBodyV1 {
+    /// Bytes of the serial console.
+    Console(Vec<u8>),
+    /// A line of the guest's kernel log (`/dev/kmsg`).
+    Kmsg {
+        /// syslog level, 0 to 7.
+        level: u8,
+        /// Sequence number in the kernel's log.
+        sequence: u64,
+        /// Time that the kernel put on the line, in ns since boot.
+        kernel_ns: u64,
+        /// The line, without its newline.
+        text: String,
+    },
+    /// Bytes that a program of the guest wrote.
+    Output {
+        /// Who wrote them.
+        source: OutputSourceV1,
+        /// On standard error rather than standard output.
+        stderr: bool,
+        /// What was written; chunks may cut lines anywhere.
+        bytes: Vec<u8>,
+    },
+    /// The run reached a stage of its life.
+    Stage {
+        /// Which.
+        stage: StageV1,
+        /// For people: scheduler name, exit status and the like. May be empty.
+        detail: String,
+    },
+    /// A phase of the scenario began.
+    PhaseBegin {
+        /// Position of the phase, from 0.
+        index: u32,
+        /// Its name.
+        name: String,
+    },
+    /// A phase of the scenario ended.
+    PhaseEnd {
+        /// Position of the phase, from 0.
+        index: u32,
+    },
+    /// The scenario did something to the guest (made a cgroup, moved tasks).
+    Op {
+        /// The operation's name.
+        name: String,
+        /// What it was done to.
+        detail: String,
+    },
+    /// A worker ended and says what it did.
+    Worker(WorkerReportV1),
+    /// The test's body returned.
+    Body {
+        /// `None`: the body returned `Ok`; else the error's text.
+        error: Option<String>,
+        /// Lines of failed guest-side assertions, empty when all held.
+        failures: Vec<String>,
+    },
+    /// The machine ended. Always the last event of a complete recording.
+    End {
+        /// How.
+        end: GuestEndV1,
+        /// For people.
+        detail: String,
+    },
+}
+
+/// Who wrote output in the guest.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OutputSourceV1 {
+    /// The scheduler under test.
+    Scheduler,
+    /// The test binary.
+    Test,
+    /// guest-init itself.
+    Init,
+}
+
+/// Stages of a run's life, in the order in which they come.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StageV1 {
+    /// The emulator was started to boot the kernel.
+    Booting,
+    /// The machine was restored from a template.
+    Restored,
+    /// guest-init runs and waits for its job.
+    Ready,
+    /// The job has arrived and is unpacked.
+    JobUnpacked,
+    /// The scheduler's process was started.
+    SchedulerStarted,
+    /// sched_ext's state became `enabled`.
+    SchedulerEnabled,
+    /// The scheduler's process ended; the detail says how.
+    SchedulerExited,
+    /// The test's body began.
+    BodyStarted,
+    /// The test's body ended.
+    BodyEnded,
+    /// The test binary's process ended; the detail says how.
+    TestExited,
+    /// guest-init is about to power the machine off.
+    PoweringOff,
+    /// A start was tried again after a fault of the emulator; the detail says which.
+    StartRetried,
+    /// guest-init could not do its job; the detail says what.
+    InitFailed,
+}
+
+/// How a machine ended.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GuestEndV1 {
+    /// The guest powered itself off.
+    PoweredOff,
+    /// The guest's kernel panicked.
+    Panicked,
+    /// The guest reset itself without a panic on the console.
+    Reset,
+    /// The guest did not get on within its time, and was ended.
+    TimedOut,
+    /// The machine's own process died.
+    MachineDied,
+    /// The run was ended from outside (Ctrl-C).
+    Interrupted,
+}
+
+/// What one worker did. Times are in ns and of the guest.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct WorkerReportV1 {
+    /// Worker's number in its group, from 0.
+    pub index: u32,
+    /// Process id in the guest.
+    pub pid: u32,
+    /// The cgroup it ran in, by name.
+    pub cgroup: String,
+    /// Name of the work type.
+    pub work: String,
+    /// Units of work done (the work type says what a unit is).
+    pub work_units: u64,
+    /// Turns of the outer loop.
+    pub iterations: u64,
+    /// CPU time used.
+    pub cpu_ns: u64,
+    /// Wall time from the common start to the stop.
+    pub wall_ns: u64,
+    /// Longest stretch of wall time between two turns of the loop.
+    pub max_gap_ns: u64,
+    /// When, since the common start, that stretch ended.
+    pub max_gap_at_ns: u64,
+    /// Time spent runnable but not running (schedstat's run delay).
+    pub run_delay_ns: u64,
+    /// Times the worker was seen on another CPU than before.
+    pub migrations: u64,
+    /// CPUs it was seen on, ascending.
+    pub cpus_used: Vec<u32>,
+    /// `None`: it ended when told to. Else how it died or that it had to be killed; its numbers are then partial.
+    pub fault: Option<String>,
+}
+
+/// The current event.
+pub type Event = EventV1;
+/// The current event body.
+pub type EventBody = EventBodyV1;
+/// The current output source.
+pub type OutputSource = OutputSourceV1;
+/// The current stage.
+pub type Stage = StageV1;
+/// The current guest end.
+pub type GuestEnd = GuestEndV1;
+/// The current worker report.
+pub type WorkerReport = WorkerReportV1;

@@ -1,0 +1,109 @@
+//! The manifest: what was run, on what, with what. JSON, for people and `jq`.
+
+use serde::{Deserialize, Serialize};
+
+/// The first record of every trace. Unknown keys are kept out of the way, absent ones have defaults, so that
+/// a newer minor version's manifest opens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Manifest {
+    /// Release of ktstr that wrote the trace.
+    pub ktstr_version: String,
+    /// When the recording began, RFC 3339 in UTC.
+    pub started_at: String,
+    /// The test.
+    pub test: TestInfo,
+    /// The scheduler under test; `None` for the kernel's own.
+    pub scheduler: Option<SchedulerInfo>,
+    /// The kernel.
+    pub kernel: KernelInfo,
+    /// The machine.
+    pub machine: MachineInfo,
+    /// What makes verdicts of this run weaker, such as `emulated`.
+    pub taints: Vec<String>,
+}
+
+/// What was asked of the run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TestInfo {
+    /// Full name, `module::function`.
+    pub name: String,
+    /// Package and test target it is in.
+    pub package: String,
+    /// Workload window, in ms.
+    pub duration_ms: u64,
+    /// Periodic captures that were asked for.
+    pub num_snapshots: u32,
+    /// `every`, `ends` or `never`.
+    pub checkpoint: String,
+    /// sched_ext watchdog timeout asked for, in ms.
+    pub watchdog_timeout_ms: u64,
+    /// Random seed given to the guest.
+    pub seed: u64,
+    /// `not_starved` thresholds, if the check is on.
+    pub not_starved: Option<NotStarved>,
+    /// The run is expected to fail.
+    pub expect_err: bool,
+    /// Text that the scheduler's error must contain.
+    pub expect_scx_error_contains: Option<String>,
+    /// Inconclusive counts as a pass.
+    pub allow_inconclusive: bool,
+}
+
+/// Thresholds of the `not_starved` check over worker reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NotStarved {
+    /// Largest allowed spread of CPU share inside a cgroup, in percent.
+    pub max_spread_pct: f64,
+    /// Longest allowed gap between two turns of a worker's loop, in ms.
+    pub max_gap_ms: u64,
+}
+
+/// The scheduler under test.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SchedulerInfo {
+    /// Declared name.
+    pub name: String,
+    /// File name of its program.
+    pub binary: String,
+    /// Arguments it was started with.
+    pub args: Vec<String>,
+    /// XXH3-128 of the program, hex.
+    pub xxh3: String,
+}
+
+/// The kernel that was booted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KernelInfo {
+    /// `uname -r`, where known.
+    pub release: String,
+    /// How it was asked for (`7.3`, `latest`, a file name without its folder).
+    pub asked: String,
+    /// XXH3-128 of the kernel file, hex.
+    pub xxh3: String,
+    /// Its command line.
+    pub cmdline: String,
+}
+
+/// The machine that ran it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MachineInfo {
+    /// `qemu` or `kvm`.
+    pub kind: String,
+    /// Why that one was taken.
+    pub why: String,
+    /// What its emulator says of itself.
+    pub version: String,
+    /// `1n1l2c1t`: NUMA nodes, LLCs, cores per LLC, threads per core.
+    pub topology: String,
+    /// vCPUs.
+    pub cpus: u32,
+    /// Guest RAM, in MiB.
+    pub memory_mib: u32,
+    /// CPUs of the host.
+    pub host_cpus: u32,
+}

@@ -1,0 +1,69 @@
+//! The records of a few words: claims, losses, clocks.
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// A judgement that the test asked for, as text.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct ClaimV1 {
+    /// The claim in its one text form (see `claim`), or the label of a closure.
+    pub text: String,
+    /// Who made it.
+    pub origin: ClaimOriginV1,
+}
+
+/// Who made a claim.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClaimOriginV1 {
+    /// The test's `claims` attribute, or a builder call: data, judged by any reader.
+    Data,
+    /// The test's `check` function: only the test binary can run it again.
+    Closure,
+}
+
+/// Something that should be in the trace and is not.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct LossV1 {
+    /// Host time since the recording began, in ns, when it was noticed.
+    pub host_ns: u64,
+    /// What was lost.
+    pub kind: LossKindV1,
+    /// How many of it; 0 when that is not known.
+    pub count: u64,
+    /// For people.
+    pub detail: String,
+}
+
+/// What was lost.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LossKindV1 {
+    /// Frames of the guest channel were damaged or dropped.
+    GuestFrames,
+    /// A capture came later than it was due, or not at all.
+    Capture,
+    /// Pages of a checkpoint.
+    Pages,
+    /// The recorder could not write.
+    Write,
+    /// Lines of the kernel log.
+    Kmsg,
+}
+
+/// A pair of times taken together.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockV1 {
+    /// Guest `CLOCK_MONOTONIC`, in ns.
+    pub guest_ns: u64,
+    /// Host time since the recording began, in ns.
+    pub host_ns: u64,
+}
+
+/// The current claim.
+pub type Claim = ClaimV1;
+/// The current claim origin.
+pub type ClaimOrigin = ClaimOriginV1;
+/// The current loss.
+pub type Loss = LossV1;
+/// The current loss kind.
+pub type LossKind = LossKindV1;
+/// The current clock.
+pub type Clock = ClockV1;

@@ -1,0 +1,7 @@
+//! The `ktstr` program; see `ktstr::cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ktstr::cli::ktstr()
+}

@@ -1,0 +1,3 @@
+//! What test authors use, and the programs `ktstr` and `cargo-ktstr`.
+
+pub mod cli;

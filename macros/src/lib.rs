@@ -1,0 +1,1 @@
+//! `#[ktstr_test]` and `declare_scheduler!`.

@@ -3,6 +3,8 @@
 //! Nothing here knows that VMs exist: memory is read through [`memory::Memory`], which a live VM, a
 //! checkpoint in a trace and a byte array all implement.
 
+pub mod btf;
 pub mod memory;
 pub mod trace;
 pub mod units;
+pub mod value;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::value::Candidates;
+
 /// A claim's text could not be understood. Points at the fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimError {
@@ -166,14 +168,8 @@ fn did_you_mean(meant: &Option<String>) -> String {
 }
 
 /// The one of `known` that is near enough to `name` to be worth asking about.
-pub(crate) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
-    let lower = name.to_lowercase();
-    known
-        .into_iter()
-        .map(|k| (strsim::jaro_winkler(&lower, &k.to_lowercase()), k))
-        .filter(|(score, _)| *score > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, k)| k.to_owned())
+pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<String> {
+    Candidates::new(name, known.iter().copied()).likely
 }
 
 #[cfg(test)]
@@ -193,7 +189,7 @@ mod tests {
     #[test]
     fn nearest_finds_a_slip_and_not_another_word() {
         let known = ["nondecreasing", "strictly_increasing", "rate"];
-        assert_eq!(nearest("nondecresing", known).as_deref(), Some("nondecreasing"));
-        assert_eq!(nearest("zebra", known), None);
+        assert_eq!(nearest("nondecresing", &known).as_deref(), Some("nondecreasing"));
+        assert_eq!(nearest("zebra", &known), None);
     }
 }

@@ -23,7 +23,7 @@ use crate::verdict::Outcome;
 use lex::TokenKind;
 use parse::Parser;
 
-pub(crate) use error::nearest;
+use error::nearest;
 pub use error::{ClaimError, ClaimFault};
 pub(crate) use evidence::{evidence, seconds};
 pub use judgement::{Judgement, Offender};
@@ -62,7 +62,7 @@ macro_rules! patterns {
                     return pattern::$name::parse(p).map(Self::$name);
                 })*
                 let known: Vec<_> = PATTERNS.iter().map(|i| i.name).collect();
-                let meant = nearest(&name, known.iter().copied());
+                let meant = nearest(&name, &known);
                 Err(p.fault(span, ClaimFault::UnknownPattern { name, meant, known }))
             }
 

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::{Range, RangeFrom, RangeInclusive, RangeTo, RangeToInclusive};
 
-use crate::series::Scalar;
+use crate::value::Scalar;
 
 /// A number in a claim. Whole ones are kept exact, so that a 64-bit counter compares without rounding.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,11 @@ impl Number {
             Self::Int(i) => i as f64,
             Self::Float(x) => x,
         }
+    }
+
+    /// Whether it is not a number.
+    pub fn is_nan(self) -> bool {
+        self.as_f64().is_nan()
     }
 
     /// Order by value; `None` when either is NaN.
@@ -54,6 +59,7 @@ impl From<Scalar> for Number {
             Scalar::Int(i) => Self::Int(i),
             Scalar::Float(x) => Self::Float(x),
             Scalar::Bool(b) => Self::Int(i128::from(b)),
+            Scalar::Pointer(p) => Self::Int(i128::from(p)),
         }
     }
 }

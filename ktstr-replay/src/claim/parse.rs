@@ -82,7 +82,7 @@ impl<'t> Parser<'t> {
             return Ok(*value);
         }
         let known: Vec<_> = known.iter().map(|(k, _)| *k).collect();
-        let meant = nearest(&name, known.iter().copied());
+        let meant = nearest(&name, &known);
         Err(self.fault(span, ClaimFault::UnknownName { what, name, meant, known }))
     }
 
@@ -188,7 +188,7 @@ impl<'t> Parser<'t> {
         while self.eat(",") {
             let (name, span) = self.ident("the name of an argument")?;
             let Some(i) = known.iter().position(|k| *k == name) else {
-                let meant = nearest(&name, known.iter().copied());
+                let meant = nearest(&name, known);
                 let known = known.to_vec();
                 return Err(self.fault(span, ClaimFault::UnknownArgument { pattern, name, meant, known }));
             };

@@ -6,7 +6,7 @@ use super::error::ClaimError;
 use super::number::{Bound, Number};
 use super::parse::Parser;
 use super::projection::Projection;
-use crate::series::Scalar;
+use crate::value::Scalar;
 
 /// `x >= 1`, `x in 0..100`, or `x` alone, which is true when it is not zero.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +37,7 @@ impl Predicate {
 
     /// Why it is false of `value`, for a person.
     pub(super) fn why_not(&self, value: Scalar) -> String {
-        if value.is_nan() {
+        if Number::from(value).is_nan() {
             return "is NaN".to_owned();
         }
         match &self.bound {

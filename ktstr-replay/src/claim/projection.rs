@@ -10,7 +10,7 @@ use super::parse::Parser;
 ///
 /// | text | what it reads |
 /// |---|---|
-/// | `nr_dispatched`, `stats.nr[2]`, `bss.x`, `a.b->c` | a variable of the scheduler's global data |
+/// | `nr_dispatched`, `stats.nr[2]`, `bss.x` | a variable of the scheduler's global data |
 /// | `map(ctrs).at(0).hits` | a field of an array map's entry |
 /// | `map(tasks).key(42).vtime` | a field of a hash map's entry, by a whole-number key |
 /// | `map(pcpu).at(0).cpu(1).nr` | one CPU's value of a per-CPU map |
@@ -151,7 +151,7 @@ impl Projection {
             return Self::parse_map(p);
         }
         match name.as_str() {
-            "alive" if !matches!(p.peek(), TokenKind::Sign("." | "[" | "->")) => Ok(Self::Alive),
+            "alive" if !matches!(p.peek(), TokenKind::Sign("." | "[")) => Ok(Self::Alive),
             "scx" if p.eat(".") => Ok(Self::Scx(p.name_of("sched_ext field", ScxField::ALL)?)),
             "rq" if p.eat("[") => {
                 let cpu = p.index("a CPU number")?;
@@ -235,7 +235,7 @@ impl MapPath {
     }
 }
 
-/// Append `.name`, `[index]` and `->name` to `path` for as long as they follow. `bare`: what is appended begins
+/// Append `.name` and `[index]` to `path` for as long as they follow. `bare`: what is appended begins
 /// the path, so the first point is left out.
 fn field_path(p: &mut Parser<'_>, path: &mut String, bare: bool) -> Result<(), ClaimError> {
     let mut first = bare;
@@ -244,9 +244,6 @@ fn field_path(p: &mut Parser<'_>, path: &mut String, bare: bool) -> Result<(), C
             let index: u64 = p.index("an index")?;
             p.expect("]")?;
             path.push_str(&format!("[{index}]"));
-        } else if p.eat("->") {
-            let name = p.ident("the name of a field")?.0;
-            path.push_str(&format!("->{name}"));
         } else if p.eat(".") {
             let name = p.ident("the name of a field")?.0;
             if !first {
@@ -291,7 +288,7 @@ impl MapPath {
     }
 
     fn tail(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() || self.field.starts_with(['[', '-']) {
+        if self.field.is_empty() || self.field.starts_with('[') {
             return f.write_str(&self.field);
         }
         write!(f, ".{}", self.field)
@@ -341,7 +338,6 @@ mod tests {
             "nr_dispatched",
             "stats.nr[2]",
             "bss.x",
-            "a.b->c",
             "map(ctrs).at(0).hits",
             "map(ctrs).at(0)",
             "map(ctrs).at(0)[3].x",

@@ -111,7 +111,6 @@ fn projection() -> impl Strategy<Value = Projection> {
     let word = "[a-z_][a-z0-9_]{0,8}";
     let tail = prop_oneof![
         word.prop_map(|w| format!(".{w}")),
-        word.prop_map(|w| format!("->{w}")),
         any::<u32>().prop_map(|i| format!("[{i}]"))
     ];
     let path = (word, prop::collection::vec(tail, 0..3)).prop_map(|(head, tail)| head + &tail.concat());

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::claim::Projection;
 
-use super::Scalar;
+use crate::value::Scalar;
 
 /// One projection of each sample of a series, in the order in which they were taken.
 #[derive(Clone, Debug)]

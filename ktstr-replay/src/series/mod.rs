@@ -5,4 +5,3 @@ mod column;
 mod scalar;
 
 pub use column::{Absent, Column, Point};
-pub use scalar::Scalar;

@@ -74,7 +74,7 @@ impl Converges {
         let (mut run, mut longest) = (0, 0);
         let mut offenders = Vec::new();
         for (at, point) in &due {
-            let off = point.value.as_ref().map(|v| (v.as_f64() - self.to.as_f64()).abs());
+            let off = point.value.as_ref().map(|v| (v.to_f64() - self.to.as_f64()).abs());
             match off {
                 Ok(off) if off <= self.tol.as_f64() => run += 1,
                 Ok(off) => {

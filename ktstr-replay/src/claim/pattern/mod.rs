@@ -58,7 +58,8 @@ pub(crate) mod fixture {
     //! Columns for the patterns' tests.
 
     use crate::claim::{Claim, Judgement, Projection};
-    use crate::series::{Absent, Column, Point, Scalar};
+    use crate::series::{Absent, Column, Point};
+    use crate::value::Scalar;
 
     /// When the body of the tests' runs began.
     pub const ORIGIN_NS: u64 = 2_000_000_000;

@@ -99,7 +99,7 @@ fn describe(before: Number, after: Number) -> String {
 #[cfg(test)]
 mod tests {
     use crate::claim::pattern::fixture::{at, column, floats, ints, judge, missed};
-    use crate::series::Scalar;
+    use crate::value::Scalar;
     use crate::verdict::Outcome::{Fail, Inconclusive, Pass};
 
     #[test]

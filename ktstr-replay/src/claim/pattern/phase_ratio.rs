@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::claim::parse::Parser;
 use crate::claim::{Bound, ClaimError, Judgement, Number, Offender, PatternInfo, Projection};
-use crate::series::{Column, Scalar};
+use crate::series::Column;
+use crate::value::Scalar;
 use crate::verdict::Outcome;
 
 /// The last value of one phase over the last value of another is in bounds.
@@ -46,10 +47,10 @@ impl PhaseRatio {
         let absent = |phase| Judgement::inconclusive(format!("no usable sample is of phase {phase}"));
         let Some((_, _, before)) = last(self.baseline) else { return absent(self.baseline) };
         let Some((at, _, after)) = last(self.phase) else { return absent(self.phase) };
-        if before.as_f64() == 0.0 {
+        if before.to_f64() == 0.0 {
             return Judgement::inconclusive(format!("the last value of phase {} is zero", self.baseline));
         }
-        let quotient = after.as_f64() / before.as_f64();
+        let quotient = after.to_f64() / before.to_f64();
         let found = format!("{} = {quotient:.3}", Quotient(after, before));
         if self.bound.holds(Number::Float(quotient)) {
             return Judgement::new(Outcome::Pass, found);

@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::claim::parse::Parser;
 use crate::claim::{Bound, ClaimError, Judgement, Number, Offender, PatternInfo, Projection, counted};
-use crate::series::{Column, Scalar};
+use crate::series::Column;
+use crate::value::Scalar;
 use crate::verdict::Outcome;
 
 use super::note_missing;

@@ -48,12 +48,12 @@ impl Ratio {
                 missing += 1;
                 continue;
             };
-            if y.as_f64() == 0.0 {
+            if y.to_f64() == 0.0 {
                 zero += 1;
                 continue;
             }
             judged += 1;
-            let quotient = x.as_f64() / y.as_f64();
+            let quotient = x.to_f64() / y.to_f64();
             if !self.bound.holds(Number::Float(quotient)) {
                 offenders.push(Offender::new(at, format!("{x} / {y} = {quotient:.3}")));
             }

@@ -52,7 +52,7 @@ impl Steady {
         let missing = column.points.iter().filter(|p| warm(p) && p.value.is_err()).count();
         let notes = note_missing(missing, "skipped");
         let later: Vec<_> =
-            column.usable().filter(|(_, p, _)| warm(p)).map(|(i, _, v)| (i, v.as_f64())).collect();
+            column.usable().filter(|(_, p, _)| warm(p)).map(|(i, _, v)| (i, v.to_f64())).collect();
         let [(_, first), _, ..] = later[..] else {
             let summary = format!("{} usable after {}, and it takes 2", samples(later.len()), self.after);
             return Judgement::inconclusive(summary).noting(notes);

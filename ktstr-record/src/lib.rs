@@ -2,4 +2,7 @@
 //!
 //! Knows nothing of claims or cgroups: it records what happens.
 
+mod init_image;
 pub mod spec;
+
+pub use init_image::init_image;

@@ -16,7 +16,8 @@ char _license[] SEC("license") = "GPL";
 
 #define OP(name, args...) SEC("struct_ops/" #name) BPF_PROG(name, ##args)
 #define OP_SLEEPABLE(name, args...) SEC("struct_ops.s/" #name) BPF_PROG(name, ##args)
-#define COUNT(counter) __sync_fetch_and_add(&(counter), 1)
+/* All that is counted stands still once freeze_after_ns is over. */
+#define COUNT(counter) do { if (!frozen()) __sync_fetch_and_add(&(counter), 1); } while (0)
 
 #define NSEC_PER_MSEC 1000000ULL
 #define PF_KTHREAD 0x00200000
@@ -30,6 +31,7 @@ enum {
 const volatile u64 slice_ns = 20 * NSEC_PER_MSEC;
 const volatile u64 stall_after_ns;
 const volatile u64 exit_after_ns;
+const volatile u64 freeze_after_ns;
 const volatile u64 miscount_ns;
 const volatile u64 starve_ns;
 const volatile char starve_cgroup[DEMO_NAME_LEN];
@@ -46,7 +48,7 @@ u64 nr_miscounts;
 struct demo_stats stats;
 struct demo_exit exit_record;
 
-/* .data: starts with a value and changes. */
+/* .data: starts with a value and changes. Until the attach no time has passed. */
 u64 attached_at_ns = ~0ULL;
 u64 miscounted_at_ns = ~0ULL;
 u64 starved_served_at_ns = ~0ULL;
@@ -92,23 +94,32 @@ struct {
 	__type(value, u64);
 } enqueues_by_flag SEC(".maps");
 
-static u64 since_attach(u64 now)
+static bool since_attach(u64 after_ns)
 {
-	return now > attached_at_ns ? now - attached_at_ns : 0;
+	u64 now = bpf_ktime_get_ns();
+
+	return after_ns && now > attached_at_ns && now - attached_at_ns >= after_ns;
 }
 
-static bool stalled(u64 now)
+static bool frozen(void)
 {
-	if (!stall_after_ns || since_attach(now) < stall_after_ns)
+	return since_attach(freeze_after_ns);
+}
+
+static bool stalled(void)
+{
+	if (!since_attach(stall_after_ns))
 		return false;
 	stats.phase = DEMO_STALLED;
 	return true;
 }
 
 /* The ways to misbehave that are not a matter of where a task goes. */
-static void misbehave(u64 now)
+static void misbehave(void)
 {
-	if (exit_after_ns && since_attach(now) >= exit_after_ns && stats.phase != DEMO_FAILING) {
+	u64 now = bpf_ktime_get_ns();
+
+	if (since_attach(exit_after_ns) && stats.phase != DEMO_FAILING) {
 		unsigned long long data[1] = { (unsigned long long)exit_message };
 
 		stats.phase = DEMO_FAILING;
@@ -141,40 +152,50 @@ static bool in_starved_cgroup(struct task_struct *p)
 	return false;
 }
 
+static struct demo_cpu *this_cpu(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&cpu_stats, &zero);
+}
+
 s32 OP(demo_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
 {
-	struct demo_cpu *on_cpu;
+	struct demo_cpu *on_cpu = this_cpu();
 	bool idle = false;
-	u32 zero = 0;
 	s32 cpu;
 
 	COUNT(nr_select_cpu);
 	cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
-	if (!idle || stalled(bpf_ktime_get_ns()) || in_starved_cgroup(p))
+	if (!idle || stalled() || in_starved_cgroup(p))
 		return cpu;
 
 	scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice_ns, 0);
 	COUNT(nr_dispatched);
 	COUNT(stats.placed.direct);
-	on_cpu = bpf_map_lookup_elem(&cpu_stats, &zero);
 	if (on_cpu)
-		on_cpu->nr_idle_picks++;
+		COUNT(on_cpu->nr_idle_picks);
 	return cpu;
+}
+
+static void count_enqueue(struct task_struct *p, u64 enq_flags)
+{
+	u32 slot = (enq_flags & SCX_ENQ_WAKEUP ? 1 : 0) | (enq_flags & SCX_ENQ_HEAD ? 2 : 0);
+	u64 *by_flag = bpf_map_lookup_elem(&enqueues_by_flag, &slot);
+
+	if (frozen())
+		return;
+	last_enqueued_pid = p->pid;
+	if (enq_flags & SCX_ENQ_WAKEUP)
+		stats.saw_wakeup = 1;
+	if (by_flag)
+		__sync_fetch_and_add(by_flag, 1);
 }
 
 void OP(demo_enqueue, struct task_struct *p, u64 enq_flags)
 {
-	u32 slot = (enq_flags & SCX_ENQ_WAKEUP ? 1 : 0) | (enq_flags & SCX_ENQ_HEAD ? 2 : 0);
-	u64 *by_flag;
-
 	COUNT(nr_enqueued);
-	last_enqueued_pid = p->pid;
-	if (enq_flags & SCX_ENQ_WAKEUP)
-		stats.saw_wakeup = 1;
-	by_flag = bpf_map_lookup_elem(&enqueues_by_flag, &slot);
-	if (by_flag)
-		__sync_fetch_and_add(by_flag, 1);
-
+	count_enqueue(p, enq_flags);
 	if (in_starved_cgroup(p)) {
 		COUNT(stats.placed.starved);
 		scx_bpf_dsq_insert(p, STARVED_DSQ, slice_ns, enq_flags);
@@ -184,37 +205,42 @@ void OP(demo_enqueue, struct task_struct *p, u64 enq_flags)
 	}
 }
 
-void OP(demo_dispatch, s32 cpu, struct task_struct *prev)
+/* The starved get one slice each starve_ns, and none if that is 0. */
+static bool serve_starved(void)
 {
 	u64 now = bpf_ktime_get_ns();
 
-	misbehave(now);
-	if (stalled(now))
+	if (!starve_ns || now < starved_served_at_ns || now - starved_served_at_ns < starve_ns)
+		return false;
+	if (!scx_bpf_dsq_move_to_local(STARVED_DSQ))
+		return false;
+	starved_served_at_ns = now;
+	return true;
+}
+
+void OP(demo_dispatch, s32 cpu, struct task_struct *prev)
+{
+	misbehave();
+	if (stalled())
 		return;
-	/* The starved get one slice each starve_ns, and none if that is 0. */
-	if (starve_ns && scx_bpf_dsq_nr_queued(STARVED_DSQ) > 0 &&
-	    now > starved_served_at_ns && now - starved_served_at_ns >= starve_ns) {
-		starved_served_at_ns = now;
-		if (scx_bpf_dsq_move_to_local(STARVED_DSQ)) {
-			COUNT(nr_dispatched);
-			return;
-		}
-	}
-	if (scx_bpf_dsq_move_to_local(SHARED_DSQ))
+	if (serve_starved() || scx_bpf_dsq_move_to_local(SHARED_DSQ))
 		COUNT(nr_dispatched);
 }
 
 void OP(demo_running, struct task_struct *p)
 {
-	u32 zero = 0, pid = p->pid, weight = p->scx.weight;
+	u32 pid = p->pid, weight = p->scx.weight;
 	u64 now = bpf_ktime_get_ns(), one = 1;
+	struct demo_cpu *on_cpu = this_cpu();
 	struct demo_task *task;
-	struct demo_cpu *on_cpu;
 	u64 *runs;
 
+	misbehave();
+	if (frozen())
+		return;
 	COUNT(nr_running);
-	misbehave(now);
-
+	if (on_cpu)
+		COUNT(on_cpu->nr_running);
 	task = bpf_map_lookup_elem(&task_stats, &pid);
 	if (task) {
 		task->nr_runs++;
@@ -222,9 +248,6 @@ void OP(demo_running, struct task_struct *p)
 		task->last_cpu = bpf_get_smp_processor_id();
 		bpf_probe_read_kernel_str(task->comm, sizeof(task->comm), p->comm);
 	}
-	on_cpu = bpf_map_lookup_elem(&cpu_stats, &zero);
-	if (on_cpu)
-		on_cpu->nr_running++;
 	bpf_map_update_elem(&recent_runs, &pid, &now, BPF_ANY);
 	runs = bpf_map_lookup_elem(&runs_by_weight, &weight);
 	if (runs)
@@ -235,30 +258,29 @@ void OP(demo_running, struct task_struct *p)
 
 void OP(demo_stopping, struct task_struct *p, bool runnable)
 {
-	u64 now = bpf_ktime_get_ns(), ran_ns;
-	u32 zero = 0, pid = p->pid, quarter;
+	u64 now = bpf_ktime_get_ns(), ran_ns, quarter;
+	struct demo_cpu *on_cpu = this_cpu();
 	struct demo_task *task;
-	struct demo_cpu *on_cpu;
+	u32 pid = p->pid;
 	int length;
 
-	COUNT(nr_stopping);
-	task = bpf_map_lookup_elem(&task_stats, &pid);
-	if (!task || !task->started_at_ns || now < task->started_at_ns)
+	if (frozen())
 		return;
-	ran_ns = now - task->started_at_ns;
-	task->runtime_ns += ran_ns;
-
-	quarter = ran_ns * 4 / (slice_ns ?: 1);
-	if (quarter > 3)
-		quarter = 3;
-	COUNT(stats.slices_by_length[quarter & 3]);
+	COUNT(nr_stopping);
 	stats.last_pid = pid;
 	length = bpf_probe_read_kernel_str(stats.last_comm, sizeof(stats.last_comm), p->comm);
 	if (length > 0 && length - 1 > stats.longest_comm)
 		stats.longest_comm = length - 1;
 	if (p->flags & PF_KTHREAD)
 		stats.saw_kthread = 1;
-	on_cpu = bpf_map_lookup_elem(&cpu_stats, &zero);
+
+	task = bpf_map_lookup_elem(&task_stats, &pid);
+	if (!task || !task->started_at_ns || now < task->started_at_ns)
+		return;
+	ran_ns = now - task->started_at_ns;
+	task->runtime_ns += ran_ns;
+	quarter = ran_ns * 4 / (slice_ns ?: 1);
+	COUNT(stats.slices_by_length[quarter < 3 ? quarter : 3]);
 	if (on_cpu)
 		on_cpu->busy_ns += ran_ns;
 }
@@ -268,6 +290,8 @@ s32 OP(demo_init_task, struct task_struct *p, struct scx_init_task_args *args)
 	struct demo_task task = {};
 	u32 pid = p->pid;
 
+	if (frozen())
+		return 0;
 	COUNT(nr_tasks);
 	bpf_probe_read_kernel_str(task.comm, sizeof(task.comm), p->comm);
 	bpf_map_update_elem(&task_stats, &pid, &task, BPF_ANY);
@@ -278,7 +302,8 @@ void OP(demo_exit_task, struct task_struct *p, struct scx_exit_task_args *args)
 {
 	u32 pid = p->pid;
 
-	bpf_map_delete_elem(&task_stats, &pid);
+	if (!frozen())
+		bpf_map_delete_elem(&task_stats, &pid);
 }
 
 s32 OP_SLEEPABLE(demo_init)

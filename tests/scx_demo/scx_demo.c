@@ -33,6 +33,7 @@ static const char usage[] =
 	"  --starve-ms N        ... one slice each N ms (default 0: never)\n"
 	"  --exit-after-ms N    exit with an error after N ms\n"
 	"  --exit-message TEXT  ... and this message\n"
+	"  --freeze-after-ms N  count nothing any more after N ms, but schedule on\n"
 	"  --miscount-ms N      set nr_dispatched back to 0 each N ms\n"
 	"  --fail-load          load a program that the verifier rejects\n"
 	"  --help               print this\n";
@@ -45,6 +46,7 @@ enum option_id {
 	STARVE_MS,
 	EXIT_AFTER_MS,
 	EXIT_MESSAGE,
+	FREEZE_AFTER_MS,
 	MISCOUNT_MS,
 	FAIL_LOAD,
 	HELP,
@@ -58,6 +60,7 @@ static const struct option options[] = {
 	{ "starve-ms", required_argument, NULL, STARVE_MS },
 	{ "exit-after-ms", required_argument, NULL, EXIT_AFTER_MS },
 	{ "exit-message", required_argument, NULL, EXIT_MESSAGE },
+	{ "freeze-after-ms", required_argument, NULL, FREEZE_AFTER_MS },
 	{ "miscount-ms", required_argument, NULL, MISCOUNT_MS },
 	{ "fail-load", no_argument, NULL, FAIL_LOAD },
 	{ "help", no_argument, NULL, HELP },
@@ -136,6 +139,9 @@ static void parse(struct scx_demo *skel, int argc, char **argv)
 		case EXIT_MESSAGE:
 			text_into(name, (char *)skel->rodata->exit_message,
 				  sizeof(skel->rodata->exit_message), optarg);
+			break;
+		case FREEZE_AFTER_MS:
+			skel->rodata->freeze_after_ns = number(name, optarg, max_ms) * NSEC_PER_MSEC;
 			break;
 		case MISCOUNT_MS:
 			skel->rodata->miscount_ns = number(name, optarg, max_ms) * NSEC_PER_MSEC;

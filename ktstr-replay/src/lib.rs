@@ -3,6 +3,11 @@
 //! Nothing here knows that VMs exist: memory is read through [`memory::Memory`], which a live VM, a
 //! checkpoint in a trace and a byte array all implement.
 
+pub mod btf;
+pub mod claim;
 pub mod memory;
+pub mod series;
 pub mod trace;
 pub mod units;
+pub mod value;
+pub mod verdict;

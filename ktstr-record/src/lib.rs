@@ -2,5 +2,9 @@
 //!
 //! Knows nothing of claims or cgroups: it records what happens.
 
+pub mod channel;
+mod init_image;
 pub mod scheduler;
 pub mod spec;
+
+pub use init_image::init_image;

@@ -3,6 +3,9 @@
 pub use anyhow::{Context, Result, anyhow, bail, ensure};
 pub use guest_init::message::WorkerReport;
 pub use ktstr_macros::{declare_scheduler, ktstr_test};
+pub use ktstr_replay::claim;
+pub use ktstr_replay::trace::Trace;
+pub use ktstr_replay::verdict::{Outcome, Verdict};
 
 pub use crate::assert::AssertResult;
 pub use crate::cgroup::{Cgroup, CgroupDef, Cgroups, CpusetSpec};

@@ -6,12 +6,8 @@ pub use ktstr_record::spec::Topology;
 
 use crate::assert::AssertResult;
 use crate::ctx::Ctx;
-/// TEMP
-#[derive(Debug)]
-pub struct Trace;
-/// TEMP
-#[derive(Debug)]
-pub struct Verdict;
+use ktstr_replay::trace::Trace;
+use ktstr_replay::verdict::Verdict;
 
 /// The body of a test, run in the guest.
 pub type Body = fn(&Ctx) -> anyhow::Result<AssertResult>;

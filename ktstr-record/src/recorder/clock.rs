@@ -27,6 +27,11 @@ impl RunClock {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// How long the guest has run since the recording began: host time less the pauses.
+    pub fn running(&self) -> Duration {
+        Duration::from_nanos(self.host_ns().saturating_sub(self.paused_ns))
+    }
+
     /// A frame made at `guest_ns` has just been received.
     pub fn frame(&mut self, guest_ns: u64) {
         let offset = i128::from(guest_ns) - i128::from(self.host_ns() - self.paused_ns.min(self.host_ns()));

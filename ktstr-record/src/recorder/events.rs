@@ -1,6 +1,8 @@
 //! From the guest channel's messages to the trace's events.
 
 use guest_init::message::{FromTest, GuestStage, Source, ToHost, WorkerReport as GuestReport};
+use rkyv::rancor;
+use rkyv::util::AlignedVec;
 use ktstr_replay::trace::record::{EventBody, OutputSource, Stage, WorkerReport};
 
 /// The event that a message of init stands for; `None` for messages that are not events (captures, ready).
@@ -33,6 +35,14 @@ fn stage_of(stage: GuestStage) -> Stage {
         GuestStage::PoweringOff => Stage::PoweringOff,
         GuestStage::Failed => Stage::InitFailed,
     }
+}
+
+/// What the test binary said, checked.
+pub(super) fn decode_test(bytes: &[u8]) -> Result<FromTest, String> {
+    let mut aligned = AlignedVec::<16>::with_capacity(bytes.len());
+    aligned.extend_from_slice(bytes);
+    rkyv::from_bytes::<FromTest, rancor::Error>(&aligned)
+        .map_err(|error| format!("a message of the test binary cannot be read: {error}"))
 }
 
 /// The event that a message of the test binary stands for; `None` for requests that init answers itself.

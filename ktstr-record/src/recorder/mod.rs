@@ -15,10 +15,12 @@ mod clock;
 mod error;
 mod events;
 mod interrupt;
+mod manifest;
 mod outbox;
 mod profile;
 mod request;
 mod run;
+mod session;
 mod writer;
 
 pub use cadence::Cadence;

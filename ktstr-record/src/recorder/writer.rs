@@ -23,7 +23,7 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 /// One thing to be written.
 pub(super) enum Item {
     /// Bytes that later records refer to.
-    Blob(BlobRole, Arc<Vec<u8>>),
+    Blob(BlobRole, Vec<u8>),
     /// Events, in order.
     Events(Vec<Event>),
     /// A capture: a sample, and memory if it was kept. Committed at once.

@@ -105,7 +105,8 @@ fn cut_at_every_byte_it_opens_with_all_up_to_the_last_commit() {
     }
 }
 
-/// Flip one bit in each byte of a finished trace: the records that do not hold the byte are as before.
+/// Flip one bit in each byte of the headers and every fifth of the bodies: the records that do not hold it are as
+/// before.
 #[test]
 fn a_flipped_bit_anywhere_costs_the_record_that_holds_it_and_no_other() {
     for finished in [true, false] {
@@ -118,7 +119,9 @@ fn a_flipped_bit_anywhere_costs_the_record_that_holds_it_and_no_other() {
         }
         let last_commit = trace.records().last().unwrap().offset as usize;
         for entry in trace.records() {
-            for at in extent(entry) {
+            let bytes = extent(entry);
+            let header_end = bytes.start + HEADER_LEN as usize;
+            for at in bytes.filter(|at| *at < header_end || at % 5 == 0) {
                 // An unfinished trace ends with its last commit mark: without it, so does what it covers.
                 if !finished && at >= last_commit {
                     continue;

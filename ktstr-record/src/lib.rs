@@ -5,6 +5,7 @@
 pub mod channel;
 mod init_image;
 pub mod scheduler;
+pub mod checkpoint;
 pub mod spec;
 
 pub use init_image::init_image;

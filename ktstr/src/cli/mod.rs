@@ -1,5 +1,7 @@
 //! The commands of `ktstr` and `cargo ktstr`, one file each.
 
+pub mod trace;
+
 use std::process::ExitCode;
 
 /// The program `ktstr`.

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of claims or cgroups: it records what happens.
 
+pub mod channel;
 mod init_image;
 pub mod spec;
 

@@ -4,6 +4,7 @@
 //! checkpoint in a trace and a byte array all implement.
 
 pub mod btf;
+pub mod kernel;
 pub mod memory;
 pub mod trace;
 pub mod units;

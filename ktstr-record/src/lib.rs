@@ -2,4 +2,6 @@
 //!
 //! Knows nothing of claims or cgroups: it records what happens.
 
+pub mod initramfs;
+pub mod machine;
 pub mod spec;

@@ -6,6 +6,8 @@ pub mod channel;
 mod init_image;
 pub mod scheduler;
 pub mod checkpoint;
+pub mod initramfs;
+pub mod machine;
 pub mod spec;
 
 pub use init_image::init_image;

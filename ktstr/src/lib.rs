@@ -15,6 +15,7 @@ pub mod prelude;
 pub mod scenario;
 pub mod test_def;
 pub mod worker;
+mod workspace;
 
 /// What the macros' expansions name. Not for people.
 #[doc(hidden)]

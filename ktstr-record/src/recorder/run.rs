@@ -18,7 +18,7 @@ use super::session::{Ending, Session};
 use super::writer::{Written, WriterThread};
 use crate::channel::HostChannel;
 use crate::init_image;
-use crate::machine::{self, Start, StartError, StartKind};
+use crate::machine::{self, RamHole, Start, StartError, StartKind};
 
 /// A finished recording: all is written and committed, the verdict and the footer are still to come.
 pub struct Recording {
@@ -80,7 +80,7 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
 
     let ram = machine.ram();
     let channel_base = request.machine.channel_base();
-    let channel = ram.hole(channel_base).map_err(|error| RecordError::Host {
+    let channel = RamHole::new(machine.ram(), channel_base).map_err(|error| RecordError::Host {
         what: "map the guest channel",
         source: std::io::Error::other(error),
     })?;

@@ -4,6 +4,7 @@
 
 pub mod channel;
 mod init_image;
+pub mod job;
 pub mod spec;
 
 pub use init_image::init_image;

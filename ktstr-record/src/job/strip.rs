@@ -35,7 +35,7 @@ fn rewrite(data: &[u8]) -> Option<Vec<u8>> {
                 // Part of a segment; one that is not would lose its bytes.
                 place.is_none_or(|(at, size)| at.saturating_add(size) <= loaded as u64).then_some(())?;
             }
-            _ if is_debug => entry = null(endian, section),
+            _ if is_debug => entry = null(endian),
             Some((at, size)) => {
                 let bytes = data.get(usize::try_from(at).ok()?..)?.get(..usize::try_from(size).ok()?)?;
                 align(&mut out, section.sh_addralign(endian).clamp(1, 4096) as usize);
@@ -70,11 +70,11 @@ fn is_debug_name(name: &[u8]) -> bool {
     [&b".debug_"[..], b".zdebug_", b".gdb_index"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// A section of the same name that is not there.
-fn null(endian: Endianness, section: &SectionHeader64<Endianness>) -> SectionHeader64<Endianness> {
+/// The entry of a section that is not there.
+fn null(endian: Endianness) -> SectionHeader64<Endianness> {
     let zero = U64::new(endian, 0);
     SectionHeader64 {
-        sh_name: section.sh_name,
+        sh_name: U32::new(endian, 0),
         sh_type: U32::new(endian, SHT_NULL),
         sh_flags: U64::new(endian, SectionFlags(0)),
         sh_addr: zero,

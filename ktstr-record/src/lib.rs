@@ -4,4 +4,8 @@
 
 pub mod initramfs;
 pub mod machine;
+pub mod channel;
+mod init_image;
 pub mod spec;
+
+pub use init_image::init_image;

@@ -2,4 +2,5 @@
 //!
 //! Knows nothing of claims or cgroups: it records what happens.
 
+pub mod provision;
 pub mod spec;

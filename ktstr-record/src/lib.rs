@@ -6,6 +6,7 @@ pub mod initramfs;
 pub mod machine;
 pub mod channel;
 mod init_image;
+pub mod provision;
 pub mod spec;
 
 pub use init_image::init_image;

@@ -1,5 +1,8 @@
 //! The commands of `ktstr` and `cargo ktstr`, one file each.
 
+pub mod kernel;
+pub mod setup;
+
 use std::process::ExitCode;
 
 /// The program `ktstr`.

@@ -3,7 +3,11 @@
 //! Knows nothing of claims or cgroups: it records what happens.
 
 pub mod channel;
+pub mod checkpoint;
 mod init_image;
+pub mod initramfs;
+pub mod machine;
+pub mod recorder;
 pub mod scheduler;
 pub mod spec;
 

@@ -1,5 +1,6 @@
 //! The commands of `ktstr` and `cargo ktstr`, one file each.
 
+pub mod trace;
 mod cargo;
 mod test;
 

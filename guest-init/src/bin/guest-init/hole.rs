@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::sync::atomic::AtomicU64;
 
 use guest_init::layout::{DOORBELL_PAGE, HOLE_BYTES, HOLE_WORDS, Hole};
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous};
 
 use crate::Failure;
 
@@ -27,6 +27,10 @@ impl DevMem {
         let mapping = mapping.map_err(|error| {
             format!("mapping {HOLE_BYTES:#x} bytes of /dev/mem at {base:#x}: {error}; is memmap= on the command line?")
         })?;
+        // SAFETY: the advice concerns this new mapping only: children, which are to become other programs, do
+        // without it, so that a fork need not copy its page tables.
+        let advised = unsafe { madvise(mapping, HOLE_BYTES, Advice::LinuxDontFork) };
+        advised.map_err(|error| format!("madvise of the hole: {error}"))?;
         // SAFETY: the mapping is page-aligned, HOLE_BYTES long, readable and writable, and never unmapped; any
         // bytes are a valid AtomicU64, and all access to them on this side is through these atomics.
         Ok(Self(unsafe { &*mapping.cast() }))

@@ -22,6 +22,7 @@ mod sched_ext;
 mod socket;
 mod wait;
 
+use std::env::set_current_dir;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
@@ -31,9 +32,13 @@ use guest_init::message::{GuestStage, ToHost};
 use crate::cmdline::Cmdline;
 use crate::kmsg::Kmsg;
 use crate::link::Link;
+use crate::socket::TestSocket;
 
 /// Why init cannot do its job: what was tried and what was found, for the host's report.
 type Failure = String;
+
+/// Where programs start.
+const WORKING_FOLDER: &str = "/tmp";
 
 fn main() -> ExitCode {
     if std::process::id() != 1 {
@@ -44,22 +49,23 @@ fn main() -> ExitCode {
     let outcome =
         catch_unwind(connect).unwrap_or_else(|_| Err("init panicked before it had a channel".into()));
     match outcome {
-        Ok(mut link) => serve(&mut link),
+        Ok((mut link, socket)) => serve(&mut link, socket),
         Err(failure) => eprintln!("guest-init: {failure}"),
     }
     power::off()
 }
 
 /// What has to work before the host can be told anything.
-fn connect() -> Result<Link, Failure> {
+fn connect() -> Result<(Link, TestSocket), Failure> {
+    let socket = TestSocket::pair()?;
     mounts::mount_for_channel()?;
     let cmdline = Cmdline::read()?;
-    Link::open(&cmdline)
+    Ok((Link::open(&cmdline)?, socket))
 }
 
 /// Do the job, and whatever comes of it tell the host.
-fn serve(link: &mut Link) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| work(link)));
+fn serve(link: &mut Link, socket: TestSocket) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| work(link, socket)));
     let failure = match outcome {
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure),
@@ -73,8 +79,9 @@ fn serve(link: &mut Link) {
     link.set_state(STATE_DONE);
 }
 
-fn work(link: &mut Link) -> Result<(), Failure> {
+fn work(link: &mut Link, socket: TestSocket) -> Result<(), Failure> {
     mounts::mount_rest()?;
+    set_current_dir(WORKING_FOLDER).map_err(|error| format!("entering {WORKING_FOLDER}: {error}"))?;
     priority::raise()?;
     let mut kmsg = Kmsg::open()?;
     kmsg.relay(link);
@@ -85,7 +92,7 @@ fn work(link: &mut Link) -> Result<(), Failure> {
     link.set_state(STATE_BUSY);
     match job {
         Some(job) => {
-            let outcome = run::Run::new(link, &mut kmsg, job).finish();
+            let outcome = run::Run::new(link, &mut kmsg, socket, job).finish();
             kmsg.relay(link);
             outcome
         }

@@ -1,13 +1,13 @@
 //! A program that init started: the scheduler or the test binary.
 
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use guest_init::message::{Program, Source, TEST_SOCKET_FD};
+use guest_init::message::{Program, Source};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process_group, pidfd_open, wait,
 };
@@ -15,9 +15,6 @@ use rustix::process::{
 use crate::Failure;
 use crate::interpreter;
 use crate::relay::Pipe;
-
-/// Where programs start.
-const WORKING_FOLDER: &str = "/tmp";
 
 /// A process in its own group.
 pub struct Running {
@@ -33,21 +30,17 @@ pub struct Running {
 }
 
 impl Running {
-    /// Start a program; `socket` becomes its [`TEST_SOCKET_FD`].
-    pub fn start(source: Source, program: &Program, socket: Option<OwnedFd>) -> Result<Self, Failure> {
+    /// Start a program. It begins in init's working folder and has init's inheritable descriptors.
+    pub fn start(source: Source, program: &Program) -> Result<Self, Failure> {
         let mut command = Command::new(&program.path);
         command
             .args(&program.args)
             .env_clear()
             .envs(program.env.iter().filter_map(|variable| variable.split_once('=')))
-            .current_dir(WORKING_FOLDER)
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        if let Some(socket) = &socket {
-            inherit_as_test_socket(&mut command, socket);
-        }
         let mut child = command.spawn().map_err(|error| explain(&program.path, &error))?;
         let pid = Pid::from_child(&child);
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| format!("pidfd_open: {error}"))?;
@@ -83,21 +76,6 @@ pub fn reap(running: &mut [&mut Option<Running>]) {
             program.ended = Some((status, Instant::now()));
         }
     }
-}
-
-fn inherit_as_test_socket(command: &mut Command, socket: &OwnedFd) {
-    let fd = socket.as_raw_fd();
-    // What init has at that number itself (its kernel log) closes on exec and is not missed in the child.
-    let place = move || {
-        // SAFETY: dup2 is async-signal-safe, and `fd` is open: the child is a copy of init at a time when the
-        // caller holds the socket.
-        let placed = unsafe { libc::dup2(fd, TEST_SOCKET_FD) };
-        // SAFETY: fcntl is async-signal-safe; without flags a descriptor survives exec, also if it was there.
-        let kept = unsafe { libc::fcntl(TEST_SOCKET_FD, libc::F_SETFD, 0) };
-        if placed < 0 || kept < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-    };
-    // SAFETY: the closure only makes async-signal-safe calls and allocates nothing.
-    unsafe { command.pre_exec(place) };
 }
 
 /// What an exec's error means. `ENOENT` is the unclear one: it also stands for a missing interpreter.

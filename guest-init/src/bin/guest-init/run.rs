@@ -32,7 +32,7 @@ pub struct Run<'a> {
     job: Job,
     scheduler: Option<Running>,
     test: Option<Running>,
-    socket: Option<TestSocket>,
+    socket: TestSocket,
     uevents: Option<Uevents>,
     /// When the scheduler's unexpected end was seen.
     scheduler_gone: Option<Instant>,
@@ -42,14 +42,14 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// A run that has not begun.
-    pub fn new(link: &'a mut Link, kmsg: &'a mut Kmsg, job: Job) -> Self {
+    pub fn new(link: &'a mut Link, kmsg: &'a mut Kmsg, socket: TestSocket, job: Job) -> Self {
         Self {
             link,
             kmsg,
             job,
             scheduler: None,
             test: None,
-            socket: None,
+            socket,
             uevents: None,
             scheduler_gone: None,
             exit_reported: false,
@@ -84,7 +84,7 @@ impl<'a> Run<'a> {
             return Err(format!("a scheduler is enabled already: {}", sched_ext::ops_name()));
         }
         self.uevents = Some(Uevents::listen()?);
-        self.scheduler = Some(Running::start(Source::Scheduler, program, None)?);
+        self.scheduler = Some(Running::start(Source::Scheduler, program)?);
         self.link.stage(GuestStage::SchedulerStarted, &*program.path);
         let timeout = Duration::from_millis(self.job.enable_timeout_ms);
         let begin = Instant::now();
@@ -108,9 +108,7 @@ impl<'a> Run<'a> {
 
     /// Run the test binary until it has ended, by itself or not.
     fn run_test(&mut self) -> Result<(), Failure> {
-        let (socket, theirs) = TestSocket::pair()?;
-        self.socket = Some(socket);
-        self.test = Some(Running::start(Source::Test, &self.job.test, Some(theirs))?);
+        self.test = Some(self.socket.hand_over(|| Running::start(Source::Test, &self.job.test))?);
         let timeout = Duration::from_millis(self.job.test_timeout_ms);
         let begin = Instant::now();
         let mut ended_by: Option<(String, Instant)> = None;
@@ -231,7 +229,7 @@ impl<'a> Run<'a> {
             match source {
                 Ready::Kmsg => self.kmsg.relay(self.link),
                 Ready::Uevents => self.uevents.iter().for_each(Uevents::clear),
-                Ready::Socket => self.socket.iter_mut().for_each(|socket| socket.serve(self.link)),
+                Ready::Socket => self.socket.serve(self.link),
                 Ready::Pipe(source, i) => {
                     let program = match source {
                         Source::Scheduler => &mut self.scheduler,
@@ -255,7 +253,7 @@ impl<'a> Run<'a> {
             names.push(Ready::Uevents);
             fds.push(PollFd::new(uevents, PollFlags::IN));
         }
-        if let Some(fd) = self.socket.as_ref().and_then(TestSocket::fd) {
+        if let Some(fd) = self.socket.fd() {
             names.push(Ready::Socket);
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }

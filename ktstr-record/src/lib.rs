@@ -9,6 +9,7 @@ pub mod initramfs;
 pub mod machine;
 pub mod recorder;
 pub mod scheduler;
+pub mod provision;
 pub mod spec;
 
 pub use init_image::init_image;

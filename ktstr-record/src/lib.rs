@@ -9,6 +9,11 @@ pub mod initramfs;
 pub mod machine;
 pub mod recorder;
 pub mod scheduler;
+pub mod initramfs;
+pub mod machine;
+pub mod channel;
+mod init_image;
+pub mod job;
 pub mod provision;
 pub mod spec;
 

@@ -8,6 +8,7 @@ pub mod scheduler;
 pub mod checkpoint;
 pub mod initramfs;
 pub mod machine;
+pub mod provision;
 pub mod spec;
 
 pub use init_image::init_image;

@@ -46,6 +46,8 @@ pub struct Kernel {
     pub bzimage: Option<PathBuf>,
     /// XXH3-128 of `vmlinux`, hex: the kernel's identity in caches and manifests.
     pub id: String,
+    /// Whether it can run BPF schedulers; one that cannot still serves tests of EEVDF.
+    pub has_sched_ext: bool,
 }
 
 /// A `qemu-system-x86_64` that can be run, as provisioning found it.

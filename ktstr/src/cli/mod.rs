@@ -3,6 +3,8 @@
 pub mod trace;
 mod cargo;
 mod test;
+pub mod kernel;
+pub mod setup;
 
 use std::process::ExitCode;
 

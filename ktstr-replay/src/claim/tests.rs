@@ -109,10 +109,7 @@ fn an_empty_series_is_inconclusive_whatever_the_pattern() {
 
 fn projection() -> impl Strategy<Value = Projection> {
     let word = "[a-z_][a-z0-9_]{0,8}";
-    let tail = prop_oneof![
-        word.prop_map(|w| format!(".{w}")),
-        any::<u32>().prop_map(|i| format!("[{i}]"))
-    ];
+    let tail = prop_oneof![word.prop_map(|w| format!(".{w}")), any::<u32>().prop_map(|i| format!("[{i}]"))];
     let path = (word, prop::collection::vec(tail, 0..3)).prop_map(|(head, tail)| head + &tail.concat());
     let entry = prop_oneof![any::<u32>().prop_map(Entry::At), any::<u64>().prop_map(Entry::Key)];
     let field = prop_oneof![Just(String::new()), path.clone()];

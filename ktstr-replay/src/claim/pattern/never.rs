@@ -42,7 +42,9 @@ impl Never {
         let mut offenders = Vec::new();
         for (at, (x, y)) in columns[0].points.iter().zip(&columns[1].points).enumerate() {
             match (&x.value, &y.value) {
-                (Ok(x), Ok(y)) if Number::from(*x).is_nan() || Number::from(*y).is_nan() => offenders.push(Offender::new(at, "is NaN")),
+                (Ok(x), Ok(y)) if Number::from(*x).is_nan() || Number::from(*y).is_nan() => {
+                    offenders.push(Offender::new(at, "is NaN"))
+                }
                 (Ok(x), Ok(y)) if self.what.holds(*x) && self.during.holds(*y) => {
                     offenders.push(Offender::new(at, format!("while `{}` is {y}", self.during.of)));
                 }

@@ -18,6 +18,10 @@
 //!
 //! Neither side takes an offset or a length from the other: sizes are constants of the version.
 
+use std::sync::atomic::AtomicU64;
+
+use crate::ring::Ring;
+
 /// First eight bytes of the hole once init has set it up.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRCH1");
 /// Version of layout, frames and messages together.
@@ -58,7 +62,51 @@ pub const TO_HOST_BYTES: usize = 2 << 20;
 /// Size of the whole hole in bytes, a multiple of 2 MiB so that it splits no huge page of its neighbours.
 pub const HOLE_BYTES: usize = 8 << 20;
 
+/// Size of the hole in words of 8 bytes.
+pub const HOLE_WORDS: usize = HOLE_BYTES / 8;
+
 const _: () = assert!(OFF_TO_HOST_RING + TO_HOST_BYTES <= HOLE_BYTES);
+// Version and state are the halves of one word, because memory is shared in words.
+const _: () = assert!(OFF_VERSION.is_multiple_of(8) && OFF_STATE == OFF_VERSION + 4);
+
+/// Memory that both sides share.
+///
+/// Implemented by init's mapping of the hole and by the host's; every access is atomic, whatever the other side
+/// does at the same time.
+pub trait Hole {
+    /// All words of the hole. The same memory at each call.
+    fn words(&self) -> &[AtomicU64; HOLE_WORDS];
+
+    /// The ring from init to the host.
+    fn to_host(&self) -> Ring<'_> {
+        ring(self.words(), OFF_TO_HOST_HEAD, OFF_TO_HOST_TAIL, OFF_TO_HOST_RING, TO_HOST_BYTES)
+    }
+
+    /// The ring from the host to init.
+    fn to_guest(&self) -> Ring<'_> {
+        ring(self.words(), OFF_TO_GUEST_HEAD, OFF_TO_GUEST_TAIL, OFF_TO_GUEST_RING, TO_GUEST_BYTES)
+    }
+
+    /// The magic.
+    fn magic(&self) -> &AtomicU64 {
+        &self.words()[OFF_MAGIC / 8]
+    }
+
+    /// Version in the lower half, state in the upper.
+    fn version_and_state(&self) -> &AtomicU64 {
+        &self.words()[OFF_VERSION / 8]
+    }
+
+    /// The id of the last capture that the host has served.
+    fn capture_ack(&self) -> &AtomicU64 {
+        &self.words()[OFF_CAPTURE_ACK / 8]
+    }
+}
+
+/// All four places are constants of this module, within the hole.
+fn ring(words: &[AtomicU64; HOLE_WORDS], head: usize, tail: usize, data: usize, bytes: usize) -> Ring<'_> {
+    Ring::new(&words[head / 8], &words[tail / 8], &words[data / 8..(data + bytes) / 8])
+}
 
 /// Kernel command line key that tells init where the hole is: `ktstr.channel=0xBASE`.
 pub const CMDLINE_CHANNEL: &str = "ktstr.channel";

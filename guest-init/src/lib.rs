@@ -1,7 +1,9 @@
-//! What crosses between a guest and its host: the layout of the shared hole, frames, messages.
+//! What crosses between a guest and its host: the layout of the shared hole, frames, rings, messages.
 //!
 //! Both sides use this crate, so that there is one definition. The program that is PID 1 of the guest is this
 //! package's binary (feature `init`).
 
+pub mod frame;
 pub mod layout;
 pub mod message;
+pub mod ring;

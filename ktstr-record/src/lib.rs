@@ -2,4 +2,19 @@
 //!
 //! Knows nothing of claims or cgroups: it records what happens.
 
+pub mod channel;
+pub mod checkpoint;
+mod init_image;
+pub mod initramfs;
+pub mod machine;
+pub mod recorder;
+pub mod scheduler;
+pub mod initramfs;
+pub mod machine;
+pub mod channel;
+mod init_image;
+pub mod job;
+pub mod provision;
 pub mod spec;
+
+pub use init_image::init_image;

@@ -5,6 +5,7 @@
 
 pub mod btf;
 pub mod claim;
+pub mod kernel;
 pub mod judge;
 pub mod memory;
 pub mod report;

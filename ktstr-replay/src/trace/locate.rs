@@ -234,7 +234,7 @@ pub(crate) fn read_record(
         return Err(fault(BodyError::Zstd(why).into()));
     }
     let len = HEADER_LEN as u64 + entry.stored_len;
-    let end = entry.offset.checked_add(len).unwrap_or(u64::MAX);
+    let end = entry.offset.saturating_add(len);
     if end > source.len() {
         return Err(fault(FaultKind::Truncated { missing: end - source.len() }));
     }

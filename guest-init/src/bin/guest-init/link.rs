@@ -1,0 +1,150 @@
+//! Init's end of the channel.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use guest_init::layout::{Hole, MAGIC, PROTOCOL_VERSION};
+use guest_init::message::{CaptureReason, GuestStage, Source, ToHost};
+use guest_init::ring::{Event, Loss, PushError, Reader, Writer};
+use rkyv::rancor;
+use rkyv::util::AlignedVec;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::Failure;
+use crate::cmdline::Cmdline;
+use crate::hole::{DevMem, map_doorbell};
+
+/// Room that output and kernel log leave for what must get through.
+const RESERVE_BYTES: u64 = 256 << 10;
+/// How long a full ring is waited for before frames are dropped. The host reads every millisecond; a stopped
+/// machine does not count, its clock stands still.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the host may take to serve a capture.
+const CAPTURE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Frames to the host, frames from it, and the doorbell.
+pub struct Link {
+    hole: DevMem,
+    doorbell: Option<&'static AtomicU64>,
+    writer: Writer,
+    reader: Reader,
+    payload: AlignedVec,
+    dropped_frames: u64,
+    dropped_bytes: u64,
+    captures: u64,
+}
+
+impl Link {
+    /// Map the hole and announce this version of the protocol in it.
+    pub fn open(cmdline: &Cmdline) -> Result<Self, Failure> {
+        let hole = DevMem::map(cmdline.channel)?;
+        let doorbell = cmdline.doorbell.then(map_doorbell).transpose()?;
+        let link = Self {
+            hole,
+            doorbell,
+            writer: Writer::default(),
+            reader: Reader::default(),
+            payload: AlignedVec::new(),
+            dropped_frames: 0,
+            dropped_bytes: 0,
+            captures: 0,
+        };
+        link.hole.version_and_state().store(u64::from(PROTOCOL_VERSION), Ordering::Release);
+        link.hole.magic().store(MAGIC, Ordering::Release);
+        Ok(link)
+    }
+
+    /// Publish one of the layout's states.
+    pub fn set_state(&self, state: u32) {
+        let word = u64::from(PROTOCOL_VERSION) | u64::from(state) << 32;
+        self.hole.version_and_state().store(word, Ordering::Release);
+    }
+
+    /// Send a message; when the host makes no room in time, count it as dropped.
+    pub fn send(&mut self, message: &ToHost) {
+        let time_ns = monotonic_ns();
+        let payload = match rkyv::to_bytes::<rancor::Error>(message) {
+            Ok(payload) => payload,
+            Err(error) => return eprintln!("guest-init: archiving a message: {error}"),
+        };
+        let reserve = match message {
+            ToHost::Output { .. } | ToHost::Kmsg { .. } => RESERVE_BYTES,
+            _ => 0,
+        };
+        // One that had to be dropped shows that waiting is in vain, until there is room again.
+        let patience = if self.report_dropped() { PATIENCE } else { Duration::ZERO };
+        let deadline = Instant::now() + patience;
+        while let Err(error) = self.writer.push(&self.hole.to_host(), time_ns, &payload, reserve) {
+            if matches!(error, PushError::TooLarge { .. }) || Instant::now() >= deadline {
+                self.writer.skip();
+                self.dropped_frames += 1;
+                self.dropped_bytes += payload.len() as u64;
+                return;
+            }
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether nothing that was dropped remains to be reported.
+    fn report_dropped(&mut self) -> bool {
+        if self.dropped_frames == 0 {
+            return true;
+        }
+        let message = ToHost::Dropped { frames: self.dropped_frames, bytes: self.dropped_bytes };
+        let Ok(payload) = rkyv::to_bytes::<rancor::Error>(&message) else { return false };
+        let sent = self.writer.push(&self.hole.to_host(), monotonic_ns(), &payload, 0).is_ok();
+        if sent {
+            (self.dropped_frames, self.dropped_bytes) = (0, 0);
+        }
+        sent
+    }
+
+    /// Report a stage.
+    pub fn stage(&mut self, stage: GuestStage, detail: impl Into<String>) {
+        self.send(&ToHost::Stage { stage, detail: detail.into() });
+    }
+
+    /// Say something of init's own, for people.
+    pub fn note(&mut self, text: &str) {
+        self.send(&ToHost::Output {
+            source: Source::Init,
+            stderr: true,
+            bytes: format!("{text}\n").into_bytes(),
+        });
+    }
+
+    /// Have a capture taken: when this returns true, it was.
+    pub fn capture(&mut self, tag: &str, reason: CaptureReason) -> bool {
+        self.captures += 1;
+        let id = self.captures;
+        self.send(&ToHost::Capture { id, tag: tag.to_owned(), reason });
+        if let Some(doorbell) = self.doorbell {
+            // The machine stops right after this store and goes on when the capture is taken.
+            doorbell.store(id, Ordering::SeqCst);
+        }
+        let deadline = Instant::now() + CAPTURE_PATIENCE;
+        while self.hole.capture_ack().load(Ordering::Acquire) != id {
+            if Instant::now() >= deadline {
+                self.note(&format!("the host did not take capture {id} ({tag}) within {CAPTURE_PATIENCE:?}"));
+                return false;
+            }
+            sleep(Duration::from_micros(500));
+        }
+        true
+    }
+
+    /// The next message from the host, an unchecked archive, or that something of them was lost.
+    pub fn receive(&mut self) -> Option<Result<&AlignedVec, Loss>> {
+        match self.reader.next(&self.hole.to_guest(), &mut self.payload)? {
+            Event::Frame { gap: None, .. } => Some(Ok(&self.payload)),
+            Event::Frame { gap: Some(loss), .. } | Event::Loss(loss) => Some(Err(loss)),
+        }
+    }
+}
+
+/// `CLOCK_MONOTONIC` in ns.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+}

@@ -1,0 +1,300 @@
+//! The run of a job: the scheduler, the test binary, and the end of both.
+
+use std::time::{Duration, Instant};
+
+use guest_init::message::{ArchivedToGuest, CaptureReason, GuestStage, Job, Source};
+use rkyv::rancor;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+
+use crate::kmsg::Kmsg;
+use crate::link::Link;
+use crate::program::{Running, reap};
+use crate::sched_ext::{self, Uevents};
+use crate::socket::TestSocket;
+use crate::{Failure, clock};
+
+/// How often sched_ext's state and the host's ring are looked at, beyond what descriptors tell.
+const TICK: Duration = Duration::from_millis(50);
+/// The same while the scheduler is being enabled.
+const ENABLE_TICK: Duration = Duration::from_millis(5);
+/// How long the test goes on after the scheduler's death, so that it can say what it saw.
+const GRACE_AFTER_SCHEDULER: Duration = Duration::from_secs(1);
+/// How long a test has between SIGTERM and SIGKILL.
+const GRACE_AFTER_TERM: Duration = Duration::from_secs(1);
+/// How long output is waited for after its program ended: orphans may hold the pipe.
+const DRAIN: Duration = Duration::from_millis(100);
+
+/// Everything that runs, and what has been said of it.
+pub struct Run<'a> {
+    link: &'a mut Link,
+    kmsg: &'a mut Kmsg,
+    job: Job,
+    scheduler: Option<Running>,
+    test: Option<Running>,
+    socket: TestSocket,
+    uevents: Option<Uevents>,
+    /// When the scheduler's unexpected end was seen.
+    scheduler_gone: Option<Instant>,
+    exit_reported: bool,
+    stop_asked: bool,
+}
+
+impl<'a> Run<'a> {
+    /// A run that has not begun.
+    pub fn new(link: &'a mut Link, kmsg: &'a mut Kmsg, socket: TestSocket, job: Job) -> Self {
+        Self {
+            link,
+            kmsg,
+            job,
+            scheduler: None,
+            test: None,
+            socket,
+            uevents: None,
+            scheduler_gone: None,
+            exit_reported: false,
+            stop_asked: false,
+        }
+    }
+
+    /// Run everything to its end; nothing of it runs afterwards.
+    pub fn finish(mut self) -> Result<(), Failure> {
+        let outcome = self.phases();
+        self.end_test();
+        let scheduler = self.end_scheduler();
+        outcome.and(scheduler)
+    }
+
+    fn phases(&mut self) -> Result<(), Failure> {
+        clock::set_wall_clock(self.job.wall_clock_ns)?;
+        clock::seed_randomness(&self.job.seed)?;
+        self.link.stage(GuestStage::JobUnpacked, "");
+        self.start_scheduler()?;
+        if self.stop_asked {
+            return Ok(());
+        }
+        self.link.capture("attach", CaptureReason::Attach);
+        self.run_test()
+    }
+
+    /// Start the scheduler and wait until it is enabled.
+    fn start_scheduler(&mut self) -> Result<(), Failure> {
+        let Some(program) = &self.job.scheduler else { return Ok(()) };
+        if sched_ext::is_enabled()? {
+            return Err(format!("a scheduler is enabled already: {}", sched_ext::ops_name()));
+        }
+        self.uevents = Some(Uevents::listen()?);
+        self.scheduler = Some(Running::start(Source::Scheduler, program)?);
+        self.link.stage(GuestStage::SchedulerStarted, &*program.path);
+        let timeout = Duration::from_millis(self.job.enable_timeout_ms);
+        let begin = Instant::now();
+        while !sched_ext::is_enabled()? && !self.stop_asked {
+            self.turn(ENABLE_TICK);
+            if let Some(scheduler) = self.scheduler.as_ref().filter(|scheduler| !scheduler.is_alive()) {
+                let how = scheduler.how_it_ended();
+                self.drain();
+                return Err(format!("the scheduler ended before it was enabled: {how}; its output says why"));
+            }
+            if begin.elapsed() >= timeout {
+                let state = sched_ext::state()?;
+                return Err(format!(
+                    "the scheduler was not enabled within {timeout:?}; sched_ext is {state}"
+                ));
+            }
+        }
+        self.link.stage(GuestStage::SchedulerEnabled, sched_ext::ops_name());
+        Ok(())
+    }
+
+    /// Run the test binary until it has ended, by itself or not.
+    fn run_test(&mut self) -> Result<(), Failure> {
+        self.test = Some(self.socket.hand_over(|| Running::start(Source::Test, &self.job.test))?);
+        let timeout = Duration::from_millis(self.job.test_timeout_ms);
+        let begin = Instant::now();
+        let mut ended_by: Option<(String, Instant)> = None;
+        while self.test.as_ref().is_some_and(Running::is_alive) {
+            self.turn(TICK);
+            self.watch_scheduler()?;
+            let reason = match &ended_by {
+                None => self.reason_to_end(begin, timeout),
+                Some((_, since)) => {
+                    if since.elapsed() >= GRACE_AFTER_TERM {
+                        self.signal_test(Signal::KILL);
+                    }
+                    None
+                }
+            };
+            if let Some(reason) = reason {
+                self.signal_test(Signal::TERM);
+                ended_by = Some((reason, Instant::now()));
+            }
+        }
+        self.drain();
+        if self.scheduler_gone.is_none() {
+            self.link.capture("end", CaptureReason::End);
+        }
+        let how = self.test.as_ref().map(Running::how_it_ended).unwrap_or_default();
+        let detail = match ended_by {
+            Some((reason, _)) => format!("{how}; ended by init: {reason}"),
+            None => how,
+        };
+        self.link.stage(GuestStage::TestExited, detail);
+        Ok(())
+    }
+
+    fn reason_to_end(&self, begin: Instant, timeout: Duration) -> Option<String> {
+        if self.stop_asked {
+            return Some("the host asked for it".into());
+        }
+        if self.scheduler_gone.is_some_and(|gone| gone.elapsed() >= GRACE_AFTER_SCHEDULER) {
+            return Some(format!("the scheduler had been gone for {GRACE_AFTER_SCHEDULER:?}"));
+        }
+        (begin.elapsed() >= timeout).then(|| format!("it ran for longer than {timeout:?}"))
+    }
+
+    /// Notice that the scheduler is gone, while its state can still be captured.
+    fn watch_scheduler(&mut self) -> Result<(), Failure> {
+        let Some(scheduler) = &self.scheduler else { return Ok(()) };
+        let alive = scheduler.is_alive();
+        if self.scheduler_gone.is_none() && !(alive && sched_ext::is_enabled()?) {
+            self.scheduler_gone = Some(Instant::now());
+            self.link.capture("scheduler_exit", CaptureReason::SchedulerExit);
+        }
+        if !alive {
+            self.report_scheduler_exit("")?;
+        }
+        Ok(())
+    }
+
+    fn report_scheduler_exit(&mut self, why: &str) -> Result<(), Failure> {
+        let Some(scheduler) = self.scheduler.as_ref().filter(|_| !self.exit_reported) else { return Ok(()) };
+        let detail = format!("{}{why}; sched_ext is {}", scheduler.how_it_ended(), sched_ext::state()?);
+        self.exit_reported = true;
+        self.link.stage(GuestStage::SchedulerExited, detail);
+        Ok(())
+    }
+
+    /// End what is left of the test: its workers, and itself if the run failed.
+    fn end_test(&mut self) {
+        self.signal_test(Signal::KILL);
+        let begin = Instant::now();
+        while self.test.as_ref().is_some_and(Running::is_alive) && begin.elapsed() < GRACE_AFTER_TERM {
+            self.turn(ENABLE_TICK);
+        }
+    }
+
+    /// End the scheduler as its user would, with SIGINT, and by force if that does not help.
+    fn end_scheduler(&mut self) -> Result<(), Failure> {
+        let Some(scheduler) = &self.scheduler else { return Ok(()) };
+        let timeout = Duration::from_millis(self.job.exit_timeout_ms);
+        let mut why = "";
+        if scheduler.is_alive() {
+            scheduler.signal(Signal::INT);
+            why = " after SIGINT";
+            self.wait_for_scheduler(timeout);
+        }
+        if let Some(scheduler) = self.scheduler.as_ref().filter(|scheduler| scheduler.is_alive()) {
+            scheduler.signal(Signal::KILL);
+            why = " because it did not exit in time after SIGINT";
+            self.wait_for_scheduler(GRACE_AFTER_TERM);
+        }
+        self.drain();
+        self.report_scheduler_exit(why)
+    }
+
+    fn wait_for_scheduler(&mut self, timeout: Duration) {
+        let begin = Instant::now();
+        while self.scheduler.as_ref().is_some_and(Running::is_alive) && begin.elapsed() < timeout {
+            self.turn(ENABLE_TICK);
+        }
+    }
+
+    fn signal_test(&self, signal: Signal) {
+        if let Some(test) = &self.test {
+            test.signal(signal);
+        }
+    }
+
+    /// Pass on what ended programs left in their pipes.
+    fn drain(&mut self) {
+        let begin = Instant::now();
+        while self.turn(Duration::from_millis(1)) && begin.elapsed() < DRAIN {}
+        self.kmsg.relay(self.link);
+    }
+
+    /// Sleep until something happens, at most for `timeout`, and pass it on; whether anything was.
+    fn turn(&mut self, timeout: Duration) -> bool {
+        let ready = self.wait(timeout);
+        for source in &ready {
+            match source {
+                Ready::Kmsg => self.kmsg.relay(self.link),
+                Ready::Uevents => self.uevents.iter().for_each(Uevents::clear),
+                Ready::Socket => self.socket.serve(self.link),
+                Ready::Pipe(source, i) => {
+                    let program = match source {
+                        Source::Scheduler => &mut self.scheduler,
+                        _ => &mut self.test,
+                    };
+                    program.iter_mut().for_each(|program| program.pipes[*i].relay(self.link));
+                }
+                Ready::Exit => {}
+            }
+        }
+        reap(&mut [&mut self.scheduler, &mut self.test]);
+        self.listen_to_host();
+        !ready.is_empty()
+    }
+
+    /// Block in poll until a descriptor is ready.
+    fn wait(&self, timeout: Duration) -> Vec<Ready> {
+        let mut names = vec![Ready::Kmsg];
+        let mut fds = vec![PollFd::new(self.kmsg, PollFlags::IN)];
+        if let Some(uevents) = &self.uevents {
+            names.push(Ready::Uevents);
+            fds.push(PollFd::new(uevents, PollFlags::IN));
+        }
+        if let Some(fd) = self.socket.fd() {
+            names.push(Ready::Socket);
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        for program in [&self.scheduler, &self.test].into_iter().flatten() {
+            for (i, fd) in program.pipes.iter().enumerate().filter_map(|(i, pipe)| Some((i, pipe.fd()?))) {
+                names.push(Ready::Pipe(program.source, i));
+                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            }
+            if program.is_alive() {
+                names.push(Ready::Exit);
+                fds.push(PollFd::new(&program.pidfd, PollFlags::IN));
+            }
+        }
+        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
+        if poll(&mut fds, Some(&timeout)).is_err() {
+            return Vec::new();
+        }
+        let ready = fds.iter().zip(names).filter(|(fd, _)| !fd.revents().is_empty());
+        ready.map(|(_, name)| name).collect()
+    }
+
+    fn listen_to_host(&mut self) {
+        while let Some(archive) = self.link.receive() {
+            let message = archive.map_err(|loss| loss.to_string()).and_then(|bytes| {
+                rkyv::access::<ArchivedToGuest, rancor::Error>(bytes).map_err(|e| e.to_string())
+            });
+            match message {
+                Ok(ArchivedToGuest::Stop) => self.stop_asked = true,
+                Ok(_) => self.link.note("the host sent more of a job while one runs; it was ignored"),
+                Err(why) => self.link.note(&format!("from the host: {why}")),
+            }
+        }
+    }
+}
+
+/// What poll found.
+enum Ready {
+    Kmsg,
+    Uevents,
+    Socket,
+    /// The pipe of this number of the scheduler or the test.
+    Pipe(Source, usize),
+    Exit,
+}

@@ -1,0 +1,77 @@
+//! The socket to the test binary.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use guest_init::message::{ArchivedFromTest, CaptureReason, TEST_SOCKET_FD, ToHost};
+use rkyv::rancor;
+use rkyv::util::AlignedVec;
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+
+use crate::Failure;
+use crate::link::Link;
+
+/// Largest packet that is taken; the kernel's default send buffer allows no larger one.
+const PACKET_BYTES: usize = 256 << 10;
+
+/// Both ends, until the test binary has its own.
+pub struct TestSocket {
+    ours: Option<OwnedFd>,
+    theirs: Option<OwnedFd>,
+    packet: AlignedVec,
+}
+
+impl TestSocket {
+    /// A socket whose other end is [`TEST_SOCKET_FD`] in init, too: a child inherits the number, and needs no
+    /// code between fork and exec. To be called before init opens anything else.
+    pub fn pair() -> Result<Self, Failure> {
+        let (theirs, ours) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(|error| format!("making the test's socket: {error}"))?;
+        if theirs.as_raw_fd() != TEST_SOCKET_FD {
+            return Err(format!(
+                "the test's socket is descriptor {}, not {TEST_SOCKET_FD}",
+                theirs.as_raw_fd()
+            ));
+        }
+        let mut packet = AlignedVec::new();
+        packet.resize(PACKET_BYTES, 0);
+        Ok(Self { ours: Some(ours), theirs: Some(theirs), packet })
+    }
+
+    /// Run `start` so that what it starts inherits the other end, and close that end in init.
+    pub fn hand_over<T>(&mut self, start: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        if let Some(theirs) = &self.theirs {
+            fcntl_setfd(theirs, FdFlags::empty())
+                .map_err(|error| format!("handing over the test's socket: {error}"))?;
+        }
+        let started = start();
+        self.theirs = None;
+        started
+    }
+
+    /// The descriptor to poll, while the other end is open.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.ours.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Serve one packet. Only to be called when poll says that there is something.
+    pub fn serve(&mut self, link: &mut Link) {
+        let Some(ours) = &self.ours else { return };
+        let length = match recv(ours, &mut self.packet[..], RecvFlags::TRUNC) {
+            Ok((_, length)) if length > 0 => length,
+            _ => return self.ours = None,
+        };
+        let archive = self.packet.get(..length);
+        let message = archive.and_then(|bytes| rkyv::access::<ArchivedFromTest, rancor::Error>(bytes).ok());
+        match (message, archive) {
+            (Some(ArchivedFromTest::Capture { tag }), _) => {
+                let taken = link.capture(tag, CaptureReason::OnDemand);
+                // The test may have ended meanwhile; then nobody waits for the answer.
+                let _closed = send(ours, &[u8::from(taken)], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            }
+            (Some(_), Some(bytes)) => link.send(&ToHost::Test(bytes.to_vec())),
+            _ => link.note(&format!("the test binary sent a packet of {length} bytes that is no message")),
+        }
+    }
+}

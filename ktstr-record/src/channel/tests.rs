@@ -1,0 +1,155 @@
+//! Both ends of a channel in one process; the guest's end is the ring that init uses.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use guest_init::layout::{HOLE_WORDS, OFF_TO_HOST_RING};
+use guest_init::message::{GuestStage, Job};
+use guest_init::ring::Loss;
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone)]
+struct Shared(Arc<[AtomicU64; HOLE_WORDS]>);
+
+impl Shared {
+    fn new() -> Self {
+        let words: Box<[AtomicU64]> = (0..HOLE_WORDS).map(|_| AtomicU64::new(0)).collect();
+        let words: Box<[AtomicU64; HOLE_WORDS]> = words.try_into().expect("as many as that");
+        Self(Arc::from(words))
+    }
+}
+
+impl Hole for Shared {
+    fn words(&self) -> &[AtomicU64; HOLE_WORDS] {
+        &self.0
+    }
+}
+
+fn stage(detail: &str) -> ToHost {
+    ToHost::Stage { stage: GuestStage::TestExited, detail: detail.into() }
+}
+
+fn say(guest: &mut Writer, hole: &Shared, message: &ToHost) {
+    let payload = rkyv::to_bytes::<rancor::Error>(message).expect("archived");
+    guest.push(&hole.to_host(), 77, &payload, 0).expect("room");
+}
+
+#[test]
+fn messages_arrive_in_order_with_time_and_number() {
+    let hole = Shared::new();
+    let (mut host, mut guest) = (HostChannel::new(hole.clone()), Writer::default());
+    say(&mut guest, &hole, &stage("one"));
+    say(&mut guest, &hole, &stage("two"));
+    let expected = [("one", 0), ("two", 1)].map(|(detail, sequence)| Received::Frame {
+        guest_ns: 77,
+        sequence,
+        message: stage(detail),
+    });
+    assert_eq!(host.poll(), expected);
+    assert_eq!(host.poll(), []);
+}
+
+#[test]
+fn a_channel_over_a_restored_guest_hears_what_the_first_one_heard() {
+    let hole = Shared::new();
+    let mut guest = Writer::default();
+    say(&mut guest, &hole, &ToHost::Ready { release: "7.3.4".into() });
+    let first = HostChannel::new(hole.clone()).poll();
+    assert_eq!(first.len(), 1);
+    assert_eq!(HostChannel::new(hole).poll(), first);
+}
+
+#[test]
+fn a_whole_frame_that_is_no_message_is_a_loss_and_the_next_is_heard() {
+    let hole = Shared::new();
+    let (mut host, mut guest) = (HostChannel::new(hole.clone()), Writer::default());
+    guest.push(&hole.to_host(), 0, &[0xff; 40], 0).expect("room");
+    say(&mut guest, &hole, &stage("after"));
+    let received = host.poll();
+    assert!(
+        matches!(received[0], Received::Loss(ChannelLoss::Undecodable { sequence: 0, .. })),
+        "{received:?}"
+    );
+    assert!(matches!(received[1], Received::Frame { sequence: 1, .. }), "{received:?}");
+}
+
+#[test]
+fn a_job_reaches_the_guest() {
+    let hole = Shared::new();
+    let mut host = HostChannel::new(hole.clone());
+    let job = ToGuest::Start(Job { wall_clock_ns: 5, seed: vec![1, 2, 3], ..Job::default() });
+    host.send(&job, Instant::now()).expect("room");
+    let mut payload = AlignedVec::new();
+    let event = Reader::default().next(&hole.to_guest(), &mut payload);
+    assert!(matches!(event, Some(Event::Frame { gap: None, .. })), "{event:?}");
+    assert_eq!(rkyv::from_bytes::<ToGuest, rancor::Error>(&payload).expect("valid"), job);
+}
+
+#[test]
+fn a_guest_that_reads_nothing_is_an_error_at_the_deadline() {
+    let mut host = HostChannel::new(Shared::new());
+    let piece = ToGuest::File { path: "/x".into(), mode: 0, first: true, bytes: vec![0; 256 << 10] };
+    let begin = Instant::now();
+    let refused = (0..100).find_map(|_| host.send(&piece, begin + Duration::from_millis(50)).err());
+    assert!(matches!(refused, Some(SendError::NoRoom { .. })), "{refused:?}");
+    assert!(begin.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn the_state_is_what_init_publishes() {
+    let hole = Shared::new();
+    let host = HostChannel::new(hole.clone());
+    assert_eq!(host.state(), GuestState::Empty);
+    hole.magic().store(MAGIC, Ordering::Relaxed);
+    for (word, state) in [
+        (1 | 1 << 32, GuestState::Ready),
+        (1 | 2 << 32, GuestState::Busy),
+        (1 | 3 << 32, GuestState::Done),
+        (1 | 9 << 32, GuestState::Unknown { state: 9 }),
+        (2 | 1 << 32, GuestState::OtherVersion { version: 2 }),
+    ] {
+        hole.version_and_state().store(word, Ordering::Relaxed);
+        assert_eq!(host.state(), state);
+    }
+}
+
+#[test]
+fn a_guest_that_overwrites_its_own_ring_costs_a_loss_and_no_more() {
+    let hole = Shared::new();
+    let (mut host, mut guest) = (HostChannel::new(hole.clone()), Writer::default());
+    say(&mut guest, &hole, &stage("lost"));
+    hole.words()[OFF_TO_HOST_RING / 8 + 6].store(0xdead_beef, Ordering::Relaxed);
+    say(&mut guest, &hole, &stage("heard"));
+    let received = host.poll();
+    assert!(matches!(received[0], Received::Loss(ChannelLoss::Ring(Loss::Garbage { .. }))), "{received:?}");
+    assert!(
+        received.iter().any(|r| matches!(r, Received::Frame { message, .. } if *message == stage("heard")))
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn any_hole_is_polled_to_an_end(
+        words in prop::collection::vec(any::<u64>(), 0..4096),
+        counters in prop::array::uniform8(prop_oneof![any::<u64>(), (0..1_u64 << 19).prop_map(|w| w * 8)]),
+    ) {
+        let hole = Shared::new();
+        for (slot, word) in hole.words()[OFF_TO_HOST_RING / 8..].iter().zip(words) {
+            slot.store(word, Ordering::Relaxed);
+        }
+        for (slot, word) in hole.words().iter().step_by(8).zip(counters) {
+            slot.store(word, Ordering::Relaxed);
+        }
+        let mut host = HostChannel::new(hole.clone());
+        for _ in 0..3 {
+            let received = host.poll();
+            prop_assert!(received.iter().all(|r| matches!(r, Received::Loss(_))));
+        }
+        let _room_or_not = host.send(&ToGuest::Stop, Instant::now());
+        let _any = host.state();
+    }
+}

@@ -1,0 +1,374 @@
+//! A client of the emulator's gdbstub: stops, watchpoints and registers.
+//!
+//! Protocol: GDB manual, appendix E. What of it QEMU's stub does (measured with 10.0):
+//!
+//! - a packet is `$payload#checksum`, acknowledged by `+`; there is no mode without acknowledgements;
+//! - any byte that comes while the VM runs stops it, so every packet is acknowledged at once;
+//! - requests may be sent in a row, `$` counts as the acknowledgement of the answer before it;
+//! - after `c` comes exactly one stop reply, however the VM is stopped;
+//! - `?` removes all watchpoints, and closing the connection leaves the VM stopped.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use crate::machine::MachineError;
+use crate::machine::qemu::qmp::{closed, io_error};
+use crate::machine::waker::wait_readable;
+
+/// The stub's own limit (`MAX_PACKET_LENGTH`) and room for escapes.
+const MAX_PACKET_BYTES: usize = 16 << 10;
+/// Signal number of a stop that was asked for.
+const SIGINT: u8 = 2;
+/// Signal number of a stop by a watchpoint.
+const SIGTRAP: u8 = 5;
+
+/// A connection to the gdbstub.
+#[derive(Debug)]
+pub(super) struct Gdb {
+    stream: UnixStream,
+    input: Vec<u8>,
+    timeout: Duration,
+}
+
+/// Why the VM stopped, as the stub says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stop {
+    /// In gdb's numbering.
+    signal: u8,
+    /// Thread id: the vCPU's index and one.
+    thread: u32,
+    /// Address of the watchpoint that was hit.
+    watch: Option<u64>,
+}
+
+impl Stop {
+    /// Neither asked for nor by a watchpoint: the guest has ended.
+    pub(super) fn is_end(&self) -> bool {
+        !matches!(self.signal, SIGINT | SIGTRAP)
+    }
+
+    /// The vCPU that hit the watchpoint at `address`.
+    pub(super) fn watched(&self, address: u64) -> Option<u32> {
+        let hit = self.signal == SIGTRAP && self.watch == Some(address);
+        hit.then(|| self.thread.saturating_sub(1))
+    }
+}
+
+impl Gdb {
+    /// Take over a fresh connection; every request is given `timeout`.
+    pub(super) fn connect(stream: UnixStream, timeout: Duration) -> Result<Self, MachineError> {
+        stream.set_nonblocking(true).map_err(io_error("set up the gdb socket"))?;
+        let mut gdb = Self { stream, input: Vec::new(), timeout };
+        // Names no feature, above all not "multiprocess", so that thread ids are plain numbers.
+        gdb.request("qSupported")?;
+        Ok(gdb)
+    }
+
+    /// Stop at each store to the `len` bytes at the virtual address `address`, on any vCPU.
+    pub(super) fn watch_writes(&mut self, address: u64, len: u64) -> Result<(), MachineError> {
+        let request = format!("Z2,{address:x},{len:x}");
+        match self.request(&request)?.as_slice() {
+            b"OK" => Ok(()),
+            answer => Err(unexpected(&request, answer)),
+        }
+    }
+
+    /// Let the VM go on; returns when the stub has taken the request.
+    pub(super) fn go_on(&mut self) -> Result<(), MachineError> {
+        self.send(&frame(b"c"))?;
+        let deadline = Instant::now() + self.timeout;
+        while self.input.is_empty() {
+            if !self.fill(deadline)? {
+                return Err(self.silent("c"));
+            }
+        }
+        match self.input.remove(0) {
+            b'+' => Ok(()),
+            other => Err(unexpected("c", &[other])),
+        }
+    }
+
+    /// Let one vCPU of a stopped VM execute one instruction.
+    pub(super) fn step(&mut self, vcpu: u32) -> Result<(), MachineError> {
+        let request = format!("vCont;s:{:x}", vcpu + 1);
+        let answer = self.request(&request)?;
+        parse_stop(&answer).map(|_| ()).ok_or_else(|| unexpected(&request, &answer))
+    }
+
+    /// Ask a running VM to stop; [`stop`](Self::stop) tells when it has. Without effect on a stopped one.
+    pub(super) fn interrupt(&mut self) -> Result<(), MachineError> {
+        self.send(&[3])
+    }
+
+    /// The stop reply of a VM that was told to go on, if it comes before `deadline`.
+    pub(super) fn stop(&mut self, deadline: Instant) -> Result<Option<Stop>, MachineError> {
+        let Some(packet) = self.packet(deadline)? else { return Ok(None) };
+        parse_stop(&packet).map(Some).ok_or_else(|| unexpected("c", &packet))
+    }
+
+    /// A document of `qXfer:features`, such as `target.xml`.
+    pub(super) fn feature(&mut self, name: &str) -> Result<String, MachineError> {
+        let mut document = Vec::new();
+        loop {
+            let request = format!("qXfer:features:read:{name}:{:x},ff0", document.len());
+            let answer = self.request(&request)?;
+            match answer.split_first() {
+                Some((b'l', rest)) => document.extend(unescape(rest)),
+                Some((b'm', rest)) if !rest.is_empty() && document.len() < 1 << 20 => {
+                    document.extend(unescape(rest));
+                    continue;
+                }
+                _ => return Err(unexpected(&request, &answer)),
+            }
+            return String::from_utf8(document).map_err(|e| unexpected(&request, e.as_bytes()));
+        }
+    }
+
+    /// The register file (`g`) of each of the vCPUs from 0 to `vcpus`, raw.
+    pub(super) fn registers(&mut self, vcpus: u32) -> Result<Vec<Vec<u8>>, MachineError> {
+        self.on_each(0..vcpus, "g")?
+            .into_iter()
+            .map(|answer| unhex(&answer).ok_or_else(|| unexpected("g", &answer)))
+            .collect()
+    }
+
+    /// Eight bytes at the virtual address `address`, as each of `vcpus` would read them; `None` where it is not
+    /// mapped.
+    pub(super) fn read_u64(&mut self, vcpus: &[u32], address: u64) -> Result<Vec<Option<u64>>, MachineError> {
+        let answers = self.on_each(vcpus.iter().copied(), &format!("m{address:x},8"))?;
+        let value = |answer: Vec<u8>| Some(u64::from_le_bytes(unhex(&answer)?.try_into().ok()?));
+        Ok(answers.into_iter().map(value).collect())
+    }
+
+    /// Send `request` in the name of each of `vcpus`, all before the first answer is awaited.
+    fn on_each(
+        &mut self,
+        vcpus: impl Iterator<Item = u32>,
+        request: &str,
+    ) -> Result<Vec<Vec<u8>>, MachineError> {
+        let (mut bytes, mut count) = (Vec::new(), 0);
+        for vcpu in vcpus {
+            bytes.extend(frame(format!("Hg{:x}", vcpu + 1).as_bytes()));
+            bytes.extend(frame(request.as_bytes()));
+            count += 1;
+        }
+        self.send(&bytes)?;
+        let mut answers = Vec::with_capacity(count);
+        for _ in 0..count {
+            let chosen = self.answer("Hg")?;
+            if chosen != b"OK" {
+                return Err(unexpected("Hg", &chosen));
+            }
+            answers.push(self.answer(request)?);
+        }
+        Ok(answers)
+    }
+
+    fn request(&mut self, request: &str) -> Result<Vec<u8>, MachineError> {
+        self.send(&frame(request.as_bytes()))?;
+        self.answer(request)
+    }
+
+    fn answer(&mut self, request: &str) -> Result<Vec<u8>, MachineError> {
+        let deadline = Instant::now() + self.timeout;
+        self.packet(deadline)?.ok_or_else(|| self.silent(request))
+    }
+
+    /// The next packet, acknowledged.
+    fn packet(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>, MachineError> {
+        loop {
+            match next_packet(&mut self.input) {
+                Parsed::Packet(payload) => {
+                    self.send(b"+")?;
+                    return Ok(Some(payload));
+                }
+                Parsed::Damaged(bytes) => return Err(unexpected("a request", &bytes)),
+                Parsed::Incomplete if !self.fill(deadline)? => return Ok(None),
+                Parsed::Incomplete => {}
+            }
+        }
+    }
+
+    /// Read what there is, waiting for it; false when `deadline` passed before.
+    fn fill(&mut self, deadline: Instant) -> Result<bool, MachineError> {
+        let mut bytes = [0; 4096];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Err(closed()),
+                Ok(n) => {
+                    self.input.extend_from_slice(&bytes[..n]);
+                    return Ok(true);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let [readable] =
+                        wait_readable([self.stream.as_fd()], deadline).map_err(io_error("wait for gdb"))?;
+                    if !readable {
+                        return Ok(false);
+                    }
+                }
+                Err(e) => return Err(io_error("read the gdb socket")(e)),
+            }
+        }
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), MachineError> {
+        // At most 30 bytes for each of 255 vCPUs: less than the socket's buffer, which the stub empties.
+        (&self.stream).write_all(bytes).map_err(io_error("write to the gdb socket"))
+    }
+
+    fn silent(&self, request: &str) -> MachineError {
+        MachineError::Silent { what: format!("gdb's {request}"), after: self.timeout }
+    }
+}
+
+impl AsFd for Gdb {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn frame(payload: &[u8]) -> Vec<u8> {
+    [b"$", payload, format!("#{:02x}", checksum(payload)).as_bytes()].concat()
+}
+
+fn checksum(payload: &[u8]) -> u8 {
+    payload.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
+}
+
+#[derive(Debug, PartialEq)]
+enum Parsed {
+    Packet(Vec<u8>),
+    Incomplete,
+    Damaged(Vec<u8>),
+}
+
+/// Take the first packet off `input`, with the acknowledgements before it.
+fn next_packet(input: &mut Vec<u8>) -> Parsed {
+    let acks = input.iter().take_while(|&&b| b == b'+').count();
+    input.drain(..acks);
+    match input.first() {
+        None => return Parsed::Incomplete,
+        Some(b'$') => {}
+        Some(_) => return Parsed::Damaged(std::mem::take(input)),
+    }
+    let end = input.iter().position(|&b| b == b'#').filter(|end| input.len() >= end + 3);
+    let Some(end) = end else {
+        let hopeless = input.len() > MAX_PACKET_BYTES;
+        return if hopeless { Parsed::Damaged(std::mem::take(input)) } else { Parsed::Incomplete };
+    };
+    let packet: Vec<u8> = input.drain(..end + 3).collect();
+    let payload = &packet[1..end];
+    match unhex(&packet[end + 1..]) {
+        Some(sum) if sum == [checksum(payload)] => Parsed::Packet(payload.to_vec()),
+        _ => Parsed::Damaged(packet),
+    }
+}
+
+/// `T05thread:02;watch:6b7470000000;`, with numbers in hex.
+fn parse_stop(payload: &[u8]) -> Option<Stop> {
+    let text = std::str::from_utf8(payload).ok()?.strip_prefix('T')?;
+    let signal = u8::from_str_radix(text.get(..2)?, 16).ok()?;
+    let mut stop = Stop { signal, thread: 0, watch: None };
+    for field in text[2..].split(';').filter(|f| !f.is_empty()) {
+        match field.split_once(':')? {
+            ("thread", id) => stop.thread = u32::from_str_radix(id, 16).ok()?,
+            ("watch", address) => stop.watch = Some(u64::from_str_radix(address, 16).ok()?),
+            _ => {}
+        }
+    }
+    Some(stop)
+}
+
+/// `}` escapes the byte after it, which is then xored with 0x20.
+fn unescape(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut bytes = bytes.iter();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b'}' => out.extend(bytes.next().map(|b| b ^ 0x20)),
+            _ => out.push(byte),
+        }
+    }
+    out
+}
+
+fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
+    let value = |digit: &u8| char::from(*digit).to_digit(16).map(|v| v as u8);
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty().then_some(())?;
+    pairs.iter().map(|[high, low]| Some(value(high)? << 4 | value(low)?)).collect()
+}
+
+fn unexpected(request: &str, answer: &[u8]) -> MachineError {
+    let answer = format!("{:?}", String::from_utf8_lossy(answer));
+    MachineError::Protocol { what: format!("gdb's {request}"), answer }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Parsed, Stop, frame, next_packet, parse_stop, unescape, unhex};
+
+    #[test]
+    fn stop_replies() {
+        let watch = parse_stop(b"T05thread:0a;watch:6b7470000000;").unwrap();
+        assert_eq!(watch, Stop { signal: 5, thread: 10, watch: Some(0x6b74_7000_0000) });
+        assert_eq!(watch.watched(0x6b74_7000_0000), Some(9));
+        assert_eq!(watch.watched(0x1000), None);
+        let interrupted = parse_stop(b"T02thread:01;").unwrap();
+        assert_eq!(interrupted.watched(0x6b74_7000_0000), None);
+        assert!(parse_stop(b"T03thread:01;").unwrap().is_end() && !interrupted.is_end() && !watch.is_end());
+        for wrong in [&b"OK"[..], b"T", b"T0", b"Txx", b"T05thread", b"T05thread:zz;", b"\xff"] {
+            assert_eq!(parse_stop(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn packets_come_out_whole_and_in_order() {
+        let mut input = b"+$OK#9a+$T02thread:01;#".to_vec();
+        assert_eq!(next_packet(&mut input), Parsed::Packet(b"OK".to_vec()));
+        assert_eq!(next_packet(&mut input), Parsed::Incomplete);
+        input.extend_from_slice(b"0");
+        assert_eq!(next_packet(&mut input), Parsed::Incomplete);
+        input.extend_from_slice(b"4");
+        assert_eq!(next_packet(&mut input), Parsed::Packet(b"T02thread:01;".to_vec()));
+        assert!(input.is_empty());
+    }
+
+    #[test]
+    fn damage_is_told() {
+        for wrong in ["$OK#9b", "$OK#zz", "hello", "-$OK#9a"] {
+            assert!(matches!(next_packet(&mut wrong.into()), Parsed::Damaged(_)), "{wrong}");
+        }
+        let mut endless = vec![b'$'; super::MAX_PACKET_BYTES + 1];
+        assert!(matches!(next_packet(&mut endless), Parsed::Damaged(_)));
+    }
+
+    #[test]
+    fn hex_and_escapes() {
+        assert_eq!(unhex(b"00fFa5"), Some(vec![0, 0xff, 0xa5]));
+        assert_eq!(unhex(b"E14"), None);
+        assert_eq!(unhex(b"0g"), None);
+        assert_eq!(unescape(b"a}\x03b}"), b"a#b");
+    }
+
+    proptest! {
+        #[test]
+        fn a_framed_payload_is_read_back(payload in "[a-zA-Z0-9:;,+-]{0,64}", rest in ".{0,16}") {
+            let mut input = frame(payload.as_bytes());
+            input.extend_from_slice(rest.as_bytes());
+            prop_assert_eq!(next_packet(&mut input), Parsed::Packet(payload.into_bytes()));
+            prop_assert_eq!(input, rest.into_bytes());
+        }
+
+        #[test]
+        fn no_input_panics(mut input in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let _ = parse_stop(&input);
+            let _ = next_packet(&mut input);
+        }
+    }
+}

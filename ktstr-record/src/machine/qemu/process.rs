@@ -1,0 +1,118 @@
+//! The emulator's process: it never outlives us.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use rustix::fd::BorrowedFd;
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+
+use crate::machine::files::tail;
+use crate::spec::Emulator;
+
+/// What is shown of the emulator's standard error.
+const STDERR_TAIL_BYTES: u64 = 2000;
+
+/// A child that is killed and reaped when this is dropped, and killed by the kernel when we die first.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    stderr: File,
+    /// The thread that is the child's parent in the eyes of the kernel, and what ends it.
+    keeper: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Process {
+    /// Start `emulator`; the child inherits `fds` under their numbers and writes its output to `stderr`.
+    ///
+    /// It is in a process group of its own, so that a Ctrl-C reaches us alone and the recording can be finished.
+    pub(super) fn spawn(
+        emulator: &Emulator,
+        args: &[OsString],
+        fds: Vec<i32>,
+        stderr: File,
+    ) -> io::Result<Self> {
+        let (program, leading) = emulator
+            .command
+            .split_first()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the emulator's command is empty"))?;
+        let mut command = Command::new(program);
+        command
+            .args(leading)
+            .args(args)
+            .envs(emulator.env.iter().map(|(k, v)| (k, v)))
+            .stdin(Stdio::null())
+            .stdout(stderr.try_clone()?)
+            .stderr(stderr.try_clone()?)
+            .process_group(0);
+        let parent = rustix::process::getpid();
+        let prepare = move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // We may have died before the line above took effect.
+            if getppid() != Some(parent) {
+                return Err(io::Error::from(io::ErrorKind::NotConnected));
+            }
+            for &fd in &fds {
+                // SAFETY: the numbers are of files that the caller holds open until `spawn` returns, and nothing
+                // closes them between fork and exec.
+                let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+                fcntl_setfd(fd, FdFlags::empty())?;
+            }
+            Ok(())
+        };
+        // SAFETY: the closure only makes system calls (prctl, getppid, fcntl) and neither allocates nor locks, as is
+        // required between fork and exec of a program with threads.
+        unsafe { command.pre_exec(prepare) };
+
+        // The signal at a parent's death is that of the *thread* that forked, so a thread that lives exactly as long
+        // as this value does it.
+        let (spawned, result) = mpsc::channel();
+        let (release, released) = mpsc::channel();
+        let keeper = thread::Builder::new().name("ktstr-qemu".into()).spawn(move || {
+            if spawned.send(command.spawn()).is_ok() {
+                // Ends with an error when `release` is dropped: nothing is ever sent.
+                let _ = released.recv();
+            }
+        })?;
+        let child = result.recv().map_err(|_| io::Error::other("the thread that starts it died"))??;
+        Ok(Self { child, stderr, keeper: Some((release, keeper)) })
+    }
+
+    /// The end of what it wrote to standard error.
+    pub(super) fn stderr_tail(&self) -> String {
+        tail(&self.stderr, STDERR_TAIL_BYTES)
+    }
+
+    /// Kill and reap it. Idempotent.
+    pub(super) fn kill(&mut self) {
+        // Both fail only for a child that is reaped already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some((release, keeper)) = self.keeper.take() {
+            drop(release);
+            let _ = keeper.join();
+        }
+    }
+
+    /// Wait a little for it to end by itself, once its sockets are closed; how it ended, if it did.
+    pub(super) fn status(&mut self) -> Option<std::process::ExitStatus> {
+        for _ in 0..100 {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(status);
+            }
+            thread::sleep(std::time::Duration::from_millis(1));
+        }
+        None
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

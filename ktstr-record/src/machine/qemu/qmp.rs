@@ -1,0 +1,231 @@
+//! A client of QMP, the emulator's control protocol: JSON values, one a line, over a socket.
+//!
+//! Format: QEMU, `docs/interop/qmp-spec.rst`.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::machine::MachineError;
+use crate::machine::waker::wait_readable;
+
+/// No answer of the commands that we give is longer; one that is means that the stream is not QMP.
+const MAX_LINE_BYTES: usize = 1 << 20;
+
+/// A connection to the emulator's monitor.
+#[derive(Debug)]
+pub(super) struct Qmp {
+    stream: UnixStream,
+    input: Vec<u8>,
+    events: VecDeque<Event>,
+}
+
+/// Something the emulator reported by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Event {
+    pub name: String,
+    pub data: Value,
+}
+
+impl Qmp {
+    /// Take over a fresh connection: await the greeting, leave negotiation mode.
+    pub(super) fn connect(stream: UnixStream, timeout: Duration) -> Result<Self, MachineError> {
+        stream.set_nonblocking(true).map_err(io_error("set up the QMP socket"))?;
+        let mut qmp = Self { stream, input: Vec::new(), events: VecDeque::new() };
+        let deadline = Instant::now() + timeout;
+        let greeting = qmp.message(deadline)?.ok_or_else(|| silent("the connection", timeout))?;
+        if greeting.get("QMP").is_none() {
+            return Err(unexpected("the connection", &greeting));
+        }
+        qmp.command("qmp_capabilities", json!({}), timeout)?;
+        Ok(qmp)
+    }
+
+    /// Execute `name` and return what it returns. Events that come meanwhile are kept.
+    pub(super) fn command(
+        &mut self,
+        name: &str,
+        arguments: Value,
+        timeout: Duration,
+    ) -> Result<Value, MachineError> {
+        let line = format!("{}\n", json!({ "execute": name, "arguments": arguments }));
+        // A command is far smaller than the socket's buffer, which is empty: commands go one at a time.
+        (&self.stream).write_all(line.as_bytes()).map_err(io_error("write to the QMP socket"))?;
+        let deadline = Instant::now() + timeout;
+        loop {
+            let message = self.message(deadline)?.ok_or_else(|| silent(name, timeout))?;
+            match parse(message) {
+                Message::Return(value) => return Ok(value),
+                Message::Error(why) => return Err(MachineError::Refused { what: name.to_owned(), why }),
+                Message::Event(event) => self.events.push_back(event),
+                Message::Other(value) => return Err(unexpected(name, &value)),
+            }
+        }
+    }
+
+    /// The next event, if one has arrived.
+    pub(super) fn event(&mut self) -> Result<Option<Event>, MachineError> {
+        if let Some(event) = self.events.pop_front() {
+            return Ok(Some(event));
+        }
+        match self.message(Instant::now())?.map(parse) {
+            None => Ok(None),
+            Some(Message::Event(event)) => Ok(Some(event)),
+            Some(Message::Return(value) | Message::Other(value)) => Err(unexpected("nothing", &value)),
+            Some(Message::Error(answer)) => Err(MachineError::Protocol { what: "nothing".into(), answer }),
+        }
+    }
+
+    fn message(&mut self, deadline: Instant) -> Result<Option<Value>, MachineError> {
+        loop {
+            if let Some(end) = self.input.iter().position(|&b| b == b'\n') {
+                let line: Vec<u8> = self.input.drain(..=end).collect();
+                return serde_json::from_slice(&line).map(Some).map_err(|e| MachineError::Protocol {
+                    what: "QMP".into(),
+                    answer: format!("{e} in {:?}", String::from_utf8_lossy(&line)),
+                });
+            }
+            let mut bytes = [0; 4096];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Err(closed()),
+                Ok(n) if self.input.len() + n > MAX_LINE_BYTES => {
+                    let answer = format!("a line of more than {MAX_LINE_BYTES} bytes");
+                    return Err(MachineError::Protocol { what: "QMP".into(), answer });
+                }
+                Ok(n) => self.input.extend_from_slice(&bytes[..n]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let [readable] =
+                        wait_readable([self.stream.as_fd()], deadline).map_err(io_error("wait for QMP"))?;
+                    if !readable {
+                        return Ok(None);
+                    }
+                }
+                Err(e) => return Err(io_error("read the QMP socket")(e)),
+            }
+        }
+    }
+}
+
+impl AsFd for Qmp {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Message {
+    Return(Value),
+    Error(String),
+    Event(Event),
+    Other(Value),
+}
+
+fn parse(mut value: Value) -> Message {
+    if let Some(returned) = value.get_mut("return") {
+        return Message::Return(returned.take());
+    }
+    if let Some(error) = value.get("error") {
+        let text = error.get("desc").and_then(Value::as_str).map(str::to_owned);
+        return Message::Error(text.unwrap_or_else(|| error.to_string()));
+    }
+    match value.get("event").and_then(Value::as_str).map(str::to_owned) {
+        Some(name) => {
+            Message::Event(Event { name, data: value.get_mut("data").map_or(Value::Null, Value::take) })
+        }
+        None => Message::Other(value),
+    }
+}
+
+/// The socket ended. The caller knows the process and turns it into the emulator's last words.
+pub(super) fn closed() -> MachineError {
+    MachineError::Died { stderr: String::new() }
+}
+
+pub(super) fn io_error(what: &str) -> impl FnOnce(io::Error) -> MachineError {
+    let what = what.to_owned();
+    move |source| match source.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => closed(),
+        _ => MachineError::Io { what, source },
+    }
+}
+
+fn silent(what: &str, after: Duration) -> MachineError {
+    MachineError::Silent { what: what.to_owned(), after }
+}
+
+fn unexpected(what: &str, answer: &Value) -> MachineError {
+    MachineError::Protocol { what: what.to_owned(), answer: answer.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::{Event, Message, Qmp, parse};
+    use crate::machine::MachineError;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// The emulator's end: greets, then gives `answers` to the commands after `qmp_capabilities`.
+    fn peer(greeting: &'static str, answers: &'static [&'static str]) -> UnixStream {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        thread::spawn(move || {
+            theirs.write_all(greeting.as_bytes()).unwrap();
+            let mut lines = BufReader::new(theirs.try_clone().unwrap()).lines();
+            for answer in [&["{\"return\":{}}\r\n"][..], answers].concat() {
+                let command: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+                assert!(command["execute"].is_string());
+                // In two pieces, as sockets may.
+                let (first, second) = answer.split_at(answer.len() / 2);
+                theirs.write_all(first.as_bytes()).unwrap();
+                thread::sleep(Duration::from_millis(5));
+                theirs.write_all(second.as_bytes()).unwrap();
+            }
+        });
+        ours
+    }
+
+    #[test]
+    fn events_between_command_and_answer_are_kept() {
+        let greeting = "{\"QMP\":{}}\r\n{\"event\":\"RESUME\"}\r\n";
+        let answers =
+            &["{\"event\":\"SHUTDOWN\",\"data\":{\"reason\":\"guest-reset\"}}\n{\"return\":{\"a\":1}}\n"];
+        let mut qmp = Qmp::connect(peer(greeting, answers), LONG).unwrap();
+        assert_eq!(qmp.command("query-status", json!({}), LONG).unwrap(), json!({"a": 1}));
+        assert_eq!(qmp.event().unwrap().unwrap().name, "RESUME");
+        assert_eq!(
+            qmp.event().unwrap().unwrap(),
+            Event { name: "SHUTDOWN".into(), data: json!({"reason": "guest-reset"}) }
+        );
+    }
+
+    #[test]
+    fn a_refusal_a_silence_and_an_end_are_told_apart() {
+        let answers = &["{\"error\":{\"class\":\"GenericError\",\"desc\":\"no such thing\"}}\n", "\n"];
+        let mut qmp = Qmp::connect(peer("{\"QMP\":{}}\n", answers), LONG).unwrap();
+        let error = qmp.command("nonsense", json!({}), LONG).unwrap_err();
+        assert_eq!(error.to_string(), "the emulator refused nonsense: no such thing");
+        assert!(matches!(qmp.command("x", json!({}), LONG), Err(MachineError::Protocol { .. })));
+        assert!(matches!(qmp.command("x", json!({}), LONG), Err(MachineError::Died { .. })));
+
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let error = Qmp::connect(ours, Duration::from_millis(10)).unwrap_err();
+        assert!(matches!(error, MachineError::Silent { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_message_is_other() {
+        assert_eq!(parse(json!([1])), Message::Other(json!([1])));
+        assert_eq!(parse(json!({"event": 3})), Message::Other(json!({"event": 3})));
+    }
+}

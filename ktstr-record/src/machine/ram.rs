@@ -1,0 +1,263 @@
+//! The guest's RAM: shared memory files, mapped by the emulator and by us.
+//!
+//! ```text
+//! guest physical   0 ............ low limit     4 GiB ............
+//!                  |- RAM, first part -|        |- RAM, the rest -|
+//! files            |-- node 0 --|-- node 1 --------|-- node 2 ----|
+//! ```
+//!
+//! One file for each NUMA node, without a name (memfd), so that no tmpfs mount limits its size and nothing is left
+//! behind. Pages that the guest never touched are holes of the file: reading them through the mapping would allocate
+//! them, so whatever goes over all of RAM asks [`GuestRam::populated`] first.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+use ktstr_replay::memory::{Memory, MemoryError};
+use ktstr_replay::units::GuestPhys;
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
+
+use super::files::memfd;
+use crate::spec::LOW_RAM_LIMIT_BYTES;
+
+/// Where the RAM that does not fit below the low limit begins.
+const HIGH_RAM_BASE: u64 = 4 << 30;
+/// Holes and data of the files are whole pages.
+pub(super) const PAGE_BYTES: u64 = 4096;
+
+/// A guest's RAM.
+#[derive(Debug)]
+pub struct GuestRam {
+    memory: GuestMemoryMmap<()>,
+    nodes: Vec<Node>,
+    spans: Vec<Span>,
+}
+
+/// The RAM of a NUMA node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub file: File,
+    pub bytes: u64,
+}
+
+/// A range of guest-physical addresses that lies in one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    base: u64,
+    bytes: u64,
+    node: usize,
+    offset: u64,
+}
+
+impl GuestRam {
+    /// RAM of `nodes` NUMA nodes with these sizes in bytes, all hole.
+    pub(super) fn new(nodes: &[u64]) -> io::Result<Self> {
+        let nodes = nodes
+            .iter()
+            .map(|&bytes| Ok(Node { file: memfd("ktstr-ram", bytes)?, bytes }))
+            .collect::<io::Result<Vec<_>>>()?;
+        let spans = spans(&nodes.iter().map(|n| n.bytes).collect::<Vec<_>>());
+        let ranges = spans
+            .iter()
+            .map(|span| {
+                let len = usize::try_from(span.bytes).map_err(io::Error::other)?;
+                let file = FileOffset::new(nodes[span.node].file.try_clone()?, span.offset);
+                Ok((GuestAddress(span.base), len, Some(file)))
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        let memory = GuestMemoryMmap::from_ranges_with_files(ranges).map_err(io::Error::other)?;
+        Ok(Self { memory, nodes, spans })
+    }
+
+    pub(super) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// RAM in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.nodes.iter().map(|n| n.bytes).sum()
+    }
+
+    /// Where there is RAM, in bytes: ascending, disjoint.
+    pub fn ranges(&self) -> Vec<Range<u64>> {
+        let mut merged: Vec<Range<u64>> = Vec::new();
+        for span in &self.spans {
+            let end = span.base + span.bytes;
+            match merged.last_mut() {
+                Some(last) if last.end == span.base => last.end = end,
+                _ => merged.push(span.base..end),
+            }
+        }
+        merged
+    }
+
+    /// `len` bytes at `at`, without a copy. They change under the reader while the guest runs.
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfRange`] when any of them is not RAM, or when they lie in two nodes.
+    pub fn slice(&self, at: GuestPhys, len: usize) -> Result<VolatileSlice<'_, ()>, MemoryError> {
+        self.memory.get_slice(GuestAddress(at.0), len).map_err(|_| MemoryError::OutOfRange { at, len })
+    }
+
+    /// Put `bytes` at `at`.
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfRange`] when any of them is not RAM; those before it may have been written.
+    pub fn write(&self, at: GuestPhys, bytes: &[u8]) -> Result<(), MemoryError> {
+        self.memory
+            .write_slice(bytes, GuestAddress(at.0))
+            .map_err(|_| MemoryError::OutOfRange { at, len: bytes.len() })
+    }
+
+    /// The populated ranges, cut into pieces of at most `max_bytes` that each lie in one node, ascending:
+    /// what a checkpoint has to look at. Everything else reads as zero.
+    pub fn populated_slices(
+        &self,
+        max_bytes: usize,
+    ) -> impl Iterator<Item = (GuestPhys, VolatileSlice<'_, ()>)> + '_ {
+        let step = max_bytes.max(1) as u64;
+        let pieces = self.populated_by_span().into_iter().flat_map(move |range| {
+            range.clone().step_by(step as usize).map(move |at| at..range.end.min(at + step))
+        });
+        pieces.filter_map(|piece| {
+            let at = GuestPhys(piece.start);
+            let slice = self.slice(at, (piece.end - piece.start) as usize).ok()?;
+            Some((at, slice))
+        })
+    }
+
+    fn populated_by_span(&self) -> Vec<Range<u64>> {
+        let mut found = Vec::new();
+        for span in &self.spans {
+            let data = data_ranges(&self.nodes[span.node].file, span.offset, span.offset + span.bytes);
+            found.extend(data.into_iter().map(|r| {
+                let to_guest = |offset: u64| offset - span.offset + span.base;
+                to_guest(r.start)..to_guest(r.end)
+            }));
+        }
+        found
+    }
+}
+
+impl Memory for GuestRam {
+    fn read(&self, at: GuestPhys, out: &mut [u8]) -> Result<(), MemoryError> {
+        self.memory
+            .read_slice(out, GuestAddress(at.0))
+            .map_err(|_| MemoryError::OutOfRange { at, len: out.len() })
+    }
+
+    fn populated(&self) -> Vec<Range<u64>> {
+        let mut merged: Vec<Range<u64>> = Vec::new();
+        for range in self.populated_by_span() {
+            match merged.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => merged.push(range),
+            }
+        }
+        merged
+    }
+}
+
+/// The ranges of `file` between `from` and `to` that hold data. A file system that cannot tell has no holes.
+pub(super) fn data_ranges(file: &File, from: u64, to: u64) -> Vec<Range<u64>> {
+    let mut found = Vec::new();
+    let mut at = from;
+    while at < to {
+        let start = match seek(file, SeekFrom::Data(at)) {
+            Ok(start) if start < to => start,
+            Ok(_) | Err(Errno::NXIO) => break,
+            Err(_) => at,
+        };
+        // The end of the file counts as a hole, so that this fails only where holes are unknown.
+        let end = seek(file, SeekFrom::Hole(start)).unwrap_or(to).min(to);
+        found.push(start..end);
+        at = end;
+    }
+    found
+}
+
+/// Lay the nodes' files out over guest-physical memory.
+fn spans(nodes: &[u64]) -> Vec<Span> {
+    let total: u64 = nodes.iter().sum();
+    let low = total.min(LOW_RAM_LIMIT_BYTES);
+    let (mut found, mut before) = (Vec::new(), 0u64);
+    for (node, &bytes) in nodes.iter().enumerate() {
+        let low_bytes = low.saturating_sub(before).min(bytes);
+        if low_bytes > 0 {
+            found.push(Span { base: before, bytes: low_bytes, node, offset: 0 });
+        }
+        if low_bytes < bytes {
+            let base = HIGH_RAM_BASE + (before + low_bytes - low);
+            found.push(Span { base, bytes: bytes - low_bytes, node, offset: low_bytes });
+        }
+        before += bytes;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use ktstr_replay::memory::{Memory, MemoryError};
+    use ktstr_replay::units::GuestPhys;
+
+    use super::{GuestRam, HIGH_RAM_BASE, Span, spans};
+
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn a_node_is_split_at_the_low_limit() {
+        assert_eq!(spans(&[512 * MIB]), [Span { base: 0, bytes: 512 * MIB, node: 0, offset: 0 }]);
+        assert_eq!(spans(&[3 * GIB]).len(), 1);
+        assert_eq!(
+            spans(&[2 * GIB, 2 * GIB, GIB]),
+            [
+                Span { base: 0, bytes: 2 * GIB, node: 0, offset: 0 },
+                Span { base: 2 * GIB, bytes: GIB, node: 1, offset: 0 },
+                Span { base: 4 * GIB, bytes: GIB, node: 1, offset: GIB },
+                Span { base: 5 * GIB, bytes: GIB, node: 2, offset: 0 },
+            ]
+        );
+    }
+
+    #[test]
+    fn only_what_was_touched_is_populated() {
+        let ram = GuestRam::new(&[2 * MIB, 2 * MIB]).unwrap();
+        assert!(ram.populated().is_empty());
+        ram.write(GuestPhys(2 * MIB - 4096), &[1; 8192]).unwrap();
+        ram.write(GuestPhys(0x3000), &[7]).unwrap();
+        assert_eq!(ram.populated(), [0x3000..0x4000, 2 * MIB - 4096..2 * MIB + 4096]);
+        let pieces: Vec<_> = ram.populated_slices(4096).map(|(at, s)| (at.0, s.len())).collect();
+        assert_eq!(pieces, [(0x3000, 4096), (2 * MIB - 4096, 4096), (2 * MIB, 4096)]);
+        assert_eq!(ram.populated().len(), 2, "looking at it populated nothing");
+    }
+
+    #[test]
+    fn reads_what_was_written_across_nodes_and_above_4_gib() {
+        let ram = GuestRam::new(&[2 * MIB, 2 * MIB]).unwrap();
+        ram.write(GuestPhys(2 * MIB - 2), b"node").unwrap();
+        let mut four = [0; 4];
+        ram.read(GuestPhys(2 * MIB - 2), &mut four).unwrap();
+        assert_eq!(&four, b"node");
+
+        let large = GuestRam::new(&[4 * GIB]).unwrap();
+        large.write(GuestPhys(HIGH_RAM_BASE), b"high").unwrap();
+        large.read(GuestPhys(HIGH_RAM_BASE), &mut four).unwrap();
+        assert_eq!(&four, b"high");
+        assert_eq!(large.populated()[0], HIGH_RAM_BASE..HIGH_RAM_BASE + 4096);
+        assert_eq!(large.populated().len(), 1);
+    }
+
+    #[test]
+    fn outside_of_ram_is_an_error() {
+        let ram = GuestRam::new(&[2 * MIB]).unwrap();
+        let out_of_range = |at, len| Err(MemoryError::OutOfRange { at: GuestPhys(at), len });
+        assert_eq!(ram.read(GuestPhys(2 * MIB - 1), &mut [0; 2]), out_of_range(2 * MIB - 1, 2));
+        assert_eq!(ram.write(GuestPhys(u64::MAX), &[0; 2]), out_of_range(u64::MAX, 2));
+        assert!(ram.slice(GuestPhys(0), usize::MAX).is_err());
+        assert!(ram.slice(GuestPhys(MIB), MIB as usize).is_ok());
+    }
+}

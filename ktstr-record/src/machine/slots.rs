@@ -1,0 +1,169 @@
+//! Host CPUs shared among parallel VMs.
+//!
+//! Emulated vCPUs that outnumber the host's CPUs make every test on the host late, so that parallel tests time each
+//! other out. A machine therefore holds as many *slots* as it has vCPUs, at most all of them, while it lives. A slot is
+//! a locked file, so that it is free again when its holder dies in any way, and every process that uses the same cache
+//! takes part.
+//!
+//! ```text
+//! <cache>/slots/queue   held while collecting slots: one collector at a time, first come, first served
+//! <cache>/slots/cpu-N   held while the machine lives
+//! ```
+//!
+//! No deadlock: only the holder of `queue` waits for slots, and who holds slots waits for nothing else.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use super::StartError;
+
+/// How often a collector looks for freed slots.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Slots that are held until this is dropped.
+#[derive(Debug)]
+pub(super) struct Slots {
+    _held: Vec<File>,
+}
+
+impl Slots {
+    /// Wait for `min(vcpus, host_cpus)` slots of `cache`, at most `patience`.
+    pub(super) fn take(
+        cache: &Path,
+        vcpus: u32,
+        host_cpus: u32,
+        patience: Duration,
+    ) -> Result<Self, StartError> {
+        let dir = cache.join("slots");
+        let unusable = |path: &Path| {
+            let path = path.to_owned();
+            move |source| StartError::Cache { path, source }
+        };
+        fs::create_dir_all(&dir).map_err(unusable(&dir))?;
+        let begun = Instant::now();
+        let deadline = begun + patience;
+        let want = vcpus.min(host_cpus);
+        let busy = || StartError::Busy { want, waited: begun.elapsed(), dir: dir.clone() };
+
+        let queue_path = dir.join("queue");
+        let Some(_queue) =
+            lock_within(&queue_path, Access::Exclusive, deadline).map_err(unusable(&queue_path))?
+        else {
+            return Err(busy());
+        };
+        let mut held = Vec::new();
+        let mut free: Vec<PathBuf> = (0..host_cpus).map(|n| dir.join(format!("cpu-{n}"))).collect();
+        loop {
+            let mut taken = Vec::new();
+            for path in &free {
+                if held.len() + taken.len() == want as usize {
+                    break;
+                }
+                let file = open(path).map_err(unusable(path))?;
+                if try_lock(&file).map_err(unusable(path))? {
+                    taken.push((path.clone(), file));
+                }
+            }
+            for (path, file) in taken {
+                free.retain(|p| *p != path);
+                held.push(file);
+            }
+            if held.len() == want as usize {
+                return Ok(Self { _held: held });
+            }
+            if Instant::now() >= deadline {
+                return Err(busy());
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// Open a lock file, made where absent. It is never removed: a lock on a removed file guards nothing.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    File::options().create(true).truncate(false).write(true).read(true).open(path)
+}
+
+/// Who else may hold a lock at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Others that ask for shared access.
+    Shared,
+    /// No one.
+    Exclusive,
+}
+
+/// Lock the file at `path`, waiting in line until `deadline`; `None` when that passes.
+pub(super) fn lock_within(path: &Path, access: Access, deadline: Instant) -> io::Result<Option<File>> {
+    let file = open(path)?;
+    if access == Access::Exclusive && try_lock(&file)? {
+        return Ok(Some(file));
+    }
+    // flock keeps its waiters in a queue but knows no timeout, so a thread waits for us.
+    let (sender, receiver) = mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let locked = match access {
+            Access::Shared => file.lock_shared(),
+            Access::Exclusive => file.lock(),
+        };
+        // Fails when it is no longer waited for: then the file is dropped here.
+        let _ = sender.send(locked.map(|()| file));
+    });
+    match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        Ok(locked) => locked.map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Lock `file` if no one else has it.
+pub(super) fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use super::Slots;
+    use crate::machine::StartError;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn never_more_vcpus_at_once_than_host_cpus() {
+        let cache = tempfile::tempdir().unwrap();
+        let (running, most) = (AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for vcpus in [1, 2, 3, 1, 4, 2, 1, 9] {
+                let (cache, running, most) = (cache.path(), &running, &most);
+                scope.spawn(move || {
+                    let slots = Slots::take(cache, vcpus, 3, LONG).unwrap();
+                    let now = running.fetch_add(vcpus.min(3), Ordering::SeqCst) + vcpus.min(3);
+                    most.fetch_max(now, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(10));
+                    running.fetch_sub(vcpus.min(3), Ordering::SeqCst);
+                    drop(slots);
+                });
+            }
+        });
+        assert_eq!(most.into_inner(), 3);
+    }
+
+    #[test]
+    fn impatience_is_an_error_that_names_the_place() {
+        let cache = tempfile::tempdir().unwrap();
+        let held = Slots::take(cache.path(), 2, 2, LONG).unwrap();
+        let error = Slots::take(cache.path(), 1, 2, Duration::from_millis(20)).unwrap_err();
+        assert!(matches!(error, StartError::Busy { want: 1, .. }), "{error}");
+        drop(held);
+        Slots::take(cache.path(), 1, 2, Duration::ZERO).unwrap();
+    }
+}

@@ -1,0 +1,330 @@
+//! From a spec to a machine that waits for its job.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use guest_init::layout::{MAGIC, OFF_MAGIC, OFF_STATE, OFF_VERSION, PROTOCOL_VERSION, STATE_READY};
+use ktstr_replay::memory::Memory;
+use ktstr_replay::units::GuestPhys;
+
+use super::qemu::{Parts, Qemu};
+use super::slots::{Access, Slots};
+use super::template::{Key, Store, Template};
+use super::{GuestRam, HostLimits, Machine, MachineError, MachineEvent, StartError};
+use crate::initramfs;
+use crate::spec::MachineSpec;
+
+/// Boots that are tried: the second one because an emulator can fail a kernel that is innocent.
+const BOOT_ATTEMPTS: u32 = 2;
+/// How often a booting guest is asked whether it is ready.
+const READY_POLL: Duration = Duration::from_millis(1);
+/// How the kernel begins to tell that it is broken (`arch/x86/kernel/dumpstack.c`, `kernel/panic.c`).
+const FAULT_MARKS: [&str; 3] = ["Kernel panic - not syncing", "Oops: ", "BUG: "];
+
+/// How to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartPolicy {
+    /// Boot, and neither restore nor save a template.
+    pub cold: bool,
+    /// How long a boot may take until init is ready.
+    pub boot_timeout: Duration,
+    /// How long to wait for other machines of this cache: for their CPUs, and for a template that one of them makes.
+    pub patience: Duration,
+}
+
+impl Default for StartPolicy {
+    fn default() -> Self {
+        Self { cold: false, boot_timeout: Duration::from_secs(30), patience: Duration::from_secs(1800) }
+    }
+}
+
+/// How a machine was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// By which way.
+    pub kind: StartKind,
+    /// Emulators that were started for it, 1 when all went well.
+    pub attempts: u32,
+    /// What went wrong on the way: boots that failed, templates that were damaged or could not be saved.
+    pub faults: Vec<String>,
+    /// From the moment that the host's CPUs were free to the moment that init was ready for its job.
+    pub duration: Duration,
+    /// How long it waited for other machines before that.
+    pub waited: Duration,
+}
+
+/// The ways to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartKind {
+    /// The kernel was booted.
+    Booted,
+    /// The machine was restored from a template.
+    Restored,
+    /// The kernel was booted, and the machine saved as a template before it went on.
+    BootedAndSaved,
+}
+
+/// Start the machine of `spec` with `init` as its only program, up to the point where init waits for its job. It runs.
+///
+/// # Errors
+/// [`StartError`], before anything is started if the spec cannot be carried out here.
+pub fn start(
+    spec: &MachineSpec,
+    init: &[u8],
+    cache_dir: &Path,
+    policy: StartPolicy,
+) -> Result<(Box<dyn Machine>, Start), StartError> {
+    let host = HostLimits::measure();
+    host.check(spec)?;
+    let missing = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| StartError::Missing { what, path, source }
+    };
+    File::open(spec.boot_image()).map_err(missing("the kernel", spec.boot_image()))?;
+    let initrd = initramfs::newc(init)?;
+
+    let asked = Instant::now();
+    let slots = Slots::take(cache_dir, spec.topology.cpus(), host.cpus, policy.patience)?;
+    let waited = asked.elapsed();
+    let mut starter =
+        Starter { spec, initrd: &initrd, policy, begun: Instant::now(), attempts: 0, faults: Vec::new() };
+    let (mut machine, kind) =
+        if policy.cold { (starter.boot()?, StartKind::Booted) } else { starter.warm(cache_dir)? };
+    machine.hold(slots);
+    let Starter { begun, attempts, faults, .. } = starter;
+    let start = Start { kind, attempts, faults, duration: begun.elapsed(), waited };
+    Ok((Box::new(machine), start))
+}
+
+/// One start, with what has happened so far.
+struct Starter<'a> {
+    spec: &'a MachineSpec,
+    initrd: &'a [u8],
+    policy: StartPolicy,
+    begun: Instant,
+    attempts: u32,
+    faults: Vec<String>,
+}
+
+impl Starter<'_> {
+    /// Restore the template; make it where there is none or a damaged one.
+    fn warm(&mut self, cache_dir: &Path) -> Result<(Qemu, StartKind), StartError> {
+        let unusable = |source| StartError::Cache { path: cache_dir.join("templates"), source };
+        let store = Store::open(cache_dir).map_err(unusable)?;
+        let key = Key::of(self.spec, self.initrd);
+        let patience = self.policy.patience;
+        let lock = |access| {
+            let asked = Instant::now();
+            let locked = store.lock(&key, access, asked + patience).map_err(unusable)?;
+            locked.ok_or_else(|| StartError::TemplateBusy {
+                waited: asked.elapsed(),
+                dir: store.root().to_owned(),
+            })
+        };
+        let shared = lock(Access::Shared)?;
+        if let Some(machine) = self.restore_or_note(&store, &key)? {
+            return Ok((machine, StartKind::Restored));
+        }
+        drop(shared);
+        let _exclusive = lock(Access::Exclusive)?;
+        // Another machine may have made it while we waited.
+        if let Some(machine) = self.restore_or_note(&store, &key)? {
+            return Ok((machine, StartKind::Restored));
+        }
+        if let Err(e) = store.remove(&key) {
+            self.faults.push(format!("the damaged template could not be removed: {e}"));
+        }
+        let mut machine = self.boot()?;
+        match save(&mut machine, &store, &key) {
+            Ok(()) => Ok((machine, StartKind::BootedAndSaved)),
+            Err(SaveError::NotKept(why)) => {
+                self.faults.push(format!("the template could not be saved: {why}"));
+                Ok((machine, StartKind::Booted))
+            }
+            Err(SaveError::Lost(e)) => {
+                self.faults.push(format!("the machine did not survive being saved: {e}"));
+                Ok((self.boot()?, StartKind::Booted))
+            }
+        }
+    }
+
+    /// A machine from the template of `key`; `None` if there is none, or if it fails, which is noted.
+    fn restore_or_note(&mut self, store: &Store, key: &Key) -> Result<Option<Qemu>, StartError> {
+        let template = match store.find(key) {
+            Ok(None) => return Ok(None),
+            Ok(Some(template)) => template,
+            Err(damage) => {
+                self.note(damage.to_string());
+                return Ok(None);
+            }
+        };
+        match self.restore(&template)? {
+            Ok(machine) => Ok(Some(machine)),
+            Err(why) => {
+                self.note(why);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Keep a fault once, though a damaged template is met twice.
+    fn note(&mut self, fault: String) {
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+
+    fn restore(&mut self, template: &Template) -> Result<Result<Qemu, String>, StartError> {
+        self.attempts += 1;
+        let ram = host_ram(self.spec)?;
+        let parts = Parts { ram: Arc::clone(&ram), initrd: self.initrd, state: Some(&template.state) };
+        let starting = Qemu::spawn(self.spec, parts).map_err(host_error)?;
+        // The emulator comes up meanwhile; it does not look at RAM before it is told to load the state.
+        if let Err(damage) = template.load(&ram) {
+            return Ok(Err(damage.to_string()));
+        }
+        let resumed = starting.connect().and_then(|mut machine| machine.resume().map(|_| machine));
+        let ready = |machine| match readiness(&ram, self.spec) {
+            Readiness::Ready => Ok(machine),
+            other => Err(format!("the template holds no machine that is ready: {other:?}")),
+        };
+        Ok(resumed.map_err(|e| format!("the template could not be restored: {e}")).and_then(ready))
+    }
+
+    /// Boot until init is ready, with a second attempt.
+    fn boot(&mut self) -> Result<Qemu, StartError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            self.attempts += 1;
+            let fault = match self.boot_once()? {
+                Ok(machine) => return Ok(machine),
+                Err(fault) => fault,
+            };
+            if attempts == BOOT_ATTEMPTS {
+                let BootFault { what: fault, console } = fault;
+                return Err(StartError::Boot { attempts, fault, console });
+            }
+            self.faults.push(format!("boot {attempts}: {}", fault.what));
+        }
+    }
+
+    fn boot_once(&self) -> Result<Result<Qemu, BootFault>, StartError> {
+        let ram = host_ram(self.spec)?;
+        let parts = Parts { ram: Arc::clone(&ram), initrd: self.initrd, state: None };
+        let starting = Qemu::spawn(self.spec, parts).map_err(host_error)?;
+        let silent = |e: MachineError| BootFault { what: e.to_string(), console: String::new() };
+        let mut machine = match starting.connect() {
+            Ok(machine) => machine,
+            Err(e) => return Ok(Err(silent(e))),
+        };
+        let outcome = await_ready(&mut machine, &ram, self.spec, self.policy.boot_timeout);
+        Ok(match outcome {
+            Ok(()) => Ok(machine),
+            Err(what) => Err(BootFault { what, console: machine.console_tail() }),
+        })
+    }
+}
+
+/// A boot that failed.
+struct BootFault {
+    what: String,
+    console: String,
+}
+
+/// Why a template was not saved.
+enum SaveError {
+    /// The machine runs on.
+    NotKept(String),
+    /// The machine does not run on.
+    Lost(MachineError),
+}
+
+fn save(machine: &mut Qemu, store: &Store, key: &Key) -> Result<(), SaveError> {
+    machine.pause().map_err(SaveError::Lost)?;
+    let saved = match machine.save_state() {
+        Ok(state) => store.save(key, &machine.ram(), &state).map_err(|e| e.to_string()),
+        Err(e) => Err(e.to_string()),
+    };
+    machine.resume().map_err(SaveError::Lost)?;
+    saved.map_err(SaveError::NotKept)
+}
+
+/// Let the machine run until init is ready.
+fn await_ready(
+    machine: &mut Qemu,
+    ram: &GuestRam,
+    spec: &MachineSpec,
+    timeout: Duration,
+) -> Result<(), String> {
+    machine.resume().map_err(|e| e.to_string())?;
+    let deadline = Instant::now() + timeout;
+    loop {
+        match machine.wait_event(READY_POLL) {
+            Some(MachineEvent::Ended { end, detail }) => {
+                return Err(format!("the guest ended before init was ready ({end:?}: {detail})"));
+            }
+            Some(MachineEvent::Doorbell { .. }) => {
+                return Err("the guest rang the doorbell before it was ready".into());
+            }
+            None => {}
+        }
+        match readiness(ram, spec) {
+            Readiness::Ready => {
+                // A kernel that stumbled on the way is no ground to test on, and no template.
+                let console = machine.console_text();
+                let fault = console.lines().find(|line| FAULT_MARKS.iter().any(|mark| line.contains(mark)));
+                return fault.map_or(Ok(()), |line| Err(format!("the kernel stumbled: {}", line.trim())));
+            }
+            Readiness::OtherVersion(found) => {
+                return Err(format!(
+                    "init speaks version {found} of the channel, this program version {PROTOCOL_VERSION}"
+                ));
+            }
+            Readiness::NotYet if Instant::now() >= deadline => {
+                return Err(format!("init was not ready within {} s", timeout.as_secs_f64()));
+            }
+            Readiness::NotYet => {}
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readiness {
+    NotYet,
+    Ready,
+    OtherVersion(u32),
+}
+
+/// What the header of the channel's hole says.
+fn readiness(ram: &GuestRam, spec: &MachineSpec) -> Readiness {
+    let word = |offset: usize| {
+        let mut bytes = [0; 8];
+        let at = GuestPhys(spec.channel_base().0 + offset as u64);
+        ram.read(at, &mut bytes).map_or(0, |()| u64::from_le_bytes(bytes))
+    };
+    // Two words of 32 bits lie in one of 64.
+    const _: () = assert!(OFF_STATE == OFF_VERSION + 4 && OFF_VERSION.is_multiple_of(8));
+    let both = word(OFF_VERSION);
+    let (version, state) = (both as u32, (both >> 32) as u32);
+    match word(OFF_MAGIC) == MAGIC && state == STATE_READY {
+        false => Readiness::NotYet,
+        true if version == PROTOCOL_VERSION => Readiness::Ready,
+        true => Readiness::OtherVersion(version),
+    }
+}
+
+fn host_ram(spec: &MachineSpec) -> Result<Arc<GuestRam>, StartError> {
+    let what = || format!("map {} MiB of shared memory", spec.memory_mib);
+    Qemu::ram(spec).map_err(|source| StartError::Host { what: what(), source })
+}
+
+/// A fault of this host rather than of the emulator.
+fn host_error(error: MachineError) -> StartError {
+    match error {
+        MachineError::Io { what, source } => StartError::Host { what, source },
+        other => StartError::Host { what: "start the emulator".into(), source: std::io::Error::other(other) },
+    }
+}

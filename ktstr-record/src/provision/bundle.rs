@@ -1,0 +1,228 @@
+//! Hermetic bundles: programs of one Debian suite with every library that they need, in one folder.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use object::elf::DT_NEEDED;
+use object::read::elf::{Dyn, FileHeader};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::apt::{Apt, Purpose};
+use super::context::Context;
+use super::error::{Error, Result};
+
+/// The suite that bundles come from: the current Debian, whatever the host runs.
+const SUITE: &str = "trixie";
+/// Raised when what is unpacked changes without a change of the packages.
+const LAYOUT: u32 = 1;
+/// How old package lists may be when a bundle is resolved from them.
+const LISTS_MAX_AGE: Duration = Duration::from_secs(6 * 3600);
+
+/// The dynamic loader that starts a bundle's programs.
+const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
+/// Where Debian keeps the libraries of this architecture.
+pub(super) const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
+/// What goes into a bundle.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recipe {
+    pub(super) purpose: Purpose,
+    /// Names the bundle: `bundles/NAME-RECIPE` in the cache.
+    pub(super) name: &'static str,
+    /// Its packages, without those that they depend on.
+    pub(super) packages: &'static [&'static str],
+    /// Files that it must have to be of use.
+    pub(super) required: &'static [&'static str],
+}
+
+/// `bundle.json`: what a bundle is made of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Contents {
+    /// When it was fetched.
+    pub(super) fetched: Timestamp,
+    /// The suite it came from.
+    pub(super) suite: String,
+    /// The files of its packages, which name their versions.
+    pub(super) packages: Vec<String>,
+}
+
+/// An unpacked bundle.
+#[derive(Clone, Debug)]
+pub(super) struct Bundle {
+    pub(super) root: PathBuf,
+    pub(super) contents: Contents,
+}
+
+impl Recipe {
+    fn folder(&self, context: &Context) -> PathBuf {
+        let recipe = format!("{LAYOUT} {SUITE} {}", self.packages.join(" "));
+        let digest = xxh3_64(recipe.as_bytes()) >> 32;
+        context.cache.path("bundles").join(format!("{}-{digest:08x}", self.name))
+    }
+
+    /// The bundle, if it is in the cache.
+    pub(super) fn find(&self, context: &Context) -> Option<Bundle> {
+        let folder = self.folder(context);
+        let json = fs::read(folder.join("bundle.json")).ok()?;
+        Some(Bundle { root: folder.join("root"), contents: serde_json::from_slice(&json).ok()? })
+    }
+
+    /// The bundle out of the cache, or else fetched into it. A new one must pass `prove` before it
+    /// is kept; with `refresh` it is fetched anew.
+    pub(super) fn get(
+        &self,
+        context: &Context,
+        refresh: bool,
+        prove: impl FnOnce(&Bundle) -> Result<()>,
+    ) -> Result<Bundle> {
+        if !refresh && let Some(bundle) = self.find(context) {
+            return Ok(bundle);
+        }
+        let lock = context.cache.lock(&format!("bundle-{}", self.name), context.progress)?;
+        if !refresh && let Some(bundle) = self.find(context) {
+            return Ok(bundle);
+        }
+        let apt = Apt::open(context, self.purpose, |_| vec![SUITE.to_owned()])?;
+        apt.update(if refresh { Duration::ZERO } else { LISTS_MAX_AGE })?;
+        let staging = lock.stage()?;
+        let made = staging.path().join("bundle");
+        let root = made.join("root");
+        super::cache::create_dir_all(&root)?;
+        let packages = match apt.unpack_closure(self.packages, &root, &lock) {
+            // Versions leave the archive when newer ones come: the lists may name what is gone.
+            Err(Error::Failed { .. }) => {
+                super::cache::remove_all(&root)?;
+                super::cache::create_dir_all(&root)?;
+                apt.update(Duration::ZERO)?;
+                apt.unpack_closure(self.packages, &root, &lock)
+            }
+            other => other,
+        }?;
+        for file in self.required {
+            if !root.join(file).exists() {
+                return Err(Error::Incomplete {
+                    what: self.purpose.what.to_owned(),
+                    path: PathBuf::from(file),
+                });
+            }
+        }
+        write_protect(&root)?;
+        let contents = Contents { fetched: Timestamp::now(), suite: SUITE.to_owned(), packages };
+        let bundle = Bundle { root, contents };
+        prove(&bundle)?;
+        let json = serde_json::to_vec_pretty(&bundle.contents)
+            .map_err(|e| Error::io("write", &made)(std::io::Error::other(e)))?;
+        let file = made.join("bundle.json");
+        fs::write(&file, json).map_err(Error::io("write", &file))?;
+        staging.publish("bundle", &self.folder(context))?;
+        Ok(Bundle { root: self.folder(context).join("root"), contents: bundle.contents })
+    }
+}
+
+impl Bundle {
+    /// The words that start `program` of the bundle: its own loader, library folders and itself.
+    pub(super) fn program(&self, program: &str, more_libraries: &[&str]) -> Vec<PathBuf> {
+        program_below(&self.root, program, more_libraries)
+    }
+
+    /// Names the bundle's contents: the same packages, the same text.
+    pub(super) fn id(&self) -> String {
+        format!("{:016x}", xxh3_64(self.contents.packages.join("\n").as_bytes()))
+    }
+}
+
+/// The words that start a program below `root`, which is laid out as Debian's `/` is.
+pub(super) fn program_below(root: &Path, program: &str, more_libraries: &[&str]) -> Vec<PathBuf> {
+    let libraries = std::iter::once(&LIBRARIES).chain(more_libraries);
+    let libraries: Vec<String> = libraries.map(|folder| root.join(folder).display().to_string()).collect();
+    vec![root.join(LOADER), "--library-path".into(), libraries.join(":").into(), root.join(program)]
+}
+
+/// The files below `root` that `program` needs in order to run elsewhere: itself, its loader, and
+/// the libraries that it and they name (`DT_NEEDED`), relative to `root`.
+pub(super) fn closure(root: &Path, program: &str) -> Result<Vec<PathBuf>> {
+    let mut files = BTreeSet::from([PathBuf::from(LOADER)]);
+    let mut queue = vec![PathBuf::from(program)];
+    while let Some(file) = queue.pop() {
+        let path = root.join(&file);
+        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        for library in needed(&bytes).map_err(|e| Error::io("read", &path)(std::io::Error::other(e)))? {
+            let library = Path::new(LIBRARIES).join(library);
+            if !files.contains(&library) && root.join(&library).exists() {
+                queue.push(library);
+            }
+        }
+        files.insert(file);
+    }
+    Ok(files.into_iter().collect())
+}
+
+/// The names of the libraries that an ELF file asks for.
+fn needed(bytes: &[u8]) -> object::Result<Vec<String>> {
+    type Header = object::elf::FileHeader64<object::Endianness>;
+    let header = Header::parse(bytes)?;
+    let endian = header.endian()?;
+    let sections = header.sections(endian, bytes)?;
+    let Some((dynamic, link)) = sections.dynamic(endian, bytes)? else { return Ok(Vec::new()) };
+    let strings = sections.strings(endian, bytes, link)?;
+    let mut names = Vec::new();
+    for entry in dynamic {
+        if entry.tag(endian) == DT_NEEDED {
+            names.push(String::from_utf8_lossy(entry.string(endian, strings)?).into_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Takes the right to write from every file, so that nothing changes a bundle by mistake. Folders
+/// keep it: their owner must be able to remove the bundle.
+fn write_protect(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let entry = entry.map_err(Error::io("read", folder))?;
+        let path = entry.path();
+        let meta = entry.metadata().map_err(Error::io("read", &path))?;
+        if meta.is_dir() {
+            // A package may hold folders that even their owner cannot write to.
+            let mode = meta.permissions().mode() | 0o700;
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+                .map_err(Error::io("change", &path))?;
+            write_protect(&path)?;
+        } else if meta.is_file() {
+            let mode = meta.permissions().mode() & !0o7222;
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+                .map_err(Error::io("change", &path))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closure_of_a_host_program_has_its_loader_and_libc() {
+        // /bin/sh is linked dynamically on every Debian; with usr-merge it is below usr/ too.
+        let files = closure(Path::new("/"), "usr/bin/sh").unwrap();
+        assert!(files.contains(&PathBuf::from(LOADER)));
+        assert!(files.contains(&Path::new(LIBRARIES).join("libc.so.6")), "{files:?}");
+    }
+
+    #[test]
+    fn files_are_write_protected_and_folders_can_be_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let sub = dir.path().join("sub");
+        fs::create_dir(&sub).unwrap();
+        fs::write(sub.join("file"), "x").unwrap();
+        fs::set_permissions(sub.join("file"), fs::Permissions::from_mode(0o6755)).unwrap();
+        fs::set_permissions(&sub, fs::Permissions::from_mode(0o555)).unwrap();
+        write_protect(dir.path()).unwrap();
+        assert_eq!(fs::metadata(sub.join("file")).unwrap().permissions().mode() & 0o7777, 0o555);
+        assert_eq!(fs::metadata(&sub).unwrap().permissions().mode() & 0o700, 0o700);
+    }
+}

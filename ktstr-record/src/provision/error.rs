@@ -1,0 +1,220 @@
+//! Why provisioning failed: what was tried, what was found, what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::space::Mib;
+
+/// A result of provisioning.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an emulator, a kernel or a toolchain cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Neither `XDG_CACHE_HOME` nor `HOME` says where the cache is.
+    #[error(
+        "no place for the cache: neither XDG_CACHE_HOME nor HOME holds an absolute path; set one of them"
+    )]
+    NoCacheDir,
+    /// A file operation failed.
+    #[error("cannot {doing} {path}")]
+    Io {
+        /// The operation, as a verb: `read`, `create`.
+        doing: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The cache's file system is too full to begin.
+    #[error(
+        "not enough space in {path}: {what} needs {}, {} are free; free some, run `ktstr setup --clean`, or point XDG_CACHE_HOME at a larger disk",
+        Mib(*.needed_bytes),
+        Mib(*.free_bytes)
+    )]
+    NoSpace {
+        /// The cache.
+        path: PathBuf,
+        /// What was about to be written.
+        what: String,
+        /// Bytes that it takes, at most.
+        needed_bytes: u64,
+        /// Bytes that are free.
+        free_bytes: u64,
+    },
+    /// The cache's file system ran full while writing.
+    #[error(
+        "the disk ran full at {path}; free some space, run `ktstr setup --clean`, or point XDG_CACHE_HOME at a larger disk"
+    )]
+    DiskFull {
+        /// What was being written.
+        path: PathBuf,
+    },
+    /// A program that provisioning runs is not on the host.
+    #[error("cannot get {what}: looked for `{program}` in PATH and found none; {instead}")]
+    NoProgram {
+        /// What was wanted.
+        what: String,
+        /// The program that is missing.
+        program: &'static str,
+        /// What the user can supply instead.
+        instead: &'static str,
+    },
+    /// The host's apt is not configured with a Debian mirror.
+    #[error(
+        "cannot get {what}: no enabled entry for a Debian archive (component main) in {searched}{found}; {instead}"
+    )]
+    NoDebianSource {
+        /// What was wanted.
+        what: String,
+        /// The files and folders that were read.
+        searched: String,
+        /// What was there instead, as ` (found ...)`.
+        found: String,
+        /// What the user can supply instead.
+        instead: &'static str,
+    },
+    /// A file of apt's configuration cannot be understood.
+    #[error("{path}:{line}: {message}")]
+    Sources {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A program could not be started.
+    #[error("cannot run {program}")]
+    Spawn {
+        /// The program.
+        program: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A program failed.
+    #[error("cannot {doing}: {program} ended with {status}{}", tail(.output))]
+    Failed {
+        /// What it was run for.
+        doing: String,
+        /// The program and its subcommand.
+        program: String,
+        /// How it ended.
+        status: String,
+        /// The last lines that it printed.
+        output: String,
+    },
+    /// An unpacked bundle lacks a file that it must have.
+    #[error("the unpacked {what} has no {path}; the archive's packages have changed, please report this")]
+    Incomplete {
+        /// The bundle or package.
+        what: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// An emulator's `--version` is not understood.
+    #[error("`{program} --version` does not name a QEMU version, it printed {output:?}; {instead}")]
+    NotQemu {
+        /// The program.
+        program: PathBuf,
+        /// The first line of its output.
+        output: String,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// A toolchain that the user gave lacks a program.
+    #[error(
+        "KTSTR_BPF_ROOT={root} has no {missing}; give a folder with Debian 13's clang-19, lld-19, bpftool, libbpf-dev, libelf-dev, zlib1g-dev, libzstd-dev and libc6-dev (`/` where they are installed)", root = .root.display()
+    )]
+    BadBpfRoot {
+        /// The folder that was given.
+        root: PathBuf,
+        /// What it lacks.
+        missing: &'static str,
+    },
+    /// The text of `--kernel` is not one of its forms.
+    #[error(
+        "kernel {asked:?} is neither a file, nor a version (`7`, `7.3`, `7.3.4` or a whole release), nor `latest`; `ktstr kernel list` shows those to be had"
+    )]
+    BadKernelSpec {
+        /// What was asked for.
+        asked: String,
+    },
+    /// A kernel's file does not exist or cannot be read.
+    #[error(
+        "cannot read the kernel {path}; give the path of a bzImage or of a vmlinux ELF, a version, or `latest`"
+    )]
+    KernelFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is not a kernel that can be booted and read.
+    #[error("{path} is not a kernel that can be used: {source}")]
+    NotAKernel {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: super::kernel::ImageError,
+    },
+    /// No kernel of the archive fits.
+    #[error("no kernel {asked} in the archive ({searched}){}; {hint}", there_are(.available))]
+    NoSuchKernel {
+        /// What was asked for.
+        asked: String,
+        /// The suites that were searched.
+        searched: String,
+        /// The versions that are there, newest first.
+        available: Vec<String>,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The newest kernels that fit are all built without sched_ext.
+    #[error(
+        "kernel {asked}: of those that fit, {} built without sched_ext (CONFIG_SCHED_CLASS_EXT); ask for a newer version, or name a whole version (as `6.12.94`) to use one without BPF schedulers",
+        match .without.as_slice() { [one] => format!("{one} is"), many => format!("{} are", many.join(", ")) }
+    )]
+    NoSchedExt {
+        /// What was asked for.
+        asked: String,
+        /// The releases that were looked at.
+        without: Vec<String>,
+    },
+    /// A program for another kind of processor would be needed.
+    #[error("cannot get {what}: bundles are for x86_64 hosts, this one is {arch}; {instead}")]
+    Arch {
+        /// What was wanted.
+        what: String,
+        /// The host's processor.
+        arch: &'static str,
+        /// What the user can supply instead.
+        instead: &'static str,
+    },
+}
+
+impl Error {
+    /// Makes an [`io::Error`] that happened to `path` into ours: a full disk is told apart.
+    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::DiskFull { path: path.to_owned() }
+            }
+            _ => Error::Io { doing, path: path.to_owned(), source },
+        }
+    }
+}
+
+fn tail(output: &str) -> String {
+    if output.is_empty() { String::new() } else { format!(":\n{output}") }
+}
+
+fn there_are(versions: &[String]) -> String {
+    if versions.is_empty() {
+        ", which has none".to_owned()
+    } else {
+        format!("; there are {}", versions.join(", "))
+    }
+}

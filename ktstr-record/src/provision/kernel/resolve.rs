@@ -1,0 +1,194 @@
+//! From what is asked for to a kernel that can be booted.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::super::apt::{Apt, Purpose};
+use super::super::cache::create_dir_all;
+use super::super::context::Context;
+use super::super::error::{Error, Result};
+use super::super::sources::Entry;
+use super::archive::{self, Candidate};
+use super::entry;
+use super::spec::KernelSpec;
+use crate::spec::Kernel;
+
+const PURPOSE: Purpose = Purpose {
+    name: "kernels",
+    what: "a kernel",
+    instead: "give the path of a bzImage or vmlinux with --kernel",
+};
+/// Where kernels with sched_ext are, besides the suites that the host itself uses.
+const SUITES: &[&str] = &["trixie-backports", "trixie", "sid"];
+/// How old package lists may be when a kernel that is not in the cache is looked for.
+const LISTS_MAX_AGE: Duration = Duration::from_secs(6 * 3600);
+/// The same where the user asks what there is now.
+const FRESH_LISTS_MAX_AGE: Duration = Duration::from_secs(120);
+/// Kernels without sched_ext that are fetched in search of one with it.
+const TRIES: usize = 2;
+/// Versions that an error lists.
+const LISTED: usize = 12;
+
+/// A kernel that can be had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KernelListing {
+    /// `uname -r`, which `--kernel` takes too.
+    pub release: String,
+    /// Whether it is in the cache, so that it needs no network.
+    pub cached: bool,
+    /// The archive's package that holds it; `None` where it has left the archive, or
+    /// only the cache was asked.
+    pub package: Option<String>,
+    /// Whether it has sched_ext; `None` where it was never fetched.
+    pub has_sched_ext: Option<bool>,
+}
+
+/// The kernel that `spec` asks for. With `fresh` the archive is asked even where the cache has an
+/// answer.
+pub(in super::super) fn resolve(context: &Context, spec: &KernelSpec, fresh: bool) -> Result<Kernel> {
+    if let KernelSpec::Path(path) = spec {
+        return entry::of_file(context, path, &spec.to_string());
+    }
+    if !fresh && let Some(kernel) = cached(context, spec) {
+        return Ok(kernel);
+    }
+    let apt = open_apt(context)?;
+    // Another process may have fetched it while this one waited for apt's lock.
+    if !fresh && let Some(kernel) = cached(context, spec) {
+        return Ok(kernel);
+    }
+    apt.update(if fresh { FRESH_LISTS_MAX_AGE } else { LISTS_MAX_AGE })?;
+    let all = archive::candidates(&apt.names(archive::PATTERN)?);
+    let fitting: Vec<Candidate> = all.iter().filter(|c| spec.admits(&c.release)).cloned().collect();
+    if fitting.is_empty() {
+        return Err(no_such_kernel(spec, &apt, all));
+    }
+    let mut without = Vec::new();
+    for candidate in archive::one_of_each_build(fitting).into_iter().take(TRIES) {
+        let kernel = fetch(context, &apt, &candidate, &spec.to_string())?;
+        if kernel.has_sched_ext || spec.is_whole() {
+            return Ok(kernel);
+        }
+        without.push(candidate.release);
+    }
+    Err(Error::NoSchedExt { asked: spec.to_string(), without })
+}
+
+/// All kernels of the archive and of the cache, newest first.
+pub(in super::super) fn list(context: &Context) -> Result<Vec<KernelListing>> {
+    let cached = entry::cached(context, "");
+    let archived = open_apt(context).and_then(|apt| {
+        apt.update(FRESH_LISTS_MAX_AGE)?;
+        Ok(archive::candidates(&apt.names(archive::PATTERN)?))
+    });
+    let archived = match archived {
+        Ok(archived) => archived,
+        Err(e) if cached.is_empty() => return Err(e),
+        Err(e) => {
+            context.progress.note(&format!("showing the cache alone: {e}"));
+            Vec::new()
+        }
+    };
+    let gone = cached.iter().filter(|kernel| !archived.iter().any(|c| c.release == kernel.release));
+    let mut listings: Vec<KernelListing> =
+        gone.map(|kernel| listing(&kernel.release, None, &cached)).collect();
+    listings.extend(archived.iter().map(|c| listing(&c.release, Some(c.package.clone()), &cached)));
+    listings.sort_by(|a, b| archive::order(&b.release).cmp(&archive::order(&a.release)));
+    Ok(listings)
+}
+
+/// The kernels of the cache, newest first.
+pub(in super::super) fn list_cached(context: &Context) -> Vec<KernelListing> {
+    let cached = entry::cached(context, "");
+    cached.iter().map(|kernel| listing(&kernel.release, None, &cached)).collect()
+}
+
+fn listing(release: &str, package: Option<String>, cached: &[Kernel]) -> KernelListing {
+    let kernel = cached.iter().find(|kernel| kernel.release == release);
+    KernelListing {
+        release: release.to_owned(),
+        cached: kernel.is_some(),
+        package,
+        has_sched_ext: kernel.map(|kernel| kernel.has_sched_ext),
+    }
+}
+
+/// The newest kernel of the cache that `spec` asks for.
+fn cached(context: &Context, spec: &KernelSpec) -> Option<Kernel> {
+    entry::cached(context, &spec.to_string())
+        .into_iter()
+        .find(|kernel| spec.admits(&kernel.release) && (kernel.has_sched_ext || spec.is_whole()))
+}
+
+fn open_apt(context: &Context) -> Result<Apt<'_>> {
+    Apt::open(context, PURPOSE, |mirror: &Entry| {
+        let mut suites: Vec<String> = SUITES.iter().map(|suite| (*suite).to_owned()).collect();
+        for suite in &mirror.suites {
+            if !suites.contains(suite) && !suite.ends_with("-security") {
+                suites.push(suite.clone());
+            }
+        }
+        suites
+    })
+}
+
+/// Fetches one kernel of the archive into the cache, unless it is there.
+fn fetch(context: &Context, apt: &Apt<'_>, candidate: &Candidate, asked: &str) -> Result<Kernel> {
+    let Candidate { release, package, .. } = candidate;
+    if let Some(kernel) = entry::load(context, release, asked) {
+        return Ok(kernel);
+    }
+    let lock = context.cache.lock(&format!("kernel-{release}"), context.progress)?;
+    let staging = lock.stage()?;
+    let unpacked = staging.path().join("unpacked");
+    create_dir_all(&unpacked)?;
+    let packages = [package.as_str()];
+    let downloaded = match apt.unpack_alone(&packages, &unpacked, &lock) {
+        // Versions leave the archive when newer ones come: the lists may name what is gone.
+        Err(Error::Failed { .. }) => {
+            apt.update(Duration::ZERO)?;
+            apt.unpack_alone(&packages, &unpacked, &lock)
+        }
+        other => other,
+    }?;
+    let image = find_image(&unpacked, release).ok_or_else(|| Error::Incomplete {
+        what: downloaded.join(", "),
+        path: image_paths(release)[0].clone(),
+    })?;
+    entry::make(context, &staging, release, asked, &image, package)
+}
+
+/// Where Debian's packages have put the image of `release`, today and before.
+fn image_paths(release: &str) -> [PathBuf; 2] {
+    [
+        Path::new("usr/lib/modules").join(release).join("vmlinuz"),
+        Path::new("boot").join(format!("vmlinuz-{release}")),
+    ]
+}
+
+fn find_image(root: &Path, release: &str) -> Option<PathBuf> {
+    image_paths(release).into_iter().map(|path| root.join(path)).find(|path| path.is_file())
+}
+
+fn no_such_kernel(spec: &KernelSpec, apt: &Apt<'_>, all: Vec<Candidate>) -> Error {
+    let mut versions: Vec<String> = Vec::new();
+    for candidate in archive::one_of_each_build(all) {
+        let version = candidate.version();
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    let more = versions.len().saturating_sub(LISTED);
+    versions.truncate(LISTED);
+    if more > 0 {
+        versions.push(format!("and {more} older ones"));
+    }
+    Error::NoSuchKernel {
+        asked: spec.to_string(),
+        searched: apt.suites().join(", "),
+        available: versions,
+        hint: "ask for one of those, or give the path of a bzImage or vmlinux",
+    }
+}

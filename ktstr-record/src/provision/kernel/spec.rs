@@ -1,0 +1,181 @@
+//! `--kernel SPEC`: a path, a version or its prefix, or `latest`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::super::error::{Error, Result};
+
+/// Which kernel is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum KernelSpec {
+    /// A file: a bzImage or a vmlinux ELF.
+    Path(PathBuf),
+    /// A version of the archive, or the newest of those that begin so.
+    Version(KernelVersion),
+    /// The newest with sched_ext.
+    Latest,
+}
+
+impl KernelSpec {
+    /// Reads the text of `--kernel`. What has a `/` in it or names an existing file is a path.
+    ///
+    /// # Errors
+    /// [`Error::BadKernelSpec`] where the text has none of the forms.
+    pub fn parse(text: &str) -> Result<Self> {
+        Self::parse_in(text, Path::new(""))
+    }
+
+    fn parse_in(text: &str, folder: &Path) -> Result<Self> {
+        if text.contains('/') || (!text.is_empty() && folder.join(text).is_file()) {
+            return Ok(KernelSpec::Path(PathBuf::from(text)));
+        }
+        if text == "latest" {
+            return Ok(KernelSpec::Latest);
+        }
+        KernelVersion::parse(text)
+            .map(KernelSpec::Version)
+            .ok_or_else(|| Error::BadKernelSpec { asked: text.to_owned() })
+    }
+
+    /// Whether it names one version, which then is taken even without sched_ext.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            KernelSpec::Path(_) => true,
+            KernelSpec::Version(version) => version.is_whole(),
+            KernelSpec::Latest => false,
+        }
+    }
+
+    /// Whether the archive's `release` is one that is asked for.
+    pub(super) fn admits(&self, release: &str) -> bool {
+        match self {
+            KernelSpec::Path(_) => false,
+            KernelSpec::Version(version) => version.admits(release),
+            KernelSpec::Latest => true,
+        }
+    }
+}
+
+impl fmt::Display for KernelSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KernelSpec::Path(path) => path.display().fmt(f),
+            KernelSpec::Version(version) => version.fmt(f),
+            KernelSpec::Latest => f.write_str("latest"),
+        }
+    }
+}
+
+/// One to three numbers (`7`, `7.3`, `7.3.4`), or a whole release (`7.3.4+deb13-cloud-amd64`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KernelVersion {
+    numbers: Vec<u32>,
+    release: Option<String>,
+}
+
+impl KernelVersion {
+    /// Reads a version; `None` where the text is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (numeric, suffix) = text.split_at(end);
+        let numbers: Vec<u32> =
+            numeric.split('.').map(str::parse).collect::<std::result::Result<_, _>>().ok()?;
+        let is_release = suffix.starts_with(['+', '-', '~'])
+            && suffix.len() > 1
+            && suffix.chars().all(|c| c.is_ascii_alphanumeric() || "+-~._".contains(c));
+        if numbers.len() > 3 || !(suffix.is_empty() || is_release) {
+            return None;
+        }
+        Some(Self { numbers, release: is_release.then(|| text.to_owned()) })
+    }
+
+    fn is_whole(&self) -> bool {
+        self.release.is_some() || self.numbers.len() == 3
+    }
+
+    fn admits(&self, release: &str) -> bool {
+        match &self.release {
+            Some(whole) => whole == release,
+            None => release_numbers(release).is_some_and(|numbers| numbers.starts_with(&self.numbers)),
+        }
+    }
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(release) = &self.release {
+            return f.write_str(release);
+        }
+        let numbers: Vec<String> = self.numbers.iter().map(u32::to_string).collect();
+        f.write_str(&numbers.join("."))
+    }
+}
+
+/// The three numbers that a release begins with; the third is 0 where it has only two.
+pub(super) fn release_numbers(release: &str) -> Option<[u32; 3]> {
+    let KernelVersion { numbers, .. } = KernelVersion::parse(release)?;
+    match numbers.as_slice() {
+        &[major, minor] => Some([major, minor, 0]),
+        &[major, minor, patch] => Some([major, minor, patch]),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn version(text: &str) -> KernelVersion {
+        KernelVersion::parse(text).unwrap()
+    }
+
+    #[test]
+    fn the_forms_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("bzImage"), "").unwrap();
+        let parse = |text: &str| KernelSpec::parse_in(text, dir.path());
+        assert_eq!(parse("latest").unwrap(), KernelSpec::Latest);
+        assert_eq!(parse("7.3").unwrap(), KernelSpec::Version(version("7.3")));
+        assert_eq!(parse("./7.3").unwrap(), KernelSpec::Path("./7.3".into()));
+        assert_eq!(parse("bzImage").unwrap(), KernelSpec::Path("bzImage".into()));
+        for wrong in
+            ["", "vmlinux", "7.", ".7", "7.3.4.5", "7.3x", "7.3-", "v7.3", "LATEST", "99999999999", "7.3-a b"]
+        {
+            let text = parse(wrong).unwrap_err().to_string();
+            assert!(text.contains(&format!("{wrong:?}")) && text.contains("ktstr kernel list"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_of_whole_numbers() {
+        let release = "7.13.4+deb13-cloud-amd64";
+        assert!(version("7").admits(release) && version("7.13").admits(release));
+        assert!(version("7.13.4").admits(release) && version(release).admits(release));
+        assert!(!version("7.1").admits(release) && !version("7.13.4+deb13-amd64").admits(release));
+        assert!(version("7.4").admits("7.4-rc3-amd64") && version("7.4.0").admits("7.4-rc3-amd64"));
+    }
+
+    #[test]
+    fn only_three_numbers_or_a_release_are_whole() {
+        assert!(version("6.12.94").is_whole() && version("6.12-x").is_whole());
+        assert!(!version("6.12").is_whole());
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_prints_as_it_was(text in "[0-9]{1,3}(\\.[0-9]{1,3}){0,2}([+~-][a-z0-9.+~-]{1,9})?") {
+            let version = KernelVersion::parse(&text).unwrap();
+            let again = KernelVersion::parse(&version.to_string()).unwrap();
+            prop_assert_eq!(&again, &version);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in any::<String>()) {
+            let _ = KernelVersion::parse(&text);
+        }
+    }
+}

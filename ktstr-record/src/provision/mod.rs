@@ -1,0 +1,32 @@
+//! Getting what a run needs (an emulator, a kernel, a BPF toolchain) without root and without
+//! changing the host.
+//!
+//! One mechanism serves all three: the host's own apt with a private state, so that its mirrors,
+//! proxies and signature checks are used, and `dpkg -x` into the [`Cache`]. A path that the user
+//! gives always wins, and a host without apt is told which program or file to supply. The whole
+//! story, with the layout of the cache, is in `docs/provisioning.md`.
+//!
+//! [`Provisioner`] is the way in.
+
+mod apt;
+mod bundle;
+mod cache;
+mod context;
+mod emulator;
+mod error;
+mod host;
+mod kernel;
+mod progress;
+mod provisioner;
+mod run;
+mod sources;
+mod space;
+mod toolchain;
+
+pub use cache::{Cache, Lock, Staging};
+pub use error::{Error, Result};
+pub use host::Host;
+pub use kernel::{KernelListing, KernelSpec, KernelVersion};
+pub use progress::{Progress, Step};
+pub use provisioner::{Clean, Provisioner};
+pub use toolchain::BpfToolchain;

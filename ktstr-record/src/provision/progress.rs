@@ -1,0 +1,86 @@
+//! Telling a person that long work moves on: a bar on a terminal, plain lines elsewhere.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How a person is told of long work. All of it goes to stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A moving bar that is erased when its step ends.
+    Bar,
+    /// A line when a step ends.
+    Lines,
+    /// Nothing.
+    Silent,
+}
+
+impl Progress {
+    /// A bar where stderr is a terminal, else plain lines.
+    pub fn stderr() -> Self {
+        if stderr().is_terminal() { Progress::Bar } else { Progress::Lines }
+    }
+
+    /// Says one thing.
+    pub fn note(self, text: &str) {
+        if self != Progress::Silent {
+            eprintln!("ktstr: {text}");
+        }
+    }
+
+    /// Begins a step of `total_bytes`, or of unknown size.
+    pub fn step(self, label: impl Into<String>, total_bytes: Option<u64>) -> Step {
+        let label = label.into();
+        let bar = (self == Progress::Bar).then(|| {
+            let bar = ProgressBar::with_draw_target(total_bytes, ProgressDrawTarget::stderr());
+            let template = match total_bytes {
+                Some(_) => "ktstr: {msg} [{bar:30}] {bytes}/{total_bytes}",
+                None => "ktstr: {spinner} {msg} {elapsed}",
+            };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_message(label.clone());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Step { progress: self, label, bar, began: Instant::now() }
+    }
+}
+
+/// A step that is under way. Dropped without [`Step::done`], it has failed and says nothing: the
+/// error does.
+#[derive(Debug)]
+pub struct Step {
+    progress: Progress,
+    label: String,
+    bar: Option<ProgressBar>,
+    began: Instant,
+}
+
+impl Step {
+    /// Says how many bytes are there by now.
+    pub fn at_bytes(&self, bytes: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(bytes);
+        }
+    }
+
+    /// Ends the step with one line that says how long it took.
+    pub fn done(self) {
+        let took = self.began.elapsed();
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        self.progress.note(&format!("{} ({:.1} s)", self.label, took.as_secs_f64()));
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

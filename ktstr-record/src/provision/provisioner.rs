@@ -1,0 +1,171 @@
+//! The way in: everything that a run needs, found or fetched, once.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::apt;
+use super::cache::Cache;
+use super::context::Context;
+use super::emulator;
+use super::error::Result;
+use super::host::Host;
+use super::kernel::{self, KernelListing, KernelSpec};
+use super::progress::Progress;
+use super::toolchain::{self, BpfToolchain};
+use crate::spec::{Emulator, Kernel};
+
+/// What to remove from the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clean {
+    /// All kernels.
+    Kernels,
+    /// Everything: kernels, bundles, package lists, and what other parts of ktstr keep there.
+    Everything,
+}
+
+/// Finds or fetches emulator, kernels and BPF toolchain, and remembers them in this process.
+///
+/// Any number of threads and processes may ask at once: each thing is fetched once.
+#[derive(Debug)]
+pub struct Provisioner {
+    context: Context,
+    emulator: Mutex<Option<Emulator>>,
+    toolchain: Mutex<Option<BpfToolchain>>,
+    kernels: Mutex<HashMap<KernelSpec, Kernel>>,
+}
+
+impl Provisioner {
+    /// For this user's cache and this host, with progress on stderr.
+    ///
+    /// # Errors
+    /// Where the cache cannot be made.
+    pub fn open() -> Result<Self> {
+        Self::new(Cache::open()?, Host::current(), Progress::stderr())
+    }
+
+    /// For any cache and host. Removes what killed runs left half-made in the cache.
+    ///
+    /// # Errors
+    /// Where such leftovers cannot be removed.
+    pub fn new(cache: Cache, host: Host, progress: Progress) -> Result<Self> {
+        cache.sweep()?;
+        Ok(Self {
+            context: Context { cache, host, progress },
+            emulator: Mutex::default(),
+            toolchain: Mutex::default(),
+            kernels: Mutex::default(),
+        })
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &Cache {
+        &self.context.cache
+    }
+
+    /// The emulator: `KTSTR_QEMU`, else one in `PATH` that is new enough, else a bundle.
+    ///
+    /// # Errors
+    /// Where there is none and none can be fetched; see [`super::Error`].
+    pub fn emulator(&self) -> Result<Emulator> {
+        let mut slot = hold(&self.emulator);
+        if let Some(emulator) = &*slot {
+            return Ok(emulator.clone());
+        }
+        Ok(slot.insert(emulator::find(&self.context, false)?).clone())
+    }
+
+    /// The kernel that `spec` asks for: of the cache if that has one, else of the archive.
+    ///
+    /// # Errors
+    /// Where the file is no kernel, or the archive has none that fits; see [`super::Error`].
+    pub fn kernel(&self, spec: &KernelSpec) -> Result<Kernel> {
+        let mut known = hold(&self.kernels);
+        if let Some(kernel) = known.get(spec) {
+            return Ok(kernel.clone());
+        }
+        let kernel = kernel::resolve(&self.context, spec, false)?;
+        known.insert(spec.clone(), kernel.clone());
+        Ok(kernel)
+    }
+
+    /// The kernel that `spec` asks for as the archive has it now; later runs then find it in the cache.
+    ///
+    /// # Errors
+    /// As [`Provisioner::kernel`].
+    pub fn fetch_kernel(&self, spec: &KernelSpec) -> Result<Kernel> {
+        let kernel = kernel::resolve(&self.context, spec, true)?;
+        hold(&self.kernels).insert(spec.clone(), kernel.clone());
+        Ok(kernel)
+    }
+
+    /// The kernels that can be had, newest first. Without a network, those of the cache.
+    ///
+    /// # Errors
+    /// Where the archive cannot be asked and the cache has none.
+    pub fn list_kernels(&self) -> Result<Vec<KernelListing>> {
+        kernel::list(&self.context)
+    }
+
+    /// The kernels of the cache, newest first. Asks nobody.
+    pub fn cached_kernels(&self) -> Vec<KernelListing> {
+        kernel::list_cached(&self.context)
+    }
+
+    /// clang, bpftool and libbpf: `KTSTR_BPF_ROOT`, else a bundle.
+    ///
+    /// # Errors
+    /// Where it cannot be fetched; see [`super::Error`].
+    pub fn toolchain(&self) -> Result<BpfToolchain> {
+        let mut slot = hold(&self.toolchain);
+        if let Some(toolchain) = &*slot {
+            return Ok(toolchain.clone());
+        }
+        Ok(slot.insert(toolchain::find(&self.context, false)?).clone())
+    }
+
+    /// Fetches the bundles anew, as the archive has them now; a program that the user gave stays.
+    ///
+    /// # Errors
+    /// As [`Provisioner::emulator`] and [`Provisioner::toolchain`].
+    pub fn refresh_bundles(&self) -> Result<()> {
+        *hold(&self.emulator) = Some(emulator::find(&self.context, true)?);
+        *hold(&self.toolchain) = Some(toolchain::find(&self.context, true)?);
+        Ok(())
+    }
+
+    /// Removes entries of the cache, and says which. A fetch that is under way is let finish first,
+    /// or its result appears afterwards; it does not fail.
+    ///
+    /// # Errors
+    /// Where something cannot be removed.
+    pub fn clean(&self, what: Clean) -> Result<Vec<String>> {
+        let Context { cache, progress, .. } = &self.context;
+        let names = match what {
+            Clean::Kernels => vec!["kernels".to_owned()],
+            Clean::Everything => cache.entries("")?,
+        };
+        let mut removed = Vec::new();
+        for name in names {
+            if name == apt::FOLDER {
+                for state in cache.entries(&name)? {
+                    let _not_in_use = cache.lock(&apt::lock_name(&state), *progress)?;
+                    cache.remove(format!("{name}/{state}"), *progress)?;
+                }
+            }
+            if cache.remove(&name, *progress)? {
+                removed.push(name);
+            }
+        }
+        hold(&self.kernels).clear();
+        if what == Clean::Everything {
+            *hold(&self.emulator) = None;
+            *hold(&self.toolchain) = None;
+        }
+        Ok(removed)
+    }
+}
+
+/// Locks `mutex`. A thread that panicked while it held it left a whole value or none.
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

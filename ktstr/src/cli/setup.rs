@@ -1,0 +1,55 @@
+//! `ktstr setup`: everything that tests need, fetched ahead of the first of them.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use ktstr_record::provision::{Clean, KernelSpec, Provisioner};
+
+/// Fetch the emulator, a kernel and the BPF toolchain, or remove all that was fetched
+///
+/// Without root, and without changing the host: everything goes into $XDG_CACHE_HOME/ktstr. Commands that need
+/// something fetch it by themselves; this does it ahead of time, after which no network is needed.
+#[derive(Debug, Args)]
+pub struct SetupArgs {
+    /// The kernel to fetch: a version, its prefix, `latest`, or a path
+    #[arg(long, value_name = "SPEC", default_value = "latest")]
+    kernel: String,
+    /// Fetch what is newer in the archive too
+    #[arg(long)]
+    refresh: bool,
+    /// Empty the cache instead: emulator, kernels, toolchain, package lists, VM templates, built schedulers
+    #[arg(long, conflicts_with_all = ["kernel", "refresh"])]
+    clean: bool,
+}
+
+impl SetupArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Where something cannot be had, or the cache not be changed.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let provisioner = Provisioner::open()?;
+        if self.clean {
+            let removed = provisioner.clean(Clean::Everything)?;
+            let root = provisioner.cache().root().display();
+            match removed.as_slice() {
+                [] => println!("{root} was empty"),
+                names => println!("removed {} from {root}", names.join(", ")),
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        let spec = KernelSpec::parse(&self.kernel)?;
+        if self.refresh {
+            provisioner.refresh_bundles()?;
+            provisioner.fetch_kernel(&spec)?;
+        }
+        let emulator = provisioner.emulator()?;
+        println!("emulator   QEMU {} ({})", emulator.version, emulator.origin);
+        let kernel = provisioner.kernel(&spec)?;
+        let sched_ext = if kernel.has_sched_ext { "" } else { ", without sched_ext" };
+        println!("kernel     {}{sched_ext}", kernel.release);
+        let toolchain = provisioner.toolchain()?;
+        println!("toolchain  {}", toolchain.root.display());
+        Ok(ExitCode::SUCCESS)
+    }
+}

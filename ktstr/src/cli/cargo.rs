@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use super::ktstr::Shared;
 use super::test::{self, TestArgs};
 
 /// cargo starts the plugin as `cargo-ktstr ktstr ...`.
@@ -24,6 +25,8 @@ pub enum Cargo {
 pub enum Command {
     /// Run the workspace's ktstr tests: boot, record, judge.
     Test(TestArgs),
+    #[command(flatten)]
+    Shared(Shared),
 }
 
 impl Cargo {
@@ -35,6 +38,7 @@ impl Cargo {
         let Self::Ktstr { command } = self;
         match command {
             Command::Test(args) => test::run(&args),
+            Command::Shared(command) => command.run(),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The commands of `ktstr` and `cargo ktstr`, one file each.
 
-pub mod trace;
 mod cargo;
-mod test;
 pub mod kernel;
 pub mod setup;
+mod test;
+pub mod trace;
 
 use std::process::ExitCode;
 

@@ -16,10 +16,12 @@ use crate::test_def::TestDef;
 /// A test that did not pass; a trace that cannot be read or closed.
 pub fn judge(def: &TestDef, recording: Recording) -> Result<(), TestFailure> {
     let Recording { path, mut writer, write_error, .. } = recording;
-    let (verdict, text) = judged(def, &path).with_context(|| format!("could not judge {}", path.display()))?;
+    let (verdict, text) =
+        judged(def, &path).with_context(|| format!("could not judge {}", path.display()))?;
     println!("{text}{}", report::provenance(&path));
     if let Some(error) = write_error {
-        let lost = anyhow::Error::new(error).context("the trace is incomplete: the recorder stopped writing it");
+        let lost =
+            anyhow::Error::new(error).context("the trace is incomplete: the recorder stopped writing it");
         return Err(lost.into());
     }
     writer.verdict(&verdict).context("could not add the verdict to the trace")?;
@@ -28,7 +30,10 @@ pub fn judge(def: &TestDef, recording: Recording) -> Result<(), TestFailure> {
         return Ok(());
     }
     let title = text.lines().next().unwrap_or_default();
-    Err(TestFailure::new(format!("{title}\nthe report is above; to see it again: ktstr replay {} --assert", path.display())))
+    Err(TestFailure::new(format!(
+        "{title}\nthe report is above; to see it again: ktstr replay {} --assert",
+        path.display()
+    )))
 }
 
 /// The verdict on a trace with the test's own check run anew, and the report.

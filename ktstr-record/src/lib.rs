@@ -6,15 +6,11 @@ pub mod channel;
 pub mod checkpoint;
 mod init_image;
 pub mod initramfs;
+pub mod job;
 pub mod machine;
+pub mod provision;
 pub mod recorder;
 pub mod scheduler;
-pub mod initramfs;
-pub mod machine;
-pub mod channel;
-mod init_image;
-pub mod job;
-pub mod provision;
 pub mod spec;
 
 pub use init_image::init_image;

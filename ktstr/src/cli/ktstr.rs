@@ -5,14 +5,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::completions::CompletionsArgs;
-use super::kernel::KernelArgs;
-use super::replay::ReplayArgs;
-use super::setup::SetupArgs;
-use super::trace::{self, TraceArgs};
+use super::shared::Shared;
 
-/// Look at recorded runs of scheduler tests, and keep what they need.
+/// Record-and-replay tests for Linux schedulers: look at traces, get what runs need.
 #[derive(Debug, Parser)]
-#[command(name = "ktstr", version, arg_required_else_help = true, subcommand_required = true)]
+#[command(name = "ktstr", version, subcommand_required = true, arg_required_else_help = true)]
 pub struct Ktstr {
     #[command(subcommand)]
     command: Command,
@@ -22,21 +19,8 @@ pub struct Ktstr {
 enum Command {
     #[command(flatten)]
     Shared(Shared),
-    /// Print a script that completes the command line of a shell
+    /// Print a script that completes the command line of a shell.
     Completions(CompletionsArgs),
-}
-
-/// Commands that `cargo ktstr` has too.
-#[derive(Debug, Subcommand)]
-pub enum Shared {
-    /// Explain a recorded run, judge it again, or print what it recorded
-    Replay(ReplayArgs),
-    /// Look at a trace file, verify it, or repair it
-    Trace(TraceArgs),
-    /// List, fetch and remove kernels
-    Kernel(KernelArgs),
-    /// Fetch the emulator, a kernel and the BPF toolchain, or remove all that was fetched
-    Setup(SetupArgs),
 }
 
 impl Ktstr {
@@ -48,21 +32,6 @@ impl Ktstr {
         match self.command {
             Command::Shared(command) => command.run(),
             Command::Completions(args) => args.run(),
-        }
-    }
-}
-
-impl Shared {
-    /// Do it.
-    ///
-    /// # Errors
-    /// Those of the command.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
-        match self {
-            Self::Replay(args) => args.run(),
-            Self::Trace(args) => trace::run(&args),
-            Self::Kernel(args) => args.run(),
-            Self::Setup(args) => args.run(),
         }
     }
 }

@@ -5,13 +5,14 @@
 
 mod cargo;
 mod completions;
-pub mod kernel;
+mod kernel;
 mod ktstr;
 mod out;
 mod replay;
-pub mod setup;
+mod setup;
+mod shared;
 mod test;
-pub mod trace;
+mod trace;
 
 use std::process::ExitCode;
 

@@ -35,7 +35,10 @@ pub(super) const RECIPE: Recipe = Recipe {
 pub(super) fn find(context: &Context, refresh: bool) -> Result<Emulator> {
     if let Some(given) = &context.host.qemu {
         let command = vec![given.clone()];
-        let version = version(given, &command, &[])?;
+        let version = version(given, &command, &[]).map_err(|e| match e {
+            Error::Spawn { program, source } => Error::GivenEmulator { program, source },
+            other => other,
+        })?;
         if parse_numbers(&version).is_some_and(|numbers| numbers < OLDEST) {
             let (major, minor) = OLDEST;
             context.progress.note(&format!(

@@ -255,26 +255,37 @@ impl Types {
     /// How C would write a type, for messages: `struct ctr`, `u64`, `struct task_struct *`, `int[4]`.
     #[must_use]
     pub fn describe(&self, id: TypeId) -> String {
-        let mut suffix = String::new();
+        // What stands after the name: pointers, and between them the dimensions of arrays.
+        let (mut dimensions, mut suffix) = (String::new(), String::new());
         let mut at = id;
         for _ in 0..MAX_DEPTH {
-            let Ok(shape) = self.get(at) else { return format!("type {at}{suffix}") };
+            let Ok(shape) = self.get(at) else { break };
             let name = self.name(at).unwrap_or_default();
             let anonymous = if name.is_empty() { "(anonymous)" } else { name };
-            match shape {
-                Type::Void => return format!("void{suffix}"),
-                Type::Struct(_) => return format!("struct {anonymous}{suffix}"),
-                Type::Union(_) => return format!("union {anonymous}{suffix}"),
-                Type::Enum(_) | Type::Enum64(_) => return format!("enum {anonymous}{suffix}"),
-                Type::Array(of) => suffix.push_str(&format!("[{}]", of.len())),
-                Type::Ptr(_) => suffix.insert_str(0, " *"),
-                Type::FuncProto(_) => return format!("function{suffix}"),
-                _ if !name.is_empty() => return format!("{name}{suffix}"),
-                _ => {}
+            let text = match shape {
+                Type::Array(of) => {
+                    dimensions.push_str(&format!("[{}]", of.len()));
+                    None
+                }
+                Type::Ptr(_) => {
+                    suffix = format!(" *{dimensions}{suffix}");
+                    dimensions.clear();
+                    None
+                }
+                Type::Void => Some("void".to_owned()),
+                Type::Struct(_) => Some(format!("struct {anonymous}")),
+                Type::Union(_) => Some(format!("union {anonymous}")),
+                Type::Enum(_) | Type::Enum64(_) => Some(format!("enum {anonymous}")),
+                Type::FuncProto(_) => Some("function".to_owned()),
+                _ if !name.is_empty() => Some(name.to_owned()),
+                _ => None,
+            };
+            if let Some(text) = text {
+                return format!("{text}{dimensions}{suffix}");
             }
             at = target(shape);
         }
-        format!("type {id}{suffix}")
+        format!("type {at}{dimensions}{suffix}")
     }
 }
 

@@ -120,10 +120,10 @@ impl<'a> Value<'a> {
                 reached: reached(),
                 type_name: self.type_name(),
                 wanted: name.to_owned(),
-                candidates: Candidates::new(
+                candidates: Box::new(Candidates::new(
                     name,
                     members.iter().filter_map(|member| self.types.member_name(member).ok()),
-                ),
+                )),
             }),
         }
     }
@@ -202,9 +202,9 @@ impl<'a> Value<'a> {
             Type::Enum(of) => Scalar::Int(self.integer(of.is_signed()).ok_or_else(not)?),
             Type::Enum64(of) => Scalar::Int(self.integer(of.is_signed()).ok_or_else(not)?),
             Type::Ptr(_) => Scalar::Pointer(self.raw().ok_or_else(not)? as u64),
-            Type::Float(_) => Scalar::Float(match self.bytes {
-                &[a, b, c, d] => f64::from(f32::from_le_bytes([a, b, c, d])),
-                &[a, b, c, d, e, f, g, h] => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            Type::Float(_) => Scalar::Float(match *self.bytes {
+                [a, b, c, d] => f64::from(f32::from_le_bytes([a, b, c, d])),
+                [a, b, c, d, e, f, g, h] => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
                 _ => return Err(not()),
             }),
             _ => return Err(not()),

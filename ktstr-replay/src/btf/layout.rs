@@ -128,6 +128,7 @@ impl Types {
         while let Some((at, base, depth)) = pending.pop() {
             let mut inner = Vec::new();
             for member in self.members(at)?.unwrap_or_default() {
+                looked += 1;
                 let field = Self::member_field(member);
                 let offset_bits = base.saturating_add(field.offset_bits);
                 let member_name = self.member_name(member)?;
@@ -138,8 +139,7 @@ impl Types {
                     inner.push((field.type_id, offset_bits, depth + 1));
                 }
             }
-            looked += 1;
-            if depth >= MAX_DEPTH || looked > MAX_ANONYMOUS {
+            if depth >= MAX_DEPTH || looked > MAX_LOOKED_AT {
                 return Err(BtfError::TooDeep { id, limit: MAX_DEPTH });
             }
             // Reversed: the stack yields them in the order of declaration.
@@ -212,8 +212,35 @@ impl Types {
     #[must_use]
     pub fn enum_name_of(&self, enum_name: &str, value: i128) -> Option<&str> {
         let id = self.find(Kind::Enum, enum_name).or_else(|| self.find(Kind::Enum64, enum_name))?;
-        let found = self.enumerators(id).ok()?.into_iter().find(|one| one.value == value)?;
-        Some(found.name)
+        self.enumerator_of(id, value).ok()?
+    }
+
+    /// Name of a value of an enum; `None` for other types and for values without a name.
+    ///
+    /// # Errors
+    /// [`BtfError::BadString`], [`BtfError::TooDeep`].
+    pub fn enumerator_of(&self, id: TypeId, value: i128) -> Result<Option<&str>, BtfError> {
+        // Only the numbers are compared on the way: enums can be long, and arrays of them longer.
+        let name = match self.resolve(id)?.1 {
+            Type::Enum(of) => {
+                let raw = if of.is_signed() {
+                    i32::try_from(value).ok().map(i32::cast_unsigned)
+                } else {
+                    u32::try_from(value).ok()
+                };
+                of.members.iter().find(|one| Some(one.val()) == raw).and_then(BtfType::get_name_offset)
+            }
+            Type::Enum64(of) => {
+                let raw = if of.is_signed() {
+                    i64::try_from(value).ok().map(i64::cast_unsigned)
+                } else {
+                    u64::try_from(value).ok()
+                };
+                of.members.iter().find(|one| Some(one.val()) == raw).and_then(BtfType::get_name_offset)
+            }
+            _ => None,
+        };
+        name.map(|offset| self.string(offset)).transpose()
     }
 
     /// The variables of a data section; empty for all else.
@@ -289,5 +316,5 @@ impl Types {
     }
 }
 
-/// Anonymous structs and unions that are looked into for one name.
-const MAX_ANONYMOUS: usize = 4096;
+/// Members that are looked at for one name, those of anonymous structs and unions included.
+const MAX_LOOKED_AT: usize = 1 << 20;

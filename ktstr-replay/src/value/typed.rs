@@ -8,6 +8,9 @@ use super::path::{Step, parse, parse_below};
 use super::{Candidates, Scalar, ValueError};
 use crate::btf::{Field, Kind, TypeId, Types};
 
+/// Most elements that are listed at once.
+const MAX_LISTED: u64 = 1 << 20;
+
 /// Bytes with their BTF type. Cheap to copy; borrows both.
 ///
 /// Bytes are little-endian. The constructor makes sure that there are as many as the type needs.
@@ -318,15 +321,19 @@ impl<'a> Value<'a> {
             return Ok(None);
         }
         let Scalar::Int(value) = self.scalar()? else { return Ok(None) };
-        Ok(self.types.enumerators(id)?.into_iter().find(|one| one.value == value).map(|one| one.name))
+        Ok(self.types.enumerator_of(id, value)?)
     }
 
     /// The elements of an array.
     ///
     /// # Errors
-    /// [`ValueError::WrongKind`] for what is no array, [`ValueError::Types`] for elements without size.
+    /// [`ValueError::WrongKind`] for what is no array, [`ValueError::Types`] for elements without size,
+    /// [`ValueError::OutOfRange`] for more than a million elements: take those by path.
     pub fn as_array(&self) -> Result<Vec<Value<'a>>, ValueError> {
         let (element, len) = self.array_shape()?.ok_or_else(|| self.wrong_kind("an array"))?;
+        if len > MAX_LISTED {
+            return Err(ValueError::OutOfRange { value: format!("{len} elements"), wanted: "a list" });
+        }
         if self.types.size_of(element)? == 0 {
             return Err(crate::btf::BtfError::NoSize { id: element, kind: self.types.kind(element)? }.into());
         }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::shared::Shared;
+use super::ktstr::Shared;
 use super::test::{self, TestArgs};
 
 /// cargo starts the plugin as `cargo-ktstr ktstr ...`.
@@ -25,7 +25,6 @@ pub enum Cargo {
 pub enum Command {
     /// Run the workspace's ktstr tests: boot, record, judge.
     Test(TestArgs),
-    /// Those of `ktstr`.
     #[command(flatten)]
     Shared(Shared),
 }

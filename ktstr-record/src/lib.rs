@@ -3,12 +3,12 @@
 //! Knows nothing of claims or cgroups: it records what happens.
 
 pub mod channel;
-mod init_image;
-pub mod scheduler;
 pub mod checkpoint;
+mod init_image;
 pub mod initramfs;
 pub mod machine;
 pub mod provision;
+pub mod scheduler;
 pub mod spec;
 
 pub use init_image::init_image;

@@ -6,8 +6,10 @@ pub mod channel;
 pub mod checkpoint;
 mod init_image;
 pub mod initramfs;
+pub mod job;
 pub mod machine;
 pub mod provision;
+pub mod recorder;
 pub mod scheduler;
 pub mod spec;
 

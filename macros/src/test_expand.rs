@@ -1,7 +1,7 @@
 //! From a function and its attributes to a `#[test]`.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, ItemFn, Result, ReturnType, Safety, Signature};
@@ -18,21 +18,29 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
     check_signature(&body)?;
     let name = body.sig.ident.clone();
     let label = name.unraw().to_string();
-    let (outer, inner) = split_attributes(std::mem::take(&mut body.attrs));
-    body.attrs = inner;
+    let Split { docs, cfgs, rest } = Split::of(std::mem::take(&mut body.attrs));
+    body.attrs = rest;
     let vis = std::mem::replace(&mut body.vis, syn::Visibility::Inherited);
     let ignore = attr.ignore.then(|| quote!(#[ignore = "marked `ignore` in #[ktstr_test]"]));
+    let holder = format_ident!("__KTSTR_TEST_{label}");
     let topology = topology(&attr);
     let def = definition(&attr, &name, &label);
+    // The static stands outside of the test, so that a body is checked in builds without tests, too.
     Ok(quote! {
-        #(#outer)*
+        #(#cfgs)*
+        #[doc(hidden)]
+        #[allow(dead_code, non_upper_case_globals)]
+        static #holder: ::ktstr::__private::TestDef = {
+            #body
+            #topology
+            #def
+        };
+        #(#cfgs)*
+        #(#docs)*
         #[::core::prelude::v1::test]
         #ignore
         #vis fn #name() -> ::core::result::Result<(), ::ktstr::__private::TestFailure> {
-            #body
-            #topology
-            static __KTSTR_TEST: ::ktstr::__private::TestDef = #def;
-            ::ktstr::__private::run(&__KTSTR_TEST)
+            ::ktstr::__private::run(&#holder)
         }
     })
 }
@@ -99,9 +107,23 @@ fn option<T: ToTokens>(value: Option<T>) -> TokenStream {
     }
 }
 
-/// Docs and `cfg` belong to the test that the harness sees, all else to the body.
-fn split_attributes(attrs: Vec<Attribute>) -> (Vec<Attribute>, Vec<Attribute>) {
-    attrs.into_iter().partition(|attr| attr.path().is_ident("doc") || attr.path().is_ident("cfg"))
+/// A function's attributes by where they belong.
+struct Split {
+    /// To the test that the harness sees.
+    docs: Vec<Attribute>,
+    /// To everything.
+    cfgs: Vec<Attribute>,
+    /// To the body.
+    rest: Vec<Attribute>,
+}
+
+impl Split {
+    fn of(attrs: Vec<Attribute>) -> Self {
+        let (docs, others): (Vec<_>, Vec<_>) =
+            attrs.into_iter().partition(|attr| attr.path().is_ident("doc"));
+        let (cfgs, rest) = others.into_iter().partition(|attr| attr.path().is_ident("cfg"));
+        Self { docs, cfgs, rest }
+    }
 }
 
 fn check_signature(item: &ItemFn) -> Result<()> {
@@ -147,14 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn docs_and_cfg_go_to_the_test_and_the_rest_to_the_body() -> Result<()> {
+    fn docs_go_to_the_test_cfg_to_all_and_the_rest_to_the_body() -> Result<()> {
         let text = expanded("", "/// Doc.\n#[cfg(unix)] #[inline] fn t(ctx: &Ctx) -> R { x() }")?;
-        let (outer, inner) = text.split_once("fn t ()").expect("the test");
-        assert!(
-            outer.contains("doc") && outer.contains("cfg (unix)") && !outer.contains("inline"),
-            "{outer}"
-        );
-        assert!(inner.contains("inline"), "{inner}");
+        let (holder, test) = text.split_once("# [:: core :: prelude").expect("the test");
+        let (held, docs) = holder.rsplit_once("} ;").expect("the end of the static");
+        assert!(held.contains("cfg (unix)") && held.contains("inline") && !held.contains("Doc."), "{held}");
+        assert!(docs.contains("cfg (unix)") && docs.contains("Doc."), "{docs}");
+        assert!(!test.contains("inline"), "{test}");
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 
 mod error;
 mod files;
+mod hole;
 mod limits;
 mod qemu;
 mod ram;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use ktstr_replay::trace::record::{GuestEnd, VcpuRegs};
 
 pub use error::{MachineError, StartError};
+pub use hole::RamHole;
 pub use limits::{HostLimits, MAX_VCPUS, MIN_MEMORY_MIB, OVERCOMMIT};
 pub use ram::GuestRam;
 pub use start::{Start, StartKind, StartPolicy, start};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ktstr_replay::trace::record::{Claim, Manifest};
 
-use crate::job::Job;
+use crate::job::PackedJob;
 use crate::machine::StartPolicy;
 use crate::spec::MachineSpec;
 
@@ -21,7 +21,7 @@ pub struct RecordRequest {
     /// Whether a template may be used.
     pub policy: StartPolicy,
     /// What runs in the guest.
-    pub job: Job,
+    pub job: PackedJob,
     /// Captures on cadence.
     pub captures: CapturePlan,
     /// What is known of the run beforehand. The recorder adds the machine, the kernel's release, the time and taints.

@@ -18,7 +18,8 @@ use super::session::{Ending, Session};
 use super::writer::{Written, WriterThread};
 use crate::channel::HostChannel;
 use crate::init_image;
-use crate::machine::{self, Start, StartError, StartKind};
+use crate::job::Moment;
+use crate::machine::{self, RamHole, Start, StartError, StartKind};
 
 /// A finished recording: all is written and committed, the verdict and the footer are still to come.
 pub struct Recording {
@@ -80,7 +81,7 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
 
     let ram = machine.ram();
     let channel_base = request.machine.channel_base();
-    let channel = ram.hole(channel_base).map_err(|error| RecordError::Host {
+    let channel = RamHole::new(machine.ram(), channel_base).map_err(|error| RecordError::Host {
         what: "map the guest channel",
         source: std::io::Error::other(error),
     })?;
@@ -91,7 +92,8 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
     tell_start(&mut outbox, &clock, &start);
 
     let mut session = Session::new(machine, HostChannel::new(channel), capturer, outbox, &mut clock, request.captures);
-    let ending = match session.deliver(&request.job) {
+    let moment = Moment::now().map_err(|source| RecordError::Host { what: "read /dev/urandom", source })?;
+    let ending = match session.deliver(&request.job, moment) {
         Ok(()) => session.run(request.run_timeout, &guard),
         Err(error) => {
             session.tell(EventBody::Stage { stage: Stage::InitFailed, detail: error.to_string() });

@@ -15,7 +15,7 @@ use super::outbox::Outbox;
 use super::request::CapturePlan;
 use super::writer::{Item, Written};
 use crate::channel::{HostChannel, Received};
-use crate::job::{Job, JobError};
+use crate::job::{JobError, Moment, PackedJob};
 use crate::machine::{Machine, MachineEvent, RamHole};
 
 /// How often the channel is looked at.
@@ -87,8 +87,8 @@ impl<'c> Session<'c> {
     }
 
     /// Hand the job to init.
-    pub(super) fn deliver(&mut self, job: &Job) -> Result<(), JobError> {
-        job.deliver(&mut self.channel, Instant::now() + DELIVERY)
+    pub(super) fn deliver(&mut self, job: &PackedJob, moment: Moment) -> Result<(), JobError> {
+        job.deliver(&mut self.channel, moment, Instant::now() + DELIVERY).map(|_| ())
     }
 
     /// Add an event of the host's own.

@@ -1,10 +1,12 @@
 //! The commands of `ktstr` and `cargo ktstr`, one file each.
 
-pub mod trace;
 mod cargo;
+mod kernel;
+mod ktstr;
+mod setup;
+mod shared;
 mod test;
-pub mod kernel;
-pub mod setup;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -12,7 +14,7 @@ use clap::Parser;
 
 /// The program `ktstr`.
 pub fn ktstr() -> ExitCode {
-    ExitCode::SUCCESS
+    finish(ktstr::Ktstr::parse().run())
 }
 
 /// The program `cargo-ktstr`, started by cargo as `cargo-ktstr ktstr ...`.

@@ -4,6 +4,8 @@ mod channel;
 mod place;
 mod run;
 
+#[cfg(test)]
+pub use channel::tests as channel_tests;
 pub use channel::{Channel, ChannelError};
 pub use place::{Place, place};
 pub use run::run;

@@ -7,3 +7,6 @@ mod step;
 pub use execute::{ScenarioError, execute_defs, execute_steps};
 pub use life::{SchedulerDied, SchedulerLife};
 pub use step::{HoldError, HoldSpec, Step};
+
+#[cfg(test)]
+mod tests;

@@ -78,8 +78,9 @@ impl<'a> Meter<'a> {
 
     /// Write the last numbers and how the worker ended.
     pub fn end(mut self, state: SlotState) {
-        self.note_time();
+        // CPU time first, so that it is never more than wall time.
         let cpu_ns = clock::process_cpu_ns().saturating_sub(self.cpu_start_ns);
+        self.note_time();
         self.slot.cpu_ns.store(cpu_ns, Relaxed);
         self.slot.set_state(state);
     }

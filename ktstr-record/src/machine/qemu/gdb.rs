@@ -90,6 +90,13 @@ impl Gdb {
         }
     }
 
+    /// Let one vCPU of a stopped VM execute one instruction.
+    pub(super) fn step(&mut self, vcpu: u32) -> Result<(), MachineError> {
+        let request = format!("vCont;s:{:x}", vcpu + 1);
+        let answer = self.request(&request)?;
+        parse_stop(&answer).map(|_| ()).ok_or_else(|| unexpected(&request, &answer))
+    }
+
     /// Ask a running VM to stop; [`stop`](Self::stop) tells when it has. Without effect on a stopped one.
     pub(super) fn interrupt(&mut self) -> Result<(), MachineError> {
         self.send(&[3])

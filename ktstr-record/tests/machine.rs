@@ -1,0 +1,451 @@
+//! The emulated machine, with a real kernel. Its init is `guest/probe.rs`, so that each case can be brought about
+//! at will; boots are dear, so that cases share them.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use guest_init::layout::DOORBELL_PAGE;
+use ktstr_record::machine::{
+    Machine, MachineError, MachineEvent, Start, StartError, StartKind, StartPolicy, start,
+};
+use ktstr_record::spec::{Emulator, Kernel, MachineSpec, Topology};
+use ktstr_replay::memory::Memory;
+use ktstr_replay::trace::record::GuestEnd;
+use ktstr_replay::units::GuestPhys;
+
+// Orders and words of guest/probe.rs.
+const RING: u64 = 1;
+const PANIC: u64 = 2;
+const POWER_OFF: u64 = 3;
+const RESTART: u64 = 4;
+const ORDER: u64 = 0x200;
+const DONE: u64 = 0x208;
+const TICKS: u64 = 0x210;
+const CPUS: u64 = 0x218;
+const BOOT_ID: u64 = 0x220;
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// One folder for all tests of this file, so that they share the slots.
+static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("machine-cache");
+    fs::create_dir_all(&dir).unwrap();
+    dir
+});
+
+/// The probe, compiled once for all processes of this test.
+static PROBE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/probe.rs");
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("probe");
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let status = Command::new(rustc)
+        .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols"])
+        .args(["--target", "x86_64-unknown-linux-gnu", "-o"])
+        .args([&program, &source])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    fs::read(program).unwrap()
+});
+
+fn spec() -> MachineSpec {
+    MachineSpec {
+        emulator: Emulator {
+            command: vec!["/work/kit/qemu.sh".into()],
+            env: Vec::new(),
+            version: "10.0.13".into(),
+            origin: "kit".into(),
+        },
+        kernel: Kernel {
+            asked: "7.3".into(),
+            release: "7.3.4".into(),
+            vmlinux: "/work/kit/vmlinux".into(),
+            bzimage: Some("/work/kit/bzImage".into()),
+            id: "kit".into(),
+        },
+        topology: Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 2, threads_per_core: 1 },
+        memory_mib: 512,
+        kaslr: false,
+        kargs: Vec::new(),
+    }
+}
+
+const COLD: StartPolicy = StartPolicy { cold: true, boot_timeout: LONG, patience: Duration::from_secs(600) };
+const WARM: StartPolicy = StartPolicy { cold: false, ..COLD };
+
+/// A running probe.
+struct Guest {
+    machine: Box<dyn Machine>,
+    start: Start,
+    base: u64,
+}
+
+impl Guest {
+    fn start(spec: &MachineSpec, policy: StartPolicy) -> Self {
+        Self::start_in(&CACHE, spec, policy)
+    }
+
+    fn start_in(cache: &Path, spec: &MachineSpec, policy: StartPolicy) -> Self {
+        let (machine, start) = start(spec, &PROBE, cache, policy).unwrap();
+        println!("{start:?}");
+        Self { machine, start, base: spec.channel_base().0 }
+    }
+
+    fn word(&self, offset: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.machine.ram().read(GuestPhys(self.base + offset), &mut bytes).unwrap();
+        u64::from_le_bytes(bytes)
+    }
+
+    fn order(&self, order: u64) {
+        self.machine.ram().write(GuestPhys(self.base + ORDER), &order.to_le_bytes()).unwrap();
+    }
+
+    fn wait(&mut self) -> MachineEvent {
+        self.machine.wait_event(LONG).expect("an event")
+    }
+
+    fn ring(&mut self) -> u32 {
+        self.order(RING);
+        match self.wait() {
+            MachineEvent::Doorbell { vcpu } => vcpu,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Wait until a word changes from what it was.
+    fn await_change(&self, offset: u64, from: u64) {
+        let begun = Instant::now();
+        while self.word(offset) == from {
+            assert!(begun.elapsed() < LONG, "word {offset:#x} does not change");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// State and parent of a process, from `/proc/<pid>/stat`.
+fn process(pid: u32) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+fn is_alive(pid: u32) -> bool {
+    process(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| process(*pid).is_some_and(|(_, ppid)| ppid == parent)).collect()
+}
+
+/// Files and sockets that a process holds, that have a name, and that it could have made or changed.
+fn named_files_written_by(pid: u32) -> Vec<PathBuf> {
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+    let named = |fd: PathBuf| {
+        let target = fs::read_link(&fd).ok()?;
+        let text = target.to_str()?;
+        if let Some(inode) = text.strip_prefix("socket:[").and_then(|t| t.strip_suffix(']')) {
+            let line = sockets.lines().find(|l| l.split_whitespace().nth(6) == Some(inode))?;
+            return line.split_whitespace().nth(7).map(PathBuf::from);
+        }
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", fd.file_name()?.to_str()?)).ok()?;
+        let flags = info.lines().find_map(|l| l.strip_prefix("flags:"))?;
+        let writable = u32::from_str_radix(flags.trim(), 8).ok()? & 3 != 0;
+        let kept = text.starts_with('/') && !text.starts_with("/memfd:") && !text.starts_with("/dev/");
+        (writable && kept).then_some(target)
+    };
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().filter_map(|e| named(e.path())).collect()
+}
+
+fn p50(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+#[test]
+fn stops_goes_on_rings_and_powers_off() {
+    // Started by a thread that ends: the emulator must not end with it.
+    let mut guest = std::thread::spawn(|| Guest::start(&spec(), COLD)).join().unwrap();
+    assert_eq!((guest.start.kind, guest.start.attempts), (StartKind::Booted, 1));
+    assert_eq!(guest.word(CPUS), 2);
+    assert!(matches!(guest.machine.registers(), Err(MachineError::Running)));
+
+    // A paused guest stands still, in whole: its memory does not change.
+    let (mut stops, mut conts) = (Vec::new(), Vec::new());
+    for _ in 0..50 {
+        stops.push(guest.machine.pause().unwrap());
+        let ticks = guest.word(TICKS);
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(guest.word(TICKS), ticks);
+        assert_eq!(guest.machine.pause().unwrap(), Duration::ZERO);
+        conts.push(guest.machine.resume().unwrap());
+        assert_eq!(guest.machine.resume().unwrap(), Duration::ZERO);
+        guest.await_change(TICKS, ticks);
+    }
+    println!("pause p50 {:?}, resume p50 {:?}", p50(stops), p50(conts));
+
+    // Registers of all vCPUs, in long mode with the kernel's page tables.
+    guest.machine.pause().unwrap();
+    let begun = Instant::now();
+    let regs = guest.machine.registers().unwrap();
+    println!("registers {:?}", begun.elapsed());
+    assert_eq!(regs.iter().map(|r| r.cpu).collect::<Vec<_>>(), [0, 1]);
+    for r in &regs {
+        assert_eq!(r.efer & 0x500, 0x500, "long mode: {r:x?}");
+        assert_eq!(r.cr0 >> 31 & 1, 1, "paging: {r:x?}");
+        assert!(r.cr3 != 0 && r.cr3 < 512 << 20, "{r:x?}");
+        let gs_of_kernel = if r.segments[0] & 3 == 3 { r.kernel_gs_base } else { r.gs_base };
+        assert!(gs_of_kernel >> 47 == 0x1_ffff, "the per-CPU area: {r:x?}");
+    }
+    guest.machine.resume().unwrap();
+
+    // The doorbell stops the vCPU at the very next instruction: the store is there, its effect is not yet.
+    for _ in 0..20 {
+        let done = guest.word(DONE);
+        let vcpu = guest.ring();
+        assert_eq!(guest.word(DONE), done);
+        let regs = guest.machine.registers().unwrap();
+        let rung = &regs[vcpu as usize];
+        assert_eq!(rung.segments[0] & 3, 3, "user mode");
+        assert!(rung.gpr.contains(&DOORBELL_PAGE), "the store's address: {rung:x?}");
+        guest.machine.resume().unwrap();
+        guest.await_change(DONE, done);
+    }
+
+    // A waker ends a wait.
+    let waker = guest.machine.waker();
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        waker.wake();
+    });
+    assert_eq!(guest.machine.wait_event(LONG), None);
+    other.join().unwrap();
+
+    guest.order(POWER_OFF);
+    let ended = guest.wait();
+    assert!(matches!(&ended, MachineEvent::Ended { end: GuestEnd::PoweredOff, .. }), "{ended:?}");
+    assert_eq!(guest.wait(), ended);
+    assert!(matches!(guest.machine.resume(), Err(MachineError::Ended)));
+    assert_eq!(guest.machine.registers().unwrap().len(), 2);
+    let console = String::from_utf8_lossy(&guest.machine.console()).into_owned();
+    assert!(console.contains("probe: ready") && console.contains("Power down"), "{console}");
+    assert!(guest.machine.console().is_empty());
+}
+
+/// A doorbell that rings while the host pauses must neither be lost nor come twice, whichever is first.
+#[test]
+fn no_doorbell_is_lost_among_pauses() {
+    let mut guest = Guest::start(&spec(), WARM);
+    let (mut rings, mut coincided) = (0u64, 0);
+    for round in 0..300u64 {
+        let done = guest.word(DONE);
+        guest.order(RING);
+        // The probe looks every millisecond or so: pauses fall before, after and upon the store.
+        let until = Instant::now() + Duration::from_micros(200 + round * 7 % 1500);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        let mut heard = 0;
+        while guest.word(DONE) == done {
+            guest.machine.pause().unwrap();
+            let was_stopped = guest.machine.resume().unwrap() == Duration::ZERO;
+            match guest.machine.wait_event(Duration::from_millis(1)) {
+                Some(MachineEvent::Doorbell { .. }) => {
+                    heard += 1;
+                    coincided += u64::from(was_stopped);
+                    guest.machine.resume().unwrap();
+                    guest.await_change(DONE, done);
+                }
+                None => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(heard, 1, "round {round}");
+        rings += 1;
+    }
+    println!("{rings} rings, {coincided} of them upon a pause");
+    assert_eq!(guest.machine.wait_event(Duration::from_millis(50)), None);
+}
+
+#[test]
+fn a_panic_and_a_reset_keep_memory_and_registers() {
+    for (order, expected) in [(PANIC, GuestEnd::Panicked), (RESTART, GuestEnd::Reset)] {
+        let mut guest = Guest::start(&spec(), WARM);
+        let id = guest.word(BOOT_ID);
+        guest.order(order);
+        match guest.wait() {
+            MachineEvent::Ended { end, detail } => {
+                assert_eq!(end, expected, "{detail}");
+                assert_eq!(detail.contains("Attempted to kill init"), order == PANIC, "{detail}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(guest.word(BOOT_ID), id);
+        assert_eq!(guest.machine.registers().unwrap().len(), 2);
+        guest.machine.kill();
+        assert_eq!(guest.word(BOOT_ID), id, "even when the emulator is gone");
+        let console = String::from_utf8_lossy(&guest.machine.console()).into_owned();
+        assert_eq!(console.contains("Kernel panic"), order == PANIC, "{console}");
+    }
+}
+
+#[test]
+fn a_template_is_made_once_and_holds_the_same_machine() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut starts = std::thread::scope(|scope| {
+        let run = || {
+            let mut guest = Guest::start_in(cache.path(), &spec(), WARM);
+            let (id, ticks, cpus) = (guest.word(BOOT_ID), guest.word(TICKS), guest.word(CPUS));
+            guest.await_change(TICKS, ticks);
+            guest.ring();
+            guest.machine.resume().unwrap();
+            (guest.start.clone(), id, cpus)
+        };
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(run)).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect::<Vec<_>>()
+    });
+    starts.sort_by_key(|(start, ..)| start.kind == StartKind::Restored);
+    let kinds: Vec<_> = starts.iter().map(|(start, ..)| start.kind).collect();
+    assert_eq!(kinds, [StartKind::BootedAndSaved, StartKind::Restored, StartKind::Restored]);
+    assert!(starts.iter().all(|(start, ..)| start.attempts == 1 && start.faults.is_empty()));
+    assert!(starts.iter().all(|(_, id, cpus)| (id, cpus) == (&starts[0].1, &2)));
+
+    // A damaged template is told, replaced, and the next one is whole again.
+    let templates = fs::read_dir(cache.path().join("templates")).unwrap().map(|e| e.unwrap().path());
+    let template = templates.into_iter().find(|path| path.is_dir()).unwrap();
+    let mut ram = fs::read(template.join("ram")).unwrap();
+    let middle = ram.len() / 2;
+    ram[middle] ^= 1;
+    fs::write(template.join("ram"), ram).unwrap();
+    let guest = Guest::start_in(cache.path(), &spec(), WARM);
+    assert_eq!(guest.start.kind, StartKind::BootedAndSaved);
+    assert!(guest.start.faults.iter().any(|f| f.contains("checksum of its RAM")), "{:?}", guest.start);
+    assert_ne!(guest.word(BOOT_ID), starts[0].1);
+    drop(guest);
+    let guest = Guest::start_in(cache.path(), &spec(), WARM);
+    assert_eq!((guest.start.kind, guest.start.faults.len()), (StartKind::Restored, 0));
+}
+
+#[test]
+fn nodes_llcs_and_kaslr() {
+    let mut spec = spec();
+    spec.topology = Topology { numa_nodes: 2, llcs: 2, cores_per_llc: 1, threads_per_core: 2 };
+    spec.kaslr = true;
+    let cache = tempfile::tempdir().unwrap();
+    for kind in [StartKind::BootedAndSaved, StartKind::Restored] {
+        let mut guest = Guest::start_in(cache.path(), &spec, WARM);
+        assert_eq!((guest.start.kind, guest.start.faults.len()), (kind, 0));
+        assert_eq!(guest.word(CPUS), 4);
+        guest.ring();
+        let regs = guest.machine.registers().unwrap();
+        assert_eq!(regs.len(), 4);
+        assert!(regs.iter().all(|r| r.cr4 >> 12 & 1 == 1), "5-level paging: {regs:x?}");
+        assert_ne!(guest.word(BOOT_ID), 0);
+    }
+}
+
+#[test]
+fn a_kernel_that_panics_or_hangs_is_an_error_in_bounded_time() {
+    let mut panics = spec();
+    panics.kargs = vec!["rdinit=/none".into(), "root=/dev/none".into()];
+    let error = start(&panics, &PROBE, &CACHE, WARM).err().expect("no init, no machine");
+    match &error {
+        StartError::Boot { attempts: 2, fault, console } => {
+            assert!(fault.contains("Panicked"), "{fault}");
+            assert!(console.contains("Unable to mount root fs"), "{console}");
+        }
+        other => panic!("{other}"),
+    }
+    println!("{error}");
+
+    let hurried = StartPolicy { boot_timeout: Duration::from_millis(300), ..COLD };
+    let begun = Instant::now();
+    let error = start(&spec(), &PROBE, &CACHE, hurried).err().expect("no kernel boots in 0.3 s");
+    assert!(error.to_string().contains("init was not ready within 0.3 s"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn what_cannot_be_started_is_said_before() {
+    let refusal = |change: fn(&mut MachineSpec)| {
+        let mut spec = spec();
+        change(&mut spec);
+        start(&spec, &PROBE, &CACHE, WARM).err().expect("a refusal")
+    };
+    let missing = refusal(|s| s.kernel.vmlinux = "/nonexistent/vmlinux".into());
+    assert!(missing.to_string().contains("/nonexistent/vmlinux"), "{missing}");
+    let no_emulator = refusal(|s| s.emulator.command = vec!["/nonexistent/qemu".into()]);
+    assert!(matches!(&no_emulator, StartError::Host { .. }), "{no_emulator}");
+    assert!(no_emulator.to_string().contains("/nonexistent/qemu"), "{no_emulator}");
+    let wrong_emulator = refusal(|s| s.emulator.command = vec!["/bin/ls".into()]);
+    assert!(wrong_emulator.to_string().contains("ls: "), "its own words: {wrong_emulator}");
+    assert!(matches!(refusal(|s| s.memory_mib = 1 << 30), StartError::TooMuchMemory { .. }));
+    assert!(matches!(refusal(|s| s.topology.cores_per_llc = 0), StartError::Topology { .. }));
+}
+
+/// Not a test of its own: the runner that the next test kills.
+#[test]
+#[ignore = "run by nothing_outlives_a_killed_runner"]
+fn runner_to_be_killed() {
+    let mut guest = Guest::start(&spec(), WARM);
+    println!("runner: ready");
+    guest.machine.wait_event(Duration::from_secs(600));
+}
+
+#[test]
+fn nothing_outlives_a_killed_runner() {
+    for signal in ["KILL", "INT", "TERM"] {
+        let mut runner = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "runner_to_be_killed", "--nocapture"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(runner.stdout.take().unwrap()).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line == "runner: ready"));
+        let emulators = children_of(runner.id());
+        assert_eq!(emulators.len(), 1);
+        assert_eq!(named_files_written_by(emulators[0]), Vec::<PathBuf>::new());
+        let killed = Command::new("kill").args(["-s", signal, &runner.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        runner.wait().unwrap();
+        let begun = Instant::now();
+        while is_alive(emulators[0]) {
+            assert!(begun.elapsed() < Duration::from_secs(5), "the emulator outlives {signal}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn a_killed_emulator_is_an_end() {
+    // A word by which to tell the emulator from those of the tests that run beside this one.
+    let mut spec = spec();
+    spec.kargs = vec!["ktstr.test=killed".into()];
+    let mut guest = Guest::start(&spec, COLD);
+    let is_ours = |pid: &u32| {
+        let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&args).contains("ktstr.test=killed")
+    };
+    let emulator =
+        children_of(std::process::id()).into_iter().find(is_ours).expect("the emulator is our child");
+    assert!(Command::new("kill").args(["-s", "KILL", &emulator.to_string()]).status().unwrap().success());
+    match guest.wait() {
+        MachineEvent::Ended { end: GuestEnd::MachineDied, detail } => {
+            assert!(detail.contains("SIGKILL"), "{detail}")
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(guest.machine.pause().is_ok(), "it stands still");
+    assert!(guest.machine.registers().is_err());
+    assert!(guest.machine.resume().is_err());
+    assert_ne!(guest.word(BOOT_ID), 0, "memory is still there");
+    assert!(!is_alive(emulator), "and it is reaped");
+}

@@ -54,6 +54,17 @@ impl Symbols {
         Self { text, entries, by_name: OnceLock::new() }
     }
 
+    /// A table of (address, class, name).
+    #[cfg(test)]
+    pub(crate) fn from_list<'n>(list: impl IntoIterator<Item = (u64, u8, &'n str)>) -> Self {
+        let (mut text, mut entries) = (String::new(), Vec::new());
+        for (address, class, name) in list {
+            entries.push(Entry { address, name: text.len() as u32, len: name.len() as u16, class });
+            text.push_str(name);
+        }
+        Self::new(text, entries)
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

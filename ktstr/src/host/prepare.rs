@@ -149,8 +149,8 @@ fn program(
                 bail!("there is no folder {} with {name}.bpf.c and {name}.c", folder.display());
             }
             let toolchain = provisioner.toolchain()?;
-            let cache = provisioner.cache().root();
-            Ok(build_c(&folder, name, kernel, &toolchain.root, &toolchain.id, cache)?)
+            let cache = provisioner.cache();
+            Ok(build_c(&folder, name, kernel, &toolchain, cache)?)
         }
     }
 }

@@ -13,13 +13,6 @@ mod setup;
 mod shared;
 mod test;
 mod trace;
-pub mod kernel;
-mod ktstr;
-mod out;
-mod replay;
-pub mod setup;
-mod test;
-pub mod trace;
 
 use std::process::ExitCode;
 

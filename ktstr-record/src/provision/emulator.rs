@@ -77,7 +77,7 @@ fn of_bundle(bundle: &Bundle) -> Result<Emulator> {
 
 /// Runs `--version`: proves that the program starts, and tells which it is.
 fn version(program: &Path, command: &[PathBuf], env: &[(String, String)]) -> Result<String> {
-    let (first, rest) = command.split_first().unwrap_or_else(|| unreachable!("a command has a program"));
+    let (first, rest) = command.split_first().map_or((program, command), |(first, rest)| (first, rest));
     let output = Command::new(first)
         .args(rest)
         .arg("--version")

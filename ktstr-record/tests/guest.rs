@@ -89,7 +89,7 @@ impl Guest {
                     self.machine.resume().expect("stopped at the doorbell");
                 }
                 Some(MachineEvent::Ended { end, detail }) => {
-                    assert_eq!(end, GuestEnd::PowerOff, "{detail}\n{heard}");
+                    assert_eq!(end, GuestEnd::PoweredOff, "{detail}\n{heard}");
                     assert_eq!(self.channel.state(), GuestState::Done);
                     return heard;
                 }
@@ -114,11 +114,11 @@ impl Heard {
     }
 
     fn detail(&self, wanted: GuestStage) -> &str {
-        let detail = |message: &'_ _| match message {
+        let mut details = self.messages.iter().filter_map(|message| match message {
             ToHost::Stage { stage, detail } if *stage == wanted => Some(detail.as_str()),
             _ => None,
-        };
-        self.messages.iter().find_map(detail).unwrap_or_else(|| panic!("no {wanted:?} in\n{self}"))
+        });
+        details.next().unwrap_or_else(|| panic!("no {wanted:?} in\n{self}"))
     }
 
     fn output(&self, wanted: Source) -> String {

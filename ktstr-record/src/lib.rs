@@ -3,16 +3,10 @@
 //! Knows nothing of claims or cgroups: it records what happens.
 
 pub mod channel;
-pub mod channel;
 pub mod checkpoint;
 mod init_image;
-mod init_image;
 pub mod initramfs;
 pub mod job;
-pub mod machine;
-pub mod initramfs;
-pub mod job;
-pub mod machine;
 pub mod machine;
 pub mod provision;
 pub mod recorder;

@@ -2,10 +2,10 @@
 //!
 //! Knows nothing of claims or cgroups: it records what happens.
 
-pub mod initramfs;
-pub mod machine;
 pub mod channel;
 mod init_image;
+pub mod initramfs;
+pub mod machine;
 pub mod provision;
 pub mod spec;
 

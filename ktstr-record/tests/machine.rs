@@ -12,6 +12,7 @@ use guest_init::layout::DOORBELL_PAGE;
 use ktstr_record::machine::{
     Machine, MachineError, MachineEvent, Start, StartError, StartKind, StartPolicy, start,
 };
+use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::spec::{Emulator, Kernel, MachineSpec, Topology};
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::record::GuestEnd;
@@ -53,21 +54,17 @@ static PROBE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     fs::read(program).unwrap()
 });
 
+/// The newest kernel that this host has or can get, and the emulator for it.
+static PROVISIONED: LazyLock<(Emulator, Kernel)> = LazyLock::new(|| {
+    let provisioner = Provisioner::open().unwrap();
+    (provisioner.emulator().unwrap(), provisioner.kernel(&KernelSpec::Latest).unwrap())
+});
+
 fn spec() -> MachineSpec {
+    let (emulator, kernel) = PROVISIONED.clone();
     MachineSpec {
-        emulator: Emulator {
-            command: vec!["/work/kit/qemu.sh".into()],
-            env: Vec::new(),
-            version: "10.0.13".into(),
-            origin: "kit".into(),
-        },
-        kernel: Kernel {
-            asked: "7.3".into(),
-            release: "7.3.4".into(),
-            vmlinux: "/work/kit/vmlinux".into(),
-            bzimage: Some("/work/kit/bzImage".into()),
-            id: "kit".into(),
-        },
+        emulator,
+        kernel,
         topology: Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 2, threads_per_core: 1 },
         memory_mib: 512,
         kaslr: false,

@@ -8,10 +8,12 @@
 //!   qemu     the emulated machine: arguments, process, QMP, gdbstub                qemu/
 //! Machine    the seam: everything above it is the same for every kind of machine
 //! GuestRam   the guest's RAM, mapped by the emulator and by us                     ram.rs
+//! GuestHole  the guest channel's place in it                                       hole.rs
 //! ```
 
 mod error;
 mod files;
+mod hole;
 mod limits;
 mod qemu;
 mod ram;
@@ -26,6 +28,7 @@ use std::time::Duration;
 use ktstr_replay::trace::record::{GuestEnd, VcpuRegs};
 
 pub use error::{MachineError, StartError};
+pub use hole::GuestHole;
 pub use limits::{HostLimits, MAX_VCPUS, MIN_MEMORY_MIB, OVERCOMMIT};
 pub use ram::GuestRam;
 pub use start::{Start, StartKind, StartPolicy, start};
@@ -111,6 +114,7 @@ pub(crate) fn test_spec() -> crate::spec::MachineSpec {
             vmlinux: "/nonexistent/vmlinux".into(),
             bzimage: None,
             id: "00".into(),
+            has_sched_ext: true,
         },
         topology: Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 2, threads_per_core: 1 },
         memory_mib: 512,

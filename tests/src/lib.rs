@@ -1,1 +1,11 @@
-//! End-to-end tests of ktstr live in `tests/tests/`; this library is empty.
+//! What the end-to-end tests share: running tests as child processes, and looking at what they leave.
+
+mod child;
+mod fixture;
+mod ktstr;
+mod procs;
+
+pub use child::{Ended, run_bounded};
+pub use fixture::{Fixture, Point, Run, fixture};
+pub use ktstr::{cargo_ktstr, ktstr};
+pub use procs::{Tree, descendants};

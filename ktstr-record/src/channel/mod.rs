@@ -48,6 +48,9 @@ pub enum SendError {
         /// Room in the ring.
         free_bytes: u64,
     },
+    /// The guest is about to power off; what it sent before says why.
+    #[error("the guest ended before it took everything that was sent")]
+    GuestDone,
     /// The message is larger than a frame can be.
     #[error("a message of {bytes} bytes does not fit into a frame")]
     TooLarge {
@@ -114,6 +117,9 @@ impl<H: Hole> HostChannel<H> {
                 Ok(()) => return Ok(()),
                 Err(PushError::TooLarge { bytes }) => return Err(SendError::TooLarge { bytes }),
                 Err(PushError::Full { free_bytes, needed_bytes }) => {
+                    if self.state() == GuestState::Done {
+                        return Err(SendError::GuestDone);
+                    }
                     if Instant::now() >= deadline {
                         let waited_ms = begin.elapsed().as_millis();
                         return Err(SendError::NoRoom { waited_ms, needed_bytes, free_bytes });

@@ -8,7 +8,7 @@
 //!   qemu     the emulated machine: arguments, process, QMP, gdbstub                qemu/
 //! Machine    the seam: everything above it is the same for every kind of machine
 //! GuestRam   the guest's RAM, mapped by the emulator and by us                     ram.rs
-//! GuestHole  the guest channel's place in it                                       hole.rs
+//! RamHole    the guest channel's place in it                                       hole.rs
 //! ```
 
 mod error;
@@ -28,7 +28,7 @@ use std::time::Duration;
 use ktstr_replay::trace::record::{GuestEnd, VcpuRegs};
 
 pub use error::{MachineError, StartError};
-pub use hole::GuestHole;
+pub use hole::RamHole;
 pub use limits::{HostLimits, MAX_VCPUS, MIN_MEMORY_MIB, OVERCOMMIT};
 pub use ram::GuestRam;
 pub use start::{Start, StartKind, StartPolicy, start};

@@ -81,6 +81,19 @@ impl GuestRam {
         self.nodes.iter().map(|n| n.bytes).sum()
     }
 
+    /// Where there is RAM, in bytes: ascending, disjoint.
+    pub fn ranges(&self) -> Vec<Range<u64>> {
+        let mut merged: Vec<Range<u64>> = Vec::new();
+        for span in &self.spans {
+            let end = span.base + span.bytes;
+            match merged.last_mut() {
+                Some(last) if last.end == span.base => last.end = end,
+                _ => merged.push(span.base..end),
+            }
+        }
+        merged
+    }
+
     /// `len` bytes at `at`, without a copy. They change under the reader while the guest runs.
     ///
     /// # Errors

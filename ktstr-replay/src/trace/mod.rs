@@ -1,3 +1,49 @@
-//! The trace file.
+//! The trace file: writing it, reading it, and telling what is wrong with one.
+//!
+//! A trace is a sequence of records. A record is a zstd *skippable* frame that holds its header, and one standard
+//! zstd frame that holds its body; so `zstd -t` tests a trace, and `zstd -d` gives the bodies, one after the other.
+//!
+//! ```text
+//! trace  = record* [ index tail ]              index and tail are there when the recorder finished
+//! record = header                              128 bytes, see `header`
+//!          zstd frame                          content size and checksum on; the body
+//! index  = a record: place and header of all   body: see `record::index`
+//! tail   = 56 bytes, see `header`              says where the index is
+//!
+//! manifest commit (blob | events | sample | page-chunk* checkpoint | claim | loss | clock | verdict | commit)*
+//! ```
+//!
+//! A trace is append-only, and open to readers at every moment: what was appended before the last commit mark is
+//! there. `docs/trace-format.md` says enough to write a reader in another language.
 
+mod body;
+mod capture;
+mod error;
+mod foreign;
+mod format;
+mod header;
+mod kind;
+mod limits;
+mod locate;
+mod memory;
+mod reader;
 pub mod record;
+mod repair;
+mod sink;
+mod source;
+mod table;
+mod verify;
+mod writer;
+mod writer_pages;
+
+pub use body::{Body, BodyError};
+pub use capture::{CaptureBase, CapturedCheckpoint, PageBatch};
+pub use error::{Fault, FaultKind, TraceError, WriteError};
+pub use format::{FormatStamp, FormatVersion, Release, TooNew};
+pub use header::Header;
+pub use kind::Kind;
+pub use memory::CheckpointMemory;
+pub use reader::{CheckpointInfo, Completeness, Trace};
+pub use repair::{RepairError, Repaired, repair};
+pub use verify::Verification;
+pub use writer::{Durability, TraceWriter, WriterOptions};

@@ -1,6 +1,9 @@
 //! Content-addressed bytes that other records refer to: BTF, symbols, vmcoreinfo.
 
 use rkyv::{Archive, Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::trace::body::archived_body;
 
 /// XXH3-128 of a blob's bytes, little-endian.
 pub type BlobId = [u8; 16];
@@ -28,6 +31,40 @@ pub struct BlobV1 {
     /// The bytes.
     pub bytes: Vec<u8>,
 }
+
+impl BlobV1 {
+    /// A blob of `bytes`, with its id.
+    pub fn new(role: BlobRoleV1, bytes: Vec<u8>) -> Self {
+        Self { id: blob_id(&bytes), role, bytes }
+    }
+}
+
+/// The id of a blob's bytes.
+pub fn blob_id(bytes: &[u8]) -> BlobId {
+    xxh3_128(bytes).to_le_bytes()
+}
+
+impl BlobRoleV1 {
+    /// All roles.
+    pub const ALL: [Self; 4] = [Self::KernelBtf, Self::KernelSymbols, Self::Vmcoreinfo, Self::ProgramBtf];
+
+    /// The role's code in the flags of a blob record's header.
+    pub fn code(self) -> u32 {
+        match self {
+            Self::KernelBtf => 1,
+            Self::KernelSymbols => 2,
+            Self::Vmcoreinfo => 3,
+            Self::ProgramBtf => 4,
+        }
+    }
+
+    /// The role of a code.
+    pub fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.code() == code)
+    }
+}
+
+archived_body!(BlobV1, Blob, 1);
 
 /// The current blob.
 pub type Blob = BlobV1;

@@ -4,6 +4,15 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
+use crate::trace::body::archived_body;
+
+/// The body of an events record: events in the order in which they reached the recorder.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct EventChunkV1 {
+    /// The events.
+    pub events: Vec<EventV1>,
+}
+
 /// One event.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct EventV1 {
@@ -176,6 +185,10 @@ pub struct WorkerReportV1 {
     pub fault: Option<String>,
 }
 
+archived_body!(EventChunkV1, Events, 1);
+
+/// The current chunk of events.
+pub type EventChunk = EventChunkV1;
 /// The current event.
 pub type Event = EventV1;
 /// The current event body.

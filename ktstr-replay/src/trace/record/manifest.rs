@@ -1,6 +1,11 @@
 //! The manifest: what was run, on what, with what. JSON, for people and `jq`.
 
+use rkyv::util::AlignedVec;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::trace::body::{Body, BodyError};
+use crate::trace::kind::Kind;
 
 /// The first record of every trace. Unknown keys are kept out of the way, absent ones have defaults, so that
 /// a newer minor version's manifest opens.
@@ -106,4 +111,34 @@ pub struct MachineInfo {
     pub memory_mib: u32,
     /// CPUs of the host.
     pub host_cpus: u32,
+}
+
+impl Body for Manifest {
+    const KIND: Kind = Kind::Manifest;
+    const VERSION: u16 = 1;
+
+    fn encode(&self) -> Result<AlignedVec, BodyError> {
+        encode_json(self)
+    }
+
+    fn decode(version: u16, bytes: &[u8]) -> Result<Self, BodyError> {
+        decode_json(version, Self::VERSION, bytes)
+    }
+}
+
+/// The body of a JSON record: one text in UTF-8, indented, with a newline at its end.
+pub(crate) fn encode_json<T: Serialize>(value: &T) -> Result<AlignedVec, BodyError> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|e| BodyError::Invalid(e.to_string()))?;
+    text.push(b'\n');
+    let mut bytes = AlignedVec::with_capacity(text.len());
+    bytes.extend_from_slice(&text);
+    Ok(bytes)
+}
+
+/// The value of a JSON record of a version up to `known`.
+fn decode_json<T: DeserializeOwned>(version: u16, known: u16, bytes: &[u8]) -> Result<T, BodyError> {
+    if version == 0 || version > known {
+        return Err(BodyError::Version { found: version, known });
+    }
+    serde_json::from_slice(bytes).map_err(|e| BodyError::Invalid(e.to_string()))
 }

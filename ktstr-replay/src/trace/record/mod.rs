@@ -4,13 +4,21 @@
 //! conversion from `V1`. The alias without a number is the version that the rest of the code works with.
 
 pub mod blob;
+pub mod checkpoint;
 pub mod event;
+pub mod index;
 pub mod manifest;
+pub mod page;
 pub mod sample;
 pub mod small;
+pub mod verdict;
 
-pub use blob::{Blob, BlobId, BlobRole};
-pub use event::{Event, EventBody, GuestEnd, OutputSource, Stage, WorkerReport};
+pub use blob::{Blob, BlobId, BlobRole, blob_id};
+pub use checkpoint::{Checkpoint, LeftOut, PageRun, PageState, RamRange};
+pub use event::{Event, EventBody, EventChunk, GuestEnd, OutputSource, Stage, WorkerReport};
+pub use index::{Index, IndexEntry};
 pub use manifest::Manifest;
+pub use page::{PAGE_BYTES, PageChunk, PageId};
 pub use sample::{CaptureKind, CpuState, MapContents, MapState, Sample, ScxState, VcpuRegs};
-pub use small::{Claim, ClaimOrigin, Clock, Loss, LossKind};
+pub use small::{Claim, ClaimOrigin, Clock, Commit, Loss, LossKind};
+pub use verdict::VerdictText;

@@ -5,6 +5,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::BlobId;
+use crate::trace::body::archived_body;
 
 /// One capture.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -201,6 +202,8 @@ pub struct VcpuRegsV1 {
     /// EFER.
     pub efer: u64,
 }
+
+archived_body!(SampleV1, Sample, 1);
 
 /// The current sample.
 pub type Sample = SampleV1;

@@ -1,6 +1,8 @@
-//! The records of a few words: claims, losses, clocks.
+//! The records of a few words: claims, losses, clocks, commit marks.
 
 use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::trace::body::archived_body;
 
 /// A judgement that the test asked for, as text.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub enum LossKindV1 {
     Write,
     /// Lines of the kernel log.
     Kmsg,
+    /// Records of the trace itself; `repair` says so of what it could not carry over.
+    Records,
 }
 
 /// A pair of times taken together.
@@ -57,6 +61,20 @@ pub struct ClockV1 {
     pub host_ns: u64,
 }
 
+/// Everything before it is whole: a reader of an unfinished trace goes by the last one.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitV1 {
+    /// Records before this one.
+    pub records: u64,
+    /// Bytes of the file before this record.
+    pub bytes: u64,
+}
+
+archived_body!(ClaimV1, Claim, 1);
+archived_body!(LossV1, Loss, 1);
+archived_body!(ClockV1, Clock, 1);
+archived_body!(CommitV1, Commit, 1);
+
 /// The current claim.
 pub type Claim = ClaimV1;
 /// The current claim origin.
@@ -67,3 +85,5 @@ pub type Loss = LossV1;
 pub type LossKind = LossKindV1;
 /// The current clock.
 pub type Clock = ClockV1;
+/// The current commit mark.
+pub type Commit = CommitV1;

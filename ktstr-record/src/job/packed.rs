@@ -1,0 +1,136 @@
+//! A job that is ready to be sent.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use guest_init::layout::Hole;
+use guest_init::message::{Job, ToGuest};
+
+use super::error::JobError;
+use crate::channel::HostChannel;
+
+/// Bytes of a file in one frame.
+const PIECE_BYTES: usize = 256 << 10;
+/// Bytes of the seed: as much as the kernel's generator takes in at once.
+const SEED_BYTES: usize = 32;
+
+/// Something to be unpacked in the guest.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// A file.
+    File {
+        /// Permission bits.
+        mode: u32,
+        /// Its content.
+        bytes: Vec<u8>,
+    },
+    /// A symbolic link to a path.
+    Link(String),
+}
+
+/// Files and what to run of them. Can be delivered to any number of guests.
+#[derive(Debug)]
+pub struct PackedJob {
+    pub(super) entries: Vec<(String, Entry)>,
+    pub(super) job: Job,
+}
+
+/// What differs between two runs of a job: the time and the randomness that the guest starts with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Wall clock, ns since the epoch.
+    pub wall_clock_ns: u64,
+    /// Entropy for the guest's kernel.
+    pub seed: Vec<u8>,
+}
+
+impl Moment {
+    /// The host's time, and bytes of its generator.
+    ///
+    /// # Errors
+    /// When `/dev/urandom` cannot be read.
+    pub fn now() -> io::Result<Self> {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let mut seed = vec![0; SEED_BYTES];
+        File::open("/dev/urandom")?.read_exact(&mut seed)?;
+        Ok(Self { wall_clock_ns: u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX), seed })
+    }
+}
+
+/// What delivering a job came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Files and links.
+    pub files: usize,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// From the first frame to the last one that was written; the guest may still be unpacking.
+    pub elapsed: Duration,
+}
+
+impl PackedJob {
+    /// What init is told to run.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        let length = |entry: &Entry| match entry {
+            Entry::File { bytes, .. } => bytes.len() as u64,
+            Entry::Link(_) => 0,
+        };
+        self.entries.iter().map(|(_, entry)| length(entry)).sum()
+    }
+
+    /// Send all files, then the order to run. The guest must be `Ready`.
+    ///
+    /// # Errors
+    /// [`JobError::Send`] when the guest does not take all of it until `deadline`. If it gave up, what it sent
+    /// says why.
+    pub fn deliver<H: Hole>(
+        &self,
+        channel: &mut HostChannel<H>,
+        moment: Moment,
+        deadline: Instant,
+    ) -> Result<Delivered, JobError> {
+        let begin = Instant::now();
+        for (path, entry) in &self.entries {
+            send_entry(channel, path, entry, deadline)
+                .map_err(|source| JobError::Send { what: path.clone(), source })?;
+        }
+        let Moment { wall_clock_ns, seed } = moment;
+        channel
+            .send(&ToGuest::Start(Job { wall_clock_ns, seed, ..self.job.clone() }), deadline)
+            .map_err(|source| JobError::Send { what: "the order to start".into(), source })?;
+        Ok(Delivered { files: self.entries.len(), bytes: self.bytes(), elapsed: begin.elapsed() })
+    }
+}
+
+fn send_entry<H: Hole>(
+    channel: &mut HostChannel<H>,
+    path: &str,
+    entry: &Entry,
+    deadline: Instant,
+) -> Result<(), crate::channel::SendError> {
+    match entry {
+        Entry::Link(target) => {
+            channel.send(&ToGuest::Link { path: path.to_owned(), target: target.clone() }, deadline)
+        }
+        Entry::File { mode, bytes } => {
+            // An empty file is one empty piece.
+            let pieces = bytes.chunks(PIECE_BYTES).chain(bytes.is_empty().then_some(&[][..]));
+            for (i, piece) in pieces.enumerate() {
+                let message = ToGuest::File {
+                    path: path.to_owned(),
+                    mode: *mode,
+                    first: i == 0,
+                    bytes: piece.to_vec(),
+                };
+                channel.send(&message, deadline)?;
+            }
+            Ok(())
+        }
+    }
+}

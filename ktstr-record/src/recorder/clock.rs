@@ -1,0 +1,82 @@
+//! Guest time as the host knows it.
+
+use std::time::{Duration, Instant};
+
+/// Relates the recording's host time to the guest's `CLOCK_MONOTONIC`.
+///
+/// Every frame of the channel brings a guest time. The guest's clock stands still while the machine is paused and
+/// otherwise runs with the host's, so between frames guest time is the last frame's plus the host time since,
+/// less the pauses. A frame reaches the recorder up to a poll interval after it was made; the estimate keeps
+/// the reading that was least late.
+#[derive(Debug)]
+pub struct RunClock {
+    start: Instant,
+    paused_ns: u64,
+    /// `guest - (host - paused)`: the largest seen, which is the least delayed.
+    offset_ns: Option<i128>,
+}
+
+impl RunClock {
+    /// A clock whose host time begins now.
+    pub fn start() -> Self {
+        Self { start: Instant::now(), paused_ns: 0, offset_ns: None }
+    }
+
+    /// Host time since the recording began, in ns.
+    pub fn host_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// How long the guest has run since the recording began: host time less the pauses.
+    pub fn running(&self) -> Duration {
+        Duration::from_nanos(self.host_ns().saturating_sub(self.paused_ns))
+    }
+
+    /// A frame made at `guest_ns` has just been received.
+    pub fn frame(&mut self, guest_ns: u64) {
+        let offset = i128::from(guest_ns) - i128::from(self.host_ns() - self.paused_ns.min(self.host_ns()));
+        self.offset_ns = Some(self.offset_ns.map_or(offset, |known| known.max(offset)));
+    }
+
+    /// The guest stood still for `pause`, which the host measured.
+    pub fn paused(&mut self, pause: Duration) {
+        self.paused_ns += u64::try_from(pause.as_nanos()).unwrap_or(0);
+    }
+
+    /// The guest's time now, in ns; 0 while no frame has come.
+    pub fn guest_ns(&self) -> u64 {
+        let Some(offset) = self.offset_ns else { return 0 };
+        let running = i128::from(self.host_ns().saturating_sub(self.paused_ns));
+        u64::try_from(running + offset).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guest_time_is_unknown_before_the_first_frame() {
+        assert_eq!(RunClock::start().guest_ns(), 0);
+    }
+
+    #[test]
+    fn a_pause_does_not_advance_guest_time() {
+        let mut clock = RunClock::start();
+        clock.frame(1_000_000_000);
+        let before = clock.guest_ns();
+        std::thread::sleep(Duration::from_millis(30));
+        clock.paused(Duration::from_millis(30));
+        let after = clock.guest_ns();
+        assert!(after - before < 25_000_000, "{before} .. {after}");
+    }
+
+    #[test]
+    fn a_late_frame_does_not_turn_time_back() {
+        let mut clock = RunClock::start();
+        clock.frame(2_000_000_000);
+        let before = clock.guest_ns();
+        clock.frame(1_000_000_000);
+        assert!(clock.guest_ns() >= before);
+    }
+}

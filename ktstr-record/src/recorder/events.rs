@@ -1,0 +1,95 @@
+//! From the guest channel's messages to the trace's events.
+
+use guest_init::message::{FromTest, GuestStage, Source, ToHost, WorkerReport as GuestReport};
+use ktstr_replay::trace::record::{EventBody, OutputSource, Stage, WorkerReport};
+use rkyv::rancor;
+use rkyv::util::AlignedVec;
+
+/// The event that a message of init stands for; `None` for messages that are not events (captures, ready).
+pub(super) fn of_message(message: ToHost) -> Option<EventBody> {
+    Some(match message {
+        ToHost::Stage { stage, detail } => EventBody::Stage { stage: stage_of(stage), detail },
+        ToHost::Output { source, stderr, bytes } => {
+            let source = match source {
+                Source::Scheduler => OutputSource::Scheduler,
+                Source::Test => OutputSource::Test,
+                Source::Init => OutputSource::Init,
+            };
+            EventBody::Output { source, stderr, bytes }
+        }
+        ToHost::Kmsg { level, sequence, kernel_ns, text } => {
+            EventBody::Kmsg { level, sequence, kernel_ns, text }
+        }
+        ToHost::Ready { release } => EventBody::Stage { stage: Stage::Ready, detail: release },
+        ToHost::Test(_) | ToHost::Capture { .. } | ToHost::Dropped { .. } => return None,
+    })
+}
+
+fn stage_of(stage: GuestStage) -> Stage {
+    match stage {
+        GuestStage::JobUnpacked => Stage::JobUnpacked,
+        GuestStage::SchedulerStarted => Stage::SchedulerStarted,
+        GuestStage::SchedulerEnabled => Stage::SchedulerEnabled,
+        GuestStage::SchedulerExited => Stage::SchedulerExited,
+        GuestStage::TestExited => Stage::TestExited,
+        GuestStage::PoweringOff => Stage::PoweringOff,
+        GuestStage::Failed => Stage::InitFailed,
+    }
+}
+
+/// What the test binary said, checked.
+pub(super) fn decode_test(bytes: &[u8]) -> Result<FromTest, String> {
+    let mut aligned = AlignedVec::<16>::with_capacity(bytes.len());
+    aligned.extend_from_slice(bytes);
+    rkyv::from_bytes::<FromTest, rancor::Error>(&aligned)
+        .map_err(|error| format!("a message of the test binary cannot be read: {error}"))
+}
+
+/// The event that a message of the test binary stands for; `None` for requests that init answers itself.
+pub(super) fn of_test(message: FromTest) -> Option<EventBody> {
+    Some(match message {
+        FromTest::BodyStarted => EventBody::Stage { stage: Stage::BodyStarted, detail: String::new() },
+        FromTest::BodyEnded { error, failures } => EventBody::Body { error, failures },
+        FromTest::PhaseBegin { index, name } => EventBody::PhaseBegin { index, name },
+        FromTest::PhaseEnd { index } => EventBody::PhaseEnd { index },
+        FromTest::Op { name, detail } => EventBody::Op { name, detail },
+        FromTest::Worker(report) => EventBody::Worker(worker(report)),
+        FromTest::Capture { .. } => return None,
+    })
+}
+
+fn worker(report: GuestReport) -> WorkerReport {
+    // Taken apart by name, so that a field added on one side only does not compile.
+    let GuestReport {
+        index,
+        pid,
+        cgroup,
+        work,
+        work_units,
+        iterations,
+        cpu_ns,
+        wall_ns,
+        max_gap_ns,
+        max_gap_at_ns,
+        run_delay_ns,
+        migrations,
+        cpus_used,
+        fault,
+    } = report;
+    WorkerReport {
+        index,
+        pid,
+        cgroup,
+        work,
+        work_units,
+        iterations,
+        cpu_ns,
+        wall_ns,
+        max_gap_ns,
+        max_gap_at_ns,
+        run_delay_ns,
+        migrations,
+        cpus_used,
+        fault,
+    }
+}

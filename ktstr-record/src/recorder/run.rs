@@ -1,0 +1,151 @@
+//! One run, from a machine that is to be started to a trace that can be judged.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use ktstr_replay::trace::record::{EventBody, GuestEnd, Stage};
+use ktstr_replay::trace::{TraceWriter, WriteError};
+
+use super::capture::Capturer;
+use super::clock::RunClock;
+use super::error::RecordError;
+use super::interrupt::Guard;
+use super::manifest;
+use super::outbox::Outbox;
+use super::profile::Profile;
+use super::request::RecordRequest;
+use super::session::{Ending, Session};
+use super::writer::{WriterThread, Written};
+use crate::channel::HostChannel;
+use crate::init_image;
+use crate::job::Moment;
+use crate::machine::{self, RamHole, Start, StartError, StartKind};
+
+/// A finished recording: all is written and committed, the verdict and the footer are still to come.
+pub struct Recording {
+    /// Where the trace is.
+    pub path: PathBuf,
+    /// The trace, for its verdict; [`TraceWriter::finish`] then closes it.
+    pub writer: TraceWriter,
+    /// How the machine came up; `None` when it did not, which the trace says, too.
+    pub start: Option<Start>,
+    /// The run was ended by Ctrl-C or SIGTERM.
+    pub interrupted: bool,
+    /// The trace is incomplete: this is why the recorder stopped writing.
+    pub write_error: Option<WriteError>,
+    /// Time from the machine's start to its end.
+    pub duration: Duration,
+}
+
+/// Start a machine, run the job in it and record it all.
+///
+/// # Errors
+/// [`RecordError`] when the host cannot do its part; no trace is then left. A guest that does not boot, panics or hangs is
+/// no error: the trace tells of it.
+pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
+    let guard = Guard::new().map_err(|source| RecordError::Host { what: "handle signals", source })?;
+    if guard.interrupted() {
+        return Err(RecordError::Interrupted);
+    }
+    let begun = Instant::now();
+    let mut clock = RunClock::start();
+    let started = machine::start(&request.machine, init_image(), &request.cache, request.policy);
+    let manifest = manifest::complete(&request, started.as_ref().ok().map(|(_, start)| start));
+    let trace = |source| RecordError::Trace { path: request.trace.clone(), source };
+    let began = |manifest| -> Result<TraceWriter, WriteError> {
+        let mut writer = TraceWriter::create(&request.trace, manifest)?;
+        for claim in &request.claims {
+            writer.claim(claim)?;
+        }
+        writer.commit()?;
+        Ok(writer)
+    };
+    let (machine, start) = match started {
+        Ok(started) => started,
+        Err(StartError::Boot { attempts, fault, console }) => {
+            let writer = began(&manifest).map_err(trace)?;
+            let outbox = Outbox::new(WriterThread::start(writer).map_err(thread)?);
+            let written = tell_failed_boot(outbox, &clock, attempts, &fault, console);
+            return Ok(Recording {
+                path: request.trace,
+                writer: written.writer,
+                start: None,
+                interrupted: guard.interrupted(),
+                write_error: written.error,
+                duration: begun.elapsed(),
+            });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let writer = began(&manifest).map_err(trace)?;
+
+    let ram = machine.ram();
+    let channel_base = request.machine.channel_base();
+    let channel = RamHole::new(machine.ram(), channel_base).map_err(|error| RecordError::Host {
+        what: "map the guest channel",
+        source: std::io::Error::other(error),
+    })?;
+    let hole = channel_base.0..channel_base.0 + guest_init::layout::HOLE_BYTES as u64;
+    let profile = Profile::start(machine.ram()).map_err(thread)?;
+    let capturer = Capturer::new(profile, ram.ranges(), hole, request.captures.checkpoint);
+    let mut outbox = Outbox::new(WriterThread::start(writer).map_err(thread)?);
+    tell_start(&mut outbox, &clock, &start);
+
+    let mut session =
+        Session::new(machine, HostChannel::new(channel), capturer, outbox, &mut clock, request.captures);
+    let moment = Moment::now().map_err(|source| RecordError::Host { what: "read /dev/urandom", source })?;
+    let ending = match session.deliver(&request.job, moment) {
+        Ok(()) => session.run(request.run_timeout, &guard),
+        Err(error) => {
+            session.tell(EventBody::Stage { stage: Stage::InitFailed, detail: error.to_string() });
+            Ending { end: GuestEnd::TimedOut, detail: String::from("the guest did not take its job") }
+        }
+    };
+    let interrupted = ending.end == GuestEnd::Interrupted;
+    let Written { writer, error } = session.close(ending);
+    Ok(Recording {
+        path: request.trace,
+        writer,
+        start: Some(start),
+        interrupted,
+        write_error: error,
+        duration: begun.elapsed(),
+    })
+}
+
+fn thread(source: std::io::Error) -> RecordError {
+    RecordError::Host { what: "start a thread", source }
+}
+
+fn tell_start(outbox: &mut Outbox, clock: &RunClock, start: &Start) {
+    let mut stage = |stage, detail: String| {
+        outbox.event(clock.guest_ns(), clock.host_ns(), EventBody::Stage { stage, detail });
+    };
+    for fault in &start.faults {
+        stage(Stage::StartRetried, fault.clone());
+    }
+    let took = format!("{:.3} s", start.duration.as_secs_f64());
+    match start.kind {
+        StartKind::Booted => stage(Stage::Booting, took),
+        StartKind::BootedAndSaved => stage(Stage::Booting, format!("{took}, saved as a template")),
+        StartKind::Restored => stage(Stage::Restored, took),
+    }
+}
+
+fn tell_failed_boot(
+    mut outbox: Outbox,
+    clock: &RunClock,
+    attempts: u32,
+    fault: &str,
+    console: String,
+) -> Written {
+    let mut event = |body| outbox.event(0, clock.host_ns(), body);
+    event(EventBody::Stage { stage: Stage::Booting, detail: format!("{attempts} attempts") });
+    event(EventBody::Console(console.into_bytes()));
+    event(EventBody::Stage {
+        stage: Stage::InitFailed,
+        detail: format!("the kernel did not get to init in {attempts} attempts: {fault}"),
+    });
+    event(EventBody::End { end: GuestEnd::TimedOut, detail: fault.to_owned() });
+    outbox.close(clock.host_ns()).finish()
+}

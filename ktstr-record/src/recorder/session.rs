@@ -1,0 +1,320 @@
+//! The loop: what a running machine says, and what is taken from it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use guest_init::message::{CaptureReason, FromTest, ToHost};
+use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind};
+
+use super::cadence::Cadence;
+use super::capture::{Capturer, Pause, Wanted};
+use super::clock::RunClock;
+use super::events;
+use super::interrupt::Guard;
+use super::outbox::Outbox;
+use super::request::CapturePlan;
+use super::writer::{Item, Written};
+use crate::channel::{HostChannel, Received};
+use crate::job::{JobError, Moment, PackedJob};
+use crate::machine::{Machine, MachineEvent, RamHole};
+
+/// How often the channel is looked at.
+const POLL: Duration = Duration::from_millis(1);
+/// How long the gathered events may wait for more.
+const FLUSH: Duration = Duration::from_millis(100);
+/// How long a capture request may wait for its doorbell before the machine is stopped without it.
+const DOORBELL_GRACE: Duration = Duration::from_millis(50);
+/// How long init may take to unpack its job.
+const DELIVERY: Duration = Duration::from_secs(20);
+/// Time between clock records.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
+/// A periodic capture that is this much late is told as a loss.
+const LATE: Duration = Duration::from_millis(250);
+
+/// How a run ended.
+pub(super) struct Ending {
+    /// In kind.
+    pub end: GuestEnd,
+    /// In words.
+    pub detail: String,
+}
+
+/// A capture that the guest asked for.
+struct Request {
+    id: u64,
+    wanted: Wanted,
+    received: Instant,
+}
+
+/// A machine at work.
+pub(super) struct Session<'c> {
+    machine: Box<dyn Machine>,
+    channel: HostChannel<RamHole>,
+    capturer: Capturer,
+    outbox: Outbox,
+    clock: &'c mut RunClock,
+    cadence: Cadence,
+    plan: CapturePlan,
+    requests: VecDeque<Request>,
+    phase: Option<(u32, String)>,
+    /// Running time at which the body began.
+    body_began: Option<Duration>,
+    body_ended: bool,
+}
+
+impl<'c> Session<'c> {
+    pub(super) fn new(
+        machine: Box<dyn Machine>,
+        channel: HostChannel<RamHole>,
+        capturer: Capturer,
+        outbox: Outbox,
+        clock: &'c mut RunClock,
+        plan: CapturePlan,
+    ) -> Self {
+        Self {
+            machine,
+            channel,
+            capturer,
+            outbox,
+            clock,
+            cadence: Cadence::new(plan.window, plan.periodic),
+            plan,
+            requests: VecDeque::new(),
+            phase: None,
+            body_began: None,
+            body_ended: false,
+        }
+    }
+
+    /// Hand the job to init.
+    pub(super) fn deliver(&mut self, job: &PackedJob, moment: Moment) -> Result<(), JobError> {
+        job.deliver(&mut self.channel, moment, Instant::now() + DELIVERY).map(|_| ())
+    }
+
+    /// Add an event of the host's own.
+    pub(super) fn tell(&mut self, body: EventBody) {
+        self.outbox.event(self.clock.guest_ns(), self.clock.host_ns(), body);
+    }
+
+    /// Record until the machine ends, the time is up or a signal comes.
+    pub(super) fn run(&mut self, timeout: Duration, guard: &Guard) -> Ending {
+        let deadline = Instant::now() + timeout;
+        let (mut flushed, mut clocked) = (Instant::now(), Instant::now());
+        loop {
+            let event = self.machine.wait_event(POLL);
+            self.listen();
+            match event {
+                Some(MachineEvent::Doorbell { .. }) => self.serve(Some(Instant::now())),
+                Some(MachineEvent::Ended { end, detail }) => return Ending { end, detail },
+                None => {
+                    if self.requests.front().is_some_and(|r| r.received.elapsed() > DOORBELL_GRACE) {
+                        self.serve(None);
+                    }
+                }
+            }
+            self.capture_if_due();
+            if guard.interrupted() {
+                return Ending { end: GuestEnd::Interrupted, detail: String::from("a signal ended the run") };
+            }
+            if Instant::now() > deadline {
+                let detail = format!("the guest did not power off within {:.1} s", timeout.as_secs_f64());
+                return Ending { end: GuestEnd::TimedOut, detail };
+            }
+            if flushed.elapsed() > FLUSH {
+                flushed = Instant::now();
+                self.outbox.flush();
+            }
+            if clocked.elapsed() > CLOCK_INTERVAL {
+                clocked = Instant::now();
+                self.tell_clock();
+            }
+        }
+    }
+
+    /// Take what is left of a machine that has ended or is to be, and close the recording.
+    pub(super) fn close(mut self, ending: Ending) -> Written {
+        if matches!(ending.end, GuestEnd::Panicked | GuestEnd::Reset | GuestEnd::TimedOut) {
+            let begin = Instant::now();
+            if let Ok(machine) = self.machine.pause() {
+                let wanted = self.wanted(String::from("death"), CaptureKind::GuestDeath);
+                self.take(wanted, Pause::begun(begin, machine), false);
+            }
+        }
+        self.machine.kill();
+        self.listen();
+        while let Some((index, _)) = self.cadence.due() {
+            self.cadence.advance();
+            self.miss(index, String::from("the run ended before it was due"));
+        }
+        for request in std::mem::take(&mut self.requests) {
+            let sample =
+                self.capturer.missed(&request.wanted, String::from("the run ended before it was taken"));
+            self.outbox.capture(sample, None);
+        }
+        let Ending { end, detail } = ending;
+        self.tell(EventBody::End { end, detail });
+        self.tell_clock();
+        self.outbox.close(self.clock.host_ns()).finish()
+    }
+
+    /// Take in all that the guest has said.
+    fn listen(&mut self) {
+        let console = self.machine.console();
+        if !console.is_empty() {
+            self.tell(EventBody::Console(console));
+        }
+        loop {
+            let received = self.channel.poll();
+            if received.is_empty() {
+                return;
+            }
+            for received in received {
+                match received {
+                    Received::Frame { guest_ns, message, .. } => {
+                        self.clock.frame(guest_ns);
+                        self.message(guest_ns, message);
+                    }
+                    Received::Loss(loss) => {
+                        self.outbox.loss(self.clock.host_ns(), LossKind::GuestFrames, 1, loss.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    fn message(&mut self, guest_ns: u64, message: ToHost) {
+        let host_ns = self.clock.host_ns();
+        match message {
+            ToHost::Capture { id, tag, reason } => {
+                let kind = match reason {
+                    CaptureReason::Attach => CaptureKind::Attach,
+                    CaptureReason::OnDemand => CaptureKind::OnDemand,
+                    CaptureReason::End => CaptureKind::End,
+                    CaptureReason::SchedulerExit => CaptureKind::SchedulerExit,
+                };
+                let wanted = Wanted { tag, kind, guest_ns, host_ns, phase: self.phase.clone() };
+                self.requests.push_back(Request { id, wanted, received: Instant::now() });
+            }
+            ToHost::Dropped { frames, bytes } => {
+                let detail = format!("init dropped {frames} frames of {bytes} bytes: the ring was full");
+                self.outbox.loss(host_ns, LossKind::GuestFrames, frames, detail);
+            }
+            ToHost::Test(bytes) => match events::decode_test(&bytes) {
+                Ok(said) => self.said(guest_ns, said),
+                Err(why) => self.outbox.loss(host_ns, LossKind::GuestFrames, 1, why),
+            },
+            other => {
+                if let Some(body) = events::of_message(other) {
+                    self.outbox.event(guest_ns, host_ns, body);
+                }
+            }
+        }
+    }
+
+    fn said(&mut self, guest_ns: u64, said: FromTest) {
+        match &said {
+            FromTest::BodyStarted => self.body_began = Some(self.clock.running()),
+            FromTest::BodyEnded { .. } => self.body_ended = true,
+            FromTest::PhaseBegin { index, name } => self.phase = Some((*index, name.clone())),
+            FromTest::PhaseEnd { .. } => self.phase = None,
+            _ => {}
+        }
+        if let Some(body) = events::of_test(said) {
+            self.outbox.event(guest_ns, self.clock.host_ns(), body);
+        }
+    }
+
+    /// Take the captures that the guest asked for. `stopped`: since when the machine stands still at the doorbell; else
+    /// it is stopped here.
+    fn serve(&mut self, stopped: Option<Instant>) {
+        let pause = match stopped {
+            Some(begin) => Pause::begun(begin, Duration::ZERO),
+            None => {
+                let begin = Instant::now();
+                match self.machine.pause() {
+                    Ok(machine) => Pause::begun(begin, machine),
+                    Err(_) => return,
+                }
+            }
+        };
+        // The frame was written before the doorbell was rung, so it is here unless it was lost.
+        self.listen();
+        let requests = std::mem::take(&mut self.requests);
+        let last = requests.len().saturating_sub(1);
+        if requests.is_empty() {
+            self.go_on();
+        }
+        let mut pause = Some(pause);
+        for (nth, request) in requests.into_iter().enumerate() {
+            self.channel.ack_capture(request.id);
+            let begun = pause.take().unwrap_or_else(|| Pause::begun(Instant::now(), Duration::ZERO));
+            self.take(request.wanted, begun, nth == last);
+        }
+    }
+
+    fn capture_if_due(&mut self) {
+        let Some(began) = self.body_began.filter(|_| !self.body_ended) else { return };
+        let Some((index, due)) = self.cadence.due() else { return };
+        let late = self.clock.running().saturating_sub(began + due);
+        if self.clock.running() < began + due || !self.capturer.is_ready() {
+            return;
+        }
+        self.cadence.advance();
+        let begin = Instant::now();
+        let machine = match self.machine.pause() {
+            Ok(machine) => machine,
+            Err(error) => return self.miss(index, error.to_string()),
+        };
+        if late > LATE {
+            let detail = format!("periodic_{index:03} was taken {} ms late", late.as_millis());
+            self.outbox.loss(self.clock.host_ns(), LossKind::Capture, 0, detail);
+        }
+        // What the guest said before it stopped comes before the capture.
+        self.listen();
+        let wanted = self.wanted(format!("periodic_{index:03}"), CaptureKind::Periodic);
+        self.take(wanted, Pause::begun(begin, machine), true);
+    }
+
+    fn miss(&mut self, index: u32, why: String) {
+        let wanted = self.wanted(format!("periodic_{index:03}"), CaptureKind::Periodic);
+        let sample = self.capturer.missed(&wanted, why);
+        self.outbox.capture(sample, None);
+    }
+
+    fn wanted(&self, tag: String, kind: CaptureKind) -> Wanted {
+        Wanted {
+            tag,
+            kind,
+            guest_ns: self.clock.guest_ns(),
+            host_ns: self.clock.host_ns(),
+            phase: self.phase.clone(),
+        }
+    }
+
+    /// Read the stopped machine, let it go on if asked to, and hand over what was read.
+    fn take(&mut self, wanted: Wanted, pause: Pause, go_on: bool) {
+        let mut taken = self.capturer.take(self.machine.as_mut(), wanted);
+        let resumed = if go_on { self.go_on() } else { Duration::ZERO };
+        let (whole, machine) = pause.ended(resumed);
+        self.clock.paused(whole);
+        taken.sample.pause_us = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
+        taken.sample.machine_us = u64::try_from(machine.as_micros()).unwrap_or(u64::MAX);
+        for (role, bytes) in taken.blobs {
+            self.outbox.give(Item::Blob(role, bytes));
+        }
+        let wanted_memory = taken.checkpoint.is_some();
+        if !self.outbox.capture(taken.sample, taken.checkpoint) && wanted_memory {
+            self.capturer.checkpoint_lost();
+        }
+    }
+
+    /// Let the machine go on. That it cannot is heard of as its end, at the next wait.
+    fn go_on(&mut self) -> Duration {
+        self.machine.resume().unwrap_or_default()
+    }
+
+    fn tell_clock(&mut self) {
+        let clock = Clock { guest_ns: self.clock.guest_ns(), host_ns: self.clock.host_ns() };
+        self.outbox.give(Item::Clock(clock));
+    }
+}

@@ -1,0 +1,22 @@
+//! Building a C scheduler for a kernel, with the hermetic BPF toolchain.
+//!
+//! A scheduler is a folder with `NAME.bpf.c` (the BPF side) and `NAME.c` (its loader), as in the kernel's
+//! `tools/sched_ext`; [`build_c`] makes one static program of them:
+//!
+//! ```text
+//! kernel's .BTF --bpftool btf dump--> vmlinux.h --+
+//! NAME.bpf.c -------------------------------------+--clang -target bpf--> NAME.bpf.o
+//! NAME.bpf.o --bpftool gen object, gen skeleton--> NAME.bpf.skel.h --+
+//! NAME.c ------------------------------------------------------------+--clang, lld -static--> NAME
+//! ```
+//!
+//! Headers are found in the scheduler's folder, in its `include/`, and in the toolchain (`bpf/*.h`, libc).
+
+mod build;
+mod error;
+mod kernel_btf;
+mod sources;
+mod tool;
+
+pub use build::build_c;
+pub use error::BuildError;

@@ -1,0 +1,19 @@
+//! Types: what the bytes of a kernel or of a BPF map mean.
+//!
+//! [`Types`] holds one BTF blob. The blob may come from a stranger's trace or from torn guest memory, so it is
+//! checked whole before `btf-rs` decodes any of it, and decoded a chunk at a time as types are asked for: opening
+//! the kernel's 150,000 types costs milliseconds.
+//!
+//! Format: `include/uapi/linux/btf.h` and `Documentation/bpf/btf.rst` of Linux.
+
+mod error;
+mod index;
+mod layout;
+#[cfg(test)]
+pub(crate) mod testing;
+mod types;
+
+pub use error::BtfError;
+pub use index::Kind;
+pub use layout::{Enumerator, Field, Variable};
+pub use types::{TypeId, Types};

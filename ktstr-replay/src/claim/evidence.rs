@@ -1,0 +1,157 @@
+//! The samples that broke a claim, as a small table with their neighbours.
+
+use crate::series::{Column, Point};
+
+use super::{Judgement, samples};
+
+/// Offending samples that are shown; the others are counted.
+const SHOWN: usize = 5;
+/// Longest reason for a missing value, in characters.
+const REASON_CHARS: usize = 110;
+
+/// A row before it is laid out: mark, tag, time, a value for each column, why.
+struct Row {
+    mark: &'static str,
+    cells: Vec<String>,
+    why: String,
+}
+
+/// Lines that show the offenders of `judgement`, each with the sample before and after it, and its notes.
+pub(crate) fn evidence(judgement: &Judgement, columns: &[&Column]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let shown = &judgement.offenders[..judgement.offenders.len().min(SHOWN)];
+    if let Some(first) = columns.first().filter(|_| !shown.is_empty()) {
+        let mut head = vec!["sample".to_owned(), "time".to_owned()];
+        head.extend(columns.iter().map(|c| c.projection.to_string()));
+        let mut rows = vec![Some(Row { mark: " ", cells: head, why: String::new() })];
+        let mut next = 0;
+        for offender in shown {
+            let from = offender.at.saturating_sub(1).max(next);
+            if from > next && next > 0 {
+                rows.push(None);
+            }
+            for at in from..=offender.at + 1 {
+                // The neighbour after may itself offend; then it is shown as an offender, in its turn.
+                let due = at == offender.at || !shown.iter().any(|o| o.at == at);
+                if due && at >= next && at < first.points.len() {
+                    rows.push(Some(row(columns, at, (at == offender.at).then_some(offender.why.as_str()))));
+                    next = at + 1;
+                }
+            }
+        }
+        lines = layout(&rows);
+    }
+    if judgement.offenders.len() > SHOWN {
+        lines.push(format!("  and {} more", samples(judgement.offenders.len() - SHOWN)));
+    }
+    lines.extend(judgement.notes.iter().map(|note| format!("note: {note}")));
+    lines
+}
+
+fn row(columns: &[&Column], at: usize, why: Option<&str>) -> Row {
+    let mut cells = Vec::new();
+    let mut reasons: Vec<String> = why.map(str::to_owned).into_iter().collect();
+    for column in columns {
+        let Some(point) = column.points.get(at) else { continue };
+        if cells.is_empty() {
+            cells.push(point.tag.clone());
+            cells.push(seconds(column.since_start_ns(point)));
+        }
+        cells.push(cell(point, &mut reasons));
+    }
+    Row { mark: if why.is_some() { ">" } else { " " }, cells, why: reasons.join("; ") }
+}
+
+fn cell(point: &Point, reasons: &mut Vec<String>) -> String {
+    match &point.value {
+        Ok(value) => value.to_string(),
+        Err(absent) => {
+            let reason: String = absent.to_string().chars().take(REASON_CHARS).collect();
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+            "-".to_owned()
+        }
+    }
+}
+
+/// Columns as wide as their widest cell: the tag to the left, numbers to the right. `None` is a gap.
+fn layout(rows: &[Option<Row>]) -> Vec<String> {
+    let count = rows.iter().flatten().map(|r| r.cells.len()).max().unwrap_or(0);
+    let width =
+        |i: usize| rows.iter().flatten().filter_map(|r| r.cells.get(i)).map(|c| c.chars().count()).max();
+    let widths: Vec<_> = (0..count).map(|i| width(i).unwrap_or(0)).collect();
+    let line = |row: &Option<Row>| {
+        let Some(row) = row else { return "  ...".to_owned() };
+        let mut line = row.mark.to_owned();
+        for (i, (cell, width)) in row.cells.iter().zip(&widths).enumerate() {
+            let cell = if i == 0 { format!(" {cell:<width$}") } else { format!("  {cell:>width$}") };
+            line.push_str(&cell);
+        }
+        if !row.why.is_empty() {
+            line.push_str("  ");
+            line.push_str(&row.why);
+        }
+        line.trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// A time in s with three digits, as everything in a report has it.
+pub(crate) fn seconds(ns: i64) -> String {
+    format!("{:.3}s", ns as f64 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::claim::Claim;
+    use crate::claim::pattern::fixture::{column, ints, missed};
+    use crate::series::Column;
+
+    fn shown(text: &str, columns: &[&Column]) -> String {
+        let claim: Claim = text.parse().unwrap();
+        super::evidence(&claim.judge(columns), columns).join("\n")
+    }
+
+    #[test]
+    fn an_offender_stands_between_its_neighbours() {
+        let shown = shown("nondecreasing(x)", &[&ints(&[1, 2, 30, 4, 5, 6])]);
+        let expected = [
+            "  sample          time   x",
+            "  periodic_002  3.000s  30",
+            "> periodic_003  4.000s   4  fell by 26",
+            "  periodic_004  5.000s   5",
+        ];
+        assert_eq!(shown, expected.join("\n"));
+    }
+
+    #[test]
+    fn neighbouring_offenders_share_their_neighbours_and_gaps_are_marked() {
+        let shown = shown("each(x >= 1)", &[&ints(&[0, 0, 1, 1, 1, 1, 0, 1])]);
+        let tags: Vec<_> =
+            shown.lines().skip(1).map(|l| l.split_whitespace().take(2).collect::<String>()).collect();
+        assert_eq!(
+            tags,
+            [
+                ">periodic_000",
+                ">periodic_001",
+                "periodic_0023.000s",
+                "...",
+                "periodic_0056.000s",
+                ">periodic_006",
+                "periodic_0078.000s",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_missing_value_says_why_and_many_offenders_are_counted() {
+        let shown = shown("each(x >= 1)", &[&column([Ok(1.into()), missed()])]);
+        assert!(
+            shown.contains("> periodic_001  2.000s  -  no value; missed: the machine did not stop"),
+            "{shown}"
+        );
+        let many = super::tests::shown("each(x >= 1)", &[&ints(&[0; 12])]);
+        assert!(many.ends_with("and 7 samples more"), "{many}");
+    }
+}

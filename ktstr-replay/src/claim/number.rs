@@ -1,0 +1,305 @@
+//! Numbers, ranges and times as claims have them.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::ops::{Range, RangeFrom, RangeInclusive, RangeTo, RangeToInclusive};
+
+use crate::value::Scalar;
+
+/// A number in a claim. Whole ones are kept exact, so that a 64-bit counter compares without rounding.
+#[derive(Clone, Copy, Debug)]
+pub enum Number {
+    /// Written without a point or an exponent.
+    Int(i128),
+    /// Written with one.
+    Float(f64),
+}
+
+impl Number {
+    /// The nearest floating-point number.
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Self::Int(i) => i as f64,
+            Self::Float(x) => x,
+        }
+    }
+
+    /// Whether it is not a number.
+    pub fn is_nan(self) -> bool {
+        self.as_f64().is_nan()
+    }
+
+    /// Order by value; `None` when either is NaN.
+    pub fn compare(self, other: Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Int(a), Self::Int(b)) => Some(a.cmp(&b)),
+            (a, b) => a.as_f64().partial_cmp(&b.as_f64()),
+        }
+    }
+}
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.compare(*other) == Some(Ordering::Equal)
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int(i) => write!(f, "{i}"),
+            Self::Float(x) => write!(f, "{x:?}"),
+        }
+    }
+}
+
+impl From<Scalar> for Number {
+    fn from(value: Scalar) -> Self {
+        match value {
+            Scalar::Int(i) => Self::Int(i),
+            Scalar::Float(x) => Self::Float(x),
+            Scalar::Bool(b) => Self::Int(i128::from(b)),
+            Scalar::Pointer(p) => Self::Int(i128::from(p)),
+        }
+    }
+}
+
+macro_rules! number_from {
+    ($variant:ident($wide:ty): $($t:ty),*) => {
+        $(impl From<$t> for Number {
+            fn from(value: $t) -> Self {
+                Self::$variant(<$wide>::from(value))
+            }
+        })*
+    };
+}
+number_from!(Int(i128): u8, u16, u32, u64, i8, i16, i32, i64, i128);
+number_from!(Float(f64): f32, f64);
+
+impl From<usize> for Number {
+    fn from(value: usize) -> Self {
+        // Lossless: no target has pointers of more than 64 bits.
+        Self::Int(value as i128)
+    }
+}
+
+/// How a value is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cmp {
+    /// `>=`
+    AtLeast,
+    /// `>`
+    Above,
+    /// `<=`
+    AtMost,
+    /// `<`
+    Below,
+    /// `==`
+    Equal,
+    /// `!=`
+    NotEqual,
+}
+
+impl Cmp {
+    /// All of them, with how they are written.
+    pub(crate) const ALL: [(Self, &'static str); 6] = [
+        (Self::AtLeast, ">="),
+        (Self::Above, ">"),
+        (Self::AtMost, "<="),
+        (Self::Below, "<"),
+        (Self::Equal, "=="),
+        (Self::NotEqual, "!="),
+    ];
+
+    fn holds(self, order: Option<Ordering>) -> bool {
+        // NaN is not equal to anything, but that is no reason to say that a bound holds for it.
+        let Some(order) = order else { return false };
+        match self {
+            Self::AtLeast => order.is_ge(),
+            Self::Above => order.is_gt(),
+            Self::AtMost => order.is_le(),
+            Self::Below => order.is_lt(),
+            Self::Equal => order.is_eq(),
+            Self::NotEqual => order.is_ne(),
+        }
+    }
+}
+
+/// A range with the meaning that it has in Rust: `a..b` leaves b out, `a..=b` has it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Band {
+    /// Least number in it; `None`: no lower end.
+    pub start: Option<Number>,
+    /// Upper end, and whether it is itself in the range; `None`: no upper end.
+    pub end: Option<(Number, bool)>,
+}
+
+impl Band {
+    /// Whether `x` lies in it. NaN never does.
+    pub fn contains(&self, x: Number) -> bool {
+        x.compare(x).is_some()
+            && self.start.is_none_or(|lo| Cmp::AtLeast.holds(x.compare(lo)))
+            && self.end.is_none_or(|(hi, has)| {
+                let cmp = if has { Cmp::AtMost } else { Cmp::Below };
+                cmp.holds(x.compare(hi))
+            })
+    }
+
+    /// Whether no number at all lies in it.
+    pub fn is_empty(&self) -> bool {
+        match (self.start, self.end) {
+            (Some(lo), Some((hi, _))) if lo == hi => !self.contains(lo),
+            (Some(lo), Some((hi, _))) => lo.compare(hi) != Some(Ordering::Less),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Band {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(lo) = self.start {
+            write!(f, "{lo}")?;
+        }
+        f.write_str("..")?;
+        match self.end {
+            Some((hi, true)) => write!(f, "={hi}"),
+            Some((hi, false)) => write!(f, "{hi}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<T: Into<Number>> From<Range<T>> for Band {
+    fn from(r: Range<T>) -> Self {
+        Self { start: Some(r.start.into()), end: Some((r.end.into(), false)) }
+    }
+}
+
+impl<T: Into<Number> + Clone> From<RangeInclusive<T>> for Band {
+    fn from(r: RangeInclusive<T>) -> Self {
+        Self { start: Some(r.start().clone().into()), end: Some((r.end().clone().into(), true)) }
+    }
+}
+
+impl<T: Into<Number>> From<RangeFrom<T>> for Band {
+    fn from(r: RangeFrom<T>) -> Self {
+        Self { start: Some(r.start.into()), end: None }
+    }
+}
+
+impl<T: Into<Number>> From<RangeTo<T>> for Band {
+    fn from(r: RangeTo<T>) -> Self {
+        Self { start: None, end: Some((r.end.into(), false)) }
+    }
+}
+
+impl<T: Into<Number>> From<RangeToInclusive<T>> for Band {
+    fn from(r: RangeToInclusive<T>) -> Self {
+        Self { start: None, end: Some((r.end.into(), true)) }
+    }
+}
+
+/// What a number is held against: `>= 1`, or `in 0..100`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound {
+    /// A comparison.
+    Cmp(Cmp, Number),
+    /// A range.
+    In(Band),
+}
+
+impl Bound {
+    /// Whether it holds for `x`. It never does for NaN.
+    pub fn holds(&self, x: Number) -> bool {
+        match self {
+            Self::Cmp(cmp, n) => cmp.holds(x.compare(*n)),
+            Self::In(band) => band.contains(x),
+        }
+    }
+}
+
+impl<T: Into<Band>> From<T> for Bound {
+    fn from(band: T) -> Self {
+        Self::In(band.into())
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cmp(cmp, n) => {
+                let sign = Cmp::ALL.iter().find(|(c, _)| c == cmp).map_or("?", |(_, s)| s);
+                write!(f, "{sign} {n}")
+            }
+            Self::In(band) => write!(f, "in {band}"),
+        }
+    }
+}
+
+/// A length of time in ns, written as `3s` or `500ms`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpanNs(pub u64);
+
+impl SpanNs {
+    /// Units, the longest first, in ns.
+    pub(crate) const UNITS: [(&'static str, u64); 5] =
+        [("min", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000), ("ns", 1)];
+}
+
+impl fmt::Display for SpanNs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Minutes are understood but not written: nobody reads a watchdog's timeout in minutes.
+        let unit = Self::UNITS[1..].iter().find(|(_, ns)| self.0.is_multiple_of(*ns) && self.0 >= *ns);
+        match unit {
+            Some((name, ns)) => write!(f, "{}{name}", self.0 / ns),
+            None => f.write_str("0s"),
+        }
+    }
+}
+
+impl From<std::time::Duration> for SpanNs {
+    fn from(d: std::time::Duration) -> Self {
+        Self(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_compare_beyond_the_precision_of_floats() {
+        let a = Number::from(u64::MAX);
+        let b = Number::from(u64::MAX - 1);
+        assert_eq!(a.compare(b), Some(Ordering::Greater));
+        assert!(a != b && a.as_f64() == b.as_f64());
+    }
+
+    #[test]
+    fn ranges_mean_what_they_mean_in_rust() {
+        assert!(Band::from(0..100).contains(99.into()) && !Band::from(0..100).contains(100.into()));
+        assert!(Band::from(0..=100).contains(100.into()));
+        assert!(Band::from(5..).contains(5.into()) && Band::from(..5.0).contains(Number::Float(4.9)));
+        assert!(Band::from(5..5).is_empty() && !Band::from(5..=5).is_empty() && Band::from(7..=3).is_empty());
+    }
+
+    #[test]
+    fn nan_satisfies_no_bound_at_all() {
+        let nan = Number::Float(f64::NAN);
+        for (cmp, _) in Cmp::ALL {
+            assert!(!Bound::Cmp(cmp, Number::Int(1)).holds(nan), "{cmp:?}");
+        }
+        assert!(!Bound::from(0..100).holds(nan));
+        assert!(!Bound::from(Band { start: None, end: None }).holds(nan));
+    }
+
+    #[test]
+    fn times_print_in_the_largest_unit_that_is_exact() {
+        let shown = |ns| SpanNs(ns).to_string();
+        assert_eq!(shown(3_000_000_000), "3s");
+        assert_eq!(shown(1_500_000_000), "1500ms");
+        assert_eq!(shown(120_000_000_000), "120s");
+        assert_eq!(shown(0), "0s");
+        assert_eq!(shown(1_001), "1001ns");
+    }
+}

@@ -1,0 +1,212 @@
+//! Reading a claim's text: what the patterns' own readers are made of.
+
+use std::ops::Range;
+
+use super::error::{ClaimError, ClaimFault, nearest};
+use super::lex::{Token, TokenKind, lex};
+use super::number::{Band, Bound, Cmp, Number, SpanNs};
+
+/// A cursor over the words of a claim.
+pub(super) struct Parser<'t> {
+    text: &'t str,
+    tokens: Vec<Token>,
+    at: usize,
+}
+
+impl<'t> Parser<'t> {
+    pub fn new(text: &'t str) -> Result<Self, ClaimError> {
+        Ok(Self { text, tokens: lex(text)?, at: 0 })
+    }
+
+    pub fn peek(&self) -> &TokenKind {
+        self.tokens.get(self.at).map_or(&TokenKind::End, |t| &t.kind)
+    }
+
+    pub fn span(&self) -> Range<usize> {
+        self.tokens.get(self.at).map_or(self.text.len()..self.text.len(), |t| t.span.clone())
+    }
+
+    pub fn advance(&mut self) {
+        self.at = (self.at + 1).min(self.tokens.len().saturating_sub(1));
+    }
+
+    pub fn fault(&self, span: Range<usize>, fault: ClaimFault) -> ClaimError {
+        ClaimError { text: self.text.to_owned(), span, fault }
+    }
+
+    /// The current word is not what may stand there.
+    pub fn expected(&self, expected: impl Into<String>) -> ClaimError {
+        let fault = ClaimFault::Expected { expected: expected.into(), found: self.peek().to_string() };
+        self.fault(self.span(), fault)
+    }
+
+    pub fn eat(&mut self, sign: &str) -> bool {
+        let there = matches!(self.peek(), TokenKind::Sign(s) if *s == sign);
+        if there {
+            self.advance();
+        }
+        there
+    }
+
+    pub fn expect(&mut self, sign: &str) -> Result<(), ClaimError> {
+        if self.eat(sign) { Ok(()) } else { Err(self.expected(format!("`{sign}`"))) }
+    }
+
+    pub fn eat_word(&mut self, word: &str) -> bool {
+        let there = matches!(self.peek(), TokenKind::Ident(w) if w == word);
+        if there {
+            self.advance();
+        }
+        there
+    }
+
+    pub fn ident(&mut self, what: &str) -> Result<(String, Range<usize>), ClaimError> {
+        match self.peek() {
+            TokenKind::Ident(name) => {
+                let found = (name.clone(), self.span());
+                self.advance();
+                Ok(found)
+            }
+            _ => Err(self.expected(what)),
+        }
+    }
+
+    /// A name out of a list.
+    pub fn name_of<T: Copy>(
+        &mut self,
+        what: &'static str,
+        known: &[(&'static str, T)],
+    ) -> Result<T, ClaimError> {
+        let (name, span) = self.ident(what)?;
+        if let Some((_, value)) = known.iter().find(|(k, _)| *k == name) {
+            return Ok(*value);
+        }
+        let known: Vec<_> = known.iter().map(|(k, _)| *k).collect();
+        let meant = nearest(&name, &known);
+        Err(self.fault(span, ClaimFault::UnknownName { what, name, meant, known }))
+    }
+
+    pub fn number(&mut self) -> Result<Number, ClaimError> {
+        match *self.peek() {
+            TokenKind::Number(n) => {
+                self.advance();
+                Ok(n)
+            }
+            _ => Err(self.expected("a number")),
+        }
+    }
+
+    /// A whole number from 0 that fits `T`.
+    pub fn index<T: TryFrom<i128>>(&mut self, what: &str) -> Result<T, ClaimError> {
+        let span = self.span();
+        if let TokenKind::Number(Number::Int(n)) = *self.peek()
+            && n >= 0
+        {
+            self.advance();
+            return T::try_from(n).map_err(|_| {
+                let fault = ClaimFault::Number { text: n.to_string(), why: format!("too large for {what}") };
+                self.fault(span, fault)
+            });
+        }
+        Err(self.expected(what))
+    }
+
+    pub fn time(&mut self) -> Result<SpanNs, ClaimError> {
+        match *self.peek() {
+            TokenKind::Time(t) => {
+                self.advance();
+                Ok(t)
+            }
+            _ => Err(self.expected("a time such as `3s` or `500ms`")),
+        }
+    }
+
+    pub fn percent(&mut self) -> Result<f64, ClaimError> {
+        match *self.peek() {
+            TokenKind::Percent(p) if p >= 0.0 => {
+                self.advance();
+                Ok(p)
+            }
+            _ => Err(self.expected("a percentage such as `10%`")),
+        }
+    }
+
+    /// `>= 1` or `in 0..100`, if either follows.
+    pub fn bound_if_any(&mut self) -> Result<Option<Bound>, ClaimError> {
+        if self.eat_word("in") {
+            return self.band().map(|b| Some(Bound::In(b)));
+        }
+        let found = match self.peek() {
+            TokenKind::Sign(s) => Cmp::ALL.iter().find(|(_, sign)| sign == s),
+            _ => None,
+        };
+        let Some((cmp, _)) = found else { return Ok(None) };
+        self.advance();
+        Ok(Some(Bound::Cmp(*cmp, self.number()?)))
+    }
+
+    pub fn bound(&mut self) -> Result<Bound, ClaimError> {
+        let what = "a bound such as `>= 1` or `in 0..100`";
+        self.bound_if_any()?.ok_or_else(|| self.expected(what))
+    }
+
+    fn band(&mut self) -> Result<Band, ClaimError> {
+        let begin = self.span().start;
+        let start = match self.peek() {
+            TokenKind::Number(_) => Some(self.number()?),
+            _ => None,
+        };
+        let closed = self.eat("..=");
+        if !closed && !self.eat("..") {
+            return Err(self.expected("a range such as `0..100`"));
+        }
+        let end = match self.peek() {
+            TokenKind::Number(_) => Some((self.number()?, closed)),
+            _ if closed => return Err(self.expected("a number")),
+            _ => None,
+        };
+        let band = Band { start, end };
+        let finish = self.tokens[..self.at].last().map_or(begin, |t| t.span.end);
+        if band.is_empty() {
+            return Err(self.fault(begin..finish, ClaimFault::EmptyRange { text: band.to_string() }));
+        }
+        if start.is_none() && end.is_none() {
+            return Err(self.expected("a number at an end of the range"));
+        }
+        Ok(band)
+    }
+
+    /// Named arguments, `, name=value` each, up to and with the closing parenthesis. `set` takes the value of
+    /// the argument at its position in `known`.
+    pub fn named_args(
+        &mut self,
+        pattern: &'static str,
+        known: &[&'static str],
+        mut set: impl FnMut(&mut Self, usize) -> Result<(), ClaimError>,
+    ) -> Result<(), ClaimError> {
+        let mut seen = vec![false; known.len()];
+        while self.eat(",") {
+            let (name, span) = self.ident("the name of an argument")?;
+            let Some(i) = known.iter().position(|k| *k == name) else {
+                let meant = nearest(&name, known);
+                let known = known.to_vec();
+                return Err(self.fault(span, ClaimFault::UnknownArgument { pattern, name, meant, known }));
+            };
+            if std::mem::replace(&mut seen[i], true) {
+                return Err(self.fault(span, ClaimFault::Twice { name }));
+            }
+            self.expect("=")?;
+            set(self, i)?;
+        }
+        if self.eat(")") {
+            return Ok(());
+        }
+        Err(self.expected(if known.is_empty() { "`)`" } else { "`,` or `)`" }))
+    }
+
+    /// An argument was never given: the fault is where it could have stood.
+    pub fn missing(&self, pattern: &'static str, name: &'static str, example: &'static str) -> ClaimError {
+        let close = self.tokens[..self.at].last().map_or(0, |t| t.span.start);
+        self.fault(close..close, ClaimFault::Missing { pattern, name, example })
+    }
+}

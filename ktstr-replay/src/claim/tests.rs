@@ -1,0 +1,216 @@
+//! The text form as a whole.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn every_example_parses_prints_as_it_is_written_and_is_of_its_pattern() {
+    for info in PATTERNS {
+        let claim: Claim = info.example.parse().unwrap_or_else(|e: ClaimError| panic!("{}", e.render()));
+        assert_eq!(claim.to_string(), info.example);
+        assert!(info.example.starts_with(&format!("{}(", info.name)));
+    }
+}
+
+#[test]
+fn the_forms_of_the_authoring_guide_parse() {
+    for text in [
+        "nondecreasing(nr_dispatched)",
+        "rate(x) in 0.5..2.0 per ms",
+        "steady(x, within=10%, after=1s)",
+        "converges(x, to=1.0, tol=0.5, by=5s)",
+        "always(alive)",
+        "eventually(x >= 10, by=3s)",
+        "each(x >= 1)",
+        "each(x in 0..100)",
+        "final(x >= 100)",
+        "ratio(x, y) in 0.4..0.6",
+        "phase_ratio(x, 0, 1) <= 1.5",
+        "never(x > 0 while y == 0)",
+    ] {
+        let claim: Claim = text.parse().unwrap_or_else(|e: ClaimError| panic!("{}", e.render()));
+        assert_eq!(claim.to_string(), text);
+    }
+}
+
+#[test]
+fn spaces_do_not_matter() {
+    let claim: Claim = " steady ( stats . nr [ 2 ] ,after=1s,within=10% ) ".parse().unwrap();
+    assert_eq!(claim.to_string(), "steady(stats.nr[2], within=10%, after=1s)");
+}
+
+#[test]
+fn faults_point_at_the_fault() {
+    for (text, at, message) in [
+        (
+            "nondecresing(x)",
+            0..12,
+            "no claim pattern is called `nondecresing`; did you mean `nondecreasing`?",
+        ),
+        ("steady(x, withn=10%)", 10..15, "`steady` takes no argument `withn`; did you mean `within`?"),
+        ("steady(x, within=10)", 17..19, "expected a percentage such as `10%`, found the number 10"),
+        ("steady(x)", 8..8, "`steady` needs `within=`, as in `steady(nr_running, within=10%, after=1s)`"),
+        ("steady(x, within=1%, within=2%)", 21..27, "`within` is given twice"),
+        ("each(x)", 6..7, "expected a bound such as `>= 1` or `in 0..100`, found `)`"),
+        ("each(x in 5..5)", 10..14, "the range 5..5 is empty"),
+        ("each(x in ..)", 12..13, "expected a number at an end of the range, found `)`"),
+        ("rate(x) in 1..2", 15..15, "expected `per ms` or another unit of time, found the end of the claim"),
+        ("rate(x) in 1..2 per parsec", 20..26, "no unit of time is called `parsec`"),
+        ("always(alive", 12..12, "expected `)`, found the end of the claim"),
+        ("always(alive) now", 14..17, "expected the end of the claim, found `now`"),
+        ("eventually(x, by=3)", 17..18, "expected a time such as `3s` or `500ms`, found the number 3"),
+        ("ratio(x) in 1..2", 7..8, "expected `,`, found `)`"),
+        ("each(map(m).x > 1)", 12..13, "no map accessor is called `x`"),
+        ("each(x[-1] > 1)", 7..9, "expected an index, found the number -1"),
+        ("", 0..0, "expected a claim pattern, such as `nondecreasing(x)`, found the end of the claim"),
+    ] {
+        let error = text.parse::<Claim>().expect_err(text);
+        assert!(error.fault.to_string().starts_with(message), "{text}: {}", error.fault);
+        assert_eq!(error.span, at, "{}", error.render());
+    }
+}
+
+#[test]
+fn a_typo_is_rendered_with_a_caret_and_the_patterns_that_exist() {
+    let error = "nondecresing(nr_dispatched)".parse::<Claim>().unwrap_err();
+    let expected = "\
+no claim pattern is called `nondecresing`; did you mean `nondecreasing`?
+  | nondecresing(nr_dispatched)
+  | ^^^^^^^^^^^^
+  = patterns: nondecreasing, strictly_increasing, rate, steady, converges, always, eventually, each, final, \
+ratio, phase_ratio, never";
+    assert_eq!(error.render(), expected);
+}
+
+#[test]
+fn a_column_that_is_nowhere_fails_whatever_the_pattern() {
+    use pattern::fixture::{column, missed, unreadable};
+    let nowhere = column([unreadable(), missed(), unreadable()]);
+    for info in PATTERNS {
+        let claim: Claim = info.example.parse().unwrap();
+        let columns = vec![&nowhere; claim.projections().len()];
+        let judged = claim.judge(&columns);
+        assert_eq!(judged.outcome, Outcome::Fail, "{claim}");
+        assert!(judged.summary.starts_with("error: "), "{claim}: {}", judged.summary);
+        assert!(judged.notes[0].contains("did you mean"), "{claim}: {:?}", judged.notes);
+    }
+}
+
+#[test]
+fn an_empty_series_is_inconclusive_whatever_the_pattern() {
+    let empty = pattern::fixture::ints(&[]);
+    for info in PATTERNS {
+        let claim: Claim = info.example.parse().unwrap();
+        let columns = vec![&empty; claim.projections().len()];
+        assert_eq!(claim.judge(&columns).outcome, Outcome::Inconclusive, "{claim}");
+    }
+}
+
+fn projection() -> impl Strategy<Value = Projection> {
+    let word = "[a-z_][a-z0-9_]{0,8}";
+    let tail = prop_oneof![word.prop_map(|w| format!(".{w}")), any::<u32>().prop_map(|i| format!("[{i}]"))];
+    let path = (word, prop::collection::vec(tail, 0..3)).prop_map(|(head, tail)| head + &tail.concat());
+    let entry = prop_oneof![any::<u32>().prop_map(Entry::At), any::<u64>().prop_map(Entry::Key)];
+    let field = prop_oneof![Just(String::new()), path.clone()];
+    let name = prop_oneof![word.prop_map(String::from), "[^\"]{0,8}"];
+    let map = (name, entry, field).prop_map(|(map, entry, field)| MapPath { map, entry, field });
+    let fold = prop::sample::select(vec![Fold::Sum, Fold::Min, Fold::Max]);
+    let rq = prop::sample::select(RqField::ALL).prop_map(|(_, f)| f);
+    prop_oneof![
+        path.prop_filter("is a word of the grammar", |p| p != "alive"
+            && !p.starts_with("scx.")
+            && !p.starts_with("rq["))
+            .prop_map(Projection::Var),
+        map.clone().prop_map(Projection::Map),
+        (map.clone(), any::<u32>()).prop_map(|(m, c)| Projection::MapCpu(m, c)),
+        (fold.clone(), map).prop_map(|(f, m)| Projection::CpuMap(f, m)),
+        (any::<u32>(), rq.clone()).prop_map(|(c, f)| Projection::Rq(c, f)),
+        (fold, rq).prop_map(|(f, r)| Projection::CpuRq(f, r)),
+        prop::sample::select(ScxField::ALL).prop_map(|(_, f)| Projection::Scx(f)),
+        Just(Projection::Alive),
+    ]
+}
+
+fn number() -> impl Strategy<Value = Number> {
+    prop_oneof![
+        any::<i128>().prop_filter("-min", |i| *i != i128::MIN).prop_map(Number::Int),
+        (-1e30..1e30).prop_map(Number::Float)
+    ]
+}
+
+fn bound() -> impl Strategy<Value = Bound> {
+    let band = (number(), number(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(a, b, closed, lo, hi)| {
+            let (a, b) = if a.compare(b) == Some(std::cmp::Ordering::Greater) { (b, a) } else { (a, b) };
+            Band { start: (lo || !hi).then_some(a), end: hi.then_some((b, closed)) }
+        },
+    );
+    prop_oneof![
+        (prop::sample::select(Cmp::ALL.to_vec()), number()).prop_map(|((c, _), n)| Bound::Cmp(c, n)),
+        band.prop_filter("empty", |b| !b.is_empty()).prop_map(Bound::In),
+    ]
+}
+
+fn predicate(bare: bool) -> impl Strategy<Value = Predicate> {
+    (projection(), bound(), any::<bool>())
+        .prop_map(move |(of, bound, none)| Predicate { of, bound: (!(bare && none)).then_some(bound) })
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    use pattern::*;
+    let span = || any::<u64>().prop_map(SpanNs);
+    let unit =
+        prop::sample::select(vec![TimeUnit::Ns, TimeUnit::Us, TimeUnit::Ms, TimeUnit::S, TimeUnit::Min]);
+    prop_oneof![
+        projection().prop_map(|of| Nondecreasing { of }.into()),
+        projection().prop_map(|of| StrictlyIncreasing { of }.into()),
+        (projection(), bound(), unit).prop_map(|(of, bound, per)| Rate { of, bound, per }.into()),
+        (projection(), 0.0..1e6, span())
+            .prop_map(|(of, within_pct, after)| Steady { of, within_pct, after }.into()),
+        (projection(), number(), number(), span()).prop_map(|(of, to, tol, by)| Converges {
+            of,
+            to,
+            tol,
+            by
+        }
+        .into()),
+        predicate(true).prop_map(|predicate| Always { predicate }.into()),
+        (predicate(true), prop::option::of(span()))
+            .prop_map(|(predicate, by)| Eventually { predicate, by }.into()),
+        predicate(false).prop_map(|predicate| Each { predicate }.into()),
+        predicate(true).prop_map(|predicate| Final { predicate }.into()),
+        (projection(), projection(), bound()).prop_map(|(of, over, bound)| Ratio { of, over, bound }.into()),
+        (projection(), any::<u32>(), any::<u32>(), bound())
+            .prop_map(|(of, baseline, phase, bound)| PhaseRatio { of, baseline, phase, bound }.into()),
+        (predicate(true), predicate(true)).prop_map(|(what, during)| Never { what, during }.into()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_prints_parses_to_the_same(claim in claim()) {
+        let text = claim.to_string();
+        let parsed: Claim = text.parse().map_err(|e: ClaimError| TestCaseError::fail(e.render()))?;
+        prop_assert_eq!(&parsed, &claim);
+        prop_assert_eq!(parsed.to_string(), text);
+    }
+
+    #[test]
+    fn no_text_panics_and_every_fault_lies_in_the_text(text in "\\PC{0,60}") {
+        if let Err(error) = text.parse::<Claim>() {
+            prop_assert!(error.span.end <= text.len());
+            let _ = error.render();
+        }
+    }
+
+    #[test]
+    fn no_mutation_of_a_claim_panics(claim in claim(), at in any::<prop::sample::Index>(), junk in "[-.,()\\[\\]=<>%a-z0-9 \u{e9}]{0,3}") {
+        let mut chars: Vec<char> = claim.to_string().chars().collect();
+        let at = at.index(chars.len());
+        chars.splice(at..at + 1, junk.chars());
+        if let Err(error) = chars.into_iter().collect::<String>().parse::<Claim>() {
+            let _ = (error.render(), error.to_string());
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Tests that expect to fail.
+
+use crate::trace::record::{GuestEnd, Stage};
+use crate::verdict::{Finding, Origin, Outcome, Verdict};
+
+use super::Run;
+
+/// Turn the verdict of a test with `expect_err` around: the failures that it expects do not count, and their
+/// absence does.
+///
+/// A failure of the set-up is never the expected one: a scheduler that did not load, a guest that did not come up,
+/// an emulator that died, a claim about something that does not exist.
+pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
+    let test = &run.manifest.test;
+    if !test.expect_err {
+        return;
+    }
+    let (outcome, found) = if let Some(why) = not_set_up(run) {
+        (Outcome::Fail, format!("{why}, which is not the failure that is expected"))
+    } else if let Some(text) = &test.expect_scx_error_contains {
+        expect_text(run, text)
+    } else if verdict.findings.iter().any(can_be_expected) {
+        (Outcome::Pass, "failed, as expected".to_owned())
+    } else {
+        (Outcome::Fail, "did not fail, although a failure is expected".to_owned())
+    };
+    if outcome == Outcome::Pass {
+        for finding in verdict.findings.iter_mut().filter(|f| can_be_expected(f)) {
+            finding.expected = true;
+        }
+    }
+    verdict.add(Finding::new(Origin::Run, "expect_err", outcome, found));
+}
+
+fn can_be_expected(finding: &Finding) -> bool {
+    finding.outcome == Outcome::Fail && !finding.summary.starts_with("error: ")
+}
+
+fn not_set_up(run: &Run<'_>) -> Option<String> {
+    if run.has_scheduler() && run.stage(Stage::SchedulerEnabled).is_none() {
+        return Some("the scheduler never loaded".to_owned());
+    }
+    if run.stage(Stage::InitFailed).is_some() {
+        return Some("guest-init failed".to_owned());
+    }
+    if run.stage(Stage::BodyStarted).is_none() {
+        return Some("the body never began".to_owned());
+    }
+    match run.end() {
+        Some((GuestEnd::MachineDied, _)) => Some("the emulator died".to_owned()),
+        Some((GuestEnd::Interrupted, _)) => Some("the run was interrupted".to_owned()),
+        None => Some("the recording has no end".to_owned()),
+        Some(_) => None,
+    }
+}
+
+fn expect_text(run: &Run<'_>, text: &str) -> (Outcome, String) {
+    let Some(exit) = run.scheduler_exit() else {
+        return (Outcome::Fail, format!("the scheduler did not fail; its error was to contain {text:?}"));
+    };
+    // Where no capture has the kernel's own record, its log has the same words.
+    let log = run.kmsg().map(|(_, _, line)| line).filter(|line| line.contains("sched_ext"));
+    let kernel = [exit.reason.as_deref(), exit.message.as_deref()];
+    let mut told = kernel.into_iter().flatten().chain(log);
+    if told.any(|line| line.contains(text)) {
+        return (Outcome::Pass, format!("the scheduler failed with {text:?}, as expected"));
+    }
+    let said = exit.cause().unwrap_or_else(|| exit.title());
+    (Outcome::Fail, format!("the scheduler's error was to contain {text:?}, and it is: {said}"))
+}

@@ -1,0 +1,125 @@
+//! How the machine ended, and whether guest-init could do its work.
+
+use crate::claim::seconds;
+use crate::trace::record::{EventBody, GuestEnd, Stage};
+use crate::verdict::{Finding, Origin, Outcome};
+
+use super::Run;
+
+/// Lines of a panic that are kept as evidence.
+const PANIC_LINES: usize = 14;
+
+/// What was found about the machine.
+pub(super) struct Machine {
+    pub findings: Vec<Finding>,
+    /// Its end is what everything else follows from.
+    pub is_cause: bool,
+}
+
+pub(super) fn judge(run: &Run<'_>) -> Machine {
+    let mut findings = Vec::new();
+    let mut is_cause = false;
+    if let Some((_, _, detail)) = run.stage(Stage::InitFailed) {
+        findings.push(finding("guest-init", Outcome::Fail, detail));
+        is_cause = true;
+    }
+    let Some((end, detail)) = run.end() else {
+        let found = format!("the recording has no end; the last it knows is {}", last_known(run));
+        findings.push(finding("machine", Outcome::Inconclusive, &found));
+        return Machine { findings, is_cause };
+    };
+    let with = |what: &str| if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") };
+    let (outcome, found) = match end {
+        GuestEnd::PoweredOff => (Outcome::Pass, "powered off".to_owned()),
+        GuestEnd::Panicked => {
+            (Outcome::Fail, panic_title(run).unwrap_or_else(|| with("the guest's kernel panicked")))
+        }
+        GuestEnd::Reset => (Outcome::Fail, with("the guest reset itself")),
+        GuestEnd::TimedOut => {
+            let found = with("the guest did not get on within its time");
+            (Outcome::Fail, format!("{found}; the last it reached is {}", last_known(run)))
+        }
+        GuestEnd::MachineDied => (Outcome::Fail, with("the emulator died")),
+        GuestEnd::Interrupted => (Outcome::Inconclusive, with("the run was interrupted")),
+    };
+    is_cause |= matches!(end, GuestEnd::Panicked | GuestEnd::Reset | GuestEnd::MachineDied);
+    let mut finding = finding("machine", outcome, &found);
+    if end == GuestEnd::Panicked {
+        finding.lines = panic_lines(run);
+    }
+    findings.push(finding);
+    Machine { findings, is_cause }
+}
+
+fn finding(what: &str, outcome: Outcome, summary: &str) -> Finding {
+    Finding::new(Origin::Run, what, outcome, summary)
+}
+
+/// The last stage, and when.
+fn last_known(run: &Run<'_>) -> String {
+    let last = run.events.iter().rev().find_map(|e| match &e.body {
+        EventBody::Stage { stage, .. } => Some((*stage, e.guest_ns)),
+        _ => None,
+    });
+    last.map_or_else(
+        || "nothing".to_owned(),
+        |(stage, at)| format!("{} at {}", stage_name(stage), seconds(run.since_start_ns(at))),
+    )
+}
+
+/// A stage in words.
+pub(crate) fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Booting => "the emulator started",
+        Stage::Restored => "restored from a template",
+        Stage::Ready => "guest-init is ready",
+        Stage::JobUnpacked => "the job is unpacked",
+        Stage::SchedulerStarted => "the scheduler started",
+        Stage::SchedulerEnabled => "the scheduler is enabled",
+        Stage::SchedulerExited => "the scheduler exited",
+        Stage::BodyStarted => "the body began",
+        Stage::BodyEnded => "the body ended",
+        Stage::TestExited => "the test binary exited",
+        Stage::PoweringOff => "powering off",
+        Stage::StartRetried => "the start was tried again",
+        Stage::InitFailed => "guest-init failed",
+    }
+}
+
+/// The kernel log, or the console where a dying kernel wrote nothing else.
+fn last_words(run: &Run<'_>) -> Vec<String> {
+    const PANIC: &str = "Kernel panic";
+    let log: Vec<_> = run.kmsg().map(|(_, _, text)| text.to_owned()).collect();
+    if log.iter().any(|line| line.contains(PANIC)) {
+        return log;
+    }
+    run.console().lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+fn panic_title(run: &Run<'_>) -> Option<String> {
+    let words = last_words(run);
+    let line = words.iter().find(|line| line.contains("Kernel panic"))?;
+    // Without the console's time stamp.
+    line.find("Kernel panic").and_then(|at| line.get(at..)).map(str::to_owned)
+}
+
+/// From the first line of trouble on.
+fn panic_lines(run: &Run<'_>) -> Vec<String> {
+    const BEGIN: [&str; 6] = [
+        "BUG:",
+        "Oops",
+        "Unable to handle",
+        "general protection fault",
+        "sysrq: Trigger a crash",
+        "Kernel panic",
+    ];
+    let words = last_words(run);
+    let from = words.iter().position(|line| BEGIN.iter().any(|b| line.contains(b))).unwrap_or(words.len());
+    let lines: Vec<_> = words.into_iter().skip(from).filter(|line| !line.trim().is_empty()).collect();
+    let more = lines.len().saturating_sub(PANIC_LINES);
+    let mut kept: Vec<_> = lines.into_iter().take(PANIC_LINES).collect();
+    if more > 0 {
+        kept.push(format!("... {more} more lines; the console is in the trace"));
+    }
+    kept
+}

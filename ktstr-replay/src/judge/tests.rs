@@ -1,0 +1,348 @@
+//! Judging whole traces.
+
+use crate::btf::testing::Builder;
+use crate::judge::{Check, Checks, Run};
+use crate::testing::{DEMO_BTF, TraceBuilder, missed, sample, stalled};
+use crate::trace::Trace;
+use crate::trace::record::{CaptureKind, EventBody, GuestEnd, OutputSource, Stage};
+use crate::verdict::{Finding, Origin, Outcome, Verdict};
+
+use Outcome::{Fail, Inconclusive, Pass, Skip};
+
+/// The BTF of `tests/data/demo.btf`.
+fn demo_btf() -> Vec<u8> {
+    let mut b = Builder::new();
+    let u64 = b.unsigned("unsigned long long", 8);
+    b.unsigned("unsigned int", 4);
+    let nr = b.array(u64, 3);
+    let stats = b.structure("demo_stats", 32, &[("nr", nr, 0, 0), ("max_ns", u64, 192, 0)]);
+    b.structure("task_ctx", 16, &[("vtime", u64, 0, 0), ("runs", u64, 64, 0)]);
+    b.section(
+        ".bss",
+        48,
+        &[("nr_dispatched", u64, 0, 8), ("nr_enqueued", u64, 8, 8), ("stats", stats, 16, 32)],
+    );
+    b.section(".data", 8, &[("slice_ns", u64, 0, 8)]);
+    b.blob()
+}
+
+#[test]
+fn the_btf_fixture_is_what_is_described() {
+    assert_eq!(DEMO_BTF, demo_btf(), "tests/data/README.md says how to write it anew");
+}
+
+#[test]
+#[ignore = "writes tests/data/demo.btf"]
+fn write_the_btf_fixture() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo.btf");
+    std::fs::write(path, demo_btf()).unwrap();
+}
+
+fn judge(builder: &TraceBuilder) -> Verdict {
+    Run::load(&builder.trace()).judge(None, Checks::Recorded)
+}
+
+fn finding<'v>(verdict: &'v Verdict, what: &str) -> &'v Finding {
+    verdict.findings.iter().find(|f| f.what == what).unwrap_or_else(|| panic!("no {what} in {verdict:#?}"))
+}
+
+fn stall() -> TraceBuilder {
+    TraceBuilder::begun()
+        .periodic(&[10, 20])
+        .sample(stalled(1500, &[20, 30, 3]))
+        .stage(1510, Stage::SchedulerExited, "exited with status 1")
+        .event(1600, EventBody::Body { error: Some("the scheduler died".into()), failures: Vec::new() })
+        .stage(1600, Stage::BodyEnded, "")
+        .event(1700, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() })
+}
+
+#[test]
+fn a_whole_run_whose_claims_hold_passes() {
+    let run = TraceBuilder::begun().periodic(&[10, 20, 30]).ended().claim("nondecreasing(nr_dispatched)");
+    let verdict = judge(&run.claim("always(alive)").claim("each(cpu_sum(map(cpu_ctx).at(0).runs) >= 20)"));
+    assert_eq!(verdict.outcome(), Pass, "{verdict:#?}");
+    assert_eq!(verdict.findings.iter().filter(|f| f.origin == Origin::Claim).count(), 3);
+}
+
+#[test]
+fn a_failing_claim_names_its_samples() {
+    let verdict =
+        judge(&TraceBuilder::begun().periodic(&[10, 40, 30]).ended().claim("nondecreasing(nr_dispatched)"));
+    let found = finding(&verdict, "nondecreasing(nr_dispatched)");
+    assert_eq!(found.outcome, Fail);
+    assert!(
+        found.lines.iter().any(|l| l.starts_with("> periodic_002") && l.contains("fell by 10")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn an_unknown_variable_fails_with_candidates() {
+    let verdict = judge(&TraceBuilder::begun().periodic(&[10]).ended().claim("always(nr_dispached)"));
+    let found = finding(&verdict, "always(nr_dispached)");
+    assert!(found.outcome == Fail && found.summary.starts_with("error: "), "{found:#?}");
+    assert!(found.lines[0].contains("did you mean `nr_dispatched`?"), "{found:#?}");
+}
+
+#[test]
+fn claims_are_about_periodic_captures_if_there_are_any_and_else_about_all() {
+    let periodic = TraceBuilder::begun().periodic(&[10, 20]).ended().claim("each(nr_dispatched <= 20)");
+    assert_eq!(judge(&periodic).outcome(), Pass, "attach has 0 and end has 1000");
+    let ends = TraceBuilder::begun().ended().claim("each(nr_dispatched <= 20)");
+    assert_eq!(judge(&ends).outcome(), Fail);
+    let all_missed = TraceBuilder::begun()
+        .sample(missed("periodic_000", CaptureKind::Periodic, 500, "late"))
+        .ended()
+        .claim("nondecreasing(nr_dispatched)");
+    assert_eq!(judge(&all_missed).outcome(), Inconclusive);
+}
+
+#[test]
+fn a_recorded_claim_that_does_not_parse_fails_with_a_caret() {
+    let verdict = judge(&TraceBuilder::begun().ended().claim("nondecresing(x)"));
+    let found = finding(&verdict, "nondecresing(x)");
+    assert_eq!(found.outcome, Fail);
+    assert!(found.lines.iter().any(|l| l.contains("^^^^")), "{found:#?}");
+}
+
+#[test]
+fn a_stall_fails_with_kind_reason_and_message() {
+    let verdict = judge(&stall());
+    let found = finding(&verdict, "scheduler");
+    assert_eq!(
+        found.summary,
+        "demo died at 1.500s: SCX_EXIT_ERROR_STALL (1026): runnable task stall: burner[103] failed to run for 5.104s"
+    );
+    assert_eq!((verdict.outcome(), verdict.exit_code()), (Fail, 1));
+    assert_eq!(verdict.findings[0].what, "scheduler", "the cause comes before the body's error");
+}
+
+#[test]
+fn a_scheduler_that_ends_by_itself_before_the_body_does_is_a_failure() {
+    let run = TraceBuilder::begun()
+        .stage(1000, Stage::SchedulerExited, "killed by signal 11")
+        .event(5000, EventBody::Body { error: None, failures: Vec::new() })
+        .stage(5000, Stage::BodyEnded, "")
+        .event(5300, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
+    let verdict = judge(&run);
+    assert_eq!(finding(&verdict, "scheduler").summary, "demo died at 1.000s: killed by signal 11");
+    assert_eq!(verdict.outcome(), Fail);
+}
+
+#[test]
+fn a_scheduler_that_does_not_load_shows_the_end_of_its_output() {
+    let log = (0..40).map(|i| format!("{i}: (85) call bpf_foo#{i}\n")).collect::<String>()
+        + "R1 invalid mem access\n";
+    let run = TraceBuilder::new()
+        .stage(-200, Stage::SchedulerStarted, "")
+        .output(-150, OutputSource::Scheduler, &log)
+        .stage(-100, Stage::SchedulerExited, "exited with status 1")
+        .event(0, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
+    let verdict = judge(&run);
+    let found = finding(&verdict, "scheduler");
+    assert_eq!((found.outcome, found.summary.as_str()), (Fail, "demo did not load: exited with status 1"));
+    assert_eq!(found.lines.last().map(String::as_str), Some("  R1 invalid mem access"));
+    assert_eq!(finding(&verdict, "body").outcome, Skip, "a consequence is no second failure");
+}
+
+#[test]
+fn a_panic_is_the_cause_and_quotes_the_kernel() {
+    let run = TraceBuilder::begun()
+        .kmsg(900, 6, "clocksource: fine")
+        .kmsg(1000, 1, "BUG: kernel NULL pointer dereference, address: 0000000000000010")
+        .kmsg(1000, 0, "Kernel panic - not syncing: Fatal exception")
+        .event(1100, EventBody::End { end: GuestEnd::Panicked, detail: String::new() });
+    let verdict = judge(&run);
+    let found = &verdict.findings[0];
+    assert_eq!((found.what.as_str(), found.outcome), ("machine", Fail));
+    assert_eq!(found.summary, "Kernel panic - not syncing: Fatal exception");
+    assert!(found.lines[0].starts_with("BUG: kernel NULL pointer"), "{found:#?}");
+    assert_eq!(found.lines.len(), 2, "what was before the trouble is left out");
+}
+
+#[test]
+fn a_panic_that_only_the_console_saw_is_quoted_from_there() {
+    let run = TraceBuilder::new()
+        .event(-1000, EventBody::Console(b"[    0.5] hello\n[    0.6] Kernel pa".to_vec()))
+        .event(-1000, EventBody::Console(b"nic - not syncing: No working init found.\n".to_vec()))
+        .event(-900, EventBody::End { end: GuestEnd::Panicked, detail: String::new() });
+    assert_eq!(judge(&run).findings[0].summary, "Kernel panic - not syncing: No working init found.");
+}
+
+#[test]
+fn every_end_of_a_machine_has_its_outcome() {
+    for (end, outcome) in [
+        (GuestEnd::PoweredOff, Pass),
+        (GuestEnd::Panicked, Fail),
+        (GuestEnd::Reset, Fail),
+        (GuestEnd::TimedOut, Fail),
+        (GuestEnd::MachineDied, Fail),
+        (GuestEnd::Interrupted, Inconclusive),
+    ] {
+        let run = TraceBuilder::begun().event(900, EventBody::End { end, detail: "as told".into() });
+        assert_eq!(finding(&judge(&run), "machine").outcome, outcome, "{end:?}");
+    }
+    let verdict = judge(&TraceBuilder::begun());
+    assert_eq!(finding(&verdict, "machine").outcome, Inconclusive);
+    assert!(finding(&verdict, "machine").summary.contains("the body began at 0.000s"));
+}
+
+#[test]
+fn a_hang_says_what_was_reached_last() {
+    let run = TraceBuilder::new()
+        .stage(-1900, Stage::Booting, "")
+        .event(0, EventBody::End { end: GuestEnd::TimedOut, detail: "60 s".into() });
+    let verdict = judge(&run);
+    assert_eq!(
+        finding(&verdict, "machine").summary,
+        "the guest did not get on within its time: 60 s; the last it reached is the emulator started at 0.100s"
+    );
+}
+
+#[test]
+fn a_body_fails_by_error_by_assertion_and_by_not_ending() {
+    let ended = |error: Option<&str>, failures: &[&str]| {
+        let failures = failures.iter().map(|f| (*f).to_owned()).collect();
+        TraceBuilder::begun()
+            .event(10, EventBody::Body { error: error.map(str::to_owned), failures })
+            .stage(10, Stage::BodyEnded, "")
+            .event(20, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() })
+    };
+    let body = |builder: TraceBuilder| finding(&judge(&builder), "body").clone();
+    assert_eq!(body(ended(Some("no cgroup"), &[])).summary, "returned an error: no cgroup");
+    assert_eq!(body(ended(None, &["left != right"])).summary, "left != right");
+    assert_eq!(body(ended(None, &["a", "b"])).lines, ["a", "b"]);
+    let cut = TraceBuilder::begun()
+        .stage(10, Stage::TestExited, "was killed by signal 11")
+        .event(20, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
+    let cut = body(cut);
+    assert_eq!(
+        (cut.outcome, cut.summary.as_str()),
+        (Fail, "began and did not end; the test binary was killed by signal 11")
+    );
+}
+
+#[test]
+fn an_expected_failure_passes_and_its_absence_fails() {
+    assert_eq!(judge(&stall().expect_err(None)).outcome(), Pass);
+    let verdict = judge(&TraceBuilder::begun().ended().expect_err(None));
+    assert_eq!((verdict.outcome(), finding(&verdict, "expect_err").outcome), (Fail, Fail));
+}
+
+#[test]
+fn the_expected_text_has_to_be_in_the_schedulers_error() {
+    assert_eq!(judge(&stall().expect_err(Some("failed to run for"))).outcome(), Pass);
+    assert_eq!(judge(&stall().expect_err(Some("something else"))).outcome(), Fail);
+    // A body that fails is not the scheduler's error.
+    let body = TraceBuilder::begun()
+        .event(10, EventBody::Body { error: Some("failed to run for".into()), failures: Vec::new() })
+        .stage(10, Stage::BodyEnded, "")
+        .event(20, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
+    assert_eq!(judge(&body.expect_err(Some("failed to run for"))).outcome(), Fail);
+}
+
+#[test]
+fn the_kernel_log_stands_in_for_a_missed_capture_of_the_exit() {
+    let run = TraceBuilder::begun()
+        .kmsg(1000, 3, "sched_ext: demo: error -2 from user space")
+        .sample(missed("scheduler_exit", CaptureKind::SchedulerExit, 1000, "the machine did not stop"))
+        .stage(1000, Stage::SchedulerExited, "exited with status 1")
+        .event(1100, EventBody::Body { error: Some("gone".into()), failures: Vec::new() })
+        .stage(1100, Stage::BodyEnded, "")
+        .event(1200, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
+    assert_eq!(judge(&run.expect_err(Some("error -2"))).outcome(), Pass);
+}
+
+#[test]
+fn a_scheduler_that_never_loaded_is_not_the_expected_failure() {
+    for contains in [None, Some("exited")] {
+        let run = TraceBuilder::new()
+            .stage(-200, Stage::SchedulerStarted, "")
+            .stage(-100, Stage::SchedulerExited, "exited with status 1")
+            .event(0, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
+        let verdict = judge(&run.expect_err(contains));
+        assert_eq!(verdict.outcome(), Fail);
+        assert!(finding(&verdict, "expect_err").summary.contains("never loaded"));
+    }
+}
+
+#[test]
+fn a_misspelt_claim_is_not_the_expected_failure() {
+    let run = TraceBuilder::begun().periodic(&[1]).ended().claim("each(nr_dispached >= 1)").expect_err(None);
+    assert_eq!(judge(&run).outcome(), Fail);
+    let broken =
+        TraceBuilder::begun().periodic(&[1]).ended().claim("each(nr_dispatched >= 2)").expect_err(None);
+    assert_eq!(judge(&broken).outcome(), Pass);
+}
+
+fn rising(trace: &Trace, v: &mut Verdict) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    trace.periodic().var("nr_dispatched").strictly_increasing(v);
+    Ok(())
+}
+
+#[test]
+fn a_check_is_run_live_and_recalled_by_a_replay() {
+    for (values, outcome) in [(&[1, 2, 3][..], Pass), (&[1, 1, 3], Fail)] {
+        let builder = TraceBuilder::begun().periodic(values).ended().check("rising");
+        let fresh = [Check { label: "rising", run: &rising }];
+        let trace = builder.judged_trace(|t| Run::load(t).judge(None, Checks::Fresh(&fresh)));
+        let run = Run::load(&trace);
+        let recorded = run.recorded_verdict().unwrap();
+        assert_eq!(recorded.outcome(), outcome);
+        assert_eq!(run.judge(None, Checks::Recorded), recorded);
+        assert_eq!(run.judge(None, Checks::Fresh(&fresh)), recorded);
+    }
+}
+
+#[test]
+fn a_check_that_was_never_run_is_inconclusive_and_one_that_errs_fails() {
+    let builder = TraceBuilder::begun().ended().check("rising");
+    assert_eq!(judge(&builder).outcome(), Inconclusive);
+    let errs = |_: &Trace, _: &mut Verdict| Err("no such phase".into());
+    let fresh = [Check { label: "rising", run: &errs }];
+    let verdict = Run::load(&builder.trace()).judge(None, Checks::Fresh(&fresh));
+    assert_eq!(finding(&verdict, "rising").summary, "error: no such phase");
+}
+
+#[test]
+fn claims_that_are_given_take_the_place_of_the_recorded_ones() {
+    let trace = TraceBuilder::begun().periodic(&[3, 2]).ended().claim("nondecreasing(nr_dispatched)").trace();
+    let run = Run::load(&trace);
+    let given = ["each(nr_dispatched >= 2)".parse().unwrap()];
+    assert_eq!(run.judge(Some(&given), Checks::Recorded).outcome(), Pass);
+    assert_eq!(
+        run.judge(Some(&[]), Checks::Recorded).outcome(),
+        Pass,
+        "the run itself is judged all the same"
+    );
+    assert_eq!(Run::load(&stall().trace()).judge(Some(&[]), Checks::Recorded).outcome(), Fail);
+}
+
+#[test]
+fn damage_makes_a_pass_inconclusive() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("demo.trace.zst");
+    let builder = TraceBuilder::begun().periodic(&[1, 2, 3]).ended().claim("nondecreasing(nr_dispatched)");
+    builder.write(&path);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let whole = Trace::from_bytes(bytes.clone()).unwrap();
+    let sample = whole.records().iter().find(|r| r.kind == crate::trace::Kind::Sample.code()).unwrap();
+    bytes[sample.offset as usize + 140] ^= 0xff;
+    let trace = Trace::from_bytes(bytes).unwrap();
+    let verdict = Run::load(&trace).judge(None, Checks::Recorded);
+    assert_eq!((verdict.outcome(), finding(&verdict, "trace").outcome), (Inconclusive, Inconclusive));
+}
+
+#[test]
+fn kinds_without_a_scheduler_are_not_judged_for_one() {
+    let mut builder = TraceBuilder::new()
+        .stage(0, Stage::BodyStarted, "")
+        .event(5000, EventBody::Body { error: None, failures: Vec::new() })
+        .stage(5000, Stage::BodyEnded, "")
+        .sample(sample("end", CaptureKind::End, 5010, &[]))
+        .event(5300, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
+    builder.manifest.scheduler = None;
+    let verdict = judge(&builder);
+    assert_eq!(verdict.outcome(), Pass);
+    assert!(verdict.findings.iter().all(|f| f.what != "scheduler"));
+}

@@ -1,0 +1,88 @@
+//! What can go wrong while reading a kernel.
+
+use super::SymbolsError;
+use crate::btf::BtfError;
+use crate::memory::MemoryError;
+use crate::units::KernelVirt;
+
+/// Why something could not be read out of a kernel.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KernelError {
+    /// No kernel was found: it has not come up yet, or was built without `CONFIG_VMCORE_INFO`.
+    #[error("no vmcoreinfo in {pages} populated pages: the kernel has not set it up yet, or has none")]
+    NoVmcoreinfo {
+        /// Pages that were looked at.
+        pages: u64,
+    },
+    /// A page that looks like vmcoreinfo, but lacks a value or contradicts itself.
+    #[error("the vmcoreinfo found is not usable: {0}")]
+    BadVmcoreinfo(String),
+    /// Guest memory that cannot be read.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A virtual address without a page.
+    #[error("kernel address {at} is not mapped (its level {level} entry is {entry:#x})")]
+    NotMapped {
+        /// The address.
+        at: KernelVirt,
+        /// Level of the table whose entry ends the walk; 1 is the lowest.
+        level: u8,
+        /// That entry.
+        entry: u64,
+    },
+    /// A null pointer where the kernel should have had something.
+    #[error("{what} is a null pointer")]
+    Null {
+        /// What was to be read.
+        what: String,
+    },
+    /// This kernel has no such symbol.
+    #[error("kernel {release} has no symbol `{name}`")]
+    NoSymbol {
+        /// The symbol.
+        name: String,
+        /// `uname -r` of the kernel.
+        release: String,
+    },
+    /// The kernel's symbol table cannot be decoded.
+    #[error("cannot decode the kernel's symbols")]
+    Symbols(#[from] SymbolsError),
+    /// This kernel's struct has no such field.
+    #[error(transparent)]
+    Field(#[from] FieldMissing),
+    /// The kernel's types cannot be used.
+    #[error(transparent)]
+    Types(#[from] BtfError),
+    /// A structure that goes in circles, or is larger than its bound.
+    #[error("{what} at {at} does not hold together: {why}")]
+    Broken {
+        /// What was walked.
+        what: &'static str,
+        /// Where it begins.
+        at: KernelVirt,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// A field that this kernel does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`struct {struct_name}` of kernel {release} has no field {}{}", listed(.fields), note(.why))]
+pub struct FieldMissing {
+    /// The struct, by its kernel name.
+    pub struct_name: String,
+    /// The field's paths that were tried.
+    pub fields: Vec<String>,
+    /// `uname -r` of the kernel.
+    pub release: String,
+    /// More than that it is absent; may be empty.
+    pub why: String,
+}
+
+fn listed(fields: &[String]) -> String {
+    fields.iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(" or ")
+}
+
+fn note(why: &str) -> String {
+    if why.is_empty() { String::new() } else { format!(" ({why})") }
+}

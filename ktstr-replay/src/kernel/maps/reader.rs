@@ -1,0 +1,179 @@
+//! All maps at one moment.
+
+use super::types::TypeBlobs;
+use super::{BpfMap, Idr, array, hash};
+use crate::kernel::{Cpus, KernelError, KernelView, xarray_entries};
+use crate::trace::record::{Blob, MapContents, MapState};
+use crate::units::KernelVirt;
+
+/// How much of the maps is read. What goes beyond is left out and noted as a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapCaps {
+    /// Most maps.
+    pub maps: usize,
+    /// Most entries of one map.
+    pub entries: usize,
+    /// Most bytes of one map, keys and values of all CPUs.
+    pub map_bytes: usize,
+    /// Most bytes of all maps of a sample.
+    pub total_bytes: usize,
+}
+
+impl Default for MapCaps {
+    fn default() -> Self {
+        Self { maps: 1024, entries: 65_536, map_bytes: 4 << 20, total_bytes: 16 << 20 }
+    }
+}
+
+/// What a reading of the maps gave.
+#[derive(Debug, Default)]
+pub struct MapsRead {
+    /// The maps, ascending by id.
+    pub maps: Vec<MapState>,
+    /// BTF blobs that the maps refer to and that were not given before.
+    pub blobs: Vec<Blob>,
+    /// What could not be read, or was cut.
+    pub faults: Vec<String>,
+    /// Where each `struct_ops` map is, and the kernel type of its value.
+    pub(in crate::kernel) struct_ops: Vec<(KernelVirt, u32)>,
+}
+
+/// Reads maps, again and again; keeps which BTF blobs were given already.
+#[derive(Debug, Default)]
+pub struct MapReader {
+    caps: MapCaps,
+    types: TypeBlobs,
+}
+
+/// Entries as they are collected: what was read, and why it is not all, if it is not.
+pub(super) struct Reading {
+    pub contents: MapContents,
+    pub cut: Option<String>,
+}
+
+impl MapReader {
+    /// A reader with these bounds.
+    #[must_use]
+    pub fn new(caps: MapCaps) -> Self {
+        Self { caps, types: TypeBlobs::default() }
+    }
+
+    /// Read every map.
+    ///
+    /// # Errors
+    /// When the table of maps itself cannot be read. A map that cannot is [`MapContents::Unread`].
+    pub fn read(&mut self, view: &KernelView<'_>) -> Result<MapsRead, KernelError> {
+        let mut out = MapsRead::default();
+        let idr: Idr = view.mirror(view.symbol("map_idr")?)?;
+        let found = xarray_entries(view, idr.head, self.caps.maps.saturating_add(1))?;
+        if found.len() > self.caps.maps {
+            out.faults
+                .push(format!("there are more than {} BPF maps: the rest was left out", self.caps.maps));
+        }
+        if found.is_empty() {
+            return Ok(out);
+        }
+        let cpus = view.cpus()?;
+        let mut left = self.caps.total_bytes;
+        for &(index, at) in found.iter().take(self.caps.maps) {
+            match self.one(view, &cpus, at, left, &mut out) {
+                Ok(used) => left = left.saturating_sub(used),
+                Err(error) => out.faults.push(format!("BPF map {index}: {error}")),
+            }
+        }
+        Ok(out)
+    }
+
+    /// Read one map into `out`; gives the bytes of its entries.
+    fn one(
+        &mut self,
+        view: &KernelView<'_>,
+        cpus: &Cpus,
+        at: KernelVirt,
+        left: usize,
+        out: &mut MapsRead,
+    ) -> Result<usize, KernelError> {
+        let map: BpfMap = view.mirror(at)?;
+        let kind = view.types().enum_name_of("bpf_map_type", i128::from(map.map_type));
+        if kind == Some("BPF_MAP_TYPE_STRUCT_OPS") {
+            out.struct_ops.push((at, map.btf_vmlinux_value_type_id));
+        }
+        let room = Room { entries: self.caps.entries, bytes: self.caps.map_bytes.min(left) };
+        let reading = contents(view, cpus, &map, at, kind, room);
+        if let Some(cut) = reading.cut {
+            out.faults.push(format!("BPF map {} `{}`: {cut}", map.id, map.name.0));
+        }
+        let used = size_of(&reading.contents);
+        let btf = match self.types.of(view, map.btf) {
+            Ok(None) => None,
+            Ok(Some((id, fresh))) => {
+                out.blobs.extend(fresh);
+                Some(id)
+            }
+            Err(error) => {
+                out.faults.push(format!("types of BPF map {} `{}`: {error}", map.id, map.name.0));
+                None
+            }
+        };
+        out.maps.push(MapState {
+            id: map.id,
+            name: map.name.0,
+            map_type: map.map_type,
+            key_size: map.key_size,
+            value_size: map.value_size,
+            max_entries: map.max_entries,
+            btf,
+            key_type_id: map.btf_key_type_id,
+            value_type_id: map.btf_value_type_id,
+            contents: reading.contents,
+        });
+        Ok(used)
+    }
+}
+
+/// What one map may take.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    pub entries: usize,
+    pub bytes: usize,
+}
+
+fn contents(
+    view: &KernelView<'_>,
+    cpus: &Cpus,
+    map: &BpfMap,
+    at: KernelVirt,
+    kind: Option<&str>,
+    room: Room,
+) -> Reading {
+    let read = match kind {
+        Some("BPF_MAP_TYPE_ARRAY") => array::read(view, map, at, room),
+        Some("BPF_MAP_TYPE_PERCPU_ARRAY") => array::read_per_cpu(view, cpus, map, at, room),
+        Some("BPF_MAP_TYPE_HASH" | "BPF_MAP_TYPE_LRU_HASH") => hash::read(view, map, at, room),
+        Some("BPF_MAP_TYPE_PERCPU_HASH" | "BPF_MAP_TYPE_LRU_PERCPU_HASH") => {
+            hash::read_per_cpu(view, cpus, map, at, room)
+        }
+        Some(name) => return Reading::unread(format!("there is no reader for {name}")),
+        None => return Reading::unread(format!("the kernel has no name for map type {}", map.map_type)),
+    };
+    read.unwrap_or_else(|error| Reading {
+        cut: Some(error.to_string()),
+        contents: MapContents::Unread { why: error.to_string() },
+    })
+}
+
+impl Reading {
+    fn unread(why: String) -> Self {
+        Self { contents: MapContents::Unread { why }, cut: None }
+    }
+}
+
+fn size_of(contents: &MapContents) -> usize {
+    match contents {
+        MapContents::Array { values } | MapContents::PerCpuArray { values, .. } => values.len(),
+        MapContents::Hash { keys, values } | MapContents::PerCpuHash { keys, values, .. } => {
+            keys.len() + values.len()
+        }
+        MapContents::Unread { .. } => 0,
+    }
+}

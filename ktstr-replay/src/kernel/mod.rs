@@ -1,0 +1,48 @@
+//! A Linux kernel, read out of guest memory.
+//!
+//! ```text
+//! Memory -> paging -> vmcoreinfo -> symbols ---\
+//!                          \------> BTF types --+-> KernelProfile -+-> KernelView -> mirrors -> walkers -> views
+//!                                                    (one boot)    |    (one stop)
+//!                                                     Memory ------/
+//! ```
+//!
+//! [`KernelProfile`] is what stays the same while a kernel runs: where its symbols are and what its types look like.
+//! It is read once and travels in the trace as blobs. [`KernelView`] is a profile over the memory of one moment.
+//! [`SampleReader`] makes the part of a sample that comes from the kernel.
+//!
+//! Memory may be torn (the guest runs) or hostile (the trace is a stranger's): every walk has a bound, every address
+//! is computed with checks, and what cannot be read becomes an error or a fault line, never a panic.
+//!
+//! **No offset is written by hand**: kernel structs are declared as [`mirror`]s and matched by name through BTF.
+
+mod bytes;
+mod cpus;
+mod error;
+pub mod maps;
+pub mod mirror;
+mod paging;
+mod profile;
+mod runqueue;
+mod sample;
+mod scx;
+mod symbols;
+#[cfg(test)]
+pub(crate) mod testing;
+mod view;
+mod virt;
+mod vmcoreinfo;
+mod xarray;
+
+pub use cpus::Cpus;
+pub use error::{FieldMissing, KernelError};
+pub use paging::{Levels, PageTable};
+pub use profile::KernelProfile;
+pub use runqueue::read_runqueues;
+pub use sample::{Caps, SampleReader, SampleState};
+pub use scx::read_scx;
+pub use symbols::{Symbol, Symbols, SymbolsError};
+pub use view::KernelView;
+pub use virt::VirtualMemory;
+pub use vmcoreinfo::Vmcoreinfo;
+pub use xarray::xarray_entries;

@@ -1,0 +1,60 @@
+//! The part of a sample that comes out of the kernel's memory.
+
+use super::maps::{MapCaps, MapReader, MapsRead};
+use super::{KernelView, read_runqueues, read_scx};
+use crate::trace::record::{Blob, CpuState, MapState, ScxState};
+
+/// How much a sample may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// Bounds of the maps.
+    pub maps: MapCaps,
+}
+
+/// What one sample has of the kernel; each field goes into the field of the same name of the sample's record.
+#[derive(Debug, Default)]
+pub struct SampleState {
+    /// sched_ext's state; `None` where the kernel has none or it could not be read.
+    pub scx: Option<ScxState>,
+    /// BPF maps, ascending by id.
+    pub maps: Vec<MapState>,
+    /// Runqueues, by CPU.
+    pub cpus: Vec<CpuState>,
+    /// What could not be read, and why.
+    pub faults: Vec<String>,
+    /// BTF blobs that `maps` refers to and that no earlier sample of this reader gave; to be written before the sample.
+    pub blobs: Vec<Blob>,
+}
+
+/// Reads samples of one run. Keeps what it has learnt between them, so that a blob is given once.
+#[derive(Debug, Default)]
+pub struct SampleReader {
+    maps: MapReader,
+}
+
+impl SampleReader {
+    /// A reader with these bounds.
+    #[must_use]
+    pub fn new(caps: Caps) -> Self {
+        Self { maps: MapReader::new(caps.maps) }
+    }
+
+    /// Read maps, sched_ext's state and runqueues. Never fails: what could not be read is a fault.
+    pub fn read(&mut self, view: &KernelView<'_>) -> SampleState {
+        let mut faults = Vec::new();
+        let read = self.maps.read(view).unwrap_or_else(|error| {
+            faults.push(format!("BPF maps: {error}"));
+            MapsRead::default()
+        });
+        let scx = read_scx(view, &read, &mut faults).unwrap_or_else(|error| {
+            faults.push(format!("sched_ext: {error}"));
+            None
+        });
+        let cpus = read_runqueues(view, &mut faults).unwrap_or_else(|error| {
+            faults.push(format!("runqueues: {error}"));
+            Vec::new()
+        });
+        faults.extend(read.faults);
+        SampleState { scx, maps: read.maps, cpus, faults, blobs: read.blobs }
+    }
+}

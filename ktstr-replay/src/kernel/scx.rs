@@ -1,0 +1,207 @@
+//! sched_ext: its state, its scheduler and how that scheduler ended.
+//!
+//! Source: `kernel/sched/ext.c` of Linux. Two generations of kernels are read:
+//!
+//! | | 6.12 to 6.15 | later |
+//! |---|---|---|
+//! | scheduler | `scx_ops` | `scx_root->ops` |
+//! | exit | `scx_exit_kind`, `scx_exit_info` | `scx_root->exit_kind`, `->exit_info` |
+//! | state | `scx_ops_enable_state_var` | `scx_enable_state_var` |
+//! | watchdog | `scx_watchdog_timeout` | `scx_root->watchdog_timeout` or as before |
+//!
+//! When a scheduler is ejected, `scx_root` becomes null, but its `struct scx_sched` lives on until the loader closes its
+//! link; the `struct_ops` map points at it (`sched_ext_ops.priv`), and that is where its end is read from.
+
+use super::maps::MapsRead;
+use super::mirror::{Text, find_slot, mirror};
+use super::{FieldMissing, KernelError, KernelView};
+use crate::btf::{Kind, TypeId};
+use crate::trace::record::ScxState;
+use crate::units::KernelVirt;
+
+mirror! {
+    /// `struct scx_sched`: a scheduler.
+    struct Sched, SchedLayout = "scx_sched" {
+        ops_name: Result<Text, FieldMissing> = "ops.name",
+        exit_kind: u64,
+        exit_info: KernelVirt,
+        bypass_depth: Result<i64, FieldMissing>,
+        watchdog_timeout: Result<u64, FieldMissing>,
+    }
+}
+
+mirror! {
+    /// `struct scx_exit_info`: how a scheduler ended.
+    struct ExitInfo, ExitInfoLayout = "scx_exit_info" {
+        kind: u64,
+        exit_code: i64,
+        reason: KernelVirt,
+        msg: KernelVirt,
+        dump: KernelVirt,
+    }
+}
+
+mirror! {
+    /// `struct sched_ext_ops`, as kernels have it that keep one for all.
+    struct Ops, OpsLayout = "sched_ext_ops" {
+        name: Text,
+    }
+}
+
+mirror! {
+    /// `struct clocksource`, of which `clocksource_jiffies` tells how long a jiffy is.
+    struct Clocksource, ClocksourceLayout = "clocksource" {
+        mult: u64,
+        shift: u64,
+    }
+}
+
+/// Longest exit message that is read, in bytes (`SCX_EXIT_MSG_LEN` is 1024).
+const MAX_MESSAGE_BYTES: usize = 8 << 10;
+/// Longest exit dump that is read, in bytes (`SCX_EXIT_DUMP_DFL_LEN` is 32 KiB, and a scheduler may ask for more).
+const MAX_DUMP_BYTES: usize = 1 << 20;
+
+/// Read sched_ext's state; `None` where the kernel is built without it. What could not be read is added to `faults`.
+///
+/// # Errors
+/// [`KernelError`] when the state itself cannot be read.
+pub fn read_scx(
+    view: &KernelView<'_>,
+    maps: &MapsRead,
+    faults: &mut Vec<String>,
+) -> Result<Option<ScxState>, KernelError> {
+    let symbols = view.profile().symbols();
+    let variable = ["scx_enable_state_var", "scx_ops_enable_state_var"];
+    let Some(at) = variable.iter().find_map(|name| symbols.address(name)) else { return Ok(None) };
+    let mut state = ScxState { state: state_name(view, view.u32(at)?), ..ScxState::default() };
+    let number = |names: &[&str]| -> Option<u64> {
+        let at = names.iter().find_map(|name| symbols.address(name))?;
+        view.u64(at).ok()
+    };
+    state.enable_seq = number(&["scx_enable_seq"]);
+    state.nr_rejected = number(&["scx_nr_rejected"]);
+    let mut timeout_jiffies = number(&["scx_watchdog_timeout"]);
+    let depth = symbols.address("scx_bypass_depth").or_else(|| symbols.address("scx_ops_bypass_depth"));
+    state.bypass_depth = depth.and_then(|at| view.u32(at).ok()).map(|raw| i64::from(raw.cast_signed()));
+
+    match scheduler(view, maps)? {
+        Some(at) => match view.mirror::<Sched>(at) {
+            Ok(sched) => {
+                state.ops_name = sched.ops_name.ok().map(|name| name.0);
+                state.exit_kind = sched.exit_kind;
+                state.bypass_depth = sched.bypass_depth.ok().or(state.bypass_depth);
+                timeout_jiffies = sched.watchdog_timeout.ok().or(timeout_jiffies);
+                exit(view, sched.exit_info, &mut state, faults);
+            }
+            Err(error) => faults.push(format!("the scheduler of sched_ext: {error}")),
+        },
+        None => global_scheduler(view, &mut state, faults),
+    }
+    state.exit_kind_name = exit_kind_name(view, state.exit_kind);
+    state.watchdog_timeout_ns =
+        timeout_jiffies.zip(jiffy_ns(view)).and_then(|(count, each)| count.checked_mul(each));
+    Ok(Some(state))
+}
+
+/// `enabled` for `SCX_ENABLED` or `SCX_OPS_ENABLED`, as sysfs prints it.
+fn state_name(view: &KernelView<'_>, value: u32) -> String {
+    let value = i128::from(value.cast_signed());
+    let name = ["scx_enable_state", "scx_ops_enable_state"]
+        .iter()
+        .find_map(|name| view.types().enum_name_of(name, value));
+    match name {
+        Some(name) => name.trim_start_matches("SCX_").trim_start_matches("OPS_").to_lowercase(),
+        None => format!("unknown ({value})"),
+    }
+}
+
+fn exit_kind_name(view: &KernelView<'_>, kind: u64) -> Option<String> {
+    view.types().enum_name_of("scx_exit_kind", i128::from(kind)).map(str::to_owned)
+}
+
+/// The `struct scx_sched` that is enabled, or else the one that a `struct_ops` map still holds.
+fn scheduler(view: &KernelView<'_>, maps: &MapsRead) -> Result<Option<KernelVirt>, KernelError> {
+    let Some(root) = view.profile().symbols().address("scx_root") else { return Ok(None) };
+    if let Some(sched) = view.pointer(root)? {
+        return Ok(Some(sched));
+    }
+    for &(map, value_type) in &maps.struct_ops {
+        if let Some(sched) = held_by(view, map, value_type)? {
+            return Ok(Some(sched));
+        }
+    }
+    Ok(None)
+}
+
+/// `kvalue.data.priv` of a `struct bpf_struct_ops_map`, if its value is sched_ext's.
+fn held_by(
+    view: &KernelView<'_>,
+    map: KernelVirt,
+    value_type: u32,
+) -> Result<Option<KernelVirt>, KernelError> {
+    let types = view.types();
+    let value = TypeId(value_type);
+    let is_sched_ext = types.kind(value) == Ok(Kind::Struct)
+        && types.name(value).is_ok_and(|name| name.starts_with("bpf_struct_ops_sched_ext_ops"));
+    if !is_sched_ext {
+        return Ok(None);
+    }
+    let Ok(kvalue) = find_slot(types, view.profile().release(), "bpf_struct_ops_map", &["kvalue"])? else {
+        return Ok(None);
+    };
+    let Ok(held) = types.field(value, "data.priv") else { return Ok(None) };
+    view.pointer(KernelVirt(map.0.wrapping_add(kvalue.offset).wrapping_add(held.offset_bytes())))
+}
+
+/// What the scheduler's exit information says, into `state`.
+fn exit(view: &KernelView<'_>, at: KernelVirt, state: &mut ScxState, faults: &mut Vec<String>) {
+    if at.0 == 0 {
+        return;
+    }
+    let info: ExitInfo = match view.mirror(at) {
+        Ok(info) => info,
+        Err(error) => return faults.push(format!("sched_ext's exit information: {error}")),
+    };
+    if state.exit_kind == 0 {
+        state.exit_kind = info.kind;
+    }
+    state.exit_code = info.exit_code;
+    let mut text = |what: &str, at: KernelVirt, max: usize| {
+        let text = if at.0 == 0 { Ok(String::new()) } else { view.text(at, max) };
+        match text {
+            Ok(text) => Some(text).filter(|text| !text.is_empty()),
+            Err(error) => {
+                faults.push(format!("sched_ext's exit {what}: {error}"));
+                None
+            }
+        }
+    };
+    state.exit_reason = text("reason", info.reason, MAX_MESSAGE_BYTES);
+    state.exit_message = text("message", info.msg, MAX_MESSAGE_BYTES);
+    state.exit_dump = text("dump", info.dump, MAX_DUMP_BYTES);
+}
+
+/// Kernels that have one scheduler and keep it in variables.
+fn global_scheduler(view: &KernelView<'_>, state: &mut ScxState, faults: &mut Vec<String>) {
+    let symbols = view.profile().symbols();
+    if let Some(at) = symbols.address("scx_ops") {
+        let name = view.mirror::<Ops>(at).map(|ops| ops.name.0);
+        state.ops_name = name.ok().filter(|name| !name.is_empty());
+    }
+    if let Some(kind) = symbols.address("scx_exit_kind").and_then(|at| view.u32(at).ok()) {
+        state.exit_kind = u64::from(kind);
+    }
+    if let Some(Ok(Some(info))) = symbols.address("scx_exit_info").map(|at| view.pointer(at)) {
+        exit(view, info, state, faults);
+    }
+}
+
+/// Length of a jiffy. `clocksource_jiffies` is `TICK_NSEC` shifted; it is how the kernel keeps `HZ` in its memory.
+fn jiffy_ns(view: &KernelView<'_>) -> Option<u64> {
+    let at = view.profile().symbols().address("clocksource_jiffies")?;
+    let clock: Clocksource = view.mirror(at).ok()?;
+    let tick_ns = clock.mult.checked_shr(u32::try_from(clock.shift).ok()?).filter(|&ns| ns > 0)?;
+    // TICK_NSEC is rounded; the jiffy itself is a whole part of a second.
+    let hz = (1_000_000_000 + tick_ns / 2).checked_div(tick_ns)?;
+    1_000_000_000u64.checked_div(hz)
+}

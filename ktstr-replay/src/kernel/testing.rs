@@ -1,0 +1,82 @@
+//! Guest memory made by hand, for tests.
+
+use std::ops::Range;
+
+use crate::memory::{Memory, MemoryError};
+use crate::units::GuestPhys;
+
+/// RAM from address 0; all of it counts as populated.
+pub(crate) struct Ram {
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Ram {
+    pub(crate) fn new(len: usize) -> Self {
+        Self { bytes: vec![0; len] }
+    }
+
+    pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) {
+        let at = at as usize;
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    pub(crate) fn write_u64(&mut self, at: u64, value: u64) {
+        self.write(at, &value.to_le_bytes());
+    }
+}
+
+impl Memory for Ram {
+    fn read(&self, at: GuestPhys, out: &mut [u8]) -> Result<(), MemoryError> {
+        let outside = MemoryError::OutOfRange { at, len: out.len() };
+        let start = usize::try_from(at.0).map_err(|_| outside.clone())?;
+        let found = start.checked_add(out.len()).and_then(|end| self.bytes.get(start..end));
+        out.copy_from_slice(found.ok_or(outside)?);
+        Ok(())
+    }
+
+    fn populated(&self) -> Vec<Range<u64>> {
+        std::iter::once(0..self.bytes.len() as u64).collect()
+    }
+}
+
+/// Memory whose every byte is a function of its address and a seed, without end: what a hostile guest could hold.
+pub(crate) struct Chaos(pub u64);
+
+impl Memory for Chaos {
+    fn read(&self, at: GuestPhys, out: &mut [u8]) -> Result<(), MemoryError> {
+        for (offset, byte) in out.iter_mut().enumerate() {
+            let place = (at.0.wrapping_add(offset as u64) / 8).wrapping_add(self.0);
+            let mixed = place.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ place.rotate_left(23);
+            // Odd words look like present page-table entries and kernel pointers more often than chance.
+            *byte = (mixed | 1).to_le_bytes()[(at.0.wrapping_add(offset as u64) % 8) as usize];
+        }
+        Ok(())
+    }
+
+    fn populated(&self) -> Vec<Range<u64>> {
+        std::iter::once(0..1 << 20).collect()
+    }
+}
+
+/// Map the page of `at` to `to` by an entry of level `leaf` (1: 4 KiB, 2: 2 MiB, 3: 1 GiB); tables that are missing
+/// are taken from `free` on.
+pub(crate) fn map_page(ram: &mut Ram, root: u64, levels: u8, at: u64, to: u64, leaf: u8, free: &mut u64) {
+    let mut table = root;
+    for level in (1..=levels).rev() {
+        let place = table + ((at >> (12 + 9 * (u64::from(level) - 1))) & 0x1ff) * 8;
+        if level == leaf {
+            ram.write_u64(place, to | 1 | if leaf > 1 { 1 << 7 } else { 0 });
+            return;
+        }
+        let mut entry = [0u8; 8];
+        ram.read(GuestPhys(place), &mut entry).unwrap();
+        let entry = u64::from_le_bytes(entry);
+        if entry == 0 {
+            ram.write_u64(place, *free | 1);
+            table = *free;
+            *free += 0x1000;
+        } else {
+            table = entry & !0xfff;
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! A kernel's memory at one moment.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::mirror::Mirror;
+use super::{Cpus, KernelError, KernelProfile, VirtualMemory};
+use crate::btf::Types;
+use crate::memory::Memory;
+use crate::units::KernelVirt;
+
+/// A kernel at one moment: what is known of it, over the memory of that moment.
+pub struct KernelView<'m> {
+    profile: &'m KernelProfile,
+    memory: VirtualMemory<'m>,
+}
+
+impl<'m> Deref for KernelView<'m> {
+    type Target = VirtualMemory<'m>;
+
+    fn deref(&self) -> &VirtualMemory<'m> {
+        &self.memory
+    }
+}
+
+impl<'m> KernelView<'m> {
+    /// The kernel of `profile` in `memory`. Make a new view for each moment: translations are kept.
+    #[must_use]
+    pub fn new(profile: &'m KernelProfile, memory: &'m dyn Memory) -> Self {
+        Self { profile, memory: VirtualMemory::new(memory, *profile.page_table()) }
+    }
+
+    /// What is known of the kernel.
+    #[must_use]
+    pub fn profile(&self) -> &'m KernelProfile {
+        self.profile
+    }
+
+    /// The kernel's types.
+    #[must_use]
+    pub fn types(&self) -> &'m Arc<Types> {
+        self.profile.types()
+    }
+
+    /// The struct at `at`, as its mirror.
+    ///
+    /// # Errors
+    /// [`KernelError::Field`] when this kernel lacks a mandatory field; those of [`KernelView::read`].
+    pub fn mirror<M: Mirror>(&self, at: KernelVirt) -> Result<M, KernelError> {
+        M::read(&*self.profile.layout::<M>()?, self, at)
+    }
+
+    /// The address of a symbol.
+    ///
+    /// # Errors
+    /// [`KernelError::NoSymbol`].
+    pub fn symbol(&self, name: &str) -> Result<KernelVirt, KernelError> {
+        self.profile.symbol(name)
+    }
+
+    /// The CPUs and the places of their per-CPU data.
+    ///
+    /// # Errors
+    /// [`KernelError::NoSymbol`]; those of [`KernelView::read`].
+    pub fn cpus(&self) -> Result<Cpus, KernelError> {
+        Cpus::read(self)
+    }
+}

@@ -1,0 +1,47 @@
+//! Findings: those that do not hold with their evidence, those that do in a line.
+
+use crate::verdict::{Finding, Origin, Outcome, Verdict};
+
+use super::text::clean;
+
+/// Width of the mark before a finding.
+const MARK: usize = 6;
+
+pub(super) fn lines(verdict: &Verdict) -> Vec<String> {
+    let mut out = Vec::new();
+    let (bad, good): (Vec<_>, Vec<_>) = verdict.findings.iter().partition(|f| f.outcome > Outcome::Pass);
+    for finding in bad {
+        out.extend(broken(finding));
+    }
+    for finding in good {
+        out.push(clean(&format!("{}{}: {}", mark(finding), named(finding), finding.summary)));
+    }
+    out
+}
+
+fn mark(finding: &Finding) -> String {
+    let mark = match finding.outcome {
+        Outcome::Fail if finding.expected => "xfail",
+        Outcome::Fail => "FAIL",
+        Outcome::Inconclusive => "????",
+        Outcome::Pass => "ok",
+        Outcome::Skip => "skip",
+    };
+    format!("{mark:<MARK$}")
+}
+
+fn named(finding: &Finding) -> String {
+    match &finding.origin {
+        Origin::Check(label) if *label != finding.what => format!("check {label}: {}", finding.what),
+        Origin::Check(label) => format!("check {label}"),
+        _ => finding.what.clone(),
+    }
+}
+
+fn broken(finding: &Finding) -> Vec<String> {
+    let indent = " ".repeat(MARK);
+    let mut out = vec![clean(&format!("{}{}", mark(finding), named(finding)))];
+    out.push(format!("{indent}{}", clean(&finding.summary)));
+    out.extend(finding.lines.iter().map(|line| format!("{indent}  {}", clean(line)).trim_end().to_owned()));
+    out
+}

@@ -1,0 +1,98 @@
+//! The first lines: the verdict, its first cause, what was verified, and of what run.
+
+use crate::claim::seconds;
+use crate::judge::Run;
+use crate::trace::record::{CaptureKind, Stage};
+use crate::verdict::{Finding, Origin, Outcome, Verdict};
+
+use super::text::{clean, counted, shorten};
+
+/// Longest first line, in characters.
+const TITLE_CHARS: usize = 220;
+
+pub(super) fn lines(run: &Run<'_>, verdict: &Verdict) -> Vec<String> {
+    let name = &run.manifest.test.name;
+    let name = if name.is_empty() { "(unnamed test)" } else { name };
+    let mut title = format!("{} {name}", verdict.outcome());
+    if let Some(cause) = cause(verdict) {
+        title.push_str(": ");
+        title.push_str(&cause);
+    }
+    vec![shorten(&clean(&title), TITLE_CHARS), format!("  checked: {}", checked(run, verdict)), machine(run)]
+}
+
+/// The first finding that is as bad as the verdict.
+fn cause(verdict: &Verdict) -> Option<String> {
+    let outcome = verdict.outcome();
+    if outcome <= Outcome::Pass {
+        return verdict.findings.iter().find(|f| f.what == "expect_err").map(|f| f.summary.clone());
+    }
+    let first = verdict.findings.iter().find(|f| f.counts_as() == outcome)?;
+    Some(match first.origin {
+        Origin::Run => first.summary.clone(),
+        _ => format!("{}: {}", first.what, first.summary),
+    })
+}
+
+fn checked(run: &Run<'_>, verdict: &Verdict) -> String {
+    let of = |keep: fn(&Origin) -> bool| verdict.findings.iter().filter(move |f| keep(&f.origin));
+    let mut parts = Vec::new();
+    let claims: Vec<&Finding> = of(|o| *o == Origin::Claim).collect();
+    let held = claims.iter().filter(|f| f.outcome == Outcome::Pass).count();
+    parts.push(match claims.len() {
+        0 => "no claims".to_owned(),
+        n => format!("{held} of {} held", counted(n, "claim")),
+    });
+    let taken: Vec<_> = run.samples.iter().filter(|s| s.missed.is_none()).collect();
+    let periodic = taken.iter().filter(|s| s.kind == CaptureKind::Periodic).count();
+    let captures = counted(taken.len(), "capture");
+    parts.push(if periodic > 0 { format!("{captures} ({periodic} periodic)") } else { captures });
+    parts.extend(of(|o| *o == Origin::Threshold).map(|f| f.what.clone()));
+    let mut labels: Vec<&str> = Vec::new();
+    for finding in of(|o| matches!(o, Origin::Check(_))) {
+        if let Origin::Check(label) = &finding.origin
+            && !labels.contains(&label.as_str())
+        {
+            labels.push(label);
+        }
+    }
+    parts.extend(labels.iter().map(|label| format!("check {label}")));
+    if run.has_scheduler() {
+        parts.push("the scheduler's life".to_owned());
+    }
+    parts.join(", ")
+}
+
+fn machine(run: &Run<'_>) -> String {
+    let manifest = &run.manifest;
+    let machine = &manifest.machine;
+    let mut parts = Vec::new();
+    let known = |text: &str| !text.is_empty();
+    if known(&manifest.kernel.release) {
+        parts.push(format!("kernel {}", manifest.kernel.release));
+    }
+    if known(&machine.kind) {
+        parts.push(format!("{} {}", machine.kind, machine.version).trim().to_owned());
+    }
+    if known(&machine.topology) {
+        parts.push(machine.topology.clone());
+    }
+    if machine.memory_mib > 0 {
+        parts.push(format!("{} MiB", machine.memory_mib));
+    }
+    match &manifest.scheduler {
+        Some(scheduler) => {
+            let args: String = scheduler.args.iter().map(|a| format!(" {a}")).collect();
+            parts.push(format!("scheduler {}{args}", scheduler.name));
+        }
+        None => parts.push("the kernel's own scheduler".to_owned()),
+    }
+    parts.extend(manifest.taints.iter().cloned());
+    if run.stage(Stage::BodyStarted).is_some() {
+        let at = i64::try_from(run.samples.origin_ns()).unwrap_or(i64::MAX);
+        parts.push(format!("times count from the body's start, {} of guest time", seconds(at)));
+    } else {
+        parts.push("times are of the guest, whose body never began".to_owned());
+    }
+    clean(&format!("  run: {}", parts.join(", ")))
+}

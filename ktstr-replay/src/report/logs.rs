@@ -1,0 +1,51 @@
+//! Ends of logs: the kernel's warnings first, then what the programs wrote, then the kernel log, then the console.
+
+use crate::claim::seconds;
+use crate::judge::Run;
+use crate::trace::record::{GuestEnd, OutputSource, Stage};
+
+use super::Section;
+use super::text::{clean, counted, tail};
+
+/// syslog's `KERN_WARNING`; lower is worse.
+const WARNING: u8 = 4;
+const WARNINGS: usize = 20;
+const OUTPUT: usize = 20;
+const KERNEL: usize = 12;
+const CONSOLE: usize = 24;
+
+pub(super) fn sections(run: &Run<'_>) -> Vec<Section> {
+    let line =
+        |(_, at, text): (u8, u64, &str)| format!("{:>9}  {}", seconds(run.since_start_ns(at)), clean(text));
+    let warnings: Vec<_> = run.kmsg().filter(|(level, ..)| *level <= WARNING).map(line).collect();
+    let all: Vec<_> = run.kmsg().map(line).collect();
+    let mut sections = vec![last("kernel's warnings and errors", warnings, WARNINGS)];
+    for (source, whose) in
+        [(OutputSource::Scheduler, "scheduler's output"), (OutputSource::Test, "test's output")]
+    {
+        let (lines, before) = tail(&run.output(source), OUTPUT);
+        sections.push(Section { title: titled(whose, before), lines });
+    }
+    sections.push(last("kernel log", all, KERNEL));
+    if console_matters(run) {
+        let (lines, before) = tail(&run.console(), CONSOLE);
+        sections.push(Section { title: titled("console", before), lines });
+        let (lines, before) = tail(&run.output(OutputSource::Init), OUTPUT);
+        sections.push(Section { title: titled("guest-init's output", before), lines });
+    }
+    sections
+}
+
+/// The console says little that the kernel log does not, unless the guest did not come to an orderly end.
+fn console_matters(run: &Run<'_>) -> bool {
+    run.stage(Stage::InitFailed).is_some() || !matches!(run.end(), Some((GuestEnd::PoweredOff, _)))
+}
+
+fn last(whose: &str, lines: Vec<String>, max: usize) -> Section {
+    let before = lines.len().saturating_sub(max);
+    Section { title: titled(whose, before), lines: lines.into_iter().skip(before).collect() }
+}
+
+fn titled(whose: &str, before: usize) -> String {
+    if before == 0 { whose.to_owned() } else { format!("{whose} (after {})", counted(before, "line")) }
+}

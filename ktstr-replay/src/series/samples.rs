@@ -1,0 +1,111 @@
+//! The samples of a trace, decoded once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::btf::Types;
+use crate::trace::record::{BlobId, BlobRole, CaptureKind, Event, EventBody, Sample, Stage};
+use crate::trace::{Trace, TraceError};
+use crate::value::Snapshot;
+use crate::value::snapshot::{BlobError, Blobs};
+
+/// The samples of a trace, decoded, with the types of their maps.
+pub struct Samples {
+    pub(super) all: Vec<Slot>,
+    types: HashMap<BlobId, Result<Arc<Types>, BlobError>>,
+    /// Guest time at which the body began, in ns; 0 if it never did.
+    pub(super) origin_ns: u64,
+}
+
+/// A sample, or the place of one that is damaged.
+pub(super) enum Slot {
+    Whole(Box<Sample>),
+    Damaged { index: u32, at_ns: u64, why: String },
+}
+
+impl Samples {
+    /// Decode all samples of `trace`. Damaged ones keep their place.
+    pub fn load(trace: &Trace) -> Self {
+        Self::with_origin(trace, origin_ns(&trace.events()))
+    }
+
+    /// As [`Samples::load`], where it is known when the body began.
+    pub(crate) fn with_origin(trace: &Trace, origin_ns: u64) -> Self {
+        let mut all = Vec::new();
+        let mut at_ns = 0;
+        for (i, sample) in trace.samples().enumerate() {
+            all.push(match sample {
+                Ok(sample) => {
+                    at_ns = sample.guest_ns;
+                    Slot::Whole(Box::new(sample))
+                }
+                Err(e) => {
+                    let index = u32::try_from(i).unwrap_or(u32::MAX);
+                    Slot::Damaged { index, at_ns, why: format!("damaged: {e}") }
+                }
+            });
+        }
+        let wanted = all.iter().filter_map(Slot::whole).flat_map(|s| &s.maps).filter_map(|m| m.btf);
+        let mut types = HashMap::new();
+        for id in wanted {
+            types.entry(id).or_insert_with(|| parse_types(trace, &id));
+        }
+        Self { all, types, origin_ns }
+    }
+
+    /// Guest time at which the test's body began, in ns; 0 if it never did.
+    pub fn origin_ns(&self) -> u64 {
+        self.origin_ns
+    }
+
+    /// The samples that could be read, in the order in which they were taken, placeholders included.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Sample> {
+        self.all.iter().filter_map(Slot::whole)
+    }
+
+    /// A sample with the types of its maps.
+    pub fn snapshot<'s>(&self, sample: &'s Sample) -> Snapshot<'s> {
+        Snapshot::new(sample, self)
+    }
+
+    /// What claims are about unless they say otherwise: the periodic captures if the trace has any (placeholders
+    /// count, so that missing ones are missed), else all captures. A damaged sample counts as either.
+    pub(crate) fn subject(&self) -> Vec<usize> {
+        let periodic = |slot: &Slot| slot.whole().is_some_and(|s| s.kind == CaptureKind::Periodic);
+        let any = self.all.iter().any(periodic);
+        let positions = self.all.iter().enumerate();
+        positions.filter(|(_, s)| !any || s.whole().is_none() || periodic(s)).map(|(i, _)| i).collect()
+    }
+}
+
+impl Slot {
+    pub(super) fn whole(&self) -> Option<&Sample> {
+        match self {
+            Self::Whole(sample) => Some(sample),
+            Self::Damaged { .. } => None,
+        }
+    }
+}
+
+impl Blobs for Samples {
+    fn types(&self, id: &BlobId) -> Result<Arc<Types>, BlobError> {
+        self.types.get(id).cloned().unwrap_or(Err(BlobError::Absent))
+    }
+}
+
+/// Guest time at which the body began, in ns; 0 if it never did.
+pub(crate) fn origin_ns(events: &[Event]) -> u64 {
+    let began = |e: &&Event| matches!(e.body, EventBody::Stage { stage: Stage::BodyStarted, .. });
+    events.iter().find(began).map_or(0, |e| e.guest_ns)
+}
+
+fn parse_types(trace: &Trace, id: &BlobId) -> Result<Arc<Types>, BlobError> {
+    if !trace.blobs(BlobRole::ProgramBtf).contains(id) && !trace.blobs(BlobRole::KernelBtf).contains(id) {
+        return Err(BlobError::Absent);
+    }
+    let bytes = trace.blob(id).map_err(|e| match e {
+        TraceError::Missing { .. } => BlobError::Absent,
+        other => BlobError::Damaged(other.to_string()),
+    })?;
+    Ok(Arc::new(Types::parse(bytes)?))
+}

@@ -1,0 +1,353 @@
+//! Reading a trace: finished, unfinished, or still being written.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::body::Body;
+use super::error::{Fault, FaultKind, TraceError};
+use super::foreign;
+use super::format::FormatStamp;
+use super::kind::Kind;
+use super::limits::MAX_EVENT_BYTES;
+use super::locate::{Located, first_stamp, locate, read_body, read_record};
+use super::memory::ChunkCache;
+use super::record::{
+    Blob, BlobId, BlobRole, Claim, Clock, Event, EventChunk, IndexEntry, Loss, Manifest, PageChunk, Sample,
+    VerdictText, blob_id,
+};
+use super::source::Source;
+use super::verify::known_version;
+use super::writer_pages::parse_checkpoint_links;
+
+/// A trace, open for reading.
+///
+/// Opening reads the index only (or, of an unfinished trace, the record headers); everything else is read when it
+/// is asked for. A damaged record costs itself and no other: methods that return one record fail with it, those
+/// that return many go without it, and [`Trace::faults`] names it.
+pub struct Trace {
+    path: PathBuf,
+    source: Source,
+    located: Located,
+    manifest: Result<Manifest, Fault>,
+    /// Found since the trace was opened, by offset.
+    faults: Mutex<BTreeMap<u64, Fault>>,
+    pub(super) chunks: Mutex<ChunkCache>,
+}
+
+/// What is known of a checkpoint without decoding it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointInfo {
+    /// Position among the trace's checkpoints, from 0.
+    pub index: u32,
+    /// The checkpoint that its table lies over; `None`: it has a full table.
+    pub parent: Option<u32>,
+    /// The sample that was taken with it.
+    pub sample: Option<u32>,
+    /// Guest time, in ns.
+    pub guest_ns: u64,
+    /// Host time since the recording began, in ns.
+    pub host_ns: u64,
+}
+
+/// How whole a trace is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Completeness {
+    /// It was finished, and its index is intact.
+    pub finalized: bool,
+    /// Whole records after the last commit mark; they are not used.
+    pub uncommitted_records: u64,
+    /// Bytes of the file after the last commit mark.
+    pub uncommitted_bytes: u64,
+    /// Records that the sequence numbers say were there.
+    pub absent_records: u64,
+    /// Records of kinds that this release does not know, by code.
+    pub unknown_kinds: BTreeMap<u16, u64>,
+    /// Records of known kinds with bodies newer than this release knows.
+    pub newer_bodies: u64,
+}
+
+impl Trace {
+    /// Open the trace at `path`.
+    ///
+    /// # Errors
+    /// [`TraceError::Io`], [`TraceError::NotATrace`] or [`TraceError::TooNew`]. Damage is not an error.
+    pub fn open(path: &Path) -> Result<Self, TraceError> {
+        let io_error = |source| TraceError::Io { path: path.to_owned(), source };
+        Self::from_source(path.to_owned(), Source::open(path).map_err(io_error)?)
+    }
+
+    /// Open a trace that is in memory.
+    ///
+    /// # Errors
+    /// As [`Trace::open`].
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, TraceError> {
+        Self::from_source(PathBuf::from("(bytes in memory)"), Source::Bytes(bytes))
+    }
+
+    fn from_source(path: PathBuf, source: Source) -> Result<Self, TraceError> {
+        let too_new =
+            |path: &Path, stamp: FormatStamp| match stamp.check_readable_by(FormatStamp::CURRENT.written) {
+                Ok(()) => Ok(()),
+                Err(source) => Err(TraceError::TooNew { path: path.to_owned(), source }),
+            };
+        let io_error = |source| TraceError::Io { path: path.clone(), source };
+        // Before anything else: a file that is too new may have another layout.
+        if let Some(stamp) = first_stamp(&source).map_err(io_error)? {
+            too_new(&path, stamp)?;
+        }
+        let Some(located) = locate(&source).map_err(io_error)? else {
+            let found = foreign::describe(&source).map_err(io_error)?;
+            return Err(TraceError::NotATrace { path, found });
+        };
+        too_new(&path, located.stamp)?;
+        let manifest = read_manifest(&source, &located);
+        let mut trace =
+            Self { path, source, located, manifest, faults: Mutex::default(), chunks: Mutex::default() };
+        let chunks = ChunkCache::new(&trace);
+        trace.chunks = Mutex::new(chunks);
+        if let Err(fault) = &trace.manifest {
+            trace.note(fault.clone());
+        }
+        Ok(trace)
+    }
+
+    /// Where it was opened from; for bytes in memory, a name that says so.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The manifest.
+    ///
+    /// # Errors
+    /// [`TraceError::Damaged`] when its record is.
+    pub fn manifest(&self) -> Result<&Manifest, TraceError> {
+        self.manifest.as_ref().map_err(|fault| TraceError::Damaged(fault.clone()))
+    }
+
+    /// The formats that the trace says of itself.
+    pub fn stamp(&self) -> FormatStamp {
+        self.located.stamp
+    }
+
+    /// The number that all records of this trace carry.
+    pub fn trace_id(&self) -> u64 {
+        self.located.trace_id
+    }
+
+    /// Length of the file when it was opened, in bytes.
+    pub fn len_bytes(&self) -> u64 {
+        self.source.len()
+    }
+
+    /// Whether the trace was finished, and its index is intact.
+    pub fn is_finalized(&self) -> bool {
+        self.located.finalized
+    }
+
+    /// How whole the trace is, by what opening it saw.
+    pub fn completeness(&self) -> Completeness {
+        let mut next = 0;
+        let mut absent_records = 0u64;
+        let mut unknown_kinds = BTreeMap::new();
+        let mut newer_bodies = 0;
+        for entry in &self.located.entries {
+            absent_records = absent_records.saturating_add(entry.sequence.saturating_sub(next));
+            next = entry.sequence.saturating_add(1);
+            match known_version(entry.kind) {
+                None => *unknown_kinds.entry(entry.kind).or_default() += 1,
+                Some(known) => newer_bodies += u64::from(entry.version > known),
+            }
+        }
+        Completeness {
+            finalized: self.located.finalized,
+            uncommitted_records: self.located.uncommitted_records,
+            uncommitted_bytes: self.located.uncommitted_bytes,
+            absent_records,
+            unknown_kinds,
+            newer_bodies,
+        }
+    }
+
+    /// What is known to be damaged so far: found when opening, and in records that were read since. Ascending by
+    /// offset. [`Trace::verify`] looks at everything.
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut all: BTreeMap<u64, Fault> =
+            self.located.faults.iter().map(|fault| (fault.offset, fault.clone())).collect();
+        all.extend(self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        all.into_values().collect()
+    }
+
+    /// The headers of all records that are used, ascending by offset.
+    pub fn records(&self) -> &[IndexEntry] {
+        &self.located.entries
+    }
+
+    /// All events, in the order in which they reached the recorder.
+    pub fn events(&self) -> Vec<Event> {
+        let mut budget = MAX_EVENT_BYTES;
+        let mut events = Vec::new();
+        for entry in self.of_kind(Kind::Events) {
+            let Some(rest) = budget.checked_sub(entry.raw_len) else {
+                let why = format!("the trace has more than {} MiB of events", MAX_EVENT_BYTES >> 20);
+                self.note(fault(entry, FaultKind::Content(why)));
+                break;
+            };
+            budget = rest;
+            if let Ok(chunk) = self.decode::<EventChunk>(entry) {
+                events.extend(chunk.events);
+            }
+        }
+        events
+    }
+
+    /// How many samples there are.
+    pub fn sample_count(&self) -> usize {
+        self.of_kind(Kind::Sample).count()
+    }
+
+    /// The `nth` sample of the trace, from 0.
+    ///
+    /// # Errors
+    /// [`TraceError::Missing`] when there are not that many, [`TraceError::Damaged`] when its record is.
+    pub fn sample(&self, nth: usize) -> Result<Sample, TraceError> {
+        let entry = self.of_kind(Kind::Sample).nth(nth).ok_or_else(|| TraceError::Missing {
+            what: format!("sample {nth}"),
+            have: format!("{} samples", self.sample_count()),
+        })?;
+        self.decode(entry).map_err(TraceError::Damaged)
+    }
+
+    /// All samples, decoded one at a time; a damaged one is an error in its place.
+    pub fn samples(&self) -> impl Iterator<Item = Result<Sample, TraceError>> {
+        self.of_kind(Kind::Sample).map(|entry| self.decode(entry).map_err(TraceError::Damaged))
+    }
+
+    /// The claims that were recorded.
+    pub fn claims(&self) -> Vec<Claim> {
+        self.all(Kind::Claim)
+    }
+
+    /// The losses that were recorded.
+    pub fn losses(&self) -> Vec<Loss> {
+        self.all(Kind::Loss)
+    }
+
+    /// The pairs of times that were recorded.
+    pub fn clocks(&self) -> Vec<Clock> {
+        self.all(Kind::Clock)
+    }
+
+    /// The last verdict, as its JSON text; `None` if the run was not judged yet.
+    ///
+    /// # Errors
+    /// [`TraceError::Damaged`] when its record is.
+    pub fn verdict_json(&self) -> Result<Option<String>, TraceError> {
+        let Some(entry) = self.of_kind(Kind::Verdict).last() else { return Ok(None) };
+        let text: VerdictText = self.decode(entry).map_err(TraceError::Damaged)?;
+        Ok(Some(text.0))
+    }
+
+    /// Ids of the blobs with a role, in the order in which they were stored.
+    pub fn blobs(&self, role: BlobRole) -> Vec<BlobId> {
+        self.of_kind(Kind::Blob).filter(|entry| entry.flags == role.code()).map(blob_id_of).collect()
+    }
+
+    /// The bytes of a blob.
+    ///
+    /// # Errors
+    /// [`TraceError::Missing`] when there is none with this id, [`TraceError::Damaged`] when its record is.
+    pub fn blob(&self, id: &BlobId) -> Result<Vec<u8>, TraceError> {
+        let entry = self.of_kind(Kind::Blob).find(|entry| blob_id_of(entry) == *id).ok_or_else(|| {
+            TraceError::Missing {
+                what: format!("blob {:032x}", u128::from_le_bytes(*id)),
+                have: format!("{} blobs", self.of_kind(Kind::Blob).count()),
+            }
+        })?;
+        let blob: Blob = self.decode(entry).map_err(TraceError::Damaged)?;
+        if blob.id != *id || blob_id(&blob.bytes) != *id {
+            let fault = fault(entry, FaultKind::Content("its bytes do not have its id".to_owned()));
+            self.note(fault.clone());
+            return Err(TraceError::Damaged(fault));
+        }
+        Ok(blob.bytes)
+    }
+
+    /// What is known of each checkpoint without decoding it, in the order in which they were taken.
+    pub fn checkpoints(&self) -> Vec<CheckpointInfo> {
+        self.of_kind(Kind::Checkpoint).filter_map(checkpoint_info).collect()
+    }
+
+    /// Used records of a kind.
+    pub(super) fn of_kind(&self, kind: Kind) -> impl DoubleEndedIterator<Item = &IndexEntry> {
+        self.located.entries.iter().filter(move |entry| entry.kind == kind.code())
+    }
+
+    /// All intact records of a kind.
+    fn all<B: Body>(&self, kind: Kind) -> Vec<B> {
+        self.of_kind(kind).filter_map(|entry| self.decode(entry).ok()).collect()
+    }
+
+    /// Decode a record; a fault is noted as well as returned.
+    pub(super) fn decode<B: Body>(&self, entry: &IndexEntry) -> Result<B, Fault> {
+        decode(&self.source, &self.located, entry).inspect_err(|fault| self.note(fault.clone()))
+    }
+
+    /// Decode a page chunk, and see that its pages have their ids.
+    pub(super) fn decode_chunk(&self, entry: &IndexEntry) -> Result<PageChunk, Fault> {
+        let chunk: PageChunk = self.decode(entry)?;
+        let labels = [u64::from(chunk.first), chunk.ids.len() as u64];
+        if chunk.is_sound() && labels == entry.keys {
+            return Ok(chunk);
+        }
+        let fault = fault(entry, FaultKind::Content("its pages do not have their ids".to_owned()));
+        self.note(fault.clone());
+        Err(fault)
+    }
+
+    /// A record as it is in the file, checksums verified.
+    pub(super) fn raw_record(&self, entry: &IndexEntry) -> Result<Vec<u8>, Fault> {
+        read_record(&self.source, entry, Some(self.located.trace_id))
+            .inspect_err(|fault| self.note(fault.clone()))
+    }
+
+    pub(super) fn note(&self, fault: Fault) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.offset, fault);
+    }
+}
+
+/// A fault of a record.
+pub(super) fn fault(entry: &IndexEntry, why: FaultKind) -> Fault {
+    Fault { offset: entry.offset, record: Some((entry.kind, entry.sequence)), why }
+}
+
+/// The id in the keys of a blob record.
+fn blob_id_of(entry: &IndexEntry) -> BlobId {
+    (u128::from(entry.keys[1]) << 64 | u128::from(entry.keys[0])).to_le_bytes()
+}
+
+pub(super) fn checkpoint_info(entry: &IndexEntry) -> Option<CheckpointInfo> {
+    let (parent, sample) = parse_checkpoint_links(entry.keys[1]);
+    Some(CheckpointInfo {
+        index: u32::try_from(entry.keys[0]).ok()?,
+        parent,
+        sample,
+        guest_ns: entry.guest_ns,
+        host_ns: entry.host_ns,
+    })
+}
+
+fn decode<B: Body>(source: &Source, located: &Located, entry: &IndexEntry) -> Result<B, Fault> {
+    let raw = read_body(source, entry, Some(located.trace_id))?;
+    B::decode(entry.version, &raw).map_err(|e| fault(entry, e.into()))
+}
+
+fn read_manifest(source: &Source, located: &Located) -> Result<Manifest, Fault> {
+    match located.entries.iter().find(|entry| entry.kind == Kind::Manifest.code()) {
+        Some(entry) => decode(source, located, entry),
+        None => {
+            let why = FaultKind::Content("the trace has no intact manifest record".to_owned());
+            Err(Fault { offset: 0, record: None, why })
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Looking at everything in a trace.
+
+use super::body::Body;
+use super::error::{Fault, FaultKind};
+use super::kind::Kind;
+use super::reader::{Completeness, Trace, fault};
+use super::record::{
+    Blob, Checkpoint, Claim, Clock, Commit, EventChunk, Index, IndexEntry, Loss, Manifest, PageChunk, Sample,
+    VerdictText, blob_id,
+};
+
+/// What came of a verification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verification {
+    /// Records that were looked at.
+    pub records: u64,
+    /// Everything that is wrong, ascending by offset.
+    pub faults: Vec<Fault>,
+    /// How whole the trace is.
+    pub completeness: Completeness,
+}
+
+impl Verification {
+    /// Whether the trace is finished and everything in it is intact.
+    pub fn is_clean(&self) -> bool {
+        self.faults.is_empty()
+            && self.completeness.finalized
+            && self.completeness.uncommitted_bytes == 0
+            && self.completeness.absent_records == 0
+    }
+}
+
+impl Trace {
+    /// Read and decode every record, and resolve every page of every checkpoint.
+    pub fn verify(&self) -> Verification {
+        for entry in self.records() {
+            // A fault is noted in the trace.
+            let _ = self.verify_record(entry);
+        }
+        Verification {
+            records: self.records().len() as u64,
+            faults: self.faults(),
+            completeness: self.completeness(),
+        }
+    }
+
+    /// Decode one record, whatever its kind; of a kind or a version that is not known the checksums are all that can
+    /// be verified.
+    fn verify_record(&self, entry: &IndexEntry) -> Result<(), Fault> {
+        let wrong = |why: String| {
+            let fault = fault(entry, FaultKind::Content(why));
+            self.note(fault.clone());
+            Err(fault)
+        };
+        let known = known_version(entry.kind).filter(|known| entry.version <= *known);
+        match known.and(Kind::from_code(entry.kind)) {
+            None => self.raw_record(entry).map(drop),
+            Some(Kind::Manifest) => self.decode::<Manifest>(entry).map(drop),
+            Some(Kind::Blob) => {
+                let blob: Blob = self.decode(entry)?;
+                if blob_id(&blob.bytes) == blob.id {
+                    return Ok(());
+                }
+                wrong("its bytes do not have its id".to_owned())
+            }
+            Some(Kind::Events) => self.decode::<EventChunk>(entry).map(drop),
+            Some(Kind::Sample) => self.decode::<Sample>(entry).map(drop),
+            Some(Kind::PageChunk) => self.decode_chunk(entry).map(drop),
+            Some(Kind::Checkpoint) => self.verify_checkpoint(entry),
+            Some(Kind::Claim) => self.decode::<Claim>(entry).map(drop),
+            Some(Kind::Verdict) => {
+                let VerdictText(text) = self.decode(entry)?;
+                match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+                    Ok(_) => Ok(()),
+                    Err(e) => wrong(format!("it is not JSON: {e}")),
+                }
+            }
+            Some(Kind::Loss) => self.decode::<Loss>(entry).map(drop),
+            Some(Kind::Clock) => self.decode::<Clock>(entry).map(drop),
+            Some(Kind::Commit) => {
+                let commit: Commit = self.decode(entry)?;
+                if [commit.records, commit.bytes] == entry.keys {
+                    return Ok(());
+                }
+                wrong("its body is not what its header says".to_owned())
+            }
+            Some(Kind::Index) => wrong("an index among the records".to_owned()),
+        }
+    }
+
+    fn verify_checkpoint(&self, entry: &IndexEntry) -> Result<(), Fault> {
+        self.decode::<Checkpoint>(entry)?;
+        let index = u32::try_from(entry.keys[0]).unwrap_or(u32::MAX);
+        let why = match self.checkpoint_memory(index) {
+            Ok(memory) => match memory.first_unresolved() {
+                None => return Ok(()),
+                Some(gfn) => format!("the page of frame {gfn:#x} is not in the trace"),
+            },
+            Err(e) => e.to_string(),
+        };
+        let fault = fault(entry, FaultKind::Content(why));
+        self.note(fault.clone());
+        Err(fault)
+    }
+}
+
+/// The version of a kind's body that this release writes; `None` for a kind that is not known.
+pub(super) fn known_version(kind: u16) -> Option<u16> {
+    Some(match Kind::from_code(kind)? {
+        Kind::Manifest => Manifest::VERSION,
+        Kind::Blob => Blob::VERSION,
+        Kind::Events => EventChunk::VERSION,
+        Kind::Sample => Sample::VERSION,
+        Kind::PageChunk => PageChunk::VERSION,
+        Kind::Checkpoint => Checkpoint::VERSION,
+        Kind::Claim => Claim::VERSION,
+        Kind::Verdict => VerdictText::VERSION,
+        Kind::Loss => Loss::VERSION,
+        Kind::Clock => Clock::VERSION,
+        Kind::Commit => Commit::VERSION,
+        Kind::Index => Index::VERSION,
+    })
+}

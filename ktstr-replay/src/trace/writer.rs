@@ -1,0 +1,386 @@
+//! Writing a trace: append-only, readable at every moment.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::OpenOptions;
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+
+use serde::Serialize;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::body::{Body, Encoder};
+use super::error::WriteError;
+use super::format::FormatStamp;
+use super::header::{HEADER_LEN, Header, Tail};
+use super::kind::Kind;
+use super::limits::MAX_RECORDS;
+use super::record::manifest::encode_json;
+use super::record::{
+    Blob, BlobId, BlobRole, Claim, Clock, Commit, Event, EventChunk, Index, IndexEntry, Loss, Manifest,
+    PageId, Sample, blob_id,
+};
+use super::sink::Sink;
+use super::table::PageTable;
+
+/// Events of one record at most, so that a reader needs to decode little to find one.
+const EVENTS_PER_RECORD: usize = 4096;
+
+/// How a trace is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriterOptions {
+    /// zstd level: 1 or 3 while recording, more when there is time.
+    pub level: i32,
+    /// What a commit survives.
+    pub durability: Durability,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        Self { level: 1, durability: Durability::Process }
+    }
+}
+
+/// What a commit survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The death of the recorder: the bytes are with the kernel.
+    Process,
+    /// The death of the host: the bytes are on the disk (`fdatasync` at each commit).
+    Host,
+}
+
+/// Writes one trace.
+///
+/// Every record is handed to the kernel whole, by one write; nothing is buffered here. A write that fails is
+/// undone, so that the file goes on after its last whole record. Dropped without [`TraceWriter::finish`], the
+/// writer leaves an unfinished trace, which opens.
+pub struct TraceWriter {
+    sink: Box<dyn Sink>,
+    encoder: Encoder,
+    durability: Durability,
+    trace_id: u64,
+    /// Length of the file so far.
+    position: u64,
+    index: Vec<IndexEntry>,
+    sequence: u64,
+    latest_guest_ns: u64,
+    latest_host_ns: u64,
+    /// Records in `index` when the last commit mark was written, the mark included.
+    committed: usize,
+    finished: bool,
+    blobs: HashSet<BlobId>,
+    pub(super) pages: PageWriter,
+    /// Header and zstd frame of the record that is being written.
+    record: Vec<u8>,
+}
+
+/// What the writer remembers of pages.
+#[derive(Default)]
+pub(super) struct PageWriter {
+    /// Numbers of the stored pages.
+    pub(super) numbers: HashMap<PageId, u32>,
+    /// Number of the next page to be stored.
+    pub(super) next: u32,
+    /// Pages as of the last checkpoint.
+    pub(super) table: PageTable,
+    /// Checkpoints written.
+    pub(super) checkpoints: u32,
+    /// The last checkpoint was written, and can be built on.
+    pub(super) has_base: bool,
+}
+
+/// What a header says of a body.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Labels {
+    pub(super) flags: u32,
+    pub(super) keys: [u64; 2],
+    /// Guest and host time; `None`: the latest that was seen.
+    pub(super) time: Option<(u64, u64)>,
+}
+
+impl TraceWriter {
+    /// Make the file `path`, which must not exist, and write the manifest to it.
+    ///
+    /// # Errors
+    /// [`WriteError::Create`] when it exists or cannot be made; else as for all records.
+    pub fn create(path: &Path, manifest: &Manifest) -> Result<Self, WriteError> {
+        Self::create_with(path, manifest, WriterOptions::default())
+    }
+
+    /// As [`TraceWriter::create`], with options.
+    ///
+    /// # Errors
+    /// As [`TraceWriter::create`].
+    pub fn create_with(path: &Path, manifest: &Manifest, options: WriterOptions) -> Result<Self, WriteError> {
+        let trace_id = RandomState::new().hash_one((path, &manifest.started_at, std::process::id()));
+        let mut writer = Self::without_manifest(path, trace_id, options)?;
+        writer.body(manifest, Labels::default())?;
+        writer.commit()?;
+        Ok(writer)
+    }
+
+    /// An empty trace, for `repair`, which brings the manifest along.
+    pub(super) fn without_manifest(
+        path: &Path,
+        trace_id: u64,
+        options: WriterOptions,
+    ) -> Result<Self, WriteError> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .map_err(|source| WriteError::Create { path: path.to_owned(), source })?;
+        Self::to_sink(Box::new(file), trace_id, options)
+    }
+
+    pub(super) fn to_sink(
+        sink: Box<dyn Sink>,
+        trace_id: u64,
+        options: WriterOptions,
+    ) -> Result<Self, WriteError> {
+        let encoder = Encoder::new(options.level).map_err(|source| WriteError::Io { offset: 0, source })?;
+        Ok(Self {
+            sink,
+            encoder,
+            durability: options.durability,
+            trace_id,
+            position: 0,
+            index: Vec::new(),
+            sequence: 0,
+            latest_guest_ns: 0,
+            latest_host_ns: 0,
+            committed: 0,
+            finished: false,
+            blobs: HashSet::new(),
+            pages: PageWriter::default(),
+            record: Vec::new(),
+        })
+    }
+
+    /// Store bytes that other records refer to; the same bytes are stored once.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn blob(&mut self, role: BlobRole, bytes: &[u8]) -> Result<BlobId, WriteError> {
+        let id = blob_id(bytes);
+        if !self.blobs.contains(&id) {
+            let keys = u128::from_le_bytes(id);
+            let keys = [keys as u64, (keys >> 64) as u64];
+            self.body(
+                &Blob { id, role, bytes: bytes.to_vec() },
+                Labels { flags: role.code(), keys, time: None },
+            )?;
+            self.blobs.insert(id);
+        }
+        Ok(id)
+    }
+
+    /// Append events, in order; many at a time compress better than few.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn events(&mut self, events: &[Event]) -> Result<(), WriteError> {
+        for events in events.chunks(EVENTS_PER_RECORD) {
+            let labels = Labels {
+                flags: 0,
+                keys: [events.len() as u64, 0],
+                time: events.last().map(|event| (event.guest_ns, event.host_ns)),
+            };
+            self.body(&EventChunk { events: events.to_vec() }, labels)?;
+        }
+        Ok(())
+    }
+
+    /// Append a capture.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn sample(&mut self, sample: &Sample) -> Result<(), WriteError> {
+        let labels = Labels {
+            flags: 0,
+            keys: [u64::from(sample.index), 0],
+            time: Some((sample.guest_ns, sample.host_ns)),
+        };
+        self.body(sample, labels)
+    }
+
+    /// Append a claim.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn claim(&mut self, claim: &Claim) -> Result<(), WriteError> {
+        self.body(claim, Labels::default())
+    }
+
+    /// Append a loss.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn loss(&mut self, loss: &Loss) -> Result<(), WriteError> {
+        self.body(loss, Labels { time: Some((self.latest_guest_ns, loss.host_ns)), ..Labels::default() })
+    }
+
+    /// Append a pair of times.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn clock(&mut self, clock: &Clock) -> Result<(), WriteError> {
+        self.body(clock, Labels { time: Some((clock.guest_ns, clock.host_ns)), ..Labels::default() })
+    }
+
+    /// Append what the run was judged to be. The last verdict of a trace is the one that counts.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn verdict(&mut self, verdict: &impl Serialize) -> Result<(), WriteError> {
+        let raw = encode_json(verdict).map_err(body_error(Kind::Verdict))?;
+        self.append(&raw, Kind::Verdict, super::record::VerdictText::VERSION, Labels::default())
+    }
+
+    /// Write a commit mark: from now on a reader has all that was appended before, whatever happens to the
+    /// recorder. Does nothing when there is nothing new.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn commit(&mut self) -> Result<(), WriteError> {
+        if self.index.len() == self.committed {
+            return Ok(());
+        }
+        let commit = Commit { records: self.index.len() as u64, bytes: self.position };
+        self.body(&commit, Labels { keys: [commit.records, commit.bytes], ..Labels::default() })?;
+        self.committed = self.index.len();
+        self.sync_if_asked()
+    }
+
+    /// Commit, and write the index and the tail: the trace is finished.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the trace then is unfinished, and opens.
+    pub fn finish(mut self) -> Result<(), WriteError> {
+        self.commit()?;
+        self.finished = true;
+        let index_offset = self.position;
+        let index = Index { entries: std::mem::take(&mut self.index) };
+        let records = index.entries.len() as u64;
+        self.body(&index, Labels { keys: [records, 0], ..Labels::default() })?;
+        let tail = Tail {
+            trace_id: self.trace_id,
+            index_offset,
+            file_len: self.position + super::header::TAIL_LEN as u64,
+            records,
+        };
+        self.record.clear();
+        self.record.extend_from_slice(&tail.encode());
+        self.flush_record()?;
+        self.sync_if_asked()
+    }
+
+    /// Bytes of the file so far.
+    pub fn len_bytes(&self) -> u64 {
+        self.position
+    }
+
+    /// Append a typed body.
+    pub(super) fn body<B: Body>(&mut self, body: &B, labels: Labels) -> Result<(), WriteError> {
+        let raw = body.encode().map_err(body_error(B::KIND))?;
+        self.append(&raw, B::KIND, B::VERSION, labels)
+    }
+
+    fn append(&mut self, raw: &[u8], kind: Kind, version: u16, labels: Labels) -> Result<(), WriteError> {
+        self.record.clear();
+        self.record.resize(HEADER_LEN, 0);
+        self.encoder.encode(kind, raw, &mut self.record).map_err(body_error(kind))?;
+        let stored = &self.record[HEADER_LEN..];
+        let (guest_ns, host_ns) = labels.time.unwrap_or((self.latest_guest_ns, self.latest_host_ns));
+        let header = Header {
+            stamp: FormatStamp::CURRENT,
+            trace_id: self.trace_id,
+            kind: kind.code(),
+            version,
+            flags: labels.flags,
+            sequence: self.sequence,
+            stored_len: stored.len() as u64,
+            raw_len: raw.len() as u64,
+            guest_ns,
+            host_ns,
+            keys: labels.keys,
+            body_xxh3: xxh3_64(stored),
+        };
+        self.record[..HEADER_LEN].copy_from_slice(&header.encode());
+        self.write_record(&header)
+    }
+
+    /// Append a record of another trace with the same id; only its sequence number is made anew.
+    pub(super) fn carry_over(&mut self, header: Header, stored: &[u8]) -> Result<(), WriteError> {
+        let header = Header { sequence: self.sequence, ..header };
+        self.record.clear();
+        self.record.extend_from_slice(&header.encode());
+        self.record.extend_from_slice(stored);
+        self.write_record(&header)
+    }
+
+    /// Write the record in `self.record`, and remember it.
+    fn write_record(&mut self, header: &Header) -> Result<(), WriteError> {
+        if self.index.len() >= MAX_RECORDS {
+            return Err(WriteError::Full(MAX_RECORDS));
+        }
+        let entry = index_entry(self.position, header);
+        self.flush_record()?;
+        self.index.push(entry);
+        self.sequence += 1;
+        self.latest_guest_ns = self.latest_guest_ns.max(header.guest_ns);
+        self.latest_host_ns = self.latest_host_ns.max(header.host_ns);
+        Ok(())
+    }
+
+    /// Write `self.record` whole, or not at all.
+    fn flush_record(&mut self) -> Result<(), WriteError> {
+        let offset = self.position;
+        if let Err(source) = self.sink.append(&self.record) {
+            // Half a record in the middle of the file would cost a reader a resync; at its end it costs nothing,
+            // so a failure to cut it off is no worse than the one that is reported.
+            let _ = self.sink.cut(offset);
+            return Err(WriteError::Io { offset, source });
+        }
+        self.position += self.record.len() as u64;
+        Ok(())
+    }
+
+    fn sync_if_asked(&mut self) -> Result<(), WriteError> {
+        match self.durability {
+            Durability::Process => Ok(()),
+            Durability::Host => {
+                self.sink.sync().map_err(|source| WriteError::Io { offset: self.position, source })
+            }
+        }
+    }
+}
+
+impl Drop for TraceWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            // A trace that cannot be committed now is one that opens without its last records.
+            let _ = self.commit();
+        }
+    }
+}
+
+/// The index entry of the record with `header` at `offset`.
+pub(super) fn index_entry(offset: u64, header: &Header) -> IndexEntry {
+    IndexEntry {
+        offset,
+        kind: header.kind,
+        version: header.version,
+        flags: header.flags,
+        sequence: header.sequence,
+        stored_len: header.stored_len,
+        raw_len: header.raw_len,
+        guest_ns: header.guest_ns,
+        host_ns: header.host_ns,
+        keys: header.keys,
+    }
+}
+
+fn body_error(kind: Kind) -> impl FnOnce(super::body::BodyError) -> WriteError {
+    move |source| WriteError::Body { kind, source }
+}

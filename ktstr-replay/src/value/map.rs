@@ -1,0 +1,337 @@
+//! A recorded map, asked by index, key and CPU.
+
+use super::{Scalar, Value, ValueError};
+use crate::btf::{TypeId, Types};
+use crate::trace::record::{MapContents, MapState};
+
+/// A map of a sample.
+#[derive(Clone, Debug)]
+pub struct MapView<'a> {
+    map: &'a MapState,
+    types: Result<&'a Types, ValueError>,
+}
+
+/// One entry of a map.
+#[derive(Clone, Debug)]
+pub struct Entry<'a> {
+    view: MapView<'a>,
+    /// Position among the recorded entries; the index, for arrays.
+    position: usize,
+    /// The bytes of its key; `None` for arrays.
+    key: Option<&'a [u8]>,
+    /// `None`: one value. Else the CPUs, a value for each in `values`.
+    cpus: Option<&'a [u32]>,
+    values: &'a [u8],
+}
+
+/// The recorded entries as slices.
+struct Layout<'a> {
+    keys: Option<&'a [u8]>,
+    values: &'a [u8],
+    cpus: Option<&'a [u32]>,
+    entries: usize,
+}
+
+impl<'a> MapView<'a> {
+    pub(super) fn new(map: &'a MapState, types: Result<&'a Types, ValueError>) -> Self {
+        Self { map, types }
+    }
+
+    /// The record that this looks at.
+    #[must_use]
+    pub fn state(&self) -> &'a MapState {
+        self.map
+    }
+
+    /// The types of keys and values.
+    ///
+    /// # Errors
+    /// [`ValueError::NoTypes`].
+    pub fn types(&self) -> Result<&'a Types, ValueError> {
+        self.types.clone()
+    }
+
+    fn layout(&self) -> Result<Layout<'a>, ValueError> {
+        let (key_size, value_size) = (self.map.key_size as usize, self.map.value_size as usize);
+        let layout = match &self.map.contents {
+            MapContents::Array { values } => {
+                Layout { keys: None, values, cpus: None, entries: count(values, value_size, 1) }
+            }
+            MapContents::PerCpuArray { cpus, values } => Layout {
+                keys: None,
+                values,
+                cpus: Some(cpus),
+                entries: count(values, value_size, cpus.len()),
+            },
+            MapContents::Hash { keys, values } => {
+                Layout { keys: Some(keys), values, cpus: None, entries: count(keys, key_size, 1) }
+            }
+            MapContents::PerCpuHash { cpus, keys, values } => {
+                Layout { keys: Some(keys), values, cpus: Some(cpus), entries: count(keys, key_size, 1) }
+            }
+            MapContents::Unread { why } => {
+                return Err(ValueError::Unread { map: self.map.name.clone(), why: why.clone() });
+            }
+        };
+        Ok(layout)
+    }
+
+    fn entry(&self, layout: &Layout<'a>, position: usize) -> Option<Entry<'a>> {
+        let each = (self.map.value_size as usize).checked_mul(layout.cpus.map_or(1, <[u32]>::len))?;
+        let start = position.checked_mul(each)?;
+        let values = layout.values.get(start..start.checked_add(each)?)?;
+        let key_size = self.map.key_size as usize;
+        let key = match layout.keys {
+            None => None,
+            Some(keys) => {
+                let start = position.checked_mul(key_size)?;
+                Some(keys.get(start..start.checked_add(key_size)?)?)
+            }
+        };
+        Some(Entry { view: self.clone(), position, key, cpus: layout.cpus, values })
+    }
+
+    /// How many entries were recorded.
+    ///
+    /// # Errors
+    /// [`ValueError::Unread`].
+    pub fn len(&self) -> Result<usize, ValueError> {
+        Ok(self.layout()?.entries)
+    }
+
+    /// No entry was recorded.
+    ///
+    /// # Errors
+    /// [`ValueError::Unread`].
+    pub fn is_empty(&self) -> Result<bool, ValueError> {
+        Ok(self.len()? == 0)
+    }
+
+    /// The entry of an array at an index; for hashes the entry with that position, in the order of recording.
+    ///
+    /// # Errors
+    /// [`ValueError::NoEntry`], [`ValueError::Unread`].
+    pub fn at(&self, index: u32) -> Result<Entry<'a>, ValueError> {
+        let layout = self.layout()?;
+        let found = usize::try_from(index).ok().and_then(|index| self.entry(&layout, index));
+        found.ok_or_else(|| self.no_entry(format!("at {index}"), &layout))
+    }
+
+    /// The entry whose key is the number `key`, of the key's width (1, 2, 4 or 8 bytes); for arrays the index.
+    ///
+    /// # Errors
+    /// [`ValueError::NoEntry`], also when the key is not that wide; [`ValueError::Unread`].
+    pub fn get_key(&self, key: i64) -> Result<Entry<'a>, ValueError> {
+        let bytes = key.to_le_bytes();
+        let layout = self.layout()?;
+        let missing = || self.no_entry(format!("with key {key}"), &layout);
+        if layout.keys.is_none() {
+            let index = usize::try_from(key).map_err(|_| missing())?;
+            return self.entry(&layout, index).ok_or_else(missing);
+        }
+        let size = self.map.key_size as usize;
+        let (wanted, rest) = bytes.split_at_checked(size).ok_or_else(missing)?;
+        let fits = rest.iter().all(|&byte| byte == 0) || (rest.iter().all(|&byte| byte == 0xff) && key < 0);
+        if !fits {
+            return Err(missing());
+        }
+        self.find_key(&layout, wanted).ok_or_else(missing)
+    }
+
+    /// The entry whose key has these bytes.
+    ///
+    /// # Errors
+    /// [`ValueError::NoEntry`], [`ValueError::Unread`].
+    pub fn get_key_bytes(&self, key: &[u8]) -> Result<Entry<'a>, ValueError> {
+        let layout = self.layout()?;
+        self.find_key(&layout, key).ok_or_else(|| self.no_entry(format!("with key {key:02x?}"), &layout))
+    }
+
+    fn find_key(&self, layout: &Layout<'a>, key: &[u8]) -> Option<Entry<'a>> {
+        let keys = layout.keys?.chunks_exact((self.map.key_size as usize).max(1));
+        let position = keys.take(layout.entries).position(|one| one == key)?;
+        self.entry(layout, position)
+    }
+
+    fn no_entry(&self, wanted: String, layout: &Layout<'_>) -> ValueError {
+        ValueError::NoEntry { map: self.map.name.clone(), wanted, entries: layout.entries }
+    }
+
+    /// All entries, in the order of recording.
+    ///
+    /// # Errors
+    /// [`ValueError::Unread`].
+    pub fn entries(&self) -> Result<Vec<Entry<'a>>, ValueError> {
+        let layout = self.layout()?;
+        Ok((0..layout.entries).map_while(|position| self.entry(&layout, position)).collect())
+    }
+
+    /// The first entry for which `test` holds.
+    ///
+    /// # Errors
+    /// [`ValueError::Unread`], [`ValueError::NoEntry`] when there is none.
+    pub fn find(&self, test: impl Fn(&Entry<'a>) -> bool) -> Result<Entry<'a>, ValueError> {
+        let layout = self.layout()?;
+        (0..layout.entries)
+            .map_while(|position| self.entry(&layout, position))
+            .find(test)
+            .ok_or_else(|| self.no_entry("for which the condition holds".into(), &layout))
+    }
+
+    /// The entry with the greatest number at `path` of its value. Entries without a number there are passed over.
+    ///
+    /// # Errors
+    /// [`ValueError::Unread`], [`ValueError::NoEntry`] when no entry has a number there.
+    pub fn max_by(&self, path: &str) -> Result<Entry<'a>, ValueError> {
+        let number = |entry: &Entry<'a>| entry.get(path).and_then(|value| value.as_f64()).ok();
+        let numbered = self.entries()?.into_iter().filter_map(|entry| Some((number(&entry)?, entry)));
+        let greatest = numbered.max_by(|(this, _), (that, _)| this.total_cmp(that));
+        match greatest {
+            Some((_, entry)) => Ok(entry),
+            None => Err(self.no_entry(format!("with a number at `{path}`"), &self.layout()?)),
+        }
+    }
+
+    fn value<'b>(&self, type_id: u32, bytes: &'b [u8], what: &str) -> Result<Value<'b>, ValueError>
+    where
+        'a: 'b,
+    {
+        let types = self.types()?;
+        if type_id == 0 {
+            let why = format!("the map was created without a type for its {what}");
+            return Err(ValueError::NoTypes { map: self.map.name.clone(), why });
+        }
+        Value::new(types, TypeId(type_id), bytes)
+    }
+}
+
+/// Entries in `bytes`, of `size` bytes for each of `cpus` CPUs.
+fn count(bytes: &[u8], size: usize, cpus: usize) -> usize {
+    size.checked_mul(cpus).and_then(|each| bytes.len().checked_div(each)).unwrap_or(0)
+}
+
+impl<'a> Entry<'a> {
+    /// Position among the recorded entries; the index, for arrays.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The bytes of the key; `None` for arrays.
+    #[must_use]
+    pub fn key_bytes(&self) -> Option<&'a [u8]> {
+        self.key
+    }
+
+    /// The key with its type.
+    ///
+    /// # Errors
+    /// [`ValueError::NoTypes`]; [`ValueError::NoEntry`] for arrays, whose key is [`Entry::position`].
+    pub fn key(&self) -> Result<Value<'a>, ValueError> {
+        let map = self.view.map;
+        let Some(key) = self.key else {
+            let (map, wanted) =
+                (map.name.clone(), "with a recorded key: an array's keys are its indices".into());
+            return Err(ValueError::NoEntry { map, wanted, entries: 0 });
+        };
+        self.view.value(map.key_type_id, key, "keys")
+    }
+
+    /// The bytes of the value; of all CPUs one after the other, for per-CPU maps.
+    #[must_use]
+    pub fn value_bytes(&self) -> &'a [u8] {
+        self.values
+    }
+
+    /// The value, for maps that have one for all CPUs.
+    ///
+    /// # Errors
+    /// [`ValueError::PerCpu`], [`ValueError::NoTypes`], [`ValueError::Truncated`].
+    pub fn value(&self) -> Result<Value<'a>, ValueError> {
+        if self.cpus.is_some() {
+            return Err(ValueError::PerCpu { map: self.view.map.name.clone() });
+        }
+        self.view.value(self.view.map.value_type_id, self.values, "values")
+    }
+
+    /// What is at `path` of the value; the value itself for the empty path.
+    ///
+    /// # Errors
+    /// Those of [`Entry::value`] and [`Value::path`].
+    pub fn get(&self, path: &str) -> Result<Value<'a>, ValueError> {
+        self.value()?.path(path)
+    }
+
+    /// CPUs that the entry has a value for, ascending; empty for maps that are not per-CPU.
+    #[must_use]
+    pub fn cpus(&self) -> &'a [u32] {
+        self.cpus.unwrap_or_default()
+    }
+
+    /// The value of one CPU.
+    ///
+    /// # Errors
+    /// [`ValueError::NoCpu`], [`ValueError::NoTypes`], [`ValueError::Truncated`].
+    pub fn cpu(&self, cpu: u32) -> Result<Value<'a>, ValueError> {
+        let size = self.view.map.value_size as usize;
+        let position = self.cpus().iter().position(|&one| one == cpu);
+        let bytes = position.and_then(|position| {
+            let start = position.checked_mul(size)?;
+            self.values.get(start..start.checked_add(size)?)
+        });
+        let bytes = bytes.ok_or_else(|| ValueError::NoCpu {
+            map: self.view.map.name.clone(),
+            cpu,
+            cpus: self.cpus().to_vec(),
+        })?;
+        self.view.value(self.view.map.value_type_id, bytes, "values")
+    }
+
+    /// The numbers at `path` of each CPU's value, in the order of the CPUs.
+    ///
+    /// # Errors
+    /// [`ValueError::NoCpu`] for maps that are not per-CPU; those of [`Value::path`] and [`Value::scalar`].
+    pub fn per_cpu(&self, path: &str) -> Result<Vec<(u32, Scalar)>, ValueError> {
+        if self.cpus().is_empty() {
+            return Err(ValueError::NoCpu { map: self.view.map.name.clone(), cpu: 0, cpus: Vec::new() });
+        }
+        self.cpus().iter().map(|&cpu| Ok((cpu, self.cpu(cpu)?.path(path)?.scalar()?))).collect()
+    }
+
+    /// The sum over all CPUs of the number at `path`: exact for integers, saturating at 127 bits.
+    ///
+    /// # Errors
+    /// Those of [`Entry::per_cpu`].
+    pub fn cpu_sum(&self, path: &str) -> Result<Scalar, ValueError> {
+        let numbers = self.per_cpu(path)?;
+        let whole: Option<Vec<i128>> = numbers.iter().map(|(_, number)| number.to_i128()).collect();
+        Ok(match whole {
+            Some(whole) => Scalar::Int(whole.into_iter().fold(0, i128::saturating_add)),
+            None => Scalar::Float(numbers.iter().map(|(_, number)| number.to_f64()).sum()),
+        })
+    }
+
+    /// The CPU with the least number at `path`, and that number.
+    ///
+    /// # Errors
+    /// Those of [`Entry::per_cpu`].
+    pub fn cpu_min(&self, path: &str) -> Result<(u32, Scalar), ValueError> {
+        let numbers = self.per_cpu(path)?;
+        let least = numbers.into_iter().min_by(|(_, this), (_, that)| this.order(*that));
+        least.ok_or_else(|| ValueError::NoCpu { map: self.view.map.name.clone(), cpu: 0, cpus: Vec::new() })
+    }
+
+    /// The CPU with the greatest number at `path`, and that number.
+    ///
+    /// # Errors
+    /// Those of [`Entry::per_cpu`].
+    pub fn cpu_max(&self, path: &str) -> Result<(u32, Scalar), ValueError> {
+        let numbers = self.per_cpu(path)?;
+        let greatest = numbers.into_iter().max_by(|(_, this), (_, that)| this.order(*that));
+        greatest.ok_or_else(|| ValueError::NoCpu {
+            map: self.view.map.name.clone(),
+            cpu: 0,
+            cpus: Vec::new(),
+        })
+    }
+}

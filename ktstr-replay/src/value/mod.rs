@@ -1,0 +1,23 @@
+//! Values: bytes with a BTF type.
+//!
+//! Variables of `.bss`, entries of maps and structs of the kernel are all a [`Value`]; paths, numbers, text, JSON and
+//! comparison are written once. [`snapshot::Snapshot`] finds values in a recorded sample by name.
+
+mod compare;
+mod error;
+mod map;
+mod path;
+mod render;
+mod scalar;
+pub mod snapshot;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod typed;
+
+pub use error::ValueError;
+pub use map::{Entry, MapView};
+pub use scalar::Scalar;
+pub use snapshot::{Blobs, Snapshot};
+pub use suggest::Candidates;
+pub use typed::Value;

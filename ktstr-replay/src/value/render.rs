@@ -1,0 +1,175 @@
+//! Values as text and as JSON.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::{Scalar, Value, ValueError};
+use crate::btf::{Kind, TypeId};
+
+/// Deepest nesting that is shown.
+const MAX_DEPTH: usize = 24;
+/// Parts that are shown in all: types from strangers can nest empty structs without end.
+const MAX_PARTS: usize = 20_000;
+/// Equal neighbours in an array, from which they are shown once with a count.
+const REPEATS: usize = 4;
+
+impl Value<'_> {
+    /// Compact text: `{nr=3, comm="cat", state=RUNNING, hist=[1, 2, 0 x6]}`. What cannot be shown stands as `?` with
+    /// its reason; very large values end in `...`.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        let mut budget = MAX_PARTS;
+        text(self, &mut out, &mut budget, 0);
+        out
+    }
+
+    /// As JSON: structs are objects, character arrays strings, enums their names where they have one, pointers
+    /// strings in hexadecimal, integers that no JSON reader holds strings in decimal.
+    #[must_use]
+    pub fn to_json(&self) -> Json {
+        let mut budget = MAX_PARTS;
+        json_of(self, &mut budget, 0)
+    }
+}
+
+/// What a value is made of, for both outputs.
+enum Shown<'a> {
+    Text(String),
+    Name(&'a str),
+    Number(Scalar),
+    Parts(Vec<(&'a str, Value<'a>)>),
+    Elements { of: Value<'a>, element: TypeId, len: u64 },
+}
+
+fn shown<'a>(value: &Value<'a>) -> Result<Shown<'a>, ValueError> {
+    let types = value.types();
+    let (id, _) = types.resolve(value.type_id())?;
+    Ok(match types.kind(id)? {
+        Kind::Struct | Kind::Union | Kind::Datasec => Shown::Parts(value.parts()?),
+        Kind::Array if value.is_text()? => Shown::Text(value.as_str()?.into_owned()),
+        Kind::Array => match value.array_shape()? {
+            Some((element, len)) if types.size_of(element)? != 0 => {
+                Shown::Elements { of: *value, element, len }
+            }
+            _ => Shown::Parts(Vec::new()),
+        },
+        Kind::Enum | Kind::Enum64 => match value.enumerator()? {
+            Some(name) => Shown::Name(name),
+            None => Shown::Number(value.scalar()?),
+        },
+        _ => Shown::Number(value.scalar()?),
+    })
+}
+
+fn text(value: &Value<'_>, out: &mut String, budget: &mut usize, depth: usize) {
+    if *budget == 0 || depth > MAX_DEPTH {
+        out.push_str("...");
+        return;
+    }
+    *budget -= 1;
+    match shown(value) {
+        Err(why) => out.push_str(&format!("?({why})")),
+        Ok(Shown::Text(text)) => out.push_str(&format!("{text:?}")),
+        Ok(Shown::Name(name)) => out.push_str(name),
+        Ok(Shown::Number(number)) => out.push_str(&number.to_string()),
+        Ok(Shown::Parts(parts)) => {
+            out.push('{');
+            for (position, (name, part)) in parts.iter().enumerate() {
+                if position > 0 {
+                    out.push_str(", ");
+                }
+                if !name.is_empty() {
+                    out.push_str(name);
+                    out.push('=');
+                }
+                text(part, out, budget, depth + 1);
+                if *budget == 0 {
+                    break;
+                }
+            }
+            out.push('}');
+        }
+        Ok(Shown::Elements { of, element, len }) => elements(&of, element, len, out, budget, depth),
+    }
+}
+
+fn elements(of: &Value<'_>, element: TypeId, len: u64, out: &mut String, budget: &mut usize, depth: usize) {
+    out.push('[');
+    let mut index = 0;
+    while index < len {
+        if index > 0 {
+            out.push_str(", ");
+        }
+        let Ok(first) = of.element_at(element, index) else {
+            out.push('?');
+            break;
+        };
+        let same = |next: u64| of.element_at(element, next).is_ok_and(|next| next.bytes() == first.bytes());
+        let end = (index + 1..len).find(|&next| !same(next)).unwrap_or(len);
+        text(&first, out, budget, depth + 1);
+        if *budget == 0 {
+            break;
+        }
+        if end - index >= REPEATS as u64 {
+            out.push_str(&format!(" x{}", end - index));
+            index = end;
+        } else {
+            index += 1;
+        }
+    }
+    out.push(']');
+}
+
+fn json_of(value: &Value<'_>, budget: &mut usize, depth: usize) -> Json {
+    if *budget == 0 || depth > MAX_DEPTH {
+        return json!("...");
+    }
+    *budget -= 1;
+    match shown(value) {
+        Err(why) => json!({ "error": why.to_string() }),
+        Ok(Shown::Text(text)) => json!(text),
+        Ok(Shown::Name(name)) => json!(name),
+        Ok(Shown::Number(number)) => number_json(number),
+        Ok(Shown::Parts(parts)) => {
+            let mut object = Map::new();
+            for (name, part) in parts {
+                if *budget == 0 {
+                    object.insert("...".into(), json!("..."));
+                    break;
+                }
+                match (name.is_empty(), json_of(&part, budget, depth + 1)) {
+                    // Members of an anonymous struct are reached by their own names.
+                    (true, Json::Object(inner)) => object.extend(inner),
+                    (true, _) => {}
+                    (false, part) => _ = object.insert(name.to_owned(), part),
+                }
+            }
+            Json::Object(object)
+        }
+        Ok(Shown::Elements { of, element, len }) => {
+            let mut array = Vec::new();
+            for index in 0..len {
+                if *budget == 0 {
+                    array.push(json!("..."));
+                    break;
+                }
+                let Ok(one) = of.element_at(element, index) else { break };
+                array.push(json_of(&one, budget, depth + 1));
+            }
+            Json::Array(array)
+        }
+    }
+}
+
+fn number_json(number: Scalar) -> Json {
+    match number {
+        Scalar::Int(value) => match (u64::try_from(value), i64::try_from(value)) {
+            (Ok(value), _) => json!(value),
+            (_, Ok(value)) => json!(value),
+            _ => json!(value.to_string()),
+        },
+        Scalar::Float(value) if value.is_finite() => json!(value),
+        Scalar::Bool(value) => json!(value),
+        other => json!(other.to_string()),
+    }
+}

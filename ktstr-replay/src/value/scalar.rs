@@ -1,0 +1,61 @@
+//! Values of one number.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+/// A number, truth value or pointer read out of a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scalar {
+    /// An integer or the value of an enum.
+    Int(i128),
+    /// A floating point number.
+    Float(f64),
+    /// A truth value.
+    Bool(bool),
+    /// An address.
+    Pointer(u64),
+}
+
+impl Scalar {
+    /// As a floating point number; `true` is 1. Integers beyond 2^53 are rounded.
+    #[must_use]
+    pub fn to_f64(self) -> f64 {
+        match self {
+            Scalar::Int(value) => value as f64,
+            Scalar::Float(value) => value,
+            Scalar::Bool(value) => f64::from(u8::from(value)),
+            Scalar::Pointer(value) => value as f64,
+        }
+    }
+
+    /// As an integer, exactly; `None` for floating point numbers.
+    #[must_use]
+    pub fn to_i128(self) -> Option<i128> {
+        match self {
+            Scalar::Int(value) => Some(value),
+            Scalar::Float(_) => None,
+            Scalar::Bool(value) => Some(i128::from(value)),
+            Scalar::Pointer(value) => Some(i128::from(value)),
+        }
+    }
+
+    /// A total order: integers exactly, floating point numbers as IEEE 754's `totalOrder`.
+    #[must_use]
+    pub fn order(self, other: Scalar) -> Ordering {
+        match (self.to_i128(), other.to_i128()) {
+            (Some(this), Some(that)) => this.cmp(&that),
+            _ => self.to_f64().total_cmp(&other.to_f64()),
+        }
+    }
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scalar::Int(value) => write!(f, "{value}"),
+            Scalar::Float(value) => write!(f, "{value}"),
+            Scalar::Bool(value) => write!(f, "{value}"),
+            Scalar::Pointer(value) => write!(f, "{value:#x}"),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! A recorded sample, asked by the names that the scheduler's author knows.
+
+use std::sync::Arc;
+
+use super::{Candidates, MapView, Value, ValueError};
+use crate::btf::{BtfError, Kind, TypeId, Types};
+use crate::trace::record::{BlobId, MapContents, MapState, Sample};
+
+/// Where the types of a sample come from.
+pub trait Blobs {
+    /// The BTF blob of that id, parsed. Called once for each blob of a sample; implementations keep what they parsed.
+    ///
+    /// # Errors
+    /// [`BlobError`] when the trace does not have it, or it cannot be used.
+    fn types(&self, id: &BlobId) -> Result<Arc<Types>, BlobError>;
+}
+
+/// Why a blob cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlobError {
+    /// It is not in the trace.
+    #[error("their BTF is not in the trace")]
+    Absent,
+    /// It is in the trace, but cannot be read.
+    #[error("their BTF cannot be read from the trace: {0}")]
+    Damaged(String),
+    /// It was read, and is not usable.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+}
+
+/// `BPF_MAP_TYPE_STRUCT_OPS`: the map that a sched_ext scheduler registers itself with.
+const STRUCT_OPS: u32 = 26;
+/// Longest map name that the kernel keeps, in bytes.
+const MAP_NAME_BYTES: usize = 15;
+
+/// A sample and the types of its maps.
+pub struct Snapshot<'a> {
+    sample: &'a Sample,
+    types: Vec<(BlobId, Result<Arc<Types>, BlobError>)>,
+    /// The blobs of the objects that have a `struct_ops` map.
+    schedulers: Vec<BlobId>,
+}
+
+/// A map that is a data section, with the names that it goes by in paths.
+struct Section<'s> {
+    map: &'s MapState,
+    types: &'s Types,
+    id: TypeId,
+    /// Its name without the leading dot: `bss`, `data.uei`.
+    name: &'s str,
+    /// The object's name, as far as the kernel has it: `demo` of `demo.bss`.
+    object: Option<&'s str>,
+}
+
+impl Section<'_> {
+    fn qualified(&self, path: &str) -> String {
+        match self.object {
+            Some(object) => format!("{object}.{}.{path}", self.name),
+            None => format!("{}.{path}", self.name),
+        }
+    }
+
+    /// `path` without the section's name before it, in each form that fits; the bare path first.
+    fn unqualified<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
+        let after = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix('.');
+        let dotted = path.strip_prefix('.').and_then(|path| path.strip_prefix(self.name)?.strip_prefix('.'));
+        let by_object =
+            self.object.and_then(|object| after(object)?.strip_prefix(self.name)?.strip_prefix('.'));
+        [Some(path), after(self.name), dotted, by_object].into_iter().flatten()
+    }
+}
+
+impl<'a> Snapshot<'a> {
+    /// Take a sample and get the types of its maps.
+    pub fn new(sample: &'a Sample, blobs: &dyn Blobs) -> Self {
+        let mut types: Vec<(BlobId, Result<Arc<Types>, BlobError>)> = Vec::new();
+        let mut schedulers = Vec::new();
+        for map in &sample.maps {
+            let Some(id) = map.btf else { continue };
+            if !types.iter().any(|(known, _)| *known == id) {
+                types.push((id, blobs.types(&id)));
+            }
+            if map.map_type == STRUCT_OPS && !schedulers.contains(&id) {
+                schedulers.push(id);
+            }
+        }
+        Self { sample, types, schedulers }
+    }
+
+    /// The sample.
+    #[must_use]
+    pub fn sample(&self) -> &'a Sample {
+        self.sample
+    }
+
+    fn present(&self) -> Result<(), ValueError> {
+        match &self.sample.missed {
+            Some(why) => Err(ValueError::Missed { why: why.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn types_of(&self, map: &MapState) -> Result<&Types, ValueError> {
+        let no = |why: String| ValueError::NoTypes { map: map.name.clone(), why };
+        let id = map.btf.ok_or_else(|| no("it was created without BTF".into()))?;
+        match self.types.iter().find(|(known, _)| *known == id) {
+            Some((_, Ok(types))) => Ok(types),
+            Some((_, Err(why))) => Err(no(why.to_string())),
+            None => Err(no(BlobError::Absent.to_string())),
+        }
+    }
+
+    fn is_schedulers(&self, map: &MapState) -> bool {
+        map.btf.is_some_and(|id| self.schedulers.contains(&id))
+    }
+
+    /// The maps that are data sections.
+    fn sections(&self) -> Vec<Section<'_>> {
+        let of = |map: &'a MapState| {
+            let types = self.types_of(map).ok()?;
+            let id = TypeId(map.value_type_id);
+            let section = types.name(id).ok().filter(|_| types.kind(id) == Ok(Kind::Datasec))?;
+            // `demo.bss` is the section `.bss` of the object `demo`; `.data.uei` has no object in its name.
+            let object =
+                map.name.split_once('.').map(|(object, _)| object).filter(|object| !object.is_empty());
+            Some(Section { map, types, id, name: section.trim_start_matches('.'), object })
+        };
+        self.sample.maps.iter().filter_map(of).collect()
+    }
+
+    /// A variable of the scheduler's data sections, or a part of one: `nr_dispatched`, `ctr.nr[3]`.
+    ///
+    /// The name is looked for in every `.bss`, `.data`, `.rodata` and custom data section. Where several have it, the
+    /// one of the object that registered a scheduler is meant; where that does not decide, the name has to be
+    /// qualified: `bss.nr_dispatched`, `demo.bss.nr_dispatched`.
+    ///
+    /// # Errors
+    /// [`ValueError::NoVariable`] with candidates, [`ValueError::AmbiguousVariable`] with the names to choose from,
+    /// [`ValueError::Unread`] when the section was not read, [`ValueError::Missed`] for a placeholder, and those of
+    /// [`Value::path`].
+    pub fn var(&self, path: &str) -> Result<Value<'_>, ValueError> {
+        self.present()?;
+        let sections = self.sections();
+        let mut found = Vec::new();
+        for section in &sections {
+            let variables = section.types.variables(section.id)?;
+            // The longest name that fits: names of variables may have dots.
+            let hit = section
+                .unqualified(path)
+                .flat_map(|rest| {
+                    variables
+                        .iter()
+                        .filter_map(move |variable| Some((variable, rest_of(rest, variable.name)?)))
+                })
+                .max_by_key(|(variable, _)| variable.name.len());
+            if let Some((variable, rest)) = hit {
+                found.push((section, *variable, rest));
+            }
+        }
+        if found.len() > 1 && found.iter().any(|(section, ..)| self.is_schedulers(section.map)) {
+            found.retain(|(section, ..)| self.is_schedulers(section.map));
+        }
+        match found.as_slice() {
+            [(section, variable, rest)] => {
+                let bytes = section_bytes(section.map)?;
+                let bytes = bytes.get(variable.offset as usize..).unwrap_or_default();
+                let value = Value::new(section.types, variable.type_id, bytes)?;
+                value.path_below(variable.name, rest)
+            }
+            [] => Err(self.no_variable(path, &sections)),
+            several => Err(ValueError::AmbiguousVariable {
+                path: path.to_owned(),
+                qualified: several
+                    .iter()
+                    .map(|(section, variable, rest)| section.qualified(&format!("{}{rest}", variable.name)))
+                    .collect(),
+            }),
+        }
+    }
+
+    fn no_variable(&self, path: &str, sections: &[Section<'_>]) -> ValueError {
+        let asked = path.split(['.', '[']).next().unwrap_or(path);
+        let names = sections.iter().flat_map(|section| {
+            let variables = section.types.variables(section.id).unwrap_or_default();
+            variables.into_iter().filter(|variable| variable.type_id.0 != 0).map(|variable| variable.name)
+        });
+        let listed: Vec<&str> = sections.iter().map(|section| section.map.name.as_str()).collect();
+        ValueError::NoVariable {
+            path: path.to_owned(),
+            sections: if listed.is_empty() {
+                "this sample, which has none".into()
+            } else {
+                listed.join(", ")
+            },
+            candidates: Candidates::new(asked, names),
+        }
+    }
+
+    /// All variables of the data sections, by qualified name. Those that cannot be read are left out.
+    #[must_use]
+    pub fn vars(&self) -> Vec<(String, Value<'_>)> {
+        let mut found = Vec::new();
+        for section in self.sections() {
+            let Ok(bytes) = section_bytes(section.map) else { continue };
+            for variable in section.types.variables(section.id).unwrap_or_default() {
+                let rest = bytes.get(variable.offset as usize..).unwrap_or_default();
+                if let Ok(value) = Value::new(section.types, variable.type_id, rest) {
+                    found.push((section.qualified(variable.name), value));
+                }
+            }
+        }
+        found
+    }
+
+    /// A map by its name. A name that the kernel cut to 15 characters may be given whole.
+    ///
+    /// # Errors
+    /// [`ValueError::NoMap`] with candidates, [`ValueError::AmbiguousMap`] with ids, [`ValueError::Missed`].
+    pub fn map(&self, name: &str) -> Result<MapView<'_>, ValueError> {
+        self.present()?;
+        let kept = name.get(..MAP_NAME_BYTES).unwrap_or(name);
+        let mut found: Vec<&MapState> =
+            self.sample.maps.iter().filter(|map| map.name == name || map.name == kept).collect();
+        if found.len() > 1 && found.iter().any(|map| self.is_schedulers(map)) {
+            found.retain(|map| self.is_schedulers(map));
+        }
+        match found.as_slice() {
+            [map] => Ok(self.view(map)),
+            [] => Err(ValueError::NoMap {
+                name: name.to_owned(),
+                candidates: Candidates::new(name, self.sample.maps.iter().map(|map| map.name.as_str())),
+            }),
+            several => Err(ValueError::AmbiguousMap {
+                name: name.to_owned(),
+                ids: several.iter().map(|map| map.id).collect(),
+            }),
+        }
+    }
+
+    /// A map by its kernel id.
+    ///
+    /// # Errors
+    /// [`ValueError::NoMap`], [`ValueError::Missed`].
+    pub fn map_by_id(&self, id: u32) -> Result<MapView<'_>, ValueError> {
+        self.present()?;
+        let found = self.sample.maps.iter().find(|map| map.id == id);
+        found.map(|map| self.view(map)).ok_or_else(|| ValueError::NoMap {
+            name: format!("#{id}"),
+            candidates: Candidates::new("", self.sample.maps.iter().map(|map| format!("#{}", map.id))),
+        })
+    }
+
+    /// All maps, ascending by id.
+    pub fn maps(&self) -> impl Iterator<Item = MapView<'_>> {
+        self.sample.maps.iter().map(|map| self.view(map))
+    }
+
+    fn view<'s>(&'s self, map: &'s MapState) -> MapView<'s> {
+        MapView::new(map, self.types_of(map))
+    }
+}
+
+/// What follows `name` in `path`, if `path` begins with it as a whole.
+fn rest_of<'p>(path: &'p str, name: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(name).filter(|_| !name.is_empty())?;
+    (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
+}
+
+/// The one value of a data section's map.
+fn section_bytes(map: &MapState) -> Result<&[u8], ValueError> {
+    match &map.contents {
+        MapContents::Array { values } => Ok(values),
+        MapContents::Unread { why } => Err(ValueError::Unread { map: map.name.clone(), why: why.clone() }),
+        _ => Err(ValueError::Unread { map: map.name.clone(), why: "it was not recorded as an array".into() }),
+    }
+}

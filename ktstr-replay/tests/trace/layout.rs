@@ -1,0 +1,263 @@
+//! Frozen types stay where they are: the bytes of an example of each, by their hash.
+//!
+//! A failure here means that files of earlier releases would be misread. Undo the change and make a `V2`; only a type
+//! that no release has written yet may get a new hash.
+
+use std::mem::{align_of, size_of};
+
+use ktstr_replay::trace::Body;
+use ktstr_replay::trace::record::blob::BlobV1;
+use ktstr_replay::trace::record::checkpoint::{CheckpointV1, LeftOutV1, PageRunV1, PageStateV1, RamRangeV1};
+use ktstr_replay::trace::record::event::{
+    EventBodyV1, EventChunkV1, EventV1, GuestEndV1, OutputSourceV1, StageV1, WorkerReportV1,
+};
+use ktstr_replay::trace::record::index::{IndexEntryV1, IndexV1};
+use ktstr_replay::trace::record::page::PageChunkV1;
+use ktstr_replay::trace::record::sample::{
+    CaptureKindV1, CpuStateV1, MapContentsV1, MapStateV1, SampleV1, ScxStateV1, VcpuRegsV1,
+};
+use ktstr_replay::trace::record::small::{ClaimOriginV1, ClaimV1, ClockV1, CommitV1, LossKindV1, LossV1};
+use ktstr_replay::trace::record::{BlobRole, PageId};
+use rkyv::Archived;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Name, hash of the archived example, size and alignment of the archived type.
+type Frozen = (&'static str, u64, usize, usize);
+
+fn frozen<B: Body + rkyv::Archive + PartialEq + std::fmt::Debug>(name: &'static str, example: &B) -> Frozen {
+    let bytes = example.encode().unwrap();
+    assert_eq!(&B::decode(B::VERSION, &bytes).unwrap(), example);
+    (name, xxh3_64(&bytes), size_of::<Archived<B>>(), align_of::<Archived<B>>())
+}
+
+fn event_bodies() -> Vec<EventBodyV1> {
+    use EventBodyV1::*;
+    let mut bodies = vec![
+        Console(b"console".to_vec()),
+        Kmsg { level: 3, sequence: 4, kernel_ns: 5, text: "a line of the kernel".to_owned() },
+        Output { source: OutputSourceV1::Scheduler, stderr: true, bytes: b"out".to_vec() },
+        Output { source: OutputSourceV1::Test, stderr: false, bytes: Vec::new() },
+        Output { source: OutputSourceV1::Init, stderr: false, bytes: vec![1] },
+        PhaseBegin { index: 1, name: "steady".to_owned() },
+        PhaseEnd { index: 1 },
+        Op { name: "add_cgroup".to_owned(), detail: "cg_0".to_owned() },
+        Worker(WorkerReportV1 {
+            index: 1,
+            pid: 2,
+            cgroup: "cg_0".to_owned(),
+            work: "SpinWait".to_owned(),
+            work_units: 3,
+            iterations: 4,
+            cpu_ns: 5,
+            wall_ns: 6,
+            max_gap_ns: 7,
+            max_gap_at_ns: 8,
+            run_delay_ns: 9,
+            migrations: 10,
+            cpus_used: vec![0, 3],
+            fault: Some("killed by signal 9".to_owned()),
+        }),
+        Body { error: Some("no".to_owned()), failures: vec!["a".to_owned(), "a longer failure".to_owned()] },
+    ];
+    for stage in [
+        StageV1::Booting,
+        StageV1::Restored,
+        StageV1::Ready,
+        StageV1::JobUnpacked,
+        StageV1::SchedulerStarted,
+        StageV1::SchedulerEnabled,
+        StageV1::SchedulerExited,
+        StageV1::BodyStarted,
+        StageV1::BodyEnded,
+        StageV1::TestExited,
+        StageV1::PoweringOff,
+        StageV1::StartRetried,
+        StageV1::InitFailed,
+    ] {
+        bodies.push(Stage { stage, detail: "detail".to_owned() });
+    }
+    for end in [
+        GuestEndV1::PoweredOff,
+        GuestEndV1::Panicked,
+        GuestEndV1::Reset,
+        GuestEndV1::TimedOut,
+        GuestEndV1::MachineDied,
+        GuestEndV1::Interrupted,
+    ] {
+        bodies.push(End { end, detail: String::new() });
+    }
+    bodies
+}
+
+fn map(id: u32, contents: MapContentsV1) -> MapStateV1 {
+    MapStateV1 {
+        id,
+        name: "demo.bss".to_owned(),
+        map_type: 2,
+        key_size: 4,
+        value_size: 8,
+        max_entries: 1,
+        btf: Some([9; 16]),
+        key_type_id: 10,
+        value_type_id: 11,
+        contents,
+    }
+}
+
+fn sample(kind: CaptureKindV1) -> SampleV1 {
+    SampleV1 {
+        index: 1,
+        tag: "periodic_001".to_owned(),
+        kind,
+        guest_ns: 2,
+        host_ns: 3,
+        phase: Some((4, "steady".to_owned())),
+        missed: Some("late".to_owned()),
+        scx: Some(ScxStateV1 {
+            state: "enabled".to_owned(),
+            ops_name: Some("demo".to_owned()),
+            exit_kind: 1026,
+            exit_kind_name: Some("SCX_EXIT_ERROR_STALL".to_owned()),
+            exit_code: -5,
+            exit_reason: Some("runnable task stall".to_owned()),
+            exit_message: Some("watchdog".to_owned()),
+            exit_dump: None,
+            enable_seq: Some(6),
+            bypass_depth: Some(-7),
+            nr_rejected: Some(8),
+            watchdog_timeout_ns: Some(9),
+        }),
+        maps: vec![
+            map(1, MapContentsV1::Array { values: vec![1; 8] }),
+            map(2, MapContentsV1::PerCpuArray { cpus: vec![0, 1], values: vec![2; 16] }),
+            map(3, MapContentsV1::Hash { keys: vec![3; 4], values: vec![4; 8] }),
+            map(4, MapContentsV1::PerCpuHash { cpus: vec![0], keys: vec![5; 4], values: vec![6; 8] }),
+            map(5, MapContentsV1::Unread { why: "no reader for type 27".to_owned() }),
+        ],
+        cpus: vec![CpuStateV1 {
+            cpu: 1,
+            nr_running: Some(2),
+            curr_pid: Some(-3),
+            curr_comm: Some("swapper/1".to_owned()),
+            clock_ns: Some(4),
+            scx_nr_running: Some(5),
+            local_dsq_nr: None,
+            scx_flags: Some(6),
+        }],
+        vcpus: vec![VcpuRegsV1 {
+            cpu: 1,
+            gpr: std::array::from_fn(|i| i as u64),
+            rip: 17,
+            rflags: 18,
+            segments: [19, 20, 21, 22, 23, 24],
+            fs_base: 25,
+            gs_base: 26,
+            kernel_gs_base: 27,
+            cr0: 28,
+            cr2: 29,
+            cr3: 30,
+            cr4: 31,
+            efer: 32,
+        }],
+        faults: vec!["map 9: freed".to_owned()],
+        checkpoint: Some(33),
+        pause_us: 34,
+        machine_us: 35,
+    }
+}
+
+#[test]
+fn frozen_types_have_not_moved() {
+    let events =
+        event_bodies().into_iter().zip(0..).map(|(body, i)| EventV1 { guest_ns: i, host_ns: 2 * i, body });
+    let left_out =
+        [LeftOutV1::Channel, LeftOutV1::Free, LeftOutV1::PageCache, LeftOutV1::User, LeftOutV1::Unreadable];
+    let states =
+        left_out.map(PageStateV1::LeftOut).into_iter().chain([PageStateV1::Zero, PageStateV1::Stored(77)]);
+    let entry = IndexEntryV1 {
+        offset: 1,
+        kind: 2,
+        version: 3,
+        flags: 4,
+        sequence: 5,
+        stored_len: 6,
+        raw_len: 7,
+        guest_ns: 8,
+        host_ns: 9,
+        keys: [10, 11],
+    };
+    let found = [
+        frozen("EventChunkV1", &EventChunkV1 { events: events.collect() }),
+        frozen("SampleV1 (attach)", &sample(CaptureKindV1::Attach)),
+        frozen("SampleV1 (periodic)", &sample(CaptureKindV1::Periodic)),
+        frozen("SampleV1 (on demand)", &sample(CaptureKindV1::OnDemand)),
+        frozen("SampleV1 (end)", &sample(CaptureKindV1::End)),
+        frozen("SampleV1 (scheduler exit)", &sample(CaptureKindV1::SchedulerExit)),
+        frozen("SampleV1 (guest death)", &sample(CaptureKindV1::GuestDeath)),
+        frozen("BlobV1 (kernel BTF)", &BlobV1::new(BlobRole::KernelBtf, vec![1, 2])),
+        frozen("BlobV1 (symbols)", &BlobV1::new(BlobRole::KernelSymbols, vec![1, 2])),
+        frozen("BlobV1 (vmcoreinfo)", &BlobV1::new(BlobRole::Vmcoreinfo, vec![1, 2])),
+        frozen("BlobV1 (program BTF)", &BlobV1::new(BlobRole::ProgramBtf, vec![1, 2])),
+        frozen(
+            "CheckpointV1",
+            &CheckpointV1 {
+                index: 1,
+                parent: Some(2),
+                sample: Some(3),
+                guest_ns: 4,
+                host_ns: 5,
+                ram: vec![RamRangeV1 { start: 6, end: 7 }],
+                runs: states.zip(0..).map(|(state, gfn)| PageRunV1 { gfn, count: 8, state }).collect(),
+            },
+        ),
+        frozen(
+            "PageChunkV1",
+            &PageChunkV1 { first: 1, ids: vec![PageId([2; 16]), PageId([3; 16])], bytes: vec![4; 8192] },
+        ),
+        frozen("IndexV1", &IndexV1 { entries: vec![entry, entry] }),
+        frozen("ClaimV1 (data)", &ClaimV1 { text: "final(x >= 1)".to_owned(), origin: ClaimOriginV1::Data }),
+        frozen("ClaimV1 (closure)", &ClaimV1 { text: "steady".to_owned(), origin: ClaimOriginV1::Closure }),
+        frozen("LossV1 (guest frames)", &loss(LossKindV1::GuestFrames)),
+        frozen("LossV1 (capture)", &loss(LossKindV1::Capture)),
+        frozen("LossV1 (pages)", &loss(LossKindV1::Pages)),
+        frozen("LossV1 (write)", &loss(LossKindV1::Write)),
+        frozen("LossV1 (kmsg)", &loss(LossKindV1::Kmsg)),
+        frozen("LossV1 (records)", &loss(LossKindV1::Records)),
+        frozen("ClockV1", &ClockV1 { guest_ns: 1, host_ns: 2 }),
+        frozen("CommitV1", &CommitV1 { records: 1, bytes: 2 }),
+    ];
+    let moved: Vec<&Frozen> = found.iter().filter(|found| !FROZEN.contains(found)).collect();
+    assert!(moved.is_empty(), "moved, or not in the table: {moved:#x?}");
+    assert_eq!(found.len(), FROZEN.len());
+}
+
+fn loss(kind: LossKindV1) -> LossV1 {
+    LossV1 { host_ns: 1, kind, count: 2, detail: "ring full".to_owned() }
+}
+
+const FROZEN: [Frozen; 24] = [
+    ("EventChunkV1", 0x8f1a_b829_57d3_8bed, 8, 4),
+    ("SampleV1 (attach)", 0xcd5d_edd4_1f3a_ccc4, 288, 8),
+    ("SampleV1 (periodic)", 0x9ae9_f3d0_8a04_7e65, 288, 8),
+    ("SampleV1 (on demand)", 0xc6f9_d628_6b5f_8b2e, 288, 8),
+    ("SampleV1 (end)", 0x0a59_6b33_e2b4_3fd0, 288, 8),
+    ("SampleV1 (scheduler exit)", 0x98f0_1d2b_7ff7_d49b, 288, 8),
+    ("SampleV1 (guest death)", 0x2768_fe49_5dc7_ce0e, 288, 8),
+    ("BlobV1 (kernel BTF)", 0xa0af_cde4_7e1f_73e2, 28, 4),
+    ("BlobV1 (symbols)", 0x0fda_2a2f_c51d_89ac, 28, 4),
+    ("BlobV1 (vmcoreinfo)", 0x5036_d68f_270c_0ed3, 28, 4),
+    ("BlobV1 (program BTF)", 0x8cba_f633_5468_473d, 28, 4),
+    ("CheckpointV1", 0x1edb_a24e_8e5e_be33, 56, 8),
+    ("PageChunkV1", 0x6b90_b000_4a0f_588f, 20, 4),
+    ("IndexV1", 0xdcf4_8514_d776_0e48, 8, 4),
+    ("ClaimV1 (data)", 0x849c_eb61_113e_f99a, 12, 4),
+    ("ClaimV1 (closure)", 0x3dd3_9b1f_7d8d_3822, 12, 4),
+    ("LossV1 (guest frames)", 0xb0dc_2597_39fd_e432, 32, 8),
+    ("LossV1 (capture)", 0x6d7f_3841_3e3a_5e93, 32, 8),
+    ("LossV1 (pages)", 0x547e_381d_1e68_7132, 32, 8),
+    ("LossV1 (write)", 0xbd79_7253_937b_8041, 32, 8),
+    ("LossV1 (kmsg)", 0x45f9_3b48_1b2d_0cf8, 32, 8),
+    ("LossV1 (records)", 0x3874_bc34_b765_0e27, 32, 8),
+    ("ClockV1", 0x07ee_86c2_8144_6bef, 16, 8),
+    ("CommitV1", 0x07ee_86c2_8144_6bef, 16, 8),
+];

@@ -1,0 +1,8 @@
+//! The trace file, from outside: what other crates can see of it.
+
+mod damage;
+mod file;
+mod layout;
+mod repair;
+mod small;
+mod versions;

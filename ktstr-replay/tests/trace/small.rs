@@ -1,0 +1,115 @@
+//! A small trace with a record of every kind.
+
+use std::path::Path;
+
+use ktstr_replay::trace::record::{
+    BlobRole, CaptureKind, Claim, ClaimOrigin, Clock, Event, EventBody, LeftOut, Loss, LossKind, Manifest,
+    MapContents, MapState, PAGE_BYTES, Sample, VcpuRegs,
+};
+use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter, WriterOptions};
+
+/// RAM of the small trace: 32 pages from 0 and 16 pages at 1 MiB.
+pub const RAM: [std::ops::Range<u64>; 2] = [0..32 << 12, 1 << 20..(1 << 20) + (16 << 12)];
+
+pub fn manifest() -> Manifest {
+    let mut manifest = Manifest { ktstr_version: "0.1.0".to_owned(), ..Manifest::default() };
+    manifest.test.name = "demo::two_cgroups".to_owned();
+    manifest.taints.push("emulated".to_owned());
+    manifest
+}
+
+/// A page that zstd cannot make nothing of.
+pub fn page(seed: u64) -> [u8; PAGE_BYTES] {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    std::array::from_fn(|i| {
+        if i % 2 == 0 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+        }
+        if i % 64 < 8 { state as u8 } else { 0 }
+    })
+}
+
+pub fn event(i: u64) -> Event {
+    Event {
+        guest_ns: i * 1000,
+        host_ns: i * 2000,
+        body: EventBody::Console(format!("line {i}\n").into_bytes()),
+    }
+}
+
+pub fn sample(index: u32) -> Sample {
+    Sample {
+        index,
+        tag: format!("periodic_{index:03}"),
+        kind: CaptureKind::Periodic,
+        guest_ns: 5000,
+        host_ns: 6000,
+        phase: Some((0, "steady".to_owned())),
+        missed: None,
+        scx: None,
+        maps: vec![MapState {
+            id: 7,
+            name: "demo.bss".to_owned(),
+            map_type: 2,
+            key_size: 4,
+            value_size: 16,
+            max_entries: 1,
+            btf: None,
+            key_type_id: 0,
+            value_type_id: 3,
+            contents: MapContents::Array { values: vec![9; 16] },
+        }],
+        cpus: Vec::new(),
+        vcpus: vec![VcpuRegs { cpu: 0, rip: 0xffff_ffff_8100_0000, ..VcpuRegs::default() }],
+        faults: Vec::new(),
+        checkpoint: Some(index),
+        pause_us: 700,
+        machine_us: 500,
+    }
+}
+
+pub fn checkpoint(base: CaptureBase, pages: &[(u64, [u8; PAGE_BYTES])]) -> CapturedCheckpoint {
+    let mut batch = PageBatch::with_capacity(pages.len());
+    for (gfn, page) in pages {
+        batch.push(*gfn, page);
+    }
+    CapturedCheckpoint {
+        sample: Some(0),
+        guest_ns: 5000,
+        host_ns: 6000,
+        ram: RAM.to_vec(),
+        base,
+        changed: vec![batch],
+        zeroed: Vec::new(),
+        left_out: Vec::new(),
+    }
+}
+
+/// Write records of every kind, with commit marks between, and leave the trace unfinished.
+pub fn write_small(path: &Path, options: WriterOptions) -> TraceWriter {
+    let mut writer = TraceWriter::create_with(path, &manifest(), options).unwrap();
+    writer.blob(BlobRole::Vmcoreinfo, b"OSRELEASE=7.3.4\n").unwrap();
+    writer.clock(&Clock { guest_ns: 10, host_ns: 20 }).unwrap();
+    writer.claim(&Claim { text: "final(x >= 1)".to_owned(), origin: ClaimOrigin::Data }).unwrap();
+    writer.commit().unwrap();
+    writer.events(&(0..3).map(event).collect::<Vec<_>>()).unwrap();
+    let mut first =
+        checkpoint(CaptureBase::Zero, &[(1, page(1)), (2, page(2)), (256, page(3)), (5, page(1))]);
+    first.left_out.push((8..10, LeftOut::Channel));
+    writer.checkpoint(&first).unwrap();
+    writer.sample(&sample(0)).unwrap();
+    writer.commit().unwrap();
+    let mut second = checkpoint(CaptureBase::Previous, &[(2, page(4)), (3, [0; PAGE_BYTES])]);
+    second.zeroed.push(256..257);
+    writer.checkpoint(&second).unwrap();
+    writer.sample(&sample(1)).unwrap();
+    writer
+        .loss(&Loss { host_ns: 7000, kind: LossKind::Kmsg, count: 2, detail: "ring full".to_owned() })
+        .unwrap();
+    writer.events(&(3..5).map(event).collect::<Vec<_>>()).unwrap();
+    writer.verdict(&serde_json::json!({"outcome": "pass"})).unwrap();
+    writer.commit().unwrap();
+    writer
+}

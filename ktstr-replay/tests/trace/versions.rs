@@ -1,0 +1,123 @@
+//! Traces of other releases: forged, one case each.
+
+use ktstr_replay::trace::{Kind, Trace, TraceError, WriterOptions};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::small::write_small;
+
+const HEADER_LEN: usize = 128;
+
+fn small(finished: bool) -> (Vec<u8>, Vec<(u16, usize)>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.trace.zst");
+    let writer = write_small(&path, WriterOptions::default());
+    if finished {
+        writer.finish().unwrap();
+    }
+    let bytes = std::fs::read(&path).unwrap();
+    let trace = Trace::from_bytes(bytes.clone()).unwrap();
+    let records = trace.records().iter().map(|entry| (entry.kind, entry.offset as usize)).collect();
+    (bytes, records)
+}
+
+/// Change a header and make its checksums right again, as a newer writer would.
+fn forge(bytes: &mut [u8], offset: usize, change: impl Fn(&mut [u8])) {
+    let header = &mut bytes[offset..offset + HEADER_LEN];
+    change(header);
+    let sum = xxh3_64(&header[..32]);
+    header[32..40].copy_from_slice(&sum.to_le_bytes());
+    let sum = xxh3_64(&header[..120]);
+    header[120..].copy_from_slice(&sum.to_le_bytes());
+}
+
+fn put_u16(header: &mut [u8], at: usize, value: u16) {
+    header[at..at + 2].copy_from_slice(&value.to_le_bytes());
+}
+
+#[test]
+fn a_newer_minor_opens() {
+    let (mut bytes, records) = small(false);
+    for (_, offset) in records {
+        forge(&mut bytes, offset, |header| put_u16(header, 18, 9));
+    }
+    let trace = Trace::from_bytes(bytes).unwrap();
+    assert_eq!(trace.stamp().written.to_string(), "1.9");
+    assert_eq!(trace.events().len(), 5);
+    assert_eq!(trace.faults(), []);
+}
+
+#[test]
+fn a_newer_major_is_refused_by_the_name_of_the_release_that_reads_it() {
+    for finished in [false, true] {
+        let (mut bytes, records) = small(finished);
+        for (_, offset) in records {
+            forge(&mut bytes, offset, |header| {
+                put_u16(header, 16, 2);
+                put_u16(header, 20, 2);
+                put_u16(header, 24, 3);
+                put_u16(header, 26, 1);
+                put_u16(header, 28, 4);
+            });
+        }
+        let Err(error) = Trace::from_bytes(bytes) else { panic!("it opened") };
+        let TraceError::TooNew { source, .. } = error else { panic!("{error}") };
+        assert!(source.to_string().contains("ktstr 3.1.4 or newer"), "{source}");
+    }
+}
+
+/// All that a newer major must keep is the first 40 bytes of a header, its length excepted.
+#[test]
+fn a_newer_major_is_refused_even_when_its_headers_are_of_another_shape() {
+    let (bytes, _) = small(false);
+    let mut head = bytes[..40].to_vec();
+    head[4..8].copy_from_slice(&200u32.to_le_bytes());
+    put_u16(&mut head, 16, 5);
+    put_u16(&mut head, 20, 5);
+    put_u16(&mut head, 24, 9);
+    let sum = xxh3_64(&head[..32]);
+    head[32..].copy_from_slice(&sum.to_le_bytes());
+    head.extend([0xee; 400]);
+    let Err(error) = Trace::from_bytes(head) else { panic!("it opened") };
+    let TraceError::TooNew { source, .. } = error else { panic!("{error}") };
+    assert!(source.to_string().contains("ktstr 9.1.0 or newer"), "{source}");
+}
+
+#[test]
+fn an_unknown_kind_is_skipped_and_counted() {
+    let (mut bytes, records) = small(false);
+    let forged: Vec<_> = records.iter().filter(|(kind, _)| *kind == Kind::Loss.code()).collect();
+    for (_, offset) in &forged {
+        forge(&mut bytes, *offset, |header| put_u16(header, 48, 777));
+    }
+    let trace = Trace::from_bytes(bytes).unwrap();
+    let verification = trace.verify();
+    assert_eq!(verification.completeness.unknown_kinds, [(777, forged.len() as u64)].into());
+    assert_eq!(verification.faults, []);
+    assert_eq!(trace.losses(), []);
+    assert_eq!(trace.events().len(), 5);
+}
+
+#[test]
+fn a_newer_body_costs_its_record_and_is_counted_not_called_damage() {
+    let (mut bytes, records) = small(false);
+    let (_, offset) = records.iter().find(|(kind, _)| *kind == Kind::Sample.code()).unwrap();
+    forge(&mut bytes, *offset, |header| put_u16(header, 50, 2));
+    let trace = Trace::from_bytes(bytes).unwrap();
+    let verification = trace.verify();
+    assert_eq!((verification.completeness.newer_bodies, verification.faults), (1, vec![]));
+    let error = trace.sample(0).unwrap_err().to_string();
+    assert!(error.contains("version 2") && error.contains("reads up to 1"), "{error}");
+    assert_eq!(trace.sample(1).unwrap().index, 1);
+}
+
+/// Keys that a newer minor adds to the manifest do not keep it from being read.
+#[test]
+fn a_manifest_with_unknown_keys_and_without_known_ones_reads() {
+    use ktstr_replay::trace::Body;
+    use ktstr_replay::trace::record::Manifest;
+    let text =
+        br#"{"ktstr_version": "9.9.9", "moon_phase": "full", "machine": {"kind": "qemu", "lunar": true}}"#;
+    let manifest = Manifest::decode(1, text).unwrap();
+    assert_eq!((manifest.ktstr_version.as_str(), manifest.machine.kind.as_str()), ("9.9.9", "qemu"));
+    assert_eq!(manifest.test.num_snapshots, 0);
+}

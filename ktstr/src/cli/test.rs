@@ -1,0 +1,288 @@
+//! `cargo ktstr test`: provision, then run the tests.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
+
+use crate::host::environment;
+use crate::host::results::{RUNS, TRACE_SUFFIX, new_run_name};
+use crate::workspace::{Workspace, cargo};
+
+/// The package that tests are written with.
+const LIBRARY: &str = "ktstr";
+
+/// Run the workspace's ktstr tests: boot, record, judge.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TestArgs {
+    /// Run the tests of the test target of this name, else those whose names contain it.
+    filter: Option<String>,
+    /// The kernel to boot: a bzImage or vmlinux, a version or its prefix (7.3, 7), or latest.
+    #[arg(long, value_name = "SPEC")]
+    kernel: Option<String>,
+    /// Boot each machine, even when there is a template to restore.
+    #[arg(long)]
+    cold: bool,
+    /// Remove all but the newest N runs' traces first.
+    #[arg(long, value_name = "N")]
+    keep: Option<usize>,
+    /// Run the tests of these packages only (default: all that depend on ktstr).
+    #[arg(short, long, value_name = "NAME")]
+    package: Vec<String>,
+    /// Arguments for cargo nextest run, or cargo test where nextest is not installed.
+    #[arg(last = true, value_name = "ARGS")]
+    rest: Vec<String>,
+}
+
+/// What runs test binaries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runner {
+    Nextest,
+    CargoTest,
+}
+
+/// Run it. The exit code is the runner's.
+///
+/// # Errors
+/// What cannot be provisioned, a workspace without ktstr tests, a runner that cannot be started.
+pub fn run(args: &TestArgs) -> Result<ExitCode> {
+    let workspace = Workspace::around(&env::current_dir().context("could not find the working folder")?)?;
+    let runs = workspace.target_directory.join(RUNS);
+    let words = arguments(args, &workspace, Runner::installed())?;
+    if let Some(keep) = args.keep {
+        remove_old_runs(&runs, keep)?;
+    }
+    let results = runs.join(new_run_name());
+    let mut command = Command::new(cargo());
+    command.args(&words).env(environment::RESULTS, &results);
+    if args.cold {
+        command.env(environment::COLD, "1");
+    }
+    if let Some(kernel) = &args.kernel {
+        command.env(environment::KERNEL, kernel);
+    }
+    let status = run_to_end(&mut command)?;
+    print_traces(&results)?;
+    Ok(exit_code(status))
+}
+
+impl Runner {
+    fn installed() -> Self {
+        let mut probe = Command::new(cargo());
+        probe.args(["nextest", "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        match probe.status() {
+            Ok(status) if status.success() => Self::Nextest,
+            _ => Self::CargoTest,
+        }
+    }
+}
+
+/// What cargo is given: only packages that use ktstr are built, and of those only the test target that the filter
+/// names, if it names one.
+fn arguments(args: &TestArgs, workspace: &Workspace, runner: Runner) -> Result<Vec<OsString>> {
+    let mut packages: Vec<&str> = args.package.iter().map(String::as_str).collect();
+    if packages.is_empty() {
+        packages.extend(workspace.dependents(LIBRARY).map(|package| package.name.as_str()));
+    }
+    if packages.is_empty() {
+        let names: Vec<&str> = workspace.packages.iter().map(|package| package.name.as_str()).collect();
+        bail!("no package of the workspace depends on {LIBRARY}; it has {}", names.join(", "));
+    }
+    let mut words: Vec<&str> = match runner {
+        Runner::Nextest => vec!["nextest", "run"],
+        Runner::CargoTest => vec!["test"],
+    };
+    for package in &packages {
+        words.extend(["-p", package]);
+    }
+    let mut filter = args.filter.as_deref();
+    let chosen = |name: &str| packages.contains(&name);
+    if let Some(name) = filter
+        && let Some(package) =
+            workspace.packages.iter().find(|p| chosen(&p.name) && p.has_target("test", Some(name)))
+    {
+        // Of other packages nothing is wanted then.
+        words.truncate(if runner == Runner::Nextest { 2 } else { 1 });
+        words.extend(["-p", &package.name, "--test", name]);
+        filter = None;
+    }
+    words.extend(filter);
+    words.extend(args.rest.iter().map(String::as_str));
+    Ok(words.into_iter().map(OsString::from).collect())
+}
+
+/// Run a command to its end. Ctrl-C goes to it as well, and it ends in its own way: so here it is only noted.
+fn run_to_end(command: &mut Command) -> Result<ExitStatus> {
+    flag::register(SIGINT, Arc::new(AtomicBool::new(false))).context("could not take over Ctrl-C")?;
+    let shown = format!("{} {}", command.get_program().display(), words(command));
+    command.status().with_context(|| format!("could not start `{shown}`"))
+}
+
+fn words(command: &Command) -> String {
+    command.get_args().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// The runner's own code; 128 and the signal's number when it was killed.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+/// Say where each trace is, and how to look at it.
+fn print_traces(results: &Path) -> Result<()> {
+    let shown = env::current_dir().unwrap_or_default();
+    for path in traces(results)? {
+        println!("ktstr replay {}", path.strip_prefix(&shown).unwrap_or(&path).display());
+    }
+    Ok(())
+}
+
+/// The traces in a folder, by name; none when there is no folder, as no test was run.
+fn traces(results: &Path) -> Result<Vec<PathBuf>> {
+    if !results.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(results).with_context(|| format!("could not list {}", results.display()))?;
+    let paths = entries.flatten().map(|entry| entry.path());
+    let mut paths: Vec<PathBuf> =
+        paths.filter(|path| path.to_str().is_some_and(|name| name.ends_with(TRACE_SUFFIX))).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// Remove the folders of all but the newest runs.
+fn remove_old_runs(runs: &Path, keep: usize) -> Result<()> {
+    if !runs.exists() {
+        return Ok(());
+    }
+    let entries = fs::read_dir(runs).with_context(|| format!("could not list {}", runs.display()))?;
+    let mut folders: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    folders.sort();
+    let old = folders.len().saturating_sub(keep);
+    for (_, folder) in folders.into_iter().take(old) {
+        fs::remove_dir_all(&folder).with_context(|| format!("could not remove {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::workspace::{Dependency, Package, Target};
+
+    fn workspace() -> Workspace {
+        let package = |name: &str, uses: &[&str], tests: &[&str]| Package {
+            name: name.to_owned(),
+            dependencies: uses.iter().map(|name| Dependency { name: (*name).to_owned() }).collect(),
+            targets: tests
+                .iter()
+                .map(|name| Target { name: (*name).to_owned(), kind: vec!["test".to_owned()] })
+                .collect(),
+        };
+        Workspace {
+            packages: vec![
+                package("lib", &[], &["unit"]),
+                package("a", &["ktstr"], &["demo", "more"]),
+                package("b", &["lib", "ktstr"], &["other"]),
+            ],
+            target_directory: PathBuf::from("/t"),
+        }
+    }
+
+    fn line(args: &TestArgs, runner: Runner) -> String {
+        let words = arguments(args, &workspace(), runner).expect("a command");
+        words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    fn with_filter(filter: &str) -> TestArgs {
+        TestArgs { filter: Some(filter.to_owned()), ..TestArgs::default() }
+    }
+
+    #[test]
+    fn only_packages_that_use_ktstr_are_run() {
+        assert_eq!(line(&TestArgs::default(), Runner::Nextest), "nextest run -p a -p b");
+        assert_eq!(line(&TestArgs::default(), Runner::CargoTest), "test -p a -p b");
+    }
+
+    #[test]
+    fn the_name_of_a_test_target_builds_that_target_only() {
+        assert_eq!(line(&with_filter("demo"), Runner::Nextest), "nextest run -p a --test demo");
+        assert_eq!(line(&with_filter("demo"), Runner::CargoTest), "test -p a --test demo");
+    }
+
+    #[test]
+    fn another_filter_selects_by_the_tests_names() {
+        // A test target of a package that does not use ktstr is none of ours.
+        assert_eq!(line(&with_filter("unit"), Runner::Nextest), "nextest run -p a -p b unit");
+        assert_eq!(line(&with_filter("two"), Runner::CargoTest), "test -p a -p b two");
+    }
+
+    #[test]
+    fn packages_and_further_arguments_are_passed_on() {
+        let args = TestArgs {
+            package: vec!["b".to_owned()],
+            rest: vec!["--release".to_owned(), "--".to_owned(), "--nocapture".to_owned()],
+            ..TestArgs::default()
+        };
+        assert_eq!(line(&args, Runner::CargoTest), "test -p b --release -- --nocapture");
+    }
+
+    #[test]
+    fn a_workspace_without_ktstr_tests_is_an_error_that_lists_its_packages() {
+        let mut workspace = workspace();
+        workspace.packages.truncate(1);
+        let error =
+            arguments(&TestArgs::default(), &workspace, Runner::Nextest).expect_err("none").to_string();
+        assert_eq!(error, "no package of the workspace depends on ktstr; it has lib");
+    }
+
+    #[test]
+    fn the_exit_code_of_the_runner_is_kept() {
+        let code = |script: &str| {
+            let status = Command::new("sh").args(["-c", script]).status().expect("a shell");
+            format!("{:?}", exit_code(status))
+        };
+        assert_eq!(code("exit 100"), format!("{:?}", ExitCode::from(100)));
+        assert_eq!(code("kill -TERM $$"), format!("{:?}", ExitCode::from(143)));
+    }
+
+    #[test]
+    fn only_the_newest_runs_are_kept() {
+        let dir = TempDir::new().expect("a folder");
+        for name in ["1", "2", "3"] {
+            fs::create_dir(dir.path().join(name)).expect("a folder");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        remove_old_runs(dir.path(), 1).expect("removed");
+        let left: Vec<_> =
+            fs::read_dir(dir.path()).expect("a folder").flatten().map(|e| e.file_name()).collect();
+        assert_eq!(left, ["3"]);
+        remove_old_runs(&dir.path().join("none"), 1).expect("nothing to remove");
+    }
+
+    #[test]
+    fn traces_are_listed_by_name() {
+        let dir = TempDir::new().expect("a folder");
+        for name in ["b.trace.zst", "a.trace.zst", "c.txt"] {
+            fs::write(dir.path().join(name), "").expect("a file");
+        }
+        let names: Vec<_> = traces(dir.path()).expect("a list");
+        assert_eq!(names, [dir.path().join("a.trace.zst"), dir.path().join("b.trace.zst")]);
+        assert!(traces(&dir.path().join("none")).expect("no folder").is_empty());
+    }
+}

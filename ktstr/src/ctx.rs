@@ -1,0 +1,102 @@
+//! What a test's body is given.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use guest_init::message::FromTest;
+
+use crate::cgroup::{CgroupDef, Cgroups};
+use crate::guest::{Channel, ChannelError};
+use crate::guest_topo::GuestTopology;
+use crate::scenario::SchedulerLife;
+use crate::test_def::TestDef;
+
+/// Workers of a cgroup whose definition does not say.
+const WORKERS_PER_CGROUP: usize = 2;
+
+/// The guest, as a test's body sees it.
+#[derive(Debug)]
+pub struct Ctx {
+    /// The workload window.
+    pub duration: Duration,
+    /// Workers of a cgroup whose definition does not say how many.
+    pub workers_per_cgroup: usize,
+    /// The machine's CPUs.
+    pub topo: GuestTopology,
+    /// The cgroup hierarchy.
+    pub cgroups: Cgroups,
+    pub(crate) life: SchedulerLife,
+    channel: Arc<Channel>,
+    next_phase: AtomicU32,
+    held: Mutex<Duration>,
+}
+
+impl Ctx {
+    /// The context of a test in its guest.
+    pub(crate) fn in_guest(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> Self {
+        let life = match def.scheduler {
+            Some(scheduler) => {
+                SchedulerLife::watched(scheduler.name, PathBuf::from(SchedulerLife::STATE_FILE))
+            }
+            None => SchedulerLife::none(),
+        };
+        Self::new(def.duration(), topo, Cgroups::at(Cgroups::GUEST_ROOT), life, channel)
+    }
+
+    pub(crate) fn new(
+        duration: Duration,
+        topo: GuestTopology,
+        cgroups: Cgroups,
+        life: SchedulerLife,
+        channel: Arc<Channel>,
+    ) -> Self {
+        Self {
+            duration,
+            workers_per_cgroup: WORKERS_PER_CGROUP,
+            topo,
+            cgroups,
+            life,
+            channel,
+            next_phase: AtomicU32::new(0),
+            held: Mutex::new(Duration::ZERO),
+        }
+    }
+
+    /// A cgroup with [`Ctx::workers_per_cgroup`] workers.
+    pub fn cgroup_def(&self, name: impl Into<String>) -> CgroupDef {
+        CgroupDef::named(name).workers(self.workers_per_cgroup)
+    }
+
+    /// Take a capture now. Returns once it was taken; repeats of a name are all kept, in order.
+    ///
+    /// # Errors
+    /// A host that could not take it, a channel that does not work.
+    pub fn capture_snapshot(&self, name: &str) -> Result<(), ChannelError> {
+        self.channel.capture(name)
+    }
+
+    /// Note something in the trace.
+    pub(crate) fn tell(&self, message: FromTest) -> Result<(), ChannelError> {
+        self.channel.send(message)
+    }
+
+    /// Note an operation in the trace.
+    pub(crate) fn op(&self, name: &str, detail: impl Into<String>) -> Result<(), ChannelError> {
+        self.tell(FromTest::Op { name: name.to_owned(), detail: detail.into() })
+    }
+
+    /// Number of the next phase.
+    pub(crate) fn next_phase(&self) -> u32 {
+        self.next_phase.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Take up to `wanted` of what is left of the workload window.
+    pub(crate) fn take_hold(&self, wanted: Duration) -> Duration {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let granted = wanted.min(self.duration.saturating_sub(*held));
+        *held += granted;
+        granted
+    }
+}

@@ -1,0 +1,98 @@
+//! Running the body, and telling the host how it went.
+
+use std::any::Any;
+use std::os::fd::OwnedFd;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use guest_init::message::FromTest;
+
+use super::Channel;
+use crate::assert::AssertResult;
+use crate::ctx::Ctx;
+use crate::guest_topo::GuestTopology;
+use crate::host::TestFailure;
+use crate::test_def::TestDef;
+
+/// Run a test's body in the guest. What it finds goes to the host; the result only decides this process's exit
+/// code.
+///
+/// # Errors
+/// A body that failed, an assertion that did not hold, a channel that does not work.
+pub fn run(def: &TestDef, socket: OwnedFd) -> Result<(), TestFailure> {
+    let channel = Channel::new(socket).map_err(TestFailure::from_error)?;
+    let topo = GuestTopology::read(Path::new("/sys")).and_then(|topo| {
+        topo.check(def.topology)?;
+        Ok(topo)
+    });
+    // The body counts as begun even when the machine is not as declared: its end then has the reason.
+    channel.send(FromTest::BodyStarted).map_err(TestFailure::from_error)?;
+    let channel = Arc::new(channel);
+    let result = match topo {
+        Ok(topo) => {
+            let ctx = Ctx::in_guest(def, topo, Arc::clone(&channel));
+            caught(|| (def.body)(&ctx)).map_err(|error| format!("{error:#}"))
+        }
+        Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
+    };
+    let (error, failures) = match result {
+        Ok(result) => (None, result.failures().to_vec()),
+        Err(error) => (Some(error), Vec::new()),
+    };
+    let passed = error.is_none() && failures.is_empty();
+    let mut lines: Vec<&str> = error.iter().map(String::as_str).collect();
+    lines.extend(failures.iter().map(String::as_str));
+    let text = lines.join("\n");
+    channel.send(FromTest::BodyEnded { error, failures }).map_err(TestFailure::from_error)?;
+    match passed {
+        true => Ok(()),
+        false => Err(TestFailure::new(text)),
+    }
+}
+
+/// Run the body; a panic becomes an error with its message and place.
+fn caught(body: impl FnOnce() -> anyhow::Result<AssertResult>) -> anyhow::Result<AssertResult> {
+    let place = Arc::new(Mutex::new(None));
+    let hook_place = Arc::clone(&place);
+    let before = Arc::new(panic::take_hook());
+    let chained = Arc::clone(&before);
+    panic::set_hook(Box::new(move |info| {
+        let at = info.location().map(ToString::to_string);
+        *hook_place.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        chained(info);
+    }));
+    let result = panic::catch_unwind(AssertUnwindSafe(body));
+    panic::set_hook(Box::new(move |info| before(info)));
+    result.unwrap_or_else(|payload| {
+        let at = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let at = at.unwrap_or_else(|| "an unknown place".to_owned());
+        Err(anyhow::anyhow!("the body panicked at {at}: {}", message(&*payload)))
+    })
+}
+
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_with_message_and_place() {
+        let line = line!() + 1;
+        let error = caught(|| panic!("number {}", 7)).expect_err("a panic").to_string();
+        let place = format!("the body panicked at {}:{line}:", file!());
+        assert!(error.starts_with(&place) && error.ends_with(": number 7"), "{error}");
+    }
+
+    #[test]
+    fn a_result_passes_through() {
+        let failed = caught(|| Ok(AssertResult::fail("x"))).expect("no panic");
+        assert_eq!(failed.failures(), ["x"]);
+        let error = caught(|| anyhow::bail!("no")).expect_err("an error").to_string();
+        assert_eq!(error, "no");
+    }
+}

@@ -1,0 +1,57 @@
+//! What `cargo ktstr test` and people set for tests. None of it changes a verdict.
+
+use std::env;
+use std::path::PathBuf;
+
+/// Variable with the kernel to boot.
+pub const KERNEL: &str = "KTSTR_KERNEL";
+/// Variable that turns templates off.
+pub const COLD: &str = "KTSTR_COLD";
+/// Variable with the folder for this run's traces.
+pub const RESULTS: &str = "KTSTR_RESULTS";
+/// Variable with the program to take for every scheduler that is declared by `binary`.
+pub const SCHEDULER: &str = "KTSTR_SCHEDULER";
+
+/// The variables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// The kernel to boot: a path, a version or its prefix, or `latest`.
+    pub kernel: Option<String>,
+    /// Boot, even when there is a template.
+    pub cold: bool,
+    /// Where this run's traces go.
+    pub results: Option<PathBuf>,
+    /// The program to take for a scheduler that is declared by `binary`.
+    pub scheduler: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Of this process.
+    pub fn read() -> Self {
+        Self::from_lookup(|name| env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn from_lookup(get: impl Fn(&str) -> Option<String>) -> Self {
+        Self {
+            kernel: get(KERNEL),
+            cold: get(COLD).is_some_and(|value| value != "0"),
+            results: get(RESULTS).map(PathBuf::from),
+            scheduler: get(SCHEDULER).map(PathBuf::from),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cold_is_on_for_anything_but_0() {
+        let with = |value: &str| {
+            let value = value.to_owned();
+            Environment::from_lookup(move |name| (name == COLD).then(|| value.clone())).cold
+        };
+        assert!(with("1") && with("yes") && !with("0"));
+        assert_eq!(Environment::from_lookup(|_| None), Environment::default());
+    }
+}

@@ -1,0 +1,54 @@
+//! Host mode: from a test's description to its verdict.
+
+mod claims;
+pub mod environment;
+mod failure;
+pub mod results;
+mod scheduler;
+
+pub use failure::TestFailure;
+
+use crate::guest;
+use crate::test_def::TestDef;
+
+/// Run a test, wherever this process is: the one function that `#[ktstr_test]` calls.
+///
+/// # Errors
+/// [`TestFailure`] when the test did not pass.
+pub fn run(def: &'static TestDef) -> Result<(), TestFailure> {
+    match guest::place() {
+        Ok(guest::Place::Guest(socket)) => guest::run(def, socket),
+        Ok(guest::Place::Host) => Ok(()),
+        Err(error) => Err(TestFailure::from_error(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::assert::AssertResult;
+    use crate::test_def::{Checkpoint, TestDef, resolve_topology};
+
+    /// A test with all defaults.
+    pub const TEST: TestDef = TestDef {
+        path: "demo::two",
+        package: "demo",
+        body: |_| Ok(AssertResult::pass()),
+        scheduler: None,
+        topology: resolve_topology(None, None, None, None, None),
+        memory_mib: 512,
+        duration_s: 12,
+        watchdog_timeout_s: 5,
+        num_snapshots: 0,
+        checkpoint: Checkpoint::Every,
+        seed: 1,
+        claims: &[],
+        check: None,
+        not_starved: false,
+        expect_err: false,
+        expect_scx_error_contains: None,
+        allow_inconclusive: false,
+        kaslr: true,
+        kargs: &[],
+        extra_sched_args: &[],
+    };
+}

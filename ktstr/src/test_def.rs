@@ -1,0 +1,193 @@
+//! What `#[ktstr_test]` and `declare_scheduler!` make: descriptions of a test and of a scheduler.
+
+use std::time::Duration;
+
+pub use ktstr_record::spec::Topology;
+
+use crate::assert::AssertResult;
+use crate::ctx::Ctx;
+use ktstr_replay::trace::Trace;
+use ktstr_replay::verdict::Verdict;
+
+/// The body of a test, run in the guest.
+pub type Body = fn(&Ctx) -> anyhow::Result<AssertResult>;
+
+/// A test, as its attributes describe it.
+#[derive(Clone, Copy, Debug)]
+pub struct TestDef {
+    /// `crate::module::function`.
+    pub path: &'static str,
+    /// Package that the test is in.
+    pub package: &'static str,
+    /// What runs in the guest.
+    pub body: Body,
+    /// The scheduler under test; `None` for the kernel's own.
+    pub scheduler: Option<&'static Scheduler>,
+    /// The machine's CPUs.
+    pub topology: Topology,
+    /// Guest RAM, in MiB.
+    pub memory_mib: u32,
+    /// Workload window, in s.
+    pub duration_s: u64,
+    /// sched_ext's stall watchdog, in s.
+    pub watchdog_timeout_s: u64,
+    /// Periodic captures.
+    pub num_snapshots: u32,
+    /// When guest memory is kept.
+    pub checkpoint: Checkpoint,
+    /// Random seed of the guest.
+    pub seed: u64,
+    /// Claims as text.
+    pub claims: &'static [&'static str],
+    /// A judgement in code.
+    pub check: Option<Check>,
+    /// The `not_starved` check is on.
+    pub not_starved: bool,
+    /// The run must fail.
+    pub expect_err: bool,
+    /// Text that the scheduler's error must contain.
+    pub expect_scx_error_contains: Option<&'static str>,
+    /// An inconclusive verdict passes.
+    pub allow_inconclusive: bool,
+    /// Place the kernel at random.
+    pub kaslr: bool,
+    /// More words for the kernel's command line, after the scheduler's.
+    pub kargs: &'static [&'static str],
+    /// More arguments for the scheduler, after its own.
+    pub extra_sched_args: &'static [&'static str],
+}
+
+/// When guest memory is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// At every capture, as a delta.
+    Every,
+    /// At attach, at the end and at a failure.
+    Ends,
+    /// Never.
+    Never,
+}
+
+/// A judgement in code: the `check` of a test.
+#[derive(Clone, Copy, Debug)]
+pub struct Check {
+    /// The function's path, which stands for it in the trace.
+    pub label: &'static str,
+    /// The function.
+    pub run: fn(&Trace, &mut Verdict) -> anyhow::Result<()>,
+}
+
+/// A scheduler under test; made by `declare_scheduler!`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scheduler {
+    /// What reports call it.
+    pub name: &'static str,
+    /// Where its program comes from.
+    pub source: SchedulerSource,
+    /// Its arguments.
+    pub args: &'static [&'static str],
+    /// The topology of tests that give none.
+    pub topology: Option<Topology>,
+    /// Words for the kernel's command line.
+    pub kargs: &'static [&'static str],
+    /// Folder of the package that declares it, for relative paths.
+    pub manifest_dir: &'static str,
+}
+
+/// Where a scheduler's program comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchedulerSource {
+    /// A package of the workspace, or a program beside the test binary or on `PATH`.
+    Binary(&'static str),
+    /// A program's path, relative to the package's folder.
+    Path(&'static str),
+    /// A folder with C sources, relative to the package's folder.
+    CSource(&'static str),
+}
+
+impl TestDef {
+    /// The test's name as libtest knows it: `module::function`, without the crate.
+    pub fn libtest_name(&self) -> &'static str {
+        self.path.split_once("::").map_or(self.path, |(_, name)| name)
+    }
+
+    /// The test target that the test is in, by its crate's name.
+    pub fn target(&self) -> &'static str {
+        self.path.split_once("::").map_or("", |(target, _)| target)
+    }
+
+    /// The workload window.
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs(self.duration_s)
+    }
+
+    /// Words for the kernel's command line: the scheduler's, then the test's.
+    pub fn all_kargs(&self) -> Vec<String> {
+        let own = self.scheduler.map_or(&[][..], |scheduler| scheduler.kargs);
+        own.iter().chain(self.kargs).map(|&word| word.to_owned()).collect()
+    }
+
+    /// The scheduler's arguments: its own, then the test's.
+    pub fn all_sched_args(&self) -> Vec<String> {
+        let own = self.scheduler.map_or(&[][..], |scheduler| scheduler.args);
+        own.iter().chain(self.extra_sched_args).map(|&word| word.to_owned()).collect()
+    }
+}
+
+impl Checkpoint {
+    /// Its name in attributes and manifests.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Every => "every",
+            Self::Ends => "ends",
+            Self::Never => "never",
+        }
+    }
+}
+
+/// The topology of a test: each part from the test, else from the scheduler, else 1, 1, 2, 1.
+///
+/// # Panics
+/// While compiling, when the LLCs do not divide among the NUMA nodes.
+pub const fn resolve_topology(
+    inherited: Option<Topology>,
+    numa_nodes: Option<u32>,
+    llcs: Option<u32>,
+    cores_per_llc: Option<u32>,
+    threads_per_core: Option<u32>,
+) -> Topology {
+    const fn or(given: Option<u32>, inherited: u32) -> u32 {
+        match given {
+            Some(given) => given,
+            None => inherited,
+        }
+    }
+    let base = match inherited {
+        Some(inherited) => inherited,
+        None => Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 2, threads_per_core: 1 },
+    };
+    let resolved = Topology {
+        numa_nodes: or(numa_nodes, base.numa_nodes),
+        llcs: or(llcs, base.llcs),
+        cores_per_llc: or(cores_per_llc, base.cores_per_llc),
+        threads_per_core: or(threads_per_core, base.threads_per_core),
+    };
+    assert!(
+        resolved.llcs.is_multiple_of(resolved.numa_nodes),
+        "`llcs` is the machine's total and must be a multiple of `numa_nodes`; what a test does not give comes from its scheduler, else it is 1"
+    );
+    resolved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_of_a_topology_is_inherited_on_its_own() {
+        let scheduler = Topology { numa_nodes: 2, llcs: 4, cores_per_llc: 3, threads_per_core: 2 };
+        let resolved = resolve_topology(Some(scheduler), None, Some(2), None, Some(1));
+        assert_eq!(resolved.to_string(), "2n2l3c1t");
+        assert_eq!(resolve_topology(None, None, None, None, None).to_string(), "1n1l2c1t");
+    }
+}

@@ -1,0 +1,132 @@
+//! The cargo workspace that a test is in, by `cargo metadata`.
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+
+/// What `cargo metadata --no-deps` says, as far as it matters here.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Workspace {
+    /// The packages of the workspace.
+    pub packages: Vec<Package>,
+    /// Where cargo builds.
+    pub target_directory: PathBuf,
+}
+
+/// A package of the workspace.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// What it depends on, for whatever purpose.
+    pub dependencies: Vec<Dependency>,
+    /// What it builds.
+    pub targets: Vec<Target>,
+}
+
+/// A dependency of a package.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Dependency {
+    /// Name of the other package.
+    pub name: String,
+}
+
+/// A target of a package.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// `bin`, `lib`, `test` and so on.
+    pub kind: Vec<String>,
+}
+
+/// Why the workspace is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkspaceError {
+    /// cargo could not be started.
+    #[error("could not start `{}`", cargo().display())]
+    Start(#[source] io::Error),
+    /// cargo refused.
+    #[error("`cargo metadata` in {} failed: {stderr}", dir.display())]
+    Refused {
+        /// Where it was run.
+        dir: PathBuf,
+        /// What it said.
+        stderr: String,
+    },
+    /// Its answer is not understood.
+    #[error("the answer of `cargo metadata` is not understood")]
+    Answer(#[source] serde_json::Error),
+}
+
+/// The cargo that runs this program, else that on `PATH`.
+pub fn cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+impl Workspace {
+    /// The workspace around a folder.
+    ///
+    /// # Errors
+    /// A folder without a package, a cargo that cannot be started.
+    pub fn around(dir: &Path) -> Result<Self, WorkspaceError> {
+        let output = Command::new(cargo())
+            .args(["metadata", "--no-deps", "--format-version", "1"])
+            .current_dir(dir)
+            .output()
+            .map_err(WorkspaceError::Start)?;
+        if !output.status.success() {
+            let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(WorkspaceError::Refused { dir: dir.to_owned(), stderr });
+        }
+        serde_json::from_slice(&output.stdout).map_err(WorkspaceError::Answer)
+    }
+
+    /// The packages that depend on `name`.
+    pub fn dependents(&self, name: &str) -> impl Iterator<Item = &Package> {
+        self.packages
+            .iter()
+            .filter(move |package| package.dependencies.iter().any(|other| other.name == name))
+    }
+
+    /// Whether a package of this name builds a program.
+    pub fn has_program(&self, name: &str) -> bool {
+        let builds_program = |package: &&Package| package.has_target("bin", None);
+        self.packages.iter().filter(builds_program).any(|package| package.name == name)
+    }
+}
+
+impl Package {
+    /// Whether it has a target of a kind, of this name if one is given.
+    pub fn has_target(&self, kind: &str, name: Option<&str>) -> bool {
+        let fits = |target: &Target| {
+            target.kind.iter().any(|of| of == kind) && name.is_none_or(|name| target.name == name)
+        };
+        self.targets.iter().any(fits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_workspace_is_understood() {
+        let workspace = Workspace::around(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("a workspace");
+        let dependents: Vec<&str> =
+            workspace.dependents("ktstr").map(|package| package.name.as_str()).collect();
+        assert_eq!(dependents, ["ktstr-tests"]);
+        assert!(workspace.has_program("ktstr") && !workspace.has_program("ktstr-replay"));
+    }
+
+    #[test]
+    fn a_folder_without_a_package_is_an_error_with_what_cargo_says() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let error = Workspace::around(dir.path()).expect_err("nothing there").to_string();
+        assert!(error.contains("could not find `Cargo.toml`"), "{error}");
+    }
+}

@@ -1,0 +1,8 @@
+use ktstr::prelude::*;
+
+#[ktstr_test]
+fn a_test() -> Result<AssertResult> {
+    Ok(AssertResult::pass())
+}
+
+fn main() {}

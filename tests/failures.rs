@@ -1,0 +1,141 @@
+//! Runs that fail, each for one reason: what is said, what is kept, and that replay says the same.
+//!
+//! The runs are `#[ktstr_test(ignore, ..)]` fixtures of this binary, each of which one test drives as a child
+//! process.
+
+mod fixtures;
+
+use std::time::Duration;
+
+use ktstr_replay::trace::record::CaptureKind;
+use ktstr_tests::{Run, fixture};
+
+/// What a failed run has in common: it is the verdict's exit code, and replay prints its report again.
+fn failed(name: &str) -> Run {
+    let run = fixture(name).run();
+    assert!(!run.status.success(), "{name} passed:\n{run}");
+    run.assert_replays();
+    run
+}
+
+#[test]
+fn a_failing_claim_names_the_right_samples() {
+    let run = failed("fixtures::miscounts");
+    let series = run.series("nr_dispatched");
+    let drops: Vec<_> = series.windows(2).filter(|pair| pair[1].value < pair[0].value).collect();
+    assert!(!drops.is_empty(), "the scheduler counted well: {series:?}");
+    let claim = run.section("nondecreasing(nr_dispatched)");
+    for pair in &drops {
+        for sample in *pair {
+            assert!(
+                claim.contains(&sample.tag) && claim.contains(&sample.value.to_string()),
+                "{} = {} is not named in:\n{claim}",
+                sample.tag,
+                sample.value
+            );
+        }
+    }
+    // The bound that holds is not blamed.
+    assert!(run.report().contains("each(nr_select_cpu >= 0)"), "{run}");
+}
+
+#[test]
+fn a_stall_is_explained() {
+    let run = failed("fixtures::stalls");
+    let report = run.report();
+    assert!(report.contains("SCX_EXIT_ERROR_STALL"), "{run}");
+    assert!(report.contains("runnable task stall"), "{run}");
+    assert!(report.contains("failed to check in for") || report.contains("failed to run for"), "{run}");
+
+    let sample = run.sample(CaptureKind::SchedulerExit);
+    let scx = sample.scx.expect("sched_ext's state at the exit");
+    assert_eq!(scx.exit_kind_name.as_deref(), Some("SCX_EXIT_ERROR_STALL"));
+    assert_eq!(scx.exit_kind, 1026);
+    let message = scx.exit_message.expect("the exit's message");
+    assert!(report.contains(&message), "{message} is not in the report:\n{run}");
+    assert!(scx.exit_dump.is_some_and(|dump| dump.contains("CPU states")), "no dump");
+
+    // The scheduler's variables at the stall: it knew that it stalled, and had dispatched until then.
+    assert_eq!(run.var_at(CaptureKind::SchedulerExit, "stats.phase"), "DEMO_STALLED");
+    let dispatched = run.var_at(CaptureKind::SchedulerExit, "nr_dispatched");
+    assert!(dispatched.parse::<u64>().expect("a count") > 0);
+    assert!(report.contains("nr_dispatched"), "{run}");
+    assert!(report.contains("DEMO_STALLED"), "{run}");
+}
+
+#[test]
+fn a_scheduler_that_exits_leaves_its_message() {
+    let run = failed("fixtures::exits");
+    assert!(run.report().contains("SCX_EXIT_ERROR_BPF"), "{run}");
+    assert!(run.report().contains("the demo gave up"), "{run}");
+}
+
+#[test]
+fn a_scheduler_that_cannot_load_shows_its_verifier_log() {
+    let run = failed("fixtures::cannot_load");
+    assert!(run.report().contains("R0 invalid mem access 'map_value_or_null'"), "{run}");
+    assert!(run.report().contains("rejected_by_verifier"), "{run}");
+    // There is nothing to wait for: the workload window of 20 s is not waited out.
+    assert!(run.took < Duration::from_secs(20), "took {:?}", run.took);
+}
+
+#[test]
+fn a_starved_cgroup_is_named() {
+    let run = failed("fixtures::starves");
+    let finding = run.section("not_starved");
+    assert!(finding.contains("cg_1"), "{run}");
+    assert!(!finding.contains("cg_0"), "the served cgroup is blamed:\n{run}");
+}
+
+#[test]
+fn a_guest_panic_is_said_and_its_memory_is_kept() {
+    let run = failed("fixtures::panics_the_kernel");
+    assert!(run.report().contains("sysrq triggered crash"), "{run}");
+    let sample = run.sample(CaptureKind::GuestDeath);
+    assert!(sample.checkpoint.is_some(), "no memory of the dead guest: {:?}", sample.faults);
+}
+
+#[test]
+fn an_unknown_variable_is_an_error_with_candidates() {
+    let run = failed("fixtures::misspells");
+    let claim = run.section("nondecreasing(nr_dispatchd)");
+    assert!(claim.contains("nr_dispatchd") && claim.contains("nr_dispatched"), "{run}");
+}
+
+#[test]
+fn an_error_of_the_body_is_shown() {
+    let run = failed("fixtures::body_errs");
+    assert!(run.report().contains("the body could not: it is made so"), "{run}");
+}
+
+#[test]
+fn a_failed_assertion_of_the_body_is_shown() {
+    let run = failed("fixtures::body_asserts");
+    assert!(run.report().contains("one is two"), "{run}");
+}
+
+#[test]
+fn a_panic_of_the_body_is_shown_with_its_place() {
+    let run = failed("fixtures::body_panics");
+    assert!(run.report().contains("the body fell over"), "{run}");
+    assert!(run.report().contains("fixtures.rs:"), "{run}");
+}
+
+#[test]
+fn a_body_that_hangs_is_ended() {
+    let run = failed("fixtures::hangs");
+    assert!(run.took < Duration::from_secs(60), "took {:?}", run.took);
+    assert!(run.report().contains("hangs"), "{run}");
+}
+
+#[test]
+fn an_expected_error_passes() {
+    let run = fixture("fixtures::stalls_as_expected").run();
+    assert!(run.status.success(), "{run}");
+    run.assert_replays();
+}
+
+#[test]
+fn an_expected_error_of_a_scheduler_that_never_loaded_fails() {
+    failed("fixtures::expects_more_than_it_loads");
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/* Loader of scx_demo: sets the knobs, attaches, waits for a signal or for the scheduler's end. */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "scx_demo.h"
+#include "scx_demo.bpf.skel.h"
+
+/* Kinds of scx_exit_kind from here on are errors (include/linux/sched/ext.h). */
+#define FIRST_ERROR_KIND 1024
+#define NSEC_PER_USEC 1000ULL
+#define NSEC_PER_MSEC 1000000ULL
+#define POLL_USEC 20000
+
+static const char usage[] =
+	"usage: scx_demo [OPTION]...\n"
+	"A first-in first-out sched_ext scheduler that counts what it does, and misbehaves on demand.\n"
+	"Times count from the attach.\n"
+	"\n"
+	"  --slice-us N         length of a time slice (default 20000)\n"
+	"  --timeout-ms N       watchdog timeout (default 5000)\n"
+	"  --stall-after-ms N   dispatch nothing any more after N ms\n"
+	"  --starve CGROUP      serve tasks of the cgroup of this name only now and then\n"
+	"  --starve-ms N        ... one slice each N ms (default 0: never)\n"
+	"  --exit-after-ms N    exit with an error after N ms\n"
+	"  --exit-message TEXT  ... and this message\n"
+	"  --freeze-after-ms N  count nothing any more after N ms, but schedule on\n"
+	"  --miscount-ms N      set nr_dispatched back to 0 each N ms\n"
+	"  --fail-load          load a program that the verifier rejects\n"
+	"  --help               print this\n";
+
+enum option_id {
+	SLICE_US = 256,
+	TIMEOUT_MS,
+	STALL_AFTER_MS,
+	STARVE,
+	STARVE_MS,
+	EXIT_AFTER_MS,
+	EXIT_MESSAGE,
+	FREEZE_AFTER_MS,
+	MISCOUNT_MS,
+	FAIL_LOAD,
+	HELP,
+};
+
+static const struct option options[] = {
+	{ "slice-us", required_argument, NULL, SLICE_US },
+	{ "timeout-ms", required_argument, NULL, TIMEOUT_MS },
+	{ "stall-after-ms", required_argument, NULL, STALL_AFTER_MS },
+	{ "starve", required_argument, NULL, STARVE },
+	{ "starve-ms", required_argument, NULL, STARVE_MS },
+	{ "exit-after-ms", required_argument, NULL, EXIT_AFTER_MS },
+	{ "exit-message", required_argument, NULL, EXIT_MESSAGE },
+	{ "freeze-after-ms", required_argument, NULL, FREEZE_AFTER_MS },
+	{ "miscount-ms", required_argument, NULL, MISCOUNT_MS },
+	{ "fail-load", no_argument, NULL, FAIL_LOAD },
+	{ "help", no_argument, NULL, HELP },
+	{ NULL, 0, NULL, 0 },
+};
+
+static volatile sig_atomic_t stop_requested;
+
+static void request_stop(int signal)
+{
+	(void)signal;
+	stop_requested = 1;
+}
+
+static void fail(const char *format, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "scx_demo: ");
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	exit(2);
+}
+
+static u64 number(const char *what, const char *text, u64 max)
+{
+	unsigned long long value;
+	char *end;
+
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	if (errno || end == text || *end || *text == '-' || value > max)
+		fail("--%s wants a whole number up to %llu, not \"%s\"", what, (unsigned long long)max, text);
+	return value;
+}
+
+static void text_into(const char *what, char *to, size_t room, const char *text)
+{
+	if (strlen(text) >= room)
+		fail("--%s takes at most %zu characters", what, room - 1);
+	memset(to, 0, room);
+	strcpy(to, text);
+}
+
+static void parse(struct scx_demo *skel, int argc, char **argv)
+{
+	const u64 max_ms = 24 * 60 * 60 * 1000;
+	int index = 0, id;
+
+	while ((id = getopt_long(argc, argv, "", options, &index)) != -1) {
+		const char *name = id == '?' ? "" : options[index].name;
+
+		switch (id) {
+		case SLICE_US:
+			skel->rodata->slice_ns = number(name, optarg, 60 * 1000 * 1000) * NSEC_PER_USEC;
+			break;
+		case TIMEOUT_MS:
+			/* The kernel's own limit is 30 s. */
+			skel->struct_ops.demo_ops->timeout_ms = number(name, optarg, 30000);
+			break;
+		case STALL_AFTER_MS:
+			skel->rodata->stall_after_ns = number(name, optarg, max_ms) * NSEC_PER_MSEC;
+			break;
+		case STARVE:
+			text_into(name, (char *)skel->rodata->starve_cgroup,
+				  sizeof(skel->rodata->starve_cgroup), optarg);
+			break;
+		case STARVE_MS:
+			skel->rodata->starve_ns = number(name, optarg, max_ms) * NSEC_PER_MSEC;
+			break;
+		case EXIT_AFTER_MS:
+			skel->rodata->exit_after_ns = number(name, optarg, max_ms) * NSEC_PER_MSEC;
+			break;
+		case EXIT_MESSAGE:
+			text_into(name, (char *)skel->rodata->exit_message,
+				  sizeof(skel->rodata->exit_message), optarg);
+			break;
+		case FREEZE_AFTER_MS:
+			skel->rodata->freeze_after_ns = number(name, optarg, max_ms) * NSEC_PER_MSEC;
+			break;
+		case MISCOUNT_MS:
+			skel->rodata->miscount_ns = number(name, optarg, max_ms) * NSEC_PER_MSEC;
+			break;
+		case FAIL_LOAD:
+			bpf_program__set_autoload(skel->progs.rejected_by_verifier, true);
+			break;
+		case HELP:
+			fputs(usage, stdout);
+			exit(0);
+		default:
+			fputs(usage, stderr);
+			exit(2);
+		}
+	}
+	if (optind < argc)
+		fail("unexpected argument \"%s\"", argv[optind]);
+}
+
+static u64 exit_kind(const struct scx_demo *skel)
+{
+	return __atomic_load_n(&skel->bss->exit_record.kind, __ATOMIC_ACQUIRE);
+}
+
+/* Prints how the kernel ended the scheduler; 1 if that was an error. */
+static int report_exit(const struct scx_demo *skel)
+{
+	const struct demo_exit *record = &skel->bss->exit_record;
+	u64 kind = exit_kind(skel);
+
+	fprintf(stderr, "scx_demo: ended by the kernel: kind %llu, code %lld, reason \"%s\", message \"%s\"\n",
+		(unsigned long long)kind, (long long)record->exit_code, record->reason, record->message);
+	if (skel->data_dump->exit_dump[0])
+		fprintf(stderr, "%s\n", skel->data_dump->exit_dump);
+	return kind >= FIRST_ERROR_KIND;
+}
+
+int main(int argc, char **argv)
+{
+	struct sigaction action = { .sa_handler = request_stop };
+	struct bpf_link *link = NULL;
+	struct scx_demo *skel;
+	int err, status = 0;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+
+	skel = scx_demo__open();
+	if (!skel)
+		fail("cannot open the BPF object: %s", strerror(errno));
+	parse(skel, argc, argv);
+	err = scx_demo__load(skel);
+	if (err) {
+		scx_demo__destroy(skel);
+		fail("cannot load the BPF programs: %s", strerror(-err));
+	}
+	link = bpf_map__attach_struct_ops(skel->maps.demo_ops);
+	if (!link) {
+		err = errno;
+		scx_demo__destroy(skel);
+		fail("cannot attach the scheduler: %s", strerror(err));
+	}
+	printf("scx_demo: enabled\n");
+
+	while (!stop_requested && !exit_kind(skel))
+		usleep(POLL_USEC);
+
+	if (exit_kind(skel))
+		status = report_exit(skel);
+	bpf_link__destroy(link);
+	printf("scx_demo: detached after %llu dispatches\n", (unsigned long long)skel->bss->nr_dispatched);
+	scx_demo__destroy(skel);
+	return status;
+}

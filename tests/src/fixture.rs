@@ -1,0 +1,213 @@
+//! Tests that are run as child processes of a test, and the traces that they leave.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt;
+use std::ops::Deref;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use ktstr_replay::series::Samples;
+use ktstr_replay::trace::Trace;
+use ktstr_replay::trace::record::{CaptureKind, Sample};
+use tempfile::TempDir;
+
+use crate::child::{Ended, run_bounded};
+use crate::ktstr::ktstr;
+
+/// Longer than any fixture may take, also when the machine is busy with other tests.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// An ignored test of this binary, to be run as a child.
+#[derive(Debug)]
+pub struct Fixture {
+    name: String,
+    command: Command,
+    results: TempDir,
+}
+
+/// The test `name` (`module::function`) of the calling test's own binary.
+pub fn fixture(name: &str) -> Fixture {
+    let mut command = Command::new(env::current_exe().expect("the path of this test"));
+    command.args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"]);
+    let results = tempfile::tempdir().expect("a folder for traces");
+    command.env("KTSTR_RESULTS", results.path());
+    Fixture { name: name.to_owned(), command, results }
+}
+
+impl Fixture {
+    /// Runs it with this in its environment.
+    pub fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    /// The command that runs it, and the folder that its trace goes to.
+    pub fn into_parts(self) -> (Command, TempDir) {
+        (self.command, self.results)
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    /// When there is no test of that name, or it does not end.
+    pub fn run(mut self) -> Run {
+        let ended = run_bounded(&mut self.command, LIMIT);
+        assert!(ended.stdout.contains("running 1 test"), "no test {}:\n{ended}", self.name);
+        Run { ended, results: self.results }
+    }
+}
+
+/// A fixture that ended. Its traces go with it, unless the test that looks at it fails.
+#[derive(Debug)]
+pub struct Run {
+    ended: Ended,
+    results: TempDir,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.results.disable_cleanup(true);
+            eprintln!("the traces are kept in {}", self.results.path().display());
+        }
+    }
+}
+
+impl Deref for Run {
+    type Target = Ended;
+
+    fn deref(&self) -> &Ended {
+        &self.ended
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ended.fmt(f)
+    }
+}
+
+/// A value of one capture.
+#[derive(Debug)]
+pub struct Point {
+    /// The capture's tag.
+    pub tag: String,
+    /// The value.
+    pub value: u64,
+}
+
+impl Run {
+    /// The files that it left for its results.
+    ///
+    /// # Panics
+    /// When the folder cannot be read.
+    pub fn results(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.results.path()).expect("the results");
+        entries.map(|entry| entry.expect("a result").path()).collect()
+    }
+
+    /// The one trace that it left.
+    ///
+    /// # Panics
+    /// When it left another number of files than one.
+    pub fn trace_path(&self) -> PathBuf {
+        match self.results().as_slice() {
+            [trace] => trace.clone(),
+            other => panic!("not one trace but {other:?}:\n{self}"),
+        }
+    }
+
+    /// The trace.
+    ///
+    /// # Panics
+    /// When it does not open.
+    pub fn trace(&self) -> Trace {
+        Trace::open(&self.trace_path()).unwrap_or_else(|error| panic!("{error}\n{self}"))
+    }
+
+    /// The only capture of a kind.
+    ///
+    /// # Panics
+    /// When there is none, or more than one.
+    pub fn sample(&self, kind: CaptureKind) -> Sample {
+        let samples = Samples::load(&self.trace());
+        let mut found: Vec<&Sample> = samples.iter().filter(|sample| sample.kind == kind).collect();
+        assert_eq!(found.len(), 1, "captures of kind {kind:?}:\n{self}");
+        found.remove(0).clone()
+    }
+
+    /// A variable of the scheduler at the only capture of a kind, as text.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn var_at(&self, kind: CaptureKind, path: &str) -> String {
+        let samples = Samples::load(&self.trace());
+        let sample = self.sample(kind);
+        let snapshot = samples.snapshot(&sample);
+        snapshot.var(path).unwrap_or_else(|error| panic!("{error}\n{self}")).render()
+    }
+
+    /// A counter of the scheduler over the periodic captures.
+    ///
+    /// # Panics
+    /// When a capture does not have it.
+    pub fn series(&self, path: &str) -> Vec<Point> {
+        let samples = Samples::load(&self.trace());
+        let periodic = samples.iter().filter(|sample| sample.kind == CaptureKind::Periodic);
+        let point = |sample: &Sample| {
+            let snapshot = samples.snapshot(sample);
+            let value = snapshot.var(path).and_then(|value| value.as_u64());
+            Point {
+                tag: sample.tag.clone(),
+                value: value.unwrap_or_else(|error| panic!("{}: {error}", sample.tag)),
+            }
+        };
+        periodic.map(point).collect()
+    }
+
+    /// Runs `ktstr replay TRACE --assert`, and compares: its report is, byte for byte, part of what the live run
+    /// printed, but for the line that says where the report comes from; and its exit code is the verdict's.
+    ///
+    /// # Panics
+    /// When it differs.
+    pub fn assert_replays(&self) {
+        let replay = self.replay();
+        let report = without_provenance(&replay.stdout);
+        assert!(report.lines().count() >= 3, "hardly a report:\n{replay}");
+        let live = without_provenance(&self.stdout);
+        assert!(live.contains(&report), "replay's report is not the live one.\n{replay}\n=== live\n{self}");
+        assert_eq!(replay.status.success(), self.status.success(), "{replay}\n=== live\n{self}");
+    }
+
+    /// The report, without its provenance, as replay prints it again.
+    pub fn report(&self) -> String {
+        without_provenance(&self.replay().stdout)
+    }
+
+    /// The part of the report that is about a claim or check: its line and the indented ones below.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn section(&self, what: &str) -> String {
+        let report = self.report();
+        let mut lines = report.lines().skip_while(|line| !line.contains(what));
+        let first = lines.next().unwrap_or_else(|| panic!("{what} is not in the report:\n{report}"));
+        let indent = |line: &str| line.len() - line.trim_start().len();
+        let below = lines.take_while(|line| indent(line) > indent(first));
+        std::iter::once(first).chain(below).collect::<Vec<_>>().join("\n")
+    }
+
+    fn replay(&self) -> Ended {
+        run_bounded(ktstr().arg("replay").arg(self.trace_path()).arg("--assert"), LIMIT)
+    }
+}
+
+/// All lines but the one that names the trace.
+fn without_provenance(report: &str) -> String {
+    let kept: Vec<&str> = report.lines().filter(|line| !line.contains(".trace.zst")).collect();
+    kept.join("\n")
+}

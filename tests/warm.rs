@@ -1,0 +1,145 @@
+//! A machine restored from its template is the machine that a boot gives.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ktstr::prelude::*;
+use ktstr_replay::trace::record::{EventBody, OutputSource, Stage};
+use ktstr_tests::{Run, fixture};
+
+/// Begins a line of the body's output that says something of the guest: `guest NAME=VALUE`.
+const MARK: &str = "guest ";
+
+/// Says all that a test could tell its machine by.
+#[ktstr_test(ignore, cores = 2, duration_s = 1, num_snapshots = 1)]
+fn describes_its_guest(ctx: &Ctx) -> Result<AssertResult> {
+    for file in [
+        "/proc/cmdline",
+        "/proc/version",
+        "/proc/mounts",
+        "/proc/filesystems",
+        "/proc/self/cgroup",
+        "/proc/sys/kernel/hostname",
+        "/sys/devices/system/cpu/online",
+        "/sys/devices/system/node/online",
+        "/sys/devices/system/clocksource/clocksource0/current_clocksource",
+        "/sys/kernel/sched_ext/state",
+    ] {
+        let text = fs::read_to_string(file).with_context(|| file.to_owned())?;
+        println!("{MARK}{file}={:?}", text);
+    }
+    let memory = fs::read_to_string("/proc/meminfo")?;
+    println!("{MARK}MemTotal={:?}", memory.lines().next().context("the first line of meminfo")?);
+    let flags = fs::read_to_string("/proc/cpuinfo")?;
+    println!("{MARK}flags={:?}", flags.lines().find(|line| line.starts_with("flags")));
+    println!("{MARK}wall_s={}", SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
+    println!("{MARK}random={:?}", fs::read_to_string("/proc/sys/kernel/random/uuid")?);
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+}
+
+/// A machine that no other test has, so that its template is made here.
+#[ktstr_test(ignore, cores = 1, memory_mib = 320, duration_s = 1, checkpoint = "never")]
+fn has_a_template_of_its_own(_ctx: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::pass())
+}
+
+fn said(run: &Run) -> BTreeMap<String, String> {
+    assert!(run.status.success(), "{run}");
+    let mut text = Vec::new();
+    for event in run.trace().events() {
+        if let EventBody::Output { source: OutputSource::Test, stderr: false, bytes } = event.body {
+            text.extend(bytes);
+        }
+    }
+    let text = String::from_utf8(text).expect("text");
+    let said = text.lines().filter_map(|line| line.split_once(MARK)?.1.split_once('='));
+    said.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn reached(run: &Run, wanted: Stage) -> bool {
+    let is = |body: &EventBody| matches!(body, EventBody::Stage { stage, .. } if *stage == wanted);
+    run.trace().events().iter().any(|event| is(&event.body))
+}
+
+/// Takes a variable's value out, as a number.
+fn number(said: &mut BTreeMap<String, String>, name: &str) -> u64 {
+    said.remove(name).and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {said:?}"))
+}
+
+#[test]
+fn cold_and_warm_runs_are_alike() {
+    // The first leaves a template, if there is none yet.
+    let first = fixture("describes_its_guest").run();
+    assert!(first.status.success(), "{first}");
+    let warm = [fixture("describes_its_guest").run(), fixture("describes_its_guest").run()];
+    let cold = fixture("describes_its_guest").env("KTSTR_COLD", "1").run();
+    assert!(reached(&cold, Stage::Booting) && !reached(&cold, Stage::Restored), "not cold: {cold}");
+
+    let mut said_cold = said(&cold);
+    assert_eq!(said_cold.len(), 14, "{said_cold:?}");
+    let (cold_wall_s, cold_random) = (number(&mut said_cold, "wall_s"), said_cold.remove("random"));
+    let mut randoms = vec![cold_random];
+    for warm in &warm {
+        assert!(reached(warm, Stage::Restored) && !reached(warm, Stage::Booting), "not warm: {warm}");
+        let mut said_warm = said(warm);
+        // Both have the host's clock, which went on a little between the runs.
+        let apart_s = number(&mut said_warm, "wall_s").abs_diff(cold_wall_s);
+        assert!(apart_s < 120, "the clocks are {apart_s} s apart");
+        randoms.push(said_warm.remove("random"));
+        assert_eq!(said_warm, said_cold);
+        assert_eq!(warm.trace().sample_count(), cold.trace().sample_count());
+    }
+    // Nothing random came out of the template.
+    randoms.sort();
+    randoms.dedup();
+    assert_eq!(randoms.len(), 3, "{randoms:?}");
+}
+
+#[test]
+fn a_template_is_built_once_by_runs_that_start_together() {
+    let cache = cache_without_templates();
+    let runs: Vec<Run> = thread::scope(|scope| {
+        let start = || {
+            let fixture = fixture("has_a_template_of_its_own");
+            let cache = cache.path();
+            scope.spawn(move || fixture.env("XDG_CACHE_HOME", cache).run())
+        };
+        let runs: Vec<_> = (0..3).map(|_| start()).collect();
+        runs.into_iter().map(|run| run.join().expect("a run")).collect()
+    });
+    for run in &runs {
+        assert!(run.status.success(), "{run}");
+    }
+    let booted = runs.iter().filter(|run| reached(run, Stage::Booting)).count();
+    let restored = runs.iter().filter(|run| reached(run, Stage::Restored)).count();
+    assert_eq!((booted, restored), (1, 2), "{runs:#?}");
+    let templates = fs::read_dir(cache.path().join("ktstr/templates")).expect("templates");
+    assert_eq!(templates.count(), 1);
+}
+
+#[test]
+fn a_warm_start_is_quicker_than_a_boot() {
+    let run = |cold: &str| fixture("describes_its_guest").env("KTSTR_COLD", cold).run();
+    let cold = run("1");
+    run("0");
+    let warm = (0..3).map(|_| run("0").took).min().expect("a run");
+    assert!(warm + Duration::from_millis(500) < cold.took, "warm {warm:?}, cold {:?}", cold.took);
+}
+
+/// A cache with what is provisioned here and no templates.
+fn cache_without_templates() -> tempfile::TempDir {
+    let home = tempfile::tempdir().expect("a folder");
+    let ours = home.path().join("ktstr");
+    fs::create_dir(&ours).expect("a folder");
+    let cache = ktstr_record::provision::Cache::open().expect("the cache");
+    for folder in ["bundles", "kernels", "apt"] {
+        let from: &Path = &cache.path(folder);
+        if from.exists() {
+            std::os::unix::fs::symlink(from, ours.join(folder)).expect("a link");
+        }
+    }
+    home
+}

@@ -145,7 +145,8 @@ impl<'c> Session<'c> {
             self.miss(index, String::from("the run ended before it was due"));
         }
         for request in std::mem::take(&mut self.requests) {
-            let sample = self.capturer.missed(&request.wanted, String::from("the run ended before it was taken"));
+            let sample =
+                self.capturer.missed(&request.wanted, String::from("the run ended before it was taken"));
             self.outbox.capture(sample, None);
         }
         let Ending { end, detail } = ending;

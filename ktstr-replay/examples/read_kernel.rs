@@ -113,7 +113,8 @@ fn entries(map: &MapState, types: Option<&Types>) -> Json {
         keys.chunks(key_size)
             .zip(values.chunks(each))
             .map(|(key, all)| {
-                let values: Vec<Json> = all.chunks(value_size).map(|one| value(map.value_type_id, one)).collect();
+                let values: Vec<Json> =
+                    all.chunks(value_size).map(|one| value(map.value_type_id, one)).collect();
                 json!({ "key": value(map.key_type_id, key), "values": values })
             })
             .collect()

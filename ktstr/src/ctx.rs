@@ -21,6 +21,8 @@ const WORKERS_PER_CGROUP: usize = 2;
 pub struct Ctx {
     /// The workload window.
     pub duration: Duration,
+    /// The test's `seed`, for whatever a body does at random.
+    pub seed: u64,
     /// Workers of a cgroup whose definition does not say how many.
     pub workers_per_cgroup: usize,
     /// The machine's CPUs.
@@ -42,7 +44,8 @@ impl Ctx {
             }
             None => SchedulerLife::none(),
         };
-        Self::new(def.duration(), topo, Cgroups::at(Cgroups::GUEST_ROOT), life, channel)
+        let cgroups = Cgroups::at(Cgroups::GUEST_ROOT);
+        Self { seed: def.seed, ..Self::new(def.duration(), topo, cgroups, life, channel) }
     }
 
     pub(crate) fn new(
@@ -54,6 +57,7 @@ impl Ctx {
     ) -> Self {
         Self {
             duration,
+            seed: 1,
             workers_per_cgroup: WORKERS_PER_CGROUP,
             topo,
             cgroups,

@@ -162,7 +162,8 @@ fn exit(view: &KernelView<'_>, at: KernelVirt, state: &mut ScxState, faults: &mu
         Ok(info) => info,
         Err(error) => return faults.push(format!("sched_ext's exit information: {error}")),
     };
-    if state.exit_kind == 0 {
+    // The scheduler's own `exit_kind` becomes SCX_EXIT_DONE at the end; the cause stays here.
+    if info.kind != 0 {
         state.exit_kind = info.kind;
     }
     state.exit_code = info.exit_code;
@@ -204,4 +205,180 @@ fn jiffy_ns(view: &KernelView<'_>) -> Option<u64> {
     // TICK_NSEC is rounded; the jiffy itself is a whole part of a second.
     let hz = (1_000_000_000 + tick_ns / 2).checked_div(tick_ns)?;
     1_000_000_000u64.checked_div(hz)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::btf::testing::Builder;
+    use crate::kernel::testing::Guest;
+
+    const KINDS: [(&str, i32); 3] =
+        [("SCX_EXIT_NONE", 0), ("SCX_EXIT_DONE", 1), ("SCX_EXIT_ERROR_STALL", 1026)];
+
+    /// Types that both generations have; gives those of `u32`, `u64` and of the ops.
+    fn common(b: &mut Builder) -> (TypeId, TypeId, TypeId) {
+        let u32 = b.unsigned("u32", 4);
+        let u64 = b.unsigned("u64", 8);
+        let char = b.signed("char", 1);
+        let name = b.array(char, 16);
+        let kind = b.enumeration("scx_exit_kind", &KINDS);
+        let s64 = b.signed("s64", 8);
+        let text = b.pointer(char);
+        b.structure(
+            "scx_exit_info",
+            48,
+            &[
+                ("dump", text, 0, 0),
+                ("kind", kind, 64, 0),
+                ("exit_code", s64, 128, 0),
+                ("reason", text, 192, 0),
+                ("msg", text, 256, 0),
+            ],
+        );
+        let pointer = b.pointer(u64);
+        let ops = b.structure("sched_ext_ops", 40, &[("name", name, 64, 0), ("priv", pointer, 192, 0)]);
+        b.structure("clocksource", 16, &[("mult", u32, 32, 0), ("shift", u32, 64, 0)]);
+        (u32, u64, ops)
+    }
+
+    fn exit_info(guest: &mut Guest) -> u64 {
+        let info = guest.alloc(48);
+        for (offset, text) in [(0, "the dump\0"), (24, "runnable task stall\0"), (32, "it waited\0")] {
+            let text = guest.put(text.as_bytes());
+            guest.write_u64(info + offset, text);
+        }
+        guest.write_u32(info + 8, 1026);
+        guest.write_u64(info + 16, (-7i64).cast_unsigned());
+        info
+    }
+
+    /// 250 Hz: TICK_NSEC 4000000, shifted by 8.
+    fn clock(guest: &mut Guest) {
+        let clock = guest.variable("clocksource_jiffies", 16);
+        guest.write_u32(clock + 4, 4_000_000 << 8);
+        guest.write_u32(clock + 8, 8);
+    }
+
+    fn expect_exit(state: &ScxState) {
+        assert_eq!((state.exit_kind, state.exit_kind_name.as_deref()), (1026, Some("SCX_EXIT_ERROR_STALL")));
+        assert_eq!(state.exit_code, -7);
+        assert_eq!(state.exit_reason.as_deref(), Some("runnable task stall"));
+        assert_eq!(state.exit_message.as_deref(), Some("it waited"));
+        assert_eq!(state.exit_dump.as_deref(), Some("the dump"));
+        assert_eq!(state.ops_name.as_deref(), Some("demo"));
+        assert_eq!(state.watchdog_timeout_ns, Some(2_000_000_000));
+    }
+
+    fn read(guest: &Guest, maps: &MapsRead) -> Option<ScxState> {
+        let profile = guest.profile();
+        let mut faults = Vec::new();
+        let state = read_scx(&KernelView::new(&profile, &guest.ram), maps, &mut faults).unwrap();
+        assert_eq!(faults, [""; 0]);
+        state
+    }
+
+    /// A kernel with `scx_root`; gives the guest, where `scx_root` is, the scheduler and the type of its map's value.
+    fn rooted() -> (Guest, u64, u64, u32) {
+        let mut guest = Guest::new();
+        let b = &mut guest.types;
+        let (u32, u64, ops) = common(b);
+        b.enumeration("scx_enable_state", &[("SCX_ENABLED", 1), ("SCX_DISABLED", 3)]);
+        let atomic = b.structure("atomic_t", 4, &[("counter", u32, 0, 0)]);
+        let int = b.signed("int", 4);
+        let info = b.pointer(u64);
+        b.structure(
+            "scx_sched",
+            80,
+            &[
+                ("ops", ops, 0, 0),
+                ("exit_info", info, 320, 0),
+                ("exit_kind", atomic, 384, 0),
+                ("bypass_depth", int, 416, 0),
+                ("watchdog_timeout", u64, 448, 0),
+            ],
+        );
+        let value = b.structure("bpf_struct_ops_sched_ext_ops", 48, &[("data", ops, 64, 0)]);
+        b.structure("bpf_struct_ops_map", 128, &[("kvalue", u64, 512, 0)]);
+        let state = guest.variable("scx_enable_state_var", 4);
+        guest.write_u32(state, 1);
+        clock(&mut guest);
+        let info = exit_info(&mut guest);
+        let sched = guest.alloc(80);
+        guest.write(sched + 8, b"demo");
+        guest.write_u64(sched + 40, info);
+        guest.write_u32(sched + 48, 1);
+        guest.write_u32(sched + 52, (-2i32).cast_unsigned());
+        guest.write_u64(sched + 56, 500);
+        let root = guest.variable("scx_root", 8);
+        (guest, root, sched, value.0)
+    }
+
+    #[test]
+    fn a_kernel_without_sched_ext_has_no_state() {
+        assert_eq!(read(&Guest::new(), &MapsRead::default()), None);
+    }
+
+    #[test]
+    fn the_enabled_scheduler_is_read_through_scx_root() {
+        let (mut guest, root, sched, _) = rooted();
+        guest.write_u64(root, sched);
+        let state = read(&guest, &MapsRead::default()).unwrap();
+        expect_exit(&state);
+        assert_eq!((state.state.as_str(), state.bypass_depth), ("enabled", Some(-2)));
+    }
+
+    #[test]
+    fn an_ejected_scheduler_is_read_through_its_map() {
+        let (mut guest, _, sched, value) = rooted();
+        let map = guest.alloc(128);
+        guest.write_u64(map + 64 + 8 + 24, sched);
+        let maps = MapsRead { struct_ops: vec![(KernelVirt(map), value)], ..MapsRead::default() };
+        expect_exit(&read(&guest, &maps).unwrap());
+        // The value of another subsystem's map is not taken for a scheduler.
+        let maps = MapsRead { struct_ops: vec![(KernelVirt(map), 1)], ..MapsRead::default() };
+        assert_eq!(read(&guest, &maps).unwrap().ops_name, None);
+    }
+
+    #[test]
+    fn kernels_with_one_scheduler_in_variables_are_read() {
+        let mut guest = Guest::new();
+        common(&mut guest.types);
+        guest.types.enumeration("scx_ops_enable_state", &[("SCX_OPS_DISABLING", 2)]);
+        let state = guest.variable("scx_ops_enable_state_var", 4);
+        guest.write_u32(state, 2);
+        clock(&mut guest);
+        let info = exit_info(&mut guest);
+        let pointer = guest.variable("scx_exit_info", 8);
+        guest.write_u64(pointer, info);
+        let kind = guest.variable("scx_exit_kind", 4);
+        guest.write_u32(kind, 1);
+        let timeout = guest.variable("scx_watchdog_timeout", 8);
+        guest.write_u64(timeout, 500);
+        let ops = guest.variable("scx_ops", 40);
+        guest.write(ops + 8, b"demo");
+        let sequence = guest.variable("scx_enable_seq", 8);
+        guest.write_u64(sequence, 3);
+        let state = read(&guest, &MapsRead::default()).unwrap();
+        expect_exit(&state);
+        assert_eq!((state.state.as_str(), state.enable_seq), ("disabling", Some(3)));
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_read_is_a_fault() {
+        let (mut guest, root, sched, _) = rooted();
+        guest.write_u64(root, sched);
+        let info = guest.alloc(48);
+        guest.write_u64(info + 24, 0xffff_c900_dead_0000);
+        guest.write_u64(sched + 40, info);
+        let profile = guest.profile();
+        let mut faults = Vec::new();
+        let view = KernelView::new(&profile, &guest.ram);
+        let state = read_scx(&view, &MapsRead::default(), &mut faults).unwrap().unwrap();
+        assert_eq!(state.exit_reason, None);
+        assert_eq!(faults.len(), 1);
+        assert!(
+            faults[0].starts_with("sched_ext's exit reason: kernel address 0xffffc900dead0000 is not mapped")
+        );
+    }
 }

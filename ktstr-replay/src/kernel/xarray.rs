@@ -55,7 +55,7 @@ pub fn xarray_entries(
             return Err(broken(format!("it has more than {MAX_NODES} nodes")));
         }
         let node: XaNode = view.mirror(at)?;
-        if node.shift >= below || node.shift % CHUNK_SHIFT != 0 {
+        if node.shift >= below || !node.shift.is_multiple_of(CHUNK_SHIFT) {
             return Err(broken(format!(
                 "the node at {at} has shift {}, not a smaller one than {below}",
                 node.shift
@@ -79,4 +79,75 @@ pub fn xarray_entries(
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::testing::Guest;
+
+    /// A node of a made-up kernel: slots first, then the shift.
+    const NODE_BYTES: u64 = 520;
+
+    fn guest() -> Guest {
+        let mut guest = Guest::new();
+        let u8 = guest.types.unsigned("u8", 1);
+        let u64 = guest.types.unsigned("u64", 8);
+        let pointer = guest.types.pointer(u64);
+        let slots = guest.types.array(pointer, 64);
+        guest.types.structure(
+            "xa_node",
+            NODE_BYTES as u32,
+            &[("slots", slots, 0, 0), ("shift", u8, 4096, 0)],
+        );
+        guest
+    }
+
+    fn node(guest: &mut Guest, shift: u8, slots: &[(u64, u64)]) -> u64 {
+        let at = guest.alloc(NODE_BYTES);
+        guest.write(at + 512, &[shift]);
+        for &(slot, entry) in slots {
+            guest.write_u64(at + slot * 8, entry);
+        }
+        at + 2
+    }
+
+    fn entries(guest: &Guest, head: u64, max: usize) -> Result<Vec<(u64, u64)>, KernelError> {
+        let profile = guest.profile();
+        let found = xarray_entries(&KernelView::new(&profile, &guest.ram), head, max)?;
+        Ok(found.into_iter().map(|(index, at)| (index, at.0)).collect())
+    }
+
+    #[test]
+    fn entries_come_in_order_through_all_levels() {
+        let mut guest = guest();
+        let low = node(&mut guest, 0, &[(1, 0x1000), (63, 0x2000), (5, 7)]);
+        let high = node(&mut guest, 0, &[(0, 0x3000)]);
+        let root = node(&mut guest, 6, &[(0, low), (2, high)]);
+        assert_eq!(entries(&guest, root, 10).unwrap(), [(1, 0x1000), (63, 0x2000), (128, 0x3000)]);
+        assert_eq!(entries(&guest, root, 2).unwrap(), [(1, 0x1000), (63, 0x2000)]);
+        assert_eq!(entries(&guest, 0x4000, 10).unwrap(), [(0, 0x4000)]);
+        assert_eq!(entries(&guest, 0, 10).unwrap(), []);
+    }
+
+    #[test]
+    fn an_array_that_loops_is_broken() {
+        let mut guest = guest();
+        let root = node(&mut guest, 6, &[]);
+        guest.write_u64(root - 2, root);
+        assert!(matches!(entries(&guest, root, 10), Err(KernelError::Broken { what: "an xarray", .. })));
+    }
+
+    #[test]
+    fn an_array_of_too_many_nodes_is_broken() {
+        // Four levels that share their nodes: 64^4 paths.
+        let mut guest = guest();
+        let mut below = node(&mut guest, 0, &[]);
+        for level in 1..5 {
+            let slots: Vec<(u64, u64)> = (0..64).map(|slot| (slot, below)).collect();
+            below = node(&mut guest, level * 6, &slots);
+        }
+        let error = entries(&guest, below, 10).unwrap_err().to_string();
+        assert!(error.ends_with("it has more than 16384 nodes"), "{error}");
+    }
 }

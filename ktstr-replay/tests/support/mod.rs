@@ -153,6 +153,10 @@ impl TraceBuilder {
         self
     }
 
+    pub fn has_checks(&self) -> bool {
+        self.claims.iter().any(|c| c.origin == ClaimOrigin::Closure)
+    }
+
     pub fn loss(mut self, loss: Loss) -> Self {
         self.losses.push(loss);
         self

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use super::shared::Shared;
 use super::test::{self, TestArgs};
 
 /// cargo starts the plugin as `cargo-ktstr ktstr ...`.
@@ -24,6 +25,9 @@ pub enum Cargo {
 pub enum Command {
     /// Run the workspace's ktstr tests: boot, record, judge.
     Test(TestArgs),
+    /// Those of `ktstr`.
+    #[command(flatten)]
+    Shared(Shared),
 }
 
 impl Cargo {
@@ -35,6 +39,7 @@ impl Cargo {
         let Self::Ktstr { command } = self;
         match command {
             Command::Test(args) => test::run(&args),
+            Command::Shared(command) => command.run(),
         }
     }
 }
@@ -53,8 +58,16 @@ mod tests {
     #[test]
     fn arguments_after_two_dashes_are_the_runners() {
         let line = "cargo ktstr test demo --kernel 7.3 --cold -- --release -- --nocapture";
-        let Cargo::Ktstr { command: Command::Test(args) } =
-            Cargo::try_parse_from(line.split(' ')).expect("a command");
+        let Cargo::Ktstr { command } = Cargo::try_parse_from(line.split(' ')).expect("a command");
+        let Command::Test(args) = command else { panic!("another command: {command:?}") };
         assert!(format!("{args:?}").contains(r#"rest: ["--release", "--", "--nocapture"]"#), "{args:?}");
+    }
+
+    #[test]
+    fn the_commands_of_ktstr_are_here_too() {
+        for line in ["cargo ktstr setup", "cargo ktstr kernel list", "cargo ktstr trace info x.trace.zst"] {
+            let parsed = Cargo::try_parse_from(line.split(' '));
+            assert!(matches!(parsed, Ok(Cargo::Ktstr { command: Command::Shared(_) })), "{line}: {parsed:?}");
+        }
     }
 }

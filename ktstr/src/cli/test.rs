@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use ktstr_record::provision::{KernelSpec, Provisioner};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
@@ -57,6 +58,7 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     let workspace = Workspace::around(&env::current_dir().context("could not find the working folder")?)?;
     let runs = workspace.target_directory.join(RUNS);
     let words = arguments(args, &workspace, Runner::installed())?;
+    let kernel = provision(args.kernel.as_deref())?;
     if let Some(keep) = args.keep {
         remove_old_runs(&runs, keep)?;
     }
@@ -66,12 +68,33 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     if args.cold {
         command.env(environment::COLD, "1");
     }
-    if let Some(kernel) = &args.kernel {
+    if let Some(kernel) = kernel {
         command.env(environment::KERNEL, kernel);
     }
     let status = run_to_end(&mut command)?;
     print_traces(&results)?;
     Ok(exit_code(status))
+}
+
+/// Get what every test needs, once and in sight, rather than in the first test. Returns what the tests are told of
+/// the kernel; they run in other folders, so a path is made absolute.
+fn provision(asked: Option<&str>) -> Result<Option<OsString>> {
+    let given = asked
+        .map(str::to_owned)
+        .or_else(|| env::var(environment::KERNEL).ok())
+        .filter(|text| !text.is_empty());
+    let spec = KernelSpec::parse(given.as_deref().unwrap_or("latest"))?;
+    let provisioner = Provisioner::open()?;
+    let kernel = provisioner.kernel(&spec)?;
+    let emulator = provisioner.emulator()?;
+    eprintln!("ktstr: kernel {}, QEMU {} ({})", kernel.release, emulator.version, emulator.origin);
+    Ok(match spec {
+        KernelSpec::Path(path) => {
+            let absolute = std::path::absolute(&path);
+            Some(absolute.with_context(|| format!("could not resolve {}", path.display()))?.into_os_string())
+        }
+        _ => given.map(OsString::from),
+    })
 }
 
 impl Runner {

@@ -3,10 +3,15 @@
 mod claims;
 pub mod environment;
 mod failure;
+mod judge;
+mod prepare;
 pub mod results;
 mod scheduler;
 
 pub use failure::TestFailure;
+
+use environment::Environment;
+use ktstr_record::recorder::record;
 
 use crate::guest;
 use crate::test_def::TestDef;
@@ -18,9 +23,15 @@ use crate::test_def::TestDef;
 pub fn run(def: &'static TestDef) -> Result<(), TestFailure> {
     match guest::place() {
         Ok(guest::Place::Guest(socket)) => guest::run(def, socket),
-        Ok(guest::Place::Host) => Ok(()),
+        Ok(guest::Place::Host) => on_host(def),
         Err(error) => Err(TestFailure::from_error(error)),
     }
+}
+
+fn on_host(def: &TestDef) -> Result<(), TestFailure> {
+    let request = prepare::prepare(def, &Environment::read())?;
+    let recording = record(request).map_err(TestFailure::from_error)?;
+    judge::judge(def, recording)
 }
 
 #[cfg(test)]

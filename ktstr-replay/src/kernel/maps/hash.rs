@@ -11,9 +11,6 @@ use crate::kernel::{Cpus, KernelError, KernelView, bytes};
 use crate::trace::record::MapContents;
 use crate::units::KernelVirt;
 
-/// Most buckets of a map: what `max_entries` of the caps would have, with room to spare.
-const MAX_BUCKETS: u64 = 1 << 20;
-
 /// What the kernel's types say of elements and buckets.
 struct Shape {
     bucket_bytes: usize,
@@ -46,7 +43,7 @@ fn walk(
     view: &KernelView<'_>,
     map: &BpfMap,
     at: KernelVirt,
-    room: Room,
+    room: &mut Room,
     tail: usize,
     each_bytes: usize,
     mut each: impl FnMut(&[u8], &[u8]) -> Result<(), KernelError>,
@@ -54,9 +51,16 @@ fn walk(
     let shape = Shape::find(view)?;
     let table: BpfHtab = view.mirror(at)?;
     let broken = |why: String| KernelError::Broken { what: "a BPF hash map", at, why };
-    if table.n_buckets > MAX_BUCKETS || shape.bucket_bytes == 0 {
-        return Err(broken(format!("it claims {} buckets of {} bytes", table.n_buckets, shape.bucket_bytes)));
-    }
+    let table_bytes =
+        usize::try_from(table.n_buckets).ok().and_then(|count| count.checked_mul(shape.bucket_bytes));
+    let table_bytes = table_bytes.filter(|&bytes| bytes <= room.bucket_bytes && shape.bucket_bytes != 0);
+    let table_bytes = table_bytes.ok_or_else(|| {
+        broken(format!(
+            "its {} buckets of {} bytes are more than may be read",
+            table.n_buckets, shape.bucket_bytes
+        ))
+    })?;
+    room.bucket_bytes -= table_bytes;
     let value_offset = (map.key_size as usize).next_multiple_of(8);
     let after_key =
         value_offset.checked_add(tail).ok_or_else(|| broken("its entries are too long".into()))?;
@@ -64,7 +68,7 @@ fn walk(
         return Err(broken(format!("its entries have {after_key} bytes")));
     }
     let mut element = vec![0u8; shape.key + after_key];
-    let buckets = view.bytes(table.buckets, table.n_buckets as usize * shape.bucket_bytes)?;
+    let buckets = view.bytes(table.buckets, table_bytes)?;
     let fits = room.bytes.checked_div(each_bytes).unwrap_or(0).min(room.entries);
     // A running kernel moves elements, so a chain may cross into another; more than these is a circle.
     let limit = (map.max_entries as usize).saturating_add(1);
@@ -97,7 +101,7 @@ pub(super) fn read(
     view: &KernelView<'_>,
     map: &BpfMap,
     at: KernelVirt,
-    room: Room,
+    room: &mut Room,
 ) -> Result<Reading, KernelError> {
     let (mut keys, mut values) = (Vec::new(), Vec::new());
     let size = map.value_size as usize;
@@ -115,7 +119,7 @@ pub(super) fn read_per_cpu(
     cpus: &Cpus,
     map: &BpfMap,
     at: KernelVirt,
-    room: Room,
+    room: &mut Room,
 ) -> Result<Reading, KernelError> {
     let (mut keys, mut values) = (Vec::new(), Vec::new());
     let size = map.value_size as usize;

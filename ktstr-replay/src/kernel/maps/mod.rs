@@ -5,6 +5,8 @@
 mod array;
 mod hash;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use reader::{MapCaps, MapReader, MapsRead};

@@ -17,11 +17,19 @@ pub struct MapCaps {
     pub map_bytes: usize,
     /// Most bytes of all maps of a sample.
     pub total_bytes: usize,
+    /// Most bytes of bucket tables of all hash maps of a sample; they are read, not kept.
+    pub bucket_bytes: usize,
 }
 
 impl Default for MapCaps {
     fn default() -> Self {
-        Self { maps: 1024, entries: 65_536, map_bytes: 4 << 20, total_bytes: 16 << 20 }
+        Self {
+            maps: 1024,
+            entries: 65_536,
+            map_bytes: 4 << 20,
+            total_bytes: 16 << 20,
+            bucket_bytes: 64 << 20,
+        }
     }
 }
 
@@ -74,36 +82,40 @@ impl MapReader {
             return Ok(out);
         }
         let cpus = view.cpus()?;
-        let mut left = self.caps.total_bytes;
+        let mut left = Room {
+            entries: self.caps.entries,
+            bytes: self.caps.total_bytes,
+            bucket_bytes: self.caps.bucket_bytes,
+        };
         for &(index, at) in found.iter().take(self.caps.maps) {
-            match self.one(view, &cpus, at, left, &mut out) {
-                Ok(used) => left = left.saturating_sub(used),
-                Err(error) => out.faults.push(format!("BPF map {index}: {error}")),
+            if let Err(error) = self.one(view, &cpus, at, &mut left, &mut out) {
+                out.faults.push(format!("BPF map {index}: {error}"));
             }
         }
         Ok(out)
     }
 
-    /// Read one map into `out`; gives the bytes of its entries.
+    /// Read one map into `out`; what it takes is taken off `left`.
     fn one(
         &mut self,
         view: &KernelView<'_>,
         cpus: &Cpus,
         at: KernelVirt,
-        left: usize,
+        left: &mut Room,
         out: &mut MapsRead,
-    ) -> Result<usize, KernelError> {
+    ) -> Result<(), KernelError> {
         let map: BpfMap = view.mirror(at)?;
         let kind = view.types().enum_name_of("bpf_map_type", i128::from(map.map_type));
         if kind == Some("BPF_MAP_TYPE_STRUCT_OPS") {
             out.struct_ops.push((at, map.btf_vmlinux_value_type_id));
         }
-        let room = Room { entries: self.caps.entries, bytes: self.caps.map_bytes.min(left) };
-        let reading = contents(view, cpus, &map, at, kind, room);
+        let mut room = Room { bytes: self.caps.map_bytes.min(left.bytes), ..*left };
+        let reading = contents(view, cpus, &map, at, kind, &mut room);
         if let Some(cut) = reading.cut {
             out.faults.push(format!("BPF map {} `{}`: {cut}", map.id, map.name.0));
         }
-        let used = size_of(&reading.contents);
+        left.bytes = left.bytes.saturating_sub(size_of(&reading.contents));
+        left.bucket_bytes = room.bucket_bytes;
         let btf = match self.types.of(view, map.btf) {
             Ok(None) => None,
             Ok(Some((id, fresh))) => {
@@ -127,15 +139,16 @@ impl MapReader {
             value_type_id: map.btf_value_type_id,
             contents: reading.contents,
         });
-        Ok(used)
+        Ok(())
     }
 }
 
-/// What one map may take.
+/// What may still be read.
 #[derive(Clone, Copy)]
 pub(super) struct Room {
     pub entries: usize,
     pub bytes: usize,
+    pub bucket_bytes: usize,
 }
 
 fn contents(
@@ -144,11 +157,11 @@ fn contents(
     map: &BpfMap,
     at: KernelVirt,
     kind: Option<&str>,
-    room: Room,
+    room: &mut Room,
 ) -> Reading {
     let read = match kind {
-        Some("BPF_MAP_TYPE_ARRAY") => array::read(view, map, at, room),
-        Some("BPF_MAP_TYPE_PERCPU_ARRAY") => array::read_per_cpu(view, cpus, map, at, room),
+        Some("BPF_MAP_TYPE_ARRAY") => array::read(view, map, at, *room),
+        Some("BPF_MAP_TYPE_PERCPU_ARRAY") => array::read_per_cpu(view, cpus, map, at, *room),
         Some("BPF_MAP_TYPE_HASH" | "BPF_MAP_TYPE_LRU_HASH") => hash::read(view, map, at, room),
         Some("BPF_MAP_TYPE_PERCPU_HASH" | "BPF_MAP_TYPE_LRU_PERCPU_HASH") => {
             hash::read_per_cpu(view, cpus, map, at, room)

@@ -105,18 +105,7 @@ mod tests {
     use super::*;
 
     fn symbols(list: &[(u64, u8, String)]) -> Symbols {
-        let mut text = String::new();
-        let mut entries = Vec::new();
-        for (address, class, name) in list {
-            entries.push(Entry {
-                address: *address,
-                name: text.len() as u32,
-                len: name.len() as u16,
-                class: *class,
-            });
-            text.push_str(name);
-        }
-        Symbols::new(text, entries)
+        Symbols::from_list(list.iter().map(|(address, class, name)| (*address, *class, name.as_str())))
     }
 
     /// The format is in traces that are read for ever.

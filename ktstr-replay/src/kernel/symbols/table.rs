@@ -41,7 +41,7 @@ pub(super) struct Entry {
 
 impl PartialEq for Symbols {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text && self.entries == other.entries
+        self.len() == other.len() && self.iter().eq(other.iter())
     }
 }
 
@@ -52,6 +52,17 @@ impl Symbols {
             entries.sort_by_key(|entry| entry.address);
         }
         Self { text, entries, by_name: OnceLock::new() }
+    }
+
+    /// A table of (address, class, name).
+    #[cfg(test)]
+    pub(crate) fn from_list<'n>(list: impl IntoIterator<Item = (u64, u8, &'n str)>) -> Self {
+        let (mut text, mut entries) = (String::new(), Vec::new());
+        for (address, class, name) in list {
+            entries.push(Entry { address, name: text.len() as u32, len: name.len() as u16, class });
+            text.push_str(name);
+        }
+        Self::new(text, entries)
     }
 
     /// How many there are.

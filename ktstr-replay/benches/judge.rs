@@ -1,0 +1,83 @@
+//! What judging and reporting cost: 20 claims over 200 samples, from the file to the report.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::path::PathBuf;
+
+use ktstr_replay::claim::Claim;
+use ktstr_replay::judge::{Checks, Run};
+use ktstr_replay::report::render;
+use ktstr_replay::trace::Trace;
+use support::TraceBuilder;
+
+const CLAIMS: [&str; 20] = [
+    "nondecreasing(nr_dispatched)",
+    "strictly_increasing(nr_dispatched)",
+    "nondecreasing(nr_enqueued)",
+    "rate(nr_dispatched) in 0.1..100 per s",
+    "rate(bss.nr_enqueued) >= 0 per ms",
+    "steady(stats.nr[2], within=10%, after=1s)",
+    "converges(stats.nr[2], to=3, tol=1, by=50s)",
+    "always(alive)",
+    "always(nr_dispatched)",
+    "eventually(nr_dispatched >= 100, by=90s)",
+    "each(nr_dispatched >= 1)",
+    "each(stats.nr[0] in 0..100)",
+    "each(stats.max_ns <= 1000000)",
+    "final(nr_dispatched >= 100)",
+    "ratio(nr_enqueued, nr_dispatched) in 0.9..=1.1",
+    "never(nr_dispatched > 1000 while nr_enqueued == 0)",
+    "nondecreasing(map(tasks).key(103).vtime)",
+    "each(map(tasks).key(104).runs == 9)",
+    "nondecreasing(cpu_sum(map(cpu_ctx).at(0).runs))",
+    "each(scx.exit_kind == 0)",
+];
+
+fn main() {
+    divan::main();
+}
+
+/// A trace of 200 samples and 20 claims.
+fn demo() -> (tempfile::TempDir, PathBuf) {
+    let values: Vec<u64> = (1..=200).map(|i| i * 10).collect();
+    let builder =
+        CLAIMS.iter().fold(TraceBuilder::begun().periodic(&values).ended(), |b, claim| b.claim(claim));
+    let dir = tempfile::tempdir().expect("a temporary folder can be made");
+    let path = dir.path().join("demo.trace.zst");
+    builder.write(&path);
+    (dir, path)
+}
+
+/// What `ktstr replay TRACE --assert` does.
+#[divan::bench]
+fn open_judge_and_render(bencher: divan::Bencher<'_, '_>) {
+    let (_dir, path) = demo();
+    bencher.bench_local(|| {
+        let trace = Trace::open(&path).expect("the trace opens");
+        let run = Run::load(&trace);
+        let verdict = run.judge(None, Checks::Recorded);
+        assert_eq!(verdict.exit_code(), 0);
+        render(&run, &verdict)
+    });
+}
+
+#[divan::bench]
+fn load(bencher: divan::Bencher<'_, '_>) {
+    let (_dir, path) = demo();
+    let trace = Trace::open(&path).expect("the trace opens");
+    bencher.bench_local(|| Run::load(&trace));
+}
+
+#[divan::bench]
+fn judge(bencher: divan::Bencher<'_, '_>) {
+    let (_dir, path) = demo();
+    let trace = Trace::open(&path).expect("the trace opens");
+    let run = Run::load(&trace);
+    bencher.bench_local(|| run.judge(None, Checks::Recorded));
+}
+
+#[divan::bench]
+fn parse_twenty_claims() -> usize {
+    CLAIMS.iter().filter(|text| divan::black_box(text).parse::<Claim>().is_ok()).count()
+}

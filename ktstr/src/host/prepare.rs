@@ -1,0 +1,269 @@
+//! From a test's description to what the recorder is asked for.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
+use ktstr_record::machine::StartPolicy;
+use ktstr_record::provision::{KernelSpec, Provisioner};
+use ktstr_record::recorder::{CapturePlan, CheckpointPolicy, RecordRequest};
+use ktstr_record::scheduler::build_c;
+use ktstr_record::spec::{Kernel, MachineSpec};
+use ktstr_replay::trace::record::manifest::{NotStarved, SchedulerInfo, TestInfo};
+use ktstr_replay::trace::record::{Claim, ClaimOrigin, Manifest};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::environment::Environment;
+use super::scheduler::{self, Places};
+use super::{claims, results};
+use crate::test_def::{Checkpoint, Scheduler, SchedulerSource, TestDef};
+
+/// How long a scheduler may take to become `enabled`: the verifier is slow when emulated.
+const ENABLE_LIMIT: Duration = Duration::from_secs(30);
+/// How long a scheduler may take to exit after SIGINT.
+const EXIT_LIMIT: Duration = Duration::from_secs(10);
+/// What the test binary may take beyond the workload window and the watchdog's timeout. More than workers may take
+/// to be ended, which is 16 s when they are stuck.
+const BODY_SLACK: Duration = Duration::from_secs(30);
+/// What the whole run may take beyond the limits of its parts, for the job's delivery and the power-off.
+const RUN_SLACK: Duration = Duration::from_secs(30);
+/// Guest RAM that is not for the job's files, in MiB.
+const BASE_MEMORY_MIB: u64 = 192;
+/// Guest RAM is raised in steps of this size, in MiB, so that few templates are needed.
+const MEMORY_STEP_MIB: u64 = 128;
+/// Variables of the host that the test binary keeps in the guest.
+const KEPT_VARIABLES: [&str; 2] = ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"];
+/// The rest of its environment there.
+const GUEST_VARIABLES: [&str; 2] = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"];
+
+/// What the recorder is to do for a test. What is missing is provisioned; nothing is left behind when something
+/// cannot be had.
+///
+/// # Errors
+/// A claim that cannot be read, a kernel, emulator, scheduler or library that cannot be had, a kernel without
+/// sched_ext for a test with a scheduler.
+pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest> {
+    let claims = recorded_claims(def)?;
+    let spec = KernelSpec::parse(environment.kernel.as_deref().unwrap_or("latest"))?;
+    let provisioner = Provisioner::open()?;
+    let kernel = provisioner.kernel(&spec)?;
+    let program = match def.scheduler {
+        Some(scheduler) => {
+            if !kernel.has_sched_ext {
+                bail!(
+                    "kernel {} has no sched_ext, which scheduler `{}` needs; `ktstr kernel list` shows kernels that have it",
+                    kernel.release,
+                    scheduler.name
+                );
+            }
+            let program = program(scheduler, environment, &provisioner, &kernel);
+            Some(program.with_context(|| format!("no program for scheduler `{}`", scheduler.name))?)
+        }
+        None => None,
+    };
+    let job = job(def, program.as_deref())?;
+    let manifest = Manifest {
+        test: test_info(def),
+        scheduler: match (def.scheduler, &program) {
+            (Some(scheduler), Some(program)) => Some(scheduler_info(def, scheduler, program)?),
+            _ => None,
+        },
+        ..Manifest::default()
+    };
+    let memory_mib = memory_mib(def.memory_mib, job.bytes());
+    if memory_mib > def.memory_mib {
+        println!(
+            "note: guest RAM is {memory_mib} MiB, not {} MiB: the files of the test are {} MiB",
+            def.memory_mib,
+            job.bytes() >> 20
+        );
+    }
+    let machine = MachineSpec {
+        emulator: provisioner.emulator()?,
+        kernel,
+        topology: def.topology,
+        memory_mib,
+        kaslr: def.kaslr,
+        kargs: def.all_kargs(),
+    };
+    Ok(RecordRequest {
+        trace: results::trace_path(def, environment)?,
+        cache: provisioner.cache().root().to_owned(),
+        machine,
+        policy: StartPolicy { cold: environment.cold, ..StartPolicy::default() },
+        job,
+        captures: CapturePlan {
+            periodic: def.num_snapshots,
+            window: def.duration(),
+            checkpoint: match def.checkpoint {
+                Checkpoint::Every => CheckpointPolicy::Every,
+                Checkpoint::Ends => CheckpointPolicy::Ends,
+                Checkpoint::Never => CheckpointPolicy::Never,
+            },
+        },
+        manifest,
+        claims,
+        run_timeout: ENABLE_LIMIT + body_limit(def) + EXIT_LIMIT + RUN_SLACK,
+    })
+}
+
+/// The claims as the trace keeps them: text for data, a label for a closure.
+fn recorded_claims(def: &TestDef) -> Result<Vec<Claim>> {
+    let data = claims::parse(def)?;
+    let data = data.iter().map(|claim| Claim { text: claim.to_string(), origin: ClaimOrigin::Data });
+    let closure =
+        def.check.iter().map(|check| Claim { text: check.label.to_owned(), origin: ClaimOrigin::Closure });
+    Ok(data.chain(closure).collect())
+}
+
+fn program(
+    scheduler: &Scheduler,
+    environment: &Environment,
+    provisioner: &Provisioner,
+    kernel: &Kernel,
+) -> Result<PathBuf> {
+    let manifest_dir = Path::new(scheduler.manifest_dir);
+    match scheduler.source {
+        SchedulerSource::Binary(name) => {
+            let exe = env::current_exe().context("could not find the test binary")?;
+            let places = Places {
+                given: environment.scheduler.as_deref(),
+                manifest_dir,
+                exe: &exe,
+                search: scheduler::search_path(),
+            };
+            Ok(scheduler::find(name, &places)?)
+        }
+        SchedulerSource::Path(path) => {
+            Ok(scheduler::program(&manifest_dir.join(path), || format!("`binary_path = \"{path}\"`"))?)
+        }
+        SchedulerSource::CSource(folder) => {
+            let folder = manifest_dir.join(folder);
+            let name = folder.file_name().and_then(|name| name.to_str());
+            let name = name.with_context(|| format!("{} has no name", folder.display()))?;
+            // Before a toolchain is fetched for nothing.
+            if !folder.is_dir() {
+                bail!("there is no folder {} with {name}.bpf.c and {name}.c", folder.display());
+            }
+            let toolchain = provisioner.toolchain()?;
+            let cache = provisioner.cache();
+            Ok(build_c(&folder, name, kernel, &toolchain, cache)?)
+        }
+    }
+}
+
+fn job(def: &TestDef, scheduler: Option<&Path>) -> Result<PackedJob> {
+    let exe = env::current_exe().context("could not find the test binary")?;
+    let kept = KEPT_VARIABLES.iter().filter_map(|name| Some(format!("{name}={}", env::var(name).ok()?)));
+    let variables: Vec<String> =
+        GUEST_VARIABLES.iter().map(|&variable| variable.to_owned()).chain(kept).collect();
+    let mut job = JobBuilder::new();
+    job.test(&exe, &guest_args(def), &variables)?;
+    if let Some(program) = scheduler {
+        job.scheduler(program, &def.all_sched_args(), &GUEST_VARIABLES.map(str::to_owned))?;
+    }
+    Ok(job.build(JobLimits {
+        enable_ms: millis(ENABLE_LIMIT),
+        test_ms: millis(body_limit(def)),
+        exit_ms: millis(EXIT_LIMIT),
+    })?)
+}
+
+/// What makes libtest run this test alone, in its only thread, with its output on the standard streams.
+fn guest_args(def: &TestDef) -> Vec<String> {
+    let words = ["--exact", def.libtest_name(), "--nocapture", "--include-ignored", "--test-threads=1"];
+    words.map(str::to_owned).to_vec()
+}
+
+fn body_limit(def: &TestDef) -> Duration {
+    def.duration() + Duration::from_secs(def.watchdog_timeout_s) + BODY_SLACK
+}
+
+fn test_info(def: &TestDef) -> TestInfo {
+    TestInfo {
+        name: def.libtest_name().to_owned(),
+        package: format!("{}::{}", def.package, def.target()),
+        duration_ms: millis(def.duration()),
+        num_snapshots: def.num_snapshots,
+        checkpoint: def.checkpoint.name().to_owned(),
+        watchdog_timeout_ms: def.watchdog_timeout_s.saturating_mul(1000),
+        seed: def.seed,
+        not_starved: def.not_starved.then(not_starved),
+        expect_err: def.expect_err,
+        expect_scx_error_contains: def.expect_scx_error_contains.map(str::to_owned),
+        allow_inconclusive: def.allow_inconclusive,
+    }
+}
+
+/// The thresholds of `not_starved`: wider in a debug build, whose workers are slower.
+fn not_starved() -> NotStarved {
+    match cfg!(debug_assertions) {
+        true => NotStarved { max_spread_pct: 35.0, max_gap_ms: 3000 },
+        false => NotStarved { max_spread_pct: 15.0, max_gap_ms: 2000 },
+    }
+}
+
+fn scheduler_info(def: &TestDef, scheduler: &Scheduler, program: &Path) -> Result<SchedulerInfo> {
+    let bytes = fs::read(program).with_context(|| format!("could not read {}", program.display()))?;
+    Ok(SchedulerInfo {
+        name: scheduler.name.to_owned(),
+        binary: program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        args: def.all_sched_args(),
+        xxh3: format!("{:032x}", xxh3_128(&bytes)),
+    })
+}
+
+/// Guest RAM for a test that asks for `asked_mib`: the job's files lie in it, unpacked, and must leave room.
+fn memory_mib(asked_mib: u32, job_bytes: u64) -> u32 {
+    // The root file system takes at most half of RAM.
+    let needed_mib = BASE_MEMORY_MIB + (job_bytes >> 20).saturating_mul(2);
+    if needed_mib <= u64::from(asked_mib) {
+        return asked_mib;
+    }
+    u32::try_from(needed_mib.next_multiple_of(MEMORY_STEP_MIB)).unwrap_or(u32::MAX)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::tests::TEST;
+    use crate::test_def::Check;
+
+    #[test]
+    fn memory_is_raised_only_for_jobs_that_need_it() {
+        assert_eq!(memory_mib(512, 40 << 20), 512);
+        assert_eq!(memory_mib(320, 64 << 20), 320);
+        assert_eq!(memory_mib(320, 65 << 20), 384);
+        assert_eq!(memory_mib(512, 1 << 30), 2304);
+        assert_eq!(memory_mib(512, u64::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn claims_and_closures_are_recorded_by_text_and_label() {
+        let check = Check { label: "steady", run: |_, _| Ok(()) };
+        let def = TestDef { claims: &["each(x>=1)"], check: Some(check), ..TEST };
+        let claims = recorded_claims(&def).expect("claims");
+        let kept: Vec<_> = claims.iter().map(|claim| (claim.text.as_str(), claim.origin)).collect();
+        assert_eq!(kept, [("each(x >= 1)", ClaimOrigin::Data), ("steady", ClaimOrigin::Closure)]);
+    }
+
+    #[test]
+    fn the_guest_runs_exactly_the_one_test_ignored_or_not() {
+        let def = TestDef { path: "demo::inner::two", ..TEST };
+        assert_eq!(guest_args(&def)[..2], ["--exact", "inner::two"]);
+        assert!(guest_args(&def).contains(&"--include-ignored".to_owned()));
+        assert_eq!(test_info(&def).package, "demo::demo");
+    }
+
+    #[test]
+    fn the_body_outlives_workers_that_are_stuck() {
+        assert!(body_limit(&TEST) > TEST.duration() + Duration::from_secs(16));
+    }
+}

@@ -125,10 +125,13 @@ impl Writer {
             time_ns,
         };
         let needed_bytes = header.span();
-        // A tail that no honest reader publishes leaves no room at all.
         let used = self.position.wrapping_sub(ring.tail.load(Ordering::Acquire));
+        // A tail that no reader publishes leaves no room at all.
+        let used = if used.is_multiple_of(8) { used } else { u64::MAX };
         let free_bytes = ring.capacity().saturating_sub(used).saturating_sub(reserve_bytes);
         if needed_bytes > free_bytes {
+            // The reader may be waiting, too, misled by a head that something wrote over.
+            ring.head.store(self.position, Ordering::Release);
             return Err(PushError::Full { free_bytes, needed_bytes });
         }
         for (i, word) in header.seal(payload).into_iter().enumerate() {
@@ -213,12 +216,22 @@ impl Reader {
     ///
     /// Each call does at most about three laps' work, whatever the memory holds.
     pub fn next(&mut self, ring: &Ring<'_>, payload: &mut AlignedVec) -> Option<Event> {
+        if ring.tail.load(Ordering::Relaxed) != self.position {
+            // Something overwrote it, and the writer may be waiting for it.
+            ring.tail.store(self.position, Ordering::Release);
+        }
         let head = ring.head.load(Ordering::Acquire);
         let ahead = head.wrapping_sub(self.position);
         if !head.is_multiple_of(8) || ahead > ring.capacity() {
             return self.misplaced(ring, head).map(Event::Loss);
         }
         self.bad_head = None;
+        let handed_out = self.delivered.wrapping_sub(self.position);
+        if handed_out > 0 && handed_out <= ahead {
+            // A wrong head led back over frames that were handed out.
+            self.advance(ring, handed_out);
+        }
+        let ahead = head.wrapping_sub(self.position);
         if ahead == 0 {
             return None;
         }

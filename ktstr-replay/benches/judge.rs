@@ -41,7 +41,8 @@ fn main() {
 /// A trace of 200 samples and 20 claims.
 fn demo() -> (tempfile::TempDir, PathBuf) {
     let values: Vec<u64> = (1..=200).map(|i| i * 10).collect();
-    let builder = CLAIMS.iter().fold(TraceBuilder::begun().periodic(&values).ended(), |b, claim| b.claim(claim));
+    let builder =
+        CLAIMS.iter().fold(TraceBuilder::begun().periodic(&values).ended(), |b, claim| b.claim(claim));
     let dir = tempfile::tempdir().expect("a temporary folder can be made");
     let path = dir.path().join("demo.trace.zst");
     builder.write(&path);

@@ -5,8 +5,8 @@
 
 pub mod btf;
 pub mod claim;
-pub mod kernel;
 pub mod judge;
+pub mod kernel;
 pub mod memory;
 pub mod report;
 pub mod series;

@@ -71,7 +71,7 @@ fn recall(recorded: Option<&Verdict>, label: &str) -> Vec<Finding> {
         .map(|f| Finding { expected: false, ..f.clone() })
         .collect();
     if found.is_empty() {
-        let why = "was not run when the trace was recorded; `cargo ktstr replay` runs it";
+        let why = "was not run when the trace was recorded, and only the test itself can run it";
         return vec![Finding::new(origin, label, Outcome::Inconclusive, why)];
     }
     found

@@ -160,7 +160,9 @@ impl<'t> Run<'t> {
     /// which after that are expected.
     pub fn scheduler_exit(&self) -> Option<SchedulerExit> {
         self.stage(Stage::SchedulerEnabled)?;
-        let body_ended = self.stage(Stage::BodyEnded).map(|(i, ..)| i);
+        // A test binary that died says nothing of its body's end, and init then ends the scheduler.
+        let body_ended =
+            self.stage(Stage::BodyEnded).or_else(|| self.stage(Stage::TestExited)).map(|(i, ..)| i);
         let exited = self.stage(Stage::SchedulerExited);
         let early = exited.filter(|(i, ..)| body_ended.is_none_or(|end| *i < end));
         let sample = self.exit_sample();

@@ -1,7 +1,7 @@
 //! Whether the scheduler loaded, and whether it lived as long as it should.
 
 use crate::claim::seconds;
-use crate::trace::record::{OutputSource, Stage};
+use crate::trace::record::{GuestEnd, OutputSource, Stage};
 use crate::verdict::{Finding, Origin, Outcome};
 
 use super::Run;
@@ -18,7 +18,11 @@ pub(super) fn judge(run: &Run<'_>) -> Option<Finding> {
         return Some(never_enabled(run, name));
     }
     let Some(exit) = run.scheduler_exit() else {
-        return Some(finding(Outcome::Pass, format!("{name} was enabled throughout")));
+        let until = match run.end() {
+            Some((GuestEnd::PoweredOff, _)) => "throughout",
+            _ => "as far as the recording goes",
+        };
+        return Some(finding(Outcome::Pass, format!("{name} was enabled {until}")));
     };
     let at = seconds(run.since_start_ns(exit.at_ns));
     let mut found = format!("{name} died at {at}: {}", exit.title());

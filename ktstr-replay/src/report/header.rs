@@ -7,8 +7,8 @@ use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
 use super::text::{clean, counted, shorten};
 
-/// Longest first line, in characters.
-const TITLE_CHARS: usize = 220;
+/// Longest cause that something follows on the first line, in characters.
+const CAUSE_CHARS: usize = 140;
 
 pub(super) fn lines(run: &Run<'_>, verdict: &Verdict) -> Vec<String> {
     let name = &run.manifest.test.name;
@@ -18,7 +18,7 @@ pub(super) fn lines(run: &Run<'_>, verdict: &Verdict) -> Vec<String> {
         title.push_str(": ");
         title.push_str(&cause);
     }
-    vec![shorten(&clean(&title), TITLE_CHARS), format!("  checked: {}", checked(run, verdict)), machine(run)]
+    vec![clean(&title), format!("  checked: {}", checked(run, verdict)), machine(run)]
 }
 
 /// The first finding that is as bad as the verdict.
@@ -27,10 +27,15 @@ fn cause(verdict: &Verdict) -> Option<String> {
     if outcome <= Outcome::Pass {
         return verdict.findings.iter().find(|f| f.what == "expect_err").map(|f| f.summary.clone());
     }
-    let first = verdict.findings.iter().find(|f| f.counts_as() == outcome)?;
-    Some(match first.origin {
+    let mut as_bad = verdict.findings.iter().filter(|f| f.counts_as() == outcome);
+    let first = as_bad.next()?;
+    let cause = match first.origin {
         Origin::Run => first.summary.clone(),
         _ => format!("{}: {}", first.what, first.summary),
+    };
+    Some(match as_bad.count() {
+        0 => cause,
+        more => format!("{} (and {more} more)", shorten(&cause, CAUSE_CHARS)),
     })
 }
 

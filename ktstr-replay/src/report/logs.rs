@@ -23,6 +23,10 @@ pub(super) fn sections(run: &Run<'_>) -> Vec<Section> {
     for (source, whose) in
         [(OutputSource::Scheduler, "scheduler's output"), (OutputSource::Test, "test's output")]
     {
+        // Of a scheduler that did not load, the finding itself has shown the end of what it wrote.
+        if source == OutputSource::Scheduler && run.stage(Stage::SchedulerEnabled).is_none() {
+            continue;
+        }
         let (lines, before) = tail(&run.output(source), OUTPUT);
         sections.push(Section { title: titled(whose, before), lines });
     }

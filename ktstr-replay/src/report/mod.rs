@@ -15,6 +15,7 @@
 //!   ...
 //! ```
 
+mod columns;
 mod exit;
 mod findings;
 mod header;
@@ -26,6 +27,8 @@ mod timeline;
 mod workers;
 
 use std::path::Path;
+
+pub use columns::columns;
 
 use crate::judge::Run;
 use crate::verdict::{Outcome, Verdict};

@@ -35,6 +35,7 @@ pub(super) fn section(run: &Run<'_>) -> Option<Section> {
         format!("lost: {count}{:?}: {}", loss.kind, loss.detail)
     });
     extend(&mut lines, losses.collect());
+    extend(&mut lines, run.damage.iter().map(|damage| format!("damaged: {damage}")).collect());
     (!lines.is_empty()).then(|| Section { title: "not in the trace".to_owned(), lines })
 }
 

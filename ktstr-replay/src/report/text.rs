@@ -5,7 +5,20 @@ const LINE_CHARS: usize = 180;
 
 /// `line` without control characters (a guest may write escape sequences) and not too long.
 pub(super) fn clean(line: &str) -> String {
-    shorten(&line.replace('\t', "    ").replace(char::is_control, ""), LINE_CHARS)
+    let mut out = String::with_capacity(line.len());
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\t' => out.push_str("    "),
+            // A control sequence ends with a letter or another of `@` to `~` (ECMA-48, 5.4).
+            '\u{1b}' if chars.next_if_eq(&'[').is_some() => {
+                while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
+            }
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    shorten(&out, LINE_CHARS)
 }
 
 /// The first `max` characters, and `...` if there are more.
@@ -34,7 +47,8 @@ mod tests {
 
     #[test]
     fn escape_sequences_of_a_guest_do_not_reach_the_terminal() {
-        assert_eq!(clean("\u{1b}[31mred\u{7}\tx\r"), "[31mred    x");
+        assert_eq!(clean("\u{1b}[1;31mred\u{1b}[0m\u{7}\tx\r"), "red    x");
+        assert_eq!(clean("\u{1b}]0;title\u{7} open \u{1b}[31"), "]0;title open ");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(super) fn read(projection: &Projection, snapshot: &Snapshot<'_>) -> Result<S
             .ok_or_else(|| not_recorded(sample, &format!("scx.{}", field.name()))),
         Projection::Alive => Ok(Scalar::Bool(scx(sample)?.state == "enabled")),
         Projection::Closure(label) => Err(Absent::Unreadable(format!(
-            "`{label}` is computed by the test binary; `cargo ktstr replay` runs it"
+            "`{label}` is computed by the test itself, which has to be run for it"
         ))),
     }
 }

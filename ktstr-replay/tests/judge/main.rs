@@ -92,7 +92,11 @@ fn a_failing_claim() {
 fn a_stall() {
     let run = TraceBuilder::begun()
         .periodic(&[10, 20])
-        .output(1500, OutputSource::Scheduler, "EXIT: runnable task stall (burner[103] failed to run for 5.104s)\n")
+        .output(
+            1500,
+            OutputSource::Scheduler,
+            "EXIT: runnable task stall (burner[103] failed to run for 5.104s)\n",
+        )
         .kmsg(1490, 6, "an ordinary line")
         .kmsg(1499, 3, "sched_ext: BPF scheduler \"demo\" disabled (runnable task stall)")
         .kmsg(1499, 3, "sched_ext: demo: burner[103] failed to run for 5.104s")
@@ -112,7 +116,10 @@ fn a_panic() {
         .periodic(&[10])
         .kmsg(900, 6, "sysrq: Trigger a crash")
         .kmsg(901, 0, "Kernel panic - not syncing: sysrq triggered crash")
-        .event(902, EventBody::Console(b"[    2.901] Kernel panic - not syncing: sysrq triggered crash\r\n".to_vec()))
+        .event(
+            902,
+            EventBody::Console(b"[    2.901] Kernel panic - not syncing: sysrq triggered crash\r\n".to_vec()),
+        )
         .event(903, EventBody::Console(b"[    2.902] \x1b[31m---[ end Kernel panic ]---\r\n".to_vec()))
         .capture("guest_death", CaptureKind::GuestDeath, 905, [15, 15, 3])
         .event(910, EventBody::End { end: GuestEnd::Panicked, detail: String::new() });
@@ -130,7 +137,11 @@ fn a_scheduler_that_does_not_load() {
     let run = TraceBuilder::new()
         .stage(-1900, Stage::Booting, "")
         .stage(-200, Stage::SchedulerStarted, "")
-        .output(-150, OutputSource::Scheduler, "0: R1=ctx()\n5: (79) r2 = *(u64 *)(r1 +4096)\ninvalid bpf_context access off=4096 size=8\n")
+        .output(
+            -150,
+            OutputSource::Scheduler,
+            "0: R1=ctx()\n5: (79) r2 = *(u64 *)(r1 +4096)\ninvalid bpf_context access off=4096 size=8\n",
+        )
         .stage(-100, Stage::SchedulerExited, "exited with status 1")
         .event(0, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
     insta::assert_snapshot!(report(&run));

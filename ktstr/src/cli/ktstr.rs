@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
+use super::completions::CompletionsArgs;
 use super::shared::Shared;
 
 /// Record-and-replay tests for Linux schedulers: look at traces, get what runs need.
@@ -11,7 +12,15 @@ use super::shared::Shared;
 #[command(name = "ktstr", version, subcommand_required = true, arg_required_else_help = true)]
 pub struct Ktstr {
     #[command(subcommand)]
-    command: Shared,
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Shared(Shared),
+    /// Print a script that completes the command line of a shell.
+    Completions(CompletionsArgs),
 }
 
 impl Ktstr {
@@ -20,7 +29,10 @@ impl Ktstr {
     /// # Errors
     /// Those of the command.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        self.command.run()
+        match self.command {
+            Command::Shared(command) => command.run(),
+            Command::Completions(args) => args.run(),
+        }
     }
 }
 

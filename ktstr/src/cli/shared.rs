@@ -5,12 +5,15 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::kernel::KernelArgs;
+use super::replay::ReplayArgs;
 use super::setup::SetupArgs;
 use super::trace::{self, TraceArgs};
 
 /// A command of both programs.
 #[derive(Debug, Subcommand)]
 pub enum Shared {
+    /// Explain a recorded run, judge it again, or print what it recorded.
+    Replay(ReplayArgs),
     /// Look at a trace file, verify it, or repair it.
     Trace(TraceArgs),
     /// List, fetch and remove kernels.
@@ -26,6 +29,7 @@ impl Shared {
     /// Those of the command.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Replay(args) => args.run(),
             Self::Trace(args) => trace::run(&args),
             Self::Kernel(args) => args.run(),
             Self::Setup(args) => args.run(),

@@ -1,0 +1,29 @@
+//! `ktstr completions`: command-line completion.
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory};
+use clap_complete::{Shell, generate};
+
+use super::ktstr::Ktstr;
+use super::out;
+
+/// Print a script that completes the command line of a shell
+#[derive(Args, Debug)]
+pub struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+impl CompletionsArgs {
+    /// Do it.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        let mut script = Vec::new();
+        generate(self.shell, &mut Ktstr::command(), "ktstr", &mut script);
+        out::write(&String::from_utf8_lossy(&script))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -125,10 +125,13 @@ impl Writer {
             time_ns,
         };
         let needed_bytes = header.span();
-        // A tail that no honest reader publishes leaves no room at all.
         let used = self.position.wrapping_sub(ring.tail.load(Ordering::Acquire));
+        // A tail that no reader publishes leaves no room at all.
+        let used = if used.is_multiple_of(8) { used } else { u64::MAX };
         let free_bytes = ring.capacity().saturating_sub(used).saturating_sub(reserve_bytes);
         if needed_bytes > free_bytes {
+            // The reader may be waiting, too, misled by a head that something wrote over.
+            ring.head.store(self.position, Ordering::Release);
             return Err(PushError::Full { free_bytes, needed_bytes });
         }
         for (i, word) in header.seal(payload).into_iter().enumerate() {
@@ -213,6 +216,10 @@ impl Reader {
     ///
     /// Each call does at most about three laps' work, whatever the memory holds.
     pub fn next(&mut self, ring: &Ring<'_>, payload: &mut AlignedVec) -> Option<Event> {
+        if ring.tail.load(Ordering::Relaxed) != self.position {
+            // Something overwrote it, and the writer may be waiting for it.
+            ring.tail.store(self.position, Ordering::Release);
+        }
         let head = ring.head.load(Ordering::Acquire);
         let ahead = head.wrapping_sub(self.position);
         if !head.is_multiple_of(8) || ahead > ring.capacity() {
@@ -242,15 +249,14 @@ impl Reader {
     }
 
     /// A head that is not ahead by at most a lap: either it is wrong now, or one that was followed before was.
-    /// Go to where its lap begins, past what was handed out already. One that no writer publishes is not
-    /// followed, and reported once.
+    /// One that no writer publishes, unaligned or behind what was handed out, is reported once and waited out.
+    /// Another is followed, from where its lap begins or what was handed out ends.
     fn misplaced(&mut self, ring: &Ring<'_>, head: u64) -> Option<Loss> {
         let loss = Loss::Head { found: head, position: self.position };
-        if !head.is_multiple_of(8) {
+        if !head.is_multiple_of(8) || head < self.delivered {
             return (self.bad_head.replace(head) != Some(head)).then_some(loss);
         }
-        let in_lap = head.wrapping_sub(self.delivered) <= ring.capacity();
-        self.position = if in_lap { self.delivered } else { head.saturating_sub(ring.capacity()) };
+        self.position = self.delivered.max(head.saturating_sub(ring.capacity()));
         ring.tail.store(self.position, Ordering::Release);
         Some(loss)
     }

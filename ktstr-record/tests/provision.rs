@@ -294,6 +294,8 @@ fn a_given_emulator_wins_and_one_that_is_too_old_is_passed_over() {
     assert!(matches!(find(&old, None), Err(Error::NoProgram { .. })));
     let error = find(&new, Some("/bin/true".into())).unwrap_err();
     assert!(error.to_string().contains("does not name a QEMU version"), "{error}");
+    let error = find(&new, Some("/nonexistent/qemu".into())).unwrap_err();
+    assert!(error.to_string().starts_with("cannot run KTSTR_QEMU=/nonexistent/qemu; give"), "{error}");
 }
 
 #[test]

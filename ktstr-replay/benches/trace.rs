@@ -35,7 +35,7 @@ fn captured(base: CaptureBase, batch: PageBatch, ram_pages: u64) -> CapturedChec
         sample: None,
         guest_ns: 0,
         host_ns: 0,
-        ram: vec![0..ram_pages * PAGE_BYTES as u64],
+        ram: std::iter::once(0..ram_pages * PAGE_BYTES as u64).collect(),
         base,
         changed: vec![batch],
         zeroed: Vec::new(),

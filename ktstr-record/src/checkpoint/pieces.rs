@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn populated_is_clipped_to_ram_and_the_channel_is_cut_out() {
-        let found = pieces(&[0..100, 256..300], &[10..20, 40..60, 90..260], &[45..50]);
+        let found = pieces(&[0..100, 256..300], &[10..20, 40..60, 90..260], &[45..50, 400..401]);
         let found: Vec<_> = found.into_iter().map(|piece| (piece.gfns, piece.pages)).collect();
         assert_eq!(
             found,

@@ -245,6 +245,10 @@ mod tests {
         }
     }
 
+    fn range(gfns: Range<u64>) -> Vec<Range<u64>> {
+        std::iter::once(gfns.start * PAGE..gfns.end * PAGE).collect()
+    }
+
     fn changed(captured: &CapturedCheckpoint) -> BTreeMap<u64, u8> {
         captured.changed.iter().flat_map(|batch| batch.iter()).map(|(gfn, _, page)| (gfn, page[7])).collect()
     }
@@ -253,7 +257,7 @@ mod tests {
     fn the_first_capture_has_all_pages_and_the_next_ones_what_changed() {
         let mut memory = Pages { pages: (0..200).map(|gfn| (gfn, 1)).collect(), bad: None };
         memory.pages.insert(3, 0);
-        let mut tracker = ChangeTracker::new(vec![0..150 * PAGE], Some(10 * PAGE..20 * PAGE), 4);
+        let mut tracker = ChangeTracker::new(range(0..150), Some(10 * PAGE..20 * PAGE), 4);
         let first = tracker.capture(&memory, Some(5), 6, 7);
         assert_eq!((first.sample, first.guest_ns, first.host_ns), (Some(5), 6, 7));
         assert_eq!(first.base, CaptureBase::Zero);
@@ -280,7 +284,7 @@ mod tests {
     #[test]
     fn pages_that_cannot_be_read_are_left_out_and_tried_again() {
         let mut memory = Pages { pages: (0..64).map(|gfn| (gfn, 1)).collect(), bad: Some(40) };
-        let mut tracker = ChangeTracker::new(vec![0..64 * PAGE], None, 1);
+        let mut tracker = ChangeTracker::new(range(0..64), None, 1);
         let first = tracker.capture(&memory, None, 0, 0);
         assert_eq!(first.left_out, [(32..64, LeftOut::Unreadable)]);
         assert_eq!(changed(&first).len(), 32);

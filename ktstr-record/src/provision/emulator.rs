@@ -35,7 +35,10 @@ pub(super) const RECIPE: Recipe = Recipe {
 pub(super) fn find(context: &Context, refresh: bool) -> Result<Emulator> {
     if let Some(given) = &context.host.qemu {
         let command = vec![given.clone()];
-        let version = version(given, &command, &[])?;
+        let version = version(given, &command, &[]).map_err(|e| match e {
+            Error::Spawn { program, source } => Error::GivenEmulator { program, source },
+            other => other,
+        })?;
         if parse_numbers(&version).is_some_and(|numbers| numbers < OLDEST) {
             let (major, minor) = OLDEST;
             context.progress.note(&format!(
@@ -74,7 +77,7 @@ fn of_bundle(bundle: &Bundle) -> Result<Emulator> {
 
 /// Runs `--version`: proves that the program starts, and tells which it is.
 fn version(program: &Path, command: &[PathBuf], env: &[(String, String)]) -> Result<String> {
-    let (first, rest) = command.split_first().unwrap_or_else(|| unreachable!("a command has a program"));
+    let (first, rest) = command.split_first().map_or((program, command), |(first, rest)| (first, rest));
     let output = Command::new(first)
         .args(rest)
         .arg("--version")

@@ -29,7 +29,7 @@ pub enum Error {
     },
     /// The cache's file system is too full to begin.
     #[error(
-        "not enough space in {path}: {what} needs {}, {} are free; free some, run `ktstr setup --clean`, or point XDG_CACHE_HOME at a larger disk",
+        "not enough space in {path}: fetching {what} takes {}, {} are free; free some, run `ktstr setup --clean`, or point XDG_CACHE_HOME at a larger disk",
         Mib(*.needed_bytes),
         Mib(*.free_bytes)
     )]
@@ -112,6 +112,14 @@ pub enum Error {
         what: String,
         /// The file.
         path: PathBuf,
+    },
+    /// The emulator that the user gave cannot be started.
+    #[error("cannot run KTSTR_QEMU={program}; give the path of a qemu-system-x86_64 program, or unset it")]
+    GivenEmulator {
+        /// The value of `KTSTR_QEMU`.
+        program: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// An emulator's `--version` is not understood.
     #[error("`{program} --version` does not name a QEMU version, it printed {output:?}; {instead}")]

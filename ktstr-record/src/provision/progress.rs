@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::space::Mib;
+
 /// How a person is told of long work. All of it goes to stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// A moving bar that is erased when its step ends.
     Bar,
-    /// A line when a step ends.
+    /// A line when a step ends, and before that one when a step of known size begins.
     Lines,
     /// Nothing.
     Silent,
@@ -32,6 +34,9 @@ impl Progress {
     /// Begins a step of `total_bytes`, or of unknown size.
     pub fn step(self, label: impl Into<String>, total_bytes: Option<u64>) -> Step {
         let label = label.into();
+        if let (Progress::Lines, Some(bytes)) = (self, total_bytes) {
+            self.note(&format!("{label}, {} ...", Mib(bytes)));
+        }
         let bar = (self == Progress::Bar).then(|| {
             let bar = ProgressBar::with_draw_target(total_bytes, ProgressDrawTarget::stderr());
             let template = match total_bytes {

@@ -169,3 +169,48 @@ impl Provisioner {
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::fs;
+
+    use super::*;
+
+    fn provisioner() -> (tempfile::TempDir, Provisioner) {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host { root: dir.path().join("host"), path: OsString::new(), qemu: None, bpf_root: None };
+        let cache = Cache::at(dir.path().join("ktstr")).unwrap();
+        for folder in ["kernels/7.3", "bundles/emulator", "apt/trixie/lists", "templates/x"] {
+            fs::create_dir_all(cache.path(folder)).unwrap();
+        }
+        (dir, Provisioner::new(cache, host, Progress::Silent).unwrap())
+    }
+
+    #[test]
+    fn cleaning_kernels_leaves_the_rest() {
+        let (_dir, provisioner) = provisioner();
+        assert_eq!(provisioner.clean(Clean::Kernels).unwrap(), ["kernels"]);
+        assert_eq!(provisioner.cache().entries("").unwrap(), ["apt", "bundles", "templates"]);
+        assert_eq!(provisioner.clean(Clean::Kernels).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn cleaning_everything_leaves_locks_alone() {
+        let (_dir, provisioner) = provisioner();
+        let all = ["apt", "bundles", "kernels", "templates"];
+        assert_eq!(provisioner.clean(Clean::Everything).unwrap(), all);
+        assert_eq!(provisioner.cache().entries("").unwrap(), [""; 0]);
+        assert_eq!(provisioner.cache().entries("staging").unwrap(), [""; 0]);
+        assert!(provisioner.cache().path("locks").is_dir());
+    }
+
+    #[test]
+    fn what_killed_runs_left_is_gone_once_a_provisioner_is_there() {
+        let (_dir, first) = provisioner();
+        fs::create_dir_all(first.cache().path("staging/bundle-emulator/bundle/root")).unwrap();
+        let context = first.context.clone();
+        Provisioner::new(context.cache, context.host, context.progress).unwrap();
+        assert_eq!(first.cache().entries("staging").unwrap(), [""; 0]);
+    }
+}

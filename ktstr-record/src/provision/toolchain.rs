@@ -14,6 +14,7 @@ use super::error::{Error, Result};
 
 const CLANG: &str = "usr/bin/clang-19";
 const BPFTOOL: &str = "usr/sbin/bpftool";
+const LLD: &str = "usr/lib/llvm-19/bin/lld";
 /// Where clang keeps its own libraries.
 const LLVM_LIBRARIES: &str = "usr/lib/llvm-19/lib";
 /// clang's own headers. It finds them from its program's path, which is the loader's here.
@@ -23,7 +24,7 @@ const REQUIRED: &[&str] = &[
     CLANG,
     BPFTOOL,
     CLANG_RESOURCES,
-    "usr/lib/llvm-19/bin/lld",
+    LLD,
     "usr/lib64/ld-linux-x86-64.so.2",
     "usr/include/bpf/bpf_helpers.h",
     "usr/lib/x86_64-linux-gnu/libbpf.a",
@@ -69,6 +70,13 @@ impl BpfToolchain {
     pub fn clang(&self) -> Command {
         let mut command = self.command(CLANG);
         command.arg("-resource-dir").arg(self.root.join(CLANG_RESOURCES)).arg("--sysroot").arg(&self.root);
+        command
+    }
+
+    /// The linker, to which arguments can be added: those of the GNU linker.
+    pub fn lld(&self) -> Command {
+        let mut command = self.command(LLD);
+        command.args(["-flavor", "gnu"]);
         command
     }
 

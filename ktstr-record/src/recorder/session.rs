@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use guest_init::message::{CaptureReason, FromTest, ToHost};
-use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind};
+use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Stage};
 
 use super::cadence::Cadence;
 use super::capture::{Capturer, Pause, Wanted};
@@ -54,7 +54,6 @@ pub(super) struct Session<'c> {
     outbox: Outbox,
     clock: &'c mut RunClock,
     cadence: Cadence,
-    plan: CapturePlan,
     requests: VecDeque<Request>,
     phase: Option<(u32, String)>,
     /// Running time at which the body began.
@@ -78,7 +77,6 @@ impl<'c> Session<'c> {
             outbox,
             clock,
             cadence: Cadence::new(plan.window, plan.periodic),
-            plan,
             requests: VecDeque::new(),
             phase: None,
             body_began: None,
@@ -147,7 +145,8 @@ impl<'c> Session<'c> {
             self.miss(index, String::from("the run ended before it was due"));
         }
         for request in std::mem::take(&mut self.requests) {
-            let sample = self.capturer.missed(&request.wanted, String::from("the run ended before it was taken"));
+            let sample =
+                self.capturer.missed(&request.wanted, String::from("the run ended before it was taken"));
             self.outbox.capture(sample, None);
         }
         let Ending { end, detail } = ending;
@@ -218,7 +217,12 @@ impl<'c> Session<'c> {
             FromTest::PhaseEnd { .. } => self.phase = None,
             _ => {}
         }
+        let ended = matches!(said, FromTest::BodyEnded { .. });
         if let Some(body) = events::of_test(said) {
+            self.outbox.event(guest_ns, self.clock.host_ns(), body);
+        }
+        if ended {
+            let body = EventBody::Stage { stage: Stage::BodyEnded, detail: String::new() };
             self.outbox.event(guest_ns, self.clock.host_ns(), body);
         }
     }

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
+use crate::provision;
+
 /// Why a scheduler could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -52,29 +54,32 @@ pub enum BuildError {
         /// The kernel.
         path: PathBuf,
     },
-    /// A tool of the BPF toolchain could not be started.
-    #[error("cannot start {tool} of the BPF toolchain in {root}", root = root.display())]
+    /// A program of the BPF toolchain could not be started.
+    #[error("cannot start {program} of the BPF toolchain in {root}", root = root.display())]
     Spawn {
-        /// The program, relative to the toolchain's root.
-        tool: &'static str,
+        /// Its name.
+        program: &'static str,
         /// The toolchain's root.
         root: PathBuf,
         /// What the system says.
         source: io::Error,
     },
-    /// A step ended with an error; what the tool said is part of the message.
-    #[error("cannot {step}: {tool} ended with {status}\n{stderr}")]
+    /// A step ended with an error; what its program said is part of the message.
+    #[error("cannot {step}: {program} ended with {status}\n{stderr}", stderr = stderr.trim_end())]
     Step {
         /// What was to be done.
         step: String,
-        /// The program, relative to the toolchain's root.
-        tool: &'static str,
+        /// The program's name.
+        program: &'static str,
         /// How it ended.
         status: ExitStatus,
         /// What it printed.
         stderr: String,
     },
-    /// A file could not be read, written or locked.
+    /// The cache could not be locked or written.
+    #[error(transparent)]
+    Cache(#[from] provision::Error),
+    /// A file could not be read or written.
     #[error("cannot {doing} {path}", path = path.display())]
     Io {
         /// What was to be done.

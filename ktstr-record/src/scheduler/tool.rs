@@ -1,45 +1,25 @@
-//! Running the toolchain's programs.
-//!
-//! The toolchain is a folder of unpacked packages with its own libc, so a program runs through its dynamic loader;
-//! nothing of the host but its kernel and `/bin/sh` (for the linker's wrapper) takes part.
+//! Running the toolchain's programs, each step with a name, and keeping a log of them.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::error::BuildError;
+use crate::provision::BpfToolchain;
 
-/// The dynamic loader of the toolchain.
-const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
-/// Where its libraries are.
-const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "usr/lib/llvm-19/lib"];
-/// clang.
-pub(super) const CLANG: &str = "usr/bin/clang-19";
-/// clang's own headers, which it does not find when it runs through a loader.
-const CLANG_RESOURCES: &str = "usr/lib/llvm-19/lib/clang/19";
-/// The linker.
-const LLD: &str = "usr/lib/llvm-19/bin/lld";
-/// bpftool.
-pub(super) const BPFTOOL: &str = "usr/sbin/bpftool";
-
-/// The steps of one build: the toolchain's root, and a log of what was run.
+/// The steps of one build.
 #[derive(Debug)]
 pub(super) struct Tools<'a> {
-    root: &'a Path,
+    toolchain: &'a BpfToolchain,
     log: String,
 }
 
 impl<'a> Tools<'a> {
-    /// The programs below `root`.
-    pub(super) fn new(root: &'a Path) -> Self {
-        Self { root, log: String::new() }
-    }
-
-    /// The toolchain's root.
-    pub(super) fn root(&self) -> &Path {
-        self.root
+    /// Nothing was run yet.
+    pub(super) fn new(toolchain: &'a BpfToolchain) -> Self {
+        Self { toolchain, log: String::new() }
     }
 
     /// What was run so far, and what it printed to standard error.
@@ -47,86 +27,96 @@ impl<'a> Tools<'a> {
         &self.log
     }
 
-    fn libraries(&self) -> String {
-        LIBRARIES.map(|folder| self.root.join(folder).display().to_string()).join(":")
+    /// bpftool with `args`; gives what it printed.
+    pub(super) fn bpftool(&mut self, step: &str, args: &[&OsStr]) -> Result<Vec<u8>, BuildError> {
+        let mut command = self.toolchain.bpftool();
+        command.args(args);
+        self.run(step.to_owned(), "bpftool", command)
     }
 
-    /// Runs `tool` with `args` and gives what it printed to standard output; `step` says what it is for.
-    pub(super) fn run<A: AsRef<OsStr>>(
+    /// Compiles a BPF program. The kernel's types are in `types`.
+    ///
+    /// The kernel is built with `-fms-extensions`, so its types have members that only that flag makes sense of;
+    /// `-isystem` keeps warnings about its types from drowning those about the scheduler.
+    pub(super) fn compile_bpf(
         &mut self,
-        step: impl Into<String>,
-        tool: &'static str,
-        args: impl IntoIterator<Item = A>,
-    ) -> Result<Vec<u8>, BuildError> {
-        let mut command = Command::new(self.root.join(LOADER));
-        command.arg("--library-path").arg(self.libraries()).arg(self.root.join(tool)).args(args);
-        // A cleared environment: clang takes include and library folders, and more, from variables.
-        command.stdin(Stdio::null()).env_clear().env("LC_ALL", "C");
-        self.log.push_str(&format!("{command:?}\n"));
-        let Output { status, stdout, stderr } = command.output().map_err(|source| BuildError::Spawn {
-            tool,
-            root: self.root.to_owned(),
-            source,
-        })?;
-        let stderr = String::from_utf8_lossy(&stderr).into_owned();
-        self.log.push_str(&stderr);
-        if !status.success() {
-            return Err(BuildError::Step { step: step.into(), tool, status, stderr });
-        }
-        Ok(stdout)
+        source: &Path,
+        object: &Path,
+        include: &[PathBuf],
+        types: &Path,
+    ) -> Result<(), BuildError> {
+        let mut command = self.toolchain.clang();
+        command.args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall"]);
+        command.args(["-fms-extensions", "-D__TARGET_ARCH_x86"]);
+        command.args(include_args(include)).arg("-isystem").arg(types);
+        command.arg("-isystem").arg(self.toolchain.root.join("usr/include"));
+        command.arg("-c").arg(source).arg("-o").arg(object);
+        self.run(format!("compile {}", source.display()), "clang", command).map(drop)
     }
 
-    /// Compiles one file for the machine (not for BPF): clang with the toolchain's libc and its own headers.
+    /// Compiles a file for the guest's CPUs.
     pub(super) fn compile_host(
         &mut self,
         source: &Path,
         object: &Path,
         include: &[PathBuf],
     ) -> Result<(), BuildError> {
-        let mut args = vec![
-            "-O2".into(),
-            "-Wall".into(),
-            "--sysroot".into(),
-            self.root.as_os_str().to_owned(),
-            "-resource-dir".into(),
-            self.root.join(CLANG_RESOURCES).into(),
-        ];
-        args.extend(include_args(include));
-        args.extend(["-c".into(), source.into(), "-o".into(), object.into()]);
-        self.run(format!("compile {}", source.display()), CLANG, args).map(drop)
+        let mut command = self.toolchain.clang();
+        command.args(["-O2", "-Wall"]).args(include_args(include));
+        command.arg("-c").arg(source).arg("-o").arg(object);
+        self.run(format!("compile {}", source.display()), "clang", command).map(drop)
     }
 
     /// Links `objects` with libbpf into one static program. `scratch` takes the linker's wrapper: clang starts its
-    /// linker as a program of its own, and this one runs only through the loader.
+    /// linker as one program, and this one is a dynamic loader with arguments.
     pub(super) fn link_static(
         &mut self,
-        objects: &[PathBuf],
+        objects: &[&Path],
         program: &Path,
         scratch: &Path,
     ) -> Result<(), BuildError> {
         let wrapper = scratch.join("ld.lld");
-        let script = format!(
-            "#!/bin/sh\nexec {loader} --argv0 ld.lld --library-path {libraries} {lld} \"$@\"\n",
-            loader = quoted(&self.root.join(LOADER).display().to_string()),
-            libraries = quoted(&self.libraries()),
-            lld = quoted(&self.root.join(LLD).display().to_string()),
-        );
-        fs::write(&wrapper, script).map_err(BuildError::io("write", &wrapper))?;
+        let linker = self.toolchain.lld();
+        let words: Vec<String> = std::iter::once(linker.get_program())
+            .chain(linker.get_args())
+            .map(|word| quoted(&word.to_string_lossy()))
+            .collect();
+        fs::write(&wrapper, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")))
+            .map_err(BuildError::io("write", &wrapper))?;
         fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))
             .map_err(BuildError::io("make executable", &wrapper))?;
-        let mut ld_path = std::ffi::OsString::from("--ld-path=");
+        let mut ld_path = OsString::from("--ld-path=");
         ld_path.push(&wrapper);
-        let mut args = vec!["--sysroot".into(), self.root.as_os_str().to_owned(), ld_path, "-static".into()];
-        args.extend(objects.iter().map(|object| object.as_os_str().to_owned()));
-        args.extend(["-o".into(), program.as_os_str().to_owned()]);
-        args.extend(["-lbpf", "-lelf", "-lz", "-lzstd"].map(Into::into));
-        self.run(format!("link {}", program.display()), CLANG, args).map(drop)
+        let mut command = self.toolchain.clang();
+        command.arg(ld_path).arg("-static").args(objects).arg("-o").arg(program);
+        command.args(["-lbpf", "-lelf", "-lz", "-lzstd"]);
+        self.run(format!("link {}", program.display()), "clang", command).map(drop)
+    }
+
+    fn run(
+        &mut self,
+        step: String,
+        program: &'static str,
+        mut command: Command,
+    ) -> Result<Vec<u8>, BuildError> {
+        // A cleared environment: clang takes include and library folders, and more, from variables.
+        command.stdin(Stdio::null()).env_clear().env("LC_ALL", "C");
+        self.log.push_str(&format!("{command:?}\n"));
+        let root = || self.toolchain.root.clone();
+        let Output { status, stdout, stderr } =
+            command.output().map_err(|source| BuildError::Spawn { program, root: root(), source })?;
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        self.log.push_str(&stderr);
+        if !status.success() {
+            return Err(BuildError::Step { step, program, status, stderr });
+        }
+        Ok(stdout)
     }
 }
 
 /// `-I FOLDER` for each folder.
-pub(super) fn include_args(folders: &[PathBuf]) -> impl Iterator<Item = std::ffi::OsString> {
-    folders.iter().flat_map(|folder| ["-I".into(), folder.as_os_str().to_owned()])
+fn include_args(folders: &[PathBuf]) -> impl Iterator<Item = &OsStr> {
+    folders.iter().flat_map(|folder| [OsStr::new("-I"), folder.as_os_str()])
 }
 
 /// `text` as one word of a shell.
@@ -149,7 +139,9 @@ mod tests {
     #[test]
     fn a_toolchain_without_programs_is_named() {
         let empty = tempfile::tempdir().unwrap();
-        let error = Tools::new(empty.path()).run("compile", CLANG, ["--version"]).unwrap_err();
-        assert!(error.to_string().starts_with("cannot start usr/bin/clang-19"), "{error}");
+        let toolchain = BpfToolchain { root: empty.path().to_owned(), id: String::new() };
+        let error = Tools::new(&toolchain).bpftool("dump types", &[]).unwrap_err().to_string();
+        assert!(error.starts_with("cannot start bpftool"), "{error}");
+        assert!(error.contains(&empty.path().display().to_string()), "{error}");
     }
 }

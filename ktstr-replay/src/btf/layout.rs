@@ -128,6 +128,7 @@ impl Types {
         while let Some((at, base, depth)) = pending.pop() {
             let mut inner = Vec::new();
             for member in self.members(at)?.unwrap_or_default() {
+                looked += 1;
                 let field = Self::member_field(member);
                 let offset_bits = base.saturating_add(field.offset_bits);
                 let member_name = self.member_name(member)?;
@@ -138,8 +139,7 @@ impl Types {
                     inner.push((field.type_id, offset_bits, depth + 1));
                 }
             }
-            looked += 1;
-            if depth >= MAX_DEPTH || looked > MAX_ANONYMOUS {
+            if depth >= MAX_DEPTH || looked > MAX_LOOKED_AT {
                 return Err(BtfError::TooDeep { id, limit: MAX_DEPTH });
             }
             // Reversed: the stack yields them in the order of declaration.
@@ -212,8 +212,35 @@ impl Types {
     #[must_use]
     pub fn enum_name_of(&self, enum_name: &str, value: i128) -> Option<&str> {
         let id = self.find(Kind::Enum, enum_name).or_else(|| self.find(Kind::Enum64, enum_name))?;
-        let found = self.enumerators(id).ok()?.into_iter().find(|one| one.value == value)?;
-        Some(found.name)
+        self.enumerator_of(id, value).ok()?
+    }
+
+    /// Name of a value of an enum; `None` for other types and for values without a name.
+    ///
+    /// # Errors
+    /// [`BtfError::BadString`], [`BtfError::TooDeep`].
+    pub fn enumerator_of(&self, id: TypeId, value: i128) -> Result<Option<&str>, BtfError> {
+        // Only the numbers are compared on the way: enums can be long, and arrays of them longer.
+        let name = match self.resolve(id)?.1 {
+            Type::Enum(of) => {
+                let raw = if of.is_signed() {
+                    i32::try_from(value).ok().map(i32::cast_unsigned)
+                } else {
+                    u32::try_from(value).ok()
+                };
+                of.members.iter().find(|one| Some(one.val()) == raw).and_then(BtfType::get_name_offset)
+            }
+            Type::Enum64(of) => {
+                let raw = if of.is_signed() {
+                    i64::try_from(value).ok().map(i64::cast_unsigned)
+                } else {
+                    u64::try_from(value).ok()
+                };
+                of.members.iter().find(|one| Some(one.val()) == raw).and_then(BtfType::get_name_offset)
+            }
+            _ => None,
+        };
+        name.map(|offset| self.string(offset)).transpose()
     }
 
     /// The variables of a data section; empty for all else.
@@ -255,28 +282,39 @@ impl Types {
     /// How C would write a type, for messages: `struct ctr`, `u64`, `struct task_struct *`, `int[4]`.
     #[must_use]
     pub fn describe(&self, id: TypeId) -> String {
-        let mut suffix = String::new();
+        // What stands after the name: pointers, and between them the dimensions of arrays.
+        let (mut dimensions, mut suffix) = (String::new(), String::new());
         let mut at = id;
         for _ in 0..MAX_DEPTH {
-            let Ok(shape) = self.get(at) else { return format!("type {at}{suffix}") };
+            let Ok(shape) = self.get(at) else { break };
             let name = self.name(at).unwrap_or_default();
             let anonymous = if name.is_empty() { "(anonymous)" } else { name };
-            match shape {
-                Type::Void => return format!("void{suffix}"),
-                Type::Struct(_) => return format!("struct {anonymous}{suffix}"),
-                Type::Union(_) => return format!("union {anonymous}{suffix}"),
-                Type::Enum(_) | Type::Enum64(_) => return format!("enum {anonymous}{suffix}"),
-                Type::Array(of) => suffix.push_str(&format!("[{}]", of.len())),
-                Type::Ptr(_) => suffix.insert_str(0, " *"),
-                Type::FuncProto(_) => return format!("function{suffix}"),
-                _ if !name.is_empty() => return format!("{name}{suffix}"),
-                _ => {}
+            let text = match shape {
+                Type::Array(of) => {
+                    dimensions.push_str(&format!("[{}]", of.len()));
+                    None
+                }
+                Type::Ptr(_) => {
+                    suffix = format!(" *{dimensions}{suffix}");
+                    dimensions.clear();
+                    None
+                }
+                Type::Void => Some("void".to_owned()),
+                Type::Struct(_) => Some(format!("struct {anonymous}")),
+                Type::Union(_) => Some(format!("union {anonymous}")),
+                Type::Enum(_) | Type::Enum64(_) => Some(format!("enum {anonymous}")),
+                Type::FuncProto(_) => Some("function".to_owned()),
+                _ if !name.is_empty() => Some(name.to_owned()),
+                _ => None,
+            };
+            if let Some(text) = text {
+                return format!("{text}{dimensions}{suffix}");
             }
             at = target(shape);
         }
-        format!("type {id}{suffix}")
+        format!("type {at}{dimensions}{suffix}")
     }
 }
 
-/// Anonymous structs and unions that are looked into for one name.
-const MAX_ANONYMOUS: usize = 4096;
+/// Members that are looked at for one name, those of anonymous structs and unions included.
+const MAX_LOOKED_AT: usize = 1 << 20;

@@ -11,6 +11,8 @@ mod index;
 mod layout;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use error::BtfError;

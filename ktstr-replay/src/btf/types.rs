@@ -22,6 +22,8 @@ impl fmt::Display for TypeId {
 
 /// Types that are decoded together. Small, so that a handful of structs of the kernel does not decode all of it.
 const CHUNK: usize = 64;
+/// Longest name that is read, in bytes. The kernel takes names of up to 511.
+const MAX_NAME_BYTES: usize = 2048;
 /// Longest chain of typedefs and qualifiers that is followed.
 pub(super) const MAX_DEPTH: usize = 64;
 
@@ -95,12 +97,12 @@ impl Types {
     /// The string at an offset of the string section.
     ///
     /// # Errors
-    /// [`BtfError::BadString`] when it is outside of the section or not UTF-8.
+    /// [`BtfError::BadString`] when it is outside of the section, longer than 2048 bytes or not UTF-8.
     pub fn string(&self, offset: u32) -> Result<&str, BtfError> {
         let bad = || BtfError::BadString(offset);
         let text = self.bytes.get(self.index.strings.clone()).ok_or_else(bad)?;
         let text = text.get(offset as usize..).ok_or_else(bad)?;
-        let len = text.iter().position(|&byte| byte == 0).ok_or_else(bad)?;
+        let len = text.iter().take(MAX_NAME_BYTES).position(|&byte| byte == 0).ok_or_else(bad)?;
         std::str::from_utf8(&text[..len]).map_err(|_| bad())
     }
 

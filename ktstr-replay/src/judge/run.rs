@@ -101,7 +101,8 @@ impl<'t> Run<'t> {
         })
     }
 
-    /// Position and event of the body's end: its result, or the end of the test binary before there was one.
+    /// Position and event of the body's end: its result or the stage, or the end of a test binary that died before
+    /// there was one.
     pub(crate) fn body_end(&self) -> Option<(usize, &Event)> {
         self.events.iter().enumerate().find(|(_, e)| {
             let stages = [Stage::BodyEnded, Stage::TestExited];

@@ -41,7 +41,7 @@ pub trait Mirror: Sized + 'static {
     /// Read the struct at `at`: one read that covers all fields.
     ///
     /// # Errors
-    /// Those of [`KernelView::read`].
+    /// Those of [`VirtualMemory::read`](super::VirtualMemory::read).
     fn read(layout: &Self::Layout, view: &KernelView<'_>, at: KernelVirt) -> Result<Self, KernelError>;
 }
 

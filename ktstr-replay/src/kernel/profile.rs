@@ -162,7 +162,7 @@ fn stated_page_table(info: &Vmcoreinfo) -> Result<PageTable, KernelError> {
     let root = top.0.wrapping_sub(START_KERNEL_MAP).wrapping_add_signed(phys_base);
     let levels =
         if info.number("pgtable_l5_enabled").unwrap_or(0) == 1 { Levels::Five } else { Levels::Four };
-    if root % 4096 != 0 {
+    if !root.is_multiple_of(4096) {
         return Err(KernelError::BadVmcoreinfo(format!("its page table would be at {root:#x}")));
     }
     Ok(PageTable { root: GuestPhys(root), levels })
@@ -197,4 +197,178 @@ fn read_btf(kernel: &VirtualMemory<'_>, symbols: &Symbols, release: &str) -> Res
         why: format!("it would end at {stop}"),
     })?;
     kernel.bytes(start, len as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::btf::testing::Builder;
+    use crate::kernel::KernelView;
+    use crate::kernel::mirror::{Text, mirror};
+    use crate::kernel::testing::{DIRECT_MAP, Guest};
+    use crate::kernel::{FieldMissing, SymbolsError};
+
+    /// How a kernel writes down the addresses of its symbols.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Form {
+        PcRelative,
+        Relative,
+        AbsolutePerCpu,
+    }
+
+    /// A guest whose kernel has symbols `init_top_pgt`, `__start_BTF`, `__stop_BTF` and `per_cpu_thing` in kallsyms,
+    /// and where the offsets of their addresses are.
+    fn booted(form: Form) -> (Guest, u64) {
+        let mut guest = Guest::new();
+        guest.types.unsigned("u32", 4);
+        let btf = guest.types.blob();
+        let btf_at = guest.put(&btf);
+        let offsets_at = guest.alloc(16);
+        let names = ["Tinit_top_pgt", "D__start_BTF", "D__stop_BTF", "Dper_cpu_thing"];
+        // All within the reach of 32 bits: the page table by its address in the direct map, which vmcoreinfo gives too.
+        let addresses = [DIRECT_MAP + 0x1000, btf_at, btf_at + btf.len() as u64, DIRECT_MAP + 0x40];
+        let base = DIRECT_MAP;
+        let mut info = Guest::vmcoreinfo();
+        for (i, address) in addresses.into_iter().enumerate() {
+            let offset = match form {
+                Form::PcRelative => address.wrapping_sub(offsets_at + i as u64 * 4) as u32,
+                Form::Relative => (address - base) as u32,
+                Form::AbsolutePerCpu if i == 3 => 0x40,
+                Form::AbsolutePerCpu => (base.wrapping_sub(1).wrapping_sub(address)) as u32,
+            };
+            guest.write_u32(offsets_at + i as u64 * 4, offset);
+        }
+        let mut compressed = Vec::new();
+        for name in names {
+            compressed.push(name.len() as u8);
+            compressed.extend_from_slice(name.as_bytes());
+        }
+        // Every token is the one character of its number.
+        let table: Vec<u8> = (0..=255u8).flat_map(|token| [token.max(1), 0]).collect();
+        let index: Vec<u8> = (0..256u16).flat_map(|token| (token * 2).to_le_bytes()).collect();
+        let count = guest.put(&4u32.to_le_bytes());
+        let (compressed, table, index) = (guest.put(&compressed), guest.put(&table), guest.put(&index));
+        info = info.replace("ffffffff80001000", &format!("{:x}", DIRECT_MAP + 0x1000));
+        info = info.replace(
+            "phys_base)=0",
+            &format!("phys_base)={}", 0xffff_ffff_8000_0000u64.wrapping_sub(DIRECT_MAP)),
+        );
+        let mut tables = vec![
+            ("kallsyms_names", compressed),
+            ("kallsyms_num_syms", count),
+            ("kallsyms_token_table", table),
+            ("kallsyms_token_index", index),
+            ("kallsyms_offsets", offsets_at),
+        ];
+        if form != Form::PcRelative {
+            let at = guest.put(&base.to_le_bytes());
+            tables.push(("kallsyms_relative_base", at));
+        }
+        for (name, at) in tables {
+            info.push_str(&format!("SYMBOL({name})={at:x}\n"));
+        }
+        let page = guest.alloc(0x2000).next_multiple_of(0x1000);
+        guest.write(page, info.as_bytes());
+        (guest, offsets_at)
+    }
+
+    #[test]
+    fn a_kernel_is_found_whichever_way_it_writes_its_symbols() {
+        for form in [Form::PcRelative, Form::Relative, Form::AbsolutePerCpu] {
+            let (guest, _) = booted(form);
+            let profile =
+                KernelProfile::from_memory(&guest.ram).unwrap_or_else(|error| panic!("{form:?}: {error}"));
+            assert_eq!(profile.release(), "6.99-test");
+            assert_eq!(profile.types().count(), 2, "{form:?}");
+            let thing = if form == Form::AbsolutePerCpu { 0x40 } else { DIRECT_MAP + 0x40 };
+            assert_eq!(profile.symbol("per_cpu_thing"), Ok(KernelVirt(thing)), "{form:?}");
+            assert!(matches!(profile.symbol("nope"), Err(KernelError::NoSymbol { .. })));
+
+            let [info, symbols, btf] = profile.to_blobs();
+            let again = KernelProfile::from_blobs(&info.bytes, &symbols.bytes, btf.bytes).unwrap();
+            assert_eq!((again.symbols(), again.page_table()), (profile.symbols(), profile.page_table()));
+        }
+    }
+
+    #[test]
+    fn symbols_that_contradict_vmcoreinfo_are_refused() {
+        let (mut guest, offsets) = booted(Form::Relative);
+        guest.write_u32(offsets, 0x2000);
+        match KernelProfile::from_memory(&guest.ram) {
+            Err(KernelError::Symbols(SymbolsError::Disagree { decoded, stated })) => {
+                assert_eq!((decoded, stated), (Some(DIRECT_MAP + 0x2000), DIRECT_MAP + 0x1000));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_page_table_that_is_elsewhere_than_stated_is_refused() {
+        let guest = Guest::new();
+        let mut ram = guest.ram;
+        let info = Guest::vmcoreinfo().replace("phys_base)=0", "phys_base)=4096");
+        ram.write(0x8_0000, info.as_bytes());
+        assert!(matches!(
+            KernelProfile::from_memory(&ram),
+            Err(KernelError::BadVmcoreinfo(_) | KernelError::NotMapped { .. })
+        ));
+    }
+
+    #[test]
+    fn memory_without_a_kernel_is_told_from_a_bad_one() {
+        let ram = crate::kernel::testing::Ram::new(64 << 10);
+        assert!(matches!(KernelProfile::from_memory(&ram), Err(KernelError::NoVmcoreinfo { pages: 16 })));
+    }
+
+    mirror! {
+        /// A struct with every sort of field.
+        struct Mixed, MixedLayout = "mixed" {
+            wide: u64,
+            minus: i64 = "absent" | "wrapped",
+            bits: i64,
+            name: Text,
+            gone: Result<u64, FieldMissing> = "gone" | "gone_too",
+        }
+    }
+
+    #[test]
+    fn a_mirror_takes_width_sign_and_place_from_the_types() {
+        let mut guest = Guest::new();
+        let b: &mut Builder = &mut guest.types;
+        let u16 = b.unsigned("u16", 2);
+        let int = b.signed("int", 4);
+        let char = b.signed("char", 1);
+        let name = b.array(char, 4);
+        let inner = b.structure("atomic_t", 4, &[("counter", int, 0, 0)]);
+        let outer = b.structure("wrapper", 4, &[("inner", inner, 0, 0)]);
+        b.structure(
+            "mixed",
+            16,
+            &[("name", name, 0, 0), ("wrapped", outer, 32, 0), ("wide", u16, 64, 0), ("bits", int, 83, 5)],
+        );
+        let at = guest.put(b"abcd\xfe\xff\xff\xff\x34\x12\x88\x00\0\0\0\0");
+        let profile = guest.profile();
+        let view = KernelView::new(&profile, &guest.ram);
+        let mixed: Mixed = view.mirror(KernelVirt(at)).unwrap();
+        assert_eq!((mixed.wide, mixed.minus, mixed.bits, mixed.name.0.as_str()), (0x1234, -2, -15, "abcd"));
+        assert_eq!(
+            mixed.gone.unwrap_err().to_string(),
+            "`struct mixed` of kernel 6.99-test has no field `gone` or `gone_too`"
+        );
+    }
+
+    #[test]
+    fn a_read_crosses_pages_and_a_text_stops_before_what_is_not_mapped() {
+        let mut guest = Guest::new();
+        guest.write(DIRECT_MAP + 0x2_0ffe, b"1234");
+        // The last page of RAM, of which only the beginning is text.
+        guest.write(DIRECT_MAP + 0x3f_fffc, b"tail");
+        let profile = guest.profile();
+        let view = KernelView::new(&profile, &guest.ram);
+        assert_eq!(view.bytes(KernelVirt(DIRECT_MAP + 0x2_0ffe), 4).unwrap(), b"1234");
+        assert_eq!(view.text(KernelVirt(DIRECT_MAP + 0x3f_fffc), 100).unwrap(), "tail");
+        assert_eq!(view.text(KernelVirt(DIRECT_MAP + 0x2_0ffe), 3).unwrap(), "123");
+        assert!(view.text(KernelVirt(0x1000), 100).is_err());
+        assert!(view.bytes(KernelVirt(DIRECT_MAP), usize::MAX).is_err());
+    }
 }

@@ -45,7 +45,7 @@ impl<'m> KernelView<'m> {
     /// The struct at `at`, as its mirror.
     ///
     /// # Errors
-    /// [`KernelError::Field`] when this kernel lacks a mandatory field; those of [`KernelView::read`].
+    /// [`KernelError::Field`] when this kernel lacks a mandatory field; those of [`VirtualMemory::read`].
     pub fn mirror<M: Mirror>(&self, at: KernelVirt) -> Result<M, KernelError> {
         M::read(&*self.profile.layout::<M>()?, self, at)
     }
@@ -61,7 +61,7 @@ impl<'m> KernelView<'m> {
     /// The CPUs and the places of their per-CPU data.
     ///
     /// # Errors
-    /// [`KernelError::NoSymbol`]; those of [`KernelView::read`].
+    /// [`KernelError::NoSymbol`]; those of [`VirtualMemory::read`].
     pub fn cpus(&self) -> Result<Cpus, KernelError> {
         Cpus::read(self)
     }

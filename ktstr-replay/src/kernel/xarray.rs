@@ -55,7 +55,7 @@ pub fn xarray_entries(
             return Err(broken(format!("it has more than {MAX_NODES} nodes")));
         }
         let node: XaNode = view.mirror(at)?;
-        if node.shift >= below || node.shift % CHUNK_SHIFT != 0 {
+        if node.shift >= below || !node.shift.is_multiple_of(CHUNK_SHIFT) {
             return Err(broken(format!(
                 "the node at {at} has shift {}, not a smaller one than {below}",
                 node.shift

@@ -15,7 +15,6 @@ use super::record::{Checkpoint, IndexEntry, LeftOut, PAGE_BYTES, PageChunk, Page
 use super::table::PageTable;
 
 /// Which chunk a stored page is in, and the chunks that were decoded last.
-#[derive(Default)]
 pub(super) struct ChunkCache {
     /// First page number, pages and index entry of each chunk, ascending by first page.
     places: Vec<(u32, u32, IndexEntry)>,
@@ -26,9 +25,10 @@ pub(super) struct ChunkCache {
 }
 
 impl ChunkCache {
-    pub(super) fn new(trace: &Trace) -> Self {
-        let mut places: Vec<_> = trace
-            .of_kind(Kind::PageChunk)
+    pub(super) fn new(entries: &[IndexEntry]) -> Self {
+        let mut places: Vec<_> = entries
+            .iter()
+            .filter(|entry| entry.kind == Kind::PageChunk.code())
             .filter_map(|entry| {
                 let [first, pages] = entry.keys;
                 Some((u32::try_from(first).ok()?, u32::try_from(pages).ok()?, *entry))

@@ -102,10 +102,8 @@ impl Trace {
         };
         too_new(&path, located.stamp)?;
         let manifest = read_manifest(&source, &located);
-        let mut trace =
-            Self { path, source, located, manifest, faults: Mutex::default(), chunks: Mutex::default() };
-        let chunks = ChunkCache::new(&trace);
-        trace.chunks = Mutex::new(chunks);
+        let chunks = Mutex::new(ChunkCache::new(&located.entries));
+        let trace = Self { path, source, located, manifest, faults: Mutex::default(), chunks };
         if let Err(fault) = &trace.manifest {
             trace.note(fault.clone());
         }

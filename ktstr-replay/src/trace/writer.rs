@@ -384,3 +384,113 @@ pub(super) fn index_entry(offset: u64, header: &Header) -> IndexEntry {
 fn body_error(kind: Kind) -> impl FnOnce(super::body::BodyError) -> WriteError {
     move |source| WriteError::Body { kind, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::trace::record::{EventBody, PAGE_BYTES};
+    use crate::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace};
+
+    /// A disk with room for `room` bytes: a write that does not fit is written in part, and fails.
+    #[derive(Clone)]
+    struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
+
+    impl Disk {
+        fn with_room(room: usize) -> Self {
+            Self(Arc::new(Mutex::new((Vec::new(), room))))
+        }
+
+        fn bytes(&self) -> Vec<u8> {
+            self.0.lock().unwrap().0.clone()
+        }
+    }
+
+    impl Sink for Disk {
+        fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+            let (data, room) = &mut *self.0.lock().unwrap();
+            let fits = bytes.len().min(*room - data.len());
+            data.extend_from_slice(&bytes[..fits]);
+            if fits == bytes.len() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        }
+
+        fn cut(&mut self, len: u64) -> io::Result<()> {
+            self.0.lock().unwrap().0.truncate(len as usize);
+            Ok(())
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn event(i: u64) -> Event {
+        Event { guest_ns: i, host_ns: i, body: EventBody::PhaseEnd { index: i as u32 } }
+    }
+
+    fn checkpoint(base: CaptureBase, value: u8) -> CapturedCheckpoint {
+        let mut batch = PageBatch::default();
+        for gfn in 0..70 {
+            batch.push(gfn, &std::array::from_fn(|i| value ^ (i * gfn as usize) as u8));
+        }
+        CapturedCheckpoint {
+            sample: None,
+            guest_ns: 0,
+            host_ns: 0,
+            ram: std::iter::once(0..70 * PAGE_BYTES as u64).collect(),
+            base,
+            changed: vec![batch],
+            zeroed: Vec::new(),
+            left_out: Vec::new(),
+        }
+    }
+
+    /// Whatever the room, all records whose writing succeeded are there, whole and in order, and a writer whose disk
+    /// has room again goes on.
+    #[test]
+    fn on_a_full_disk_the_trace_ends_after_a_whole_record_and_goes_on_when_there_is_room() {
+        for room in (0..60_000).step_by(997) {
+            let disk = Disk::with_room(room);
+            let mut writer =
+                TraceWriter::to_sink(Box::new(disk.clone()), 7, WriterOptions::default()).unwrap();
+            let has_manifest = writer.body(&Manifest::default(), Labels::default()).is_ok();
+            let mut written = Vec::new();
+            for i in 0..20 {
+                if writer.events(&[event(i)]).is_ok() {
+                    written.push(event(i));
+                }
+                // A checkpoint that failed is followed by a full one.
+                let base = if writer.pages.has_base { CaptureBase::Previous } else { CaptureBase::Zero };
+                let _ = writer.checkpoint(&checkpoint(base, i as u8));
+            }
+            disk.0.lock().unwrap().1 = usize::MAX;
+            writer.events(&[event(99)]).unwrap();
+            written.push(event(99));
+            let base = if writer.pages.has_base { CaptureBase::Previous } else { CaptureBase::Zero };
+            let last = writer.checkpoint(&checkpoint(base, 200)).unwrap();
+            writer.finish().unwrap();
+
+            let trace = Trace::from_bytes(disk.bytes()).unwrap();
+            assert_eq!(trace.manifest().is_ok(), has_manifest);
+            assert_eq!(trace.events(), written, "{room} bytes");
+            assert_eq!(trace.checkpoints().len() as u32, last + 1);
+            let faults = trace.verify().faults;
+            assert!(
+                faults.iter().all(|fault| !has_manifest && fault.offset == 0),
+                "{room} bytes: {faults:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn writer_and_reader_can_go_to_other_threads() {
+        fn is_send<T: Send>() {}
+        fn is_sync<T: Sync>() {}
+        is_send::<TraceWriter>();
+        is_send::<CapturedCheckpoint>();
+        is_send::<Trace>();
+        is_sync::<Trace>();
+    }
+}

@@ -28,7 +28,7 @@ pub enum ValueError {
         /// The member that is not there.
         wanted: String,
         /// Members that are.
-        candidates: Candidates,
+        candidates: Box<Candidates>,
     },
     /// The path goes on with a name, but there is no struct.
     #[error("`{path}`: {reached} is a `{type_name}` and has no members, so there is no `{wanted}` in it")]
@@ -100,7 +100,7 @@ pub enum ValueError {
         /// The maps that were looked into, joined.
         sections: String,
         /// Variables that are there.
-        candidates: Candidates,
+        candidates: Box<Candidates>,
     },
     /// Several data sections have a variable of that name.
     #[error("`{path}` is in several data sections: write {}", .qualified.join(" or "))]
@@ -116,7 +116,7 @@ pub enum ValueError {
         /// What was asked for.
         name: String,
         /// Maps that are there.
-        candidates: Candidates,
+        candidates: Box<Candidates>,
     },
     /// Several maps have that name.
     #[error("there are several maps `{name}`, of ids {ids:?}: ask by id")]

@@ -193,7 +193,7 @@ impl<'a> Snapshot<'a> {
             } else {
                 listed.join(", ")
             },
-            candidates: Candidates::new(asked, names),
+            candidates: Box::new(Candidates::new(asked, names)),
         }
     }
 
@@ -229,7 +229,10 @@ impl<'a> Snapshot<'a> {
             [map] => Ok(self.view(map)),
             [] => Err(ValueError::NoMap {
                 name: name.to_owned(),
-                candidates: Candidates::new(name, self.sample.maps.iter().map(|map| map.name.as_str())),
+                candidates: Box::new(Candidates::new(
+                    name,
+                    self.sample.maps.iter().map(|map| map.name.as_str()),
+                )),
             }),
             several => Err(ValueError::AmbiguousMap {
                 name: name.to_owned(),
@@ -247,7 +250,10 @@ impl<'a> Snapshot<'a> {
         let found = self.sample.maps.iter().find(|map| map.id == id);
         found.map(|map| self.view(map)).ok_or_else(|| ValueError::NoMap {
             name: format!("#{id}"),
-            candidates: Candidates::new("", self.sample.maps.iter().map(|map| format!("#{}", map.id))),
+            candidates: Box::new(Candidates::new(
+                "",
+                self.sample.maps.iter().map(|map| format!("#{}", map.id)),
+            )),
         })
     }
 

@@ -8,6 +8,9 @@ use super::path::{Step, parse, parse_below};
 use super::{Candidates, Scalar, ValueError};
 use crate::btf::{Field, Kind, TypeId, Types};
 
+/// Most elements that are listed at once.
+const MAX_LISTED: u64 = 1 << 20;
+
 /// Bytes with their BTF type. Cheap to copy; borrows both.
 ///
 /// Bytes are little-endian. The constructor makes sure that there are as many as the type needs.
@@ -120,10 +123,10 @@ impl<'a> Value<'a> {
                 reached: reached(),
                 type_name: self.type_name(),
                 wanted: name.to_owned(),
-                candidates: Candidates::new(
+                candidates: Box::new(Candidates::new(
                     name,
                     members.iter().filter_map(|member| self.types.member_name(member).ok()),
-                ),
+                )),
             }),
         }
     }
@@ -202,9 +205,9 @@ impl<'a> Value<'a> {
             Type::Enum(of) => Scalar::Int(self.integer(of.is_signed()).ok_or_else(not)?),
             Type::Enum64(of) => Scalar::Int(self.integer(of.is_signed()).ok_or_else(not)?),
             Type::Ptr(_) => Scalar::Pointer(self.raw().ok_or_else(not)? as u64),
-            Type::Float(_) => Scalar::Float(match self.bytes {
-                &[a, b, c, d] => f64::from(f32::from_le_bytes([a, b, c, d])),
-                &[a, b, c, d, e, f, g, h] => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            Type::Float(_) => Scalar::Float(match *self.bytes {
+                [a, b, c, d] => f64::from(f32::from_le_bytes([a, b, c, d])),
+                [a, b, c, d, e, f, g, h] => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
                 _ => return Err(not()),
             }),
             _ => return Err(not()),
@@ -318,15 +321,19 @@ impl<'a> Value<'a> {
             return Ok(None);
         }
         let Scalar::Int(value) = self.scalar()? else { return Ok(None) };
-        Ok(self.types.enumerators(id)?.into_iter().find(|one| one.value == value).map(|one| one.name))
+        Ok(self.types.enumerator_of(id, value)?)
     }
 
     /// The elements of an array.
     ///
     /// # Errors
-    /// [`ValueError::WrongKind`] for what is no array, [`ValueError::Types`] for elements without size.
+    /// [`ValueError::WrongKind`] for what is no array, [`ValueError::Types`] for elements without size,
+    /// [`ValueError::OutOfRange`] for more than a million elements: take those by path.
     pub fn as_array(&self) -> Result<Vec<Value<'a>>, ValueError> {
         let (element, len) = self.array_shape()?.ok_or_else(|| self.wrong_kind("an array"))?;
+        if len > MAX_LISTED {
+            return Err(ValueError::OutOfRange { value: format!("{len} elements"), wanted: "a list" });
+        }
         if self.types.size_of(element)? == 0 {
             return Err(crate::btf::BtfError::NoSize { id: element, kind: self.types.kind(element)? }.into());
         }

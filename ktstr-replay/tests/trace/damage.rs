@@ -105,8 +105,7 @@ fn cut_at_every_byte_it_opens_with_all_up_to_the_last_commit() {
     }
 }
 
-/// Flip one bit in each byte of the headers and every fifth of the bodies: the records that do not hold it are as
-/// before.
+/// Flip one bit in every fifth byte of a trace: the records that do not hold it are as before.
 #[test]
 fn a_flipped_bit_anywhere_costs_the_record_that_holds_it_and_no_other() {
     for finished in [true, false] {
@@ -119,9 +118,7 @@ fn a_flipped_bit_anywhere_costs_the_record_that_holds_it_and_no_other() {
         }
         let last_commit = trace.records().last().unwrap().offset as usize;
         for entry in trace.records() {
-            let bytes = extent(entry);
-            let header_end = bytes.start + HEADER_LEN as usize;
-            for at in bytes.filter(|at| *at < header_end || at % 5 == 0) {
+            for at in extent(entry).step_by(5) {
                 // An unfinished trace ends with its last commit mark: without it, so does what it covers.
                 if !finished && at >= last_commit {
                     continue;
@@ -223,7 +220,7 @@ mod random {
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(ProptestConfig::with_cases(500))]
 
         /// Bytes overwritten at random, checksums made right or not: no panic, no endless loop.
         #[test]

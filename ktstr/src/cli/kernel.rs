@@ -52,8 +52,9 @@ impl KernelArgs {
                 if json {
                     println!("{}", serde_json::to_string_pretty(&kernels)?);
                 } else {
+                    // The newest last: that is where the reader of a terminal looks.
                     kernels.reverse();
-                    print_table(&kernels);
+                    print!("{}", table(&kernels));
                 }
             }
             KernelCommand::Fetch { spec, json } => {
@@ -76,9 +77,10 @@ impl KernelArgs {
     }
 }
 
-/// One line a kernel, the newest last: that is where a terminal's reader looks.
-fn print_table(kernels: &[KernelListing]) {
+/// One line a kernel, in the order given.
+fn table(kernels: &[KernelListing]) -> String {
     let width = kernels.iter().map(|kernel| kernel.release.len()).max().unwrap_or_default();
+    let mut table = String::new();
     for KernelListing { release, cached, has_sched_ext, .. } in kernels {
         let place = if *cached { "cached " } else { "archive" };
         let sched_ext = match has_sched_ext {
@@ -86,8 +88,10 @@ fn print_table(kernels: &[KernelListing]) {
             Some(false) => "no sched_ext",
             None => "",
         };
-        println!("{}", format!("{release:width$}  {place}  {sched_ext}").trim_end());
+        table.push_str(format!("{release:width$}  {place}  {sched_ext}").trim_end());
+        table.push('\n');
     }
+    table
 }
 
 fn print(kernel: &Kernel) {
@@ -110,4 +114,43 @@ fn to_json(kernel: &Kernel) -> serde_json::Value {
         "id": id,
         "has_sched_ext": has_sched_ext,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        kernel: KernelArgs,
+    }
+
+    fn listing(release: &str, cached: bool, has_sched_ext: Option<bool>) -> KernelListing {
+        KernelListing { release: release.to_owned(), cached, package: None, has_sched_ext }
+    }
+
+    #[test]
+    fn without_a_version_the_latest_is_fetched() {
+        let cli = Cli::try_parse_from(["kernel", "fetch"]).unwrap();
+        assert!(matches!(cli.kernel.command, KernelCommand::Fetch { spec, json: false } if spec == "latest"));
+        assert!(Cli::try_parse_from(["kernel"]).is_err());
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_kernel_without_blanks_at_its_end() {
+        let kernels = [
+            listing("6.12.94+deb13-amd64", true, Some(false)),
+            listing("7.3.4-amd64", true, Some(true)),
+            listing("7.3.5-amd64", false, None),
+        ];
+        assert_eq!(
+            table(&kernels),
+            "6.12.94+deb13-amd64  cached   no sched_ext\n\
+             7.3.4-amd64          cached   sched_ext\n\
+             7.3.5-amd64          archive\n"
+        );
+    }
 }

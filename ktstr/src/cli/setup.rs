@@ -53,3 +53,25 @@ impl SetupArgs {
         Ok(ExitCode::SUCCESS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        setup: SetupArgs,
+    }
+
+    #[test]
+    fn cleaning_and_fetching_exclude_each_other() {
+        assert!(Cli::try_parse_from(["setup", "--clean"]).unwrap().setup.clean);
+        assert!(Cli::try_parse_from(["setup", "--clean", "--refresh"]).is_err());
+        assert!(Cli::try_parse_from(["setup", "--clean", "--kernel", "7"]).is_err());
+        let fetch = Cli::try_parse_from(["setup"]).unwrap().setup;
+        assert_eq!((fetch.kernel.as_str(), fetch.refresh), ("latest", false));
+    }
+}

@@ -149,8 +149,8 @@ fn program(
                 bail!("there is no folder {} with {name}.bpf.c and {name}.c", folder.display());
             }
             let toolchain = provisioner.toolchain()?;
-            let cache = provisioner.cache().root();
-            Ok(build_c(&folder, name, kernel, &toolchain.root, &toolchain.id, cache)?)
+            let cache = provisioner.cache();
+            Ok(build_c(&folder, name, kernel, &toolchain, cache)?)
         }
     }
 }
@@ -164,6 +164,11 @@ fn job(def: &TestDef, scheduler: Option<&Path>) -> Result<PackedJob> {
     job.test(&exe, &guest_args(def), &variables)?;
     if let Some(program) = scheduler {
         job.scheduler(program, &def.all_sched_args(), &GUEST_VARIABLES.map(str::to_owned))?;
+    }
+    if let Some(files) = def.include_files {
+        for file in files().context("the files of `include_files`")? {
+            job.file(&file.host, &file.guest)?;
+        }
     }
     Ok(job.build(JobLimits {
         enable_ms: millis(ENABLE_LIMIT),

@@ -12,6 +12,8 @@ use crate::link::Link;
 
 /// Records passed on in one go, so that a flood of them does not keep init from everything else.
 const BATCH: usize = 512;
+/// Batches that hold more than the log of any kernel does.
+const FLUSH_BATCHES: usize = 64;
 /// Larger than any record (`CONSOLE_EXT_LOG_MAX` of the kernel's printk.c).
 const RECORD_BYTES: usize = 8192;
 
@@ -29,17 +31,27 @@ impl Kmsg {
             .map_err(|error| format!("opening /dev/kmsg: {error}"))
     }
 
-    /// Pass on the records that are there.
-    pub fn relay(&mut self, link: &mut Link) {
+    /// Pass on the records that are there, all of them unless they keep coming.
+    pub fn flush(&mut self, link: &mut Link) {
+        for _ in 0..FLUSH_BATCHES {
+            if !self.relay(link) {
+                return;
+            }
+        }
+    }
+
+    /// Pass on a batch of the records that are there; whether there may be more.
+    pub fn relay(&mut self, link: &mut Link) -> bool {
         let mut record = [0; RECORD_BYTES];
         for _ in 0..BATCH {
             match self.0.read(&mut record) {
                 Ok(length) => link.send(&parse(&record[..length])),
                 // Overwritten before it was read: the sequence numbers show how much.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
+        true
     }
 }
 

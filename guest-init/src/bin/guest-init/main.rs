@@ -84,7 +84,7 @@ fn work(link: &mut Link, socket: TestSocket) -> Result<(), Failure> {
     set_current_dir(WORKING_FOLDER).map_err(|error| format!("entering {WORKING_FOLDER}: {error}"))?;
     priority::raise()?;
     let mut kmsg = Kmsg::open()?;
-    kmsg.relay(link);
+    kmsg.flush(link);
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     link.send(&ToHost::Ready { release });
     link.set_state(STATE_READY);
@@ -93,7 +93,7 @@ fn work(link: &mut Link, socket: TestSocket) -> Result<(), Failure> {
     match job {
         Some(job) => {
             let outcome = run::Run::new(link, &mut kmsg, socket, job).finish();
-            kmsg.relay(link);
+            kmsg.flush(link);
             outcome
         }
         None => Ok(()),

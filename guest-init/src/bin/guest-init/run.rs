@@ -219,7 +219,6 @@ impl<'a> Run<'a> {
     fn drain(&mut self) {
         let begin = Instant::now();
         while self.turn(Duration::from_millis(1)) && begin.elapsed() < DRAIN {}
-        self.kmsg.relay(self.link);
     }
 
     /// Sleep until something happens, at most for `timeout`, and pass it on; whether anything was.
@@ -227,7 +226,9 @@ impl<'a> Run<'a> {
         let ready = self.wait(timeout);
         for source in &ready {
             match source {
-                Ready::Kmsg => self.kmsg.relay(self.link),
+                Ready::Kmsg => {
+                    self.kmsg.relay(self.link);
+                }
                 Ready::Uevents => self.uevents.iter().for_each(Uevents::clear),
                 Ready::Socket => self.socket.serve(self.link),
                 Ready::Pipe(source, i) => {

@@ -114,9 +114,9 @@ impl fmt::Display for KernelVersion {
 /// The three numbers that a release begins with; the third is 0 where it has only two.
 pub(super) fn release_numbers(release: &str) -> Option<[u32; 3]> {
     let KernelVersion { numbers, .. } = KernelVersion::parse(release)?;
-    match numbers.as_slice() {
-        &[major, minor] => Some([major, minor, 0]),
-        &[major, minor, patch] => Some([major, minor, patch]),
+    match *numbers.as_slice() {
+        [major, minor] => Some([major, minor, 0]),
+        [major, minor, patch] => Some([major, minor, patch]),
         _ => None,
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Entry {
 
 impl PartialEq for Symbols {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text && self.entries == other.entries
+        self.len() == other.len() && self.iter().eq(other.iter())
     }
 }
 

@@ -13,7 +13,7 @@ pub struct ClaimError {
     /// The bytes of `text` that are at fault; empty and at the end when something is missing there.
     pub span: Range<usize>,
     /// What is wrong with them.
-    pub fault: ClaimFault,
+    pub fault: Box<ClaimFault>,
 }
 
 /// What is wrong with a claim's text.
@@ -132,6 +132,10 @@ impl ClaimFault {
 }
 
 impl ClaimError {
+    pub(super) fn new(text: &str, span: Range<usize>, fault: ClaimFault) -> Self {
+        Self { text: text.to_owned(), span, fault: Box::new(fault) }
+    }
+
     /// Several lines: the fault, the text, a caret under the fault, the names that exist.
     pub fn render(&self) -> String {
         let start = floor_boundary(&self.text, self.span.start);
@@ -178,9 +182,7 @@ mod tests {
 
     #[test]
     fn the_caret_counts_characters_and_survives_a_span_inside_of_one() {
-        let text = "\u{e4}\u{e4} x".to_owned();
-        let fault = ClaimFault::Character { found: 'x' };
-        let error = ClaimError { text, span: 5..6, fault };
+        let error = ClaimError::new("\u{e4}\u{e4} x", 5..6, ClaimFault::Character { found: 'x' });
         assert!(error.render().contains("\n  |    ^"), "{}", error.render());
         let inside = ClaimError { span: 1..3, ..error };
         assert!(inside.render().contains("\n  | ^"));

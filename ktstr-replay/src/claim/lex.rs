@@ -75,7 +75,7 @@ impl<'t> Lexer<'t> {
     }
 
     fn fault(&self, span: Range<usize>, fault: ClaimFault) -> ClaimError {
-        ClaimError { text: self.text.to_owned(), span, fault }
+        ClaimError::new(self.text, span, fault)
     }
 
     /// Take the characters for which `keep` holds.
@@ -229,6 +229,6 @@ mod tests {
         assert_eq!(span("each(x ~ 3)"), 7..8);
         assert_eq!(span("map(\"open)"), 4..10);
         assert_eq!(span(&"9".repeat(60)), 0..60);
-        assert!(matches!(lex(&"x".repeat(5000)).unwrap_err().fault, ClaimFault::TooLong { .. }));
+        assert!(matches!(lex(&"x".repeat(5000)).unwrap_err().fault.as_ref(), ClaimFault::TooLong { .. }));
     }
 }

@@ -280,7 +280,9 @@ mod tests {
         assert!(Band::from(0..100).contains(99.into()) && !Band::from(0..100).contains(100.into()));
         assert!(Band::from(0..=100).contains(100.into()));
         assert!(Band::from(5..).contains(5.into()) && Band::from(..5.0).contains(Number::Float(4.9)));
-        assert!(Band::from(5..5).is_empty() && !Band::from(5..=5).is_empty() && Band::from(7..=3).is_empty());
+        assert!(Band::from(5..5).is_empty() && !Band::from(5..=5).is_empty());
+        let backwards = Band { start: Some(7.into()), end: Some((3.into(), true)) };
+        assert!(backwards.is_empty());
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl<'t> Parser<'t> {
     }
 
     pub fn fault(&self, span: Range<usize>, fault: ClaimFault) -> ClaimError {
-        ClaimError { text: self.text.to_owned(), span, fault }
+        ClaimError::new(self.text, span, fault)
     }
 
     /// The current word is not what may stand there.

@@ -107,35 +107,39 @@ impl Column {
 mod tests {
     use super::*;
     use crate::claim::pattern::fixture::ints;
+    use crate::verdict::Outcome;
 
     #[test]
     fn a_method_and_its_text_make_the_same_finding() {
         let x = ints(&[1, 20, 3, 40, 50]);
-        type Method = fn(&Column, &mut Verdict);
+        type Method = fn(&Column, &mut Verdict) -> Outcome;
         let methods: [(Method, &str); 11] = [
-            (|x, v| drop(x.nondecreasing(v)), "nondecreasing(x)"),
-            (|x, v| drop(x.strictly_increasing(v)), "strictly_increasing(x)"),
-            (|x, v| drop(x.rate(0.5..2.0, TimeUnit::Ms, v)), "rate(x) in 0.5..2.0 per ms"),
-            (|x, v| drop(x.steady(10.0, Duration::from_secs(1), v)), "steady(x, within=10%, after=1s)"),
-            (|x, v| drop(x.converges(45, 5, Duration::from_secs(5), v)), "converges(x, to=45, tol=5, by=5s)"),
-            (|x, v| drop(x.always(v)), "always(x)"),
+            (|x, v| x.nondecreasing(v).outcome(), "nondecreasing(x)"),
+            (|x, v| x.strictly_increasing(v).outcome(), "strictly_increasing(x)"),
+            (|x, v| x.rate(0.5..2.0, TimeUnit::Ms, v).outcome(), "rate(x) in 0.5..2.0 per ms"),
+            (|x, v| x.steady(10.0, Duration::from_secs(1), v).outcome(), "steady(x, within=10%, after=1s)"),
             (
-                |x, v| drop(x.eventually(60.., Some(Duration::from_millis(1500)), v)),
+                |x, v| x.converges(45, 5, Duration::from_secs(5), v).outcome(),
+                "converges(x, to=45, tol=5, by=5s)",
+            ),
+            (|x, v| x.always(v).outcome(), "always(x)"),
+            (
+                |x, v| x.eventually(60.., Some(Duration::from_millis(1500)), v).outcome(),
                 "eventually(x in 60.., by=1500ms)",
             ),
-            (|x, v| drop(x.each(2..=50, v)), "each(x in 2..=50)"),
-            (|x, v| drop(x.final_(..50, v)), "final(x in ..50)"),
-            (|x, v| drop(x.ratio(x, 0.5..1.0, v)), "ratio(x, x) in 0.5..1.0"),
-            (|x, v| drop(x.phase_ratio(0, 1, ..=1.5, v)), "phase_ratio(x, 0, 1) in ..=1.5"),
+            (|x, v| x.each(2..=50, v).outcome(), "each(x in 2..=50)"),
+            (|x, v| x.final_(..50, v).outcome(), "final(x in ..50)"),
+            (|x, v| x.ratio(x, 0.5..1.0, v).outcome(), "ratio(x, x) in 0.5..1.0"),
+            (|x, v| x.phase_ratio(0, 1, ..=1.5, v).outcome(), "phase_ratio(x, 0, 1) in ..=1.5"),
         ];
         for (method, text) in methods {
             let mut v = Verdict::new();
-            method(&x, &mut v);
+            let outcome = method(&x, &mut v);
             let claim: Claim = text.parse().unwrap();
             let columns = vec![&x; claim.projections().len()];
             let expected = Finding::of_claim(&claim, &claim.judge(&columns), &columns);
             assert_eq!(v.findings, [expected], "{text}");
-            assert_eq!(v.findings[0].what, text);
+            assert_eq!((v.findings[0].what.as_str(), outcome), (text, v.outcome()));
         }
     }
 }

@@ -156,23 +156,22 @@ mod tests {
 
     #[test]
     fn each_comparison_of_a_value_can_hold_and_can_fail() {
-        type Looks = fn(Check<'_>);
+        type Looks = fn(Check<'_>) -> Outcome;
         let looks: [(Looks, f64, f64); 9] = [
-            (|c| drop(c.at_least(3)), 3.0, 2.9),
-            (|c| drop(c.at_most(3)), 3.0, 3.1),
-            (|c| drop(c.gt(3)), 3.1, 3.0),
-            (|c| drop(c.lt(3)), 2.9, 3.0),
-            (|c| drop(c.eq(3)), 3.0, 3.1),
-            (|c| drop(c.ne(3)), 3.1, 3.0),
-            (|c| drop(c.between(1, 3)), 3.0, 3.1),
-            (|c| drop(c.near(3, 0.5)), 3.5, 3.6),
-            (|c| drop(c.is_finite()), 3.0, f64::INFINITY),
+            (|c| c.at_least(3).outcome(), 3.0, 2.9),
+            (|c| c.at_most(3).outcome(), 3.0, 3.1),
+            (|c| c.gt(3).outcome(), 3.1, 3.0),
+            (|c| c.lt(3).outcome(), 2.9, 3.0),
+            (|c| c.eq(3).outcome(), 3.0, 3.1),
+            (|c| c.ne(3).outcome(), 3.1, 3.0),
+            (|c| c.between(1, 3).outcome(), 3.0, 3.1),
+            (|c| c.near(3, 0.5).outcome(), 3.5, 3.6),
+            (|c| c.is_finite().outcome(), 3.0, f64::INFINITY),
         ];
         for (i, (look, good, bad)) in looks.into_iter().enumerate() {
             let outcome = |value: f64| {
                 let mut v = Verdict::new();
-                look(v.check("x", value));
-                v.outcome()
+                look(v.check("x", value))
             };
             assert_eq!(outcome(good), Outcome::Pass, "{i}");
             assert_eq!(outcome(bad), Outcome::Fail, "{i}");

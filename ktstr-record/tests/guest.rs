@@ -31,6 +31,8 @@ const WALL_CLOCK_S: u64 = 1_767_323_045;
 struct Guest {
     machine: Box<dyn Machine>,
     channel: HostChannel<RamHole>,
+    /// When it was ready.
+    began: Instant,
 }
 
 /// All that a guest said until it ended.
@@ -57,7 +59,7 @@ impl Guest {
             start(&spec, init_image(), provisioner.cache().root(), policy).expect("a machine");
         println!("{start:?}");
         let hole = RamHole::new(machine.ram(), spec.channel_base()).expect("the hole");
-        Self { machine, channel: HostChannel::new(hole) }
+        Self { machine, channel: HostChannel::new(hole), began: Instant::now() }
     }
 
     fn deliver(&mut self, job: &PackedJob) {
@@ -75,8 +77,12 @@ impl Guest {
             for received in self.channel.poll() {
                 match received {
                     Received::Frame { message, .. } => {
-                        if let ToHost::Capture { id, .. } = &message {
-                            self.channel.ack_capture(*id);
+                        match &message {
+                            ToHost::Capture { id, .. } => self.channel.ack_capture(*id),
+                            ToHost::Stage { stage, .. } => {
+                                println!("{stage:?} after {:?}", self.began.elapsed())
+                            }
+                            _ => {}
                         }
                         heard.messages.push(message);
                     }

@@ -115,11 +115,7 @@ fn no_apt() {
     let mut setup = cargo_ktstr();
     setup.arg("setup").env("PATH", home.path()).env("XDG_CACHE_HOME", home.path());
     fails(&mut setup, &["apt-get", "KTSTR_QEMU"]);
-    refused(
-        "empty",
-        &[("PATH", home.path()), ("XDG_CACHE_HOME", home.path())],
-        &["apt-get"],
-    );
+    refused("empty", &[("PATH", home.path()), ("XDG_CACHE_HOME", home.path())], &["apt-get"]);
     assert_nothing_provisioned(home.path());
 }
 
@@ -158,11 +154,7 @@ fn more_memory_than_the_host_has() {
 
 #[test]
 fn claims_that_do_not_parse() {
-    refused(
-        "with_claims_that_do_not_parse",
-        &[],
-        &["nondecreasing(nr_dispatched", "each(x => 1)", "^"],
-    );
+    refused("with_claims_that_do_not_parse", &[], &["nondecreasing(nr_dispatched", "each(x => 1)", "^"]);
 }
 
 #[test]
@@ -213,7 +205,10 @@ fn a_claim_with_a_typo() {
 #[test]
 fn a_variable_with_a_typo() {
     let trace = golden("steady.trace.zst");
-    fails(ktstr().arg("replay").arg(&trace).args(["--var", "nr_dispatchd"]), &["nr_dispatchd", "nr_dispatched"]);
+    fails(
+        ktstr().arg("replay").arg(&trace).args(["--var", "nr_dispatchd"]),
+        &["nr_dispatchd", "nr_dispatched"],
+    );
     let mut replay = ktstr();
     replay.arg("replay").arg(&trace).args(["--assert", "nondecreasing(nr_dispatchd)"]);
     let ended = run_bounded(&mut replay, Duration::from_secs(20));

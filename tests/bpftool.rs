@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ktstr::prelude::*;
+use ktstr_record::provision::{BpfToolchain, Provisioner};
 use ktstr_replay::series::Samples;
 use ktstr_replay::trace::record::{EventBody, MapContents, MapState, OutputSource, Sample};
 use serde_json::Value as Json;
@@ -44,7 +45,7 @@ fn every_map_of_scx_demo(ctx: &Ctx) -> Result<AssertResult> {
 
 /// bpftool's JSON, in the guest.
 fn bpftool(args: &[&str]) -> Result<Json> {
-    let words = ktstr_record::provision::BpfToolchain::bpftool_command(Path::new(GUEST_ROOT));
+    let words = BpfToolchain::bpftool_command(Path::new(GUEST_ROOT));
     let (program, leading) = words.split_first().context("a program")?;
     let output = Command::new(program).args(leading).arg("--json").args(args).output().context("bpftool")?;
     ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -151,6 +152,11 @@ fn bytes(json: &Json) -> Result<Vec<u8>> {
 }
 
 /// bpftool and its libraries, from the toolchain's bundle on the host to their places in the guest.
-fn bpftool_files() -> Result<Vec<(PathBuf, PathBuf)>> {
-    todo_provision()
+fn bpftool_files() -> Result<Vec<IncludedFile>> {
+    let toolchain = Provisioner::open()?.toolchain()?;
+    let included = |file: PathBuf| IncludedFile {
+        host: toolchain.root.join(&file),
+        guest: format!("{GUEST_ROOT}/{}", file.display()),
+    };
+    Ok(toolchain.bpftool_files()?.into_iter().map(included).collect())
 }

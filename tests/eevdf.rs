@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use ktstr::prelude::*;
+use ktstr_replay::trace::record::{self, EventBody};
 
 /// Two cgroups of busy workers: the kernel's own scheduler starves nobody, and no sched_ext scheduler is there.
 #[ktstr_test(duration_s = 4, num_snapshots = 4, not_starved)]
@@ -24,11 +25,18 @@ fn weights(ctx: &Ctx) -> Result<AssertResult> {
 
 fn the_heavy_one_leads(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let cpu_ns = |cgroup: &str| -> u64 {
-        trace.workers().iter().filter(|worker| worker.cgroup == cgroup).map(|worker| worker.cpu_ns).sum()
+        worker_reports(trace).filter(|worker| worker.cgroup == cgroup).map(|worker| worker.cpu_ns).sum()
     };
     let heavy_over_light = cpu_ns("heavy") as f64 / cpu_ns("light") as f64;
     claim!(v, heavy_over_light).between(3.0, 5.0).because("their weights are 400 and 100");
     Ok(())
+}
+
+fn worker_reports(trace: &Trace) -> impl Iterator<Item = record::WorkerReport> {
+    trace.events().into_iter().filter_map(|event| match event.body {
+        EventBody::Worker(report) => Some(report),
+        _ => None,
+    })
 }
 
 #[ktstr_test(numa_nodes = 1, llcs = 1, cores = 1, threads = 1, duration_s = 1)]
@@ -52,7 +60,12 @@ fn topology_with_numa_and_smt(_ctx: &Ctx) -> Result<AssertResult> {
 }
 
 /// Reads `/sys` without ktstr's help, and compares: CPUs, nodes with their CPUs, LLCs and SMT siblings.
-fn sees(numa_nodes: usize, llcs: usize, cores_per_llc: usize, threads_per_core: usize) -> Result<AssertResult> {
+fn sees(
+    numa_nodes: usize,
+    llcs: usize,
+    cores_per_llc: usize,
+    threads_per_core: usize,
+) -> Result<AssertResult> {
     let cpus = llcs * cores_per_llc * threads_per_core;
     let mut result = AssertResult::pass();
     let mut expect = |what: &str, found: Vec<usize>, wanted: Vec<usize>| {

@@ -31,7 +31,8 @@ fn panics(_trace: &Trace, _v: &mut Verdict) -> Result<()> {
 fn started() -> (Child, Tree, tempfile::TempDir) {
     use std::os::unix::process::CommandExt;
     let (mut command, results): (Command, _) = fixture("long_run").into_parts();
-    let child = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a child");
+    let child =
+        command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a child");
     let began = Instant::now();
     let mut seen = Tree::default();
     // The machine is up, and its trace is being written: some capture was taken.
@@ -73,7 +74,8 @@ fn ctrl_c_leaves_nothing_and_the_trace_opens() {
     let status = child.wait().expect("waiting");
     assert!(!status.success(), "an interrupted run passed");
     assert_gone(&seen);
-    let trace = results.path().read_dir().expect("results").next().expect("a trace").expect("an entry").path();
+    let trace =
+        results.path().read_dir().expect("results").next().expect("a trace").expect("an entry").path();
     let trace = ktstr_replay::trace::Trace::open(&trace).expect("an interrupted trace opens");
     assert!(trace.sample_count() > 0, "what was captured before is lost");
 }
@@ -84,7 +86,8 @@ fn a_killed_runner_leaves_nothing_and_the_trace_opens() {
     kill_process(pid(&child), Signal::KILL).expect("killing");
     child.wait().expect("waiting");
     assert_gone(&seen);
-    let trace = results.path().read_dir().expect("results").next().expect("a trace").expect("an entry").path();
+    let trace =
+        results.path().read_dir().expect("results").next().expect("a trace").expect("an entry").path();
     let trace = ktstr_replay::trace::Trace::open(&trace).expect("the trace of a killed run opens");
     assert!(!trace.is_finalized() && trace.sample_count() > 0, "what was captured before is lost");
 }

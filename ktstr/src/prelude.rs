@@ -13,5 +13,5 @@ pub use crate::cpu_set::CpuSet;
 pub use crate::ctx::Ctx;
 pub use crate::guest_topo::GuestTopology;
 pub use crate::scenario::{HoldSpec, Step, execute_defs, execute_steps};
-pub use crate::test_def::{Scheduler, Topology};
+pub use crate::test_def::{IncludedFile, Scheduler, Topology};
 pub use crate::worker::{WorkType, WorkerGroup, Workload};

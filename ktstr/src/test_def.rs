@@ -1,5 +1,6 @@
 //! What `#[ktstr_test]` and `declare_scheduler!` make: descriptions of a test and of a scheduler.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use ktstr_record::spec::Topology;
@@ -55,6 +56,20 @@ pub struct TestDef {
     pub kargs: &'static [&'static str],
     /// More arguments for the scheduler, after its own.
     pub extra_sched_args: &'static [&'static str],
+    /// Names files of the host that the guest gets.
+    pub include_files: Option<IncludeFiles>,
+}
+
+/// Names files of the host that the guest of a test gets. Called on the host, before the machine starts.
+pub type IncludeFiles = fn() -> anyhow::Result<Vec<IncludedFile>>;
+
+/// A file of the host that the guest gets, with its permissions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncludedFile {
+    /// Where it is on the host.
+    pub host: PathBuf,
+    /// Absolute path in the guest.
+    pub guest: String,
 }
 
 /// When guest memory is kept.

@@ -38,6 +38,7 @@ use proc_macro::TokenStream;
 /// | `kaslr` | place the kernel at random | true |
 /// | `kargs` | more words for the kernel's command line | none |
 /// | `extra_sched_args` | more arguments for the scheduler | none |
+/// | `include_files` | `fn() -> Result<Vec<IncludedFile>>`, run on the host: files for the guest | none |
 #[proc_macro_attribute]
 pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
     test_expand::expand(attr.into(), item.into()).unwrap_or_else(|error| error.into_compile_error()).into()

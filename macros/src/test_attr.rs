@@ -55,6 +55,8 @@ pub struct TestAttr {
     pub kargs: Vec<LitStr>,
     /// `extra_sched_args`.
     pub extra_sched_args: Vec<LitStr>,
+    /// `include_files`.
+    pub include_files: Option<Path>,
 }
 
 impl TestAttr {
@@ -88,6 +90,7 @@ impl TestAttr {
             kaslr: flag("kaslr", true),
             kargs: args.texts("kargs").to_vec(),
             extra_sched_args: args.texts("extra_sched_args").to_vec(),
+            include_files: args.path("include_files").cloned(),
         })
     }
 }

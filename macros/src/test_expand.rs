@@ -73,6 +73,7 @@ fn definition(attr: &TestAttr, name: &syn::Ident, label: &str) -> TokenStream {
         let label = path.to_token_stream().to_string().replace(' ', "");
         quote!(::ktstr::__private::Check { label: #label, run: #path })
     }));
+    let include_files = option(attr.include_files.as_ref());
     let error_text = option(attr.expect_scx_error_contains.as_ref());
     quote! {
         ::ktstr::__private::TestDef {
@@ -96,6 +97,7 @@ fn definition(attr: &TestAttr, name: &syn::Ident, label: &str) -> TokenStream {
             kaslr: #kaslr,
             kargs: &[#(#kargs),*],
             extra_sched_args: &[#(#extra_sched_args),*],
+            include_files: #include_files,
         }
     }
 }

@@ -31,6 +31,7 @@ pub const KEYS: &[Key] = &[
     key("kaslr", Shape::Flag),
     key("kargs", Shape::Texts),
     key("extra_sched_args", Shape::Texts),
+    key("include_files", Shape::Path),
 ];
 
 const fn key(name: &'static str, shape: Shape) -> Key {

@@ -3,8 +3,8 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fmt;
-use std::ops::Deref;
 use std::fs;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;

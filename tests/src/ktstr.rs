@@ -24,7 +24,9 @@ fn built() -> &'static PathBuf {
     FOLDER.get_or_init(|| {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--package", "ktstr", "--bins"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        build
+            .args(["build", "--quiet", "--package", "ktstr", "--bins"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
         let status = build.status().expect("starting cargo");
         assert!(status.success(), "{build:?} ended with {status}");
         // target/debug/deps/TEST-HASH

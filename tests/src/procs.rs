@@ -64,7 +64,8 @@ impl Tree {
     /// What of it is still there: processes that live (zombies do not), files that exist.
     pub fn left(&self) -> Vec<String> {
         let lives = |process: &&Process| self::process(process.pid).is_some_and(|(_, now)| now == **process);
-        let processes = self.processes.iter().filter(lives).map(|p| format!("process {} ({})", p.pid, p.name));
+        let processes =
+            self.processes.iter().filter(lives).map(|p| format!("process {} ({})", p.pid, p.name));
         let files = self.files.iter().filter(|path| path.exists()).map(|path| path.display().to_string());
         processes.chain(files).collect()
     }

@@ -61,5 +61,6 @@ mod tests {
         kaslr: true,
         kargs: &[],
         extra_sched_args: &[],
+        include_files: None,
     };
 }

@@ -165,6 +165,11 @@ fn job(def: &TestDef, scheduler: Option<&Path>) -> Result<PackedJob> {
     if let Some(program) = scheduler {
         job.scheduler(program, &def.all_sched_args(), &GUEST_VARIABLES.map(str::to_owned))?;
     }
+    if let Some(files) = def.include_files {
+        for file in files().context("the files of `include_files`")? {
+            job.file(&file.host, &file.guest)?;
+        }
+    }
     Ok(job.build(JobLimits {
         enable_ms: millis(ENABLE_LIMIT),
         test_ms: millis(body_limit(def)),

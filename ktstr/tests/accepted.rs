@@ -52,13 +52,11 @@ fn judge(_: &Trace, _: &mut Verdict) -> Result<()> {
 mod names {
     use ktstr::prelude::{AssertResult, Ctx, Result, ktstr_test};
 
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "its name is in the way, that is all")]
     struct Some;
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "its name is in the way, that is all")]
     struct Option;
-    #[allow(dead_code)]
     mod core {}
-    #[allow(dead_code)]
     mod std {}
 
     #[ktstr_test(ignore)]

@@ -61,7 +61,11 @@ fn with_and_without_assert_it_prints_what_the_live_run_printed() {
     for (builder, code) in [(steady(), 0), (stall(), 1), (TraceBuilder::begun(), 2)] {
         let recorded = record(&builder);
         for args in [&[][..], &["--assert"]] {
-            assert_eq!(replay(&recorded.path, args), (code, recorded.live.clone(), String::new()), "{args:?}");
+            assert_eq!(
+                replay(&recorded.path, args),
+                (code, recorded.live.clone(), String::new()),
+                "{args:?}"
+            );
         }
     }
 }
@@ -73,7 +77,8 @@ fn given_claims_are_judged_in_place_of_the_recorded_ones() {
     assert_eq!(code, 1);
     assert!(out.contains("> periodic_000"), "{out}");
     assert!(out.contains("ok    always(alive)") && !out.contains("nondecreasing"), "{out}");
-    let (code, ..) = replay(&recorded.path, &["--assert", "each(nr_dispatched >= 10)", "--assert", "always(alive)"]);
+    let (code, ..) =
+        replay(&recorded.path, &["--assert", "each(nr_dispatched >= 10)", "--assert", "always(alive)"]);
     assert_eq!(code, 0);
 }
 
@@ -82,7 +87,10 @@ fn without_claims_the_run_itself_is_judged() {
     let recorded = record(&stall());
     let (code, out, _) = replay(&recorded.path, &["--assert"]);
     assert_eq!(code, 1);
-    assert!(out.starts_with("FAIL demo::two_cgroups: demo died at 1.500s: SCX_EXIT_ERROR_STALL (1026)"), "{out}");
+    assert!(
+        out.starts_with("FAIL demo::two_cgroups: demo died at 1.500s: SCX_EXIT_ERROR_STALL (1026)"),
+        "{out}"
+    );
     assert!(out.contains("demo.bss.nr_dispatched  20"), "{out}");
 }
 
@@ -110,7 +118,8 @@ fn an_unknown_variable_fails_with_candidates() {
 #[test]
 fn a_variable_is_printed_for_each_capture() {
     let recorded = record(&steady());
-    let (code, out, _) = replay(&recorded.path, &["--var", "nr_dispatched", "--var", "cpu_sum(map(cpu_ctx).at(0).runs)"]);
+    let (code, out, _) =
+        replay(&recorded.path, &["--var", "nr_dispatched", "--var", "cpu_sum(map(cpu_ctx).at(0).runs)"]);
     assert_eq!(code, 0);
     let expected = "\
 sample           time  nr_dispatched  cpu_sum(map(cpu_ctx).at(0).runs)

@@ -118,7 +118,7 @@ fn a_failed_assertion_of_the_body_is_shown() {
 fn a_panic_of_the_body_is_shown_with_its_place() {
     let run = failed("fixtures::body_panics");
     assert!(run.report().contains("the body fell over"), "{run}");
-    assert!(run.report().contains("fixtures.rs:"), "{run}");
+    assert!(run.report().contains("tests/fixtures/mod.rs:"), "{run}");
 }
 
 #[test]

@@ -226,12 +226,6 @@ impl Reader {
             return self.misplaced(ring, head).map(Event::Loss);
         }
         self.bad_head = None;
-        let handed_out = self.delivered.wrapping_sub(self.position);
-        if handed_out > 0 && handed_out <= ahead {
-            // A wrong head led back over frames that were handed out.
-            self.advance(ring, handed_out);
-        }
-        let ahead = head.wrapping_sub(self.position);
         if ahead == 0 {
             return None;
         }
@@ -255,15 +249,14 @@ impl Reader {
     }
 
     /// A head that is not ahead by at most a lap: either it is wrong now, or one that was followed before was.
-    /// Go to where its lap begins, past what was handed out already. One that no writer publishes is not
-    /// followed, and reported once.
+    /// One that no writer publishes, unaligned or behind what was handed out, is reported once and waited out.
+    /// Another is followed, from where its lap begins or what was handed out ends.
     fn misplaced(&mut self, ring: &Ring<'_>, head: u64) -> Option<Loss> {
         let loss = Loss::Head { found: head, position: self.position };
-        if !head.is_multiple_of(8) {
+        if !head.is_multiple_of(8) || head < self.delivered {
             return (self.bad_head.replace(head) != Some(head)).then_some(loss);
         }
-        let in_lap = head.wrapping_sub(self.delivered) <= ring.capacity();
-        self.position = if in_lap { self.delivered } else { head.saturating_sub(ring.capacity()) };
+        self.position = self.delivered.max(head.saturating_sub(ring.capacity()));
         ring.tail.store(self.position, Ordering::Release);
         Some(loss)
     }

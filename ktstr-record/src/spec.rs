@@ -97,12 +97,13 @@ impl MachineSpec {
         u64::from(self.memory_mib) << 20
     }
 
-    /// Where the guest channel's hole begins: half of the RAM below [`LOW_RAM_LIMIT_BYTES`], on 2 MiB.
+    /// Where the guest channel's hole begins: half of the RAM below [`LOW_RAM_LIMIT_BYTES`], on a multiple of its size.
     ///
-    /// The kernel's image lies far below and the initramfs at the end of low RAM, so that neither meets it.
+    /// The kernel's image lies far below and the initramfs at the end of low RAM, so that neither meets it. NUMA nodes
+    /// end on such multiples, too, so that it lies in one.
     pub fn channel_base(&self) -> GuestPhys {
         let half = self.memory_bytes().min(LOW_RAM_LIMIT_BYTES) / 2;
-        GuestPhys(half & !((2 << 20) - 1))
+        GuestPhys(half - half % HOLE_BYTES as u64)
     }
 
     /// The file that the emulator boots: the bzImage for KASLR, where there is one, else the decompressed kernel.
@@ -140,7 +141,7 @@ mod tests {
     #[test]
     fn the_hole_is_at_half_of_low_ram() {
         let mut spec = test_spec();
-        for (mib, base) in [(512, 256 << 20), (513, 256 << 20), (333, 166 << 20), (8192, 1536 << 20)] {
+        for (mib, base) in [(512, 256 << 20), (513, 256 << 20), (333, 160 << 20), (8192, 1536 << 20)] {
             spec.memory_mib = mib;
             assert_eq!(spec.channel_base(), GuestPhys(base), "{mib} MiB");
         }

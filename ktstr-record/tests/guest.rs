@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use guest_init::layout::{CMDLINE_CHANNEL, HOLE_BYTES, OFF_TO_HOST_HEAD, OFF_TO_HOST_RING, TO_HOST_BYTES};
+use guest_init::layout::{CMDLINE_CHANNEL, OFF_TO_HOST_HEAD, OFF_TO_HOST_RING, TO_HOST_BYTES};
 use guest_init::message::{CaptureReason, FromTest, GuestStage, Source, TEST_SOCKET_FD, ToGuest, ToHost};
 use ktstr_record::channel::{GuestState, HostChannel, Received};
 use ktstr_record::init_image;
@@ -31,6 +31,8 @@ const WALL_CLOCK_S: u64 = 1_767_323_045;
 struct Guest {
     machine: Box<dyn Machine>,
     channel: HostChannel<RamHole>,
+    /// When it was ready.
+    began: Instant,
 }
 
 /// All that a guest said until it ended.
@@ -57,7 +59,7 @@ impl Guest {
             start(&spec, init_image(), provisioner.cache().root(), policy).expect("a machine");
         println!("{start:?}");
         let hole = RamHole::new(machine.ram(), spec.channel_base()).expect("the hole");
-        Self { machine, channel: HostChannel::new(hole) }
+        Self { machine, channel: HostChannel::new(hole), began: Instant::now() }
     }
 
     fn deliver(&mut self, job: &PackedJob) {
@@ -75,8 +77,12 @@ impl Guest {
             for received in self.channel.poll() {
                 match received {
                     Received::Frame { message, .. } => {
-                        if let ToHost::Capture { id, .. } = &message {
-                            self.channel.ack_capture(*id);
+                        match &message {
+                            ToHost::Capture { id, .. } => self.channel.ack_capture(*id),
+                            ToHost::Stage { stage, .. } => {
+                                println!("{stage:?} after {:?}", self.began.elapsed())
+                            }
+                            _ => {}
                         }
                         heard.messages.push(message);
                     }
@@ -137,7 +143,7 @@ impl Heard {
         self.messages.iter().filter_map(capture).collect()
     }
 
-    fn from_test(&self) -> Vec<FromTest> {
+    fn packets(&self) -> Vec<FromTest> {
         let said = |message: &ToHost| match message {
             ToHost::Test(bytes) => {
                 let mut aligned = rkyv::util::AlignedVec::<16>::new();
@@ -183,7 +189,7 @@ fn a_job_runs_and_says_all_that_it_has_to_say() {
     // The machine stopped for each of them.
     assert_eq!(heard.doorbells, 3);
     assert_eq!(
-        heard.from_test(),
+        heard.packets(),
         [FromTest::BodyStarted, FromTest::BodyEnded { error: None, failures: vec![] }]
     );
     assert!(heard.output(Source::Test).contains("hello from the guest"), "{heard}");
@@ -333,8 +339,6 @@ fn scribble() {
         cmdline.split_whitespace().find_map(|word| word.strip_prefix(CMDLINE_CHANNEL)?.strip_prefix("=0x"));
     let base = u64::from_str_radix(word.expect("named"), 16).expect("hexadecimal");
     let memory = File::options().write(true).open(PathBuf::from("/dev/mem")).expect("open");
-    // Stay within the hole whatever happens.
-    assert!(OFF_TO_HOST_RING + TO_HOST_BYTES <= HOLE_BYTES);
     for round in 0..20_u64 {
         println!("line {round}");
         for at in (0..TO_HOST_BYTES as u64).step_by(4096) {

@@ -9,9 +9,13 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use guest_init::layout::DOORBELL_PAGE;
+use guest_init::message::{ToGuest, ToHost};
+use ktstr_record::channel::{GuestState, HostChannel, Received};
+use ktstr_record::init_image;
 use ktstr_record::machine::{
-    Machine, MachineError, MachineEvent, Start, StartError, StartKind, StartPolicy, start,
+    Machine, MachineError, MachineEvent, RamHole, Start, StartError, StartKind, StartPolicy, start,
 };
+use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::spec::{Emulator, Kernel, MachineSpec, Topology};
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::record::GuestEnd;
@@ -53,21 +57,17 @@ static PROBE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     fs::read(program).unwrap()
 });
 
+/// The newest kernel that this host has or can get, and the emulator for it.
+static PROVISIONED: LazyLock<(Emulator, Kernel)> = LazyLock::new(|| {
+    let provisioner = Provisioner::open().unwrap();
+    (provisioner.emulator().unwrap(), provisioner.kernel(&KernelSpec::Latest).unwrap())
+});
+
 fn spec() -> MachineSpec {
+    let (emulator, kernel) = PROVISIONED.clone();
     MachineSpec {
-        emulator: Emulator {
-            command: vec!["/work/kit/qemu.sh".into()],
-            env: Vec::new(),
-            version: "10.0.13".into(),
-            origin: "kit".into(),
-        },
-        kernel: Kernel {
-            asked: "7.3".into(),
-            release: "7.3.4".into(),
-            vmlinux: "/work/kit/vmlinux".into(),
-            bzimage: Some("/work/kit/bzImage".into()),
-            id: "kit".into(),
-        },
+        emulator,
+        kernel,
         topology: Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 2, threads_per_core: 1 },
         memory_mib: 512,
         kaslr: false,
@@ -273,6 +273,30 @@ fn no_doorbell_is_lost_among_pauses() {
     }
     println!("{rings} rings, {coincided} of them upon a pause");
     assert_eq!(guest.machine.wait_event(Duration::from_millis(50)), None);
+}
+
+/// The init that real runs have, by the channel that they use.
+#[test]
+fn the_embedded_init_is_heard_booted_and_restored() {
+    let (cache, spec) = (tempfile::tempdir().unwrap(), spec());
+    for kind in [StartKind::BootedAndSaved, StartKind::Restored] {
+        let begun = Instant::now();
+        let (mut machine, start) = start(&spec, init_image(), cache.path(), WARM).unwrap();
+        assert_eq!((start.kind, start.faults), (kind, Vec::new()));
+        let mut channel = HostChannel::new(RamHole::new(machine.ram(), spec.channel_base()).unwrap());
+        assert_eq!(channel.state(), GuestState::Ready);
+        let ready = channel.poll().into_iter().find_map(|received| match received {
+            Received::Frame { message: ToHost::Ready { release }, .. } => Some(release),
+            _ => None,
+        });
+        assert_eq!(ready.as_deref(), Some(spec.kernel.release.as_str()));
+        channel.send(&ToGuest::Stop, Instant::now() + LONG).unwrap();
+        let event = machine.wait_event(LONG);
+        let powered_off =
+            Some(MachineEvent::Ended { end: GuestEnd::PoweredOff, detail: "guest-shutdown".into() });
+        assert_eq!(event, powered_off, "{}", String::from_utf8_lossy(&machine.console()));
+        println!("{kind:?}: {:?} to ready, {:?} to power-off", start.duration, begun.elapsed());
+    }
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub const MAX_VCPUS: u32 = 255;
 pub const OVERCOMMIT: u32 = 16;
 /// The least RAM, in MiB: the decompressed kernel fills the first 80, and the channel's hole lies at half.
 pub const MIN_MEMORY_MIB: u32 = 256;
+/// The least RAM of a NUMA node, in MiB, that the kernel makes one of.
+const MIN_NODE_MIB: u32 = 64;
 /// What the emulator takes beside the guest's RAM, in MiB (measured: 97 of translated code and heap for 2 vCPUs).
 const OVERHEAD_MIB: u64 = 160;
 
@@ -51,7 +53,7 @@ impl HostLimits {
             return Err(StartError::TooManyCpus { topology, cpus, limit });
         }
         let asked_mib = u64::from(spec.memory_mib);
-        let least_mib = u64::from(MIN_MEMORY_MIB);
+        let least_mib = MIN_MEMORY_MIB.max(spec.topology.numa_nodes.saturating_mul(MIN_NODE_MIB)).into();
         if asked_mib < least_mib {
             return Err(StartError::TooLittleMemory { asked_mib, least_mib });
         }
@@ -173,6 +175,9 @@ mod tests {
         assert!(refusal(&machine).contains("the host has 8000 MiB free"));
         machine.memory_mib = 64;
         assert!(refusal(&machine).contains("64 MiB of RAM are too few"));
+        let mut nodes = spec(8, 8, 1, 1);
+        nodes.memory_mib = 511;
+        assert!(refusal(&nodes).contains("need 512 MiB"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!   qemu     the emulated machine: arguments, process, QMP, gdbstub                qemu/
 //! Machine    the seam: everything above it is the same for every kind of machine
 //! GuestRam   the guest's RAM, mapped by the emulator and by us                     ram.rs
+//! RamHole    the guest channel's place in it                                       hole.rs
 //! ```
 
 mod error;
@@ -113,6 +114,7 @@ pub(crate) fn test_spec() -> crate::spec::MachineSpec {
             vmlinux: "/nonexistent/vmlinux".into(),
             bzimage: None,
             id: "00".into(),
+            has_sched_ext: true,
         },
         topology: Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 2, threads_per_core: 1 },
         memory_mib: 512,

@@ -102,9 +102,9 @@ impl Capturer {
             }
             Err(why) => sample.faults.push(format!("the kernel could not be read: {why}")),
         }
-        let checkpoint = self.keeps_memory(wanted.kind).then(|| {
-            self.tracker.capture(&*ram, Some(sample.index), wanted.guest_ns, wanted.host_ns)
-        });
+        let checkpoint = self
+            .keeps_memory(wanted.kind)
+            .then(|| self.tracker.capture(&*ram, Some(sample.index), wanted.guest_ns, wanted.host_ns));
         Taken { sample, checkpoint, blobs }
     }
 

@@ -1,9 +1,9 @@
 //! From the guest channel's messages to the trace's events.
 
 use guest_init::message::{FromTest, GuestStage, Source, ToHost, WorkerReport as GuestReport};
+use ktstr_replay::trace::record::{EventBody, OutputSource, Stage, WorkerReport};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
-use ktstr_replay::trace::record::{EventBody, OutputSource, Stage, WorkerReport};
 
 /// The event that a message of init stands for; `None` for messages that are not events (captures, ready).
 pub(super) fn of_message(message: ToHost) -> Option<EventBody> {

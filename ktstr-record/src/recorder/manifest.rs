@@ -1,8 +1,8 @@
 //! The manifest of a run.
 
 use jiff::Timestamp;
-use ktstr_replay::trace::record::manifest::{KernelInfo, MachineInfo};
 use ktstr_replay::trace::record::Manifest;
+use ktstr_replay::trace::record::manifest::{KernelInfo, MachineInfo};
 
 use super::request::RecordRequest;
 use crate::machine::Start;

@@ -1,9 +1,7 @@
 //! What the loop has for the writer: events are gathered, and whatever the writer has no room for is counted.
 
-use ktstr_replay::trace::record::{
-    Event, EventBody, Loss, LossKind, Sample,
-};
 use ktstr_replay::trace::CapturedCheckpoint;
+use ktstr_replay::trace::record::{Event, EventBody, Loss, LossKind, Sample};
 
 use super::writer::{Item, WriterThread};
 
@@ -57,16 +55,22 @@ impl Outbox {
         let kept = checkpoint.filter(|_| self.writer.has_room_for(bytes)).map(Box::new);
         let took_memory = kept.is_some();
         if wanted && !took_memory {
-            self.loss(host_ns, LossKind::Pages, bytes / 4096, format!(
-                "the checkpoint of sample {index} was not kept: the writer is {bytes} bytes behind"
-            ));
+            self.loss(
+                host_ns,
+                LossKind::Pages,
+                bytes / 4096,
+                format!("the checkpoint of sample {index} was not kept: the writer is {bytes} bytes behind"),
+            );
         }
         match self.writer.offer(Item::Capture(Box::new(sample), kept)) {
             Ok(()) => took_memory,
             Err(_) => {
-                self.loss(host_ns, LossKind::Capture, 1, format!(
-                    "sample {index} was not kept: the writer's queue is full"
-                ));
+                self.loss(
+                    host_ns,
+                    LossKind::Capture,
+                    1,
+                    format!("sample {index} was not kept: the writer's queue is full"),
+                );
                 false
             }
         }

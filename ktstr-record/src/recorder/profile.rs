@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use ktstr_replay::kernel::{KernelError, KernelProfile};
+use ktstr_replay::kernel::{Caps, KernelError, KernelProfile, KernelView, SampleReader};
 
 use crate::machine::GuestRam;
 
@@ -26,7 +26,13 @@ impl Profile {
     pub(super) fn start(ram: Arc<GuestRam>) -> io::Result<Self> {
         std::thread::Builder::new()
             .name(String::from("ktstr-profile"))
-            .spawn(move || KernelProfile::from_memory(&*ram))
+            .spawn(move || {
+                let profile = KernelProfile::from_memory(&*ram)?;
+                // The first sample resolves the layouts of all mirrors, which takes some ms. The guest runs now, so what
+                // is read is of no use, but no stop has to pay for it.
+                SampleReader::new(Caps::default()).read(&KernelView::new(&profile, &*ram));
+                Ok(profile)
+            })
             .map(Self::Making)
     }
 

@@ -15,7 +15,7 @@ use super::outbox::Outbox;
 use super::profile::Profile;
 use super::request::RecordRequest;
 use super::session::{Ending, Session};
-use super::writer::{Written, WriterThread};
+use super::writer::{WriterThread, Written};
 use crate::channel::HostChannel;
 use crate::init_image;
 use crate::job::Moment;
@@ -91,7 +91,8 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
     let mut outbox = Outbox::new(WriterThread::start(writer).map_err(thread)?);
     tell_start(&mut outbox, &clock, &start);
 
-    let mut session = Session::new(machine, HostChannel::new(channel), capturer, outbox, &mut clock, request.captures);
+    let mut session =
+        Session::new(machine, HostChannel::new(channel), capturer, outbox, &mut clock, request.captures);
     let moment = Moment::now().map_err(|source| RecordError::Host { what: "read /dev/urandom", source })?;
     let ending = match session.deliver(&request.job, moment) {
         Ok(()) => session.run(request.run_timeout, &guard),

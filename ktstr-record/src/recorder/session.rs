@@ -20,6 +20,8 @@ use crate::machine::{Machine, MachineEvent, RamHole};
 
 /// How often the channel is looked at.
 const POLL: Duration = Duration::from_millis(1);
+/// Most polls of the channel between two looks at the machine.
+const POLLS_AT_ONCE: usize = 8;
 /// How long the gathered events may wait for more.
 const FLUSH: Duration = Duration::from_millis(100);
 /// How long a capture request may wait for its doorbell before the machine is stopped without it.
@@ -145,7 +147,8 @@ impl<'c> Session<'c> {
             self.miss(index, String::from("the run ended before it was due"));
         }
         for request in std::mem::take(&mut self.requests) {
-            let sample = self.capturer.missed(&request.wanted, String::from("the run ended before it was taken"));
+            let sample =
+                self.capturer.missed(&request.wanted, String::from("the run ended before it was taken"));
             self.outbox.capture(sample, None);
         }
         let Ending { end, detail } = ending;
@@ -160,7 +163,8 @@ impl<'c> Session<'c> {
         if !console.is_empty() {
             self.tell(EventBody::Console(console));
         }
-        loop {
+        // Bounded, so that a guest that never stops talking does not keep the loop from its other duties.
+        for _ in 0..POLLS_AT_ONCE {
             let received = self.channel.poll();
             if received.is_empty() {
                 return;

@@ -31,7 +31,11 @@ pub(super) fn judge(run: &Run<'_>, so_far: Outcome) -> Finding {
             let how = if began { "began and did not end" } else { "never began" };
             let exited = run.stage(Stage::TestExited).map(|(_, _, d)| d).filter(|d| !d.is_empty());
             let found = exited.map_or_else(|| how.to_owned(), |d| format!("{how}; the test binary {d}"));
-            let outcome = if so_far > Outcome::Pass { Outcome::Skip } else { Outcome::Fail };
+            let outcome = match so_far {
+                Outcome::Skip | Outcome::Pass if run.is_partial() => Outcome::Inconclusive,
+                Outcome::Skip | Outcome::Pass => Outcome::Fail,
+                Outcome::Inconclusive | Outcome::Fail => Outcome::Skip,
+            };
             finding(outcome, found)
         }
     }

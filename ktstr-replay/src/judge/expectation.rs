@@ -16,7 +16,8 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
         return;
     }
     let (outcome, found) = if let Some(why) = not_set_up(run) {
-        (Outcome::Fail, format!("{why}, which is not the failure that is expected"))
+        let outcome = if run.is_partial() { Outcome::Inconclusive } else { Outcome::Fail };
+        (outcome, format!("{why}, which is not the failure that is expected"))
     } else if let Some(text) = &test.expect_scx_error_contains {
         expect_text(run, text)
     } else if verdict.findings.iter().any(can_be_expected) {

@@ -101,6 +101,25 @@ impl<'t> Run<'t> {
         })
     }
 
+    /// Position and event of the body's end: its result or the stage, or the end of a test binary that died before
+    /// there was one.
+    pub(crate) fn body_end(&self) -> Option<(usize, &Event)> {
+        self.events.iter().enumerate().find(|(_, e)| {
+            let stages = [Stage::BodyEnded, Stage::TestExited];
+            match &e.body {
+                EventBody::Body { .. } => true,
+                EventBody::Stage { stage, .. } => stages.contains(stage),
+                _ => false,
+            }
+        })
+    }
+
+    /// Whether something may have happened that the trace does not have: it has no end, or is damaged. What is
+    /// absent from such a trace is unknown, not undone.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.end().is_none() || !self.damage.is_empty()
+    }
+
     pub(crate) fn end(&self) -> Option<(GuestEnd, &str)> {
         self.events.iter().rev().find_map(|e| match &e.body {
             EventBody::End { end, detail } => Some((*end, detail.as_str())),
@@ -160,9 +179,7 @@ impl<'t> Run<'t> {
     /// which after that are expected.
     pub fn scheduler_exit(&self) -> Option<SchedulerExit> {
         self.stage(Stage::SchedulerEnabled)?;
-        // A test binary that died says nothing of its body's end, and init then ends the scheduler.
-        let body_ended =
-            self.stage(Stage::BodyEnded).or_else(|| self.stage(Stage::TestExited)).map(|(i, ..)| i);
+        let body_ended = self.body_end().map(|(i, _)| i);
         let exited = self.stage(Stage::SchedulerExited);
         let early = exited.filter(|(i, ..)| body_ended.is_none_or(|end| *i < end));
         let sample = self.exit_sample();

@@ -39,10 +39,14 @@ pub(super) fn judge(run: &Run<'_>) -> Option<Finding> {
 }
 
 fn never_enabled(run: &Run<'_>, name: &str) -> Finding {
+    let exited = run.stage(Stage::SchedulerExited);
+    if exited.is_none() && run.is_partial() {
+        return finding(Outcome::Inconclusive, format!("nothing is recorded of {name} being enabled"));
+    }
     if run.stage(Stage::SchedulerStarted).is_none() {
         return finding(Outcome::Fail, format!("{name} was never started"));
     }
-    let how = match run.stage(Stage::SchedulerExited) {
+    let how = match exited {
         Some((_, _, "")) => "its process ended".to_owned(),
         Some((_, _, detail)) => detail.to_owned(),
         None => "its process ran, but sched_ext was not enabled in time".to_owned(),

@@ -200,6 +200,25 @@ fn a_hang_says_what_was_reached_last() {
 }
 
 #[test]
+fn a_body_that_returned_ends_the_time_that_the_scheduler_has_to_live() {
+    // As init records it: a result, and no stage of its own.
+    let run = TraceBuilder::begun()
+        .event(5000, EventBody::Body { error: None, failures: Vec::new() })
+        .stage(5100, Stage::SchedulerExited, "exit code 0 after SIGINT")
+        .event(5300, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
+    assert_eq!(judge(&run).outcome(), Pass);
+}
+
+#[test]
+fn what_is_absent_from_a_cut_trace_is_unknown_and_not_undone() {
+    let verdict = judge(&TraceBuilder::new().stage(-1900, Stage::Booting, ""));
+    assert_eq!(verdict.outcome(), Inconclusive, "{verdict:#?}");
+    assert!(verdict.findings.iter().all(|f| f.outcome != Fail));
+    let expecting = judge(&TraceBuilder::new().stage(-1900, Stage::Booting, "").expect_err(None));
+    assert_eq!(expecting.outcome(), Inconclusive);
+}
+
+#[test]
 fn a_body_fails_by_error_by_assertion_and_by_not_ending() {
     let ended = |error: Option<&str>, failures: &[&str]| {
         let failures = failures.iter().map(|f| (*f).to_owned()).collect();

@@ -77,7 +77,10 @@ fn machine(run: &Run<'_>) -> String {
         parts.push(format!("kernel {}", manifest.kernel.release));
     }
     if known(&machine.kind) {
-        parts.push(format!("{} {}", machine.kind, machine.version).trim().to_owned());
+        // QEMU's own version text begins with its name.
+        let named = machine.version.to_lowercase().starts_with(&machine.kind.to_lowercase());
+        let kind = if named { "" } else { &machine.kind };
+        parts.push(format!("{kind} {}", machine.version).trim().to_owned());
     }
     if known(&machine.topology) {
         parts.push(machine.topology.clone());

@@ -3,6 +3,7 @@
 use crate::claim::seconds;
 use crate::judge::Run;
 use crate::trace::record::{GuestEnd, OutputSource, Stage};
+use crate::verdict::{Outcome, Verdict};
 
 use super::Section;
 use super::text::{clean, counted, tail};
@@ -14,17 +15,25 @@ const OUTPUT: usize = 20;
 const KERNEL: usize = 12;
 const CONSOLE: usize = 24;
 
-pub(super) fn sections(run: &Run<'_>) -> Vec<Section> {
+pub(super) fn sections(run: &Run<'_>, verdict: &Verdict) -> Vec<Section> {
     let line =
         |(_, at, text): (u8, u64, &str)| format!("{:>9}  {}", seconds(run.since_start_ns(at)), clean(text));
-    let warnings: Vec<_> = run.kmsg().filter(|(level, ..)| *level <= WARNING).map(line).collect();
+    // What the kernel warns of while it boots is of the machine, not of the run, if it came as far as a run.
+    let began_ns = run.stage(Stage::JobUnpacked).map_or(0, |(_, e, _)| e.guest_ns);
+    let warns = |(level, at, _): &(u8, u64, &str)| *level <= WARNING && *at >= began_ns;
+    let warnings: Vec<_> = run.kmsg().filter(warns).map(line).collect();
     let all: Vec<_> = run.kmsg().map(line).collect();
     let mut sections = vec![last("kernel's warnings and errors", warnings, WARNINGS)];
     for (source, whose) in
         [(OutputSource::Scheduler, "scheduler's output"), (OutputSource::Test, "test's output")]
     {
-        // Of a scheduler that did not load, the finding itself has shown the end of what it wrote.
-        if source == OutputSource::Scheduler && run.stage(Stage::SchedulerEnabled).is_none() {
+        // Of a scheduler that did not load, the finding itself has shown the end of what it wrote; of a body that
+        // returned Ok, libtest says no more.
+        let told = match source {
+            OutputSource::Scheduler => run.stage(Stage::SchedulerEnabled).is_none(),
+            _ => verdict.findings.iter().any(|f| f.what == "body" && f.outcome == Outcome::Pass),
+        };
+        if told {
             continue;
         }
         let (lines, before) = tail(&run.output(source), OUTPUT);

@@ -49,10 +49,10 @@ pub fn render(run: &Run<'_>, verdict: &Verdict) -> String {
         sections.extend(exit::variables(run));
         sections.extend(workers::table(run));
         sections.push(timeline::section(run));
-        sections.extend(logs::sections(run));
+        sections.extend(logs::sections(run, verdict));
         sections.extend(exit::dump(run));
     }
-    sections.extend(recording::section(run));
+    sections.extend(recording::section(run, verdict));
     for section in sections.into_iter().filter(|s| !s.lines.is_empty()) {
         out.push(String::new());
         out.push(section.title);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::claim::seconds;
 use crate::judge::Run;
+use crate::verdict::Verdict;
 
 use super::Section;
 use super::text::{clean, shorten};
@@ -11,7 +12,7 @@ use super::text::{clean, shorten};
 /// Lines of each sort.
 const LISTED: usize = 10;
 
-pub(super) fn section(run: &Run<'_>) -> Option<Section> {
+pub(super) fn section(run: &Run<'_>, verdict: &Verdict) -> Option<Section> {
     let mut lines = Vec::new();
     let missed = run.samples.iter().filter_map(|s| {
         let at = seconds(run.since_start_ns(s.guest_ns));
@@ -35,7 +36,10 @@ pub(super) fn section(run: &Run<'_>) -> Option<Section> {
         format!("lost: {count}{:?}: {}", loss.kind, loss.detail)
     });
     extend(&mut lines, losses.collect());
-    extend(&mut lines, run.damage.iter().map(|damage| format!("damaged: {damage}")).collect());
+    // A judgement of the damaged trace has listed it already; the verdict of a whole one has not.
+    if !verdict.findings.iter().any(|f| f.what == "trace") {
+        extend(&mut lines, run.damage.iter().map(|damage| format!("damaged: {damage}")).collect());
+    }
     (!lines.is_empty()).then(|| Section { title: "not in the trace".to_owned(), lines })
 }
 

@@ -16,6 +16,7 @@ pub(super) fn section(run: &Run<'_>) -> Section {
     for event in &run.events {
         let text = match &event.body {
             EventBody::Stage { stage, detail } => with(stage_name(*stage), detail),
+            EventBody::Body { error: Some(_), .. } => "the body returned an error".to_owned(),
             EventBody::PhaseBegin { index, name } => format!("phase {index} begins: {name}"),
             EventBody::PhaseEnd { index } => format!("phase {index} ends"),
             EventBody::Op { name, detail } => with(name, detail),

@@ -19,13 +19,14 @@ impl<'v> Check<'v> {
 
     fn bound(self, bound: Bound) -> Because<'v> {
         let holds = bound.holds(self.value);
-        self.found(holds, bound.to_string())
+        self.found(holds, "", bound.to_string())
     }
 
-    fn found(self, holds: bool, bound: String) -> Because<'v> {
+    /// `is`: the verb that `bound` needs where it holds.
+    fn found(self, holds: bool, is: &str, bound: String) -> Because<'v> {
         let Self { verdict, label, value } = self;
-        let (outcome, is) = if holds { (Outcome::Pass, "is") } else { (Outcome::Fail, "is not") };
-        let summary = format!("{value} {is} {bound}");
+        let (outcome, is) = if holds { (Outcome::Pass, is) } else { (Outcome::Fail, " is not") };
+        let summary = format!("{value}{is} {bound}");
         verdict.add(Finding::new(Origin::Claim, label, outcome, summary))
     }
 
@@ -68,12 +69,12 @@ impl<'v> Check<'v> {
     pub fn near(self, x: impl Into<Number>, tolerance: impl Into<Number>) -> Because<'v> {
         let (x, tolerance) = (x.into(), tolerance.into());
         let holds = (self.value.as_f64() - x.as_f64()).abs() <= tolerance.as_f64();
-        self.found(holds, format!("within {tolerance} of {x}"))
+        self.found(holds, " is", format!("within {tolerance} of {x}"))
     }
 
     /// It is neither infinite nor NaN.
     pub fn is_finite(self) -> Because<'v> {
         let holds = self.value.as_f64().is_finite();
-        self.found(holds, "finite".to_owned())
+        self.found(holds, " is", "finite".to_owned())
     }
 }

@@ -149,6 +149,8 @@ mod tests {
         assert_eq!(v.outcome(), Outcome::Fail);
         assert_eq!(v.findings[0].what, "share * 2.0");
         assert_eq!(v.findings[0].summary, "0.5 is not >= 0.6");
+        claim!(v, share).at_most(1);
+        assert_eq!(v.findings[1].summary, "0.25 <= 1");
         assert_eq!(v.findings[0].lines, ["because: two workers share a CPU"]);
     }
 

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use guest_init::layout::HOLE_BYTES;
+
 use crate::machine::files::inherited_path;
 use crate::spec::{LOW_RAM_LIMIT_BYTES, MachineSpec, Topology};
 
@@ -21,13 +23,13 @@ pub(in crate::machine) struct Inherited {
     pub gdb: i32,
 }
 
-/// RAM of each NUMA node in bytes: equal shares in whole MiB, the last one with the rest.
+/// RAM of each NUMA node in bytes: equal shares in multiples of the channel's hole, the last one with the rest.
 pub(in crate::machine) fn node_bytes(spec: &MachineSpec) -> Vec<u64> {
-    let nodes = spec.topology.numa_nodes.max(1);
-    let share = spec.memory_mib / nodes;
+    let nodes = u64::from(spec.topology.numa_nodes.max(1));
+    let share = spec.memory_bytes() / nodes / HOLE_BYTES as u64 * HOLE_BYTES as u64;
     let mut sizes = vec![share; nodes as usize - 1];
-    sizes.push(spec.memory_mib - share * (nodes - 1));
-    sizes.into_iter().map(|mib| u64::from(mib) << 20).collect()
+    sizes.push(spec.memory_bytes() - share * (nodes - 1));
+    sizes
 }
 
 /// Arguments that boot `spec`, or with `restore` make the same machine wait for a saved state.
@@ -136,10 +138,28 @@ mod tests {
     }
 
     #[test]
+    fn the_hole_lies_in_one_node() {
+        let mut spec = test_spec();
+        for nodes in 1..=8 {
+            for mib in (512..9000).step_by(37) {
+                (spec.topology.numa_nodes, spec.memory_mib) = (nodes, mib);
+                let base = spec.channel_base().0;
+                let mut end = 0;
+                let ends = node_bytes(&spec).into_iter().map(|bytes| {
+                    end += bytes;
+                    end
+                });
+                let cut = ends.into_iter().find(|end| (base + 1..base + (8 << 20)).contains(end));
+                assert_eq!(cut, None, "{mib} MiB in {nodes} nodes");
+            }
+        }
+    }
+
+    #[test]
     fn nodes_share_all_of_the_memory() {
         let mut spec = test_spec();
         spec.topology.numa_nodes = 3;
         spec.memory_mib = 1000;
-        assert_eq!(node_bytes(&spec), [333 << 20, 333 << 20, 334 << 20]);
+        assert_eq!(node_bytes(&spec), [328 << 20, 328 << 20, 344 << 20]);
     }
 }

@@ -76,7 +76,7 @@ fn a_scheduler_that_cannot_load_shows_its_verifier_log() {
     assert!(run.report().contains("R0 invalid mem access 'map_value_or_null'"), "{run}");
     assert!(run.report().contains("rejected_by_verifier"), "{run}");
     // There is nothing to wait for: the workload window of 20 s is not waited out.
-    assert!(run.took < Duration::from_secs(20), "took {:?}", run.took);
+    assert!(run.machine_time() < Duration::from_secs(20), "took {:?}", run.machine_time());
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_panic_of_the_body_is_shown_with_its_place() {
 #[test]
 fn a_body_that_hangs_is_ended() {
     let run = failed("fixtures::hangs");
-    assert!(run.took < Duration::from_secs(60), "took {:?}", run.took);
+    assert!(run.machine_time() < Duration::from_secs(60), "took {:?}", run.machine_time());
     assert!(run.report().contains("hangs"), "{run}");
 }
 
@@ -145,7 +145,7 @@ fn a_guest_that_dies_before_init_shows_its_console() {
     let run = failed("fixtures::dies_before_init");
     assert!(run.report().contains("Kernel panic - not syncing: VFS: Unable to mount root fs"), "{run}");
     assert!(run.report().contains("did not get to init"), "{run}");
-    assert!(run.took < Duration::from_secs(60), "took {:?}", run.took);
+    assert!(run.machine_time() < Duration::from_secs(60), "took {:?}", run.machine_time());
 }
 
 #[test]

@@ -28,7 +28,7 @@ const STRUCT_OPS: u32 = 26;
     include_files = bpftool_files,
     check = bpftool_agrees
 )]
-fn every_map_of_scx_demo(ctx: &Ctx) -> Result<AssertResult> {
+fn every_map_agrees(ctx: &Ctx) -> Result<AssertResult> {
     let result = execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])?;
     ctx.capture_snapshot("before")?;
     let maps = bpftool(&["map", "list"])?;

@@ -118,7 +118,7 @@ fn a_failed_assertion_of_the_body_is_shown() {
 fn a_panic_of_the_body_is_shown_with_its_place() {
     let run = failed("fixtures::body_panics");
     assert!(run.report().contains("the body fell over"), "{run}");
-    assert!(run.report().contains("fixtures.rs:"), "{run}");
+    assert!(run.report().contains("tests/fixtures/mod.rs:"), "{run}");
 }
 
 #[test]
@@ -138,4 +138,20 @@ fn an_expected_error_passes() {
 #[test]
 fn an_expected_error_of_a_scheduler_that_never_loaded_fails() {
     failed("fixtures::expects_more_than_it_loads");
+}
+
+#[test]
+fn a_guest_that_dies_before_init_shows_its_console() {
+    let run = failed("fixtures::dies_before_init");
+    assert!(run.report().contains("Kernel panic - not syncing: VFS: Unable to mount root fs"), "{run}");
+    assert!(run.report().contains("did not get to init"), "{run}");
+    assert!(run.took < Duration::from_secs(60), "took {:?}", run.took);
+}
+
+#[test]
+fn a_boot_that_hangs_is_ended() {
+    let run = failed("fixtures::hangs_in_boot");
+    assert!(run.report().contains("init was not ready within 30 s"), "{run}");
+    // A fault of the emulator is possible, so it is tried twice.
+    assert!(run.took < Duration::from_secs(120), "took {:?}", run.took);
 }

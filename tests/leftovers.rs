@@ -1,17 +1,21 @@
-//! However a run ends, no process, socket or file in memory stays behind.
+//! However a run ends, no process, socket or file in memory stays behind, and the trace opens.
 
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
 use ktstr_tests::{Tree, descendants, fixture};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tempfile::TempDir;
 
 /// Longer than a boot of the machine takes, also when others boot.
 const TO_START: Duration = Duration::from_secs(90);
 /// Longer than it takes to clear up.
 const TO_END: Duration = Duration::from_secs(10);
+/// What the emulator's program is called.
+const EMULATOR: &str = "qemu-system-x86_64";
 
 #[ktstr_test(ignore, duration_s = 60, num_snapshots = 2)]
 fn long_run(ctx: &Ctx) -> Result<AssertResult> {
@@ -27,26 +31,37 @@ fn panics(_trace: &Trace, _v: &mut Verdict) -> Result<()> {
     panic!("the check fell over")
 }
 
-/// Starts the long run in a process group of its own, and waits until its machine is running the test.
-fn started() -> (Child, Tree, tempfile::TempDir) {
-    use std::os::unix::process::CommandExt;
-    let (mut command, results): (Command, _) = fixture("long_run").into_parts();
-    let child =
-        command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a child");
-    let began = Instant::now();
-    let mut seen = Tree::default();
-    // The machine is up, and its trace is being written: some capture was taken.
-    while !seen.has_program("qemu-system-x86_64") || trace_bytes(&results) < 1 << 20 {
-        assert!(began.elapsed() < TO_START, "no machine after {TO_START:?}: {seen:?}");
-        sleep(Duration::from_millis(20));
-        seen.merge(descendants(child.id()));
-    }
-    (child, seen, results)
+/// The long run, in a process group of its own.
+struct LongRun {
+    child: Child,
+    seen: Tree,
+    results: TempDir,
 }
 
-fn trace_bytes(results: &tempfile::TempDir) -> u64 {
-    let entries = results.path().read_dir().expect("results").flatten();
-    entries.filter_map(|entry| entry.metadata().ok()).map(|data| data.len()).sum()
+impl LongRun {
+    /// Starts it, and waits until its machine runs and a capture of it is in the trace.
+    fn start() -> Self {
+        let (mut command, results) = fixture("long_run").into_parts();
+        let child = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut run = Self { child: child.expect("a child"), seen: Tree::default(), results };
+        let began = Instant::now();
+        while !run.seen.has_program(EMULATOR) || run.trace().is_none_or(|trace| trace.sample_count() == 0) {
+            assert!(began.elapsed() < TO_START, "no capture after {TO_START:?}: {:?}", run.seen);
+            sleep(Duration::from_millis(20));
+            run.seen.merge(descendants(run.child.id()));
+        }
+        run
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The trace as it is now.
+    fn trace(&self) -> Option<Trace> {
+        let entry = self.results.path().read_dir().expect("results").next()?;
+        Trace::open(&entry.expect("an entry").path()).ok()
+    }
 }
 
 /// Waits until nothing of `seen` is left.
@@ -62,34 +77,27 @@ fn assert_gone(seen: &Tree) {
     }
 }
 
-fn pid(child: &Child) -> Pid {
-    Pid::from_child(child)
-}
-
 #[test]
-fn ctrl_c_leaves_nothing_and_the_trace_opens() {
-    let (mut child, seen, results) = started();
+fn ctrl_c_leaves_nothing_and_a_trace_that_opens() {
+    let mut run = LongRun::start();
     // A terminal sends it to the whole group.
-    kill_process_group(pid(&child), Signal::INT).expect("interrupting");
-    let status = child.wait().expect("waiting");
+    kill_process_group(run.pid(), Signal::INT).expect("interrupting");
+    let status = run.child.wait().expect("waiting");
     assert!(!status.success(), "an interrupted run passed");
-    assert_gone(&seen);
-    let trace =
-        results.path().read_dir().expect("results").next().expect("a trace").expect("an entry").path();
-    let trace = ktstr_replay::trace::Trace::open(&trace).expect("an interrupted trace opens");
+    assert_gone(&run.seen);
+    let trace = run.trace().expect("the trace of an interrupted run opens");
     assert!(trace.sample_count() > 0, "what was captured before is lost");
 }
 
 #[test]
-fn a_killed_runner_leaves_nothing_and_the_trace_opens() {
-    let (mut child, seen, results) = started();
-    kill_process(pid(&child), Signal::KILL).expect("killing");
-    child.wait().expect("waiting");
-    assert_gone(&seen);
-    let trace =
-        results.path().read_dir().expect("results").next().expect("a trace").expect("an entry").path();
-    let trace = ktstr_replay::trace::Trace::open(&trace).expect("the trace of a killed run opens");
-    assert!(!trace.is_finalized() && trace.sample_count() > 0, "what was captured before is lost");
+fn a_killed_runner_leaves_nothing_and_a_trace_that_opens() {
+    let mut run = LongRun::start();
+    kill_process(run.pid(), Signal::KILL).expect("killing");
+    run.child.wait().expect("waiting");
+    assert_gone(&run.seen);
+    let trace = run.trace().expect("the trace of a killed run opens");
+    assert!(!trace.is_finalized(), "it was not killed");
+    assert!(trace.sample_count() > 0, "what was captured before is lost");
 }
 
 #[test]
@@ -104,7 +112,7 @@ fn a_panic_on_the_host_leaves_nothing() {
         seen.merge(descendants(child.id()));
         sleep(Duration::from_millis(5));
     };
-    assert!(seen.has_program("qemu-system-x86_64"), "no machine was seen: {seen:?}");
+    assert!(seen.has_program(EMULATOR), "no machine was seen: {seen:?}");
     assert!(!status.success(), "a run whose check panics passed");
     assert_gone(&seen);
 }

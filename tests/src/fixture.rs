@@ -188,16 +188,20 @@ impl Run {
         without_provenance(&self.replay().stdout)
     }
 
-    /// The part of the report that is about a claim or check: its line and the indented ones below.
+    /// The part of the report that is about a claim or check: the line with its outcome and the indented ones below.
     ///
     /// # Panics
     /// When there is none.
     pub fn section(&self, what: &str) -> String {
         let report = self.report();
-        let mut lines = report.lines().skip_while(|line| !line.contains(what));
+        // An outcome is padded to a column, so two blanks at least follow it.
+        let is_about = |line: &&str| {
+            line.split_once("  ")
+                .is_some_and(|(outcome, rest)| !outcome.is_empty() && rest.trim_start().starts_with(what))
+        };
+        let mut lines = report.lines().skip_while(|line| !is_about(line));
         let first = lines.next().unwrap_or_else(|| panic!("{what} is not in the report:\n{report}"));
-        let indent = |line: &str| line.len() - line.trim_start().len();
-        let below = lines.take_while(|line| indent(line) > indent(first));
+        let below = lines.take_while(|line| line.starts_with(' '));
         std::iter::once(first).chain(below).collect::<Vec<_>>().join("\n")
     }
 

@@ -6,8 +6,9 @@ use crate::verdict::{Finding, Origin, Outcome};
 
 use super::Run;
 
-/// Lines of a scheduler's output that are kept as evidence when it did not load: the end of a verifier's log.
-const OUTPUT_LINES: usize = 24;
+/// Lines of a scheduler's output that are kept as evidence when it did not load: the end of a verifier's log. Kernels
+/// from 7.3 on explain a rejection over some forty lines.
+const OUTPUT_LINES: usize = 64;
 
 pub(super) fn judge(run: &Run<'_>) -> Option<Finding> {
     if !run.has_scheduler() {

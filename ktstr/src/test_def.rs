@@ -189,7 +189,7 @@ pub const fn resolve_topology(
     };
     assert!(
         resolved.llcs.is_multiple_of(resolved.numa_nodes),
-        "`llcs` is the machine's total and must be a multiple of `numa_nodes`; what a test does not give comes from its scheduler, else it is 1"
+        "`llcs` must be a multiple of `numa_nodes` (what is not given is the scheduler's)"
     );
     resolved
 }

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use proc_macro2::Span;
+use proc_macro2::{Span, TokenTree};
+use quote::quote;
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::punctuated::Punctuated;
 use syn::{Error, Ident, LitBool, LitInt, LitStr, Path, Result, Token, bracketed, parenthesized};
+
+/// Largest number of a [`Shape::Four`].
+const FOUR_MAX: u32 = 1024;
 
 /// A key that a macro accepts.
 #[derive(Debug)]
@@ -82,7 +86,7 @@ impl Args {
                     format!("unknown key `{ident}`; the keys are {}", names.join(", ")),
                 ));
             };
-            let value = key.value(input)?;
+            let value = key.value(&ident, input)?;
             if given.contains_key(key.name) {
                 return Err(Error::new(ident.span(), format!("key `{ident}` is given twice")));
             }
@@ -159,64 +163,90 @@ impl Args {
 }
 
 impl Key {
-    fn value(&self, input: ParseStream<'_>) -> Result<Value> {
+    /// The value behind the key `ident`. Errors point at both.
+    fn value(&self, ident: &Ident, input: ParseStream<'_>) -> Result<Value> {
         let name = self.name;
         if self.shape == Shape::Flag && (input.is_empty() || input.peek(Token![,])) {
             return Ok(Value::Flag(true));
         }
-        input.parse::<Token![=]>().map_err(|error| {
-            Error::new(error.span(), format!("`{name}` needs a value: `{name} = {}`", self.shape.example()))
-        })?;
-        let wrong =
-            |error: Error| Error::new(error.span(), format!("`{name}` takes {}", self.shape.describe()));
-        match self.shape {
-            Shape::Flag => Ok(Value::Flag(input.parse::<LitBool>().map_err(wrong)?.value)),
-            Shape::Number { min, max, of } => {
-                let literal = input.parse::<LitInt>().map_err(wrong)?;
-                Ok(Value::Number(number(name, &literal, min, max, of)?))
-            }
-            Shape::Text => Ok(Value::Text(input.parse().map_err(wrong)?)),
-            Shape::Texts => {
-                let inner;
-                bracketed!(inner in input);
-                let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&inner).map_err(wrong)?;
-                Ok(Value::Texts(list.into_iter().collect()))
-            }
-            Shape::Path => Ok(Value::Path(input.parse().map_err(wrong)?)),
-            Shape::Word(words) => {
-                let word = if input.peek(LitStr) {
-                    input.parse::<LitStr>()?
-                } else {
-                    let ident = input.call(Ident::parse_any).map_err(wrong)?;
-                    LitStr::new(&ident.to_string(), ident.span())
-                };
-                if words.contains(&word.value().as_str()) {
-                    return Ok(Value::Text(word));
-                }
-                let message = format!("`{name}` is one of {}, not `{}`", words.join(", "), word.value());
-                Err(Error::new(word.span(), message))
-            }
-            Shape::Four => {
-                let inner;
-                let paren = parenthesized!(inner in input);
-                let list = Punctuated::<LitInt, Token![,]>::parse_terminated(&inner).map_err(wrong)?;
-                let mut numbers = Vec::with_capacity(4);
-                for literal in &list {
-                    let value = number(name, literal, 1, u64::from(u16::MAX), "of each")?;
-                    numbers.push(u32::try_from(value).unwrap_or(u32::MAX));
-                }
-                let four = <[u32; 4]>::try_from(numbers).map_err(|numbers| {
-                    let message =
-                        format!("`{name}` takes {}, not {} numbers", self.shape.describe(), numbers.len());
-                    Error::new(paren.span.join(), message)
-                })?;
-                Ok(Value::Four(four))
-            }
+        if !input.peek(Token![=]) {
+            let message = format!("`{name}` needs a value: `{name} = {}`", self.shape.example());
+            return Err(Error::new(ident.span(), message));
         }
+        input.parse::<Token![=]>()?;
+        let begin = input.fork();
+        let parsed = self.shape.parse(input);
+        let value = match parsed {
+            Ok(value) => value,
+            Err(_) => return Err(fault(ident, &begin, format!("`{name}` takes {}", self.shape.describe()))),
+        };
+        let checked = self.shape.check(name, value);
+        checked.map_err(|message| fault(ident, &begin, message))
+    }
+}
+
+/// An error that points at the key and the first token of its value.
+fn fault(ident: &Ident, value: ParseStream<'_>, message: String) -> Error {
+    match value.parse::<TokenTree>() {
+        Ok(first) => Error::new_spanned(quote!(#ident = #first), message),
+        Err(_) => Error::new(ident.span(), message),
     }
 }
 
 impl Shape {
+    /// Read a value of this shape, whatever it is.
+    fn parse(self, input: ParseStream<'_>) -> Result<Value> {
+        match self {
+            Self::Flag => Ok(Value::Flag(input.parse::<LitBool>()?.value)),
+            Self::Number { .. } => Ok(Value::Number(input.parse::<LitInt>()?.base10_parse()?)),
+            Self::Text => Ok(Value::Text(input.parse()?)),
+            Self::Texts => {
+                let inner;
+                bracketed!(inner in input);
+                let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&inner)?;
+                Ok(Value::Texts(list.into_iter().collect()))
+            }
+            Self::Path => Ok(Value::Path(input.parse()?)),
+            Self::Word(_) if input.peek(LitStr) => Ok(Value::Text(input.parse()?)),
+            Self::Word(_) => {
+                let ident = input.call(Ident::parse_any)?;
+                Ok(Value::Text(LitStr::new(&ident.to_string(), ident.span())))
+            }
+            Self::Four => {
+                let inner;
+                parenthesized!(inner in input);
+                let list = Punctuated::<LitInt, Token![,]>::parse_terminated(&inner)?;
+                let numbers = list.iter().map(LitInt::base10_parse).collect::<Result<Vec<u32>>>()?;
+                match <[u32; 4]>::try_from(numbers) {
+                    Ok(four) => Ok(Value::Four(four)),
+                    Err(_) => Err(inner.error("not four numbers")),
+                }
+            }
+        }
+    }
+
+    /// Whether a value of this shape is one that the key takes; if not, why.
+    fn check(self, name: &str, value: Value) -> std::result::Result<Value, String> {
+        match (self, &value) {
+            (Self::Number { min, of, .. }, Value::Number(0)) if min > 0 => {
+                Err(format!("`{name}` is 0; it must be at least {min} {of}"))
+            }
+            (Self::Number { min, max, of }, Value::Number(number)) if !(min..=max).contains(number) => {
+                Err(format!("`{name}` is {number}; it must be from {min} to {max} {of}"))
+            }
+            (Self::Word(words), Value::Text(word)) if !words.contains(&word.value().as_str()) => {
+                Err(format!("`{name}` is one of {}, not `{}`", words.join(", "), word.value()))
+            }
+            (Self::Four, Value::Four(four)) if four.contains(&0) => {
+                Err(format!("`{name}` has a 0; each of {} must be at least 1", self.describe()))
+            }
+            (Self::Four, Value::Four(four)) if four.iter().any(|&number| number > FOUR_MAX) => {
+                Err(format!("`{name}` has a number above {FOUR_MAX}"))
+            }
+            _ => Ok(value),
+        }
+    }
+
     fn describe(self) -> String {
         match self {
             Self::Flag => "`true` or `false`".to_owned(),
@@ -239,16 +269,6 @@ impl Shape {
             Self::Word(words) => words.first().copied().unwrap_or_default().to_owned(),
             Self::Four => "(1, 1, 2, 1)".to_owned(),
         }
-    }
-}
-
-fn number(name: &str, literal: &LitInt, min: u64, max: u64, of: &str) -> Result<u64> {
-    let fault = |message: String| Err(Error::new(literal.span(), message));
-    match literal.base10_parse::<u64>() {
-        Ok(0) if min > 0 => fault(format!("`{name}` is 0; a test needs at least {min} {of}")),
-        Ok(value) if (min..=max).contains(&value) => Ok(value),
-        Ok(value) => fault(format!("`{name}` is {value}; it must be from {min} to {max} {of}")),
-        Err(_) => fault(format!("`{name}` takes an integer from {min} to {max}")),
     }
 }
 
@@ -307,7 +327,7 @@ mod tests {
 
     #[test]
     fn numbers_outside_of_their_range_are_refused() {
-        assert_eq!(error("count = 0"), "`count` is 0; a test needs at least 1 things");
+        assert_eq!(error("count = 0"), "`count` is 0; it must be at least 1 things");
         assert_eq!(error("count = 10"), "`count` is 10; it must be from 1 to 9 things");
         assert_eq!(error("count = 99999999999999999999999"), "`count` takes an integer from 1 to 9");
     }
@@ -317,7 +337,12 @@ mod tests {
         assert_eq!(error("count = \"3\""), "`count` takes an integer from 1 to 9");
         assert_eq!(error("on = 1"), "`on` takes `true` or `false`");
         assert_eq!(error("count"), "`count` needs a value: `count = 1`");
+        assert_eq!(error("words = \"x\""), "`words` takes a list of strings, `[\"..\", \"..\"]`");
+        assert_eq!(
+            error("four = (1, 0, 1, 1)"),
+            "`four` has a 0; each of (numa_nodes, llcs, cores, threads) must be at least 1"
+        );
         assert_eq!(error("pick = c"), "`pick` is one of a, b, not `c`");
-        assert_eq!(error("four = (1, 2)"), "`four` takes (numa_nodes, llcs, cores, threads), not 2 numbers");
+        assert_eq!(error("four = (1, 2)"), "`four` takes (numa_nodes, llcs, cores, threads)");
     }
 }

@@ -11,6 +11,9 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use ktstr_record::provision::{KernelSpec, Provisioner};
+use ktstr_replay::judge::Run;
+use ktstr_replay::report;
+use ktstr_replay::trace::Trace;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
@@ -160,13 +163,27 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-/// Say where each trace is, and how to look at it.
+/// Say of each trace how its run ended, what was verified, and how to look at it again.
 fn print_traces(results: &Path) -> Result<()> {
-    let shown = env::current_dir().unwrap_or_default();
+    let here = env::current_dir().unwrap_or_default();
     for path in traces(results)? {
-        println!("ktstr replay {}", path.strip_prefix(&shown).unwrap_or(&path).display());
+        println!("{}", summary(&path));
+        println!("  again: ktstr replay {} --assert", path.strip_prefix(&here).unwrap_or(&path).display());
     }
     Ok(())
+}
+
+/// The first two lines of a trace's report, or why there are none.
+fn summary(path: &Path) -> String {
+    let trace = match Trace::open(path) {
+        Ok(trace) => trace,
+        Err(error) => return format!("the trace cannot be read: {error}"),
+    };
+    let run = Run::load(&trace);
+    match run.recorded_verdict() {
+        Some(verdict) => report::render(&run, &verdict).lines().take(2).collect::<Vec<_>>().join("\n"),
+        None => format!("{} was not judged: its run was ended from outside", run.manifest().test.name),
+    }
 }
 
 /// The traces in a folder, by name; none when there is no folder, as no test was run.
@@ -203,6 +220,9 @@ fn remove_old_runs(runs: &Path, keep: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use ktstr_replay::trace::TraceWriter;
+    use ktstr_replay::trace::record::Manifest;
+    use ktstr_replay::verdict::{Finding, Origin, Outcome, Verdict};
     use tempfile::TempDir;
 
     use super::*;
@@ -296,6 +316,25 @@ mod tests {
             fs::read_dir(dir.path()).expect("a folder").flatten().map(|e| e.file_name()).collect();
         assert_eq!(left, ["3"]);
         remove_old_runs(&dir.path().join("none"), 1).expect("nothing to remove");
+    }
+
+    #[test]
+    fn a_trace_is_summed_up_by_its_verdict() {
+        let dir = TempDir::new().expect("a folder");
+        let path = dir.path().join("x.trace.zst");
+        assert!(summary(&path).starts_with("the trace cannot be read"));
+        let mut manifest = Manifest::default();
+        manifest.test.name = "two".to_owned();
+        let mut writer = TraceWriter::create(&path, &manifest).expect("a trace");
+        writer.commit().expect("committed");
+        assert_eq!(summary(&path), "two was not judged: its run was ended from outside");
+        let mut verdict = Verdict::new();
+        verdict.add(Finding::new(Origin::Run, "body", Outcome::Fail, "fell over"));
+        writer.verdict(&verdict).expect("a verdict");
+        writer.finish().expect("finished");
+        let text = summary(&path);
+        assert!(text.starts_with("FAIL two: fell over\n  checked: "), "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
     }
 
     #[test]

@@ -1,10 +1,14 @@
-#![deny(warnings)]
+//! What `#[ktstr_test]` and `declare_scheduler!` accept: that this compiles, without a warning, is most of the test.
+//!
+//! The tests are ignored: there is no such scheduler.
+
+#![deny(unused)]
 
 use ktstr::prelude::*;
 
 declare_scheduler!(
     /// With every key.
-    pub WIDE, {
+    WIDE, {
         name = "wide",
         source = "schedulers/wide",
         sched_args = ["-v"],
@@ -48,19 +52,22 @@ fn judge(_: &Trace, _: &mut Verdict) -> Result<()> {
 mod names {
     use ktstr::prelude::{AssertResult, Ctx, Result, ktstr_test};
 
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "its name is in the way, that is all")]
     struct Some;
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "its name is in the way, that is all")]
     struct Option;
-    #[allow(dead_code)]
     mod core {}
-    #[allow(dead_code)]
     mod std {}
 
-    #[ktstr_test]
+    #[ktstr_test(ignore)]
     fn run(_: &Ctx) -> Result<AssertResult> {
         Ok(AssertResult::pass())
     }
 }
 
-fn main() {}
+#[test]
+fn a_declared_scheduler_is_a_const_with_what_was_declared() {
+    assert_eq!((WIDE.name, WIDE.args, WIDE.kargs), ("wide", &["-v"][..], &["quiet"][..]));
+    assert_eq!(WIDE.topology.map(|topology| topology.to_string()).as_deref(), Some("2n4l2c1t"));
+    assert_eq!(WIDE.manifest_dir, env!("CARGO_MANIFEST_DIR"));
+}

@@ -45,7 +45,16 @@ pub(crate) fn evidence(judgement: &Judgement, columns: &[&Column]) -> Vec<String
         lines.push(format!("  and {} more", samples(judgement.offenders.len() - SHOWN)));
     }
     lines.extend(judgement.notes.iter().map(|note| format!("note: {note}")));
+    if !judgement.notes.is_empty() && judgement.offenders.is_empty() {
+        // No row of a table has said why.
+        lines.extend(columns.iter().filter(|c| c.usable().next().is_some()).filter_map(|c| first_absent(c)));
+    }
     lines
+}
+
+fn first_absent(column: &Column) -> Option<String> {
+    let (tag, why) = column.points.iter().find_map(|p| Some((&p.tag, p.value.as_ref().err()?)))?;
+    Some(format!("note: `{}` in {tag}: {why}", column.projection))
 }
 
 fn row(columns: &[&Column], at: usize, why: Option<&str>) -> Row {
@@ -153,5 +162,14 @@ mod tests {
         );
         let many = super::tests::shown("each(x >= 1)", &[&ints(&[0; 12])]);
         assert!(many.ends_with("and 7 samples more"), "{many}");
+    }
+
+    #[test]
+    fn without_an_offender_a_note_says_why_the_first_value_is_missing() {
+        let shown = shown("nondecreasing(x)", &[&column([missed(), Ok(1.into()), missed()])]);
+        assert!(
+            shown.ends_with("note: `x` in periodic_000: missed: the machine did not stop in time"),
+            "{shown}"
+        );
     }
 }

@@ -19,7 +19,10 @@ pub(super) struct Machine {
 pub(super) fn judge(run: &Run<'_>) -> Machine {
     let mut findings = Vec::new();
     let mut is_cause = false;
-    if let Some((_, _, detail)) = run.stage(Stage::InitFailed) {
+    // A scheduler that does not load is all that init failed at; the finding of the scheduler says more of it.
+    let loading =
+        run.stage(Stage::SchedulerStarted).is_some() && run.stage(Stage::SchedulerEnabled).is_none();
+    if let Some((_, _, detail)) = run.stage(Stage::InitFailed).filter(|_| !loading) {
         findings.push(finding("guest-init", Outcome::Fail, detail));
         is_cause = true;
     }

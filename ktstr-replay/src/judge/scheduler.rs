@@ -49,7 +49,12 @@ fn never_enabled(run: &Run<'_>, name: &str) -> Finding {
     let how = match exited {
         Some((_, _, "")) => "its process ended".to_owned(),
         Some((_, _, detail)) => detail.to_owned(),
-        None => "its process ran, but sched_ext was not enabled in time".to_owned(),
+        None => {
+            run.stage(Stage::InitFailed).map(|(_, _, detail)| detail).filter(|d| !d.is_empty()).map_or_else(
+                || "its process ran, but sched_ext was not enabled in time".to_owned(),
+                str::to_owned,
+            )
+        }
     };
     let output = run.output(OutputSource::Scheduler);
     let lines: Vec<_> = output.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();

@@ -131,7 +131,7 @@ fn a_scheduler_that_ends_by_itself_before_the_body_does_is_a_failure() {
 
 #[test]
 fn a_scheduler_that_does_not_load_shows_the_end_of_its_output() {
-    let log = (0..40).map(|i| format!("{i}: (85) call bpf_foo#{i}\n")).collect::<String>()
+    let log = (0..90).map(|i| format!("{i}: (85) call bpf_foo#{i}\n")).collect::<String>()
         + "R1 invalid mem access\n";
     let run = TraceBuilder::new()
         .stage(-200, Stage::SchedulerStarted, "")
@@ -143,6 +143,23 @@ fn a_scheduler_that_does_not_load_shows_the_end_of_its_output() {
     assert_eq!((found.outcome, found.summary.as_str()), (Fail, "demo did not load: exited with status 1"));
     assert_eq!(found.lines.last().map(String::as_str), Some("  R1 invalid mem access"));
     assert_eq!(finding(&verdict, "body").outcome, Skip, "a consequence is no second failure");
+}
+
+#[test]
+fn a_scheduler_that_does_not_load_is_one_failure_and_not_also_one_of_init() {
+    let run = TraceBuilder::new()
+        .stage(-200, Stage::SchedulerStarted, "")
+        .stage(-100, Stage::SchedulerExited, "exit code 2")
+        .stage(-90, Stage::InitFailed, "the scheduler ended before it was enabled")
+        .event(0, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
+    let verdict = judge(&run);
+    assert_eq!(verdict.findings.iter().filter(|f| f.outcome == Fail).count(), 1, "{verdict:#?}");
+    assert_eq!(verdict.findings[0].summary, "demo did not load: exit code 2");
+    // But a job that cannot be unpacked is init's own.
+    let run = TraceBuilder::new()
+        .stage(-90, Stage::InitFailed, "no space")
+        .event(0, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
+    assert_eq!(finding(&judge(&run), "guest-init").summary, "no space");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The scheduler at its exit: its variables, and the kernel's dump.
 
+use crate::btf::Kind;
 use crate::claim::seconds;
 use crate::judge::Run;
 use crate::trace::record::Sample;
@@ -12,7 +13,13 @@ use super::text::{clean, shorten};
 /// Variables that are shown.
 const VARIABLES: usize = 28;
 /// Longest value, in characters.
-const VALUE_CHARS: usize = 100;
+const VALUE_CHARS: usize = 48;
+/// Longest list of the variables that are zero, in characters.
+const ZERO_CHARS: usize = 160;
+/// Deepest struct that is taken apart.
+const DEPTH: usize = 4;
+/// Leaves that are looked at; types from strangers can have any number.
+const LEAVES: usize = 2000;
 /// Lines of the dump that are shown.
 const DUMP_LINES: usize = 40;
 
@@ -33,9 +40,11 @@ pub(super) fn variables(run: &Run<'_>) -> Option<Section> {
     if all.is_empty() {
         return Some(Section { title, lines: vec![absent(sample)] });
     }
-    let written = all.iter().filter(|(name, _)| !is_constant(name));
-    let (zero, shown): (Vec<&(String, Value<'_>)>, Vec<_>) =
-        written.partition(|(_, v)| v.bytes().iter().all(|b| *b == 0));
+    let mut leaves = Vec::new();
+    for (name, value) in all.iter().filter(|(name, _)| !is_constant(name)) {
+        flatten(name.clone(), *value, 0, &mut leaves);
+    }
+    let (zero, shown): (Vec<Leaf<'_>>, Vec<_>) = leaves.into_iter().partition(|(_, v)| is_zero(v));
     let mut rows = vec![vec!["variable".to_owned(), "at exit".to_owned()]];
     if let Some(before) = before {
         let at = seconds(run.since_start_ns(before.guest_ns));
@@ -57,9 +66,38 @@ pub(super) fn variables(run: &Run<'_>) -> Option<Section> {
     }
     if !zero.is_empty() {
         let names: Vec<_> = zero.iter().map(|(name, _)| clean(name)).collect();
-        lines.push(shorten(&format!("zero: {}", names.join(", ")), 160));
+        lines.push(shorten(&format!("zero: {}", names.join(", ")), ZERO_CHARS));
     }
     Some(Section { title, lines })
+}
+
+/// A number, text or array, by its path.
+type Leaf<'v> = (String, Value<'v>);
+
+/// The leaves of a struct, or the value itself where it is none.
+fn flatten<'v>(name: String, value: Value<'v>, depth: usize, leaves: &mut Vec<Leaf<'v>>) {
+    let parts = value.parts().unwrap_or_default();
+    // A union's members are the same bytes, and a nameless member has no path.
+    let is_struct = value.types().resolve(value.type_id()).is_ok_and(|(id, _)| {
+        value.types().kind(id) == Ok(Kind::Struct) && parts.iter().all(|(name, _)| !name.is_empty())
+    });
+    if !is_struct || depth >= DEPTH || parts.is_empty() {
+        leaves.push((name, value));
+        return;
+    }
+    for (part, value) in parts {
+        if leaves.len() >= LEAVES {
+            return;
+        }
+        flatten(format!("{name}.{part}"), value, depth + 1, leaves);
+    }
+}
+
+fn is_zero(value: &Value<'_>) -> bool {
+    match value.scalar() {
+        Ok(scalar) => scalar.to_f64() == 0.0,
+        Err(_) => value.bytes().iter().all(|b| *b == 0),
+    }
 }
 
 fn absent(sample: &Sample) -> String {

@@ -2,10 +2,12 @@
 
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-use super::text::clean;
+use super::text::{clean, wrapped};
 
 /// Width of the mark before a finding.
 const MARK: usize = 6;
+/// Width of a line of evidence, in characters.
+const WIDTH: usize = 130;
 
 pub(super) fn lines(verdict: &Verdict) -> Vec<String> {
     let mut out = Vec::new();
@@ -41,7 +43,15 @@ fn named(finding: &Finding) -> String {
 fn broken(finding: &Finding) -> Vec<String> {
     let indent = " ".repeat(MARK);
     let mut out = vec![clean(&format!("{}{}", mark(finding), named(finding)))];
-    out.push(format!("{indent}{}", clean(&finding.summary)));
-    out.extend(finding.lines.iter().map(|line| format!("{indent}  {}", clean(line)).trim_end().to_owned()));
+    let mut add = |line: &str, deeper: &str| {
+        // What does not fit goes on below, deeper by two.
+        let mut hang = "";
+        for piece in wrapped(line, WIDTH) {
+            out.push(format!("{indent}{deeper}{hang}{piece}").trim_end().to_owned());
+            hang = "  ";
+        }
+    };
+    add(&finding.summary, "");
+    finding.lines.iter().for_each(|line| add(line, "  "));
     out
 }

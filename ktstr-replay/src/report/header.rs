@@ -5,10 +5,12 @@ use crate::judge::Run;
 use crate::trace::record::{CaptureKind, Stage};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-use super::text::{clean, counted, shorten};
+use super::text::{clean, counted, shorten, wrapped};
 
 /// Longest cause that something follows on the first line, in characters.
 const CAUSE_CHARS: usize = 140;
+/// Width of the lines after it, in characters.
+const WIDTH: usize = 150;
 
 pub(super) fn lines(run: &Run<'_>, verdict: &Verdict) -> Vec<String> {
     let name = &run.manifest.test.name;
@@ -18,7 +20,15 @@ pub(super) fn lines(run: &Run<'_>, verdict: &Verdict) -> Vec<String> {
         title.push_str(": ");
         title.push_str(&cause);
     }
-    vec![clean(&title), format!("  checked: {}", checked(run, verdict)), machine(run)]
+    let mut lines = vec![clean(&title)];
+    for line in [format!("checked: {}", checked(run, verdict)), machine(run)] {
+        let mut indent = "  ";
+        for piece in wrapped(&line, WIDTH) {
+            lines.push(format!("{indent}{piece}"));
+            indent = "    ";
+        }
+    }
+    lines
 }
 
 /// The first finding that is as bad as the verdict.
@@ -98,9 +108,9 @@ fn machine(run: &Run<'_>) -> String {
     parts.extend(manifest.taints.iter().cloned());
     if run.stage(Stage::BodyStarted).is_some() {
         let at = i64::try_from(run.samples.origin_ns()).unwrap_or(i64::MAX);
-        parts.push(format!("times count from the body's start, {} of guest time", seconds(at)));
+        parts.push(format!("0s is the body's start at {} of guest time", seconds(at)));
     } else {
-        parts.push("times are of the guest, whose body never began".to_owned());
+        parts.push("0s is the guest's boot, as the body never began".to_owned());
     }
-    clean(&format!("  run: {}", parts.join(", ")))
+    format!("run: {}", parts.join(", "))
 }

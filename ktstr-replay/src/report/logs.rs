@@ -18,12 +18,13 @@ const CONSOLE: usize = 24;
 pub(super) fn sections(run: &Run<'_>, verdict: &Verdict) -> Vec<Section> {
     let line =
         |(_, at, text): (u8, u64, &str)| format!("{:>9}  {}", seconds(run.since_start_ns(at)), clean(text));
-    // What the kernel warns of while it boots is of the machine, not of the run, if it came as far as a run.
+    // What the kernel says while it boots is of the machine, not of the run, if it came as far as a run.
     let began_ns = run.stage(Stage::JobUnpacked).map_or(0, |(_, e, _)| e.guest_ns);
     let warns = |(level, at, _): &(u8, u64, &str)| *level <= WARNING && *at >= began_ns;
     let warnings: Vec<_> = run.kmsg().filter(warns).map(line).collect();
-    let all: Vec<_> = run.kmsg().map(line).collect();
-    let mut sections = vec![last("kernel's warnings and errors", warnings, WARNINGS)];
+    let all: Vec<_> = run.kmsg().filter(|(_, at, _)| *at >= began_ns).map(line).collect();
+    let mut sections = Vec::new();
+    let mut programs = Vec::new();
     for (source, whose) in
         [(OutputSource::Scheduler, "scheduler's output"), (OutputSource::Test, "test's output")]
     {
@@ -37,9 +38,14 @@ pub(super) fn sections(run: &Run<'_>, verdict: &Verdict) -> Vec<Section> {
             continue;
         }
         let (lines, before) = tail(&run.output(source), OUTPUT);
-        sections.push(Section { title: titled(whose, before), lines });
+        programs.push(Section { title: titled(whose, before), lines });
     }
-    sections.push(last("kernel log", all, KERNEL));
+    let all_warn = all.iter().all(|line| warnings.contains(line));
+    sections.push(last("kernel's warnings and errors", warnings, WARNINGS));
+    sections.extend(programs);
+    if !all_warn {
+        sections.push(last("kernel log", all, KERNEL));
+    }
     if console_matters(run) {
         let (lines, before) = tail(&run.console(), CONSOLE);
         sections.push(Section { title: titled("console", before), lines });

@@ -2,9 +2,29 @@
 
 /// Longest line that is shown, in characters.
 const LINE_CHARS: usize = 180;
+/// Longest line that is shown in pieces, in characters.
+const WRAPPED_CHARS: usize = 1500;
 
 /// `line` without control characters (a guest may write escape sequences) and not too long.
 pub(super) fn clean(line: &str) -> String {
+    shorten(&printable(line), LINE_CHARS)
+}
+
+/// `line` without control characters, in pieces of at most `width` characters that end between words.
+pub(super) fn wrapped(line: &str, width: usize) -> Vec<String> {
+    let line = shorten(&printable(line), WRAPPED_CHARS);
+    let mut lines = Vec::new();
+    let mut rest = line.as_str();
+    while let Some((limit, _)) = rest.char_indices().nth(width) {
+        let cut = rest[..limit].rfind(' ').filter(|cut| !rest[..*cut].trim().is_empty()).unwrap_or(limit);
+        lines.push(rest[..cut].to_owned());
+        rest = rest[cut..].trim_start();
+    }
+    lines.push(rest.to_owned());
+    lines
+}
+
+fn printable(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut chars = line.chars().peekable();
     while let Some(c) = chars.next() {
@@ -18,7 +38,7 @@ pub(super) fn clean(line: &str) -> String {
             c => out.push(c),
         }
     }
-    shorten(&out, LINE_CHARS)
+    out
 }
 
 /// The first `max` characters, and `...` if there are more.
@@ -55,6 +75,14 @@ mod tests {
     fn long_lines_are_cut_at_a_character() {
         let cut = clean(&"\u{e4}".repeat(1000));
         assert!(cut.ends_with("...") && cut.chars().count() == LINE_CHARS + 3);
+    }
+
+    #[test]
+    fn a_wrapped_line_keeps_its_words() {
+        assert_eq!(wrapped("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrapped("onetwothree", 4), ["onet", "woth", "ree"]);
+        assert_eq!(wrapped("", 4), [""]);
+        assert_eq!(wrapped(" \u{e4}\u{e4}\u{e4}", 2), [" \u{e4}", "\u{e4}\u{e4}"]);
     }
 
     #[test]

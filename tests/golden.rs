@@ -46,8 +46,12 @@ fn explains(name: &str, passes: bool) {
     let replay = run_bounded(ktstr().arg("replay").arg(&trace).arg("--assert"), Duration::from_secs(60));
     assert_eq!(replay.status.success(), passes, "{replay}");
     let expected = std::fs::read_to_string(traces().join(format!("{name}.report.txt"))).expect("the report");
-    let report: String =
-        replay.stdout.lines().filter(|line| !line.starts_with("trace: ")).map(|line| format!("{line}\n")).collect();
+    let report: String = replay
+        .stdout
+        .lines()
+        .filter(|line| !line.starts_with("trace: "))
+        .map(|line| format!("{line}\n"))
+        .collect();
     assert_eq!(report, expected, "the report of {name} has changed; if it should, see traces/README.md");
 }
 

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use ktstr_replay::series::Samples;
 use ktstr_replay::trace::Trace;
-use ktstr_replay::trace::record::{CaptureKind, Sample};
+use ktstr_replay::trace::record::{CaptureKind, EventBody, Sample, Stage};
 use tempfile::TempDir;
 
 use crate::child::{Ended, run_bounded};
 use crate::ktstr::ktstr;
 
-/// Longer than any fixture may take, also when the machine is busy with other tests.
-const LIMIT: Duration = Duration::from_secs(180);
+/// Longer than any fixture may take. Machines wait for free CPUs of the host, so a busy host makes it long.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// An ignored test of this binary, to be run as a child.
 #[derive(Debug)]
@@ -127,6 +127,20 @@ impl Run {
     /// When it does not open.
     pub fn trace(&self) -> Trace {
         Trace::open(&self.trace_path()).unwrap_or_else(|error| panic!("{error}\n{self}"))
+    }
+
+    /// Guest time from one stage to another.
+    ///
+    /// # Panics
+    /// When one of them was not reached.
+    pub fn between(&self, from: Stage, to: Stage) -> Duration {
+        let events = self.trace().events();
+        let at_ns = |wanted: Stage| {
+            let is = |body: &EventBody| matches!(body, EventBody::Stage { stage, .. } if *stage == wanted);
+            let event = events.iter().find(|event| is(&event.body));
+            event.unwrap_or_else(|| panic!("{wanted:?} was not reached:\n{self}")).guest_ns
+        };
+        Duration::from_nanos(at_ns(to).saturating_sub(at_ns(from)))
     }
 
     /// The only capture of a kind.

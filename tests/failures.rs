@@ -76,12 +76,8 @@ fn a_scheduler_that_cannot_load_shows_its_verifier_log() {
     assert!(run.report().contains("R0 invalid mem access 'map_value_or_null'"), "{run}");
     assert!(run.report().contains("rejected_by_verifier"), "{run}");
     // There is nothing to wait for: the workload window of 20 s is not waited out.
-<<<<<<< HEAD
-    assert!(run.machine_time() < Duration::from_secs(20), "took {:?}", run.machine_time());
-=======
     let took = run.between(Stage::SchedulerStarted, Stage::PoweringOff);
     assert!(took < Duration::from_secs(10), "took {took:?}");
->>>>>>> demo
 }
 
 #[test]
@@ -129,15 +125,10 @@ fn a_panic_of_the_body_is_shown_with_its_place() {
 #[test]
 fn a_body_that_hangs_is_ended() {
     let run = failed("fixtures::hangs");
-<<<<<<< HEAD
-    assert!(run.machine_time() < Duration::from_secs(60), "took {:?}", run.machine_time());
-    assert!(run.report().contains("hangs"), "{run}");
-=======
     // The window of 1 s, the watchdog's 5 s, and 30 s of patience.
     let took = run.between(Stage::BodyStarted, Stage::TestExited);
     assert!(took > Duration::from_secs(30) && took < Duration::from_secs(45), "took {took:?}");
     assert!(run.report().contains("it ran for longer than 36s"), "{run}");
->>>>>>> demo
 }
 
 #[test]
@@ -157,10 +148,6 @@ fn a_guest_that_dies_before_init_shows_its_console() {
     let run = failed("fixtures::dies_before_init");
     assert!(run.report().contains("Kernel panic - not syncing: VFS: Unable to mount root fs"), "{run}");
     assert!(run.report().contains("did not get to init"), "{run}");
-<<<<<<< HEAD
-    assert!(run.machine_time() < Duration::from_secs(60), "took {:?}", run.machine_time());
-=======
->>>>>>> demo
 }
 
 #[test]

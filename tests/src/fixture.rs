@@ -154,19 +154,6 @@ impl Run {
         found.remove(0).clone()
     }
 
-    /// How long its machine lived after it was ready, by the recorder's clock: without the time that it waited for
-    /// the host's CPUs behind other tests.
-    ///
-    /// # Panics
-    /// When the trace has no events.
-    pub fn machine_time(&self) -> Duration {
-        let events = self.trace().events();
-        let (Some(first), Some(last)) = (events.first(), events.last()) else {
-            panic!("no events:\n{self}");
-        };
-        Duration::from_nanos(last.host_ns - first.host_ns)
-    }
-
     /// A variable of the scheduler at the only capture of a kind, as text.
     ///
     /// # Panics

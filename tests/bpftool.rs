@@ -29,6 +29,24 @@ const STRUCT_OPS: u32 = 26;
     check = bpftool_agrees
 )]
 fn every_map_agrees(ctx: &Ctx) -> Result<AssertResult> {
+    dump_between_captures(ctx)
+}
+
+/// The same with the kernel where it was linked to be, and other page tables.
+#[ktstr_test(
+    scheduler = DEMO,
+    duration_s = 2,
+    kaslr = false,
+    checkpoint = "never",
+    extra_sched_args = ["--freeze-after-ms", "1500"],
+    include_files = bpftool_files,
+    check = bpftool_agrees
+)]
+fn every_map_agrees_without_kaslr(ctx: &Ctx) -> Result<AssertResult> {
+    dump_between_captures(ctx)
+}
+
+fn dump_between_captures(ctx: &Ctx) -> Result<AssertResult> {
     let result = execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])?;
     ctx.capture_snapshot("before")?;
     let maps = bpftool(&["map", "list"])?;

@@ -22,15 +22,18 @@ pub fn cargo_ktstr() -> Command {
 fn built() -> &'static PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build
-            .args(["build", "--quiet", "--package", "ktstr", "--bins"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"));
-        let status = build.status().expect("starting cargo");
-        assert!(status.success(), "{build:?} ended with {status}");
-        // target/debug/deps/TEST-HASH
+        // target/debug/deps/TEST-HASH; the profile of the folder `debug` is called `dev`.
         let test = env::current_exe().expect("the path of this test");
-        test.ancestors().nth(2).expect("the target folder").to_owned()
+        let folder = test.ancestors().nth(2).expect("the folder of programs").to_owned();
+        let profile = match folder.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(other) => other,
+        };
+        let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        build.args(["build", "--quiet", "--package", "ktstr", "--bins", "--profile", profile]);
+        build.arg("--target-dir").arg(folder.parent().expect("the target folder"));
+        let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("starting cargo");
+        assert!(status.success(), "{build:?} ended with {status}");
+        folder
     })
 }

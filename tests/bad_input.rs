@@ -196,14 +196,15 @@ fn a_trace_that_is_none() {
     }
 }
 
-/// A truncated trace is not bad input as long as its beginning is there: it opens, and the report says what is
-/// missing. Cut inside its first record it is none.
+/// A truncated trace is not bad input as long as its beginning is there: it opens, says that its end is missing, and is
+/// no pass. Cut inside its first record it is no trace.
 #[test]
 fn a_trace_that_is_cut_off() {
-    let whole = fs::read(golden("stall.trace.zst")).expect("the golden trace");
+    let whole = fs::read(golden("steady.trace.zst")).expect("the golden trace");
     let (_folder, path) = file_with(&whole[..whole.len() * 2 / 3]);
-    let cut = run_bounded(ktstr().arg("replay").arg(&path), Duration::from_secs(20));
-    assert!(cut.stdout.contains("not finished") || cut.stdout.contains("missing"), "{cut}");
+    let cut = run_bounded(ktstr().arg("replay").arg(&path).arg("--assert"), Duration::from_secs(20));
+    assert_eq!(cut.status.code(), Some(2), "inconclusive: {cut}");
+    assert!(cut.stdout.contains("the recording has no end"), "{cut}");
     let (_folder, path) = file_with(&whole[..100]);
     fails(ktstr().arg("replay").arg(&path), &["x.trace.zst"]);
 }

@@ -1,0 +1,142 @@
+//! What it costs to start a machine and to look into it: boots, restores, jobs, stops and samples of a real guest.
+//!
+//! Fetches kernel and emulator first if they are not in the cache.
+
+use std::path::Path;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use divan::Bencher;
+use guest_init::message::{GuestStage, ToHost};
+use ktstr_record::channel::{HostChannel, Received};
+use ktstr_record::checkpoint::ChangeTracker;
+use ktstr_record::init_image;
+use ktstr_record::job::{JobBuilder, JobLimits, Moment};
+use ktstr_record::machine::{Machine, RamHole, StartPolicy, start};
+use ktstr_record::provision::{KernelSpec, Provisioner};
+use ktstr_record::spec::{MachineSpec, Topology};
+use ktstr_replay::kernel::{Caps, KernelProfile, KernelView, SampleReader};
+
+/// How long a guest may take to unpack its job.
+const UNPACKING: Duration = Duration::from_secs(20);
+
+fn main() {
+    divan::main();
+}
+
+/// Kernel, emulator and cache of this host.
+struct Host {
+    provisioner: Provisioner,
+    spec: MachineSpec,
+}
+
+static HOST: LazyLock<Host> = LazyLock::new(|| {
+    let provisioner = Provisioner::open().expect("a cache");
+    let spec = MachineSpec {
+        emulator: provisioner.emulator().expect("an emulator"),
+        kernel: provisioner.kernel(&KernelSpec::Latest).expect("a kernel"),
+        topology: Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 2, threads_per_core: 1 },
+        memory_mib: 512,
+        kaslr: false,
+        kargs: Vec::new(),
+    };
+    Host { provisioner, spec }
+});
+
+fn started(cold: bool) -> Box<dyn Machine> {
+    let cache: &Path = HOST.provisioner.cache().root();
+    let policy = StartPolicy { cold, ..StartPolicy::default() };
+    start(&HOST.spec, init_image(), cache, policy).expect("a machine").0
+}
+
+/// From nothing to init waiting for its job; promised: 3 s.
+#[divan::bench(sample_count = 3, sample_size = 1)]
+fn boot_to_init() -> Box<dyn Machine> {
+    started(true)
+}
+
+/// From a template to init waiting for its job.
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn restore_to_init(bencher: Bencher<'_, '_>) {
+    drop(started(false));
+    bencher.bench_local(|| started(false));
+}
+
+/// From a template to a job that is unpacked, this benchmark with its libraries being the test binary; promised: 0.4 s.
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn restore_to_job(bencher: Bencher<'_, '_>) {
+    drop(started(false));
+    let mut job = JobBuilder::new();
+    let exe = std::env::current_exe().expect("the path of this benchmark");
+    job.test(&exe, &[String::from("--help")], &[]).expect("a job");
+    let job = job.build(JobLimits { enable_ms: 1000, test_ms: 1000, exit_ms: 1000 }).expect("a job");
+    bencher.bench_local(|| {
+        let machine = started(false);
+        let hole = RamHole::new(machine.ram(), HOST.spec.channel_base()).expect("the channel");
+        let mut channel = HostChannel::new(hole);
+        let deadline = Instant::now() + UNPACKING;
+        job.deliver(&mut channel, Moment::now().expect("a seed"), deadline).expect("a delivery");
+        while !channel.poll().iter().any(is_unpacked) {
+            assert!(Instant::now() < deadline, "the job is not unpacked");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        machine
+    });
+}
+
+fn is_unpacked(received: &Received) -> bool {
+    matches!(
+        received,
+        Received::Frame { message: ToHost::Stage { stage: GuestStage::JobUnpacked, .. }, .. }
+    )
+}
+
+/// A guest at rest, shared by the benchmarks that only look.
+fn resting() -> &'static Mutex<Box<dyn Machine>> {
+    static RESTING: LazyLock<Mutex<Box<dyn Machine>>> = LazyLock::new(|| Mutex::new(started(false)));
+    &RESTING
+}
+
+/// The machine's own part of every pause: stop and go on.
+#[divan::bench(sample_count = 100, sample_size = 1)]
+fn stop_and_go_on(bencher: Bencher<'_, '_>) {
+    let mut machine = resting().lock().unwrap_or_else(PoisonError::into_inner);
+    bencher.bench_local(|| {
+        machine.pause().expect("a stop");
+        machine.resume().expect("going on");
+    });
+}
+
+/// What a sample adds to it: registers, sched_ext, runqueues and maps; promised: 1 ms.
+#[divan::bench(sample_count = 100, sample_size = 1)]
+fn sample(bencher: Bencher<'_, '_>) {
+    let mut machine = resting().lock().unwrap_or_else(PoisonError::into_inner);
+    machine.pause().expect("a stop");
+    let ram = machine.ram();
+    let profile = KernelProfile::from_memory(&*ram).expect("a kernel");
+    let mut reader = SampleReader::new(Caps::default());
+    bencher.bench_local(|| {
+        let registers = machine.registers().expect("registers");
+        (registers, reader.read(&KernelView::new(&profile, &*ram)))
+    });
+    machine.resume().expect("going on");
+}
+
+/// What a checkpoint adds to it when little has changed.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn later_checkpoint(bencher: Bencher<'_, '_>) {
+    let mut machine = resting().lock().unwrap_or_else(PoisonError::into_inner);
+    machine.pause().expect("a stop");
+    let ram = machine.ram();
+    let mut tracker = ChangeTracker::new(ram.ranges(), None, 2);
+    tracker.capture(&*ram, None, 0, 0);
+    bencher.bench_local(|| tracker.capture(&*ram, None, 0, 0));
+    machine.resume().expect("going on");
+}
+
+/// Symbols and types of a kernel out of memory, once a run and beside it.
+#[divan::bench(sample_count = 5, sample_size = 1)]
+fn kernel_profile() -> KernelProfile {
+    let ram = resting().lock().unwrap_or_else(PoisonError::into_inner).ram();
+    KernelProfile::from_memory(&*ram).expect("a kernel")
+}

@@ -22,7 +22,9 @@ fn report(what: &str, args: &[&str], runs: usize) {
     beyond.sort_by(f64::total_cmp);
     if let (Some(least), Some(most)) = (beyond.first(), beyond.last()) {
         let median = beyond[beyond.len() / 2];
-        println!("cargo ktstr test demo beyond its window, {what}: {least:.2} s least, {median:.2} s median, {most:.2} s most");
+        println!(
+            "cargo ktstr test demo beyond its window, {what}: {least:.2} s least, {median:.2} s median, {most:.2} s most"
+        );
     }
 }
 

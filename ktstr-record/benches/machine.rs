@@ -85,10 +85,7 @@ fn restore_to_job(bencher: Bencher<'_, '_>) {
 }
 
 fn is_unpacked(received: &Received) -> bool {
-    matches!(
-        received,
-        Received::Frame { message: ToHost::Stage { stage: GuestStage::JobUnpacked, .. }, .. }
-    )
+    matches!(received, Received::Frame { message: ToHost::Stage { stage: GuestStage::JobUnpacked, .. }, .. })
 }
 
 /// A guest at rest, shared by the benchmarks that only look.

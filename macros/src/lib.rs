@@ -24,7 +24,7 @@ use proc_macro::TokenStream;
 /// | `numa_nodes`, `llcs`, `cores`, `threads` | counts; `llcs` of the whole machine, `cores` of each LLC, `threads` of each core | the scheduler's, else 1, 1, 2, 1 |
 /// | `memory_mib` | guest RAM | 512 |
 /// | `duration_s` | workload window | 12 |
-/// | `watchdog_timeout_s` | sched_ext's stall watchdog, at most 30 | 5 |
+/// | `watchdog_timeout_s` | how long a stall may go unnoticed, at most 30: the run waits that much longer for its end. It is the scheduler that sets sched_ext's watchdog (`timeout_ms` of its ops) | 5 |
 /// | `num_snapshots` | periodic captures, at most 256 and at least 100 ms apart | 0 |
 /// | `checkpoint` | `every`, `ends` or `never` | `every` |
 /// | `seed` | random seed of the guest | 1 |

@@ -93,3 +93,43 @@ fn worker(report: GuestReport) -> WorkerReport {
         fault,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_test_says_crosses_whole() {
+        let report = GuestReport {
+            index: 1,
+            pid: 2,
+            cgroup: "cg_0".to_owned(),
+            work: "SpinWait".to_owned(),
+            work_units: 3,
+            iterations: 4,
+            cpu_ns: 5,
+            wall_ns: 6,
+            max_gap_ns: 7,
+            max_gap_at_ns: 8,
+            run_delay_ns: 9,
+            migrations: 10,
+            cpus_used: vec![0, 1],
+            fault: Some("killed".to_owned()),
+        };
+        let bytes = rkyv::to_bytes::<rancor::Error>(&FromTest::Worker(report)).unwrap();
+        let said = decode_test(&bytes).unwrap();
+        let Some(EventBody::Worker(report)) = of_test(said) else { panic!("not a report") };
+        assert_eq!((report.index, report.pid, report.work_units, report.iterations), (1, 2, 3, 4));
+        assert_eq!((report.cpu_ns, report.wall_ns, report.max_gap_ns, report.max_gap_at_ns), (5, 6, 7, 8));
+        assert_eq!((report.run_delay_ns, report.migrations, report.cpus_used), (9, 10, vec![0, 1]));
+        assert_eq!((report.cgroup.as_str(), report.work.as_str()), ("cg_0", "SpinWait"));
+        assert_eq!(report.fault.as_deref(), Some("killed"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_message_are_an_error() {
+        for bytes in [&b""[..], &[0xff; 7], &[0xff; 64]] {
+            assert!(decode_test(bytes).unwrap_err().contains("cannot be read"));
+        }
+    }
+}

@@ -157,3 +157,49 @@ fn write(writer: &mut TraceWriter, item: Item) -> Result<(), WriteError> {
         Item::Clock(clock) => writer.clock(&clock),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ktstr_replay::trace::Trace;
+    use ktstr_replay::trace::record::{EventBody, LossKind, Manifest};
+
+    use super::*;
+
+    fn loss(detail: &str) -> Item {
+        Item::Loss(Loss { host_ns: 1, kind: LossKind::Write, count: 1, detail: detail.to_owned() })
+    }
+
+    #[test]
+    fn what_was_handed_over_is_committed_when_the_thread_has_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.trace.zst");
+        let writer = TraceWriter::create(&path, &Manifest::default()).unwrap();
+        let thread = WriterThread::start(writer).unwrap();
+        let event = Event { guest_ns: 5, host_ns: 6, body: EventBody::Console(b"hello".to_vec()) };
+        assert!(thread.offer(Item::Events(vec![event.clone()])).is_ok());
+        thread.give(loss("nothing much"));
+        let Written { writer, error } = thread.finish();
+        assert!(error.is_none(), "{error:?}");
+
+        // Not finished, as when the verdict is still to come, and yet all there.
+        let trace = Trace::open(&path).unwrap();
+        assert!(!trace.is_finalized());
+        assert_eq!(trace.events(), [event]);
+        assert_eq!(trace.losses()[0].detail, "nothing much");
+        writer.finish().unwrap();
+        assert!(Trace::open(&path).unwrap().is_finalized());
+    }
+
+    #[test]
+    fn pages_wait_within_a_bound_but_one_checkpoint_always_passes() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = TraceWriter::create(&folder.path().join("x.trace.zst"), &Manifest::default()).unwrap();
+        let thread = WriterThread::start(writer).unwrap();
+        assert!(thread.has_room_for(PAGES_IN_FLIGHT_BYTES * 4), "nothing is in flight");
+        thread.in_flight.store(4096, Ordering::Release);
+        assert!(!thread.has_room_for(PAGES_IN_FLIGHT_BYTES));
+        assert!(thread.has_room_for(PAGES_IN_FLIGHT_BYTES - 4096));
+        thread.in_flight.store(0, Ordering::Release);
+        thread.finish();
+    }
+}

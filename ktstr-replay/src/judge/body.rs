@@ -30,7 +30,8 @@ pub(super) fn judge(run: &Run<'_>, so_far: Outcome) -> Finding {
             let began = run.stage(Stage::BodyStarted).is_some();
             let how = if began { "began and did not end" } else { "never began" };
             let exited = run.stage(Stage::TestExited).map(|(_, _, d)| d).filter(|d| !d.is_empty());
-            let found = exited.map_or_else(|| how.to_owned(), |d| format!("{how}; the test binary {d}"));
+            let found =
+                exited.map_or_else(|| how.to_owned(), |d| format!("{how}; how the test binary ended: {d}"));
             let outcome = match so_far {
                 Outcome::Skip | Outcome::Pass if run.is_partial() => Outcome::Inconclusive,
                 Outcome::Skip | Outcome::Pass => Outcome::Fail,

@@ -249,12 +249,12 @@ fn a_body_fails_by_error_by_assertion_and_by_not_ending() {
     assert_eq!(body(ended(None, &["left != right"])).summary, "left != right");
     assert_eq!(body(ended(None, &["a", "b"])).lines, ["a", "b"]);
     let cut = TraceBuilder::begun()
-        .stage(10, Stage::TestExited, "was killed by signal 11")
+        .stage(10, Stage::TestExited, "signal 11 (SIGSEGV)")
         .event(20, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
     let cut = body(cut);
     assert_eq!(
         (cut.outcome, cut.summary.as_str()),
-        (Fail, "began and did not end; the test binary was killed by signal 11")
+        (Fail, "began and did not end; how the test binary ended: signal 11 (SIGSEGV)")
     );
 }
 

@@ -1,9 +1,11 @@
 //! What it costs to start a machine and to look into it: boots, restores, jobs, stops and samples of a real guest.
 //!
+//! Each ends its machine: two would wait for each other's CPUs.
+//!
 //! Fetches kernel and emulator first if they are not in the cache.
 
 use std::path::Path;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use divan::Bencher;
@@ -59,7 +61,7 @@ fn boot_to_init() -> Box<dyn Machine> {
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn restore_to_init(bencher: Bencher<'_, '_>) {
     drop(started(false));
-    bencher.bench_local(|| started(false));
+    bencher.bench_local(|| drop(started(false)));
 }
 
 /// From a template to a job that is unpacked, this benchmark with its libraries being the test binary; promised: 0.4 s.
@@ -88,16 +90,10 @@ fn is_unpacked(received: &Received) -> bool {
     matches!(received, Received::Frame { message: ToHost::Stage { stage: GuestStage::JobUnpacked, .. }, .. })
 }
 
-/// A guest at rest, shared by the benchmarks that only look.
-fn resting() -> &'static Mutex<Box<dyn Machine>> {
-    static RESTING: LazyLock<Mutex<Box<dyn Machine>>> = LazyLock::new(|| Mutex::new(started(false)));
-    &RESTING
-}
-
 /// The machine's own part of every pause: stop and go on.
 #[divan::bench(sample_count = 100, sample_size = 1)]
 fn stop_and_go_on(bencher: Bencher<'_, '_>) {
-    let mut machine = resting().lock().unwrap_or_else(PoisonError::into_inner);
+    let mut machine = started(false);
     bencher.bench_local(|| {
         machine.pause().expect("a stop");
         machine.resume().expect("going on");
@@ -107,7 +103,7 @@ fn stop_and_go_on(bencher: Bencher<'_, '_>) {
 /// What a sample adds to it: registers, sched_ext, runqueues and maps; promised: 1 ms.
 #[divan::bench(sample_count = 100, sample_size = 1)]
 fn sample(bencher: Bencher<'_, '_>) {
-    let mut machine = resting().lock().unwrap_or_else(PoisonError::into_inner);
+    let mut machine = started(false);
     machine.pause().expect("a stop");
     let ram = machine.ram();
     let profile = KernelProfile::from_memory(&*ram).expect("a kernel");
@@ -116,24 +112,23 @@ fn sample(bencher: Bencher<'_, '_>) {
         let registers = machine.registers().expect("registers");
         (registers, reader.read(&KernelView::new(&profile, &*ram)))
     });
-    machine.resume().expect("going on");
 }
 
 /// What a checkpoint adds to it when little has changed.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn later_checkpoint(bencher: Bencher<'_, '_>) {
-    let mut machine = resting().lock().unwrap_or_else(PoisonError::into_inner);
+    let mut machine = started(false);
     machine.pause().expect("a stop");
     let ram = machine.ram();
     let mut tracker = ChangeTracker::new(ram.ranges(), None, 2);
     tracker.capture(&*ram, None, 0, 0);
     bencher.bench_local(|| tracker.capture(&*ram, None, 0, 0));
-    machine.resume().expect("going on");
 }
 
 /// Symbols and types of a kernel out of memory, once a run and beside it.
 #[divan::bench(sample_count = 5, sample_size = 1)]
-fn kernel_profile() -> KernelProfile {
-    let ram = resting().lock().unwrap_or_else(PoisonError::into_inner).ram();
-    KernelProfile::from_memory(&*ram).expect("a kernel")
+fn kernel_profile(bencher: Bencher<'_, '_>) {
+    let machine = started(false);
+    let ram = machine.ram();
+    bencher.bench_local(|| KernelProfile::from_memory(&*ram).expect("a kernel"));
 }

@@ -1,9 +1,9 @@
 //! What the loop has for the writer: events are gathered, and whatever the writer has no room for is counted.
 
 use ktstr_replay::trace::CapturedCheckpoint;
-use ktstr_replay::trace::record::{Event, EventBody, Loss, LossKind, Sample};
+use ktstr_replay::trace::record::{Event, EventBody, Loss, LossKind, PAGE_BYTES, Sample};
 
-use super::writer::{Item, WriterThread};
+use super::writer::{Item, WriterThread, checkpoint_bytes};
 
 /// Events that are handed over together.
 const EVENTS_PER_ITEM: usize = 256;
@@ -51,14 +51,14 @@ impl Outbox {
         let host_ns = sample.host_ns;
         let index = sample.index;
         let wanted = checkpoint.is_some();
-        let bytes = checkpoint.as_ref().map_or(0, |c| c.changed.iter().map(|b| b.len() as u64 * 4096).sum());
+        let bytes = checkpoint.as_ref().map_or(0, checkpoint_bytes);
         let kept = checkpoint.filter(|_| self.writer.has_room_for(bytes)).map(Box::new);
         let took_memory = kept.is_some();
         if wanted && !took_memory {
             self.loss(
                 host_ns,
                 LossKind::Pages,
-                bytes / 4096,
+                bytes / PAGE_BYTES as u64,
                 format!("the checkpoint of sample {index} was not kept: the writer is {bytes} bytes behind"),
             );
         }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use ktstr_replay::trace::record::{BlobRole, Clock, Event, Loss, Sample};
+use ktstr_replay::trace::record::{BlobRole, Clock, Event, Loss, PAGE_BYTES, Sample};
 use ktstr_replay::trace::{CapturedCheckpoint, TraceWriter, WriteError};
 
 /// Bytes of pages that may wait to be written. More than one first checkpoint of a usual guest (80 MiB of pages
@@ -97,11 +97,14 @@ impl WriterThread {
     }
 }
 
+/// Bytes of the pages that a checkpoint brings along.
+pub(super) fn checkpoint_bytes(checkpoint: &CapturedCheckpoint) -> u64 {
+    checkpoint.changed.iter().map(|batch| (batch.len() * PAGE_BYTES) as u64).sum()
+}
+
 fn page_bytes(item: &Item) -> u64 {
     match item {
-        Item::Capture(_, Some(checkpoint)) => {
-            checkpoint.changed.iter().map(|batch| batch.len() as u64 * 4096).sum()
-        }
+        Item::Capture(_, Some(checkpoint)) => checkpoint_bytes(checkpoint),
         _ => 0,
     }
 }

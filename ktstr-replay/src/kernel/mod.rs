@@ -19,10 +19,12 @@
 mod bytes;
 mod cpus;
 mod error;
+mod list;
 pub mod maps;
 pub mod mirror;
 mod paging;
 mod profile;
+mod progs;
 mod runqueue;
 mod sample;
 mod scx;
@@ -36,8 +38,10 @@ mod xarray;
 
 pub use cpus::Cpus;
 pub use error::{FieldMissing, KernelError};
+pub use list::{hlist_entries, list_entries};
 pub use paging::{Levels, PageTable};
-pub use profile::KernelProfile;
+pub use profile::{KernelProfile, ProfileError};
+pub use progs::{BpfProgram, BpfPrograms, JitSymbol};
 pub use runqueue::read_runqueues;
 pub use sample::{Caps, SampleReader, SampleState};
 pub use scx::read_scx;

@@ -32,13 +32,6 @@ mirror! {
 }
 
 mirror! {
-    /// `struct idr`.
-    struct Idr, IdrLayout = "idr" {
-        head: u64 = "idr_rt.xa_head",
-    }
-}
-
-mirror! {
     /// `struct btf`, as far as the program's blob goes.
     struct Btf, BtfLayout = "btf" {
         data: KernelVirt,

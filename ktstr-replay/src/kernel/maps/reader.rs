@@ -1,8 +1,9 @@
 //! All maps at one moment.
 
 use super::types::TypeBlobs;
-use super::{BpfMap, Idr, array, hash};
-use crate::kernel::{Cpus, KernelError, KernelView, xarray_entries};
+use super::{BpfMap, array, hash};
+use crate::kernel::xarray::idr_entries;
+use crate::kernel::{Cpus, KernelError, KernelView};
 use crate::trace::record::{Blob, MapContents, MapState};
 use crate::units::KernelVirt;
 
@@ -72,8 +73,7 @@ impl MapReader {
     /// When the table of maps itself cannot be read. A map that cannot is [`MapContents::Unread`].
     pub fn read(&mut self, view: &KernelView<'_>) -> Result<MapsRead, KernelError> {
         let mut out = MapsRead::default();
-        let idr: Idr = view.mirror(view.symbol("map_idr")?)?;
-        let found = xarray_entries(view, idr.head, self.caps.maps.saturating_add(1))?;
+        let found = idr_entries(view, "map_idr", self.caps.maps.saturating_add(1))?;
         if found.len() > self.caps.maps {
             out.faults
                 .push(format!("there are more than {} BPF maps: the rest was left out", self.caps.maps));

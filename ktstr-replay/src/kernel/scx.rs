@@ -134,7 +134,7 @@ fn scheduler(view: &KernelView<'_>, maps: &MapsRead) -> Result<Option<KernelVirt
 }
 
 /// `kvalue.data.priv` of a `struct bpf_struct_ops_map`, if its value is sched_ext's.
-fn held_by(
+pub(super) fn held_by(
     view: &KernelView<'_>,
     map: KernelVirt,
     value_type: u32,

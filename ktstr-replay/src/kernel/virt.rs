@@ -3,7 +3,7 @@
 use super::paging::Tlb;
 use super::{KernelError, PageTable, bytes};
 use crate::memory::Memory;
-use crate::units::KernelVirt;
+use crate::units::{GuestPhys, KernelVirt};
 
 /// Longest single read, in bytes: nothing of a kernel that is read whole is longer.
 const MAX_READ_BYTES: usize = 64 << 20;
@@ -20,6 +20,14 @@ impl<'m> VirtualMemory<'m> {
     #[must_use]
     pub fn new(memory: &'m dyn Memory, table: PageTable) -> Self {
         Self { memory, table, tlb: Tlb::new() }
+    }
+
+    /// Where the byte at `at` is.
+    ///
+    /// # Errors
+    /// [`KernelError::NotMapped`], [`KernelError::Memory`].
+    pub fn translate(&self, at: KernelVirt) -> Result<GuestPhys, KernelError> {
+        Ok(self.tlb.translate(&self.table, self.memory, at)?.0)
     }
 
     /// Fill `out` with the bytes at `at`, page by page.

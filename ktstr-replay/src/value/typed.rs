@@ -311,6 +311,18 @@ impl<'a> Value<'a> {
         })
     }
 
+    /// It is a pointer to a function.
+    ///
+    /// # Errors
+    /// [`ValueError::Types`].
+    pub fn is_function(&self) -> Result<bool, ValueError> {
+        if !matches!(self.shape()?, Type::Ptr(_)) {
+            return Ok(false);
+        }
+        let Some(target) = self.types.target_of(self.type_id)? else { return Ok(false) };
+        Ok(matches!(self.types.resolve(target)?.1, Type::FuncProto(_)))
+    }
+
     /// The name of an enum's value; `None` for other types and for values without a name.
     ///
     /// # Errors

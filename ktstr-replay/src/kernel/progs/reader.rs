@@ -49,6 +49,8 @@ pub struct BpfProgram {
     pub run_time_ns: u64,
     /// How often it was not run because it would have recursed.
     pub recursion_misses: Option<u64>,
+    /// It is of the object whose scheduler runs. Known where maps are read too.
+    pub of_scheduler: bool,
     /// Where the `struct btf` of its object is; 0 for none.
     pub(in crate::kernel) btf: KernelVirt,
 }
@@ -133,6 +135,7 @@ impl BpfPrograms {
             run_count: stats.0,
             run_time_ns: stats.1,
             recursion_misses: stats.2,
+            of_scheduler: false,
             btf: aux.btf,
         });
         Ok(())
@@ -163,6 +166,14 @@ impl BpfPrograms {
             }
         }
         sum
+    }
+
+    /// The same, with the programs marked whose object has its `struct btf` at `btf`.
+    pub(in crate::kernel) fn of_scheduler(mut self, btf: Option<KernelVirt>) -> Self {
+        for program in &mut self.programs {
+            program.of_scheduler = btf == Some(program.btf);
+        }
+        self
     }
 
     /// The programs, ascending by id.

@@ -156,6 +156,7 @@ fn a_program_is_read_with_counts_of_all_cpus() {
         run_count: 21,
         run_time_ns: 2001,
         recursion_misses: None,
+        of_scheduler: false,
         btf: KernelVirt(0),
     };
     assert_eq!(programs.programs(), [expected]);

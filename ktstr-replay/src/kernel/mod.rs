@@ -17,8 +17,12 @@
 //! **No offset is written by hand**: kernel structs are declared as [`mirror`]s and matched by name through BTF.
 
 mod bytes;
+pub mod cgroup;
+mod clock;
 mod cpus;
 mod error;
+mod gaps;
+mod list;
 pub mod maps;
 pub mod mirror;
 mod paging;
@@ -27,6 +31,7 @@ mod runqueue;
 mod sample;
 mod scx;
 mod symbols;
+pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
 mod view;
@@ -34,8 +39,11 @@ mod virt;
 mod vmcoreinfo;
 mod xarray;
 
+pub use clock::Jiffies;
 pub use cpus::Cpus;
 pub use error::{FieldMissing, KernelError};
+pub use gaps::Gaps;
+pub use list::{list_entries, list_nodes};
 pub use paging::{Levels, PageTable};
 pub use profile::KernelProfile;
 pub use runqueue::read_runqueues;

@@ -17,8 +17,12 @@
 //! **No offset is written by hand**: kernel structs are declared as [`mirror`]s and matched by name through BTF.
 
 mod bytes;
+pub mod cgroup;
+mod clock;
 mod cpus;
 mod error;
+mod gaps;
+mod hlist;
 mod list;
 pub mod maps;
 pub mod mirror;
@@ -29,6 +33,7 @@ mod runqueue;
 mod sample;
 mod scx;
 mod symbols;
+pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
 mod view;
@@ -36,9 +41,12 @@ mod virt;
 mod vmcoreinfo;
 mod xarray;
 
+pub use clock::Jiffies;
 pub use cpus::Cpus;
 pub use error::{FieldMissing, KernelError};
-pub use list::{hlist_entries, list_entries};
+pub use gaps::Gaps;
+pub use hlist::hlist_nodes;
+pub use list::{list_entries, list_nodes};
 pub use paging::{Levels, PageTable};
 pub use profile::{KernelProfile, ProfileError};
 pub use progs::{BpfProgram, BpfPrograms, JitSymbol};

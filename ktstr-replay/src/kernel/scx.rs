@@ -12,6 +12,7 @@
 //! When a scheduler is ejected, `scx_root` becomes null, but its `struct scx_sched` lives on until the loader closes its
 //! link; the `struct_ops` map points at it (`sched_ext_ops.priv`), and that is where its end is read from.
 
+use super::clock::jiffy_ns;
 use super::maps::MapsRead;
 use super::mirror::{Text, find_slot, mirror};
 use super::{FieldMissing, KernelError, KernelView};
@@ -45,14 +46,6 @@ mirror! {
     /// `struct sched_ext_ops`, as kernels have it that keep one for all.
     struct Ops, OpsLayout = "sched_ext_ops" {
         name: Text,
-    }
-}
-
-mirror! {
-    /// `struct clocksource`, of which `clocksource_jiffies` tells how long a jiffy is.
-    struct Clocksource, ClocksourceLayout = "clocksource" {
-        mult: u64,
-        shift: u64,
     }
 }
 
@@ -195,16 +188,6 @@ fn global_scheduler(view: &KernelView<'_>, state: &mut ScxState, faults: &mut Ve
     if let Some(Ok(Some(info))) = symbols.address("scx_exit_info").map(|at| view.pointer(at)) {
         exit(view, info, state, faults);
     }
-}
-
-/// Length of a jiffy. `clocksource_jiffies` is `TICK_NSEC` shifted; it is how the kernel keeps `HZ` in its memory.
-fn jiffy_ns(view: &KernelView<'_>) -> Option<u64> {
-    let at = view.profile().symbols().address("clocksource_jiffies")?;
-    let clock: Clocksource = view.mirror(at).ok()?;
-    let tick_ns = clock.mult.checked_shr(u32::try_from(clock.shift).ok()?).filter(|&ns| ns > 0)?;
-    // TICK_NSEC is rounded; the jiffy itself is a whole part of a second.
-    let hz = (1_000_000_000 + tick_ns / 2).checked_div(tick_ns)?;
-    1_000_000_000u64.checked_div(hz)
 }
 
 #[cfg(test)]

@@ -8,8 +8,7 @@ use super::reader::{Reading, Room};
 use super::{
     BpfMap, KernfsNode, LocalStorage, LocalStorageElem, LocalStorageMap, OwnerCgroup, OwnerInode, OwnerTask,
 };
-use crate::kernel::list::hlist_entries;
-use crate::kernel::{KernelError, KernelView};
+use crate::kernel::{KernelError, KernelView, hlist_nodes};
 use crate::trace::record::MapContents;
 use crate::units::KernelVirt;
 
@@ -35,8 +34,8 @@ pub(super) fn read(
     let storage: LocalStorageMap = view.mirror(at)?;
     let types = view.types();
     let bucket_bytes = types.size_of(types.struct_named("bpf_local_storage_map_bucket")?)?;
-    let bucket_list = types.struct_field("bpf_local_storage_map_bucket", "list")?.offset_bytes();
-    let link = types.struct_field("bpf_local_storage_elem", "map_node")?.offset_bytes();
+    let bucket_list = view.offset_of("bpf_local_storage_map_bucket", "list")?;
+    let link = view.offset_of("bpf_local_storage_elem", "map_node")?;
     if storage.bucket_log > MAX_BUCKET_LOG {
         let why = format!("it claims 2^{} buckets", storage.bucket_log);
         return Err(KernelError::Broken { what: "BPF local storage", at, why });
@@ -49,7 +48,7 @@ pub(super) fn read(
     'buckets: for bucket in 0..1u64 << storage.bucket_log {
         let head =
             storage.buckets.0.wrapping_add(bucket.wrapping_mul(bucket_bytes)).wrapping_add(bucket_list);
-        for node in hlist_entries(view, KernelVirt(head), room.entries)? {
+        for node in hlist_nodes(view, KernelVirt(head), room.entries)? {
             let element: LocalStorageElem = view.mirror(KernelVirt(node.0.wrapping_sub(link)))?;
             // Its owner has gone: the element is about to be freed.
             let Some(number) = number_of(view, owner, element.local_storage)? else {

@@ -6,7 +6,7 @@ use super::symbols::{self, JitSymbol};
 use super::{Aux, Prog, Stats};
 use crate::kernel::maps::BpfMap;
 use crate::kernel::xarray::idr_entries;
-use crate::kernel::{Cpus, KernelError, KernelView, bytes};
+use crate::kernel::{Cpus, Gaps, KernelError, KernelView, bytes};
 use crate::units::KernelVirt;
 
 /// Most programs that are read.
@@ -83,13 +83,15 @@ impl BpfPrograms {
                 out.faults.push(format!("BPF program {index}: {error}"));
             }
         }
-        out.symbols = match symbols::read(view) {
+        let mut gaps = Gaps::default();
+        out.symbols = match symbols::read(view, &mut gaps) {
             Ok(symbols) => symbols,
             Err(error) => {
                 out.faults.push(format!("names of BPF code: {error}; subprograms have none"));
                 out.programs.iter().filter_map(JitSymbol::of_program).collect()
             }
         };
+        out.faults.extend(gaps.faults.into_iter().map(|fault| format!("names of BPF code: {fault}")));
         for symbol in &mut out.symbols {
             symbol.program = code.get(&symbol.start).copied();
         }

@@ -1,8 +1,7 @@
 //! The kernel's own names for BPF code: `bpf_prog_<tag>_<name>`, `bpf_trampoline_<key>`, `bpf__<struct>_<op>`.
 
 use super::{BpfProgram, Ksym};
-use crate::kernel::list::list_entries;
-use crate::kernel::{KernelError, KernelView};
+use crate::kernel::{Gaps, KernelError, KernelView, list_entries};
 use crate::units::KernelVirt;
 
 /// Most names that are read.
@@ -37,14 +36,14 @@ impl JitSymbol {
     }
 }
 
-/// The list `bpf_kallsyms`. Names that cannot be read, or that name nothing, are left out.
-pub(super) fn read(view: &KernelView<'_>) -> Result<Vec<JitSymbol>, KernelError> {
-    let link = view.types().struct_field("bpf_ksym", "lnode")?.offset_bytes();
-    let links = list_entries(view, view.symbol("bpf_kallsyms")?, MAX_SYMBOLS)?;
-    let named = links.into_iter().filter_map(|at| {
-        let ksym: Ksym = view.mirror(KernelVirt(at.0.wrapping_sub(link))).ok()?;
-        let (start, end) = (KernelVirt(ksym.start), KernelVirt(ksym.end));
-        (start < end).then_some(JitSymbol { start, end, name: ksym.name.0, program: None })
-    });
+/// The list `bpf_kallsyms`. What cannot be read goes to `gaps`; what names nothing is left out.
+pub(super) fn read(view: &KernelView<'_>, gaps: &mut Gaps) -> Result<Vec<JitSymbol>, KernelError> {
+    let head = view.symbol("bpf_kallsyms")?;
+    let named =
+        list_entries(view, head, ("bpf_ksym", "lnode"), MAX_SYMBOLS, gaps).into_iter().filter_map(|at| {
+            let ksym: Ksym = gaps.read(format_args!("the name at {at}"), view.mirror(at))?;
+            let (start, end) = (KernelVirt(ksym.start), KernelVirt(ksym.end));
+            (start < end).then_some(JitSymbol { start, end, name: ksym.name.0, program: None })
+        });
     Ok(named.collect())
 }

@@ -47,7 +47,7 @@ fn guest() -> Guest {
     );
     let wrapped = b.structure("u64_stats_t", 8, &[("v", u64, 0, 0)]);
     b.structure("bpf_prog_stats", 16, &[("nsecs", wrapped, 0, 0), ("cnt", wrapped, 64, 0)]);
-    let link = b.structure("list_head", 16, &[("prev", pointer, 0, 0), ("next", pointer, 64, 0)]);
+    let link = b.structure("list_head", 16, &[("next", pointer, 0, 0), ("prev", pointer, 64, 0)]);
     b.structure(
         "bpf_ksym",
         544,
@@ -121,13 +121,13 @@ fn kallsyms(guest: &mut Guest, symbols: &[(u64, u64, &str)]) {
     let mut link = head;
     for (start, end, name) in symbols {
         let next = guest.alloc(544);
-        guest.write_u64(link + 8, next);
+        guest.write_u64(link, next);
         guest.write_u64(next + 16, *end);
         guest.write_u64(next + 24, *start);
         guest.write(next + 32, name.as_bytes());
         link = next;
     }
-    guest.write_u64(link + 8, head);
+    guest.write_u64(link, head);
 }
 
 fn read(guest: &Guest) -> BpfPrograms {
@@ -205,6 +205,8 @@ fn a_program_that_cannot_be_read_is_a_fault() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
     #[test]
     fn hostile_memory_ends(seed: u64) {
         let (mut guest, _) = loaded();

@@ -29,6 +29,7 @@ pub mod mirror;
 mod paging;
 mod profile;
 mod progs;
+pub mod query;
 mod runqueue;
 mod sample;
 mod scx;

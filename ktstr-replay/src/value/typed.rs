@@ -85,7 +85,7 @@ impl<'a> Value<'a> {
     }
 
     /// As [`Value::path`], for a value that is called `name` in messages; `rest` begins with `.` or `[`, or is empty.
-    pub(super) fn path_below(&self, name: &str, rest: &str) -> Result<Value<'a>, ValueError> {
+    pub(crate) fn path_below(&self, name: &str, rest: &str) -> Result<Value<'a>, ValueError> {
         let steps = parse_below(name, rest)?;
         self.walk(steps, &format!("{name}{rest}"), name.len())
     }

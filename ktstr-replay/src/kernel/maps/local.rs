@@ -5,9 +5,8 @@
 //! nothing later, so the key here is what does: a task's pid, a cgroup's id, an inode's number.
 
 use super::reader::{Reading, Room};
-use super::{
-    BpfMap, KernfsNode, LocalStorage, LocalStorageElem, LocalStorageMap, OwnerCgroup, OwnerInode, OwnerTask,
-};
+use super::{BpfMap, KernfsNode, LocalStorage, LocalStorageElem, LocalStorageMap, OwnerCgroup, OwnerInode};
+use crate::kernel::query::TaskName;
 use crate::kernel::{KernelError, KernelView, hlist_nodes};
 use crate::trace::record::MapContents;
 use crate::units::KernelVirt;
@@ -81,7 +80,7 @@ fn number_of(view: &KernelView<'_>, owner: Owner, at: KernelVirt) -> Result<Opti
         return Ok(None);
     }
     Ok(Some(match owner {
-        Owner::Task => view.mirror::<OwnerTask>(storage.owner)?.pid,
+        Owner::Task => view.mirror::<TaskName>(storage.owner)?.pid.into(),
         Owner::Cgroup => view.mirror::<KernfsNode>(view.mirror::<OwnerCgroup>(storage.owner)?.node)?.id,
         Owner::Inode => view.mirror::<OwnerInode>(storage.owner)?.number,
     }))

@@ -116,13 +116,6 @@ mirror! {
 }
 
 mirror! {
-    /// `struct task_struct`, as the owner of storage.
-    struct OwnerTask, OwnerTaskLayout = "task_struct" {
-        pid: u64,
-    }
-}
-
-mirror! {
     /// `struct cgroup`, as the owner of storage.
     struct OwnerCgroup, OwnerCgroupLayout = "cgroup" {
         node: KernelVirt = "kn",

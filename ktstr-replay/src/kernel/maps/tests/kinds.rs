@@ -28,7 +28,7 @@ fn more_types(b: &mut Builder) {
         &[("local_storage", pointer, 0, 0), ("map_node", node, 64, 0), ("sdata", data, 192, 0)],
     );
     b.structure("bpf_local_storage", 16, &[("owner", pointer, 64, 0)]);
-    b.structure("task_struct", 16, &[("pid", u32, 64, 0)]);
+    b.structure("task_struct", 32, &[("pid", u32, 64, 0), ("comm", name, 128, 0)]);
     b.structure("cgroup", 16, &[("kn", pointer, 64, 0)]);
     b.structure("kernfs_node", 16, &[("id", u64, 64, 0)]);
     b.structure(
@@ -118,7 +118,7 @@ impl Fixture {
     }
 
     fn task(&mut self, pid: u32) -> u64 {
-        let at = self.guest.alloc(16);
+        let at = self.guest.alloc(32);
         self.guest.write_u32(at + 8, pid);
         at
     }

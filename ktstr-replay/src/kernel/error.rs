@@ -4,6 +4,7 @@ use super::SymbolsError;
 use crate::btf::BtfError;
 use crate::memory::MemoryError;
 use crate::units::KernelVirt;
+use crate::value::Candidates;
 
 /// Why something could not be read out of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +48,14 @@ pub enum KernelError {
     /// The kernel's symbol table cannot be decoded.
     #[error("cannot decode the kernel's symbols")]
     Symbols(#[from] SymbolsError),
+    /// There is no such BPF map.
+    #[error("there is no BPF map `{name}`{candidates}")]
+    NoMap {
+        /// Its name or id.
+        name: String,
+        /// Maps that are there.
+        candidates: Box<Candidates>,
+    },
     /// This kernel's struct has no such field.
     #[error(transparent)]
     Field(#[from] FieldMissing),

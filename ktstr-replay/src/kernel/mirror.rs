@@ -236,7 +236,7 @@ fn slot_of(types: &Types, field: crate::btf::Field) -> Result<Slot, KernelError>
 }
 
 /// The number inside of wrappers such as `atomic_t`: structs with one member, that is all of them.
-fn scalar_of(types: &Types, mut id: TypeId) -> Result<TypeId, KernelError> {
+pub(super) fn scalar_of(types: &Types, mut id: TypeId) -> Result<TypeId, KernelError> {
     for _ in 0..8 {
         let Some([only]) = types.members(id)? else { break };
         let inner = Types::member_field(only).type_id;

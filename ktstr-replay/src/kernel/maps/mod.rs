@@ -18,6 +18,7 @@
 
 mod arena;
 mod array;
+mod find;
 mod hash;
 mod local;
 mod objects;
@@ -31,6 +32,7 @@ mod tests;
 mod types;
 
 pub use arena::ArenaState;
+pub(in crate::kernel) use find::struct_ops_maps;
 pub use objects::{BpfObjects, MapDetail, MapObject};
 pub use reader::{MapCaps, MapReader, MapsRead};
 pub use ring::RingState;

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::symbols::{self, JitSymbol};
+use serde::Serialize;
+
+use super::symbols::{self, JitSymbol, in_hexadecimal};
 use super::{Aux, Prog, Stats};
 use crate::kernel::maps::BpfMap;
 use crate::kernel::xarray::idr_entries;
@@ -19,7 +21,7 @@ const MAX_MAPS: usize = 1024;
 const MAX_NAME_BYTES: usize = 512;
 
 /// A loaded BPF program.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BpfProgram {
     /// Kernel id.
     pub id: u32,
@@ -36,6 +38,7 @@ pub struct BpfProgram {
     /// Instructions that the verifier looked at.
     pub verified_insns: Option<u32>,
     /// Where its machine code begins.
+    #[serde(serialize_with = "in_hexadecimal")]
     pub jited_at: KernelVirt,
     /// Length of its machine code in bytes; 0: it is interpreted.
     pub jited_bytes: u32,
@@ -52,6 +55,7 @@ pub struct BpfProgram {
     /// It is of the object whose scheduler runs. Known where maps are read too.
     pub of_scheduler: bool,
     /// Where the `struct btf` of its object is; 0 for none.
+    #[serde(skip)]
     pub(in crate::kernel) btf: KernelVirt,
 }
 
@@ -196,6 +200,12 @@ impl BpfPrograms {
         let after = self.symbols.partition_point(|symbol| symbol.start <= address);
         let symbol = self.symbols.get(after.checked_sub(1)?)?;
         (address < symbol.end).then(|| (symbol, address.0 - symbol.start.0))
+    }
+
+    /// The names of BPF code, ascending by address: programs, subprograms, trampolines.
+    #[must_use]
+    pub fn symbols(&self) -> &[JitSymbol] {
+        &self.symbols
     }
 
     /// What could not be read, or was left out.

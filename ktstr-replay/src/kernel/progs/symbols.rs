@@ -1,5 +1,7 @@
 //! The kernel's own names for BPF code: `bpf_prog_<tag>_<name>`, `bpf_trampoline_<key>`, `bpf__<struct>_<op>`.
 
+use serde::{Serialize, Serializer};
+
 use super::{BpfProgram, Ksym};
 use crate::kernel::{Gaps, KernelError, KernelView, list_entries};
 use crate::units::KernelVirt;
@@ -8,11 +10,13 @@ use crate::units::KernelVirt;
 const MAX_SYMBOLS: usize = 65_536;
 
 /// A range of BPF machine code with its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct JitSymbol {
     /// First byte.
+    #[serde(serialize_with = "in_hexadecimal")]
     pub start: KernelVirt,
     /// Just past the last byte.
+    #[serde(serialize_with = "in_hexadecimal")]
     pub end: KernelVirt,
     /// The kernel's name for it: `bpf_prog_6deef7357e7b4530_demo_dispatch`.
     pub name: String,
@@ -34,6 +38,11 @@ impl JitSymbol {
             program: Some(program.id),
         })
     }
+}
+
+/// An address as JSON's readers take it whole: a string.
+pub(super) fn in_hexadecimal<S: Serializer>(at: &KernelVirt, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(at)
 }
 
 /// The list `bpf_kallsyms`. What cannot be read goes to `gaps`; what names nothing is left out.

@@ -18,7 +18,7 @@ pub enum QueryError {
     NoSymbol {
         /// What was asked for.
         name: String,
-        /// Data symbols that are there.
+        /// Symbols that are there.
         candidates: Box<Candidates>,
     },
     /// Nothing says what a symbol's type is.

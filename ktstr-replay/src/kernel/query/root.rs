@@ -3,6 +3,7 @@
 use super::types::{CType, alike, of_symbol, of_words};
 use super::{QueryError, TaskName};
 use crate::claim::{Root, TaskKey};
+use crate::kernel::dsq::read_dsqs;
 use crate::kernel::task::task_addresses;
 use crate::kernel::{Gaps, KernelView};
 use crate::units::KernelVirt;
@@ -29,11 +30,7 @@ pub(super) fn find(view: &KernelView<'_>, root: &Root) -> Result<(KernelVirt, CT
 fn symbol(view: &KernelView<'_>, name: &str) -> Result<KernelVirt, QueryError> {
     let symbols = view.profile().symbols();
     symbols.address(name).ok_or_else(|| {
-        // Data only: nobody asks for the value of a function.
-        let data = symbols
-            .iter()
-            .filter(|symbol| matches!(symbol.class.to_ascii_lowercase(), 'b' | 'd' | 'r' | 'a' | 'v'));
-        let names = data.map(|symbol| symbol.name).filter(|other| alike(name, other));
+        let names = symbols.iter().map(|symbol| symbol.name).filter(|other| alike(name, other));
         QueryError::NoSymbol { name: name.to_owned(), candidates: Box::new(Candidates::new(name, names)) }
     })
 }
@@ -96,6 +93,12 @@ fn task(view: &KernelView<'_>, key: &TaskKey) -> Result<KernelVirt, QueryError> 
     }
 }
 
-fn dsq(_view: &KernelView<'_>, id: u64) -> Result<KernelVirt, QueryError> {
-    Err(QueryError::NoDsq { id, have: Vec::new() })
+/// A queue that BPF made; of several schedulers, the first one's.
+fn dsq(view: &KernelView<'_>, id: u64) -> Result<KernelVirt, QueryError> {
+    let found = read_dsqs(view)?;
+    let no = || {
+        let user = found.dsqs.iter().filter(|dsq| !dsq.id.is_builtin());
+        QueryError::NoDsq { id, have: user.map(|dsq| dsq.id.number).collect() }
+    };
+    Ok(found.user(id).ok_or_else(no)?.at)
 }

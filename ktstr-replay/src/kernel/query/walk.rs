@@ -5,6 +5,7 @@ use super::{QueryError, root};
 use crate::btf::{Kind, TypeId, Types};
 use crate::claim::KernelPath;
 use crate::kernel::KernelView;
+use crate::kernel::mirror::scalar_of;
 use crate::units::KernelVirt;
 use crate::value::{Scalar, Value};
 
@@ -98,9 +99,19 @@ fn walk<'p>(
         let object = view.bytes(at, bytes as usize)?;
         let value = Value::new(types, id, &object)?.path_below(&name, segment)?;
         name.push_str(segment);
-        let Some(next) = others.next() else { return Ok(value.scalar()?) };
+        let Some(next) = others.next() else { return scalar(&value) };
         (at, id) = target(&value, &name)?;
         name.push_str("->");
         segment = next;
     }
+}
+
+/// The number of a value, also where a struct is nothing but one: `atomic_t`, `refcount_t`.
+fn scalar(value: &Value<'_>) -> Result<Scalar, QueryError> {
+    let plain = value.scalar();
+    let inner = scalar_of(value.types(), value.type_id())?;
+    if plain.is_ok() || inner == value.type_id() {
+        return Ok(plain?);
+    }
+    Ok(Value::new(value.types(), inner, value.bytes())?.scalar().or(plain)?)
 }

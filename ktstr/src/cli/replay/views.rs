@@ -20,6 +20,33 @@ pub(super) struct ViewArgs {
     /// The tasks of the guest, with their sched_ext state
     #[arg(long, help_heading = "Views of one checkpoint")]
     tasks: bool,
+    /// The runqueues, with their sched_ext state and runnable tasks
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    runqueues: bool,
+    /// The dispatch queues, with the tasks in them in order
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    dsqs: bool,
+    /// sched_ext: its schedulers, how they ended, their event counters
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    scx: bool,
+    /// The cgroups, with their tasks and weights
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    cgroups: bool,
+    /// Where each CPU's time went
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    cpu_time: bool,
+    /// The kernel log
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    dmesg: bool,
+    /// The BPF maps; those of the running scheduler have a star
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    maps: bool,
+    /// The entries of a BPF map, by its name or id
+    #[arg(long, value_name = "NAME|ID", help_heading = "Views of one checkpoint")]
+    map: Option<String>,
+    /// The BPF programs; those of the running scheduler have a star
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    progs: bool,
     /// Which checkpoint: a capture's tag, or the last one at or before a time (2.5s, -300ms); default: that of the
     /// scheduler's exit, or the last
     #[arg(long, value_name = "T|TAG", allow_hyphen_values = true, requires = "views")]
@@ -30,8 +57,19 @@ pub(super) struct ViewArgs {
 impl ViewArgs {
     /// The views that are asked for, in the order in which they are printed.
     pub(super) fn wanted(&self) -> Vec<View> {
-        let flags = [(self.tasks, View::Tasks)];
-        flags.into_iter().filter_map(|(asked, view)| asked.then_some(view)).collect()
+        let flags = [
+            (self.scx, View::Scx),
+            (self.tasks, View::Tasks),
+            (self.runqueues, View::Runqueues),
+            (self.dsqs, View::Dsqs),
+            (self.cgroups, View::Cgroups),
+            (self.cpu_time, View::CpuTime),
+            (self.dmesg, View::Dmesg),
+            (self.maps, View::Maps),
+            (self.progs, View::Progs),
+        ];
+        let named = self.map.clone().map(View::Map);
+        flags.into_iter().filter_map(|(asked, view)| asked.then_some(view)).chain(named).collect()
     }
 
     /// Print the views.

@@ -1,0 +1,102 @@
+//! One BPF map, entry by entry.
+
+use serde_json::{Value as Json, json};
+
+use super::maps::{gaps, json_of};
+use super::{Shown, Stop};
+use crate::kernel::KernelError;
+use crate::kernel::maps::{BpfObjects, MapObject};
+use crate::report::table::{Align, layout};
+use crate::report::text::clean;
+use crate::value::{Candidates, Entry, Value, ValueError};
+
+/// Longest name that the kernel keeps, in bytes.
+const NAME_BYTES: usize = 15;
+
+/// The maps of that name, or the one of that id.
+pub(super) fn show(stop: &Stop<'_>, wanted: &str) -> Result<Shown, KernelError> {
+    let objects = BpfObjects::read(&stop.kernel())?;
+    let kept = wanted.get(..NAME_BYTES).unwrap_or(wanted);
+    let is_it = |map: &&MapObject| {
+        map.state.name == wanted || map.state.name == kept || wanted.parse() == Ok(map.state.id)
+    };
+    let found: Vec<&MapObject> = objects.maps().iter().filter(is_it).collect();
+    if found.is_empty() {
+        let names = objects.maps().iter().map(|map| map.state.name.as_str());
+        let candidates = Box::new(Candidates::new(wanted, names));
+        return Err(KernelError::NoMap { name: wanted.to_owned(), candidates });
+    }
+    let mut lines = Vec::new();
+    let mut all = Vec::new();
+    for map in found {
+        lines.push(clean(&title(&objects, map)));
+        let entries = entries(&objects, map);
+        match &entries {
+            Ok(entries) => lines.extend(table(entries).into_iter().map(|line| format!("  {line}"))),
+            Err(why) => lines.push(clean(&format!("  not a table: {why}"))),
+        }
+        let mut json = json_of(&objects, map);
+        let shown =
+            entries.unwrap_or_default().into_iter().map(|(key, value)| json!({ "key": key, "value": value }));
+        json["contents"] = shown.collect();
+        all.push(json);
+    }
+    let gaps = gaps(&objects);
+    Ok(Shown::new(lines, &gaps, &json!({ "maps": all, "gaps": gaps })))
+}
+
+fn title(objects: &BpfObjects, map: &MapObject) -> String {
+    let state = &map.state;
+    let whose = if map.of_scheduler { ", of the running scheduler" } else { "" };
+    let entries = objects.view(map).len().map(|len| format!(", {len} of {} entries", state.max_entries));
+    format!("{} {} {}{}{whose}", state.id, map.kind, state.name, entries.unwrap_or_default())
+}
+
+/// Key and value of each entry, as JSON.
+fn entries(objects: &BpfObjects, map: &MapObject) -> Result<Vec<(Json, Json)>, ValueError> {
+    if let Some(value) = objects.struct_ops(map) {
+        return Ok(vec![(json!(0), value.to_json())]);
+    }
+    let view = objects.view(map);
+    let entries = view.entries()?;
+    Ok(entries.iter().zip(0u64..).map(|(entry, index)| (key(entry, index), value(entry))).collect())
+}
+
+fn key(entry: &Entry<'_>, index: u64) -> Json {
+    match entry.key_bytes() {
+        None => json!(index),
+        Some(bytes) => typed(entry.key(), bytes),
+    }
+}
+
+fn value(entry: &Entry<'_>) -> Json {
+    if entry.cpus().is_empty() {
+        return typed(entry.value(), entry.value_bytes());
+    }
+    let each = entry.value_bytes().len() / entry.cpus().len();
+    let slots = entry.value_bytes().chunks(each.max(1));
+    let of_cpu = |(cpu, bytes): (&u32, &[u8])| (format!("cpu {cpu}"), typed(entry.cpu(*cpu), bytes));
+    Json::Object(entry.cpus().iter().zip(slots).map(of_cpu).collect())
+}
+
+/// The value by its type, or its bytes in hexadecimal where it has none.
+fn typed(value: Result<Value<'_>, ValueError>, bytes: &[u8]) -> Json {
+    match value {
+        Ok(value) => value.to_json(),
+        Err(_) if bytes.len() <= 8 => {
+            let number = bytes.iter().rev().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+            json!(number)
+        }
+        Err(_) => json!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+    }
+}
+
+fn table(entries: &[(Json, Json)]) -> Vec<String> {
+    let mut rows = vec![vec!["key".to_owned(), "value".to_owned()]];
+    rows.extend(entries.iter().map(|(key, value)| vec![text(key), text(value)]));
+    layout(&[Align::Left, Align::Left], &rows)
+}
+
+fn text(json: &Json) -> String {
+    clean(&json.to_string())
+}

@@ -157,6 +157,8 @@ mirror! {
     struct BpfStructOpsMap, BpfStructOpsMapLayout = "bpf_struct_ops_map" {
         uvalue: KernelVirt,
         kvalue: At,
+        refcnt: Result<i64, FieldMissing> = "map.refcnt",
+        usercnt: Result<i64, FieldMissing> = "map.usercnt",
     }
 }
 

@@ -1,6 +1,6 @@
 //! Maps and programs of one moment, as a reader of a checkpoint wants them: typed, and with whose they are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::reader::Place;
@@ -32,7 +32,7 @@ pub struct MapObject {
     pub kind: String,
     /// What its type has that is no table.
     pub detail: Option<MapDetail>,
-    /// It is of the object whose scheduler runs.
+    /// It is of the object whose scheduler runs: it has that object's types, or a program of it uses it.
     pub of_scheduler: bool,
     /// Type of its value in the kernel's types, for `struct_ops`.
     kernel_value: Option<TypeId>,
@@ -58,6 +58,10 @@ impl BpfObjects {
         let mut faults = read.faults;
         faults.extend_from_slice(programs.faults());
         let scheduler = running(view, &read.places, &read.struct_ops, &mut faults);
+        let programs = programs.of_scheduler(scheduler);
+        // Maps that the loader gave no types have no BTF, but the programs that use them do.
+        let marked = programs.programs().iter().filter(|program| program.of_scheduler);
+        let used: HashSet<u32> = marked.flat_map(|program| program.map_ids.iter().copied()).collect();
         let types = read
             .blobs
             .into_iter()
@@ -74,18 +78,12 @@ impl BpfObjects {
                 None => format!("type {}", state.map_type),
             };
             let kernel_value = place.map.btf_vmlinux_value_type_id;
-            let of_scheduler = scheduler.is_some_and(|btf| btf == place.map.btf);
+            let of_scheduler = scheduler.is_some_and(|btf| btf == place.map.btf) || used.contains(&state.id);
             let kernel_value = (kernel_value != 0).then_some(TypeId(kernel_value));
             MapObject { state, kind, detail, of_scheduler, kernel_value }
         };
         let maps = read.maps.into_iter().zip(read.places).map(one).collect();
-        Ok(Self {
-            maps,
-            programs: programs.of_scheduler(scheduler),
-            faults,
-            types,
-            kernel_types: Arc::clone(view.types()),
-        })
+        Ok(Self { maps, programs, faults, types, kernel_types: Arc::clone(view.types()) })
     }
 
     /// The maps, ascending by id.

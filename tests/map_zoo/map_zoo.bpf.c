@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * map_zoo: a scheduler that leaves all scheduling to the kernel and has a map of every kind, with contents that a
+ * test knows: queues and stacks hold 10, 20, 30; storage of a task holds three times its pid, and one; that of the root
+ * cgroup 77; the ring buffer two records and a discarded one; the arena three pages.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+char _license[] SEC("license") = "GPL";
+
+#define ROOT_CGROUP_ID 1
+#define NO_NODE (-1)
+#define ARENA_PAGES 3
+
+struct zoo_value {
+	u64 number;
+};
+
+struct inner {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u64);
+} inner_a SEC(".maps"), inner_b SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 3);
+	__type(key, u32);
+	__array(values, struct inner);
+} outer_array SEC(".maps") = { .values = { [0] = &inner_a, [2] = &inner_b } };
+
+/* Filled by the loader: 42 is inner_b. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__uint(max_entries, 4);
+	__type(key, u32);
+	__array(values, struct inner);
+} outer_hash SEC(".maps");
+
+/* Filled by the loader: 1 is never_called. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 2);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+} calls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 4);
+	__type(value, u64);
+} queue SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK);
+	__uint(max_entries, 4);
+	__type(value, u64);
+} stack SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct zoo_value);
+} of_tasks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_CGRP_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct zoo_value);
+} of_cgroups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARENA);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 100);
+} arena SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_BLOOM_FILTER);
+	__uint(max_entries, 16);
+	__type(value, u64);
+} bloom SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_PERCPU_HASH);
+	__uint(max_entries, 64);
+	__type(key, u32);
+	__type(value, u64);
+} lru_per_cpu SEC(".maps");
+
+/* Tasks that it was told of. */
+unsigned long long nr_told;
+
+static void fill(void)
+{
+	u64 values[] = { 10, 20, 30 };
+	struct zoo_value *of_root;
+	struct cgroup *root;
+	u32 key = 5;
+	void *record;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		bpf_map_push_elem(&queue, &values[i], 0);
+		bpf_map_push_elem(&stack, &values[i], 0);
+		bpf_map_push_elem(&bloom, &values[i], 0);
+	}
+	bpf_map_update_elem(&lru_per_cpu, &key, &values[2], BPF_ANY);
+	bpf_ringbuf_output(&ring, &values[0], sizeof(values[0]), BPF_RB_NO_WAKEUP);
+	bpf_ringbuf_output(&ring, &values[1], sizeof(values[1]), BPF_RB_NO_WAKEUP);
+	record = bpf_ringbuf_reserve(&ring, 16, 0);
+	if (record)
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+	root = bpf_cgroup_from_id(ROOT_CGROUP_ID);
+	if (root) {
+		of_root = bpf_cgrp_storage_get(&of_cgroups, root, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (of_root)
+			of_root->number = 77;
+		bpf_cgroup_release(root);
+	}
+}
+
+SEC("struct_ops.s/zoo_init")
+s32 BPF_PROG(zoo_init)
+{
+	bpf_arena_alloc_pages(&arena, NULL, ARENA_PAGES, NO_NODE, 0);
+	return 0;
+}
+
+SEC("struct_ops/zoo_init_task")
+s32 BPF_PROG(zoo_init_task, struct task_struct *p, struct scx_init_task_args *args)
+{
+	struct zoo_value *own = bpf_task_storage_get(&of_tasks, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (own)
+		own->number = (u64)p->pid * 3 + 1;
+	/* Here and not in init: what sleeps may not use most of these maps. */
+	if (__sync_fetch_and_add(&nr_told, 1) == 0)
+		fill();
+	return 0;
+}
+
+SEC("raw_tp/sys_enter")
+int never_called(void *ctx)
+{
+	return 0;
+}
+
+SEC(".struct_ops.link")
+struct sched_ext_ops zoo_ops = {
+	.init = (void *)zoo_init,
+	.init_task = (void *)zoo_init_task,
+	.timeout_ms = 20000,
+	.name = "zoo",
+};

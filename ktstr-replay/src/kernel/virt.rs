@@ -3,6 +3,7 @@
 use super::paging::Tlb;
 use super::{KernelError, PageTable, bytes};
 use crate::memory::Memory;
+use crate::trace::record::PAGE_BYTES;
 use crate::units::KernelVirt;
 
 /// Longest single read, in bytes: nothing of a kernel that is read whole is longer.
@@ -30,7 +31,12 @@ impl<'m> VirtualMemory<'m> {
         let mut at = at.0;
         let mut rest = out;
         while !rest.is_empty() {
-            let (place, in_page) = self.tlb.translate(&self.table, self.memory, KernelVirt(at))?;
+            // What is longer than a page may lie in a huge one, which the cache of small pages does not know.
+            let (place, in_page) = if rest.len() > PAGE_BYTES {
+                self.table.translate(self.memory, KernelVirt(at))?
+            } else {
+                self.tlb.translate(&self.table, self.memory, KernelVirt(at))?
+            };
             let len = usize::try_from(in_page).unwrap_or(usize::MAX).min(rest.len());
             let (now, later) = rest.split_at_mut(len);
             self.memory.read(place, now)?;

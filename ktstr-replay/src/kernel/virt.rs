@@ -4,7 +4,7 @@ use super::paging::Tlb;
 use super::{KernelError, PageTable, bytes};
 use crate::memory::Memory;
 use crate::trace::record::PAGE_BYTES;
-use crate::units::KernelVirt;
+use crate::units::{GuestPhys, KernelVirt};
 
 /// Longest single read, in bytes: nothing of a kernel that is read whole is longer.
 const MAX_READ_BYTES: usize = 64 << 20;
@@ -23,6 +23,14 @@ impl<'m> VirtualMemory<'m> {
         Self { memory, table, tlb: Tlb::new() }
     }
 
+    /// Where `at` is in guest-physical memory, and how many bytes follow it in the same page, which may be a huge one.
+    ///
+    /// # Errors
+    /// [`KernelError::NotMapped`], [`KernelError::Memory`].
+    pub fn place_of(&self, at: KernelVirt) -> Result<(GuestPhys, u64), KernelError> {
+        self.table.translate(self.memory, at)
+    }
+
     /// Fill `out` with the bytes at `at`, page by page.
     ///
     /// # Errors
@@ -33,7 +41,7 @@ impl<'m> VirtualMemory<'m> {
         while !rest.is_empty() {
             // What is longer than a page may lie in a huge one, which the cache of small pages does not know.
             let (place, in_page) = if rest.len() > PAGE_BYTES {
-                self.table.translate(self.memory, KernelVirt(at))?
+                self.place_of(KernelVirt(at))?
             } else {
                 self.tlb.translate(&self.table, self.memory, KernelVirt(at))?
             };

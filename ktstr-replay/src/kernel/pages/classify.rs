@@ -17,6 +17,8 @@ const STRUCTS_AT_ONCE: usize = 4096;
 const MAX_ORDER: u64 = 18;
 /// Highest bytes of a `page_type` that are a type: `PGTY_buddy` up to before `PGTY_mapcount_underflow`.
 const TYPES: Range<u8> = 0xf0..0xff;
+/// Longest kernel code that is looked for.
+const MAX_TEXT_BYTES: u64 = 256 << 20;
 /// Most pages of RAM that are classified: 1 TiB.
 const MAX_PAGES: u64 = 1 << 28;
 
@@ -67,11 +69,30 @@ impl PageClassifier {
             found.ranges.push((gfns.start..gfns.start + count, first));
             self.range(&view, base, gfns.start, &mut found.classes[first..], &mut owners);
         }
+        self.kernel_text(&view, &mut found);
         // What the lists of CPUs hold is a saving, and no harm where they cannot be read.
         for (at, order) in free_blocks(&view, &self.page).unwrap_or_default() {
             self.free_block(&view, base, at, order, &mut found);
         }
         Ok(found)
+    }
+
+    /// Mark the kernel's code, which no decoder reads. It is where symbols say that it is, or it is kept.
+    fn kernel_text(&self, view: &KernelView<'_>, found: &mut PageClasses) {
+        let page = PAGE_BYTES as u64;
+        let (Ok(start), Ok(end)) = (view.symbol("_text"), view.symbol("_etext")) else { return };
+        let mut at = start.0.next_multiple_of(page);
+        let end = end.0.min(start.0.saturating_add(MAX_TEXT_BYTES));
+        while at.checked_add(page).is_some_and(|after| after <= end) {
+            let Ok((place, rest)) = view.place_of(KernelVirt(at)) else { return };
+            let pages = (rest.min(end - at) / page).max(1);
+            for gfn in (place.0 / page..).take(pages as usize) {
+                if let Some(class) = found.place(gfn).and_then(|place| found.classes.get_mut(place)) {
+                    *class = Some(LeftOut::KernelText);
+                }
+            }
+            at += pages * page;
+        }
     }
 
     /// Mark a block of a CPU's list as free, unless any of its pages is something else.

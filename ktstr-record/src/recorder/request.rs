@@ -79,6 +79,9 @@ pub enum PageSelection {
 }
 
 impl PageSelection {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Kernel, Self::All];
+
     /// The word that attributes, options and manifests use.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -21,6 +21,7 @@ mod cpus;
 mod error;
 pub mod maps;
 pub mod mirror;
+mod pages;
 mod paging;
 mod profile;
 mod runqueue;
@@ -36,6 +37,7 @@ mod xarray;
 
 pub use cpus::Cpus;
 pub use error::{FieldMissing, KernelError};
+pub use pages::{PageClasses, PageClassifier};
 pub use paging::{Levels, PageTable};
 pub use profile::KernelProfile;
 pub use runqueue::read_runqueues;

@@ -17,17 +17,25 @@
 //! **No offset is written by hand**: kernel structs are declared as [`mirror`]s and matched by name through BTF.
 
 mod bytes;
+pub mod cgroup;
+mod clock;
 mod cpus;
+pub mod cputime;
+pub mod dsq;
 mod error;
+mod gaps;
+mod list;
+pub mod log;
 pub mod maps;
 pub mod mirror;
 mod pages;
 mod paging;
 mod profile;
-mod runqueue;
+pub mod runqueue;
 mod sample;
-mod scx;
+pub mod scx;
 mod symbols;
+pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
 mod view;
@@ -35,9 +43,12 @@ mod virt;
 mod vmcoreinfo;
 mod xarray;
 
+pub use clock::Jiffies;
 pub use cpus::Cpus;
 pub use error::{FieldMissing, KernelError};
 pub use pages::{PageClasses, PageClassifier};
+pub use gaps::Gaps;
+pub use list::{list_entries, list_nodes};
 pub use paging::{Levels, PageTable};
 pub use profile::KernelProfile;
 pub use runqueue::read_runqueues;

@@ -1,5 +1,7 @@
 //! `ktstr trace`: what a trace file is made of, whether it is whole, and making it so.
 
+mod slim;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -12,7 +14,9 @@ use ktstr_replay::trace::record::{IndexEntry, Loss, Manifest};
 use ktstr_replay::trace::{Completeness, Fault, Kind, Trace, repair};
 use serde::Serialize;
 
-/// Look at a trace file, verify it, or repair it.
+use slim::{SlimArgs, SlimmedTrace};
+
+/// Look at a trace file, verify it, repair it, or make it smaller.
 #[derive(Args, Clone, Debug)]
 pub struct TraceArgs {
     #[command(subcommand)]
@@ -48,6 +52,8 @@ enum TraceCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Write a smaller file: compressed well, and without what is not wanted. The old one is only read.
+    Slim(SlimArgs),
 }
 
 /// Run `ktstr trace`.
@@ -69,6 +75,11 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
         TraceCommand::Repair { trace, to, json } => {
             let result = RepairedTrace::make(trace, to)?;
             print(&result, *json, RepairedTrace::text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        TraceCommand::Slim(args) => {
+            let result = SlimmedTrace::make(args)?;
+            print(&result, args.json, SlimmedTrace::text)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -14,6 +14,7 @@ pub mod trace;
 pub mod units;
 pub mod value;
 pub mod verdict;
+pub mod view;
 
 // The traces that tests make are made by one file, for the tests of this crate and of others.
 #[cfg(test)]

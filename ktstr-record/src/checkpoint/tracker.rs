@@ -341,7 +341,10 @@ mod tests {
         assert_eq!(first.left_out, [(32..64, LeftOut::Unreadable)]);
         assert_eq!(changed(&first).len(), 32);
         memory.bad = None;
-        assert_eq!(changed(&tracker.capture(&memory, None, None, 0, 0)), (32..64).map(|gfn| (gfn, 1)).collect());
+        assert_eq!(
+            changed(&tracker.capture(&memory, None, None, 0, 0)),
+            (32..64).map(|gfn| (gfn, 1)).collect()
+        );
     }
 
     proptest! {

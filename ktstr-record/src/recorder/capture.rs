@@ -112,13 +112,7 @@ impl Capturer {
                 sample.faults.push(format!("all pages are kept, as they cannot be told apart: {why}"));
                 None
             });
-            self.tracker.capture(
-                &*ram,
-                classes.as_ref(),
-                Some(sample.index),
-                wanted.guest_ns,
-                wanted.host_ns,
-            )
+            self.tracker.capture(&*ram, classes.as_ref(), Some(sample.index), wanted.guest_ns, wanted.host_ns)
         });
         Taken { sample, checkpoint, blobs }
     }

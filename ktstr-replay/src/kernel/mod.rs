@@ -17,17 +17,28 @@
 //! **No offset is written by hand**: kernel structs are declared as [`mirror`]s and matched by name through BTF.
 
 mod bytes;
+pub mod cgroup;
+mod clock;
 mod cpus;
+pub mod cputime;
+pub mod dsq;
 mod error;
+mod gaps;
+mod hlist;
+mod list;
+pub mod log;
 pub mod maps;
 pub mod mirror;
 mod pages;
 mod paging;
 mod profile;
-mod runqueue;
+mod progs;
+pub mod query;
+pub mod runqueue;
 mod sample;
-mod scx;
+pub mod scx;
 mod symbols;
+pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
 mod view;
@@ -35,11 +46,16 @@ mod virt;
 mod vmcoreinfo;
 mod xarray;
 
+pub use clock::Jiffies;
 pub use cpus::Cpus;
 pub use error::{FieldMissing, KernelError};
+pub use gaps::Gaps;
+pub use hlist::hlist_nodes;
+pub use list::{list_entries, list_nodes};
 pub use pages::{PageClasses, PageClassifier};
 pub use paging::{Levels, PageTable};
-pub use profile::KernelProfile;
+pub use profile::{KernelProfile, ProfileError};
+pub use progs::{BpfProgram, BpfPrograms, JitSymbol};
 pub use runqueue::read_runqueues;
 pub use sample::{Caps, SampleReader, SampleState};
 pub use scx::read_scx;

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::mirror::Mirror;
+use super::mirror::{Mirror, find_slot};
 use super::{Cpus, KernelError, KernelProfile, VirtualMemory};
 use crate::btf::Types;
 use crate::memory::Memory;
@@ -56,6 +56,14 @@ impl<'m> KernelView<'m> {
     /// [`KernelError::NoSymbol`].
     pub fn symbol(&self, name: &str) -> Result<KernelVirt, KernelError> {
         self.profile.symbol(name)
+    }
+
+    /// Distance in bytes of a field, by dotted path, from the beginning of its struct; what `container_of` needs.
+    ///
+    /// # Errors
+    /// [`KernelError::Field`] when this kernel lacks it; [`KernelError::Types`].
+    pub fn offset_of(&self, struct_name: &str, path: &str) -> Result<u64, KernelError> {
+        Ok(find_slot(self.types(), self.profile.release(), struct_name, &[path])??.offset)
     }
 
     /// The CPUs and the places of their per-CPU data.

@@ -21,8 +21,8 @@ mod findings;
 mod header;
 mod logs;
 mod recording;
-mod table;
-mod text;
+pub(crate) mod table;
+pub(crate) mod text;
 mod timeline;
 mod workers;
 

@@ -2,13 +2,13 @@
 
 /// How a column is aligned.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Align {
+pub(crate) enum Align {
     Left,
     Right,
 }
 
 /// Lines of `rows`, of which the first is the head; each column as wide as its widest cell.
-pub(super) fn layout(align: &[Align], rows: &[Vec<String>]) -> Vec<String> {
+pub(crate) fn layout(align: &[Align], rows: &[Vec<String>]) -> Vec<String> {
     let width = |i: usize| rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..align.len()).map(width).collect();
     let line = |row: &Vec<String>| {

@@ -6,12 +6,12 @@ const LINE_CHARS: usize = 180;
 const WRAPPED_CHARS: usize = 1500;
 
 /// `line` without control characters (a guest may write escape sequences) and not too long.
-pub(super) fn clean(line: &str) -> String {
+pub(crate) fn clean(line: &str) -> String {
     shorten(&printable(line), LINE_CHARS)
 }
 
 /// `line` without control characters, in pieces of at most `width` characters that end between words.
-pub(super) fn wrapped(line: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(line: &str, width: usize) -> Vec<String> {
     let line = shorten(&printable(line), WRAPPED_CHARS);
     let mut lines = Vec::new();
     let mut rest = line.as_str();
@@ -42,7 +42,7 @@ fn printable(line: &str) -> String {
 }
 
 /// The first `max` characters, and `...` if there are more.
-pub(super) fn shorten(text: &str, max: usize) -> String {
+pub(crate) fn shorten(text: &str, max: usize) -> String {
     match text.char_indices().nth(max) {
         Some((at, _)) => format!("{}...", &text[..at]),
         None => text.to_owned(),
@@ -50,14 +50,14 @@ pub(super) fn shorten(text: &str, max: usize) -> String {
 }
 
 /// The last `max` lines that are not empty, and how many were before them.
-pub(super) fn tail(text: &str, max: usize) -> (Vec<String>, usize) {
+pub(crate) fn tail(text: &str, max: usize) -> (Vec<String>, usize) {
     let lines: Vec<_> = text.lines().map(clean).filter(|l| !l.trim().is_empty()).collect();
     let before = lines.len().saturating_sub(max);
     (lines.into_iter().skip(before).collect(), before)
 }
 
 /// `1 capture`, `2 captures`.
-pub(super) fn counted(n: usize, what: &str) -> String {
+pub(crate) fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 

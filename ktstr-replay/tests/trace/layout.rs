@@ -8,7 +8,8 @@ use std::mem::{align_of, size_of};
 use ktstr_replay::trace::Body;
 use ktstr_replay::trace::record::blob::BlobV1;
 use ktstr_replay::trace::record::checkpoint::{
-    CheckpointV1, CheckpointV2, LeftOutV1, LeftOutV2, PageRunV1, PageRunV2, PageStateV1, PageStateV2, RamRangeV1,
+    CheckpointV1, CheckpointV2, LeftOutV1, LeftOutV2, PageRunV1, PageRunV2, PageStateV1, PageStateV2,
+    RamRangeV1,
 };
 use ktstr_replay::trace::record::event::{
     EventBodyV1, EventChunkV1, EventV1, GuestEndV1, OutputSourceV1, StageV1, WorkerReportV1,

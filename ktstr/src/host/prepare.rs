@@ -175,6 +175,7 @@ fn job(def: &TestDef, scheduler: Option<&Path>) -> Result<PackedJob> {
         GUEST_VARIABLES.iter().map(|&variable| variable.to_owned()).chain(kept).collect();
     let mut job = JobBuilder::new();
     job.test(&exe, &guest_args(def), &variables)?;
+    job.test_waits();
     if let Some(program) = scheduler {
         job.scheduler(program, &def.all_sched_args(), &GUEST_VARIABLES.map(str::to_owned))?;
     }

@@ -96,9 +96,18 @@ impl PageClassifier {
     }
 
     /// Mark a block of a CPU's list as free, unless any of its pages is something else.
-    fn free_block(&self, view: &KernelView<'_>, base: u64, at: KernelVirt, order: u64, found: &mut PageClasses) {
+    fn free_block(
+        &self,
+        view: &KernelView<'_>,
+        base: u64,
+        at: KernelVirt,
+        order: u64,
+        found: &mut PageClasses,
+    ) {
         let bytes = self.page.bytes as u64;
-        let Some(offset) = at.0.checked_sub(base).filter(|offset| offset.is_multiple_of(bytes)) else { return };
+        let Some(offset) = at.0.checked_sub(base).filter(|offset| offset.is_multiple_of(bytes)) else {
+            return;
+        };
         let (gfn, count) = (offset / bytes, 1usize << order);
         let Some(place) = found.place(gfn) else { return };
         let Ok(structs) = view.bytes(at, count * self.page.bytes) else { return };

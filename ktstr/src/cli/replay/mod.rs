@@ -1,0 +1,88 @@
+//! `ktstr replay`: what a recorded run was judged to be, a new judgement of it, or what it recorded.
+
+mod columns;
+mod judgement;
+mod views;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use ktstr_replay::claim::{ClaimError, PATTERNS, PatternInfo, Projection};
+use ktstr_replay::judge::Run;
+use ktstr_replay::trace::Trace;
+
+use judgement::By;
+use views::ViewArgs;
+
+/// Explain a recorded run, judge it again, or print what it recorded
+///
+/// Exits with 0 when the run passed or was skipped, 1 when it failed, 2 when that could not be told, 3 when the
+/// trace cannot be read or a claim not be understood. Views exit with 0.
+#[derive(Args, Debug)]
+#[command(after_help = claims_help(), override_usage = "ktstr replay <TRACE> [--assert [CLAIM]...] [--json]\n       ktstr replay <TRACE> --var <PATH> [--json]\n       ktstr replay <TRACE> --tasks ... [--at <T|TAG>] [--json]")]
+pub struct ReplayArgs {
+    /// The trace; before the options
+    #[arg(required = true)]
+    trace: PathBuf,
+    /// Judge the run anew: by the claims that were recorded, or by these instead
+    #[arg(long, value_name = "CLAIM", num_args = 0.., conflicts_with_all = ["var", "views"])]
+    assert: Option<Vec<String>>,
+    /// Print a variable of each capture, by the path that a claim would have; may be given several times
+    #[arg(long, value_name = "PATH", conflicts_with = "views")]
+    var: Vec<String>,
+    #[command(flatten)]
+    views: ViewArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The patterns, for the end of `--help`.
+fn claims_help() -> String {
+    let width = PATTERNS.iter().map(|p| p.example.len()).max().unwrap_or(0);
+    let line = |p: &PatternInfo| format!("  {:<width$}  {}\n", p.example, p.holds);
+    let list: String = PATTERNS.iter().map(line).collect();
+    format!(
+        "Claims:\n{list}\nA PATH is a variable (nr_dispatched, stats.nr[2], bss.x), map(NAME).at(I).FIELD, \
+         map(NAME).key(K).FIELD, cpu_sum(map(NAME).at(I).FIELD), rq[CPU].FIELD, scx.FIELD or alive; see \
+         docs/claims.md."
+    )
+}
+
+impl ReplayArgs {
+    /// Do it.
+    ///
+    /// # Errors
+    /// A trace that cannot be read; a claim or path that cannot be understood; a path or checkpoint that is not there.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        // What was written is looked at before the trace is: a slip in it needs no file to be found.
+        let by = match self.assert.as_deref() {
+            None => By::Recorded,
+            Some([]) => By::RecordedClaims,
+            Some(texts) => By::Claims(parse_all(texts)?),
+        };
+        let paths = parse_all::<Projection>(&self.var)?;
+        let trace =
+            Trace::open(&self.trace).with_context(|| format!("could not replay {}", self.trace.display()))?;
+        let run = Run::load(&trace);
+        if !paths.is_empty() {
+            columns::print(&self.trace, &run, &paths, self.json)
+        } else if !self.views.wanted().is_empty() {
+            self.views.print(&self.trace, &run, self.json)
+        } else {
+            judgement::print(&self.trace, &run, &by, self.json)
+        }
+    }
+}
+
+/// Parse texts that people wrote; each that is wrong is shown with a caret under its fault.
+fn parse_all<T: std::str::FromStr<Err = ClaimError>>(texts: &[String]) -> anyhow::Result<Vec<T>> {
+    let (good, bad): (Vec<_>, Vec<_>) = texts.iter().map(|text| text.parse()).partition(Result::is_ok);
+    let bad: Vec<_> = bad.into_iter().filter_map(Result::err).map(|e: ClaimError| e.render()).collect();
+    if !bad.is_empty() {
+        bail!("{}", bad.join("\n"));
+    }
+    Ok(good.into_iter().flatten().collect())
+}

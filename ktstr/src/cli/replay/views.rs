@@ -1,0 +1,103 @@
+//! `--tasks` and its like: the kernel's memory at one checkpoint, as `ktstr_replay::view` shows it.
+//!
+//! To add a view: a variant of `View` with its file in `ktstr-replay/src/view/`, and here its option and its line in
+//! [`ViewArgs::wanted`].
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use ktstr_replay::judge::Run;
+use ktstr_replay::view::{Stop, Stops, View};
+use serde_json::{Value, json};
+
+use crate::cli::out;
+
+/// Which views, and of when.
+#[derive(Args, Debug)]
+#[group(id = "views", multiple = true)]
+pub(super) struct ViewArgs {
+    /// The tasks of the guest, with their sched_ext state
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    tasks: bool,
+    /// The runqueues, with their sched_ext state and runnable tasks
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    runqueues: bool,
+    /// The dispatch queues, with the tasks in them in order
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    dsqs: bool,
+    /// sched_ext: its schedulers, how they ended, their event counters
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    scx: bool,
+    /// The cgroups, with their tasks and weights
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    cgroups: bool,
+    /// Where each CPU's time went
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    cpu_time: bool,
+    /// The kernel log
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    dmesg: bool,
+    /// Which checkpoint: a capture's tag, or the last one at or before a time (2.5s, -300ms); default: that of the
+    /// scheduler's exit, or the last
+    #[arg(long, value_name = "T|TAG", allow_hyphen_values = true, requires = "views")]
+    #[arg(help_heading = "Views of one checkpoint")]
+    at: Option<String>,
+}
+
+impl ViewArgs {
+    /// The views that are asked for, in the order in which they are printed.
+    pub(super) fn wanted(&self) -> Vec<View> {
+        let flags = [
+            (self.scx, View::Scx),
+            (self.tasks, View::Tasks),
+            (self.runqueues, View::Runqueues),
+            (self.dsqs, View::Dsqs),
+            (self.cgroups, View::Cgroups),
+            (self.cpu_time, View::CpuTime),
+            (self.dmesg, View::Dmesg),
+        ];
+        flags.into_iter().filter_map(|(asked, view)| asked.then_some(view)).collect()
+    }
+
+    /// Print the views.
+    ///
+    /// # Errors
+    /// A trace without such a checkpoint, or whose kernel cannot be read; a view that cannot be made.
+    pub(super) fn print(&self, trace: &Path, run: &Run<'_>, as_json: bool) -> anyhow::Result<ExitCode> {
+        let stops = Stops::of(run)?;
+        let stop = stops.at(self.at.as_deref())?;
+        let mut shown = Vec::new();
+        for view in self.wanted() {
+            shown.push((view.name(), view.show(&stop)?));
+        }
+        if as_json {
+            let views: serde_json::Map<String, Value> =
+                shown.into_iter().map(|(name, shown)| (name.to_owned(), shown.json)).collect();
+            out::write_json(
+                &json!({ "trace": trace, "checkpoint": checkpoint_json(&stop), "views": views }),
+            )?;
+        } else {
+            let mut text = format!("{}\n", stop.title());
+            for (name, shown) in shown {
+                text.push_str(&format!("\n{name}\n"));
+                for line in shown.lines {
+                    text.push_str(format!("  {line}").trim_end());
+                    text.push('\n');
+                }
+            }
+            out::write(&text)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn checkpoint_json(stop: &Stop<'_>) -> Value {
+    json!({
+        "index": stop.checkpoint().index,
+        "tag": stop.tag(),
+        "guest_ns": stop.checkpoint().guest_ns,
+        "since_start_ns": stop.since_start_ns(),
+        "kernel": stop.kernel().profile().release(),
+    })
+}

@@ -3,6 +3,7 @@
 //! [`Stops`] are the checkpoints of a run, [`Stop`] is one of them, and a [`View`] of it gives [`Shown`]. Each view has a
 //! file here that lays out what a reader in [`crate::kernel`] found; the report prints parts of the same.
 
+mod stacks;
 mod stop;
 mod tasks;
 
@@ -21,6 +22,8 @@ use crate::report::text::clean;
 pub enum View {
     /// Tasks and their sched_ext state.
     Tasks,
+    /// The stack of every task and vCPU.
+    Stacks,
 }
 
 /// A view, laid out.
@@ -38,6 +41,7 @@ impl View {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Tasks => "tasks",
+            Self::Stacks => "stacks",
         }
     }
 
@@ -48,6 +52,7 @@ impl View {
     pub fn show(&self, stop: &Stop<'_>) -> Result<Shown, KernelError> {
         match self {
             Self::Tasks => tasks::show(stop),
+            Self::Stacks => stacks::show(stop),
         }
     }
 }

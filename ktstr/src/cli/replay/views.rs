@@ -20,6 +20,9 @@ pub(super) struct ViewArgs {
     /// The tasks of the guest, with their sched_ext state
     #[arg(long, help_heading = "Views of one checkpoint")]
     tasks: bool,
+    /// The stack of every task and vCPU
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    stacks: bool,
     /// Which checkpoint: a capture's tag, or the last one at or before a time (2.5s, -300ms); default: that of the
     /// scheduler's exit, or the last
     #[arg(long, value_name = "T|TAG", allow_hyphen_values = true, requires = "views")]
@@ -30,7 +33,7 @@ pub(super) struct ViewArgs {
 impl ViewArgs {
     /// The views that are asked for, in the order in which they are printed.
     pub(super) fn wanted(&self) -> Vec<View> {
-        let flags = [(self.tasks, View::Tasks)];
+        let flags = [(self.tasks, View::Tasks), (self.stacks, View::Stacks)];
         flags.into_iter().filter_map(|(asked, view)| asked.then_some(view)).collect()
     }
 

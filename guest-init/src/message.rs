@@ -4,7 +4,7 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-/// From the host to init.
+/// From the host to init: a job, then files, and between them the orders to start what they were for.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub enum ToGuest {
     /// A piece of a file, to be appended at `path` (its folders are made, the first piece truncates).
@@ -25,8 +25,11 @@ pub enum ToGuest {
         /// What it points to.
         target: String,
     },
-    /// All files are there: run.
-    Start(Job),
+    /// What is to be run. The first message; clock and seed are set now.
+    Job(Job),
+    /// All files of this program are there: start it. The scheduler's order, if the job has one, comes before that
+    /// of the test binary, so that the scheduler is being enabled while the rest still arrives.
+    Start(Source),
     /// Stop the run: end the test binary and the scheduler, then power off.
     Stop,
 }
@@ -44,6 +47,9 @@ pub struct Job {
     pub enable_timeout_ms: u64,
     /// The test binary, in guest mode.
     pub test: Program,
+    /// The test binary waits for a packet of one byte on its socket before it runs the body: so it can be started
+    /// while the scheduler is being enabled.
+    pub test_waits: bool,
     /// How long the test binary may run, in ms, before init ends it.
     pub test_timeout_ms: u64,
     /// How long the scheduler may take to exit after SIGINT at the end, in ms, before it is killed.
@@ -120,7 +126,7 @@ pub enum ToHost {
 /// Why init asks for a capture.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CaptureReason {
-    /// The scheduler is enabled (or there is none) and the test binary is about to be started.
+    /// The scheduler is enabled (or there is none) and the body is about to begin.
     Attach,
     /// The test's body asked.
     OnDemand,
@@ -133,7 +139,7 @@ pub enum CaptureReason {
 /// Stages that init reports.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuestStage {
-    /// The job is unpacked.
+    /// All files of the job are unpacked.
     JobUnpacked,
     /// The scheduler's process runs.
     SchedulerStarted,

@@ -79,7 +79,7 @@ fn a_whole_frame_that_is_no_message_is_a_loss_and_the_next_is_heard() {
 fn a_job_reaches_the_guest() {
     let hole = Shared::new();
     let mut host = HostChannel::new(hole.clone());
-    let job = ToGuest::Start(Job { wall_clock_ns: 5, seed: vec![1, 2, 3], ..Job::default() });
+    let job = ToGuest::Job(Job { wall_clock_ns: 5, seed: vec![1, 2, 3], ..Job::default() });
     host.send(&job, Instant::now()).expect("room");
     let mut payload = AlignedVec::new();
     let event = Reader::default().next(&hole.to_guest(), &mut payload);
@@ -103,15 +103,17 @@ fn the_state_is_what_init_publishes() {
     let host = HostChannel::new(hole.clone());
     assert_eq!(host.state(), GuestState::Empty);
     hole.magic().store(MAGIC, Ordering::Relaxed);
-    for (word, state) in [
-        (1 | 1 << 32, GuestState::Ready),
-        (1 | 2 << 32, GuestState::Busy),
-        (1 | 3 << 32, GuestState::Done),
-        (1 | 9 << 32, GuestState::Unknown { state: 9 }),
-        (2 | 1 << 32, GuestState::OtherVersion { version: 2 }),
+    let other = PROTOCOL_VERSION + 1;
+    for (version, state, read) in [
+        (PROTOCOL_VERSION, 1, GuestState::Ready),
+        (PROTOCOL_VERSION, 2, GuestState::Busy),
+        (PROTOCOL_VERSION, 3, GuestState::Done),
+        (PROTOCOL_VERSION, 9, GuestState::Unknown { state: 9 }),
+        (other, 1, GuestState::OtherVersion { version: other }),
     ] {
+        let word = u64::from(version) | state << 32;
         hole.version_and_state().store(word, Ordering::Relaxed);
-        assert_eq!(host.state(), state);
+        assert_eq!(host.state(), read);
     }
 }
 

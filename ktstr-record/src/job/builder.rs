@@ -1,6 +1,6 @@
 //! Collecting what a job needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -45,8 +45,11 @@ pub struct JobLimits {
 pub struct JobBuilder {
     loader: Loader,
     entries: BTreeMap<String, Entry>,
+    /// Those that only the test binary needs: they may arrive while the scheduler is being enabled.
+    tests_own: BTreeSet<String>,
     scheduler: Option<Program>,
     test: Option<Program>,
+    test_waits: bool,
     /// Folders for the test's `LD_LIBRARY_PATH`: its own, and those of the programs that it starts.
     test_folders: Vec<PathBuf>,
 }
@@ -63,8 +66,10 @@ impl JobBuilder {
         Self {
             loader: Loader::of_host(),
             entries: BTreeMap::new(),
+            tests_own: BTreeSet::new(),
             scheduler: None,
             test: None,
+            test_waits: false,
             test_folders: Vec::new(),
         }
     }
@@ -74,10 +79,17 @@ impl JobBuilder {
     /// # Errors
     /// [`JobError`] when it or something that it needs cannot be packed.
     pub fn test(&mut self, host: &Path, args: &[String], env: &[String]) -> Result<(), JobError> {
-        let (path, folders) = self.pack(host)?;
+        let others: BTreeSet<String> = self.entries.keys().cloned().collect();
+        let Packed { path, folders, entries } = self.pack(host)?;
+        self.tests_own.extend(entries.into_iter().filter(|entry| !others.contains(entry)));
         self.test_folders.extend(folders);
         self.test = Some(Program { path, args: args.to_vec(), env: env.to_vec() });
         Ok(())
+    }
+
+    /// The test binary waits for init's word before it runs the body, so it may be started before that.
+    pub fn test_waits(&mut self) {
+        self.test_waits = true;
     }
 
     /// The scheduler, likewise.
@@ -85,7 +97,7 @@ impl JobBuilder {
     /// # Errors
     /// [`JobError`] when it or something that it needs cannot be packed.
     pub fn scheduler(&mut self, host: &Path, args: &[String], env: &[String]) -> Result<(), JobError> {
-        let (path, folders) = self.pack(host)?;
+        let (path, folders) = self.pack_shared(host)?;
         let env = with_library_path(env, &folders);
         self.scheduler = Some(Program { path, args: args.to_vec(), env });
         Ok(())
@@ -96,7 +108,7 @@ impl JobBuilder {
     /// # Errors
     /// [`JobError`] when it or something that it needs cannot be packed.
     pub fn program(&mut self, host: &Path) -> Result<String, JobError> {
-        let (path, folders) = self.pack(host)?;
+        let (path, folders) = self.pack_shared(host)?;
         self.test_folders.extend(folders);
         Ok(path)
     }
@@ -107,18 +119,23 @@ impl JobBuilder {
     /// [`JobError::Read`].
     pub fn file(&mut self, host: &Path, guest: &str) -> Result<(), JobError> {
         let (mode, bytes) = read(host)?;
-        self.entries.insert(guest.to_owned(), Entry::File { mode, bytes });
+        self.bytes(guest, mode, bytes);
         Ok(())
     }
 
     /// A file that the host has not.
     pub fn bytes(&mut self, guest: &str, mode: u32, bytes: Vec<u8>) {
-        self.entries.insert(guest.to_owned(), Entry::File { mode, bytes });
+        self.insert(guest, Entry::File { mode, bytes });
     }
 
     /// A symbolic link in the guest.
     pub fn link(&mut self, guest: &str, target: &str) {
-        self.entries.insert(guest.to_owned(), Entry::Link(target.to_owned()));
+        self.insert(guest, Entry::Link(target.to_owned()));
+    }
+
+    fn insert(&mut self, guest: &str, entry: Entry) {
+        self.tests_own.remove(guest);
+        self.entries.insert(guest.to_owned(), entry);
     }
 
     /// The job, ready to be sent.
@@ -131,39 +148,52 @@ impl JobBuilder {
             scheduler: self.scheduler,
             enable_timeout_ms: limits.enable_ms,
             test: Program { env: with_library_path(&test.env, &self.test_folders), ..test },
+            test_waits: self.test_waits,
             test_timeout_ms: limits.test_ms,
             exit_timeout_ms: limits.exit_ms,
             ..Job::default()
         };
-        Ok(PackedJob { entries: self.entries.into_iter().collect(), job })
+        let (late, early) = self.entries.into_iter().partition(|(path, _)| self.tests_own.contains(path));
+        Ok(PackedJob { early, late, job })
     }
 
-    /// Pack a program and all it needs; its path in the guest, and the folders of libraries.
-    fn pack(&mut self, host: &Path) -> Result<(String, Vec<PathBuf>), JobError> {
+    /// Pack a program that others than the test binary need, too.
+    fn pack_shared(&mut self, host: &Path) -> Result<(String, Vec<PathBuf>), JobError> {
+        let Packed { path, folders, entries } = self.pack(host)?;
+        for entry in &entries {
+            self.tests_own.remove(entry);
+        }
+        Ok((path, folders))
+    }
+
+    /// Pack a program and all it needs.
+    fn pack(&mut self, host: &Path) -> Result<Packed, JobError> {
         let absolute =
             std::path::absolute(host).map_err(|source| JobError::Read { path: host.to_owned(), source })?;
-        let guest = self.add(&absolute)?;
+        let mut packed = Packed::default();
+        packed.path = self.add(&absolute, &mut packed.entries)?;
         let mut program = absolute;
         for _ in 0..MAX_INTERPRETERS {
             let (_, start) = read(&program)?;
             if is_elf(&start) {
                 let closure = self.loader.closure(&program)?;
                 for file in &closure.files {
-                    self.add(file)?;
+                    self.add(file, &mut packed.entries)?;
                 }
-                return Ok((guest, closure.folders));
+                packed.folders = closure.folders;
+                break;
             }
             // A script, or a file that the kernel will refuse to run and init will say so of.
             let Some(interpreter) = script_interpreter(&start).map(PathBuf::from) else { break };
-            self.add(&interpreter)?;
+            self.add(&interpreter, &mut packed.entries)?;
             program = interpreter;
         }
-        Ok((guest, Vec::new()))
+        Ok(packed)
     }
 
     /// Put a file where it really is on the host, with a link from the path by which it is known, and return that
-    /// path.
-    fn add(&mut self, path: &Path) -> Result<String, JobError> {
+    /// path. Both become members of `needed`.
+    fn add(&mut self, path: &Path, needed: &mut Vec<String>) -> Result<String, JobError> {
         let real =
             fs::canonicalize(path).map_err(|source| JobError::Read { path: path.to_owned(), source })?;
         let (known, real_path) = (utf8(path)?, utf8(&real)?);
@@ -172,11 +202,23 @@ impl JobBuilder {
             let bytes = without_debug(&bytes).into_owned();
             self.entries.insert(real_path.clone(), Entry::File { mode, bytes });
         }
+        needed.extend([known.clone(), real_path.clone()]);
         if known != real_path {
             self.entries.insert(known.clone(), Entry::Link(real_path));
         }
         Ok(known)
     }
+}
+
+/// A program that was packed.
+#[derive(Default)]
+struct Packed {
+    /// Its path in the guest.
+    path: String,
+    /// The folders of its libraries.
+    folders: Vec<PathBuf>,
+    /// The entries that it needs, itself included.
+    entries: Vec<String>,
 }
 
 fn read(path: &Path) -> Result<(u32, Vec<u8>), JobError> {

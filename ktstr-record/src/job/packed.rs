@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use guest_init::layout::Hole;
-use guest_init::message::{Job, ToGuest};
+use guest_init::message::{Job, Source, ToGuest};
 
 use super::error::JobError;
 use crate::channel::HostChannel;
@@ -32,7 +32,10 @@ pub(super) enum Entry {
 /// Files and what to run of them. Can be delivered to any number of guests.
 #[derive(Debug)]
 pub struct PackedJob {
-    pub(super) entries: Vec<(String, Entry)>,
+    /// What has to be there before the scheduler is started.
+    pub(super) early: Vec<(String, Entry)>,
+    /// What only the test binary needs.
+    pub(super) late: Vec<(String, Entry)>,
     pub(super) job: Job,
 }
 
@@ -81,10 +84,16 @@ impl PackedJob {
             Entry::File { bytes, .. } => bytes.len() as u64,
             Entry::Link(_) => 0,
         };
-        self.entries.iter().map(|(_, entry)| length(entry)).sum()
+        self.entries().map(|(_, entry)| length(entry)).sum()
     }
 
-    /// Send all files, then the order to run. The guest must be `Ready`.
+    /// All that is unpacked, in the order in which it is sent: paths and what is there.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &(String, Entry)> {
+        self.early.iter().chain(&self.late)
+    }
+
+    /// Send all of it. The guest must be `Ready`. The scheduler is started when its files are there, and enabled
+    /// while those of the test binary are still on their way.
     ///
     /// # Errors
     /// [`JobError::Send`] when the guest does not take all of it until `deadline`. If it gave up, what it sent
@@ -96,16 +105,33 @@ impl PackedJob {
         deadline: Instant,
     ) -> Result<Delivered, JobError> {
         let begin = Instant::now();
-        for (path, entry) in &self.entries {
-            send_entry(channel, path, entry, deadline)
-                .map_err(|source| JobError::Send { what: path.clone(), source })?;
-        }
         let Moment { wall_clock_ns, seed } = moment;
-        channel
-            .send(&ToGuest::Start(Job { wall_clock_ns, seed, ..self.job.clone() }), deadline)
-            .map_err(|source| JobError::Send { what: "the order to start".into(), source })?;
-        Ok(Delivered { files: self.entries.len(), bytes: self.bytes(), elapsed: begin.elapsed() })
+        let order = |channel: &mut HostChannel<H>, message| {
+            channel
+                .send(&message, deadline)
+                .map_err(|source| JobError::Send { what: "what to run".into(), source })
+        };
+        order(channel, ToGuest::Job(Job { wall_clock_ns, seed, ..self.job.clone() }))?;
+        send_entries(channel, &self.early, deadline)?;
+        if self.job.scheduler.is_some() {
+            order(channel, ToGuest::Start(Source::Scheduler))?;
+        }
+        send_entries(channel, &self.late, deadline)?;
+        order(channel, ToGuest::Start(Source::Test))?;
+        Ok(Delivered { files: self.entries().count(), bytes: self.bytes(), elapsed: begin.elapsed() })
     }
+}
+
+fn send_entries<H: Hole>(
+    channel: &mut HostChannel<H>,
+    entries: &[(String, Entry)],
+    deadline: Instant,
+) -> Result<(), JobError> {
+    for (path, entry) in entries {
+        send_entry(channel, path, entry, deadline)
+            .map_err(|source| JobError::Send { what: path.clone(), source })?;
+    }
+    Ok(())
 }
 
 fn send_entry<H: Hole>(

@@ -49,6 +49,9 @@ pub(super) struct Contents {
     pub(super) suite: String,
     /// The files of its packages, which name their versions.
     pub(super) packages: Vec<String>,
+    /// What its proof found, such as the program's version: it need not be run again to be known.
+    #[serde(default)]
+    pub(super) proved: Option<String>,
 }
 
 /// An unpacked bundle.
@@ -73,12 +76,12 @@ impl Recipe {
     }
 
     /// The bundle out of the cache, or else fetched into it. A new one must pass `prove` before it
-    /// is kept; with `refresh` it is fetched anew.
+    /// is kept, with what that found; with `refresh` it is fetched anew.
     pub(super) fn get(
         &self,
         context: &Context,
         refresh: bool,
-        prove: impl FnOnce(&Bundle) -> Result<()>,
+        prove: impl FnOnce(&Bundle) -> Result<Option<String>>,
     ) -> Result<Bundle> {
         if !refresh && let Some(bundle) = self.find(context) {
             return Ok(bundle);
@@ -112,9 +115,10 @@ impl Recipe {
             }
         }
         write_protect(&root)?;
-        let contents = Contents { fetched: Timestamp::now(), suite: SUITE.to_owned(), packages };
-        let bundle = Bundle { root, contents };
-        prove(&bundle)?;
+        let contents =
+            Contents { fetched: Timestamp::now(), suite: SUITE.to_owned(), packages, proved: None };
+        let mut bundle = Bundle { root, contents };
+        bundle.contents.proved = prove(&bundle)?;
         let json = serde_json::to_vec_pretty(&bundle.contents)
             .map_err(|e| Error::io("write", &made)(std::io::Error::other(e)))?;
         let file = made.join("bundle.json");

@@ -60,7 +60,8 @@ pub(super) fn find(context: &Context, refresh: bool) -> Result<Emulator> {
             Err(e) => context.progress.note(&format!("{} is not used: {e}", program.display())),
         }
     }
-    let bundle = RECIPE.get(context, refresh, |bundle| of_bundle(bundle).map(drop))?;
+    let bundle =
+        RECIPE.get(context, refresh, |bundle| of_bundle(bundle).map(|emulator| Some(emulator.version)))?;
     of_bundle(&bundle)
 }
 
@@ -71,7 +72,10 @@ fn of_bundle(bundle: &Bundle) -> Result<Emulator> {
         command.extend(["-L".into(), bundle.root.join(folder)]);
     }
     let env = vec![("QEMU_MODULE_DIR".to_owned(), bundle.root.join(MODULES).display().to_string())];
-    let version = version(&bundle.root.join("usr/bin").join(PROGRAM), &command, &env)?;
+    let version = match &bundle.contents.proved {
+        Some(version) => version.clone(),
+        None => version(&bundle.root.join("usr/bin").join(PROGRAM), &command, &env)?,
+    };
     Ok(Emulator { command, env, version, origin: "bundle".to_owned() })
 }
 

@@ -114,7 +114,7 @@ pub(super) fn find(context: &Context, refresh: bool) -> Result<BpfToolchain> {
         return given(root);
     }
     let bundle = RECIPE.get(context, refresh, |bundle| {
-        prove(&BpfToolchain { root: bundle.root.clone(), id: bundle.id() })
+        prove(&BpfToolchain { root: bundle.root.clone(), id: bundle.id() }).map(|()| None)
     })?;
     Ok(BpfToolchain { root: bundle.root.clone(), id: bundle.id() })
 }

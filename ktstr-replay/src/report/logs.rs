@@ -19,7 +19,9 @@ pub(super) fn sections(run: &Run<'_>, verdict: &Verdict) -> Vec<Section> {
     let line =
         |(_, at, text): (u8, u64, &str)| format!("{:>9}  {}", seconds(run.since_start_ns(at)), clean(text));
     // What the kernel says while it boots is of the machine, not of the run, if it came as far as a run.
-    let began_ns = run.stage(Stage::JobUnpacked).map_or(0, |(_, e, _)| e.guest_ns);
+    let began = [Stage::JobUnpacked, Stage::SchedulerStarted]
+        .map(|stage| run.stage(stage).map(|(_, e, _)| e.guest_ns));
+    let began_ns = began.into_iter().flatten().min().unwrap_or(0);
     let warns = |(level, at, _): &(u8, u64, &str)| *level <= WARNING && *at >= began_ns;
     let warnings: Vec<_> = run.kmsg().filter(warns).map(line).collect();
     let all: Vec<_> = run.kmsg().filter(|(_, at, _)| *at >= began_ns).map(line).collect();

@@ -3,6 +3,12 @@
 //! [`Stops`] are the checkpoints of a run, [`Stop`] is one of them, and a [`View`] of it gives [`Shown`]. Each view has a
 //! file here that lays out what a reader in [`crate::kernel`] found; the report prints parts of the same.
 
+mod cgroups;
+mod cpu_time;
+mod dmesg;
+mod dsqs;
+mod runqueues;
+mod scx;
 mod stacks;
 mod stop;
 mod tasks;
@@ -22,6 +28,18 @@ use crate::report::text::clean;
 pub enum View {
     /// Tasks and their sched_ext state.
     Tasks,
+    /// Runqueues and per-CPU sched_ext state.
+    Runqueues,
+    /// Dispatch queues and the tasks in them.
+    Dsqs,
+    /// sched_ext and its schedulers.
+    Scx,
+    /// The tree of cgroups.
+    Cgroups,
+    /// Where each CPU's time went.
+    CpuTime,
+    /// The kernel log.
+    Dmesg,
     /// The stack of every task and vCPU.
     Stacks,
 }
@@ -41,6 +59,12 @@ impl View {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Tasks => "tasks",
+            Self::Runqueues => "runqueues",
+            Self::Dsqs => "dsqs",
+            Self::Scx => "scx",
+            Self::Cgroups => "cgroups",
+            Self::CpuTime => "cpu-time",
+            Self::Dmesg => "dmesg",
             Self::Stacks => "stacks",
         }
     }
@@ -52,6 +76,12 @@ impl View {
     pub fn show(&self, stop: &Stop<'_>) -> Result<Shown, KernelError> {
         match self {
             Self::Tasks => tasks::show(stop),
+            Self::Runqueues => runqueues::show(stop),
+            Self::Dsqs => dsqs::show(stop),
+            Self::Scx => scx::show(stop),
+            Self::Cgroups => cgroups::show(stop),
+            Self::CpuTime => cpu_time::show(stop),
+            Self::Dmesg => dmesg::show(stop),
             Self::Stacks => stacks::show(stop),
         }
     }

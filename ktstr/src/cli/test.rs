@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -35,6 +36,9 @@ pub struct TestArgs {
     /// Boot each machine, even when there is a template to restore.
     #[arg(long)]
     cold: bool,
+    /// Pages that checkpoints keep: kernel, which is what decoders read, or all (default: as each test says).
+    #[arg(long, value_name = "WHICH", value_parser = ["kernel", "all"])]
+    pages: Option<String>,
     /// Remove all but the newest N runs' traces first.
     #[arg(long, value_name = "N")]
     keep: Option<usize>,
@@ -58,10 +62,18 @@ enum Runner {
 /// # Errors
 /// What cannot be provisioned, a workspace without ktstr tests, a runner that cannot be started.
 pub fn run(args: &TestArgs) -> Result<ExitCode> {
-    let workspace = Workspace::around(&env::current_dir().context("could not find the working folder")?)?;
+    let here = env::current_dir().context("could not find the working folder")?;
+    // Each of the three waits for programs.
+    let (workspace, runner, kernel) = thread::scope(|scope| {
+        let workspace = scope.spawn(|| Workspace::around(&here));
+        let runner = scope.spawn(Runner::installed);
+        let kernel = provision(args.kernel.as_deref());
+        (joined(workspace), joined(runner), kernel)
+    });
+    let workspace = workspace?;
     let runs = workspace.target_directory.join(RUNS);
-    let words = arguments(args, &workspace, Runner::installed())?;
-    let kernel = provision(args.kernel.as_deref())?;
+    let words = arguments(args, &workspace, runner)?;
+    let kernel = kernel?;
     if let Some(keep) = args.keep {
         remove_old_runs(&runs, keep)?;
     }
@@ -71,12 +83,20 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     if args.cold {
         command.env(environment::COLD, "1");
     }
+    if let Some(pages) = &args.pages {
+        command.env(environment::PAGES, pages);
+    }
     if let Some(kernel) = kernel {
         command.env(environment::KERNEL, kernel);
     }
     let status = run_to_end(&mut command)?;
     print_traces(&results)?;
     Ok(exit_code(status))
+}
+
+/// What a thread came to; its panic goes on here.
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Get what every test needs, once and in sight, rather than in the first test. Returns what the tests are told of

@@ -37,6 +37,12 @@ pub enum ChannelError {
         /// Why.
         source: Errno,
     },
+    /// init closed the socket instead of letting the body begin.
+    #[error("guest-init sent {bytes} bytes instead of letting the body begin")]
+    Begin {
+        /// What came, 0 at a closed socket.
+        bytes: usize,
+    },
     /// init closed the socket or answered something unknown.
     #[error("guest-init gave {found} as answer to the capture request `{tag}`")]
     Answer {
@@ -62,6 +68,18 @@ impl Channel {
         set_socket_timeout(&socket, Timeout::Recv, Some(CAPTURE_TIMEOUT))
             .map_err(|source| ChannelError::Socket { what: "set up", source })?;
         Ok(Self { socket: Mutex::new(socket) })
+    }
+
+    /// Wait until init says that the body may begin: that the scheduler is enabled, and captured. However long that
+    /// takes, as init ends a process that waits in vain.
+    ///
+    /// # Errors
+    /// [`ChannelError::Begin`], [`ChannelError::Socket`].
+    pub fn await_begin(socket: &OwnedFd) -> Result<(), ChannelError> {
+        let mut word = [0_u8; 1];
+        let (_, bytes) = io::retry_on_intr(|| recv(socket, &mut word, RecvFlags::empty()))
+            .map_err(|source| ChannelError::Socket { what: "read from", source })?;
+        if bytes == 1 { Ok(()) } else { Err(ChannelError::Begin { bytes }) }
     }
 
     /// Tell init something. Long texts are cut, and say so.
@@ -189,6 +207,17 @@ pub mod tests {
             let asked = init.join().expect("init");
             assert_eq!(asked, Some(FromTest::Capture { tag: "here".to_owned() }));
         }
+    }
+
+    #[test]
+    fn the_body_begins_at_inits_word_and_not_when_init_has_gone() {
+        let (ours, inits) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .expect("sockets");
+        send(&inits, &[1], SendFlags::empty()).expect("room");
+        Channel::await_begin(&ours).expect("the word");
+        drop(inits);
+        assert!(matches!(Channel::await_begin(&ours), Err(ChannelError::Begin { bytes: 0 })));
     }
 
     #[test]

@@ -21,11 +21,13 @@ use crate::test_def::TestDef;
 /// # Errors
 /// A body that failed, an assertion that did not hold, a channel that does not work.
 pub fn run(def: &TestDef, socket: OwnedFd) -> Result<(), TestFailure> {
-    let channel = Channel::new(socket).map_err(TestFailure::from_error)?;
     let topo = GuestTopology::read(Path::new("/sys")).and_then(|topo| {
         topo.check(def.topology)?;
         Ok(topo)
     });
+    // All that can be done before is done: init starts this process while the scheduler is being enabled.
+    Channel::await_begin(&socket).map_err(TestFailure::from_error)?;
+    let channel = Channel::new(socket).map_err(TestFailure::from_error)?;
     // The body counts as begun even when the machine is not as declared: its end then has the reason.
     channel.send(FromTest::BodyStarted).map_err(TestFailure::from_error)?;
     let channel = Arc::new(channel);

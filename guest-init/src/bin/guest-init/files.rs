@@ -37,9 +37,6 @@ impl Unpacker {
         };
         make().map_err(|error| format!("linking {path} to {target}: {error}"))
     }
-
-    /// All is written: close the last file, which could not be run while it is open for writing.
-    pub fn finish(self) {}
 }
 
 fn begin(path: &str, mode: u32, first: bool) -> std::io::Result<File> {

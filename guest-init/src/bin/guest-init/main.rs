@@ -7,6 +7,7 @@
 
 mod clock;
 mod cmdline;
+mod delivery;
 mod files;
 mod hole;
 mod interpreter;
@@ -20,7 +21,6 @@ mod relay;
 mod run;
 mod sched_ext;
 mod socket;
-mod wait;
 
 use std::env::set_current_dir;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -88,7 +88,7 @@ fn work(link: &mut Link, socket: TestSocket) -> Result<(), Failure> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     link.send(&ToHost::Ready { release });
     link.set_state(STATE_READY);
-    let job = wait::for_job(link, &mut kmsg)?;
+    let job = delivery::await_job(link, &mut kmsg)?;
     link.set_state(STATE_BUSY);
     match job {
         Some(job) => {

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use guest_init::message::{ArchivedToGuest, CaptureReason, GuestStage, Job, Source};
-use rkyv::rancor;
+use guest_init::message::{CaptureReason, GuestStage, Job, Source};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
+use crate::delivery::Delivery;
 use crate::kmsg::Kmsg;
 use crate::link::Link;
 use crate::program::{Running, reap};
@@ -18,6 +18,8 @@ use crate::{Failure, clock};
 const TICK: Duration = Duration::from_millis(50);
 /// The same while the scheduler is being enabled.
 const ENABLE_TICK: Duration = Duration::from_millis(5);
+/// The same while files of the job are still to come.
+const DELIVERY_TICK: Duration = Duration::from_millis(1);
 /// How long the test goes on after the scheduler's death, so that it can say what it saw.
 const GRACE_AFTER_SCHEDULER: Duration = Duration::from_secs(1);
 /// How long a test has between SIGTERM and SIGKILL.
@@ -30,6 +32,9 @@ pub struct Run<'a> {
     link: &'a mut Link,
     kmsg: &'a mut Kmsg,
     job: Job,
+    delivery: Delivery,
+    /// What is wrong with what the host sent.
+    delivery_failure: Option<Failure>,
     scheduler: Option<Running>,
     test: Option<Running>,
     socket: TestSocket,
@@ -37,7 +42,6 @@ pub struct Run<'a> {
     /// When the scheduler's unexpected end was seen.
     scheduler_gone: Option<Instant>,
     exit_reported: bool,
-    stop_asked: bool,
 }
 
 impl<'a> Run<'a> {
@@ -47,13 +51,14 @@ impl<'a> Run<'a> {
             link,
             kmsg,
             job,
+            delivery: Delivery::default(),
+            delivery_failure: None,
             scheduler: None,
             test: None,
             socket,
             uevents: None,
             scheduler_gone: None,
             exit_reported: false,
-            stop_asked: false,
         }
     }
 
@@ -68,28 +73,50 @@ impl<'a> Run<'a> {
     fn phases(&mut self) -> Result<(), Failure> {
         clock::set_wall_clock(self.job.wall_clock_ns)?;
         clock::seed_randomness(&self.job.seed)?;
-        self.link.stage(GuestStage::JobUnpacked, "");
         self.start_scheduler()?;
-        if self.stop_asked {
+        self.receive_until(|delivery| delivery.test)?;
+        if self.delivery.stop {
             return Ok(());
         }
+        self.start_test_that_waits()?;
         self.link.capture("attach", CaptureReason::Attach);
         self.run_test()
     }
 
+    /// Take in what the host sends until enough of it is there, or it wants the run to end.
+    fn receive_until(&mut self, enough: impl Fn(&Delivery) -> bool) -> Result<(), Failure> {
+        while !enough(&self.delivery) && !self.delivery.stop {
+            self.turn(DELIVERY_TICK);
+            self.check_delivery()?;
+        }
+        Ok(())
+    }
+
+    fn check_delivery(&mut self) -> Result<(), Failure> {
+        self.delivery_failure.take().map_or(Ok(()), Err)
+    }
+
     /// Start the scheduler and wait until it is enabled.
     fn start_scheduler(&mut self) -> Result<(), Failure> {
-        let Some(program) = &self.job.scheduler else { return Ok(()) };
+        let Some(program) = self.job.scheduler.clone() else { return Ok(()) };
+        self.receive_until(|delivery| delivery.scheduler)?;
+        if self.delivery.stop {
+            return Ok(());
+        }
         if sched_ext::is_enabled()? {
             return Err(format!("a scheduler is enabled already: {}", sched_ext::ops_name()));
         }
         self.uevents = Some(Uevents::listen()?);
-        self.scheduler = Some(Running::start(Source::Scheduler, program)?);
+        self.scheduler = Some(Running::start(Source::Scheduler, &program)?);
         self.link.stage(GuestStage::SchedulerStarted, &*program.path);
         let timeout = Duration::from_millis(self.job.enable_timeout_ms);
         let begin = Instant::now();
-        while !sched_ext::is_enabled()? && !self.stop_asked {
+        while !sched_ext::is_enabled()? && !self.delivery.stop {
             self.turn(ENABLE_TICK);
+            self.check_delivery()?;
+            if self.delivery.test {
+                self.start_test_that_waits()?;
+            }
             if let Some(scheduler) = self.scheduler.as_ref().filter(|scheduler| !scheduler.is_alive()) {
                 let how = scheduler.how_it_ended();
                 self.drain();
@@ -106,9 +133,25 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Start the test binary as soon as it is there, if it does not begin before it is told to.
+    fn start_test_that_waits(&mut self) -> Result<(), Failure> {
+        if self.job.test_waits && self.test.is_none() {
+            self.start_test()?;
+        }
+        Ok(())
+    }
+
+    fn start_test(&mut self) -> Result<(), Failure> {
+        self.test = Some(self.socket.hand_over(|| Running::start(Source::Test, &self.job.test))?);
+        Ok(())
+    }
+
     /// Run the test binary until it has ended, by itself or not.
     fn run_test(&mut self) -> Result<(), Failure> {
-        self.test = Some(self.socket.hand_over(|| Running::start(Source::Test, &self.job.test))?);
+        match self.test {
+            Some(_) => self.socket.begin(),
+            None => self.start_test()?,
+        }
         let timeout = Duration::from_millis(self.job.test_timeout_ms);
         let begin = Instant::now();
         let mut ended_by: Option<(String, Instant)> = None;
@@ -143,7 +186,7 @@ impl<'a> Run<'a> {
     }
 
     fn reason_to_end(&self, begin: Instant, timeout: Duration) -> Option<String> {
-        if self.stop_asked {
+        if self.delivery.stop {
             return Some("the host asked for it".into());
         }
         if self.scheduler_gone.is_some_and(|gone| gone.elapsed() >= GRACE_AFTER_SCHEDULER) {
@@ -223,6 +266,7 @@ impl<'a> Run<'a> {
 
     /// Sleep until something happens, at most for `timeout`, and pass it on; whether anything was.
     fn turn(&mut self, timeout: Duration) -> bool {
+        let timeout = if self.delivery.test { timeout } else { timeout.min(DELIVERY_TICK) };
         let ready = self.wait(timeout);
         for source in &ready {
             match source {
@@ -277,15 +321,25 @@ impl<'a> Run<'a> {
     }
 
     fn listen_to_host(&mut self) {
-        while let Some(archive) = self.link.receive() {
-            let message = archive.map_err(|loss| loss.to_string()).and_then(|bytes| {
-                rkyv::access::<ArchivedToGuest, rancor::Error>(bytes).map_err(|e| e.to_string())
-            });
-            match message {
-                Ok(ArchivedToGuest::Stop) => self.stop_asked = true,
-                Ok(_) => self.link.note("the host sent more of a job while one runs; it was ignored"),
-                Err(why) => self.link.note(&format!("from the host: {why}")),
+        let (had_all, had_scheduler) = (self.delivery.test, self.delivery.scheduler);
+        // The scheduler is started before more is unpacked.
+        while self.delivery.scheduler == had_scheduler
+            && let Some(archive) = self.link.receive()
+        {
+            let taken = archive
+                .map_err(|loss| format!("receiving the job: {loss}"))
+                .and_then(|archive| self.delivery.take(archive));
+            match taken {
+                Ok(()) => {}
+                // A run that has all it needs goes on.
+                Err(why) if had_all => self.link.note(&format!("from the host: {why}")),
+                Err(why) => {
+                    self.delivery_failure.get_or_insert(why);
+                }
             }
+        }
+        if self.delivery.test && !had_all {
+            self.link.stage(GuestStage::JobUnpacked, "");
         }
     }
 }

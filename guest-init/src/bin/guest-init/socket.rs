@@ -50,6 +50,13 @@ impl TestSocket {
         started
     }
 
+    /// Tell a test binary that waits for it to begin. One that has ended meanwhile hears nothing.
+    pub fn begin(&self) {
+        if let Some(ours) = &self.ours {
+            let _closed = send(ours, &[1], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        }
+    }
+
     /// The descriptor to poll, while the other end is open.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.ours.as_ref().map(AsFd::as_fd)

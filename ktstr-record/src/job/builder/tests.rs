@@ -6,8 +6,9 @@ use super::*;
 const LIMITS: JobLimits = JobLimits { enable_ms: 1, test_ms: 2, exit_ms: 3 };
 
 fn entry<'a>(job: &'a PackedJob, path: &str) -> &'a Entry {
-    let found = job.entries.iter().find(|(at, _)| at == path);
-    &found.unwrap_or_else(|| panic!("{path} in {:?}", job.entries.iter().map(|(at, _)| at))).1
+    let found = job.entries().find(|(at, _)| at == path);
+    let paths = || job.entries().map(|(at, _)| at.as_str()).collect::<Vec<_>>();
+    &found.unwrap_or_else(|| panic!("{path} in {:?}", paths())).1
 }
 
 #[test]
@@ -17,7 +18,7 @@ fn a_packed_tree_runs_when_its_loader_is_told_where_it_is() {
     builder.test("/bin/bash".as_ref(), &[], &[]).expect("packed");
     let job = builder.build(LIMITS).expect("complete");
     let folder = tempfile::tempdir().expect("made");
-    for (path, entry) in &job.entries {
+    for (path, entry) in job.entries() {
         let at = folder.path().join(path.trim_start_matches('/'));
         fs::create_dir_all(at.parent().expect("not the root")).expect("made");
         match entry {
@@ -76,7 +77,25 @@ fn a_script_brings_its_interpreter_and_that_ones_libraries() {
     builder.test("/bin/true".as_ref(), &[], &[]).expect("packed");
     let job = builder.build(LIMITS).expect("complete");
     for name in ["/bash", "/libc.so.6", "/ld-linux-x86-64.so.2"] {
-        assert!(job.entries.iter().any(|(path, _)| path.ends_with(name)), "{name}");
+        assert!(job.entries().any(|(path, _)| path.ends_with(name)), "{name}");
+    }
+}
+
+#[test]
+fn what_only_the_test_needs_comes_last() {
+    let folder = tempfile::tempdir().expect("made");
+    let config = folder.path().join("config");
+    fs::write(&config, "x").expect("written");
+    let mut builder = JobBuilder::new();
+    builder.test("/bin/bash".as_ref(), &[], &[]).expect("packed");
+    builder.scheduler("/bin/true".as_ref(), &[], &[]).expect("packed");
+    builder.file(&config, "/etc/config").expect("packed");
+    let job = builder.build(LIMITS).expect("complete");
+    let has = |entries: &[(String, Entry)], name| entries.iter().any(|(path, _)| path.ends_with(name));
+    assert!(has(&job.late, "/bash") && !has(&job.early, "/bash"));
+    // A scheduler may read any file, and the libraries of both are there before either is started.
+    for name in ["/true", "/libc.so.6", "/etc/config"] {
+        assert!(has(&job.early, name) && !has(&job.late, name), "{name}");
     }
 }
 

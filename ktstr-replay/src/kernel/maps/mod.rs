@@ -3,12 +3,14 @@
 //! Sources: `kernel/bpf/syscall.c` (`map_idr`), `arraymap.c`, `hashtab.c`, `btf.c` of Linux.
 
 mod array;
+mod find;
 mod hash;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod types;
 
+pub(in crate::kernel) use find::struct_ops_maps;
 pub use reader::{MapCaps, MapReader, MapsRead};
 
 use super::FieldMissing;

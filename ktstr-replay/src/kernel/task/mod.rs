@@ -11,4 +11,5 @@ mod walk;
 pub use entity::{DsqId, Entity};
 pub use flags::named_flags;
 pub use read::{Task, Tasks, read_tasks};
+pub(crate) use state::class_of;
 pub use walk::task_addresses;

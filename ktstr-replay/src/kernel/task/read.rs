@@ -161,7 +161,7 @@ fn one(
         state: state::letter(raw.state, raw.exit_state),
         cpu: gaps.field(raw.cpu),
         on_cpu: raw.on_cpu != 0,
-        class: state::class(view, raw.sched_class),
+        class: state::class_of(view, raw.sched_class),
         policy: state::policy(raw.policy),
         prio: raw.prio,
         static_prio: raw.static_prio,

@@ -28,7 +28,7 @@ pub(super) fn letter(state: u64, exit_state: u64) -> char {
 }
 
 /// `ext` for `ext_sched_class`: the class by the name of its symbol.
-pub(super) fn class(view: &KernelView<'_>, at: KernelVirt) -> String {
+pub(crate) fn class_of(view: &KernelView<'_>, at: KernelVirt) -> String {
     match view.profile().symbols().at(at) {
         Some((symbol, 0)) => symbol.name.trim_end_matches("_sched_class").to_owned(),
         _ => at.to_string(),

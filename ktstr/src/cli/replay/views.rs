@@ -20,6 +20,24 @@ pub(super) struct ViewArgs {
     /// The tasks of the guest, with their sched_ext state
     #[arg(long, help_heading = "Views of one checkpoint")]
     tasks: bool,
+    /// The runqueues, with their sched_ext state and runnable tasks
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    runqueues: bool,
+    /// The dispatch queues, with the tasks in them in order
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    dsqs: bool,
+    /// sched_ext: its schedulers, how they ended, their event counters
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    scx: bool,
+    /// The cgroups, with their tasks and weights
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    cgroups: bool,
+    /// Where each CPU's time went
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    cpu_time: bool,
+    /// The kernel log
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    dmesg: bool,
     /// The stack of every task and vCPU
     #[arg(long, help_heading = "Views of one checkpoint")]
     stacks: bool,
@@ -33,7 +51,16 @@ pub(super) struct ViewArgs {
 impl ViewArgs {
     /// The views that are asked for, in the order in which they are printed.
     pub(super) fn wanted(&self) -> Vec<View> {
-        let flags = [(self.tasks, View::Tasks), (self.stacks, View::Stacks)];
+        let flags = [
+            (self.scx, View::Scx),
+            (self.tasks, View::Tasks),
+            (self.runqueues, View::Runqueues),
+            (self.dsqs, View::Dsqs),
+            (self.stacks, View::Stacks),
+            (self.cgroups, View::Cgroups),
+            (self.cpu_time, View::CpuTime),
+            (self.dmesg, View::Dmesg),
+        ];
         flags.into_iter().filter_map(|(asked, view)| asked.then_some(view)).collect()
     }
 

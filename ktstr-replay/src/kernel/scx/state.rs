@@ -1,4 +1,4 @@
-//! sched_ext: its state, its scheduler and how that scheduler ended.
+//! sched_ext's state in a sample: its state, its scheduler and how that scheduler ended.
 //!
 //! Source: `kernel/sched/ext.c` of Linux. Two generations of kernels are read:
 //!
@@ -12,11 +12,11 @@
 //! When a scheduler is ejected, `scx_root` becomes null, but its `struct scx_sched` lives on until the loader closes its
 //! link; the `struct_ops` map points at it (`sched_ext_ops.priv`), and that is where its end is read from.
 
-use super::clock::jiffy_ns;
-use super::maps::MapsRead;
-use super::mirror::{Text, find_slot, mirror};
-use super::{FieldMissing, KernelError, KernelView};
 use crate::btf::{Kind, TypeId};
+use crate::kernel::clock::jiffy_ns;
+use crate::kernel::maps::MapsRead;
+use crate::kernel::mirror::{Text, find_slot, mirror};
+use crate::kernel::{FieldMissing, KernelError, KernelView};
 use crate::trace::record::ScxState;
 use crate::units::KernelVirt;
 
@@ -33,7 +33,7 @@ mirror! {
 
 mirror! {
     /// `struct scx_exit_info`: how a scheduler ended.
-    struct ExitInfo, ExitInfoLayout = "scx_exit_info" {
+    pub(super) struct ExitInfo, ExitInfoLayout = "scx_exit_info" {
         kind: u64,
         exit_code: i64,
         reason: KernelVirt,
@@ -97,7 +97,7 @@ pub fn read_scx(
 }
 
 /// `enabled` for `SCX_ENABLED` or `SCX_OPS_ENABLED`, as sysfs prints it.
-fn state_name(view: &KernelView<'_>, value: u32) -> String {
+pub(super) fn state_name(view: &KernelView<'_>, value: u32) -> String {
     let value = i128::from(value.cast_signed());
     let name = ["scx_enable_state", "scx_ops_enable_state"]
         .iter()
@@ -108,7 +108,7 @@ fn state_name(view: &KernelView<'_>, value: u32) -> String {
     }
 }
 
-fn exit_kind_name(view: &KernelView<'_>, kind: u64) -> Option<String> {
+pub(super) fn exit_kind_name(view: &KernelView<'_>, kind: u64) -> Option<String> {
     view.types().enum_name_of("scx_exit_kind", i128::from(kind)).map(str::to_owned)
 }
 
@@ -118,12 +118,16 @@ fn scheduler(view: &KernelView<'_>, maps: &MapsRead) -> Result<Option<KernelVirt
     if let Some(sched) = view.pointer(root)? {
         return Ok(Some(sched));
     }
-    for &(map, value_type) in &maps.struct_ops {
-        if let Some(sched) = held_by(view, map, value_type)? {
-            return Ok(Some(sched));
-        }
-    }
-    Ok(None)
+    Ok(held_schedulers(view, &maps.struct_ops)?.first().copied())
+}
+
+/// The `struct scx_sched`s that `struct_ops` maps hold; each map by its place and the kernel type of its value.
+pub(super) fn held_schedulers(
+    view: &KernelView<'_>,
+    maps: &[(KernelVirt, u32)],
+) -> Result<Vec<KernelVirt>, KernelError> {
+    let held = maps.iter().map(|&(map, value_type)| held_by(view, map, value_type));
+    Ok(held.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
 /// `kvalue.data.priv` of a `struct bpf_struct_ops_map`, if its value is sched_ext's.
@@ -160,19 +164,25 @@ fn exit(view: &KernelView<'_>, at: KernelVirt, state: &mut ScxState, faults: &mu
         state.exit_kind = info.kind;
     }
     state.exit_code = info.exit_code;
-    let mut text = |what: &str, at: KernelVirt, max: usize| {
+    let fault = |what: &str, error| faults.push(format!("sched_ext's exit {what}: {error}"));
+    [state.exit_reason, state.exit_message, state.exit_dump] = exit_text(view, &info, fault);
+}
+
+/// Reason, message and dump of an exit; `None` for those that are empty.
+pub(super) fn exit_text(
+    view: &KernelView<'_>,
+    info: &ExitInfo,
+    mut fault: impl FnMut(&str, KernelError),
+) -> [Option<String>; 3] {
+    let texts = [
+        ("reason", info.reason, MAX_MESSAGE_BYTES),
+        ("message", info.msg, MAX_MESSAGE_BYTES),
+        ("dump", info.dump, MAX_DUMP_BYTES),
+    ];
+    texts.map(|(what, at, max)| {
         let text = if at.0 == 0 { Ok(String::new()) } else { view.text(at, max) };
-        match text {
-            Ok(text) => Some(text).filter(|text| !text.is_empty()),
-            Err(error) => {
-                faults.push(format!("sched_ext's exit {what}: {error}"));
-                None
-            }
-        }
-    };
-    state.exit_reason = text("reason", info.reason, MAX_MESSAGE_BYTES);
-    state.exit_message = text("message", info.msg, MAX_MESSAGE_BYTES);
-    state.exit_dump = text("dump", info.dump, MAX_DUMP_BYTES);
+        text.map_err(|error| fault(what, error)).ok().filter(|text| !text.is_empty())
+    })
 }
 
 /// Kernels that have one scheduler and keep it in variables.

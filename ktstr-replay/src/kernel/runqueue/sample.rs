@@ -1,9 +1,9 @@
-//! Runqueues: what each CPU runs and what waits for it.
+//! Runqueues as a sample has them.
 //!
 //! Source: `struct rq` and `struct scx_rq` in `kernel/sched/sched.h` of Linux.
 
-use super::mirror::{Text, mirror};
-use super::{FieldMissing, KernelError, KernelView};
+use crate::kernel::mirror::{Text, mirror};
+use crate::kernel::{FieldMissing, KernelError, KernelView};
 use crate::trace::record::CpuState;
 use crate::units::KernelVirt;
 

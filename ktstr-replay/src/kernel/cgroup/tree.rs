@@ -1,0 +1,135 @@
+//! The tree of the unified hierarchy.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+
+use super::Paths;
+use crate::btf::Kind;
+use crate::kernel::mirror::{At, mirror};
+use crate::kernel::task::Tasks;
+use crate::kernel::{FieldMissing, Gaps, KernelError, KernelView, list_entries};
+use crate::units::KernelVirt;
+
+mirror! {
+    /// `struct cgroup`.
+    struct RawCgroup, RawCgroupLayout = "cgroup" {
+        children: At = "self.children",
+        subsys: At,
+        level: Result<i64, FieldMissing>,
+    }
+}
+
+mirror! {
+    /// `struct task_group`: what the CPU controller has of a cgroup.
+    struct TaskGroup, TaskGroupLayout = "task_group" {
+        shares: Result<u64, FieldMissing>,
+        scx_weight: Result<u64, FieldMissing> = "scx.weight" | "scx_weight",
+    }
+}
+
+/// Most cgroups that are looked at.
+const MAX_CGROUPS: usize = 1 << 16;
+
+/// A cgroup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cgroup {
+    /// Its path in the unified hierarchy.
+    pub path: String,
+    /// How deep it is; 0 for the root.
+    pub level: Option<i64>,
+    /// How many threads are in it, not counting those of its children.
+    pub tasks: usize,
+    /// `cpu.weight`; `None` where the CPU controller does not reach, or has no weight (the root).
+    pub cpu_weight: Option<u64>,
+    /// The weight that sched_ext was told.
+    pub scx_weight: Option<u64>,
+}
+
+/// All cgroups at one moment.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Cgroups {
+    /// The cgroups, each before its children.
+    pub cgroups: Vec<Cgroup>,
+    /// What could not be read.
+    pub gaps: Gaps,
+}
+
+/// Read the tree; `tasks` says how many are in each.
+///
+/// # Errors
+/// [`KernelError`] when this kernel has no cgroups, or its types do not describe them.
+pub fn read_cgroups(view: &KernelView<'_>, tasks: &Tasks) -> Result<Cgroups, KernelError> {
+    let root = view.symbol("cgrp_dfl_root")?;
+    let root = KernelVirt(root.0.wrapping_add(view.offset_of("cgroup_root", "cgrp")?));
+    let css_in_cgroup = view.offset_of("cgroup", "self")?;
+    let controller = cpu_controller(view);
+    let mut counts: HashMap<KernelVirt, usize> = HashMap::new();
+    // Idle tasks are in no cgroup that `cgroup.threads` would show.
+    for cgroup in tasks.tasks.iter().filter(|task| task.pid != 0).filter_map(|task| task.cgroup_at) {
+        *counts.entry(cgroup).or_default() += 1;
+    }
+    let mut found = Cgroups::default();
+    let mut paths = Paths::default();
+    let (mut pending, mut seen) = (vec![root], HashSet::new());
+    while let Some(at) = pending.pop() {
+        if !seen.insert(at) || seen.len() > MAX_CGROUPS {
+            found.gaps.fault("the tree of cgroups goes in circles, or is too large");
+            break;
+        }
+        let Some(raw) = found.gaps.read("a cgroup", view.mirror::<RawCgroup>(at)) else { continue };
+        let Some(path) = found.gaps.read("a cgroup's path", paths.of(view, at)) else { continue };
+        let group = controller.and_then(|controller| {
+            let place = KernelVirt(raw.subsys.0.0.wrapping_add(controller.wrapping_mul(8)));
+            found.gaps.read(format_args!("the CPU controller of {path}"), group(view, place))?
+        });
+        let is_root = at == root;
+        let shares = group.as_ref().and_then(|group| found.gaps.field(group.shares.clone()));
+        let scx_weight = group.and_then(|group| found.gaps.field(group.scx_weight));
+        found.cgroups.push(Cgroup {
+            path,
+            level: found.gaps.field(raw.level),
+            tasks: counts.get(&at).copied().unwrap_or_default(),
+            cpu_weight: shares.filter(|_| !is_root).map(weight_of_shares),
+            scx_weight,
+        });
+        let of = ("cgroup_subsys_state", "sibling");
+        let children = list_entries(view, raw.children.0, of, MAX_CGROUPS, &mut found.gaps);
+        pending.extend(children.iter().rev().map(|css| KernelVirt(css.0.wrapping_sub(css_in_cgroup))));
+    }
+    Ok(found)
+}
+
+/// The CPU controller's number in this kernel.
+fn cpu_controller(view: &KernelView<'_>) -> Option<u64> {
+    let types = view.types();
+    let all = types.enumerators(types.find(Kind::Enum, "cgroup_subsys_id")?).ok()?;
+    u64::try_from(all.into_iter().find(|one| one.name == "cpu_cgrp_id")?.value).ok()
+}
+
+/// The task group that the pointer at `place` is the css of; `None` where the controller does not reach.
+fn group(view: &KernelView<'_>, place: KernelVirt) -> Result<Option<TaskGroup>, KernelError> {
+    let Some(css) = view.pointer(place)? else { return Ok(None) };
+    let at = KernelVirt(css.0.wrapping_sub(view.offset_of("task_group", "css")?));
+    view.mirror(at).map(Some)
+}
+
+/// `cpu.weight` of `task_group.shares`: `tg_weight` and `sched_weight_to_cgroup` of the kernel, where a share is 1024 for
+/// weight 100, scaled by 1024 again on 64-bit machines.
+fn weight_of_shares(shares: u64) -> u64 {
+    let scaled_down = if shares == 0 { 0 } else { (shares >> 10).max(2) };
+    (scaled_down.saturating_mul(100).saturating_add(512) / 1024).clamp(1, 10_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_those_of_the_interface() {
+        assert_eq!(weight_of_shares(1024 << 10), 100);
+        assert_eq!(weight_of_shares((1024 << 10) * 2), 200);
+        assert_eq!(weight_of_shares(10 << 10), 1);
+        assert_eq!(weight_of_shares(u64::MAX), 10_000);
+    }
+}

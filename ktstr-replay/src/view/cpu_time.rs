@@ -1,0 +1,21 @@
+//! Where each CPU's time went.
+
+use super::{Shown, Stop, cell, millis};
+use crate::kernel::KernelError;
+use crate::kernel::cputime::read_cpu_times;
+use crate::report::table::{Align, layout};
+use crate::report::text::clean;
+
+pub(super) fn show(stop: &Stop<'_>) -> Result<Shown, KernelError> {
+    let all = read_cpu_times(&stop.kernel())?;
+    let mut rows = vec![vec!["cpu (ms)".to_owned()]];
+    rows[0].extend(all.kinds.iter().map(|kind| clean(kind)));
+    rows.extend(all.cpus.iter().map(|one| {
+        let times = one.ns.iter().map(|ns| millis(i64::try_from(*ns).unwrap_or(i64::MAX)));
+        std::iter::once(one.cpu.to_string()).chain(times).collect()
+    }));
+    let up = all.uptime_ns.map(|ns| format!("{:.3}s", ns as f64 / 1e9));
+    let mut lines = vec![format!("uptime {}", cell(up))];
+    lines.extend(layout(&vec![Align::Right; rows[0].len()], &rows));
+    Ok(Shown::new(lines, &all.gaps, &all))
+}

@@ -161,6 +161,11 @@ impl CheckpointMemory<'_> {
         &self.ram
     }
 
+    /// What became of each page.
+    pub(super) fn table(&self) -> &PageTable {
+        &self.table
+    }
+
     /// Ranges of frame numbers that were not kept, and why.
     pub fn left_out(&self) -> Vec<(Range<u64>, LeftOut)> {
         let runs = self.table.runs().filter_map(|run| match run.state {
@@ -206,7 +211,9 @@ impl Memory for CheckpointMemory<'_> {
             let (part, rest) = out.split_at_mut(out.len().min(PAGE_BYTES - in_page));
             match self.table.get(from / PAGE_BYTES as u64) {
                 PageState::Zero => part.fill(0),
-                PageState::LeftOut(_) => return Err(MemoryError::LeftOut { at: GuestPhys(from) }),
+                PageState::LeftOut(why) => {
+                    return Err(MemoryError::LeftOut { at: GuestPhys(from), why });
+                }
                 PageState::Stored(number) => {
                     let damaged = |why: String| MemoryError::Damaged { at: GuestPhys(from), why };
                     let chunk = self.trace.chunk_of(number).map_err(damaged)?;

@@ -5,6 +5,7 @@
 
 mod compare;
 mod error;
+mod known;
 mod map;
 mod path;
 mod render;

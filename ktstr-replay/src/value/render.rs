@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::known::{Known, known};
 use super::{Scalar, Value, ValueError};
 use crate::btf::{Kind, TypeId};
 
@@ -36,6 +37,7 @@ impl Value<'_> {
 enum Shown<'a> {
     Text(String),
     Name(&'a str),
+    Opaque(&'a str),
     Number(Scalar),
     Parts(Vec<(&'a str, Value<'a>)>),
     Elements { of: Value<'a>, element: TypeId, len: u64 },
@@ -44,6 +46,12 @@ enum Shown<'a> {
 fn shown<'a>(value: &Value<'a>) -> Result<Shown<'a>, ValueError> {
     let types = value.types();
     let (id, _) = types.resolve(value.type_id())?;
+    match known(value) {
+        Ok(Some(Known::Cpus(list))) => return Ok(Shown::Text(list)),
+        Ok(Some(Known::Opaque(name))) => return Ok(Shown::Opaque(name)),
+        // A struct that only has the name of one is shown as any other.
+        Ok(None) | Err(_) => {}
+    }
     Ok(match types.kind(id)? {
         Kind::Struct | Kind::Union | Kind::Datasec => Shown::Parts(value.parts()?),
         Kind::Array if value.is_text()? => Shown::Text(value.as_str()?.into_owned()),
@@ -71,6 +79,7 @@ fn text(value: &Value<'_>, out: &mut String, budget: &mut usize, depth: usize) {
         Err(why) => out.push_str(&format!("?({why})")),
         Ok(Shown::Text(text)) => out.push_str(&format!("{text:?}")),
         Ok(Shown::Name(name)) => out.push_str(name),
+        Ok(Shown::Opaque(name)) => out.push_str(&format!("<{name}>")),
         Ok(Shown::Number(number)) => out.push_str(&number.to_string()),
         Ok(Shown::Parts(parts)) => {
             out.push('{');
@@ -129,6 +138,7 @@ fn json_of(value: &Value<'_>, budget: &mut usize, depth: usize) -> Json {
         Err(why) => json!({ "error": why.to_string() }),
         Ok(Shown::Text(text)) => json!(text),
         Ok(Shown::Name(name)) => json!(name),
+        Ok(Shown::Opaque(name)) => json!(format!("<{name}>")),
         Ok(Shown::Number(number)) => number_json(number),
         Ok(Shown::Parts(parts)) => {
             let mut object = Map::new();

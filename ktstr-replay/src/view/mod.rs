@@ -12,6 +12,7 @@ mod maps;
 mod progs;
 mod runqueues;
 mod scx;
+mod stacks;
 mod stop;
 mod tasks;
 
@@ -48,6 +49,8 @@ pub enum View {
     Map(String),
     /// BPF programs.
     Progs,
+    /// The stack of every task and vCPU.
+    Stacks,
 }
 
 /// A view, laid out.
@@ -74,6 +77,7 @@ impl View {
             Self::Maps => "maps",
             Self::Map(_) => "map",
             Self::Progs => "progs",
+            Self::Stacks => "stacks",
         }
     }
 
@@ -93,6 +97,7 @@ impl View {
             Self::Maps => maps::show(stop),
             Self::Map(name) => map::show(stop, name),
             Self::Progs => progs::show(stop),
+            Self::Stacks => stacks::show(stop),
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{BpfArena, BpfMap, VmStruct};
 use crate::kernel::{KernelError, KernelView};
-use crate::units::KernelVirt;
+use crate::units::{GuestPhys, KernelVirt};
 
 const PAGE: u64 = 4096;
 /// Half of `GUARD_SZ`, which is the reach of a BPF instruction's 16-bit offset.
@@ -60,9 +60,9 @@ impl ArenaState {
             }
             let low = (arena.user_vm_start.wrapping_add(offset)) & (MAX_BYTES - 1);
             let here = kernel_base.wrapping_add(low);
-            match view.translate(KernelVirt(here)) {
-                Ok(place) => {
-                    state.mapped_pages += u64::from(Some(place.0 & !(PAGE - 1)) != scratch);
+            match view.place_of(KernelVirt(here)) {
+                Ok((GuestPhys(place), _)) => {
+                    state.mapped_pages += u64::from(Some(place & !(PAGE - 1)) != scratch);
                     offset += PAGE;
                 }
                 // Nothing below that entry is mapped: go on where the next one begins.

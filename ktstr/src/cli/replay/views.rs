@@ -47,6 +47,9 @@ pub(super) struct ViewArgs {
     /// The BPF programs; those of the running scheduler have a star
     #[arg(long, help_heading = "Views of one checkpoint")]
     progs: bool,
+    /// The stack of every task and vCPU
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    stacks: bool,
     /// Which checkpoint: a capture's tag, or the last one at or before a time (2.5s, -300ms); default: that of the
     /// scheduler's exit, or the last
     #[arg(long, value_name = "T|TAG", allow_hyphen_values = true, requires = "views")]
@@ -62,6 +65,7 @@ impl ViewArgs {
             (self.tasks, View::Tasks),
             (self.runqueues, View::Runqueues),
             (self.dsqs, View::Dsqs),
+            (self.stacks, View::Stacks),
             (self.cgroups, View::Cgroups),
             (self.cpu_time, View::CpuTime),
             (self.dmesg, View::Dmesg),

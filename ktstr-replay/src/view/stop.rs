@@ -2,10 +2,10 @@
 
 use crate::claim::{SpanNs, seconds};
 use crate::judge::Run;
-use crate::kernel::{KernelError, KernelProfile, KernelView};
+use crate::kernel::{KernelProfile, KernelView, ProfileError};
 use crate::report::text::clean;
-use crate::trace::record::{BlobRole, Sample};
-use crate::trace::{CheckpointInfo, CheckpointMemory, Trace, TraceError};
+use crate::trace::record::Sample;
+use crate::trace::{CheckpointInfo, CheckpointMemory, TraceError};
 
 /// Why a checkpoint cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -15,12 +15,6 @@ pub enum StopError {
         "the trace has no checkpoint: it was recorded without memory (see `checkpoint` of #[ktstr_test]), or none was committed"
     )]
     NoCheckpoint,
-    /// The trace does not say what kernel its memory is of.
-    #[error("the trace has checkpoints, but not the kernel's {what}: it cannot be read")]
-    NoKernel {
-        /// Which part is not there.
-        what: &'static str,
-    },
     /// There are checkpoints, but none that was asked for.
     #[error("no checkpoint at `{wanted}`; there are: {have}")]
     NoneAt {
@@ -32,9 +26,9 @@ pub enum StopError {
     /// A record cannot be read.
     #[error(transparent)]
     Trace(#[from] TraceError),
-    /// The kernel's blobs cannot be understood.
+    /// The trace does not say what kernel its memory is of, or that cannot be understood.
     #[error("the kernel of the trace cannot be read")]
-    Kernel(#[from] KernelError),
+    Kernel(#[from] ProfileError),
 }
 
 /// The checkpoints of a run, and the kernel that they are of.
@@ -56,18 +50,13 @@ impl<'r> Stops<'r> {
     /// The checkpoints of a run. Reads the kernel's symbols and types out of the trace.
     ///
     /// # Errors
-    /// [`StopError::NoCheckpoint`], [`StopError::NoKernel`], and when the blobs are damaged.
+    /// [`StopError::NoCheckpoint`], [`StopError::Kernel`].
     pub fn of(run: &'r Run<'r>) -> Result<Self, StopError> {
         let all = run.trace.checkpoints();
         if all.is_empty() {
             return Err(StopError::NoCheckpoint);
         }
-        let blob = |role, what| first_blob(run.trace, role, what);
-        let profile = KernelProfile::from_blobs(
-            &blob(BlobRole::Vmcoreinfo, "vmcoreinfo")?,
-            &blob(BlobRole::KernelSymbols, "symbols")?,
-            blob(BlobRole::KernelBtf, "types")?,
-        )?;
+        let profile = KernelProfile::of_trace(run.trace)?;
         Ok(Self { run, profile, all })
     }
 
@@ -168,11 +157,6 @@ impl<'s> Stop<'s> {
 fn sample_of<'s>(run: &'s Run<'_>, info: &CheckpointInfo) -> Option<&'s Sample> {
     let index = info.sample?;
     run.samples.iter().find(|sample| sample.index == index)
-}
-
-fn first_blob(trace: &Trace, role: BlobRole, what: &'static str) -> Result<Vec<u8>, StopError> {
-    let id = trace.blobs(role).into_iter().next().ok_or(StopError::NoKernel { what })?;
-    Ok(trace.blob(&id)?)
 }
 
 /// `2.5s`, `2.5` or `-300ms` in ns.

@@ -24,6 +24,8 @@ pub mod cputime;
 pub mod dsq;
 mod error;
 mod gaps;
+#[cfg(test)]
+mod hostile;
 mod list;
 pub mod log;
 pub mod maps;

@@ -36,15 +36,10 @@ pub(super) fn variables(run: &Run<'_>) -> Option<Section> {
         clean(&sample.tag),
         seconds(run.since_start_ns(sample.guest_ns))
     );
-    let all = now.vars();
-    if all.is_empty() {
+    if now.vars().is_empty() {
         return Some(Section { title, lines: vec![absent(sample)] });
     }
-    let mut leaves = Vec::new();
-    for (name, value) in all.iter().filter(|(name, _)| !is_constant(name)) {
-        flatten(name.clone(), *value, 0, &mut leaves);
-    }
-    let (zero, shown): (Vec<Leaf<'_>>, Vec<_>) = leaves.into_iter().partition(|(_, v)| is_zero(v));
+    let (zero, shown): (Vec<Leaf<'_>>, Vec<_>) = leaves(&now).into_iter().partition(|(_, v)| is_zero(v));
     let mut rows = vec![vec!["variable".to_owned(), "at exit".to_owned()]];
     if let Some(before) = before {
         let at = seconds(run.since_start_ns(before.guest_ns));
@@ -73,6 +68,15 @@ pub(super) fn variables(run: &Run<'_>) -> Option<Section> {
 
 /// A number, text or array, by its path.
 type Leaf<'v> = (String, Value<'v>);
+
+/// The numbers, texts and arrays in the variables of a capture that can change.
+pub(crate) fn leaves<'v>(snapshot: &'v Snapshot<'_>) -> Vec<Leaf<'v>> {
+    let mut leaves = Vec::new();
+    for (name, value) in snapshot.vars().into_iter().filter(|(name, _)| !is_constant(name)) {
+        flatten(name, value, 0, &mut leaves);
+    }
+    leaves
+}
 
 /// The leaves of a struct, or the value itself where it is none.
 fn flatten<'v>(name: String, value: Value<'v>, depth: usize, leaves: &mut Vec<Leaf<'v>>) {
@@ -112,7 +116,7 @@ fn is_constant(name: &str) -> bool {
     name.split('.').take(2).any(|part| part == "rodata")
 }
 
-fn show(value: &Value<'_>) -> String {
+pub(super) fn show(value: &Value<'_>) -> String {
     shorten(&clean(&value.render()), VALUE_CHARS)
 }
 

@@ -5,9 +5,9 @@
 
 mod cgroups;
 mod cpu_time;
-mod dmesg;
-mod dsqs;
-mod runqueues;
+pub(crate) mod dmesg;
+pub(crate) mod dsqs;
+pub(crate) mod runqueues;
 mod scx;
 mod stop;
 mod tasks;

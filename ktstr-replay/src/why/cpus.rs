@@ -4,7 +4,7 @@ use super::{Scene, Sentence};
 
 pub(super) fn tell(scene: &Scene) -> Vec<Sentence> {
     let Some(last) = scene.last() else { return Vec::new() };
-    if last.longest().is_none() {
+    if scene.victim().is_none() {
         return Vec::new();
     }
     let did = last.runqueues.runqueues.iter().map(|rq| {

@@ -9,6 +9,9 @@ use crate::view::{Stop, StopError, Stops};
 
 use super::Dump;
 
+/// A task that waited for less is no victim unless the kernel says so: five slices of the default length, in ns.
+const LONG_NS: i64 = 100_000_000;
+
 /// What a checkpoint has of the guest's scheduling.
 pub(crate) struct Moment {
     /// Tag of its capture.
@@ -90,7 +93,7 @@ impl Scene {
         let named = self.named.as_ref().map(|(_, pid)| *pid);
         named
             .or_else(|| self.dump.longest().map(|task| task.pid))
-            .or_else(|| self.last()?.longest().map(|task| task.pid))
+            .or_else(|| self.last()?.longest().filter(|task| task.age_ns >= LONG_NS).map(|task| task.pid))
     }
 }
 

@@ -12,7 +12,7 @@ mod scx;
 mod stop;
 mod tasks;
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -39,6 +39,12 @@ pub enum View {
     CpuTime,
     /// The kernel log.
     Dmesg,
+}
+
+impl fmt::Display for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// A view, laid out.

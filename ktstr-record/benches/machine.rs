@@ -46,15 +46,19 @@ static HOST: LazyLock<Host> = LazyLock::new(|| {
 });
 
 fn started(cold: bool) -> Box<dyn Machine> {
-    let cache: &Path = HOST.provisioner.cache().root();
-    let policy = StartPolicy { cold, ..StartPolicy::default() };
-    start(&HOST.spec, init_image(), cache, policy).expect("a machine").0
+    started_with(&HOST.spec, cold)
 }
 
-/// From nothing to init waiting for its job; promised: 3 s.
-#[divan::bench(sample_count = 3, sample_size = 1)]
-fn boot_to_init() -> Box<dyn Machine> {
-    started(true)
+fn started_with(spec: &MachineSpec, cold: bool) -> Box<dyn Machine> {
+    let cache: &Path = HOST.provisioner.cache().root();
+    let policy = StartPolicy { cold, ..StartPolicy::default() };
+    start(spec, init_image(), cache, policy).expect("a machine").0
+}
+
+/// From nothing to init waiting for its job, without and with KASLR; promised: 3 s.
+#[divan::bench(sample_count = 5, sample_size = 1, args = [false, true])]
+fn boot_to_init(kaslr: bool) -> Box<dyn Machine> {
+    started_with(&MachineSpec { kaslr, ..HOST.spec.clone() }, true)
 }
 
 /// From a template to init waiting for its job.

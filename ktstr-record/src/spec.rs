@@ -74,8 +74,8 @@ pub struct MachineSpec {
     pub topology: Topology,
     /// Its RAM, in MiB.
     pub memory_mib: u32,
-    /// Boot through the bzImage, so that the kernel is placed at random (with 5-level paging). Otherwise the
-    /// decompressed kernel is booted by PVH at its link address, about 1.2 s sooner when emulated.
+    /// Place the kernel at random (with 5-level paging). Otherwise the decompressed kernel is booted by PVH at its link
+    /// address.
     pub kaslr: bool,
     /// More words for the kernel's command line.
     pub kargs: Vec<String>,

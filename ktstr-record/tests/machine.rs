@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use guest_init::layout::DOORBELL_PAGE;
+use guest_init::layout::{DOORBELL_PAGE, PROTOCOL_VERSION};
 use guest_init::message::{ToGuest, ToHost};
 use ktstr_record::channel::{GuestState, HostChannel, Received};
 use ktstr_record::init_image;
@@ -17,6 +17,7 @@ use ktstr_record::machine::{
 };
 use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::spec::{Emulator, Kernel, MachineSpec, Topology};
+use ktstr_replay::kernel::{KernelProfile, KernelView};
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::record::GuestEnd;
 use ktstr_replay::units::GuestPhys;
@@ -51,6 +52,7 @@ static PROBE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols"])
         .args(["--target", "x86_64-unknown-linux-gnu", "-o"])
         .args([&program, &source])
+        .env("PROTOCOL_VERSION", PROTOCOL_VERSION.to_string())
         .status()
         .unwrap();
     assert!(status.success());
@@ -374,6 +376,32 @@ fn nodes_llcs_and_kaslr() {
         assert!(regs.iter().all(|r| r.cr4 >> 12 & 1 == 1), "5-level paging: {regs:x?}");
         assert_ne!(guest.word(BOOT_ID), 0);
     }
+}
+
+#[test]
+fn the_host_places_a_kernel_anew_at_each_boot() {
+    let mut spec = spec();
+    spec.kaslr = true;
+    let placed = |spec: &MachineSpec| {
+        let cold = StartPolicy { cold: true, ..WARM };
+        let guest = Guest::start(spec, cold);
+        assert_eq!(guest.start.faults, [""; 0]);
+        let ram = guest.machine.ram();
+        let profile = KernelProfile::from_memory(ram.as_ref()).unwrap();
+        let view = KernelView::new(&profile, ram.as_ref());
+        let text = profile.symbol("_text").unwrap();
+        let (physical, _) = profile.page_table().translate(ram.as_ref(), text).unwrap();
+        (text, view.u64(view.symbol("page_offset_base").unwrap()).unwrap(), physical)
+    };
+    let (first, second) = (placed(&spec), placed(&spec));
+    // One pair in 480 would agree by chance, one in some thousands for the direct map.
+    assert_ne!(first.0, second.0, "virtual address of the kernel");
+    assert_ne!(first.1, second.1, "the kernel does not place its other regions at random: the flag was lost");
+    // The host has put it below the channel; the kernel's own loader takes all of RAM.
+    assert!(first.2 < spec.channel_base() && second.2 < spec.channel_base(), "{first:x?} {second:x?}");
+    spec.kargs = vec!["nokaslr".into()];
+    let linked = placed(&spec);
+    assert_eq!(linked.0.0, 0xffff_ffff_8100_0000, "the kernel's own loader obeys its words");
 }
 
 #[test]

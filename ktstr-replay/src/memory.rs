@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::trace::record::LeftOut;
 use crate::units::GuestPhys;
 
 /// The bytes of a guest's physical memory.
@@ -33,10 +34,12 @@ pub enum MemoryError {
         len: usize,
     },
     /// The RAM exists, but this checkpoint did not keep that page.
-    #[error("the page of {at} was left out of this checkpoint")]
+    #[error("the page of {at} was left out of this checkpoint: {}{}", .why.as_str(), remedy(*.why))]
     LeftOut {
         /// An address in the missing page.
         at: GuestPhys,
+        /// What the page was.
+        why: LeftOut,
     },
     /// The page is in the trace, but could not be decoded.
     #[error("the page of {at} is damaged: {why}")]
@@ -46,4 +49,14 @@ pub enum MemoryError {
         /// What was wrong with it.
         why: String,
     },
+}
+
+/// What to do about a page that was left out.
+fn remedy(why: LeftOut) -> &'static str {
+    match why {
+        LeftOut::Free | LeftOut::PageCache | LeftOut::User | LeftOut::KernelText => {
+            " (record the test with `--pages all` to keep it)"
+        }
+        LeftOut::Channel | LeftOut::Unreadable => "",
+    }
 }

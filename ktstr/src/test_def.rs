@@ -36,6 +36,8 @@ pub struct TestDef {
     pub num_snapshots: u32,
     /// When guest memory is kept.
     pub checkpoint: Checkpoint,
+    /// Which pages of guest memory are kept.
+    pub pages: Pages,
     /// Random seed of the guest.
     pub seed: u64,
     /// Claims as text.
@@ -82,6 +84,9 @@ pub enum Checkpoint {
     /// Never.
     Never,
 }
+
+/// Which pages a checkpoint of guest memory keeps.
+pub type Pages = ktstr_record::recorder::PageSelection;
 
 /// A judgement in code: the `check` of a test.
 #[derive(Clone, Copy, Debug)]

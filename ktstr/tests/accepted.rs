@@ -28,6 +28,7 @@ declare_scheduler!(
     watchdog_timeout_s = 3,
     num_snapshots = 10,
     checkpoint = ends,
+    pages = "all",
     seed = 7,
     claims = ["nondecreasing(nr_dispatched)", "each(nr_dispatched >= 1)"],
     check = judge,

@@ -27,6 +27,7 @@ use proc_macro::TokenStream;
 /// | `watchdog_timeout_s` | how long a stall may go unnoticed, at most 30: the run waits that much longer for its end. It is the scheduler that sets sched_ext's watchdog (`timeout_ms` of its ops) | 5 |
 /// | `num_snapshots` | periodic captures, at most 256 and at least 100 ms apart | 0 |
 /// | `checkpoint` | `every`, `ends` or `never` | `every` |
+/// | `pages` | pages of a checkpoint: `kernel` (what decoders read) or `all` | `kernel` |
 /// | `seed` | random seed of the guest | 1 |
 /// | `claims` | list of claims as text | none |
 /// | `check` | `fn(&Trace, &mut Verdict) -> Result<()>`, run on the host | none |

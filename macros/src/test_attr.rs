@@ -33,6 +33,8 @@ pub struct TestAttr {
     pub num_snapshots: u32,
     /// `checkpoint`.
     pub checkpoint: String,
+    /// `pages`.
+    pub pages: String,
     /// `seed`.
     pub seed: u64,
     /// `claims`.
@@ -79,6 +81,7 @@ impl TestAttr {
             watchdog_timeout_s: number("watchdog_timeout_s", WATCHDOG_TIMEOUT_S),
             num_snapshots: u32::try_from(number("num_snapshots", 0)).unwrap_or(u32::MAX),
             checkpoint: args.text("checkpoint").map_or_else(|| "every".to_owned(), LitStr::value),
+            pages: args.text("pages").map_or_else(|| "kernel".to_owned(), LitStr::value),
             seed: number("seed", 1),
             claims: args.texts("claims").to_vec(),
             check: args.path("check").cloned(),
@@ -183,6 +186,7 @@ mod tests {
         assert!(
             attr.kaslr && !attr.ignore && !attr.not_starved && !attr.expect_err && !attr.allow_inconclusive
         );
+        assert_eq!(attr.pages, "kernel");
         assert_eq!(attr.topology, [None; 4]);
         Ok(())
     }

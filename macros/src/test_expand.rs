@@ -69,6 +69,10 @@ fn definition(attr: &TestAttr, name: &syn::Ident, label: &str) -> TokenStream {
         "never" => quote!(Never),
         _ => quote!(Every),
     };
+    let pages = match attr.pages.as_str() {
+        "all" => quote!(All),
+        _ => quote!(Kernel),
+    };
     let check = option(attr.check.as_ref().map(|path| {
         let label = path.to_token_stream().to_string().replace(' ', "");
         quote!(::ktstr::__private::Check { label: #label, run: #path })
@@ -87,6 +91,7 @@ fn definition(attr: &TestAttr, name: &syn::Ident, label: &str) -> TokenStream {
             watchdog_timeout_s: #watchdog_timeout_s,
             num_snapshots: #num_snapshots,
             checkpoint: ::ktstr::__private::Checkpoint::#checkpoint,
+            pages: ::ktstr::__private::Pages::#pages,
             seed: #seed,
             claims: &[#(#claims),*],
             check: #check,

@@ -20,6 +20,7 @@ pub const KEYS: &[Key] = &[
     key("watchdog_timeout_s", count(1, WATCHDOG_MAX_S, "s before a stall is called one")),
     key("num_snapshots", count(0, MAX_SNAPSHOTS, "periodic captures")),
     key("checkpoint", Shape::Word(&["every", "ends", "never"])),
+    key("pages", Shape::Word(&["kernel", "all"])),
     key("seed", count(0, u64::MAX, "as seed")),
     key("claims", Shape::Texts),
     key("check", Shape::Path),

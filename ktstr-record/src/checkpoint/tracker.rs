@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::thread;
 
+use ktstr_replay::kernel::PageClasses;
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::record::{LeftOut, PAGE_BYTES, PageId};
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch};
@@ -19,6 +20,13 @@ const PAGES_WORTH_A_THREAD: usize = 1024;
 /// The id of a page whose contents are not known, so that it counts as changed when it is seen again. That a page has
 /// it by chance is as likely as any other collision of 128 bits.
 const UNKNOWN: PageId = PageId([0xff; 16]);
+
+/// What stands for the id of a page that is left out for a reason. As unlikely to be a page's own.
+fn left_out_id(why: LeftOut) -> PageId {
+    let mut id = UNKNOWN;
+    id.0[0] = why as u8;
+    id
+}
 
 /// Knows every page of a guest by its hash, and finds those that changed.
 ///
@@ -40,7 +48,7 @@ pub struct ChangeTracker {
 struct Found {
     changed: PageBatch,
     zeroed: Vec<Range<u64>>,
-    unreadable: Vec<Range<u64>>,
+    left_out: Vec<(Range<u64>, LeftOut)>,
 }
 
 impl ChangeTracker {
@@ -67,11 +75,13 @@ impl ChangeTracker {
 
     /// Copy the pages of `memory` that changed since the last capture. The guest must stand still.
     ///
-    /// `sample`, `guest_ns` and `host_ns` go into the checkpoint as they are. Pages that cannot be read are left out
-    /// of this checkpoint, and tried again with the next.
+    /// Pages that `classes` says need not be kept are neither read nor copied; `None` keeps all. `sample`, `guest_ns`
+    /// and `host_ns` go into the checkpoint as they are. Pages that cannot be read are left out of this checkpoint, and
+    /// tried again with the next.
     pub fn capture(
         &mut self,
         memory: &(impl Memory + Sync),
+        classes: Option<&PageClasses>,
         sample: Option<u32>,
         guest_ns: u64,
         host_ns: u64,
@@ -81,7 +91,7 @@ impl ChangeTracker {
         let mut zeroed = self.forget_unpopulated(&work);
         let pages: usize = work.iter().map(|piece| piece.pages.len()).sum();
         let work = shares(work, self.threads.min(pages / PAGES_WORTH_A_THREAD + 1));
-        let found = look_at_all(memory, &mut self.ids, &work);
+        let found = look_at_all(memory, classes, &mut self.ids, &work);
 
         let mut left_out = Vec::new();
         if self.base == CaptureBase::Zero {
@@ -91,7 +101,7 @@ impl ChangeTracker {
         for part in found {
             changed.push(part.changed);
             zeroed.extend(part.zeroed);
-            left_out.extend(part.unreadable.into_iter().map(|range| (range, LeftOut::Unreadable)));
+            left_out.extend(part.left_out);
         }
         let base = std::mem::replace(&mut self.base, CaptureBase::Previous);
         CapturedCheckpoint {
@@ -135,7 +145,12 @@ impl ChangeTracker {
 }
 
 /// Look at the shares in parallel; the first one on this thread.
-fn look_at_all(memory: &(impl Memory + Sync), ids: &mut [PageId], work: &[Vec<Piece>]) -> Vec<Found> {
+fn look_at_all(
+    memory: &(impl Memory + Sync),
+    classes: Option<&PageClasses>,
+    ids: &mut [PageId],
+    work: &[Vec<Piece>],
+) -> Vec<Found> {
     // Each share's part of the ids: shares are ascending, so that they can be split off from the front.
     let mut parts = Vec::new();
     let mut rest = ids;
@@ -151,10 +166,10 @@ fn look_at_all(memory: &(impl Memory + Sync), ids: &mut [PageId], work: &[Vec<Pi
         let mut parts = parts.into_iter();
         let mine = parts.next();
         let others: Vec<_> = parts
-            .map(|(share, first, ids)| scope.spawn(move || look_at(memory, share, first, ids)))
+            .map(|(share, first, ids)| scope.spawn(move || look_at(memory, classes, share, first, ids)))
             .collect();
         let mut found: Vec<Found> =
-            mine.map(|(share, first, ids)| look_at(memory, share, first, ids)).into_iter().collect();
+            mine.map(|(share, first, ids)| look_at(memory, classes, share, first, ids)).into_iter().collect();
         for other in others {
             match other.join() {
                 Ok(part) => found.push(part),
@@ -165,37 +180,74 @@ fn look_at_all(memory: &(impl Memory + Sync), ids: &mut [PageId], work: &[Vec<Pi
     })
 }
 
-/// Look at every page of `share`; `ids` begins with that of page `first_page`.
-fn look_at(memory: &impl Memory, share: &[Piece], first_page: usize, ids: &mut [PageId]) -> Found {
-    let zero = PageId::zero();
+/// Look at every page of `share` that is to be kept; `ids` begins with that of page `first_page`.
+fn look_at(
+    memory: &impl Memory,
+    classes: Option<&PageClasses>,
+    share: &[Piece],
+    first_page: usize,
+    ids: &mut [PageId],
+) -> Found {
     let mut found = Found::default();
     let mut buffer = vec![0; READ_PAGES * PAGE_BYTES];
     for piece in share {
-        let ids = &mut ids[piece.pages.start - first_page..piece.pages.end - first_page];
-        for (i, ids) in ids.chunks_mut(READ_PAGES).enumerate() {
-            let gfn = piece.gfns.start + (i * READ_PAGES) as u64;
-            let bytes = &mut buffer[..ids.len() * PAGE_BYTES];
-            if memory.read(GuestPhys(gfn * PAGE_BYTES as u64), bytes).is_err() {
-                ids.fill(UNKNOWN);
-                found.unreadable.push(gfn..gfn + ids.len() as u64);
-                continue;
+        let mut ids = &mut ids[piece.pages.start - first_page..piece.pages.end - first_page];
+        let mut gfn = piece.gfns.start;
+        while !ids.is_empty() {
+            // Pages of one fate.
+            let class = classes.and_then(|classes| classes.get(gfn));
+            let most = ids.len().min(if class.is_some() { usize::MAX } else { READ_PAGES });
+            let same = (1..most).take_while(|&i| classes.and_then(|c| c.get(gfn + i as u64)) == class);
+            let (now, rest) = std::mem::take(&mut ids).split_at_mut(1 + same.count());
+            let after = gfn + now.len() as u64;
+            match class {
+                Some(why) => leave_out(gfn, now, why, &mut found),
+                None => read(memory, gfn, now, &mut buffer, &mut found),
             }
-            let (pages, _) = bytes.as_chunks::<PAGE_BYTES>();
-            for ((gfn, page), known) in (gfn..).zip(pages).zip(ids) {
-                let id = PageId::of(page);
-                if id == *known {
-                    continue;
-                }
-                *known = id;
-                if id == zero {
-                    push_gfn(&mut found.zeroed, gfn);
-                } else {
-                    found.changed.push_identified(gfn, id, page);
-                }
-            }
+            gfn = after;
+            ids = rest;
         }
     }
     found
+}
+
+/// Leave out the pages from frame `gfn` on.
+fn leave_out(gfn: u64, ids: &mut [PageId], why: LeftOut, found: &mut Found) {
+    let id = left_out_id(why);
+    for (gfn, known) in (gfn..).zip(ids) {
+        if *known == id {
+            continue;
+        }
+        *known = id;
+        match found.left_out.last_mut() {
+            Some((last, reason)) if last.end == gfn && *reason == why => last.end += 1,
+            _ => found.left_out.push((gfn..gfn + 1, why)),
+        }
+    }
+}
+
+/// Read the pages from frame `gfn` on, at most [`READ_PAGES`], and copy what changed.
+fn read(memory: &impl Memory, gfn: u64, ids: &mut [PageId], buffer: &mut [u8], found: &mut Found) {
+    let zero = PageId::zero();
+    let bytes = &mut buffer[..ids.len() * PAGE_BYTES];
+    if memory.read(GuestPhys(gfn * PAGE_BYTES as u64), bytes).is_err() {
+        ids.fill(UNKNOWN);
+        found.left_out.push((gfn..gfn + ids.len() as u64, LeftOut::Unreadable));
+        return;
+    }
+    let (pages, _) = bytes.as_chunks::<PAGE_BYTES>();
+    for ((gfn, page), known) in (gfn..).zip(pages).zip(ids) {
+        let id = PageId::of(page);
+        if id == *known {
+            continue;
+        }
+        *known = id;
+        if id == zero {
+            push_gfn(&mut found.zeroed, gfn);
+        } else {
+            found.changed.push_identified(gfn, id, page);
+        }
+    }
 }
 
 /// Add a frame at the end of ascending ranges.
@@ -258,7 +310,7 @@ mod tests {
         let mut memory = Pages { pages: (0..200).map(|gfn| (gfn, 1)).collect(), bad: None };
         memory.pages.insert(3, 0);
         let mut tracker = ChangeTracker::new(range(0..150), Some(10 * PAGE..20 * PAGE), 4);
-        let first = tracker.capture(&memory, Some(5), 6, 7);
+        let first = tracker.capture(&memory, None, Some(5), 6, 7);
         assert_eq!((first.sample, first.guest_ns, first.host_ns), (Some(5), 6, 7));
         assert_eq!(first.base, CaptureBase::Zero);
         let expected =
@@ -269,27 +321,30 @@ mod tests {
 
         memory.pages.extend([(4, 9), (15, 9), (60, 0)]);
         memory.pages.remove(&70);
-        let second = tracker.capture(&memory, None, 8, 9);
+        let second = tracker.capture(&memory, None, None, 8, 9);
         assert_eq!(second.base, CaptureBase::Previous);
         assert_eq!(changed(&second), [(4, 9)].into());
         assert_eq!(second.zeroed, [70..71, 60..61]);
         assert!(second.left_out.is_empty());
 
-        let third = tracker.capture(&memory, None, 8, 9);
+        let third = tracker.capture(&memory, None, None, 8, 9);
         assert!(changed(&third).is_empty() && third.zeroed.is_empty());
         tracker.reset();
-        assert_eq!(changed(&tracker.capture(&memory, None, 8, 9)).len(), 137);
+        assert_eq!(changed(&tracker.capture(&memory, None, None, 8, 9)).len(), 137);
     }
 
     #[test]
     fn pages_that_cannot_be_read_are_left_out_and_tried_again() {
         let mut memory = Pages { pages: (0..64).map(|gfn| (gfn, 1)).collect(), bad: Some(40) };
         let mut tracker = ChangeTracker::new(range(0..64), None, 1);
-        let first = tracker.capture(&memory, None, 0, 0);
+        let first = tracker.capture(&memory, None, None, 0, 0);
         assert_eq!(first.left_out, [(32..64, LeftOut::Unreadable)]);
         assert_eq!(changed(&first).len(), 32);
         memory.bad = None;
-        assert_eq!(changed(&tracker.capture(&memory, None, 0, 0)), (32..64).map(|gfn| (gfn, 1)).collect());
+        assert_eq!(
+            changed(&tracker.capture(&memory, None, None, 0, 0)),
+            (32..64).map(|gfn| (gfn, 1)).collect()
+        );
     }
 
     proptest! {
@@ -315,7 +370,7 @@ mod tests {
                     }
                 }
                 for (tracker, model) in trackers.iter_mut().zip(&mut models) {
-                    let captured = tracker.capture(&memory, None, 0, 0);
+                    let captured = tracker.capture(&memory, None, None, 0, 0);
                     for gfn in captured.zeroed.iter().cloned().flatten() {
                         model.remove(&gfn);
                     }

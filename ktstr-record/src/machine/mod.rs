@@ -14,6 +14,7 @@
 mod error;
 mod files;
 mod hole;
+mod kaslr;
 mod limits;
 mod qemu;
 mod ram;

@@ -9,6 +9,7 @@ use guest_init::layout::{MAGIC, OFF_MAGIC, OFF_STATE, OFF_VERSION, PROTOCOL_VERS
 use ktstr_replay::memory::Memory;
 use ktstr_replay::units::GuestPhys;
 
+use super::kaslr;
 use super::qemu::{Parts, Qemu};
 use super::slots::{Access, Slots};
 use super::template::{Key, Store, Template};
@@ -179,7 +180,13 @@ impl Starter<'_> {
     fn restore(&mut self, template: &Template) -> Result<Result<Qemu, String>, StartError> {
         self.attempts += 1;
         let ram = host_ram(self.spec)?;
-        let parts = Parts { ram: Arc::clone(&ram), initrd: self.initrd, state: Some(&template.state) };
+        let kernel = kaslr::wanted(self.spec).then(|| kaslr::for_restore(self.spec)).and_then(Result::ok);
+        let parts = Parts {
+            ram: Arc::clone(&ram),
+            kernel: kernel.as_deref(),
+            initrd: self.initrd,
+            state: Some(&template.state),
+        };
         let starting = Qemu::spawn(self.spec, parts).map_err(host_error)?;
         // The emulator comes up meanwhile; it does not look at RAM before it is told to load the state.
         if let Err(damage) = template.load(&ram) {
@@ -212,8 +219,18 @@ impl Starter<'_> {
     }
 
     fn boot_once(&self) -> Result<Result<Qemu, BootFault>, StartError> {
-        let ram = host_ram(self.spec)?;
-        let parts = Parts { ram: Arc::clone(&ram), initrd: self.initrd, state: None };
+        let mut ram = host_ram(self.spec)?;
+        let kernel = match kaslr::wanted(self.spec).then(|| kaslr::place(self.spec, &ram)) {
+            Some(Ok(image)) => Some(image),
+            Some(Err(_)) => {
+                // The kernel's own loader can do it, a second later. It is given RAM as on a real machine: empty.
+                ram = host_ram(self.spec)?;
+                None
+            }
+            None => None,
+        };
+        let parts =
+            Parts { ram: Arc::clone(&ram), kernel: kernel.as_deref(), initrd: self.initrd, state: None };
         let starting = Qemu::spawn(self.spec, parts).map_err(host_error)?;
         let silent = |e: MachineError| BootFault { what: e.to_string(), console: String::new() };
         let mut machine = match starting.connect() {

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use ktstr_replay::kernel::{Caps, KernelView, SampleReader};
+use ktstr_replay::kernel::{Caps, KernelView, PageClasses, SampleReader};
+use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::CapturedCheckpoint;
 use ktstr_replay::trace::record::{BlobId, BlobRole, CaptureKind, Sample};
 
 use super::profile::Profile;
-use super::request::CheckpointPolicy;
+use super::request::{CapturePlan, CheckpointPolicy, PageSelection};
 use crate::checkpoint::ChangeTracker;
 use crate::machine::Machine;
 
@@ -43,6 +44,8 @@ pub(super) struct Capturer {
     reader: SampleReader,
     tracker: ChangeTracker,
     policy: CheckpointPolicy,
+    selection: PageSelection,
+    ram: Vec<Range<u64>>,
     written: BTreeSet<BlobId>,
     kernel_blobs_written: bool,
     next_index: u32,
@@ -53,14 +56,16 @@ impl Capturer {
         profile: Profile,
         ram: Vec<Range<u64>>,
         channel: Range<u64>,
-        policy: CheckpointPolicy,
+        plan: &CapturePlan,
     ) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             profile,
             reader: SampleReader::new(Caps::default()),
-            tracker: ChangeTracker::new(ram, Some(channel), threads),
-            policy,
+            tracker: ChangeTracker::new(ram.clone(), Some(channel), threads),
+            policy: plan.checkpoint,
+            selection: plan.pages,
+            ram,
             written: BTreeSet::new(),
             kernel_blobs_written: false,
             next_index: 0,
@@ -102,10 +107,23 @@ impl Capturer {
             }
             Err(why) => sample.faults.push(format!("the kernel could not be read: {why}")),
         }
-        let checkpoint = self
-            .keeps_memory(wanted.kind)
-            .then(|| self.tracker.capture(&*ram, Some(sample.index), wanted.guest_ns, wanted.host_ns));
+        let checkpoint = self.keeps_memory(wanted.kind).then(|| {
+            let classes = self.classify(&*ram).unwrap_or_else(|why| {
+                sample.faults.push(format!("all pages are kept, as they cannot be told apart: {why}"));
+                None
+            });
+            self.tracker.capture(&*ram, classes.as_ref(), Some(sample.index), wanted.guest_ns, wanted.host_ns)
+        });
         Taken { sample, checkpoint, blobs }
+    }
+
+    /// What the pages are, unless all of them are wanted. The machine stands still.
+    fn classify(&mut self, ram: &dyn Memory) -> Result<Option<PageClasses>, String> {
+        if self.selection == PageSelection::All {
+            return Ok(None);
+        }
+        let classifier = self.profile.pages()?;
+        classifier.classify(ram, &self.ram).map(Some).map_err(|error| error.to_string())
     }
 
     /// The last checkpoint did not reach the trace: the next one must not build on it.

@@ -25,5 +25,5 @@ mod writer;
 
 pub use cadence::Cadence;
 pub use error::RecordError;
-pub use request::{CapturePlan, CheckpointPolicy, RecordRequest};
+pub use request::{CapturePlan, CheckpointPolicy, PageSelection, RecordRequest};
 pub use run::{Recording, record};

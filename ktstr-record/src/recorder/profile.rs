@@ -7,18 +7,24 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use ktstr_replay::kernel::{Caps, KernelError, KernelProfile, KernelView, SampleReader};
+use ktstr_replay::kernel::{Caps, KernelError, KernelProfile, KernelView, PageClassifier, SampleReader};
 
 use crate::machine::GuestRam;
 
 /// A profile that is being made, or was.
 pub(super) enum Profile {
     /// On its thread.
-    Making(JoinHandle<Result<KernelProfile, KernelError>>),
+    Making(JoinHandle<Result<Made, KernelError>>),
     /// There it is.
-    Made(Arc<KernelProfile>),
+    Made(Made),
     /// It could not be made; why.
     Failed(String),
+}
+
+/// A kernel's profile, and what was made of it beforehand.
+pub(super) struct Made {
+    kernel: Arc<KernelProfile>,
+    pages: Result<Arc<PageClassifier>, KernelError>,
 }
 
 impl Profile {
@@ -27,11 +33,16 @@ impl Profile {
         std::thread::Builder::new()
             .name(String::from("ktstr-profile"))
             .spawn(move || {
-                let profile = KernelProfile::from_memory(&*ram)?;
+                let kernel = Arc::new(KernelProfile::from_memory(&*ram)?);
                 // The first sample resolves the layouts of all mirrors, which takes some ms. The guest runs now, so what
                 // is read is of no use, but no stop has to pay for it.
-                SampleReader::new(Caps::default()).read(&KernelView::new(&profile, &*ram));
-                Ok(profile)
+                SampleReader::new(Caps::default()).read(&KernelView::new(&kernel, &*ram));
+                let pages = PageClassifier::new(Arc::clone(&kernel)).map(Arc::new);
+                if let Ok(pages) = &pages {
+                    // As above: the layouts of what it looks at, and the pages of the structs themselves.
+                    let _ = pages.classify(&*ram, &ram.ranges());
+                }
+                Ok(Made { kernel, pages })
             })
             .map(Self::Making)
     }
@@ -49,10 +60,22 @@ impl Profile {
     /// # Errors
     /// Why it could not be made.
     pub(super) fn get(&mut self) -> Result<Arc<KernelProfile>, String> {
+        self.made().map(|made| Arc::clone(&made.kernel))
+    }
+
+    /// What tells the kernel's pages apart, waiting for it if need be.
+    ///
+    /// # Errors
+    /// Why it could not be made.
+    pub(super) fn pages(&mut self) -> Result<Arc<PageClassifier>, String> {
+        self.made()?.pages.clone().map_err(|error| error.to_string())
+    }
+
+    fn made(&mut self) -> Result<&Made, String> {
         if let Self::Making(_) = self {
             *self = match std::mem::replace(self, Self::Failed(String::new())) {
                 Self::Making(thread) => match thread.join() {
-                    Ok(Ok(profile)) => Self::Made(Arc::new(profile)),
+                    Ok(Ok(made)) => Self::Made(made),
                     Ok(Err(error)) => Self::Failed(error.to_string()),
                     Err(panic) => std::panic::resume_unwind(panic),
                 },
@@ -60,7 +83,7 @@ impl Profile {
             };
         }
         match self {
-            Self::Made(profile) => Ok(Arc::clone(profile)),
+            Self::Made(made) => Ok(made),
             Self::Failed(why) => Err(why.clone()),
             Self::Making(_) => Err(String::from("still being made")),
         }

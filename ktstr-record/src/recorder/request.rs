@@ -41,6 +41,8 @@ pub struct CapturePlan {
     pub window: Duration,
     /// Which captures bring a checkpoint.
     pub checkpoint: CheckpointPolicy,
+    /// Which pages a checkpoint keeps.
+    pub pages: PageSelection,
 }
 
 /// Which captures bring a checkpoint of guest memory.
@@ -61,6 +63,31 @@ impl CheckpointPolicy {
             Self::Every => "every",
             Self::Ends => "ends",
             Self::Never => "never",
+        }
+    }
+}
+
+/// Which pages a checkpoint keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PageSelection {
+    /// The kernel's data: all that decoders read. Free pages, the page cache, user memory and the kernel's code are
+    /// left out.
+    #[default]
+    Kernel,
+    /// All of them, the guest channel's aside.
+    All,
+}
+
+impl PageSelection {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Kernel, Self::All];
+
+    /// The word that attributes, options and manifests use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::All => "all",
         }
     }
 }

@@ -87,7 +87,7 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
     })?;
     let hole = channel_base.0..channel_base.0 + guest_init::layout::HOLE_BYTES as u64;
     let profile = Profile::start(machine.ram()).map_err(thread)?;
-    let capturer = Capturer::new(profile, ram.ranges(), hole, request.captures.checkpoint);
+    let capturer = Capturer::new(profile, ram.ranges(), hole, &request.captures);
     let mut outbox = Outbox::new(WriterThread::start(writer).map_err(thread)?);
     tell_start(&mut outbox, &clock, &start);
 

@@ -61,8 +61,8 @@ fn main() {
     put(0x208, 0);
     put(0x000, u64::from_le_bytes(*b"KTSTRCH1"));
     println!("probe: ready");
-    // version 1, state ready
-    put(0x008, 1 | 1 << 32);
+    // State ready, in the version that the test was compiled with.
+    put(0x008, env!("PROTOCOL_VERSION").parse::<u64>().unwrap() | 1 << 32);
 
     let (mut ticks, mut rung, mut done) = (0u64, 0u64, 0u64);
     loop {

@@ -44,8 +44,8 @@ impl fmt::Display for TokenKind {
 }
 
 /// Signs, longer ones before their prefixes.
-const SIGNS: [&str; 16] =
-    ["..=", "..", ">=", "<=", "==", "!=", "(", ")", "[", "]", ",", ".", "=", ">", "<", "-"];
+const SIGNS: [&str; 19] =
+    ["..=", "..", ">=", "<=", "==", "!=", "->", "(", ")", "[", "]", ",", ".", "=", ">", "<", "-", ":", "*"];
 
 /// Cut `text` into words; the last one is always `End`.
 pub(super) fn lex(text: &str) -> Result<Vec<Token>, ClaimError> {

@@ -8,6 +8,7 @@
 mod error;
 mod evidence;
 mod judgement;
+mod kernel_path;
 mod lex;
 mod number;
 mod parse;
@@ -27,6 +28,7 @@ use error::nearest;
 pub use error::{ClaimError, ClaimFault};
 pub(crate) use evidence::{evidence, seconds};
 pub use judgement::{Judgement, Offender};
+pub use kernel_path::{KernelPath, Root, TaskKey};
 pub use number::{Band, Bound, Cmp, Number, SpanNs};
 pub use predicate::Predicate;
 pub use projection::{Entry, Fold, MapPath, Projection, RqField, ScxField};

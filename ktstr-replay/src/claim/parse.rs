@@ -71,6 +71,17 @@ impl<'t> Parser<'t> {
         }
     }
 
+    /// The text up to the next `sign`, without blanks at its ends; the cursor is then on its last word. Empty, and the
+    /// cursor where it was, when the sign is here or nowhere.
+    pub fn raw_until(&mut self, sign: &str) -> String {
+        let ahead = self.tokens.get(self.at..).unwrap_or_default();
+        let len = ahead.iter().position(|t| matches!(t.kind, TokenKind::Sign(s) if s == sign)).unwrap_or(0);
+        let Some(last) = len.checked_sub(1).and_then(|last| ahead.get(last)) else { return String::new() };
+        let text = self.text.get(self.span().start..last.span.end).unwrap_or_default().to_owned();
+        self.at += len - 1;
+        text
+    }
+
     /// A name out of a list.
     pub fn name_of<T: Copy>(
         &mut self,

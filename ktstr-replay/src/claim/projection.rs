@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::error::ClaimError;
+use super::kernel_path::{KernelPath, is_word, steps};
 use super::lex::TokenKind;
 use super::parse::Parser;
 
@@ -17,6 +18,8 @@ use super::parse::Parser;
 /// | `cpu_sum(map(pcpu).at(0).nr)`, `cpu_min`, `cpu_max` | all CPUs' values of it as one number |
 /// | `rq[1].nr_running`, `cpu_max(rq.local_dsq_nr)` | a field of one runqueue, or of all as one number |
 /// | `scx.nr_rejected` | a field of sched_ext's state |
+/// | `kernel.SYMBOL`, `kernel.(TYPE)SYMBOL.field`, `rq[1].curr->pid`, `task[105].prio`, `dsq[0x1].nr` | the kernel's memory, where a checkpoint was taken |
+/// | `task_ctx->vtime` | what a scheduler's pointer points at, where a checkpoint was taken |
 /// | `alive` | whether a scheduler was enabled |
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Projection {
@@ -34,6 +37,8 @@ pub enum Projection {
     CpuRq(Fold, RqField),
     /// A field of sched_ext's state.
     Scx(ScxField),
+    /// A number of the kernel's memory, out of the checkpoint of each capture.
+    Kernel(KernelPath),
     /// Whether a scheduler was enabled.
     Alive,
     /// What a closure of the test made; by label, since only the test binary can make it again.
@@ -157,13 +162,37 @@ impl Projection {
                 let cpu = p.index("a CPU number")?;
                 p.expect("]")?;
                 p.expect(".")?;
-                Ok(Self::Rq(cpu, p.name_of("runqueue field", RqField::ALL)?))
+                let (field, _) = p.ident("a field of the runqueue")?;
+                let known = RqField::ALL.iter().find(|(name, _)| *name == field);
+                // A sample's own field, unless it goes on: those are numbers.
+                match known.filter(|_| !matches!(p.peek(), TokenKind::Sign("." | "[" | "->"))) {
+                    Some((_, known)) => Ok(Self::Rq(cpu, *known)),
+                    None => KernelPath::parse_rq(p, cpu, &field).map(Self::Kernel),
+                }
             }
+            "kernel" if p.eat(".") => KernelPath::parse_symbol(p).map(Self::Kernel),
+            "task" if p.eat("[") => KernelPath::parse_task(p).map(Self::Kernel),
+            "dsq" if p.eat("[") => KernelPath::parse_dsq(p).map(Self::Kernel),
             _ => {
                 let mut path = name;
                 field_path(p, &mut path, false)?;
                 Ok(Self::Var(path))
             }
+        }
+    }
+
+    /// Whether it takes the kernel's memory to read it, and not a sample alone.
+    pub fn needs_kernel(&self) -> bool {
+        match self {
+            Self::Kernel(_) => true,
+            Self::Var(path) => path.contains("->"),
+            Self::Map(path) | Self::MapCpu(path, _) => path.field.contains("->"),
+            Self::CpuMap(..)
+            | Self::Rq(..)
+            | Self::CpuRq(..)
+            | Self::Scx(_)
+            | Self::Alive
+            | Self::Closure(_) => false,
         }
     }
 
@@ -235,26 +264,13 @@ impl MapPath {
     }
 }
 
-/// Append `.name` and `[index]` to `path` for as long as they follow. `bare`: what is appended begins
-/// the path, so the first point is left out.
+/// Append `.name`, `[index]` and `->name` to `path` for as long as they follow. `bare`: what is appended begins the path,
+/// so the first point is left out.
 fn field_path(p: &mut Parser<'_>, path: &mut String, bare: bool) -> Result<(), ClaimError> {
-    let mut first = bare;
-    loop {
-        if p.eat("[") {
-            let index: u64 = p.index("an index")?;
-            p.expect("]")?;
-            path.push_str(&format!("[{index}]"));
-        } else if p.eat(".") {
-            let name = p.ident("the name of a field")?.0;
-            if !first {
-                path.push('.');
-            }
-            path.push_str(&name);
-        } else {
-            return Ok(());
-        }
-        first = false;
-    }
+    let mut followed = String::new();
+    steps(p, &mut followed)?;
+    path.push_str(followed.strip_prefix('.').filter(|_| bare).unwrap_or(&followed));
+    Ok(())
 }
 
 impl fmt::Display for Fold {
@@ -272,11 +288,7 @@ impl fmt::Display for MapPath {
 
 impl MapPath {
     fn head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = |s: &str| {
-            s.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-                && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        };
-        if self.map.split('.').all(word) {
+        if self.map.split('.').all(is_word) {
             write!(f, "map({})", self.map)?;
         } else {
             write!(f, "map(\"{}\")", self.map)?;
@@ -309,6 +321,7 @@ impl fmt::Display for Projection {
             Self::Rq(cpu, field) => write!(f, "rq[{cpu}].{}", field.name()),
             Self::CpuRq(fold, field) => write!(f, "{fold}(rq.{})", field.name()),
             Self::Scx(field) => write!(f, "scx.{}", field.name()),
+            Self::Kernel(path) => write!(f, "{path}"),
             Self::Alive => f.write_str("alive"),
             Self::Closure(label) => write!(f, "<{label}>"),
         }
@@ -363,9 +376,17 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_an_error_of_the_text_with_candidates() {
-        let error = "rq[0].nr_runing".parse::<Projection>().unwrap_err();
-        assert_eq!(error.span, 6..15);
-        assert!(error.render().contains("did you mean `nr_running`?"), "{}", error.render());
-        assert!(error.render().contains("local_dsq_nr"));
+        let error = "scx.nr_rejectd".parse::<Projection>().unwrap_err();
+        assert_eq!(error.span, 4..14);
+        assert!(error.render().contains("did you mean `nr_rejected`?"), "{}", error.render());
+        assert!(error.render().contains("bypass_depth"));
+    }
+
+    #[test]
+    fn a_runqueues_other_fields_are_the_kernels_own() {
+        let of = |text: &str| text.parse::<Projection>().unwrap();
+        assert_eq!(of("rq[1].nr_running"), Projection::Rq(1, RqField::NrRunning));
+        assert!(matches!(of("rq[1].nr_switches"), Projection::Kernel(_)));
+        assert_eq!(of("head->vtime"), Projection::Var("head->vtime".into()));
     }
 }

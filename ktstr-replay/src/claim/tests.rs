@@ -119,9 +119,9 @@ fn projection() -> impl Strategy<Value = Projection> {
     let rq = prop::sample::select(RqField::ALL).prop_map(|(_, f)| f);
     prop_oneof![
         path.prop_filter("is a word of the grammar", |p| p != "alive"
-            && !p.starts_with("scx.")
-            && !p.starts_with("rq["))
+            && !["scx.", "kernel.", "rq[", "task[", "dsq["].iter().any(|own| p.starts_with(own)))
             .prop_map(Projection::Var),
+        kernel_path().prop_map(Projection::Kernel),
         map.clone().prop_map(Projection::Map),
         (map.clone(), any::<u32>()).prop_map(|(m, c)| Projection::MapCpu(m, c)),
         (fold.clone(), map).prop_map(|(f, m)| Projection::CpuMap(f, m)),
@@ -130,6 +130,28 @@ fn projection() -> impl Strategy<Value = Projection> {
         prop::sample::select(ScxField::ALL).prop_map(|(_, f)| Projection::Scx(f)),
         Just(Projection::Alive),
     ]
+}
+
+fn kernel_path() -> impl Strategy<Value = KernelPath> {
+    let word = "[a-z_][a-z0-9_]{0,8}";
+    let cast = ("(struct |enum )?[a-z_][a-z0-9_]{0,6}( \\*{1,2})?").prop_map(String::from);
+    let step = prop_oneof![
+        word.prop_map(|w| format!(".{w}")),
+        word.prop_map(|w| format!("->{w}")),
+        any::<u32>().prop_map(|i| format!("[{i}]")),
+    ];
+    let first = prop_oneof![word.prop_map(|w| format!(".{w}")), word.prop_map(|w| format!("->{w}"))];
+    let rest = (first, prop::collection::vec(step, 0..3)).prop_map(|(first, more)| first + &more.concat());
+    let symbol = (word, prop::option::of(cast), prop::option::of(any::<u32>()))
+        .prop_map(|(name, cast, cpu)| Root::Symbol { name, cast, cpu });
+    let comm = "[^\"]{1,15}".prop_map(|comm| Root::Task(TaskKey::Comm(comm)));
+    let root = prop_oneof![
+        symbol,
+        any::<u32>().prop_map(|pid| Root::Task(TaskKey::Pid(pid))),
+        comm,
+        any::<u64>().prop_map(Root::Dsq),
+    ];
+    (root, rest).prop_map(|(root, rest)| KernelPath { root, rest })
 }
 
 fn number() -> impl Strategy<Value = Number> {

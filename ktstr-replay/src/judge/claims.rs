@@ -19,10 +19,15 @@ pub(super) fn judge(run: &Run<'_>, given: Option<&[Claim]>) -> Vec<Finding> {
         }
     };
     let series = run.subject();
-    let mut columns: HashMap<Projection, Column> = HashMap::new();
+    let mut wanted: Vec<&Projection> = Vec::new();
     for projection in claims.iter().flatten().flat_map(Claim::projections) {
-        columns.entry(projection.clone()).or_insert_with(|| series.column(projection));
+        if !wanted.contains(&projection) {
+            wanted.push(projection);
+        }
     }
+    let columns = series.columns_with(run.trace, &wanted);
+    let columns: HashMap<Projection, Column> =
+        columns.into_iter().map(|column| (column.projection.clone(), column)).collect();
     let look = |claim: Claim| {
         let of: Vec<_> = claim.projections().into_iter().filter_map(|p| columns.get(p)).collect();
         Finding::of_claim(&claim, &claim.judge(&of), &of)

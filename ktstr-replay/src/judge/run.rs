@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::series::{Samples, Series};
+use crate::claim::Projection;
+use crate::series::{Column, Samples, Series};
 use crate::trace::Trace;
 use crate::trace::record::{
     CaptureKind, Claim, Event, EventBody, GuestEnd, Loss, Manifest, OutputSource, Sample, Stage, WorkerReport,
@@ -80,6 +81,11 @@ impl<'t> Run<'t> {
     /// All samples.
     pub fn captures(&self) -> Series {
         Series::all(&self.samples)
+    }
+
+    /// What `projections` name in each capture, in their order, out of samples and checkpoints.
+    pub fn columns(&self, projections: &[Projection]) -> Vec<Column> {
+        self.captures().columns_with(self.trace, &projections.iter().collect::<Vec<_>>())
     }
 
     /// The manifest.

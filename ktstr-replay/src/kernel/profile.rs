@@ -13,6 +13,7 @@ use super::{KernelError, Levels, PageTable, Symbols, VirtualMemory, Vmcoreinfo};
 use crate::btf::Types;
 use crate::memory::Memory;
 use crate::trace::record::{Blob, BlobRole};
+use crate::trace::{Trace, TraceError};
 use crate::units::{GuestPhys, KernelVirt};
 
 /// Where the kernel's image is mapped without KASLR (`__START_KERNEL_map`, `arch/x86/include/asm/page_64_types.h`).
@@ -90,6 +91,26 @@ impl KernelProfile {
         Ok(Self::new(info, table, Symbols::decode(symbols)?, Arc::new(Types::parse(btf)?)))
     }
 
+    /// The profile of the kernel that a trace was recorded from.
+    ///
+    /// # Errors
+    /// [`TraceError::Missing`] when the trace has none, as when no capture was taken; [`TraceError::Damaged`];
+    /// those of [`KernelProfile::from_blobs`].
+    pub fn of_trace(trace: &Trace) -> Result<Self, ProfileError> {
+        let blob = |role: BlobRole, what: &str| {
+            let found = trace.blobs(role);
+            // Each is written once; of several, the last is of the kernel that ran last.
+            let id = found.last().ok_or_else(|| TraceError::Missing {
+                what: format!("the kernel's {what}"),
+                have: "no such blob".to_owned(),
+            })?;
+            trace.blob(id)
+        };
+        let info = blob(BlobRole::Vmcoreinfo, "vmcoreinfo")?;
+        let symbols = blob(BlobRole::KernelSymbols, "symbols")?;
+        Ok(Self::from_blobs(&info, &symbols, blob(BlobRole::KernelBtf, "types")?)?)
+    }
+
     /// `uname -r`.
     #[must_use]
     pub fn release(&self) -> &str {
@@ -147,6 +168,17 @@ impl KernelProfile {
         layouts.insert(key, layout.clone());
         Ok(layout)
     }
+}
+
+/// Why a trace has no usable profile of its kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    /// The trace does not have its parts.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// They cannot be used.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
 }
 
 /// A blob record of `bytes`.

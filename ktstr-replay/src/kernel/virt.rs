@@ -3,7 +3,8 @@
 use super::paging::Tlb;
 use super::{KernelError, PageTable, bytes};
 use crate::memory::Memory;
-use crate::units::KernelVirt;
+use crate::trace::record::PAGE_BYTES;
+use crate::units::{GuestPhys, KernelVirt};
 
 /// Longest single read, in bytes: nothing of a kernel that is read whole is longer.
 const MAX_READ_BYTES: usize = 64 << 20;
@@ -22,6 +23,14 @@ impl<'m> VirtualMemory<'m> {
         Self { memory, table, tlb: Tlb::new() }
     }
 
+    /// Where `at` is in guest-physical memory, and how many bytes follow it in the same page, which may be a huge one.
+    ///
+    /// # Errors
+    /// [`KernelError::NotMapped`], [`KernelError::Memory`].
+    pub fn place_of(&self, at: KernelVirt) -> Result<(GuestPhys, u64), KernelError> {
+        self.table.translate(self.memory, at)
+    }
+
     /// Fill `out` with the bytes at `at`, page by page.
     ///
     /// # Errors
@@ -30,7 +39,12 @@ impl<'m> VirtualMemory<'m> {
         let mut at = at.0;
         let mut rest = out;
         while !rest.is_empty() {
-            let (place, in_page) = self.tlb.translate(&self.table, self.memory, KernelVirt(at))?;
+            // What is longer than a page may lie in a huge one, which the cache of small pages does not know.
+            let (place, in_page) = if rest.len() > PAGE_BYTES {
+                self.place_of(KernelVirt(at))?
+            } else {
+                self.tlb.translate(&self.table, self.memory, KernelVirt(at))?
+            };
             let len = usize::try_from(in_page).unwrap_or(usize::MAX).min(rest.len());
             let (now, later) = rest.split_at_mut(len);
             self.memory.read(place, now)?;

@@ -14,6 +14,13 @@ mirror! {
     }
 }
 
+mirror! {
+    /// `struct idr`.
+    struct Idr, IdrLayout = "idr" {
+        head: u64 = "idr_rt.xa_head",
+    }
+}
+
 /// Most nodes of one array that are looked at.
 const MAX_NODES: usize = 16_384;
 /// Slots of a node (`XA_CHUNK_SIZE` of every kernel but tiny ones).
@@ -79,6 +86,16 @@ pub fn xarray_entries(
         }
     }
     Ok(found)
+}
+
+/// The pointers in the `struct idr` of that symbol; see [`xarray_entries`].
+pub(super) fn idr_entries(
+    view: &KernelView<'_>,
+    symbol: &str,
+    max: usize,
+) -> Result<Vec<(u64, KernelVirt)>, KernelError> {
+    let idr: Idr = view.mirror(view.symbol(symbol)?)?;
+    xarray_entries(view, idr.head, max)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod builder;
 mod column;
+mod kernel;
 mod map;
 mod of_trace;
 mod read;

@@ -13,6 +13,10 @@ pub(super) fn read(projection: &Projection, snapshot: &Snapshot<'_>) -> Result<S
         return Err(Absent::Missed(why.clone()));
     }
     let unreadable = |e: ValueError| Absent::Unreadable(e.to_string());
+    if projection.needs_kernel() {
+        let why = format!("`{projection}` is in the kernel's memory, which only claims and `--var` read");
+        return Err(Absent::Unreadable(why));
+    }
     match projection {
         Projection::Var(path) => snapshot.var(path).and_then(|v| v.scalar()).map_err(unreadable),
         Projection::Map(path) => {
@@ -37,6 +41,7 @@ pub(super) fn read(projection: &Projection, snapshot: &Snapshot<'_>) -> Result<S
         Projection::CpuRq(fold, field) => all_cpus(sample, *fold, *field),
         Projection::Scx(field) => scx_field(scx(sample)?, *field)
             .ok_or_else(|| not_recorded(sample, &format!("scx.{}", field.name()))),
+        Projection::Kernel(path) => Err(not_recorded(sample, &path.to_string())),
         Projection::Alive => Ok(Scalar::Bool(scx(sample)?.state == "enabled")),
         Projection::Closure(label) => Err(Absent::Unreadable(format!(
             "`{label}` is computed by the test itself, which has to be run for it"
@@ -44,7 +49,7 @@ pub(super) fn read(projection: &Projection, snapshot: &Snapshot<'_>) -> Result<S
     }
 }
 
-fn entry<'s>(snapshot: &'s Snapshot<'_>, path: &MapPath) -> Result<value::Entry<'s>, ValueError> {
+pub(super) fn entry<'s>(snapshot: &'s Snapshot<'_>, path: &MapPath) -> Result<value::Entry<'s>, ValueError> {
     let map = snapshot.map(&path.map)?;
     match path.entry {
         Entry::At(index) => map.at(index),

@@ -113,10 +113,10 @@ impl Series {
         })
     }
 
-    fn build(
+    pub(super) fn build(
         &self,
         projection: Projection,
-        value: impl Fn(&Snapshot<'_>) -> Result<Scalar, Absent>,
+        mut value: impl FnMut(&Snapshot<'_>) -> Result<Scalar, Absent>,
     ) -> Column {
         let point = |slot: &Slot| match slot {
             Slot::Whole(sample) => Point {

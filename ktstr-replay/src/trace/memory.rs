@@ -206,7 +206,9 @@ impl Memory for CheckpointMemory<'_> {
             let (part, rest) = out.split_at_mut(out.len().min(PAGE_BYTES - in_page));
             match self.table.get(from / PAGE_BYTES as u64) {
                 PageState::Zero => part.fill(0),
-                PageState::LeftOut(_) => return Err(MemoryError::LeftOut { at: GuestPhys(from) }),
+                PageState::LeftOut(why) => {
+                    return Err(MemoryError::LeftOut { at: GuestPhys(from), why });
+                }
                 PageState::Stored(number) => {
                     let damaged = |why: String| MemoryError::Damaged { at: GuestPhys(from), why };
                     let chunk = self.trace.chunk_of(number).map_err(damaged)?;

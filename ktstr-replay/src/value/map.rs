@@ -33,7 +33,7 @@ struct Layout<'a> {
 }
 
 impl<'a> MapView<'a> {
-    pub(super) fn new(map: &'a MapState, types: Result<&'a Types, ValueError>) -> Self {
+    pub(crate) fn new(map: &'a MapState, types: Result<&'a Types, ValueError>) -> Self {
         Self { map, types }
     }
 

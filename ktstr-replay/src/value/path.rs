@@ -39,7 +39,10 @@ fn parse_from(path: &str, start: usize) -> Result<Vec<(Step, usize)>, ValueError
                     name
                 }
                 Some(_) => return Err(bad(at, "a `.` with nothing before it")),
-                None if at > 0 => return Err(bad(at, "neither `.` nor `[`")),
+                // What a pointer points at begins anew.
+                None if at > 0 && !path.get(..at).is_some_and(|done| done.ends_with("->")) => {
+                    return Err(bad(at, "neither `.` nor `[`"));
+                }
                 None => rest,
             };
             let len = name.find(['.', '[']).unwrap_or(name.len());

@@ -85,7 +85,7 @@ impl<'a> Value<'a> {
     }
 
     /// As [`Value::path`], for a value that is called `name` in messages; `rest` begins with `.` or `[`, or is empty.
-    pub(super) fn path_below(&self, name: &str, rest: &str) -> Result<Value<'a>, ValueError> {
+    pub(crate) fn path_below(&self, name: &str, rest: &str) -> Result<Value<'a>, ValueError> {
         let steps = parse_below(name, rest)?;
         self.walk(steps, &format!("{name}{rest}"), name.len())
     }
@@ -309,6 +309,18 @@ impl<'a> Value<'a> {
             Type::Int(int) if int.size() == 1 => int.is_char() || self.types.name(id) == Ok("char"),
             _ => false,
         })
+    }
+
+    /// It is a pointer to a function.
+    ///
+    /// # Errors
+    /// [`ValueError::Types`].
+    pub fn is_function(&self) -> Result<bool, ValueError> {
+        if !matches!(self.shape()?, Type::Ptr(_)) {
+            return Ok(false);
+        }
+        let Some(target) = self.types.target_of(self.type_id)? else { return Ok(false) };
+        Ok(matches!(self.types.resolve(target)?.1, Type::FuncProto(_)))
     }
 
     /// The name of an enum's value; `None` for other types and for values without a name.

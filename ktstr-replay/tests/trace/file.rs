@@ -42,7 +42,7 @@ fn assert_whole(trace: &Trace) {
     ] {
         assert_eq!((at(0, gfn), at(1, gfn)), (Ok(first), Ok(second)), "frame {gfn}");
     }
-    assert_eq!(at(1, 8), Err(MemoryError::LeftOut { at: GuestPhys(8 << 12) }));
+    assert_eq!(at(1, 8), Err(MemoryError::LeftOut { at: GuestPhys(8 << 12), why: LeftOut::Channel }));
     assert!(matches!(at(1, 32), Err(MemoryError::OutOfRange { .. })));
     let memory = trace.checkpoint_memory(0).unwrap();
     assert_eq!(memory.ram(), RAM);

@@ -36,6 +36,9 @@ pub struct TestArgs {
     /// Boot each machine, even when there is a template to restore.
     #[arg(long)]
     cold: bool,
+    /// Pages that checkpoints keep: kernel, which is what decoders read, or all (default: as each test says).
+    #[arg(long, value_name = "WHICH", value_parser = ["kernel", "all"])]
+    pages: Option<String>,
     /// Remove all but the newest N runs' traces first.
     #[arg(long, value_name = "N")]
     keep: Option<usize>,
@@ -79,6 +82,9 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     command.args(&words).env(environment::RESULTS, &results);
     if args.cold {
         command.env(environment::COLD, "1");
+    }
+    if let Some(pages) = &args.pages {
+        command.env(environment::PAGES, pages);
     }
     if let Some(kernel) = kernel {
         command.env(environment::KERNEL, kernel);

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub const KERNEL: &str = "KTSTR_KERNEL";
 /// Variable that turns templates off.
 pub const COLD: &str = "KTSTR_COLD";
+/// Variable with the pages that checkpoints keep.
+pub const PAGES: &str = "KTSTR_PAGES";
 /// Variable with the folder for this run's traces.
 pub const RESULTS: &str = "KTSTR_RESULTS";
 /// Variable with the program to take for every scheduler that is declared by `binary`.
@@ -19,6 +21,8 @@ pub struct Environment {
     pub kernel: Option<String>,
     /// Boot, even when there is a template.
     pub cold: bool,
+    /// Which pages checkpoints keep, `kernel` or `all`; `None`: as each test says.
+    pub pages: Option<String>,
     /// Where this run's traces go.
     pub results: Option<PathBuf>,
     /// The program to take for a scheduler that is declared by `binary`.
@@ -35,6 +39,7 @@ impl Environment {
         Self {
             kernel: get(KERNEL),
             cold: get(COLD).is_some_and(|value| value != "0"),
+            pages: get(PAGES),
             results: get(RESULTS).map(PathBuf::from),
             scheduler: get(SCHEDULER).map(PathBuf::from),
         }

@@ -37,7 +37,7 @@ fn on_host(def: &TestDef) -> Result<(), TestFailure> {
 #[cfg(test)]
 mod tests {
     use crate::assert::AssertResult;
-    use crate::test_def::{Checkpoint, TestDef, resolve_topology};
+    use crate::test_def::{Checkpoint, Pages, TestDef, resolve_topology};
 
     /// A test with all defaults.
     pub const TEST: TestDef = TestDef {
@@ -51,6 +51,7 @@ mod tests {
         watchdog_timeout_s: 5,
         num_snapshots: 0,
         checkpoint: Checkpoint::Every,
+        pages: Pages::Kernel,
         seed: 1,
         claims: &[],
         check: None,

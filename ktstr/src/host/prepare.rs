@@ -16,10 +16,10 @@ use ktstr_replay::trace::record::manifest::{NotStarved, SchedulerInfo, TestInfo}
 use ktstr_replay::trace::record::{Claim, ClaimOrigin, Manifest};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::environment::Environment;
+use super::environment::{Environment, PAGES};
 use super::scheduler::{self, Places};
 use super::{claims, results};
-use crate::test_def::{Checkpoint, Scheduler, SchedulerSource, TestDef};
+use crate::test_def::{Checkpoint, Pages, Scheduler, SchedulerSource, TestDef};
 
 /// How long a scheduler may take to become `enabled`: the verifier is slow when emulated.
 const ENABLE_LIMIT: Duration = Duration::from_secs(30);
@@ -47,6 +47,7 @@ const GUEST_VARIABLES: [&str; 2] = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=
 /// sched_ext for a test with a scheduler.
 pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest> {
     let claims = recorded_claims(def)?;
+    let pages = pages(def, environment)?;
     let spec = KernelSpec::parse(environment.kernel.as_deref().unwrap_or("latest"))?;
     let provisioner = Provisioner::open()?;
     let kernel = provisioner.kernel(&spec)?;
@@ -66,7 +67,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
     };
     let job = job(def, program.as_deref())?;
     let manifest = Manifest {
-        test: test_info(def),
+        test: TestInfo { pages: pages.as_str().to_owned(), ..test_info(def) },
         scheduler: match (def.scheduler, &program) {
             (Some(scheduler), Some(program)) => Some(scheduler_info(def, scheduler, program)?),
             _ => None,
@@ -103,11 +104,23 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
                 Checkpoint::Ends => CheckpointPolicy::Ends,
                 Checkpoint::Never => CheckpointPolicy::Never,
             },
+            pages,
         },
         manifest,
         claims,
         run_timeout: ENABLE_LIMIT + body_limit(def) + EXIT_LIMIT + RUN_SLACK,
     })
+}
+
+/// Which pages are kept: what the run was told, else what the test says.
+fn pages(def: &TestDef, environment: &Environment) -> Result<Pages> {
+    match &environment.pages {
+        None => Ok(def.pages),
+        Some(word) => {
+            let found = Pages::ALL.into_iter().find(|pages| pages.as_str() == word);
+            found.with_context(|| format!("{PAGES} is `{word}`; it is one of kernel, all"))
+        }
+    }
 }
 
 /// The claims as the trace keeps them: text for data, a label for a closure.
@@ -195,6 +208,7 @@ fn test_info(def: &TestDef) -> TestInfo {
         duration_ms: millis(def.duration()),
         num_snapshots: def.num_snapshots,
         checkpoint: def.checkpoint.name().to_owned(),
+        pages: def.pages.as_str().to_owned(),
         watchdog_timeout_ms: def.watchdog_timeout_s.saturating_mul(1000),
         seed: def.seed,
         not_starved: def.not_starved.then(not_starved),

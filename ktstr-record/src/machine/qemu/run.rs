@@ -17,7 +17,7 @@ use super::process::Process;
 use super::qmp::{Event, Qmp};
 use super::regs::RegLayout;
 use super::state;
-use crate::machine::files::{memfd, read_from, tail};
+use crate::machine::files::{inherited_path, memfd, read_from, tail};
 use crate::machine::slots::Slots;
 use crate::machine::waker::{Wakeable, wait_readable};
 use crate::machine::{GuestRam, Machine, MachineError, MachineEvent, Waker};
@@ -68,6 +68,8 @@ enum Run {
 pub(in crate::machine) struct Parts<'a> {
     /// RAM, all hole for a boot; the saved pages may still be on their way for a restore.
     pub ram: Arc<GuestRam>,
+    /// The image to boot, if not the file that the spec names.
+    pub kernel: Option<&'a [u8]>,
     /// The initramfs archive.
     pub initrd: &'a [u8],
     /// The saved state of CPUs and devices, for a restore.
@@ -91,6 +93,10 @@ impl Qemu {
             file.write_all(bytes).map(|()| file)
         };
         let initrd = file("ktstr-initrd", parts.initrd).map_err(io("put the initramfs into memory"))?;
+        let kernel = match parts.kernel {
+            None => None,
+            Some(image) => Some(file("ktstr-kernel", image).map_err(io("put the kernel into memory"))?),
+        };
         let state_file =
             file("ktstr-state", parts.state.unwrap_or_default()).map_err(io("put the state into memory"))?;
         let console = memfd("ktstr-console", 0).map_err(io("make the console's file"))?;
@@ -113,7 +119,10 @@ impl Qemu {
             inherited.gdb,
             state_file.as_raw_fd(),
         ]);
-        let args = build(spec, spec.boot_image(), &inherited, parts.state.is_some());
+        fds.extend(kernel.as_ref().map(AsRawFd::as_raw_fd));
+        let image = kernel.as_ref().map(|file| inherited_path(file.as_raw_fd()));
+        let image = image.as_deref().unwrap_or(spec.boot_image());
+        let args = build(spec, image, &inherited, parts.state.is_some());
         let program = spec.emulator.command.first().map_or_else(String::new, |p| p.display().to_string());
         let process = Process::spawn(&spec.emulator, &args, fds, stderr)
             .map_err(io(&format!("start the emulator {program}")))?;

@@ -11,7 +11,7 @@ use crate::machine::qemu::{Inherited, build};
 use crate::spec::MachineSpec;
 
 /// Version of the files in a template.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The name of a template: the hash of everything that its contents depend on.
 #[derive(Clone, Debug, PartialEq)]

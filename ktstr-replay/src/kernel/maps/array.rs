@@ -7,7 +7,7 @@ use crate::trace::record::MapContents;
 use crate::units::KernelVirt;
 
 /// How many of `max_entries` entries fit into `room`, and what to say when that is not all.
-fn fitting(map: &BpfMap, each: usize, room: Room) -> (usize, Option<String>) {
+pub(super) fn fitting(map: &BpfMap, each: usize, room: Room) -> (usize, Option<String>) {
     let all = map.max_entries as usize;
     let fits = room.bytes.checked_div(each).unwrap_or(0).min(room.entries).min(all);
     let cut = (fits < all).then(|| format!("only {fits} of its {all} entries of {each} bytes were kept"));

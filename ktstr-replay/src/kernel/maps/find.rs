@@ -1,7 +1,8 @@
 //! Maps of one type, without their contents.
 
-use super::{BpfMap, Idr};
-use crate::kernel::{KernelError, KernelView, xarray_entries};
+use super::BpfMap;
+use crate::kernel::xarray::idr_entries;
+use crate::kernel::{KernelError, KernelView};
 use crate::units::KernelVirt;
 
 /// Most maps that are looked at.
@@ -14,8 +15,7 @@ const MAX_MAPS: usize = 4096;
 pub(in crate::kernel) fn struct_ops_maps(
     view: &KernelView<'_>,
 ) -> Result<Vec<(KernelVirt, u32)>, KernelError> {
-    let idr: Idr = view.mirror(view.symbol("map_idr")?)?;
-    let all = xarray_entries(view, idr.head, MAX_MAPS)?;
+    let all = idr_entries(view, "map_idr", MAX_MAPS)?;
     let maps = all.into_iter().filter_map(|(_, at)| Some((at, view.mirror::<BpfMap>(at).ok()?)));
     let is_struct_ops = |map: &BpfMap| {
         view.types().enum_name_of("bpf_map_type", i128::from(map.map_type)) == Some("BPF_MAP_TYPE_STRUCT_OPS")

@@ -39,7 +39,7 @@ impl Shape {
 
 /// Call `each` with every element's key and the bytes after it that are its value or its pointer. Gives what to say
 /// when that was not all.
-fn walk(
+pub(super) fn walk(
     view: &KernelView<'_>,
     map: &BpfMap,
     at: KernelVirt,

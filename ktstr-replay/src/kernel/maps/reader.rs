@@ -1,8 +1,11 @@
 //! All maps at one moment.
 
+use super::local::Owner;
+use super::refs::Target;
 use super::types::TypeBlobs;
-use super::{BpfMap, Idr, array, hash};
-use crate::kernel::{Cpus, KernelError, KernelView, xarray_entries};
+use super::{BpfMap, array, hash, local, queue, refs, struct_ops};
+use crate::kernel::xarray::idr_entries;
+use crate::kernel::{Cpus, KernelError, KernelView};
 use crate::trace::record::{Blob, MapContents, MapState};
 use crate::units::KernelVirt;
 
@@ -44,6 +47,15 @@ pub struct MapsRead {
     pub faults: Vec<String>,
     /// Where each `struct_ops` map is, and the kernel type of its value.
     pub(in crate::kernel) struct_ops: Vec<(KernelVirt, u32)>,
+    /// Where each of `maps` is, in the same order.
+    pub(in crate::kernel) places: Vec<Place>,
+}
+
+/// Where a map is in memory, and what its record has no place for.
+#[derive(Clone, Debug)]
+pub(in crate::kernel) struct Place {
+    pub at: KernelVirt,
+    pub map: BpfMap,
 }
 
 /// Reads maps, again and again; keeps which BTF blobs were given already.
@@ -72,8 +84,7 @@ impl MapReader {
     /// When the table of maps itself cannot be read. A map that cannot is [`MapContents::Unread`].
     pub fn read(&mut self, view: &KernelView<'_>) -> Result<MapsRead, KernelError> {
         let mut out = MapsRead::default();
-        let idr: Idr = view.mirror(view.symbol("map_idr")?)?;
-        let found = xarray_entries(view, idr.head, self.caps.maps.saturating_add(1))?;
+        let found = idr_entries(view, "map_idr", self.caps.maps.saturating_add(1))?;
         if found.len() > self.caps.maps {
             out.faults
                 .push(format!("there are more than {} BPF maps: the rest was left out", self.caps.maps));
@@ -129,7 +140,7 @@ impl MapReader {
         };
         out.maps.push(MapState {
             id: map.id,
-            name: map.name.0,
+            name: map.name.0.clone(),
             map_type: map.map_type,
             key_size: map.key_size,
             value_size: map.value_size,
@@ -139,6 +150,7 @@ impl MapReader {
             value_type_id: map.btf_value_type_id,
             contents: reading.contents,
         });
+        out.places.push(Place { at, map });
         Ok(())
     }
 }
@@ -165,6 +177,18 @@ fn contents(
         Some("BPF_MAP_TYPE_HASH" | "BPF_MAP_TYPE_LRU_HASH") => hash::read(view, map, at, room),
         Some("BPF_MAP_TYPE_PERCPU_HASH" | "BPF_MAP_TYPE_LRU_PERCPU_HASH") => {
             hash::read_per_cpu(view, cpus, map, at, room)
+        }
+        Some("BPF_MAP_TYPE_QUEUE") => queue::read(view, map, at, *room, false),
+        Some("BPF_MAP_TYPE_STACK") => queue::read(view, map, at, *room, true),
+        Some("BPF_MAP_TYPE_TASK_STORAGE") => local::read(view, map, at, *room, Owner::Task),
+        Some("BPF_MAP_TYPE_CGRP_STORAGE") => local::read(view, map, at, *room, Owner::Cgroup),
+        Some("BPF_MAP_TYPE_INODE_STORAGE") => local::read(view, map, at, *room, Owner::Inode),
+        Some("BPF_MAP_TYPE_ARRAY_OF_MAPS") => refs::read_array(view, map, at, *room, Target::Map),
+        Some("BPF_MAP_TYPE_PROG_ARRAY") => refs::read_array(view, map, at, *room, Target::Program),
+        Some("BPF_MAP_TYPE_HASH_OF_MAPS") => refs::read_hash(view, map, at, room),
+        Some("BPF_MAP_TYPE_STRUCT_OPS") => struct_ops::read(view, map, at, *room),
+        Some(name @ ("BPF_MAP_TYPE_RINGBUF" | "BPF_MAP_TYPE_USER_RINGBUF" | "BPF_MAP_TYPE_ARENA")) => {
+            return Reading::unread(format!("what a {name} holds is no table: `--maps` has its state"));
         }
         Some(name) => return Reading::unread(format!("there is no reader for {name}")),
         None => return Reading::unread(format!("the kernel has no name for map type {}", map.map_type)),

@@ -9,6 +9,8 @@ use crate::kernel::testing::{Chaos, Guest};
 use crate::kernel::{Caps, KernelView, SampleReader, SampleState};
 use crate::trace::record::{BlobRole, MapContents};
 
+mod kinds;
+
 const MAP_BYTES: u64 = 96;
 
 /// `struct bpf_map` with its fields in another order than any kernel has them.
@@ -26,8 +28,18 @@ fn types(b: &mut Builder) {
             ("BPF_MAP_TYPE_ARRAY", 2),
             ("BPF_MAP_TYPE_PERCPU_HASH", 5),
             ("BPF_MAP_TYPE_PERCPU_ARRAY", 6),
+            ("BPF_MAP_TYPE_PROG_ARRAY", 3),
             ("BPF_MAP_TYPE_LRU_HASH", 9),
+            ("BPF_MAP_TYPE_ARRAY_OF_MAPS", 12),
+            ("BPF_MAP_TYPE_HASH_OF_MAPS", 13),
             ("BPF_MAP_TYPE_QUEUE", 22),
+            ("BPF_MAP_TYPE_STACK", 23),
+            ("BPF_MAP_TYPE_STRUCT_OPS", 26),
+            ("BPF_MAP_TYPE_RINGBUF", 27),
+            ("BPF_MAP_TYPE_TASK_STORAGE", 29),
+            ("BPF_MAP_TYPE_BLOOM_FILTER", 30),
+            ("BPF_MAP_TYPE_CGRP_STORAGE", 32),
+            ("BPF_MAP_TYPE_ARENA", 33),
         ],
     );
     let map = b.structure(
@@ -226,7 +238,7 @@ fn what_goes_over_the_caps_is_cut_and_said() {
 #[test]
 fn a_map_without_a_reader_and_one_that_is_torn_are_unread() {
     let mut f = Fixture::new();
-    f.map("queue", 22, 0, 8, 4, 64);
+    f.map("bloom", 30, 0, 8, 4, 64);
     f.map("future", 99, 4, 8, 4, 64);
     let at = f.hash("torn", 1, 4, &[&[]]);
     f.guest.write_u64(at + 104, 0xffff_c900_0000_0000);
@@ -239,7 +251,7 @@ fn a_map_without_a_reader_and_one_that_is_torn_are_unread() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(why[0], "there is no reader for BPF_MAP_TYPE_QUEUE");
+    assert_eq!(why[0], "there is no reader for BPF_MAP_TYPE_BLOOM_FILTER");
     assert_eq!(why[1], "the kernel has no name for map type 99");
     assert!(why[2].starts_with("kernel address 0xffffc90000000000 is not mapped"), "{}", why[2]);
     assert_eq!(state.faults.len(), 1);

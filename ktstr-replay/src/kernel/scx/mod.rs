@@ -6,4 +6,5 @@ mod state;
 
 pub use events::{EventCounter, read_events};
 pub use schedulers::{SchedExt, Scheduler, read_schedulers, scheduler_addresses};
+pub(in crate::kernel) use state::held_by;
 pub use state::read_scx;

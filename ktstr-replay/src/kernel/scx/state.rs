@@ -131,7 +131,7 @@ pub(super) fn held_schedulers(
 }
 
 /// `kvalue.data.priv` of a `struct bpf_struct_ops_map`, if its value is sched_ext's.
-fn held_by(
+pub(in crate::kernel) fn held_by(
     view: &KernelView<'_>,
     map: KernelVirt,
     value_type: u32,

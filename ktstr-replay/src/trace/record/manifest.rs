@@ -42,6 +42,8 @@ pub struct TestInfo {
     pub num_snapshots: u32,
     /// `every`, `ends` or `never`.
     pub checkpoint: String,
+    /// Pages that checkpoints keep: `kernel` or `all`. Empty, in traces from before there was a choice: all.
+    pub pages: String,
     /// sched_ext watchdog timeout asked for, in ms.
     pub watchdog_timeout_ms: u64,
     /// Random seed given to the guest.

@@ -24,7 +24,7 @@ pub(super) fn print(
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
     let captures = run.captures();
-    let columns: Vec<_> = paths.iter().map(|path| captures.column(path)).collect();
+    let columns = run.columns(paths);
     for column in &columns {
         let why = column.points.iter().rev().find_map(|p| p.value.as_ref().err());
         if let (None, Some(why)) = (column.usable().next(), why) {

@@ -1,0 +1,248 @@
+//! Places in the kernel's memory, as claims name them: `kernel.(u64)jiffies_64`, `rq[1].curr->pid`,
+//! `task[comm=stress-ng].scx.dsq_vtime`, `dsq[0x1].nr`.
+//!
+//! They are read out of checkpoints, by [`crate::kernel::query`].
+
+use std::fmt;
+
+use super::error::ClaimError;
+use super::lex::TokenKind;
+use super::parse::Parser;
+
+/// A number somewhere in the kernel's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KernelPath {
+    /// The object where it begins.
+    pub root: Root,
+    /// What follows: `.field`, `[index]` and `->field`, in any number.
+    pub rest: String,
+}
+
+/// An object of the kernel that can be named.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Root {
+    /// A symbol.
+    Symbol {
+        /// Its name in kallsyms.
+        name: String,
+        /// Its type in C's words, as `struct rq` or `u64`; `None` where the kernel's BTF or our own list says it.
+        cast: Option<String>,
+        /// For per-CPU symbols, whose copy.
+        cpu: Option<u32>,
+    },
+    /// `struct rq` of a CPU.
+    Rq(u32),
+    /// `struct task_struct` of a thread.
+    Task(TaskKey),
+    /// `struct scx_dispatch_q`.
+    Dsq(u64),
+}
+
+/// How a task is named.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TaskKey {
+    /// By the pid of the thread.
+    Pid(u32),
+    /// By its name, which one thread alone may have.
+    Comm(String),
+}
+
+impl KernelPath {
+    /// What follows `kernel.`.
+    pub(super) fn parse_symbol(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+        let mut cast = if p.eat("(") { Some(c_type(p, ")")?) } else { None };
+        let (name, _) = p.ident("the name of a kernel symbol, or its type in parentheses")?;
+        if cast.is_none() && p.eat(":") {
+            cast = Some(p.ident("a type, such as `u64`")?.0);
+        }
+        let mut rest = String::new();
+        let mut cpu = None;
+        if p.eat(".") {
+            let (field, _) = p.ident("a field, or `cpu(..)`")?;
+            if field == "cpu" && p.eat("(") {
+                cpu = Some(p.index("a CPU number")?);
+                p.expect(")")?;
+            } else {
+                rest = format!(".{field}");
+            }
+        }
+        steps(p, &mut rest)?;
+        Ok(Self { root: Root::Symbol { name, cast, cpu }, rest })
+    }
+
+    /// What follows `rq[1].field` where the field is none of a sample's, or `rq[1]` where none follows.
+    pub(super) fn parse_rq(p: &mut Parser<'_>, cpu: u32, field: &str) -> Result<Self, ClaimError> {
+        let mut rest = format!(".{field}");
+        steps(p, &mut rest)?;
+        Ok(Self { root: Root::Rq(cpu), rest })
+    }
+
+    /// What follows `task[`.
+    pub(super) fn parse_task(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+        let key = if p.eat_word("comm") {
+            p.expect("=")?;
+            let comm = match p.peek() {
+                TokenKind::Quoted(name) => name.clone(),
+                _ => p.raw_until("]"),
+            };
+            if comm.is_empty() {
+                return Err(p.expected("the name of a task, in quotes if it is not made of words"));
+            }
+            p.advance();
+            TaskKey::Comm(comm)
+        } else {
+            TaskKey::Pid(p.index("a pid, or `comm=` and a name")?)
+        };
+        Self::object(p, Root::Task(key))
+    }
+
+    /// What follows `dsq[`.
+    pub(super) fn parse_dsq(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+        let id = p.index("the id of a dispatch queue")?;
+        Self::object(p, Root::Dsq(id))
+    }
+
+    fn object(p: &mut Parser<'_>, root: Root) -> Result<Self, ClaimError> {
+        p.expect("]")?;
+        let mut rest = String::new();
+        steps(p, &mut rest)?;
+        if rest.is_empty() {
+            return Err(p.expected("`.` and a field"));
+        }
+        Ok(Self { root, rest })
+    }
+}
+
+/// The words of a C type up to `end`, which is taken too.
+fn c_type(p: &mut Parser<'_>, end: &str) -> Result<String, ClaimError> {
+    let mut text = p.ident("a type, such as `u64` or `struct rq`")?.0;
+    loop {
+        if p.eat(end) {
+            return Ok(text);
+        }
+        if p.eat("*") {
+            text.push_str(if text.ends_with('*') { "*" } else { " *" });
+            continue;
+        }
+        match p.peek() {
+            TokenKind::Ident(word) if !text.ends_with('*') => {
+                text.push(' ');
+                text.push_str(word);
+                p.advance();
+            }
+            _ => return Err(p.expected(format!("`{end}`"))),
+        }
+    }
+}
+
+/// Append what follows of `.name`, `[index]` and `->name`.
+pub(super) fn steps(p: &mut Parser<'_>, path: &mut String) -> Result<(), ClaimError> {
+    loop {
+        if p.eat("[") {
+            let index: u64 = p.index("an index")?;
+            p.expect("]")?;
+            path.push_str(&format!("[{index}]"));
+        } else if p.eat(".") {
+            path.push('.');
+            path.push_str(&p.ident("the name of a field")?.0);
+        } else if p.eat("->") {
+            path.push_str("->");
+            path.push_str(&p.ident("the name of a field")?.0);
+        } else {
+            return Ok(());
+        }
+    }
+}
+
+impl fmt::Display for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Symbol { name, cast, cpu } => {
+                f.write_str("kernel.")?;
+                if let Some(cast) = cast {
+                    write!(f, "({cast})")?;
+                }
+                f.write_str(name)?;
+                cpu.map_or(Ok(()), |cpu| write!(f, ".cpu({cpu})"))
+            }
+            Self::Rq(cpu) => write!(f, "rq[{cpu}]"),
+            Self::Task(TaskKey::Pid(pid)) => write!(f, "task[{pid}]"),
+            Self::Task(TaskKey::Comm(comm)) if is_word(comm) => write!(f, "task[comm={comm}]"),
+            Self::Task(TaskKey::Comm(comm)) => write!(f, "task[comm=\"{comm}\"]"),
+            Self::Dsq(id) => write!(f, "dsq[{id:#x}]"),
+        }
+    }
+}
+
+impl fmt::Display for KernelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.root, self.rest)
+    }
+}
+
+/// A name of the grammar.
+pub(super) fn is_word(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::claim::{ClaimError, Projection};
+
+    #[test]
+    fn every_form_parses_and_prints() {
+        for text in [
+            "kernel.scx_watchdog_timestamp",
+            "kernel.(u64)jiffies_64",
+            "kernel.(struct scx_sched *)scx_root->ops.timeout_ms",
+            "kernel.(struct rq)runqueues.cpu(1).nr_running",
+            "kernel.init_task.tasks.next->next",
+            "rq[1].scx.flags",
+            "rq[0].curr->se.sum_exec_runtime",
+            "task[105].scx.dsq_vtime",
+            "task[comm=stress].scx.dsq_vtime",
+            "task[comm=\"stress-ng\"].prio",
+            "task[comm=\"kworker/0:1\"]->x",
+            "dsq[0x1].nr",
+        ] {
+            let parsed: Projection = text.parse().unwrap_or_else(|e: ClaimError| panic!("{}", e.render()));
+            assert!(matches!(parsed, Projection::Kernel(_)), "{text}");
+            assert_eq!(parsed.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn other_ways_to_write_it_print_in_the_one_form() {
+        for (text, printed) in [
+            ("kernel.jiffies_64:u64", "kernel.(u64)jiffies_64"),
+            ("kernel.( struct  rq * )x", "kernel.(struct rq *)x"),
+            ("kernel.(char**)x", "kernel.(char **)x"),
+            ("task[comm=stress-ng].prio", "task[comm=\"stress-ng\"].prio"),
+            ("dsq[1].nr", "dsq[0x1].nr"),
+        ] {
+            let parsed: Projection = text.parse().unwrap_or_else(|e: ClaimError| panic!("{}", e.render()));
+            assert_eq!(parsed.to_string(), printed);
+            assert_eq!(printed.parse(), Ok(parsed));
+        }
+    }
+
+    #[test]
+    fn faults_are_pointed_at() {
+        for (text, at) in [
+            ("kernel.", 7..7),
+            ("kernel.(u64", 11..11),
+            ("kernel.(u64 * x)y", 14..15),
+            ("kernel.x:", 9..9),
+            ("kernel.x->", 10..10),
+            ("task[]", 5..6),
+            ("task[comm=].x", 10..11),
+            ("task[1]", 7..7),
+            ("dsq[x].nr", 4..5),
+            ("rq[1].scx.[2]", 10..11),
+        ] {
+            let error = text.parse::<Projection>().expect_err(text);
+            assert_eq!(error.span, at, "{}", error.render());
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Arenas: memory that programs and user space share.
+//!
+//! Source: `kernel/bpf/arena.c` of Linux. The page of user address `u` is at the kernel's address
+//! `kern_vm->addr + GUARD_SZ / 2 + (u32)u`, where there is one.
+
+use serde::Serialize;
+
+use super::{BpfArena, BpfMap, VmStruct};
+use crate::kernel::{KernelError, KernelView};
+use crate::units::{GuestPhys, KernelVirt};
+
+const PAGE: u64 = 4096;
+/// Half of `GUARD_SZ`, which is the reach of a BPF instruction's 16-bit offset.
+const HALF_GUARD: u64 = 1 << 15;
+/// Most bytes of an arena (`SZ_4G`).
+const MAX_BYTES: u64 = 1 << 32;
+/// Most translations that are tried: as many as an arena has pages.
+const MAX_STEPS: u64 = MAX_BYTES / PAGE;
+
+/// An arena at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ArenaState {
+    /// First user address.
+    pub user_start: u64,
+    /// Just past the last user address.
+    pub user_end: u64,
+    /// Where the kernel has the byte whose user address has 32 zero bits at its end.
+    pub kernel_base: u64,
+    /// Most pages, as declared.
+    pub max_pages: u64,
+    /// Pages that it has.
+    pub mapped_pages: u64,
+}
+
+impl ArenaState {
+    /// `BPF_MAP_TYPE_ARENA` at `at`.
+    pub(super) fn read(view: &KernelView<'_>, map: &BpfMap, at: KernelVirt) -> Result<Self, KernelError> {
+        let arena: BpfArena = view.mirror(at)?;
+        let area: VmStruct = view.mirror(arena.kern_vm)?;
+        let kernel_base = area.addr.0.wrapping_add(HALF_GUARD);
+        let len = arena.user_vm_end.wrapping_sub(arena.user_vm_start);
+        if len > MAX_BYTES {
+            let why = format!("its user range is {len:#x} bytes long");
+            return Err(KernelError::Broken { what: "a BPF arena", at, why });
+        }
+        let scratch = arena.scratch_page.ok().and_then(|page| page_phys(view, page));
+        let mut state = Self {
+            user_start: arena.user_vm_start,
+            user_end: arena.user_vm_end,
+            kernel_base,
+            max_pages: u64::from(map.max_entries),
+            mapped_pages: 0,
+        };
+        // Until user space maps it, its range is from 0 on and as long as it may grow.
+        let len = if len == 0 { state.max_pages.saturating_mul(PAGE).min(MAX_BYTES) } else { len };
+        let mut offset = 0;
+        for _ in 0..MAX_STEPS {
+            if offset >= len {
+                break;
+            }
+            let low = (arena.user_vm_start.wrapping_add(offset)) & (MAX_BYTES - 1);
+            let here = kernel_base.wrapping_add(low);
+            match view.place_of(KernelVirt(here)) {
+                Ok((GuestPhys(place), _)) => {
+                    state.mapped_pages += u64::from(Some(place & !(PAGE - 1)) != scratch);
+                    offset += PAGE;
+                }
+                // Nothing below that entry is mapped: go on where the next one begins.
+                Err(KernelError::NotMapped { level, .. }) => {
+                    let span = PAGE << (9 * u64::from(level.clamp(1, 5) - 1));
+                    // Not past the point where the lower half wraps: behind it other entries count.
+                    offset = offset.saturating_add((span - here % span).min(MAX_BYTES - low));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(state)
+    }
+}
+
+/// The physical address of the page that a `struct page` describes.
+fn page_phys(view: &KernelView<'_>, page: KernelVirt) -> Option<u64> {
+    let types = view.types();
+    let each = types.size_of(types.struct_named("page").ok()?).ok()?;
+    let base = view.pointer(view.symbol("vmemmap_base").ok()?).ok()??;
+    page.0.checked_sub(base.0)?.checked_div(each)?.checked_mul(PAGE)
+}

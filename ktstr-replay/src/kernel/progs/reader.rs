@@ -1,0 +1,215 @@
+//! All programs at one moment.
+
+use std::collections::HashMap;
+
+use super::symbols::{self, JitSymbol};
+use super::{Aux, Prog, Stats};
+use crate::kernel::maps::BpfMap;
+use crate::kernel::xarray::idr_entries;
+use crate::kernel::{Cpus, Gaps, KernelError, KernelView, bytes};
+use crate::units::KernelVirt;
+
+/// Most programs that are read.
+const MAX_PROGRAMS: usize = 4096;
+/// Most subprograms of one program (`BPF_MAX_SUBPROGS` is 256).
+const MAX_FUNCS: usize = 1024;
+/// Most maps of one program (`MAX_USED_MAPS` is 64).
+const MAX_MAPS: usize = 1024;
+/// Longest name of what a program is attached to, in bytes.
+const MAX_NAME_BYTES: usize = 512;
+
+/// A loaded BPF program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BpfProgram {
+    /// Kernel id.
+    pub id: u32,
+    /// Its name, at most 15 characters.
+    pub name: String,
+    /// Its type as bpftool prints it: `struct_ops`, `tracing`, ...
+    pub kind: String,
+    /// Hash of its instructions, as the kernel and bpftool print it: 16 hexadecimal digits.
+    pub tag: String,
+    /// What it is attached to: a kernel function, or the operation of a `struct_ops`.
+    pub attach_to: Option<String>,
+    /// BPF instructions.
+    pub insns: u32,
+    /// Instructions that the verifier looked at.
+    pub verified_insns: Option<u32>,
+    /// Where its machine code begins.
+    pub jited_at: KernelVirt,
+    /// Length of its machine code in bytes; 0: it is interpreted.
+    pub jited_bytes: u32,
+    /// Boot-time clock at its load, in ns.
+    pub loaded_at_ns: Option<u64>,
+    /// Ids of the maps that it uses, ascending.
+    pub map_ids: Vec<u32>,
+    /// How often it ran, all CPUs together. Counted only while `kernel.bpf_stats_enabled` is on.
+    pub run_count: u64,
+    /// How long that took, in ns. Counted as `run_count` is.
+    pub run_time_ns: u64,
+    /// How often it was not run because it would have recursed.
+    pub recursion_misses: Option<u64>,
+    /// It is of the object whose scheduler runs. Known where maps are read too.
+    pub of_scheduler: bool,
+    /// Where the `struct btf` of its object is; 0 for none.
+    pub(in crate::kernel) btf: KernelVirt,
+}
+
+/// The programs of a kernel and the names of their code.
+#[derive(Clone, Debug, Default)]
+pub struct BpfPrograms {
+    programs: Vec<BpfProgram>,
+    symbols: Vec<JitSymbol>,
+    faults: Vec<String>,
+}
+
+impl BpfPrograms {
+    /// Read every program, and the kernel's names for BPF code: programs, subprograms, trampolines.
+    ///
+    /// # Errors
+    /// When the table of programs itself cannot be read. A program that cannot be is a line of
+    /// [`BpfPrograms::faults`].
+    pub fn read(view: &KernelView<'_>) -> Result<Self, KernelError> {
+        let mut out = Self::default();
+        let found = idr_entries(view, "prog_idr", MAX_PROGRAMS + 1)?;
+        if found.len() > MAX_PROGRAMS {
+            let fault = format!("there are more than {MAX_PROGRAMS} BPF programs: the rest was left out");
+            out.faults.push(fault);
+        }
+        let cpus = if found.is_empty() { None } else { Some(view.cpus()?) };
+        let mut code = HashMap::new();
+        for (&(index, at), cpus) in found.iter().take(MAX_PROGRAMS).zip(cpus.iter().cycle()) {
+            if let Err(error) = out.one(view, cpus, at, &mut code) {
+                out.faults.push(format!("BPF program {index}: {error}"));
+            }
+        }
+        let mut gaps = Gaps::default();
+        out.symbols = match symbols::read(view, &mut gaps) {
+            Ok(symbols) => symbols,
+            Err(error) => {
+                out.faults.push(format!("names of BPF code: {error}; subprograms have none"));
+                out.programs.iter().filter_map(JitSymbol::of_program).collect()
+            }
+        };
+        out.faults.extend(gaps.faults.into_iter().map(|fault| format!("names of BPF code: {fault}")));
+        for symbol in &mut out.symbols {
+            symbol.program = code.get(&symbol.start).copied();
+        }
+        out.symbols.sort_by_key(|symbol| symbol.start);
+        Ok(out)
+    }
+
+    /// Read one program; where its code and that of its subprograms begins goes into `code`.
+    fn one(
+        &mut self,
+        view: &KernelView<'_>,
+        cpus: &Cpus,
+        at: KernelVirt,
+        code: &mut HashMap<KernelVirt, u32>,
+    ) -> Result<(), KernelError> {
+        let prog: Prog = view.mirror(at)?;
+        let aux: Aux = view.mirror(prog.aux)?;
+        code.insert(prog.code, aux.id);
+        let subprograms = if aux.func.0 == 0 { 0 } else { (aux.func_cnt as usize).min(MAX_FUNCS) };
+        for function in bytes::u64s(&view.bytes(aux.func, subprograms * 8)?) {
+            if let Ok(function) = view.mirror::<Prog>(KernelVirt(function)) {
+                code.insert(function.code, aux.id);
+            }
+        }
+        let kind = view.types().enum_name_of("bpf_prog_type", i128::from(prog.kind));
+        let attached = aux.attach_func_name.ok().filter(|at| at.0 != 0);
+        let stats = self.stats(view, cpus, prog.stats, aux.id);
+        self.programs.push(BpfProgram {
+            id: aux.id,
+            name: aux.name.0,
+            kind: match kind {
+                Some(name) => name.trim_start_matches("BPF_PROG_TYPE_").to_lowercase(),
+                None => format!("type {}", prog.kind),
+            },
+            tag: prog.tag.to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect(),
+            attach_to: attached.and_then(|at| view.text(at, MAX_NAME_BYTES).ok()),
+            insns: prog.insns,
+            verified_insns: aux.verified_insns.ok(),
+            jited_at: prog.code,
+            jited_bytes: prog.jited_len,
+            loaded_at_ns: aux.load_time.ok(),
+            map_ids: map_ids(view, aux.used_maps, aux.used_map_cnt)?,
+            run_count: stats.0,
+            run_time_ns: stats.1,
+            recursion_misses: stats.2,
+            of_scheduler: false,
+            btf: aux.btf,
+        });
+        Ok(())
+    }
+
+    /// Runs, ns and misses of all CPUs.
+    fn stats(
+        &mut self,
+        view: &KernelView<'_>,
+        cpus: &Cpus,
+        at: KernelVirt,
+        id: u32,
+    ) -> (u64, u64, Option<u64>) {
+        let mut sum = (0u64, 0u64, None);
+        // A per-CPU pointer is an offset: only null says that there are none.
+        let places = cpus.possible().iter().filter_map(|&cpu| cpus.place(at, cpu)).filter(|_| at.0 != 0);
+        for place in places {
+            match view.mirror::<Stats>(place) {
+                Ok(one) => {
+                    sum.0 = sum.0.wrapping_add(one.cnt);
+                    sum.1 = sum.1.wrapping_add(one.nsecs);
+                    sum.2 = one.misses.ok().map(|misses| misses.wrapping_add(sum.2.unwrap_or(0)));
+                }
+                Err(error) => {
+                    self.faults.push(format!("run counts of BPF program {id}: {error}"));
+                    break;
+                }
+            }
+        }
+        sum
+    }
+
+    /// The same, with the programs marked whose object has its `struct btf` at `btf`.
+    pub(in crate::kernel) fn of_scheduler(mut self, btf: Option<KernelVirt>) -> Self {
+        for program in &mut self.programs {
+            program.of_scheduler = btf == Some(program.btf);
+        }
+        self
+    }
+
+    /// The programs, ascending by id.
+    #[must_use]
+    pub fn programs(&self) -> &[BpfProgram] {
+        &self.programs
+    }
+
+    /// A program by its id.
+    #[must_use]
+    pub fn program(&self, id: u32) -> Option<&BpfProgram> {
+        self.programs.iter().find(|program| program.id == id)
+    }
+
+    /// The named range of BPF code that an address is in, and the distance from its beginning in bytes.
+    #[must_use]
+    pub fn at(&self, address: KernelVirt) -> Option<(&JitSymbol, u64)> {
+        let after = self.symbols.partition_point(|symbol| symbol.start <= address);
+        let symbol = self.symbols.get(after.checked_sub(1)?)?;
+        (address < symbol.end).then(|| (symbol, address.0 - symbol.start.0))
+    }
+
+    /// What could not be read, or was left out.
+    #[must_use]
+    pub fn faults(&self) -> &[String] {
+        &self.faults
+    }
+}
+
+fn map_ids(view: &KernelView<'_>, at: KernelVirt, count: u32) -> Result<Vec<u32>, KernelError> {
+    let count = if at.0 == 0 { 0 } else { (count as usize).min(MAX_MAPS) };
+    let pointers = view.bytes(at, count * 8)?;
+    let maps = bytes::u64s(&pointers).map(|map| Ok(view.mirror::<BpfMap>(KernelVirt(map))?.id));
+    let mut ids: Vec<u32> = maps.collect::<Result<_, KernelError>>()?;
+    ids.sort_unstable();
+    Ok(ids)
+}

@@ -1,0 +1,120 @@
+//! Why a place has no number.
+
+use crate::kernel::KernelError;
+use crate::units::KernelVirt;
+use crate::value::{Candidates, ValueError};
+
+/// Why a number of the kernel's memory could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// Memory, symbols or types cannot be read.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The path leaves what exists, or ends at what is no number.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// No symbol has that name.
+    #[error("the kernel has no symbol `{name}`{candidates}")]
+    NoSymbol {
+        /// What was asked for.
+        name: String,
+        /// Data symbols that are there.
+        candidates: Box<Candidates>,
+    },
+    /// Nothing says what a symbol's type is.
+    #[error("nothing says what type `{name}` has: write it before the name, as in `kernel.(u64){name}`")]
+    Untyped {
+        /// The symbol.
+        name: String,
+    },
+    /// No type has that name.
+    #[error("the kernel has no type `{name}`{candidates}")]
+    NoType {
+        /// What was asked for.
+        name: String,
+        /// Types of that kind that are there.
+        candidates: Box<Candidates>,
+    },
+    /// The symbol has a copy on each CPU, and the path does not say which.
+    #[error("`{name}` has a copy for each CPU: write `{name}.cpu(0)`")]
+    PerCpu {
+        /// The symbol.
+        name: String,
+    },
+    /// The symbol is the same for all CPUs, and the path names one.
+    #[error("`{name}` is not per CPU, so it has no `.cpu({cpu})`")]
+    NotPerCpu {
+        /// The symbol.
+        name: String,
+        /// The CPU that was asked for.
+        cpu: u32,
+    },
+    /// No such CPU.
+    #[error("there is no CPU {cpu}; there are {}", .have.iter().map(u32::to_string).collect::<Vec<_>>().join(", "))]
+    NoCpu {
+        /// The CPU that was asked for.
+        cpu: u32,
+        /// Those that are possible.
+        have: Vec<u32>,
+    },
+    /// No such task.
+    #[error("there is no task {wanted}{candidates}")]
+    NoTask {
+        /// What was asked for.
+        wanted: String,
+        /// Pids or names that are there.
+        candidates: Box<Candidates>,
+    },
+    /// Several tasks have that name.
+    #[error("{} tasks are called `{comm}`: ask by pid, {}", .pids.len(), .pids.iter().take(12).map(u32::to_string).collect::<Vec<_>>().join(", "))]
+    SeveralTasks {
+        /// The name.
+        comm: String,
+        /// Their pids.
+        pids: Vec<u32>,
+    },
+    /// No such dispatch queue.
+    #[error("there is no dispatch queue {id:#x}; there are {}", .have.iter().map(|id| format!("{id:#x}")).collect::<Vec<_>>().join(", "))]
+    NoDsq {
+        /// The id that was asked for.
+        id: u64,
+        /// Ids of those that BPF made.
+        have: Vec<u64>,
+    },
+    /// A null pointer on the way.
+    #[error("`{path}` is a null pointer")]
+    NullPointer {
+        /// The path up to it.
+        path: String,
+    },
+    /// `->` after what is no pointer.
+    #[error("`{path}` is a `{type_name}`, not a pointer, so nothing follows by `->`")]
+    NotAPointer {
+        /// The path up to it.
+        path: String,
+        /// Its type.
+        type_name: String,
+    },
+    /// `.` or `[` after what is a pointer.
+    #[error("`{path}` is a pointer: what it points at follows by `->`")]
+    IsAPointer {
+        /// The path up to it.
+        path: String,
+    },
+    /// The object is longer than what is read whole.
+    #[error("`{path}` at {at} has {bytes} bytes, more than are read at once")]
+    TooLong {
+        /// The path up to it.
+        path: String,
+        /// Where it is.
+        at: KernelVirt,
+        /// Its size in bytes.
+        bytes: u64,
+    },
+}
+
+impl From<crate::btf::BtfError> for QueryError {
+    fn from(error: crate::btf::BtfError) -> Self {
+        Self::Kernel(error.into())
+    }
+}

@@ -1,0 +1,24 @@
+//! Numbers anywhere in the kernel's memory, by symbol, type and path: what `kernel.`, `rq[..]`, `task[..]` of claims are.
+//!
+//! A path is walked pointer by pointer: the object is read whole, [`Value`](crate::value::Value) takes the part, and where
+//! `->` follows, that part is the address of the next object.
+
+mod error;
+mod root;
+#[cfg(test)]
+mod tests;
+mod types;
+mod walk;
+
+pub use error::QueryError;
+pub use walk::{follow, number};
+
+use super::mirror::{Text, mirror};
+
+mirror! {
+    /// `struct task_struct`, as far as naming a task goes.
+    pub(super) struct TaskName, TaskNameLayout = "task_struct" {
+        pid: u32,
+        comm: Text,
+    }
+}

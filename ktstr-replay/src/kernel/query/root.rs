@@ -1,0 +1,101 @@
+//! Where paths begin: symbols, runqueues, tasks, dispatch queues.
+
+use super::types::{CType, alike, of_symbol, of_words};
+use super::{QueryError, TaskName};
+use crate::claim::{Root, TaskKey};
+use crate::kernel::task::task_addresses;
+use crate::kernel::{Gaps, KernelView};
+use crate::units::KernelVirt;
+use crate::value::Candidates;
+
+/// Find the object: its address and its type.
+pub(super) fn find(view: &KernelView<'_>, root: &Root) -> Result<(KernelVirt, CType), QueryError> {
+    let typed = |at, words: &str| Ok((at, of_words(view.types(), words)?));
+    match root {
+        Root::Symbol { name, cast, cpu } => {
+            let at = symbol(view, name)?;
+            let of = match cast {
+                Some(words) => of_words(view.types(), words)?,
+                None => of_symbol(view.types(), name)?,
+            };
+            Ok((on_cpu(view, name, at, *cpu)?, of))
+        }
+        Root::Rq(cpu) => typed(place(view, view.symbol("runqueues")?, *cpu)?, "struct rq"),
+        Root::Task(key) => typed(task(view, key)?, "struct task_struct"),
+        Root::Dsq(id) => typed(dsq(view, *id)?, "struct scx_dispatch_q"),
+    }
+}
+
+fn symbol(view: &KernelView<'_>, name: &str) -> Result<KernelVirt, QueryError> {
+    let symbols = view.profile().symbols();
+    symbols.address(name).ok_or_else(|| {
+        // Data only: nobody asks for the value of a function.
+        let data = symbols
+            .iter()
+            .filter(|symbol| matches!(symbol.class.to_ascii_lowercase(), 'b' | 'd' | 'r' | 'a' | 'v'));
+        let names = data.map(|symbol| symbol.name).filter(|other| alike(name, other));
+        QueryError::NoSymbol { name: name.to_owned(), candidates: Box::new(Candidates::new(name, names)) }
+    })
+}
+
+/// A symbol's own address, or that of a CPU's copy, as the symbol has them.
+fn on_cpu(
+    view: &KernelView<'_>,
+    name: &str,
+    at: KernelVirt,
+    cpu: Option<u32>,
+) -> Result<KernelVirt, QueryError> {
+    let symbols = view.profile().symbols();
+    let bounds = symbols.address("__per_cpu_start").zip(symbols.address("__per_cpu_end"));
+    let per_cpu = bounds.is_some_and(|(start, end)| (start..end).contains(&at));
+    match (per_cpu, cpu) {
+        (true, Some(cpu)) => place(view, at, cpu),
+        (true, None) => Err(QueryError::PerCpu { name: name.to_owned() }),
+        (false, None) => Ok(at),
+        (false, Some(cpu)) => Err(QueryError::NotPerCpu { name: name.to_owned(), cpu }),
+    }
+}
+
+fn place(view: &KernelView<'_>, at: KernelVirt, cpu: u32) -> Result<KernelVirt, QueryError> {
+    let cpus = view.cpus()?;
+    let have = cpus.possible().to_vec();
+    let place = cpus.place(at, cpu).filter(|_| have.contains(&cpu));
+    place.ok_or(QueryError::NoCpu { cpu, have })
+}
+
+fn task(view: &KernelView<'_>, key: &TaskKey) -> Result<KernelVirt, QueryError> {
+    // A task that cannot be read is not the one that was asked for; idle tasks share pid 0, the first is CPU 0's.
+    let addresses = task_addresses(view, &mut Gaps::default())?;
+    let named: Vec<(KernelVirt, TaskName)> =
+        addresses.into_iter().filter_map(|at| Some((at, view.mirror(at).ok()?))).collect();
+    let missing = |wanted: String, names: Vec<String>, asked: &str| QueryError::NoTask {
+        wanted,
+        candidates: Box::new(Candidates::new(asked, names)),
+    };
+    match key {
+        TaskKey::Pid(pid) => {
+            named.iter().find(|(_, task)| task.pid == *pid).map(|(at, _)| *at).ok_or_else(|| {
+                let pids = named.iter().map(|(_, task)| task.pid.to_string()).collect();
+                missing(pid.to_string(), pids, &pid.to_string())
+            })
+        }
+        TaskKey::Comm(comm) => {
+            let found: Vec<_> = named.iter().filter(|(_, task)| task.comm.0 == *comm).collect();
+            match found.as_slice() {
+                [(at, _)] => Ok(*at),
+                [] => {
+                    let names = named.iter().map(|(_, task)| task.comm.0.clone()).collect();
+                    Err(missing(format!("called `{comm}`"), names, comm))
+                }
+                several => Err(QueryError::SeveralTasks {
+                    comm: comm.clone(),
+                    pids: several.iter().map(|(_, task)| task.pid).collect(),
+                }),
+            }
+        }
+    }
+}
+
+fn dsq(_view: &KernelView<'_>, id: u64) -> Result<KernelVirt, QueryError> {
+    Err(QueryError::NoDsq { id, have: Vec::new() })
+}

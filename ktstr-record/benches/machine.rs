@@ -125,8 +125,8 @@ fn later_checkpoint(bencher: Bencher<'_, '_>) {
     machine.pause().expect("a stop");
     let ram = machine.ram();
     let mut tracker = ChangeTracker::new(ram.ranges(), None, 2);
-    tracker.capture(&*ram, None, 0, 0);
-    bencher.bench_local(|| tracker.capture(&*ram, None, 0, 0));
+    tracker.capture(&*ram, None, None, 0, 0);
+    bencher.bench_local(|| tracker.capture(&*ram, None, None, 0, 0));
 }
 
 /// Symbols and types of a kernel out of memory, once a run and beside it.

@@ -9,6 +9,7 @@ pub(crate) mod dmesg;
 pub(crate) mod dsqs;
 pub(crate) mod runqueues;
 mod scx;
+mod stacks;
 mod stop;
 mod tasks;
 
@@ -39,6 +40,8 @@ pub enum View {
     CpuTime,
     /// The kernel log.
     Dmesg,
+    /// The stack of every task and vCPU.
+    Stacks,
 }
 
 impl fmt::Display for View {
@@ -68,6 +71,7 @@ impl View {
             Self::Cgroups => "cgroups",
             Self::CpuTime => "cpu-time",
             Self::Dmesg => "dmesg",
+            Self::Stacks => "stacks",
         }
     }
 
@@ -84,6 +88,7 @@ impl View {
             Self::Cgroups => cgroups::show(stop),
             Self::CpuTime => cpu_time::show(stop),
             Self::Dmesg => dmesg::show(stop),
+            Self::Stacks => stacks::show(stop),
         }
     }
 }

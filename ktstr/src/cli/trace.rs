@@ -1,5 +1,7 @@
 //! `ktstr trace`: what a trace file is made of, whether it is whole, and making it so.
 
+mod slim;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -12,7 +14,9 @@ use ktstr_replay::trace::record::{IndexEntry, Loss, Manifest};
 use ktstr_replay::trace::{Completeness, Fault, Kind, Trace, repair};
 use serde::Serialize;
 
-/// Look at a trace file, verify it, or repair it.
+use slim::{SlimArgs, SlimmedTrace};
+
+/// Look at a trace file, verify it, repair it, or make it smaller.
 #[derive(Args, Clone, Debug)]
 pub struct TraceArgs {
     #[command(subcommand)]
@@ -21,7 +25,7 @@ pub struct TraceArgs {
 
 #[derive(Subcommand, Clone, Debug)]
 enum TraceCommand {
-    /// What was recorded, on what, and what the file is made of. Reads headers, manifest and losses only.
+    /// What was recorded, on what, at the cost of which pauses, and what the file is made of. Reads no page.
     Info {
         /// The trace.
         trace: PathBuf,
@@ -48,6 +52,8 @@ enum TraceCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Write a smaller file: compressed well, and without what is not wanted. The old one is only read.
+    Slim(SlimArgs),
 }
 
 /// Run `ktstr trace`.
@@ -69,6 +75,11 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
         TraceCommand::Repair { trace, to, json } => {
             let result = RepairedTrace::make(trace, to)?;
             print(&result, *json, RepairedTrace::text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        TraceCommand::Slim(args) => {
+            let result = SlimmedTrace::make(args)?;
+            print(&result, args.json, SlimmedTrace::text)?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -105,6 +116,10 @@ struct Info {
     samples: usize,
     checkpoints: usize,
     stored_pages: u64,
+    /// Of the last checkpoint.
+    left_out: Vec<LeftOutInfo>,
+    /// Of the captures with a checkpoint after the first one, beyond what the machine itself took to stop and go on.
+    pause_us: Option<PauseInfo>,
     judged: bool,
     recorded_host_ns: u64,
     kinds: Vec<KindInfo>,
@@ -117,6 +132,36 @@ struct KindInfo {
     records: u64,
     stored_bytes: u64,
     raw_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct PauseInfo {
+    least: u64,
+    median: u64,
+    most: u64,
+    captures: usize,
+}
+
+impl PauseInfo {
+    fn of(trace: &Trace) -> Option<Self> {
+        let samples = trace.samples().filter_map(Result::ok).filter(|sample| sample.checkpoint.is_some());
+        let mut pauses: Vec<u64> =
+            samples.skip(1).map(|sample| sample.pause_us.saturating_sub(sample.machine_us)).collect();
+        pauses.sort_unstable();
+        Some(Self {
+            least: *pauses.first()?,
+            median: *pauses.get(pauses.len() / 2)?,
+            most: *pauses.last()?,
+            captures: pauses.len(),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct LeftOutInfo {
+    why: &'static str,
+    pages: u64,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -224,6 +269,12 @@ impl Info {
             samples: trace.sample_count(),
             checkpoints: trace.checkpoints().len(),
             stored_pages: sum(Kind::PageChunk, 1),
+            left_out: trace
+                .left_out()
+                .iter()
+                .map(|part| LeftOutInfo { why: part.why.as_str(), pages: part.pages, bytes: part.bytes() })
+                .collect(),
+            pause_us: PauseInfo::of(trace),
             judged: records.iter().any(|record| record.kind == Kind::Verdict.code()),
             recorded_host_ns: records.iter().map(|record| record.host_ns).max().unwrap_or(0),
             kinds: kinds(records),
@@ -274,6 +325,14 @@ impl Info {
                 if self.judged { "judged" } else { "not judged yet" }
             ),
         );
+        let left_out = self.left_out.iter();
+        let left_out = left_out.map(|part| format!("{} {} pages ({} KiB)", part.why, part.pages, part.bytes >> 10));
+        line("left out", left_out.collect::<Vec<_>>().join(", "));
+        if let Some(PauseInfo { least, median, most, captures }) = &self.pause_us {
+            let ms = |us: &u64| format!("{:.1} ms", *us as f64 / 1000.0);
+            let (least, median, most) = (ms(least), ms(median), ms(most));
+            line("pauses", format!("{median} in the median of {captures} later checkpoints ({least} to {most})"));
+        }
         for what in &self.missing {
             line("missing", what.clone());
         }

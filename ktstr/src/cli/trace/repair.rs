@@ -24,7 +24,7 @@ impl RepairedTrace {
         Ok(Self {
             from: from.to_owned(),
             to: to.to_owned(),
-            pub(super) kept_records: repaired.kept,
+            kept_records: repaired.kept,
             faults: repaired.faults.iter().map(FaultInfo::from).collect(),
             uncommitted_records: repaired.uncommitted_records,
         })
@@ -46,4 +46,3 @@ impl RepairedTrace {
         out
     }
 }
-

@@ -34,7 +34,9 @@ fn same_without_the_rest(trace: &Trace, v: &mut Verdict) -> Result<()> {
         let (all, few) = (decoded(&all)?, decoded(&few)?);
         ensure!(all == few, "checkpoint {} reads otherwise without the rest", info.index);
     }
-    claim!(v, slimmed.checkpoints().len() as u64).eq(trace.checkpoints().len() as u64).because("all are kept");
+    claim!(v, slimmed.checkpoints().len() as u64)
+        .eq(trace.checkpoints().len() as u64)
+        .because("all are kept");
     Ok(())
 }
 

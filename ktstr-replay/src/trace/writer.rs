@@ -287,7 +287,13 @@ impl TraceWriter {
     }
 
     /// Append a body that is encoded already.
-    pub(super) fn append(&mut self, raw: &[u8], kind: Kind, version: u16, labels: Labels) -> Result<(), WriteError> {
+    pub(super) fn append(
+        &mut self,
+        raw: &[u8],
+        kind: Kind,
+        version: u16,
+        labels: Labels,
+    ) -> Result<(), WriteError> {
         self.record.clear();
         self.record.resize(HEADER_LEN, 0);
         self.encoder.encode(kind, raw, &mut self.record).map_err(body_error(kind))?;

@@ -40,7 +40,8 @@ impl<'t> Checkpoints<'t> {
             KeepCheckpoints::Tag(tag) => {
                 let samples: Vec<Sample> = trace.samples().filter_map(Result::ok).collect();
                 let with: Vec<&Sample> = samples.iter().filter(|s| s.checkpoint.is_some()).collect();
-                let found = with.iter().find(|sample| sample.tag == *tag).and_then(|sample| sample.checkpoint);
+                let found =
+                    with.iter().find(|sample| sample.tag == *tag).and_then(|sample| sample.checkpoint);
                 let have = || with.iter().map(|sample| sample.tag.as_str()).collect::<Vec<_>>().join(", ");
                 vec![found.ok_or_else(|| SlimError::NoSuchTag { tag: tag.clone(), have: have() })?]
             }
@@ -123,11 +124,7 @@ impl<'t> Checkpoints<'t> {
 }
 
 /// The table of a checkpoint without the pages that are to be left out.
-fn reduced(
-    memory: &CheckpointMemory<'_>,
-    classes: Option<&PageClasses>,
-    options: &SlimOptions,
-) -> PageTable {
+fn reduced(memory: &CheckpointMemory<'_>, classes: Option<&PageClasses>, options: &SlimOptions) -> PageTable {
     let mut table = memory.table().clone();
     let left_out = classes.map(PageClasses::left_out).unwrap_or_default();
     for (range, why) in left_out.into_iter().filter(|(_, why)| options.leaves_out(*why)) {
@@ -162,4 +159,3 @@ fn push(ranges: &mut Vec<Range<u64>>, gfn: u64) {
         _ => ranges.push(gfn..gfn + 1),
     }
 }
-

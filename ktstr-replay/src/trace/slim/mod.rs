@@ -11,4 +11,3 @@ mod rewrite;
 pub use error::SlimError;
 pub use options::{Dropped, KeepCheckpoints, SlimOptions};
 pub use rewrite::{Slimmed, slim};
-

@@ -23,13 +23,7 @@ pub struct SlimOptions {
 
 impl Default for SlimOptions {
     fn default() -> Self {
-        Self {
-            level: 19,
-            drop: Vec::new(),
-            keep: KeepCheckpoints::All,
-            kernel_pages: false,
-            redact: false,
-        }
+        Self { level: 19, drop: Vec::new(), keep: KeepCheckpoints::All, kernel_pages: false, redact: false }
     }
 }
 

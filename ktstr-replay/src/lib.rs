@@ -5,6 +5,8 @@
 
 pub mod btf;
 pub mod claim;
+pub mod diff;
+pub mod export;
 pub mod judge;
 pub mod kernel;
 pub mod memory;

@@ -41,6 +41,7 @@ mod symbols;
 pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod unwind;
 mod view;
 mod virt;
 mod vmcoreinfo;

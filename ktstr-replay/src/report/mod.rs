@@ -29,6 +29,7 @@ mod workers;
 use std::path::Path;
 
 pub use columns::columns;
+pub use text::printable;
 
 use crate::judge::Run;
 use crate::verdict::{Outcome, Verdict};

@@ -9,6 +9,7 @@ mod dmesg;
 mod dsqs;
 mod runqueues;
 mod scx;
+mod stacks;
 mod stop;
 mod tasks;
 
@@ -39,6 +40,8 @@ pub enum View {
     CpuTime,
     /// The kernel log.
     Dmesg,
+    /// The stack of every task and vCPU.
+    Stacks,
 }
 
 /// A view, laid out.
@@ -62,6 +65,7 @@ impl View {
             Self::Cgroups => "cgroups",
             Self::CpuTime => "cpu-time",
             Self::Dmesg => "dmesg",
+            Self::Stacks => "stacks",
         }
     }
 
@@ -78,6 +82,7 @@ impl View {
             Self::Cgroups => cgroups::show(stop),
             Self::CpuTime => cpu_time::show(stop),
             Self::Dmesg => dmesg::show(stop),
+            Self::Stacks => stacks::show(stop),
         }
     }
 }

@@ -122,4 +122,32 @@ impl Symbols {
         let entry = self.entries.get(after.checked_sub(1)?)?;
         Some((self.symbol(entry)?, address.0 - entry.address))
     }
+
+    /// The symbol that the kernel prints for an address (the first of those that begin at one address), and its length
+    /// in bytes: up to the next symbol. Source: `get_symbol_pos` of `kernel/kallsyms.c`.
+    #[must_use]
+    pub fn containing(&self, address: KernelVirt) -> Option<(Symbol<'_>, u64)> {
+        let after = self.entries.partition_point(|entry| entry.address <= address.0);
+        let begins = self.entries.get(after.checked_sub(1)?)?.address;
+        let first = self.entries.partition_point(|entry| entry.address < begins);
+        let end = self.entries.get(after).map_or(begins, |entry| entry.address);
+        Some((self.symbol(self.entries.get(first)?)?, end - begins))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_symbols_at_one_address_the_first_is_printed_with_the_length_of_all() {
+        let symbols =
+            Symbols::from_list([(0x10, b'T', "a"), (0x20, b'T', "b"), (0x20, b't', "c"), (0x50, b'T', "d")]);
+        let found = |at| symbols.containing(KernelVirt(at)).map(|(symbol, size)| (symbol.name, size));
+        assert_eq!(found(0xf), None);
+        assert_eq!(found(0x1f), Some(("a", 0x10)));
+        assert_eq!(found(0x20), Some(("b", 0x30)));
+        assert_eq!(found(0x4f), Some(("b", 0x30)));
+        assert_eq!(found(0x99), Some(("d", 0)));
+    }
 }

@@ -38,6 +38,9 @@ pub(super) struct ViewArgs {
     /// The kernel log
     #[arg(long, help_heading = "Views of one checkpoint")]
     dmesg: bool,
+    /// The stack of every task and vCPU
+    #[arg(long, help_heading = "Views of one checkpoint")]
+    stacks: bool,
     /// Which checkpoint: a capture's tag, or the last one at or before a time (2.5s, -300ms); default: that of the
     /// scheduler's exit, or the last
     #[arg(long, value_name = "T|TAG", allow_hyphen_values = true, requires = "views")]
@@ -53,6 +56,7 @@ impl ViewArgs {
             (self.tasks, View::Tasks),
             (self.runqueues, View::Runqueues),
             (self.dsqs, View::Dsqs),
+            (self.stacks, View::Stacks),
             (self.cgroups, View::Cgroups),
             (self.cpu_time, View::CpuTime),
             (self.dmesg, View::Dmesg),

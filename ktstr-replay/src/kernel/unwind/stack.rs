@@ -1,0 +1,139 @@
+//! What an unwound stack is.
+
+use serde::{Serialize, Serializer};
+
+use super::CodeName;
+use crate::units::KernelVirt;
+
+/// A stack, from the innermost frame out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stack {
+    /// Its frames.
+    pub frames: Vec<Frame>,
+    /// Why there are no more.
+    pub end: StackEnd,
+}
+
+/// One frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Frame {
+    /// What runs there next: the instruction pointer, or a return address.
+    #[serde(serialize_with = "hex")]
+    pub ip: KernelVirt,
+    /// The stack pointer of the frame.
+    #[serde(serialize_with = "hex")]
+    pub sp: KernelVirt,
+    /// What the address is in; `None` where nothing has a name.
+    pub name: Option<CodeName>,
+    /// How it was found.
+    pub kind: FrameKind,
+    /// Which stack it is on: `task`, `irq`, `NMI`, ...
+    pub area: &'static str,
+}
+
+/// How a frame was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FrameKind {
+    /// It is where the registers are: the instruction at `ip` has not run yet.
+    Registers,
+    /// It called the frame before.
+    Call,
+    /// It called the frame before, and is BPF code: by its frame pointer, as such code has no unwind tables.
+    Bpf,
+    /// An interrupt or exception came before the instruction at `ip`.
+    Interrupted,
+    /// A word on the stack that looks like a return address: it may be a leftover of an earlier call.
+    Guess,
+}
+
+/// Why a stack has no more frames.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "why")]
+pub enum StackEnd {
+    /// The kernel was entered from user space there.
+    User {
+        /// The user's instruction pointer.
+        ip: u64,
+        /// The user's stack pointer.
+        sp: u64,
+    },
+    /// The unwind tables say that nothing called this frame.
+    Bottom,
+    /// The walk could not go on.
+    Broken {
+        /// What was wrong, and where.
+        reason: String,
+    },
+}
+
+impl Frame {
+    /// The address by which the frame's code is looked up: a return address may be the first of what follows the
+    /// calling function, where that does not return.
+    #[must_use]
+    pub fn lookup(&self) -> KernelVirt {
+        match self.kind {
+            FrameKind::Registers | FrameKind::Interrupted => self.ip,
+            FrameKind::Call | FrameKind::Bpf | FrameKind::Guess => KernelVirt(self.ip.0.wrapping_sub(1)),
+        }
+    }
+
+    /// As the kernel prints it: `schedule+0x2d/0xb0`, with `? ` before a guess.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mark = if self.kind == FrameKind::Guess { "? " } else { "" };
+        match &self.name {
+            Some(name) => format!("{mark}{name}"),
+            None => format!("{mark}{}", self.ip),
+        }
+    }
+}
+
+impl Stack {
+    /// A stack without frames.
+    pub(super) fn none(end: StackEnd) -> Self {
+        Self { frames: Vec::new(), end }
+    }
+
+    /// A line for each frame, with `<irq>` and `</irq>` around those that are not on the task's own stack, and a last one
+    /// that says where it came from.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::with_capacity(self.frames.len() + 1);
+        let mut on = "task";
+        for frame in &self.frames {
+            if frame.area != on {
+                if on != "task" {
+                    lines.push(format!("</{on}>"));
+                }
+                if frame.area != "task" {
+                    lines.push(format!("<{}>", frame.area));
+                }
+                on = frame.area;
+            }
+            let what = if frame.kind == FrameKind::Interrupted { "  (interrupted)" } else { "" };
+            lines.push(format!("{}{what}", frame.text()));
+        }
+        if on != "task" {
+            lines.push(format!("</{on}>"));
+        }
+        lines.extend(self.end.text());
+        lines
+    }
+}
+
+impl StackEnd {
+    /// For people; `None` for the usual end.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        match self {
+            Self::User { ip, .. } => Some(format!("user space at {ip:#x}")),
+            Self::Bottom => None,
+            Self::Broken { reason } => Some(format!("(the stack cannot be followed: {reason})")),
+        }
+    }
+}
+
+fn hex<S: Serializer>(at: &KernelVirt, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(at)
+}

@@ -1,0 +1,56 @@
+//! The stacks as text: tasks that are at the same place, together.
+
+use super::{Shown, Stop};
+use crate::kernel::KernelError;
+use crate::kernel::task::read_tasks;
+use crate::kernel::unwind::{Code, Stack, Stacks, TaskStack, Unwinder};
+use crate::report::text::clean;
+
+/// The stacks of all tasks: those that run first.
+pub(super) fn show(stop: &Stop<'_>) -> Result<Shown, KernelError> {
+    let stacks = read(stop)?;
+    Ok(Shown::new(lines(&stacks), &stacks.gaps, &stacks))
+}
+
+fn read(stop: &Stop<'_>) -> Result<Stacks, KernelError> {
+    let kernel = stop.kernel();
+    let tasks = read_tasks(&kernel)?;
+    let vcpus = stop.sample().map_or(&[][..], |sample| &sample.vcpus);
+    let code = Code::new(&kernel, []);
+    Ok(Unwinder::new(&kernel, code, vcpus).all(&tasks))
+}
+
+fn lines(stacks: &Stacks) -> Vec<String> {
+    let mut groups: Vec<(Vec<String>, Vec<&TaskStack>)> = Vec::new();
+    for task in &stacks.tasks {
+        let lines = frames(&task.stack);
+        match groups
+            .iter_mut()
+            .find(|(of, tasks)| *of == lines && tasks[0].running_on.is_none() && task.running_on.is_none())
+        {
+            Some((_, tasks)) => tasks.push(task),
+            None => groups.push((lines, vec![task])),
+        }
+    }
+    groups.sort_by_key(|(_, tasks)| tasks[0].running_on.is_none());
+    let mut out = Vec::new();
+    for (cpu, stack) in &stacks.vcpus {
+        out.push(format!("CPU {cpu}, no task that is known"));
+        out.extend(frames(stack));
+    }
+    for (lines, tasks) in groups {
+        out.extend(tasks.iter().map(|task| title(task)));
+        out.extend(lines);
+    }
+    out
+}
+
+fn title(task: &TaskStack) -> String {
+    let on = task.running_on.map(|cpu| format!(" on CPU {cpu}")).unwrap_or_default();
+    clean(&format!("{} {} ({}){on}", task.pid, task.comm, task.state))
+}
+
+/// The lines of a stack, indented.
+pub(crate) fn frames(stack: &Stack) -> Vec<String> {
+    stack.lines().iter().map(|line| format!("    {}", clean(line))).collect()
+}

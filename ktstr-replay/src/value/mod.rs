@@ -6,6 +6,7 @@
 mod compare;
 mod error;
 mod known;
+mod leaves;
 mod map;
 mod path;
 mod render;
@@ -17,6 +18,7 @@ mod tests;
 mod typed;
 
 pub use error::ValueError;
+pub use leaves::{Leaf, leaves};
 pub use map::{Entry, MapView};
 pub use scalar::Scalar;
 pub use snapshot::{Blobs, Snapshot};

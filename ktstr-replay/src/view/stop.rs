@@ -2,9 +2,9 @@
 
 use crate::claim::{SpanNs, seconds};
 use crate::judge::Run;
-use crate::kernel::{KernelProfile, KernelView, ProfileError};
+use crate::kernel::{KernelError, KernelProfile, KernelView, ProfileError};
 use crate::report::text::clean;
-use crate::trace::record::Sample;
+use crate::trace::record::{Sample, VcpuRegs};
 use crate::trace::{CheckpointInfo, CheckpointMemory, TraceError};
 
 /// Why a checkpoint cannot be looked at.
@@ -29,6 +29,12 @@ pub enum StopError {
     /// The trace does not say what kernel its memory is of, or that cannot be understood.
     #[error("the kernel of the trace cannot be read")]
     Kernel(#[from] ProfileError),
+}
+
+impl From<KernelError> for StopError {
+    fn from(error: KernelError) -> Self {
+        Self::Kernel(error.into())
+    }
 }
 
 /// The checkpoints of a run, and the kernel that they are of.
@@ -128,6 +134,12 @@ impl<'s> Stop<'s> {
     #[must_use]
     pub fn sample(&self) -> Option<&'s Sample> {
         sample_of(self.run, &self.info)
+    }
+
+    /// The registers of the vCPUs; empty if they are not known.
+    #[must_use]
+    pub fn vcpus(&self) -> &'s [VcpuRegs] {
+        self.sample().map_or(&[], |sample| &sample.vcpus)
     }
 
     /// The tag of its capture; empty if that is not known.

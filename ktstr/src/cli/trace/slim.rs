@@ -71,7 +71,7 @@ impl SlimmedTrace {
     pub(super) fn text(&self) -> String {
         let mut out = String::new();
         for fault in &self.faults {
-            let _ = writeln!(out, "not carried over: {}", super::plain(fault));
+            let _ = writeln!(out, "not carried over: {}", ktstr_replay::report::printable(fault));
         }
         for (sort, count) in &self.dropped {
             let _ = writeln!(out, "dropped: {count} of {sort}");

@@ -1,0 +1,58 @@
+//! `ktstr trace export`.
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use ktstr_replay::export::{events_csv, json_lines, series_csv};
+use ktstr_replay::judge::Run;
+use ktstr_replay::trace::Trace;
+
+/// Which trace, in which form.
+#[derive(Args, Clone, Debug)]
+#[command(group = clap::ArgGroup::new("form").required(true))]
+pub(super) struct ExportArgs {
+    /// The trace.
+    trace: PathBuf,
+    /// JSON lines on stdout: each event and each capture with the scheduler's variables, in order of time.
+    #[arg(long, group = "form")]
+    json: bool,
+    /// CSV on stdout: the captures with a column for each variable, or the events.
+    #[arg(long, group = "form", value_name = "WHAT", num_args = 0..=1, default_missing_value = "series")]
+    csv: Option<Table>,
+}
+
+/// What a table is of.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Table {
+    /// The captures.
+    Series,
+    /// The events.
+    Events,
+}
+
+/// Write it.
+pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
+    let trace =
+        Trace::open(&args.trace).with_context(|| format!("could not export {}", args.trace.display()))?;
+    let run = Run::load(&trace);
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = match args.csv {
+        None => json_lines(&run, &mut out),
+        Some(Table::Series) => series_csv(&run, &mut out).map_err(io::Error::other),
+        Some(Table::Events) => events_csv(&run, &mut out).map_err(io::Error::other),
+    };
+    match written.and_then(|()| out.flush()) {
+        // A reader that has seen enough is no error.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        other => other.context("could not write to stdout"),
+    }
+}
+
+/// Whether the reader has gone, which the writer of CSV wraps in an error of its own.
+fn is_broken_pipe(error: &io::Error) -> bool {
+    let inner =
+        error.get_ref().and_then(|inner| std::error::Error::source(inner)?.downcast_ref::<io::Error>());
+    error.kind() == io::ErrorKind::BrokenPipe || inner.is_some_and(is_broken_pipe)
+}

@@ -52,6 +52,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
 
 /// Whether the reader has gone, which the writer of CSV wraps in an error of its own.
 fn is_broken_pipe(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| std::error::Error::source(inner)?.downcast_ref::<io::Error>());
+    let inner =
+        error.get_ref().and_then(|inner| std::error::Error::source(inner)?.downcast_ref::<io::Error>());
     error.kind() == io::ErrorKind::BrokenPipe || inner.is_some_and(is_broken_pipe)
 }

@@ -46,4 +46,3 @@ pub(super) fn missing(whole: &Completeness) -> Vec<String> {
     }
     lines
 }
-

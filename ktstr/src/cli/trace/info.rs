@@ -191,12 +191,16 @@ impl Info {
             ),
         );
         let left_out = self.left_out.iter();
-        let left_out = left_out.map(|part| format!("{} {} pages ({} KiB)", part.why, part.pages, part.bytes >> 10));
+        let left_out =
+            left_out.map(|part| format!("{} {} pages ({} KiB)", part.why, part.pages, part.bytes >> 10));
         line("left out", left_out.collect::<Vec<_>>().join(", "));
         if let Some(PauseInfo { least, median, most, captures }) = &self.pause_us {
             let ms = |us: &u64| format!("{:.1} ms", *us as f64 / 1000.0);
             let (least, median, most) = (ms(least), ms(median), ms(most));
-            line("pauses", format!("{median} in the median of {captures} later checkpoints ({least} to {most})"));
+            line(
+                "pauses",
+                format!("{median} in the median of {captures} later checkpoints ({least} to {most})"),
+            );
         }
         for what in &self.missing {
             line("missing", what.clone());
@@ -215,4 +219,3 @@ impl Info {
         out
     }
 }
-

@@ -31,12 +31,10 @@ pub(super) fn variables(run: &Run<'_>) -> Option<Section> {
         clean(&sample.tag),
         seconds(run.since_start_ns(sample.guest_ns))
     );
-    let all = now.vars();
-    if all.is_empty() {
+    if now.vars().is_empty() {
         return Some(Section { title, lines: vec![absent(sample)] });
     }
-    let leaves = leaves(all.iter().filter(|(name, _)| !is_constant(name)).cloned());
-    let (zero, shown): (Vec<Leaf<'_>>, Vec<_>) = leaves.into_iter().partition(|(_, v)| is_zero(v));
+    let (zero, shown): (Vec<Leaf<'_>>, Vec<_>) = changing(&now).into_iter().partition(|(_, v)| is_zero(v));
     let mut rows = vec![vec!["variable".to_owned(), "at exit".to_owned()]];
     if let Some(before) = before {
         let at = seconds(run.since_start_ns(before.guest_ns));
@@ -63,6 +61,11 @@ pub(super) fn variables(run: &Run<'_>) -> Option<Section> {
     Some(Section { title, lines })
 }
 
+/// The numbers, texts and arrays in the variables of a capture that can change.
+pub(crate) fn changing<'v>(snapshot: &'v Snapshot<'_>) -> Vec<Leaf<'v>> {
+    leaves(snapshot.vars().into_iter().filter(|(name, _)| !is_constant(name)))
+}
+
 fn is_zero(value: &Value<'_>) -> bool {
     match value.scalar() {
         Ok(scalar) => scalar.to_f64() == 0.0,
@@ -82,7 +85,7 @@ fn is_constant(name: &str) -> bool {
     name.split('.').take(2).any(|part| part == "rodata")
 }
 
-fn show(value: &Value<'_>) -> String {
+pub(super) fn show(value: &Value<'_>) -> String {
     shorten(&clean(&value.render()), VALUE_CHARS)
 }
 

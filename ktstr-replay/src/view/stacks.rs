@@ -3,21 +3,15 @@
 use super::{Shown, Stop};
 use crate::kernel::KernelError;
 use crate::kernel::task::read_tasks;
-use crate::kernel::unwind::{Code, Stack, Stacks, TaskStack, Unwinder};
+use crate::kernel::unwind::{Stack, Stacks, TaskStack, Unwinder};
 use crate::report::text::clean;
 
 /// The stacks of all tasks: those that run first.
 pub(super) fn show(stop: &Stop<'_>) -> Result<Shown, KernelError> {
-    let stacks = read(stop)?;
-    Ok(Shown::new(lines(&stacks), &stacks.gaps, &stacks))
-}
-
-fn read(stop: &Stop<'_>) -> Result<Stacks, KernelError> {
     let kernel = stop.kernel();
     let tasks = read_tasks(&kernel)?;
-    let vcpus = stop.sample().map_or(&[][..], |sample| &sample.vcpus);
-    let code = Code::new(&kernel, []);
-    Ok(Unwinder::new(&kernel, code, vcpus).all(&tasks))
+    let stacks = Unwinder::new(&kernel, stop.vcpus()).all(&tasks);
+    Ok(Shown::new(lines(&stacks), &stacks.gaps, &stacks))
 }
 
 fn lines(stacks: &Stacks) -> Vec<String> {

@@ -4,7 +4,7 @@ use crate::claim::{SpanNs, seconds};
 use crate::judge::Run;
 use crate::kernel::{KernelError, KernelProfile, KernelView};
 use crate::report::text::clean;
-use crate::trace::record::{BlobRole, Sample};
+use crate::trace::record::{BlobRole, Sample, VcpuRegs};
 use crate::trace::{CheckpointInfo, CheckpointMemory, Trace, TraceError};
 
 /// Why a checkpoint cannot be looked at.
@@ -139,6 +139,12 @@ impl<'s> Stop<'s> {
     #[must_use]
     pub fn sample(&self) -> Option<&'s Sample> {
         sample_of(self.run, &self.info)
+    }
+
+    /// The registers of the vCPUs; empty if they are not known.
+    #[must_use]
+    pub fn vcpus(&self) -> &'s [VcpuRegs] {
+        self.sample().map_or(&[], |sample| &sample.vcpus)
     }
 
     /// The tag of its capture; empty if that is not known.

@@ -178,6 +178,12 @@ impl BpfPrograms {
         self
     }
 
+    /// Names of code that belongs to no program.
+    #[cfg(test)]
+    pub(crate) fn of_symbols(symbols: Vec<JitSymbol>) -> Self {
+        Self { symbols, ..Self::default() }
+    }
+
     /// The programs, ascending by id.
     #[must_use]
     pub fn programs(&self) -> &[BpfProgram] {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::kernel::{KernelView, Symbols};
+use crate::kernel::{BpfPrograms, KernelView, Symbols};
 use crate::units::KernelVirt;
 
 /// The name of an address of code.
@@ -26,27 +26,20 @@ impl fmt::Display for CodeName {
 }
 
 /// The code of a kernel: its functions, and the BPF code that was compiled while it ran.
-#[derive(Debug)]
 pub struct Code<'k> {
     symbols: &'k Symbols,
     /// First and just past the last address of the kernel's functions.
     text: Vec<(u64, u64)>,
-    /// First address, just past the last, and name of BPF code, ascending.
-    bpf: Vec<(u64, u64, String)>,
+    bpf: BpfPrograms,
 }
 
 impl<'k> Code<'k> {
-    /// The functions of a kernel, and BPF code as (first address, just past the last, name).
+    /// The functions of a kernel, and its BPF code.
     #[must_use]
-    pub fn new(
-        view: &KernelView<'k>,
-        bpf: impl IntoIterator<Item = (KernelVirt, KernelVirt, String)>,
-    ) -> Self {
+    pub fn new(view: &KernelView<'k>, bpf: BpfPrograms) -> Self {
         let symbols = view.profile().symbols();
         let range = |(from, to)| Some((symbols.address(from)?.0, symbols.address(to)?.0));
         let text = [("_stext", "_etext"), ("_sinittext", "_einittext")].into_iter().filter_map(range);
-        let mut bpf: Vec<_> = bpf.into_iter().map(|(from, to, name)| (from.0, to.0, name)).collect();
-        bpf.sort_unstable();
         Self { symbols, text: text.collect(), bpf }
     }
 
@@ -59,18 +52,14 @@ impl<'k> Code<'k> {
     /// Whether BPF code is there.
     #[must_use]
     pub fn is_bpf(&self, at: KernelVirt) -> bool {
-        self.bpf_at(at).is_some()
-    }
-
-    fn bpf_at(&self, at: KernelVirt) -> Option<&(u64, u64, String)> {
-        let after = self.bpf.partition_point(|(from, ..)| *from <= at.0);
-        self.bpf.get(after.checked_sub(1)?).filter(|(_, to, _)| at.0 < *to)
+        self.bpf.at(at).is_some()
     }
 
     /// The name of `ip`, by what `lookup` is in (the same address, or the one before it).
     pub(super) fn name(&self, ip: KernelVirt, lookup: KernelVirt) -> Option<CodeName> {
-        if let Some((from, to, name)) = self.bpf_at(lookup) {
-            return Some(CodeName { name: name.clone(), offset: ip.0 - from, size: to - from });
+        if let Some((code, _)) = self.bpf.at(lookup) {
+            let (offset, size) = (ip.0 - code.start.0, code.end.0 - code.start.0);
+            return Some(CodeName { name: code.name.clone(), offset, size });
         }
         if !self.is_kernel(lookup) {
             return None;

@@ -10,7 +10,7 @@ use super::registers::{OnStack, Registers};
 use super::walk::Walk;
 use super::{Code, FrameKind, Stack, StackEnd};
 use crate::kernel::task::Tasks;
-use crate::kernel::{Cpus, Gaps, KernelError, KernelView};
+use crate::kernel::{BpfPrograms, Cpus, Gaps, KernelError, KernelView};
 use crate::trace::record::VcpuRegs;
 use crate::units::KernelVirt;
 
@@ -58,8 +58,13 @@ impl<'u, 'm> Unwinder<'u, 'm> {
     /// An unwinder for the memory of `view`, whose vCPUs had the registers `vcpus`. What it lacks is in its gaps, and
     /// every stack that needs it says so.
     #[must_use]
-    pub fn new(view: &'u KernelView<'m>, code: Code<'m>, vcpus: &[VcpuRegs]) -> Self {
+    pub fn new(view: &'u KernelView<'m>, vcpus: &[VcpuRegs]) -> Self {
         let mut gaps = Gaps::default();
+        let bpf = gaps.read("names of BPF code", BpfPrograms::read(view)).unwrap_or_default();
+        for fault in bpf.faults() {
+            gaps.fault(fault);
+        }
+        let code = Code::new(view, bpf);
         let orc = gaps.read("unwind tables", OrcTables::read(view));
         let cpus = gaps.read("the CPUs' stacks", view.cpus());
         let mut new = Self { view, code, orc, cpus, vcpus: Vec::new(), running: HashMap::new(), gaps };

@@ -8,7 +8,7 @@ use super::registers::Registers;
 use super::walk::Walk;
 use super::{Code, FrameKind, Stack, StackEnd, Unwinder};
 use crate::kernel::testing::{Chaos, Guest};
-use crate::kernel::{KernelProfile, KernelView};
+use crate::kernel::{BpfPrograms, JitSymbol, KernelProfile, KernelView};
 use crate::units::KernelVirt;
 
 /// Length of each function of the kernel made here, in bytes.
@@ -151,8 +151,13 @@ impl Made {
         let profile = self.guest.profile();
         let view = KernelView::new(&profile, &self.guest.ram);
         let orc = OrcTables::read(&view).unwrap();
-        let bpf = bpf.iter().map(|(from, to, name)| (KernelVirt(*from), KernelVirt(*to), (*name).to_owned()));
-        let code = Code::new(&view, bpf);
+        let symbol = |(from, to, name): &(u64, u64, &str)| JitSymbol {
+            start: KernelVirt(*from),
+            end: KernelVirt(*to),
+            name: (*name).to_owned(),
+            program: None,
+        };
+        let code = Code::new(&view, BpfPrograms::of_symbols(bpf.iter().map(symbol).collect()));
         let areas = [self.stack, self.irq];
         Walk { view: &view, orc: Some(&orc), code: &code, areas: &areas }.run(from, FrameKind::Registers)
     }
@@ -353,12 +358,12 @@ fn a_task_that_sleeps_is_unwound_from_where_it_was_switched_out() {
     made.put(task + 8, sp);
     let profile = made.guest.profile();
     let view = KernelView::new(&profile, &made.guest.ram);
-    let unwinder = Unwinder::new(&view, Code::new(&view, []), &[]);
+    let unwinder = Unwinder::new(&view, &[]);
     let (cpu, stack) = unwinder.task(KernelVirt(task));
     assert_eq!((cpu, texts(&stack)), (None, vec!["f0+0x20/0x100".to_owned(), "f1+0x20/0x100".to_owned()]));
     made.put(task + 8, 0x1234);
     let view = KernelView::new(&profile, &made.guest.ram);
-    let unwinder = Unwinder::new(&view, Code::new(&view, []), &[]);
+    let unwinder = Unwinder::new(&view, &[]);
     assert!(broken(&unwinder.task(KernelVirt(task)).1).contains("not on its stack"));
 }
 
@@ -409,7 +414,7 @@ proptest! {
         let (profile, stack, text) = profile();
         let chaos = Chaos(seed);
         let view = KernelView::new(&profile, &chaos);
-        let unwinder = Unwinder::new(&view, Code::new(&view, []), &[]);
+        let unwinder = Unwinder::new(&view, &[]);
         for at in [task, stack.start, text] {
             let (_, stack) = unwinder.task(KernelVirt(at));
             prop_assert!(matches!(stack.end, StackEnd::Broken { .. }), "{:?}", stack.end);

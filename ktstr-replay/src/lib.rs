@@ -5,6 +5,7 @@
 
 pub mod btf;
 pub mod claim;
+pub mod export;
 pub mod judge;
 pub mod kernel;
 pub mod memory;

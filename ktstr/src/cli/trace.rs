@@ -1,5 +1,7 @@
 //! `ktstr trace`: what a trace file is made of, whether it is whole, and making it so.
 
+mod vmcore;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -11,6 +13,7 @@ use clap::{Args, Subcommand};
 use ktstr_replay::trace::record::{IndexEntry, Loss, Manifest};
 use ktstr_replay::trace::{Completeness, Fault, Kind, Trace, repair};
 use serde::Serialize;
+use vmcore::{Exported, VmcoreArgs};
 
 /// Look at a trace file, verify it, or repair it.
 #[derive(Args, Clone, Debug)]
@@ -48,6 +51,16 @@ enum TraceCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Write what was recorded in the form of another tool.
+    Export {
+        /// The trace.
+        trace: PathBuf,
+        #[command(flatten)]
+        vmcore: VmcoreArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Run `ktstr trace`.
@@ -69,6 +82,10 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
         TraceCommand::Repair { trace, to, json } => {
             let result = RepairedTrace::make(trace, to)?;
             print(&result, *json, RepairedTrace::text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        TraceCommand::Export { trace, vmcore, json } => {
+            print(&Exported::make(trace, vmcore)?, *json, Exported::text)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -1,0 +1,3 @@
+//! A trace in the forms of other tools.
+
+pub mod vmcore;

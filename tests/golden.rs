@@ -55,6 +55,18 @@ fn explains(name: &str, passes: bool) {
     assert_eq!(report, expected, "the report of {name} has changed; if it should, see traces/README.md");
 }
 
+/// `ktstr why` of the stall, byte for byte. It has no checkpoint: samples and the kernel's dump are the evidence.
+#[test]
+fn the_stall_is_told_as_ever() {
+    let why = run_bounded(ktstr().arg("why").arg(traces().join("stall.trace.zst")), Duration::from_secs(60));
+    assert!(why.status.success(), "{why}");
+    let expected = std::fs::read_to_string(traces().join("stall.why.txt")).expect("the story");
+    assert_eq!(
+        why.stdout, expected,
+        "the story of the stall has changed; if it should, see traces/README.md"
+    );
+}
+
 #[test]
 fn the_steady_trace_is_explained_as_ever() {
     explains("steady", true);

@@ -5,6 +5,7 @@
 
 pub mod btf;
 pub mod claim;
+pub mod diff;
 pub mod export;
 pub mod judge;
 pub mod kernel;
@@ -16,6 +17,7 @@ pub mod units;
 pub mod value;
 pub mod verdict;
 pub mod view;
+pub mod why;
 
 // The traces that tests make are made by one file, for the tests of this crate and of others.
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub mod dsq;
 mod error;
 mod gaps;
 mod hlist;
+#[cfg(test)]
+mod hostile;
 mod list;
 pub mod log;
 pub mod maps;

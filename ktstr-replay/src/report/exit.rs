@@ -1,10 +1,9 @@
 //! The scheduler at its exit: its variables, and the kernel's dump.
 
-use crate::btf::Kind;
 use crate::claim::seconds;
 use crate::judge::Run;
 use crate::trace::record::Sample;
-use crate::value::{Snapshot, Value};
+use crate::value::{Leaf, Snapshot, Value, leaves};
 
 use super::Section;
 use super::table::{Align, layout};
@@ -16,10 +15,6 @@ const VARIABLES: usize = 28;
 const VALUE_CHARS: usize = 48;
 /// Longest list of the variables that are zero, in characters.
 const ZERO_CHARS: usize = 160;
-/// Deepest struct that is taken apart.
-const DEPTH: usize = 4;
-/// Leaves that are looked at; types from strangers can have any number.
-const LEAVES: usize = 2000;
 /// Lines of the dump that are shown.
 const DUMP_LINES: usize = 40;
 
@@ -36,15 +31,10 @@ pub(super) fn variables(run: &Run<'_>) -> Option<Section> {
         clean(&sample.tag),
         seconds(run.since_start_ns(sample.guest_ns))
     );
-    let all = now.vars();
-    if all.is_empty() {
+    if now.vars().is_empty() {
         return Some(Section { title, lines: vec![absent(sample)] });
     }
-    let mut leaves = Vec::new();
-    for (name, value) in all.iter().filter(|(name, _)| !is_constant(name)) {
-        flatten(name.clone(), *value, 0, &mut leaves);
-    }
-    let (zero, shown): (Vec<Leaf<'_>>, Vec<_>) = leaves.into_iter().partition(|(_, v)| is_zero(v));
+    let (zero, shown): (Vec<Leaf<'_>>, Vec<_>) = changing(&now).into_iter().partition(|(_, v)| is_zero(v));
     let mut rows = vec![vec!["variable".to_owned(), "at exit".to_owned()]];
     if let Some(before) = before {
         let at = seconds(run.since_start_ns(before.guest_ns));
@@ -71,26 +61,9 @@ pub(super) fn variables(run: &Run<'_>) -> Option<Section> {
     Some(Section { title, lines })
 }
 
-/// A number, text or array, by its path.
-type Leaf<'v> = (String, Value<'v>);
-
-/// The leaves of a struct, or the value itself where it is none.
-fn flatten<'v>(name: String, value: Value<'v>, depth: usize, leaves: &mut Vec<Leaf<'v>>) {
-    let parts = value.parts().unwrap_or_default();
-    // A union's members are the same bytes, and a nameless member has no path.
-    let is_struct = value.types().resolve(value.type_id()).is_ok_and(|(id, _)| {
-        value.types().kind(id) == Ok(Kind::Struct) && parts.iter().all(|(name, _)| !name.is_empty())
-    });
-    if !is_struct || depth >= DEPTH || parts.is_empty() {
-        leaves.push((name, value));
-        return;
-    }
-    for (part, value) in parts {
-        if leaves.len() >= LEAVES {
-            return;
-        }
-        flatten(format!("{name}.{part}"), value, depth + 1, leaves);
-    }
+/// The numbers, texts and arrays in the variables of a capture that can change.
+pub(crate) fn changing<'v>(snapshot: &'v Snapshot<'_>) -> Vec<Leaf<'v>> {
+    leaves(snapshot.vars().into_iter().filter(|(name, _)| !is_constant(name)))
 }
 
 fn is_zero(value: &Value<'_>) -> bool {
@@ -112,7 +85,7 @@ fn is_constant(name: &str) -> bool {
     name.split('.').take(2).any(|part| part == "rodata")
 }
 
-fn show(value: &Value<'_>) -> String {
+pub(super) fn show(value: &Value<'_>) -> String {
     shorten(&clean(&value.render()), VALUE_CHARS)
 }
 

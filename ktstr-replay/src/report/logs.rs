@@ -58,7 +58,7 @@ pub(super) fn sections(run: &Run<'_>, verdict: &Verdict) -> Vec<Section> {
 }
 
 /// The console says little that the kernel log does not, unless the guest did not come to an orderly end.
-fn console_matters(run: &Run<'_>) -> bool {
+pub(super) fn console_matters(run: &Run<'_>) -> bool {
     run.stage(Stage::InitFailed).is_some() || !matches!(run.end(), Some((GuestEnd::PoweredOff, _)))
 }
 

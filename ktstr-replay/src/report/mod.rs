@@ -11,24 +11,29 @@
 //! FAIL  what                         each finding that does not hold, with its evidence
 //! ok    what: found                  each that does
 //!
-//! section                            of a failed run: variables, workers, timeline, logs
+//! section                            of a failed run: who waited, runqueues, queues, variables, workers, timeline, logs
 //!   ...
 //! ```
 
+mod changed;
 mod columns;
 mod exit;
 mod findings;
 mod header;
+mod kernel_log;
 mod logs;
 mod recording;
 pub(crate) mod table;
 pub(crate) mod text;
 mod timeline;
+mod waiting;
 mod workers;
 
 use std::path::Path;
 
 pub use columns::columns;
+pub(crate) use exit::changing;
+pub use text::printable;
 
 use crate::judge::Run;
 use crate::verdict::{Outcome, Verdict};
@@ -46,10 +51,13 @@ pub fn render(run: &Run<'_>, verdict: &Verdict) -> String {
     out.extend(findings::lines(verdict));
     let mut sections = Vec::new();
     if verdict.outcome() > Outcome::Pass {
+        sections.extend(waiting::sections(run));
         sections.extend(exit::variables(run));
+        sections.extend(changed::section(run));
         sections.extend(workers::table(run));
         sections.push(timeline::section(run));
         sections.extend(logs::sections(run, verdict));
+        sections.extend(kernel_log::section(run));
         sections.extend(exit::dump(run));
     }
     sections.extend(recording::section(run, verdict));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::claim::seconds;
 use crate::judge::Run;
+use crate::trace::record::LeftOut;
 use crate::verdict::Verdict;
 
 use super::Section;
@@ -36,11 +37,25 @@ pub(super) fn section(run: &Run<'_>, verdict: &Verdict) -> Option<Section> {
         format!("lost: {count}{:?}: {}", loss.kind, loss.detail)
     });
     extend(&mut lines, losses.collect());
+    lines.extend(left_out(run));
     // A judgement of the damaged trace has listed it already; the verdict of a whole one has not.
     if !verdict.findings.iter().any(|f| f.what == "trace") {
         extend(&mut lines, run.damage.iter().map(|damage| format!("damaged: {damage}")).collect());
     }
     (!lines.is_empty()).then(|| Section { title: "not in the trace".to_owned(), lines })
+}
+
+/// What checkpoints leave out on purpose; the guest channel, which is ours, is not worth a line.
+fn left_out(run: &Run<'_>) -> Option<String> {
+    let mut parts = run.trace.left_out();
+    parts.retain(|part| part.why != LeftOut::Channel);
+    let each = parts.iter().map(|part| format!("{} {}", part.why.as_str(), mib(part.bytes())));
+    let each = each.collect::<Vec<_>>().join(", ");
+    (!each.is_empty()).then(|| format!("left out of checkpoints, as no decoder reads it: {each}"))
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 fn extend(lines: &mut Vec<String>, more: Vec<String>) {

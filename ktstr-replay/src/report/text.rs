@@ -24,7 +24,10 @@ pub(crate) fn wrapped(line: &str, width: usize) -> Vec<String> {
     lines
 }
 
-fn printable(line: &str) -> String {
+/// Text of a trace, which may come from anyone, for a terminal: control characters and sequences are left out, a tab is
+/// four spaces.
+#[must_use]
+pub fn printable(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut chars = line.chars().peekable();
     while let Some(c) = chars.next() {

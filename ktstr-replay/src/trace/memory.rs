@@ -161,6 +161,11 @@ impl CheckpointMemory<'_> {
         &self.ram
     }
 
+    /// What became of each page.
+    pub(super) fn table(&self) -> &PageTable {
+        &self.table
+    }
+
     /// Ranges of frame numbers that were not kept, and why.
     pub fn left_out(&self) -> Vec<(Range<u64>, LeftOut)> {
         let runs = self.table.runs().filter_map(|run| match run.state {

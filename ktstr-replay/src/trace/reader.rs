@@ -303,6 +303,12 @@ impl Trace {
         Err(fault)
     }
 
+    /// A record's body, decompressed and not decoded.
+    pub(super) fn raw_body(&self, entry: &IndexEntry) -> Result<rkyv::util::AlignedVec, Fault> {
+        read_body(&self.source, entry, Some(self.located.trace_id))
+            .inspect_err(|fault| self.note(fault.clone()))
+    }
+
     /// A record as it is in the file, checksums verified.
     pub(super) fn raw_record(&self, entry: &IndexEntry) -> Result<Vec<u8>, Fault> {
         read_record(&self.source, entry, Some(self.located.trace_id))

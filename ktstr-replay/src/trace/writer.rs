@@ -286,7 +286,14 @@ impl TraceWriter {
         self.append(&raw, B::KIND, B::VERSION, labels)
     }
 
-    fn append(&mut self, raw: &[u8], kind: Kind, version: u16, labels: Labels) -> Result<(), WriteError> {
+    /// Append a body that is encoded already.
+    pub(super) fn append(
+        &mut self,
+        raw: &[u8],
+        kind: Kind,
+        version: u16,
+        labels: Labels,
+    ) -> Result<(), WriteError> {
         self.record.clear();
         self.record.resize(HEADER_LEN, 0);
         self.encoder.encode(kind, raw, &mut self.record).map_err(body_error(kind))?;

@@ -5,6 +5,7 @@
 
 mod compare;
 mod error;
+mod leaves;
 mod map;
 mod path;
 mod render;
@@ -16,6 +17,7 @@ mod tests;
 mod typed;
 
 pub use error::ValueError;
+pub use leaves::{Leaf, leaves};
 pub use map::{Entry, MapView};
 pub use scalar::Scalar;
 pub use snapshot::{Blobs, Snapshot};

@@ -5,15 +5,15 @@
 
 mod cgroups;
 mod cpu_time;
-mod dmesg;
-mod dsqs;
-mod runqueues;
+pub(crate) mod dmesg;
+pub(crate) mod dsqs;
+pub(crate) mod runqueues;
 mod scx;
 mod stacks;
 mod stop;
 mod tasks;
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -42,6 +42,12 @@ pub enum View {
     Dmesg,
     /// The stack of every task and vCPU.
     Stacks,
+}
+
+impl fmt::Display for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// A view, laid out.

@@ -4,5 +4,6 @@ mod damage;
 mod file;
 mod layout;
 mod repair;
+mod slim;
 mod small;
 mod versions;

@@ -13,6 +13,7 @@ mod setup;
 mod shared;
 mod test;
 mod trace;
+mod why;
 
 use std::process::ExitCode;
 

@@ -94,7 +94,8 @@ pub fn read_cgroups(view: &KernelView<'_>, tasks: &Tasks) -> Result<Cgroups, Ker
             scx_weight,
         });
         let of = ("cgroup_subsys_state", "sibling");
-        let children = list_entries(view, raw.children.0, of, MAX_CGROUPS, &mut found.gaps);
+        let room = MAX_CGROUPS.saturating_sub(seen.len() + pending.len());
+        let children = list_entries(view, raw.children.0, of, room, &mut found.gaps);
         pending.extend(children.iter().rev().map(|css| KernelVirt(css.0.wrapping_sub(css_in_cgroup))));
     }
     Ok(found)

@@ -31,8 +31,8 @@ mirror! {
     }
 }
 
-/// Most tasks of one queue.
-const MAX_QUEUED: usize = 1 << 16;
+/// Most tasks of all queues: lists of hostile memory may share theirs.
+pub(super) const MAX_QUEUED: usize = 1 << 16;
 
 /// In what order a queue gives its tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -85,7 +85,7 @@ pub struct Dsq {
 }
 
 impl Dsq {
-    /// The queue at `at`.
+    /// The queue at `at`; `room` is how many tasks may still be read.
     ///
     /// # Errors
     /// Those of [`KernelView::mirror`]; what cannot be read of its tasks is a fault.
@@ -94,12 +94,14 @@ impl Dsq {
         at: KernelVirt,
         whose: String,
         jiffies: Option<Jiffies>,
+        room: &mut usize,
         gaps: &mut Gaps,
     ) -> Result<Self, KernelError> {
         let raw: RawDsq = view.mirror(at)?;
         let id = DsqId::new(view.types(), raw.id);
         let what = format!("dispatch queue {id} ({whose})");
-        let listed = listed(view, &what, raw.list.0, gaps)?;
+        let listed = listed(view, &what, raw.list.0, *room, gaps)?;
+        *room = room.saturating_sub(listed.len());
         let mut order = DsqOrder::Fifo;
         if raw.priq.0 != 0 {
             order = DsqOrder::Vtime;
@@ -136,6 +138,7 @@ fn listed(
     view: &KernelView<'_>,
     what: &str,
     list: KernelVirt,
+    room: usize,
     gaps: &mut Gaps,
 ) -> Result<Vec<KernelVirt>, KernelError> {
     let in_task = view.offset_of("task_struct", "scx.dsq_list.node")?;
@@ -146,7 +149,7 @@ fn listed(
         // `SCX_DSQ_LNODE_ITER_CURSOR`, the only bit of its enum in kernels that have names for it.
         flags.is_ok_and(|flags| flags & 1 != 0)
     };
-    let nodes = list_nodes(view, what, list, MAX_QUEUED, gaps);
+    let nodes = list_nodes(view, what, list, room, gaps);
     let tasks = nodes.into_iter().filter(|at| !is_cursor(at));
     Ok(tasks.map(|at| KernelVirt(at.0.wrapping_sub(in_task))).collect())
 }
@@ -154,7 +157,7 @@ fn listed(
 /// A fault if the tree of a queue does not have its tasks in the order of its list.
 fn same_as_tree(view: &KernelView<'_>, what: &str, listed: &[KernelVirt], root: KernelVirt, gaps: &mut Gaps) {
     let tree = view.offset_of("task_struct", "scx.dsq_priq").and_then(|in_task| {
-        let nodes = in_order(view, root, MAX_QUEUED)?;
+        let nodes = in_order(view, root, listed.len())?;
         Ok(nodes.into_iter().map(|at| KernelVirt(at.0.wrapping_sub(in_task))).collect::<Vec<_>>())
     });
     if let Some(tree) = gaps.read(what, tree)

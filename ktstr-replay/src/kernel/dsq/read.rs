@@ -45,6 +45,8 @@ impl Dsqs {
 struct Reader<'v, 'm> {
     view: &'v KernelView<'m>,
     jiffies: Option<Jiffies>,
+    /// How many tasks may still be read.
+    room: usize,
     found: Dsqs,
 }
 
@@ -55,7 +57,7 @@ struct Reader<'v, 'm> {
 pub fn read_dsqs(view: &KernelView<'_>) -> Result<Dsqs, KernelError> {
     let mut found = Dsqs::default();
     let jiffies = found.gaps.read("the age of tasks", Jiffies::read(view));
-    let mut reader = Reader { view, jiffies, found };
+    let mut reader = Reader { view, jiffies, room: queue::MAX_QUEUED, found };
     let cpus = view.cpus()?;
     let runqueues = view.symbol("runqueues")?;
     let local = view.offset_of("rq", "scx.local_dsq")?;
@@ -85,14 +87,14 @@ pub fn read_dsqs(view: &KernelView<'_>) -> Result<Dsqs, KernelError> {
 impl Reader<'_, '_> {
     fn add(&mut self, at: KernelVirt, whose: String) {
         let what = format!("dispatch queue {whose}");
-        let dsq = Dsq::read(self.view, at, whose, self.jiffies, &mut self.found.gaps);
+        let dsq = Dsq::read(self.view, at, whose, self.jiffies, &mut self.room, &mut self.found.gaps);
         self.found.dsqs.extend(self.found.gaps.read(what, dsq));
     }
 
     /// A queue that is only worth a line when there is something in it.
     fn add_if_used(&mut self, at: KernelVirt, whose: String) {
         let what = format!("dispatch queue {whose}");
-        let dsq = Dsq::read(self.view, at, whose, self.jiffies, &mut self.found.gaps);
+        let dsq = Dsq::read(self.view, at, whose, self.jiffies, &mut self.room, &mut self.found.gaps);
         let dsq = self.found.gaps.read(what, dsq).filter(|dsq| dsq.nr > 0 || !dsq.tasks.is_empty());
         self.found.dsqs.extend(dsq);
     }

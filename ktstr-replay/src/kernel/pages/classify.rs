@@ -19,8 +19,8 @@ const MAX_ORDER: u64 = 18;
 const TYPES: Range<u8> = 0xf0..0xff;
 /// Longest kernel code that is looked for.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
-/// Most pages of RAM that are classified: 1 TiB.
-const MAX_PAGES: u64 = 1 << 28;
+/// Most pages of RAM that are classified: 256 GiB. The rest is kept.
+const MAX_PAGES: u64 = 1 << 26;
 
 /// Tells what pages are, on one kernel.
 pub struct PageClassifier {

@@ -36,7 +36,7 @@ mirror! {
     }
 }
 
-/// Most runnable tasks of one CPU.
+/// Most runnable tasks of all CPUs: lists of hostile memory may share theirs.
 const MAX_RUNNABLE: usize = 1 << 16;
 
 /// A task on a runqueue.
@@ -98,9 +98,10 @@ pub fn read_runqueue_details(view: &KernelView<'_>) -> Result<Runqueues, KernelE
     let mut found = Runqueues::default();
     let jiffies = found.gaps.read("the age of tasks", Jiffies::read(view));
     let (cpus, runqueues) = (view.cpus()?, view.symbol("runqueues")?);
+    let mut room = MAX_RUNNABLE;
     for &cpu in cpus.online() {
         let Some(at) = cpus.place(runqueues, cpu) else { continue };
-        let one = one(view, cpu, at, jiffies, &mut found.gaps);
+        let one = one(view, (cpu, at), jiffies, &mut room, &mut found.gaps);
         found.runqueues.extend(found.gaps.read(format_args!("runqueue of CPU {cpu}"), one));
     }
     Ok(found)
@@ -108,9 +109,9 @@ pub fn read_runqueue_details(view: &KernelView<'_>) -> Result<Runqueues, KernelE
 
 fn one(
     view: &KernelView<'_>,
-    cpu: u32,
-    at: KernelVirt,
+    (cpu, at): (u32, KernelVirt),
     jiffies: Option<Jiffies>,
+    room: &mut usize,
     gaps: &mut Gaps,
 ) -> Result<Runqueue, KernelError> {
     let rq: RawRq = view.mirror(at)?;
@@ -126,7 +127,8 @@ fn one(
     };
     let of = ("task_struct", "scx.runnable_node");
     let list = gaps.field(rq.runnable_list);
-    let runnable = list.map(|list| list_entries(view, list.0, of, MAX_RUNNABLE, gaps)).unwrap_or_default();
+    let runnable = list.map(|list| list_entries(view, list.0, of, *room, gaps)).unwrap_or_default();
+    *room = room.saturating_sub(runnable.len());
     let flags = gaps.field(rq.scx_flags).unwrap_or_default();
     Ok(Runqueue {
         cpu,

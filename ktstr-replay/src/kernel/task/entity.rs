@@ -55,7 +55,7 @@ pub struct Entity {
     pub ops_state: String,
     /// Weight, 100 for nice 0.
     pub weight: u64,
-    /// Whether it is runnable: on its runqueue's list of runnable tasks, or running.
+    /// Whether it waits for a CPU: it is on its runqueue's list of runnable tasks, which the running one is taken off.
     pub runnable: bool,
     /// When it became runnable, or was last put on the list: how long ago, in ns. Stale unless it is runnable.
     pub runnable_age_ns: Option<i64>,

@@ -64,6 +64,9 @@ impl ReplayArgs {
             Some(texts) => By::Claims(parse_all(texts)?),
         };
         let paths = parse_all::<Projection>(&self.var)?;
+        if self.views.only_when() {
+            bail!("--at says of which checkpoint a view is; add one, such as --tasks or --dsqs");
+        }
         let trace =
             Trace::open(&self.trace).with_context(|| format!("could not replay {}", self.trace.display()))?;
         let run = Run::load(&trace);

@@ -43,12 +43,17 @@ pub(super) struct ViewArgs {
     stacks: bool,
     /// Which checkpoint: a capture's tag, or the last one at or before a time (2.5s, -300ms); default: that of the
     /// scheduler's exit, or the last
-    #[arg(long, value_name = "T|TAG", allow_hyphen_values = true, requires = "views")]
+    #[arg(long, value_name = "T|TAG", allow_hyphen_values = true)]
     #[arg(help_heading = "Views of one checkpoint")]
     at: Option<String>,
 }
 
 impl ViewArgs {
+    /// Whether a checkpoint is named without a view of it, which would print what is of no checkpoint.
+    pub(super) fn only_when(&self) -> bool {
+        self.at.is_some() && self.wanted().is_empty()
+    }
+
     /// The views that are asked for, in the order in which they are printed.
     pub(super) fn wanted(&self) -> Vec<View> {
         let flags = [

@@ -1,0 +1,161 @@
+//! Checkpoints of the old trace as captures for the new one's writer.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::error::SlimError;
+use super::options::{Dropped, KeepCheckpoints, SlimOptions};
+use crate::kernel::{KernelProfile, PageClasses, PageClassifier};
+use crate::memory::Memory;
+use crate::trace::capture::{CaptureBase, CapturedCheckpoint, PageBatch};
+use crate::trace::memory::CheckpointMemory;
+use crate::trace::reader::Trace;
+use crate::trace::record::{LeftOut, PAGE_BYTES, PageRun, PageState, Sample};
+use crate::trace::table::PageTable;
+use crate::units::GuestPhys;
+
+/// Most RAM of a guest whose trace is made smaller: every page of it is looked at.
+const MAX_RAM_BYTES: u64 = 256 << 30;
+
+/// Goes through the checkpoints that are kept, in order.
+pub(super) struct Checkpoints<'t> {
+    trace: &'t Trace,
+    /// Old index to new index, of those that are kept.
+    pub(super) kept: BTreeMap<u32, u32>,
+    classifier: Option<PageClassifier>,
+    /// Pages of the last one that was made, in the old trace's numbers.
+    last: Option<PageTable>,
+}
+
+impl<'t> Checkpoints<'t> {
+    pub(super) fn new(trace: &'t Trace, options: &SlimOptions) -> Result<Self, SlimError> {
+        let all: Vec<_> = trace.checkpoints();
+        let wanted: Vec<u32> = match &options.keep {
+            _ if options.drop.contains(&Dropped::Checkpoints) => Vec::new(),
+            KeepCheckpoints::All => all.iter().map(|info| info.index).collect(),
+            KeepCheckpoints::Last(count) => {
+                all.iter().skip(all.len().saturating_sub(*count)).map(|info| info.index).collect()
+            }
+            KeepCheckpoints::Tag(tag) => {
+                let samples: Vec<Sample> = trace.samples().filter_map(Result::ok).collect();
+                let with: Vec<&Sample> = samples.iter().filter(|s| s.checkpoint.is_some()).collect();
+                let found =
+                    with.iter().find(|sample| sample.tag == *tag).and_then(|sample| sample.checkpoint);
+                let have = || with.iter().map(|sample| sample.tag.as_str()).collect::<Vec<_>>().join(", ");
+                vec![found.ok_or_else(|| SlimError::NoSuchTag { tag: tag.clone(), have: have() })?]
+            }
+        };
+        let kept = wanted.into_iter().zip(0..).collect();
+        Ok(Self { trace, kept, classifier: None, last: None })
+    }
+
+    /// Checkpoint `index` for the writer, with the pages that the one before it did not have; `None` when it is not kept.
+    pub(super) fn next(
+        &mut self,
+        index: u32,
+        options: &SlimOptions,
+    ) -> Result<Option<CapturedCheckpoint>, SlimError> {
+        if !self.kept.contains_key(&index) {
+            return Ok(None);
+        }
+        let memory = self.trace.checkpoint_memory(index)?;
+        let lengths = memory.ram().iter().map(|range| range.end.saturating_sub(range.start));
+        let bytes = lengths.fold(0, u64::saturating_add);
+        if bytes > MAX_RAM_BYTES {
+            return Err(SlimError::TooMuchRam { checkpoint: index, bytes, most: MAX_RAM_BYTES });
+        }
+        let pages = |source| SlimError::Pages { checkpoint: index, source };
+        let classes = match options.needs_classes() {
+            true => Some(self.classify(&memory).map_err(pages)?),
+            false => None,
+        };
+        let table = reduced(&memory, classes.as_ref(), options);
+        let info = memory.info();
+        let base = if self.last.is_some() { CaptureBase::Previous } else { CaptureBase::Zero };
+        let before = self.last.take().unwrap_or_default();
+        let mut captured = CapturedCheckpoint {
+            sample: info.sample,
+            guest_ns: info.guest_ns,
+            host_ns: info.host_ns,
+            ram: memory.ram().to_vec(),
+            base,
+            changed: Vec::new(),
+            zeroed: Vec::new(),
+            left_out: Vec::new(),
+        };
+        let mut batch = PageBatch::default();
+        for (gfn, state) in differences(&before, &table, memory.ram()) {
+            match state {
+                PageState::Zero => push(&mut captured.zeroed, gfn),
+                PageState::LeftOut(why) => captured.left_out.push((gfn..gfn + 1, why)),
+                PageState::Stored(_) => {
+                    let mut page = [0; PAGE_BYTES];
+                    match memory.read(GuestPhys(gfn * PAGE_BYTES as u64), &mut page) {
+                        Ok(()) => batch.push(gfn, &page),
+                        // A page whose chunk is damaged; the fault is noted in the trace, and becomes a loss.
+                        Err(_) => captured.left_out.push((gfn..gfn + 1, LeftOut::Unreadable)),
+                    }
+                }
+            }
+        }
+        captured.changed.push(batch);
+        self.last = Some(table);
+        Ok(Some(captured))
+    }
+
+    /// Number those that are kept anew, when one of them turned out to be damaged.
+    pub(super) fn renumber(&mut self) {
+        for (number, kept) in (0..).zip(self.kept.values_mut()) {
+            *kept = number;
+        }
+    }
+
+    fn classify(&mut self, memory: &CheckpointMemory<'_>) -> Result<PageClasses, crate::kernel::KernelError> {
+        let classifier = match &self.classifier {
+            Some(classifier) => classifier,
+            None => {
+                let profile = Arc::new(KernelProfile::from_memory(memory)?);
+                self.classifier.insert(PageClassifier::new(profile)?)
+            }
+        };
+        classifier.classify(memory, memory.ram())
+    }
+}
+
+/// The table of a checkpoint without the pages that are to be left out.
+fn reduced(memory: &CheckpointMemory<'_>, classes: Option<&PageClasses>, options: &SlimOptions) -> PageTable {
+    let mut table = memory.table().clone();
+    let left_out = classes.map(PageClasses::left_out).unwrap_or_default();
+    for (range, why) in left_out.into_iter().filter(|(_, why)| options.leaves_out(*why)) {
+        for gfn in range {
+            // What is zero already costs nothing, and what was left out before has its own reason.
+            if matches!(table.get(gfn), PageState::Stored(_)) {
+                // A run of one page is never one without an end.
+                let _ = table.set(PageRun { gfn, count: 1, state: PageState::LeftOut(why) });
+            }
+        }
+    }
+    table
+}
+
+/// The frames of `ram` whose state in `after` is not that in `before`, ascending.
+fn differences<'a>(
+    before: &'a PageTable,
+    after: &'a PageTable,
+    ram: &'a [Range<u64>],
+) -> impl Iterator<Item = (u64, PageState)> + 'a {
+    let page = PAGE_BYTES as u64;
+    let frames = ram.iter().flat_map(move |range| range.start / page..range.end.div_ceil(page));
+    frames.filter_map(|gfn| {
+        let state = after.get(gfn);
+        (state != before.get(gfn)).then_some((gfn, state))
+    })
+}
+
+fn push(ranges: &mut Vec<Range<u64>>, gfn: u64) {
+    match ranges.last_mut() {
+        Some(last) if last.end == gfn => last.end += 1,
+        _ => ranges.push(gfn..gfn + 1),
+    }
+}

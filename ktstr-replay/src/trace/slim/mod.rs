@@ -1,0 +1,13 @@
+//! Making a smaller trace of a trace. The old file is only read.
+//!
+//! Records are compressed anew at a high level; pages that only dropped checkpoints had, and pages that are to be left
+//! out, are not carried over. What is dropped leaves a loss record, so that the report says it.
+
+mod checkpoints;
+mod error;
+mod options;
+mod rewrite;
+
+pub use error::SlimError;
+pub use options::{Dropped, KeepCheckpoints, SlimOptions};
+pub use rewrite::{Slimmed, slim};

@@ -1,0 +1,117 @@
+//! What is to become of a trace.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::trace::record::{EventBody, LeftOut};
+
+/// How a trace is made smaller. By default everything is kept, and compressed well.
+#[derive(Clone, Debug)]
+pub struct SlimOptions {
+    /// zstd level, 1 to 22.
+    pub level: i32,
+    /// What is not carried over.
+    pub drop: Vec<Dropped>,
+    /// Which checkpoints are.
+    pub keep: KeepCheckpoints,
+    /// Leave out the pages that `--pages kernel` leaves out.
+    pub kernel_pages: bool,
+    /// Leave out user memory, with the page cache and free pages, which may hold the same; and forget the command lines of
+    /// the kernel and the scheduler. Processes' own are user memory.
+    pub redact: bool,
+}
+
+impl Default for SlimOptions {
+    fn default() -> Self {
+        Self { level: 19, drop: Vec::new(), keep: KeepCheckpoints::All, kernel_pages: false, redact: false }
+    }
+}
+
+impl SlimOptions {
+    /// Whether pages with this class are left out.
+    pub(super) fn leaves_out(&self, why: LeftOut) -> bool {
+        match why {
+            LeftOut::Free | LeftOut::PageCache | LeftOut::User => self.kernel_pages || self.redact,
+            LeftOut::KernelText => self.kernel_pages,
+            LeftOut::Channel | LeftOut::Unreadable => false,
+        }
+    }
+
+    /// Whether what pages are has to be found out.
+    pub(super) fn needs_classes(&self) -> bool {
+        LeftOut::ALL.into_iter().any(|why| self.leaves_out(why))
+    }
+
+    /// What makes an event one that is not carried over.
+    pub(super) fn drops(&self, event: &EventBody) -> Option<Dropped> {
+        let sort = match event {
+            EventBody::Console(_) => Dropped::Console,
+            EventBody::Kmsg { .. } => Dropped::Kmsg,
+            EventBody::Output { .. } => Dropped::Output,
+            _ => return None,
+        };
+        self.drop.contains(&sort).then_some(sort)
+    }
+}
+
+/// Something that a trace may do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dropped {
+    /// What the guest wrote to its serial console.
+    Console,
+    /// The kernel log.
+    Kmsg,
+    /// What programs wrote to their outputs.
+    Output,
+    /// Guest memory.
+    Checkpoints,
+}
+
+impl Dropped {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Console, Self::Kmsg, Self::Output, Self::Checkpoints];
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Console => "console",
+            Self::Kmsg => "kmsg",
+            Self::Output => "output",
+            Self::Checkpoints => "checkpoints",
+        })
+    }
+}
+
+impl FromStr for Dropped {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|one| one.to_string() == text).ok_or_else(|| {
+            let words = Self::ALL.map(|one| one.to_string()).join(", ");
+            format!("it is one of {words}, not `{text}`")
+        })
+    }
+}
+
+/// Which checkpoints are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeepCheckpoints {
+    /// Each one.
+    All,
+    /// The last so many.
+    Last(usize),
+    /// That of the capture with this tag.
+    Tag(String),
+}
+
+impl FromStr for KeepCheckpoints {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.parse() {
+            Ok(count) => Self::Last(count),
+            Err(_) => Self::Tag(text.to_owned()),
+        })
+    }
+}

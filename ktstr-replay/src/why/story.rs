@@ -1,0 +1,115 @@
+//! The story: sentences, each with the capture and the time that it is seen at.
+
+use serde::Serialize;
+
+use crate::claim::seconds;
+use crate::judge::Run;
+use crate::report::table::{Align, layout};
+use crate::report::text::{clean, wrapped};
+use crate::trace::record::Sample;
+use crate::verdict::{Finding, Origin, Outcome, Verdict};
+use crate::view::StopError;
+
+use super::{Scene, counters, cpus, exit, queues};
+
+/// Checkpoints before the end that are looked at.
+const MOMENTS: usize = 4;
+/// Width of a sentence's lines, in characters.
+const WIDTH: usize = 110;
+
+/// One sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sentence {
+    /// Guest time since the body began, in ns; `None` for what is of the whole run.
+    pub since_start_ns: Option<i64>,
+    /// The capture, or other record, that shows it.
+    pub seen_in: String,
+    /// The sentence.
+    pub text: String,
+}
+
+/// Why a run ended as it did, from the verdict back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Story {
+    /// The verdict and its first cause.
+    pub verdict: String,
+    /// What led to it, the latest first.
+    pub sentences: Vec<Sentence>,
+}
+
+impl Sentence {
+    pub(super) fn at(run: &Run<'_>, sample: &Sample, text: impl Into<String>) -> Self {
+        Self {
+            since_start_ns: Some(run.since_start_ns(sample.guest_ns)),
+            seen_in: sample.tag.clone(),
+            text: text.into(),
+        }
+    }
+}
+
+/// Tell the story of a run that was judged.
+///
+/// # Errors
+/// [`StopError`] when the trace has memory that cannot be read.
+pub fn tell(run: &Run<'_>, verdict: &Verdict) -> Result<Story, StopError> {
+    let scene = Scene::of(run, MOMENTS)?;
+    let name = Some(run.manifest.test.name.as_str()).filter(|name| !name.is_empty());
+    let mut story = Story {
+        verdict: format!("{} {}", verdict.outcome(), name.unwrap_or("(unnamed test)")),
+        sentences: Vec::new(),
+    };
+    if verdict.outcome() <= Outcome::Pass && run.scheduler_exit().is_none() {
+        return Ok(story);
+    }
+    story.sentences.extend(findings(run, verdict));
+    story.sentences.extend(exit::tell(run, &scene));
+    story.sentences.extend(queues::tell(run, &scene));
+    story.sentences.extend(cpus::tell(&scene));
+    story.sentences.extend(counters::tell(run));
+    Ok(story)
+}
+
+/// The findings that are as bad as the verdict; the scheduler's exit has sentences of its own.
+fn findings(run: &Run<'_>, verdict: &Verdict) -> Vec<Sentence> {
+    let told_below = |finding: &Finding| finding.what == "scheduler" && run.scheduler_exit().is_some();
+    let bad = verdict.findings.iter().filter(|f| f.outcome > Outcome::Pass && !told_below(f));
+    bad.map(|finding| Sentence {
+        since_start_ns: None,
+        seen_in: match finding.origin {
+            Origin::Run => finding.what.clone(),
+            Origin::Claim => "claim".to_owned(),
+            Origin::Threshold => "threshold".to_owned(),
+            Origin::Check(_) => "check".to_owned(),
+        },
+        text: match finding.origin {
+            Origin::Run => finding.summary.clone(),
+            _ => format!("{}: {}", finding.what, finding.summary),
+        },
+    })
+    .collect()
+}
+
+impl Story {
+    /// The story as text: the verdict, then a sentence a line with its time and where it is seen.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut rows = Vec::new();
+        for sentence in &self.sentences {
+            let mut place =
+                [sentence.since_start_ns.map_or_else(String::new, seconds), clean(&sentence.seen_in)];
+            for piece in wrapped(&sentence.text, WIDTH) {
+                rows.push([place[0].clone(), place[1].clone(), piece].to_vec());
+                place = [String::new(), String::new()];
+            }
+        }
+        let mut out = format!("{}\n", clean(&self.verdict));
+        for line in layout(&[Align::Right, Align::Left, Align::Left], &rows) {
+            out.push_str(format!("  {line}").trim_end());
+            out.push('\n');
+        }
+        if self.sentences.is_empty() {
+            out.push_str("  nothing went wrong that is recorded\n");
+        }
+        out
+    }
+}

@@ -1,0 +1,221 @@
+//! `ktstr trace info`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use ktstr_replay::report::printable;
+use ktstr_replay::trace::record::{IndexEntry, Loss, Manifest};
+use ktstr_replay::trace::{Kind, Trace};
+use serde::Serialize;
+
+use super::fault::{FaultInfo, missing};
+
+#[derive(Serialize)]
+pub(super) struct Info {
+    path: PathBuf,
+    bytes: u64,
+    format: String,
+    oldest_reader: String,
+    manifest: Option<Manifest>,
+    finalized: bool,
+    missing: Vec<String>,
+    faults: Vec<FaultInfo>,
+    events: u64,
+    samples: usize,
+    checkpoints: usize,
+    stored_pages: u64,
+    /// Of the last checkpoint.
+    left_out: Vec<LeftOutInfo>,
+    /// Of the captures with a checkpoint after the first one, beyond what the machine itself took to stop and go on.
+    pause_us: Option<PauseInfo>,
+    judged: bool,
+    recorded_host_ns: u64,
+    kinds: Vec<KindInfo>,
+    losses: Vec<LossInfo>,
+}
+
+#[derive(Serialize)]
+struct KindInfo {
+    kind: String,
+    records: u64,
+    stored_bytes: u64,
+    raw_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct PauseInfo {
+    least: u64,
+    median: u64,
+    most: u64,
+    captures: usize,
+}
+
+impl PauseInfo {
+    fn of(trace: &Trace) -> Option<Self> {
+        let samples = trace.samples().filter_map(Result::ok).filter(|sample| sample.checkpoint.is_some());
+        let mut pauses: Vec<u64> =
+            samples.skip(1).map(|sample| sample.pause_us.saturating_sub(sample.machine_us)).collect();
+        pauses.sort_unstable();
+        Some(Self {
+            least: *pauses.first()?,
+            median: *pauses.get(pauses.len() / 2)?,
+            most: *pauses.last()?,
+            captures: pauses.len(),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct LeftOutInfo {
+    why: &'static str,
+    pages: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct LossInfo {
+    host_ns: u64,
+    kind: String,
+    count: u64,
+    detail: String,
+}
+
+impl From<Loss> for LossInfo {
+    fn from(loss: Loss) -> Self {
+        Self {
+            host_ns: loss.host_ns,
+            kind: format!("{:?}", loss.kind),
+            count: loss.count,
+            detail: loss.detail,
+        }
+    }
+}
+
+fn kind_name(code: u16) -> String {
+    Kind::from_code(code).map_or_else(|| format!("unknown ({code})"), |kind| kind.name().to_owned())
+}
+
+fn kinds(records: &[IndexEntry]) -> Vec<KindInfo> {
+    let mut by_kind: BTreeMap<u16, KindInfo> = BTreeMap::new();
+    for record in records {
+        let info = by_kind.entry(record.kind).or_insert_with(|| KindInfo {
+            kind: kind_name(record.kind),
+            records: 0,
+            stored_bytes: 0,
+            raw_bytes: 0,
+        });
+        info.records += 1;
+        info.stored_bytes = info.stored_bytes.saturating_add(record.stored_len);
+        info.raw_bytes = info.raw_bytes.saturating_add(record.raw_len);
+    }
+    by_kind.into_values().collect()
+}
+
+impl Info {
+    pub(super) fn of(trace: &Trace) -> Self {
+        let records = trace.records();
+        let sum = |kind: Kind, key: usize| {
+            let of_kind = records.iter().filter(|record| record.kind == kind.code());
+            of_kind.fold(0u64, |sum, record| sum.saturating_add(record.keys[key]))
+        };
+        let losses = trace.losses().into_iter().map(LossInfo::from).collect();
+        let whole = trace.completeness();
+        Self {
+            path: trace.path().to_owned(),
+            bytes: trace.len_bytes(),
+            format: trace.stamp().written.to_string(),
+            oldest_reader: trace.stamp().oldest_reader.to_string(),
+            manifest: trace.manifest().ok().cloned(),
+            finalized: whole.finalized,
+            missing: missing(&whole),
+            faults: trace.faults().iter().map(FaultInfo::from).collect(),
+            events: sum(Kind::Events, 0),
+            samples: trace.sample_count(),
+            checkpoints: trace.checkpoints().len(),
+            stored_pages: sum(Kind::PageChunk, 1),
+            left_out: trace
+                .left_out()
+                .iter()
+                .map(|part| LeftOutInfo { why: part.why.as_str(), pages: part.pages, bytes: part.bytes() })
+                .collect(),
+            pause_us: PauseInfo::of(trace),
+            judged: records.iter().any(|record| record.kind == Kind::Verdict.code()),
+            recorded_host_ns: records.iter().map(|record| record.host_ns).max().unwrap_or(0),
+            kinds: kinds(records),
+            losses,
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut out = String::new();
+        let mut line = |name: &str, value: String| {
+            if !value.is_empty() {
+                let _ = writeln!(out, "{name:<12} {value}");
+            }
+        };
+        let whole = if self.finalized { "finished" } else { "unfinished" };
+        line(
+            "trace",
+            format!("{}, {} bytes, format {}, {whole}", self.path.display(), self.bytes, self.format),
+        );
+        match &self.manifest {
+            None => line("manifest", "damaged: what was recorded is not known".to_owned()),
+            Some(m) => {
+                line("test", printable(&m.test.name));
+                let scheduler = m.scheduler.as_ref().map_or("the kernel's own", |s| s.name.as_str());
+                line("scheduler", printable(scheduler));
+                line("kernel", printable(&m.kernel.release));
+                let machine = &m.machine;
+                line(
+                    "machine",
+                    printable(&format!(
+                        "{} {}, {} ({} vCPUs), {} MiB",
+                        machine.kind, machine.version, machine.topology, machine.cpus, machine.memory_mib
+                    )),
+                );
+                line("recorded", printable(&format!("{} by ktstr {}", m.started_at, m.ktstr_version)));
+                line("taints", printable(&m.taints.join(", ")));
+            }
+        }
+        line(
+            "holds",
+            format!(
+                "{} events, {} samples, {} checkpoints of {} stored pages, over {} ms; {}",
+                self.events,
+                self.samples,
+                self.checkpoints,
+                self.stored_pages,
+                self.recorded_host_ns / 1_000_000,
+                if self.judged { "judged" } else { "not judged yet" }
+            ),
+        );
+        let left_out = self.left_out.iter();
+        let left_out =
+            left_out.map(|part| format!("{} {} pages ({} KiB)", part.why, part.pages, part.bytes >> 10));
+        line("left out", left_out.collect::<Vec<_>>().join(", "));
+        if let Some(PauseInfo { least, median, most, captures }) = &self.pause_us {
+            let ms = |us: &u64| format!("{:.1} ms", *us as f64 / 1000.0);
+            let (least, median, most) = (ms(least), ms(median), ms(most));
+            line(
+                "pauses",
+                format!("{median} in the median of {captures} later checkpoints ({least} to {most})"),
+            );
+        }
+        for what in &self.missing {
+            line("missing", what.clone());
+        }
+        for fault in &self.faults {
+            line("fault", printable(&fault.what));
+        }
+        for loss in &self.losses {
+            line("loss", printable(&format!("{} x {}: {}", loss.count, loss.kind, loss.detail)));
+        }
+        let _ = writeln!(out, "\n{:<14} {:>9} {:>14} {:>14}", "kind", "records", "stored bytes", "raw bytes");
+        for kind in &self.kinds {
+            let KindInfo { kind, records, stored_bytes, raw_bytes } = kind;
+            let _ = writeln!(out, "{kind:<14} {records:>9} {stored_bytes:>14} {raw_bytes:>14}");
+        }
+        out
+    }
+}

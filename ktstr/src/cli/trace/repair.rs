@@ -1,0 +1,48 @@
+//! `ktstr trace repair`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use ktstr_replay::report::printable;
+use ktstr_replay::trace::repair;
+use serde::Serialize;
+
+use super::fault::FaultInfo;
+
+#[derive(Serialize)]
+pub(super) struct RepairedTrace {
+    from: PathBuf,
+    to: PathBuf,
+    pub(super) kept_records: u64,
+    faults: Vec<FaultInfo>,
+    uncommitted_records: u64,
+}
+
+impl RepairedTrace {
+    pub(super) fn make(from: &Path, to: &Path) -> anyhow::Result<Self> {
+        let repaired = repair(from, to)?;
+        Ok(Self {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            kept_records: repaired.kept,
+            faults: repaired.faults.iter().map(FaultInfo::from).collect(),
+            uncommitted_records: repaired.uncommitted_records,
+        })
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut out = String::new();
+        for fault in &self.faults {
+            let _ = writeln!(out, "not carried over: {}", printable(&fault.what));
+        }
+        if self.uncommitted_records > 0 {
+            let _ = writeln!(
+                out,
+                "not carried over: {} records after the last commit mark",
+                self.uncommitted_records
+            );
+        }
+        let _ = writeln!(out, "{}: {} records", self.to.display(), self.kept_records);
+        out
+    }
+}

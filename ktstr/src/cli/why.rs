@@ -1,0 +1,46 @@
+//! `ktstr why`: the short causal story of a run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use ktstr_replay::judge::{Checks, Run};
+use ktstr_replay::trace::Trace;
+use ktstr_replay::why;
+use serde_json::json;
+
+use super::out;
+
+/// Tell why a recorded run ended as it did, from the verdict back
+///
+/// Each sentence has the capture and the guest time (since the test's body began) that it is seen at. What is concluded
+/// and not seen says "may".
+#[derive(Args, Debug)]
+pub struct WhyArgs {
+    /// The trace
+    trace: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl WhyArgs {
+    /// Do it.
+    ///
+    /// # Errors
+    /// A trace that cannot be read, or whose memory cannot.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let what = || format!("could not explain {}", self.trace.display());
+        let trace = Trace::open(&self.trace).with_context(what)?;
+        let run = Run::load(&trace);
+        let verdict = run.recorded_verdict().unwrap_or_else(|| run.judge(None, Checks::Recorded));
+        let story = why::tell(&run, &verdict).with_context(what)?;
+        if self.json {
+            out::write_json(&json!({ "trace": self.trace, "why": story }))?;
+        } else {
+            out::write(&story.render())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,92 @@
+//! `ktstr trace diff` and `export` over the golden traces.
+
+use std::path::PathBuf;
+
+use ktstr_tests::ktstr::ktstr;
+use serde_json::Value;
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../traces").join(format!("{name}.trace.zst"))
+}
+
+/// Runs `ktstr trace ARGS`: exit code and standard output.
+fn trace(args: &[&str]) -> (i32, String) {
+    let output = ktstr().arg("trace").args(args).output().expect("ktstr runs");
+    (output.status.code().unwrap_or(-1), String::from_utf8(output.stdout).expect("UTF-8"))
+}
+
+#[test]
+fn a_trace_does_not_differ_from_itself() {
+    let steady = golden("steady");
+    let steady = steady.to_str().expect("UTF-8");
+    assert_eq!(trace(&["diff", steady, steady]), (0, "no difference\n".to_owned()));
+}
+
+#[test]
+fn a_stall_differs_from_a_steady_run_in_what_it_is_about() {
+    let (steady, stall) = (golden("steady"), golden("stall"));
+    let (steady, stall) = (steady.to_str().expect("UTF-8"), stall.to_str().expect("UTF-8"));
+    let (code, text) = trace(&["diff", steady, stall, "--only", "verdict", "--only", "variables", "--json"]);
+    assert_eq!(code, 1);
+    let diff: Value = serde_json::from_str(&text).expect("JSON");
+    assert!(diff["captures"].as_u64().is_some_and(|n| n >= 3), "{}", diff["captures"]);
+    let changes = diff["changes"].as_array().expect("a list");
+    let change = |what: &str, capture: Option<&str>| {
+        let of = |c: &&Value| c["what"] == what && c["capture"].as_str() == capture;
+        changes.iter().find(of).unwrap_or_else(|| panic!("no {what} in {changes:#?}"))
+    };
+    let outcome = change("outcome", None);
+    assert_eq!((&outcome["a"], &outcome["b"]), (&"PASS".into(), &"FAIL".into()));
+    let phase = change("scx_demo.bss.stats.phase", Some("periodic_002"));
+    assert_eq!(phase["b"], "DEMO_STALLED");
+    assert!(changes.iter().all(|c| c["part"] != "manifest" && c["part"] != "maps"));
+}
+
+#[test]
+fn a_trace_that_cannot_be_read_is_skipped_by_a_bisection() {
+    let steady = golden("steady");
+    assert_eq!(trace(&["diff", steady.to_str().expect("UTF-8"), "/nowhere.trace.zst"]).0, 125);
+}
+
+#[test]
+fn json_lines_have_every_event_and_capture_in_order() {
+    let stall = golden("stall");
+    let stall = stall.to_str().expect("UTF-8");
+    let (code, text) = trace(&["export", stall, "--json"]);
+    assert_eq!(code, 0);
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let of = |record: &str| lines.iter().filter(|line| line["record"] == record).collect::<Vec<_>>();
+    let info: Value = serde_json::from_str(&trace(&["info", stall, "--json"]).1).expect("JSON");
+    assert_eq!(of("event").len() as u64, info["events"].as_u64().expect("a number"));
+    assert_eq!(of("capture").len() as u64, info["samples"].as_u64().expect("a number"));
+    let timed: Vec<_> = lines.iter().filter_map(|line| line["guest_ns"].as_u64()).collect();
+    assert!(timed.is_sorted());
+    let exit = of("capture").into_iter().find(|line| line["tag"] == "scheduler_exit").expect("the exit");
+    assert_eq!(exit["variables"]["scx_demo.bss.nr_dispatched"], 272);
+    assert_eq!(exit["variables"]["scx_demo.bss.stats.phase"], "DEMO_STALLED");
+}
+
+#[test]
+fn a_column_of_the_csv_is_what_var_prints() {
+    let steady = golden("steady");
+    let steady = steady.to_str().expect("UTF-8");
+    let (code, text) = trace(&["export", steady, "--csv"]);
+    assert_eq!(code, 0);
+    let mut csv = csv::Reader::from_reader(text.as_bytes());
+    let headers = csv.headers().expect("a header").clone();
+    let column = |name: &str| headers.iter().position(|header| header == name).expect("a column");
+    let (tag, value) = (column("tag"), column("scx_demo.bss.nr_dispatched"));
+    let rows: Vec<csv::StringRecord> = csv.records().map(|row| row.expect("a row")).collect();
+    let found: Vec<_> = rows.iter().map(|row| (row[tag].to_owned(), row[value].to_owned())).collect();
+    let output = ktstr().args(["replay", steady, "--var", "nr_dispatched", "--json"]).output().expect("runs");
+    let printed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let points = printed["columns"][0]["points"].as_array().expect("points");
+    let printed: Vec<_> = points
+        .iter()
+        .map(|p| (p["tag"].as_str().unwrap_or_default().to_owned(), p["value"].to_string()))
+        .collect();
+    assert_eq!(found, printed);
+    let (code, events) = trace(&["export", steady, "--csv", "events"]);
+    assert_eq!(code, 0);
+    assert!(events.starts_with("since_start_ns,guest_ns,host_ns,event,details\n"), "{events}");
+}

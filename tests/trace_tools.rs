@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ktstr_tests::ktstr::ktstr;
+use ktstr_tests::ktstr;
 use serde_json::Value;
 
 fn golden(name: &str) -> PathBuf {

@@ -1,11 +1,12 @@
-//! A trace in the forms that other tools read: JSON lines and CSV.
+//! A trace in the forms that other tools read: JSON lines, CSV, and memory as an ELF core ([`vmcore`]).
 //!
-//! Both have the events and the captures, with every global variable of the scheduler. What a trace says of itself is
+//! The first two have the events and the captures, with every global variable of the scheduler. What a trace says of itself is
 //! `ktstr trace info --json`.
 
 mod csv;
 mod events;
 mod series;
+pub mod vmcore;
 
 use std::io::{self, Write};
 

@@ -123,6 +123,12 @@ impl KernelProfile {
         &self.info
     }
 
+    /// What to add to a guest-physical address in the kernel's image for its virtual address, modulo 2^64.
+    #[must_use]
+    pub fn image_base(&self) -> Option<u64> {
+        Some(START_KERNEL_MAP.wrapping_sub(self.info.number("phys_base")?.cast_unsigned()))
+    }
+
     /// The page table of the kernel's own mappings.
     #[must_use]
     pub fn page_table(&self) -> &PageTable {

@@ -124,6 +124,12 @@ impl<'s> Stop<'s> {
         KernelView::new(self.profile, &self.memory)
     }
 
+    /// The memory of the guest.
+    #[must_use]
+    pub fn memory(&self) -> &CheckpointMemory<'s> {
+        &self.memory
+    }
+
     /// Which checkpoint it is.
     #[must_use]
     pub fn checkpoint(&self) -> CheckpointInfo {

@@ -408,6 +408,12 @@ proptest! {
         prop_assert!(!stack.lines().is_empty());
     }
 
+}
+
+proptest! {
+    // Each case walks a list of BPF code that has no end, up to its bound.
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
     /// A task in memory where every word is a number of its address.
     #[test]
     fn hostile_memory_is_no_danger(seed in any::<u64>(), task in any::<u64>()) {

@@ -9,6 +9,8 @@ use ktstr_replay::export::{events_csv, json_lines, series_csv};
 use ktstr_replay::judge::Run;
 use ktstr_replay::trace::Trace;
 
+use super::vmcore;
+
 /// Which trace, in which form.
 #[derive(Args, Clone, Debug)]
 #[command(group = clap::ArgGroup::new("form").required(true))]
@@ -21,6 +23,13 @@ pub(super) struct ExportArgs {
     /// CSV on stdout: the captures with a column for each variable, or the events.
     #[arg(long, group = "form", value_name = "WHAT", num_args = 0..=1, default_missing_value = "series")]
     csv: Option<Table>,
+    /// The memory of one checkpoint as an ELF core, as drgn and crash open it; the file must not exist.
+    #[arg(long, group = "form", value_name = "OUT")]
+    vmcore: Option<PathBuf>,
+    /// For --vmcore, which checkpoint: a capture's tag, or the last one at or before a time (2.5s, -300ms); default:
+    /// that of the scheduler's exit, or the last.
+    #[arg(long, value_name = "T|TAG", allow_hyphen_values = true, requires = "vmcore")]
+    at: Option<String>,
 }
 
 /// What a table is of.
@@ -37,6 +46,9 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let trace =
         Trace::open(&args.trace).with_context(|| format!("could not export {}", args.trace.display()))?;
     let run = Run::load(&trace);
+    if let Some(to) = &args.vmcore {
+        return vmcore::write(&run, args.at.as_deref(), to);
+    }
     let mut out = BufWriter::new(io::stdout().lock());
     let written = match args.csv {
         None => json_lines(&run, &mut out),

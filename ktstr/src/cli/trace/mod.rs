@@ -9,6 +9,7 @@ mod slim;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod vmcore;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,7 +67,7 @@ enum TraceCommand {
     /// What differs between two traces: what was run, the verdicts, the scheduler's variables and maps at captures of
     /// the same name. Exits with 0 for nothing, 1 for something, 125 for a trace that cannot be read.
     Diff(DiffArgs),
-    /// Events and variables for other tools: JSON lines or CSV, on stdout.
+    /// For other tools: events and variables as JSON lines or CSV on stdout, or a checkpoint's memory as an ELF core.
     Export(ExportArgs),
 }
 

@@ -1,0 +1,76 @@
+//! The notes of a core.
+
+use crate::trace::record::VcpuRegs;
+
+const NT_PRSTATUS: u32 = 1;
+/// The note of vmcoreinfo has type 0.
+const VMCOREINFO: u32 = 0;
+
+/// The notes: registers of each vCPU with the pid that it runs, and vmcoreinfo.
+pub(super) fn notes<'r>(vcpus: impl Iterator<Item = (&'r VcpuRegs, u32)>, vmcoreinfo: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (regs, pid) in vcpus {
+        note(&mut out, "CORE", NT_PRSTATUS, &prstatus(regs, pid));
+    }
+    note(&mut out, "VMCOREINFO", VMCOREINFO, vmcoreinfo);
+    out
+}
+
+fn note(out: &mut Vec<u8>, name: &str, kind: u32, content: &[u8]) {
+    for word in [name.len() as u32 + 1, content.len() as u32, kind] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    out.extend_from_slice(name.as_bytes());
+    out.push(0);
+    out.resize(out.len().next_multiple_of(4), 0);
+    out.extend_from_slice(content);
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+/// `struct elf_prstatus` of x86-64, whose layout is part of the ABI of core files: `include/linux/elfcore.h`, and
+/// `struct user_regs_struct` of `arch/x86/include/uapi/asm/ptrace-abi.h` in it.
+fn prstatus(regs: &VcpuRegs, pid: u32) -> Vec<u8> {
+    // Signal numbers and sets, before the four ids; four times of 16 bytes after them.
+    let mut out = vec![0; 32];
+    out.extend_from_slice(&pid.to_le_bytes());
+    out.resize(out.len() + 12 + 64, 0);
+    let [rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15] = regs.gpr;
+    let [cs, ss, ds, es, fs, gs] = regs.segments.map(u64::from);
+    // No system call is being entered there.
+    let orig_rax = u64::MAX;
+    let words = [
+        r15,
+        r14,
+        r13,
+        r12,
+        rbp,
+        rbx,
+        r11,
+        r10,
+        r9,
+        r8,
+        rax,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        orig_rax,
+        regs.rip,
+        cs,
+        regs.rflags,
+        rsp,
+        ss,
+        regs.fs_base,
+        regs.gs_base,
+        ds,
+        es,
+        fs,
+        gs,
+    ];
+    for word in words {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    // No floating-point registers follow.
+    out.extend_from_slice(&[0; 8]);
+    out
+}

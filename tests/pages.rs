@@ -1,10 +1,14 @@
 //! A checkpoint of the kernel's pages is as good as one of all pages, for everything that reads checkpoints.
 
+use std::sync::Arc;
+
 use ktstr::prelude::*;
 use ktstr_replay::judge::Run;
-use ktstr_replay::kernel::{Caps, SampleReader};
-use ktstr_replay::trace::record::LeftOut;
+use ktstr_replay::kernel::{Caps, KernelProfile, PageClassifier, SampleReader};
+use ktstr_replay::memory::Memory;
+use ktstr_replay::trace::record::{LeftOut, PAGE_BYTES};
 use ktstr_replay::trace::{KeepPages, SlimOptions, slim};
+use ktstr_replay::units::GuestPhys;
 use ktstr_replay::view::{Stop, Stops, View};
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
@@ -79,6 +83,18 @@ fn same_without_the_rest(trace: &Trace, v: &mut Verdict) -> Result<()> {
             );
         }
     }
+    let (first, last) = (all_stops.at(Some("attach"))?, all_stops.at(Some("end"))?);
+    let profile = Arc::new(KernelProfile::of_trace(trace)?);
+    let classes = PageClassifier::new(profile)?.classify(first.memory(), first.memory().ram())?;
+    let (mut before, mut after, mut pages) = ([0; PAGE_BYTES], [0; PAGE_BYTES], 0);
+    for gfn in classes.constant().iter().cloned().flatten() {
+        let at = GuestPhys(gfn * PAGE_BYTES as u64);
+        first.memory().read(at, &mut before)?;
+        last.memory().read(at, &mut after)?;
+        ensure!(before == after, "the page at {at} is read once, as read-only data, but it changed");
+        pages += 1;
+    }
+    ensure!(pages > 1000, "only {pages} pages are read-only data");
     claim!(v, slimmed.checkpoints().len() as u64)
         .eq(trace.checkpoints().len() as u64)
         .because("all are kept");

@@ -194,21 +194,48 @@ fn look_at(
         let mut ids = &mut ids[piece.pages.start - first_page..piece.pages.end - first_page];
         let mut gfn = piece.gfns.start;
         while !ids.is_empty() {
-            // Pages of one fate.
-            let class = classes.and_then(|classes| classes.get(gfn));
-            let most = ids.len().min(if class.is_some() { usize::MAX } else { READ_PAGES });
-            let same = (1..most).take_while(|&i| classes.and_then(|c| c.get(gfn + i as u64)) == class);
-            let (now, rest) = std::mem::take(&mut ids).split_at_mut(1 + same.count());
+            let fate = Fate::of(classes, gfn, ids[0]);
+            let most = ids.len().min(if fate == Fate::Read { READ_PAGES } else { usize::MAX });
+            let same = (1..most).take_while(|&i| Fate::of(classes, gfn + i as u64, ids[i]) == fate).count();
+            let (now, rest) = std::mem::take(&mut ids).split_at_mut(1 + same);
             let after = gfn + now.len() as u64;
-            match class {
-                Some(why) => leave_out(gfn, now, why, &mut found),
-                None => read(memory, gfn, now, &mut buffer, &mut found),
+            match fate {
+                Fate::LeaveOut(why) => leave_out(gfn, now, why, &mut found),
+                Fate::Known => {}
+                Fate::Read => read(memory, gfn, now, &mut buffer, &mut found),
             }
             gfn = after;
             ids = rest;
         }
     }
     found
+}
+
+/// What is to become of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    LeaveOut(LeftOut),
+    /// It was read before, and never changes.
+    Known,
+    Read,
+}
+
+impl Fate {
+    fn of(classes: Option<&PageClasses>, gfn: u64, id: PageId) -> Self {
+        match classes {
+            None => Self::Read,
+            Some(classes) => match classes.get(gfn) {
+                Some(why) => Self::LeaveOut(why),
+                None if classes.is_constant(gfn) && is_contents(id) => Self::Known,
+                None => Self::Read,
+            },
+        }
+    }
+}
+
+/// Whether `id` is that of a page that was read, and had something in it.
+fn is_contents(id: PageId) -> bool {
+    id != PageId::zero() && id.0[1..] != UNKNOWN.0[1..]
 }
 
 /// Leave out the pages from frame `gfn` on.
@@ -331,6 +358,29 @@ mod tests {
         assert!(changed(&third).is_empty() && third.zeroed.is_empty());
         tracker.reset();
         assert_eq!(changed(&tracker.capture(&memory, None, None, 8, 9)).len(), 137);
+    }
+
+    #[test]
+    fn pages_are_left_out_by_class_and_constant_ones_read_once() {
+        let mut memory = Pages { pages: (0..64).map(|gfn| (gfn, 1)).collect(), bad: None };
+        let mut tracker = ChangeTracker::new(range(0..64), None, 1);
+        let classes = |left_out| PageClasses::of(0..64, left_out, vec![40..50]);
+        let few = classes(&[(8..16, LeftOut::Free), (20..21, LeftOut::User), (44..46, LeftOut::KernelTypes)]);
+        memory.pages.remove(&41);
+        let first = tracker.capture(&memory, Some(&few), None, 0, 0);
+        assert_eq!(
+            first.left_out,
+            [(8..16, LeftOut::Free), (20..21, LeftOut::User), (44..46, LeftOut::KernelTypes)]
+        );
+        assert_eq!(changed(&first).len(), 63 - 11);
+        // 41 was a hole; 45 is no longer left out; 12 and 20 change sides; 47 is constant, whatever happens to it.
+        memory.pages.extend([(41, 1), (47, 9), (60, 9)]);
+        let few =
+            classes(&[(8..12, LeftOut::Free), (20..21, LeftOut::PageCache), (44..45, LeftOut::KernelTypes)]);
+        let second = tracker.capture(&memory, Some(&few), None, 0, 0);
+        assert_eq!(second.left_out, [(20..21, LeftOut::PageCache)]);
+        let expected: Vec<u64> = [12, 13, 14, 15, 41, 45, 60].to_vec();
+        assert_eq!(changed(&second).into_keys().collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use ktstr_replay::memory::{Memory, MemoryError};
 use ktstr_replay::units::GuestPhys;
@@ -34,6 +35,9 @@ pub struct GuestRam {
     memory: GuestMemoryMmap<()>,
     nodes: Vec<Node>,
     spans: Vec<Span>,
+    /// For each span, where its file was found to hold data, in bytes of the file. Asking for it is slow, as the kernel
+    /// goes over every page, and a capture asks while the guest stands still.
+    data: Mutex<Vec<Vec<Range<u64>>>>,
 }
 
 /// The RAM of a NUMA node.
@@ -69,7 +73,8 @@ impl GuestRam {
             })
             .collect::<io::Result<Vec<_>>>()?;
         let memory = GuestMemoryMmap::from_ranges_with_files(ranges).map_err(io::Error::other)?;
-        Ok(Self { memory, nodes, spans })
+        let data = Mutex::new(vec![Vec::new(); spans.len()]);
+        Ok(Self { memory, nodes, spans, data })
     }
 
     pub(super) fn nodes(&self) -> &[Node] {
@@ -131,9 +136,10 @@ impl GuestRam {
 
     fn populated_by_span(&self) -> Vec<Range<u64>> {
         let mut found = Vec::new();
-        for span in &self.spans {
-            let data = data_ranges(&self.nodes[span.node].file, span.offset, span.offset + span.bytes);
-            found.extend(data.into_iter().map(|r| {
+        let mut known = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        for (span, known) in self.spans.iter().zip(known.iter_mut()) {
+            *known = more_data(&self.nodes[span.node].file, span.offset, span.offset + span.bytes, known);
+            found.extend(known.iter().map(|r| {
                 let to_guest = |offset: u64| offset - span.offset + span.base;
                 to_guest(r.start)..to_guest(r.end)
             }));
@@ -159,6 +165,24 @@ impl Memory for GuestRam {
         }
         merged
     }
+}
+
+/// As [`data_ranges`], when `known` held data before: only what was a hole is looked at. What became a hole since then
+/// still counts as data, and reads as zero.
+fn more_data(file: &File, from: u64, to: u64, known: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut found: Vec<Range<u64>> = Vec::with_capacity(known.len());
+    let mut add = |range: Range<u64>| match found.last_mut() {
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => found.push(range),
+    };
+    let mut at = from;
+    for range in known {
+        data_ranges(file, at, range.start).into_iter().for_each(&mut add);
+        add(range.clone());
+        at = range.end;
+    }
+    data_ranges(file, at, to).into_iter().for_each(add);
+    found
 }
 
 /// The ranges of `file` between `from` and `to` that hold data. A file system that cannot tell has no holes.
@@ -233,6 +257,21 @@ mod tests {
         let pieces: Vec<_> = ram.populated_slices(4096).map(|(at, s)| (at.0, s.len())).collect();
         assert_eq!(pieces, [(0x3000, 4096), (2 * MIB - 4096, 4096), (2 * MIB, 4096)]);
         assert_eq!(ram.populated().len(), 2, "looking at it populated nothing");
+
+        // What was found before is not looked for again; what is new beside it, between and behind is found.
+        ram.write(GuestPhys(0), &[1]).unwrap();
+        ram.write(GuestPhys(0x2000), &[1; 0x3000]).unwrap();
+        ram.write(GuestPhys(MIB), &[1]).unwrap();
+        ram.write(GuestPhys(4 * MIB - 1), &[1]).unwrap();
+        let expected = [
+            0..0x1000,
+            0x2000..0x5000,
+            MIB..MIB + 0x1000,
+            2 * MIB - 4096..2 * MIB + 4096,
+            4 * MIB - 0x1000..4 * MIB,
+        ];
+        assert_eq!(ram.populated(), expected);
+        assert_eq!(ram.populated(), expected);
     }
 
     #[test]

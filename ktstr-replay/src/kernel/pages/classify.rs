@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::image::image_pages;
+use super::image::{constant_pages, image_pages};
 use super::owner::Owners;
 use super::percpu::free_blocks;
 use super::structs::PageStruct;
@@ -35,6 +35,8 @@ pub struct PageClasses {
     ranges: Vec<(Range<u64>, usize)>,
     /// For each page whether, and why, it need not be kept.
     classes: Vec<Option<LeftOut>>,
+    /// Ranges of frames whose contents never change.
+    constant: Vec<Range<u64>>,
 }
 
 impl PageClassifier {
@@ -68,6 +70,7 @@ impl PageClassifier {
             found.ranges.push((gfns.start..gfns.start + count, first));
             self.range(&view, base, gfns.start, &mut found.classes[first..], &mut owners);
         }
+        found.constant = constant_pages(&view);
         for (gfns, why) in image_pages(&view) {
             for gfn in gfns {
                 if let Some(class) = found.place(gfn).and_then(|place| found.classes.get_mut(place)) {
@@ -173,10 +176,29 @@ impl PageClassifier {
 }
 
 impl PageClasses {
+    /// Frames `gfns` of RAM, of which those in `left_out` need not be kept and those in `constant` never change.
+    #[must_use]
+    pub fn of(gfns: Range<u64>, left_out: &[(Range<u64>, LeftOut)], constant: Vec<Range<u64>>) -> Self {
+        let why = |gfn| left_out.iter().find(|(range, _)| range.contains(&gfn)).map(|(_, why)| *why);
+        Self { classes: gfns.clone().map(why).collect(), ranges: vec![(gfns, 0)], constant }
+    }
+
     /// Why the page of frame `gfn` need not be kept; `None` when it must be, and for frames that are no RAM.
     #[must_use]
     pub fn get(&self, gfn: u64) -> Option<LeftOut> {
         *self.classes.get(self.place(gfn)?)?
+    }
+
+    /// Whether the page of frame `gfn` is the same at every stop: the kernel's read-only data. Once is enough to read it.
+    #[must_use]
+    pub fn is_constant(&self, gfn: u64) -> bool {
+        self.constant.iter().any(|range| range.contains(&gfn))
+    }
+
+    /// The ranges of frames whose contents never change.
+    #[must_use]
+    pub fn constant(&self) -> &[Range<u64>] {
+        &self.constant
     }
 
     /// Keep the pages that are `what`.

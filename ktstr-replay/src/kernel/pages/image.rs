@@ -33,6 +33,22 @@ pub fn image_pages(view: &KernelView<'_>) -> Vec<(Range<u64>, LeftOut)> {
     found
 }
 
+/// The frames of the kernel's read-only data and ORC tables. Both are as they were built, or as init left them: the
+/// first is write-protected before anything is run, the second is sorted at build time.
+#[must_use]
+pub(super) fn constant_pages(view: &KernelView<'_>) -> Vec<Range<u64>> {
+    let mut found = Vec::new();
+    for (start, end) in [
+        ("__start_rodata", "__end_rodata"),
+        ("__start_orc_unwind", "__stop_orc_unwind"),
+        ("__start_orc_unwind_ip", "__stop_orc_unwind_ip"),
+    ] {
+        let (Ok(start), Ok(end)) = (view.symbol(start), view.symbol(end)) else { continue };
+        frames(view, &(start.0..end.0), |gfns| found.push(gfns));
+    }
+    found
+}
+
 fn table(view: &KernelView<'_>, name: &str) -> Option<Range<u64>> {
     let start = view.symbol(name).ok()?;
     let (_, bytes) = view.profile().symbols().containing(start)?;

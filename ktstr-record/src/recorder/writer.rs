@@ -60,11 +60,29 @@ impl WriterThread {
         Ok(Self { queue, in_flight, thread })
     }
 
+    /// A thread that writes nothing before `held` is closed: a disk that hangs.
+    #[cfg(test)]
+    pub(super) fn start_held(writer: TraceWriter, held: Receiver<()>) -> std::io::Result<Self> {
+        let (queue, items) = crossbeam_channel::bounded(QUEUE_ITEMS);
+        let in_flight = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&in_flight);
+        let thread = std::thread::Builder::new().spawn(move || {
+            let _closed = held.recv();
+            write_all(writer, &items, &counter)
+        })?;
+        Ok(Self { queue, in_flight, thread })
+    }
+
     /// Whether pages of `bytes` may be handed over now. A checkpoint larger than the bound passes when nothing else is
     /// in flight, as it could never pass otherwise.
     pub(super) fn has_room_for(&self, bytes: u64) -> bool {
         let in_flight = self.in_flight.load(Ordering::Acquire);
         in_flight == 0 || in_flight.saturating_add(bytes) <= PAGES_IN_FLIGHT_BYTES
+    }
+
+    /// Bytes of pages that wait to be written.
+    pub(super) fn behind_bytes(&self) -> u64 {
+        self.in_flight.load(Ordering::Acquire)
     }
 
     /// Hand `item` over without waiting; it comes back when the queue is full or the thread is gone.

@@ -64,18 +64,16 @@ impl Outbox {
         let index = sample.index;
         let wanted = checkpoint.is_some();
         let bytes = checkpoint.as_ref().map_or(0, checkpoint_bytes);
-        let kept = checkpoint.filter(|_| self.writer.has_room_for(bytes)).map(Box::new);
+        let has_base = checkpoint.as_ref().is_none_or(|checkpoint| self.writer.has_base_for(checkpoint.base));
+        let kept = checkpoint.filter(|_| has_base && self.writer.has_room_for(bytes)).map(Box::new);
         let took_memory = kept.is_some();
         if wanted && !took_memory {
-            self.loss(
-                host_ns,
-                LossKind::Pages,
-                bytes / PAGE_BYTES as u64,
-                format!(
-                    "the checkpoint of sample {index} ({bytes} bytes) was not kept: the writer is {} bytes behind",
-                    self.writer.behind_bytes()
-                ),
-            );
+            let why = match has_base {
+                true => format!("the writer is {} bytes behind", self.writer.behind_bytes()),
+                false => String::from("the one before, which it builds on, could not be written"),
+            };
+            let detail = format!("the checkpoint of sample {index} ({bytes} bytes) was not kept: {why}");
+            self.loss(host_ns, LossKind::Pages, bytes / PAGE_BYTES as u64, detail);
         }
         match self.writer.offer(Item::Capture(Box::new(sample), kept)) {
             Ok(()) => took_memory,

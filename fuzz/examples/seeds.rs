@@ -77,7 +77,13 @@ fn main() {
     assert!(by_hand.exists(), "see the README: a test of ktstr-replay writes {}", by_hand.display());
     trace("kernel-whole", &by_hand);
     let old = CheckpointV1 {
-        index: 1, parent: None, sample: Some(1), guest_ns: 1, host_ns: 1, ram: Vec::new(), runs: Vec::new(),
+        index: 1,
+        parent: None,
+        sample: Some(1),
+        guest_ns: 1,
+        host_ns: 1,
+        ram: Vec::new(),
+        runs: Vec::new(),
     };
     let old = rkyv::to_bytes::<rancor::Error>(&old).expect("archived");
     put("record", "checkpoint-v1", &[&[Kind::Checkpoint.code() as u8, 1], old.as_slice()].concat());
@@ -86,22 +92,40 @@ fn main() {
         let alike = ["small-whole", "kernel-whole"].map(|from| format!("{from}-{:02}", kind.code()));
         let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/record");
         let there = alike.iter().chain([&name]).any(|name| seeds.join(name).exists());
-        assert!(there, "no seed for {kind} records: write one in write_small of ktstr-replay/tests/trace/small.rs");
+        assert!(
+            there,
+            "no seed for {kind} records: write one in write_small of ktstr-replay/tests/trace/small.rs"
+        );
     }
 
     for claim in [
-        "always(tasks[*].runtime_ns <= 5ms)", "each(cpu_ctx[0].nr, > 3 within 20%)", "steady(x, 15%)",
-        "eventually(scx.state == \"enabled\")", "ratio(a / b, 0.5..2)", "converges(x, 10%, 2s)", "strictly_increasing(x)",
+        "always(tasks[*].runtime_ns <= 5ms)",
+        "each(cpu_ctx[0].nr, > 3 within 20%)",
+        "steady(x, 15%)",
+        "eventually(scx.state == \"enabled\")",
+        "ratio(a / b, 0.5..2)",
+        "converges(x, 10%, 2s)",
+        "strictly_increasing(x)",
     ] {
         put("claim", &claim.replace(|c: char| !c.is_ascii_alphanumeric(), "-"), claim.as_bytes());
     }
     put("btf", "demo", support::DEMO_BTF);
-    put("symbols", "vmcoreinfo", b"OSRELEASE=7.3.4\nSYMBOL(swapper_pg_dir)=ffffffff82a10000\nNUMBER(phys_base)=0\n");
-    let page = [b"OSRELEASE=7.3.4\nPAGESIZE=4096\nSYMBOL(swapper_pg_dir)=ffffffff80001000\nNUMBER(phys_base)=0\n".as_slice(), &[0x67; 4096]].concat();
+    put(
+        "symbols",
+        "vmcoreinfo",
+        b"OSRELEASE=7.3.4\nSYMBOL(swapper_pg_dir)=ffffffff82a10000\nNUMBER(phys_base)=0\n",
+    );
+    let page = [
+        b"OSRELEASE=7.3.4\nPAGESIZE=4096\nSYMBOL(swapper_pg_dir)=ffffffff80001000\nNUMBER(phys_base)=0\n"
+            .as_slice(),
+        &[0x67; 4096],
+    ]
+    .concat();
     put("memory", "vmcoreinfo", &page[..4096]);
     for which in 0..14 {
         // The first read of each, and one later, changed to a word that was read before.
-        let steps = [[20, 0, 0, 1, 3, 0, 0, 0, 0, 0, 0, 0], [99, 0, 1, 0, 255, 255, 255, 255, 255, 255, 255, 255]];
+        let steps =
+            [[20, 0, 0, 1, 3, 0, 0, 0, 0, 0, 0, 0], [99, 0, 1, 0, 255, 255, 255, 255, 255, 255, 255, 255]];
         put("kernel", &format!("reader-{which}"), &[&[which], steps.as_flattened()].concat());
     }
 
@@ -117,7 +141,9 @@ fn main() {
         writer.push(&hole.to_host(), 77, &payload, 0).expect("room");
         put("channel", &format!("message-{i}"), &[&[0; 16], payload.as_slice()].concat());
     }
-    let ring: Vec<u8> =
-        hole.words()[OFF_TO_HOST_RING / 8..][..64].iter().flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes()).collect();
+    let ring: Vec<u8> = hole.words()[OFF_TO_HOST_RING / 8..][..64]
+        .iter()
+        .flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes())
+        .collect();
     put("channel", "two-frames", &[&512_u64.to_le_bytes(), &0_u64.to_le_bytes(), ring.as_slice()].concat());
 }

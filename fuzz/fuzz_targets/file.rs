@@ -5,13 +5,13 @@
 #![no_main]
 
 use ktstr_fuzz::pack;
+use ktstr_replay::export::vmcore::write_vmcore;
 use ktstr_replay::judge::{Checks, Run};
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::record::BlobRole;
-use ktstr_replay::trace::{Dropped, KeepCheckpoints, SlimOptions, Trace, repair, slim};
+use ktstr_replay::trace::{Dropped, KeepCheckpoints, KeepPages, SlimOptions, Trace, repair, slim};
 use ktstr_replay::units::GuestPhys;
 use ktstr_replay::view::{Stops, View};
-use ktstr_replay::export::vmcore::write_vmcore;
 use ktstr_replay::{diff, export, report, why};
 use libfuzzer_sys::fuzz_target;
 
@@ -86,10 +86,11 @@ fuzz_target!(|input: &[u8]| {
             level: 1,
             drop: vec![Dropped::Console, Dropped::Kmsg],
             keep: KeepCheckpoints::Last(1),
-            kernel_pages: how & 8 != 0,
+            pages: if how & 8 == 0 { KeepPages::Lean } else { KeepPages::Kernel },
             redact: how & 16 != 0,
         };
-        let options = if how & 4 == 0 { SlimOptions { level: 1, ..SlimOptions::default() } } else { dropping };
+        let options =
+            if how & 4 == 0 { SlimOptions { level: 1, ..SlimOptions::default() } } else { dropping };
         if slim(&old, &slimmed, &options).is_ok() {
             assert!(Trace::open(&slimmed).expect("a slimmed trace opens").verify().is_clean());
         }

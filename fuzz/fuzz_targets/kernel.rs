@@ -53,8 +53,9 @@ impl Memory for Part<'_> {
 fn base() -> &'static Base {
     static BASE: OnceLock<Base> = OnceLock::new();
     BASE.get_or_init(|| {
-        let path = std::env::var_os("KTSTR_FUZZ_TRACE")
-            .expect("KTSTR_FUZZ_TRACE must name a trace with a checkpoint: `cargo ktstr test demo` records one");
+        let path = std::env::var_os("KTSTR_FUZZ_TRACE").expect(
+            "KTSTR_FUZZ_TRACE must name a trace with a checkpoint: `cargo ktstr test demo` records one",
+        );
         let trace = Box::leak(Box::new(Trace::open(Path::new(&path)).expect("the trace opens")));
         let last = trace.checkpoints().last().expect("the trace has a checkpoint").index;
         let memory = trace.checkpoint_memory(last).expect("the checkpoint decodes");

@@ -10,7 +10,7 @@ use crate::kernel::hostile::{kernel, overwrite, writes};
 use crate::kernel::testing::Guest;
 use crate::testing::{BODY_MS, TraceBuilder, sample, stalled};
 use crate::trace::record::{CaptureKind, PAGE_BYTES, Sample, VcpuRegs};
-use crate::trace::{CaptureBase, CapturedCheckpoint, PageBatch, SlimOptions, Trace, slim};
+use crate::trace::{CaptureBase, CapturedCheckpoint, KeepPages, PageBatch, SlimOptions, Trace, slim};
 use crate::{diff, export, report, why};
 
 /// Write the run of a scheduler that stalled, with the guest's memory before and at the stall.
@@ -89,7 +89,7 @@ fn show_all(path: &Path) -> Vec<View> {
         shown = views.filter(|view| view.show(&stop).is_ok()).collect();
         export::vmcore::write_vmcore(&stop, &path.with_extension("core")).unwrap();
     }
-    let options = SlimOptions { level: 1, kernel_pages: true, redact: true, ..SlimOptions::default() };
+    let options = SlimOptions { level: 1, pages: KeepPages::Kernel, redact: true, ..SlimOptions::default() };
     let _ = slim(path, &path.with_extension("slim"), &options);
     shown
 }

@@ -1,5 +1,7 @@
 //! What the loop has for the writer: events are gathered, and whatever the writer has no room for is counted.
 
+use std::collections::VecDeque;
+
 use ktstr_replay::trace::CapturedCheckpoint;
 use ktstr_replay::trace::record::{Event, EventBody, Loss, LossKind, PAGE_BYTES, Sample};
 
@@ -9,17 +11,21 @@ use super::writer::{Item, WriterThread, checkpoint_bytes};
 const EVENTS_PER_ITEM: usize = 256;
 /// Events that may wait here while the writer's queue is full: some 20 MiB of kernel log.
 const EVENTS_WAITING: usize = 100_000;
+/// Losses, blobs and clocks that may wait here likewise. Blobs are few: there is one for each type of a BPF program.
+const OTHERS_WAITING: usize = 1024;
 
 /// The loop's side of the writer.
 pub(super) struct Outbox {
     writer: WriterThread,
     events: Vec<Event>,
     dropped_events: u64,
+    others: VecDeque<Item>,
+    dropped_others: u64,
 }
 
 impl Outbox {
     pub(super) fn new(writer: WriterThread) -> Self {
-        Self { writer, events: Vec::new(), dropped_events: 0 }
+        Self { writer, events: Vec::new(), dropped_events: 0, others: VecDeque::new(), dropped_others: 0 }
     }
 
     /// Add an event.
@@ -34,8 +40,14 @@ impl Outbox {
         }
     }
 
-    /// Hand the gathered events over, if the writer has room.
+    /// Hand over what was gathered, as far as the writer has room.
     pub(super) fn flush(&mut self) {
+        while let Some(item) = self.others.pop_front() {
+            if let Err(item) = self.writer.offer(item) {
+                self.others.push_front(item);
+                return;
+            }
+        }
         if self.events.is_empty() {
             return;
         }
@@ -52,15 +64,16 @@ impl Outbox {
         let index = sample.index;
         let wanted = checkpoint.is_some();
         let bytes = checkpoint.as_ref().map_or(0, checkpoint_bytes);
-        let kept = checkpoint.filter(|_| self.writer.has_room_for(bytes)).map(Box::new);
+        let has_base = checkpoint.as_ref().is_none_or(|checkpoint| self.writer.has_base_for(checkpoint.base));
+        let kept = checkpoint.filter(|_| has_base && self.writer.has_room_for(bytes)).map(Box::new);
         let took_memory = kept.is_some();
         if wanted && !took_memory {
-            self.loss(
-                host_ns,
-                LossKind::Pages,
-                bytes / PAGE_BYTES as u64,
-                format!("the checkpoint of sample {index} was not kept: the writer is {bytes} bytes behind"),
-            );
+            let why = match has_base {
+                true => format!("the writer is {} bytes behind", self.writer.behind_bytes()),
+                false => String::from("the one before, which it builds on, could not be written"),
+            };
+            let detail = format!("the checkpoint of sample {index} ({bytes} bytes) was not kept: {why}");
+            self.loss(host_ns, LossKind::Pages, bytes / PAGE_BYTES as u64, detail);
         }
         match self.writer.offer(Item::Capture(Box::new(sample), kept)) {
             Ok(()) => took_memory,
@@ -76,25 +89,130 @@ impl Outbox {
         }
     }
 
-    /// Say that something is missing. Losses are few and small, and the one thing that is worth waiting for.
+    /// Say that something is missing.
     pub(super) fn loss(&mut self, host_ns: u64, kind: LossKind, count: u64, detail: String) {
         self.give(Item::Loss(Loss { host_ns, kind, count, detail }));
     }
 
-    /// Hand `item` over, waiting for room.
-    pub(super) fn give(&self, item: Item) {
-        self.writer.give(item);
+    /// Hand `item` over, now or when there is room. Never waits: a disk that hangs must not stall the guest.
+    pub(super) fn give(&mut self, item: Item) {
+        if self.others.len() >= OTHERS_WAITING {
+            self.dropped_others += 1;
+            return;
+        }
+        self.others.push_back(item);
+        self.flush();
     }
 
     /// Hand over all that is left; the guest has ended, so there is time.
     pub(super) fn close(mut self, host_ns: u64) -> WriterThread {
+        for item in std::mem::take(&mut self.others) {
+            self.writer.give(item);
+        }
         if !self.events.is_empty() {
             self.writer.give(Item::Events(std::mem::take(&mut self.events)));
         }
         if self.dropped_events > 0 {
             let detail = String::from("events came faster than they could be written");
-            self.loss(host_ns, LossKind::Write, self.dropped_events, detail);
+            let count = self.dropped_events;
+            self.writer.give(Item::Loss(Loss { host_ns, kind: LossKind::Write, count, detail }));
+        }
+        if self.dropped_others > 0 {
+            let detail = String::from("losses, blobs and clocks that the writer had no room for");
+            let count = self.dropped_others;
+            self.writer.give(Item::Loss(Loss { host_ns, kind: LossKind::Write, count, detail }));
         }
         self.writer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use ktstr_replay::trace::record::{BlobRole, CaptureKind, Clock, Manifest};
+    use ktstr_replay::trace::{CaptureBase, PageBatch, Trace, TraceWriter};
+
+    use super::*;
+
+    fn sample(index: u32) -> Sample {
+        Sample {
+            index,
+            tag: format!("periodic_{index:03}"),
+            kind: CaptureKind::Periodic,
+            guest_ns: 1,
+            host_ns: 1,
+            phase: None,
+            missed: None,
+            scx: None,
+            maps: Vec::new(),
+            cpus: Vec::new(),
+            vcpus: Vec::new(),
+            faults: Vec::new(),
+            checkpoint: None,
+            pause_us: 0,
+            machine_us: 0,
+        }
+    }
+
+    /// A checkpoint of 4000 pages.
+    fn checkpoint() -> CapturedCheckpoint {
+        let mut batch = PageBatch::with_capacity(4000);
+        for gfn in 0..4000_u64 {
+            let mut page = [7; PAGE_BYTES];
+            page[..8].copy_from_slice(&gfn.to_le_bytes());
+            batch.push(gfn, &page);
+        }
+        CapturedCheckpoint {
+            sample: None,
+            guest_ns: 1,
+            host_ns: 1,
+            ram: std::iter::once(0..64 << 20).collect(),
+            base: CaptureBase::Zero,
+            changed: vec![batch],
+            zeroed: Vec::new(),
+            left_out: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_disk_that_hangs_costs_losses_and_stalls_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.trace.zst");
+        let writer = TraceWriter::create(&path, &Manifest::default()).unwrap();
+        let (release, held) = crossbeam_channel::bounded(0);
+        let mut outbox = Outbox::new(WriterThread::start_held(writer, held).unwrap());
+
+        let begun = Instant::now();
+        let kept = (0..12).filter(|i| outbox.capture(sample(*i), Some(checkpoint()))).count();
+        assert!((1..12).contains(&kept), "{kept} of 12 checkpoints of 16 MB were kept");
+        for i in 0..2000 {
+            outbox.capture(sample(12 + i), None);
+            outbox.event(1, 1, EventBody::Console(b"x".to_vec()));
+            outbox.loss(1, LossKind::Kmsg, 1, format!("loss {i}"));
+            outbox.give(Item::Clock(Clock { guest_ns: 1, host_ns: 1 }));
+        }
+        outbox.give(Item::Blob(BlobRole::ProgramBtf, vec![1; 64]));
+        for _ in 0..EVENTS_WAITING {
+            outbox.event(1, 1, EventBody::Console(b"x".to_vec()));
+        }
+        assert!(begun.elapsed().as_secs() < 60, "it stood for {:?}", begun.elapsed());
+
+        drop(release);
+        let written = outbox.close(2).finish();
+        assert!(written.error.is_none(), "{:?}", written.error);
+        written.writer.finish().unwrap();
+        let trace = Trace::open(&path).unwrap();
+        assert!(trace.verify().is_clean());
+        let losses = trace.losses();
+        let of = |text: &str| {
+            losses.iter().filter(|loss| loss.detail.contains(text)).map(|l| l.count).sum::<u64>()
+        };
+        assert_eq!(of("the checkpoint of sample"), (12 - kept as u64) * 4000, "{losses:?}");
+        let behind = kept as u64 * 4000 * PAGE_BYTES as u64;
+        assert!(of(&format!("the writer is {behind} bytes behind")) > 0, "{losses:?}");
+        assert!(of("queue is full") > 0 && of("losses, blobs and clocks") > 0, "{losses:?}");
+        let events = trace.events().len() as u64;
+        assert_eq!(events + of("events came faster"), 2000 + EVENTS_WAITING as u64);
     }
 }

@@ -4,13 +4,13 @@
 //! the queue of everything else is finite. What does not fit is refused, and the recorder makes it a loss.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use ktstr_replay::trace::record::{BlobRole, Clock, Event, Loss, PAGE_BYTES, Sample};
-use ktstr_replay::trace::{CapturedCheckpoint, TraceWriter, WriteError};
+use ktstr_replay::trace::record::{BlobRole, Clock, Event, Loss, LossKind, PAGE_BYTES, Sample};
+use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, TraceWriter, WriteError};
 
 /// Bytes of pages that may wait to be written. More than one first checkpoint of a usual guest (80 MiB of pages
 /// that are not zero), less than the 256 MiB that recording may take.
@@ -37,42 +37,75 @@ pub(super) enum Item {
 /// The recorder's end of the writer thread.
 pub(super) struct WriterThread {
     queue: Sender<Item>,
-    in_flight: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     thread: JoinHandle<Written>,
+}
+
+/// What both sides know.
+#[derive(Default)]
+struct Shared {
+    /// Bytes of pages that were handed over and not written yet.
+    in_flight: AtomicU64,
+    /// A checkpoint was not written: what builds on it cannot be either.
+    base_lost: AtomicBool,
 }
 
 /// What the thread leaves.
 pub(super) struct Written {
     /// The writer, committed and without a footer.
     pub writer: TraceWriter,
-    /// The first error; nothing was written after it.
+    /// Why something is missing that no loss record in the trace tells of.
     pub error: Option<WriteError>,
 }
 
 impl WriterThread {
     pub(super) fn start(writer: TraceWriter) -> std::io::Result<Self> {
+        Self::start_when(writer, || ())
+    }
+
+    /// A thread that writes nothing before `held` is closed: a disk that hangs.
+    #[cfg(test)]
+    pub(super) fn start_held(writer: TraceWriter, held: Receiver<()>) -> std::io::Result<Self> {
+        Self::start_when(writer, move || {
+            let _closed = held.recv();
+        })
+    }
+
+    fn start_when(writer: TraceWriter, ready: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
         let (queue, items) = crossbeam_channel::bounded(QUEUE_ITEMS);
-        let in_flight = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&in_flight);
-        let thread = std::thread::Builder::new()
-            .name(String::from("ktstr-writer"))
-            .spawn(move || write_all(writer, &items, &counter))?;
-        Ok(Self { queue, in_flight, thread })
+        let shared = Arc::<Shared>::default();
+        let of_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name(String::from("ktstr-writer")).spawn(move || {
+            ready();
+            write_all(writer, &items, &of_thread)
+        })?;
+        Ok(Self { queue, shared, thread })
+    }
+
+    /// Whether a checkpoint with this base can be written, as far as it is known: not when it builds on one that was not.
+    pub(super) fn has_base_for(&self, base: CaptureBase) -> bool {
+        let lost = self.shared.base_lost.swap(false, Ordering::AcqRel);
+        base == CaptureBase::Zero || !lost
     }
 
     /// Whether pages of `bytes` may be handed over now. A checkpoint larger than the bound passes when nothing else is
     /// in flight, as it could never pass otherwise.
     pub(super) fn has_room_for(&self, bytes: u64) -> bool {
-        let in_flight = self.in_flight.load(Ordering::Acquire);
+        let in_flight = self.shared.in_flight.load(Ordering::Acquire);
         in_flight == 0 || in_flight.saturating_add(bytes) <= PAGES_IN_FLIGHT_BYTES
+    }
+
+    /// Bytes of pages that wait to be written.
+    pub(super) fn behind_bytes(&self) -> u64 {
+        self.shared.in_flight.load(Ordering::Acquire)
     }
 
     /// Hand `item` over without waiting; it comes back when the queue is full or the thread is gone.
     pub(super) fn offer(&self, item: Item) -> Result<(), Item> {
         let bytes = page_bytes(&item);
-        self.in_flight.fetch_add(bytes, Ordering::AcqRel);
+        self.shared.in_flight.fetch_add(bytes, Ordering::AcqRel);
         self.queue.try_send(item).map_err(|refused| {
-            self.in_flight.fetch_sub(bytes, Ordering::AcqRel);
+            self.shared.in_flight.fetch_sub(bytes, Ordering::AcqRel);
             match refused {
                 TrySendError::Full(item) | TrySendError::Disconnected(item) => item,
             }
@@ -82,7 +115,7 @@ impl WriterThread {
     /// Hand `item` over, waiting for room: for when the guest has ended.
     pub(super) fn give(&self, item: Item) {
         let bytes = page_bytes(&item);
-        self.in_flight.fetch_add(bytes, Ordering::AcqRel);
+        self.shared.in_flight.fetch_add(bytes, Ordering::AcqRel);
         // The thread ends only after the queue is closed, or by a panic, which `finish` passes on.
         let _ = self.queue.send(item);
     }
@@ -109,8 +142,53 @@ fn page_bytes(item: &Item) -> u64 {
     }
 }
 
-fn write_all(mut writer: TraceWriter, items: &Receiver<Item>, in_flight: &AtomicU64) -> Written {
-    let mut error = None;
+/// What could not be written.
+#[derive(Default)]
+struct Unwritten {
+    /// Other records than checkpoints.
+    records: u64,
+    checkpoints: u64,
+    /// Pages of the checkpoints.
+    pages: u64,
+    /// The latest of them, in host time.
+    host_ns: u64,
+    /// The first reason. It stays until a loss record tells it, and is committed.
+    first: Option<WriteError>,
+}
+
+impl Unwritten {
+    /// Commit, with records of what is missing. Where there is no room for them that is tried again at the next commit.
+    fn commit(&mut self, writer: &mut TraceWriter) {
+        match self.tell(writer).and_then(|()| writer.commit()) {
+            Ok(()) => self.first = None,
+            Err(error) => {
+                self.first.get_or_insert(error);
+            }
+        }
+    }
+
+    fn tell(&mut self, writer: &mut TraceWriter) -> Result<(), WriteError> {
+        let Some(error) = &self.first else { return Ok(()) };
+        let source = std::error::Error::source(error).map_or_else(String::new, |why| format!(": {why}"));
+        let because = format!("could not be written: {error}{source}");
+        let host_ns = self.host_ns;
+        if self.checkpoints > 0 {
+            let what = if self.checkpoints == 1 { "a checkpoint" } else { "checkpoints" };
+            let detail = format!("pages of {what} {because}");
+            writer.loss(&Loss { host_ns, kind: LossKind::Pages, count: self.pages, detail })?;
+            (self.checkpoints, self.pages) = (0, 0);
+        }
+        if self.records > 0 {
+            let detail = format!("records {because}");
+            writer.loss(&Loss { host_ns, kind: LossKind::Write, count: self.records, detail })?;
+            self.records = 0;
+        }
+        Ok(())
+    }
+}
+
+fn write_all(mut writer: TraceWriter, items: &Receiver<Item>, shared: &Shared) -> Written {
+    let mut unwritten = Unwritten::default();
     let mut committed = Instant::now();
     loop {
         let item = match items.recv_timeout(COMMIT_INTERVAL) {
@@ -118,46 +196,58 @@ fn write_all(mut writer: TraceWriter, items: &Receiver<Item>, in_flight: &Atomic
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => None,
             Err(crossbeam_channel::RecvTimeoutError::Disconnected) => break,
         };
-        let mut bytes = 0;
-        let result = match item {
-            // After an error the queue is only emptied, so that the run goes on.
-            _ if error.is_some() => Ok(()),
-            None => writer.commit(),
-            Some(item) => {
-                bytes = page_bytes(&item);
-                let now = matches!(item, Item::Capture(..)) || committed.elapsed() >= COMMIT_INTERVAL;
-                write(&mut writer, item).and_then(|()| {
-                    if !now {
-                        return Ok(());
-                    }
-                    committed = Instant::now();
-                    writer.commit()
-                })
-            }
-        };
-        in_flight.fetch_sub(bytes, Ordering::AcqRel);
-        if let Err(cause) = result {
-            error = Some(cause);
+        let now = item.as_ref().is_none_or(|item| matches!(item, Item::Capture(..)));
+        if let Some(item) = item {
+            let bytes = page_bytes(&item);
+            write(&mut writer, item, shared, &mut unwritten);
+            shared.in_flight.fetch_sub(bytes, Ordering::AcqRel);
+        }
+        if now || committed.elapsed() >= COMMIT_INTERVAL {
+            committed = Instant::now();
+            unwritten.commit(&mut writer);
         }
     }
-    if error.is_none() {
-        error = writer.commit().err();
-    }
-    Written { writer, error }
+    unwritten.commit(&mut writer);
+    Written { writer, error: unwritten.first }
 }
 
-fn write(writer: &mut TraceWriter, item: Item) -> Result<(), WriteError> {
-    match item {
+/// Write what there is room for: of a capture whose memory is too much for the disk, the sample.
+fn write(writer: &mut TraceWriter, item: Item, shared: &Shared, unwritten: &mut Unwritten) {
+    let host_ns = host_ns(&item);
+    let result = match item {
         Item::Blob(role, bytes) => writer.blob(role, &bytes).map(|_| ()),
         Item::Events(events) => writer.events(&events),
         Item::Capture(mut sample, checkpoint) => {
             if let Some(checkpoint) = checkpoint {
-                sample.checkpoint = Some(writer.checkpoint(&checkpoint)?);
+                match writer.checkpoint(&checkpoint) {
+                    Ok(index) => sample.checkpoint = Some(index),
+                    Err(error) => {
+                        shared.base_lost.store(true, Ordering::Release);
+                        unwritten.checkpoints += 1;
+                        unwritten.pages += checkpoint_bytes(&checkpoint) / PAGE_BYTES as u64;
+                        unwritten.first.get_or_insert(error);
+                    }
+                }
             }
             writer.sample(&sample)
         }
         Item::Loss(loss) => writer.loss(&loss),
         Item::Clock(clock) => writer.clock(&clock),
+    };
+    if let Err(error) = result {
+        unwritten.records += 1;
+        unwritten.first.get_or_insert(error);
+    }
+    unwritten.host_ns = unwritten.host_ns.max(host_ns);
+}
+
+fn host_ns(item: &Item) -> u64 {
+    match item {
+        Item::Blob(..) => 0,
+        Item::Events(events) => events.last().map_or(0, |event| event.host_ns),
+        Item::Capture(sample, _) => sample.host_ns,
+        Item::Loss(loss) => loss.host_ns,
+        Item::Clock(clock) => clock.host_ns,
     }
 }
 
@@ -199,10 +289,10 @@ mod tests {
         let writer = TraceWriter::create(&folder.path().join("x.trace.zst"), &Manifest::default()).unwrap();
         let thread = WriterThread::start(writer).unwrap();
         assert!(thread.has_room_for(PAGES_IN_FLIGHT_BYTES * 4), "nothing is in flight");
-        thread.in_flight.store(4096, Ordering::Release);
+        thread.shared.in_flight.store(4096, Ordering::Release);
         assert!(!thread.has_room_for(PAGES_IN_FLIGHT_BYTES));
         assert!(thread.has_room_for(PAGES_IN_FLIGHT_BYTES - 4096));
-        thread.in_flight.store(0, Ordering::Release);
+        thread.shared.in_flight.store(0, Ordering::Release);
         thread.finish();
     }
 }

@@ -189,7 +189,7 @@ fn types(b: &mut Builder) {
 }
 
 /// A kernel of one CPU that idles while two tasks wait in queue 7, the second by fault of nobody; and where its words are.
-fn kernel() -> (Guest, std::ops::Range<u64>) {
+pub(crate) fn kernel() -> (Guest, std::ops::Range<u64>) {
     let mut guest = Guest::new();
     types(&mut guest.types);
     guest.cpus(1);
@@ -365,26 +365,39 @@ fn a_tree_that_is_not_in_the_order_of_its_list_is_a_fault() {
     assert!(dsqs.gaps.faults.iter().any(|fault| fault.contains("in another order")), "{:?}", dsqs.gaps);
 }
 
+/// Which word is overwritten, and with what sort of value.
+pub(crate) type Write = (u32, u8, u64);
+
+pub(crate) fn writes() -> impl Strategy<Value = Vec<Write>> {
+    prop::collection::vec((any::<u32>(), 0u8..6, any::<u64>()), 1..48)
+}
+
+/// Overwrite some of the words of a kernel.
+pub(crate) fn overwrite(guest: &mut Guest, words: &std::ops::Range<u64>, writes: &[Write]) {
+    let count = (words.end - words.start) / 8;
+    let place = |n: u64| words.start + n % count * 8;
+    for (at, sort, value) in writes {
+        let value = match sort {
+            0 => 0,
+            1 => *value,
+            2 => place(*value) | 1,
+            3 => value % 100,
+            // Most often a pointer to another thing of the kernel.
+            _ => place(*value),
+        };
+        guest.write_u64(place(u64::from(*at)), value);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn every_reader_ends_on_any_memory(writes in prop::collection::vec((any::<u32>(), 0u8..6, any::<u64>()), 1..48)) {
+    fn every_reader_ends_on_any_memory(writes in writes()) {
         let (mut guest, words) = kernel();
         let profile = guest.profile();
         let count = (words.end - words.start) / 8;
-        let place = |n: u64| words.start + n % count * 8;
-        for (at, sort, value) in writes {
-            let value = match sort {
-                0 => 0,
-                1 => value,
-                2 => place(value) | 1,
-                3 => value % 100,
-                // Most often a pointer to another thing of the kernel.
-                _ => place(value),
-            };
-            guest.write_u64(place(u64::from(at)), value);
-        }
+        overwrite(&mut guest, &words, &writes);
         let (tasks, dsqs, rest) = read_all(&guest, &profile);
         prop_assert!(tasks.tasks.len() <= count as usize);
         prop_assert!(dsqs.dsqs.len() <= 1 << 16);

@@ -26,7 +26,7 @@ mod error;
 mod gaps;
 mod hlist;
 #[cfg(test)]
-mod hostile;
+pub(crate) mod hostile;
 mod list;
 pub mod log;
 pub mod maps;

@@ -9,7 +9,7 @@ use super::error::{Fault, FaultKind, TraceError};
 use super::foreign;
 use super::format::FormatStamp;
 use super::kind::Kind;
-use super::limits::MAX_EVENT_BYTES;
+use super::limits::{MAX_EVENT_BYTES, MAX_SAMPLE_BYTES, MAX_SMALL_BYTES};
 use super::locate::{Located, first_stamp, locate, read_body, read_record};
 use super::memory::ChunkCache;
 use super::record::{
@@ -183,20 +183,10 @@ impl Trace {
 
     /// All events, in the order in which they reached the recorder.
     pub fn events(&self) -> Vec<Event> {
-        let mut budget = MAX_EVENT_BYTES;
-        let mut events = Vec::new();
-        for entry in self.of_kind(Kind::Events) {
-            let Some(rest) = budget.checked_sub(entry.raw_len) else {
-                let why = format!("the trace has more than {} MiB of events", MAX_EVENT_BYTES >> 20);
-                self.note(fault(entry, FaultKind::Content(why)));
-                break;
-            };
-            budget = rest;
-            if let Ok(chunk) = self.decode::<EventChunk>(entry) {
-                events.extend(chunk.events);
-            }
-        }
-        events
+        self.within::<EventChunk>(MAX_EVENT_BYTES)
+            .filter_map(Result::ok)
+            .flat_map(|chunk| chunk.events)
+            .collect()
     }
 
     /// How many samples there are.
@@ -216,24 +206,25 @@ impl Trace {
         self.decode(entry).map_err(TraceError::Damaged)
     }
 
-    /// All samples, decoded one at a time; a damaged one is an error in its place.
+    /// All samples, decoded one at a time; a damaged one is an error in its place. So are those beyond 512 MiB, for
+    /// a trace of some kilobytes could hold terabytes of zeros.
     pub fn samples(&self) -> impl Iterator<Item = Result<Sample, TraceError>> {
-        self.of_kind(Kind::Sample).map(|entry| self.decode(entry).map_err(TraceError::Damaged))
+        self.within(MAX_SAMPLE_BYTES).map(|sample| sample.map_err(TraceError::Damaged))
     }
 
     /// The claims that were recorded.
     pub fn claims(&self) -> Vec<Claim> {
-        self.all(Kind::Claim)
+        self.all()
     }
 
     /// The losses that were recorded.
     pub fn losses(&self) -> Vec<Loss> {
-        self.all(Kind::Loss)
+        self.all()
     }
 
     /// The pairs of times that were recorded.
     pub fn clocks(&self) -> Vec<Clock> {
-        self.all(Kind::Clock)
+        self.all()
     }
 
     /// The last verdict, as its JSON text; `None` if the run was not judged yet.
@@ -281,9 +272,26 @@ impl Trace {
         self.located.entries.iter().filter(move |entry| entry.kind == kind.code())
     }
 
-    /// All intact records of a kind.
-    fn all<B: Body>(&self, kind: Kind) -> Vec<B> {
-        self.of_kind(kind).filter_map(|entry| self.decode(entry).ok()).collect()
+    /// All intact records of a small kind.
+    fn all<B: Body>(&self) -> Vec<B> {
+        self.within(MAX_SMALL_BYTES).filter_map(Result::ok).collect()
+    }
+
+    /// The records of a kind, decoded one at a time, as long as their bodies have `max` bytes together. Each that is
+    /// beyond is a fault.
+    fn within<B: Body>(&self, max: u64) -> impl Iterator<Item = Result<B, Fault>> {
+        let mut budget = max;
+        self.of_kind(B::KIND).map(move |entry| {
+            let Some(rest) = budget.checked_sub(entry.raw_len) else {
+                budget = 0;
+                let why = format!("it is beyond the {} MiB of {} records that are read", max >> 20, B::KIND);
+                let fault = fault(entry, FaultKind::Content(why));
+                self.note(fault.clone());
+                return Err(fault);
+            };
+            budget = rest;
+            self.decode(entry)
+        })
     }
 
     /// Decode a record; a fault is noted as well as returned.

@@ -89,6 +89,14 @@ pub(super) struct PageWriter {
     pub(super) has_base: bool,
 }
 
+/// How far a writer had come.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    position: u64,
+    records: usize,
+    sequence: u64,
+}
+
 /// What a header says of a body.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Labels {
@@ -353,6 +361,22 @@ impl TraceWriter {
         Ok(())
     }
 
+    /// How far the writer has come.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { position: self.position, records: self.index.len(), sequence: self.sequence }
+    }
+
+    /// Take back the records since `mark`, which no commit mark covers; says whether they are gone.
+    pub(super) fn back_to(&mut self, mark: Mark) -> bool {
+        if self.committed > mark.records || self.sink.cut(mark.position).is_err() {
+            return false;
+        }
+        self.position = mark.position;
+        self.index.truncate(mark.records);
+        self.sequence = mark.sequence;
+        true
+    }
+
     fn sync_if_asked(&mut self) -> Result<(), WriteError> {
         match self.durability {
             Durability::Process => Ok(()),
@@ -398,8 +422,10 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::memory::Memory;
     use crate::trace::record::{EventBody, PAGE_BYTES};
     use crate::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace};
+    use crate::units::GuestPhys;
 
     /// A disk with room for `room` bytes: a write that does not fit is written in part, and fails.
     #[derive(Clone)]
@@ -489,6 +515,44 @@ mod tests {
                 "{room} bytes: {faults:?}"
             );
         }
+    }
+
+    /// The pages of a checkpoint that did not fit make room for what is small.
+    #[test]
+    fn a_checkpoint_that_does_not_fit_is_taken_back_whole() {
+        let disk = Disk::with_room(20_000);
+        let mut writer = TraceWriter::to_sink(Box::new(disk.clone()), 7, WriterOptions::default()).unwrap();
+        writer.body(&Manifest::default(), Labels::default()).unwrap();
+        let before = disk.bytes();
+        let mut large = checkpoint(CaptureBase::Zero, 1);
+        let mut batch = PageBatch::default();
+        for gfn in 0..200u64 {
+            let mut noise = gfn + 1;
+            batch.push(
+                gfn,
+                &std::array::from_fn(|_| {
+                    noise ^= noise << 13;
+                    noise ^= noise >> 7;
+                    noise ^= noise << 17;
+                    noise as u8
+                }),
+            );
+        }
+        large.changed = vec![batch];
+        large.ram = std::iter::once(0..200 * PAGE_BYTES as u64).collect();
+        assert!(writer.checkpoint(&large).is_err());
+        assert_eq!(disk.bytes(), before, "a part of it is left");
+        writer.events(&[event(1)]).unwrap();
+        // The same pages, once there is room: none of them counts as stored.
+        disk.0.lock().unwrap().1 = usize::MAX;
+        let index = writer.checkpoint(&large).unwrap();
+        writer.finish().unwrap();
+        let trace = Trace::from_bytes(disk.bytes()).unwrap();
+        assert!(trace.verify().is_clean(), "{:?}", trace.verify());
+        assert_eq!((index, trace.events()), (0, vec![event(1)]));
+        let mut page = [0; PAGE_BYTES];
+        trace.checkpoint_memory(0).unwrap().read(GuestPhys(150 * PAGE_BYTES as u64), &mut page).unwrap();
+        assert_eq!(large.changed[0].iter().nth(150).unwrap().2, &page);
     }
 
     #[test]

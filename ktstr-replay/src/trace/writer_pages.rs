@@ -11,7 +11,8 @@ use super::writer::{Labels, TraceWriter};
 const FULL_TABLE_EVERY: u32 = 16;
 
 impl TraceWriter {
-    /// Append a checkpoint, and the pages of it that the trace does not have yet. Returns its index.
+    /// Append a checkpoint, and the pages of it that the trace does not have yet, or, on an error, nothing of it.
+    /// Returns its index.
     ///
     /// # Errors
     /// [`WriteError`]. After one the next checkpoint must have base [`CaptureBase::Zero`].
@@ -20,7 +21,12 @@ impl TraceWriter {
             return Err(WriteError::NoBase);
         }
         self.pages.has_base = false;
+        let (mark, next) = (self.mark(), self.pages.next);
         let index = self.checkpoint_inner(captured).inspect_err(|_| {
+            // What there is of it is of no use, and on a full disk its room is.
+            if self.back_to(mark) {
+                self.pages.next = next;
+            }
             // Pages of a chunk that was not written must not be referred to.
             let stored = self.pages.next;
             self.pages.numbers.retain(|_, number| *number < stored);

@@ -15,6 +15,8 @@ mod scx;
 mod stacks;
 mod stop;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::{self, Display};
 

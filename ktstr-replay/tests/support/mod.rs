@@ -174,7 +174,7 @@ impl TraceBuilder {
     }
 
     /// Everything but a verdict and the end of the file.
-    fn writer(&self, path: &Path) -> TraceWriter {
+    pub fn writer(&self, path: &Path) -> TraceWriter {
         let mut writer = TraceWriter::create(path, &self.manifest).expect("the trace can be created");
         let id = writer.blob(BlobRole::ProgramBtf, DEMO_BTF).expect("the blob can be written");
         assert_eq!(id, blob_id(DEMO_BTF));

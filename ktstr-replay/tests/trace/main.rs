@@ -3,6 +3,7 @@
 mod damage;
 mod file;
 mod layout;
+mod limits;
 mod repair;
 mod slim;
 mod small;

@@ -21,7 +21,7 @@ fn small(finished: bool) -> (Vec<u8>, Vec<(u16, usize)>) {
 }
 
 /// Change a header and make its checksums right again, as a newer writer would.
-fn forge(bytes: &mut [u8], offset: usize, change: impl Fn(&mut [u8])) {
+pub fn forge(bytes: &mut [u8], offset: usize, change: impl Fn(&mut [u8])) {
     let header = &mut bytes[offset..offset + HEADER_LEN];
     change(header);
     let sum = xxh3_64(&header[..32]);

@@ -53,10 +53,16 @@ mirror! {
 }
 
 mirror! {
-    /// `struct bpf_ksym`: the name of a range of JIT code.
+    /// `struct bpf_ksym`: a range of JIT code.
     struct Ksym, KsymLayout = "bpf_ksym" {
         start: u64,
         end: u64,
+    }
+}
+
+mirror! {
+    /// Its name, which is long.
+    struct KsymName, KsymNameLayout = "bpf_ksym" {
         name: Text,
     }
 }

@@ -2,12 +2,15 @@
 
 use serde::{Serialize, Serializer};
 
-use super::{BpfProgram, Ksym};
+use super::{BpfProgram, Ksym, KsymName};
 use crate::kernel::{Gaps, KernelError, KernelView, list_entries};
 use crate::units::KernelVirt;
 
 /// Most names that are read.
 const MAX_SYMBOLS: usize = 65_536;
+/// Longest code that is of one name, in bytes. A longer range is none, and its name, 512 bytes, is not read: a list of
+/// garbage ends soon.
+const MAX_CODE_BYTES: u64 = 64 << 20;
 
 /// A range of BPF machine code with its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -51,8 +54,13 @@ pub(super) fn read(view: &KernelView<'_>, gaps: &mut Gaps) -> Result<Vec<JitSymb
     let named =
         list_entries(view, head, ("bpf_ksym", "lnode"), MAX_SYMBOLS, gaps).into_iter().filter_map(|at| {
             let ksym: Ksym = gaps.read(format_args!("the name at {at}"), view.mirror(at))?;
+            let bytes = ksym.end.checked_sub(ksym.start)?;
+            if !(1..=MAX_CODE_BYTES).contains(&bytes) {
+                return None;
+            }
+            let name: KsymName = gaps.read(format_args!("the name at {at}"), view.mirror(at))?;
             let (start, end) = (KernelVirt(ksym.start), KernelVirt(ksym.end));
-            (start < end).then_some(JitSymbol { start, end, name: ksym.name.0, program: None })
+            Some(JitSymbol { start, end, name: name.name.0, program: None })
         });
     Ok(named.collect())
 }

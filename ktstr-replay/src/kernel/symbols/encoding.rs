@@ -93,8 +93,7 @@ impl Symbols {
         if names.len() != end as usize {
             return Err(bad("the names are not as long as their lengths"));
         }
-        let text = std::str::from_utf8(names).map_err(|_| bad("the names are not text"))?;
-        Ok(Symbols::new(text.to_owned(), entries))
+        Symbols::of_bytes(names.to_vec(), entries).ok_or(bad("the names are not text"))
     }
 }
 
@@ -115,6 +114,13 @@ mod tests {
         let golden = b"KSYMS\x01\x02\x10\x80\x02\x02\x01Tdabc";
         assert_eq!(two.encode(), golden);
         assert_eq!(Symbols::decode(golden).unwrap(), two);
+    }
+
+    /// Found by fuzzing: such a table had more symbols than could be listed.
+    #[test]
+    fn a_length_that_cuts_a_character_in_two_is_refused() {
+        assert!(Symbols::decode("KSYMS\x01\x02\x10\x10\x02\x01TTaé".as_bytes()).is_err());
+        assert!(Symbols::decode("KSYMS\x01\x02\x10\x10\x01\x02TTaé".as_bytes()).is_ok());
     }
 
     #[test]

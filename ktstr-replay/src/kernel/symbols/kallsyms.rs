@@ -118,21 +118,23 @@ fn decode(names: &[u8], tokens: &Tokens, addresses: &[u64]) -> Result<Symbols, S
         rest = later;
         let start = text.len();
         for &token in compressed {
+            // Before it is made: tokens of some kilobytes each make gigabytes of one name.
+            if text.len() - start > MAX_NAME_BYTES || text.len() > MAX_TEXT_BYTES {
+                return Err(damaged("its name is longer than any kernel's"));
+            }
             text.extend_from_slice(texts.get(usize::from(token)).copied().unwrap_or_default());
         }
         let class = *text.get(start).ok_or_else(|| damaged("it has neither class nor name"))?;
-        let len = text.len() - start - 1;
-        if len > MAX_NAME_BYTES || text.len() > MAX_TEXT_BYTES {
-            return Err(damaged("its name is longer than any kernel's"));
-        }
-        entries.push(Entry { address, name: start as u32 + 1, len: len as u16, class });
+        let len =
+            u16::try_from(text.len() - start - 1).ok().filter(|len| usize::from(*len) <= MAX_NAME_BYTES);
+        let len = len.ok_or_else(|| damaged("its name is longer than any kernel's"))?;
+        entries.push(Entry { address, name: start as u32 + 1, len, class });
     }
-    let text = String::from_utf8(text).map_err(|_| SymbolsError::Damaged {
+    Symbols::of_bytes(text, entries).ok_or(SymbolsError::Damaged {
         at: 0,
         count: addresses.len() as u64,
         why: "the names are not text",
-    })?;
-    Ok(Symbols::new(text, entries))
+    })
 }
 
 /// The token numbers of the first name, and what follows it.
@@ -192,6 +194,27 @@ mod tests {
         let names = [2, b'd', b'x', 5, b'd'];
         let error = decode(&names, &tokens(), &[1, 2]).unwrap_err();
         assert_eq!(error, SymbolsError::Damaged { at: 1, count: 2, why: "the names end before it" });
+    }
+
+    #[test]
+    fn a_name_that_expands_without_end_is_an_error_and_takes_no_memory() {
+        // Each token is 60,000 bytes long, and the name 30,000 tokens: 1.8 GB.
+        let long = Tokens { text: [vec![b'x'; 60_000], vec![0]].concat(), index: [0; TOKENS] };
+        let names = [vec![0x80 | (30_000 & 0x7f) as u8, (30_000 >> 7) as u8], vec![7; 30_000]].concat();
+        let error = decode(&names, &long, &[1]).unwrap_err();
+        assert!(error.to_string().contains("longer than any kernel's"), "{error}");
+    }
+
+    /// What is decoded from memory goes into a trace, and must be read from there.
+    #[test]
+    fn a_class_that_is_half_a_character_is_refused() {
+        let mut accent = tokens();
+        let start = accent.text.len();
+        accent.text.extend_from_slice("é\0".as_bytes());
+        accent.index[3] = start as u16;
+        assert!(decode(&[2, 3, b'x'], &accent, &[1]).is_err());
+        let symbols = decode(&[2, b'T', 3], &accent, &[1]).unwrap();
+        assert_eq!(Symbols::decode(&symbols.encode()).unwrap(), symbols);
     }
 
     proptest! {

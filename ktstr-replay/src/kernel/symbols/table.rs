@@ -47,11 +47,22 @@ impl PartialEq for Symbols {
 
 impl Symbols {
     /// Put entries in order of their addresses; `text` holds the names in the order of `entries`.
-    pub(super) fn new(text: String, mut entries: Vec<Entry>) -> Self {
+    fn new(text: String, mut entries: Vec<Entry>) -> Self {
         if !entries.is_sorted_by_key(|entry| entry.address) {
             entries.sort_by_key(|entry| entry.address);
         }
         Self { text, entries, by_name: OnceLock::new() }
+    }
+
+    /// As [`Symbols::new`] of bytes; `None` when a name is not text. All names together may well be: the length of one
+    /// can cut a character in two.
+    pub(super) fn of_bytes(text: Vec<u8>, entries: Vec<Entry>) -> Option<Self> {
+        let text = String::from_utf8(text).ok()?;
+        let is_text = |entry: &Entry| {
+            let start = entry.name as usize;
+            text.get(start..start.saturating_add(usize::from(entry.len))).is_some()
+        };
+        entries.iter().all(is_text).then(|| Self::new(text, entries))
     }
 
     /// A table of (address, class, name).

@@ -1,0 +1,149 @@
+//! Writes the committed seeds anew, from what the writer writes. See the README for the commands.
+
+use std::fs;
+use std::path::Path;
+
+use guest_init::layout::{HOLE_WORDS, Hole, OFF_TO_HOST_RING};
+use guest_init::message::{GuestStage, ToHost};
+use guest_init::ring::Writer;
+use ktstr_fuzz::{pack, unpack};
+use ktstr_replay::trace::record::checkpoint::CheckpointV1;
+use ktstr_replay::trace::{Kind, Trace, WriterOptions};
+use rkyv::rancor;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+#[allow(dead_code, missing_docs, reason = "made for the tests of ktstr-replay")]
+#[path = "../../ktstr-replay/tests/trace/small.rs"]
+mod small;
+#[allow(dead_code, missing_docs, reason = "made for the tests of ktstr-replay")]
+#[path = "../../ktstr-replay/tests/support/mod.rs"]
+mod support;
+
+struct Shared(Box<[AtomicU64; HOLE_WORDS]>);
+
+impl Hole for Shared {
+    fn words(&self) -> &[AtomicU64; HOLE_WORDS] {
+        &self.0
+    }
+}
+
+fn put(target: &str, name: &str, bytes: &[u8]) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
+    fs::create_dir_all(&dir).expect("the folder can be made");
+    fs::write(dir.join(name), bytes).expect("the seed can be written");
+}
+
+/// A trace as a file, as a packed input, and its bodies.
+fn trace(name: &str, path: &Path) {
+    let packed = fs::read(path).expect("the trace");
+    let unpacked = unpack(&packed);
+    let again = Trace::from_bytes(pack(&unpacked)).expect("a packed trace opens");
+    let verified = again.verify();
+    assert!(again.is_finalized() || !name.ends_with("whole"), "{verified:?}");
+    put("file", &format!("{name}-as-is"), &[&[2], packed.as_slice()].concat());
+    put("file", &format!("{name}-unpacked"), &[&[3], unpacked.as_slice()].concat());
+    let mut seen = Vec::new();
+    let mut at = 0;
+    while unpacked.len() - at > 128 {
+        let len = u64::from_le_bytes(std::array::from_fn(|i| unpacked[at + 64 + i])) as usize;
+        let (kind, version) = (unpacked[at + 48], unpacked[at + 50]);
+        if !seen.contains(&kind) && len < 16 << 10 {
+            seen.push(kind);
+            let body = &unpacked[at + 128..at + 128 + len];
+            put("record", &format!("{name}-{kind:02}"), &[&[kind, version], body].concat());
+        }
+        at += 128 + len;
+    }
+}
+
+fn main() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("small");
+    drop(small::write_small(&path, WriterOptions::default()));
+    trace("small-cut", &path);
+    let path = dir.path().join("small2");
+    small::write_small(&path, WriterOptions::default()).finish().expect("finished");
+    trace("small-whole", &path);
+    let path = dir.path().join("run");
+    let claims = ["nondecreasing(nr_dispatched)", "rate(nr_enqueued) >= 1/s", "final(stats.nr[2] == 3)"];
+    let mut run = support::TraceBuilder::begun().periodic(&[10, 20, 30]).ended();
+    for claim in claims {
+        put("claim", &claim.replace(|c: char| !c.is_ascii_alphanumeric(), "-"), claim.as_bytes());
+        run = run.claim(claim);
+    }
+    run.write(&path);
+    trace("run-whole", &path);
+    let by_hand = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kernel-by-hand.trace.zst");
+    assert!(by_hand.exists(), "see the README: a test of ktstr-replay writes {}", by_hand.display());
+    trace("kernel-whole", &by_hand);
+    let old = CheckpointV1 {
+        index: 1,
+        parent: None,
+        sample: Some(1),
+        guest_ns: 1,
+        host_ns: 1,
+        ram: Vec::new(),
+        runs: Vec::new(),
+    };
+    let old = rkyv::to_bytes::<rancor::Error>(&old).expect("archived");
+    put("record", "checkpoint-v1", &[&[Kind::Checkpoint.code() as u8, 1], old.as_slice()].concat());
+    for kind in Kind::ALL {
+        let name = format!("run-whole-{:02}", kind.code());
+        let alike = ["small-whole", "kernel-whole"].map(|from| format!("{from}-{:02}", kind.code()));
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/record");
+        let there = alike.iter().chain([&name]).any(|name| seeds.join(name).exists());
+        assert!(
+            there,
+            "no seed for {kind} records: write one in write_small of ktstr-replay/tests/trace/small.rs"
+        );
+    }
+
+    for claim in [
+        "always(tasks[*].runtime_ns <= 5ms)",
+        "each(cpu_ctx[0].nr, > 3 within 20%)",
+        "steady(x, 15%)",
+        "eventually(scx.state == \"enabled\")",
+        "ratio(a / b, 0.5..2)",
+        "converges(x, 10%, 2s)",
+        "strictly_increasing(x)",
+    ] {
+        put("claim", &claim.replace(|c: char| !c.is_ascii_alphanumeric(), "-"), claim.as_bytes());
+    }
+    put("btf", "demo", support::DEMO_BTF);
+    put(
+        "symbols",
+        "vmcoreinfo",
+        b"OSRELEASE=7.3.4\nSYMBOL(swapper_pg_dir)=ffffffff82a10000\nNUMBER(phys_base)=0\n",
+    );
+    let page = [
+        b"OSRELEASE=7.3.4\nPAGESIZE=4096\nSYMBOL(swapper_pg_dir)=ffffffff80001000\nNUMBER(phys_base)=0\n"
+            .as_slice(),
+        &[0x67; 4096],
+    ]
+    .concat();
+    put("memory", "vmcoreinfo", &page[..4096]);
+    for which in 0..14 {
+        // The first read of each, and one later, changed to a word that was read before.
+        let steps =
+            [[20, 0, 0, 1, 3, 0, 0, 0, 0, 0, 0, 0], [99, 0, 1, 0, 255, 255, 255, 255, 255, 255, 255, 255]];
+        put("kernel", &format!("reader-{which}"), &[&[which], steps.as_flattened()].concat());
+    }
+
+    let words: Box<[AtomicU64]> = (0..HOLE_WORDS).map(|_| AtomicU64::new(0)).collect();
+    let hole = Shared(words.try_into().expect("as many as that"));
+    let mut writer = Writer::default();
+    let messages = [
+        ToHost::Ready { release: "7.3.4".into() },
+        ToHost::Stage { stage: GuestStage::TestExited, detail: "exited with status 0".into() },
+    ];
+    for (i, message) in messages.iter().enumerate() {
+        let payload = rkyv::to_bytes::<rancor::Error>(message).expect("archived");
+        writer.push(&hole.to_host(), 77, &payload, 0).expect("room");
+        put("channel", &format!("message-{i}"), &[&[0; 16], payload.as_slice()].concat());
+    }
+    let ring: Vec<u8> = hole.words()[OFF_TO_HOST_RING / 8..][..64]
+        .iter()
+        .flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes())
+        .collect();
+    put("channel", "two-frames", &[&512_u64.to_le_bytes(), &0_u64.to_le_bytes(), ring.as_slice()].concat());
+}

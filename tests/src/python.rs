@@ -12,14 +12,18 @@ use crate::ktstr::target_folder;
 /// When the host has no python, or pip reaches no package index: with what is missing. A test never passes without.
 pub fn python() -> Command {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    Command::new(PYTHON.get_or_init(|| {
+    let python = PYTHON.get_or_init(|| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/venv");
         let made = Command::new(script).arg(target_folder().join("python")).output();
         let made = made.expect("a shell for tests/python/venv");
         let said = String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success(), "{said}");
         String::from_utf8(made.stdout).expect("a path").trim_end().into()
-    }))
+    });
+    let mut command = Command::new(python);
+    // Our own modules lie among the sources: nothing is left there.
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! `ktstr trace diff` and `export` over the golden traces.
+//! The commands that read traces, over the golden traces.
 
 use std::path::PathBuf;
 
-use ktstr_tests::ktstr;
+use ktstr_tests::{assert_json_everywhere, ktstr};
 use serde_json::Value;
 
 fn golden(name: &str) -> PathBuf {
@@ -13,6 +13,15 @@ fn golden(name: &str) -> PathBuf {
 fn trace(args: &[&str]) -> (i32, String) {
     let output = ktstr().arg("trace").args(args).output().expect("ktstr runs");
     (output.status.code().unwrap_or(-1), String::from_utf8(output.stdout).expect("UTF-8"))
+}
+
+/// Of a trace without memory all but the views of a checkpoint, its core and a misspelt variable can be told.
+#[test]
+fn every_command_prints_json() {
+    for (trace, other) in [("steady", "stall"), ("stall", "steady")] {
+        let printed = assert_json_everywhere(&golden(trace), &golden(other));
+        assert_eq!(printed, 14, "{trace}");
+    }
 }
 
 #[test]
@@ -43,9 +52,61 @@ fn a_stall_differs_from_a_steady_run_in_what_it_is_about() {
 }
 
 #[test]
-fn a_trace_that_cannot_be_read_is_skipped_by_a_bisection() {
+fn what_cannot_be_told_is_skipped_by_a_bisection() {
     let steady = golden("steady");
-    assert_eq!(trace(&["diff", steady.to_str().expect("UTF-8"), "/nowhere.trace.zst"]).0, 125);
+    let whole = std::fs::read(&steady).expect("the golden trace");
+    let steady = steady.to_str().expect("UTF-8");
+    assert_eq!(trace(&["diff", steady, "/nowhere.trace.zst"]).0, 125);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.trace.zst");
+    let x = path.to_str().expect("UTF-8");
+    // Half a run, and one with a damaged capture, lack what would differ.
+    std::fs::write(&path, &whole[..whole.len() / 2]).expect("a file");
+    assert_eq!(trace(&["diff", steady, x]).0, 125);
+    let info: Value = serde_json::from_str(&trace(&["info", "--records", "--json", steady]).1).expect("JSON");
+    let sample = info["records"].as_array().expect("a list").iter().find(|record| record["kind"] == 4);
+    let offset = sample.expect("a sample")["offset"].as_u64().expect("an offset") as usize;
+    let mut damaged = whole;
+    damaged[offset + 140] ^= 1;
+    std::fs::write(&path, &damaged).expect("a file");
+    assert_eq!(trace(&["diff", x, steady]).0, 125);
+    assert_eq!(trace(&["diff", x, x]).0, 125);
+}
+
+/// As `git bisect run` has it: the first commit whose trace differs from the first one's is found.
+#[test]
+fn a_bisection_finds_the_first_trace_that_differs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let git = |args: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        git.current_dir(folder.path()).args(["-c", "user.name=t", "-c", "user.email=t@t"]).args(args);
+        let output = git.env("GIT_CONFIG_GLOBAL", "/dev/null").output().expect("git runs");
+        assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    git(&["init", "--quiet"]);
+    let commits: Vec<String> = (0..6)
+        .map(|nth| {
+            // The second has a trace that cannot be read; from the fifth on it stalls.
+            let path = folder.path().join("run.trace.zst");
+            match nth {
+                1 => std::fs::write(&path, "no trace").expect("a file"),
+                4.. => _ = std::fs::copy(golden("stall"), &path).expect("a copy"),
+                _ => _ = std::fs::copy(golden("steady"), &path).expect("a copy"),
+            }
+            std::fs::write(folder.path().join("nth"), nth.to_string()).expect("a file");
+            git(&["add", "-A"]);
+            git(&["commit", "--quiet", "-m", "a run"]);
+            git(&["rev-parse", "HEAD"]).trim().to_owned()
+        })
+        .collect();
+    git(&["bisect", "start", "HEAD", &commits[0]]);
+    let ktstr = ktstr().get_program().to_owned();
+    let (ktstr, steady) = (ktstr.to_str().expect("UTF-8"), golden("steady"));
+    let steady = steady.to_str().expect("UTF-8");
+    let args = ["bisect", "run", ktstr, "trace", "diff", steady, "run.trace.zst", "--only", "verdict"];
+    let said = git(&args);
+    assert!(said.contains(&format!("{} is the first bad commit", commits[4])), "{said}");
 }
 
 #[test]

@@ -4,8 +4,12 @@ mod child;
 mod fixture;
 mod ktstr;
 mod procs;
+mod python;
+mod readings;
 
 pub use child::{Ended, run_bounded};
 pub use fixture::{Fixture, Point, Run, fixture};
 pub use ktstr::{cargo_ktstr, ktstr};
 pub use procs::{Tree, descendants};
+pub use python::python;
+pub use readings::{Printed, READINGS, assert_json_everywhere, run_reading};

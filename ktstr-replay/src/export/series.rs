@@ -4,13 +4,13 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::judge::Run;
 use crate::trace::record::Sample;
-use crate::value::{Scalar, Value, leaves};
+use crate::value::leaves;
 
-/// One capture as one object; `variables` by name, numbers as numbers where JSON has them.
+/// One capture as one object; `variables` by name, as [`crate::value::Value::to_json`] has them.
 pub(super) fn to_json(run: &Run<'_>, sample: &Sample) -> Json {
     let snapshot = run.samples.snapshot(sample);
     let variables: Map<String, Json> =
-        leaves(snapshot.vars()).into_iter().map(|(name, value)| (name, json_of(&value))).collect();
+        leaves(snapshot.vars()).into_iter().map(|(name, value)| (name, value.to_json())).collect();
     json!({
         "record": "capture",
         "since_start_ns": run.since_start_ns(sample.guest_ns),
@@ -25,17 +25,4 @@ pub(super) fn to_json(run: &Run<'_>, sample: &Sample) -> Json {
         "machine_us": sample.machine_us,
         "variables": variables,
     })
-}
-
-fn json_of(value: &Value<'_>) -> Json {
-    match value.scalar() {
-        Ok(Scalar::Bool(b)) => b.into(),
-        Ok(Scalar::Int(number)) => {
-            let narrow = i64::try_from(number).map(Json::from);
-            let wide = || u64::try_from(number).map(Json::from);
-            narrow.or_else(|_| wide()).unwrap_or_else(|_| number.to_string().into())
-        }
-        Ok(Scalar::Float(x)) if x.is_finite() => x.into(),
-        _ => value.render().into(),
-    }
 }

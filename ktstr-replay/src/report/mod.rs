@@ -22,6 +22,7 @@ mod findings;
 mod header;
 mod kernel_log;
 mod logs;
+mod plain;
 mod recording;
 pub(crate) mod table;
 pub(crate) mod text;
@@ -33,6 +34,7 @@ use std::path::Path;
 
 pub use columns::columns;
 pub(crate) use exit::changing;
+pub use plain::{plain_json, plain_lines};
 pub use text::printable;
 
 use crate::judge::Run;
@@ -67,7 +69,8 @@ pub fn render(run: &Run<'_>, verdict: &Verdict) -> String {
         out.extend(section.lines.iter().map(|line| format!("  {line}").trim_end().to_owned()));
     }
     out.push(String::new());
-    out.join("\n")
+    // A live run prints it as it is.
+    plain_lines(&out.join("\n"))
 }
 
 /// The one line that says where the trace is.

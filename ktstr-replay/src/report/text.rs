@@ -1,5 +1,7 @@
 //! Text that a guest wrote, made fit for a terminal.
 
+use super::plain::is_harmful;
+
 /// Longest line that is shown, in characters.
 const LINE_CHARS: usize = 180;
 /// Longest line that is shown in pieces, in characters.
@@ -37,7 +39,7 @@ pub fn printable(line: &str) -> String {
             '\u{1b}' if chars.next_if_eq(&'[').is_some() => {
                 while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
             }
-            c if c.is_control() => {}
+            c if is_harmful(c) => {}
             c => out.push(c),
         }
     }

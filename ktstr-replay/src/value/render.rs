@@ -139,7 +139,7 @@ fn json_of(value: &Value<'_>, budget: &mut usize, depth: usize) -> Json {
         Ok(Shown::Text(text)) => json!(text),
         Ok(Shown::Name(name)) => json!(name),
         Ok(Shown::Opaque(name)) => json!(format!("<{name}>")),
-        Ok(Shown::Number(number)) => number_json(number),
+        Ok(Shown::Number(number)) => number.to_json(),
         Ok(Shown::Parts(parts)) => {
             let mut object = Map::new();
             for (name, part) in parts {
@@ -168,18 +168,5 @@ fn json_of(value: &Value<'_>, budget: &mut usize, depth: usize) -> Json {
             }
             Json::Array(array)
         }
-    }
-}
-
-fn number_json(number: Scalar) -> Json {
-    match number {
-        Scalar::Int(value) => match (u64::try_from(value), i64::try_from(value)) {
-            (Ok(value), _) => json!(value),
-            (_, Ok(value)) => json!(value),
-            _ => json!(value.to_string()),
-        },
-        Scalar::Float(value) if value.is_finite() => json!(value),
-        Scalar::Bool(value) => json!(value),
-        other => json!(other.to_string()),
     }
 }

@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use serde_json::Value as Json;
+
 /// A number, truth value or pointer read out of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scalar {
@@ -45,6 +47,21 @@ impl Scalar {
         match (self.to_i128(), other.to_i128()) {
             (Some(this), Some(that)) => this.cmp(&that),
             _ => self.to_f64().total_cmp(&other.to_f64()),
+        }
+    }
+
+    /// As JSON: a number, or a string in decimal where JSON readers have no such number.
+    #[must_use]
+    pub fn to_json(self) -> Json {
+        match self {
+            Self::Int(value) => match (u64::try_from(value), i64::try_from(value)) {
+                (Ok(value), _) => value.into(),
+                (_, Ok(value)) => value.into(),
+                _ => value.to_string().into(),
+            },
+            Self::Float(value) if value.is_finite() => value.into(),
+            Self::Bool(value) => value.into(),
+            other => other.to_string().into(),
         }
     }
 }

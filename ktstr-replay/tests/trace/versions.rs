@@ -1,6 +1,7 @@
 //! Traces of other releases: forged, one case each.
 
-use ktstr_replay::trace::{Kind, Trace, TraceError, WriterOptions};
+use ktstr_replay::trace::record::{Index, IndexEntry};
+use ktstr_replay::trace::{Body, Kind, Trace, TraceError, WriterOptions};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::small::write_small;
@@ -97,6 +98,54 @@ fn an_unknown_kind_is_skipped_and_counted() {
     assert_eq!(trace.events().len(), 5);
 }
 
+/// A finished trace of a newer minor version: its index names kinds that this release does not know.
+#[test]
+fn a_finished_trace_of_a_newer_minor_opens_with_unknown_kinds_counted() {
+    let (mut bytes, records) = small(true);
+    for (kind, offset) in &records {
+        forge(&mut bytes, *offset, |header| {
+            put_u16(header, 18, 9);
+            if *kind == Kind::Clock.code() {
+                put_u16(header, 48, 778);
+            }
+        });
+    }
+    let mut entries = Trace::from_bytes(small(true).0).unwrap().records().to_vec();
+    for entry in entries.iter_mut().filter(|entry| entry.kind == Kind::Clock.code()) {
+        entry.kind = 778;
+    }
+    replace_index(&mut bytes, entries);
+    let trace = Trace::from_bytes(bytes).unwrap();
+    assert!(trace.is_finalized());
+    let verification = trace.verify();
+    assert_eq!(verification.completeness.unknown_kinds, [(778, 1)].into());
+    assert_eq!(verification.faults, []);
+    assert_eq!((trace.events().len(), trace.clocks().len()), (5, 0));
+}
+
+/// Put another index, and a tail for it, in the place of those of a finished trace.
+fn replace_index(bytes: &mut Vec<u8>, entries: Vec<IndexEntry>) {
+    const TAIL_LEN: usize = 56;
+    let mut tail = bytes.split_off(bytes.len() - TAIL_LEN);
+    let index = u64::from_le_bytes(tail[24..32].try_into().unwrap()) as usize;
+    let raw = Index { entries }.encode().unwrap();
+    let mut zstd = zstd::bulk::Compressor::new(1).unwrap();
+    zstd.include_checksum(true).unwrap();
+    let frame = zstd.compress(&raw).unwrap();
+    bytes.truncate(index + HEADER_LEN);
+    forge(bytes, index, |header| {
+        header[64..72].copy_from_slice(&(frame.len() as u64).to_le_bytes());
+        header[72..80].copy_from_slice(&(raw.len() as u64).to_le_bytes());
+        header[112..120].copy_from_slice(&xxh3_64(&frame).to_le_bytes());
+    });
+    bytes.extend(frame);
+    let len = (bytes.len() + TAIL_LEN) as u64;
+    tail[32..40].copy_from_slice(&len.to_le_bytes());
+    let sum = xxh3_64(&tail[..48]);
+    tail[48..].copy_from_slice(&sum.to_le_bytes());
+    bytes.extend(tail);
+}
+
 #[test]
 fn a_newer_body_costs_its_record_and_is_counted_not_called_damage() {
     let (mut bytes, records) = small(false);
@@ -113,7 +162,6 @@ fn a_newer_body_costs_its_record_and_is_counted_not_called_damage() {
 /// Keys that a newer minor adds to the manifest do not keep it from being read.
 #[test]
 fn a_manifest_with_unknown_keys_and_without_known_ones_reads() {
-    use ktstr_replay::trace::Body;
     use ktstr_replay::trace::record::Manifest;
     let text =
         br#"{"ktstr_version": "9.9.9", "moon_phase": "full", "machine": {"kind": "qemu", "lunar": true}}"#;

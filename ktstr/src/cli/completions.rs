@@ -23,7 +23,7 @@ impl CompletionsArgs {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let mut script = Vec::new();
         generate(self.shell, &mut Ktstr::command(), "ktstr", &mut script);
-        out::write(&String::from_utf8_lossy(&script))?;
+        out::write_as_is(&script)?;
         Ok(ExitCode::SUCCESS)
     }
 }

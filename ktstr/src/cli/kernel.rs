@@ -6,6 +6,8 @@ use clap::{Args, Subcommand};
 use ktstr_record::provision::{Clean, KernelListing, KernelSpec, Provisioner};
 use ktstr_record::spec::Kernel;
 
+use super::out;
+
 /// List, fetch and remove kernels
 #[derive(Debug, Args)]
 pub struct KernelArgs {
@@ -50,27 +52,28 @@ impl KernelArgs {
                 let mut kernels =
                     if cached { provisioner.cached_kernels() } else { provisioner.list_kernels()? };
                 if json {
-                    println!("{}", serde_json::to_string_pretty(&kernels)?);
+                    out::write_json(&kernels)?;
                 } else {
                     // The newest last: that is where the reader of a terminal looks.
                     kernels.reverse();
-                    print!("{}", table(&kernels));
+                    out::write(&table(&kernels))?;
                 }
             }
             KernelCommand::Fetch { spec, json } => {
                 let kernel = provisioner.fetch_kernel(&KernelSpec::parse(&spec)?)?;
                 if json {
-                    println!("{}", serde_json::to_string_pretty(&to_json(&kernel))?)
+                    out::write_json(&to_json(&kernel))?;
                 } else {
-                    print(&kernel)
+                    out::write(&text(&kernel))?;
                 }
             }
             KernelCommand::Clean => {
                 let removed = provisioner.clean(Clean::Kernels)?;
-                println!(
-                    "{}",
-                    if removed.is_empty() { "no kernels in the cache" } else { "kernels removed" }
-                );
+                out::write(if removed.is_empty() {
+                    "no kernels in the cache\n"
+                } else {
+                    "kernels removed\n"
+                })?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -94,14 +97,14 @@ fn table(kernels: &[KernelListing]) -> String {
     table
 }
 
-fn print(kernel: &Kernel) {
-    println!("release    {}", kernel.release);
-    println!("vmlinux    {}", kernel.vmlinux.display());
-    if let Some(bzimage) = &kernel.bzimage {
-        println!("bzImage    {}", bzimage.display());
-    }
-    println!("id         {}", kernel.id);
-    println!("sched_ext  {}", if kernel.has_sched_ext { "yes" } else { "no" });
+/// A line for each thing that there is to say of a kernel.
+fn text(kernel: &Kernel) -> String {
+    let mut lines =
+        vec![format!("release    {}", kernel.release), format!("vmlinux    {}", kernel.vmlinux.display())];
+    lines.extend(kernel.bzimage.as_ref().map(|bzimage| format!("bzImage    {}", bzimage.display())));
+    lines.push(format!("id         {}", kernel.id));
+    lines.push(format!("sched_ext  {}\n", if kernel.has_sched_ext { "yes" } else { "no" }));
+    lines.join("\n")
 }
 
 fn to_json(kernel: &Kernel) -> serde_json::Value {

@@ -3,6 +3,8 @@
 //! Output for people is on stdout, what went wrong on stderr. Exit codes: 0 pass or skip, 1 fail, 2 inconclusive,
 //! 3 when the command could not do its work (wrong usage included), so that a script can tell a verdict from that.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "all output goes through `out`")]
+
 mod cargo;
 mod completions;
 mod kernel;
@@ -43,7 +45,7 @@ fn run<C: Parser>(command: impl FnOnce(C) -> anyhow::Result<ExitCode>) -> ExitCo
         }
     };
     command(parsed).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        out::error(&error);
         ExitCode::from(COULD_NOT)
     })
 }

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use ktstr_record::provision::{Clean, KernelSpec, Provisioner};
 
+use super::out;
+
 /// Fetch the emulator, a kernel and the BPF toolchain, or remove all that was fetched
 ///
 /// Without root, and without changing the host: everything goes into $XDG_CACHE_HOME/ktstr. Commands that need
@@ -33,8 +35,8 @@ impl SetupArgs {
             let removed = provisioner.clean(Clean::Everything)?;
             let root = provisioner.cache().root().display();
             match removed.as_slice() {
-                [] => println!("{root} was empty"),
-                names => println!("removed {} from {root}", names.join(", ")),
+                [] => out::write(&format!("{root} was empty\n"))?,
+                names => out::write(&format!("removed {} from {root}\n", names.join(", ")))?,
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -44,12 +46,12 @@ impl SetupArgs {
             provisioner.fetch_kernel(&spec)?;
         }
         let emulator = provisioner.emulator()?;
-        println!("emulator   QEMU {} ({})", emulator.version, emulator.origin);
+        out::write(&format!("emulator   QEMU {} ({})\n", emulator.version, emulator.origin))?;
         let kernel = provisioner.kernel(&spec)?;
         let sched_ext = if kernel.has_sched_ext { "" } else { ", without sched_ext" };
-        println!("kernel     {}{sched_ext}", kernel.release);
+        out::write(&format!("kernel     {}{sched_ext}\n", kernel.release))?;
         let toolchain = provisioner.toolchain()?;
-        println!("toolchain  {}", toolchain.root.display());
+        out::write(&format!("toolchain  {}\n", toolchain.root.display()))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -18,6 +18,7 @@ use ktstr_replay::trace::Trace;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
+use super::out;
 use crate::host::environment;
 use crate::host::results::{RUNS, TRACE_SUFFIX, new_run_name};
 use crate::workspace::{Workspace, cargo};
@@ -110,7 +111,7 @@ fn provision(asked: Option<&str>) -> Result<Option<OsString>> {
     let provisioner = Provisioner::open()?;
     let kernel = provisioner.kernel(&spec)?;
     let emulator = provisioner.emulator()?;
-    eprintln!("ktstr: kernel {}, QEMU {} ({})", kernel.release, emulator.version, emulator.origin);
+    out::note(&format!("ktstr: kernel {}, QEMU {} ({})", kernel.release, emulator.version, emulator.origin));
     Ok(match spec {
         KernelSpec::Path(path) => {
             let absolute = std::path::absolute(&path);
@@ -187,8 +188,8 @@ fn exit_code(status: ExitStatus) -> ExitCode {
 fn print_traces(results: &Path) -> Result<()> {
     let here = env::current_dir().unwrap_or_default();
     for path in traces(results)? {
-        println!("{}", summary(&path));
-        println!("  again: ktstr replay {} --assert", path.strip_prefix(&here).unwrap_or(&path).display());
+        let shown = path.strip_prefix(&here).unwrap_or(&path).display();
+        out::write(&format!("{}\n  again: ktstr replay {shown} --assert\n", summary(&path)))?;
     }
     Ok(())
 }
@@ -202,7 +203,10 @@ fn summary(path: &Path) -> String {
     let run = Run::load(&trace);
     match run.recorded_verdict() {
         Some(verdict) => report::render(&run, &verdict).lines().take(2).collect::<Vec<_>>().join("\n"),
-        None => format!("{} was not judged: its run was ended from outside", run.manifest().test.name),
+        None => format!(
+            "{} was not judged: its run was ended from outside",
+            report::printable(&run.manifest().test.name)
+        ),
     }
 }
 

@@ -8,7 +8,6 @@ use ktstr_replay::claim::Projection;
 use ktstr_replay::judge::Run;
 use ktstr_replay::report;
 use ktstr_replay::series::{Column, Point};
-use ktstr_replay::value::Scalar;
 use serde_json::{Value, json};
 
 use crate::cli::out;
@@ -54,24 +53,11 @@ fn column_json(column: &Column) -> Value {
             "phase": p.phase,
         });
         match &p.value {
-            Ok(value) => point["value"] = scalar_json(*value),
+            Ok(value) => point["value"] = value.to_json(),
             Err(why) => point["error"] = why.to_string().into(),
         }
         point
     };
     let points: Vec<_> = column.points.iter().map(point).collect();
     json!({ "path": column.projection.to_string(), "points": points })
-}
-
-/// A number, or a string where JSON has no such number.
-fn scalar_json(value: Scalar) -> Value {
-    match value {
-        Scalar::Bool(b) => b.into(),
-        Scalar::Int(i) => u64::try_from(i)
-            .map(Value::from)
-            .or_else(|_| i64::try_from(i).map(Value::from))
-            .unwrap_or_else(|_| i.to_string().into()),
-        Scalar::Float(x) if x.is_finite() => x.into(),
-        other => other.to_string().into(),
-    }
 }

@@ -28,7 +28,7 @@ pub(super) fn print(trace: &Path, run: &Run<'_>, by: &By, as_json: bool) -> anyh
     let verdict = match (by, run.recorded_verdict()) {
         (By::Recorded, Some(recorded)) => recorded,
         (By::Recorded, None) => {
-            eprintln!("note: no verdict is recorded in the trace; it is judged now");
+            out::note("note: no verdict is recorded in the trace; it is judged now");
             run.judge(None, Checks::Recorded)
         }
         (By::RecordedClaims, _) => run.judge(None, Checks::Recorded),

@@ -7,12 +7,14 @@ use anyhow::Context;
 use clap::Args;
 use ktstr_replay::diff::{Part, diff};
 use ktstr_replay::judge::Run;
+use ktstr_replay::report::printable;
 use ktstr_replay::trace::Trace;
 use serde_json::json;
 
+use super::fault::missing;
 use crate::cli::out;
 
-/// A trace could not be read: `git bisect run` takes this for a commit that cannot be tested.
+/// It cannot be told: `git bisect run` takes this for a commit that cannot be tested.
 const SKIP: u8 = 125;
 
 /// Which traces, and what of them.
@@ -30,16 +32,35 @@ pub(super) struct DiffArgs {
     json: bool,
 }
 
-/// Print what differs. The exit code is 0 for nothing, 1 for something, 125 for a trace that cannot be read.
-pub(super) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
-    let opened = open(&args.a).and_then(|a| Ok((a, open(&args.b)?)));
-    let (a, b) = match opened {
-        Ok(traces) => traces,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            return Ok(ExitCode::from(SKIP));
+/// Print what differs. The exit code is 0 for nothing, 1 for something, 125 where that cannot be told: a trace that cannot be
+/// read or is not whole, or no capture to compare.
+pub(super) fn run(args: &DiffArgs) -> ExitCode {
+    match compare(args) {
+        Ok(Outcome::Same) => ExitCode::SUCCESS,
+        Ok(Outcome::Different) => ExitCode::FAILURE,
+        Ok(Outcome::Unclear(why)) => {
+            for why in why {
+                out::note(&format!("cannot tell: {why}"));
+            }
+            ExitCode::from(SKIP)
         }
-    };
+        Err(error) => {
+            out::error(&error);
+            ExitCode::from(SKIP)
+        }
+    }
+}
+
+/// What a comparison came to.
+enum Outcome {
+    Same,
+    Different,
+    /// Neither, for these reasons.
+    Unclear(Vec<String>),
+}
+
+fn compare(args: &DiffArgs) -> anyhow::Result<Outcome> {
+    let (a, b) = (open(&args.a)?, open(&args.b)?);
     let parts = if args.only.is_empty() { Part::ALL.to_vec() } else { args.only.clone() };
     let found = diff(&Run::load(&a), &Run::load(&b), &parts);
     if args.json {
@@ -53,9 +74,26 @@ pub(super) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     } else {
         out::write(&found.text())?;
     }
-    Ok(ExitCode::from(u8::from(!found.changes.is_empty())))
+    let mut unclear: Vec<String> = [&a, &b].into_iter().filter_map(not_whole).collect();
+    let of_captures = |part: &Part| matches!(part, Part::Variables | Part::Maps);
+    if found.captures == 0 && parts.iter().all(of_captures) {
+        unclear.push("the traces have no capture of the same name".to_owned());
+    }
+    Ok(match (unclear.is_empty(), found.changes.is_empty()) {
+        (false, _) => Outcome::Unclear(unclear),
+        (true, true) => Outcome::Same,
+        (true, false) => Outcome::Different,
+    })
 }
 
 fn open(path: &Path) -> anyhow::Result<Trace> {
     Trace::open(path).with_context(|| format!("could not compare {}", path.display()))
+}
+
+/// Why a difference may be no more than what a trace has lost; `None` if it has lost nothing that was read.
+fn not_whole(trace: &Trace) -> Option<String> {
+    let mut lost = missing(&trace.completeness());
+    lost.extend(trace.faults().iter().map(ToString::to_string));
+    let named = || format!("{} is not whole: {}", trace.path().display(), printable(&lost.join("; ")));
+    (!lost.is_empty()).then(named)
 }

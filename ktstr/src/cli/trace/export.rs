@@ -1,6 +1,6 @@
 //! `ktstr trace export`.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -10,6 +10,7 @@ use ktstr_replay::judge::Run;
 use ktstr_replay::trace::Trace;
 
 use super::vmcore;
+use crate::cli::out::{self, Form};
 
 /// Which trace, in which form.
 #[derive(Args, Clone, Debug)]
@@ -49,7 +50,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     if let Some(to) = &args.vmcore {
         return vmcore::write(&run, args.at.as_deref(), to);
     }
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = out::stream(if args.csv.is_some() { Form::Text } else { Form::Json });
     let written = match args.csv {
         None => json_lines(&run, &mut out),
         Some(Table::Series) => series_csv(&run, &mut out).map_err(io::Error::other),

@@ -4,6 +4,7 @@ mod diff;
 mod export;
 mod fault;
 mod info;
+mod records;
 mod repair;
 mod slim;
 #[cfg(test)]
@@ -39,6 +40,9 @@ enum TraceCommand {
     Info {
         /// The trace.
         trace: PathBuf,
+        /// List every record too, with its offset, sizes and times.
+        #[arg(long)]
+        records: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -65,7 +69,8 @@ enum TraceCommand {
     /// Write a smaller file: compressed well, and without what is not wanted. The old one is only read.
     Slim(SlimArgs),
     /// What differs between two traces: what was run, the verdicts, the scheduler's variables and maps at captures of
-    /// the same name. Exits with 0 for nothing, 1 for something, 125 for a trace that cannot be read.
+    /// the same name. For `git bisect run` it exits with 0 for nothing, 1 for something, and 125 where that cannot be told:
+    /// a trace that cannot be read or is not whole, or no capture of the same name.
     Diff(DiffArgs),
     /// For other tools: events and variables as JSON lines or CSV on stdout, or a checkpoint's memory as an ELF core.
     Export(ExportArgs),
@@ -77,8 +82,9 @@ enum TraceCommand {
 /// When the trace cannot be opened, or the new one not be written.
 pub fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     match &args.command {
-        TraceCommand::Info { trace, json } => {
-            let info = Info::of(&Trace::open(trace)?);
+        TraceCommand::Info { trace, records, json } => {
+            let trace = Trace::open(trace)?;
+            let info = if *records { Info::with_records(&trace) } else { Info::of(&trace) };
             print(&info, *json, Info::text)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -97,11 +103,11 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
             print(&result, args.json, SlimmedTrace::text)?;
             Ok(ExitCode::SUCCESS)
         }
-        TraceCommand::Diff(args) => diff::run(args),
+        TraceCommand::Diff(args) => Ok(diff::run(args)),
         TraceCommand::Export(args) => export::run(args).map(|()| ExitCode::SUCCESS),
     }
 }
 
 fn print<T: Serialize>(value: &T, json: bool, text: impl Fn(&T) -> String) -> anyhow::Result<()> {
-    if json { out::write_json(&serde_json::to_value(value)?) } else { out::write(&text(value)) }
+    if json { out::write_json(value) } else { out::write(&text(value)) }
 }

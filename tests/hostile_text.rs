@@ -1,0 +1,206 @@
+//! A trace of which every string tells the terminal to do something and begins a line of its own: none of it gets there.
+
+use std::path::{Path, PathBuf};
+
+use ktstr_replay::trace::record::{
+    BlobRole, Claim, ClaimOrigin, Event, EventBody, Loss, MapContents, Sample, blob_id,
+};
+use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace, TraceWriter};
+use ktstr_tests::{Printed, READINGS, assert_json_everywhere, run_reading};
+use serde_json::Value;
+
+/// What a terminal obeys: colours, a title, C1 controls; a text that runs backwards; and a line that looks like ours.
+const EVIL: &str = "\u{1b}[31mred\u{1b}]0;title\u{7}\u{9b}2J\u{7f}\u{202e}\r\n>>>FORGED";
+/// How a forged line would begin.
+const FORGED: &str = ">>>FO";
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../traces").join(format!("{name}.trace.zst"))
+}
+
+fn evil(text: &mut String) {
+    text.push_str(EVIL);
+}
+
+fn evil_option(text: &mut Option<String>) {
+    evil(text.get_or_insert_default());
+}
+
+/// Every string of a JSON value, words that mean something to the reader aside.
+fn evil_json(value: &mut Value) {
+    match value {
+        Value::String(text) => evil(text),
+        Value::Array(values) => values.iter_mut().for_each(evil_json),
+        Value::Object(members) => {
+            let values = members.iter_mut().filter(|(key, _)| !matches!(key.as_str(), "origin" | "outcome"));
+            values.for_each(|(_, value)| evil_json(value));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn evil_event(event: &mut Event) {
+    match &mut event.body {
+        EventBody::Console(bytes) | EventBody::Output { bytes, .. } => {
+            bytes.extend_from_slice(EVIL.as_bytes())
+        }
+        EventBody::Kmsg { text, .. } => evil(text),
+        EventBody::Stage { detail, .. } | EventBody::End { detail, .. } => evil(detail),
+        EventBody::PhaseBegin { name, .. } => evil(name),
+        EventBody::PhaseEnd { .. } => {}
+        EventBody::Op { name, detail } => [name, detail].into_iter().for_each(evil),
+        EventBody::Worker(report) => {
+            [&mut report.cgroup, &mut report.work].into_iter().for_each(evil);
+            evil_option(&mut report.fault);
+        }
+        EventBody::Body { error, failures } => {
+            evil_option(error);
+            failures.push(EVIL.to_owned());
+        }
+    }
+}
+
+/// Names inside of BTF keep their length, as other names lie behind them.
+fn evil_btf(btf: &[u8]) -> Vec<u8> {
+    let mut btf = btf.to_vec();
+    for (name, evil) in
+        [(&b"\0nr_dispatched\0"[..], &b"\0nr_\x1b[7m\n>>>FO\0"[..]), (b"\0phase\0", b"\0p\x1b[7m\0")]
+    {
+        assert_eq!(name.len(), evil.len());
+        let found = btf.windows(name.len()).position(|window| window == name);
+        let found = found.unwrap_or_else(|| panic!("no {name:?} in the BTF"));
+        btf[found..found + name.len()].copy_from_slice(evil);
+    }
+    btf
+}
+
+fn evil_sample(sample: &mut Sample, checkpoint: Option<u32>) {
+    evil(&mut sample.tag);
+    sample.faults.push(EVIL.to_owned());
+    sample.phase = Some((0, EVIL.to_owned()));
+    sample.checkpoint = checkpoint;
+    if let Some(scx) = &mut sample.scx {
+        evil(&mut scx.state);
+        let texts = [&mut scx.ops_name, &mut scx.exit_kind_name, &mut scx.exit_reason, &mut scx.exit_message];
+        texts.into_iter().for_each(evil_option);
+        evil_option(&mut scx.exit_dump);
+    }
+    for cpu in &mut sample.cpus {
+        evil_option(&mut cpu.curr_comm);
+    }
+    // The scheduler's variables are found by the names of their maps; the others may have any.
+    for map in sample.maps.iter_mut().filter(|map| !map.name.starts_with("scx_demo.")) {
+        evil(&mut map.name);
+        map.contents = MapContents::Unread { why: EVIL.to_owned() };
+    }
+}
+
+/// The golden stall with evil strings everywhere, and a checkpoint whose kernel says evil things too.
+fn write_evil(path: &Path) {
+    let stall = Trace::open(&golden("stall")).expect("the golden trace");
+    let mut manifest = serde_json::to_value(stall.manifest().expect("a manifest")).expect("JSON");
+    evil_json(&mut manifest);
+    let manifest = serde_json::from_value(manifest).expect("a manifest");
+    let mut writer = TraceWriter::create(path, &manifest).expect("a trace");
+    let release = format!("OSRELEASE=7.3{EVIL}\n{EVIL}=1\n");
+    writer.blob(BlobRole::Vmcoreinfo, release.as_bytes()).expect("a blob");
+    let old = stall.blobs(BlobRole::ProgramBtf);
+    let mut renamed = Vec::new();
+    for id in old {
+        let btf = evil_btf(&stall.blob(&id).expect("BTF"));
+        writer.blob(BlobRole::ProgramBtf, &btf).expect("a blob");
+        renamed.push((id, blob_id(&btf)));
+    }
+    assert!(!renamed.is_empty(), "the golden trace has no BTF");
+    for mut claim in stall.claims() {
+        writer.claim(&claim).expect("a claim");
+        evil(&mut claim.text);
+        writer.claim(&claim).expect("a claim");
+    }
+    writer.claim(&Claim { text: EVIL.to_owned(), origin: ClaimOrigin::Closure }).expect("a claim");
+    let mut events = stall.events();
+    events.iter_mut().for_each(evil_event);
+    writer.events(&events).expect("events");
+    let mut page = PageBatch::with_capacity(1);
+    page.push(1, &[7; 4096]);
+    let checkpoint = CapturedCheckpoint {
+        sample: Some(0),
+        guest_ns: 0,
+        host_ns: 0,
+        ram: std::iter::once(0..1 << 20).collect(),
+        base: CaptureBase::Zero,
+        changed: vec![page],
+        zeroed: Vec::new(),
+        left_out: Vec::new(),
+    };
+    writer.checkpoint(&checkpoint).expect("a checkpoint");
+    for (nth, sample) in stall.samples().enumerate() {
+        let mut sample = sample.expect("a sample");
+        evil_sample(&mut sample, (nth == 0).then_some(0));
+        for map in &mut sample.maps {
+            map.btf = renamed.iter().find(|(old, _)| Some(*old) == map.btf).map(|(_, new)| *new);
+        }
+        writer.sample(&sample).expect("a sample");
+    }
+    for mut loss in stall.losses() {
+        evil(&mut loss.detail);
+        writer.loss(&loss).expect("a loss");
+    }
+    let detail = EVIL.to_owned();
+    let loss = Loss { host_ns: 1, kind: ktstr_replay::trace::record::LossKind::Capture, count: 1, detail };
+    writer.loss(&loss).expect("a loss");
+    let verdict = stall.verdict_json().expect("a verdict").expect("a verdict");
+    let mut verdict: Value = serde_json::from_str(&verdict).expect("JSON");
+    evil_json(&mut verdict);
+    verdict["findings"][0]["origin"] = serde_json::json!({ "check": EVIL });
+    writer.verdict(&verdict).expect("a verdict");
+    writer.finish().expect("an end");
+}
+
+/// Characters that terminals obey or that mislead, newlines and tabs aside.
+fn harmful(text: &str) -> Option<char> {
+    text.chars().find(|c| (c.is_control() && !matches!(c, '\n' | '\t')) || *c == '\u{202e}')
+}
+
+#[test]
+fn no_string_of_a_trace_reaches_the_terminal_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("evil.trace.zst");
+    write_evil(&path);
+    let steady = golden("steady");
+    let mut told = 0;
+    for (form, args) in READINGS {
+        // JSON lines are the one thing that `export` prints without another option.
+        for json in [false, true] {
+            if (json && *form == Printed::Other) || (!json && *form == Printed::Lines) {
+                continue;
+            }
+            let ended = run_reading(args, json, &path, &steady);
+            for text in [&ended.stdout, &ended.stderr] {
+                assert_eq!(harmful(text), None, "{args:?}: {ended:?}");
+                // A quoted cell of CSV has the lines that its text has.
+                let forged =
+                    text.lines().find(|line| line.starts_with(FORGED)).filter(|_| *form != Printed::Other);
+                assert_eq!(forged, None, "{args:?}: {ended}");
+            }
+            told += usize::from(ended.stdout.contains("red") || ended.stderr.contains("red"));
+        }
+    }
+    // That they are not there is not because nothing is.
+    assert!(told >= 15, "{told} of {} readings tell of it", READINGS.len());
+    assert_json_everywhere(&path, &steady);
+}
+
+/// The evil strings are in the JSON as they are in the trace, and written so that a terminal is safe.
+#[test]
+fn json_has_the_strings_themselves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("evil.trace.zst");
+    write_evil(&path);
+    let info = run_reading(&["trace", "info", "TRACE"], true, &path, &path);
+    assert!(
+        info.stdout.contains("\\u001b") && info.stdout.contains("\\u009b") && info.stdout.contains("\\u202e")
+    );
+    let info: Value = serde_json::from_str(&info.stdout).expect("JSON");
+    assert_eq!(info["manifest"]["test"]["name"], format!("stall{EVIL}"));
+}

@@ -1,0 +1,111 @@
+//! Every command that reads a trace.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::child::{Ended, run_bounded};
+use crate::ktstr::ktstr;
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What a command prints when it is asked for JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Printed {
+    /// One JSON document with `--json`.
+    Document,
+    /// An object a line with `--json`.
+    Lines,
+    /// Something else: it has no `--json`.
+    Other,
+}
+
+use Printed::{Document, Lines, Other};
+
+/// Every subcommand of `ktstr` that reads a trace, and every option that shows another part of it. `TRACE` stands for
+/// the trace, `OTHER` for a second one, `NEW` for a file to write.
+pub const READINGS: &[(Printed, &[&str])] = &[
+    (Document, &["trace", "info", "TRACE"]),
+    (Document, &["trace", "info", "TRACE", "--records"]),
+    (Document, &["trace", "verify", "TRACE"]),
+    (Document, &["trace", "repair", "TRACE", "NEW"]),
+    (Document, &["trace", "slim", "TRACE", "NEW", "--redact", "--drop", "console"]),
+    (Document, &["trace", "diff", "TRACE", "TRACE"]),
+    (Document, &["trace", "diff", "TRACE", "OTHER"]),
+    (Document, &["trace", "diff", "OTHER", "TRACE"]),
+    (Lines, &["trace", "export", "TRACE"]),
+    (Other, &["trace", "export", "TRACE", "--csv"]),
+    (Other, &["trace", "export", "TRACE", "--csv", "events"]),
+    (Other, &["trace", "export", "TRACE", "--vmcore", "NEW"]),
+    (Document, &["why", "TRACE"]),
+    (Document, &["replay", "TRACE"]),
+    (Document, &["replay", "TRACE", "--assert"]),
+    (Document, &["replay", "TRACE", "--assert", "each(nr_enqueued >= 1)", "always(alive)"]),
+    (Document, &["replay", "TRACE", "--var", "nr_enqueued"]),
+    (Document, &["replay", "TRACE", "--var", "nr_enqueue"]),
+    (Document, &["replay", "TRACE", "--tasks"]),
+    (Document, &["replay", "TRACE", "--runqueues"]),
+    (Document, &["replay", "TRACE", "--dsqs"]),
+    (Document, &["replay", "TRACE", "--scx"]),
+    (Document, &["replay", "TRACE", "--stacks"]),
+    (Document, &["replay", "TRACE", "--cgroups"]),
+    (Document, &["replay", "TRACE", "--cpu-time"]),
+    (Document, &["replay", "TRACE", "--dmesg"]),
+    (Document, &["replay", "TRACE", "--maps"]),
+    (Document, &["replay", "TRACE", "--map", "scx_demo.bss"]),
+    (Document, &["replay", "TRACE", "--progs"]),
+    (Document, &["replay", "TRACE", "--tasks", "--at", "nowhere"]),
+];
+
+/// Runs a reading, in a folder of its own that must hold nothing after it but the file that was asked for: no name of a
+/// file comes out of a trace.
+///
+/// # Panics
+/// When it leaves another file, or does not end.
+pub fn run_reading(args: &[&str], json: bool, trace: &Path, other: &Path) -> Ended {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = ktstr();
+    command.current_dir(folder.path());
+    for arg in args {
+        match *arg {
+            "TRACE" => command.arg(trace),
+            "OTHER" => command.arg(other),
+            "NEW" => command.arg("new"),
+            word => command.arg(word),
+        };
+    }
+    if json {
+        command.arg("--json");
+    }
+    let ended = run_bounded(&mut command, LIMIT);
+    for left in std::fs::read_dir(folder.path()).expect("the folder") {
+        let name = left.expect("a file").file_name();
+        assert!(args.contains(&"NEW") && name == "new", "{args:?} left {name:?}:\n{ended}");
+    }
+    ended
+}
+
+/// Runs every reading that knows `--json`: what each prints is valid JSON, and what cannot be told (a trace without memory
+/// has no tasks) is an error on stderr, with nothing on stdout. Returns how many printed something.
+///
+/// # Panics
+/// When one prints something else.
+pub fn assert_json_everywhere(trace: &Path, other: &Path) -> usize {
+    let mut printed = 0;
+    for (form, args) in READINGS.iter().filter(|(form, _)| *form != Other) {
+        let ended = run_reading(args, true, trace, other);
+        if ended.stdout.is_empty() {
+            assert!(!ended.status.success() && ended.stderr.starts_with("error: "), "{args:?}: {ended}");
+            continue;
+        }
+        printed += 1;
+        let documents: Vec<&str> = match form {
+            Lines => ended.stdout.lines().collect(),
+            Document | Other => vec![&ended.stdout],
+        };
+        for document in documents {
+            let value: Result<serde_json::Value, _> = serde_json::from_str(document);
+            assert!(value.is_ok_and(|value| value.is_object()), "{args:?} prints no JSON: {ended}");
+        }
+    }
+    printed
+}

@@ -22,18 +22,28 @@ pub fn cargo_ktstr() -> Command {
 fn built() -> &'static PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        // target/debug/deps/TEST-HASH; the profile of the folder `debug` is called `dev`.
-        let test = env::current_exe().expect("the path of this test");
-        let folder = test.ancestors().nth(2).expect("the folder of programs").to_owned();
+        let folder = profile_folder();
+        // The profile of the folder `debug` is called `dev`.
         let profile = match folder.file_name().and_then(|name| name.to_str()) {
             Some("debug") | None => "dev",
             Some(other) => other,
         };
         let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         build.args(["build", "--quiet", "--package", "ktstr", "--bins", "--profile", profile]);
-        build.arg("--target-dir").arg(folder.parent().expect("the target folder"));
+        build.arg("--target-dir").arg(target_folder());
         let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("starting cargo");
         assert!(status.success(), "{build:?} ended with {status}");
         folder
     })
+}
+
+/// `target/debug`, as the running test is `target/debug/deps/TEST-HASH`.
+fn profile_folder() -> PathBuf {
+    let test = env::current_exe().expect("the path of this test");
+    test.ancestors().nth(2).expect("the folder of programs").to_owned()
+}
+
+/// `target`: what tests make for tests to come is kept there.
+pub(crate) fn target_folder() -> PathBuf {
+    profile_folder().parent().expect("the target folder").to_owned()
 }

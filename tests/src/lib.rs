@@ -4,8 +4,10 @@ mod child;
 mod fixture;
 mod ktstr;
 mod procs;
+mod python;
 
 pub use child::{Ended, run_bounded};
 pub use fixture::{Fixture, Point, Run, fixture};
 pub use ktstr::{cargo_ktstr, ktstr};
 pub use procs::{Tree, descendants};
+pub use python::python;

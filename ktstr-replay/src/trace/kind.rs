@@ -56,6 +56,11 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| *kind as u16 == code)
     }
 
+    /// The name of a code's kind, or `unknown (CODE)`.
+    pub fn name_of(code: u16) -> String {
+        Self::from_code(code).map_or_else(|| format!("unknown ({code})"), |kind| kind.name().to_owned())
+    }
+
     /// The code in a record's header.
     pub fn code(self) -> u16 {
         self as u16

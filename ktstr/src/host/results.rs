@@ -58,9 +58,16 @@ fn run_name() -> &'static str {
 }
 
 /// The target folder that a test binary is in, else `target` in the working folder.
+///
+/// Cargo marks the folders that it makes itself. One that was there before, such as a restored cache, has no mark, and is
+/// known by its layout: `TARGET/debug/deps/TEST-HASH`. The working folder is no help: it is that of the test's package.
 fn target_folder(exe: &Path) -> PathBuf {
     let marked = exe.ancestors().skip(1).find(|folder| folder.join(TARGET_MARK).is_file());
-    marked.map_or_else(|| PathBuf::from("target"), Path::to_owned)
+    let by_layout = || {
+        let deps = exe.parent().filter(|folder| folder.ends_with("deps"))?;
+        deps.ancestors().nth(2)
+    };
+    marked.or_else(by_layout).map_or_else(|| PathBuf::from("target"), Path::to_owned)
 }
 
 fn free_path(folder: &Path, name: &str) -> PathBuf {
@@ -78,11 +85,17 @@ mod tests {
     #[test]
     fn the_target_folder_is_the_marked_one() {
         let dir = TempDir::new().expect("a folder");
-        let exe = dir.path().join("target/debug/deps/demo-1");
+        let exe = dir.path().join("target/x86_64-unknown-linux-gnu/debug/deps/demo-1");
         fs::create_dir_all(exe.parent().expect("a parent")).expect("folders");
-        assert_eq!(target_folder(&exe), Path::new("target"));
         fs::write(dir.path().join("target").join(TARGET_MARK), "").expect("a mark");
         assert_eq!(target_folder(&exe), dir.path().join("target"));
+        assert_eq!(target_folder(Path::new("/usr/bin/demo")), Path::new("target"));
+    }
+
+    /// Traces of tests in a package's folder went to `PACKAGE/target`, which no .gitignore covers.
+    #[test]
+    fn a_target_folder_without_a_mark_is_known_by_its_layout() {
+        assert_eq!(target_folder(Path::new("/work/target/debug/deps/demo-1")), Path::new("/work/target"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use ktstr_replay::trace::{Kind, Trace};
 use serde::Serialize;
 
 use super::fault::{FaultInfo, missing};
+use super::records::{RecordInfo, record_table};
 
 #[derive(Serialize)]
 pub(super) struct Info {
@@ -33,6 +34,8 @@ pub(super) struct Info {
     recorded_host_ns: u64,
     kinds: Vec<KindInfo>,
     losses: Vec<LossInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    records: Option<Vec<RecordInfo>>,
 }
 
 #[derive(Serialize)]
@@ -92,15 +95,11 @@ impl From<Loss> for LossInfo {
     }
 }
 
-fn kind_name(code: u16) -> String {
-    Kind::from_code(code).map_or_else(|| format!("unknown ({code})"), |kind| kind.name().to_owned())
-}
-
 fn kinds(records: &[IndexEntry]) -> Vec<KindInfo> {
     let mut by_kind: BTreeMap<u16, KindInfo> = BTreeMap::new();
     for record in records {
         let info = by_kind.entry(record.kind).or_insert_with(|| KindInfo {
-            kind: kind_name(record.kind),
+            kind: Kind::name_of(record.kind),
             records: 0,
             stored_bytes: 0,
             raw_bytes: 0,
@@ -144,7 +143,14 @@ impl Info {
             recorded_host_ns: records.iter().map(|record| record.host_ns).max().unwrap_or(0),
             kinds: kinds(records),
             losses,
+            records: None,
         }
+    }
+
+    /// The same, with the list of records.
+    pub(super) fn with_records(trace: &Trace) -> Self {
+        let records = trace.records().iter().map(RecordInfo::from).collect();
+        Self { records: Some(records), ..Self::of(trace) }
     }
 
     pub(super) fn text(&self) -> String {
@@ -215,6 +221,9 @@ impl Info {
         for kind in &self.kinds {
             let KindInfo { kind, records, stored_bytes, raw_bytes } = kind;
             let _ = writeln!(out, "{kind:<14} {records:>9} {stored_bytes:>14} {raw_bytes:>14}");
+        }
+        if let Some(records) = &self.records {
+            let _ = write!(out, "\n{}", record_table(records));
         }
         out
     }

@@ -4,6 +4,7 @@ mod diff;
 mod export;
 mod fault;
 mod info;
+mod records;
 mod repair;
 mod slim;
 #[cfg(test)]
@@ -39,6 +40,9 @@ enum TraceCommand {
     Info {
         /// The trace.
         trace: PathBuf,
+        /// List every record too, with its offset, sizes and times.
+        #[arg(long)]
+        records: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -77,8 +81,9 @@ enum TraceCommand {
 /// When the trace cannot be opened, or the new one not be written.
 pub fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     match &args.command {
-        TraceCommand::Info { trace, json } => {
-            let info = Info::of(&Trace::open(trace)?);
+        TraceCommand::Info { trace, records, json } => {
+            let trace = Trace::open(trace)?;
+            let info = if *records { Info::with_records(&trace) } else { Info::of(&trace) };
             print(&info, *json, Info::text)?;
             Ok(ExitCode::SUCCESS)
         }

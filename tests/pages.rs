@@ -1,11 +1,37 @@
 //! A checkpoint of the kernel's pages is as good as one of all pages, for everything that reads checkpoints.
 
 use ktstr::prelude::*;
-use ktstr_replay::kernel::{Caps, KernelProfile, KernelView, SampleReader};
+use ktstr_replay::judge::Run;
+use ktstr_replay::kernel::{Caps, SampleReader};
 use ktstr_replay::trace::record::LeftOut;
-use ktstr_replay::trace::{CheckpointMemory, SlimOptions, slim};
+use ktstr_replay::trace::{KeepPages, SlimOptions, slim};
+use ktstr_replay::view::{Stop, Stops, View};
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
+
+/// What is left out of a guest at work.
+const LEFT_OUT: [LeftOut; 6] = [
+    LeftOut::Free,
+    LeftOut::PageCache,
+    LeftOut::User,
+    LeftOut::KernelText,
+    LeftOut::KernelTypes,
+    LeftOut::KernelSymbols,
+];
+
+/// All that is decoded out of checkpoints.
+const VIEWS: [View; 10] = [
+    View::Tasks,
+    View::Runqueues,
+    View::Dsqs,
+    View::Scx,
+    View::Cgroups,
+    View::CpuTime,
+    View::Dmesg,
+    View::Maps,
+    View::Progs,
+    View::Stacks,
+];
 
 /// Every page of a guest at work is recorded, and what decoders read out of all of them they read out of the kernel's.
 #[ktstr_test(
@@ -22,17 +48,36 @@ fn the_kernels_pages_are_enough(ctx: &Ctx) -> Result<AssertResult> {
 fn same_without_the_rest(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("kernel.trace.zst");
-    slim(trace.path(), &path, &SlimOptions { level: 1, kernel_pages: true, ..SlimOptions::default() })?;
+    slim(trace.path(), &path, &SlimOptions { level: 1, pages: KeepPages::Kernel, ..SlimOptions::default() })?;
     let slimmed = Trace::open(&path)?;
     ensure!(trace.checkpoints().len() >= 4, "only {} checkpoints", trace.checkpoints().len());
-    for info in trace.checkpoints() {
-        let (all, few) = (trace.checkpoint_memory(info.index)?, slimmed.checkpoint_memory(info.index)?);
-        let left_out = |why| few.left_out().iter().any(|(_, found)| *found == why);
-        for why in [LeftOut::Free, LeftOut::PageCache, LeftOut::User, LeftOut::KernelText] {
-            ensure!(left_out(why), "no page of checkpoint {} was left out as {}", info.index, why.as_str());
+    let (all_run, few_run) = (Run::load(trace), Run::load(&slimmed));
+    let (all_stops, few_stops) = (Stops::of(&all_run)?, Stops::of(&few_run)?);
+    for (all, few) in all_stops.all().iter().zip(few_stops.all()) {
+        let (all, few) = (all_stops.open(*all)?, few_stops.open(*few)?);
+        let left_out = few.memory().left_out();
+        for why in LEFT_OUT {
+            ensure!(
+                left_out.iter().any(|(_, found)| *found == why),
+                "no page at {} was left out as {}",
+                few.tag(),
+                why.as_str()
+            );
         }
-        let (all, few) = (decoded(&all)?, decoded(&few)?);
-        ensure!(all == few, "checkpoint {} reads otherwise without the rest", info.index);
+        ensure!(
+            sampled(&all)? == sampled(&few)?,
+            "the sample at {} reads otherwise without the rest",
+            few.tag()
+        );
+        for view in VIEWS {
+            let name = view.name();
+            let (all, few) = (view.show(&all)?, view.show(&few)?);
+            ensure!(!all.lines.is_empty(), "{name} is empty");
+            ensure!(
+                all.lines == few.lines && all.json == few.json,
+                "{name} reads otherwise without the rest"
+            );
+        }
     }
     claim!(v, slimmed.checkpoints().len() as u64)
         .eq(trace.checkpoints().len() as u64)
@@ -40,14 +85,11 @@ fn same_without_the_rest(trace: &Trace, v: &mut Verdict) -> Result<()> {
     Ok(())
 }
 
-/// What the decoders make of a checkpoint: symbols, types, and a sample with every map.
-fn decoded(memory: &CheckpointMemory<'_>) -> Result<(String, Vec<u8>, String)> {
-    let profile = KernelProfile::from_memory(memory)?;
-    let state = SampleReader::new(Caps::default()).read(&KernelView::new(&profile, memory));
+/// A sample with every map, read anew.
+fn sampled(stop: &Stop<'_>) -> Result<String> {
+    let state = SampleReader::new(Caps::default()).read(&stop.kernel());
     ensure!(state.maps.len() >= 10, "only {} maps", state.maps.len());
     ensure!(state.scx.is_some() && state.cpus.len() == 2, "no sched_ext, or not the CPUs");
     ensure!(state.faults.is_empty(), "{:?}", state.faults);
-    let symbols = format!("{:?}", profile.to_blobs().map(|blob| blob.id));
-    let sample = format!("{:?} {:?} {:?}", state.scx, state.cpus, state.maps);
-    Ok((symbols, profile.types().bytes().to_vec(), sample))
+    Ok(format!("{:?} {:?} {:?}", state.scx, state.cpus, state.maps))
 }

@@ -54,9 +54,10 @@ pub enum MemoryError {
 /// What to do about a page that was left out.
 fn remedy(why: LeftOut) -> &'static str {
     match why {
-        LeftOut::Free | LeftOut::PageCache | LeftOut::User | LeftOut::KernelText => {
+        LeftOut::Free | LeftOut::PageCache | LeftOut::User | LeftOut::KernelText | LeftOut::KernelTypes => {
             " (record the test with `--pages all` to keep it)"
         }
+        LeftOut::KernelSymbols => " (`ktstr trace slim --pages all` does not leave it out)",
         LeftOut::Channel | LeftOut::Unreadable => "",
     }
 }

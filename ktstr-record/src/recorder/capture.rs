@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ktstr_replay::kernel::{Caps, KernelView, PageClasses, SampleReader};
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::CapturedCheckpoint;
-use ktstr_replay::trace::record::{BlobId, BlobRole, CaptureKind, Sample};
+use ktstr_replay::trace::record::{BlobId, BlobRole, CaptureKind, LeftOut, Sample};
 
 use super::profile::Profile;
 use super::request::{CapturePlan, CheckpointPolicy, PageSelection};
@@ -123,7 +123,11 @@ impl Capturer {
             return Ok(None);
         }
         let classifier = self.profile.pages()?;
-        classifier.classify(ram, &self.ram).map(Some).map_err(|error| error.to_string())
+        let mut classes = classifier.classify(ram, &self.ram).map_err(|error| error.to_string())?;
+        // The trace has the symbols as a blob, but drgn and crash find them in an exported core only where the kernel
+        // has them.
+        classes.keep(LeftOut::KernelSymbols);
+        Ok(Some(classes))
     }
 
     /// The last checkpoint did not reach the trace: the next one must not build on it.

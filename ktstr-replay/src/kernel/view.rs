@@ -27,7 +27,9 @@ impl<'m> KernelView<'m> {
     /// The kernel of `profile` in `memory`. Make a new view for each moment: translations are kept.
     #[must_use]
     pub fn new(profile: &'m KernelProfile, memory: &'m dyn Memory) -> Self {
-        Self { profile, memory: VirtualMemory::new(memory, *profile.page_table()) }
+        let memory = VirtualMemory::new(memory, *profile.page_table());
+        let types_at = profile.symbols().address("__start_BTF");
+        Self { profile, memory: memory.with_types(types_at, profile.types().bytes()) }
     }
 
     /// What is known of the kernel.

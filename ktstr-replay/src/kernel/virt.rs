@@ -2,8 +2,8 @@
 
 use super::paging::Tlb;
 use super::{KernelError, PageTable, bytes};
-use crate::memory::Memory;
-use crate::trace::record::PAGE_BYTES;
+use crate::memory::{Memory, MemoryError};
+use crate::trace::record::{LeftOut, PAGE_BYTES};
 use crate::units::{GuestPhys, KernelVirt};
 
 /// Longest single read, in bytes: nothing of a kernel that is read whole is longer.
@@ -14,13 +14,20 @@ pub struct VirtualMemory<'m> {
     memory: &'m dyn Memory,
     table: PageTable,
     tlb: Tlb,
+    /// The kernel's BTF and where it is, for checkpoints that leave it out.
+    types: Option<(KernelVirt, &'m [u8])>,
 }
 
 impl<'m> VirtualMemory<'m> {
     /// `memory` as `table` maps it. Make a new one for each moment: translations are kept.
     #[must_use]
     pub fn new(memory: &'m dyn Memory, table: PageTable) -> Self {
-        Self { memory, table, tlb: Tlb::new() }
+        Self { memory, table, tlb: Tlb::new(), types: None }
+    }
+
+    /// With the kernel's BTF, which is at `at`: strings of types are pointed to by other structs.
+    pub(super) fn with_types(self, at: Option<KernelVirt>, btf: &'m [u8]) -> Self {
+        Self { types: at.map(|at| (at, btf)), ..self }
     }
 
     /// Where `at` is in guest-physical memory, and how many bytes follow it in the same page, which may be a huge one.
@@ -47,11 +54,26 @@ impl<'m> VirtualMemory<'m> {
             };
             let len = usize::try_from(in_page).unwrap_or(usize::MAX).min(rest.len());
             let (now, later) = rest.split_at_mut(len);
-            self.memory.read(place, now)?;
+            match self.memory.read(place, now) {
+                Err(MemoryError::LeftOut { why: LeftOut::KernelTypes, .. }) if self.read_types(at, now) => {}
+                other => other?,
+            }
             rest = later;
             at = at.wrapping_add(len as u64);
         }
         Ok(())
+    }
+
+    /// Fill `out` out of the kernel's BTF; `false` if it is not all there.
+    fn read_types(&self, at: u64, out: &mut [u8]) -> bool {
+        let found = self.types.and_then(|(start, btf)| {
+            let offset = usize::try_from(at.checked_sub(start.0)?).ok()?;
+            btf.get(offset..offset.checked_add(out.len())?)
+        });
+        if let Some(found) = found {
+            out.copy_from_slice(found);
+        }
+        found.is_some()
     }
 
     /// `len` bytes at `at`. At most 64 MiB.

@@ -48,6 +48,6 @@ pub use left_out::LeftOutPages;
 pub use memory::CheckpointMemory;
 pub use reader::{CheckpointInfo, Completeness, Trace};
 pub use repair::{RepairError, Repaired, repair};
-pub use slim::{Dropped, KeepCheckpoints, SlimError, SlimOptions, Slimmed, slim};
+pub use slim::{Dropped, KeepCheckpoints, KeepPages, SlimError, SlimOptions, Slimmed, slim};
 pub use verify::Verification;
 pub use writer::{Durability, TraceWriter, WriterOptions};

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::image::image_pages;
 use super::owner::Owners;
 use super::percpu::free_blocks;
 use super::structs::PageStruct;
@@ -17,8 +18,6 @@ const STRUCTS_AT_ONCE: usize = 4096;
 const MAX_ORDER: u64 = 18;
 /// Highest bytes of a `page_type` that are a type: `PGTY_buddy` up to before `PGTY_mapcount_underflow`.
 const TYPES: Range<u8> = 0xf0..0xff;
-/// Longest kernel code that is looked for.
-const MAX_TEXT_BYTES: u64 = 256 << 20;
 /// Most pages of RAM that are classified: 256 GiB. The rest is kept.
 const MAX_PAGES: u64 = 1 << 26;
 
@@ -69,30 +68,18 @@ impl PageClassifier {
             found.ranges.push((gfns.start..gfns.start + count, first));
             self.range(&view, base, gfns.start, &mut found.classes[first..], &mut owners);
         }
-        self.kernel_text(&view, &mut found);
+        for (gfns, why) in image_pages(&view) {
+            for gfn in gfns {
+                if let Some(class) = found.place(gfn).and_then(|place| found.classes.get_mut(place)) {
+                    *class = Some(why);
+                }
+            }
+        }
         // What the lists of CPUs hold is a saving, and no harm where they cannot be read.
         for (at, order) in free_blocks(&view, &self.page).unwrap_or_default() {
             self.free_block(&view, base, at, order, &mut found);
         }
         Ok(found)
-    }
-
-    /// Mark the kernel's code, which no decoder reads. It is where symbols say that it is, or it is kept.
-    fn kernel_text(&self, view: &KernelView<'_>, found: &mut PageClasses) {
-        let page = PAGE_BYTES as u64;
-        let (Ok(start), Ok(end)) = (view.symbol("_text"), view.symbol("_etext")) else { return };
-        let mut at = start.0.next_multiple_of(page);
-        let end = end.0.min(start.0.saturating_add(MAX_TEXT_BYTES));
-        while at.checked_add(page).is_some_and(|after| after <= end) {
-            let Ok((place, rest)) = view.place_of(KernelVirt(at)) else { return };
-            let pages = (rest.min(end - at) / page).max(1);
-            for gfn in (place.0 / page..).take(pages as usize) {
-                if let Some(class) = found.place(gfn).and_then(|place| found.classes.get_mut(place)) {
-                    *class = Some(LeftOut::KernelText);
-                }
-            }
-            at += pages * page;
-        }
     }
 
     /// Mark a block of a CPU's list as free, unless any of its pages is something else.
@@ -190,6 +177,13 @@ impl PageClasses {
     #[must_use]
     pub fn get(&self, gfn: u64) -> Option<LeftOut> {
         *self.classes.get(self.place(gfn)?)?
+    }
+
+    /// Keep the pages that are `what`.
+    pub fn keep(&mut self, what: LeftOut) {
+        for class in self.classes.iter_mut().filter(|class| **class == Some(what)) {
+            *class = None;
+        }
     }
 
     /// The place of frame `gfn` in `classes`.

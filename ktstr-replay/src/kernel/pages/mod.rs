@@ -5,6 +5,8 @@
 //!                                  mapping: an anon_vma that holds together ───────► User
 //!                                  mapping: an address_space that its inode knows ─► PageCache
 //! symbols _text to _etext ───────────────────────────────────────────────────────► KernelText
+//!         __start_BTF to __stop_BTF ─────────────────────────────────────────────► KernelTypes
+//!         tables of kallsyms ────────────────────────────────────────────────────► KernelSymbols
 //!                                  all else, and whatever is in doubt ─────────────► kept
 //! ```
 //!
@@ -14,11 +16,13 @@
 //! Source: `include/linux/page-flags.h`, `mm/page_alloc.c`, `include/linux/mm_types.h` of Linux.
 
 mod classify;
+mod image;
 mod owner;
 mod percpu;
 mod structs;
 
 pub use classify::{PageClasses, PageClassifier};
+pub use image::image_pages;
 
 #[cfg(test)]
 mod tests;

@@ -132,12 +132,24 @@ pub enum LeftOutV2 {
     Unreadable,
     /// It is the kernel's own code.
     KernelText,
+    /// It is the kernel's BTF, which the trace has as a blob.
+    KernelTypes,
+    /// It is the kernel's symbol table, which the trace has as a blob.
+    KernelSymbols,
 }
 
 impl LeftOutV2 {
     /// All reasons.
-    pub const ALL: [Self; 6] =
-        [Self::Free, Self::PageCache, Self::User, Self::KernelText, Self::Channel, Self::Unreadable];
+    pub const ALL: [Self; 8] = [
+        Self::Free,
+        Self::PageCache,
+        Self::User,
+        Self::KernelText,
+        Self::KernelTypes,
+        Self::KernelSymbols,
+        Self::Channel,
+        Self::Unreadable,
+    ];
 
     /// In words: `free`, `page cache`.
     #[must_use]
@@ -149,6 +161,8 @@ impl LeftOutV2 {
             Self::User => "user memory",
             Self::Unreadable => "unreadable",
             Self::KernelText => "kernel code",
+            Self::KernelTypes => "kernel types",
+            Self::KernelSymbols => "kernel symbols",
         }
     }
 }

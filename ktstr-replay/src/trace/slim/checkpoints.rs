@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::SlimError;
 use super::options::{Dropped, KeepCheckpoints, SlimOptions};
-use crate::kernel::{KernelProfile, PageClasses, PageClassifier};
+use crate::kernel::{KernelError, KernelProfile, KernelView, PageClassifier, image_pages};
 use crate::memory::Memory;
 use crate::trace::capture::{CaptureBase, CapturedCheckpoint, PageBatch};
 use crate::trace::memory::CheckpointMemory;
@@ -23,7 +23,7 @@ pub(super) struct Checkpoints<'t> {
     trace: &'t Trace,
     /// Old index to new index, of those that are kept.
     pub(super) kept: BTreeMap<u32, u32>,
-    classifier: Option<PageClassifier>,
+    kernel: Option<Kernel>,
     /// Pages of the last one that was made, in the old trace's numbers.
     last: Option<PageTable>,
 }
@@ -47,7 +47,7 @@ impl<'t> Checkpoints<'t> {
             }
         };
         let kept = wanted.into_iter().zip(0..).collect();
-        Ok(Self { trace, kept, classifier: None, last: None })
+        Ok(Self { trace, kept, kernel: None, last: None })
     }
 
     /// Checkpoint `index` for the writer, with the pages that the one before it did not have; `None` when it is not kept.
@@ -66,11 +66,8 @@ impl<'t> Checkpoints<'t> {
             return Err(SlimError::TooMuchRam { checkpoint: index, bytes, most: MAX_RAM_BYTES });
         }
         let pages = |source| SlimError::Pages { checkpoint: index, source };
-        let classes = match options.needs_classes() {
-            true => Some(self.classify(&memory).map_err(pages)?),
-            false => None,
-        };
-        let table = reduced(&memory, classes.as_ref(), options);
+        let left_out = self.left_out(&memory, options).map_err(pages)?;
+        let table = reduced(&memory, left_out);
         let info = memory.info();
         let base = if self.last.is_some() { CaptureBase::Previous } else { CaptureBase::Zero };
         let before = self.last.take().unwrap_or_default();
@@ -111,23 +108,52 @@ impl<'t> Checkpoints<'t> {
         }
     }
 
-    fn classify(&mut self, memory: &CheckpointMemory<'_>) -> Result<PageClasses, crate::kernel::KernelError> {
-        let classifier = match &self.classifier {
-            Some(classifier) => classifier,
-            None => {
-                let profile = Arc::new(KernelProfile::from_memory(memory)?);
-                self.classifier.insert(PageClassifier::new(profile)?)
-            }
+    /// The frames of a checkpoint that are to be left out.
+    fn left_out(
+        &mut self,
+        memory: &CheckpointMemory<'_>,
+        options: &SlimOptions,
+    ) -> Result<Vec<(Range<u64>, LeftOut)>, KernelError> {
+        let kernel = match &self.kernel {
+            Some(kernel) => kernel,
+            None => match Kernel::of(self.trace, memory) {
+                Ok(kernel) => self.kernel.insert(kernel),
+                // The least that can be left out is not worth an error.
+                Err(_) if !options.needs_classes() => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            },
         };
-        classifier.classify(memory, memory.ram())
+        let found = if options.needs_classes() {
+            PageClassifier::new(Arc::clone(&kernel.profile))?.classify(memory, memory.ram())?.left_out()
+        } else {
+            image_pages(&KernelView::new(&kernel.profile, memory))
+        };
+        let is_table = |why| matches!(why, LeftOut::KernelTypes | LeftOut::KernelSymbols);
+        let goes = |why| options.leaves_out(why) && (kernel.has_blobs || !is_table(why));
+        Ok(found.into_iter().filter(|(_, why)| goes(*why)).collect())
+    }
+}
+
+/// The kernel of a trace.
+struct Kernel {
+    profile: Arc<KernelProfile>,
+    /// The trace has its symbols and types, so that its memory need not.
+    has_blobs: bool,
+}
+
+impl Kernel {
+    fn of(trace: &Trace, memory: &CheckpointMemory<'_>) -> Result<Self, KernelError> {
+        Ok(match KernelProfile::of_trace(trace) {
+            Ok(profile) => Self { profile: Arc::new(profile), has_blobs: true },
+            Err(_) => Self { profile: Arc::new(KernelProfile::from_memory(memory)?), has_blobs: false },
+        })
     }
 }
 
 /// The table of a checkpoint without the pages that are to be left out.
-fn reduced(memory: &CheckpointMemory<'_>, classes: Option<&PageClasses>, options: &SlimOptions) -> PageTable {
+fn reduced(memory: &CheckpointMemory<'_>, left_out: Vec<(Range<u64>, LeftOut)>) -> PageTable {
     let mut table = memory.table().clone();
-    let left_out = classes.map(PageClasses::left_out).unwrap_or_default();
-    for (range, why) in left_out.into_iter().filter(|(_, why)| options.leaves_out(*why)) {
+    for (range, why) in left_out {
         for gfn in range {
             // What is zero already costs nothing, and what was left out before has its own reason.
             if matches!(table.get(gfn), PageState::Stored(_)) {

@@ -9,5 +9,5 @@ mod options;
 mod rewrite;
 
 pub use error::SlimError;
-pub use options::{Dropped, KeepCheckpoints, SlimOptions};
+pub use options::{Dropped, KeepCheckpoints, KeepPages, SlimOptions};
 pub use rewrite::{Slimmed, slim};

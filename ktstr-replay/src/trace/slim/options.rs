@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::trace::record::{EventBody, LeftOut};
 
-/// How a trace is made smaller. By default everything is kept, and compressed well.
+/// How a trace is made smaller. By default all that a reader of traces can miss is kept, and compressed well.
 #[derive(Clone, Debug)]
 pub struct SlimOptions {
     /// zstd level, 1 to 22.
@@ -14,8 +14,8 @@ pub struct SlimOptions {
     pub drop: Vec<Dropped>,
     /// Which checkpoints are.
     pub keep: KeepCheckpoints,
-    /// Leave out the pages that `--pages kernel` leaves out.
-    pub kernel_pages: bool,
+    /// Which pages are kept.
+    pub pages: KeepPages,
     /// Leave out user memory, with the page cache and free pages, which may hold the same; and forget the command lines of
     /// the kernel and the scheduler. Processes' own are user memory.
     pub redact: bool,
@@ -23,7 +23,13 @@ pub struct SlimOptions {
 
 impl Default for SlimOptions {
     fn default() -> Self {
-        Self { level: 19, drop: Vec::new(), keep: KeepCheckpoints::All, kernel_pages: false, redact: false }
+        Self {
+            level: 19,
+            drop: Vec::new(),
+            keep: KeepCheckpoints::All,
+            pages: KeepPages::Lean,
+            redact: false,
+        }
     }
 }
 
@@ -31,15 +37,18 @@ impl SlimOptions {
     /// Whether pages with this class are left out.
     pub(super) fn leaves_out(&self, why: LeftOut) -> bool {
         match why {
-            LeftOut::Free | LeftOut::PageCache | LeftOut::User => self.kernel_pages || self.redact,
-            LeftOut::KernelText => self.kernel_pages,
+            LeftOut::Free | LeftOut::PageCache | LeftOut::User => {
+                self.pages == KeepPages::Kernel || self.redact
+            }
+            LeftOut::KernelText => self.pages == KeepPages::Kernel,
+            LeftOut::KernelTypes | LeftOut::KernelSymbols => self.pages != KeepPages::All,
             LeftOut::Channel | LeftOut::Unreadable => false,
         }
     }
 
-    /// Whether what pages are has to be found out.
+    /// Whether it has to be found out what each page is; the parts of the kernel's image are found by symbols alone.
     pub(super) fn needs_classes(&self) -> bool {
-        LeftOut::ALL.into_iter().any(|why| self.leaves_out(why))
+        self.leaves_out(LeftOut::User)
     }
 
     /// What makes an event one that is not carried over.
@@ -51,6 +60,45 @@ impl SlimOptions {
             _ => return None,
         };
         self.drop.contains(&sort).then_some(sort)
+    }
+}
+
+/// Which of the pages that a trace has are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepPages {
+    /// All but the kernel's tables of types and symbols, where the trace has those as blobs. drgn and crash find symbols
+    /// in an exported core only by those tables, or by debug information.
+    Lean,
+    /// What decoders read: what a recording with `pages = "kernel"` keeps, without the tables.
+    Kernel,
+    /// All.
+    All,
+}
+
+impl KeepPages {
+    /// All choices.
+    pub const ALL: [Self; 3] = [Self::Lean, Self::Kernel, Self::All];
+}
+
+impl fmt::Display for KeepPages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lean => "lean",
+            Self::Kernel => "kernel",
+            Self::All => "all",
+        })
+    }
+}
+
+impl FromStr for KeepPages {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words = || Self::ALL.map(|one| one.to_string()).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|one| one.to_string() == text)
+            .ok_or_else(|| format!("it is one of {}, not `{text}`", words()))
     }
 }
 

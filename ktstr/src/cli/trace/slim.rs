@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use ktstr_replay::trace::{Dropped, KeepCheckpoints, SlimOptions, slim};
+use ktstr_replay::trace::{Dropped, KeepCheckpoints, KeepPages, SlimOptions, slim};
 use serde::Serialize;
 
 /// What is to become of which trace.
@@ -24,9 +24,10 @@ pub(super) struct SlimArgs {
     /// Keep the last N checkpoints only, or that of the capture with this tag.
     #[arg(long, value_name = "N|TAG")]
     keep_checkpoints: Option<KeepCheckpoints>,
-    /// Pages that are kept: all that are there, or kernel, which is what decoders read.
-    #[arg(long, value_name = "WHICH", value_parser = ["kernel", "all"], default_value = "all")]
-    pages: String,
+    /// Pages that are kept: all that are there; lean, all but the kernel's symbol and type tables, which a trace has
+    /// twice; or kernel, which is what decoders read.
+    #[arg(long, value_name = "WHICH", default_value_t = SlimOptions::default().pages)]
+    pages: KeepPages,
     /// Leave out user memory, page cache and free pages, and forget command lines.
     #[arg(long)]
     redact: bool,
@@ -53,7 +54,7 @@ impl SlimmedTrace {
             level: args.level,
             drop: args.drop.clone(),
             keep: args.keep_checkpoints.clone().unwrap_or(KeepCheckpoints::All),
-            kernel_pages: args.pages == "kernel",
+            pages: args.pages,
             redact: args.redact,
         };
         let slimmed = slim(&args.trace, &args.to, &options)?;

@@ -1,0 +1,54 @@
+//! The parts of the kernel's image that no decoder reads out of a checkpoint: they are where symbols say that they are.
+//!
+//! Code is read by nobody; types and symbols are blobs of the trace.
+
+use std::ops::Range;
+
+use crate::kernel::KernelView;
+use crate::trace::record::{LeftOut, PAGE_BYTES};
+use crate::units::KernelVirt;
+
+/// Longest part that is looked for.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// The tables of kallsyms that are worth a page and more. Each ends where the next symbol begins.
+const SYMBOL_TABLES: [&str; 4] =
+    ["kallsyms_names", "kallsyms_markers", "kallsyms_offsets", "kallsyms_seqs_of_names"];
+
+/// The frames of code, types and symbols, with what they are. Only whole pages; what is not found is left out.
+#[must_use]
+pub fn image_pages(view: &KernelView<'_>) -> Vec<(Range<u64>, LeftOut)> {
+    let mut found = Vec::new();
+    let between = |start: &str, end: &str| Some(view.symbol(start).ok()?.0..view.symbol(end).ok()?.0);
+    let parts = [
+        (between("_text", "_etext"), LeftOut::KernelText),
+        (between("__start_BTF", "__stop_BTF"), LeftOut::KernelTypes),
+    ];
+    let tables = SYMBOL_TABLES.into_iter().map(|name| (table(view, name), LeftOut::KernelSymbols));
+    for (part, why) in parts.into_iter().chain(tables) {
+        if let Some(part) = part {
+            frames(view, &part, |gfns| found.push((gfns, why)));
+        }
+    }
+    found
+}
+
+fn table(view: &KernelView<'_>, name: &str) -> Option<Range<u64>> {
+    let start = view.symbol(name).ok()?;
+    let (_, bytes) = view.profile().symbols().containing(start)?;
+    Some(start.0..start.0.checked_add(bytes)?)
+}
+
+/// The frames of the whole pages in a range of virtual addresses.
+fn frames(view: &KernelView<'_>, part: &Range<u64>, mut found: impl FnMut(Range<u64>)) {
+    let page = PAGE_BYTES as u64;
+    let Some(mut at) = part.start.checked_next_multiple_of(page) else { return };
+    let end = part.end.min(part.start.saturating_add(MAX_BYTES));
+    while at.checked_add(page).is_some_and(|after| after <= end) {
+        let Ok((place, rest)) = view.place_of(KernelVirt(at)) else { return };
+        let pages = (rest.min(end - at) / page).max(1);
+        let gfn = place.0 / page;
+        found(gfn..gfn + pages);
+        at += pages * page;
+    }
+}

@@ -1,0 +1,57 @@
+//! How big a trace is: sizes are promises, and unlike times they do not depend on the machine.
+
+use ktstr::prelude::*;
+use ktstr_replay::trace::record::CaptureKind;
+use ktstr_replay::trace::{Kind, SlimOptions, slim};
+
+declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// 512 MiB of guest, 2 vCPUs, 12 s, 20 captures with a checkpoint each, workers that only compute.
+#[ktstr_test(scheduler = DEMO, memory_mib = 512, duration_s = 12, num_snapshots = 18, check = small_enough)]
+fn twenty_checkpoints(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])
+}
+
+fn small_enough(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    claim!(v, trace.checkpoints().len() as u64).eq(20).because("each capture has one");
+    claim!(v, trace.len_bytes()).at_most(16 * MIB).because("it is attached to a bug report");
+
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("slim.trace.zst");
+    let slimmed = slim(trace.path(), &path, &SlimOptions::default())?;
+    ensure!(slimmed.faults.is_empty(), "{:?}", slimmed.faults);
+    claim!(v, slimmed.to_bytes).at_most(8 * MIB).because("slim is for keeping");
+
+    let mut later = later_checkpoints(trace);
+    later.sort_unstable();
+    println!("later checkpoints, bytes: {later:?}; trace {}, slim {}", trace.len_bytes(), slimmed.to_bytes);
+    let median = later.get(later.len() / 2).copied().unwrap_or(u64::MAX);
+    claim!(v, median)
+        .at_most(64 * KIB)
+        .because("little changes between two captures of workers that only compute");
+    Ok(())
+}
+
+/// Stored bytes of the checkpoints of periodic captures but the first, with their pages.
+fn later_checkpoints(trace: &Trace) -> Vec<u64> {
+    let periodic: Vec<u32> = trace
+        .samples()
+        .filter_map(Result::ok)
+        .filter(|sample| sample.kind == CaptureKind::Periodic)
+        .filter_map(|sample| sample.checkpoint)
+        .collect();
+    let (mut checkpoints, mut stored) = (Vec::new(), 0);
+    for record in trace.records() {
+        match Kind::from_code(record.kind) {
+            Some(Kind::PageChunk) => stored += record.stored_len,
+            Some(Kind::Checkpoint) => checkpoints.push(std::mem::take(&mut stored) + record.stored_len),
+            _ => {}
+        }
+    }
+    // What the test's processes are made of changes before the first one.
+    let of = |index: &u32| checkpoints.get(*index as usize).copied();
+    periodic.iter().skip(1).filter_map(of).collect()
+}

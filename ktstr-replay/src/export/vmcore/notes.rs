@@ -6,12 +6,20 @@ const NT_PRSTATUS: u32 = 1;
 /// The note of vmcoreinfo has type 0.
 const VMCOREINFO: u32 = 0;
 
-/// The notes: registers of each vCPU with the pid that it runs, and vmcoreinfo.
+/// Version of [`cpu_state`].
+const CPU_STATE: u32 = 1;
+
+/// The notes: registers of each vCPU with the pid that it runs, once as the kernel has them and once as QEMU has them, and
+/// vmcoreinfo. The notes of QEMU tell a reader that the vCPUs were stopped from outside: drgn else takes registers from the
+/// kernel's `crash_notes`, which only a kernel that crashed has filled.
 pub(super) fn notes<'r>(vcpus: impl Iterator<Item = (&'r VcpuRegs, u32)>, vmcoreinfo: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
+    let mut states = Vec::new();
     for (regs, pid) in vcpus {
         note(&mut out, "CORE", NT_PRSTATUS, &prstatus(regs, pid));
+        note(&mut states, "QEMU", 0, &cpu_state(regs));
     }
+    out.extend(states);
     note(&mut out, "VMCOREINFO", VMCOREINFO, vmcoreinfo);
     out
 }
@@ -72,5 +80,27 @@ fn prstatus(regs: &VcpuRegs, pid: u32) -> Vec<u8> {
     }
     // No floating-point registers follow.
     out.extend_from_slice(&[0; 8]);
+    out
+}
+
+/// `QEMUCPUState` of `target/i386/arch_dump.c` of QEMU, as its `dump-guest-memory` writes it.
+fn cpu_state(regs: &VcpuRegs) -> Vec<u8> {
+    let [rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, others @ ..] = regs.gpr;
+    let mut words = vec![rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp];
+    words.extend(others);
+    words.extend([regs.rip, regs.rflags]);
+    let [cs, ss, ds, es, fs, gs] = regs.segments.map(u64::from);
+    // Selector, limit, flags, base: limits, flags and the tables' registers are not recorded.
+    let segment = |selector: u64, base: u64| [selector, 0, base];
+    let segments = [(cs, 0), (ds, 0), (es, 0), (fs, regs.fs_base), (gs, regs.gs_base), (ss, 0)];
+    words.extend(segments.into_iter().flat_map(|(selector, base)| segment(selector, base)));
+    words.extend([0; 4 * 3]);
+    words.extend([regs.cr0, 0, regs.cr2, regs.cr3, regs.cr4, regs.kernel_gs_base]);
+    let bytes = 8 + words.len() * 8;
+    let mut out = Vec::with_capacity(bytes);
+    for word in [CPU_STATE, bytes as u32] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    out.extend(words.iter().flat_map(|word| word.to_le_bytes()));
     out
 }

@@ -9,14 +9,14 @@ const VMCOREINFO: u32 = 0;
 /// Version of [`cpu_state`].
 const CPU_STATE: u32 = 1;
 
-/// The notes: registers of each vCPU with the pid that it runs, once as the kernel has them and once as QEMU has them, and
-/// vmcoreinfo. The notes of QEMU tell a reader that the vCPUs were stopped from outside: drgn else takes registers from the
-/// kernel's `crash_notes`, which only a kernel that crashed has filled.
-pub(super) fn notes<'r>(vcpus: impl Iterator<Item = (&'r VcpuRegs, u32)>, vmcoreinfo: &[u8]) -> Vec<u8> {
+/// The notes, as QEMU's `dump-guest-memory` writes them: registers of each vCPU, as the kernel has them and as QEMU has them,
+/// and vmcoreinfo. They say that the vCPUs were stopped from outside, without the kernel's help: drgn and crash then take the
+/// registers from here, and else from the kernel's `crash_notes`, which only a kernel that crashed has filled.
+pub(super) fn notes(vcpus: &[VcpuRegs], vmcoreinfo: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut states = Vec::new();
-    for (regs, pid) in vcpus {
-        note(&mut out, "CORE", NT_PRSTATUS, &prstatus(regs, pid));
+    for regs in vcpus {
+        note(&mut out, "CORE", NT_PRSTATUS, &prstatus(regs));
         note(&mut states, "QEMU", 0, &cpu_state(regs));
     }
     out.extend(states);
@@ -37,7 +37,9 @@ fn note(out: &mut Vec<u8>, name: &str, kind: u32, content: &[u8]) {
 
 /// `struct elf_prstatus` of x86-64, whose layout is part of the ABI of core files: `include/linux/elfcore.h`, and
 /// `struct user_regs_struct` of `arch/x86/include/uapi/asm/ptrace-abi.h` in it.
-fn prstatus(regs: &VcpuRegs, pid: u32) -> Vec<u8> {
+fn prstatus(regs: &VcpuRegs) -> Vec<u8> {
+    // In place of a pid, QEMU and those who read its cores have the number of the CPU, from 1.
+    let pid = regs.cpu.wrapping_add(1);
     // Signal numbers and sets, before the four ids; four times of 16 bytes after them.
     let mut out = vec![0; 32];
     out.extend_from_slice(&pid.to_le_bytes());

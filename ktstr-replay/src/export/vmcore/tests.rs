@@ -50,11 +50,11 @@ fn notes_hold_registers_in_the_order_of_core_files() {
     regs.gpr[7] = 0x5; // rsp
     regs.gpr[15] = 0xf; // r15
     regs.segments = [0x10, 0x18, 0, 0, 0, 0x2b];
-    let bytes = notes([(&regs, 4711)].into_iter(), b"OSRELEASE=1\n");
+    let bytes = notes(&[regs], b"OSRELEASE=1\n");
     // namesz, descsz, type, "CORE" padded to 8.
     assert_eq!(bytes[..12], [5, 0, 0, 0, 0x50, 1, 0, 0, 1, 0, 0, 0]);
     let status = &bytes[20..20 + 336];
-    assert_eq!(u32::from_le_bytes(status[32..36].try_into().unwrap()), 4711);
+    assert_eq!(u32::from_le_bytes(status[32..36].try_into().unwrap()), 2);
     // The places of `pr_reg` in `struct elf_prstatus` as gdb, drgn and crash know them.
     let reg = |n: usize| word(status, 112 + n * 8);
     assert_eq!([reg(0), reg(10), reg(16), reg(17), reg(18), reg(19)], [0xf, 1, 0xaaaa, 0x10, 0x202, 5]);

@@ -4,12 +4,19 @@
 //! No trace with memory is small enough to be committed: `KTSTR_TRACE=FILE cargo bench -p ktstr-replay --bench views`, or
 //! nothing is measured. One of a scheduler that stalled shows the whole report.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use divan::Bencher;
 use ktstr_replay::judge::{Checks, Run};
+use ktstr_replay::kernel::task::read_tasks;
+use ktstr_replay::kernel::unwind::Unwinder;
+use ktstr_replay::kernel::{Caps, KernelProfile, KernelView, SampleReader, Symbols, VirtualMemory};
+use ktstr_replay::memory::{Memory, MemoryError};
 use ktstr_replay::report::render;
 use ktstr_replay::trace::Trace;
+use ktstr_replay::trace::record::{BlobRole, MapContents, PAGE_BYTES};
+use ktstr_replay::units::GuestPhys;
 use ktstr_replay::view::{Stops, View};
 use ktstr_replay::why;
 
@@ -39,13 +46,98 @@ fn open() -> usize {
     show(&[])
 }
 
-/// To be at most 150 ms, with maps.
+/// To be at most 150 ms.
 #[divan::bench]
-fn open_tasks_and_queues() -> usize {
-    show(&[View::Tasks, View::Dsqs])
+fn open_tasks_queues_and_maps() -> usize {
+    show(&[View::Tasks, View::Dsqs, View::Maps])
 }
 
-#[divan::bench(args = [View::Tasks, View::Runqueues, View::Dsqs, View::Scx, View::Cgroups, View::CpuTime, View::Dmesg])]
+/// The stacks of a checkpoint's tasks, over and over until they are 200; to be at most 200 ms.
+#[divan::bench]
+fn stacks_of_200_tasks(bencher: Bencher<'_, '_>) {
+    let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
+    let run = Run::load(&trace);
+    let stops = Stops::of(&run).expect("it has checkpoints");
+    let info = *stops.all().last().expect("a checkpoint");
+    bencher.bench_local(|| {
+        // Opened anew, so that no page is decoded before.
+        let stop = stops.open(info).expect("a checkpoint");
+        let kernel = stop.kernel();
+        let tasks = read_tasks(&kernel).expect("tasks").tasks;
+        let unwinder = Unwinder::new(&kernel, stop.vcpus());
+        let stacks = tasks.iter().cycle().take(200).map(|task| unwinder.task(task.at).1.lines().len());
+        stacks.sum::<usize>()
+    });
+}
+
+/// Symbols out of the kernel's own tables in guest memory, once a run; to be at most 150 ms.
+#[divan::bench]
+fn symbols_from_memory(bencher: Bencher<'_, '_>) {
+    let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
+    let flat = Flat::last(&trace);
+    let profile = KernelProfile::of_trace(&trace).expect("a kernel");
+    let memory = VirtualMemory::new(&flat, *profile.page_table());
+    bencher.bench_local(|| Symbols::from_memory(&memory, profile.vmcoreinfo()).expect("symbols").len());
+}
+
+/// Symbols out of the trace's own blob, the file's decompression included; to be at most 20 ms.
+#[divan::bench]
+fn symbols_from_blob(bencher: Bencher<'_, '_>) {
+    let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
+    let id = *trace.blobs(BlobRole::KernelSymbols).last().expect("symbols");
+    bencher.bench_local(|| Symbols::decode(&trace.blob(&id).expect("a blob")).expect("symbols").len());
+}
+
+/// What the recorder reads while the guest stands still, out of flat memory as a live guest's is: to be at most 5 ms for 16
+/// maps with 10,000 entries of a hash (`cargo ktstr test ten_thousand_entries -- --run-ignored all` records such a trace).
+#[divan::bench]
+fn sample(bencher: Bencher<'_, '_>) {
+    let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
+    let flat = Flat::last(&trace);
+    let profile = KernelProfile::of_trace(&trace).expect("a kernel");
+    let mut reader = SampleReader::new(Caps::default());
+    let first = reader.read(&KernelView::new(&profile, &flat));
+    let maps = first.maps.iter().map(|map| match &map.contents {
+        MapContents::Hash { keys, .. } => keys.len() / (map.key_size as usize).max(1),
+        _ => 0,
+    });
+    eprintln!("sample: {} maps, {} entries of hashes", first.maps.len(), maps.sum::<usize>());
+    bencher.bench_local(|| reader.read(&KernelView::new(&profile, &flat)).maps.len());
+}
+
+/// A checkpoint's memory as one array, without decoding of pages.
+struct Flat(Vec<u8>);
+
+impl Flat {
+    /// The last checkpoint of a trace; pages that it does not have are zero.
+    fn last(trace: &Trace) -> Self {
+        let info = *trace.checkpoints().last().expect("a checkpoint");
+        let memory = trace.checkpoint_memory(info.index).expect("its memory");
+        let end = memory.ram().iter().map(|range| range.end).max().unwrap_or(0);
+        let mut bytes = vec![0; end as usize];
+        for (at, page) in (0..).step_by(PAGE_BYTES).zip(bytes.chunks_mut(PAGE_BYTES)) {
+            if memory.read(GuestPhys(at), page).is_err() {
+                page.fill(0);
+            }
+        }
+        Self(bytes)
+    }
+}
+
+impl Memory for Flat {
+    fn read(&self, at: GuestPhys, out: &mut [u8]) -> Result<(), MemoryError> {
+        let start = at.0 as usize;
+        let found = self.0.get(start..start + out.len());
+        out.copy_from_slice(found.ok_or(MemoryError::OutOfRange { at, len: out.len() })?);
+        Ok(())
+    }
+
+    fn populated(&self) -> Vec<Range<u64>> {
+        std::iter::once(0..self.0.len() as u64).collect()
+    }
+}
+
+#[divan::bench(args = [View::Tasks, View::Runqueues, View::Dsqs, View::Scx, View::Cgroups, View::CpuTime, View::Dmesg, View::Maps, View::Progs, View::Stacks])]
 fn view(bencher: Bencher<'_, '_>, view: &View) {
     let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
     let run = Run::load(&trace);

@@ -5,6 +5,7 @@
 
 pub mod btf;
 pub mod claim;
+pub mod debuginfo;
 pub mod diff;
 pub mod export;
 pub mod judge;

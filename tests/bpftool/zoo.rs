@@ -45,6 +45,33 @@ fn maps_of_every_kind_agree(ctx: &Ctx) -> Result<AssertResult> {
     Ok(result)
 }
 
+/// A trace for `ktstr-replay/benches/views.rs`: what a sample of so much costs.
+#[ktstr_test(
+    ignore,
+    scheduler = ZOO,
+    duration_s = 1,
+    checkpoint = "every",
+    extra_sched_args = ["--entries", "10000"],
+    check = all_entries_are_read
+)]
+fn ten_thousand_entries(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+}
+
+fn all_entries_are_read(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    let samples = Samples::load(trace);
+    let sample = samples.iter().last().context("a capture")?;
+    v.check("maps", sample.maps.len() as u64).at_least(16);
+    let many = sample.maps.iter().find(|map| map.name == "many").context("the map")?;
+    let MapContents::Hash { keys, values } = &many.contents else { bail!("not read: {:?}", many.contents) };
+    let entry = |(key, value): (&[u8], &[u8])| -> Result<bool> {
+        Ok(u64::from_le_bytes(value.try_into()?) == 3 * u64::from(u32::from_le_bytes(key.try_into()?)))
+    };
+    let right = keys.chunks(4).zip(values.chunks(8)).map(entry).collect::<Result<Vec<_>>>()?;
+    v.check("entries that are read right", right.iter().filter(|right| **right).count() as u64).eq(10_000);
+    Ok(())
+}
+
 /// What a checkpoint holds of a capture.
 fn objects(trace: &Trace, sample: &Sample) -> Result<BpfObjects> {
     let memory = trace.checkpoint_memory(sample.checkpoint.context("a checkpoint")?)?;

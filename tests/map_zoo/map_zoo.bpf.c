@@ -98,6 +98,15 @@ struct {
 	__type(value, u64);
 } lru_per_cpu SEC(".maps");
 
+/* Filled by the loader, with as many entries as it is told: each is its key times three. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u32);
+	__type(value, u64);
+} many SEC(".maps");
+
 /* Tasks that it was told of. */
 unsigned long long nr_told;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Loader of map_zoo: fills the maps that only user space can, attaches, waits for a signal. */
+/* Loader of map_zoo: fills the maps that only user space can, attaches, waits for a signal. "--entries N" fills one more. */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
@@ -29,10 +29,11 @@ static void need(int err, const char *what)
 	exit(2);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct sigaction action = { .sa_handler = request_stop };
-	__u32 key, inner, program;
+	__u32 key, inner, program, entries;
+	__u64 value;
 	struct bpf_link *link;
 	struct map_zoo *skel;
 
@@ -47,6 +48,11 @@ int main(void)
 	key = 1;
 	program = bpf_program__fd(skel->progs.never_called);
 	need(bpf_map_update_elem(bpf_map__fd(skel->maps.calls), &key, &program, BPF_ANY), "fill calls");
+	entries = argc == 3 && !strcmp(argv[1], "--entries") ? strtoul(argv[2], NULL, 10) : 5;
+	for (key = 0; key < entries; key++) {
+		value = key * 3;
+		need(bpf_map_update_elem(bpf_map__fd(skel->maps.many), &key, &value, BPF_ANY), "fill many");
+	}
 	link = bpf_map__attach_struct_ops(skel->maps.zoo_ops);
 	need(link ? 0 : errno, "attach the scheduler");
 	while (!stop_requested)

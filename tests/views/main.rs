@@ -2,5 +2,7 @@
 //! and the kernel's own dump of a stalled scheduler.
 
 mod dump;
+mod lacking;
 mod said;
 mod same;
+mod vmcore;

@@ -13,6 +13,7 @@ use ktstr_replay::kernel::scx::{SchedExt, read_schedulers};
 use ktstr_replay::kernel::task::{Task, Tasks, read_tasks};
 use ktstr_replay::view::{Stop, Stops};
 
+use crate::lacking;
 use crate::said::{Said, say_all};
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
@@ -73,6 +74,7 @@ fn agrees(trace: &Trace, v: &mut Verdict) -> Result<()> {
     tasks(&said, &before.tasks, &after.tasks, v)?;
     sched_ext(&said, &before.scx, &after.scx, v)?;
     cgroups(&said, &before.cgroups, v)?;
+    lacking::fields_are_named(trace, &stops.at(Some("before"))?, v)?;
     times(&said, &before.times, &after.times, v)?;
     log(&said, &before.log, v)
 }

@@ -8,7 +8,6 @@ use std::sync::{Arc, RwLock};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::mirror::Mirror;
-use super::symbols::read_kallsyms;
 use super::{KernelError, Levels, PageTable, Symbols, VirtualMemory, Vmcoreinfo};
 use crate::btf::Types;
 use crate::memory::Memory;
@@ -58,7 +57,7 @@ impl KernelProfile {
     fn from_vmcoreinfo(memory: &dyn Memory, info: Vmcoreinfo) -> Result<Self, KernelError> {
         let table = page_table(memory, &info)?;
         let kernel = VirtualMemory::new(memory, table);
-        let symbols = read_kallsyms(&kernel, &info)?;
+        let symbols = Symbols::from_memory(&kernel, &info)?;
         let types = Arc::new(Types::parse(read_btf(&kernel, &symbols, info.release())?)?);
         Ok(Self::new(info, table, symbols, types))
     }

@@ -170,9 +170,15 @@ impl Guest {
     }
 
     pub(crate) fn profile(&self) -> KernelProfile {
+        self.profile_with("")
+    }
+
+    /// Its profile, with these lines more in vmcoreinfo.
+    pub(crate) fn profile_with(&self, lines: &str) -> KernelProfile {
         let mut symbols = self.symbols.clone();
         symbols.sort();
         let blob = Symbols::from_list(symbols.iter().map(|(at, name)| (*at, b'D', name.as_str()))).encode();
-        KernelProfile::from_blobs(Self::vmcoreinfo().as_bytes(), &blob, self.types.blob()).unwrap()
+        let info = Self::vmcoreinfo() + lines;
+        KernelProfile::from_blobs(info.as_bytes(), &blob, self.types.blob()).unwrap()
     }
 }

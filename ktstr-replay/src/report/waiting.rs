@@ -50,7 +50,10 @@ fn victim(scene: &Scene) -> Vec<String> {
             task.runnable_ms as f64 / 1e3,
             task.cpu
         ));
-        lines.extend(task.stack.iter().take(FRAMES).map(|frame| format!("    {frame}")));
+        // The kernel cannot follow a stack that begins in an interrupt's; our own tables can.
+        if scene.last().is_none_or(|last| last.stack.is_none()) {
+            lines.extend(task.stack.iter().take(FRAMES).map(|frame| format!("    {frame}")));
+        }
     }
     if let Some(last) = scene.last() {
         lines.extend(at_checkpoint(last, pid));
@@ -64,11 +67,15 @@ fn at_checkpoint(last: &Moment, pid: i64) -> Vec<String> {
     let cpu = waiting.cpu.map_or_else(String::new, |cpu| format!(", on CPU {cpu}"));
     let who =
         format!("in {}: {}[{pid}] had been runnable for {}", last.title, task.comm, seconds(waiting.age_ns));
+    let own = last.stack.as_ref().filter(|(of, _)| *of == pid);
+    let stack = own.map(|(_, stack)| stack.lines()).unwrap_or_default();
+    let stack = stack.iter().take(FRAMES).map(|frame| format!("    {frame}"));
     let Some((dsq, position)) = last.queue_of(pid) else {
-        return vec![format!("{who}, in no queue{cpu}")];
+        return std::iter::once(format!("{who}, in no queue{cpu}")).chain(stack).collect();
     };
     let count = dsq.tasks.len();
     let mut lines = vec![format!("{who}, {position} of {count} in queue {} ({}){cpu}", dsq.id, dsq.whose)];
+    lines.extend(stack);
     lines.extend(dsqs::tasks(dsq, QUEUED).iter().map(|line| format!("  {line}")));
     lines
 }

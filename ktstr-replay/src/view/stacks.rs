@@ -10,7 +10,10 @@ use crate::report::text::clean;
 pub(super) fn show(stop: &Stop<'_>) -> Result<Shown, KernelError> {
     let kernel = stop.kernel();
     let tasks = read_tasks(&kernel)?;
-    let stacks = Unwinder::new(&kernel, stop.vcpus()).all(&tasks);
+    let mut stacks = Unwinder::new(&kernel, stop.vcpus()).all(&tasks);
+    if let Some(debuginfo) = stop.debuginfo() {
+        debuginfo.annotate(&mut stacks);
+    }
     Ok(Shown::new(lines(&stacks), &stacks.gaps, &stacks))
 }
 

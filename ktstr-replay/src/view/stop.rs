@@ -1,6 +1,9 @@
 //! Checkpoints of a run as kernels that can be read.
 
+use std::path::Path;
+
 use crate::claim::{SpanNs, seconds};
+use crate::debuginfo::{DebugInfo, DebugInfoError};
 use crate::judge::Run;
 use crate::kernel::{KernelError, KernelProfile, KernelView, ProfileError};
 use crate::report::text::clean;
@@ -41,6 +44,7 @@ impl From<KernelError> for StopError {
 pub struct Stops<'r> {
     run: &'r Run<'r>,
     profile: KernelProfile,
+    debuginfo: Option<DebugInfo>,
     all: Vec<CheckpointInfo>,
 }
 
@@ -49,6 +53,7 @@ pub struct Stop<'s> {
     run: &'s Run<'s>,
     info: CheckpointInfo,
     profile: &'s KernelProfile,
+    debuginfo: Option<&'s DebugInfo>,
     memory: CheckpointMemory<'s>,
 }
 
@@ -63,7 +68,16 @@ impl<'r> Stops<'r> {
             return Err(StopError::NoCheckpoint);
         }
         let profile = KernelProfile::of_trace(run.trace)?;
-        Ok(Self { run, profile, all })
+        Ok(Self { run, profile, debuginfo: None, all })
+    }
+
+    /// Show source lines, out of `given` or of where this system keeps debug information: see [`DebugInfo::of`].
+    ///
+    /// # Errors
+    /// [`DebugInfoError`] when there is none of this kernel.
+    pub fn with_debuginfo(mut self, given: Option<&Path>) -> Result<Self, DebugInfoError> {
+        self.debuginfo = Some(DebugInfo::of(&self.profile, given)?);
+        Ok(self)
     }
 
     /// The checkpoints, in the order in which they were taken.
@@ -78,7 +92,8 @@ impl<'r> Stops<'r> {
     /// [`StopError::Trace`] when its tables are damaged.
     pub fn open(&self, info: CheckpointInfo) -> Result<Stop<'_>, StopError> {
         let memory = self.run.trace.checkpoint_memory(info.index)?;
-        Ok(Stop { run: self.run, info, profile: &self.profile, memory })
+        let debuginfo = self.debuginfo.as_ref();
+        Ok(Stop { run: self.run, info, profile: &self.profile, debuginfo, memory })
     }
 
     /// The checkpoint of the capture tagged `at`; or, where `at` is a time such as `2.5s` or `-300ms`, the last one
@@ -122,6 +137,12 @@ impl<'s> Stop<'s> {
     #[must_use]
     pub fn kernel(&self) -> KernelView<'_> {
         KernelView::new(self.profile, &self.memory)
+    }
+
+    /// The kernel's debug information, where it was asked for.
+    #[must_use]
+    pub fn debuginfo(&self) -> Option<&'s DebugInfo> {
+        self.debuginfo
     }
 
     /// The memory of the guest.

@@ -86,13 +86,20 @@ fn between(at: &Moment, earlier: &Dsq, (later_at, later): (&Moment, &Dsq)) -> Op
     let from = seconds(at.since_start_ns);
     Some(match taken {
         0 => format!(
-            "from here ({from}) to {until}, nothing was taken from queue {}: {} tasks were in it, {put} were put in, \
-             {} were there in the end, {stayed} of them the same",
-            later.id, earlier.nr, later.nr
+            "from here ({from}) to {until}, nothing was taken from queue {}: {} in it, {put} put in, {} in the end, \
+             {stayed} of them the same",
+            later.id,
+            tasks(earlier.nr),
+            later.nr
         ),
         taken => format!(
-            "from here ({from}) to {until}, {taken} tasks were taken from queue {}, and {put} put in",
+            "from here ({from}) to {until}, {} taken from queue {}, {put} put in",
+            tasks(taken),
             later.id
         ),
     })
+}
+
+fn tasks(nr: u64) -> String {
+    if nr == 1 { "1 task was".to_owned() } else { format!("{nr} tasks were") }
 }

@@ -5,6 +5,7 @@ use crate::kernel::KernelError;
 use crate::kernel::dsq::{Dsq, Dsqs, read_dsqs};
 use crate::kernel::runqueue::{Runqueues, read_runqueue_details};
 use crate::kernel::task::{Task, Tasks, read_tasks};
+use crate::kernel::unwind::{Stack, Unwinder};
 use crate::view::{Stop, StopError, Stops};
 
 use super::Dump;
@@ -26,6 +27,8 @@ pub(crate) struct Moment {
     pub runqueues: Runqueues,
     /// All dispatch queues.
     pub dsqs: Dsqs,
+    /// The stack of the task that waited longest, or of the one that the exit names.
+    pub stack: Option<(i64, Stack)>,
 }
 
 /// The kernel's memory before the scheduler's end (or, if it did not end, at the end of the run), and its dump.
@@ -76,10 +79,23 @@ impl Scene {
                 stop.sample().and_then(|sample| sample.scx.as_ref()).is_none_or(|scx| scx.state == "enabled")
             };
             if exit.as_ref().is_none_or(|exit| info.guest_ns <= exit.at_ns && alive()) {
-                scene.moments.push(Moment::of(&stop)?);
+                let moment = Moment::of(&stop)?;
+                scene.moments.push(moment);
+                if scene.moments.len() == 1 {
+                    scene.unwind(&stop);
+                }
             }
         }
         Ok(scene)
+    }
+
+    /// Follow the victim's stack at the last moment.
+    fn unwind(&mut self, stop: &Stop<'_>) {
+        let Some(victim) = self.victim() else { return };
+        let Some(last) = self.moments.first_mut() else { return };
+        let Some(task) = last.tasks.by_pid(victim) else { return };
+        let view = stop.kernel();
+        last.stack = Some((victim, Unwinder::new(&view, stop.vcpus()).task(task.at).1));
     }
 
     /// The last moment.
@@ -107,6 +123,7 @@ impl Moment {
             tasks: read_tasks(&view)?,
             runqueues: read_runqueue_details(&view)?,
             dsqs: read_dsqs(&view)?,
+            stack: None,
         })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ELF header, program headers
-//! PT_NOTE   PRSTATUS of each vCPU ("CORE"), VMCOREINFO as the kernel wrote it
+//! PT_NOTE   PRSTATUS ("CORE") and QEMUCPUState ("QEMU") of each vCPU, VMCOREINFO as the kernel wrote it
 //! PT_LOAD   kernel image: p_vaddr in the kernel's mapping, p_paddr where it lies
 //! PT_LOAD   each run of pages that the trace has: p_vaddr in the direct map, p_paddr
 //! data      page at (its distance from the beginning of its RAM range); holes for zero pages

@@ -45,20 +45,28 @@ fn more_programs_than_the_header_has_room_for_are_counted_in_a_section() {
 #[test]
 fn notes_hold_registers_in_the_order_of_core_files() {
     let mut regs = VcpuRegs { cpu: 1, rip: 0xaaaa, rflags: 0x202, gs_base: 0x77, ..VcpuRegs::default() };
+    (regs.cr3, regs.kernel_gs_base) = (0xc3, 0x99);
     regs.gpr[0] = 0x1; // rax
     regs.gpr[7] = 0x5; // rsp
     regs.gpr[15] = 0xf; // r15
     regs.segments = [0x10, 0x18, 0, 0, 0, 0x2b];
-    let bytes = notes([(&regs, 4711)].into_iter(), b"OSRELEASE=1\n");
+    let bytes = notes(&[regs], b"OSRELEASE=1\n");
     // namesz, descsz, type, "CORE" padded to 8.
     assert_eq!(bytes[..12], [5, 0, 0, 0, 0x50, 1, 0, 0, 1, 0, 0, 0]);
     let status = &bytes[20..20 + 336];
-    assert_eq!(u32::from_le_bytes(status[32..36].try_into().unwrap()), 4711);
+    assert_eq!(u32::from_le_bytes(status[32..36].try_into().unwrap()), 2);
     // The places of `pr_reg` in `struct elf_prstatus` as gdb, drgn and crash know them.
     let reg = |n: usize| word(status, 112 + n * 8);
     assert_eq!([reg(0), reg(10), reg(16), reg(17), reg(18), reg(19)], [0xf, 1, 0xaaaa, 0x10, 0x202, 5]);
     assert_eq!([reg(20), reg(22), reg(26)], [0x18, 0x77, 0x2b]);
-    let info = &bytes[20 + 336..];
+    let state = &bytes[20 + 336..];
+    assert_eq!(state[..20], *b"\x05\0\0\0\xb8\x01\0\0\0\0\0\0QEMU\0\0\0\0");
+    // `QEMUCPUState` begins with its version and its own length.
+    assert_eq!(state[20..28], [1, 0, 0, 0, 0xb8, 1, 0, 0]);
+    let reg = |n: usize| word(&state[28..], n * 8);
+    assert_eq!([reg(0), reg(6), reg(15), reg(16), reg(17), reg(18)], [1, 5, 0xf, 0xaaaa, 0x202, 0x10]);
+    assert_eq!([reg(32), reg(51), reg(53)], [0x77, 0xc3, 0x99]);
+    let info = &state[20 + 440..];
     assert_eq!(info[..12], [11, 0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(&info[12..], b"VMCOREINFO\0\0OSRELEASE=1\n");
 }

@@ -113,8 +113,7 @@ impl Core {
         let image_pieces = image.as_ref().map(|(phys, _)| intersect(&kept, phys)).unwrap_or_default();
 
         let vcpus = stop.vcpus();
-        let pids = vcpus.iter().map(|regs| (regs, pid_on(stop, regs.cpu)));
-        let notes = notes(pids, kernel.profile().vmcoreinfo().text().as_bytes());
+        let notes = notes(vcpus, kernel.profile().vmcoreinfo().text().as_bytes());
         let notes_at = elf::headers_bytes((kept.len() + image_pieces.len() + 1) as u64);
         let start = notes_at.saturating_add(notes.len() as u64).next_multiple_of(PAGE);
         let layout = VmcoreError::Layout;
@@ -198,12 +197,6 @@ impl Core {
 fn whole_pages(range: &Range<u64>) -> Option<Range<u64>> {
     let (start, end) = (range.start.checked_next_multiple_of(PAGE)?, range.end / PAGE * PAGE);
     (start < end).then_some(start..end)
-}
-
-/// The pid that a CPU runs; 0 where that is not known.
-fn pid_on(stop: &Stop<'_>, cpu: u32) -> u32 {
-    let state = stop.sample().and_then(|sample| sample.cpus.iter().find(|state| state.cpu == cpu));
-    state.and_then(|state| u32::try_from(state.curr_pid?).ok()).unwrap_or(0)
 }
 
 /// Where the kernel's image is in guest-physical memory, and what to add to that for its addresses.

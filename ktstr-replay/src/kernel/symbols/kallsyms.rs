@@ -55,33 +55,36 @@ impl Tokens {
     }
 }
 
-/// Decode the symbols of the kernel that `info` describes.
-pub(in super::super) fn read_kallsyms(
-    memory: &VirtualMemory<'_>,
-    info: &Vmcoreinfo,
-) -> Result<Symbols, KernelError> {
-    let place = |name: &'static str| info.symbol(name).ok_or(SymbolsError::NoTable(name));
-    let names_at = place("kallsyms_names")?;
-    let count = memory.u32(place("kallsyms_num_syms")?)?;
-    if count > MAX_SYMBOLS {
-        let why = "it claims more symbols than any kernel has";
-        return Err(SymbolsError::Damaged { at: 0, count: u64::from(count), why }.into());
-    }
-    let tokens = Tokens::read(memory, place("kallsyms_token_table")?, place("kallsyms_token_index")?)?;
-    // The names' length is stated nowhere; they end before the next of the tables.
-    let tables =
-        ["kallsyms_token_table", "kallsyms_token_index", "kallsyms_offsets", "kallsyms_relative_base"];
-    let next = tables.iter().filter_map(|name| info.symbol(name)).filter(|table| table.0 > names_at.0).min();
-    let len = next.map_or(MAX_NAMES_BYTES, |next| next.0 - names_at.0).min(MAX_NAMES_BYTES);
-    let names = memory.bytes(names_at, len as usize)?;
-    let addresses = addresses(memory, info, count)?;
-    let symbols = decode(&names, &tokens, &addresses)?;
+impl Symbols {
+    /// Decode the symbols of the kernel that `info` describes.
+    ///
+    /// # Errors
+    /// [`KernelError::Symbols`] for tables that are not found or do not hold together; those of reading memory.
+    pub fn from_memory(memory: &VirtualMemory<'_>, info: &Vmcoreinfo) -> Result<Self, KernelError> {
+        let place = |name: &'static str| info.symbol(name).ok_or(SymbolsError::NoTable(name));
+        let names_at = place("kallsyms_names")?;
+        let count = memory.u32(place("kallsyms_num_syms")?)?;
+        if count > MAX_SYMBOLS {
+            let why = "it claims more symbols than any kernel has";
+            return Err(SymbolsError::Damaged { at: 0, count: u64::from(count), why }.into());
+        }
+        let tokens = Tokens::read(memory, place("kallsyms_token_table")?, place("kallsyms_token_index")?)?;
+        // The names' length is stated nowhere; they end before the next of the tables.
+        let tables =
+            ["kallsyms_token_table", "kallsyms_token_index", "kallsyms_offsets", "kallsyms_relative_base"];
+        let next =
+            tables.iter().filter_map(|name| info.symbol(name)).filter(|table| table.0 > names_at.0).min();
+        let len = next.map_or(MAX_NAMES_BYTES, |next| next.0 - names_at.0).min(MAX_NAMES_BYTES);
+        let names = memory.bytes(names_at, len as usize)?;
+        let addresses = addresses(memory, info, count)?;
+        let symbols = decode(&names, &tokens, &addresses)?;
 
-    // The one check that holds for every form: a symbol whose address is known from elsewhere.
-    let stated = place("init_top_pgt")?.0;
-    match symbols.address("init_top_pgt") {
-        Some(decoded) if decoded.0 == stated => Ok(symbols),
-        other => Err(SymbolsError::Disagree { decoded: other.map(|address| address.0), stated }.into()),
+        // The one check that holds for every form: a symbol whose address is known from elsewhere.
+        let stated = place("init_top_pgt")?.0;
+        match symbols.address("init_top_pgt") {
+            Some(decoded) if decoded.0 == stated => Ok(symbols),
+            other => Err(SymbolsError::Disagree { decoded: other.map(|address| address.0), stated }.into()),
+        }
     }
 }
 

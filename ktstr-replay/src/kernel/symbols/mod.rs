@@ -9,8 +9,6 @@ mod table;
 
 pub use table::{Symbol, Symbols};
 
-pub(super) use kallsyms::read_kallsyms;
-
 /// Why symbols cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SymbolsError {

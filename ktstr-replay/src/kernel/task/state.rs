@@ -29,10 +29,14 @@ pub(super) fn letter(state: u64, exit_state: u64) -> char {
 
 /// `ext` for `ext_sched_class`: the class by the name of its symbol.
 pub(crate) fn class_of(view: &KernelView<'_>, at: KernelVirt) -> String {
-    match view.profile().symbols().at(at) {
-        Some((symbol, 0)) => symbol.name.trim_end_matches("_sched_class").to_owned(),
-        _ => at.to_string(),
-    }
+    let symbols = view.profile().symbols();
+    let name = match symbols.at(at) {
+        Some((symbol, 0)) => symbol.name,
+        _ => return at.to_string(),
+    };
+    // The linker script has a label at the first class, which is that of the stopper threads.
+    let labelled = name.starts_with("__") && symbols.address("stop_sched_class") == Some(at);
+    if labelled { "stop".to_owned() } else { name.trim_end_matches("_sched_class").to_owned() }
 }
 
 /// The policy by its name in `include/uapi/linux/sched.h`, whose values are part of the system call interface.

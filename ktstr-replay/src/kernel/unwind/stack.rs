@@ -3,6 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use super::CodeName;
+use crate::debuginfo::SourceLine;
 use crate::units::KernelVirt;
 
 /// A stack, from the innermost frame out.
@@ -29,6 +30,9 @@ pub struct Frame {
     pub kind: FrameKind,
     /// Which stack it is on: `task`, `irq`, `NMI`, ...
     pub area: &'static str,
+    /// What it was compiled from, the innermost inlined function first; empty without [`DebugInfo`](crate::debuginfo::DebugInfo).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub source: Vec<SourceLine>,
 }
 
 /// How a frame was found.
@@ -96,7 +100,7 @@ impl Stack {
     }
 
     /// A line for each frame, with `<irq>` and `</irq>` around those that are not on the task's own stack, and a last one
-    /// that says where it came from.
+    /// that says where it came from. With debug information the functions that were inlined into a frame come before it.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::with_capacity(self.frames.len() + 1);
@@ -112,7 +116,14 @@ impl Stack {
                 on = frame.area;
             }
             let what = if frame.kind == FrameKind::Interrupted { "  (interrupted)" } else { "" };
-            lines.push(format!("{}{what}", frame.text()));
+            let (own, inlined) =
+                frame.source.split_last().map_or((None, &[][..]), |(own, rest)| (Some(own), rest));
+            for line in inlined {
+                let function = line.function.as_deref().unwrap_or("?");
+                lines.push(format!("{function}  (inlined)  {line}"));
+            }
+            let source = own.map(|own| format!("  {own}")).unwrap_or_default();
+            lines.push(format!("{}{what}{source}", frame.text()));
         }
         if on != "task" {
             lines.push(format!("</{on}>"));

@@ -71,7 +71,8 @@ impl Walk<'_, '_> {
     }
 
     fn frame(&self, ip: u64, sp: u64, kind: FrameKind, area: &'static str) -> Frame {
-        let mut frame = Frame { ip: KernelVirt(ip), sp: KernelVirt(sp), name: None, kind, area };
+        let (ip, sp) = (KernelVirt(ip), KernelVirt(sp));
+        let mut frame = Frame { ip, sp, name: None, kind, area, source: Vec::new() };
         if kind == FrameKind::Call && self.code.is_bpf(frame.lookup()) {
             frame.kind = FrameKind::Bpf;
         }

@@ -3,7 +3,7 @@
 //! To add a view: a variant of `View` with its file in `ktstr-replay/src/view/`, and here its option and its line in
 //! [`ViewArgs::wanted`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -50,6 +50,11 @@ pub(super) struct ViewArgs {
     /// The stack of every task and vCPU
     #[arg(long, help_heading = "Views of one checkpoint")]
     stacks: bool,
+    /// With --stacks: source lines and inlined functions, from the kernel's vmlinux with DWARF, or from the folder that its
+    /// debug package was unpacked to; without PATH, from where this system keeps debug information
+    #[arg(long, value_name = "PATH", num_args = 0..=1, requires = "stacks")]
+    #[arg(help_heading = "Views of one checkpoint")]
+    debuginfo: Option<Option<PathBuf>>,
     /// Which checkpoint: a capture's tag, or the last one at or before a time (2.5s, -300ms); default: that of the
     /// scheduler's exit, or the last
     #[arg(long, value_name = "T|TAG", allow_hyphen_values = true)]
@@ -86,7 +91,10 @@ impl ViewArgs {
     /// # Errors
     /// A trace without such a checkpoint, or whose kernel cannot be read; a view that cannot be made.
     pub(super) fn print(&self, trace: &Path, run: &Run<'_>, as_json: bool) -> anyhow::Result<ExitCode> {
-        let stops = Stops::of(run)?;
+        let mut stops = Stops::of(run)?;
+        if let Some(given) = &self.debuginfo {
+            stops = stops.with_debuginfo(given.as_deref())?;
+        }
         let stop = stops.at(self.at.as_deref())?;
         let mut shown = Vec::new();
         for view in self.wanted() {

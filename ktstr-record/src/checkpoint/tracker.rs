@@ -364,7 +364,7 @@ mod tests {
     fn pages_are_left_out_by_class_and_constant_ones_read_once() {
         let mut memory = Pages { pages: (0..64).map(|gfn| (gfn, 1)).collect(), bad: None };
         let mut tracker = ChangeTracker::new(range(0..64), None, 1);
-        let classes = |left_out| PageClasses::of(0..64, left_out, vec![40..50]);
+        let classes = |left_out| PageClasses::of(0..64, left_out, std::iter::once(40..50).collect());
         let few = classes(&[(8..16, LeftOut::Free), (20..21, LeftOut::User), (44..46, LeftOut::KernelTypes)]);
         memory.pages.remove(&41);
         let first = tracker.capture(&memory, Some(&few), None, 0, 0);

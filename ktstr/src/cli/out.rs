@@ -20,7 +20,7 @@ pub fn write(text: &str) -> anyhow::Result<()> {
 /// Write `value` to stdout as indented JSON.
 ///
 /// # Errors
-/// As [`write`]; a value that JSON does not have.
+/// As [`write()`]; a value that JSON does not have.
 pub fn write_json(value: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value).context("could not make JSON")?;
     send((plain_json(&text) + "\n").as_bytes())
@@ -29,7 +29,7 @@ pub fn write_json(value: &impl Serialize) -> anyhow::Result<()> {
 /// Write text of our own, which programs are to have byte for byte.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_as_is(text: &[u8]) -> anyhow::Result<()> {
     send(text)
 }

@@ -1,4 +1,5 @@
-//! How big a trace is: sizes are promises, and unlike times they do not depend on the machine.
+//! How big a trace is, and how much memory recording it takes: sizes are promises, and unlike times they do not depend on
+//! the machine.
 
 use ktstr::prelude::*;
 use ktstr_replay::trace::record::CaptureKind;
@@ -15,9 +16,21 @@ fn twenty_checkpoints(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])
 }
 
+/// The same without captures: what recording costs the guest is measured against it (`tests/benches/recording.rs`).
+#[ktstr_test(scheduler = DEMO, memory_mib = 512, duration_s = 12, checkpoint = "never", ignore)]
+fn without_captures(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])
+}
+
 fn small_enough(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    // Of this process, which has recorded the guest and not read the trace yet.
+    let peak = peak_resident_bytes()?;
+    let guest = 512 * MIB;
     claim!(v, trace.checkpoints().len() as u64).eq(20).because("each capture has one");
     claim!(v, trace.len_bytes()).at_most(16 * MIB).because("it is attached to a bug report");
+
+    println!("peak of resident memory while recording: {} MiB, shared memory of the guest in it", peak / MIB);
+    claim!(v, peak).at_most(guest + 256 * MIB).because("recording leaves memory for others");
 
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("slim.trace.zst");
@@ -33,6 +46,13 @@ fn small_enough(trace: &Trace, v: &mut Verdict) -> Result<()> {
         .at_most(64 * KIB)
         .because("little changes between two captures of workers that only compute");
     Ok(())
+}
+
+/// The most memory that this process had resident so far, in bytes: `VmHWM` of proc(5).
+fn peak_resident_bytes() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB"));
+    Ok(kib.context("no VmHWM in /proc/self/status")?.trim().parse::<u64>()? * KIB)
 }
 
 /// Stored bytes of the checkpoints of periodic captures but the first, with their pages.

@@ -294,7 +294,7 @@ const FROZEN: [Frozen; 25] = [
     ("BlobV1 (vmcoreinfo)", 0x5036_d68f_270c_0ed3, 28, 4),
     ("BlobV1 (program BTF)", 0x8cba_f633_5468_473d, 28, 4),
     ("CheckpointV1", 0x1edb_a24e_8e5e_be33, 56, 8),
-    ("CheckpointV2", 0x1520_a7f4_90c6_f1f8, 56, 8),
+    ("CheckpointV2", 0x49cb_e8c5_bb63_c7fb, 56, 8),
     ("PageChunkV1", 0x6b90_b000_4a0f_588f, 20, 4),
     ("IndexV1", 0xdcf4_8514_d776_0e48, 8, 4),
     ("ClaimV1 (data)", 0x849c_eb61_113e_f99a, 12, 4),

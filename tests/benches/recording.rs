@@ -15,10 +15,16 @@ fn main() {
     for _ in 0..rounds {
         let [without, with] = ["without_captures", "twenty_checkpoints"].map(run);
         shares.push(100.0 * (1.0 - with.per_host_second() / without.per_host_second()));
-        println!("{:.1} % fewer units of work in a second: {without:?} without captures, {with:?}", shares[shares.len() - 1]);
+        println!(
+            "{:.1} % fewer units of work in a second: {without:?} without captures, {with:?}",
+            shares[shares.len() - 1]
+        );
     }
     shares.sort_by(f64::total_cmp);
-    println!("twenty checkpoints in 12 s take {:.1} % of the guest's work (median of {rounds}), promised 5 %", shares[rounds / 2]);
+    println!(
+        "twenty checkpoints in 12 s take {:.1} % of the guest's work (median of {rounds}), promised 5 %",
+        shares[rounds / 2]
+    );
 }
 
 /// What the workers of a run did.

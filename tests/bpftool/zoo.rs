@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use ktstr::prelude::*;
+use ktstr_replay::judge::Run;
 use ktstr_replay::kernel::maps::{BpfObjects, MapDetail, MapObject, RingState};
 use ktstr_replay::kernel::{BpfProgram, KernelProfile, KernelView};
 use ktstr_replay::series::Samples;
 use ktstr_replay::trace::record::{MapContents, Sample};
 use ktstr_replay::value::Snapshot;
+use ktstr_replay::view::{Stops, View};
 use serde_json::Value as Json;
 
 use super::{MARK, bpftool, bpftool_files, bytes, dumps, ours, printed, theirs};
@@ -25,6 +27,11 @@ const PROGS: &str = "bpftool-progs ";
     duration_s = 1,
     checkpoint = "every",
     include_files = bpftool_files,
+    claims = [
+        "final(first_node->number == 11)",
+        "final(first_node->next->number == 22)",
+        "final(map(held).at(0).task->pid >= 1)"
+    ],
     check = every_kind_agrees
 )]
 fn maps_of_every_kind_agree(ctx: &Ctx) -> Result<AssertResult> {
@@ -96,9 +103,9 @@ fn every_kind_agrees(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let dumps = dumps(trace)?;
     let mut agreed = BTreeSet::new();
     for map in before.maps() {
-        // It counts each task of bpftool's own runs.
-        let moves = map.state.name == "map_zoo.bss";
-        let Some(dump) = dumps.get(&map.state.id).filter(|_| !moves) else { continue };
+        // The first counts each task of bpftool's own runs; of what the other holds, the kernel tells user space nothing.
+        let differs = ["map_zoo.bss", "held"].contains(&map.state.name.as_str());
+        let Some(dump) = dumps.get(&map.state.id).filter(|_| !differs) else { continue };
         let mut ours = ours(&map.state)?;
         let theirs = theirs(dump, &map.state)?;
         // Ids of 0 stand for slots that bpftool finds empty.
@@ -110,6 +117,7 @@ fn every_kind_agrees(trace: &Trace, v: &mut Verdict) -> Result<()> {
         v.check(format!("bpftool agrees on {kind}"), u64::from(agreed.contains(kind))).eq(1);
     }
     contents_are_known(&before, &samples.snapshot(sample), trace)?;
+    pointers_are_followed(trace)?;
     programs_agree(&before, &objects(trace, after)?, trace, v)
 }
 
@@ -164,6 +172,25 @@ fn contents_are_known(objects: &BpfObjects, snapshot: &Snapshot<'_>, trace: &Tra
     // These have neither types nor a program that uses them, so nothing says whose they are.
     let unclaimed = objects.maps().iter().filter(|map| !map.of_scheduler).map(|map| map.state.name.as_str());
     ensure!(unclaimed.eq(["outer_array", "outer_hash", "calls"]), "{:?}", objects.maps());
+    Ok(())
+}
+
+/// Into the arena, and to objects of the kernel that a map holds.
+fn pointers_are_followed(trace: &Trace) -> Result<()> {
+    let run = Run::load(trace);
+    let stops = Stops::of(&run)?;
+    let stop = stops.at(Some("before"))?;
+    let map = |wanted: &str| -> Result<Json> {
+        let shown = View::Map { wanted: wanted.to_owned(), follow: true }.show(&stop)?;
+        Ok(shown.json["maps"][0]["contents"][0]["value"].clone())
+    };
+    let variables = map("map_zoo.bss")?;
+    let first = &variables["first_node"]["to"];
+    ensure!(first["number"] == 11 && first["next"] != "0x0", "{variables}");
+    let held = map("held")?;
+    ensure!(held["cpus"]["to"] == "1", "{held}");
+    let pid = &variables["held_pid"];
+    ensure!(*pid != 0 && held["task"]["to"]["pid"] == *pid, "pid {pid}, {held}");
     Ok(())
 }
 

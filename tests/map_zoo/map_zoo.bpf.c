@@ -2,7 +2,8 @@
 /*
  * map_zoo: a scheduler that leaves all scheduling to the kernel and has a map of every kind, with contents that a
  * test knows: queues and stacks hold 10, 20, 30; storage of a task holds three times its pid, and one; that of the root
- * cgroup 77; the ring buffer two records and a discarded one; the arena three pages.
+ * cgroup 77; the ring buffer two records and a discarded one; the arena three pages, with two nodes, 11 and 22, in the
+ * second; held objects of the kernel's a mask of CPU 1 and the task that called init.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -13,9 +14,27 @@ char _license[] SEC("license") = "GPL";
 #define ROOT_CGROUP_ID 1
 #define NO_NODE (-1)
 #define ARENA_PAGES 3
+#define PAGE_BYTES 4096
+
+#define __arena __attribute__((address_space(1)))
+#ifndef __kptr
+#define __kptr __attribute__((btf_type_tag("kptr")))
+#endif
 
 struct zoo_value {
 	u64 number;
+};
+
+/* Of the arena. */
+struct zoo_node {
+	u64 number;
+	struct zoo_node __arena *next;
+};
+
+/* What the kernel has, and a map holds. */
+struct zoo_held {
+	struct bpf_cpumask __kptr *cpus;
+	struct task_struct __kptr *task;
 };
 
 struct inner {
@@ -107,8 +126,43 @@ struct {
 	__type(value, u64);
 } many SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct zoo_held);
+} held SEC(".maps");
+
 /* Tasks that it was told of. */
 unsigned long long nr_told;
+
+/* The first node of the arena. */
+struct zoo_node __arena *first_node;
+
+/* The pid of the task that is held. */
+int held_pid;
+
+static void hold(void)
+{
+	struct task_struct *task = bpf_task_acquire(bpf_get_current_task_btf());
+	struct bpf_cpumask *cpus = bpf_cpumask_create();
+	struct zoo_held *slot;
+	u32 key = 0;
+
+	slot = bpf_map_lookup_elem(&held, &key);
+	if (slot && cpus) {
+		bpf_cpumask_set_cpu(1, cpus);
+		cpus = bpf_kptr_xchg(&slot->cpus, cpus);
+	}
+	if (cpus)
+		bpf_cpumask_release(cpus);
+	if (slot && task) {
+		held_pid = task->pid;
+		task = bpf_kptr_xchg(&slot->task, task);
+	}
+	if (task)
+		bpf_task_release(task);
+}
 
 static void fill(void)
 {
@@ -142,7 +196,15 @@ static void fill(void)
 SEC("struct_ops.s/zoo_init")
 s32 BPF_PROG(zoo_init)
 {
-	bpf_arena_alloc_pages(&arena, NULL, ARENA_PAGES, NO_NODE, 0);
+	char __arena *pages = (char __arena *)bpf_arena_alloc_pages(&arena, NULL, ARENA_PAGES, NO_NODE, 0);
+
+	if (pages) {
+		first_node = (struct zoo_node __arena *)(pages + PAGE_BYTES);
+		first_node->number = 11;
+		first_node->next = first_node + 1;
+		first_node->next->number = 22;
+	}
+	hold();
 	return 0;
 }
 

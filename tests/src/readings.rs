@@ -51,7 +51,7 @@ pub const READINGS: &[(Printed, &[&str])] = &[
     (Document, &["replay", "TRACE", "--cpu-time"]),
     (Document, &["replay", "TRACE", "--dmesg"]),
     (Document, &["replay", "TRACE", "--maps"]),
-    (Document, &["replay", "TRACE", "--map", "scx_demo.bss"]),
+    (Document, &["replay", "TRACE", "--map", "scx_demo.bss", "--follow"]),
     (Document, &["replay", "TRACE", "--progs"]),
     (Document, &["replay", "TRACE", "--tasks", "--at", "nowhere"]),
 ];

@@ -20,6 +20,7 @@ mod typed;
 pub use error::ValueError;
 pub use leaves::{Leaf, leaves};
 pub use map::{Entry, MapView};
+pub use render::Pointee;
 pub use scalar::Scalar;
 pub use snapshot::{Blobs, Snapshot};
 pub use suggest::Candidates;

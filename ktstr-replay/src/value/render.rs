@@ -28,10 +28,20 @@ impl Value<'_> {
     /// strings in hexadecimal, integers that no JSON reader holds strings in decimal.
     #[must_use]
     pub fn to_json(&self) -> Json {
+        self.to_json_following(&|_| None)
+    }
+
+    /// As [`Value::to_json`], but for a pointer of which `pointee` knows what it points at:
+    /// `{"pointer": "0x...", "to": ...}`.
+    #[must_use]
+    pub fn to_json_following(&self, pointee: &Pointee<'_>) -> Json {
         let mut budget = MAX_PARTS;
-        json_of(self, &mut budget, 0)
+        json_of(self, pointee, &mut budget, 0)
     }
 }
+
+/// What a pointer points at; `None` where it cannot be had.
+pub type Pointee<'p> = dyn Fn(&Value<'_>) -> Option<Json> + 'p;
 
 /// What a value is made of, for both outputs.
 enum Shown<'a> {
@@ -129,7 +139,7 @@ fn elements(of: &Value<'_>, element: TypeId, len: u64, out: &mut String, budget:
     out.push(']');
 }
 
-fn json_of(value: &Value<'_>, budget: &mut usize, depth: usize) -> Json {
+fn json_of(value: &Value<'_>, pointee: &Pointee<'_>, budget: &mut usize, depth: usize) -> Json {
     if *budget == 0 || depth > MAX_DEPTH {
         return json!("...");
     }
@@ -139,7 +149,10 @@ fn json_of(value: &Value<'_>, budget: &mut usize, depth: usize) -> Json {
         Ok(Shown::Text(text)) => json!(text),
         Ok(Shown::Name(name)) => json!(name),
         Ok(Shown::Opaque(name)) => json!(format!("<{name}>")),
-        Ok(Shown::Number(number)) => number.to_json(),
+        Ok(Shown::Number(number)) => match (number, pointee(value)) {
+            (Scalar::Pointer(_), Some(to)) => json!({ "pointer": number.to_json(), "to": to }),
+            _ => number.to_json(),
+        },
         Ok(Shown::Parts(parts)) => {
             let mut object = Map::new();
             for (name, part) in parts {
@@ -147,7 +160,7 @@ fn json_of(value: &Value<'_>, budget: &mut usize, depth: usize) -> Json {
                     object.insert("...".into(), json!("..."));
                     break;
                 }
-                match (name.is_empty(), json_of(&part, budget, depth + 1)) {
+                match (name.is_empty(), json_of(&part, pointee, budget, depth + 1)) {
                     // Members of an anonymous struct are reached by their own names.
                     (true, Json::Object(inner)) => object.extend(inner),
                     (true, _) => {}
@@ -164,7 +177,7 @@ fn json_of(value: &Value<'_>, budget: &mut usize, depth: usize) -> Json {
                     break;
                 }
                 let Ok(one) = of.element_at(element, index) else { break };
-                array.push(json_of(&one, budget, depth + 1));
+                array.push(json_of(&one, pointee, budget, depth + 1));
             }
             Json::Array(array)
         }

@@ -6,16 +6,27 @@ use super::maps::{gaps, json_of};
 use super::{Shown, Stop};
 use crate::kernel::KernelError;
 use crate::kernel::maps::{BpfObjects, MapObject};
+use crate::kernel::query::pointee;
 use crate::report::table::{Align, layout};
 use crate::report::text::clean;
-use crate::value::{Candidates, Entry, Value, ValueError};
+use crate::value::{Candidates, Entry, Pointee, Scalar, Value, ValueError};
 
 /// Longest name that the kernel keeps, in bytes.
 const NAME_BYTES: usize = 15;
 
-/// The maps of that name, or the one of that id.
-pub(super) fn show(stop: &Stop<'_>, wanted: &str) -> Result<Shown, KernelError> {
-    let objects = BpfObjects::read(&stop.kernel())?;
+/// The maps of that name, or the one of that id. With `follow`, what pointers point at stands beside them.
+pub(super) fn show(stop: &Stop<'_>, wanted: &str, follow: bool) -> Result<Shown, KernelError> {
+    let kernel = stop.kernel();
+    let objects = BpfObjects::read(&kernel)?;
+    let points_at = |value: &Value<'_>| {
+        let Ok(Scalar::Pointer(at @ 1..)) = value.scalar() else { return None };
+        // Code has its own view, and a pointer into a process's memory says all that there is to say.
+        if !follow || value.is_function().ok()? {
+            return None;
+        }
+        let name = format!("{at:#x}");
+        pointee(&kernel, value, &name, |object| object.to_json()).ok()
+    };
     let kept = wanted.get(..NAME_BYTES).unwrap_or(wanted);
     let is_it = |map: &&MapObject| {
         map.state.name == wanted || map.state.name == kept || wanted.parse() == Ok(map.state.id)
@@ -30,7 +41,7 @@ pub(super) fn show(stop: &Stop<'_>, wanted: &str) -> Result<Shown, KernelError> 
     let mut all = Vec::new();
     for map in found {
         lines.push(clean(&title(&objects, map)));
-        let entries = entries(&objects, map);
+        let entries = entries(&objects, map, &points_at);
         match &entries {
             Ok(entries) => lines.extend(table(entries).into_iter().map(|line| format!("  {line}"))),
             Err(why) => lines.push(clean(&format!("  not a table: {why}"))),
@@ -53,36 +64,40 @@ fn title(objects: &BpfObjects, map: &MapObject) -> String {
 }
 
 /// Key and value of each entry, as JSON.
-fn entries(objects: &BpfObjects, map: &MapObject) -> Result<Vec<(Json, Json)>, ValueError> {
+fn entries(
+    objects: &BpfObjects,
+    map: &MapObject,
+    pointee: &Pointee<'_>,
+) -> Result<Vec<(Json, Json)>, ValueError> {
     if let Some(value) = objects.struct_ops(map) {
-        return Ok(vec![(json!(0), value.to_json())]);
+        return Ok(vec![(json!(0), value.to_json_following(pointee))]);
     }
     let view = objects.view(map);
     let entries = view.entries()?;
-    Ok(entries.iter().zip(0u64..).map(|(entry, index)| (key(entry, index), value(entry))).collect())
+    Ok(entries.iter().zip(0u64..).map(|(entry, index)| (key(entry, index), value(entry, pointee))).collect())
 }
 
 fn key(entry: &Entry<'_>, index: u64) -> Json {
     match entry.key_bytes() {
         None => json!(index),
-        Some(bytes) => typed(entry.key(), bytes),
+        Some(bytes) => typed(entry.key(), bytes, &|_| None),
     }
 }
 
-fn value(entry: &Entry<'_>) -> Json {
+fn value(entry: &Entry<'_>, pointee: &Pointee<'_>) -> Json {
     if entry.cpus().is_empty() {
-        return typed(entry.value(), entry.value_bytes());
+        return typed(entry.value(), entry.value_bytes(), pointee);
     }
     let each = entry.value_bytes().len() / entry.cpus().len();
     let slots = entry.value_bytes().chunks(each.max(1));
-    let of_cpu = |(cpu, bytes): (&u32, &[u8])| (format!("cpu {cpu}"), typed(entry.cpu(*cpu), bytes));
+    let of_cpu = |(cpu, bytes): (&u32, &[u8])| (format!("cpu {cpu}"), typed(entry.cpu(*cpu), bytes, pointee));
     Json::Object(entry.cpus().iter().zip(slots).map(of_cpu).collect())
 }
 
 /// The value by its type, or its bytes in hexadecimal where it has none.
-fn typed(value: Result<Value<'_>, ValueError>, bytes: &[u8]) -> Json {
+fn typed(value: Result<Value<'_>, ValueError>, bytes: &[u8], pointee: &Pointee<'_>) -> Json {
     match value {
-        Ok(value) => value.to_json(),
+        Ok(value) => value.to_json_following(pointee),
         Err(_) if bytes.len() <= 8 => {
             let number = bytes.iter().rev().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
             json!(number)

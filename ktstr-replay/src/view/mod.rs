@@ -47,8 +47,13 @@ pub enum View {
     Dmesg,
     /// BPF maps.
     Maps,
-    /// The entries of a BPF map, by its name or id.
-    Map(String),
+    /// The entries of a BPF map.
+    Map {
+        /// Its name or id.
+        wanted: String,
+        /// Show what pointers in them point at.
+        follow: bool,
+    },
     /// BPF programs.
     Progs,
     /// The stack of every task and vCPU.
@@ -83,7 +88,7 @@ impl View {
             Self::CpuTime => "cpu-time",
             Self::Dmesg => "dmesg",
             Self::Maps => "maps",
-            Self::Map(_) => "map",
+            Self::Map { .. } => "map",
             Self::Progs => "progs",
             Self::Stacks => "stacks",
         }
@@ -103,7 +108,7 @@ impl View {
             Self::CpuTime => cpu_time::show(stop),
             Self::Dmesg => dmesg::show(stop),
             Self::Maps => maps::show(stop),
-            Self::Map(name) => map::show(stop, name),
+            Self::Map { wanted, follow } => map::show(stop, wanted, *follow),
             Self::Progs => progs::show(stop),
             Self::Stacks => stacks::show(stop),
         }

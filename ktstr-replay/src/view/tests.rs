@@ -85,7 +85,7 @@ fn show_all(path: &Path) -> Vec<View> {
     let mut shown = Vec::new();
     if let Ok(stops) = Stops::of(&run) {
         let stop = stops.at(None).unwrap();
-        let views = VIEWS.into_iter().chain([View::Map("demo.bss".into())]);
+        let views = VIEWS.into_iter().chain([View::Map { wanted: "demo.bss".into(), follow: true }]);
         shown = views.filter(|view| view.show(&stop).is_ok()).collect();
         export::vmcore::write_vmcore(&stop, &path.with_extension("core")).unwrap();
     }

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::find::maps_of_type;
 use super::{BpfArena, BpfMap, VmStruct};
 use crate::kernel::{KernelError, KernelView};
 use crate::units::{GuestPhys, KernelVirt};
@@ -36,9 +37,8 @@ impl ArenaState {
     /// `BPF_MAP_TYPE_ARENA` at `at`.
     pub(super) fn read(view: &KernelView<'_>, map: &BpfMap, at: KernelVirt) -> Result<Self, KernelError> {
         let arena: BpfArena = view.mirror(at)?;
-        let area: VmStruct = view.mirror(arena.kern_vm)?;
-        let kernel_base = area.addr.0.wrapping_add(HALF_GUARD);
-        let len = arena.user_vm_end.wrapping_sub(arena.user_vm_start);
+        let kernel_base = kernel_base(view, &arena)?;
+        let len = user_bytes(&arena, map);
         if len > MAX_BYTES {
             let why = format!("its user range is {len:#x} bytes long");
             return Err(KernelError::Broken { what: "a BPF arena", at, why });
@@ -51,8 +51,6 @@ impl ArenaState {
             max_pages: u64::from(map.max_entries),
             mapped_pages: 0,
         };
-        // Until user space maps it, its range is from 0 on and as long as it may grow.
-        let len = if len == 0 { state.max_pages.saturating_mul(PAGE).min(MAX_BYTES) } else { len };
         let mut offset = 0;
         for _ in 0..MAX_STEPS {
             if offset >= len {
@@ -76,6 +74,38 @@ impl ArenaState {
         }
         Ok(state)
     }
+}
+
+/// Where the kernel has the byte whose user address has 32 zero bits at its end.
+fn kernel_base(view: &KernelView<'_>, arena: &BpfArena) -> Result<u64, KernelError> {
+    let area: VmStruct = view.mirror(arena.kern_vm)?;
+    Ok(area.addr.0.wrapping_add(HALF_GUARD))
+}
+
+/// Length of the range of user addresses. Until user space maps it, that is from 0 on and as long as the arena may grow.
+fn user_bytes(arena: &BpfArena, map: &BpfMap) -> u64 {
+    match arena.user_vm_end.wrapping_sub(arena.user_vm_start) {
+        0 => (u64::from(map.max_entries) * PAGE).min(MAX_BYTES),
+        len => len,
+    }
+}
+
+/// The arenas whose range of user addresses has `user`, by name, each with where the kernel has that byte: pointers into
+/// an arena are kept as user addresses.
+///
+/// # Errors
+/// When the table of maps cannot be read. Arenas that cannot be read are passed over.
+pub(in crate::kernel) fn arenas_with(
+    view: &KernelView<'_>,
+    user: u64,
+) -> Result<Vec<(String, KernelVirt)>, KernelError> {
+    let place = |(at, map): (KernelVirt, BpfMap)| {
+        let arena: BpfArena = view.mirror(at).ok()?;
+        let offset = user.checked_sub(arena.user_vm_start)?;
+        let base = kernel_base(view, &arena).ok().filter(|_| offset < user_bytes(&arena, &map))?;
+        Some((map.name.0, KernelVirt(base.wrapping_add(user & (MAX_BYTES - 1)))))
+    };
+    Ok(maps_of_type(view, "BPF_MAP_TYPE_ARENA")?.into_iter().filter_map(place).collect())
 }
 
 /// The physical address of the page that a `struct page` describes.

@@ -101,6 +101,26 @@ pub enum QueryError {
         /// The path up to it.
         path: String,
     },
+    /// A pointer to memory of a process.
+    #[error(
+        "`{path}` is {at:#x}: an address of a process and in no BPF arena, so the kernel has nothing there"
+    )]
+    UserAddress {
+        /// The path up to it.
+        path: String,
+        /// Where it points.
+        at: u64,
+    },
+    /// A pointer into an arena, but there are several at that user address.
+    #[error("`{path}` is {at:#x}, which is in the BPF arenas {} of different processes", .arenas.join(", "))]
+    SeveralArenas {
+        /// The path up to it.
+        path: String,
+        /// Where it points.
+        at: u64,
+        /// Names of the arenas.
+        arenas: Vec<String>,
+    },
     /// The object is longer than what is read whole.
     #[error("`{path}` at {at} has {bytes} bytes, more than are read at once")]
     TooLong {

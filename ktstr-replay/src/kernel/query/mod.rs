@@ -11,7 +11,7 @@ mod types;
 mod walk;
 
 pub use error::QueryError;
-pub use walk::{follow, number};
+pub use walk::{follow, number, pointee};
 
 use super::mirror::{Text, mirror};
 

@@ -5,12 +5,15 @@ use super::{QueryError, root};
 use crate::btf::{Kind, TypeId, Types};
 use crate::claim::KernelPath;
 use crate::kernel::KernelView;
+use crate::kernel::maps::arenas_with;
 use crate::kernel::mirror::scalar_of;
 use crate::units::KernelVirt;
 use crate::value::{Scalar, Value};
 
 /// Longest object that is read whole, in bytes.
 const MAX_OBJECT_BYTES: u64 = 1 << 20;
+/// First address of the kernel's half; below are those of processes, and of the arenas that they map.
+const KERNEL_HALF: u64 = 1 << 63;
 
 /// The number at `path`.
 ///
@@ -47,11 +50,27 @@ pub fn follow(
     name: &str,
     rest: &str,
 ) -> Result<Scalar, QueryError> {
-    let (at, target) = target(pointer, name)?;
+    let (at, target) = target(view, pointer, name)?;
     let mut segments = rest.split("->");
     let first = segments.next().unwrap_or_default();
     let (types, id) = kernels_own(view.types(), pointer.types(), target)?;
     walk(view, types, (at, id), format!("{name}->"), first, segments)
+}
+
+/// Give `look` the whole of what `pointer` points at, as [`follow`] finds it.
+///
+/// # Errors
+/// As [`follow`].
+pub fn pointee<R>(
+    view: &KernelView<'_>,
+    pointer: &Value<'_>,
+    name: &str,
+    look: impl FnOnce(&Value<'_>) -> R,
+) -> Result<R, QueryError> {
+    let (at, target) = target(view, pointer, name)?;
+    let (types, id) = kernels_own(view.types(), pointer.types(), target)?;
+    let object = object(view, types, (at, id), name)?;
+    Ok(look(&Value::new(types, id, &object)?))
 }
 
 /// The kernel's type of that name, or else the program's own. `___` and what follows it tells a program's forms of a
@@ -73,13 +92,43 @@ fn kernels_own<'t>(
 }
 
 /// Where a pointer points, and at what type.
-fn target(pointer: &Value<'_>, name: &str) -> Result<(KernelVirt, TypeId), QueryError> {
+fn target(
+    view: &KernelView<'_>,
+    pointer: &Value<'_>,
+    name: &str,
+) -> Result<(KernelVirt, TypeId), QueryError> {
     let not = || QueryError::NotAPointer { path: name.to_owned(), type_name: pointer.type_name() };
     let Ok(Scalar::Pointer(at)) = pointer.scalar() else { return Err(not()) };
     if at == 0 {
         return Err(QueryError::NullPointer { path: name.to_owned() });
     }
-    Ok((KernelVirt(at), pointer.types().target_of(pointer.type_id())?.ok_or_else(not)?))
+    let id = pointer.types().target_of(pointer.type_id())?.ok_or_else(not)?;
+    if at >= KERNEL_HALF {
+        return Ok((KernelVirt(at), id));
+    }
+    let arenas = arenas_with(view, at)?;
+    match *arenas.as_slice() {
+        [(_, at)] => Ok((at, id)),
+        [] => Err(QueryError::UserAddress { path: name.to_owned(), at }),
+        _ => {
+            let arenas = arenas.into_iter().map(|(name, _)| name).collect();
+            Err(QueryError::SeveralArenas { path: name.to_owned(), at, arenas })
+        }
+    }
+}
+
+/// The bytes of an object that is called `name`.
+fn object(
+    view: &KernelView<'_>,
+    types: &Types,
+    (at, id): (KernelVirt, TypeId),
+    name: &str,
+) -> Result<Vec<u8>, QueryError> {
+    let bytes = types.size_of(id)?;
+    if bytes > MAX_OBJECT_BYTES {
+        return Err(QueryError::TooLong { path: name.to_owned(), at, bytes });
+    }
+    Ok(view.bytes(at, bytes as usize)?)
 }
 
 /// Take `segment` of the object called `name`, and the others each of what the one before points at.
@@ -92,15 +141,11 @@ fn walk<'p>(
     mut others: impl Iterator<Item = &'p str>,
 ) -> Result<Scalar, QueryError> {
     loop {
-        let bytes = types.size_of(id)?;
-        if bytes > MAX_OBJECT_BYTES {
-            return Err(QueryError::TooLong { path: name, at, bytes });
-        }
-        let object = view.bytes(at, bytes as usize)?;
+        let object = object(view, types, (at, id), &name)?;
         let value = Value::new(types, id, &object)?.path_below(&name, segment)?;
         name.push_str(segment);
         let Some(next) = others.next() else { return scalar(&value) };
-        (at, id) = target(&value, &name)?;
+        (at, id) = target(view, &value, &name)?;
         name.push_str("->");
         segment = next;
     }

@@ -44,6 +44,9 @@ pub(super) struct ViewArgs {
     /// The entries of a BPF map, by its name or id
     #[arg(long, value_name = "NAME|ID", help_heading = "Views of one checkpoint")]
     map: Option<String>,
+    /// With --map: what the pointers in its entries point at, in the kernel or a BPF arena
+    #[arg(long, requires = "map", help_heading = "Views of one checkpoint")]
+    follow: bool,
     /// The BPF programs; those of the running scheduler have a star
     #[arg(long, help_heading = "Views of one checkpoint")]
     progs: bool,
@@ -82,7 +85,7 @@ impl ViewArgs {
             (self.maps, View::Maps),
             (self.progs, View::Progs),
         ];
-        let named = self.map.clone().map(View::Map);
+        let named = self.map.clone().map(|wanted| View::Map { wanted, follow: self.follow });
         flags.into_iter().filter_map(|(asked, view)| asked.then_some(view)).chain(named).collect()
     }
 

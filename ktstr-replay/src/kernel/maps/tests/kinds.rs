@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::kernel::maps::{ArenaState, BpfObjects, MapDetail, RingState};
+use crate::kernel::query::follow;
 use crate::kernel::testing::map_page;
+use crate::value::{Scalar, Value};
 
 /// The structs that these maps are made of, after those of [`types`].
 fn more_types(b: &mut Builder) {
@@ -262,6 +264,49 @@ fn an_arena_counts_its_pages() {
         mapped_pages: 5,
     };
     assert_eq!(objects.maps()[0].detail, Some(MapDetail::Arena(expected)));
+}
+
+#[test]
+fn pointers_into_an_arena_are_followed_by_their_user_addresses() {
+    let mut f = fixture();
+    let base = 0xffff_c900_4000_0000u64;
+    let user = 0x7f00_0000_0000u64;
+    let arena = |f: &mut Fixture, name: &str, base: u64| {
+        let at = f.map(name, 33, 0, 0, 4, 32);
+        let area = f.guest.alloc(16);
+        f.guest.write_u64(area + 8, base - (1 << 15));
+        for (offset, word) in [(96, user), (104, user + 0x4000), (112, area)] {
+            f.guest.write_u64(at + offset, word);
+        }
+    };
+    arena(&mut f, "arena", base);
+    map_page(&mut f.guest.ram, 0x1000, 4, base + 0x1000, 0x9000, 1, &mut 0x8000);
+    f.guest.ram.write_u64(0x9010, 77);
+    f.guest.ram.write_u64(0x9018, user + 0x1030);
+    f.guest.ram.write_u64(0x9030, 78);
+
+    let mut program = Builder::new();
+    let u64 = program.unsigned("u64", 8);
+    // The next type's own id: a node points at a node.
+    let to_node = program.pointer(TypeId(u64.0 + 2));
+    program.structure("node", 16, &[("number", u64, 0, 0), ("next", to_node, 64, 0)]);
+    let program = program.types();
+    let ask = |f: &Fixture, at: u64, rest: &str| {
+        let profile = f.guest.profile();
+        let bytes = at.to_le_bytes();
+        let pointer = Value::new(&program, to_node, &bytes).unwrap();
+        follow(&KernelView::new(&profile, &f.guest.ram), &pointer, "head", rest).map_err(|e| e.to_string())
+    };
+    assert_eq!(ask(&f, user + 0x1010, "number"), Ok(Scalar::Int(77)));
+    assert_eq!(ask(&f, user + 0x1010, "next->number"), Ok(Scalar::Int(78)));
+    let outside = ask(&f, user + 0x4000, "number").unwrap_err();
+    assert!(outside.starts_with("`head` is 0x7f0000004000: an address of a process"), "{outside}");
+    let unmapped = ask(&f, user + 0x2000, "number").unwrap_err();
+    assert!(unmapped.contains("0xffffc90040002000"), "{unmapped}");
+    // Another process may have an arena of its own there.
+    arena(&mut f, "other", base + (1 << 33));
+    let several = ask(&f, user + 0x1010, "number").unwrap_err();
+    assert!(several.ends_with("in the BPF arenas arena, other of different processes"), "{several}");
 }
 
 proptest! {

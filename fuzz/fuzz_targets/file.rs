@@ -62,7 +62,7 @@ fuzz_target!(|input: &[u8]| {
             for view in VIEWS {
                 let _ = view.show(&stop);
             }
-            let _ = View::Map("demo.bss".to_owned()).show(&stop);
+            let _ = View::Map { wanted: "demo.bss".to_owned(), follow: true }.show(&stop);
             if how & 4 != 0 {
                 let dir = tempfile::tempdir().expect("a temporary folder");
                 let _ = write_vmcore(&stop, &dir.path().join("core"));

@@ -47,7 +47,7 @@ fn tools_agree(trace: &Trace, v: &mut Verdict) -> Result<()> {
     ensure!(ended.status.success(), "{ended}");
     let compared: Value = serde_json::from_str(&ended.stdout).with_context(|| ended.to_string())?;
     let number = |what: &str| compared[what].as_u64().with_context(|| format!("no {what} in {compared}"));
-    v.check("symbols that drgn has at the same address", number("symbols")?).at_least(3000);
+    v.check("symbols that drgn has at the same address", number("symbols")?).at_least(2500);
     v.check("kernel objects with the same bytes", number("virtual")?).at_least(50);
     v.check("pages with the same bytes", number("physical")?).at_least(300);
     v.check("pages that drgn is told are absent", number("absent")?).at_least(10);

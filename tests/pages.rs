@@ -23,20 +23,6 @@ const LEFT_OUT: [LeftOut; 6] = [
     LeftOut::KernelSymbols,
 ];
 
-/// All that is decoded out of checkpoints.
-const VIEWS: [View; 10] = [
-    View::Tasks,
-    View::Runqueues,
-    View::Dsqs,
-    View::Scx,
-    View::Cgroups,
-    View::CpuTime,
-    View::Dmesg,
-    View::Maps,
-    View::Progs,
-    View::Stacks,
-];
-
 /// Every page of a guest at work is recorded, and what decoders read out of all of them they read out of the kernel's.
 #[ktstr_test(
     scheduler = DEMO,
@@ -73,7 +59,7 @@ fn same_without_the_rest(trace: &Trace, v: &mut Verdict) -> Result<()> {
             "the sample at {} reads otherwise without the rest",
             few.tag()
         );
-        for view in VIEWS {
+        for view in View::PLAIN {
             let name = view.name();
             let (all, few) = (view.show(&all)?, view.show(&few)?);
             ensure!(!all.lines.is_empty(), "{name} is empty");

@@ -15,19 +15,6 @@ use ktstr_replay::view::{Stops, View};
 use ktstr_replay::{diff, export, report, why};
 use libfuzzer_sys::fuzz_target;
 
-const VIEWS: [View; 10] = [
-    View::Tasks,
-    View::Runqueues,
-    View::Dsqs,
-    View::Scx,
-    View::Cgroups,
-    View::CpuTime,
-    View::Dmesg,
-    View::Maps,
-    View::Progs,
-    View::Stacks,
-];
-
 fuzz_target!(|input: &[u8]| {
     let Some((how, rest)) = input.split_first() else { return };
     let bytes = if how & 1 == 0 { rest.to_vec() } else { pack(rest) };
@@ -59,7 +46,7 @@ fuzz_target!(|input: &[u8]| {
     if let Ok(stops) = Stops::of(&run) {
         for info in stops.all().iter().take(2) {
             let Ok(stop) = stops.open(*info) else { continue };
-            for view in VIEWS {
+            for view in View::PLAIN {
                 let _ = view.show(&stop);
             }
             let _ = View::Map { wanted: "demo.bss".to_owned(), follow: true }.show(&stop);

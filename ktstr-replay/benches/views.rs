@@ -137,7 +137,7 @@ impl Memory for Flat {
     }
 }
 
-#[divan::bench(args = [View::Tasks, View::Runqueues, View::Dsqs, View::Scx, View::Cgroups, View::CpuTime, View::Dmesg, View::Maps, View::Progs, View::Stacks])]
+#[divan::bench(args = View::PLAIN)]
 fn view(bencher: Bencher<'_, '_>, view: &View) {
     let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
     let run = Run::load(&trace);

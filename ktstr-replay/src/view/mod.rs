@@ -76,6 +76,20 @@ pub struct Shown {
 }
 
 impl View {
+    /// Those that need no name of what to look at.
+    pub const PLAIN: [Self; 10] = [
+        Self::Tasks,
+        Self::Runqueues,
+        Self::Dsqs,
+        Self::Scx,
+        Self::Cgroups,
+        Self::CpuTime,
+        Self::Dmesg,
+        Self::Maps,
+        Self::Progs,
+        Self::Stacks,
+    ];
+
     /// Its name: that of its option, and of its part of the JSON.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -58,19 +58,6 @@ fn write(guest: &Guest, path: &Path) {
     writer.finish().unwrap();
 }
 
-const VIEWS: [View; 10] = [
-    View::Tasks,
-    View::Runqueues,
-    View::Dsqs,
-    View::Scx,
-    View::Cgroups,
-    View::CpuTime,
-    View::Dmesg,
-    View::Maps,
-    View::Progs,
-    View::Stacks,
-];
-
 /// Everything there is of a trace; which views of its last stop could be shown.
 fn show_all(path: &Path) -> Vec<View> {
     let trace = Trace::open(path).unwrap();
@@ -85,7 +72,7 @@ fn show_all(path: &Path) -> Vec<View> {
     let mut shown = Vec::new();
     if let Ok(stops) = Stops::of(&run) {
         let stop = stops.at(None).unwrap();
-        let views = VIEWS.into_iter().chain([View::Map { wanted: "demo.bss".into(), follow: true }]);
+        let views = View::PLAIN.into_iter().chain([View::Map { wanted: "demo.bss".into(), follow: true }]);
         shown = views.filter(|view| view.show(&stop).is_ok()).collect();
         export::vmcore::write_vmcore(&stop, &path.with_extension("core")).unwrap();
     }
@@ -100,7 +87,7 @@ fn a_kernel_by_hand_is_shown_as_it_was_made() {
     let path = dir.path().join("t.trace.zst");
     write(&kernel().0, &path);
     let shown = show_all(&path);
-    for view in &VIEWS[..7] {
+    for view in &View::PLAIN[..7] {
         assert!(shown.contains(view), "{view} is not shown, but {shown:?}");
     }
     let trace = Trace::open(&path).unwrap();

@@ -33,7 +33,7 @@ pub(in crate::machine) fn node_bytes(spec: &MachineSpec) -> Vec<u64> {
 }
 
 /// All that can be emulated but fast strings: where a CPU has them, kernel and C library move bytes by `rep movsb`, which
-/// an emulated one does byte by byte; else by words. A boot is 0.4 s shorter, enabling a scheduler 0.2 s.
+/// an emulated one does byte by byte; else by words. A warm run of the demo is 0.15 s shorter.
 const CPU: &str = "max,-erms,-fsrm,-fzrm,-fsrs,-fsrc";
 
 /// Arguments that boot `spec`, or with `restore` make the same machine wait for a saved state.

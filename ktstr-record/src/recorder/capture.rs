@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ktstr_replay::kernel::{Caps, KernelView, PageClasses, SampleReader};
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::CapturedCheckpoint;
-use ktstr_replay::trace::record::{BlobId, BlobRole, CaptureKind, LeftOut, Sample};
+use ktstr_replay::trace::record::{BlobId, BlobRole, CaptureKind, Sample};
 
 use super::profile::Profile;
 use super::request::{CapturePlan, CheckpointPolicy, PageSelection};
@@ -123,11 +123,7 @@ impl Capturer {
             return Ok(None);
         }
         let classifier = self.profile.pages()?;
-        let mut classes = classifier.classify(ram, &self.ram).map_err(|error| error.to_string())?;
-        // The trace has the symbols as a blob, but drgn and crash find them in an exported core only where the kernel
-        // has them.
-        classes.keep(LeftOut::KernelSymbols);
-        Ok(Some(classes))
+        classifier.classify(ram, &self.ram).map(Some).map_err(|error| error.to_string())
     }
 
     /// The last checkpoint did not reach the trace: the next one must not build on it.
@@ -151,23 +147,8 @@ impl Capturer {
     fn blank(&mut self, wanted: &Wanted) -> Sample {
         let index = self.next_index;
         self.next_index += 1;
-        Sample {
-            index,
-            tag: wanted.tag.clone(),
-            kind: wanted.kind,
-            guest_ns: wanted.guest_ns,
-            host_ns: wanted.host_ns,
-            phase: wanted.phase.clone(),
-            missed: None,
-            scx: None,
-            maps: Vec::new(),
-            cpus: Vec::new(),
-            vcpus: Vec::new(),
-            faults: Vec::new(),
-            checkpoint: None,
-            pause_us: 0,
-            machine_us: 0,
-        }
+        let blank = Sample::new(index, wanted.tag.clone(), wanted.kind, wanted.guest_ns, wanted.host_ns);
+        Sample { phase: wanted.phase.clone(), ..blank }
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn complete(request: &RecordRequest, start: Option<&Start>) -> Manife
         host_cpus: std::thread::available_parallelism()
             .map_or(0, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
     };
-    manifest.taints.push(String::from("emulated"));
+    manifest.taints.push(String::from(Manifest::EMULATED));
     if start.is_some_and(|start| !start.faults.is_empty()) {
         manifest.taints.push(String::from("start-retried"));
     }

@@ -136,23 +136,7 @@ mod tests {
     use super::*;
 
     fn sample(index: u32) -> Sample {
-        Sample {
-            index,
-            tag: format!("periodic_{index:03}"),
-            kind: CaptureKind::Periodic,
-            guest_ns: 1,
-            host_ns: 1,
-            phase: None,
-            missed: None,
-            scx: None,
-            maps: Vec::new(),
-            cpus: Vec::new(),
-            vcpus: Vec::new(),
-            faults: Vec::new(),
-            checkpoint: None,
-            pause_us: 0,
-            machine_us: 0,
-        }
+        Sample::new(index, format!("periodic_{index:03}"), CaptureKind::Periodic, 1, 1)
     }
 
     /// A checkpoint of 4000 pages.

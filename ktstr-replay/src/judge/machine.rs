@@ -110,8 +110,7 @@ fn panic_title(run: &Run<'_>) -> Option<String> {
 /// The kernel patches its running code by way of a breakpoint (`text_poke` in `arch/x86/kernel/alternative.c` of Linux), and
 /// emulated CPUs are seen to run into one that is gone already. No scheduler can do that.
 fn emulators_fault(run: &Run<'_>) -> Option<String> {
-    let emulated = run.manifest.taints.iter().any(|taint| taint == "emulated");
-    let stray = emulated && last_words(run).iter().any(|line| line.contains("Oops: int3"));
+    let stray = run.manifest.is_emulated() && last_words(run).iter().any(|line| line.contains("Oops: int3"));
     stray.then(|| {
         "note: `Oops: int3` is the emulator's fault, not the scheduler's: it ran an instruction that the kernel had already \
          replaced. Run the test again"

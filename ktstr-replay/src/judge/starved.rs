@@ -12,8 +12,7 @@ use super::Run;
 pub(super) fn judge(run: &Run<'_>) -> Option<Finding> {
     let limits = run.manifest.test.not_starved.as_ref()?;
     let workers: Vec<_> = run.workers().collect();
-    let emulated = run.manifest.taints.iter().any(|t| t == "emulated");
-    Some(look(limits, &workers, emulated))
+    Some(look(limits, &workers, run.manifest.is_emulated()))
 }
 
 fn look(limits: &NotStarved, workers: &[&WorkerReport], emulated: bool) -> Finding {

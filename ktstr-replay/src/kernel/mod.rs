@@ -55,7 +55,7 @@ pub use error::{FieldMissing, KernelError};
 pub use gaps::Gaps;
 pub use hlist::hlist_nodes;
 pub use list::{list_entries, list_nodes};
-pub use pages::{PageClasses, PageClassifier, image_pages};
+pub use pages::{PageClasses, PageClassifier, image_pages, symbol_pages};
 pub use paging::{Levels, PageTable};
 pub use profile::{KernelProfile, ProfileError};
 pub use progs::{BpfProgram, BpfPrograms, JitSymbol};

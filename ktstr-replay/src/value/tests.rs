@@ -191,23 +191,7 @@ fn map(id: u32, name: &str, value_type: TypeId, value_size: u32, contents: MapCo
 }
 
 fn sample(maps: Vec<MapState>) -> Sample {
-    Sample {
-        index: 0,
-        tag: "periodic_000".into(),
-        kind: CaptureKind::Periodic,
-        guest_ns: 0,
-        host_ns: 0,
-        phase: None,
-        missed: None,
-        scx: None,
-        maps,
-        cpus: Vec::new(),
-        vcpus: Vec::new(),
-        faults: Vec::new(),
-        checkpoint: None,
-        pause_us: 0,
-        machine_us: 0,
-    }
+    Sample { maps, ..Sample::new(0, "periodic_000", CaptureKind::Periodic, 0, 0) }
 }
 
 fn sections(f: &Fixture) -> Vec<MapState> {

@@ -233,21 +233,11 @@ impl Default for TraceBuilder {
 /// A sample. `values`: `nr_dispatched`, `nr_enqueued`, `stats.nr[2]`; without values there are no maps.
 pub fn sample(tag: &str, kind: CaptureKind, at_ms: i64, values: &[u64]) -> Sample {
     Sample {
-        index: 0,
-        tag: tag.into(),
-        kind,
-        guest_ns: guest_ns(at_ms),
-        host_ns: guest_ns(at_ms),
-        phase: None,
-        missed: None,
         scx: Some(ScxState { state: "enabled".into(), ops_name: Some("demo".into()), ..ScxState::default() }),
         maps: if values.is_empty() { Vec::new() } else { maps(values) },
-        cpus: Vec::new(),
-        vcpus: Vec::new(),
-        faults: Vec::new(),
-        checkpoint: None,
         pause_us: 700,
         machine_us: 500,
+        ..Sample::new(0, tag, kind, guest_ns(at_ms), guest_ns(at_ms))
     }
 }
 

@@ -201,13 +201,6 @@ impl PageClasses {
         &self.constant
     }
 
-    /// Keep the pages that are `what`.
-    pub fn keep(&mut self, what: LeftOut) {
-        for class in self.classes.iter_mut().filter(|class| **class == Some(what)) {
-            *class = None;
-        }
-    }
-
     /// The place of frame `gfn` in `classes`.
     fn place(&self, gfn: u64) -> Option<usize> {
         let after = self.ranges.partition_point(|(range, _)| range.start <= gfn);

@@ -15,7 +15,7 @@ const MAX_BYTES: u64 = 256 << 20;
 const SYMBOL_TABLES: [&str; 4] =
     ["kallsyms_names", "kallsyms_markers", "kallsyms_offsets", "kallsyms_seqs_of_names"];
 
-/// The frames of code, types and symbols, with what they are. Only whole pages; what is not found is left out.
+/// The frames of code and types, with what they are. Only whole pages; what is not found is left out.
 #[must_use]
 pub fn image_pages(view: &KernelView<'_>) -> Vec<(Range<u64>, LeftOut)> {
     let mut found = Vec::new();
@@ -24,11 +24,21 @@ pub fn image_pages(view: &KernelView<'_>) -> Vec<(Range<u64>, LeftOut)> {
         (between("_text", "_etext"), LeftOut::KernelText),
         (between("__start_BTF", "__stop_BTF"), LeftOut::KernelTypes),
     ];
-    let tables = SYMBOL_TABLES.into_iter().map(|name| (table(view, name), LeftOut::KernelSymbols));
-    for (part, why) in parts.into_iter().chain(tables) {
+    for (part, why) in parts {
         if let Some(part) = part {
             frames(view, &part, |gfns| found.push((gfns, why)));
         }
+    }
+    found
+}
+
+/// The frames of the symbol tables, likewise. The trace has the symbols as a blob, but drgn and crash find them in an
+/// exported core only where the kernel has them: only who wants a small trace leaves them out.
+#[must_use]
+pub fn symbol_pages(view: &KernelView<'_>) -> Vec<(Range<u64>, LeftOut)> {
+    let mut found = Vec::new();
+    for part in SYMBOL_TABLES.into_iter().filter_map(|name| table(view, name)) {
+        frames(view, &part, |gfns| found.push((gfns, LeftOut::KernelSymbols)));
     }
     found
 }

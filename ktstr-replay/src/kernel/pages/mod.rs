@@ -22,7 +22,7 @@ mod percpu;
 mod structs;
 
 pub use classify::{PageClasses, PageClassifier};
-pub use image::image_pages;
+pub use image::{image_pages, symbol_pages};
 
 #[cfg(test)]
 mod tests;

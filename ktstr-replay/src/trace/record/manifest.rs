@@ -115,6 +115,17 @@ pub struct MachineInfo {
     pub host_cpus: u32,
 }
 
+impl Manifest {
+    /// The taint of a machine whose CPUs are emulated: time means little there.
+    pub const EMULATED: &str = "emulated";
+
+    /// The machine's CPUs were emulated.
+    #[must_use]
+    pub fn is_emulated(&self) -> bool {
+        self.taints.iter().any(|taint| taint == Self::EMULATED)
+    }
+}
+
 impl Body for Manifest {
     const KIND: Kind = Kind::Manifest;
     const VERSION: u16 = 1;

@@ -205,6 +205,30 @@ pub struct VcpuRegsV1 {
 
 archived_body!(SampleV1, Sample, 1);
 
+impl SampleV1 {
+    /// A capture of which nothing has been read yet.
+    #[must_use]
+    pub fn new(index: u32, tag: impl Into<String>, kind: CaptureKindV1, guest_ns: u64, host_ns: u64) -> Self {
+        Self {
+            index,
+            tag: tag.into(),
+            kind,
+            guest_ns,
+            host_ns,
+            phase: None,
+            missed: None,
+            scx: None,
+            maps: Vec::new(),
+            cpus: Vec::new(),
+            vcpus: Vec::new(),
+            faults: Vec::new(),
+            checkpoint: None,
+            pause_us: 0,
+            machine_us: 0,
+        }
+    }
+}
+
 /// The current sample.
 pub type Sample = SampleV1;
 /// The current capture kind.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::SlimError;
 use super::options::{Dropped, KeepCheckpoints, SlimOptions};
-use crate::kernel::{KernelError, KernelProfile, KernelView, PageClassifier, image_pages};
+use crate::kernel::{KernelError, KernelProfile, KernelView, PageClassifier, image_pages, symbol_pages};
 use crate::memory::Memory;
 use crate::trace::capture::{CaptureBase, CapturedCheckpoint, PageBatch};
 use crate::trace::memory::CheckpointMemory;
@@ -116,18 +116,19 @@ impl<'t> Checkpoints<'t> {
     ) -> Result<Vec<(Range<u64>, LeftOut)>, KernelError> {
         let kernel = match &self.kernel {
             Some(kernel) => kernel,
-            None => match Kernel::of(self.trace, memory) {
+            None => match Kernel::of(self.trace, memory, options) {
                 Ok(kernel) => self.kernel.insert(kernel),
                 // The least that can be left out is not worth an error.
                 Err(_) if !options.needs_classes() => return Ok(Vec::new()),
                 Err(error) => return Err(error),
             },
         };
-        let found = if options.needs_classes() {
-            PageClassifier::new(Arc::clone(&kernel.profile))?.classify(memory, memory.ram())?.left_out()
-        } else {
-            image_pages(&KernelView::new(&kernel.profile, memory))
+        let view = KernelView::new(&kernel.profile, memory);
+        let mut found = match &kernel.classifier {
+            Some(classifier) => classifier.classify(memory, memory.ram())?.left_out(),
+            None => image_pages(&view),
         };
+        found.extend(symbol_pages(&view));
         let is_table = |why| matches!(why, LeftOut::KernelTypes | LeftOut::KernelSymbols);
         let goes = |why| options.leaves_out(why) && (kernel.has_blobs || !is_table(why));
         Ok(found.into_iter().filter(|(_, why)| goes(*why)).collect())
@@ -137,16 +138,21 @@ impl<'t> Checkpoints<'t> {
 /// The kernel of a trace.
 struct Kernel {
     profile: Arc<KernelProfile>,
+    /// For options that need to know what each page is.
+    classifier: Option<PageClassifier>,
     /// The trace has its symbols and types, so that its memory need not.
     has_blobs: bool,
 }
 
 impl Kernel {
-    fn of(trace: &Trace, memory: &CheckpointMemory<'_>) -> Result<Self, KernelError> {
-        Ok(match KernelProfile::of_trace(trace) {
-            Ok(profile) => Self { profile: Arc::new(profile), has_blobs: true },
-            Err(_) => Self { profile: Arc::new(KernelProfile::from_memory(memory)?), has_blobs: false },
-        })
+    fn of(trace: &Trace, memory: &CheckpointMemory<'_>, options: &SlimOptions) -> Result<Self, KernelError> {
+        let (profile, has_blobs) = match KernelProfile::of_trace(trace) {
+            Ok(profile) => (Arc::new(profile), true),
+            Err(_) => (Arc::new(KernelProfile::from_memory(memory)?), false),
+        };
+        let classifier =
+            options.needs_classes().then(|| PageClassifier::new(Arc::clone(&profile))).transpose()?;
+        Ok(Self { profile, classifier, has_blobs })
     }
 }
 

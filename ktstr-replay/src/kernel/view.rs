@@ -1,8 +1,10 @@
 //! A kernel's memory at one moment.
 
+use std::cell::OnceCell;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::maps::{ArenaPlace, find_arenas};
 use super::mirror::{Mirror, find_slot};
 use super::{Cpus, KernelError, KernelProfile, VirtualMemory};
 use crate::btf::Types;
@@ -13,6 +15,7 @@ use crate::units::KernelVirt;
 pub struct KernelView<'m> {
     profile: &'m KernelProfile,
     memory: VirtualMemory<'m>,
+    arenas: OnceCell<Vec<ArenaPlace>>,
 }
 
 impl<'m> Deref for KernelView<'m> {
@@ -29,7 +32,8 @@ impl<'m> KernelView<'m> {
     pub fn new(profile: &'m KernelProfile, memory: &'m dyn Memory) -> Self {
         let memory = VirtualMemory::new(memory, *profile.page_table());
         let types_at = profile.symbols().address("__start_BTF");
-        Self { profile, memory: memory.with_types(types_at, profile.types().bytes()) }
+        let memory = memory.with_types(types_at, profile.types().bytes());
+        Self { profile, memory, arenas: OnceCell::new() }
     }
 
     /// What is known of the kernel.
@@ -66,6 +70,18 @@ impl<'m> KernelView<'m> {
     /// [`KernelError::Field`] when this kernel lacks it; [`KernelError::Types`].
     pub fn offset_of(&self, struct_name: &str, path: &str) -> Result<u64, KernelError> {
         Ok(find_slot(self.types(), self.profile.release(), struct_name, &[path])??.offset)
+    }
+
+    /// The places of all arenas, looked up once: a map may hold thousands of pointers into them.
+    ///
+    /// # Errors
+    /// As [`find_arenas`].
+    pub(super) fn arenas(&self) -> Result<&[ArenaPlace], KernelError> {
+        if let Some(arenas) = self.arenas.get() {
+            return Ok(arenas);
+        }
+        let found = find_arenas(self)?;
+        Ok(self.arenas.get_or_init(|| found))
     }
 
     /// The CPUs and the places of their per-CPU data.

@@ -90,20 +90,38 @@ fn user_bytes(arena: &BpfArena, map: &BpfMap) -> u64 {
     }
 }
 
-/// The arenas whose range of user addresses has `user`, by name, each with where the kernel has that byte: pointers into
-/// an arena are kept as user addresses.
+/// Where an arena is in the kernel: what a pointer into it needs, as those are kept as user addresses.
+pub(in crate::kernel) struct ArenaPlace {
+    /// The map's name.
+    pub name: String,
+    user_start: u64,
+    user_bytes: u64,
+    kernel_base: u64,
+}
+
+impl ArenaPlace {
+    /// Where the kernel has the byte of a user address, if that is in the arena's range.
+    pub fn kernel_address(&self, user: u64) -> Option<KernelVirt> {
+        let offset = user.checked_sub(self.user_start)?;
+        let address = self.kernel_base.wrapping_add(user & (MAX_BYTES - 1));
+        (offset < self.user_bytes).then_some(KernelVirt(address))
+    }
+}
+
+/// The places of all arenas. [`KernelView::arenas`] keeps them.
 ///
 /// # Errors
 /// When the table of maps cannot be read. Arenas that cannot be read are passed over.
-pub(in crate::kernel) fn arenas_with(
-    view: &KernelView<'_>,
-    user: u64,
-) -> Result<Vec<(String, KernelVirt)>, KernelError> {
+pub(in crate::kernel) fn find_arenas(view: &KernelView<'_>) -> Result<Vec<ArenaPlace>, KernelError> {
     let place = |(at, map): (KernelVirt, BpfMap)| {
         let arena: BpfArena = view.mirror(at).ok()?;
-        let offset = user.checked_sub(arena.user_vm_start)?;
-        let base = kernel_base(view, &arena).ok().filter(|_| offset < user_bytes(&arena, &map))?;
-        Some((map.name.0, KernelVirt(base.wrapping_add(user & (MAX_BYTES - 1)))))
+        let (user_start, user_bytes) = (arena.user_vm_start, user_bytes(&arena, &map));
+        Some(ArenaPlace {
+            name: map.name.0,
+            user_start,
+            user_bytes,
+            kernel_base: kernel_base(view, &arena).ok()?,
+        })
     };
     Ok(maps_of_type(view, "BPF_MAP_TYPE_ARENA")?.into_iter().filter_map(place).collect())
 }

@@ -32,7 +32,7 @@ mod tests;
 mod types;
 
 pub use arena::ArenaState;
-pub(in crate::kernel) use arena::arenas_with;
+pub(in crate::kernel) use arena::{ArenaPlace, find_arenas};
 pub(in crate::kernel) use find::struct_ops_maps;
 pub use objects::{BpfObjects, MapDetail, MapObject};
 pub use reader::{MapCaps, MapReader, MapsRead};

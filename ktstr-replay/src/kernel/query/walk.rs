@@ -5,7 +5,7 @@ use super::{QueryError, root};
 use crate::btf::{Kind, TypeId, Types};
 use crate::claim::KernelPath;
 use crate::kernel::KernelView;
-use crate::kernel::maps::arenas_with;
+use crate::kernel::maps::ArenaPlace;
 use crate::kernel::mirror::scalar_of;
 use crate::units::KernelVirt;
 use crate::value::{Scalar, Value};
@@ -106,7 +106,8 @@ fn target(
     if at >= KERNEL_HALF {
         return Ok((KernelVirt(at), id));
     }
-    let arenas = arenas_with(view, at)?;
+    let inside = |arena: &ArenaPlace| Some((arena.name.clone(), arena.kernel_address(at)?));
+    let arenas: Vec<_> = view.arenas()?.iter().filter_map(inside).collect();
     match *arenas.as_slice() {
         [(_, at)] => Ok((at, id)),
         [] => Err(QueryError::UserAddress { path: name.to_owned(), at }),

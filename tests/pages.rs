@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use ktstr::prelude::*;
-use ktstr_replay::judge::Run;
 use ktstr_replay::kernel::{Caps, KernelProfile, PageClassifier, SampleReader};
+use ktstr_replay::memory::LeftOut;
 use ktstr_replay::memory::Memory;
-use ktstr_replay::trace::record::{LeftOut, PAGE_BYTES};
-use ktstr_replay::trace::{KeepPages, SlimOptions, slim};
+use ktstr_replay::run::Run;
+use ktstr_replay::run::{Checkpoints, OpenCheckpoint};
+use ktstr_replay::slim::{KeepPages, SlimOptions, slim};
+use ktstr_replay::trace::record::PAGE_BYTES;
 use ktstr_replay::units::GuestPhys;
-use ktstr_replay::view::{Stop, Stops, View};
+use ktstr_replay::view::View;
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
 
@@ -42,7 +44,7 @@ fn same_without_the_rest(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let slimmed = Trace::open(&path)?;
     ensure!(trace.checkpoints().len() >= 4, "only {} checkpoints", trace.checkpoints().len());
     let (all_run, few_run) = (Run::load(trace), Run::load(&slimmed));
-    let (all_stops, few_stops) = (Stops::of(&all_run)?, Stops::of(&few_run)?);
+    let (all_stops, few_stops) = (Checkpoints::of(&all_run)?, Checkpoints::of(&few_run)?);
     for (all, few) in all_stops.all().iter().zip(few_stops.all()) {
         let (all, few) = (all_stops.open(*all)?, few_stops.open(*few)?);
         let left_out = few.memory().left_out();

@@ -2,8 +2,9 @@
 //! the machine.
 
 use ktstr::prelude::*;
+use ktstr_replay::slim::{SlimOptions, slim};
+use ktstr_replay::trace::Kind;
 use ktstr_replay::trace::record::CaptureKind;
-use ktstr_replay::trace::{Kind, SlimOptions, slim};
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
 

@@ -7,7 +7,6 @@ use guest_init::layout::{HOLE_WORDS, Hole, OFF_TO_HOST_RING};
 use guest_init::message::{GuestStage, ToHost};
 use guest_init::ring::Writer;
 use ktstr_fuzz::{pack, unpack};
-use ktstr_replay::trace::record::checkpoint::CheckpointV1;
 use ktstr_replay::trace::{Kind, Trace, WriterOptions};
 use rkyv::rancor;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,17 +75,6 @@ fn main() {
     let by_hand = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kernel-by-hand.trace.zst");
     assert!(by_hand.exists(), "see the README: a test of ktstr-replay writes {}", by_hand.display());
     trace("kernel-whole", &by_hand);
-    let old = CheckpointV1 {
-        index: 1,
-        parent: None,
-        sample: Some(1),
-        guest_ns: 1,
-        host_ns: 1,
-        ram: Vec::new(),
-        runs: Vec::new(),
-    };
-    let old = rkyv::to_bytes::<rancor::Error>(&old).expect("archived");
-    put("record", "checkpoint-v1", &[&[Kind::Checkpoint.code() as u8, 1], old.as_slice()].concat());
     for kind in Kind::ALL {
         let name = format!("run-whole-{:02}", kind.code());
         let alike = ["small-whole", "kernel-whole"].map(|from| format!("{from}-{:02}", kind.code()));

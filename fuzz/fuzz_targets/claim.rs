@@ -1,7 +1,8 @@
 //! The claim parser: what parses prints, and the print parses to the same claim.
 #![no_main]
 
-use ktstr_replay::claim::{Claim, Projection};
+use ktstr_replay::claim::Claim;
+use ktstr_replay::path::Projection;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -6,12 +6,15 @@
 
 use ktstr_fuzz::pack;
 use ktstr_replay::export::vmcore::write_vmcore;
-use ktstr_replay::judge::{Checks, Run};
+use ktstr_replay::judge::Checks;
+use ktstr_replay::run::Run;
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::record::BlobRole;
-use ktstr_replay::trace::{Dropped, KeepCheckpoints, KeepPages, SlimOptions, Trace, repair, slim};
+use ktstr_replay::slim::{Dropped, KeepCheckpoints, KeepPages, SlimOptions, slim};
+use ktstr_replay::trace::{Trace, repair};
 use ktstr_replay::units::GuestPhys;
-use ktstr_replay::view::{Stops, View};
+use ktstr_replay::run::Checkpoints;
+use ktstr_replay::view::View;
 use ktstr_replay::{diff, export, report, why};
 use libfuzzer_sys::fuzz_target;
 
@@ -43,7 +46,7 @@ fuzz_target!(|input: &[u8]| {
     export::json_lines(&run, &mut std::io::sink()).expect("a sink takes everything");
     let _ = export::series_csv(&run, &mut std::io::sink());
     let _ = export::events_csv(&run, &mut std::io::sink());
-    if let Ok(stops) = Stops::of(&run) {
+    if let Ok(stops) = Checkpoints::of(&run) {
         for info in stops.all().iter().take(2) {
             let Ok(stop) = stops.open(*info) else { continue };
             for view in View::PLAIN {

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use ktstr_replay::claim::Projection;
+use ktstr_replay::path::Projection;
 use ktstr_replay::kernel::cgroup::read_cgroups;
 use ktstr_replay::kernel::cputime::read_cpu_times;
 use ktstr_replay::kernel::dsq::read_dsqs;

@@ -6,8 +6,9 @@ mod support;
 use std::path::PathBuf;
 
 use ktstr_replay::claim::Claim;
-use ktstr_replay::judge::{Checks, Run};
+use ktstr_replay::judge::Checks;
 use ktstr_replay::report::render;
+use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
 use support::TraceBuilder;
 

@@ -8,16 +8,18 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use divan::Bencher;
-use ktstr_replay::judge::{Checks, Run};
+use ktstr_replay::judge::Checks;
 use ktstr_replay::kernel::task::read_tasks;
 use ktstr_replay::kernel::unwind::Unwinder;
 use ktstr_replay::kernel::{Caps, KernelProfile, KernelView, SampleReader, Symbols, VirtualMemory};
 use ktstr_replay::memory::{Memory, MemoryError};
 use ktstr_replay::report::render;
+use ktstr_replay::run::Checkpoints;
+use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::trace::record::{BlobRole, MapContents, PAGE_BYTES};
 use ktstr_replay::units::GuestPhys;
-use ktstr_replay::view::{Stops, View};
+use ktstr_replay::view::View;
 use ktstr_replay::why;
 
 fn main() {
@@ -35,7 +37,7 @@ fn path() -> Option<PathBuf> {
 fn show(views: &[View]) -> usize {
     let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
     let run = Run::load(&trace);
-    let stops = Stops::of(&run).expect("it has checkpoints");
+    let stops = Checkpoints::of(&run).expect("it has checkpoints");
     let stop = stops.at(None).expect("a checkpoint");
     views.iter().map(|view| view.show(&stop).expect("the view").lines.len()).sum()
 }
@@ -57,7 +59,7 @@ fn open_tasks_queues_and_maps() -> usize {
 fn stacks_of_200_tasks(bencher: Bencher<'_, '_>) {
     let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
     let run = Run::load(&trace);
-    let stops = Stops::of(&run).expect("it has checkpoints");
+    let stops = Checkpoints::of(&run).expect("it has checkpoints");
     let info = *stops.all().last().expect("a checkpoint");
     bencher.bench_local(|| {
         // Opened anew, so that no page is decoded before.
@@ -141,7 +143,7 @@ impl Memory for Flat {
 fn view(bencher: Bencher<'_, '_>, view: &View) {
     let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
     let run = Run::load(&trace);
-    let stops = Stops::of(&run).expect("it has checkpoints");
+    let stops = Checkpoints::of(&run).expect("it has checkpoints");
     let stop = stops.at(None).expect("a checkpoint");
     bencher.bench_local(|| view.show(&stop).expect("the view").lines.len());
 }

@@ -2,23 +2,29 @@
 //!
 //! Nothing here knows that VMs exist: memory is read through [`memory::Memory`], which a live VM, a
 //! checkpoint in a trace and a byte array all implement.
+//!
+//! The modules stand in the order of their layers: none uses one that is below it in this list. `tests/layers.rs` keeps it.
 
-pub mod btf;
-pub mod claim;
-pub mod debuginfo;
-pub mod diff;
-pub mod export;
-pub mod judge;
-pub mod kernel;
-pub mod memory;
-pub mod report;
-pub mod series;
-pub mod trace;
 pub mod units;
+pub mod memory;
+pub mod text;
+pub mod btf;
+pub mod path;
+pub mod trace;
 pub mod value;
+pub mod kernel;
+pub mod debuginfo;
+pub mod series;
 pub mod verdict;
+pub mod claim;
+pub mod run;
+pub mod judge;
 pub mod view;
 pub mod why;
+pub mod report;
+pub mod diff;
+pub mod export;
+pub mod slim;
 
 // The traces that tests make are made by one file, for the tests of this crate and of others.
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::trace::record::LeftOut;
+use rkyv::{Archive, Deserialize, Serialize};
+
 use crate::units::GuestPhys;
 
 /// The bytes of a guest's physical memory.
@@ -49,6 +50,56 @@ pub enum MemoryError {
         /// What was wrong with it.
         why: String,
     },
+}
+
+/// Why a page was not kept in a checkpoint. It is stored in traces as it is: its variants keep their order for ever.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LeftOut {
+    /// It is the guest channel's.
+    Channel,
+    /// The kernel has it on a free list.
+    Free,
+    /// It caches a file.
+    PageCache,
+    /// It is user space's: anonymous memory.
+    User,
+    /// It could not be read.
+    Unreadable,
+    /// It is the kernel's own code.
+    KernelText,
+    /// It is the kernel's BTF, which the trace has as a blob.
+    KernelTypes,
+    /// It is the kernel's symbol table, which the trace has as a blob.
+    KernelSymbols,
+}
+
+impl LeftOut {
+    /// All reasons.
+    pub const ALL: [Self; 8] = [
+        Self::Free,
+        Self::PageCache,
+        Self::User,
+        Self::KernelText,
+        Self::KernelTypes,
+        Self::KernelSymbols,
+        Self::Channel,
+        Self::Unreadable,
+    ];
+
+    /// In words: `free`, `page cache`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Channel => "guest channel",
+            Self::Free => "free",
+            Self::PageCache => "page cache",
+            Self::User => "user memory",
+            Self::Unreadable => "unreadable",
+            Self::KernelText => "kernel code",
+            Self::KernelTypes => "kernel types",
+            Self::KernelSymbols => "kernel symbols",
+        }
+    }
 }
 
 /// What to do about a page that was left out.

@@ -6,8 +6,9 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use ktstr_replay::judge::{Checks, Run};
+use ktstr_replay::judge::Checks;
 use ktstr_replay::report::{provenance, render};
+use ktstr_replay::run::Run;
 use ktstr_replay::trace::record::{EventBody, GuestEnd, Stage};
 use support::{TraceBuilder, stalled};
 use tempfile::TempDir;

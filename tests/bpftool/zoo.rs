@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use ktstr::prelude::*;
-use ktstr_replay::judge::Run;
 use ktstr_replay::kernel::maps::{BpfObjects, MapDetail, MapObject, RingState};
 use ktstr_replay::kernel::{BpfProgram, KernelProfile, KernelView};
+use ktstr_replay::run::Checkpoints;
+use ktstr_replay::run::Run;
 use ktstr_replay::series::Samples;
 use ktstr_replay::trace::record::{MapContents, Sample};
 use ktstr_replay::value::Snapshot;
-use ktstr_replay::view::{Stops, View};
+use ktstr_replay::view::View;
 use serde_json::Value as Json;
 
 use super::{MARK, bpftool, bpftool_files, bytes, dumps, ours, printed, theirs};
@@ -178,7 +179,7 @@ fn contents_are_known(objects: &BpfObjects, snapshot: &Snapshot<'_>, trace: &Tra
 /// Into the arena, and to objects of the kernel that a map holds.
 fn pointers_are_followed(trace: &Trace) -> Result<()> {
     let run = Run::load(trace);
-    let stops = Stops::of(&run)?;
+    let stops = Checkpoints::of(&run)?;
     let stop = stops.at(Some("before"))?;
     let map = |wanted: &str| -> Result<Json> {
         let shown = View::Map { wanted: wanted.to_owned(), follow: true }.show(&stop)?;

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use ktstr_replay::memory::LeftOut;
 use ktstr_replay::trace::record::{
-    BlobRole, CaptureKind, Claim, ClaimOrigin, Clock, CpuState, Event, EventBody, GuestEnd, LeftOut, Loss,
-    LossKind, Manifest, MapContents, MapState, OutputSource, PAGE_BYTES, Sample, ScxState, Stage, VcpuRegs,
+    BlobRole, CaptureKind, Claim, ClaimOrigin, Clock, CpuState, Event, EventBody, GuestEnd, Loss, LossKind,
+    Manifest, MapContents, MapState, OutputSource, PAGE_BYTES, Sample, ScxState, Stage, VcpuRegs,
     WorkerReport,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter};

@@ -1,10 +1,10 @@
 //! The kernel's own dump of a stall names the tasks, queues and counts that our views name.
 
 use ktstr::prelude::*;
-use ktstr_replay::judge::Run;
 use ktstr_replay::kernel::dsq::{Dsqs, read_dsqs};
 use ktstr_replay::kernel::runqueue::{Runqueues, read_runqueue_details};
-use ktstr_replay::view::Stops;
+use ktstr_replay::run::Checkpoints;
+use ktstr_replay::run::Run;
 use ktstr_replay::why::Dump;
 use ktstr_tests::fixture;
 
@@ -32,7 +32,7 @@ fn the_kernels_dump_of_a_stall_says_the_same() {
     let run = Run::load(&trace);
     let exit = run.scheduler_exit().expect("an exit");
     let dump = Dump::parse(exit.dump.as_deref().expect("a dump"));
-    let stops = Stops::of(&run).expect("checkpoints");
+    let stops = Checkpoints::of(&run).expect("checkpoints");
     // The last one that was taken while the tasks still waited.
     let alive = |info: &&_| {
         let stop = stops.open(**info).expect("a checkpoint");

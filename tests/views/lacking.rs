@@ -7,8 +7,8 @@ use ktstr_replay::kernel::runqueue::read_runqueue_details;
 use ktstr_replay::kernel::scx::read_schedulers;
 use ktstr_replay::kernel::task::{Tasks, read_tasks};
 use ktstr_replay::kernel::{Gaps, KernelError, KernelProfile, KernelView};
+use ktstr_replay::run::OpenCheckpoint;
 use ktstr_replay::trace::record::BlobRole;
-use ktstr_replay::view::Stop;
 
 type Reader = fn(&KernelView<'_>) -> Result<Gaps, KernelError>;
 

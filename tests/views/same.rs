@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use ktstr::prelude::*;
-use ktstr_replay::judge::Run;
 use ktstr_replay::kernel::cgroup::{Cgroups, read_cgroups};
 use ktstr_replay::kernel::cputime::{CpuTimes, read_cpu_times};
 use ktstr_replay::kernel::log::{KernelLog, read_log};
 use ktstr_replay::kernel::scx::{SchedExt, read_schedulers};
 use ktstr_replay::kernel::task::{Task, Tasks, read_tasks};
-use ktstr_replay::view::{Stop, Stops};
+use ktstr_replay::run::Run;
+use ktstr_replay::run::{Checkpoints, OpenCheckpoint};
 
 use crate::lacking;
 use crate::said::{Said, say_all};
@@ -76,7 +76,7 @@ fn is_before_7_2(release: &str) -> bool {
 fn agrees(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let said = Said::of(trace)?;
     let run = Run::load(trace);
-    let stops = Stops::of(&run)?;
+    let stops = Checkpoints::of(&run)?;
     let before = Seen::of(&stops.at(Some("before"))?)?;
     let after = Seen::of(&stops.at(Some("after"))?)?;
     tasks(&said, &before.tasks, &after.tasks, v)?;

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use ktstr::prelude::*;
 use ktstr_replay::export::vmcore::write_vmcore;
-use ktstr_replay::judge::Run;
 use ktstr_replay::kernel::task::read_tasks;
 use ktstr_replay::memory::Memory;
+use ktstr_replay::run::Run;
+use ktstr_replay::run::{Checkpoints, OpenCheckpoint};
 use ktstr_replay::trace::record::{PAGE_BYTES, VcpuRegs};
 use ktstr_replay::units::{GuestPhys, KernelVirt};
-use ktstr_replay::view::{Stop, Stops};
 use ktstr_tests::{python, run_bounded};
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ fn drgn_reads_an_exported_core(ctx: &Ctx) -> Result<AssertResult> {
 
 fn tools_agree(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let run = Run::load(trace);
-    let stops = Stops::of(&run)?;
+    let stops = Checkpoints::of(&run)?;
     let stop = stops.at(Some("now"))?;
     let folder = tempfile::tempdir()?;
     let core = folder.path().join("vmcore");

@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::thread;
 
 use ktstr_replay::kernel::PageClasses;
+use ktstr_replay::memory::LeftOut;
 use ktstr_replay::memory::Memory;
-use ktstr_replay::trace::record::{LeftOut, PAGE_BYTES, PageId};
+use ktstr_replay::trace::record::{PAGE_BYTES, PageId};
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch};
 use ktstr_replay::units::GuestPhys;
 

@@ -1,8 +1,9 @@
 //! The samples that broke a claim, as a small table with their neighbours.
 
-use crate::series::{Column, Point};
-
 use super::{Judgement, samples};
+use crate::series::{Column, Point};
+use crate::text::seconds;
+use crate::verdict::{Finding, Origin};
 
 /// Offending samples that are shown; the others are counted.
 const SHOWN: usize = 5;
@@ -16,8 +17,17 @@ struct Row {
     why: String,
 }
 
+impl Finding {
+    /// What a claim came to over `columns`.
+    pub fn of_claim(claim: impl std::fmt::Display, judgement: &Judgement, columns: &[&Column]) -> Self {
+        let finding =
+            Self::new(Origin::Claim, claim.to_string(), judgement.outcome, judgement.summary.clone());
+        finding.with_lines(evidence(judgement, columns))
+    }
+}
+
 /// Lines that show the offenders of `judgement`, each with the sample before and after it, and its notes.
-pub(crate) fn evidence(judgement: &Judgement, columns: &[&Column]) -> Vec<String> {
+fn evidence(judgement: &Judgement, columns: &[&Column]) -> Vec<String> {
     let mut lines = Vec::new();
     let shown = &judgement.offenders[..judgement.offenders.len().min(SHOWN)];
     if let Some(first) = columns.first().filter(|_| !shown.is_empty()) {
@@ -104,11 +114,6 @@ fn layout(rows: &[Option<Row>]) -> Vec<String> {
         line.trim_end().to_owned()
     };
     rows.iter().map(line).collect()
-}
-
-/// A time in s with three digits, as everything in a report has it.
-pub(crate) fn seconds(ns: i64) -> String {
-    format!("{:.3}s", ns as f64 / 1e9)
 }
 
 #[cfg(test)]

@@ -5,33 +5,23 @@
 //! and `ktstr replay --assert` all make the same value. Each pattern is one file in `pattern/`, with its text,
 //! its rules for missing and degenerate samples, and their tests.
 
-mod error;
+mod builder;
 mod evidence;
 mod judgement;
-mod kernel_path;
-mod lex;
-mod number;
-mod parse;
 pub mod pattern;
 mod predicate;
-mod projection;
 
 use std::fmt;
 use std::str::FromStr;
 
+use crate::path::parse::Parser;
+use crate::path::{Projection, SyntaxError, SyntaxFault, TokenKind};
 use crate::series::{Absent, Column};
+use crate::text::{counted, nearest};
 use crate::verdict::Outcome;
-use lex::TokenKind;
-use parse::Parser;
 
-use error::nearest;
-pub use error::{ClaimError, ClaimFault};
-pub(crate) use evidence::{evidence, seconds};
 pub use judgement::{Judgement, Offender};
-pub use kernel_path::{KernelPath, Root, TaskKey};
-pub use number::{Band, Bound, Cmp, Number, SpanNs};
 pub use predicate::Predicate;
-pub use projection::{Entry, Fold, MapPath, Projection, RqField, ScxField};
 
 /// What a pattern is, for lists and help.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +47,7 @@ macro_rules! patterns {
         pub const PATTERNS: &[PatternInfo] = &[$(pattern::$name::INFO),*];
 
         impl Claim {
-            fn parse_pattern(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+            fn parse_pattern(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
                 let (name, span) = p.ident("a claim pattern, such as `nondecreasing(x)`")?;
                 $(if name == pattern::$name::INFO.name {
                     p.expect("(")?;
@@ -65,7 +55,7 @@ macro_rules! patterns {
                 })*
                 let known: Vec<_> = PATTERNS.iter().map(|i| i.name).collect();
                 let meant = nearest(&name, &known);
-                Err(p.fault(span, ClaimFault::UnknownPattern { name, meant, known }))
+                Err(p.fault(span, SyntaxFault::UnknownPattern { name, meant, known }))
             }
 
             /// What the claim reads from each sample, in the order in which [`Claim::judge`] wants the columns.
@@ -120,9 +110,9 @@ patterns! {
 }
 
 impl FromStr for Claim {
-    type Err = ClaimError;
+    type Err = SyntaxError;
 
-    fn from_str(text: &str) -> Result<Self, ClaimError> {
+    fn from_str(text: &str) -> Result<Self, SyntaxError> {
         let mut p = Parser::new(text)?;
         let claim = Self::parse_pattern(&mut p)?;
         match p.peek() {
@@ -174,11 +164,6 @@ fn never_readable(column: &Column) -> Option<Judgement> {
 /// `1 sample`, `2 samples`.
 fn samples(n: usize) -> String {
     counted(n, "sample")
-}
-
-/// `1 pair`, `2 pairs`.
-fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

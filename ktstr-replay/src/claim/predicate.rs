@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use super::error::ClaimError;
-use super::number::{Bound, Number};
-use super::parse::Parser;
-use super::projection::Projection;
+use crate::path::parse::Parser;
+use crate::path::{Bound, Number, Projection, SyntaxError};
 use crate::value::Scalar;
 
 /// `x >= 1`, `x in 0..100`, or `x` alone, which is true when it is not zero.
@@ -27,11 +25,11 @@ impl Predicate {
         }
     }
 
-    pub(super) fn parse(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(super) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         Ok(Self { of: Projection::parse(p)?, bound: p.bound_if_any()? })
     }
 
-    pub(super) fn parse_bounded(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(super) fn parse_bounded(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         Ok(Self { of: Projection::parse(p)?, bound: Some(p.bound()?) })
     }
 

@@ -3,11 +3,15 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::path::{
+    Band, Bound, Cmp, EntryKey, Fold, KernelPath, MapPath, Number, Root, RqField, ScxField, TaskKey,
+};
+use crate::text::SpanNs;
 
 #[test]
 fn every_example_parses_prints_as_it_is_written_and_is_of_its_pattern() {
     for info in PATTERNS {
-        let claim: Claim = info.example.parse().unwrap_or_else(|e: ClaimError| panic!("{}", e.render()));
+        let claim: Claim = info.example.parse().unwrap_or_else(|e: SyntaxError| panic!("{}", e.render()));
         assert_eq!(claim.to_string(), info.example);
         assert!(info.example.starts_with(&format!("{}(", info.name)));
     }
@@ -29,7 +33,7 @@ fn the_forms_of_the_authoring_guide_parse() {
         "phase_ratio(x, 0, 1) <= 1.5",
         "never(x > 0 while y == 0)",
     ] {
-        let claim: Claim = text.parse().unwrap_or_else(|e: ClaimError| panic!("{}", e.render()));
+        let claim: Claim = text.parse().unwrap_or_else(|e: SyntaxError| panic!("{}", e.render()));
         assert_eq!(claim.to_string(), text);
     }
 }
@@ -111,7 +115,7 @@ fn projection() -> impl Strategy<Value = Projection> {
     let word = "[a-z_][a-z0-9_]{0,8}";
     let tail = prop_oneof![word.prop_map(|w| format!(".{w}")), any::<u32>().prop_map(|i| format!("[{i}]"))];
     let path = (word, prop::collection::vec(tail, 0..3)).prop_map(|(head, tail)| head + &tail.concat());
-    let entry = prop_oneof![any::<u32>().prop_map(Entry::At), any::<u64>().prop_map(Entry::Key)];
+    let entry = prop_oneof![any::<u32>().prop_map(EntryKey::At), any::<u64>().prop_map(EntryKey::Key)];
     let field = prop_oneof![Just(String::new()), path.clone()];
     let name = prop_oneof![word.prop_map(String::from), "[^\"]{0,8}"];
     let map = (name, entry, field).prop_map(|(map, entry, field)| MapPath { map, entry, field });
@@ -213,7 +217,7 @@ proptest! {
     #[test]
     fn what_prints_parses_to_the_same(claim in claim()) {
         let text = claim.to_string();
-        let parsed: Claim = text.parse().map_err(|e: ClaimError| TestCaseError::fail(e.render()))?;
+        let parsed: Claim = text.parse().map_err(|e: SyntaxError| TestCaseError::fail(e.render()))?;
         prop_assert_eq!(&parsed, &claim);
         prop_assert_eq!(parsed.to_string(), text);
     }

@@ -12,4 +12,4 @@ mod tests;
 
 pub use error::DebugInfoError;
 pub use find::BuildId;
-pub use source::{DebugInfo, SourceLine};
+pub use source::DebugInfo;

@@ -1,43 +1,19 @@
 //! Lines of addresses.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::fs::File;
 use std::path::Path;
 
 use addr2line::Loader;
 use object::read::{Object, ReadCache};
-use serde::Serialize;
 
 use super::{BuildId, DebugInfoError};
 use crate::kernel::KernelProfile;
-use crate::kernel::unwind::{Stack, Stacks};
+use crate::kernel::unwind::{SourceLine, Stack, Stacks};
 use crate::units::KernelVirt;
 
 /// Most functions that are inlined into each other at one address.
 const MAX_INLINED: usize = 64;
-
-/// A place in a kernel's source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SourceLine {
-    /// The function; inlined into that of the next line, or the one that has a symbol.
-    pub function: Option<String>,
-    /// The file, from the top of the kernel's tree.
-    pub file: Option<String>,
-    /// The line.
-    pub line: Option<u32>,
-}
-
-impl fmt::Display for SourceLine {
-    /// `kernel/sched/core.c:7001`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.file.as_deref().unwrap_or("?");
-        match self.line {
-            Some(line) => write!(f, "{file}:{line}"),
-            None => f.write_str(file),
-        }
-    }
-}
 
 /// The DWARF of the kernel of a trace.
 pub struct DebugInfo {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Change, Part, compare_named, maps};
-use crate::judge::Run;
+use crate::run::Run;
 use crate::trace::record::Sample;
 use crate::value::{Snapshot, leaves};
 

@@ -15,7 +15,8 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::judge::{Checks, Run};
+use crate::judge::Checks;
+use crate::run::Run;
 use crate::verdict::Verdict;
 
 /// What can be compared.

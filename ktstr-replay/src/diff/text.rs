@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Change, Diff, Part};
-use crate::report::printable;
+use crate::text::printable;
 
 /// Differences of each part that are shown.
 const SHOWN: usize = 40;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 
-use crate::judge::Run;
+use crate::run::Run;
 use crate::value::leaves;
 
 use super::events::{details, name};

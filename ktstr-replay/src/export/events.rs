@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::judge::Run;
+use crate::run::Run;
 use crate::trace::record::{Event, EventBody};
 
 /// One event as one object.

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use crate::judge::Run;
+use crate::run::Run;
 
 pub use csv::{events_csv, series_csv};
 

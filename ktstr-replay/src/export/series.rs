@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::judge::Run;
+use crate::run::Run;
 use crate::trace::record::Sample;
 use crate::value::leaves;
 

@@ -3,7 +3,7 @@
 use crate::trace::record::{EventBody, Stage};
 use crate::verdict::{Finding, Origin, Outcome};
 
-use super::Run;
+use crate::run::Run;
 
 /// `so_far`: the outcome of scheduler and machine. A body that did not begin or end because of them is not itself
 /// at fault.

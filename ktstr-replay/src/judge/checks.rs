@@ -4,7 +4,7 @@ use crate::trace::Trace;
 use crate::trace::record::ClaimOrigin;
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-use super::Run;
+use crate::run::Run;
 
 /// What a check is: it sees the trace, and adds what it finds to a verdict.
 pub type CheckFn<'c> =

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::claim::{Claim, Projection};
+use crate::claim::Claim;
+use crate::path::Projection;
 use crate::series::Column;
 use crate::trace::record::ClaimOrigin;
 use crate::verdict::{Finding, Origin, Outcome};
 
-use super::Run;
+use crate::run::Run;
 
 /// Judge the recorded claims, or `given` in their place. Columns that claims share are made once.
 pub(super) fn judge(run: &Run<'_>, given: Option<&[Claim]>) -> Vec<Finding> {
@@ -36,7 +37,7 @@ pub(super) fn judge(run: &Run<'_>, given: Option<&[Claim]>) -> Vec<Finding> {
 }
 
 /// A recorded claim that does not parse, as in a trace of a newer release.
-fn unreadable(text: &str, error: &crate::claim::ClaimError) -> Finding {
+fn unreadable(text: &str, error: &crate::path::SyntaxError) -> Finding {
     let lines = error.render().lines().map(str::to_owned).collect();
     Finding::new(Origin::Claim, text, Outcome::Fail, "error: this release cannot read the claim")
         .with_lines(lines)

@@ -3,7 +3,7 @@
 use crate::trace::record::{GuestEnd, Stage};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-use super::Run;
+use crate::run::Run;
 
 /// Turn the verdict of a test with `expect_err` around: the failures that it expects do not count, and their
 /// absence does.

@@ -1,10 +1,10 @@
 //! How the machine ended, and whether guest-init could do its work.
 
-use crate::claim::seconds;
+use crate::text::seconds;
 use crate::trace::record::{EventBody, GuestEnd, Stage};
 use crate::verdict::{Finding, Origin, Outcome};
 
-use super::Run;
+use crate::run::Run;
 
 /// Lines of a panic that are kept as evidence.
 const PANIC_LINES: usize = 14;
@@ -67,27 +67,8 @@ fn last_known(run: &Run<'_>) -> String {
     });
     last.map_or_else(
         || "nothing".to_owned(),
-        |(stage, at)| format!("{} at {}", stage_name(stage), seconds(run.since_start_ns(at))),
+        |(stage, at)| format!("{} at {}", stage.as_str(), seconds(run.since_start_ns(at))),
     )
-}
-
-/// A stage in words.
-pub(crate) fn stage_name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Booting => "the emulator started",
-        Stage::Restored => "restored from a template",
-        Stage::Ready => "guest-init is ready",
-        Stage::JobUnpacked => "the job is unpacked",
-        Stage::SchedulerStarted => "the scheduler started",
-        Stage::SchedulerEnabled => "the scheduler is enabled",
-        Stage::SchedulerExited => "the scheduler exited",
-        Stage::BodyStarted => "the body began",
-        Stage::BodyEnded => "the body ended",
-        Stage::TestExited => "the test binary exited",
-        Stage::PoweringOff => "powering off",
-        Stage::StartRetried => "the start was tried again",
-        Stage::InitFailed => "guest-init failed",
-    }
 }
 
 /// The kernel log, or the console where a dying kernel wrote nothing else.

@@ -8,16 +8,14 @@ mod checks;
 mod claims;
 mod expectation;
 mod machine;
-mod run;
 mod scheduler;
 mod starved;
 mod whole;
 
 pub use checks::{Check, CheckFn, Checks};
-pub(crate) use machine::stage_name;
-pub use run::{Run, SchedulerExit};
 
 use crate::claim::Claim;
+use crate::run::Run;
 use crate::verdict::Verdict;
 
 impl Run<'_> {

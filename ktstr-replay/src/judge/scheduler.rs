@@ -1,10 +1,10 @@
 //! Whether the scheduler loaded, and whether it lived as long as it should.
 
-use crate::claim::seconds;
+use crate::text::seconds;
 use crate::trace::record::{GuestEnd, OutputSource, Stage};
 use crate::verdict::{Finding, Origin, Outcome};
 
-use super::Run;
+use crate::run::Run;
 
 /// Lines of a scheduler's output that are kept as evidence when it did not load: the end of a verifier's log. Kernels
 /// from 7.3 on explain a rejection over some forty lines.

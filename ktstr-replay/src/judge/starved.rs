@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::claim::seconds;
+use crate::text::seconds;
 use crate::trace::record::WorkerReport;
 use crate::trace::record::manifest::NotStarved;
 use crate::verdict::{Finding, Origin, Outcome};
 
-use super::Run;
+use crate::run::Run;
 
 pub(super) fn judge(run: &Run<'_>) -> Option<Finding> {
     let limits = run.manifest.test.not_starved.as_ref()?;

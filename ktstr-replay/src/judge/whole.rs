@@ -2,7 +2,7 @@
 
 use crate::verdict::{Finding, Origin, Outcome};
 
-use super::Run;
+use crate::run::Run;
 
 /// Lines of damage that are listed.
 const LISTED: usize = 8;

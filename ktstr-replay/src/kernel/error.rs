@@ -3,8 +3,8 @@
 use super::SymbolsError;
 use crate::btf::BtfError;
 use crate::memory::MemoryError;
+use crate::text::Candidates;
 use crate::units::KernelVirt;
-use crate::value::Candidates;
 
 /// Why something could not be read out of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,8 +2,9 @@
 
 use super::paging::Tlb;
 use super::{KernelError, PageTable, bytes};
+use crate::memory::LeftOut;
 use crate::memory::{Memory, MemoryError};
-use crate::trace::record::{LeftOut, PAGE_BYTES};
+use crate::trace::record::PAGE_BYTES;
 use crate::units::{GuestPhys, KernelVirt};
 
 /// Longest single read, in bytes: nothing of a kernel that is read whole is longer.

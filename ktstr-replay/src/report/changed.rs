@@ -1,12 +1,13 @@
 //! The scheduler's variables that changed between the last two captures, where there is no exit that shows them.
 
-use crate::claim::seconds;
-use crate::judge::Run;
+use crate::run::Run;
+use crate::text::seconds;
 
 use super::Section;
-use super::exit::{changing, show};
-use super::table::{Align, layout};
-use super::text::clean;
+use super::exit::show;
+use crate::text::clean;
+use crate::text::table::{Align, layout};
+use crate::value::changing;
 
 /// Variables that are shown.
 const SHOWN: usize = 20;

@@ -1,10 +1,10 @@
 //! Columns side by side: `ktstr replay --var`.
 
-use crate::claim::seconds;
 use crate::series::Column;
+use crate::text::seconds;
 
-use super::table::{Align, layout};
-use super::text::{clean, shorten};
+use crate::text::table::{Align, layout};
+use crate::text::{clean, shorten};
 
 /// Longest reason for a missing value, in characters.
 const REASON_CHARS: usize = 60;

@@ -1,13 +1,13 @@
 //! The scheduler at its exit: its variables, and the kernel's dump.
 
-use crate::claim::seconds;
-use crate::judge::Run;
+use crate::run::Run;
+use crate::text::seconds;
 use crate::trace::record::Sample;
-use crate::value::{Leaf, Snapshot, Value, leaves};
+use crate::value::{Leaf, Snapshot, Value, changing};
 
 use super::Section;
-use super::table::{Align, layout};
-use super::text::{clean, shorten};
+use crate::text::table::{Align, layout};
+use crate::text::{clean, shorten};
 
 /// Variables that are shown.
 const VARIABLES: usize = 28;
@@ -61,11 +61,6 @@ pub(super) fn variables(run: &Run<'_>) -> Option<Section> {
     Some(Section { title, lines })
 }
 
-/// The numbers, texts and arrays in the variables of a capture that can change.
-pub(crate) fn changing<'v>(snapshot: &'v Snapshot<'_>) -> Vec<Leaf<'v>> {
-    leaves(snapshot.vars().into_iter().filter(|(name, _)| !is_constant(name)))
-}
-
 fn is_zero(value: &Value<'_>) -> bool {
     match value.scalar() {
         Ok(scalar) => scalar.to_f64() == 0.0,
@@ -78,11 +73,6 @@ fn absent(sample: &Sample) -> String {
         Some(fault) => format!("none were captured: {}", clean(fault)),
         None => "none were captured: the scheduler's maps were gone by then".to_owned(),
     }
-}
-
-/// `.rodata` does not change while the scheduler runs.
-fn is_constant(name: &str) -> bool {
-    name.split('.').take(2).any(|part| part == "rodata")
 }
 
 pub(super) fn show(value: &Value<'_>) -> String {

@@ -2,7 +2,7 @@
 
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-use super::text::{clean, wrapped};
+use crate::text::{clean, wrapped};
 
 /// Width of the mark before a finding.
 const MARK: usize = 6;

@@ -1,11 +1,11 @@
 //! The first lines: the verdict, its first cause, what was verified, and of what run.
 
-use crate::claim::seconds;
-use crate::judge::Run;
+use crate::run::Run;
+use crate::text::seconds;
 use crate::trace::record::{CaptureKind, Stage};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-use super::text::{clean, counted, shorten, wrapped};
+use crate::text::{clean, counted, shorten, wrapped};
 
 /// Longest cause that something follows on the first line, in characters.
 const CAUSE_CHARS: usize = 140;

@@ -1,12 +1,12 @@
 //! Ends of logs: the kernel's warnings first, then what the programs wrote, then the kernel log, then the console.
 
-use crate::claim::seconds;
-use crate::judge::Run;
+use crate::run::Run;
+use crate::text::seconds;
 use crate::trace::record::{GuestEnd, OutputSource, Stage};
 use crate::verdict::{Outcome, Verdict};
 
 use super::Section;
-use super::text::{clean, counted, tail};
+use crate::text::{clean, counted, tail};
 
 /// syslog's `KERN_WARNING`; lower is worse.
 const WARNING: u8 = 4;

@@ -22,10 +22,7 @@ mod findings;
 mod header;
 mod kernel_log;
 mod logs;
-mod plain;
 mod recording;
-pub(crate) mod table;
-pub(crate) mod text;
 mod timeline;
 mod waiting;
 mod workers;
@@ -33,11 +30,9 @@ mod workers;
 use std::path::Path;
 
 pub use columns::columns;
-pub(crate) use exit::changing;
-pub use plain::{plain_json, plain_lines};
-pub use text::printable;
 
-use crate::judge::Run;
+use crate::run::Run;
+use crate::text::plain_lines;
 use crate::verdict::{Outcome, Verdict};
 
 /// A part of the report with a title, such as the kernel log.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::claim::seconds;
-use crate::judge::Run;
-use crate::trace::record::LeftOut;
+use crate::memory::LeftOut;
+use crate::run::Run;
+use crate::text::seconds;
 use crate::verdict::Verdict;
 
 use super::Section;
-use super::text::{clean, shorten};
+use crate::text::{clean, shorten};
 
 /// Lines of each sort.
 const LISTED: usize = 10;

@@ -1,12 +1,12 @@
 //! What happened when: stages, phases, operations, and captures that are not periodic.
 
-use crate::claim::seconds;
-use crate::judge::{Run, stage_name};
+use crate::run::Run;
+use crate::text::seconds;
 use crate::trace::record::{CaptureKind, EventBody};
 
 use super::Section;
-use super::table::{Align, layout};
-use super::text::{clean, shorten};
+use crate::text::table::{Align, layout};
+use crate::text::{clean, shorten};
 
 /// Entries that are shown of the beginning, and of the end.
 const EACH_END: usize = 20;
@@ -15,7 +15,7 @@ pub(super) fn section(run: &Run<'_>) -> Section {
     let mut entries: Vec<(u64, String)> = Vec::new();
     for event in &run.events {
         let text = match &event.body {
-            EventBody::Stage { stage, detail } => with(stage_name(*stage), detail),
+            EventBody::Stage { stage, detail } => with(stage.as_str(), detail),
             EventBody::Body { error: Some(_), .. } => "the body returned an error".to_owned(),
             EventBody::PhaseBegin { index, name } => format!("phase {index} begins: {name}"),
             EventBody::PhaseEnd { index } => format!("phase {index} ends"),

@@ -1,13 +1,13 @@
 //! Who waited when the run went wrong: the task, its queue and its stack, then all runqueues and dispatch queues of the last
 //! checkpoint before.
 
-use crate::claim::seconds;
-use crate::judge::Run;
+use crate::run::Run;
+use crate::text::seconds;
 use crate::view::{dsqs, runqueues};
 use crate::why::{Moment, Scene};
 
 use super::Section;
-use super::text::clean;
+use crate::text::clean;
 
 /// Tasks of a queue that are listed.
 const QUEUED: usize = 12;

@@ -1,11 +1,11 @@
 //! The table of workers.
 
-use crate::claim::seconds;
-use crate::judge::Run;
+use crate::run::Run;
+use crate::text::seconds;
 
 use super::Section;
-use super::table::{Align, layout};
-use super::text::clean;
+use crate::text::clean;
+use crate::text::table::{Align, layout};
 
 /// Workers that are shown.
 const SHOWN: usize = 32;

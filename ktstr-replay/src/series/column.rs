@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::claim::Projection;
+use crate::path::Projection;
 
 use crate::value::Scalar;
 

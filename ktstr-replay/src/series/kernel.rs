@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use super::read::{entry, read};
 use super::{Absent, Column, Series};
-use crate::claim::Projection;
 use crate::kernel::query::{QueryError, follow, number};
 use crate::kernel::{KernelProfile, KernelView};
+use crate::path::Projection;
 use crate::trace::Trace;
 use crate::trace::record::Sample;
 use crate::value::{Scalar, Snapshot, Value, ValueError};

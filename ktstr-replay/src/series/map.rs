@@ -1,6 +1,6 @@
 //! Columns of maps.
 
-use crate::claim::{Entry, Fold, MapPath, Projection};
+use crate::path::{EntryKey, Fold, MapPath, Projection};
 
 use super::{Column, Series};
 
@@ -16,7 +16,7 @@ pub struct SeriesMap<'s> {
 pub struct SeriesEntry<'s> {
     series: &'s Series,
     name: String,
-    entry: Entry,
+    entry: EntryKey,
 }
 
 impl<'s> SeriesMap<'s> {
@@ -26,12 +26,12 @@ impl<'s> SeriesMap<'s> {
 
     /// The entry at an index, of an array.
     pub fn at(self, index: u32) -> SeriesEntry<'s> {
-        SeriesEntry { series: self.series, name: self.name, entry: Entry::At(index) }
+        SeriesEntry { series: self.series, name: self.name, entry: EntryKey::At(index) }
     }
 
     /// The entry with a whole-number key, of a hash.
     pub fn key(self, key: u64) -> SeriesEntry<'s> {
-        SeriesEntry { series: self.series, name: self.name, entry: Entry::Key(key) }
+        SeriesEntry { series: self.series, name: self.name, entry: EntryKey::Key(key) }
     }
 }
 

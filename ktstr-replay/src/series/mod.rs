@@ -3,14 +3,12 @@
 //! [`Trace::periodic`](crate::trace::Trace::periodic) and its siblings give a [`Series`]; [`Series::var`] and the
 //! others give a [`Column`], which claims are about.
 
-mod builder;
 mod column;
 mod kernel;
 mod map;
 mod of_trace;
 mod read;
 mod samples;
-mod scalar;
 mod selection;
 
 pub use column::{Absent, Column, Point};

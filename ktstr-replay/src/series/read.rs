@@ -1,6 +1,6 @@
 //! Taking what a projection names out of one sample.
 
-use crate::claim::{Entry, Fold, MapPath, Projection, RqField, ScxField};
+use crate::path::{EntryKey, Fold, MapPath, Projection, RqField, ScxField};
 use crate::trace::record::{CpuState, Sample, ScxState};
 use crate::value::{self, Scalar, Snapshot, ValueError};
 
@@ -52,9 +52,9 @@ pub(super) fn read(projection: &Projection, snapshot: &Snapshot<'_>) -> Result<S
 pub(super) fn entry<'s>(snapshot: &'s Snapshot<'_>, path: &MapPath) -> Result<value::Entry<'s>, ValueError> {
     let map = snapshot.map(&path.map)?;
     match path.entry {
-        Entry::At(index) => map.at(index),
+        EntryKey::At(index) => map.at(index),
         // Keys are taken by their bytes: the upper half of u64 is the same bytes as negative numbers.
-        Entry::Key(key) => map.get_key(key.cast_signed()),
+        EntryKey::Key(key) => map.get_key(key.cast_signed()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::claim::{Projection, RqField, ScxField};
+use crate::path::{Projection, RqField, ScxField};
 use crate::trace::record::{CaptureKind, Sample};
 use crate::value::{Scalar, Snapshot};
 

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::record::{LeftOut, PAGE_BYTES, PageId};
+use super::record::{PAGE_BYTES, PageId};
+use crate::memory::LeftOut;
 
 /// Guest memory of one moment, as it differs from the moment before.
 #[derive(Clone, Debug)]

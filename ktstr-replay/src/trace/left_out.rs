@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::reader::Trace;
-use super::record::{LeftOut, PAGE_BYTES};
+use super::record::PAGE_BYTES;
+use crate::memory::LeftOut;
 
 /// Pages of one sort that a checkpoint does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

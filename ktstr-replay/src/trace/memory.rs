@@ -11,11 +11,12 @@ use super::error::{Fault, FaultKind, TraceError};
 use super::kind::Kind;
 use super::limits::{CACHED_CHUNKS, MAX_PARENTS, MAX_RUNS};
 use super::reader::{CheckpointInfo, Trace, fault};
-use super::record::{Checkpoint, IndexEntry, LeftOut, PAGE_BYTES, PageChunk, PageState};
+use super::record::{Checkpoint, IndexEntry, PAGE_BYTES, PageChunk, PageState};
 use super::table::PageTable;
+use crate::memory::LeftOut;
 
 /// Which chunk a stored page is in, and the chunks that were decoded last.
-pub(super) struct ChunkCache {
+pub(crate) struct ChunkCache {
     /// First page number, pages and index entry of each chunk, ascending by first page.
     places: Vec<(u32, u32, IndexEntry)>,
     /// Page numbers that chunks have, ascending, disjoint and not touching.
@@ -25,7 +26,7 @@ pub(super) struct ChunkCache {
 }
 
 impl ChunkCache {
-    pub(super) fn new(entries: &[IndexEntry]) -> Self {
+    pub(crate) fn new(entries: &[IndexEntry]) -> Self {
         let mut places: Vec<_> = entries
             .iter()
             .filter(|entry| entry.kind == Kind::PageChunk.code())
@@ -162,7 +163,7 @@ impl CheckpointMemory<'_> {
     }
 
     /// What became of each page.
-    pub(super) fn table(&self) -> &PageTable {
+    pub(crate) fn table(&self) -> &PageTable {
         &self.table
     }
 
@@ -176,7 +177,7 @@ impl CheckpointMemory<'_> {
     }
 
     /// Frame of the first page of a run that is not all in the trace.
-    pub(super) fn first_unresolved(&self) -> Option<u64> {
+    pub(crate) fn first_unresolved(&self) -> Option<u64> {
         let cache = self.trace.chunks.lock().unwrap_or_else(PoisonError::into_inner);
         let is_covered = |first: u32, count: u32| {
             let (start, end) = (u64::from(first), u64::from(first) + u64::from(count));

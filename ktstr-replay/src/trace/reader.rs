@@ -32,7 +32,7 @@ pub struct Trace {
     manifest: Result<Manifest, Fault>,
     /// Found since the trace was opened, by offset.
     faults: Mutex<BTreeMap<u64, Fault>>,
-    pub(super) chunks: Mutex<ChunkCache>,
+    pub(crate) chunks: Mutex<ChunkCache>,
 }
 
 /// What is known of a checkpoint without decoding it.
@@ -268,7 +268,7 @@ impl Trace {
     }
 
     /// Used records of a kind.
-    pub(super) fn of_kind(&self, kind: Kind) -> impl DoubleEndedIterator<Item = &IndexEntry> {
+    pub(crate) fn of_kind(&self, kind: Kind) -> impl DoubleEndedIterator<Item = &IndexEntry> {
         self.located.entries.iter().filter(move |entry| entry.kind == kind.code())
     }
 
@@ -295,12 +295,12 @@ impl Trace {
     }
 
     /// Decode a record; a fault is noted as well as returned.
-    pub(super) fn decode<B: Body>(&self, entry: &IndexEntry) -> Result<B, Fault> {
+    pub(crate) fn decode<B: Body>(&self, entry: &IndexEntry) -> Result<B, Fault> {
         decode(&self.source, &self.located, entry).inspect_err(|fault| self.note(fault.clone()))
     }
 
     /// Decode a page chunk, and see that its pages have their ids.
-    pub(super) fn decode_chunk(&self, entry: &IndexEntry) -> Result<PageChunk, Fault> {
+    pub(crate) fn decode_chunk(&self, entry: &IndexEntry) -> Result<PageChunk, Fault> {
         let chunk: PageChunk = self.decode(entry)?;
         let labels = [u64::from(chunk.first), chunk.ids.len() as u64];
         if chunk.is_sound() && labels == entry.keys {
@@ -312,24 +312,24 @@ impl Trace {
     }
 
     /// A record's body, decompressed and not decoded.
-    pub(super) fn raw_body(&self, entry: &IndexEntry) -> Result<rkyv::util::AlignedVec, Fault> {
+    pub(crate) fn raw_body(&self, entry: &IndexEntry) -> Result<rkyv::util::AlignedVec, Fault> {
         read_body(&self.source, entry, Some(self.located.trace_id))
             .inspect_err(|fault| self.note(fault.clone()))
     }
 
     /// A record as it is in the file, checksums verified.
-    pub(super) fn raw_record(&self, entry: &IndexEntry) -> Result<Vec<u8>, Fault> {
+    pub(crate) fn raw_record(&self, entry: &IndexEntry) -> Result<Vec<u8>, Fault> {
         read_record(&self.source, entry, Some(self.located.trace_id))
             .inspect_err(|fault| self.note(fault.clone()))
     }
 
-    pub(super) fn note(&self, fault: Fault) {
+    pub(crate) fn note(&self, fault: Fault) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.offset, fault);
     }
 }
 
 /// A fault of a record.
-pub(super) fn fault(entry: &IndexEntry, why: FaultKind) -> Fault {
+pub(crate) fn fault(entry: &IndexEntry, why: FaultKind) -> Fault {
     Fault { offset: entry.offset, record: Some((entry.kind, entry.sequence)), why }
 }
 
@@ -338,7 +338,7 @@ fn blob_id_of(entry: &IndexEntry) -> BlobId {
     (u128::from(entry.keys[1]) << 64 | u128::from(entry.keys[0])).to_le_bytes()
 }
 
-pub(super) fn checkpoint_info(entry: &IndexEntry) -> Option<CheckpointInfo> {
+pub(crate) fn checkpoint_info(entry: &IndexEntry) -> Option<CheckpointInfo> {
     let (parent, sample) = parse_checkpoint_links(entry.keys[1]);
     Some(CheckpointInfo {
         index: u32::try_from(entry.keys[0]).ok()?,

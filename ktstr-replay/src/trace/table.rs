@@ -125,7 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::trace::record::LeftOut;
+    use crate::memory::LeftOut;
 
     fn run() -> impl Strategy<Value = PageRun> {
         let state = prop_oneof![

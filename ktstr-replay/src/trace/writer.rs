@@ -69,29 +69,29 @@ pub struct TraceWriter {
     committed: usize,
     finished: bool,
     blobs: HashSet<BlobId>,
-    pub(super) pages: PageWriter,
+    pub(crate) pages: PageWriter,
     /// Header and zstd frame of the record that is being written.
     record: Vec<u8>,
 }
 
 /// What the writer remembers of pages.
 #[derive(Default)]
-pub(super) struct PageWriter {
+pub(crate) struct PageWriter {
     /// Numbers of the stored pages.
-    pub(super) numbers: HashMap<PageId, u32>,
+    pub(crate) numbers: HashMap<PageId, u32>,
     /// Number of the next page to be stored.
-    pub(super) next: u32,
+    pub(crate) next: u32,
     /// Pages as of the last checkpoint.
-    pub(super) table: PageTable,
+    pub(crate) table: PageTable,
     /// Checkpoints written.
-    pub(super) checkpoints: u32,
+    pub(crate) checkpoints: u32,
     /// The last checkpoint was written, and can be built on.
-    pub(super) has_base: bool,
+    pub(crate) has_base: bool,
 }
 
 /// How far a writer had come.
 #[derive(Clone, Copy)]
-pub(super) struct Mark {
+pub(crate) struct Mark {
     position: u64,
     records: usize,
     sequence: u64,
@@ -99,11 +99,11 @@ pub(super) struct Mark {
 
 /// What a header says of a body.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Labels {
-    pub(super) flags: u32,
-    pub(super) keys: [u64; 2],
+pub(crate) struct Labels {
+    pub(crate) flags: u32,
+    pub(crate) keys: [u64; 2],
     /// Guest and host time; `None`: the latest that was seen.
-    pub(super) time: Option<(u64, u64)>,
+    pub(crate) time: Option<(u64, u64)>,
 }
 
 impl TraceWriter {
@@ -128,7 +128,7 @@ impl TraceWriter {
     }
 
     /// An empty trace, for `repair`, which brings the manifest along.
-    pub(super) fn without_manifest(
+    pub(crate) fn without_manifest(
         path: &Path,
         trace_id: u64,
         options: WriterOptions,
@@ -141,7 +141,7 @@ impl TraceWriter {
         Self::to_sink(Box::new(file), trace_id, options)
     }
 
-    pub(super) fn to_sink(
+    pub(crate) fn to_sink(
         sink: Box<dyn Sink>,
         trace_id: u64,
         options: WriterOptions,
@@ -289,13 +289,13 @@ impl TraceWriter {
     }
 
     /// Append a typed body.
-    pub(super) fn body<B: Body>(&mut self, body: &B, labels: Labels) -> Result<(), WriteError> {
+    pub(crate) fn body<B: Body>(&mut self, body: &B, labels: Labels) -> Result<(), WriteError> {
         let raw = body.encode().map_err(body_error(B::KIND))?;
         self.append(&raw, B::KIND, B::VERSION, labels)
     }
 
     /// Append a body that is encoded already.
-    pub(super) fn append(
+    pub(crate) fn append(
         &mut self,
         raw: &[u8],
         kind: Kind,
@@ -326,7 +326,7 @@ impl TraceWriter {
     }
 
     /// Append a record of another trace with the same id; only its sequence number is made anew.
-    pub(super) fn carry_over(&mut self, header: Header, stored: &[u8]) -> Result<(), WriteError> {
+    pub(crate) fn carry_over(&mut self, header: Header, stored: &[u8]) -> Result<(), WriteError> {
         let header = Header { sequence: self.sequence, ..header };
         self.record.clear();
         self.record.extend_from_slice(&header.encode());
@@ -362,12 +362,12 @@ impl TraceWriter {
     }
 
     /// How far the writer has come.
-    pub(super) fn mark(&self) -> Mark {
+    pub(crate) fn mark(&self) -> Mark {
         Mark { position: self.position, records: self.index.len(), sequence: self.sequence }
     }
 
     /// Take back the records since `mark`, which no commit mark covers; says whether they are gone.
-    pub(super) fn back_to(&mut self, mark: Mark) -> bool {
+    pub(crate) fn back_to(&mut self, mark: Mark) -> bool {
         if self.committed > mark.records || self.sink.cut(mark.position).is_err() {
             return false;
         }
@@ -397,7 +397,7 @@ impl Drop for TraceWriter {
 }
 
 /// The index entry of the record with `header` at `offset`.
-pub(super) fn index_entry(offset: u64, header: &Header) -> IndexEntry {
+pub(crate) fn index_entry(offset: u64, header: &Header) -> IndexEntry {
     IndexEntry {
         offset,
         kind: header.kind,

@@ -1,7 +1,7 @@
 //! Why a value could not be had.
 
-use super::Candidates;
 use crate::btf::BtfError;
+use crate::text::Candidates;
 
 /// Why a value could not be had. Each says what was asked for, how far it got and what is there instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

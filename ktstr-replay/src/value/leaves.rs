@@ -1,6 +1,6 @@
 //! A value taken apart into what has no parts.
 
-use super::Value;
+use super::{Snapshot, Value};
 use crate::btf::Kind;
 
 /// Deepest struct that is taken apart.
@@ -38,4 +38,14 @@ fn flatten<'v>(name: String, value: Value<'v>, depth: usize, leaves: &mut Vec<Le
     for (part, value) in parts {
         flatten(format!("{name}.{part}"), value, depth + 1, leaves);
     }
+}
+
+/// The numbers, texts and arrays in the variables of a capture that can change.
+pub(crate) fn changing<'v>(snapshot: &'v Snapshot<'_>) -> Vec<Leaf<'v>> {
+    leaves(snapshot.vars().into_iter().filter(|(name, _)| !is_constant(name)))
+}
+
+/// `.rodata` does not change while the scheduler runs.
+fn is_constant(name: &str) -> bool {
+    name.split('.').take(2).any(|part| part == "rodata")
 }

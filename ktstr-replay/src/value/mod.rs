@@ -12,16 +12,15 @@ mod path;
 mod render;
 mod scalar;
 pub mod snapshot;
-mod suggest;
 #[cfg(test)]
 mod tests;
 mod typed;
 
 pub use error::ValueError;
+pub(crate) use leaves::changing;
 pub use leaves::{Leaf, leaves};
 pub use map::{Entry, MapView};
 pub use render::Pointee;
 pub use scalar::Scalar;
 pub use snapshot::{Blobs, Snapshot};
-pub use suggest::Candidates;
 pub use typed::Value;

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde_json::Value as Json;
 
+use crate::path::Number;
+
 /// A number, truth value or pointer read out of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scalar {
@@ -73,6 +75,39 @@ impl fmt::Display for Scalar {
             Scalar::Float(value) => write!(f, "{value}"),
             Scalar::Bool(value) => write!(f, "{value}"),
             Scalar::Pointer(value) => write!(f, "{value:#x}"),
+        }
+    }
+}
+
+// For closures that compute a column.
+macro_rules! scalar_from {
+    ($($t:ty),*) => { $(impl From<$t> for Scalar {
+        fn from(value: $t) -> Self {
+            Self::Int(i128::from(value))
+        }
+    })* };
+}
+scalar_from!(u8, u16, u32, u64, i8, i16, i32, i64);
+
+impl From<bool> for Scalar {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<f64> for Scalar {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl From<Scalar> for Number {
+    fn from(value: Scalar) -> Self {
+        match value {
+            Scalar::Int(i) => Self::Int(i),
+            Scalar::Float(x) => Self::Float(x),
+            Scalar::Bool(b) => Self::Int(i128::from(b)),
+            Scalar::Pointer(p) => Self::Int(i128::from(p)),
         }
     }
 }

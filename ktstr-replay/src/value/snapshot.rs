@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Candidates, MapView, Value, ValueError};
+use super::{MapView, Value, ValueError};
 use crate::btf::{BtfError, Kind, TypeId, Types};
+use crate::text::Candidates;
 use crate::trace::record::{BlobId, MapContents, MapState, Sample};
 
 /// Where the types of a sample come from.

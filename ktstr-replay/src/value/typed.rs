@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use btf_rs::Type;
 
 use super::path::{Step, parse, parse_below};
-use super::{Candidates, Scalar, ValueError};
+use super::{Scalar, ValueError};
 use crate::btf::{Field, Kind, TypeId, Types};
+use crate::text::Candidates;
 
 /// Most elements that are listed at once.
 const MAX_LISTED: u64 = 1 << 20;

@@ -1,7 +1,7 @@
 //! Checks of single values.
 
 use super::{Because, Finding, Origin, Outcome, Verdict};
-use crate::claim::{Band, Bound, Cmp, Number};
+use crate::path::{Band, Bound, Cmp, Number};
 
 /// A value that is about to be compared; see [`Verdict::check`]. NaN satisfies no comparison.
 #[must_use = "a value that is not compared checks nothing"]

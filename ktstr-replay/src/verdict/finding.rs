@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::Outcome;
-use crate::claim::{Judgement, evidence};
-use crate::series::Column;
 
 /// One thing that was looked at, and what was found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,13 +53,6 @@ impl Finding {
             summary: summary.into(),
             lines: Vec::new(),
         }
-    }
-
-    /// What a claim came to over `columns`.
-    pub fn of_claim(claim: impl std::fmt::Display, judgement: &Judgement, columns: &[&Column]) -> Self {
-        let finding =
-            Self::new(Origin::Claim, claim.to_string(), judgement.outcome, judgement.summary.clone());
-        finding.with_lines(evidence(judgement, columns))
     }
 
     /// With this evidence.

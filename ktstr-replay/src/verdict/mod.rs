@@ -73,7 +73,7 @@ impl Verdict {
     }
 
     /// Look at a value: `v.check("share", share).at_least(0.4)`. The macro [`claim!`](crate::claim!) makes the label.
-    pub fn check(&mut self, label: impl Into<String>, value: impl Into<crate::claim::Number>) -> Check<'_> {
+    pub fn check(&mut self, label: impl Into<String>, value: impl Into<crate::path::Number>) -> Check<'_> {
         Check::new(self, label.into(), value.into())
     }
 

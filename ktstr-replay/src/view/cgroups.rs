@@ -1,14 +1,14 @@
 //! The tree of cgroups.
 
-use super::{Shown, Stop, cell};
+use super::{OpenCheckpoint, Shown, cell};
 use crate::kernel::KernelError;
 use crate::kernel::cgroup::read_cgroups;
 use crate::kernel::task::read_tasks;
-use crate::report::table::{Align, layout};
-use crate::report::text::clean;
+use crate::text::clean;
+use crate::text::table::{Align, layout};
 
-pub(super) fn show(stop: &Stop<'_>) -> Result<Shown, KernelError> {
-    let view = stop.kernel();
+pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
+    let view = checkpoint.kernel();
     let all = read_cgroups(&view, &read_tasks(&view)?)?;
     let mut rows = vec![["cgroup", "tasks", "cpu.weight", "scx weight"].map(str::to_owned).to_vec()];
     rows.extend(all.cgroups.iter().map(|cgroup| {

@@ -1,13 +1,13 @@
 //! Where each CPU's time went.
 
-use super::{Shown, Stop, cell, millis};
+use super::{OpenCheckpoint, Shown, cell, millis};
 use crate::kernel::KernelError;
 use crate::kernel::cputime::read_cpu_times;
-use crate::report::table::{Align, layout};
-use crate::report::text::clean;
+use crate::text::clean;
+use crate::text::table::{Align, layout};
 
-pub(super) fn show(stop: &Stop<'_>) -> Result<Shown, KernelError> {
-    let all = read_cpu_times(&stop.kernel())?;
+pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
+    let all = read_cpu_times(&checkpoint.kernel())?;
     let mut rows = vec![vec!["cpu (ms)".to_owned()]];
     rows[0].extend(all.kinds.iter().map(|kind| clean(kind)));
     rows.extend(all.cpus.iter().map(|one| {

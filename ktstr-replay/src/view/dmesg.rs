@@ -1,12 +1,12 @@
 //! The kernel log, as `dmesg` prints it with callers.
 
-use super::{Shown, Stop};
+use super::{OpenCheckpoint, Shown};
 use crate::kernel::KernelError;
 use crate::kernel::log::{LogRecord, read_log};
-use crate::report::text::clean;
+use crate::text::clean;
 
-pub(super) fn show(stop: &Stop<'_>) -> Result<Shown, KernelError> {
-    let log = read_log(&stop.kernel())?;
+pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
+    let log = read_log(&checkpoint.kernel())?;
     let mut lines: Vec<_> = log.records.iter().flat_map(lines).collect();
     if let Some(failed) = log.failed.filter(|failed| *failed > 0) {
         lines.push(format!("{failed} records found no room"));

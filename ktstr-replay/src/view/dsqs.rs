@@ -1,16 +1,16 @@
 //! The dispatch queues and what waits in them.
 
-use super::{Shown, Stop, cell, millis};
+use super::{OpenCheckpoint, Shown, cell, millis};
 use crate::kernel::KernelError;
 use crate::kernel::dsq::{Dsq, DsqOrder, read_dsqs};
-use crate::report::table::{Align, layout};
-use crate::report::text::clean;
+use crate::text::clean;
+use crate::text::table::{Align, layout};
 
 /// Tasks of a queue that are shown; JSON has all.
 const SHOWN: usize = 50;
 
-pub(super) fn show(stop: &Stop<'_>) -> Result<Shown, KernelError> {
-    let all = read_dsqs(&stop.kernel())?;
+pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
+    let all = read_dsqs(&checkpoint.kernel())?;
     let mut lines = queues(&all.dsqs);
     for dsq in all.dsqs.iter().filter(|dsq| !dsq.tasks.is_empty()) {
         lines.push(String::new());

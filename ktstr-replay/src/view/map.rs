@@ -3,20 +3,25 @@
 use serde_json::{Value as Json, json};
 
 use super::maps::{gaps, json_of};
-use super::{Shown, Stop};
+use super::{OpenCheckpoint, Shown};
 use crate::kernel::KernelError;
 use crate::kernel::maps::{BpfObjects, MapObject};
 use crate::kernel::query::pointee;
-use crate::report::table::{Align, layout};
-use crate::report::text::clean;
-use crate::value::{Candidates, Entry, Pointee, Scalar, Value, ValueError};
+use crate::text::Candidates;
+use crate::text::clean;
+use crate::text::table::{Align, layout};
+use crate::value::{Entry, Pointee, Scalar, Value, ValueError};
 
 /// Longest name that the kernel keeps, in bytes.
 const NAME_BYTES: usize = 15;
 
 /// The maps of that name, or the one of that id. With `follow`, what pointers point at stands beside them.
-pub(super) fn show(stop: &Stop<'_>, wanted: &str, follow: bool) -> Result<Shown, KernelError> {
-    let kernel = stop.kernel();
+pub(super) fn show(
+    checkpoint: &OpenCheckpoint<'_>,
+    wanted: &str,
+    follow: bool,
+) -> Result<Shown, KernelError> {
+    let kernel = checkpoint.kernel();
     let objects = BpfObjects::read(&kernel)?;
     let points_at = |value: &Value<'_>| {
         let Ok(Scalar::Pointer(at @ 1..)) = value.scalar() else { return None };

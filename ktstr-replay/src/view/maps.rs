@@ -2,16 +2,16 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Shown, Stop, cell};
+use super::{OpenCheckpoint, Shown, cell};
 use crate::kernel::maps::{BpfObjects, MapDetail, MapObject};
 use crate::kernel::{Gaps, KernelError};
-use crate::report::table::{Align, layout};
-use crate::report::text::clean;
+use crate::text::clean;
+use crate::text::table::{Align, layout};
 use crate::trace::record::MapContents;
 
 /// All maps; those of the running scheduler are marked.
-pub(super) fn show(stop: &Stop<'_>) -> Result<Shown, KernelError> {
-    let objects = BpfObjects::read(&stop.kernel())?;
+pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
+    let objects = BpfObjects::read(&checkpoint.kernel())?;
     let head = ["id", "type", "name", "key", "value", "entries", "max", "", "state"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(objects.maps().iter().map(|map| row(&objects, map)));

@@ -1,6 +1,6 @@
 //! Views: the kernel's memory at one checkpoint, as tables for people and JSON for programs.
 //!
-//! [`Stops`] are the checkpoints of a run, [`Stop`] is one of them, and a [`View`] of it gives [`Shown`]. Each view has a
+//! [`Checkpoints`] are the checkpoints of a run, [`OpenCheckpoint`] is one of them, and a [`View`] of it gives [`Shown`]. Each view has a
 //! file here that lays out what a reader in [`crate::kernel`] found; the report prints parts of the same.
 
 mod cgroups;
@@ -13,7 +13,6 @@ mod progs;
 pub(crate) mod runqueues;
 mod scx;
 mod stacks;
-mod stop;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -23,10 +22,9 @@ use std::fmt::{self, Display};
 use serde::Serialize;
 use serde_json::Value;
 
-pub use stop::{Stop, StopError, Stops};
-
 use crate::kernel::{Gaps, KernelError};
-use crate::report::text::clean;
+use crate::run::OpenCheckpoint;
+use crate::text::clean;
 
 /// What can be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,19 +110,19 @@ impl View {
     ///
     /// # Errors
     /// [`KernelError`] when nothing of it can be read; what is missing in parts is in [`Shown`].
-    pub fn show(&self, stop: &Stop<'_>) -> Result<Shown, KernelError> {
+    pub fn show(&self, checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
         match self {
-            Self::Tasks => tasks::show(stop),
-            Self::Runqueues => runqueues::show(stop),
-            Self::Dsqs => dsqs::show(stop),
-            Self::Scx => scx::show(stop),
-            Self::Cgroups => cgroups::show(stop),
-            Self::CpuTime => cpu_time::show(stop),
-            Self::Dmesg => dmesg::show(stop),
-            Self::Maps => maps::show(stop),
-            Self::Map { wanted, follow } => map::show(stop, wanted, *follow),
-            Self::Progs => progs::show(stop),
-            Self::Stacks => stacks::show(stop),
+            Self::Tasks => tasks::show(checkpoint),
+            Self::Runqueues => runqueues::show(checkpoint),
+            Self::Dsqs => dsqs::show(checkpoint),
+            Self::Scx => scx::show(checkpoint),
+            Self::Cgroups => cgroups::show(checkpoint),
+            Self::CpuTime => cpu_time::show(checkpoint),
+            Self::Dmesg => dmesg::show(checkpoint),
+            Self::Maps => maps::show(checkpoint),
+            Self::Map { wanted, follow } => map::show(checkpoint, wanted, *follow),
+            Self::Progs => progs::show(checkpoint),
+            Self::Stacks => stacks::show(checkpoint),
         }
     }
 }

@@ -3,15 +3,15 @@
 use serde_json::json;
 
 use super::maps::gaps;
-use super::{Shown, Stop, cell};
+use super::{OpenCheckpoint, Shown, cell};
 use crate::kernel::maps::BpfObjects;
 use crate::kernel::{BpfProgram, KernelError};
-use crate::report::table::{Align, layout};
-use crate::report::text::clean;
+use crate::text::clean;
+use crate::text::table::{Align, layout};
 
 /// All programs; those of the running scheduler are marked.
-pub(super) fn show(stop: &Stop<'_>) -> Result<Shown, KernelError> {
-    let objects = BpfObjects::read(&stop.kernel())?;
+pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
+    let objects = BpfObjects::read(&checkpoint.kernel())?;
     let head =
         ["id", "type", "name", "tag", "attached to", "runs", "ns", "misses", "jited", "at", "", "maps"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];

@@ -1,16 +1,16 @@
 //! The runqueues as a table, with the tasks that sched_ext's watchdog looks at.
 
-use super::{Shown, Stop, cell, millis};
+use super::{OpenCheckpoint, Shown, cell, millis};
 use crate::kernel::KernelError;
 use crate::kernel::runqueue::{RunnableTask, Runqueue, read_runqueue_details};
-use crate::report::table::{Align, layout};
-use crate::report::text::{clean, shorten};
+use crate::text::table::{Align, layout};
+use crate::text::{clean, shorten};
 
 /// Runnable tasks of a CPU that are named.
 const NAMED: usize = 8;
 
-pub(super) fn show(stop: &Stop<'_>) -> Result<Shown, KernelError> {
-    let all = read_runqueue_details(&stop.kernel())?;
+pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
+    let all = read_runqueue_details(&checkpoint.kernel())?;
     Ok(Shown::new(table(&all.runqueues), &all.gaps, &all))
 }
 

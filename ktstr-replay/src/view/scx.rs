@@ -1,13 +1,13 @@
 //! sched_ext and its schedulers, a line for each thing.
 
-use super::{Shown, Stop, cell, millis};
+use super::{OpenCheckpoint, Shown, cell, millis};
 use crate::kernel::scx::{Scheduler, read_schedulers};
 use crate::kernel::{Gaps, KernelError};
-use crate::report::table::{Align, layout};
-use crate::report::text::clean;
+use crate::text::clean;
+use crate::text::table::{Align, layout};
 
-pub(super) fn show(stop: &Stop<'_>) -> Result<Shown, KernelError> {
-    let Some(all) = read_schedulers(&stop.kernel()) else {
+pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
+    let Some(all) = read_schedulers(&checkpoint.kernel()) else {
         let lines = vec!["this kernel has no sched_ext".to_owned()];
         return Ok(Shown::new(lines, &Gaps::default(), &serde_json::Value::Null));
     };

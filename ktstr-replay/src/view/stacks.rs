@@ -1,17 +1,17 @@
 //! The stacks as text: tasks that are at the same place, together.
 
-use super::{Shown, Stop};
+use super::{OpenCheckpoint, Shown};
 use crate::kernel::KernelError;
 use crate::kernel::task::read_tasks;
 use crate::kernel::unwind::{Stack, Stacks, TaskStack, Unwinder};
-use crate::report::text::clean;
+use crate::text::clean;
 
 /// The stacks of all tasks: those that run first.
-pub(super) fn show(stop: &Stop<'_>) -> Result<Shown, KernelError> {
-    let kernel = stop.kernel();
+pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
+    let kernel = checkpoint.kernel();
     let tasks = read_tasks(&kernel)?;
-    let mut stacks = Unwinder::new(&kernel, stop.vcpus()).all(&tasks);
-    if let Some(debuginfo) = stop.debuginfo() {
+    let mut stacks = Unwinder::new(&kernel, checkpoint.vcpus()).all(&tasks);
+    if let Some(debuginfo) = checkpoint.debuginfo() {
         debuginfo.annotate(&mut stacks);
     }
     Ok(Shown::new(lines(&stacks), &stacks.gaps, &stacks))

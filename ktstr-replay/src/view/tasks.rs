@@ -1,14 +1,14 @@
 //! The tasks as a table.
 
-use super::{Shown, Stop, cell, millis};
+use super::{OpenCheckpoint, Shown, cell, millis};
 use crate::kernel::KernelError;
 use crate::kernel::task::{Task, read_tasks};
-use crate::report::table::{Align, layout};
-use crate::report::text::clean;
+use crate::text::clean;
+use crate::text::table::{Align, layout};
 
 /// All tasks, those of sched_ext that wait first: the longest first.
-pub(super) fn show(stop: &Stop<'_>) -> Result<Shown, KernelError> {
-    let tasks = read_tasks(&stop.kernel())?;
+pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
+    let tasks = read_tasks(&checkpoint.kernel())?;
     Ok(Shown::new(table(tasks.tasks.iter()), &tasks.gaps, &tasks))
 }
 

@@ -4,13 +4,16 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{Stops, View};
-use crate::judge::{Checks, Run};
+use super::View;
+use crate::judge::Checks;
 use crate::kernel::hostile::{kernel, overwrite, writes};
 use crate::kernel::testing::Guest;
+use crate::run::Checkpoints;
+use crate::run::Run;
+use crate::slim::{KeepPages, SlimOptions, slim};
 use crate::testing::{BODY_MS, TraceBuilder, sample, stalled};
 use crate::trace::record::{CaptureKind, PAGE_BYTES, Sample, VcpuRegs};
-use crate::trace::{CaptureBase, CapturedCheckpoint, KeepPages, PageBatch, SlimOptions, Trace, slim};
+use crate::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace};
 use crate::{diff, export, report, why};
 
 /// Write the run of a scheduler that stalled, with the guest's memory before and at the stall.
@@ -58,7 +61,7 @@ fn write(guest: &Guest, path: &Path) {
     writer.finish().unwrap();
 }
 
-/// Everything there is of a trace; which views of its last stop could be shown.
+/// Everything there is of a trace; which views of its last checkpoint could be shown.
 fn show_all(path: &Path) -> Vec<View> {
     let trace = Trace::open(path).unwrap();
     assert!(trace.verify().is_clean());
@@ -70,11 +73,11 @@ fn show_all(path: &Path) -> Vec<View> {
     export::json_lines(&run, &mut std::io::sink()).unwrap();
     export::series_csv(&run, &mut std::io::sink()).unwrap();
     let mut shown = Vec::new();
-    if let Ok(stops) = Stops::of(&run) {
-        let stop = stops.at(None).unwrap();
+    if let Ok(checkpoints) = Checkpoints::of(&run) {
+        let checkpoint = checkpoints.at(None).unwrap();
         let views = View::PLAIN.into_iter().chain([View::Map { wanted: "demo.bss".into(), follow: true }]);
-        shown = views.filter(|view| view.show(&stop).is_ok()).collect();
-        export::vmcore::write_vmcore(&stop, &path.with_extension("core")).unwrap();
+        shown = views.filter(|view| view.show(&checkpoint).is_ok()).collect();
+        export::vmcore::write_vmcore(&checkpoint, &path.with_extension("core")).unwrap();
     }
     let options = SlimOptions { level: 1, pages: KeepPages::Kernel, redact: true, ..SlimOptions::default() };
     let _ = slim(path, &path.with_extension("slim"), &options);
@@ -92,8 +95,8 @@ fn a_kernel_by_hand_is_shown_as_it_was_made() {
     }
     let trace = Trace::open(&path).unwrap();
     let run = Run::load(&trace);
-    let stops = Stops::of(&run).unwrap();
-    let lines = View::Dsqs.show(&stops.at(Some("periodic_000")).unwrap()).unwrap().lines.join("\n");
+    let checkpoints = Checkpoints::of(&run).unwrap();
+    let lines = View::Dsqs.show(&checkpoints.at(Some("periodic_000")).unwrap()).unwrap().lines.join("\n");
     assert!(lines.contains("waits"), "{lines}");
 }
 

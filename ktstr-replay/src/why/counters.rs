@@ -1,9 +1,9 @@
 //! Variables of the scheduler that moved, and then did not.
 
-use crate::claim::seconds;
-use crate::judge::Run;
-use crate::report::changing;
+use crate::run::Run;
+use crate::text::seconds;
 use crate::trace::record::Sample;
+use crate::value::changing;
 use crate::value::{Snapshot, Value};
 
 use super::Sentence;
@@ -44,10 +44,10 @@ pub(super) fn tell(run: &Run<'_>) -> Vec<Sentence> {
     }
     told.truncate(TOLD);
     // Those that stopped last: what stopped long before is seldom of the end.
-    let mut stops: Vec<&Sample> = stuck.iter().map(|(sample, ..)| *sample).collect();
-    stops.sort_by_key(|sample| std::cmp::Reverse(sample.index));
-    stops.dedup_by_key(|sample| sample.index);
-    for (first, end) in stops.into_iter().take(STOPS).zip(samples.last().into_iter().cycle()) {
+    let mut checkpoints: Vec<&Sample> = stuck.iter().map(|(sample, ..)| *sample).collect();
+    checkpoints.sort_by_key(|sample| std::cmp::Reverse(sample.index));
+    checkpoints.dedup_by_key(|sample| sample.index);
+    for (first, end) in checkpoints.into_iter().take(STOPS).zip(samples.last().into_iter().cycle()) {
         let together = stuck.iter().filter(|(sample, ..)| sample.index == first.index);
         let each: Vec<_> = together.map(|(_, name, value)| format!("{name} {value}")).collect();
         let more = each.len().saturating_sub(TOLD);

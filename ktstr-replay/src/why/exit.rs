@@ -1,6 +1,6 @@
 //! The scheduler's exit, and who had waited by then.
 
-use crate::judge::Run;
+use crate::run::Run;
 
 use super::{Scene, Sentence};
 

@@ -1,8 +1,8 @@
 //! The queue that the victim waited in, at each checkpoint back from the end.
 
-use crate::claim::seconds;
-use crate::judge::Run;
 use crate::kernel::dsq::Dsq;
+use crate::run::Run;
+use crate::text::seconds;
 
 use super::scene::Moment;
 use super::{Scene, Sentence};

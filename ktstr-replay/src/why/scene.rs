@@ -1,12 +1,12 @@
 //! The last moment before the end of which there is memory.
 
-use crate::judge::Run;
 use crate::kernel::KernelError;
 use crate::kernel::dsq::{Dsq, Dsqs, read_dsqs};
 use crate::kernel::runqueue::{Runqueues, read_runqueue_details};
 use crate::kernel::task::{Task, Tasks, read_tasks};
 use crate::kernel::unwind::{Stack, Unwinder};
-use crate::view::{Stop, StopError, Stops};
+use crate::run::Run;
+use crate::run::{CheckpointError, Checkpoints, OpenCheckpoint};
 
 use super::Dump;
 
@@ -58,31 +58,34 @@ impl Scene {
     /// What is known of the end of `run`, from the last `moments` checkpoints before it.
     ///
     /// # Errors
-    /// [`StopError`] when there is memory, and it cannot be read.
-    pub(crate) fn of(run: &Run<'_>, moments: usize) -> Result<Self, StopError> {
+    /// [`CheckpointError`] when there is memory, and it cannot be read.
+    pub(crate) fn of(run: &Run<'_>, moments: usize) -> Result<Self, CheckpointError> {
         let exit = run.scheduler_exit();
         let said = exit.as_ref().and_then(|exit| exit.message.as_deref());
         let dump = exit.as_ref().and_then(|exit| exit.dump.as_deref()).map(Dump::parse).unwrap_or_default();
         let mut scene = Self { moments: Vec::new(), dump, named: said.and_then(named_in) };
-        let stops = match Stops::of(run) {
-            Ok(stops) => stops,
-            Err(StopError::NoCheckpoint) => return Ok(scene),
+        let checkpoints = match Checkpoints::of(run) {
+            Ok(checkpoints) => checkpoints,
+            Err(CheckpointError::NoCheckpoint) => return Ok(scene),
             Err(error) => return Err(error),
         };
-        for info in stops.all().iter().rev() {
+        for info in checkpoints.all().iter().rev() {
             if scene.moments.len() >= moments {
                 break;
             }
-            let stop = stops.open(*info)?;
+            let checkpoint = checkpoints.open(*info)?;
             // An ejected scheduler's tasks are in other queues: the kernel takes them at once.
             let alive = || {
-                stop.sample().and_then(|sample| sample.scx.as_ref()).is_none_or(|scx| scx.state == "enabled")
+                checkpoint
+                    .sample()
+                    .and_then(|sample| sample.scx.as_ref())
+                    .is_none_or(|scx| scx.state == "enabled")
             };
             if exit.as_ref().is_none_or(|exit| info.guest_ns <= exit.at_ns && alive()) {
-                let moment = Moment::of(&stop)?;
+                let moment = Moment::of(&checkpoint)?;
                 scene.moments.push(moment);
                 if scene.moments.len() == 1 {
-                    scene.unwind(&stop);
+                    scene.unwind(&checkpoint);
                 }
             }
         }
@@ -90,12 +93,12 @@ impl Scene {
     }
 
     /// Follow the victim's stack at the last moment.
-    fn unwind(&mut self, stop: &Stop<'_>) {
+    fn unwind(&mut self, checkpoint: &OpenCheckpoint<'_>) {
         let Some(victim) = self.victim() else { return };
         let Some(last) = self.moments.first_mut() else { return };
         let Some(task) = last.tasks.by_pid(victim) else { return };
-        let view = stop.kernel();
-        last.stack = Some((victim, Unwinder::new(&view, stop.vcpus()).task(task.at).1));
+        let view = checkpoint.kernel();
+        last.stack = Some((victim, Unwinder::new(&view, checkpoint.vcpus()).task(task.at).1));
     }
 
     /// The last moment.
@@ -114,12 +117,12 @@ impl Scene {
 }
 
 impl Moment {
-    fn of(stop: &Stop<'_>) -> Result<Self, KernelError> {
-        let view = stop.kernel();
+    fn of(checkpoint: &OpenCheckpoint<'_>) -> Result<Self, KernelError> {
+        let view = checkpoint.kernel();
         Ok(Self {
-            tag: stop.tag().to_owned(),
-            since_start_ns: stop.since_start_ns(),
-            title: stop.title(),
+            tag: checkpoint.tag().to_owned(),
+            since_start_ns: checkpoint.since_start_ns(),
+            title: checkpoint.title(),
             tasks: read_tasks(&view)?,
             runqueues: read_runqueue_details(&view)?,
             dsqs: read_dsqs(&view)?,

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use crate::claim::seconds;
-use crate::judge::Run;
-use crate::report::table::{Align, layout};
-use crate::report::text::{clean, wrapped};
+use crate::run::CheckpointError;
+use crate::run::Run;
+use crate::text::seconds;
+use crate::text::table::{Align, layout};
+use crate::text::{clean, wrapped};
 use crate::trace::record::Sample;
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
-use crate::view::StopError;
 
 use super::{Scene, counters, cpus, exit, queues};
 
@@ -50,8 +50,8 @@ impl Sentence {
 /// Tell the story of a run that was judged.
 ///
 /// # Errors
-/// [`StopError`] when the trace has memory that cannot be read.
-pub fn tell(run: &Run<'_>, verdict: &Verdict) -> Result<Story, StopError> {
+/// [`CheckpointError`] when the trace has memory that cannot be read.
+pub fn tell(run: &Run<'_>, verdict: &Verdict) -> Result<Story, CheckpointError> {
     let scene = Scene::of(run, MOMENTS)?;
     let name = Some(run.manifest.test.name.as_str()).filter(|name| !name.is_empty());
     let mut story = Story {

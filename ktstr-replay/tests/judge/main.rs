@@ -5,8 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use ktstr_replay::judge::{Check, Checks, Run};
+use ktstr_replay::judge::{Check, Checks};
 use ktstr_replay::report::render;
+use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::trace::record::{
     CaptureKind, EventBody, GuestEnd, Loss, LossKind, OutputSource, Stage, WorkerReport,

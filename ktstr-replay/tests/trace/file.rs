@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use crate::small::{self, RAM, event, manifest, page, sample, write_small};
+use ktstr_replay::memory::LeftOut;
 use ktstr_replay::memory::{Memory, MemoryError};
-use ktstr_replay::trace::record::{BlobRole, LeftOut, PAGE_BYTES, blob_id};
+use ktstr_replay::trace::record::{BlobRole, PAGE_BYTES, blob_id};
 use ktstr_replay::trace::{
     CaptureBase, Durability, Trace, TraceError, TraceWriter, WriteError, WriterOptions,
 };

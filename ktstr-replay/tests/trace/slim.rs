@@ -3,8 +3,9 @@
 use std::fs;
 
 use ktstr_replay::memory::Memory;
+use ktstr_replay::slim::{Dropped, KeepCheckpoints, SlimError, SlimOptions, slim};
 use ktstr_replay::trace::record::{LossKind, PAGE_BYTES};
-use ktstr_replay::trace::{Dropped, KeepCheckpoints, SlimError, SlimOptions, Trace, WriterOptions, slim};
+use ktstr_replay::trace::{Trace, WriterOptions};
 use ktstr_replay::units::GuestPhys;
 
 use crate::small::write_small;

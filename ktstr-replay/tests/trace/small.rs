@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use ktstr_replay::memory::LeftOut;
 use ktstr_replay::trace::record::{
-    BlobRole, CaptureKind, Claim, ClaimOrigin, Clock, Event, EventBody, LeftOut, Loss, LossKind, Manifest,
+    BlobRole, CaptureKind, Claim, ClaimOrigin, Clock, Event, EventBody, Loss, LossKind, Manifest,
     MapContents, MapState, PAGE_BYTES, Sample, VcpuRegs,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter, WriterOptions};

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use anyhow::Context;
-use ktstr_replay::report::{plain_json, plain_lines};
+use ktstr_replay::text::{plain_json, plain_lines};
 use serde::Serialize;
 
 /// Write lines to stdout. A reader that has seen enough (`ktstr replay TRACE | head`) is no error.

@@ -12,8 +12,9 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use ktstr_record::provision::{KernelSpec, Provisioner};
-use ktstr_replay::judge::Run;
 use ktstr_replay::report;
+use ktstr_replay::run::Run;
+use ktstr_replay::text;
 use ktstr_replay::trace::Trace;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
@@ -205,7 +206,7 @@ fn summary(path: &Path) -> String {
         Some(verdict) => report::render(&run, &verdict).lines().take(2).collect::<Vec<_>>().join("\n"),
         None => format!(
             "{} was not judged: its run was ended from outside",
-            report::printable(&run.manifest().test.name)
+            text::printable(&run.manifest().test.name)
         ),
     }
 }

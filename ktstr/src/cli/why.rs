@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use ktstr_replay::judge::{Checks, Run};
+use ktstr_replay::judge::Checks;
+use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::why;
 use serde_json::json;

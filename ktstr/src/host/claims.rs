@@ -1,6 +1,7 @@
 //! The claims of a test's attribute.
 
-use ktstr_replay::claim::{Claim, ClaimError};
+use ktstr_replay::claim::Claim;
+use ktstr_replay::path::SyntaxError;
 
 use crate::test_def::TestDef;
 
@@ -9,7 +10,7 @@ use crate::test_def::TestDef;
 #[error("{} of {path}'s claims cannot be read:\n{}", errors.len(), shown(errors))]
 pub struct ClaimErrors {
     path: &'static str,
-    errors: Vec<ClaimError>,
+    errors: Vec<SyntaxError>,
 }
 
 /// The claims, in the order in which they were written.
@@ -30,8 +31,8 @@ pub fn parse(def: &TestDef) -> Result<Vec<Claim>, ClaimErrors> {
     }
 }
 
-fn shown(errors: &[ClaimError]) -> String {
-    errors.iter().map(ClaimError::render).collect::<Vec<_>>().join("\n")
+fn shown(errors: &[SyntaxError]) -> String {
+    errors.iter().map(SyntaxError::render).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result};
 use ktstr_record::recorder::Recording;
-use ktstr_replay::judge::{Check, Checks, Run};
+use ktstr_replay::judge::{Check, Checks};
 use ktstr_replay::report;
+use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::verdict::Verdict;
 

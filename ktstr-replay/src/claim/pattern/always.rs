@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::claim::parse::Parser;
-use crate::claim::{ClaimError, Judgement, PatternInfo, Predicate, Projection, samples};
+use crate::claim::{Judgement, PatternInfo, Predicate, samples};
+use crate::path::parse::Parser;
+use crate::path::{Projection, SyntaxError};
 use crate::series::Column;
 use crate::verdict::Outcome;
 
@@ -20,7 +21,7 @@ impl Always {
     pub(in crate::claim) const INFO: PatternInfo =
         PatternInfo { name: "always", example: "always(alive)", holds: "it is true at every sample" };
 
-    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let predicate = Predicate::parse(p)?;
         p.named_args("always", &[], |_, _| Ok(()))?;
         Ok(Self { predicate })

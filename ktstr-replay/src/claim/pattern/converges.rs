@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use crate::claim::parse::Parser;
-use crate::claim::{ClaimError, Judgement, Number, Offender, PatternInfo, Projection, SpanNs, samples};
+use crate::claim::{Judgement, Offender, PatternInfo, samples};
+use crate::path::parse::Parser;
+use crate::path::{Number, Projection, SyntaxError};
 use crate::series::Column;
+use crate::text::SpanNs;
 use crate::verdict::Outcome;
 
 use super::note_missing;
@@ -32,7 +34,7 @@ impl Converges {
         holds: "3 samples in a row are within `tol` of `to` by the deadline",
     };
 
-    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let of = Projection::parse(p)?;
         let (mut to, mut tol, mut by) = (None, None, None);
         p.named_args("converges", &["to", "tol", "by"], |p, which| {

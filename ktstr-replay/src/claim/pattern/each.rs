@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::claim::parse::Parser;
-use crate::claim::{ClaimError, Judgement, PatternInfo, Predicate, Projection, samples};
+use crate::claim::{Judgement, PatternInfo, Predicate, samples};
+use crate::path::parse::Parser;
+use crate::path::{Projection, SyntaxError};
 use crate::series::Column;
 use crate::verdict::Outcome;
 
@@ -23,7 +24,7 @@ impl Each {
         holds: "the bound holds at every sample",
     };
 
-    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let predicate = Predicate::parse_bounded(p)?;
         p.named_args("each", &[], |_, _| Ok(()))?;
         Ok(Self { predicate })

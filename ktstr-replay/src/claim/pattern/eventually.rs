@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use crate::claim::parse::Parser;
-use crate::claim::{ClaimError, Judgement, Offender, PatternInfo, Predicate, Projection, SpanNs, samples};
+use crate::claim::{Judgement, Offender, PatternInfo, Predicate, samples};
+use crate::path::parse::Parser;
+use crate::path::{Projection, SyntaxError};
 use crate::series::Column;
+use crate::text::SpanNs;
 use crate::verdict::Outcome;
 
 use super::note_missing;
@@ -25,7 +27,7 @@ impl Eventually {
         holds: "it is true at some sample by the deadline",
     };
 
-    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let predicate = Predicate::parse(p)?;
         let mut by = None;
         p.named_args("eventually", &["by"], |p, _| {

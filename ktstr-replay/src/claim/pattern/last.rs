@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::claim::parse::Parser;
-use crate::claim::{ClaimError, Judgement, Offender, PatternInfo, Predicate, Projection};
+use crate::claim::{Judgement, Offender, PatternInfo, Predicate};
+use crate::path::parse::Parser;
+use crate::path::{Projection, SyntaxError};
 use crate::series::Column;
 use crate::verdict::Outcome;
 
@@ -21,7 +22,7 @@ impl Final {
         holds: "it is true at the last sample",
     };
 
-    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let predicate = Predicate::parse(p)?;
         p.named_args("final", &[], |_, _| Ok(()))?;
         Ok(Self { predicate })

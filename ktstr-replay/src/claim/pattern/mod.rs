@@ -57,7 +57,8 @@ fn note_missing(missing: usize, what_became: &str) -> Vec<String> {
 pub(crate) mod fixture {
     //! Columns for the patterns' tests.
 
-    use crate::claim::{Claim, Judgement, Projection};
+    use crate::claim::{Claim, Judgement};
+    use crate::path::Projection;
     use crate::series::{Absent, Column, Point};
     use crate::value::Scalar;
 

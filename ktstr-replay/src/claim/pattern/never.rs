@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::claim::parse::Parser;
-use crate::claim::{ClaimError, Judgement, Number, Offender, PatternInfo, Predicate, Projection, samples};
+use crate::claim::{Judgement, Offender, PatternInfo, Predicate, samples};
+use crate::path::parse::Parser;
+use crate::path::{Number, Projection, SyntaxError};
 use crate::series::Column;
 use crate::verdict::Outcome;
 
@@ -23,7 +24,7 @@ impl Never {
         holds: "no sample has both",
     };
 
-    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let what = Predicate::parse(p)?;
         if !p.eat_word("while") {
             return Err(p.expected("`while` and what must not be true at the same time"));

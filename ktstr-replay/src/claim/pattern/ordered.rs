@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use crate::claim::parse::Parser;
-use crate::claim::{ClaimError, Judgement, Number, Offender, PatternInfo, Projection, counted};
+use crate::claim::{Judgement, Offender, PatternInfo};
+use crate::path::parse::Parser;
+use crate::path::{Number, Projection, SyntaxError};
 use crate::series::Column;
+use crate::text::counted;
 
 use super::note_missing;
 
@@ -29,7 +31,7 @@ macro_rules! ordered {
             pub(in crate::claim) const INFO: PatternInfo =
                 PatternInfo { name: $text, example: concat!($text, "(nr_dispatched)"), holds: $holds };
 
-            pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+            pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
                 let of = Projection::parse(p)?;
                 p.named_args($text, &[], |_, _| Ok(()))?;
                 Ok(Self { of })

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::claim::parse::Parser;
-use crate::claim::{Bound, ClaimError, Judgement, Number, Offender, PatternInfo, Projection};
+use crate::claim::{Judgement, Offender, PatternInfo};
+use crate::path::parse::Parser;
+use crate::path::{Bound, Number, Projection, SyntaxError};
 use crate::series::Column;
 use crate::value::Scalar;
 use crate::verdict::Outcome;
@@ -28,7 +29,7 @@ impl PhaseRatio {
         holds: "the last value of the second phase over that of the first is in bounds",
     };
 
-    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let of = Projection::parse(p)?;
         p.expect(",")?;
         let baseline = p.index("the index of a phase")?;

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use crate::claim::parse::Parser;
-use crate::claim::{Bound, ClaimError, Judgement, Number, Offender, PatternInfo, Projection, counted};
+use crate::claim::{Judgement, Offender, PatternInfo};
+use crate::path::parse::Parser;
+use crate::path::{Bound, Number, Projection, SyntaxError};
 use crate::series::Column;
+use crate::text::counted;
 use crate::value::Scalar;
 use crate::verdict::Outcome;
 
@@ -65,7 +67,7 @@ impl Rate {
         holds: "every slope between neighbouring samples is in bounds",
     };
 
-    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let of = Projection::parse(p)?;
         p.named_args("rate", &[], |_, _| Ok(()))?;
         let bound = p.bound()?;

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::claim::parse::Parser;
-use crate::claim::{Bound, ClaimError, Judgement, Number, Offender, PatternInfo, Projection, samples};
+use crate::claim::{Judgement, Offender, PatternInfo, samples};
+use crate::path::parse::Parser;
+use crate::path::{Bound, Number, Projection, SyntaxError};
 use crate::series::Column;
 use crate::verdict::Outcome;
 
@@ -27,7 +28,7 @@ impl Ratio {
         holds: "the quotient is in bounds at every sample",
     };
 
-    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let of = Projection::parse(p)?;
         p.expect(",")?;
         let over = Projection::parse(p)?;

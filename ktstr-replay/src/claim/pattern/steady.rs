@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use crate::claim::parse::Parser;
-use crate::claim::{ClaimError, Judgement, Offender, PatternInfo, Projection, SpanNs, samples};
+use crate::claim::{Judgement, Offender, PatternInfo, samples};
+use crate::path::parse::Parser;
+use crate::path::{Projection, SyntaxError};
 use crate::series::Column;
+use crate::text::SpanNs;
 use crate::verdict::Outcome;
 
 use super::note_missing;
@@ -27,7 +29,7 @@ impl Steady {
         holds: "every sample after the warm-up is within that part of their mean",
     };
 
-    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let of = Projection::parse(p)?;
         let (mut within, mut after) = (None, SpanNs(0));
         p.named_args("steady", &["within", "after"], |p, which| {

@@ -11,9 +11,9 @@ use super::notes::notes;
 use super::pieces::{Places, intersect, subtract};
 use crate::kernel::{KernelView, Levels};
 use crate::memory::Memory;
+use crate::run::OpenCheckpoint;
 use crate::trace::record::PAGE_BYTES;
 use crate::units::GuestPhys;
-use crate::view::Stop;
 
 const PAGE: u64 = PAGE_BYTES as u64;
 /// Pages that are read and written at once.
@@ -59,11 +59,11 @@ pub struct VmcoreWritten {
     pub vcpus: usize,
 }
 
-/// Write the memory of a stop to `path`, which must not exist, as an ELF core. It appears there whole, or not at all.
+/// Write the memory of a checkpoint to `path`, which must not exist, as an ELF core. It appears there whole, or not at all.
 ///
 /// # Errors
 /// [`VmcoreError`].
-pub fn write_vmcore(stop: &Stop<'_>, path: &Path) -> Result<VmcoreWritten, VmcoreError> {
+pub fn write_vmcore(checkpoint: &OpenCheckpoint<'_>, path: &Path) -> Result<VmcoreWritten, VmcoreError> {
     if path.exists() {
         return Err(VmcoreError::Exists { path: path.to_owned() });
     }
@@ -71,12 +71,12 @@ pub fn write_vmcore(stop: &Stop<'_>, path: &Path) -> Result<VmcoreWritten, Vmcor
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
     let mut damaged = BTreeSet::new();
-    let mut core = Core::of(stop, &damaged)?;
-    if core.write_memory(file.as_file_mut(), stop.memory(), &mut damaged).map_err(io)? {
+    let mut core = Core::of(checkpoint, &damaged)?;
+    if core.write_memory(file.as_file_mut(), checkpoint.memory(), &mut damaged).map_err(io)? {
         // Headers that claim damaged pages were laid out: again, without them.
         file.as_file_mut().set_len(0).map_err(io)?;
-        core = Core::of(stop, &damaged)?;
-        core.write_memory(file.as_file_mut(), stop.memory(), &mut damaged).map_err(io)?;
+        core = Core::of(checkpoint, &damaged)?;
+        core.write_memory(file.as_file_mut(), checkpoint.memory(), &mut damaged).map_err(io)?;
     }
     core.write_headers(file.as_file_mut()).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
@@ -99,8 +99,8 @@ struct Core {
 }
 
 impl Core {
-    fn of(stop: &Stop<'_>, damaged: &BTreeSet<u64>) -> Result<Self, VmcoreError> {
-        let (memory, kernel) = (stop.memory(), stop.kernel());
+    fn of(checkpoint: &OpenCheckpoint<'_>, damaged: &BTreeSet<u64>) -> Result<Self, VmcoreError> {
+        let (memory, kernel) = (checkpoint.memory(), checkpoint.kernel());
         let ram: Vec<_> = memory.ram().iter().filter_map(whole_pages).collect();
         let left_out = memory.left_out().into_iter();
         let left_out: Vec<_> = left_out
@@ -112,7 +112,7 @@ impl Core {
         let image = kernel_image(&kernel);
         let image_pieces = image.as_ref().map(|(phys, _)| intersect(&kept, phys)).unwrap_or_default();
 
-        let vcpus = stop.vcpus();
+        let vcpus = checkpoint.vcpus();
         let notes = notes(vcpus, kernel.profile().vmcoreinfo().text().as_bytes());
         let notes_at = elf::headers_bytes((kept.len() + image_pieces.len() + 1) as u64);
         let start = notes_at.saturating_add(notes.len() as u64).next_multiple_of(PAGE);

@@ -8,8 +8,9 @@ use super::owner::Owners;
 use super::percpu::free_blocks;
 use super::structs::PageStruct;
 use crate::kernel::{KernelError, KernelProfile, KernelView, bytes};
+use crate::memory::LeftOut;
 use crate::memory::Memory;
-use crate::trace::record::{LeftOut, PAGE_BYTES};
+use crate::trace::record::PAGE_BYTES;
 use crate::units::KernelVirt;
 
 /// Structs that are read at once.

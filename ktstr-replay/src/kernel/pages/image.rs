@@ -5,7 +5,8 @@
 use std::ops::Range;
 
 use crate::kernel::KernelView;
-use crate::trace::record::{LeftOut, PAGE_BYTES};
+use crate::memory::LeftOut;
+use crate::trace::record::PAGE_BYTES;
 use crate::units::KernelVirt;
 
 /// Longest part that is looked for.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::structs::{AddressSpace, AnonVma, Inode};
 use crate::kernel::KernelView;
-use crate::trace::record::LeftOut;
+use crate::memory::LeftOut;
 use crate::units::KernelVirt;
 
 /// Low bits of a mapping that say what it points to (`FOLIO_MAPPING_FLAGS`, `include/linux/page-flags.h`).

@@ -1,8 +1,9 @@
 //! Why a place has no number.
 
 use crate::kernel::KernelError;
+use crate::text::Candidates;
 use crate::units::KernelVirt;
-use crate::value::{Candidates, ValueError};
+use crate::value::ValueError;
 
 /// Why a number of the kernel's memory could not be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,12 +2,12 @@
 
 use super::types::{CType, alike, of_symbol, of_words};
 use super::{QueryError, TaskName};
-use crate::claim::{Root, TaskKey};
 use crate::kernel::dsq::read_dsqs;
 use crate::kernel::task::task_addresses;
 use crate::kernel::{Gaps, KernelView};
+use crate::path::{Root, TaskKey};
+use crate::text::Candidates;
 use crate::units::KernelVirt;
-use crate::value::Candidates;
 
 /// Find the object: its address and its type.
 pub(super) fn find(view: &KernelView<'_>, root: &Root) -> Result<(KernelVirt, CType), QueryError> {

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::btf::testing::Builder;
-use crate::claim::{KernelPath, Projection};
 use crate::kernel::KernelView;
 use crate::kernel::testing::{Chaos, Guest};
+use crate::path::{KernelPath, Projection};
 use crate::value::{Scalar, Value};
 
 const TASK_BYTES: u64 = 72;

@@ -2,7 +2,7 @@
 
 use super::QueryError;
 use crate::btf::{Kind, TypeId, Types};
-use crate::value::Candidates;
+use crate::text::Candidates;
 
 /// A type of BTF, and pointers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use super::types::CType;
 use super::{QueryError, root};
 use crate::btf::{Kind, TypeId, Types};
-use crate::claim::KernelPath;
 use crate::kernel::KernelView;
 use crate::kernel::maps::ArenaPlace;
 use crate::kernel::mirror::scalar_of;
+use crate::path::KernelPath;
 use crate::units::KernelVirt;
 use crate::value::{Scalar, Value};
 

@@ -24,4 +24,4 @@ mod walk;
 pub use code::{Code, CodeName};
 pub use read::{Stacks, TaskStack, Unwinder};
 pub use registers::Registers;
-pub use stack::{Frame, FrameKind, Stack, StackEnd};
+pub use stack::{Frame, FrameKind, SourceLine, Stack, StackEnd};

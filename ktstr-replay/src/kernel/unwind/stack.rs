@@ -1,9 +1,10 @@
 //! What an unwound stack is.
 
+use std::fmt;
+
 use serde::{Serialize, Serializer};
 
 use super::CodeName;
-use crate::debuginfo::SourceLine;
 use crate::units::KernelVirt;
 
 /// A stack, from the innermost frame out.
@@ -33,6 +34,28 @@ pub struct Frame {
     /// What it was compiled from, the innermost inlined function first; empty without [`DebugInfo`](crate::debuginfo::DebugInfo).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub source: Vec<SourceLine>,
+}
+
+/// A place in a kernel's source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SourceLine {
+    /// The function; inlined into that of the next line, or the one that has a symbol.
+    pub function: Option<String>,
+    /// The file, from the top of the kernel's tree.
+    pub file: Option<String>,
+    /// The line.
+    pub line: Option<u32>,
+}
+
+impl fmt::Display for SourceLine {
+    /// `kernel/sched/core.c:7001`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.as_deref().unwrap_or("?");
+        match self.line {
+            Some(line) => write!(f, "{file}:{line}"),
+            None => f.write_str(file),
+        }
+    }
 }
 
 /// How a frame was found.

@@ -135,6 +135,28 @@ pub enum StageV1 {
     InitFailed,
 }
 
+impl StageV1 {
+    /// In words: `guest-init is ready`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Booting => "the emulator started",
+            Self::Restored => "restored from a template",
+            Self::Ready => "guest-init is ready",
+            Self::JobUnpacked => "the job is unpacked",
+            Self::SchedulerStarted => "the scheduler started",
+            Self::SchedulerEnabled => "the scheduler is enabled",
+            Self::SchedulerExited => "the scheduler exited",
+            Self::BodyStarted => "the body began",
+            Self::BodyEnded => "the body ended",
+            Self::TestExited => "the test binary exited",
+            Self::PoweringOff => "powering off",
+            Self::StartRetried => "the start was tried again",
+            Self::InitFailed => "guest-init failed",
+        }
+    }
+}
+
 /// How a machine ended.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GuestEndV1 {

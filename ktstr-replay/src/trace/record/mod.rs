@@ -14,7 +14,7 @@ pub mod small;
 pub mod verdict;
 
 pub use blob::{Blob, BlobId, BlobRole, blob_id};
-pub use checkpoint::{Checkpoint, LeftOut, PageRun, PageState, RamRange};
+pub use checkpoint::{Checkpoint, PageRun, PageState, RamRange};
 pub use event::{Event, EventBody, EventChunk, GuestEnd, OutputSource, Stage, WorkerReport};
 pub use index::{Index, IndexEntry};
 pub use manifest::Manifest;

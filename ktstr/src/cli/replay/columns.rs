@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use ktstr_replay::claim::Projection;
-use ktstr_replay::judge::Run;
+use ktstr_replay::path::Projection;
 use ktstr_replay::report;
+use ktstr_replay::run::Run;
 use ktstr_replay::series::{Column, Point};
 use serde_json::{Value, json};
 

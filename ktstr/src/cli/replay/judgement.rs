@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ktstr_replay::claim::Claim;
-use ktstr_replay::judge::{Checks, Run};
+use ktstr_replay::judge::Checks;
 use ktstr_replay::report;
+use ktstr_replay::run::Run;
 use serde_json::json;
 
 use crate::cli::out;

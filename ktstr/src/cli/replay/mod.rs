@@ -9,8 +9,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use ktstr_replay::claim::{ClaimError, PATTERNS, PatternInfo, Projection};
-use ktstr_replay::judge::Run;
+use ktstr_replay::claim::{PATTERNS, PatternInfo};
+use ktstr_replay::path::{Projection, SyntaxError};
+use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
 
 use judgement::By;
@@ -81,9 +82,9 @@ impl ReplayArgs {
 }
 
 /// Parse texts that people wrote; each that is wrong is shown with a caret under its fault.
-fn parse_all<T: std::str::FromStr<Err = ClaimError>>(texts: &[String]) -> anyhow::Result<Vec<T>> {
+fn parse_all<T: std::str::FromStr<Err = SyntaxError>>(texts: &[String]) -> anyhow::Result<Vec<T>> {
     let (good, bad): (Vec<_>, Vec<_>) = texts.iter().map(|text| text.parse()).partition(Result::is_ok);
-    let bad: Vec<_> = bad.into_iter().filter_map(Result::err).map(|e: ClaimError| e.render()).collect();
+    let bad: Vec<_> = bad.into_iter().filter_map(Result::err).map(|e: SyntaxError| e.render()).collect();
     if !bad.is_empty() {
         bail!("{}", bad.join("\n"));
     }

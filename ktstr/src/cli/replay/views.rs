@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use ktstr_replay::judge::Run;
-use ktstr_replay::view::{Stop, Stops, View};
+use ktstr_replay::run::Run;
+use ktstr_replay::run::{Checkpoints, OpenCheckpoint};
+use ktstr_replay::view::View;
 use serde_json::{Value, json};
 
 use crate::cli::out;
@@ -94,23 +95,23 @@ impl ViewArgs {
     /// # Errors
     /// A trace without such a checkpoint, or whose kernel cannot be read; a view that cannot be made.
     pub(super) fn print(&self, trace: &Path, run: &Run<'_>, as_json: bool) -> anyhow::Result<ExitCode> {
-        let mut stops = Stops::of(run)?;
+        let mut checkpoints = Checkpoints::of(run)?;
         if let Some(given) = &self.debuginfo {
-            stops = stops.with_debuginfo(given.as_deref())?;
+            checkpoints = checkpoints.with_debuginfo(given.as_deref())?;
         }
-        let stop = stops.at(self.at.as_deref())?;
+        let checkpoint = checkpoints.at(self.at.as_deref())?;
         let mut shown = Vec::new();
         for view in self.wanted() {
-            shown.push((view.name(), view.show(&stop)?));
+            shown.push((view.name(), view.show(&checkpoint)?));
         }
         if as_json {
             let views: serde_json::Map<String, Value> =
                 shown.into_iter().map(|(name, shown)| (name.to_owned(), shown.json)).collect();
             out::write_json(
-                &json!({ "trace": trace, "checkpoint": checkpoint_json(&stop), "views": views }),
+                &json!({ "trace": trace, "checkpoint": checkpoint_json(&checkpoint), "views": views }),
             )?;
         } else {
-            let mut text = format!("{}\n", stop.title());
+            let mut text = format!("{}\n", checkpoint.title());
             for (name, shown) in shown {
                 text.push_str(&format!("\n{name}\n"));
                 for line in shown.lines {
@@ -124,12 +125,12 @@ impl ViewArgs {
     }
 }
 
-fn checkpoint_json(stop: &Stop<'_>) -> Value {
+fn checkpoint_json(checkpoint: &OpenCheckpoint<'_>) -> Value {
     json!({
-        "index": stop.checkpoint().index,
-        "tag": stop.tag(),
-        "guest_ns": stop.checkpoint().guest_ns,
-        "since_start_ns": stop.since_start_ns(),
-        "kernel": stop.kernel().profile().release(),
+        "index": checkpoint.checkpoint().index,
+        "tag": checkpoint.tag(),
+        "guest_ns": checkpoint.checkpoint().guest_ns,
+        "since_start_ns": checkpoint.since_start_ns(),
+        "kernel": checkpoint.kernel().profile().release(),
     })
 }

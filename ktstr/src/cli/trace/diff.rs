@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use ktstr_replay::diff::{Part, diff};
-use ktstr_replay::judge::Run;
-use ktstr_replay::report::printable;
+use ktstr_replay::run::Run;
+use ktstr_replay::text::printable;
 use ktstr_replay::trace::Trace;
 use serde_json::json;
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use ktstr_replay::export::{events_csv, json_lines, series_csv};
-use ktstr_replay::judge::Run;
+use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
 
 use super::vmcore;

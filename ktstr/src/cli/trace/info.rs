@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use ktstr_replay::report::printable;
+use ktstr_replay::text::printable;
 use ktstr_replay::trace::record::{IndexEntry, Loss, Manifest};
 use ktstr_replay::trace::{Kind, Trace};
 use serde::Serialize;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use ktstr_replay::report::printable;
+use ktstr_replay::text::printable;
 use ktstr_replay::trace::repair;
 use serde::Serialize;
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use ktstr_replay::trace::{Dropped, KeepCheckpoints, KeepPages, SlimOptions, slim};
+use ktstr_replay::slim::{Dropped, KeepCheckpoints, KeepPages, SlimOptions, slim};
 use serde::Serialize;
 
 /// What is to become of which trace.
@@ -72,7 +72,7 @@ impl SlimmedTrace {
     pub(super) fn text(&self) -> String {
         let mut out = String::new();
         for fault in &self.faults {
-            let _ = writeln!(out, "not carried over: {}", ktstr_replay::report::printable(fault));
+            let _ = writeln!(out, "not carried over: {}", ktstr_replay::text::printable(fault));
         }
         for (sort, count) in &self.dropped {
             let _ = writeln!(out, "dropped: {count} of {sort}");

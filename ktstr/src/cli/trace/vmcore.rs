@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use ktstr_replay::export::vmcore::{VmcoreWritten, write_vmcore};
-use ktstr_replay::judge::Run;
-use ktstr_replay::view::Stops;
+use ktstr_replay::run::Checkpoints;
+use ktstr_replay::run::Run;
 
 use crate::cli::out;
 
 /// Write the memory of the checkpoint `at`, and say what was written.
 pub(super) fn write(run: &Run<'_>, at: Option<&str>, to: &Path) -> anyhow::Result<()> {
-    let stops = Stops::of(run)?;
+    let stops = Checkpoints::of(run)?;
     let stop = stops.at(at)?;
     let written = write_vmcore(&stop, to)?;
     let VmcoreWritten { memory_bytes, stored_bytes, left_out_bytes, damaged_bytes, vcpus } = written;

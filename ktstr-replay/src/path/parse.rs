@@ -2,45 +2,46 @@
 
 use std::ops::Range;
 
-use super::error::{ClaimError, ClaimFault, nearest};
+use super::error::{SyntaxError, SyntaxFault};
 use super::lex::{Token, TokenKind, lex};
-use super::number::{Band, Bound, Cmp, Number, SpanNs};
+use super::number::{Band, Bound, Cmp, Number};
+use crate::text::{SpanNs, nearest};
 
 /// A cursor over the words of a claim.
-pub(super) struct Parser<'t> {
+pub(crate) struct Parser<'t> {
     text: &'t str,
     tokens: Vec<Token>,
     at: usize,
 }
 
 impl<'t> Parser<'t> {
-    pub fn new(text: &'t str) -> Result<Self, ClaimError> {
+    pub(crate) fn new(text: &'t str) -> Result<Self, SyntaxError> {
         Ok(Self { text, tokens: lex(text)?, at: 0 })
     }
 
-    pub fn peek(&self) -> &TokenKind {
+    pub(crate) fn peek(&self) -> &TokenKind {
         self.tokens.get(self.at).map_or(&TokenKind::End, |t| &t.kind)
     }
 
-    pub fn span(&self) -> Range<usize> {
+    pub(crate) fn span(&self) -> Range<usize> {
         self.tokens.get(self.at).map_or(self.text.len()..self.text.len(), |t| t.span.clone())
     }
 
-    pub fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         self.at = (self.at + 1).min(self.tokens.len().saturating_sub(1));
     }
 
-    pub fn fault(&self, span: Range<usize>, fault: ClaimFault) -> ClaimError {
-        ClaimError::new(self.text, span, fault)
+    pub(crate) fn fault(&self, span: Range<usize>, fault: SyntaxFault) -> SyntaxError {
+        SyntaxError::new(self.text, span, fault)
     }
 
     /// The current word is not what may stand there.
-    pub fn expected(&self, expected: impl Into<String>) -> ClaimError {
-        let fault = ClaimFault::Expected { expected: expected.into(), found: self.peek().to_string() };
+    pub(crate) fn expected(&self, expected: impl Into<String>) -> SyntaxError {
+        let fault = SyntaxFault::Expected { expected: expected.into(), found: self.peek().to_string() };
         self.fault(self.span(), fault)
     }
 
-    pub fn eat(&mut self, sign: &str) -> bool {
+    pub(crate) fn eat(&mut self, sign: &str) -> bool {
         let there = matches!(self.peek(), TokenKind::Sign(s) if *s == sign);
         if there {
             self.advance();
@@ -48,11 +49,11 @@ impl<'t> Parser<'t> {
         there
     }
 
-    pub fn expect(&mut self, sign: &str) -> Result<(), ClaimError> {
+    pub(crate) fn expect(&mut self, sign: &str) -> Result<(), SyntaxError> {
         if self.eat(sign) { Ok(()) } else { Err(self.expected(format!("`{sign}`"))) }
     }
 
-    pub fn eat_word(&mut self, word: &str) -> bool {
+    pub(crate) fn eat_word(&mut self, word: &str) -> bool {
         let there = matches!(self.peek(), TokenKind::Ident(w) if w == word);
         if there {
             self.advance();
@@ -60,7 +61,7 @@ impl<'t> Parser<'t> {
         there
     }
 
-    pub fn ident(&mut self, what: &str) -> Result<(String, Range<usize>), ClaimError> {
+    pub(crate) fn ident(&mut self, what: &str) -> Result<(String, Range<usize>), SyntaxError> {
         match self.peek() {
             TokenKind::Ident(name) => {
                 let found = (name.clone(), self.span());
@@ -73,7 +74,7 @@ impl<'t> Parser<'t> {
 
     /// The text up to the next `sign`, without blanks at its ends; the cursor is then on its last word. Empty, and the
     /// cursor where it was, when the sign is here or nowhere.
-    pub fn raw_until(&mut self, sign: &str) -> String {
+    pub(crate) fn raw_until(&mut self, sign: &str) -> String {
         let ahead = self.tokens.get(self.at..).unwrap_or_default();
         let len = ahead.iter().position(|t| matches!(t.kind, TokenKind::Sign(s) if s == sign)).unwrap_or(0);
         let Some(last) = len.checked_sub(1).and_then(|last| ahead.get(last)) else { return String::new() };
@@ -83,21 +84,21 @@ impl<'t> Parser<'t> {
     }
 
     /// A name out of a list.
-    pub fn name_of<T: Copy>(
+    pub(crate) fn name_of<T: Copy>(
         &mut self,
         what: &'static str,
         known: &[(&'static str, T)],
-    ) -> Result<T, ClaimError> {
+    ) -> Result<T, SyntaxError> {
         let (name, span) = self.ident(what)?;
         if let Some((_, value)) = known.iter().find(|(k, _)| *k == name) {
             return Ok(*value);
         }
         let known: Vec<_> = known.iter().map(|(k, _)| *k).collect();
         let meant = nearest(&name, &known);
-        Err(self.fault(span, ClaimFault::UnknownName { what, name, meant, known }))
+        Err(self.fault(span, SyntaxFault::UnknownName { what, name, meant, known }))
     }
 
-    pub fn number(&mut self) -> Result<Number, ClaimError> {
+    pub(crate) fn number(&mut self) -> Result<Number, SyntaxError> {
         match *self.peek() {
             TokenKind::Number(n) => {
                 self.advance();
@@ -108,21 +109,21 @@ impl<'t> Parser<'t> {
     }
 
     /// A whole number from 0 that fits `T`.
-    pub fn index<T: TryFrom<i128>>(&mut self, what: &str) -> Result<T, ClaimError> {
+    pub(crate) fn index<T: TryFrom<i128>>(&mut self, what: &str) -> Result<T, SyntaxError> {
         let span = self.span();
         if let TokenKind::Number(Number::Int(n)) = *self.peek()
             && n >= 0
         {
             self.advance();
             return T::try_from(n).map_err(|_| {
-                let fault = ClaimFault::Number { text: n.to_string(), why: format!("too large for {what}") };
+                let fault = SyntaxFault::Number { text: n.to_string(), why: format!("too large for {what}") };
                 self.fault(span, fault)
             });
         }
         Err(self.expected(what))
     }
 
-    pub fn time(&mut self) -> Result<SpanNs, ClaimError> {
+    pub(crate) fn time(&mut self) -> Result<SpanNs, SyntaxError> {
         match *self.peek() {
             TokenKind::Time(t) => {
                 self.advance();
@@ -132,7 +133,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    pub fn percent(&mut self) -> Result<f64, ClaimError> {
+    pub(crate) fn percent(&mut self) -> Result<f64, SyntaxError> {
         match *self.peek() {
             TokenKind::Percent(p) if p >= 0.0 => {
                 self.advance();
@@ -143,7 +144,7 @@ impl<'t> Parser<'t> {
     }
 
     /// `>= 1` or `in 0..100`, if either follows.
-    pub fn bound_if_any(&mut self) -> Result<Option<Bound>, ClaimError> {
+    pub(crate) fn bound_if_any(&mut self) -> Result<Option<Bound>, SyntaxError> {
         if self.eat_word("in") {
             return self.band().map(|b| Some(Bound::In(b)));
         }
@@ -156,12 +157,12 @@ impl<'t> Parser<'t> {
         Ok(Some(Bound::Cmp(*cmp, self.number()?)))
     }
 
-    pub fn bound(&mut self) -> Result<Bound, ClaimError> {
+    pub(crate) fn bound(&mut self) -> Result<Bound, SyntaxError> {
         let what = "a bound such as `>= 1` or `in 0..100`";
         self.bound_if_any()?.ok_or_else(|| self.expected(what))
     }
 
-    fn band(&mut self) -> Result<Band, ClaimError> {
+    fn band(&mut self) -> Result<Band, SyntaxError> {
         let begin = self.span().start;
         let start = match self.peek() {
             TokenKind::Number(_) => Some(self.number()?),
@@ -179,7 +180,7 @@ impl<'t> Parser<'t> {
         let band = Band { start, end };
         let finish = self.tokens[..self.at].last().map_or(begin, |t| t.span.end);
         if band.is_empty() {
-            return Err(self.fault(begin..finish, ClaimFault::EmptyRange { text: band.to_string() }));
+            return Err(self.fault(begin..finish, SyntaxFault::EmptyRange { text: band.to_string() }));
         }
         if start.is_none() && end.is_none() {
             return Err(self.expected("a number at an end of the range"));
@@ -189,22 +190,22 @@ impl<'t> Parser<'t> {
 
     /// Named arguments, `, name=value` each, up to and with the closing parenthesis. `set` takes the value of
     /// the argument at its position in `known`.
-    pub fn named_args(
+    pub(crate) fn named_args(
         &mut self,
         pattern: &'static str,
         known: &[&'static str],
-        mut set: impl FnMut(&mut Self, usize) -> Result<(), ClaimError>,
-    ) -> Result<(), ClaimError> {
+        mut set: impl FnMut(&mut Self, usize) -> Result<(), SyntaxError>,
+    ) -> Result<(), SyntaxError> {
         let mut seen = vec![false; known.len()];
         while self.eat(",") {
             let (name, span) = self.ident("the name of an argument")?;
             let Some(i) = known.iter().position(|k| *k == name) else {
                 let meant = nearest(&name, known);
                 let known = known.to_vec();
-                return Err(self.fault(span, ClaimFault::UnknownArgument { pattern, name, meant, known }));
+                return Err(self.fault(span, SyntaxFault::UnknownArgument { pattern, name, meant, known }));
             };
             if std::mem::replace(&mut seen[i], true) {
-                return Err(self.fault(span, ClaimFault::Twice { name }));
+                return Err(self.fault(span, SyntaxFault::Twice { name }));
             }
             self.expect("=")?;
             set(self, i)?;
@@ -216,8 +217,13 @@ impl<'t> Parser<'t> {
     }
 
     /// An argument was never given: the fault is where it could have stood.
-    pub fn missing(&self, pattern: &'static str, name: &'static str, example: &'static str) -> ClaimError {
+    pub(crate) fn missing(
+        &self,
+        pattern: &'static str,
+        name: &'static str,
+        example: &'static str,
+    ) -> SyntaxError {
         let close = self.tokens[..self.at].last().map_or(0, |t| t.span.start);
-        self.fault(close..close, ClaimFault::Missing { pattern, name, example })
+        self.fault(close..close, SyntaxFault::Missing { pattern, name, example })
     }
 }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use super::error::SlimError;
 use super::options::{Dropped, KeepCheckpoints, SlimOptions};
 use crate::kernel::{KernelError, KernelProfile, KernelView, PageClassifier, image_pages, symbol_pages};
+use crate::memory::LeftOut;
 use crate::memory::Memory;
-use crate::trace::capture::{CaptureBase, CapturedCheckpoint, PageBatch};
-use crate::trace::memory::CheckpointMemory;
-use crate::trace::reader::Trace;
-use crate::trace::record::{LeftOut, PAGE_BYTES, PageRun, PageState, Sample};
+use crate::trace::CheckpointMemory;
+use crate::trace::Trace;
+use crate::trace::record::{PAGE_BYTES, PageRun, PageState, Sample};
 use crate::trace::table::PageTable;
+use crate::trace::{CaptureBase, CapturedCheckpoint, PageBatch};
 use crate::units::GuestPhys;
 
 /// Most RAM of a guest whose trace is made smaller: every page of it is looked at.

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use super::checkpoints::Checkpoints;
 use super::error::SlimError;
 use super::options::{Dropped, SlimOptions};
-use crate::trace::error::{Fault, WriteError};
+use crate::trace::Kind;
+use crate::trace::Trace;
 use crate::trace::header::{HEADER_LEN, Header};
-use crate::trace::kind::Kind;
-use crate::trace::reader::Trace;
 use crate::trace::record::{EventChunk, IndexEntry, Loss, LossKind, Manifest, Sample};
 use crate::trace::writer::{Labels, TraceWriter, WriterOptions};
+use crate::trace::{Fault, WriteError};
 
 /// In place of a command line that is not to be told.
 const REDACTED: &str = "(redacted)";

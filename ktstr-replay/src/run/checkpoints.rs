@@ -2,17 +2,16 @@
 
 use std::path::Path;
 
-use crate::claim::{SpanNs, seconds};
+use super::Run;
 use crate::debuginfo::{DebugInfo, DebugInfoError};
-use crate::judge::Run;
 use crate::kernel::{KernelError, KernelProfile, KernelView, ProfileError};
-use crate::report::text::clean;
+use crate::text::{clean, seconds, time_ns};
 use crate::trace::record::{Sample, VcpuRegs};
 use crate::trace::{CheckpointInfo, CheckpointMemory, TraceError};
 
 /// Why a checkpoint cannot be looked at.
 #[derive(Debug, thiserror::Error)]
-pub enum StopError {
+pub enum CheckpointError {
     /// The trace has none.
     #[error(
         "the trace has no checkpoint: it was recorded without memory (see `checkpoint` of #[ktstr_test]), or none was committed"
@@ -34,14 +33,14 @@ pub enum StopError {
     Kernel(#[from] ProfileError),
 }
 
-impl From<KernelError> for StopError {
+impl From<KernelError> for CheckpointError {
     fn from(error: KernelError) -> Self {
         Self::Kernel(error.into())
     }
 }
 
 /// The checkpoints of a run, and the kernel that they are of.
-pub struct Stops<'r> {
+pub struct Checkpoints<'r> {
     run: &'r Run<'r>,
     profile: KernelProfile,
     debuginfo: Option<DebugInfo>,
@@ -49,7 +48,7 @@ pub struct Stops<'r> {
 }
 
 /// A kernel at one checkpoint.
-pub struct Stop<'s> {
+pub struct OpenCheckpoint<'s> {
     run: &'s Run<'s>,
     info: CheckpointInfo,
     profile: &'s KernelProfile,
@@ -57,15 +56,15 @@ pub struct Stop<'s> {
     memory: CheckpointMemory<'s>,
 }
 
-impl<'r> Stops<'r> {
+impl<'r> Checkpoints<'r> {
     /// The checkpoints of a run. Reads the kernel's symbols and types out of the trace.
     ///
     /// # Errors
-    /// [`StopError::NoCheckpoint`], [`StopError::Kernel`].
-    pub fn of(run: &'r Run<'r>) -> Result<Self, StopError> {
+    /// [`CheckpointError::NoCheckpoint`], [`CheckpointError::Kernel`].
+    pub fn of(run: &'r Run<'r>) -> Result<Self, CheckpointError> {
         let all = run.trace.checkpoints();
         if all.is_empty() {
-            return Err(StopError::NoCheckpoint);
+            return Err(CheckpointError::NoCheckpoint);
         }
         let profile = KernelProfile::of_trace(run.trace)?;
         Ok(Self { run, profile, debuginfo: None, all })
@@ -89,19 +88,19 @@ impl<'r> Stops<'r> {
     /// One of the checkpoints.
     ///
     /// # Errors
-    /// [`StopError::Trace`] when its tables are damaged.
-    pub fn open(&self, info: CheckpointInfo) -> Result<Stop<'_>, StopError> {
+    /// [`CheckpointError::Trace`] when its tables are damaged.
+    pub fn open(&self, info: CheckpointInfo) -> Result<OpenCheckpoint<'_>, CheckpointError> {
         let memory = self.run.trace.checkpoint_memory(info.index)?;
         let debuginfo = self.debuginfo.as_ref();
-        Ok(Stop { run: self.run, info, profile: &self.profile, debuginfo, memory })
+        Ok(OpenCheckpoint { run: self.run, info, profile: &self.profile, debuginfo, memory })
     }
 
     /// The checkpoint of the capture tagged `at`; or, where `at` is a time such as `2.5s` or `-300ms`, the last one
     /// at or before it; or, for `None`, that of the scheduler's exit, or the last one.
     ///
     /// # Errors
-    /// [`StopError::NoneAt`]; those of [`Stops::open`].
-    pub fn at(&self, at: Option<&str>) -> Result<Stop<'_>, StopError> {
+    /// [`CheckpointError::NoneAt`]; those of [`Checkpoints::open`].
+    pub fn at(&self, at: Option<&str>) -> Result<OpenCheckpoint<'_>, CheckpointError> {
         let found = match at {
             None => self.of_exit().or(self.all.last().copied()),
             Some(at) => self.all.iter().rev().find(|info| self.tag(info) == at).copied().or_else(|| {
@@ -115,8 +114,10 @@ impl<'r> Stops<'r> {
             };
             clean(&self.all.iter().map(one).collect::<Vec<_>>().join(", "))
         };
-        let found = found
-            .ok_or_else(|| StopError::NoneAt { wanted: at.unwrap_or_default().to_owned(), have: have() })?;
+        let found = found.ok_or_else(|| CheckpointError::NoneAt {
+            wanted: at.unwrap_or_default().to_owned(),
+            have: have(),
+        })?;
         self.open(found)
     }
 
@@ -132,8 +133,8 @@ impl<'r> Stops<'r> {
     }
 }
 
-impl<'s> Stop<'s> {
-    /// The kernel. Make one for all that is read of this stop: translations are kept.
+impl<'s> OpenCheckpoint<'s> {
+    /// The kernel. Make one for all that is read of this checkpoint: translations are kept.
     #[must_use]
     pub fn kernel(&self) -> KernelView<'_> {
         KernelView::new(self.profile, &self.memory)
@@ -196,32 +197,4 @@ impl<'s> Stop<'s> {
 fn sample_of<'s>(run: &'s Run<'_>, info: &CheckpointInfo) -> Option<&'s Sample> {
     let index = info.sample?;
     run.samples.iter().find(|sample| sample.index == index)
-}
-
-/// `2.5s`, `2.5` or `-300ms` in ns.
-fn time_ns(text: &str) -> Option<i64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "" => 1_000_000_000,
-        unit => SpanNs::UNITS.iter().find(|(name, _)| *name == unit)?.1,
-    };
-    let number: f64 = digits.parse().ok().filter(|number: &f64| number.is_finite())?;
-    // Beyond 292 years it is the first or last there is.
-    Some((number * unit as f64) as i64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_units_and_signs() {
-        assert_eq!(time_ns("2.5s"), Some(2_500_000_000));
-        assert_eq!(time_ns("2"), Some(2_000_000_000));
-        assert_eq!(time_ns("-300ms"), Some(-300_000_000));
-        assert_eq!(time_ns("1e300"), Some(i64::MAX));
-        for bad in ["", "end", "3 parsecs", "nans", "periodic_001"] {
-            assert_eq!(time_ns(bad), None, "{bad}");
-        }
-    }
 }

@@ -3,22 +3,23 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::error::{ClaimError, ClaimFault};
-use super::number::{Number, SpanNs};
+use super::error::{SyntaxError, SyntaxFault};
+use super::number::Number;
+use crate::text::SpanNs;
 
 /// Longest text that is looked at, in bytes.
 const MAX_BYTES: usize = 4096;
 
 /// A word with its place.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Token {
+pub(crate) struct Token {
     pub kind: TokenKind,
     pub span: Range<usize>,
 }
 
 /// What a word is.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum TokenKind {
+pub(crate) enum TokenKind {
     Ident(String),
     Quoted(String),
     Number(Number),
@@ -48,10 +49,10 @@ const SIGNS: [&str; 19] =
     ["..=", "..", ">=", "<=", "==", "!=", "->", "(", ")", "[", "]", ",", ".", "=", ">", "<", "-", ":", "*"];
 
 /// Cut `text` into words; the last one is always `End`.
-pub(super) fn lex(text: &str) -> Result<Vec<Token>, ClaimError> {
+pub(crate) fn lex(text: &str) -> Result<Vec<Token>, SyntaxError> {
     let mut lexer = Lexer { text, at: 0 };
     if text.len() > MAX_BYTES {
-        return Err(lexer.fault(0..0, ClaimFault::TooLong { max: MAX_BYTES, len: text.len() }));
+        return Err(lexer.fault(0..0, SyntaxFault::TooLong { max: MAX_BYTES, len: text.len() }));
     }
     let mut tokens = Vec::new();
     loop {
@@ -74,8 +75,8 @@ impl<'t> Lexer<'t> {
         &self.text[self.at..]
     }
 
-    fn fault(&self, span: Range<usize>, fault: ClaimFault) -> ClaimError {
-        ClaimError::new(self.text, span, fault)
+    fn fault(&self, span: Range<usize>, fault: SyntaxFault) -> SyntaxError {
+        SyntaxError::new(self.text, span, fault)
     }
 
     /// Take the characters for which `keep` holds.
@@ -86,7 +87,7 @@ impl<'t> Lexer<'t> {
         &rest[..len]
     }
 
-    fn next(&mut self) -> Result<Token, ClaimError> {
+    fn next(&mut self) -> Result<Token, SyntaxError> {
         self.take(char::is_whitespace);
         let start = self.at;
         let Some(first) = self.rest().chars().next() else {
@@ -104,25 +105,25 @@ impl<'t> Lexer<'t> {
             TokenKind::Sign(sign)
         } else {
             let span = start..start + first.len_utf8();
-            return Err(self.fault(span, ClaimFault::Character { found: first }));
+            return Err(self.fault(span, SyntaxFault::Character { found: first }));
         };
         Ok(Token { kind, span: start..self.at })
     }
 
     /// A name in double quotes, for maps whose names are no identifiers. There are no escapes.
-    fn quoted(&mut self) -> Result<TokenKind, ClaimError> {
+    fn quoted(&mut self) -> Result<TokenKind, SyntaxError> {
         let start = self.at;
         self.at += 1;
         let name = self.take(|c| c != '"');
         if self.rest().is_empty() {
-            return Err(self.fault(start..self.at, ClaimFault::OpenString));
+            return Err(self.fault(start..self.at, SyntaxFault::OpenString));
         }
         self.at += 1;
         Ok(TokenKind::Quoted(name.to_owned()))
     }
 
     /// A number, with the unit that touches it if there is one.
-    fn number(&mut self) -> Result<TokenKind, ClaimError> {
+    fn number(&mut self) -> Result<TokenKind, SyntaxError> {
         let start = self.at;
         let negative = self.rest().starts_with('-');
         if negative {
@@ -147,7 +148,7 @@ impl<'t> Lexer<'t> {
             return Ok(TokenKind::Number(number));
         }
         let Some((_, unit_ns)) = SpanNs::UNITS.iter().find(|(name, _)| *name == unit) else {
-            return Err(self.fault(unit_at..self.at, ClaimFault::Unit { unit: unit.to_owned() }));
+            return Err(self.fault(unit_at..self.at, SyntaxFault::Unit { unit: unit.to_owned() }));
         };
         let time = match number {
             Number::Int(n) => u64::try_from(n).ok().and_then(|n| n.checked_mul(*unit_ns)),
@@ -159,7 +160,7 @@ impl<'t> Lexer<'t> {
         Ok(TokenKind::Time(SpanNs(time)))
     }
 
-    fn decimal(&mut self, start: usize) -> Result<Number, ClaimError> {
+    fn decimal(&mut self, start: usize) -> Result<Number, SyntaxError> {
         let digit = |c: char| c.is_ascii_digit() || c == '_';
         self.take(digit);
         let mut whole = true;
@@ -190,9 +191,9 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    fn bad_number(&self, start: usize, why: String) -> ClaimError {
+    fn bad_number(&self, start: usize, why: String) -> SyntaxError {
         let text = self.text[start..self.at].to_owned();
-        self.fault(start..self.at, ClaimFault::Number { text, why })
+        self.fault(start..self.at, SyntaxFault::Number { text, why })
     }
 }
 
@@ -229,6 +230,6 @@ mod tests {
         assert_eq!(span("each(x ~ 3)"), 7..8);
         assert_eq!(span("map(\"open)"), 4..10);
         assert_eq!(span(&"9".repeat(60)), 0..60);
-        assert!(matches!(lex(&"x".repeat(5000)).unwrap_err().fault.as_ref(), ClaimFault::TooLong { .. }));
+        assert!(matches!(lex(&"x".repeat(5000)).unwrap_err().fault.as_ref(), SyntaxFault::TooLong { .. }));
     }
 }

@@ -62,3 +62,20 @@ impl fmt::Display for Candidates {
         }
     }
 }
+
+/// The one of `known` that is near enough to `name` to be worth asking about.
+pub(crate) fn nearest(name: &str, known: &[&'static str]) -> Option<String> {
+    Candidates::new(name, known.iter().copied()).likely
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_finds_a_slip_and_not_another_word() {
+        let known = ["nondecreasing", "strictly_increasing", "rate"];
+        assert_eq!(nearest("nondecresing", &known).as_deref(), Some("nondecreasing"));
+        assert_eq!(nearest("zebra", &known), None);
+    }
+}

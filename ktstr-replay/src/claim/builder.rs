@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use crate::claim::pattern::{
+use super::pattern::{
     Always, Converges, Each, Eventually, Final, Nondecreasing, PhaseRatio, Rate, Ratio, Steady,
     StrictlyIncreasing, TimeUnit,
 };
-use crate::claim::{Bound, Claim, Number, Predicate};
+use super::{Claim, Predicate};
+use crate::path::{Bound, Number};
+use crate::series::Column;
 use crate::verdict::{Because, Finding, Verdict};
-
-use super::Column;
 
 impl Column {
     fn claim<'v>(&self, claim: impl Into<Claim>, others: &[&Self], v: &'v mut Verdict) -> Because<'v> {

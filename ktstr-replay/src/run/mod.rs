@@ -1,8 +1,12 @@
 //! A trace as judges and reports read it: everything decoded once.
 
+mod checkpoints;
+
 use std::sync::Arc;
 
-use crate::claim::Projection;
+pub use checkpoints::{CheckpointError, Checkpoints, OpenCheckpoint};
+
+use crate::path::Projection;
 use crate::series::{Column, Samples, Series};
 use crate::trace::Trace;
 use crate::trace::record::{

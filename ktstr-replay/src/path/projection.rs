@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::error::ClaimError;
+use super::error::SyntaxError;
 use super::kernel_path::{KernelPath, is_word, steps};
 use super::lex::TokenKind;
 use super::parse::Parser;
@@ -51,14 +51,14 @@ pub struct MapPath {
     /// The map's name.
     pub map: String,
     /// Which entry.
-    pub entry: Entry,
+    pub entry: EntryKey,
     /// The field of its value; empty: the value itself.
     pub field: String,
 }
 
 /// An entry of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Entry {
+pub enum EntryKey {
     /// By index, of an array.
     At(u32),
     /// By key, of a hash.
@@ -136,7 +136,7 @@ const SELECTORS: [(&str, bool); 2] = [("at", true), ("key", false)];
 
 impl Projection {
     /// Read one where the parser stands.
-    pub(super) fn parse(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(crate) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let (name, _) = p.ident("a variable, `map(..)`, `rq[..]`, `scx.` or `alive`")?;
         let called = *p.peek() == TokenKind::Sign("(");
         if let (true, Some((_, fold))) = (called, FOLDS.iter().find(|(n, _)| *n == name)) {
@@ -196,7 +196,7 @@ impl Projection {
         }
     }
 
-    fn parse_map(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    fn parse_map(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let (map, entry) = MapPath::parse_head(p)?;
         let mut field = String::new();
         let mut cpu = None;
@@ -223,7 +223,7 @@ impl Projection {
 
 impl MapPath {
     /// `(name).at(0).field`, after the word `map`.
-    fn parse(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let (map, entry) = Self::parse_head(p)?;
         let mut field = String::new();
         field_path(p, &mut field, true)?;
@@ -231,7 +231,7 @@ impl MapPath {
     }
 
     /// `(name).at(0)`.
-    fn parse_head(p: &mut Parser<'_>) -> Result<(String, Entry), ClaimError> {
+    fn parse_head(p: &mut Parser<'_>) -> Result<(String, EntryKey), SyntaxError> {
         p.expect("(")?;
         let map = match p.peek() {
             TokenKind::Quoted(name) => {
@@ -255,9 +255,9 @@ impl MapPath {
         let by_index = p.name_of("map accessor", &SELECTORS)?;
         p.expect("(")?;
         let entry = if by_index {
-            Entry::At(p.index("an index")?)
+            EntryKey::At(p.index("an index")?)
         } else {
-            Entry::Key(p.index("a whole-number key")?)
+            EntryKey::Key(p.index("a whole-number key")?)
         };
         p.expect(")")?;
         Ok((map, entry))
@@ -266,7 +266,7 @@ impl MapPath {
 
 /// Append `.name`, `[index]` and `->name` to `path` for as long as they follow. `bare`: what is appended begins the path,
 /// so the first point is left out.
-fn field_path(p: &mut Parser<'_>, path: &mut String, bare: bool) -> Result<(), ClaimError> {
+fn field_path(p: &mut Parser<'_>, path: &mut String, bare: bool) -> Result<(), SyntaxError> {
     let mut followed = String::new();
     steps(p, &mut followed)?;
     path.push_str(followed.strip_prefix('.').filter(|_| bare).unwrap_or(&followed));
@@ -294,8 +294,8 @@ impl MapPath {
             write!(f, "map(\"{}\")", self.map)?;
         }
         match self.entry {
-            Entry::At(i) => write!(f, ".at({i})"),
-            Entry::Key(k) => write!(f, ".key({k})"),
+            EntryKey::At(i) => write!(f, ".at({i})"),
+            EntryKey::Key(k) => write!(f, ".key({k})"),
         }
     }
 
@@ -329,9 +329,9 @@ impl fmt::Display for Projection {
 }
 
 impl std::str::FromStr for Projection {
-    type Err = ClaimError;
+    type Err = SyntaxError;
 
-    fn from_str(text: &str) -> Result<Self, ClaimError> {
+    fn from_str(text: &str) -> Result<Self, SyntaxError> {
         let mut p = Parser::new(text)?;
         let projection = Self::parse(&mut p)?;
         match p.peek() {
@@ -367,7 +367,7 @@ mod tests {
             "alive.x",
         ] {
             let projection: Projection =
-                text.parse().unwrap_or_else(|e: ClaimError| panic!("{}", e.render()));
+                text.parse().unwrap_or_else(|e: SyntaxError| panic!("{}", e.render()));
             assert_eq!(projection.to_string(), text);
         }
         assert_eq!("alive".parse(), Ok(Projection::Alive));

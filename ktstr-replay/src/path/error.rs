@@ -3,22 +3,20 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::value::Candidates;
-
 /// A claim's text could not be understood. Points at the fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClaimError {
+pub struct SyntaxError {
     /// The whole text.
     pub text: String,
     /// The bytes of `text` that are at fault; empty and at the end when something is missing there.
     pub span: Range<usize>,
     /// What is wrong with them.
-    pub fault: Box<ClaimFault>,
+    pub fault: Box<SyntaxFault>,
 }
 
 /// What is wrong with a claim's text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ClaimFault {
+pub enum SyntaxFault {
     /// No such pattern exists.
     #[error("no claim pattern is called `{name}`{}", did_you_mean(.meant))]
     UnknownPattern {
@@ -116,7 +114,7 @@ pub enum ClaimFault {
     },
 }
 
-impl ClaimFault {
+impl SyntaxFault {
     /// What could be written instead, if that is a list of names.
     fn help(&self) -> Option<String> {
         match self {
@@ -131,8 +129,8 @@ impl ClaimFault {
     }
 }
 
-impl ClaimError {
-    pub(super) fn new(text: &str, span: Range<usize>, fault: ClaimFault) -> Self {
+impl SyntaxError {
+    pub(crate) fn new(text: &str, span: Range<usize>, fault: SyntaxFault) -> Self {
         Self { text: text.to_owned(), span, fault: Box::new(fault) }
     }
 
@@ -153,7 +151,7 @@ impl ClaimError {
     }
 }
 
-impl fmt::Display for ClaimError {
+impl fmt::Display for SyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let start = floor_boundary(&self.text, self.span.start);
         let column = self.text[..start].chars().count() + 1;
@@ -161,7 +159,7 @@ impl fmt::Display for ClaimError {
     }
 }
 
-impl std::error::Error for ClaimError {}
+impl std::error::Error for SyntaxError {}
 
 fn floor_boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0)
@@ -171,27 +169,15 @@ fn did_you_mean(meant: &Option<String>) -> String {
     meant.as_ref().map_or_else(String::new, |m| format!("; did you mean `{m}`?"))
 }
 
-/// The one of `known` that is near enough to `name` to be worth asking about.
-pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<String> {
-    Candidates::new(name, known.iter().copied()).likely
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_caret_counts_characters_and_survives_a_span_inside_of_one() {
-        let error = ClaimError::new("\u{e4}\u{e4} x", 5..6, ClaimFault::Character { found: 'x' });
+        let error = SyntaxError::new("\u{e4}\u{e4} x", 5..6, SyntaxFault::Character { found: 'x' });
         assert!(error.render().contains("\n  |    ^"), "{}", error.render());
-        let inside = ClaimError { span: 1..3, ..error };
+        let inside = SyntaxError { span: 1..3, ..error };
         assert!(inside.render().contains("\n  | ^"));
-    }
-
-    #[test]
-    fn nearest_finds_a_slip_and_not_another_word() {
-        let known = ["nondecreasing", "strictly_increasing", "rate"];
-        assert_eq!(nearest("nondecresing", &known).as_deref(), Some("nondecreasing"));
-        assert_eq!(nearest("zebra", &known), None);
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::kernel::KernelError;
-use crate::trace::error::{TraceError, WriteError};
+use crate::trace::{TraceError, WriteError};
 
 /// Why a trace could not be made smaller. Nothing of a new file is left.
 #[derive(Debug, thiserror::Error)]

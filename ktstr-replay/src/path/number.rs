@@ -4,8 +4,6 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::{Range, RangeFrom, RangeInclusive, RangeTo, RangeToInclusive};
 
-use crate::value::Scalar;
-
 /// A number in a claim. Whole ones are kept exact, so that a 64-bit counter compares without rounding.
 #[derive(Clone, Copy, Debug)]
 pub enum Number {
@@ -49,17 +47,6 @@ impl fmt::Display for Number {
         match self {
             Self::Int(i) => write!(f, "{i}"),
             Self::Float(x) => write!(f, "{x:?}"),
-        }
-    }
-}
-
-impl From<Scalar> for Number {
-    fn from(value: Scalar) -> Self {
-        match value {
-            Scalar::Int(i) => Self::Int(i),
-            Scalar::Float(x) => Self::Float(x),
-            Scalar::Bool(b) => Self::Int(i128::from(b)),
-            Scalar::Pointer(p) => Self::Int(i128::from(p)),
         }
     }
 }
@@ -236,33 +223,6 @@ impl fmt::Display for Bound {
     }
 }
 
-/// A length of time in ns, written as `3s` or `500ms`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SpanNs(pub u64);
-
-impl SpanNs {
-    /// Units, the longest first, in ns.
-    pub(crate) const UNITS: [(&'static str, u64); 5] =
-        [("min", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000), ("ns", 1)];
-}
-
-impl fmt::Display for SpanNs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Minutes are understood but not written: nobody reads a watchdog's timeout in minutes.
-        let unit = Self::UNITS[1..].iter().find(|(_, ns)| self.0.is_multiple_of(*ns) && self.0 >= *ns);
-        match unit {
-            Some((name, ns)) => write!(f, "{}{name}", self.0 / ns),
-            None => f.write_str("0s"),
-        }
-    }
-}
-
-impl From<std::time::Duration> for SpanNs {
-    fn from(d: std::time::Duration) -> Self {
-        Self(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,15 +253,5 @@ mod tests {
         }
         assert!(!Bound::from(0..100).holds(nan));
         assert!(!Bound::from(Band { start: None, end: None }).holds(nan));
-    }
-
-    #[test]
-    fn times_print_in_the_largest_unit_that_is_exact() {
-        let shown = |ns| SpanNs(ns).to_string();
-        assert_eq!(shown(3_000_000_000), "3s");
-        assert_eq!(shown(1_500_000_000), "1500ms");
-        assert_eq!(shown(120_000_000_000), "120s");
-        assert_eq!(shown(0), "0s");
-        assert_eq!(shown(1_001), "1001ns");
     }
 }

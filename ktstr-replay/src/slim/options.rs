@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::trace::record::{EventBody, LeftOut};
+use crate::memory::LeftOut;
+use crate::trace::record::EventBody;
 
 /// How a trace is made smaller. By default all that a reader of traces can miss is kept, and compressed well.
 #[derive(Clone, Debug)]

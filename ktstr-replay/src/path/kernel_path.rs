@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::error::ClaimError;
+use super::error::SyntaxError;
 use super::lex::TokenKind;
 use super::parse::Parser;
 
@@ -49,7 +49,7 @@ pub enum TaskKey {
 
 impl KernelPath {
     /// What follows `kernel.`.
-    pub(super) fn parse_symbol(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(crate) fn parse_symbol(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let mut cast = if p.eat("(") { Some(c_type(p, ")")?) } else { None };
         let (name, _) = p.ident("the name of a kernel symbol, or its type in parentheses")?;
         if cast.is_none() && p.eat(":") {
@@ -71,14 +71,14 @@ impl KernelPath {
     }
 
     /// What follows `rq[1].field` where the field is none of a sample's, or `rq[1]` where none follows.
-    pub(super) fn parse_rq(p: &mut Parser<'_>, cpu: u32, field: &str) -> Result<Self, ClaimError> {
+    pub(crate) fn parse_rq(p: &mut Parser<'_>, cpu: u32, field: &str) -> Result<Self, SyntaxError> {
         let mut rest = format!(".{field}");
         steps(p, &mut rest)?;
         Ok(Self { root: Root::Rq(cpu), rest })
     }
 
     /// What follows `task[`.
-    pub(super) fn parse_task(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(crate) fn parse_task(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let key = if p.eat_word("comm") {
             p.expect("=")?;
             let comm = match p.peek() {
@@ -97,12 +97,12 @@ impl KernelPath {
     }
 
     /// What follows `dsq[`.
-    pub(super) fn parse_dsq(p: &mut Parser<'_>) -> Result<Self, ClaimError> {
+    pub(crate) fn parse_dsq(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let id = p.index("the id of a dispatch queue")?;
         Self::object(p, Root::Dsq(id))
     }
 
-    fn object(p: &mut Parser<'_>, root: Root) -> Result<Self, ClaimError> {
+    fn object(p: &mut Parser<'_>, root: Root) -> Result<Self, SyntaxError> {
         p.expect("]")?;
         let mut rest = String::new();
         steps(p, &mut rest)?;
@@ -114,7 +114,7 @@ impl KernelPath {
 }
 
 /// The words of a C type up to `end`, which is taken too.
-fn c_type(p: &mut Parser<'_>, end: &str) -> Result<String, ClaimError> {
+fn c_type(p: &mut Parser<'_>, end: &str) -> Result<String, SyntaxError> {
     let mut text = p.ident("a type, such as `u64` or `struct rq`")?.0;
     loop {
         if p.eat(end) {
@@ -136,7 +136,7 @@ fn c_type(p: &mut Parser<'_>, end: &str) -> Result<String, ClaimError> {
 }
 
 /// Append what follows of `.name`, `[index]` and `->name`.
-pub(super) fn steps(p: &mut Parser<'_>, path: &mut String) -> Result<(), ClaimError> {
+pub(crate) fn steps(p: &mut Parser<'_>, path: &mut String) -> Result<(), SyntaxError> {
     loop {
         if p.eat("[") {
             let index: u64 = p.index("an index")?;
@@ -181,14 +181,14 @@ impl fmt::Display for KernelPath {
 }
 
 /// A name of the grammar.
-pub(super) fn is_word(text: &str) -> bool {
+pub(crate) fn is_word(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::claim::{ClaimError, Projection};
+    use crate::path::{Projection, SyntaxError};
 
     #[test]
     fn every_form_parses_and_prints() {
@@ -206,7 +206,7 @@ mod tests {
             "task[comm=\"kworker/0:1\"]->x",
             "dsq[0x1].nr",
         ] {
-            let parsed: Projection = text.parse().unwrap_or_else(|e: ClaimError| panic!("{}", e.render()));
+            let parsed: Projection = text.parse().unwrap_or_else(|e: SyntaxError| panic!("{}", e.render()));
             assert!(matches!(parsed, Projection::Kernel(_)), "{text}");
             assert_eq!(parsed.to_string(), text);
         }
@@ -221,7 +221,7 @@ mod tests {
             ("task[comm=stress-ng].prio", "task[comm=\"stress-ng\"].prio"),
             ("dsq[1].nr", "dsq[0x1].nr"),
         ] {
-            let parsed: Projection = text.parse().unwrap_or_else(|e: ClaimError| panic!("{}", e.render()));
+            let parsed: Projection = text.parse().unwrap_or_else(|e: SyntaxError| panic!("{}", e.render()));
             assert_eq!(parsed.to_string(), printed);
             assert_eq!(printed.parse(), Ok(parsed));
         }

@@ -1,0 +1,17 @@
+//! What can be named in a trace, as text: `a.b[2]->c`, `map(ctrs).at(0).hits`, `rq[1].curr->pid`.
+//!
+//! A [`Projection`] is what is read from each sample. It has one text form, which parses and prints; claims, `--var` and the
+//! accessors of a series all use it. A text that cannot be understood is a [`SyntaxError`], which points at the fault.
+
+mod error;
+mod kernel_path;
+mod lex;
+mod number;
+pub(crate) mod parse;
+mod projection;
+
+pub use error::{SyntaxError, SyntaxFault};
+pub use kernel_path::{KernelPath, Root, TaskKey};
+pub(crate) use lex::TokenKind;
+pub use number::{Band, Bound, Cmp, Number};
+pub use projection::{EntryKey, Fold, MapPath, Projection, RqField, ScxField};

@@ -1,0 +1,15 @@
+//! Text for people: made harmless to a terminal, laid out as tables, with times and names that they can read.
+
+mod clean;
+mod plain;
+mod suggest;
+pub(crate) mod table;
+mod time;
+
+pub use clean::printable;
+pub(crate) use clean::{clean, counted, shorten, tail, wrapped};
+pub use plain::{plain_json, plain_lines};
+pub use suggest::Candidates;
+pub(crate) use suggest::nearest;
+pub use time::SpanNs;
+pub(crate) use time::{seconds, time_ns};

@@ -1,6 +1,6 @@
 //! The host's end of the guest channel.
 //!
-//! Layout, frames and messages are in the crate `guest_init`. Nothing in the hole is trusted: the guest may be
+//! Layout, frames and messages are in the crate `guest_init`. Nothing in the channel memory is trusted: the guest may be
 //! dead, or have written anything anywhere.
 
 mod received;
@@ -9,7 +9,9 @@ use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use guest_init::layout::{Hole, MAGIC, PROTOCOL_VERSION, STATE_BUSY, STATE_DONE, STATE_EMPTY, STATE_READY};
+use guest_init::layout::{
+    ChannelMemory, MAGIC, PROTOCOL_VERSION, STATE_BUSY, STATE_DONE, STATE_EMPTY, STATE_READY,
+};
 use guest_init::message::{ToGuest, ToHost};
 use guest_init::ring::{Event, PushError, Reader, Writer};
 use rkyv::rancor;
@@ -27,7 +29,7 @@ const ROOM_PERIOD: Duration = Duration::from_micros(100);
 
 /// The host's end of the channel of one guest.
 pub struct HostChannel<H> {
-    hole: H,
+    memory: H,
     reader: Reader,
     writer: Writer,
     payload: AlignedVec,
@@ -65,15 +67,15 @@ pub enum SendError {
     },
 }
 
-impl<H: Hole> HostChannel<H> {
-    /// A channel over a guest's hole, whether that guest was just started or restored from a template.
+impl<H: ChannelMemory> HostChannel<H> {
+    /// A channel over a guest's channel memory, whether that guest was just started or restored from a template.
     ///
     /// The first polls hear everything that is still in the ring, so that a restored guest's `Ready` and kernel
     /// log come again.
-    pub fn new(hole: H) -> Self {
-        let reader = Reader::rewound(&hole.to_host());
-        let writer = Writer::resume(&hole.to_guest());
-        Self { hole, reader, writer, payload: AlignedVec::new() }
+    pub fn new(memory: H) -> Self {
+        let reader = Reader::rewound(&memory.to_host());
+        let writer = Writer::resume(&memory.to_guest());
+        Self { memory, reader, writer, payload: AlignedVec::new() }
     }
 
     /// What the guest has sent since the last poll, in order. Bounded: a flood takes several polls.
@@ -81,7 +83,7 @@ impl<H: Hole> HostChannel<H> {
         let mut received = Vec::new();
         let mut losses = 0;
         while received.len() < POLL_EVENTS && losses < POLL_LOSSES {
-            let Some(event) = self.reader.next(&self.hole.to_host(), &mut self.payload) else { break };
+            let Some(event) = self.reader.next(&self.memory.to_host(), &mut self.payload) else { break };
             let (sequence, guest_ns) = match event {
                 Event::Loss(loss) => {
                     losses += 1;
@@ -113,7 +115,7 @@ impl<H: Hole> HostChannel<H> {
             .map_err(|error| SendError::Archive { why: error.to_string() })?;
         let begin = Instant::now();
         loop {
-            match self.writer.push(&self.hole.to_guest(), 0, &payload, 0) {
+            match self.writer.push(&self.memory.to_guest(), 0, &payload, 0) {
                 Ok(()) => return Ok(()),
                 Err(PushError::TooLarge { bytes }) => return Err(SendError::TooLarge { bytes }),
                 Err(PushError::Full { free_bytes, needed_bytes }) => {
@@ -132,15 +134,15 @@ impl<H: Hole> HostChannel<H> {
 
     /// Tell the guest that this capture was taken.
     pub fn ack_capture(&self, id: u64) {
-        self.hole.capture_ack().store(id, Ordering::Release);
+        self.memory.capture_ack().store(id, Ordering::Release);
     }
 
     /// How far the guest says it is.
     pub fn state(&self) -> GuestState {
-        if self.hole.magic().load(Ordering::Acquire) != MAGIC {
+        if self.memory.magic().load(Ordering::Acquire) != MAGIC {
             return GuestState::Empty;
         }
-        let word = self.hole.version_and_state().load(Ordering::Acquire);
+        let word = self.memory.version_and_state().load(Ordering::Acquire);
         let (version, state) = (word as u32, (word >> 32) as u32);
         match state {
             _ if version != PROTOCOL_VERSION => GuestState::OtherVersion { version },

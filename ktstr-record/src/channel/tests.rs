@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use guest_init::layout::{HOLE_WORDS, OFF_TO_HOST_RING};
+use guest_init::layout::{CHANNEL_WORDS, OFF_TO_HOST_RING};
 use guest_init::message::{GuestStage, Job};
 use guest_init::ring::Loss;
 use proptest::prelude::*;
@@ -11,18 +11,18 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Clone)]
-struct Shared(Arc<[AtomicU64; HOLE_WORDS]>);
+struct Shared(Arc<[AtomicU64; CHANNEL_WORDS]>);
 
 impl Shared {
     fn new() -> Self {
-        let words: Box<[AtomicU64]> = (0..HOLE_WORDS).map(|_| AtomicU64::new(0)).collect();
-        let words: Box<[AtomicU64; HOLE_WORDS]> = words.try_into().expect("as many as that");
+        let words: Box<[AtomicU64]> = (0..CHANNEL_WORDS).map(|_| AtomicU64::new(0)).collect();
+        let words: Box<[AtomicU64; CHANNEL_WORDS]> = words.try_into().expect("as many as that");
         Self(Arc::from(words))
     }
 }
 
-impl Hole for Shared {
-    fn words(&self) -> &[AtomicU64; HOLE_WORDS] {
+impl ChannelMemory for Shared {
+    fn words(&self) -> &[AtomicU64; CHANNEL_WORDS] {
         &self.0
     }
 }
@@ -31,17 +31,17 @@ fn stage(detail: &str) -> ToHost {
     ToHost::Stage { stage: GuestStage::TestExited, detail: detail.into() }
 }
 
-fn say(guest: &mut Writer, hole: &Shared, message: &ToHost) {
+fn say(guest: &mut Writer, memory: &Shared, message: &ToHost) {
     let payload = rkyv::to_bytes::<rancor::Error>(message).expect("archived");
-    guest.push(&hole.to_host(), 77, &payload, 0).expect("room");
+    guest.push(&memory.to_host(), 77, &payload, 0).expect("room");
 }
 
 #[test]
 fn messages_arrive_in_order_with_time_and_number() {
-    let hole = Shared::new();
-    let (mut host, mut guest) = (HostChannel::new(hole.clone()), Writer::default());
-    say(&mut guest, &hole, &stage("one"));
-    say(&mut guest, &hole, &stage("two"));
+    let memory = Shared::new();
+    let (mut host, mut guest) = (HostChannel::new(memory.clone()), Writer::default());
+    say(&mut guest, &memory, &stage("one"));
+    say(&mut guest, &memory, &stage("two"));
     let expected = [("one", 0), ("two", 1)].map(|(detail, sequence)| Received::Frame {
         guest_ns: 77,
         sequence,
@@ -53,20 +53,20 @@ fn messages_arrive_in_order_with_time_and_number() {
 
 #[test]
 fn a_channel_over_a_restored_guest_hears_what_the_first_one_heard() {
-    let hole = Shared::new();
+    let memory = Shared::new();
     let mut guest = Writer::default();
-    say(&mut guest, &hole, &ToHost::Ready { release: "7.3.4".into() });
-    let first = HostChannel::new(hole.clone()).poll();
+    say(&mut guest, &memory, &ToHost::Ready { release: "7.3.4".into() });
+    let first = HostChannel::new(memory.clone()).poll();
     assert_eq!(first.len(), 1);
-    assert_eq!(HostChannel::new(hole).poll(), first);
+    assert_eq!(HostChannel::new(memory).poll(), first);
 }
 
 #[test]
 fn a_whole_frame_that_is_no_message_is_a_loss_and_the_next_is_heard() {
-    let hole = Shared::new();
-    let (mut host, mut guest) = (HostChannel::new(hole.clone()), Writer::default());
-    guest.push(&hole.to_host(), 0, &[0xff; 40], 0).expect("room");
-    say(&mut guest, &hole, &stage("after"));
+    let memory = Shared::new();
+    let (mut host, mut guest) = (HostChannel::new(memory.clone()), Writer::default());
+    guest.push(&memory.to_host(), 0, &[0xff; 40], 0).expect("room");
+    say(&mut guest, &memory, &stage("after"));
     let received = host.poll();
     assert!(
         matches!(received[0], Received::Loss(ChannelLoss::Undecodable { sequence: 0, .. })),
@@ -77,12 +77,12 @@ fn a_whole_frame_that_is_no_message_is_a_loss_and_the_next_is_heard() {
 
 #[test]
 fn a_job_reaches_the_guest() {
-    let hole = Shared::new();
-    let mut host = HostChannel::new(hole.clone());
+    let memory = Shared::new();
+    let mut host = HostChannel::new(memory.clone());
     let job = ToGuest::Job(Job { wall_clock_ns: 5, seed: vec![1, 2, 3], ..Job::default() });
     host.send(&job, Instant::now()).expect("room");
     let mut payload = AlignedVec::new();
-    let event = Reader::default().next(&hole.to_guest(), &mut payload);
+    let event = Reader::default().next(&memory.to_guest(), &mut payload);
     assert!(matches!(event, Some(Event::Frame { gap: None, .. })), "{event:?}");
     assert_eq!(rkyv::from_bytes::<ToGuest, rancor::Error>(&payload).expect("valid"), job);
 }
@@ -99,10 +99,10 @@ fn a_guest_that_reads_nothing_is_an_error_at_the_deadline() {
 
 #[test]
 fn the_state_is_what_init_publishes() {
-    let hole = Shared::new();
-    let host = HostChannel::new(hole.clone());
+    let memory = Shared::new();
+    let host = HostChannel::new(memory.clone());
     assert_eq!(host.state(), GuestState::Empty);
-    hole.magic().store(MAGIC, Ordering::Relaxed);
+    memory.magic().store(MAGIC, Ordering::Relaxed);
     let other = PROTOCOL_VERSION + 1;
     for (version, state, read) in [
         (PROTOCOL_VERSION, 1, GuestState::Ready),
@@ -112,18 +112,18 @@ fn the_state_is_what_init_publishes() {
         (other, 1, GuestState::OtherVersion { version: other }),
     ] {
         let word = u64::from(version) | state << 32;
-        hole.version_and_state().store(word, Ordering::Relaxed);
+        memory.version_and_state().store(word, Ordering::Relaxed);
         assert_eq!(host.state(), read);
     }
 }
 
 #[test]
 fn a_guest_that_overwrites_its_own_ring_costs_a_loss_and_no_more() {
-    let hole = Shared::new();
-    let (mut host, mut guest) = (HostChannel::new(hole.clone()), Writer::default());
-    say(&mut guest, &hole, &stage("lost"));
-    hole.words()[OFF_TO_HOST_RING / 8 + 6].store(0xdead_beef, Ordering::Relaxed);
-    say(&mut guest, &hole, &stage("heard"));
+    let memory = Shared::new();
+    let (mut host, mut guest) = (HostChannel::new(memory.clone()), Writer::default());
+    say(&mut guest, &memory, &stage("lost"));
+    memory.words()[OFF_TO_HOST_RING / 8 + 6].store(0xdead_beef, Ordering::Relaxed);
+    say(&mut guest, &memory, &stage("heard"));
     let received = host.poll();
     assert!(matches!(received[0], Received::Loss(ChannelLoss::Ring(Loss::Garbage { .. }))), "{received:?}");
     assert!(
@@ -139,14 +139,14 @@ proptest! {
         words in prop::collection::vec(any::<u64>(), 0..4096),
         counters in prop::array::uniform8(prop_oneof![any::<u64>(), (0..1_u64 << 19).prop_map(|w| w * 8)]),
     ) {
-        let hole = Shared::new();
-        for (slot, word) in hole.words()[OFF_TO_HOST_RING / 8..].iter().zip(words) {
+        let memory = Shared::new();
+        for (slot, word) in memory.words()[OFF_TO_HOST_RING / 8..].iter().zip(words) {
             slot.store(word, Ordering::Relaxed);
         }
-        for (slot, word) in hole.words().iter().step_by(8).zip(counters) {
+        for (slot, word) in memory.words().iter().step_by(8).zip(counters) {
             slot.store(word, Ordering::Relaxed);
         }
-        let mut host = HostChannel::new(hole.clone());
+        let mut host = HostChannel::new(memory.clone());
         for _ in 0..3 {
             let received = host.poll();
             prop_assert!(received.iter().all(|r| matches!(r, Received::Loss(_))));

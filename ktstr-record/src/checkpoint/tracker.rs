@@ -195,15 +195,16 @@ fn look_at(
         let mut ids = &mut ids[piece.pages.start - first_page..piece.pages.end - first_page];
         let mut gfn = piece.gfns.start;
         while !ids.is_empty() {
-            let fate = Fate::of(classes, gfn, ids[0]);
-            let most = ids.len().min(if fate == Fate::Read { READ_PAGES } else { usize::MAX });
-            let same = (1..most).take_while(|&i| Fate::of(classes, gfn + i as u64, ids[i]) == fate).count();
+            let action = PageAction::of(classes, gfn, ids[0]);
+            let most = ids.len().min(if action == PageAction::Read { READ_PAGES } else { usize::MAX });
+            let same =
+                (1..most).take_while(|&i| PageAction::of(classes, gfn + i as u64, ids[i]) == action).count();
             let (now, rest) = std::mem::take(&mut ids).split_at_mut(1 + same);
             let after = gfn + now.len() as u64;
-            match fate {
-                Fate::LeaveOut(why) => leave_out(gfn, now, why, &mut found),
-                Fate::Known => {}
-                Fate::Read => read(memory, gfn, now, &mut buffer, &mut found),
+            match action {
+                PageAction::LeaveOut(why) => leave_out(gfn, now, why, &mut found),
+                PageAction::Known => {}
+                PageAction::Read => read(memory, gfn, now, &mut buffer, &mut found),
             }
             gfn = after;
             ids = rest;
@@ -212,16 +213,16 @@ fn look_at(
     found
 }
 
-/// What is to become of a page.
+/// What is done with a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum PageAction {
     LeaveOut(LeftOut),
     /// It was read before, and never changes.
     Known,
     Read,
 }
 
-impl Fate {
+impl PageAction {
     fn of(classes: Option<&PageClasses>, gfn: u64, id: PageId) -> Self {
         match classes {
             None => Self::Read,

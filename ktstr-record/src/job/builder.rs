@@ -10,7 +10,7 @@ use guest_init::message::{Job, Program};
 use super::elf::{is_elf, script_interpreter};
 use super::error::JobError;
 use super::libraries::Loader;
-use super::packed::{Entry, PackedJob};
+use super::packed::{JobFile, PackedJob};
 use super::strip::without_debug;
 
 /// The variable by which the guest's loader finds libraries that no run path names.
@@ -44,7 +44,7 @@ pub struct JobLimits {
 #[derive(Debug)]
 pub struct JobBuilder {
     loader: Loader,
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, JobFile>,
     /// Those that only the test binary needs: they may arrive while the scheduler is being enabled.
     tests_own: BTreeSet<String>,
     scheduler: Option<Program>,
@@ -125,15 +125,15 @@ impl JobBuilder {
 
     /// A file that the host has not.
     pub fn bytes(&mut self, guest: &str, mode: u32, bytes: Vec<u8>) {
-        self.insert(guest, Entry::File { mode, bytes });
+        self.insert(guest, JobFile::File { mode, bytes });
     }
 
     /// A symbolic link in the guest.
     pub fn link(&mut self, guest: &str, target: &str) {
-        self.insert(guest, Entry::Link(target.to_owned()));
+        self.insert(guest, JobFile::Link(target.to_owned()));
     }
 
-    fn insert(&mut self, guest: &str, entry: Entry) {
+    fn insert(&mut self, guest: &str, entry: JobFile) {
         self.tests_own.remove(guest);
         self.entries.insert(guest.to_owned(), entry);
     }
@@ -200,11 +200,11 @@ impl JobBuilder {
         if !self.entries.contains_key(&real_path) {
             let (mode, bytes) = read(&real)?;
             let bytes = without_debug(&bytes).into_owned();
-            self.entries.insert(real_path.clone(), Entry::File { mode, bytes });
+            self.entries.insert(real_path.clone(), JobFile::File { mode, bytes });
         }
         needed.extend([known.clone(), real_path.clone()]);
         if known != real_path {
-            self.entries.insert(known.clone(), Entry::Link(real_path));
+            self.entries.insert(known.clone(), JobFile::Link(real_path));
         }
         Ok(known)
     }

@@ -21,4 +21,4 @@ mod strip;
 
 pub use builder::{JobBuilder, JobLimits};
 pub use error::JobError;
-pub use packed::{Delivered, Moment, PackedJob};
+pub use packed::{ClockAndSeed, Delivered, PackedJob};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use guest_init::layout::Hole;
+use guest_init::layout::ChannelMemory;
 use guest_init::message::{Job, Source, ToGuest};
 
 use super::error::JobError;
@@ -17,7 +17,7 @@ const SEED_BYTES: usize = 32;
 
 /// Something to be unpacked in the guest.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum JobFile {
     /// A file.
     File {
         /// Permission bits.
@@ -33,22 +33,22 @@ pub(super) enum Entry {
 #[derive(Debug)]
 pub struct PackedJob {
     /// What has to be there before the scheduler is started.
-    pub(super) early: Vec<(String, Entry)>,
+    pub(super) early: Vec<(String, JobFile)>,
     /// What only the test binary needs.
-    pub(super) late: Vec<(String, Entry)>,
+    pub(super) late: Vec<(String, JobFile)>,
     pub(super) job: Job,
 }
 
 /// What differs between two runs of a job: the time and the randomness that the guest starts with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct ClockAndSeed {
     /// Wall clock, ns since the epoch.
     pub wall_clock_ns: u64,
     /// Entropy for the guest's kernel.
     pub seed: Vec<u8>,
 }
 
-impl Moment {
+impl ClockAndSeed {
     /// The host's time, and bytes of its generator.
     ///
     /// # Errors
@@ -80,15 +80,15 @@ impl PackedJob {
 
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        let length = |entry: &Entry| match entry {
-            Entry::File { bytes, .. } => bytes.len() as u64,
-            Entry::Link(_) => 0,
+        let length = |entry: &JobFile| match entry {
+            JobFile::File { bytes, .. } => bytes.len() as u64,
+            JobFile::Link(_) => 0,
         };
         self.entries().map(|(_, entry)| length(entry)).sum()
     }
 
     /// All that is unpacked, in the order in which it is sent: paths and what is there.
-    pub(super) fn entries(&self) -> impl Iterator<Item = &(String, Entry)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = &(String, JobFile)> {
         self.early.iter().chain(&self.late)
     }
 
@@ -98,14 +98,14 @@ impl PackedJob {
     /// # Errors
     /// [`JobError::Send`] when the guest does not take all of it until `deadline`. If it gave up, what it sent
     /// says why.
-    pub fn deliver<H: Hole>(
+    pub fn deliver<H: ChannelMemory>(
         &self,
         channel: &mut HostChannel<H>,
-        moment: Moment,
+        clock_and_seed: ClockAndSeed,
         deadline: Instant,
     ) -> Result<Delivered, JobError> {
         let begin = Instant::now();
-        let Moment { wall_clock_ns, seed } = moment;
+        let ClockAndSeed { wall_clock_ns, seed } = clock_and_seed;
         let order = |channel: &mut HostChannel<H>, message| {
             channel
                 .send(&message, deadline)
@@ -122,9 +122,9 @@ impl PackedJob {
     }
 }
 
-fn send_entries<H: Hole>(
+fn send_entries<H: ChannelMemory>(
     channel: &mut HostChannel<H>,
-    entries: &[(String, Entry)],
+    entries: &[(String, JobFile)],
     deadline: Instant,
 ) -> Result<(), JobError> {
     for (path, entry) in entries {
@@ -134,17 +134,17 @@ fn send_entries<H: Hole>(
     Ok(())
 }
 
-fn send_entry<H: Hole>(
+fn send_entry<H: ChannelMemory>(
     channel: &mut HostChannel<H>,
     path: &str,
-    entry: &Entry,
+    entry: &JobFile,
     deadline: Instant,
 ) -> Result<(), crate::channel::SendError> {
     match entry {
-        Entry::Link(target) => {
+        JobFile::Link(target) => {
             channel.send(&ToGuest::Link { path: path.to_owned(), target: target.clone() }, deadline)
         }
-        Entry::File { mode, bytes } => {
+        JobFile::File { mode, bytes } => {
             // An empty file is one empty piece.
             let pieces = bytes.chunks(PIECE_BYTES).chain(bytes.is_empty().then_some(&[][..]));
             for (i, piece) in pieces.enumerate() {

@@ -15,7 +15,7 @@ use crate::checkpoint::ChangeTracker;
 use crate::machine::Machine;
 
 /// What is asked of one capture.
-pub(super) struct Wanted {
+pub(super) struct CaptureRequest {
     /// Its name.
     pub tag: String,
     /// Why it is taken.
@@ -29,7 +29,7 @@ pub(super) struct Wanted {
 }
 
 /// What one capture gave.
-pub(super) struct Taken {
+pub(super) struct Captured {
     /// The sample; its pause is filled in by the loop, which knows when the machine went on.
     pub sample: Sample,
     /// Guest memory, as it differs from the last checkpoint.
@@ -78,7 +78,7 @@ impl Capturer {
     }
 
     /// Read `machine`, which stands still.
-    pub(super) fn take(&mut self, machine: &mut dyn Machine, wanted: Wanted) -> Taken {
+    pub(super) fn take(&mut self, machine: &mut dyn Machine, wanted: CaptureRequest) -> Captured {
         let ram = machine.ram();
         let mut sample = self.blank(&wanted);
         match machine.registers() {
@@ -114,7 +114,7 @@ impl Capturer {
             });
             self.tracker.capture(&*ram, classes.as_ref(), Some(sample.index), wanted.guest_ns, wanted.host_ns)
         });
-        Taken { sample, checkpoint, blobs }
+        Captured { sample, checkpoint, blobs }
     }
 
     /// What the pages are, unless all of them are wanted. The machine stands still.
@@ -132,7 +132,7 @@ impl Capturer {
     }
 
     /// A placeholder for a capture that could not be taken.
-    pub(super) fn missed(&mut self, wanted: &Wanted, why: String) -> Sample {
+    pub(super) fn missed(&mut self, wanted: &CaptureRequest, why: String) -> Sample {
         Sample { missed: Some(why), ..self.blank(wanted) }
     }
 
@@ -144,7 +144,7 @@ impl Capturer {
         }
     }
 
-    fn blank(&mut self, wanted: &Wanted) -> Sample {
+    fn blank(&mut self, wanted: &CaptureRequest) -> Sample {
         let index = self.next_index;
         self.next_index += 1;
         let blank = Sample::new(index, wanted.tag.clone(), wanted.kind, wanted.guest_ns, wanted.host_ns);

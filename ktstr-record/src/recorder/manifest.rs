@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use ktstr_replay::trace::record::Manifest;
-use ktstr_replay::trace::record::manifest::{KernelInfo, MachineInfo};
+use ktstr_replay::trace::record::manifest::KernelInfo;
 
 use super::request::RecordRequest;
-use crate::machine::Start;
+use crate::machine::{self, Start};
 
 /// What the recorder knows, added to what the request says.
 pub(super) fn complete(request: &RecordRequest, start: Option<&Start>) -> Manifest {
@@ -22,17 +22,7 @@ pub(super) fn complete(request: &RecordRequest, start: Option<&Start>) -> Manife
         xxh3: spec.kernel.id.clone(),
         cmdline: spec.cmdline(),
     };
-    manifest.machine = MachineInfo {
-        kind: String::from("qemu"),
-        why: String::from("the emulator is the only machine of this release"),
-        version: format!("QEMU {} ({})", spec.emulator.version, spec.emulator.origin),
-        topology: spec.topology.to_string(),
-        cpus: spec.topology.cpus(),
-        memory_mib: spec.memory_mib,
-        host_cpus: std::thread::available_parallelism()
-            .map_or(0, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
-    };
-    manifest.taints.push(String::from(Manifest::EMULATED));
+    machine::describe(spec, &mut manifest);
     if start.is_some_and(|start| !start.faults.is_empty()) {
         manifest.taints.push(String::from("start-retried"));
     }

@@ -7,7 +7,7 @@ use guest_init::message::{CaptureReason, FromTest, ToHost};
 use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Stage};
 
 use super::cadence::Cadence;
-use super::capture::{Capturer, Pause, Wanted};
+use super::capture::{CaptureRequest, Capturer, Pause};
 use super::clock::RunClock;
 use super::events;
 use super::interrupt::Guard;
@@ -15,8 +15,8 @@ use super::outbox::Outbox;
 use super::request::CapturePlan;
 use super::writer::{Item, Written};
 use crate::channel::{HostChannel, Received};
-use crate::job::{JobError, Moment, PackedJob};
-use crate::machine::{Machine, MachineEvent, RamHole};
+use crate::job::{ClockAndSeed, JobError, PackedJob};
+use crate::machine::{ChannelRam, Machine, MachineEvent, WatchId};
 
 /// How often the channel is looked at.
 const POLL: Duration = Duration::from_millis(1);
@@ -44,14 +44,14 @@ pub(super) struct Ending {
 /// A capture that the guest asked for.
 struct Request {
     id: u64,
-    wanted: Wanted,
+    wanted: CaptureRequest,
     received: Instant,
 }
 
 /// A machine at work.
 pub(super) struct Session<'c> {
     machine: Box<dyn Machine>,
-    channel: HostChannel<RamHole>,
+    channel: HostChannel<ChannelRam>,
     capturer: Capturer,
     outbox: Outbox,
     clock: &'c mut RunClock,
@@ -66,7 +66,7 @@ pub(super) struct Session<'c> {
 impl<'c> Session<'c> {
     pub(super) fn new(
         machine: Box<dyn Machine>,
-        channel: HostChannel<RamHole>,
+        channel: HostChannel<ChannelRam>,
         capturer: Capturer,
         outbox: Outbox,
         clock: &'c mut RunClock,
@@ -87,8 +87,8 @@ impl<'c> Session<'c> {
     }
 
     /// Hand the job to init.
-    pub(super) fn deliver(&mut self, job: &PackedJob, moment: Moment) -> Result<(), JobError> {
-        job.deliver(&mut self.channel, moment, Instant::now() + DELIVERY).map(|_| ())
+    pub(super) fn deliver(&mut self, job: &PackedJob, clock_and_seed: ClockAndSeed) -> Result<(), JobError> {
+        job.deliver(&mut self.channel, clock_and_seed, Instant::now() + DELIVERY).map(|_| ())
     }
 
     /// Add an event of the host's own.
@@ -104,7 +104,11 @@ impl<'c> Session<'c> {
             let event = self.machine.wait_event(POLL);
             self.listen();
             match event {
-                Some(MachineEvent::Doorbell { .. }) => self.serve(Some(Instant::now())),
+                Some(MachineEvent::Watch { id: WatchId::DOORBELL, .. }) => self.serve(Some(Instant::now())),
+                // Nobody arms another yet.
+                Some(MachineEvent::Watch { .. }) => {
+                    self.go_on();
+                }
                 Some(MachineEvent::Ended { end, detail }) => return Ending { end, detail },
                 None => {
                     if self.requests.front().is_some_and(|r| r.received.elapsed() > DOORBELL_GRACE) {
@@ -193,7 +197,7 @@ impl<'c> Session<'c> {
                     CaptureReason::End => CaptureKind::End,
                     CaptureReason::SchedulerExit => CaptureKind::SchedulerExit,
                 };
-                let wanted = Wanted { tag, kind, guest_ns, host_ns, phase: self.phase.clone() };
+                let wanted = CaptureRequest { tag, kind, guest_ns, host_ns, phase: self.phase.clone() };
                 self.requests.push_back(Request { id, wanted, received: Instant::now() });
             }
             ToHost::Dropped { frames, bytes } => {
@@ -287,8 +291,8 @@ impl<'c> Session<'c> {
         self.outbox.capture(sample, None);
     }
 
-    fn wanted(&self, tag: String, kind: CaptureKind) -> Wanted {
-        Wanted {
+    fn wanted(&self, tag: String, kind: CaptureKind) -> CaptureRequest {
+        CaptureRequest {
             tag,
             kind,
             guest_ns: self.clock.guest_ns(),
@@ -298,7 +302,7 @@ impl<'c> Session<'c> {
     }
 
     /// Read the stopped machine, let it go on if asked to, and hand over what was read.
-    fn take(&mut self, wanted: Wanted, pause: Pause, go_on: bool) {
+    fn take(&mut self, wanted: CaptureRequest, pause: Pause, go_on: bool) {
         let mut taken = self.capturer.take(self.machine.as_mut(), wanted);
         let resumed = if go_on { self.go_on() } else { Duration::ZERO };
         let (whole, machine) = pause.ended(resumed);

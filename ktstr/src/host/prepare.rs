@@ -83,7 +83,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         );
     }
     let machine = MachineSpec {
-        emulator: provisioner.emulator()?,
+        backend: provisioner.emulator()?.into(),
         kernel,
         topology: def.topology,
         memory_mib,

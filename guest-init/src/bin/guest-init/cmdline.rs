@@ -9,7 +9,7 @@ use crate::Failure;
 /// Words of the command line that are for init.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cmdline {
-    /// Guest-physical address of the hole.
+    /// Guest-physical address of the channel memory.
     pub channel: u64,
     /// Whether a store to the doorbell page stops the machine.
     pub doorbell: bool,

@@ -1,6 +1,6 @@
 //! PID 1 of a ktstr guest.
 //!
-//! The only program in the initramfs. It mounts what a kernel offers, tells the host through a hole in guest
+//! The only program in the initramfs. It mounts what a kernel offers, tells the host through channel memory in guest
 //! memory that it is ready, receives its job the same way (files, then what to run), runs it and powers off.
 //! It runs under `SCHED_FIFO`, so that a stalled scheduler under test does not stall the report of it, and
 //! sleeps in `poll` while the test runs, so that it does not disturb what it watches.
@@ -9,10 +9,10 @@ mod clock;
 mod cmdline;
 mod delivery;
 mod files;
-mod hole;
 mod interpreter;
 mod kmsg;
 mod link;
+mod memory;
 mod mounts;
 mod power;
 mod priority;

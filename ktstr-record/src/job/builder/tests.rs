@@ -5,7 +5,7 @@ use super::*;
 
 const LIMITS: JobLimits = JobLimits { enable_ms: 1, test_ms: 2, exit_ms: 3 };
 
-fn entry<'a>(job: &'a PackedJob, path: &str) -> &'a Entry {
+fn entry<'a>(job: &'a PackedJob, path: &str) -> &'a JobFile {
     let found = job.entries().find(|(at, _)| at == path);
     let paths = || job.entries().map(|(at, _)| at.as_str()).collect::<Vec<_>>();
     &found.unwrap_or_else(|| panic!("{path} in {:?}", paths())).1
@@ -22,11 +22,11 @@ fn a_packed_tree_runs_when_its_loader_is_told_where_it_is() {
         let at = folder.path().join(path.trim_start_matches('/'));
         fs::create_dir_all(at.parent().expect("not the root")).expect("made");
         match entry {
-            Entry::File { mode, bytes } => {
+            JobFile::File { mode, bytes } => {
                 fs::write(&at, bytes).expect("written");
                 fs::set_permissions(&at, fs::Permissions::from_mode(*mode)).expect("set");
             }
-            Entry::Link(target) => {
+            JobFile::Link(target) => {
                 symlink(folder.path().join(target.trim_start_matches('/')), at).expect("linked");
             }
         }
@@ -62,8 +62,10 @@ fn a_program_keeps_its_path_and_a_link_stays_one() {
     assert_eq!(job.job.test.path, link.to_str().expect("UTF-8"));
     assert_eq!(job.job.test.args, ["a"]);
     assert_eq!(job.job.test.env, ["X=1"]);
-    assert_eq!(entry(&job, &job.job.test.path), &Entry::Link(real.clone()));
-    assert!(matches!(entry(&job, &real), Entry::File { mode: 0o750, bytes } if bytes == crate::init_image()));
+    assert_eq!(entry(&job, &job.job.test.path), &JobFile::Link(real.clone()));
+    assert!(
+        matches!(entry(&job, &real), JobFile::File { mode: 0o750, bytes } if bytes == crate::init_image())
+    );
     assert_eq!((job.job.enable_timeout_ms, job.job.test_timeout_ms, job.job.exit_timeout_ms), (1, 2, 3));
 }
 
@@ -91,7 +93,7 @@ fn what_only_the_test_needs_comes_last() {
     builder.scheduler("/bin/true".as_ref(), &[], &[]).expect("packed");
     builder.file(&config, "/etc/config").expect("packed");
     let job = builder.build(LIMITS).expect("complete");
-    let has = |entries: &[(String, Entry)], name| entries.iter().any(|(path, _)| path.ends_with(name));
+    let has = |entries: &[(String, JobFile)], name| entries.iter().any(|(path, _)| path.ends_with(name));
     assert!(has(&job.late, "/bash") && !has(&job.early, "/bash"));
     // A scheduler may read any file, and the libraries of both are there before either is started.
     for name in ["/true", "/libc.so.6", "/etc/config"] {

@@ -1,16 +1,123 @@
-//! The relocations that a build puts behind a vmlinux before it compresses both.
-//!
-//! ```text
-//! 0 u32, addresses of 64-bit values, 0 u32, [addresses of inverse 32-bit values, 0 u32,] addresses of 32-bit values
-//! ```
-//!
-//! An address is the lower half of a virtual address, to be sign-extended. The inverse values, relative to a per-CPU
-//! segment at virtual address 0, are gone since Linux 6.15. Source: `arch/x86/tools/relocs.c` (`emit_relocs`).
+//! The decompressed kernel: an ELF, followed by its relocations.
 
-use super::KaslrError;
-use super::place::{KERNEL_MAP, LINK_PHYSICAL};
+use std::io;
+use std::path::PathBuf;
+
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
+use object::{Endianness, elf};
+
+/// Where the kernel is linked to lie (`LOAD_PHYSICAL_ADDR`), and the least address that its own loader chooses.
+pub(super) const LINK_PHYSICAL: u64 = 16 << 20;
+/// `__START_KERNEL_map`: the virtual address that physical address 0 is linked to.
+const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
+
+/// Why a kernel is left to its own loader.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KaslrError {
+    /// A file cannot be read.
+    #[error("reading {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel is not built as expected.
+    #[error("the kernel {0}")]
+    Kernel(&'static str),
+    /// RAM is too small to choose a place.
+    #[error("no place for {needed_bytes} bytes of kernel below {limit:#x}")]
+    NoPlace {
+        /// Bytes of the kernel with its `.bss`.
+        needed_bytes: u64,
+        /// End of the RAM that it may lie in.
+        limit: u64,
+    },
+    /// RAM cannot be written.
+    #[error(transparent)]
+    Memory(#[from] ktstr_replay::memory::MemoryError),
+}
+
+/// A kernel's segments as they lie in memory.
+#[derive(Debug)]
+pub(super) struct Elf<'a> {
+    segments: Vec<Segment<'a>>,
+    relocations: Relocations,
+    /// Where it is entered, in bytes from its begin.
+    pub(super) entry: u64,
+    /// Its length in memory, with `.bss`.
+    pub(super) bytes: u64,
+}
+
+#[derive(Debug)]
+struct Segment<'a> {
+    /// Bytes from the kernel's begin.
+    at: u64,
+    bytes: &'a [u8],
+}
+
+/// The sections of a vmlinux say where the file ends; what follows are the relocations.
+fn end_of_elf(header: &elf::FileHeader64<Endianness>, file: &[u8]) -> object::Result<u64> {
+    let endian = Endianness::Little;
+    let sections = header.section_headers(endian, file)?;
+    let table = header.e_shoff(endian) + sections.len() as u64 * u64::from(header.e_shentsize(endian));
+    let ends = sections.iter().filter_map(|section| section.file_range(endian)).map(|(at, len)| at + len);
+    Ok(ends.chain([table]).max().unwrap_or_default())
+}
+
+impl<'a> Elf<'a> {
+    pub(super) fn parse(file: &'a [u8]) -> Result<Self, KaslrError> {
+        const BROKEN: KaslrError = KaslrError::Kernel("has a broken ELF structure");
+        let broken = |_| BROKEN;
+        let endian = Endianness::Little;
+        let header = elf::FileHeader64::<Endianness>::parse(file).map_err(broken)?;
+        let mut segments = Vec::new();
+        let mut end = LINK_PHYSICAL;
+        for program in header.program_headers(endian, file).map_err(broken)? {
+            if program.p_type(endian) != elf::PT_LOAD {
+                continue;
+            }
+            let at = program.p_paddr(endian).checked_sub(LINK_PHYSICAL);
+            let at = at.ok_or(KaslrError::Kernel("is not linked to lie at 16 MiB and above"))?;
+            let bytes = program.data(endian, file).map_err(|()| BROKEN)?;
+            let last = program.p_paddr(endian).checked_add(program.p_memsz(endian));
+            end = end.max(last.ok_or(KaslrError::Kernel("has a segment without an end"))?);
+            segments.push(Segment { at, bytes });
+        }
+        let bytes = end - LINK_PHYSICAL;
+        let entry = header.e_entry(endian).checked_sub(LINK_PHYSICAL).filter(|&entry| entry < bytes);
+        let tail =
+            usize::try_from(end_of_elf(header, file).map_err(broken)?).ok().and_then(|end| file.get(end..));
+        let relocations = Relocations::parse(tail.unwrap_or_default())
+            .ok_or(KaslrError::Kernel("has no relocations behind it (CONFIG_RANDOMIZE_BASE is off?)"))?;
+        Ok(Self {
+            segments,
+            relocations,
+            entry: entry.ok_or(KaslrError::Kernel("is entered outside of itself"))?,
+            bytes,
+        })
+    }
+
+    /// Its segments for virtual addresses that are higher by `offset`: where each lies, in bytes from the kernel's
+    /// begin, and what is there.
+    pub(super) fn relocated(&self, offset: u64) -> Result<Vec<(u64, Vec<u8>)>, KaslrError> {
+        let mut placed: Vec<(u64, Vec<u8>)> =
+            self.segments.iter().map(|s| (s.at, s.bytes.to_vec())).collect();
+        self.relocations.apply(&mut placed, offset)?;
+        Ok(placed)
+    }
+}
 
 /// Where values are that have to grow (or, the inverse ones, shrink) with the kernel's virtual address.
+///
+/// A build puts them behind a vmlinux before it compresses both:
+///
+/// ```text
+/// 0 u32, addresses of 64-bit values, 0 u32, [addresses of inverse 32-bit values, 0 u32,] addresses of 32-bit values
+/// ```
+///
+/// An address is the lower half of a virtual address, to be sign-extended. The inverse values, relative to a per-CPU
+/// segment at virtual address 0, are gone since Linux 6.15. Source: `arch/x86/tools/relocs.c` (`emit_relocs`).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Relocations {
     wide: Vec<u32>,

@@ -1,19 +1,19 @@
-//! Init's mappings: the hole that it shares with the host, and the doorbell page.
+//! Init's mappings: the channel memory that it shares with the host, and the doorbell page.
 
 use std::ffi::c_void;
 use std::fs::OpenOptions;
 use std::sync::atomic::AtomicU64;
 
-use guest_init::layout::{DOORBELL_PAGE, HOLE_BYTES, HOLE_WORDS, Hole};
+use guest_init::layout::{CHANNEL_BYTES, CHANNEL_WORDS, ChannelMemory, DOORBELL_PAGE};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous};
 
 use crate::Failure;
 
-/// The hole, mapped through `/dev/mem` for as long as the guest lives.
-pub struct DevMem(&'static [AtomicU64; HOLE_WORDS]);
+/// The channel memory, mapped through `/dev/mem` for as long as the guest lives.
+pub struct DevMem(&'static [AtomicU64; CHANNEL_WORDS]);
 
 impl DevMem {
-    /// Map the hole at this guest-physical address.
+    /// Map the channel memory at this guest-physical address.
     pub fn map(base: u64) -> Result<Self, Failure> {
         let file = OpenOptions::new()
             .read(true)
@@ -23,22 +23,22 @@ impl DevMem {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address that the kernel chooses; no Rust object lies there.
         let mapping =
-            unsafe { mmap(std::ptr::null_mut(), HOLE_BYTES, protection, MapFlags::SHARED, &file, base) };
+            unsafe { mmap(std::ptr::null_mut(), CHANNEL_BYTES, protection, MapFlags::SHARED, &file, base) };
         let mapping = mapping.map_err(|error| {
-            format!("mapping {HOLE_BYTES:#x} bytes of /dev/mem at {base:#x}: {error}; is memmap= on the command line?")
+            format!("mapping {CHANNEL_BYTES:#x} bytes of /dev/mem at {base:#x}: {error}; is memmap= on the command line?")
         })?;
         // SAFETY: the advice concerns this new mapping only: children, which are to become other programs, do
         // without it, so that a fork need not copy its page tables.
-        let advised = unsafe { madvise(mapping, HOLE_BYTES, Advice::LinuxDontFork) };
-        advised.map_err(|error| format!("madvise of the hole: {error}"))?;
-        // SAFETY: the mapping is page-aligned, HOLE_BYTES long, readable and writable, and never unmapped; any
+        let advised = unsafe { madvise(mapping, CHANNEL_BYTES, Advice::LinuxDontFork) };
+        advised.map_err(|error| format!("madvise of the channel memory: {error}"))?;
+        // SAFETY: the mapping is page-aligned, CHANNEL_BYTES long, readable and writable, and never unmapped; any
         // bytes are a valid AtomicU64, and all access to them on this side is through these atomics.
         Ok(Self(unsafe { &*mapping.cast() }))
     }
 }
 
-impl Hole for DevMem {
-    fn words(&self) -> &[AtomicU64; HOLE_WORDS] {
+impl ChannelMemory for DevMem {
+    fn words(&self) -> &[AtomicU64; CHANNEL_WORDS] {
         self.0
     }
 }

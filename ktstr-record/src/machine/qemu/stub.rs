@@ -9,7 +9,7 @@
 //! 0x104000  PDs       four of 512 pages of 2 MiB: the first 4 GiB, at their own addresses
 //! ```
 
-use super::KaslrError;
+use super::vmlinux::KaslrError;
 
 /// Where the boot protocol puts a loader.
 const BASE: u32 = 0x10_0000;

@@ -12,8 +12,7 @@ use rkyv::util::AlignedVec;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::Failure;
-use crate::cmdline::Cmdline;
-use crate::memory::{DevMem, map_doorbell};
+use crate::memory::{Cmdline, DevMem, map_doorbell};
 
 /// Room that output and kernel log leave for what must get through.
 const RESERVE_BYTES: u64 = 256 << 10;

@@ -1,4 +1,9 @@
-//! Finding and copying the pages that changed.
+//! The capture side of checkpoints: which pages of a guest changed since the last one.
+//!
+//! While the guest stands still, [`ChangeTracker`] reads the populated part of its RAM once, and copies the pages that
+//! differ. The copies are owned; hashing for the trace, compression and writing happen later, on another thread.
+
+mod pieces;
 
 use std::ops::Range;
 use std::thread;
@@ -10,7 +15,7 @@ use ktstr_replay::trace::record::{PAGE_BYTES, PageId};
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch};
 use ktstr_replay::units::GuestPhys;
 
-use super::pieces::{Piece, gfns, pieces, shares};
+use pieces::{Piece, gfns, pieces, shares};
 
 /// Pages that are read at once: they stay in a core's cache while they are hashed.
 const READ_PAGES: usize = 32;

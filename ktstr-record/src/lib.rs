@@ -2,15 +2,24 @@
 //!
 //! Knows nothing of claims or cgroups: it records what happens.
 
-pub mod channel;
-pub mod checkpoint;
-mod init_image;
-pub mod initramfs;
-pub mod job;
-pub mod machine;
-pub mod provision;
-pub mod recorder;
-pub mod scheduler;
+mod initramfs;
+
+mod elf;
+
 pub mod spec;
 
-pub use init_image::init_image;
+pub mod channel;
+
+pub mod checkpoint;
+
+pub mod machine;
+
+pub mod provision;
+
+pub mod job;
+
+pub mod scheduler;
+
+pub mod recorder;
+
+pub use initramfs::{TooLarge, init_image};

@@ -31,7 +31,7 @@ use super::slots::{Access, lock_within, open, try_lock};
 use pages::{PageError, PageIndex, pack, unpack};
 
 /// Version of the files in a template.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 2;
 const META: &str = "meta.json";
 const RAM: &str = "ram";
 const STATE: &str = "state";

@@ -8,20 +8,29 @@
 //!
 //! [`Provisioner`] is the way in.
 
-mod apt;
-mod bundle;
-mod cache;
-mod context;
-mod emulator;
 mod error;
-mod host;
-mod kernel;
+
 mod progress;
-mod provisioner;
+
+mod cache;
+
+mod host;
+
 mod run;
+
 mod sources;
-mod space;
+
+mod apt;
+
+mod bundle;
+
+mod emulator;
+
 mod toolchain;
+
+mod kernel;
+
+mod provisioner;
 
 pub use cache::{Cache, Lock, Staging};
 pub use error::{Error, Result};

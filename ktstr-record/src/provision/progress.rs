@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::space::Mib;
+use super::error::Mib;
 
 /// How a person is told of long work. All of it goes to stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,10 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::apt;
 use super::cache::Cache;
-use super::context::Context;
 use super::emulator;
 use super::error::Result;
-use super::host::Host;
+use super::host::{Context, Host};
 use super::kernel::{self, KernelListing, KernelSpec};
 use super::progress::Progress;
 use super::toolchain::{self, BpfToolchain};

@@ -9,8 +9,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::apt::Purpose;
 use super::bundle::{self, Recipe};
-use super::context::Context;
 use super::error::{Error, Result};
+use super::host::Context;
 
 const CLANG: &str = "usr/bin/clang-19";
 const BPFTOOL: &str = "usr/sbin/bpftool";

@@ -62,12 +62,12 @@ impl Outbox {
         self.flush();
         let host_ns = sample.host_ns;
         let index = sample.index;
-        let wanted = checkpoint.is_some();
+        let has_memory = checkpoint.is_some();
         let bytes = checkpoint.as_ref().map_or(0, checkpoint_bytes);
         let has_base = checkpoint.as_ref().is_none_or(|checkpoint| self.writer.has_base_for(checkpoint.base));
         let kept = checkpoint.filter(|_| has_base && self.writer.has_room_for(bytes)).map(Box::new);
         let took_memory = kept.is_some();
-        if wanted && !took_memory {
+        if has_memory && !took_memory {
             let why = match has_base {
                 true => format!("the writer is {} bytes behind", self.writer.behind_bytes()),
                 false => String::from("the one before, which it builds on, could not be written"),

@@ -6,14 +6,11 @@ use std::time::{Duration, Instant};
 use ktstr_replay::trace::record::{EventBody, GuestEnd, Stage};
 use ktstr_replay::trace::{TraceWriter, WriteError};
 
-use super::capture::Capturer;
+use super::capture::{Capturer, Profile};
 use super::clock::RunClock;
-use super::error::RecordError;
 use super::interrupt::Guard;
-use super::manifest;
 use super::outbox::Outbox;
-use super::profile::Profile;
-use super::request::RecordRequest;
+use super::request::{RecordError, RecordRequest, complete_manifest};
 use super::session::{Ending, Session};
 use super::writer::{WriterThread, Written};
 use crate::channel::HostChannel;
@@ -50,7 +47,7 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
     let begun = Instant::now();
     let mut clock = RunClock::start();
     let started = machine::start(&request.machine, init_image(), &request.cache, request.policy);
-    let manifest = manifest::complete(&request, started.as_ref().ok().map(|(_, start)| start));
+    let manifest = complete_manifest(&request, started.as_ref().ok().map(|(_, start)| start));
     let trace = |source| RecordError::Trace { path: request.trace.clone(), source };
     let began = |manifest| -> Result<TraceWriter, WriteError> {
         let mut writer = TraceWriter::create(&request.trace, manifest)?;

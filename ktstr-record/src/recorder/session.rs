@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use guest_init::message::{CaptureReason, FromTest, ToHost};
 use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Stage};
 
-use super::cadence::Cadence;
 use super::capture::{CaptureRequest, Capturer, Pause};
-use super::clock::RunClock;
+use super::clock::{Cadence, RunClock};
 use super::events;
 use super::interrupt::Guard;
 use super::outbox::Outbox;
@@ -42,9 +41,9 @@ pub(super) struct Ending {
 }
 
 /// A capture that the guest asked for.
-struct Request {
+struct GuestRequest {
     id: u64,
-    wanted: CaptureRequest,
+    capture: CaptureRequest,
     received: Instant,
 }
 
@@ -56,7 +55,7 @@ pub(super) struct Session<'c> {
     outbox: Outbox,
     clock: &'c mut RunClock,
     cadence: Cadence,
-    requests: VecDeque<Request>,
+    requests: VecDeque<GuestRequest>,
     phase: Option<(u32, String)>,
     /// Running time at which the body began.
     body_began: Option<Duration>,
@@ -140,8 +139,8 @@ impl<'c> Session<'c> {
         if matches!(ending.end, GuestEnd::Panicked | GuestEnd::Reset | GuestEnd::TimedOut) {
             let begin = Instant::now();
             if let Ok(machine) = self.machine.pause() {
-                let wanted = self.wanted(String::from("death"), CaptureKind::GuestDeath);
-                self.take(wanted, Pause::begun(begin, machine), false);
+                let request = self.request(String::from("death"), CaptureKind::GuestDeath);
+                self.take(request, Pause::begun(begin, machine), false);
             }
         }
         self.machine.kill();
@@ -152,7 +151,7 @@ impl<'c> Session<'c> {
         }
         for request in std::mem::take(&mut self.requests) {
             let sample =
-                self.capturer.missed(&request.wanted, String::from("the run ended before it was taken"));
+                self.capturer.missed(&request.capture, String::from("the run ended before it was taken"));
             self.outbox.capture(sample, None);
         }
         let Ending { end, detail } = ending;
@@ -197,8 +196,8 @@ impl<'c> Session<'c> {
                     CaptureReason::End => CaptureKind::End,
                     CaptureReason::SchedulerExit => CaptureKind::SchedulerExit,
                 };
-                let wanted = CaptureRequest { tag, kind, guest_ns, host_ns, phase: self.phase.clone() };
-                self.requests.push_back(Request { id, wanted, received: Instant::now() });
+                let capture = CaptureRequest { tag, kind, guest_ns, host_ns, phase: self.phase.clone() };
+                self.requests.push_back(GuestRequest { id, capture, received: Instant::now() });
             }
             ToHost::Dropped { frames, bytes } => {
                 let detail = format!("init dropped {frames} frames of {bytes} bytes: the ring was full");
@@ -258,7 +257,7 @@ impl<'c> Session<'c> {
         for (nth, request) in requests.into_iter().enumerate() {
             self.channel.ack_capture(request.id);
             let begun = pause.take().unwrap_or_else(|| Pause::begun(Instant::now(), Duration::ZERO));
-            self.take(request.wanted, begun, nth == last);
+            self.take(request.capture, begun, nth == last);
         }
     }
 
@@ -281,17 +280,17 @@ impl<'c> Session<'c> {
         }
         // What the guest said before it stopped comes before the capture.
         self.listen();
-        let wanted = self.wanted(format!("periodic_{index:03}"), CaptureKind::Periodic);
-        self.take(wanted, Pause::begun(begin, machine), true);
+        let request = self.request(format!("periodic_{index:03}"), CaptureKind::Periodic);
+        self.take(request, Pause::begun(begin, machine), true);
     }
 
     fn miss(&mut self, index: u32, why: String) {
-        let wanted = self.wanted(format!("periodic_{index:03}"), CaptureKind::Periodic);
-        let sample = self.capturer.missed(&wanted, why);
+        let request = self.request(format!("periodic_{index:03}"), CaptureKind::Periodic);
+        let sample = self.capturer.missed(&request, why);
         self.outbox.capture(sample, None);
     }
 
-    fn wanted(&self, tag: String, kind: CaptureKind) -> CaptureRequest {
+    fn request(&self, tag: String, kind: CaptureKind) -> CaptureRequest {
         CaptureRequest {
             tag,
             kind,
@@ -302,18 +301,18 @@ impl<'c> Session<'c> {
     }
 
     /// Read the stopped machine, let it go on if asked to, and hand over what was read.
-    fn take(&mut self, wanted: CaptureRequest, pause: Pause, go_on: bool) {
-        let mut taken = self.capturer.take(self.machine.as_mut(), wanted);
+    fn take(&mut self, request: CaptureRequest, pause: Pause, go_on: bool) {
+        let mut captured = self.capturer.take(self.machine.as_mut(), request);
         let resumed = if go_on { self.go_on() } else { Duration::ZERO };
         let (whole, machine) = pause.ended(resumed);
         self.clock.paused(whole);
-        taken.sample.pause_us = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
-        taken.sample.machine_us = u64::try_from(machine.as_micros()).unwrap_or(u64::MAX);
-        for (role, bytes) in taken.blobs {
+        captured.sample.pause_us = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
+        captured.sample.machine_us = u64::try_from(machine.as_micros()).unwrap_or(u64::MAX);
+        for (role, bytes) in captured.blobs {
             self.outbox.give(Item::Blob(role, bytes));
         }
-        let wanted_memory = taken.checkpoint.is_some();
-        if !self.outbox.capture(taken.sample, taken.checkpoint) && wanted_memory {
+        let had_memory = captured.checkpoint.is_some();
+        if !self.outbox.capture(captured.sample, captured.checkpoint) && had_memory {
             self.capturer.checkpoint_lost();
         }
     }

@@ -46,15 +46,15 @@ pub const OFF_TO_HOST_HEAD: usize = 0x040;
 /// Offset of the to-host ring's tail.
 pub const OFF_TO_HOST_TAIL: usize = 0x080;
 /// Offset of the to-guest ring's head.
-pub const OFF_TO_GUEST_HEAD: usize = 0x0c0;
+pub(crate) const OFF_TO_GUEST_HEAD: usize = 0x0c0;
 /// Offset of the to-guest ring's tail.
-pub const OFF_TO_GUEST_TAIL: usize = 0x100;
+pub(crate) const OFF_TO_GUEST_TAIL: usize = 0x100;
 /// Offset of the id of the last capture request that the host has served.
-pub const OFF_CAPTURE_ACK: usize = 0x140;
+pub(crate) const OFF_CAPTURE_ACK: usize = 0x140;
 /// Offset of the to-guest ring.
-pub const OFF_TO_GUEST_RING: usize = 0x1000;
+pub(crate) const OFF_TO_GUEST_RING: usize = 0x1000;
 /// Size of the to-guest ring in bytes, a power of two.
-pub const TO_GUEST_BYTES: usize = 4 << 20;
+pub(crate) const TO_GUEST_BYTES: usize = 4 << 20;
 /// Offset of the to-host ring.
 pub const OFF_TO_HOST_RING: usize = OFF_TO_GUEST_RING + TO_GUEST_BYTES;
 /// Size of the to-host ring in bytes, a power of two.

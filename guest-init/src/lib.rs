@@ -3,7 +3,7 @@
 //! Both sides use this crate, so that there is one definition. The program that is PID 1 of the guest is this
 //! package's binary (feature `init`).
 
-pub mod frame;
+mod frame;
 pub mod layout;
 pub mod message;
 pub mod ring;

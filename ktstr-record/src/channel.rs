@@ -15,8 +15,7 @@ use guest_init::ring::{Event, Loss, PushError, Reader, Writer};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
-/// Most events that one poll returns, so that a guest that writes nonsense as fast as it can is not listened to
-/// for ever.
+/// Most events that one poll returns: a bound for a guest that writes garbage as fast as it can.
 const POLL_EVENTS: usize = 4096;
 /// Most losses among them: each may have cost a scan of the ring.
 const POLL_LOSSES: usize = 16;
@@ -192,7 +191,7 @@ pub enum GuestState {
     Ready,
     /// At its job.
     Busy,
-    /// About to power off; nothing will follow.
+    /// About to power off; nothing follows.
     Done,
     /// The init of another version of this program.
     OtherVersion {

@@ -1,6 +1,6 @@
 //! The capture side of checkpoints: which pages of a guest changed since the last one.
 //!
-//! While the guest stands still, [`ChangeTracker`] reads the populated part of its RAM once, and copies the pages that
+//! While the guest is stopped, [`ChangeTracker`] reads the populated part of its RAM once, and copies the pages that
 //! differ. The copies are owned; hashing for the trace, compression and writing happen later, on another thread.
 
 mod pieces;
@@ -74,12 +74,12 @@ impl ChangeTracker {
     }
 
     /// Forget all pages: the next capture has every page that is not zero. For when a capture did not reach the trace.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.ids.fill(PageId::zero());
         self.base = CaptureBase::Zero;
     }
 
-    /// Copy the pages of `memory` that changed since the last capture. The guest must stand still.
+    /// Copy the pages of `memory` that changed since the last capture. The guest must be stopped.
     ///
     /// Pages that `classes` says need not be kept are neither read nor copied; `None` keeps all. `sample`, `guest_ns`
     /// and `host_ns` go into the checkpoint as they are. Pages that cannot be read are left out of this checkpoint, and

@@ -3,23 +3,14 @@
 //! Knows nothing of claims or cgroups: it records what happens.
 
 mod initramfs;
-
 mod elf;
-
 pub mod spec;
-
 pub mod channel;
-
 pub mod checkpoint;
-
 pub mod machine;
-
 pub mod provision;
-
 pub mod job;
-
 pub mod scheduler;
-
 pub mod recorder;
 
 pub use initramfs::{TooLarge, init_image};

@@ -95,7 +95,7 @@ pub struct MachineSpec {
 }
 
 /// RAM below this address at most; what is more begins at 4 GiB.
-pub const LOW_RAM_LIMIT_BYTES: u64 = 3 << 30;
+pub(crate) const LOW_RAM_LIMIT_BYTES: u64 = 3 << 30;
 
 /// Words of every kernel command line.
 ///
@@ -120,7 +120,7 @@ impl MachineSpec {
     }
 
     /// The file that is booted: the bzImage for KASLR, where there is one, else the decompressed kernel.
-    pub fn boot_image(&self) -> &Path {
+    pub(crate) fn boot_image(&self) -> &Path {
         match &self.kernel.bzimage {
             Some(bzimage) if self.kaslr => bzimage,
             _ => &self.kernel.vmlinux,

@@ -121,7 +121,7 @@ impl JobBuilder {
         Ok(())
     }
 
-    /// A file that the host has not.
+    /// A file that does not exist on the host.
     pub fn bytes(&mut self, guest: &str, mode: u32, bytes: Vec<u8>) {
         self.insert(guest, JobFile::File { mode, bytes });
     }

@@ -34,9 +34,9 @@ pub(super) struct Loader {
 #[derive(Debug, Default)]
 pub(super) struct Closure {
     /// Loader and libraries, each once.
-    pub files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
     /// Folders that no run path names and in which libraries were found, in order.
-    pub folders: Vec<PathBuf>,
+    pub(super) folders: Vec<PathBuf>,
 }
 
 /// One of the objects of a program that is being loaded.
@@ -49,14 +49,14 @@ struct Object {
 
 impl Loader {
     /// This host's, with the `LD_LIBRARY_PATH` of this process.
-    pub fn of_host() -> Self {
+    pub(super) fn of_host() -> Self {
         let variable = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let library_path = std::env::split_paths(&variable).filter(|folder| folder.is_absolute()).collect();
         Self { library_path, cache: LdCache::of_host() }
     }
 
     /// Everything that the ELF at `program` needs.
-    pub fn closure(&self, program: &Path) -> Result<Closure, JobError> {
+    pub(super) fn closure(&self, program: &Path) -> Result<Closure, JobError> {
         let mut closure = Closure::default();
         let root = Object { path: program.to_owned(), needs: needs_of(program)?, parent: None };
         closure.files.extend(root.needs.interpreter.as_ref().map(PathBuf::from));
@@ -186,12 +186,12 @@ struct LdCache {
 
 impl LdCache {
     /// The host's cache; empty where there is none, or one that is not understood.
-    pub fn of_host() -> Self {
+    pub(super) fn of_host() -> Self {
         std::fs::read(CACHE_PATH).map_or_else(|_| Self::default(), |data| Self::parse(&data))
     }
 
     /// Where the cache says that the library is.
-    pub fn find(&self, name: &str) -> Option<&Path> {
+    pub(super) fn find(&self, name: &str) -> Option<&Path> {
         self.libraries.get(name).map(PathBuf::as_path)
     }
 
@@ -316,7 +316,7 @@ mod tests {
         let root = Object { path: me.clone(), needs: Needs::default(), parent: None };
         let error = blind.find("libnone.so.7", &[root], 0, &mut Vec::new()).expect_err("not there");
         let text = error.to_string();
-        for part in ["libnone.so.7", me.to_str().expect("UTF-8"), "/nowhere", "/usr/lib64", ld_cache::PATH] {
+        for part in ["libnone.so.7", me.to_str().expect("UTF-8"), "/nowhere", "/usr/lib64", CACHE_PATH] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -10,9 +10,7 @@
 //! ```
 
 mod packed;
-
 mod libraries;
-
 mod builder;
 
 pub use builder::{JobBuilder, JobLimits};

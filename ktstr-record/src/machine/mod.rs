@@ -13,19 +13,12 @@
 //! ```
 
 mod error;
-
 mod ram;
-
 mod limits;
-
 mod slots;
-
 mod template;
-
 mod interface;
-
 mod qemu;
-
 mod start;
 
 use std::path::Path;

@@ -38,7 +38,7 @@ pub struct GuestRam {
     nodes: Vec<Node>,
     spans: Vec<Span>,
     /// For each span, where its file was found to hold data, in bytes of the file. Asking for it is slow, as the kernel
-    /// goes over every page, and a capture asks while the guest stands still.
+    /// goes over every page, and a capture asks while the guest is stopped.
     data: Mutex<Vec<Vec<Range<u64>>>>,
 }
 
@@ -105,7 +105,7 @@ impl GuestRam {
     ///
     /// # Errors
     /// [`MemoryError::OutOfRange`] when any of them is not RAM, or when they lie in two nodes.
-    pub fn slice(&self, at: GuestPhys, len: usize) -> Result<VolatileSlice<'_, ()>, MemoryError> {
+    fn slice(&self, at: GuestPhys, len: usize) -> Result<VolatileSlice<'_, ()>, MemoryError> {
         self.memory.get_slice(GuestAddress(at.0), len).map_err(|_| MemoryError::OutOfRange { at, len })
     }
 
@@ -117,23 +117,6 @@ impl GuestRam {
         self.memory
             .write_slice(bytes, GuestAddress(at.0))
             .map_err(|_| MemoryError::OutOfRange { at, len: bytes.len() })
-    }
-
-    /// The populated ranges, cut into pieces of at most `max_bytes` that each lie in one node, ascending:
-    /// what a checkpoint has to look at. Everything else reads as zero.
-    pub fn populated_slices(
-        &self,
-        max_bytes: usize,
-    ) -> impl Iterator<Item = (GuestPhys, VolatileSlice<'_, ()>)> + '_ {
-        let step = max_bytes.max(1) as u64;
-        let pieces = self.populated_by_span().into_iter().flat_map(move |range| {
-            range.clone().step_by(step as usize).map(move |at| at..range.end.min(at + step))
-        });
-        pieces.filter_map(|piece| {
-            let at = GuestPhys(piece.start);
-            let slice = self.slice(at, (piece.end - piece.start) as usize).ok()?;
-            Some((at, slice))
-        })
     }
 
     fn populated_by_span(&self) -> Vec<Range<u64>> {
@@ -299,8 +282,8 @@ mod tests {
         ram.write(GuestPhys(2 * MIB - 4096), &[1; 8192]).unwrap();
         ram.write(GuestPhys(0x3000), &[7]).unwrap();
         assert_eq!(ram.populated(), [0x3000..0x4000, 2 * MIB - 4096..2 * MIB + 4096]);
-        let pieces: Vec<_> = ram.populated_slices(4096).map(|(at, s)| (at.0, s.len())).collect();
-        assert_eq!(pieces, [(0x3000, 4096), (2 * MIB - 4096, 4096), (2 * MIB, 4096)]);
+        let spans = [0x3000..0x4000, 2 * MIB - 4096..2 * MIB, 2 * MIB..2 * MIB + 4096];
+        assert_eq!(ram.populated_by_span(), spans, "cut where a node ends");
         assert_eq!(ram.populated().len(), 2, "looking at it populated nothing");
 
         // What was found before is not looked for again; what is new beside it, between and behind is found.

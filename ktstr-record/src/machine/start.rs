@@ -21,7 +21,7 @@ use crate::spec::MachineSpec;
 const BOOT_ATTEMPTS: u32 = 2;
 /// How often a booting guest is asked whether it is ready.
 const READY_POLL: Duration = Duration::from_millis(1);
-/// How the kernel begins to tell that it is broken (`arch/x86/kernel/dumpstack.c`, `kernel/panic.c`).
+/// Begins a message of the kernel that it is broken (`arch/x86/kernel/dumpstack.c`, `kernel/panic.c`).
 const FAULT_MARKS: [&str; 3] = ["Kernel panic - not syncing", "Oops: ", "BUG: "];
 /// What is shown of the console in errors.
 const CONSOLE_TAIL_BYTES: usize = 4000;
@@ -281,7 +281,7 @@ fn await_ready(machine: &mut impl Machine, spec: &MachineSpec, timeout: Duration
         }
         match readiness(&ram, spec) {
             Readiness::Ready => {
-                // A kernel that stumbled on the way is no ground to test on, and no template.
+                // A kernel with an Oops or a BUG is neither tested on nor saved.
                 let console = machine.console_text();
                 let fault = console.lines().find(|line| FAULT_MARKS.iter().any(|mark| line.contains(mark)));
                 return fault.map_or(Ok(()), |line| Err(format!("the kernel stumbled: {}", line.trim())));

@@ -141,7 +141,7 @@ impl Store {
         if format!("{:032x}", xxh3_128(&state)) != meta.state_xxh3 {
             return Err(damaged("the checksum of its state is wrong".into()));
         }
-        // Only for the sake of eviction.
+        // Only eviction needs it.
         let _ =
             File::options().append(true).open(dir.join(META)).and_then(|f| f.set_modified(SystemTime::now()));
         Ok(Some(Template { dir, pages: meta.pages, state }))
@@ -230,7 +230,7 @@ fn evict(root: &Path, keep: &str, limits: Limits, now: SystemTime) {
         }
         if name.starts_with(TMP_PREFIX) {
             if unused_for(&path, now) > limits.abandoned {
-                // Someone else may be quicker; both are content.
+                // Another process may remove it first, which serves as well.
                 let _ = fs::remove_dir_all(&path);
             }
             continue;
@@ -259,7 +259,7 @@ fn remove_unused(root: &Path, template: &Found) -> bool {
     matches!(try_lock(&lock), Ok(true)) && remove(root, &template.path).is_ok()
 }
 
-/// Time since the file at `path` was changed; for ever if it is not there.
+/// Time since the file at `path` was changed; the longest duration there is if the file does not exist.
 fn unused_for(path: &Path, now: SystemTime) -> Duration {
     match fs::metadata(path).and_then(|m| m.modified()) {
         Ok(modified) => now.duration_since(modified).unwrap_or_default(),

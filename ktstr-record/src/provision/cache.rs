@@ -68,7 +68,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Error::Io`] where the lock's file cannot be made or locked.
-    pub fn lock(&self, name: &str, progress: Progress) -> Result<Lock> {
+    pub(crate) fn lock(&self, name: &str, progress: Progress) -> Result<Lock> {
         if let Some(lock) = self.try_lock(name)? {
             return Ok(lock);
         }
@@ -82,7 +82,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Error::Io`] where the lock's file cannot be made or locked.
-    pub fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
+    pub(crate) fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
         let (path, file) = self.lock_file(name)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(self.locked(name, file))),
@@ -95,7 +95,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Error::Io`] where the staging folder cannot be read or emptied.
-    pub fn sweep(&self) -> Result<usize> {
+    pub(crate) fn sweep(&self) -> Result<usize> {
         let staging = self.path("staging");
         let mut swept = 0;
         for entry in fs::read_dir(&staging).map_err(Error::io("read", &staging))? {
@@ -109,13 +109,13 @@ impl Cache {
         Ok(swept)
     }
 
-    /// Removes the entry or folder at `relative`; one that is not there is no error.
+    /// Removes the entry or folder at `relative`; it is not an error if it does not exist.
     ///
     /// It vanishes by one rename, so a killed removal leaves no half entry either.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be removed.
-    pub fn remove(&self, relative: impl AsRef<Path>, progress: Progress) -> Result<bool> {
+    pub(crate) fn remove(&self, relative: impl AsRef<Path>, progress: Progress) -> Result<bool> {
         let target = self.path(relative);
         let lock = self.lock("trash", progress)?;
         let trash = lock.stage()?;
@@ -131,7 +131,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be read.
-    pub fn entries(&self, folder: &str) -> Result<Vec<String>> {
+    pub(crate) fn entries(&self, folder: &str) -> Result<Vec<String>> {
         let folder = self.path(folder);
         let mut names = Vec::new();
         for entry in fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
@@ -163,7 +163,7 @@ impl Cache {
 
 /// A lock that is held until it and all its [`Lock::share`]s are dropped, or their process ends.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     file: File,
     staging: PathBuf,
 }
@@ -173,7 +173,7 @@ impl Lock {
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be made, or an old one not removed.
-    pub fn stage(&self) -> Result<Staging<'_>> {
+    pub(crate) fn stage(&self) -> Result<Staging<'_>> {
         remove_all(&self.staging)?;
         create_dir_all(&self.staging)?;
         Ok(Staging { path: self.staging.clone(), _lock: self })
@@ -189,14 +189,14 @@ impl Lock {
     ///
     /// # Errors
     /// [`Error::Io`] where the process has no file descriptor left.
-    pub fn share(&self) -> Result<File> {
+    pub(crate) fn share(&self) -> Result<File> {
         self.file.try_clone().map_err(Error::io("share the lock of", &self.staging))
     }
 }
 
 /// A folder in which an entry is made.
 #[derive(Debug)]
-pub struct Staging<'a> {
+pub(crate) struct Staging<'a> {
     path: PathBuf,
     /// Borrowed, so that the lock outlives what it guards.
     _lock: &'a Lock,
@@ -204,7 +204,7 @@ pub struct Staging<'a> {
 
 impl Staging<'_> {
     /// The folder.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -212,7 +212,7 @@ impl Staging<'_> {
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be renamed.
-    pub fn publish(&self, part: impl AsRef<Path>, target: &Path) -> Result<()> {
+    pub(crate) fn publish(&self, part: impl AsRef<Path>, target: &Path) -> Result<()> {
         if let Some(parent) = target.parent() {
             create_dir_all(parent)?;
         }
@@ -269,7 +269,7 @@ pub(super) fn remove_all(path: &Path) -> Result<()> {
     }
 }
 
-/// Left free beyond what is written: a file system that is filled to the brim fails elsewhere.
+/// Left free beyond what is written: other programs fail on a file system that is full.
 const RESERVE_BYTES: u64 = 64 << 20;
 
 /// Disk bytes for each byte that is downloaded, at most, the download itself included. Measured: 5.4

@@ -287,7 +287,7 @@ pub enum ImageError {
         /// Bytes that came out, at most one more than declared.
         found: u64,
     },
-    /// It is no ELF file that can be read.
+    /// It cannot be read as an ELF file.
     #[error("its ELF structure is broken")]
     Elf(#[source] object::Error),
     /// It is a kernel for another processor, or no kernel.

@@ -9,33 +9,22 @@
 //! [`Provisioner`] is the way in.
 
 mod error;
-
 mod progress;
-
 mod cache;
-
 mod host;
-
 mod run;
-
 mod sources;
-
 mod apt;
-
 mod bundle;
-
 mod emulator;
-
 mod toolchain;
-
 mod kernel;
-
 mod provisioner;
 
-pub use cache::{Cache, Lock, Staging};
+pub use cache::Cache;
 pub use error::{Error, Result};
 pub use host::Host;
 pub use kernel::{KernelListing, KernelSpec, KernelVersion};
-pub use progress::{Progress, Step};
+pub use progress::Progress;
 pub use provisioner::{Clean, Provisioner};
 pub use toolchain::BpfToolchain;

@@ -76,7 +76,7 @@ impl Provisioner {
     /// The kernel that `spec` asks for: of the cache if that has one, else of the archive.
     ///
     /// # Errors
-    /// Where the file is no kernel, or the archive has none that fits; see [`super::Error`].
+    /// Where the file is not a kernel, or the archive has none that fits; see [`super::Error`].
     pub fn kernel(&self, spec: &KernelSpec) -> Result<Kernel> {
         let mut known = hold(&self.kernels);
         if let Some(kernel) = known.get(spec) {

@@ -74,7 +74,7 @@ impl BpfToolchain {
     }
 
     /// The linker, to which arguments can be added: those of the GNU linker.
-    pub fn lld(&self) -> Command {
+    pub(crate) fn lld(&self) -> Command {
         let mut command = self.command(LLD);
         command.args(["-flavor", "gnu"]);
         command

@@ -1,8 +1,8 @@
-//! Taking a capture of a machine that stands still.
+//! Taking a capture of a machine that is stopped.
 //!
 //! The kernel's profile (symbols and types) is decoded beside the run: it takes a few hundred ms of a CPU, and nothing
 //! needs it before the first capture, which comes when the scheduler has loaded. What it reads does not change while the
-//! kernel runs, so the guest need not stand still.
+//! kernel runs, so the guest need not be stopped for it.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -85,7 +85,7 @@ impl Capturer {
         self.profile.is_ready()
     }
 
-    /// Read `machine`, which stands still.
+    /// Read `machine`, which is stopped.
     pub(super) fn take(&mut self, machine: &mut dyn Machine, request: CaptureRequest) -> Captured {
         let ram = machine.ram();
         let mut sample = self.blank(&request);
@@ -131,7 +131,7 @@ impl Capturer {
         Captured { sample, checkpoint, blobs }
     }
 
-    /// What the pages are, unless all of them are wanted. The machine stands still.
+    /// What the pages are, unless all of them are wanted. The machine is stopped.
     fn classify(&mut self, ram: &dyn Memory) -> Result<Option<PageClasses>, String> {
         if self.selection == PageSelection::All {
             return Ok(None);
@@ -140,8 +140,8 @@ impl Capturer {
         classifier.classify(ram, &self.ram).map(Some).map_err(|error| error.to_string())
     }
 
-    /// The last checkpoint did not reach the trace: the next one must not build on it.
-    pub(super) fn checkpoint_lost(&mut self) {
+    /// The next checkpoint builds on none before it.
+    pub(super) fn begin_anew(&mut self) {
         self.tracker.reset();
     }
 
@@ -166,7 +166,7 @@ impl Capturer {
     }
 }
 
-/// Measures how long a guest stands still for a capture.
+/// Measures how long a guest is stopped for a capture.
 pub(super) struct Pause {
     begin: Instant,
     machine: Duration,

@@ -10,21 +10,13 @@
 //! The loop never waits for the writer: what the writer cannot take becomes a loss record and the run goes on.
 
 mod clock;
-
 mod request;
-
 mod events;
-
 mod interrupt;
-
 mod capture;
-
 mod writer;
-
 mod outbox;
-
 mod session;
-
 mod run;
 
 pub use request::{CapturePlan, CheckpointPolicy, PageSelection, RecordError, RecordRequest};

@@ -233,7 +233,7 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// Take the captures that the guest asked for. `stopped`: since when the machine stands still at the doorbell; else
+    /// Take the captures that the guest asked for. `stopped`: since when the machine is stopped at the doorbell; else
     /// it is stopped here.
     fn serve(&mut self, stopped: Option<Instant>) {
         let pause = match stopped {
@@ -302,6 +302,9 @@ impl<'c> Session<'c> {
 
     /// Read the stopped machine, let it go on if asked to, and hand over what was read.
     fn take(&mut self, request: CaptureRequest, pause: Pause, go_on: bool) {
+        if self.outbox.take_base_lost() {
+            self.capturer.begin_anew();
+        }
         let mut captured = self.capturer.take(self.machine.as_mut(), request);
         let resumed = if go_on { self.go_on() } else { Duration::ZERO };
         let (whole, machine) = pause.ended(resumed);
@@ -311,10 +314,7 @@ impl<'c> Session<'c> {
         for (role, bytes) in captured.blobs {
             self.outbox.give(Item::Blob(role, bytes));
         }
-        let had_memory = captured.checkpoint.is_some();
-        if !self.outbox.capture(captured.sample, captured.checkpoint) && had_memory {
-            self.capturer.checkpoint_lost();
-        }
+        self.outbox.capture(captured.sample, captured.checkpoint);
     }
 
     /// Let the machine go on. That it cannot is heard of as its end, at the next wait.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use ktstr_replay::trace::record::{BlobRole, Clock, Event, Loss, LossKind, PAGE_BYTES, Sample};
-use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, TraceWriter, WriteError};
+use ktstr_replay::trace::{CapturedCheckpoint, TraceWriter, WriteError};
 
 /// Bytes of pages that may wait to be written. More than one first checkpoint of a usual guest (80 MiB of pages
 /// that are not zero), less than the 256 MiB that recording may take.
@@ -46,7 +46,7 @@ pub(super) struct WriterThread {
 struct WriterState {
     /// Bytes of pages that were handed over and not written yet.
     in_flight: AtomicU64,
-    /// A checkpoint was not written: what builds on it cannot be either.
+    /// A checkpoint did not reach the trace, and no capture has begun anew yet.
     base_lost: AtomicBool,
 }
 
@@ -82,10 +82,15 @@ impl WriterThread {
         Ok(Self { queue, state, thread })
     }
 
-    /// Whether a checkpoint with this base can be written, as far as it is known: not when it builds on one that was not.
-    pub(super) fn has_base_for(&self, base: CaptureBase) -> bool {
-        let lost = self.state.base_lost.swap(false, Ordering::AcqRel);
-        base == CaptureBase::Zero || !lost
+    /// A checkpoint did not reach the trace.
+    pub(super) fn lose_base(&self) {
+        self.state.base_lost.store(true, Ordering::Release);
+    }
+
+    /// Whether a checkpoint did not reach the trace since the last call: what builds on it cannot be written, so that the
+    /// next one has to begin anew.
+    pub(super) fn take_base_lost(&self) -> bool {
+        self.state.base_lost.swap(false, Ordering::AcqRel)
     }
 
     /// Whether pages of `bytes` may be handed over now. A checkpoint larger than the bound passes when nothing else is
@@ -157,7 +162,7 @@ struct Unwritten {
 }
 
 impl Unwritten {
-    /// Commit, with records of what is missing. Where there is no room for them that is tried again at the next commit.
+    /// Commit, with records of what is missing. Where the disk has no room for those, the next commit tries again.
     fn commit(&mut self, writer: &mut TraceWriter) {
         match self.tell(writer).and_then(|()| writer.commit()) {
             Ok(()) => self.first = None,

@@ -13,11 +13,8 @@
 //! Headers are found in the scheduler's folder, in its `include/`, and in the toolchain (`bpf/*.h`, libc).
 
 mod error;
-
 mod sources;
-
 mod tool;
-
 mod build;
 
 pub use build::build_c;

@@ -17,7 +17,7 @@ use crate::memory::{Cmdline, DevMem, map_doorbell};
 /// Room that output and kernel log leave for what must get through.
 const RESERVE_BYTES: u64 = 256 << 10;
 /// How long a full ring is waited for before frames are dropped. The host reads every millisecond; a stopped
-/// machine does not count, its clock stands still.
+/// machine does not count, because its clock does not advance.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the host may take to serve a capture.
 const CAPTURE_PATIENCE: Duration = Duration::from_secs(10);
@@ -71,7 +71,7 @@ impl Link {
             ToHost::Output { .. } | ToHost::Kmsg { .. } => RESERVE_BYTES,
             _ => 0,
         };
-        // One that had to be dropped shows that waiting is in vain, until there is room again.
+        // Once a message had to be dropped, waiting helps only after there is room again.
         let patience = if self.report_dropped() { PATIENCE } else { Duration::ZERO };
         let deadline = Instant::now() + patience;
         while let Err(error) = self.writer.push(&self.memory.to_host(), time_ns, &payload, reserve) {

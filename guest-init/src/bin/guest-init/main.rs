@@ -5,14 +5,14 @@
 //! It runs under `SCHED_FIFO`, so that a stalled scheduler under test does not stall the report of it, and
 //! sleeps in `poll` while the test runs, so that it does not disturb what it watches.
 
-mod delivery;
-mod kernel;
-mod link;
 mod memory;
+mod link;
+mod kernel;
+mod delivery;
 mod program;
-mod run;
 mod socket;
 mod system;
+mod run;
 
 use std::env::set_current_dir;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -56,7 +56,7 @@ impl Running {
         self.ended.is_none()
     }
 
-    /// Signal all of its group; a group that is gone is no error.
+    /// Signal all of its group; it is not an error if the group has ended.
     pub fn signal(&self, signal: Signal) {
         let _gone = kill_process_group(self.pid, signal);
     }

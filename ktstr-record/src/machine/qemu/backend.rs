@@ -173,7 +173,7 @@ fn memory_file(name: &str, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// An emulator that was started and has not been spoken to: the time that it takes to come up can be used.
+/// An emulator that was started and that nobody has connected to yet: the caller can work while it comes up.
 #[derive(Debug)]
 struct Starting {
     process: Process,

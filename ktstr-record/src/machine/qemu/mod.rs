@@ -7,27 +7,16 @@
 //! restores (`docs/decisions/stopping-the-emulator.md`).
 
 mod limits;
-
 mod process;
-
 mod args;
-
 mod vmlinux;
-
 mod stub;
-
 mod kaslr;
-
 mod socket;
-
 mod qmp;
-
 mod gdb;
-
 mod regs;
-
 mod vm;
-
 mod backend;
 
 pub(super) use backend::Qemu;

@@ -24,7 +24,7 @@ use crate::machine::slots::CpuSlots;
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// The monitor tells of the guest's end right after the gdbstub has.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
-/// How the kernel begins its last words (`kernel/panic.c`).
+/// Begins the line in which the kernel says why it panics (`kernel/panic.c`).
 const PANIC_MARK: &str = "Kernel panic - not syncing";
 /// The emulator compares every store to a watched page with all watches, and has no limits of its own.
 const WATCHES: WatchSupport = WatchSupport { most: 64, write_bytes: 4096, execute: true };
@@ -145,7 +145,7 @@ impl Vm {
         if let Some(address) = reply.watched() {
             let fired = of_watch(
                 &self.watches,
-                &|watch| matches!(watch, Watch::Write { at, bytes } if (*at..at + bytes).contains(&address)),
+                &|watch| matches!(watch, Watch::Write { at, bytes } if address.wrapping_sub(*at) < *bytes),
             );
             if fired.is_some_and(|fired| fired.id == WatchId::DOORBELL) {
                 let value = self.gdb.read_u64(&[vcpu], DOORBELL_PAGE)?;
@@ -256,7 +256,7 @@ impl Vm {
 
     /// Let the VM go on, unless a watch fires at its first instruction.
     fn go_on(&mut self) -> Result<(), MachineError> {
-        // A breakpoint fires before its instruction, and would do so again for ever.
+        // A breakpoint fires before its instruction, so that without this it would fire again and again.
         if let Some(Fired { id, vcpu }) = self.at_breakpoint.take()
             && self.watches.contains_key(&id)
         {

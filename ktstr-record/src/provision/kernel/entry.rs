@@ -35,7 +35,7 @@ struct Metadata {
     source: String,
 }
 
-/// The kernel in the cache's entry `name`, as an answer to `asked`; `None` where there is no whole one.
+/// The kernel in the cache's entry `name`, as an answer to `asked`; `None` where the entry is absent or incomplete.
 pub(super) fn load(context: &Context, name: &str, asked: &str) -> Option<Kernel> {
     let folder = context.cache.path(FOLDER).join(name);
     let json = fs::read(folder.join("kernel.json")).ok()?;

@@ -1,13 +1,9 @@
 //! Kernels: what the user asks for, what the archive has, and what is inside an image.
 
 mod payload;
-
 mod image;
-
 mod spec;
-
 mod entry;
-
 mod resolve;
 
 pub use resolve::KernelListing;

@@ -22,6 +22,6 @@ mod workspace;
 pub mod __private {
     pub use crate::host::{TestFailure, run};
     pub use crate::test_def::{
-        Check, Checkpoint, Pages, Scheduler, SchedulerSource, TestDef, Topology, resolve_topology,
+        Checkpoint, HostCheck, Pages, Scheduler, SchedulerSource, TestDef, Topology, resolve_topology,
     };
 }

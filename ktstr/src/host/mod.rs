@@ -45,7 +45,7 @@ mod tests {
         package: "demo",
         body: |_| Ok(AssertResult::pass()),
         scheduler: None,
-        topology: resolve_topology(None, None, None, None, None),
+        topology: resolve_topology(None, [None; 4], [1, 1, 2, 1]),
         memory_mib: 512,
         duration_s: 12,
         watchdog_timeout_s: 5,

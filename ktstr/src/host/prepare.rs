@@ -254,7 +254,7 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::host::tests::TEST;
-    use crate::test_def::Check;
+    use crate::test_def::HostCheck;
 
     #[test]
     fn memory_is_raised_only_for_jobs_that_need_it() {
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn claims_and_closures_are_recorded_by_text_and_label() {
-        let check = Check { label: "steady", run: |_, _| Ok(()) };
+        let check = HostCheck { label: "steady", run: |_, _| Ok(()) };
         let def = TestDef { claims: &["each(x>=1)"], check: Some(check), ..TEST };
         let claims = recorded_claims(&def).expect("claims");
         let kept: Vec<_> = claims.iter().map(|claim| (claim.text.as_str(), claim.origin)).collect();

@@ -9,11 +9,12 @@ use guest_init::message::FromTest;
 use rustix::io::Errno;
 use rustix::process::{Pid, setpriority_process};
 
-use super::{HoldError, HoldSpec, SchedulerDied, Step};
+use super::step::{HoldError, HoldSpec, Step};
 use crate::assert::AssertResult;
 use crate::cgroup::{Cgroup, CgroupDef, CgroupError, CpusetError};
+use crate::channel::ChannelError;
 use crate::ctx::Ctx;
-use crate::guest::ChannelError;
+use crate::scheduler_life::SchedulerDied;
 use crate::worker::{WorkerError, WorkerGroup, Workload};
 
 /// How often a hold looks whether the scheduler lives.

@@ -7,15 +7,18 @@
 //! All workers of a [`Workload`] begin at one moment, when the flag that they sleep on is set, and end when told
 //! to. One that does not end in time, or ended on its own, is reported with its fault and never as idle.
 
-mod child;
-mod clock;
-mod links;
-mod meter;
-mod process;
 mod shared;
-pub mod work;
+
+mod meter;
+
+mod links;
+
+mod work;
+
+mod process;
+
 mod workload;
 
-pub use guest_init::message::WorkerReport;
+use guest_init::message::WorkerReport;
 pub use work::WorkType;
 pub use workload::{WorkerError, WorkerGroup, Workload};

@@ -146,7 +146,7 @@ fn clip(mut text: String) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use std::thread;
 
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};

@@ -7,49 +7,34 @@
 
 /// What a test's body finds out in the guest.
 mod assert;
-
 /// Sets of CPU numbers, in the kernel's list format.
 mod cpu_set;
-
 /// The CPUs of the running machine, as its `/sys` shows them.
 mod guest_topo;
-
 /// The processes that load the guest's CPUs.
 mod worker;
-
 /// Control groups, and how a test describes them.
 mod cgroup;
-
 /// The socket to guest-init.
 mod channel;
-
 /// Whether the scheduler under test still schedules.
 mod scheduler_life;
-
 /// What a test's body is given.
 mod ctx;
-
 /// Phases of set-up, hold and teardown.
 mod scenario;
-
 /// What the macros make: descriptions of a test and of a scheduler.
 mod test_def;
-
 /// Running the body, in the guest.
 mod guest;
-
 /// The cargo workspace that a test is in.
 mod workspace;
-
 /// From a test's description to its verdict, on the host.
 mod host;
-
 /// The function that every `#[test]` calls, wherever it runs.
 mod run;
-
 /// Everything that the author of a test needs.
 pub mod prelude;
-
 /// The commands of `ktstr` and `cargo ktstr`.
 pub mod cli;
 

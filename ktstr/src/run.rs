@@ -57,7 +57,7 @@ enum Place {
 )]
 struct NoSocket;
 
-/// Find out by facts that nobody sets by accident: the kernel's command line, which only ktstr gives a channel,
+/// Decided by two facts that are not set by accident: the kernel's command line, which only ktstr gives a channel,
 /// and the socket that guest-init leaves open. May be called once in a process: it takes the socket.
 ///
 /// # Errors

@@ -4,15 +4,10 @@
 //! place in the description that the macro makes. Parser, errors, defaults, fields and the tables below come from the rows.
 
 mod shape;
-
 mod key;
-
 mod args;
-
 mod scheduler;
-
 mod test_keys;
-
 mod test_expand;
 
 use proc_macro::TokenStream;

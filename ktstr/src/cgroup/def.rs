@@ -6,7 +6,11 @@ use crate::worker::WorkType;
 
 /// A cgroup with its workers.
 ///
-/// `CgroupDef::named("cg_0").workers(4).work_type(WorkType::Bursty).cpuset(CpusetSpec::Llc(0))`.
+/// ```
+/// use ktstr::prelude::*;
+///
+/// let def = CgroupDef::named("cg_0").workers(4).work_type(WorkType::Bursty).cpuset(CpusetSpec::Llc(0));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a definition does nothing until it is executed"]
 pub struct CgroupDef {

@@ -25,8 +25,7 @@ pub struct Meter<'a> {
 impl<'a> Meter<'a> {
     /// Sleep until the common start, then begin to count.
     ///
-    /// The first turn's gap is counted from the common start, so that a worker that is not let run at first shows
-    /// it.
+    /// The first turn's gap is counted from the common start, so that it shows when a worker is not scheduled at first.
     pub fn begin(header: &'a Header, slot: &'a WorkerSlot) -> Self {
         let started_ns = header.wait_for_start();
         let cpu_start_ns = process_cpu_ns();

@@ -107,7 +107,7 @@ pub struct Schedstat {
 }
 
 impl Process {
-    /// Take charge of a child.
+    /// Watch a child that was just forked.
     ///
     /// # Errors
     /// The kernel's, when there are too many files.
@@ -121,9 +121,9 @@ impl Process {
         self.pid
     }
 
-    /// End it at once.
+    /// Kill it.
     pub fn kill(&self) {
-        // It may have ended already, which is as good.
+        // It may have ended already.
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
@@ -158,7 +158,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         if !self.reaped {
             self.kill();
-            // Its death may take until the scheduler lets it run; a zombie that is left goes with this process.
+            // A killed child dies when the scheduler lets it run. A zombie that is left is reaped when this process ends.
             wait_for_all(&[self], 1_000_000_000);
             let _ = self.reap();
         }

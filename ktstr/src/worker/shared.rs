@@ -83,7 +83,7 @@ impl SharedMemory {
     /// Map room for `slots` workers.
     ///
     /// # Errors
-    /// The kernel's, when there is no memory.
+    /// The kernel's, when memory cannot be mapped.
     pub fn new(slots: usize) -> io::Result<Self> {
         let bytes = Self::bytes(slots).ok_or(io::Errno::NOMEM)?;
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
@@ -165,7 +165,7 @@ impl Header {
 
 fn raise(flag: &AtomicU32) {
     flag.store(1, Ordering::Release);
-    // Fails only for addresses that are not mapped; nobody waiting is no failure.
+    // Fails only for an address that is not mapped; having no waiter is not an error.
     let _ = futex::wake(flag, futex::Flags::empty(), i32::MAX.cast_unsigned());
 }
 

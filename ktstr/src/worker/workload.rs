@@ -72,6 +72,18 @@ pub enum WorkerError {
 }
 
 /// Forked workers. Dropping it kills those that still live.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// let group = WorkerGroup { cgroup: "cg_0".to_owned(), count: 2, work: WorkType::SpinWait };
+/// let mut workload = Workload::spawn(&[group])?;
+/// workload.start()?;
+/// std::thread::sleep(std::time::Duration::from_millis(10));
+/// let reports = workload.stop_and_collect();
+/// assert_eq!(reports.len(), 2);
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Workload {
     shared: SharedMemory,

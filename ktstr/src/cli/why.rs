@@ -1,4 +1,4 @@
-//! `ktstr why`: the short causal story of a run.
+//! `ktstr why`: why a run ended as it did, step by step.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +11,7 @@ use ktstr_replay::trace::Trace;
 use ktstr_replay::why;
 use serde_json::json;
 
+use super::commands::CommandArgs;
 use super::out;
 
 /// Tell why a recorded run ended as it did, from the verdict back
@@ -26,12 +27,8 @@ pub struct WhyArgs {
     json: bool,
 }
 
-impl WhyArgs {
-    /// Do it.
-    ///
-    /// # Errors
-    /// A trace that cannot be read, or whose memory cannot.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+impl CommandArgs for WhyArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
         let what = || format!("could not explain {}", self.trace.display());
         let trace = Trace::open(&self.trace).with_context(what)?;
         let run = Run::load(&trace);

@@ -3,14 +3,39 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
+use clap::Args;
 use ktstr_replay::text::printable;
 use ktstr_replay::trace::record::{IndexEntry, Loss, Manifest};
 use ktstr_replay::trace::{Kind, Trace};
 use serde::Serialize;
 
-use super::fault::{FaultInfo, missing};
-use super::records::{RecordInfo, record_table};
+use super::print;
+use super::verify::{FaultInfo, missing};
+use crate::cli::commands::CommandArgs;
+
+/// What was recorded, on what, at the cost of which pauses, and what the file is made of. Reads no page.
+#[derive(Args, Debug)]
+pub(super) struct InfoArgs {
+    /// The trace.
+    trace: PathBuf,
+    /// List every record too, with its offset, sizes and times.
+    #[arg(long)]
+    records: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl CommandArgs for InfoArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let trace = Trace::open(&self.trace)?;
+        let info = if self.records { Info::with_records(&trace) } else { Info::of(&trace) };
+        print(&info, self.json, Info::text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
 
 #[derive(Serialize)]
 pub(super) struct Info {
@@ -227,4 +252,60 @@ impl Info {
         }
         out
     }
+}
+
+/// A record's header. `kind` is the code; what the keys are depends on it (docs/trace-format.md).
+#[derive(Serialize)]
+struct RecordInfo {
+    offset: u64,
+    kind: u16,
+    version: u16,
+    flags: u32,
+    sequence: u64,
+    stored_len: u64,
+    raw_len: u64,
+    guest_ns: u64,
+    host_ns: u64,
+    keys: [u64; 2],
+}
+
+impl From<&IndexEntry> for RecordInfo {
+    fn from(entry: &IndexEntry) -> Self {
+        let IndexEntry {
+            offset,
+            kind,
+            version,
+            flags,
+            sequence,
+            stored_len,
+            raw_len,
+            guest_ns,
+            host_ns,
+            keys,
+        } = *entry;
+        Self { offset, kind, version, flags, sequence, stored_len, raw_len, guest_ns, host_ns, keys }
+    }
+}
+
+/// A line for each record.
+fn record_table(records: &[RecordInfo]) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{:>9} {:>12} {:<14} {:>12} {:>12} {:>12}",
+        "sequence", "offset", "kind", "stored bytes", "raw bytes", "guest ms"
+    );
+    for record in records {
+        let _ = writeln!(
+            out,
+            "{:>9} {:>12} {:<14} {:>12} {:>12} {:>12.3}",
+            record.sequence,
+            record.offset,
+            Kind::name_of(record.kind),
+            record.stored_len,
+            record.raw_len,
+            record.guest_ns as f64 / 1e6
+        );
+    }
+    out
 }

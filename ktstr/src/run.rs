@@ -1,5 +1,6 @@
-//! Whether this process runs in a ktstr guest.
+//! The one function that every `#[test]` calls: it finds out where this process is, and runs the test there.
 
+use std::fmt;
 use std::fs;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
@@ -9,9 +10,40 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::sockopt::{socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 
+use crate::test_def::TestDef;
+use crate::{guest, host};
+
+/// Run a test, wherever this process is.
+///
+/// # Errors
+/// [`TestFailure`] when the test did not pass.
+pub fn run(def: &'static TestDef) -> Result<(), TestFailure> {
+    let result = match place() {
+        Ok(Place::Guest(socket)) => guest::run(def, socket),
+        Ok(Place::Host) => host::run(def),
+        Err(error) => Err(error.into()),
+    };
+    result.map_err(TestFailure::from)
+}
+
+/// Why a test did not pass: the error and its causes. libtest prints its `Debug` form.
+pub struct TestFailure(String);
+
+impl From<anyhow::Error> for TestFailure {
+    fn from(error: anyhow::Error) -> Self {
+        Self(format!("{error:#}"))
+    }
+}
+
+impl fmt::Debug for TestFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Where the test binary runs.
 #[derive(Debug)]
-pub enum Place {
+enum Place {
     /// On a host: boot a VM.
     Host,
     /// In a guest, with the socket to init.
@@ -23,14 +55,14 @@ pub enum Place {
 #[error(
     "this is a ktstr guest (/proc/cmdline has `{CMDLINE_CHANNEL}=`), but file descriptor {TEST_SOCKET_FD} is not guest-init's socket: tests are started by guest-init only"
 )]
-pub struct NoSocket;
+struct NoSocket;
 
-/// Find out by facts that nobody sets by accident: the kernel's command line, which only ktstr gives a channel,
+/// Decided by two facts that are not set by accident: the kernel's command line, which only ktstr gives a channel,
 /// and the socket that guest-init leaves open. May be called once in a process: it takes the socket.
 ///
 /// # Errors
 /// [`NoSocket`].
-pub fn place() -> Result<Place, NoSocket> {
+fn place() -> Result<Place, NoSocket> {
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     if !names_channel(&cmdline) {
         return Ok(Place::Host);
@@ -60,11 +92,19 @@ fn names_channel(cmdline: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::os::fd::AsFd;
 
     use rustix::net::{SocketFlags, socketpair};
 
     use super::*;
+
+    #[test]
+    fn the_text_is_shown_as_it_is_with_its_causes() {
+        let cause = io::Error::other("disk on fire");
+        let failure = TestFailure::from(anyhow::Error::new(cause).context("could not write"));
+        assert_eq!(format!("{failure:?}"), "could not write: disk on fire");
+    }
 
     #[test]
     fn this_host_is_a_host() {

@@ -1,18 +1,19 @@
-//! Running the body, and telling the host how it went.
+//! Guest mode: the test binary, started by guest-init in the VM, runs the body and tells the host how it went.
 
 use std::any::Any;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use guest_init::message::FromTest;
 
-use super::Channel;
 use crate::assert::AssertResult;
+use crate::cgroup::Cgroups;
+use crate::channel::Channel;
 use crate::ctx::Ctx;
 use crate::guest_topo::GuestTopology;
-use crate::host::TestFailure;
+use crate::scheduler_life::SchedulerLife;
 use crate::test_def::TestDef;
 
 /// Run a test's body in the guest. What it finds goes to the host; the result only decides this process's exit
@@ -20,20 +21,20 @@ use crate::test_def::TestDef;
 ///
 /// # Errors
 /// A body that failed, an assertion that did not hold, a channel that does not work.
-pub fn run(def: &TestDef, socket: OwnedFd) -> Result<(), TestFailure> {
+pub fn run(def: &TestDef, socket: OwnedFd) -> anyhow::Result<()> {
     let topo = GuestTopology::read(Path::new("/sys")).and_then(|topo| {
         topo.check(def.topology)?;
         Ok(topo)
     });
     // All that can be done before is done: init starts this process while the scheduler is being enabled.
-    Channel::await_begin(&socket).map_err(TestFailure::from_error)?;
-    let channel = Channel::new(socket).map_err(TestFailure::from_error)?;
+    Channel::await_begin(&socket)?;
+    let channel = Channel::new(socket)?;
     // The body counts as begun even when the machine is not as declared: its end then has the reason.
-    channel.send(FromTest::BodyStarted).map_err(TestFailure::from_error)?;
+    channel.send(FromTest::BodyStarted)?;
     let channel = Arc::new(channel);
     let result = match topo {
         Ok(topo) => {
-            let ctx = Ctx::in_guest(def, topo, Arc::clone(&channel));
+            let ctx = context(def, topo, Arc::clone(&channel));
             caught(|| (def.body)(&ctx)).map_err(|error| format!("{error:#}"))
         }
         Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
@@ -46,11 +47,17 @@ pub fn run(def: &TestDef, socket: OwnedFd) -> Result<(), TestFailure> {
     let mut lines: Vec<&str> = error.iter().map(String::as_str).collect();
     lines.extend(failures.iter().map(String::as_str));
     let text = lines.join("\n");
-    channel.send(FromTest::BodyEnded { error, failures }).map_err(TestFailure::from_error)?;
-    match passed {
-        true => Ok(()),
-        false => Err(TestFailure::new(text)),
-    }
+    channel.send(FromTest::BodyEnded { error, failures })?;
+    anyhow::ensure!(passed, text);
+    Ok(())
+}
+
+fn context(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> Ctx {
+    let life = match def.scheduler {
+        Some(scheduler) => SchedulerLife::watched(scheduler.name, PathBuf::from(SchedulerLife::STATE_FILE)),
+        None => SchedulerLife::none(),
+    };
+    Ctx::new(def.duration(), def.seed, topo, Cgroups::at(Cgroups::GUEST_ROOT), life, channel)
 }
 
 /// Run the body; a panic becomes an error with its message and place.

@@ -1,9 +1,12 @@
-//! `--var`: variables of each capture.
+//! What `ktstr replay` prints of a whole run: the report, of the recorded verdict or of a new one, or variables of each
+//! capture.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use ktstr_replay::claim::Claim;
+use ktstr_replay::judge::Checks;
 use ktstr_replay::path::Projection;
 use ktstr_replay::report;
 use ktstr_replay::run::Run;
@@ -12,11 +15,43 @@ use serde_json::{Value, json};
 
 use crate::cli::out;
 
+/// What to judge by.
+pub(super) enum By {
+    /// Nothing: the verdict that was recorded, if there is one.
+    Recorded,
+    /// The recorded claims.
+    RecordedClaims,
+    /// These claims.
+    Claims(Vec<Claim>),
+}
+
+/// Print the report, and exit as the verdict says.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn print_report(trace: &Path, run: &Run<'_>, by: &By, as_json: bool) -> anyhow::Result<ExitCode> {
+    let verdict = match (by, run.recorded_verdict()) {
+        (By::Recorded, Some(recorded)) => recorded,
+        (By::Recorded, None) => {
+            out::note("note: no verdict is recorded in the trace; it is judged now");
+            run.judge(None, Checks::Recorded)
+        }
+        (By::RecordedClaims, _) => run.judge(None, Checks::Recorded),
+        (By::Claims(claims), _) => run.judge(Some(claims), Checks::Recorded),
+    };
+    if as_json {
+        out::write_json(&json!({ "trace": trace, "verdict": verdict, "manifest": run.manifest() }))?;
+    } else {
+        out::write(&format!("{}{}", report::render(run, &verdict), report::provenance(trace)))?;
+    }
+    Ok(ExitCode::from(verdict.exit_code()))
+}
+
 /// Print the values that `paths` have in each capture.
 ///
 /// # Errors
 /// A path that no capture has; a trace without captures.
-pub(super) fn print(
+pub(super) fn print_columns(
     trace: &Path,
     run: &Run<'_>,
     paths: &[Projection],

@@ -70,8 +70,8 @@ impl Channel {
         Ok(Self { socket: Mutex::new(socket) })
     }
 
-    /// Wait until init says that the body may begin: that the scheduler is enabled, and captured. However long that
-    /// takes, as init ends a process that waits in vain.
+    /// Wait until init says that the body may begin: that the scheduler is enabled, and captured. There is
+    /// no timeout: init ends a process that has waited too long.
     ///
     /// # Errors
     /// [`ChannelError::Begin`], [`ChannelError::Socket`].
@@ -146,7 +146,7 @@ fn clip(mut text: String) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use std::thread;
 
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};

@@ -14,7 +14,7 @@ use crate::workspace::{Workspace, cargo};
 
 /// Why there is no program.
 #[derive(Debug, thiserror::Error)]
-pub enum SchedulerError {
+pub enum ProgramError {
     /// A path that was given leads to no program.
     #[error("{asked} names {}, which is not an executable file", path.display())]
     NotAProgram {
@@ -74,10 +74,10 @@ struct BuildMessage {
 /// else beside the test binary, else on `PATH`.
 ///
 /// # Errors
-/// [`SchedulerError`]; a program that is nowhere lists all places.
-pub fn find(name: &str, places: &Places<'_>) -> Result<PathBuf, SchedulerError> {
+/// [`ProgramError`]; a program that is nowhere lists all places.
+pub fn find(name: &str, places: &Places<'_>) -> Result<PathBuf, ProgramError> {
     if let Some(path) = places.given {
-        return program(path, || environment::SCHEDULER.to_owned());
+        return at(path, || environment::SCHEDULER.to_owned());
     }
     let mut looked = Vec::new();
     match Workspace::around(places.manifest_dir) {
@@ -97,7 +97,7 @@ pub fn find(name: &str, places: &Places<'_>) -> Result<PathBuf, SchedulerError> 
         }
         looked.push(path.display().to_string());
     }
-    Err(SchedulerError::Nowhere { name: name.to_owned(), looked })
+    Err(ProgramError::Nowhere { name: name.to_owned(), looked })
 }
 
 /// The folders of `PATH`.
@@ -108,11 +108,11 @@ pub fn search_path() -> Vec<PathBuf> {
 /// The program at a path.
 ///
 /// # Errors
-/// [`SchedulerError::NotAProgram`].
-pub fn program(path: &Path, asked: impl FnOnce() -> String) -> Result<PathBuf, SchedulerError> {
+/// [`ProgramError::NotAProgram`].
+pub fn at(path: &Path, asked: impl FnOnce() -> String) -> Result<PathBuf, ProgramError> {
     match is_program(path) {
         true => Ok(path.to_owned()),
-        false => Err(SchedulerError::NotAProgram { asked: asked(), path: path.to_owned() }),
+        false => Err(ProgramError::NotAProgram { asked: asked(), path: path.to_owned() }),
     }
 }
 
@@ -120,21 +120,21 @@ fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-fn build(name: &str, dir: &Path) -> Result<PathBuf, SchedulerError> {
+fn build(name: &str, dir: &Path) -> Result<PathBuf, ProgramError> {
     let output = Command::new(cargo())
         .args(["build", "--message-format=json-render-diagnostics", "-p", name])
         .current_dir(dir)
         .stdin(Stdio::null())
         .output()
-        .map_err(|source| SchedulerError::Cargo { name: name.to_owned(), source })?;
+        .map_err(|source| ProgramError::Cargo { name: name.to_owned(), source })?;
     if !output.status.success() {
-        return Err(SchedulerError::Build {
+        return Err(ProgramError::Build {
             name: name.to_owned(),
             status: output.status.to_string(),
             stderr: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
         });
     }
-    built_program(&output.stdout, name).ok_or_else(|| SchedulerError::Nowhere {
+    built_program(&output.stdout, name).ok_or_else(|| ProgramError::Nowhere {
         name: name.to_owned(),
         looked: vec![format!("what `cargo build -p {name}` built: no program of that name")],
     })
@@ -203,7 +203,7 @@ mod tests {
         let exe = dir.path().join("test-1");
         let given = dir.path().join("mine");
         let places = Places { given: Some(&given), ..places(dir.path(), &exe) };
-        assert!(matches!(find("scx_x", &places), Err(SchedulerError::NotAProgram { .. })));
+        assert!(matches!(find("scx_x", &places), Err(ProgramError::NotAProgram { .. })));
         make_program(&given);
         assert_eq!(find("scx_x", &places).expect("given"), given);
     }

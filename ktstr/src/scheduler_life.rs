@@ -24,10 +24,10 @@ pub struct SchedulerDied {
 }
 
 impl SchedulerLife {
-    /// Where the kernel says it.
+    /// The file in which the kernel shows the state.
     pub const STATE_FILE: &str = "/sys/kernel/sched_ext/state";
 
-    /// There is no scheduler that could die.
+    /// There is no scheduler under test.
     pub fn none() -> Self {
         Self(None)
     }
@@ -37,7 +37,7 @@ impl SchedulerLife {
         Self(Some(Watched { name: name.to_owned(), state_file }))
     }
 
-    /// Whether it lives.
+    /// Whether the scheduler is enabled.
     ///
     /// # Errors
     /// [`SchedulerDied`] when the state is anything but `enabled`.

@@ -96,10 +96,10 @@ impl From<Loss> for LossInfo {
 }
 
 fn kinds(records: &[IndexEntry]) -> Vec<KindInfo> {
-    let mut by_kind: BTreeMap<u16, KindInfo> = BTreeMap::new();
+    let mut by_kind: BTreeMap<(u16, u16), KindInfo> = BTreeMap::new();
     for record in records {
-        let info = by_kind.entry(record.kind).or_insert_with(|| KindInfo {
-            kind: Kind::name_of(record.kind),
+        let info = by_kind.entry((record.segment, record.kind)).or_insert_with(|| KindInfo {
+            kind: record.kind_name(),
             records: 0,
             stored_bytes: 0,
             raw_bytes: 0,
@@ -115,7 +115,7 @@ impl Info {
     pub(super) fn of(trace: &Trace) -> Self {
         let records = trace.records();
         let sum = |kind: Kind, key: usize| {
-            let of_kind = records.iter().filter(|record| record.kind == kind.code());
+            let of_kind = records.iter().filter(|record| record.read_as() == Some(kind));
             of_kind.fold(0u64, |sum, record| sum.saturating_add(record.keys[key]))
         };
         let losses = trace.losses().into_iter().map(LossInfo::from).collect();
@@ -139,7 +139,7 @@ impl Info {
                 .map(|part| LeftOutInfo { why: part.why.as_str(), pages: part.pages, bytes: part.bytes() })
                 .collect(),
             pause_us: PauseInfo::of(trace),
-            judged: records.iter().any(|record| record.kind == Kind::Verdict.code()),
+            judged: records.iter().any(|record| record.read_as() == Some(Kind::Verdict)),
             recorded_host_ns: records.iter().map(|record| record.host_ns).max().unwrap_or(0),
             kinds: kinds(records),
             losses,

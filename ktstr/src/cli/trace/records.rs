@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use ktstr_replay::trace::Kind;
 use ktstr_replay::trace::record::IndexEntry;
 use serde::Serialize;
 
@@ -12,13 +11,16 @@ pub(super) struct RecordInfo {
     offset: u64,
     kind: u16,
     version: u16,
-    flags: u32,
+    flags: u16,
+    segment: u16,
     sequence: u64,
     stored_len: u64,
     raw_len: u64,
     guest_ns: u64,
     host_ns: u64,
     keys: [u64; 2],
+    #[serde(skip)]
+    kind_name: String,
 }
 
 impl From<&IndexEntry> for RecordInfo {
@@ -28,6 +30,7 @@ impl From<&IndexEntry> for RecordInfo {
             kind,
             version,
             flags,
+            segment,
             sequence,
             stored_len,
             raw_len,
@@ -35,7 +38,21 @@ impl From<&IndexEntry> for RecordInfo {
             host_ns,
             keys,
         } = *entry;
-        Self { offset, kind, version, flags, sequence, stored_len, raw_len, guest_ns, host_ns, keys }
+        let kind_name = entry.kind_name();
+        Self {
+            offset,
+            kind,
+            version,
+            flags,
+            segment,
+            sequence,
+            stored_len,
+            raw_len,
+            guest_ns,
+            host_ns,
+            keys,
+            kind_name,
+        }
     }
 }
 
@@ -53,7 +70,7 @@ pub(super) fn record_table(records: &[RecordInfo]) -> String {
             "{:>9} {:>12} {:<14} {:>12} {:>12} {:>12.3}",
             record.sequence,
             record.offset,
-            Kind::name_of(record.kind),
+            record.kind_name,
             record.stored_len,
             record.raw_len,
             record.guest_ns as f64 / 1e6

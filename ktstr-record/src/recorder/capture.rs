@@ -153,7 +153,7 @@ impl Capturer {
     fn keeps_memory(&self, kind: CaptureKind) -> bool {
         match self.policy {
             CheckpointPolicy::Every => true,
-            CheckpointPolicy::Ends => !matches!(kind, CaptureKind::Periodic | CaptureKind::OnDemand),
+            CheckpointPolicy::Ends => kind.is_of_an_end(),
             CheckpointPolicy::Never => false,
         }
     }

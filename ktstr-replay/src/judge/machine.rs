@@ -44,6 +44,7 @@ pub(super) fn judge(run: &Run<'_>) -> Machine {
         }
         GuestEnd::MachineDied => (Outcome::Fail, with("the emulator died")),
         GuestEnd::Interrupted => (Outcome::Inconclusive, with("the run was interrupted")),
+        GuestEnd::FailedFast => (Outcome::Pass, with("the run was ended because a claim had failed")),
     };
     is_cause |= matches!(end, GuestEnd::Panicked | GuestEnd::Reset | GuestEnd::MachineDied);
     let mut finding = finding("machine", outcome, &found);

@@ -121,10 +121,10 @@ impl From<Loss> for LossInfo {
 }
 
 fn kinds(records: &[IndexEntry]) -> Vec<KindInfo> {
-    let mut by_kind: BTreeMap<u16, KindInfo> = BTreeMap::new();
+    let mut by_kind: BTreeMap<(u16, u16), KindInfo> = BTreeMap::new();
     for record in records {
-        let info = by_kind.entry(record.kind).or_insert_with(|| KindInfo {
-            kind: Kind::name_of(record.kind),
+        let info = by_kind.entry((record.segment, record.kind)).or_insert_with(|| KindInfo {
+            kind: record.kind_name(),
             records: 0,
             stored_bytes: 0,
             raw_bytes: 0,
@@ -140,7 +140,7 @@ impl Info {
     pub(super) fn of(trace: &Trace) -> Self {
         let records = trace.records();
         let sum = |kind: Kind, key: usize| {
-            let of_kind = records.iter().filter(|record| record.kind == kind.code());
+            let of_kind = records.iter().filter(|record| record.read_as() == Some(kind));
             of_kind.fold(0u64, |sum, record| sum.saturating_add(record.keys[key]))
         };
         let losses = trace.losses().into_iter().map(LossInfo::from).collect();
@@ -164,7 +164,7 @@ impl Info {
                 .map(|part| LeftOutInfo { why: part.why.as_str(), pages: part.pages, bytes: part.bytes() })
                 .collect(),
             pause_us: PauseInfo::of(trace),
-            judged: records.iter().any(|record| record.kind == Kind::Verdict.code()),
+            judged: records.iter().any(|record| record.read_as() == Some(Kind::Verdict)),
             recorded_host_ns: records.iter().map(|record| record.host_ns).max().unwrap_or(0),
             kinds: kinds(records),
             losses,
@@ -260,13 +260,16 @@ struct RecordInfo {
     offset: u64,
     kind: u16,
     version: u16,
-    flags: u32,
+    flags: u16,
+    segment: u16,
     sequence: u64,
     stored_len: u64,
     raw_len: u64,
     guest_ns: u64,
     host_ns: u64,
     keys: [u64; 2],
+    #[serde(skip)]
+    kind_name: String,
 }
 
 impl From<&IndexEntry> for RecordInfo {
@@ -276,6 +279,7 @@ impl From<&IndexEntry> for RecordInfo {
             kind,
             version,
             flags,
+            segment,
             sequence,
             stored_len,
             raw_len,
@@ -283,7 +287,21 @@ impl From<&IndexEntry> for RecordInfo {
             host_ns,
             keys,
         } = *entry;
-        Self { offset, kind, version, flags, sequence, stored_len, raw_len, guest_ns, host_ns, keys }
+        let kind_name = entry.kind_name();
+        Self {
+            offset,
+            kind,
+            version,
+            flags,
+            segment,
+            sequence,
+            stored_len,
+            raw_len,
+            guest_ns,
+            host_ns,
+            keys,
+            kind_name,
+        }
     }
 }
 
@@ -301,7 +319,7 @@ fn record_table(records: &[RecordInfo]) -> String {
             "{:>9} {:>12} {:<14} {:>12} {:>12} {:>12.3}",
             record.sequence,
             record.offset,
-            Kind::name_of(record.kind),
+            record.kind_name,
             record.stored_len,
             record.raw_len,
             record.guest_ns as f64 / 1e6

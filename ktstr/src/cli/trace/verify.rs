@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ktstr_replay::text::printable;
-use ktstr_replay::trace::{Completeness, Fault, Trace};
+use ktstr_replay::trace::{Completeness, Fault, Kind, Trace};
 use serde::Serialize;
 
 use super::print;
@@ -105,7 +105,14 @@ pub(super) fn missing(whole: &Completeness) -> Vec<String> {
         lines.push(format!("{} records that the numbering says were there", whole.absent_records));
     }
     for (kind, count) in &whole.unknown_kinds {
-        lines.push(format!("{count} records of kind {kind} are of a newer release, and were skipped"));
+        let name = Kind::name_of(*kind).map(|name| format!(" ({name})")).unwrap_or_default();
+        lines.push(format!("{count} records of kind {kind}{name} are of a newer release, and were skipped"));
+    }
+    if whole.other_segments > 0 {
+        lines.push(format!(
+            "{} records are of another machine of the run, and were skipped",
+            whole.other_segments
+        ));
     }
     if whole.newer_bodies > 0 {
         lines

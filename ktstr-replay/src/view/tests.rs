@@ -5,11 +5,10 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::View;
-use crate::judge::Checks;
+use crate::judge::CheckSource;
 use crate::kernel::hostile::{kernel, overwrite, writes};
 use crate::kernel::testing::Guest;
-use crate::run::Checkpoints;
-use crate::run::Run;
+use crate::run::{Checkpoints, Run};
 use crate::slim::{KeepPages, SlimOptions, slim};
 use crate::testing::{BODY_MS, TraceBuilder, sample, stalled};
 use crate::trace::record::{CaptureKind, PAGE_BYTES, Sample, VcpuRegs};
@@ -66,10 +65,10 @@ fn show_all(path: &Path) -> Vec<View> {
     let trace = Trace::open(path).unwrap();
     assert!(trace.verify().is_clean());
     let run = Run::load(&trace);
-    let verdict = run.judge(None, Checks::Recorded);
+    let verdict = run.judge(None, CheckSource::Recorded);
     let _ = report::render(&run, &verdict);
-    let _ = why::tell(&run, &verdict);
-    let _ = diff::diff(&run, &run, &diff::Part::ALL).text();
+    let _ = why::explain(&run, &verdict);
+    let _ = diff::diff(&run, &run, diff::Part::ALL).text();
     export::json_lines(&run, &mut std::io::sink()).unwrap();
     export::series_csv(&run, &mut std::io::sink()).unwrap();
     let mut shown = Vec::new();
@@ -113,7 +112,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn whatever_is_in_memory_every_view_export_and_story_ends(writes in writes()) {
+    fn whatever_is_in_memory_every_view_export_and_explanation_ends(writes in writes()) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.trace.zst");
         let (mut guest, words) = kernel();

@@ -127,9 +127,9 @@ impl ViewArgs {
 
 fn checkpoint_json(checkpoint: &OpenCheckpoint<'_>) -> Value {
     json!({
-        "index": checkpoint.checkpoint().index,
+        "index": checkpoint.info().index,
         "tag": checkpoint.tag(),
-        "guest_ns": checkpoint.checkpoint().guest_ns,
+        "guest_ns": checkpoint.info().guest_ns,
         "since_start_ns": checkpoint.since_start_ns(),
         "kernel": checkpoint.kernel().profile().release(),
     })

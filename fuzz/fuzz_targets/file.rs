@@ -49,7 +49,7 @@ fuzz_target!(|input: &[u8]| {
     if let Ok(stops) = Checkpoints::of(&run) {
         for info in stops.all().iter().take(2) {
             let Ok(stop) = stops.open(*info) else { continue };
-            for view in View::PLAIN {
+            for view in View::plain() {
                 let _ = view.show(&stop);
             }
             let _ = View::Map { wanted: "demo.bss".to_owned(), follow: true }.show(&stop);

@@ -139,7 +139,7 @@ impl Memory for Flat {
     }
 }
 
-#[divan::bench(args = View::PLAIN)]
+#[divan::bench(args = View::plain())]
 fn view(bencher: Bencher<'_, '_>, view: &View) {
     let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
     let run = Run::load(&trace);

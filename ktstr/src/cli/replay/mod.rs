@@ -73,7 +73,7 @@ impl ReplayArgs {
         let run = Run::load(&trace);
         if !paths.is_empty() {
             columns::print(&self.trace, &run, &paths, self.json)
-        } else if !self.views.wanted().is_empty() {
+        } else if !self.views.is_empty() {
             self.views.print(&self.trace, &run, self.json)
         } else {
             judgement::print(&self.trace, &run, &by, self.json)

@@ -3,9 +3,7 @@
 use ktstr::prelude::*;
 use ktstr_replay::kernel::dsq::{Dsqs, read_dsqs};
 use ktstr_replay::kernel::runqueue::{Runqueues, read_runqueue_details};
-use ktstr_replay::run::Checkpoints;
-use ktstr_replay::run::Run;
-use ktstr_replay::why::Dump;
+use ktstr_replay::run::{Checkpoints, Dump, Run};
 use ktstr_tests::fixture;
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
@@ -47,10 +45,10 @@ fn the_kernels_dump_of_a_stall_says_the_same() {
 
     let report = fixture.report();
     assert!(report.contains("who waited") && report.contains("in queue 0x0 (user)"), "{report}");
-    let story = ktstr_replay::why::tell(&run, &run.recorded_verdict().expect("a verdict")).expect("a story");
-    let story = story.render();
-    assert!(story.contains("nothing was taken from queue 0x0"), "{story}");
-    assert!(story.contains("DEMO_STALLED from here on"), "{story}");
+    let verdict = run.recorded_verdict().expect("a verdict");
+    let why = ktstr_replay::why::explain(&run, &verdict).expect("an explanation").render();
+    assert!(why.contains("nothing was taken from queue 0x0"), "{why}");
+    assert!(why.contains("DEMO_STALLED from here on"), "{why}");
 }
 
 /// Nothing leaves the queue of a stalled scheduler: who was in it is in it at the exit, and has grown older by the time in

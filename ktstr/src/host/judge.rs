@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use ktstr_record::recorder::Recording;
-use ktstr_replay::judge::{Check, Checks};
+use ktstr_replay::judge::{CheckSource, LabelledCheck};
 use ktstr_replay::report;
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
@@ -40,13 +40,13 @@ fn judged(def: &TestDef, path: &std::path::Path) -> Result<(Verdict, String)> {
     let closure = def.check.map(|check| {
         move |trace: &Trace, verdict: &mut Verdict| (check.run)(trace, verdict).map_err(Into::into)
     });
-    let checks: Vec<Check<'_>> = def
+    let checks: Vec<LabelledCheck<'_>> = def
         .check
         .iter()
         .zip(&closure)
-        .map(|(check, closure)| Check { label: check.label, run: closure })
+        .map(|(check, closure)| LabelledCheck { label: check.label, run: closure })
         .collect();
-    let verdict = run.judge(None, Checks::Fresh(&checks));
+    let verdict = run.judge(None, CheckSource::Fresh(&checks));
     let text = report::render(&run, &verdict);
     Ok((verdict, text))
 }

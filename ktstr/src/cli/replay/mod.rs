@@ -69,7 +69,7 @@ impl CommandArgs for ReplayArgs {
         let run = Run::load(&trace);
         if !paths.is_empty() {
             readings::print_columns(&self.trace, &run, &paths, self.json)
-        } else if !self.views.wanted().is_empty() {
+        } else if !self.views.is_empty() {
             self.views.print(&self.trace, &run, self.json)
         } else {
             readings::print_report(&self.trace, &run, &by, self.json)

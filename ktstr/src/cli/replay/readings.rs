@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use ktstr_replay::claim::Claim;
-use ktstr_replay::judge::Checks;
+use ktstr_replay::judge::CheckSource;
 use ktstr_replay::path::Projection;
 use ktstr_replay::report;
 use ktstr_replay::run::Run;
@@ -34,10 +34,10 @@ pub(super) fn print_report(trace: &Path, run: &Run<'_>, by: &By, as_json: bool) 
         (By::Recorded, Some(recorded)) => recorded,
         (By::Recorded, None) => {
             out::note("note: no verdict is recorded in the trace; it is judged now");
-            run.judge(None, Checks::Recorded)
+            run.judge(None, CheckSource::Recorded)
         }
-        (By::RecordedClaims, _) => run.judge(None, Checks::Recorded),
-        (By::Claims(claims), _) => run.judge(Some(claims), Checks::Recorded),
+        (By::RecordedClaims, _) => run.judge(None, CheckSource::Recorded),
+        (By::Claims(claims), _) => run.judge(Some(claims), CheckSource::Recorded),
     };
     if as_json {
         out::write_json(&json!({ "trace": trace, "verdict": verdict, "manifest": run.manifest() }))?;

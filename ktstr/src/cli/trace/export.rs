@@ -76,17 +76,17 @@ fn is_broken_pipe(error: &io::Error) -> bool {
 
 /// Write the memory of the checkpoint `at`, and say what was written.
 fn write_core(run: &Run<'_>, at: Option<&str>, to: &Path) -> anyhow::Result<()> {
-    let stops = Checkpoints::of(run)?;
-    let stop = stops.at(at)?;
-    let written = write_vmcore(&stop, to)?;
+    let checkpoints = Checkpoints::of(run)?;
+    let checkpoint = checkpoints.at(at)?;
+    let written = write_vmcore(&checkpoint, to)?;
     let VmcoreWritten { memory_bytes, stored_bytes, left_out_bytes, damaged_bytes, vcpus } = written;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let mut text = format!(
         "vmcore       {}\nof           {}, kernel {}\nmemory       {:.1} MiB, {:.1} MiB of it not zero; {vcpus} vCPUs\n\
          not there    {:.1} MiB that the checkpoint left out\n",
         to.display(),
-        stop.title(),
-        stop.kernel().profile().release(),
+        checkpoint.title(),
+        checkpoint.kernel().profile().release(),
         mib(memory_bytes),
         mib(stored_bytes),
         mib(left_out_bytes),

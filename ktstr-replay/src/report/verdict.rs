@@ -1,18 +1,21 @@
-//! The first lines: the verdict, its first cause, what was verified, and of what run.
+//! The verdict: the first lines of a report, and its findings.
 
 use crate::run::Run;
-use crate::text::seconds;
+use crate::text::{clean, counted, seconds, shorten, wrapped};
 use crate::trace::record::{CaptureKind, Stage};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
-
-use crate::text::{clean, counted, shorten, wrapped};
 
 /// Longest cause that something follows on the first line, in characters.
 const CAUSE_CHARS: usize = 140;
 /// Width of the lines after it, in characters.
 const WIDTH: usize = 150;
+/// Width of the mark before a finding.
+const MARK: usize = 6;
+/// Width of a line of evidence, in characters.
+const EVIDENCE_WIDTH: usize = 130;
 
-pub(super) fn lines(run: &Run<'_>, verdict: &Verdict) -> Vec<String> {
+/// The first lines: the verdict, its first cause, what was verified, and of what run.
+pub(super) fn header(run: &Run<'_>, verdict: &Verdict) -> Vec<String> {
     let name = &run.manifest.test.name;
     let name = if name.is_empty() { "(unnamed test)" } else { name };
     let mut title = format!("{} {name}", verdict.outcome());
@@ -58,9 +61,8 @@ fn checked(run: &Run<'_>, verdict: &Verdict) -> String {
         0 => "no claims".to_owned(),
         n => format!("{held} of {} held", counted(n, "claim")),
     });
-    let taken: Vec<_> = run.samples.iter().filter(|s| s.missed.is_none()).collect();
-    let periodic = taken.iter().filter(|s| s.kind == CaptureKind::Periodic).count();
-    let captures = counted(taken.len(), "capture");
+    let periodic = run.taken().filter(|s| s.kind == CaptureKind::Periodic).count();
+    let captures = counted(run.taken().count(), "capture");
     parts.push(if periodic > 0 { format!("{captures} ({periodic} periodic)") } else { captures });
     parts.extend(of(|o| *o == Origin::Threshold).map(|f| f.what.clone()));
     let mut labels: Vec<&str> = Vec::new();
@@ -113,4 +115,52 @@ fn machine(run: &Run<'_>) -> String {
         parts.push("0s is the guest's boot, as the body never began".to_owned());
     }
     format!("run: {}", parts.join(", "))
+}
+
+/// The findings: those that do not hold with their evidence, those that do in a line.
+pub(super) fn findings(verdict: &Verdict) -> Vec<String> {
+    let mut out = Vec::new();
+    let (bad, good): (Vec<_>, Vec<_>) = verdict.findings.iter().partition(|f| f.outcome > Outcome::Pass);
+    for finding in bad {
+        out.extend(broken(finding));
+    }
+    for finding in good {
+        out.push(clean(&format!("{}{}: {}", mark(finding), named(finding), finding.summary)));
+    }
+    out
+}
+
+fn mark(finding: &Finding) -> String {
+    let mark = match finding.outcome {
+        Outcome::Fail if finding.expected => "xfail",
+        Outcome::Fail => "FAIL",
+        Outcome::Inconclusive => "????",
+        Outcome::Pass => "ok",
+        Outcome::Skip => "skip",
+    };
+    format!("{mark:<MARK$}")
+}
+
+fn named(finding: &Finding) -> String {
+    match &finding.origin {
+        Origin::Check(label) if *label != finding.what => format!("check {label}: {}", finding.what),
+        Origin::Check(label) => format!("check {label}"),
+        _ => finding.what.clone(),
+    }
+}
+
+fn broken(finding: &Finding) -> Vec<String> {
+    let indent = " ".repeat(MARK);
+    let mut out = vec![clean(&format!("{}{}", mark(finding), named(finding)))];
+    let mut add = |line: &str, deeper: &str| {
+        // What does not fit goes on below, deeper by two.
+        let mut hang = "";
+        for piece in wrapped(line, EVIDENCE_WIDTH) {
+            out.push(format!("{indent}{deeper}{hang}{piece}").trim_end().to_owned());
+            hang = "  ";
+        }
+    };
+    add(&finding.summary, "");
+    finding.lines.iter().for_each(|line| add(line, "  "));
+    out
 }

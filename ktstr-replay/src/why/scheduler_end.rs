@@ -1,20 +1,17 @@
-//! The last moment before the end of which there is memory.
+//! The scheduler's end: the guest's scheduling at the last checkpoints before it, and the kernel's own dump of it.
 
 use crate::kernel::KernelError;
 use crate::kernel::dsq::{Dsq, Dsqs, read_dsqs};
 use crate::kernel::runqueue::{Runqueues, read_runqueue_details};
 use crate::kernel::task::{Task, Tasks, read_tasks};
 use crate::kernel::unwind::{Stack, Unwinder};
-use crate::run::Run;
-use crate::run::{CheckpointError, Checkpoints, OpenCheckpoint};
+use crate::run::{CheckpointError, Checkpoints, Dump, OpenCheckpoint, Run, SchedulerExit};
 
-use super::Dump;
-
-/// A task that waited for less is no victim unless the kernel says so: five slices of the default length, in ns.
+/// A task that waited for less counts as stalled only if the kernel says so: five slices of the default length, in ns.
 const LONG_NS: i64 = 100_000_000;
 
-/// What a checkpoint has of the guest's scheduling.
-pub(crate) struct Moment {
+/// The guest's scheduling at one checkpoint.
+pub(crate) struct SchedState {
     /// Tag of its capture.
     pub tag: String,
     /// Guest time since the body began, in ns.
@@ -32,9 +29,9 @@ pub(crate) struct Moment {
 }
 
 /// The kernel's memory before the scheduler's end (or, if it did not end, at the end of the run), and its dump.
-pub(crate) struct Scene {
-    /// The moments before the end, the latest first; as many as were asked for.
-    pub moments: Vec<Moment>,
+pub(crate) struct SchedulerEnd {
+    /// The state at the checkpoints before the end, the latest first; as many as were asked for.
+    pub states: Vec<SchedState>,
     /// The kernel's dump at the scheduler's end.
     pub dump: Dump,
     /// The task that the exit's message names.
@@ -42,8 +39,7 @@ pub(crate) struct Scene {
 }
 
 /// A task that waited for a CPU.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// Thread id.
     pub pid: i64,
     /// Command name.
@@ -54,23 +50,23 @@ pub struct Waiting {
     pub cpu: Option<u64>,
 }
 
-impl Scene {
-    /// What is known of the end of `run`, from the last `moments` checkpoints before it.
+impl SchedulerEnd {
+    /// What is known of the scheduler's end in `run`, from the last `count` checkpoints before it.
     ///
     /// # Errors
     /// [`CheckpointError`] when there is memory, and it cannot be read.
-    pub(crate) fn of(run: &Run<'_>, moments: usize) -> Result<Self, CheckpointError> {
+    pub(crate) fn of(run: &Run<'_>, count: usize) -> Result<Self, CheckpointError> {
         let exit = run.scheduler_exit();
-        let said = exit.as_ref().and_then(|exit| exit.message.as_deref());
         let dump = exit.as_ref().and_then(|exit| exit.dump.as_deref()).map(Dump::parse).unwrap_or_default();
-        let mut scene = Self { moments: Vec::new(), dump, named: said.and_then(named_in) };
+        let named = exit.as_ref().and_then(SchedulerExit::named_task);
+        let mut end = Self { states: Vec::new(), dump, named };
         let checkpoints = match Checkpoints::of(run) {
             Ok(checkpoints) => checkpoints,
-            Err(CheckpointError::NoCheckpoint) => return Ok(scene),
+            Err(CheckpointError::NoCheckpoint) => return Ok(end),
             Err(error) => return Err(error),
         };
         for info in checkpoints.all().iter().rev() {
-            if scene.moments.len() >= moments {
+            if end.states.len() >= count {
                 break;
             }
             let checkpoint = checkpoints.open(*info)?;
@@ -82,33 +78,32 @@ impl Scene {
                     .is_none_or(|scx| scx.state == "enabled")
             };
             if exit.as_ref().is_none_or(|exit| info.guest_ns <= exit.at_ns && alive()) {
-                let moment = Moment::of(&checkpoint)?;
-                scene.moments.push(moment);
-                if scene.moments.len() == 1 {
-                    scene.unwind(&checkpoint);
+                end.states.push(SchedState::of(&checkpoint)?);
+                if end.states.len() == 1 {
+                    end.unwind(&checkpoint);
                 }
             }
         }
-        Ok(scene)
+        Ok(end)
     }
 
-    /// Follow the victim's stack at the last moment.
+    /// Follow the stalled task's stack at the last checkpoint.
     fn unwind(&mut self, checkpoint: &OpenCheckpoint<'_>) {
-        let Some(victim) = self.victim() else { return };
-        let Some(last) = self.moments.first_mut() else { return };
-        let Some(task) = last.tasks.by_pid(victim) else { return };
+        let Some(pid) = self.stalled_task() else { return };
+        let Some(last) = self.states.first_mut() else { return };
+        let Some(task) = last.tasks.by_pid(pid) else { return };
         let view = checkpoint.kernel();
-        last.stack = Some((victim, Unwinder::new(&view, checkpoint.vcpus()).task(task.at).1));
+        last.stack = Some((pid, Unwinder::new(&view, checkpoint.vcpus()).task(task.at).1));
     }
 
-    /// The last moment.
-    pub(crate) fn last(&self) -> Option<&Moment> {
-        self.moments.first()
+    /// The state at the last checkpoint.
+    pub(crate) fn last(&self) -> Option<&SchedState> {
+        self.states.first()
     }
 
-    /// The pid of the task that the story is about: the one that the exit names, else the one that waited longest, by the
-    /// kernel's dump or else by the last checkpoint.
-    pub(crate) fn victim(&self) -> Option<i64> {
+    /// The pid of the stalled task: the one that the exit names, else the one that waited longest, by the kernel's dump or
+    /// else by the last checkpoint.
+    pub(crate) fn stalled_task(&self) -> Option<i64> {
         let named = self.named.as_ref().map(|(_, pid)| *pid);
         named
             .or_else(|| self.dump.longest().map(|task| task.pid))
@@ -116,7 +111,7 @@ impl Scene {
     }
 }
 
-impl Moment {
+impl SchedState {
     fn of(checkpoint: &OpenCheckpoint<'_>) -> Result<Self, KernelError> {
         let view = checkpoint.kernel();
         Ok(Self {
@@ -148,23 +143,5 @@ impl Moment {
             let position = dsq.tasks.iter().position(|task| task.pid == pid)?;
             Some((dsq, position + 1))
         })
-    }
-}
-
-/// The task in `stalled[105] failed to run for 2.004s`.
-fn named_in(message: &str) -> Option<(String, i64)> {
-    let before = message.split_once(" failed to run for ")?.0;
-    let (comm, pid) = before.strip_suffix(']')?.rsplit_once('[')?;
-    Some((comm.to_owned(), pid.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stall_names_its_task() {
-        assert_eq!(named_in("a[b[105] failed to run for 2.004s"), Some(("a[b".to_owned(), 105)));
-        assert_eq!(named_in("watchdog failed to check in for 2.004s"), None);
     }
 }

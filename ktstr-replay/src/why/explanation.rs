@@ -1,19 +1,18 @@
-//! The story: sentences, each with the capture and the time that it is seen at.
+//! The explanation: sentences, each with the capture and the time that it is seen at.
 
 use serde::Serialize;
 
-use crate::run::CheckpointError;
-use crate::run::Run;
+use crate::run::{CheckpointError, Run};
 use crate::text::seconds;
 use crate::text::table::{Align, layout};
 use crate::text::{clean, wrapped};
 use crate::trace::record::Sample;
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-use super::{Scene, counters, cpus, exit, queues};
+use super::{SchedulerEnd, sentences};
 
 /// Checkpoints before the end that are looked at.
-const MOMENTS: usize = 4;
+const CHECKPOINTS: usize = 4;
 /// Width of a sentence's lines, in characters.
 const WIDTH: usize = 110;
 
@@ -30,7 +29,7 @@ pub struct Sentence {
 
 /// Why a run ended as it did, from the verdict back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Story {
+pub struct Explanation {
     /// The verdict and its first cause.
     pub verdict: String,
     /// What led to it, the latest first.
@@ -47,32 +46,33 @@ impl Sentence {
     }
 }
 
-/// Tell the story of a run that was judged.
+/// Explain a run that was judged.
 ///
 /// # Errors
 /// [`CheckpointError`] when the trace has memory that cannot be read.
-pub fn tell(run: &Run<'_>, verdict: &Verdict) -> Result<Story, CheckpointError> {
-    let scene = Scene::of(run, MOMENTS)?;
+pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, CheckpointError> {
+    let end = SchedulerEnd::of(run, CHECKPOINTS)?;
     let name = Some(run.manifest.test.name.as_str()).filter(|name| !name.is_empty());
-    let mut story = Story {
+    let mut explanation = Explanation {
         verdict: format!("{} {}", verdict.outcome(), name.unwrap_or("(unnamed test)")),
         sentences: Vec::new(),
     };
     if verdict.outcome() <= Outcome::Pass && run.scheduler_exit().is_none() {
-        return Ok(story);
+        return Ok(explanation);
     }
-    story.sentences.extend(findings(run, verdict));
-    story.sentences.extend(exit::tell(run, &scene));
-    story.sentences.extend(queues::tell(run, &scene));
-    story.sentences.extend(cpus::tell(&scene));
-    story.sentences.extend(counters::tell(run));
-    Ok(story)
+    let all = &mut explanation.sentences;
+    all.extend(findings(run, verdict));
+    all.extend(sentences::exit(run, &end));
+    all.extend(sentences::queues(run, &end));
+    all.extend(sentences::cpus(&end));
+    all.extend(sentences::variables(run));
+    Ok(explanation)
 }
 
 /// The findings that are as bad as the verdict; the scheduler's exit has sentences of its own.
 fn findings(run: &Run<'_>, verdict: &Verdict) -> Vec<Sentence> {
-    let told_below = |finding: &Finding| finding.what == "scheduler" && run.scheduler_exit().is_some();
-    let bad = verdict.findings.iter().filter(|f| f.outcome > Outcome::Pass && !told_below(f));
+    let said_below = |finding: &Finding| finding.what == "scheduler" && run.scheduler_exit().is_some();
+    let bad = verdict.findings.iter().filter(|f| f.outcome > Outcome::Pass && !said_below(f));
     bad.map(|finding| Sentence {
         since_start_ns: None,
         seen_in: match finding.origin {
@@ -89,8 +89,8 @@ fn findings(run: &Run<'_>, verdict: &Verdict) -> Vec<Sentence> {
     .collect()
 }
 
-impl Story {
-    /// The story as text: the verdict, then a sentence a line with its time and where it is seen.
+impl Explanation {
+    /// The explanation as text: the verdict, then a sentence a line with its time and where it is seen.
     #[must_use]
     pub fn render(&self) -> String {
         let mut rows = Vec::new();

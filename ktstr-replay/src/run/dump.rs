@@ -75,6 +75,13 @@ impl Dump {
     }
 }
 
+impl DumpTask {
+    /// Which queue it was in, for people.
+    pub(crate) fn place(&self) -> String {
+        self.dsq.map_or_else(|| "in no queue".to_owned(), |id| format!("in queue {id:#x}"))
+    }
+}
+
 /// `CPU 1   : nr_run=5 flags=0x1 ...`
 fn cpu(line: &str) -> Option<DumpCpu> {
     let (number, rest) = line.strip_prefix("CPU ")?.split_once(':')?;
@@ -99,7 +106,7 @@ fn task(line: &str, cpu: u32) -> Option<DumpTask> {
 }
 
 /// `comm[pid]`; a comm may have brackets of its own.
-fn named(text: &str) -> Option<(String, i64)> {
+pub(super) fn named(text: &str) -> Option<(String, i64)> {
     let (comm, pid) = text.trim().strip_suffix(']')?.rsplit_once('[')?;
     Some((comm.to_owned(), pid.parse().ok()?))
 }

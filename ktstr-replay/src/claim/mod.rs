@@ -15,7 +15,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::path::parse::Parser;
-use crate::path::{Projection, SyntaxError, SyntaxFault, TokenKind};
+use crate::path::{Projection, SyntaxError, SyntaxFault};
 use crate::series::{Absent, Column};
 use crate::text::{counted, nearest};
 use crate::verdict::Outcome;
@@ -113,12 +113,10 @@ impl FromStr for Claim {
     type Err = SyntaxError;
 
     fn from_str(text: &str) -> Result<Self, SyntaxError> {
-        let mut p = Parser::new(text)?;
+        let mut p = Parser::claim(text)?;
         let claim = Self::parse_pattern(&mut p)?;
-        match p.peek() {
-            TokenKind::End => Ok(claim),
-            _ => Err(p.expected("the end of the claim")),
-        }
+        p.end()?;
+        Ok(claim)
     }
 }
 

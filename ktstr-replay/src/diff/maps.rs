@@ -1,7 +1,7 @@
 //! Entries of maps, by key.
 
 use super::{Change, Part, compare_named};
-use crate::value::{Entry, MapView, Snapshot};
+use crate::value::{MapEntry, MapView, Snapshot};
 
 /// Entries of a map that are looked at.
 const ENTRIES: usize = 10_000;
@@ -28,7 +28,7 @@ fn is_variables(name: &str) -> bool {
     name.split('.').skip(1).any(|part| matches!(part, "bss" | "data" | "rodata"))
 }
 
-fn one(name: &str, map: &MapView<'_>, entry: &Entry<'_>) -> (String, String) {
+fn one(name: &str, map: &MapView<'_>, entry: &MapEntry<'_>) -> (String, String) {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let key = match (entry.key_bytes(), entry.key()) {
         (None, _) => entry.position().to_string(),

@@ -58,7 +58,7 @@ pub(crate) mod fixture {
     //! Columns for the patterns' tests.
 
     use crate::claim::{Claim, Judgement};
-    use crate::path::Projection;
+    use crate::path::{FieldPath, Projection};
     use crate::series::{Absent, Column, Point};
     use crate::value::Scalar;
 
@@ -84,7 +84,7 @@ pub(crate) mod fixture {
             phase: None,
             value,
         });
-        let projection = Projection::Var("x".to_owned());
+        let projection = Projection::Var(FieldPath::of_name("x"));
         Column { projection, origin_ns: ORIGIN_NS, points: points.collect() }
     }
 

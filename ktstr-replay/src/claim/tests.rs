@@ -199,8 +199,7 @@ fn predicate(bare: bool) -> impl Strategy<Value = Predicate> {
 fn claim() -> impl Strategy<Value = Claim> {
     use pattern::*;
     let span = || any::<u64>().prop_map(SpanNs);
-    let unit =
-        prop::sample::select(vec![TimeUnit::Ns, TimeUnit::Us, TimeUnit::Ms, TimeUnit::S, TimeUnit::Min]);
+    let unit = prop::sample::select(TimeUnit::ALL).prop_map(|(_, unit)| unit);
     prop_oneof![
         projection().prop_map(|of| Nondecreasing { of }.into()),
         projection().prop_map(|of| StrictlyIncreasing { of }.into()),
@@ -251,5 +250,49 @@ proptest! {
         if let Err(error) = chars.into_iter().collect::<String>().parse::<Claim>() {
             let _ = (error.render(), error.to_string());
         }
+    }
+}
+
+/// The rows of the first table under a heading of the docs: the texts between backticks in the first column, and the
+/// second column.
+fn docs_table(heading: &str) -> Vec<(Vec<&'static str>, &'static str)> {
+    let docs = include_str!("../../../docs/claims.md");
+    let section = docs.split_once(heading).expect("the heading").1;
+    let rows = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let mut cells = line.split(" | ");
+            let (texts, means) = (cells.next().unwrap(), cells.next().unwrap());
+            (texts.split('`').skip(1).step_by(2).collect(), means)
+        })
+        .collect()
+}
+
+#[test]
+fn the_docs_table_of_patterns_is_this_one() {
+    let rows = docs_table("## Patterns");
+    let names = |text: &&str| text.split('(').next().map(str::to_owned);
+    let of_docs: Vec<_> = rows.iter().map(|(texts, _)| texts.first().and_then(names)).collect();
+    let of_code: Vec<_> = PATTERNS.iter().map(|info| Some(info.name.to_owned())).collect();
+    assert_eq!(of_docs, of_code);
+    for ((texts, holds), info) in rows.iter().zip(PATTERNS) {
+        assert_eq!(*holds, info.holds, "{}", info.name);
+        for text in texts {
+            let claim: Claim = text.parse().unwrap_or_else(|e: SyntaxError| panic!("{}", e.render()));
+            assert_eq!(claim.to_string(), *text);
+            assert!(text.starts_with(info.name), "{text}");
+        }
+    }
+}
+
+#[test]
+fn every_path_of_the_docs_parses_and_prints() {
+    let texts: Vec<_> =
+        docs_table("## What claims are about").into_iter().flat_map(|(texts, _)| texts).collect();
+    assert!(texts.len() > 20, "{texts:?}");
+    for text in texts {
+        // `cpu_min(..)` stands for the same with another fold.
+        let Some(path) = (!text.contains("(..)")).then(|| text.parse::<Projection>()) else { continue };
+        assert_eq!(path.unwrap_or_else(|e| panic!("{}", e.render())).to_string(), text);
     }
 }

@@ -138,7 +138,7 @@ fn contents_are_known(objects: &BpfObjects, snapshot: &Snapshot<'_>, trace: &Tra
     }
     let numbers = |name: &str| -> Result<BTreeMap<u64, u64>> {
         let view = objects.view(named(name)?);
-        let one = |entry: ktstr_replay::value::Entry<'_>| -> Result<(u64, u64)> {
+        let one = |entry: ktstr_replay::value::MapEntry<'_>| -> Result<(u64, u64)> {
             Ok((entry.key()?.as_u64()?, entry.get("number")?.as_u64()?))
         };
         view.entries()?.into_iter().map(one).collect()

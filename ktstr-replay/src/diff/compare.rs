@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Change, Part};
 use crate::run::Run;
 use crate::trace::record::{Manifest, Sample};
-use crate::value::{Entry, Snapshot, leaves};
+use crate::value::{MapEntry, Snapshot, leaves};
 use crate::verdict::Verdict;
 
 /// Keys that say when and where a run was, not what it was.
@@ -112,7 +112,7 @@ fn is_variables(name: &str) -> bool {
     name.split('.').skip(1).any(|part| matches!(part, "bss" | "data" | "rodata"))
 }
 
-fn one(name: &str, entry: &Entry<'_>) -> (String, String) {
+fn one(name: &str, entry: &MapEntry<'_>) -> (String, String) {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let key = match (entry.key_bytes(), entry.key()) {
         (None, _) => entry.position().to_string(),

@@ -1,9 +1,86 @@
-//! The first pass over a blob: where each type begins, and that everything stays inside its section.
+//! The first pass over a blob: where each type begins, and that everything stays inside its section; and what can be wrong.
 
 use std::fmt;
 use std::ops::Range;
 
-use super::{BtfError, TypeId};
+use crate::btf::TypeId;
+
+/// Why a BTF blob, or one of its types, cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BtfError {
+    /// The blob's header or one of its sections does not hold together.
+    #[error("not usable as BTF: {0}")]
+    Malformed(String),
+    /// A type of a kind that neither this release nor the blob's own layout section describes.
+    #[error("BTF type {id} has kind {kind}, which this release does not know and the blob does not describe")]
+    UnknownKind {
+        /// The type.
+        id: TypeId,
+        /// Its kind.
+        kind: u32,
+    },
+    /// The type was skipped: its kind is newer than this release or it has too many members.
+    #[error("BTF type {id} cannot be decoded: {why}")]
+    Undecodable {
+        /// The type.
+        id: TypeId,
+        /// Why not.
+        why: String,
+    },
+    /// There is no type of that number.
+    #[error("there is no BTF type {id} (the blob has {count})")]
+    NoSuchId {
+        /// What was asked for.
+        id: TypeId,
+        /// How many types there are, `void` included.
+        count: usize,
+    },
+    /// There is no type of that name.
+    #[error("there is no {kind} `{name}`")]
+    NoSuchName {
+        /// The kind that was asked for.
+        kind: Kind,
+        /// The name that was asked for.
+        name: String,
+    },
+    /// A name that is not there or not text.
+    #[error("the name at offset {0} of the BTF strings is not readable")]
+    BadString(u32),
+    /// Types that refer to each other without end, or nearly so.
+    #[error("BTF type {id} is nested more than {limit} levels deep")]
+    TooDeep {
+        /// Where the walk began.
+        id: TypeId,
+        /// The limit that was hit.
+        limit: usize,
+    },
+    /// A type that has no size, where one is needed.
+    #[error("BTF type {id} ({kind}) has no size")]
+    NoSize {
+        /// The type.
+        id: TypeId,
+        /// Its kind.
+        kind: Kind,
+    },
+    /// A struct without the field that was asked for.
+    #[error("`{struct_name}` has no field `{field}`")]
+    NoSuchField {
+        /// The struct or union, by name.
+        struct_name: String,
+        /// The part of the path that is not there.
+        field: String,
+    },
+    /// A type that is not what the caller needs.
+    #[error("BTF type {id} is a {found}, not a {wanted}")]
+    WrongKind {
+        /// The type.
+        id: TypeId,
+        /// What was needed.
+        wanted: &'static str,
+        /// What it is.
+        found: Kind,
+    },
+}
 
 /// A BTF kind, `enum BTF_KIND_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,7 +173,7 @@ impl fmt::Display for Kind {
 
 /// One type's place in the blob.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
+pub(super) struct TypeEntry {
     /// Offset of its first byte in the blob.
     pub offset: u32,
     /// Offset of its name in the string section, 0 for none.
@@ -111,7 +188,7 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Index {
     /// By type id; `void` is first and has no bytes.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<TypeEntry>,
     /// Offset of the byte after the last type.
     pub types_end: u32,
     /// The string section.
@@ -175,7 +252,7 @@ pub(super) fn index(bytes: &[u8]) -> Result<Index, BtfError> {
     let layout = bytes.get(layout).unwrap_or_default();
 
     let mut entries = Vec::with_capacity(types.len() / 24 + 1);
-    entries.push(Entry { offset: 0, name: 0, kind: Kind::Void, decodable: false });
+    entries.push(TypeEntry { offset: 0, name: 0, kind: Kind::Void, decodable: false });
     let mut at = types.start;
     while at < types.end {
         let (entry, len) = entry(bytes, at, layout, entries.len())?;
@@ -193,7 +270,7 @@ pub(super) fn index(bytes: &[u8]) -> Result<Index, BtfError> {
 }
 
 /// The type at `at` and its length in bytes.
-fn entry(bytes: &[u8], at: usize, layout: &[u8], id: usize) -> Result<(Entry, usize), BtfError> {
+fn entry(bytes: &[u8], at: usize, layout: &[u8], id: usize) -> Result<(TypeEntry, usize), BtfError> {
     let (name, info) = u32_at(bytes, at)
         .zip(u32_at(bytes, at + 4))
         .ok_or_else(|| malformed(format!("type {id} is cut short")))?;
@@ -215,5 +292,5 @@ fn entry(bytes: &[u8], at: usize, layout: &[u8], id: usize) -> Result<(Entry, us
     };
     let len = COMMON_BYTES + fixed + each * vlen;
     let decodable = known.is_some() && (!counted || vlen <= MAX_DECODABLE_VLEN);
-    Ok((Entry { offset: at as u32, name, kind, decodable }, len))
+    Ok((TypeEntry { offset: at as u32, name, kind, decodable }, len))
 }

@@ -6,7 +6,6 @@
 //!
 //! Format: `include/uapi/linux/btf.h` and `Documentation/bpf/btf.rst` of Linux.
 
-mod error;
 mod index;
 mod layout;
 #[cfg(test)]
@@ -15,7 +14,6 @@ pub(crate) mod testing;
 mod tests;
 mod types;
 
-pub use error::BtfError;
-pub use index::Kind;
+pub use index::{BtfError, Kind};
 pub use layout::{Enumerator, Field, Variable};
 pub use types::{TypeId, Types};

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use btf_rs::{Btf, BtfSection, Type};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::index::{Entry, Index, index};
+use super::index::{Index, TypeEntry, index};
 use super::{BtfError, Kind};
 
 /// Number of a type in its blob; 0 is `void`.
@@ -73,7 +73,7 @@ impl Types {
         self.index.entries.len()
     }
 
-    fn entry(&self, id: TypeId) -> Result<&Entry, BtfError> {
+    fn entry(&self, id: TypeId) -> Result<&TypeEntry, BtfError> {
         let entry = self.index.entries.get(id.0 as usize);
         entry.ok_or(BtfError::NoSuchId { id, count: self.count() })
     }

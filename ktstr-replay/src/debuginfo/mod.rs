@@ -4,12 +4,10 @@
 //! hundred megabytes that only add source lines. It is taken from a file whose build-id is that of the kernel which was
 //! recorded (`BUILD-ID` of vmcoreinfo), so that no other kernel's lines can be shown.
 
-mod error;
 mod find;
 mod source;
 #[cfg(test)]
 mod tests;
 
-pub use error::DebugInfoError;
-pub use find::BuildId;
+pub use find::{BuildId, DebugInfoError};
 pub use source::DebugInfo;

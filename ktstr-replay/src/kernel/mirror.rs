@@ -47,7 +47,7 @@ pub trait Mirror: Sized + 'static {
 
 /// Where one field is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slot {
+pub struct FieldOffset {
     /// First byte, from the beginning of the struct.
     pub offset: u64,
     /// Length in bytes.
@@ -70,10 +70,10 @@ pub trait FieldType: Sized {
     ///
     /// # Errors
     /// The [`FieldMissing`] given, for mandatory fields.
-    fn place(found: Result<Slot, FieldMissing>) -> Result<Self::Place, FieldMissing>;
+    fn place(found: Result<FieldOffset, FieldMissing>) -> Result<Self::Place, FieldMissing>;
 
-    /// The slot, where there is one.
-    fn slot(place: &Self::Place) -> Option<&Slot>;
+    /// The offset, where there is one.
+    fn offset(place: &Self::Place) -> Option<&FieldOffset>;
 
     /// Take the field out of `span`, which holds the struct's bytes from offset `first` on; `base` is where the
     /// struct is. `None` when the span is too short.
@@ -88,34 +88,34 @@ pub struct At(pub KernelVirt);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text(pub String);
 
-/// The bytes of a slot out of a span.
-fn content<'s>(slot: &Slot, span: &'s [u8], first: u64) -> Option<&'s [u8]> {
-    let start = usize::try_from(slot.offset.checked_sub(first)?).ok()?;
-    span.get(start..start.checked_add(usize::try_from(slot.bytes).ok()?)?)
+/// The bytes of a field out of a span.
+fn content<'s>(field: &FieldOffset, span: &'s [u8], first: u64) -> Option<&'s [u8]> {
+    let start = usize::try_from(field.offset.checked_sub(first)?).ok()?;
+    span.get(start..start.checked_add(usize::try_from(field.bytes).ok()?)?)
 }
 
-/// The number in a slot: sign-extended for signed slots, as two's complement.
-fn number(slot: &Slot, span: &[u8], first: u64) -> Option<u64> {
-    let content = content(slot, span, first)?;
+/// The number in a field: sign-extended for signed fields, as two's complement.
+fn number(field: &FieldOffset, span: &[u8], first: u64) -> Option<u64> {
+    let content = content(field, span, first)?;
     let mut word = [0u8; 8];
     word.get_mut(..content.len())?.copy_from_slice(content);
     let raw = u64::from_le_bytes(word);
-    let (shift, width) = slot.bits.unwrap_or((0, content.len() as u32 * 8));
+    let (shift, width) = field.bits.unwrap_or((0, content.len() as u32 * 8));
     let unused = 64u32.checked_sub(width).filter(|&unused| unused < 64)?;
     let high = raw.checked_shr(shift)?.checked_shl(unused)?;
-    Some(if slot.signed { (high.cast_signed() >> unused).cast_unsigned() } else { high >> unused })
+    Some(if field.signed { (high.cast_signed() >> unused).cast_unsigned() } else { high >> unused })
 }
 
 macro_rules! mandatory {
     ($place_only:literal) => {
-        type Place = Slot;
+        type Place = FieldOffset;
         const PLACE_ONLY: bool = $place_only;
 
-        fn place(found: Result<Slot, FieldMissing>) -> Result<Slot, FieldMissing> {
+        fn place(found: Result<FieldOffset, FieldMissing>) -> Result<FieldOffset, FieldMissing> {
             found
         }
 
-        fn slot(place: &Slot) -> Option<&Slot> {
+        fn offset(place: &FieldOffset) -> Option<&FieldOffset> {
             Some(place)
         }
     };
@@ -124,7 +124,7 @@ macro_rules! mandatory {
 impl FieldType for u64 {
     mandatory!(false);
 
-    fn take(place: &Slot, _: KernelVirt, span: &[u8], first: u64) -> Option<Self> {
+    fn take(place: &FieldOffset, _: KernelVirt, span: &[u8], first: u64) -> Option<Self> {
         number(place, span, first)
     }
 }
@@ -132,7 +132,7 @@ impl FieldType for u64 {
 impl FieldType for i64 {
     mandatory!(false);
 
-    fn take(place: &Slot, _: KernelVirt, span: &[u8], first: u64) -> Option<Self> {
+    fn take(place: &FieldOffset, _: KernelVirt, span: &[u8], first: u64) -> Option<Self> {
         number(place, span, first).map(u64::cast_signed)
     }
 }
@@ -141,7 +141,7 @@ impl FieldType for u32 {
     mandatory!(false);
 
     /// The lower 32 bits.
-    fn take(place: &Slot, _: KernelVirt, span: &[u8], first: u64) -> Option<Self> {
+    fn take(place: &FieldOffset, _: KernelVirt, span: &[u8], first: u64) -> Option<Self> {
         number(place, span, first).map(|wide| wide as u32)
     }
 }
@@ -149,7 +149,7 @@ impl FieldType for u32 {
 impl FieldType for KernelVirt {
     mandatory!(false);
 
-    fn take(place: &Slot, _: KernelVirt, span: &[u8], first: u64) -> Option<Self> {
+    fn take(place: &FieldOffset, _: KernelVirt, span: &[u8], first: u64) -> Option<Self> {
         number(place, span, first).map(KernelVirt)
     }
 }
@@ -157,7 +157,7 @@ impl FieldType for KernelVirt {
 impl FieldType for Text {
     mandatory!(false);
 
-    fn take(place: &Slot, _: KernelVirt, span: &[u8], first: u64) -> Option<Self> {
+    fn take(place: &FieldOffset, _: KernelVirt, span: &[u8], first: u64) -> Option<Self> {
         content(place, span, first).map(|content| Text(bytes::text(content)))
     }
 }
@@ -165,26 +165,26 @@ impl FieldType for Text {
 impl FieldType for At {
     mandatory!(true);
 
-    fn take(place: &Slot, base: KernelVirt, _: &[u8], _: u64) -> Option<Self> {
+    fn take(place: &FieldOffset, base: KernelVirt, _: &[u8], _: u64) -> Option<Self> {
         Some(At(KernelVirt(base.0.wrapping_add(place.offset))))
     }
 }
 
-impl<T: FieldType<Place = Slot>> FieldType for Result<T, FieldMissing> {
-    type Place = Result<Slot, FieldMissing>;
+impl<T: FieldType<Place = FieldOffset>> FieldType for Result<T, FieldMissing> {
+    type Place = Result<FieldOffset, FieldMissing>;
     const PLACE_ONLY: bool = T::PLACE_ONLY;
 
-    fn place(found: Result<Slot, FieldMissing>) -> Result<Self::Place, FieldMissing> {
+    fn place(found: Result<FieldOffset, FieldMissing>) -> Result<Self::Place, FieldMissing> {
         Ok(found)
     }
 
-    fn slot(place: &Self::Place) -> Option<&Slot> {
+    fn offset(place: &Self::Place) -> Option<&FieldOffset> {
         place.as_ref().ok()
     }
 
     fn take(place: &Self::Place, base: KernelVirt, span: &[u8], first: u64) -> Option<Self> {
         match place {
-            Ok(slot) => T::take(slot, base, span, first).map(Ok),
+            Ok(offset) => T::take(offset, base, span, first).map(Ok),
             Err(missing) => Some(Err(missing.clone())),
         }
     }
@@ -195,12 +195,12 @@ impl<T: FieldType<Place = Slot>> FieldType for Result<T, FieldMissing> {
 /// # Errors
 /// [`KernelError::Types`] when the struct is there but its types are damaged. A struct or field that is not there is
 /// the inner error.
-pub fn find_slot(
+pub fn find_field(
     types: &Types,
     release: &str,
     struct_name: &str,
     paths: &[&str],
-) -> Result<Result<Slot, FieldMissing>, KernelError> {
+) -> Result<Result<FieldOffset, FieldMissing>, KernelError> {
     let missing = |why: &str| FieldMissing {
         struct_name: struct_name.to_owned(),
         fields: paths.iter().map(|&path| path.to_owned()).collect(),
@@ -210,7 +210,7 @@ pub fn find_slot(
     let Ok(id) = types.struct_named(struct_name) else { return Ok(Err(missing("there is no such struct"))) };
     for path in paths {
         match types.field(id, path) {
-            Ok(field) => return Ok(Ok(slot_of(types, field)?)),
+            Ok(field) => return Ok(Ok(field_offset(types, field)?)),
             Err(BtfError::NoSuchField { .. } | BtfError::WrongKind { .. }) => {}
             Err(error) => return Err(error.into()),
         }
@@ -218,7 +218,7 @@ pub fn find_slot(
     Ok(Err(missing("")))
 }
 
-fn slot_of(types: &Types, field: crate::btf::Field) -> Result<Slot, KernelError> {
+fn field_offset(types: &Types, field: crate::btf::Field) -> Result<FieldOffset, KernelError> {
     let (offset, type_id) = (field.offset_bits / 8, scalar_of(types, field.type_id)?);
     let signed = match types.resolve(type_id)?.1 {
         Type::Int(int) => int.is_signed(),
@@ -229,9 +229,14 @@ fn slot_of(types: &Types, field: crate::btf::Field) -> Result<Slot, KernelError>
     Ok(match field.width_bits {
         Some(width) => {
             let shift = (field.offset_bits % 8) as u32;
-            Slot { offset, bytes: u64::from(shift + width).div_ceil(8), bits: Some((shift, width)), signed }
+            FieldOffset {
+                offset,
+                bytes: u64::from(shift + width).div_ceil(8),
+                bits: Some((shift, width)),
+                signed,
+            }
         }
-        None => Slot { offset, bytes: types.size_of(type_id)?, bits: None, signed },
+        None => FieldOffset { offset, bytes: types.size_of(type_id)?, bits: None, signed },
     })
 }
 
@@ -251,11 +256,11 @@ pub(super) fn scalar_of(types: &Types, mut id: TypeId) -> Result<TypeId, KernelE
 /// The bytes that cover all fields that are read, as (offset of the first, length). Wrong types cannot make it longer
 /// than 64 KiB.
 #[must_use]
-pub fn span_of<'s>(slots: impl IntoIterator<Item = &'s Slot>) -> (u64, usize) {
+pub fn span_of<'s>(fields: impl IntoIterator<Item = &'s FieldOffset>) -> (u64, usize) {
     let (mut first, mut end) = (u64::MAX, 0);
-    for slot in slots {
-        first = first.min(slot.offset);
-        end = end.max(slot.offset.saturating_add(slot.bytes));
+    for field in fields {
+        first = first.min(field.offset);
+        end = end.max(field.offset.saturating_add(field.bytes));
     }
     let len = end.saturating_sub(first).min(64 << 10);
     if len == 0 { (0, 0) } else { (first, len as usize) }
@@ -289,13 +294,13 @@ macro_rules! mirror {
                 release: &str,
             ) -> Result<$layout, $crate::kernel::KernelError> {
                 use $crate::kernel::mirror::FieldType;
-                let find = |paths: &[&str]| $crate::kernel::mirror::find_slot(types, release, $kernel, paths);
+                let find = |paths: &[&str]| $crate::kernel::mirror::find_field(types, release, $kernel, paths);
                 $(
                     let paths: &[&str] = $crate::kernel::mirror::mirror!(@paths $field $($first $(| $other)*)?);
                     let $field = <$type as FieldType>::place(find(paths)?)?;
                 )+
                 let read = [$(
-                    <$type as FieldType>::slot(&$field).filter(|_| !<$type as FieldType>::PLACE_ONLY),
+                    <$type as FieldType>::offset(&$field).filter(|_| !<$type as FieldType>::PLACE_ONLY),
                 )+];
                 Ok($layout { span: $crate::kernel::mirror::span_of(read.into_iter().flatten()), $($field),+ })
             }

@@ -3,12 +3,12 @@
 //! ```text
 //! Memory -> paging -> vmcoreinfo -> symbols ---\
 //!                          \------> BTF types --+-> KernelProfile -+-> KernelView -> mirrors -> walkers -> views
-//!                                                    (one boot)    |    (one stop)
+//!                                                    (one boot)    |    (one capture)
 //!                                                     Memory ------/
 //! ```
 //!
 //! [`KernelProfile`] is what stays the same while a kernel runs: where its symbols are and what its types look like.
-//! It is read once and travels in the trace as blobs. [`KernelView`] is a profile over the memory of one moment.
+//! It is read once and travels in the trace as blobs. [`KernelView`] is a profile over the memory of one capture.
 //! [`SampleReader`] makes the part of a sample that comes from the kernel.
 //!
 //! Memory may be torn (the guest runs) or hostile (the trace is a stranger's): every walk has a bound, every address
@@ -18,21 +18,16 @@
 
 mod bytes;
 pub mod cgroup;
-mod clock;
-mod cpus;
 pub mod cputime;
 pub mod dsq;
 mod error;
-mod gaps;
-mod hlist;
 #[cfg(test)]
 pub(crate) mod hostile;
-mod list;
+mod lists;
 pub mod log;
 pub mod maps;
 pub mod mirror;
 mod pages;
-mod paging;
 mod profile;
 mod progs;
 pub mod query;
@@ -43,27 +38,22 @@ mod symbols;
 pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
+mod trees;
 pub mod unwind;
 mod view;
 mod virt;
 mod vmcoreinfo;
-mod xarray;
 
-pub use clock::Jiffies;
-pub use cpus::Cpus;
-pub use error::{FieldMissing, KernelError};
-pub use gaps::Gaps;
-pub use hlist::hlist_nodes;
-pub use list::{list_entries, list_nodes};
+pub use cputime::Jiffies;
+pub use error::{FieldMissing, Gaps, KernelError};
+use lists::{hlist_nodes, list_entries, list_nodes};
 pub use pages::{PageClasses, PageClassifier, image_pages, symbol_pages};
-pub use paging::{Levels, PageTable};
 pub use profile::{KernelProfile, ProfileError};
 pub use progs::{BpfProgram, BpfPrograms, JitSymbol};
 pub use runqueue::read_runqueues;
 pub use sample::{Caps, SampleReader, SampleState};
 pub use scx::read_scx;
 pub use symbols::{Symbol, Symbols, SymbolsError};
-pub use view::KernelView;
-pub use virt::VirtualMemory;
+pub use view::{Cpus, KernelView};
+pub use virt::{Levels, PageTable, VirtualMemory};
 pub use vmcoreinfo::Vmcoreinfo;
-pub use xarray::xarray_entries;

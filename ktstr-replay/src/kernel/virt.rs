@@ -1,11 +1,113 @@
-//! Kernel virtual memory.
+//! Kernel virtual memory, through x86-64 page tables.
+//!
+//! Source: Intel SDM volume 3, "4-Level Paging and 5-Level Paging".
 
-use super::paging::Tlb;
-use super::{KernelError, PageTable, bytes};
-use crate::memory::LeftOut;
-use crate::memory::{Memory, MemoryError};
+use std::cell::RefCell;
+
+use crate::kernel::{KernelError, bytes};
+use crate::memory::{LeftOut, Memory, MemoryError};
 use crate::trace::record::PAGE_BYTES;
 use crate::units::{GuestPhys, KernelVirt};
+
+/// How many levels of tables there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Levels {
+    /// 48-bit virtual addresses.
+    Four,
+    /// 57-bit virtual addresses.
+    Five,
+}
+
+/// The root of a tree of page tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageTable {
+    /// Where the highest table is.
+    pub root: GuestPhys,
+    /// How many levels there are.
+    pub levels: Levels,
+}
+
+const PRESENT: u64 = 1;
+/// In entries of level 2 and 3: the entry maps 2 MiB or 1 GiB itself.
+const HUGE: u64 = 1 << 7;
+/// Bits of an entry that are an address: 12 to 51.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+const PAGE_BITS: u32 = 12;
+const INDEX_BITS: u32 = 9;
+
+impl PageTable {
+    /// The physical address of `at`, and how many bytes follow it in the same page.
+    ///
+    /// The walk is at most five reads, whatever the tables hold; tables that point at themselves are no danger.
+    ///
+    /// # Errors
+    /// [`KernelError::NotMapped`], [`KernelError::Memory`].
+    pub fn translate(&self, memory: &dyn Memory, at: KernelVirt) -> Result<(GuestPhys, u64), KernelError> {
+        let mut level: u8 = match self.levels {
+            Levels::Four => 4,
+            Levels::Five => 5,
+        };
+        let mut table = self.root.0;
+        loop {
+            let shift = PAGE_BITS + INDEX_BITS * (u32::from(level) - 1);
+            let index = (at.0 >> shift) & ((1 << INDEX_BITS) - 1);
+            let mut entry = [0u8; 8];
+            memory.read(GuestPhys(table + index * 8), &mut entry)?;
+            let entry = u64::from_le_bytes(entry);
+            if entry & PRESENT == 0 {
+                return Err(KernelError::NotMapped { at, level, entry });
+            }
+            if level == 1 || (level <= 3 && entry & HUGE != 0) {
+                let size = 1u64 << shift;
+                let offset = at.0 & (size - 1);
+                return Ok((GuestPhys((entry & ADDRESS & !(size - 1)) | offset), size - offset));
+            }
+            table = entry & ADDRESS;
+            level -= 1;
+        }
+    }
+}
+
+/// Slots of the cache below.
+const SLOTS: usize = 512;
+/// A tag that no page has: page numbers have 52 bits.
+const EMPTY: u64 = u64::MAX;
+
+/// Translations of 4 KiB pages, kept for one view: guest memory may change its mappings between views.
+#[derive(Debug)]
+struct Tlb {
+    /// (virtual page number, physical address of the page)
+    slots: RefCell<Box<[(u64, u64); SLOTS]>>,
+}
+
+impl Tlb {
+    fn new() -> Self {
+        Self { slots: RefCell::new(Box::new([(EMPTY, 0); SLOTS])) }
+    }
+
+    /// As [`PageTable::translate`], within a page of 4 KiB.
+    fn translate(
+        &self,
+        table: &PageTable,
+        memory: &dyn Memory,
+        at: KernelVirt,
+    ) -> Result<(GuestPhys, u64), KernelError> {
+        let page = at.0 >> PAGE_BITS;
+        let offset = at.0 & ((1 << PAGE_BITS) - 1);
+        let rest = (1 << PAGE_BITS) - offset;
+        let slot = (page as usize) % SLOTS;
+        if let Some(&(tag, base)) = self.slots.borrow().get(slot)
+            && tag == page
+        {
+            return Ok((GuestPhys(base | offset), rest));
+        }
+        let base = table.translate(memory, KernelVirt(page << PAGE_BITS))?.0;
+        if let Some(kept) = self.slots.borrow_mut().get_mut(slot) {
+            *kept = (page, base.0);
+        }
+        Ok((GuestPhys(base.0 | offset), rest))
+    }
+}
 
 /// Longest single read, in bytes: nothing of a kernel that is read whole is longer.
 const MAX_READ_BYTES: usize = 64 << 20;
@@ -148,5 +250,84 @@ impl<'m> VirtualMemory<'m> {
             }
         }
         Ok(bytes::text(&found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::testing::{Ram, map_page};
+
+    fn table(levels: Levels) -> PageTable {
+        PageTable { root: GuestPhys(0x1000), levels }
+    }
+
+    #[test]
+    fn pages_of_all_sizes_translate() {
+        for (levels, top) in [(Levels::Four, 4), (Levels::Five, 5)] {
+            let mut ram = Ram::new(1 << 20);
+            let at = 0xffff_ffff_8123_4567u64;
+            let mut free = 0x2000;
+            map_page(&mut ram, 0x1000, top, at, 0x7_7000, 1, &mut free);
+            assert_eq!(table(levels).translate(&ram, KernelVirt(at)).unwrap(), (GuestPhys(0x7_7567), 0xa99));
+
+            let mut ram = Ram::new(1 << 20);
+            let mut free = 0x2000;
+            map_page(&mut ram, 0x1000, top, at, 0x4000_0000, 2, &mut free);
+            let (found, rest) = table(levels).translate(&ram, KernelVirt(at)).unwrap();
+            assert_eq!((found, rest), (GuestPhys(0x4003_4567), 0x20_0000 - 0x3_4567));
+
+            let mut ram = Ram::new(1 << 20);
+            let mut free = 0x2000;
+            map_page(&mut ram, 0x1000, top, at, 0x1_0000_0000, 3, &mut free);
+            let found = table(levels).translate(&ram, KernelVirt(at)).unwrap().0;
+            assert_eq!(found, GuestPhys(0x1_0000_0000 + (at & 0x3fff_ffff)));
+        }
+    }
+
+    #[test]
+    fn an_unmapped_address_says_where_the_walk_ended() {
+        let mut ram = Ram::new(1 << 20);
+        let mut free = 0x2000;
+        map_page(&mut ram, 0x1000, 4, 0xffff_ffff_8000_0000, 0x9000, 1, &mut free);
+        let error = table(Levels::Four).translate(&ram, KernelVirt(0xffff_ffff_8000_1000)).unwrap_err();
+        assert_eq!(
+            error,
+            KernelError::NotMapped { at: KernelVirt(0xffff_ffff_8000_1000), level: 1, entry: 0 }
+        );
+        assert!(matches!(
+            table(Levels::Four).translate(&ram, KernelVirt(0x1000)),
+            Err(KernelError::NotMapped { level: 4, .. })
+        ));
+    }
+
+    #[test]
+    fn a_table_that_points_at_itself_ends() {
+        let mut ram = Ram::new(64 << 10);
+        for index in 0..512 {
+            ram.write(0x1000 + index * 8, &(0x1000u64 | PRESENT).to_le_bytes());
+        }
+        // Level 1 of the walk is the table again: the "page" is the table itself.
+        let found = table(Levels::Five).translate(&ram, KernelVirt(0xffff_8880_0000_0008)).unwrap();
+        assert_eq!(found, (GuestPhys(0x1008), 0xff8));
+    }
+
+    #[test]
+    fn the_cache_gives_what_the_walk_gives() {
+        let mut ram = Ram::new(1 << 20);
+        let mut free = 0x2000;
+        let base = 0xffff_c900_0000_0000u64;
+        // Two pages that fall into one slot.
+        for (page, to) in [(0, 0x8_0000), (SLOTS as u64, 0x9_0000), (1, 0xa_0000)] {
+            map_page(&mut ram, 0x1000, 4, base + page * 4096, to, 1, &mut free);
+        }
+        let tlb = Tlb::new();
+        for _ in 0..3 {
+            for page in [0, SLOTS as u64, 1, 0] {
+                let at = KernelVirt(base + page * 4096 + 0x123);
+                let walked = table(Levels::Four).translate(&ram, at).unwrap();
+                assert_eq!(tlb.translate(&table(Levels::Four), &ram, at).unwrap(), walked);
+            }
+        }
     }
 }

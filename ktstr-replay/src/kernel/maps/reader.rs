@@ -1,13 +1,42 @@
-//! All maps at one moment.
+//! All maps at one moment, and the BTF of each program object, read and hashed once.
 
-use super::local::Owner;
-use super::refs::Target;
-use super::types::TypeBlobs;
-use super::{BpfMap, array, hash, local, queue, refs, struct_ops};
-use crate::kernel::xarray::idr_entries;
-use crate::kernel::{Cpus, KernelError, KernelView};
-use crate::trace::record::{Blob, MapContents, MapState};
+use std::collections::HashMap;
+
+use crate::kernel::maps::arrays::Target;
+use crate::kernel::maps::hashes::Owner;
+use crate::kernel::maps::{arrays, hashes};
+use crate::kernel::mirror::{Text, mirror};
+use crate::kernel::profile::blob;
+use crate::kernel::trees::idr_entries;
+use crate::kernel::{Cpus, FieldMissing, KernelError, KernelView};
+use crate::trace::record::{Blob, BlobId, BlobRole, MapContents, MapState};
 use crate::units::KernelVirt;
+
+mirror! {
+    /// `struct bpf_map`, which every map begins with.
+    pub(in crate::kernel) struct BpfMap, BpfMapLayout = "bpf_map" {
+        id: u32,
+        name: Text,
+        map_type: u32,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        btf: KernelVirt,
+        btf_key_type_id: u32,
+        btf_value_type_id: u32,
+        btf_vmlinux_value_type_id: u32,
+    }
+}
+
+mirror! {
+    /// `struct btf`, as far as the program's blob goes.
+    struct Btf, BtfLayout = "btf" {
+        data: KernelVirt,
+        data_size: u32,
+        id: u32,
+        kernel_btf: Result<u32, FieldMissing>,
+    }
+}
 
 /// How much of the maps is read. What goes beyond is left out and noted as a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,21 +201,21 @@ fn contents(
     room: &mut Room,
 ) -> Reading {
     let read = match kind {
-        Some("BPF_MAP_TYPE_ARRAY") => array::read(view, map, at, *room),
-        Some("BPF_MAP_TYPE_PERCPU_ARRAY") => array::read_per_cpu(view, cpus, map, at, *room),
-        Some("BPF_MAP_TYPE_HASH" | "BPF_MAP_TYPE_LRU_HASH") => hash::read(view, map, at, room),
+        Some("BPF_MAP_TYPE_ARRAY") => arrays::array(view, map, at, *room),
+        Some("BPF_MAP_TYPE_PERCPU_ARRAY") => arrays::per_cpu_array(view, cpus, map, at, *room),
+        Some("BPF_MAP_TYPE_HASH" | "BPF_MAP_TYPE_LRU_HASH") => hashes::hash(view, map, at, room),
         Some("BPF_MAP_TYPE_PERCPU_HASH" | "BPF_MAP_TYPE_LRU_PERCPU_HASH") => {
-            hash::read_per_cpu(view, cpus, map, at, room)
+            hashes::per_cpu_hash(view, cpus, map, at, room)
         }
-        Some("BPF_MAP_TYPE_QUEUE") => queue::read(view, map, at, *room, false),
-        Some("BPF_MAP_TYPE_STACK") => queue::read(view, map, at, *room, true),
-        Some("BPF_MAP_TYPE_TASK_STORAGE") => local::read(view, map, at, *room, Owner::Task),
-        Some("BPF_MAP_TYPE_CGRP_STORAGE") => local::read(view, map, at, *room, Owner::Cgroup),
-        Some("BPF_MAP_TYPE_INODE_STORAGE") => local::read(view, map, at, *room, Owner::Inode),
-        Some("BPF_MAP_TYPE_ARRAY_OF_MAPS") => refs::read_array(view, map, at, *room, Target::Map),
-        Some("BPF_MAP_TYPE_PROG_ARRAY") => refs::read_array(view, map, at, *room, Target::Program),
-        Some("BPF_MAP_TYPE_HASH_OF_MAPS") => refs::read_hash(view, map, at, room),
-        Some("BPF_MAP_TYPE_STRUCT_OPS") => struct_ops::read(view, map, at, *room),
+        Some("BPF_MAP_TYPE_QUEUE") => arrays::queue(view, map, at, *room, false),
+        Some("BPF_MAP_TYPE_STACK") => arrays::queue(view, map, at, *room, true),
+        Some("BPF_MAP_TYPE_TASK_STORAGE") => hashes::local_storage(view, map, at, *room, Owner::Task),
+        Some("BPF_MAP_TYPE_CGRP_STORAGE") => hashes::local_storage(view, map, at, *room, Owner::Cgroup),
+        Some("BPF_MAP_TYPE_INODE_STORAGE") => hashes::local_storage(view, map, at, *room, Owner::Inode),
+        Some("BPF_MAP_TYPE_ARRAY_OF_MAPS") => arrays::ids(view, map, at, *room, Target::Map),
+        Some("BPF_MAP_TYPE_PROG_ARRAY") => arrays::ids(view, map, at, *room, Target::Program),
+        Some("BPF_MAP_TYPE_HASH_OF_MAPS") => hashes::hash_of_maps(view, map, at, room),
+        Some("BPF_MAP_TYPE_STRUCT_OPS") => arrays::struct_ops(view, map, at, *room),
         Some(name @ ("BPF_MAP_TYPE_RINGBUF" | "BPF_MAP_TYPE_USER_RINGBUF" | "BPF_MAP_TYPE_ARENA")) => {
             return Reading::unread(format!("what a {name} holds is no table: `--maps` has its state"));
         }
@@ -213,4 +242,82 @@ fn size_of(contents: &MapContents) -> usize {
         }
         MapContents::Unread { .. } => 0,
     }
+}
+
+/// Largest BTF of a program that is kept, in bytes.
+const MAX_BTF_BYTES: u32 = 8 << 20;
+/// Most different BTF objects of one run.
+const MAX_KNOWN: usize = 4096;
+
+/// The BTF objects that were met.
+#[derive(Debug, Default)]
+struct TypeBlobs {
+    known: HashMap<Key, BlobId>,
+}
+
+/// What tells BTF objects of a boot apart: their ids are never given twice, the rest guards against torn reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    at: KernelVirt,
+    id: u32,
+    data: KernelVirt,
+    len: u32,
+}
+
+impl TypeBlobs {
+    /// The blob of the `struct btf` at `at`, and its bytes if it was not met before. `None` for maps without types, and
+    /// for those whose types are the kernel's.
+    pub fn of(
+        &mut self,
+        view: &KernelView<'_>,
+        at: KernelVirt,
+    ) -> Result<Option<(BlobId, Option<Blob>)>, KernelError> {
+        if at.0 == 0 {
+            return Ok(None);
+        }
+        let btf: Btf = view.mirror(at)?;
+        if btf.kernel_btf.is_ok_and(|kernel| kernel != 0) {
+            return Ok(None);
+        }
+        let key = Key { at, id: btf.id, data: btf.data, len: btf.data_size };
+        if let Some(&id) = self.known.get(&key) {
+            return Ok(Some((id, None)));
+        }
+        if btf.data_size > MAX_BTF_BYTES || self.known.len() >= MAX_KNOWN {
+            let why = format!("its {} bytes are too many, or there are too many like it", btf.data_size);
+            return Err(KernelError::Broken { what: "struct btf", at, why });
+        }
+        let fresh = blob(BlobRole::ProgramBtf, view.bytes(btf.data, btf.data_size as usize)?);
+        self.known.insert(key, fresh.id);
+        Ok(Some((fresh.id, Some(fresh))))
+    }
+}
+
+/// Most maps that are looked at.
+const MAX_MAPS: usize = 4096;
+
+/// Where each map of type `name` (of `enum bpf_map_type`) is, and what it is. Maps that cannot be read are passed over.
+///
+/// # Errors
+/// When the table of maps itself cannot be read.
+pub(super) fn maps_of_type(
+    view: &KernelView<'_>,
+    name: &str,
+) -> Result<Vec<(KernelVirt, BpfMap)>, KernelError> {
+    let all = idr_entries(view, "map_idr", MAX_MAPS)?;
+    let maps = all.into_iter().filter_map(|(_, at)| Some((at, view.mirror::<BpfMap>(at).ok()?)));
+    let is_it =
+        |map: &BpfMap| view.types().enum_name_of("bpf_map_type", i128::from(map.map_type)) == Some(name);
+    Ok(maps.filter(|(_, map)| is_it(map)).collect())
+}
+
+/// Where each `struct_ops` map is, and the kernel type of its value.
+///
+/// # Errors
+/// As [`maps_of_type`].
+pub(in crate::kernel) fn struct_ops_maps(
+    view: &KernelView<'_>,
+) -> Result<Vec<(KernelVirt, u32)>, KernelError> {
+    let found = maps_of_type(view, "BPF_MAP_TYPE_STRUCT_OPS")?;
+    Ok(found.into_iter().map(|(at, map)| (at, map.btf_vmlinux_value_type_id)).collect())
 }

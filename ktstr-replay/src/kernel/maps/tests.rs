@@ -8,6 +8,7 @@ use crate::btf::testing::Builder;
 use crate::kernel::testing::{Chaos, Guest};
 use crate::kernel::{Caps, KernelView, SampleReader, SampleState};
 use crate::trace::record::{BlobRole, MapContents};
+use crate::units::KernelVirt;
 
 mod kinds;
 

@@ -1,15 +1,14 @@
-//! Going over the array of `struct page`.
+//! Going over the array of `struct page`; whose a page is, by its `mapping`.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::image::{constant_pages, image_pages};
-use super::owner::Owners;
-use super::percpu::free_blocks;
-use super::structs::PageStruct;
+use crate::kernel::mirror::{At, mirror};
+use crate::kernel::pages::image::{constant_pages, image_pages};
+use crate::kernel::pages::structs::{PageStruct, free_blocks};
 use crate::kernel::{KernelError, KernelProfile, KernelView, bytes};
-use crate::memory::LeftOut;
-use crate::memory::Memory;
+use crate::memory::{LeftOut, Memory};
 use crate::trace::record::PAGE_BYTES;
 use crate::units::KernelVirt;
 
@@ -190,7 +189,7 @@ impl PageClasses {
         *self.classes.get(self.place(gfn)?)?
     }
 
-    /// Whether the page of frame `gfn` is the same at every stop: the kernel's read-only data. Once is enough to read it.
+    /// Whether the page of frame `gfn` is the same at every capture: the kernel's read-only data. Once is enough to read it.
     #[must_use]
     pub fn is_constant(&self, gfn: u64) -> bool {
         self.constant.iter().any(|range| range.contains(&gfn))
@@ -224,5 +223,83 @@ impl PageClasses {
             }
         }
         out
+    }
+}
+
+mirror! {
+    /// `struct address_space`.
+    struct AddressSpace, AddressSpaceLayout = "address_space" {
+        host: KernelVirt,
+    }
+}
+
+mirror! {
+    /// `struct inode`.
+    struct Inode, InodeLayout = "inode" {
+        i_mapping: KernelVirt,
+        i_data: At,
+    }
+}
+
+mirror! {
+    /// `struct anon_vma`.
+    struct AnonVma, AnonVmaLayout = "anon_vma" {
+        root: KernelVirt,
+    }
+}
+
+/// Low bits of a mapping that say what it points to (`FOLIO_MAPPING_FLAGS`, `include/linux/page-flags.h`).
+const FLAGS: u64 = 3;
+/// With these bits it points to an `anon_vma` (`FOLIO_MAPPING_ANON`).
+const ANON: u64 = 1;
+/// Addresses below this one are no kernel pointers.
+const LOWEST_POINTER: u64 = 0xff00_0000_0000_0000;
+/// Most different mappings that are looked at; pages of others are kept.
+const MAX_MAPPINGS: usize = 16_384;
+
+/// Says what mappings are, each looked at once.
+struct Owners<'v, 'm> {
+    view: &'v KernelView<'m>,
+    known: HashMap<u64, Option<LeftOut>>,
+}
+
+impl<'v, 'm> Owners<'v, 'm> {
+    fn new(view: &'v KernelView<'m>) -> Self {
+        Self { view, known: HashMap::new() }
+    }
+
+    /// Why a page with this mapping can be left out; `None` when it is the kernel's own, or in doubt.
+    fn of(&mut self, mapping: u64) -> Option<LeftOut> {
+        if mapping < LOWEST_POINTER {
+            return None;
+        }
+        if let Some(known) = self.known.get(&mapping) {
+            return *known;
+        }
+        if self.known.len() >= MAX_MAPPINGS {
+            return None;
+        }
+        let at = KernelVirt(mapping & !FLAGS);
+        let found = match mapping & FLAGS {
+            0 if self.is_of_a_file(at) => Some(LeftOut::PageCache),
+            ANON if self.is_anonymous(at) => Some(LeftOut::User),
+            _ => None,
+        };
+        self.known.insert(mapping, found);
+        found
+    }
+
+    /// Whether there is an `address_space` at `at`: its inode points back to it, or has it inside.
+    fn is_of_a_file(&self, at: KernelVirt) -> bool {
+        let Ok(space) = self.view.mirror::<AddressSpace>(at) else { return false };
+        let Ok(inode) = self.view.mirror::<Inode>(space.host) else { return false };
+        inode.i_mapping == at || inode.i_data.0 == at
+    }
+
+    /// Whether there is an `anon_vma` at `at`: its root is a root.
+    fn is_anonymous(&self, at: KernelVirt) -> bool {
+        let Ok(vma) = self.view.mirror::<AnonVma>(at) else { return false };
+        let root = self.view.mirror::<AnonVma>(vma.root);
+        root.is_ok_and(|root| root.root == vma.root)
     }
 }

@@ -17,8 +17,6 @@
 
 mod classify;
 mod image;
-mod owner;
-mod percpu;
 mod structs;
 
 pub use classify::{PageClasses, PageClassifier};

@@ -1,31 +1,11 @@
-//! Where the fields of `struct page` are, and the numbers that are in them.
+//! Where the fields of `struct page` are, the numbers in them, and the lists of free pages that each CPU keeps.
+//!
+//! Source: `struct per_cpu_pages` in `include/linux/mmzone.h`, `order_to_pindex` in `mm/page_alloc.c` of Linux.
 
 use crate::btf::{Kind, Types};
-use crate::kernel::mirror::{Slot, find_slot, mirror};
-use crate::kernel::{FieldMissing, KernelError};
+use crate::kernel::mirror::{At, FieldOffset, find_field, mirror};
+use crate::kernel::{FieldMissing, KernelError, KernelView, bytes};
 use crate::units::KernelVirt;
-
-mirror! {
-    /// `struct address_space`.
-    pub(super) struct AddressSpace, AddressSpaceLayout = "address_space" {
-        host: KernelVirt,
-    }
-}
-
-mirror! {
-    /// `struct inode`.
-    pub(super) struct Inode, InodeLayout = "inode" {
-        i_mapping: KernelVirt,
-        i_data: crate::kernel::mirror::At,
-    }
-}
-
-mirror! {
-    /// `struct anon_vma`.
-    pub(super) struct AnonVma, AnonVmaLayout = "anon_vma" {
-        root: KernelVirt,
-    }
-}
 
 /// Where the parts of a `struct page` are that tell what the page is, in bytes from its beginning.
 #[derive(Clone, Debug)]
@@ -62,8 +42,8 @@ impl PageStruct {
             why: why.to_owned(),
         };
         let place = |what: &str, field: &str, bytes: u64| -> Result<usize, KernelError> {
-            let slot = find_slot(types, release, what, &[field])??;
-            let Slot { offset, bytes: found, bits: None, .. } = slot else {
+            let slot = find_field(types, release, what, &[field])??;
+            let FieldOffset { offset, bytes: found, bits: None, .. } = slot else {
                 return Err(missing(what, field, "it is a bitfield").into());
             };
             usize::try_from(offset)
@@ -98,5 +78,101 @@ impl PageStruct {
             reserved: 1 << number("pageflags", "PG_reserved", 31)?,
             buddy: number("pagetype", "PGTY_buddy", 0xff)? as u8,
         })
+    }
+}
+
+mirror! {
+    /// `struct pglist_data`: a NUMA node.
+    struct Node, NodeLayout = "pglist_data" {
+        node_zones: At,
+        nr_zones: u32,
+    }
+}
+
+mirror! {
+    /// `struct zone`.
+    struct Zone, ZoneLayout = "zone" {
+        per_cpu_pageset: KernelVirt,
+    }
+}
+
+mirror! {
+    /// `struct per_cpu_pages`.
+    struct PerCpuPages, PerCpuPagesLayout = "per_cpu_pages" {
+        lists: At,
+    }
+}
+
+/// Most NUMA nodes (`MAX_NUMNODES` of distribution kernels is 1024; machines of tests have few).
+const MAX_NODES: u64 = 64;
+/// Zones of a node at most (`MAX_NR_ZONES` is 5).
+const MAX_ZONES: u64 = 8;
+/// Pages of all lists that are followed at most: 4 GiB of single ones.
+const MAX_PAGES: usize = 1 << 20;
+/// Highest order with a list for each migrate type (`PAGE_ALLOC_COSTLY_ORDER`).
+const COSTLY_ORDER: u64 = 3;
+/// Order of the lists after those (`HPAGE_PMD_ORDER` of x86-64).
+const HUGE_ORDER: u64 = 9;
+/// Bytes of a `struct list_head`, two pointers.
+const HEAD_BYTES: u64 = 16;
+
+/// Addresses of the `struct page` of free blocks on the lists of CPUs, with their orders; those before a list that
+/// cannot be followed are kept.
+pub(super) fn free_blocks(
+    view: &KernelView<'_>,
+    page: &PageStruct,
+) -> Result<Vec<(KernelVirt, u64)>, KernelError> {
+    let types = view.types();
+    let zone_bytes = types.size_of(types.struct_named("zone")?)?;
+    let lists = view.profile().layout::<PerCpuPages>()?.lists.bytes.min(4096) / HEAD_BYTES;
+    let cpus = view.cpus()?;
+    let nodes = view.symbol("node_data")?;
+    let mut found = Vec::new();
+    for node in 0..MAX_NODES {
+        // The array ends with the symbol, or nodes are missing: both read as null or as something that is no node.
+        let Some(at) = view.pointer(KernelVirt(nodes.0.wrapping_add(node * 8)))? else { break };
+        let Ok(node) = view.mirror::<Node>(at) else { break };
+        for zone in 0..u64::from(node.nr_zones).min(MAX_ZONES) {
+            let at = KernelVirt(node.node_zones.0.0.wrapping_add(zone * zone_bytes));
+            let Ok(zone) = view.mirror::<Zone>(at) else { continue };
+            for &cpu in cpus.possible() {
+                let Some(at) = cpus.place(zone.per_cpu_pageset, cpu) else { continue };
+                let Ok(own) = view.mirror::<PerCpuPages>(at) else { continue };
+                for list in 0..lists {
+                    let head = own.lists.0.0.wrapping_add(list * HEAD_BYTES);
+                    let Some(order) = page.order_of_list(list) else { continue };
+                    follow(view, page, KernelVirt(head), order, &mut found);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl PageStruct {
+    fn order_of_list(&self, list: u64) -> Option<u64> {
+        let order = list.checked_div(self.pcp_types)?;
+        Some(if order > COSTLY_ORDER { HUGE_ORDER } else { order })
+    }
+}
+
+/// Follow one list; a link that does not lead on ends it.
+fn follow(
+    view: &KernelView<'_>,
+    page: &PageStruct,
+    head: KernelVirt,
+    order: u64,
+    found: &mut Vec<(KernelVirt, u64)>,
+) {
+    let Ok(mut entry) = view.u64(head) else { return };
+    let mut before = head.0;
+    while entry != head.0 && found.len() < MAX_PAGES {
+        let mut links = [0u8; 16];
+        if view.read(KernelVirt(entry), &mut links).is_err() || bytes::u64_at(&links, 8) != Some(before) {
+            return;
+        }
+        found.push((KernelVirt(entry.wrapping_sub(page.list as u64)), order));
+        before = entry;
+        entry = bytes::u64_at(&links, 0).unwrap_or(head.0);
     }
 }

@@ -13,12 +13,4 @@ mod walk;
 pub use error::QueryError;
 pub use walk::{follow, number, pointee};
 
-use super::mirror::{Text, mirror};
-
-mirror! {
-    /// `struct task_struct`, as far as naming a task goes.
-    pub(super) struct TaskName, TaskNameLayout = "task_struct" {
-        pid: u32,
-        comm: Text,
-    }
-}
+use super::task::TaskName;

@@ -13,9 +13,9 @@
 //! link; the `struct_ops` map points at it (`sched_ext_ops.priv`), and that is where its end is read from.
 
 use crate::btf::{Kind, TypeId};
-use crate::kernel::clock::jiffy_ns;
+use crate::kernel::cputime::jiffy_ns;
 use crate::kernel::maps::MapsRead;
-use crate::kernel::mirror::{Text, find_slot, mirror};
+use crate::kernel::mirror::{Text, find_field, mirror};
 use crate::kernel::{FieldMissing, KernelError, KernelView};
 use crate::trace::record::ScxState;
 use crate::units::KernelVirt;
@@ -143,7 +143,7 @@ pub(in crate::kernel) fn held_by(
     if !is_sched_ext {
         return Ok(None);
     }
-    let Ok(kvalue) = find_slot(types, view.profile().release(), "bpf_struct_ops_map", &["kvalue"])? else {
+    let Ok(kvalue) = find_field(types, view.profile().release(), "bpf_struct_ops_map", &["kvalue"])? else {
         return Ok(None);
     };
     let Ok(held) = types.field(value, "data.priv") else { return Ok(None) };

@@ -10,9 +10,8 @@
 //! | 6.15 and later | present, no offset is negative | `base + (u32)offsets[i]` |
 //! | before, SMP | present | `offsets[i] >= 0 ? offsets[i] : base - 1 - offsets[i]` |
 
-use super::super::{KernelError, VirtualMemory, Vmcoreinfo, bytes};
-use super::SymbolsError;
-use super::table::{Entry, Symbols};
+use super::table::{SymbolEntry, Symbols, SymbolsError};
+use crate::kernel::{KernelError, VirtualMemory, Vmcoreinfo, bytes};
 use crate::units::KernelVirt;
 
 /// Most symbols that a table may claim. The largest known kernels have 250,000.
@@ -131,7 +130,7 @@ fn decode(names: &[u8], tokens: &Tokens, addresses: &[u64]) -> Result<Symbols, S
         let len =
             u16::try_from(text.len() - start - 1).ok().filter(|len| usize::from(*len) <= MAX_NAME_BYTES);
         let len = len.ok_or_else(|| damaged("its name is longer than any kernel's"))?;
-        entries.push(Entry { address, name: start as u32 + 1, len, class });
+        entries.push(SymbolEntry { address, name: start as u32 + 1, len, class });
     }
     Symbols::of_bytes(text, entries).ok_or(SymbolsError::Damaged {
         at: 0,

@@ -1,10 +1,46 @@
-//! The decoded table.
+//! The decoded table, and its encoding as a trace's `KernelSymbols` blob.
+//!
+//! ```text
+//! "KSYMS" version=1 | count | addresses: count deltas | lengths: count | classes: count bytes | names
+//! ```
+//!
+//! Numbers are LEB128, at most 10 bytes. Deltas are from the address before (the first: from 0), so the table has to be
+//! in ascending order. Columns are apart because the trace compresses them with zstd.
 
 use std::sync::OnceLock;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::units::KernelVirt;
+
+/// Why symbols cannot be decoded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SymbolsError {
+    /// vmcoreinfo does not say where a table is.
+    #[error("vmcoreinfo does not say where `{0}` is")]
+    NoTable(&'static str),
+    /// A table that contradicts itself.
+    #[error("the table is damaged at symbol {at} of {count}: {why}")]
+    Damaged {
+        /// Position of the symbol, from 0.
+        at: u64,
+        /// How many symbols the table claims to have.
+        count: u64,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The decoded addresses are not those that the kernel states elsewhere.
+    #[error("the decoded address of `init_top_pgt` is {decoded:x?}, and vmcoreinfo says {stated:#x}")]
+    Disagree {
+        /// As decoded.
+        decoded: Option<u64>,
+        /// As vmcoreinfo has it.
+        stated: u64,
+    },
+    /// A blob of a trace that is no symbol blob, or a damaged one.
+    #[error("the symbols of the trace are not readable: {0}")]
+    BadBlob(&'static str),
+}
 
 /// A symbol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +59,14 @@ pub struct Symbols {
     /// Names one after the other.
     pub(super) text: String,
     /// In ascending order of `address`; equal addresses in the kernel's order.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<SymbolEntry>,
     /// (hash of name, position), ascending. Made on first use.
     by_name: OnceLock<Vec<(u64, u32)>>,
 }
 
 /// One symbol of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct SymbolEntry {
     pub address: u64,
     /// First byte of the name in `text`.
     pub name: u32,
@@ -47,7 +83,7 @@ impl PartialEq for Symbols {
 
 impl Symbols {
     /// Put entries in order of their addresses; `text` holds the names in the order of `entries`.
-    fn new(text: String, mut entries: Vec<Entry>) -> Self {
+    fn new(text: String, mut entries: Vec<SymbolEntry>) -> Self {
         if !entries.is_sorted_by_key(|entry| entry.address) {
             entries.sort_by_key(|entry| entry.address);
         }
@@ -56,9 +92,9 @@ impl Symbols {
 
     /// As [`Symbols::new`] of bytes; `None` when a name is not text. All names together may well be: the length of one
     /// can cut a character in two.
-    pub(super) fn of_bytes(text: Vec<u8>, entries: Vec<Entry>) -> Option<Self> {
+    pub(super) fn of_bytes(text: Vec<u8>, entries: Vec<SymbolEntry>) -> Option<Self> {
         let text = String::from_utf8(text).ok()?;
-        let is_text = |entry: &Entry| {
+        let is_text = |entry: &SymbolEntry| {
             let start = entry.name as usize;
             text.get(start..start.saturating_add(usize::from(entry.len))).is_some()
         };
@@ -70,7 +106,7 @@ impl Symbols {
     pub(crate) fn from_list<'n>(list: impl IntoIterator<Item = (u64, u8, &'n str)>) -> Self {
         let (mut text, mut entries) = (String::new(), Vec::new());
         for (address, class, name) in list {
-            entries.push(Entry { address, name: text.len() as u32, len: name.len() as u16, class });
+            entries.push(SymbolEntry { address, name: text.len() as u32, len: name.len() as u16, class });
             text.push_str(name);
         }
         Self::new(text, entries)
@@ -88,7 +124,7 @@ impl Symbols {
         self.entries.is_empty()
     }
 
-    fn symbol(&self, entry: &Entry) -> Option<Symbol<'_>> {
+    fn symbol(&self, entry: &SymbolEntry) -> Option<Symbol<'_>> {
         let start = entry.name as usize;
         Some(Symbol {
             name: self.text.get(start..start.checked_add(usize::from(entry.len))?)?,
@@ -146,9 +182,97 @@ impl Symbols {
     }
 }
 
+const MAGIC: &[u8; 6] = b"KSYMS\x01";
+const MAX_SYMBOLS: u64 = 4_000_000;
+
+fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn take(input: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = input.split_first()?;
+        *input = rest;
+        let bits = u64::from(byte & 0x7f);
+        if shift == 63 && bits > 1 {
+            return None;
+        }
+        value |= bits << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+impl Symbols {
+    /// As the bytes of a blob.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        put(&mut out, self.entries.len() as u64);
+        let mut last = 0;
+        for entry in &self.entries {
+            put(&mut out, entry.address.wrapping_sub(last));
+            last = entry.address;
+        }
+        for symbol in self.iter() {
+            put(&mut out, symbol.name.len() as u64);
+        }
+        out.extend(self.entries.iter().map(|entry| entry.class));
+        for symbol in self.iter() {
+            out.extend_from_slice(symbol.name.as_bytes());
+        }
+        out
+    }
+
+    /// Take the bytes of a blob.
+    ///
+    /// # Errors
+    /// [`SymbolsError::BadBlob`].
+    pub fn decode(blob: &[u8]) -> Result<Self, SymbolsError> {
+        let bad = SymbolsError::BadBlob;
+        let mut input = blob.strip_prefix(MAGIC).ok_or(bad("they do not begin with KSYMS of version 1"))?;
+        let count = take(&mut input).ok_or(bad("the count is cut short"))?;
+        // Each symbol takes three bytes at least.
+        if count > MAX_SYMBOLS || count > input.len() as u64 / 3 {
+            return Err(bad("there are fewer bytes than symbols"));
+        }
+        let mut entries = Vec::with_capacity(count as usize);
+        let mut address = 0u64;
+        for _ in 0..count {
+            let delta = take(&mut input).ok_or(bad("the addresses are cut short"))?;
+            address = address.checked_add(delta).ok_or(bad("an address is beyond 64 bits"))?;
+            entries.push(SymbolEntry { address, name: 0, len: 0, class: 0 });
+        }
+        let mut end = 0u32;
+        for entry in &mut entries {
+            let len = take(&mut input).ok_or(bad("the lengths are cut short"))?;
+            entry.name = end;
+            entry.len = u16::try_from(len).map_err(|_| bad("a name is too long"))?;
+            end = end.checked_add(u32::from(entry.len)).ok_or(bad("the names are too long"))?;
+        }
+        let (classes, names) =
+            input.split_at_checked(entries.len()).ok_or(bad("the classes are cut short"))?;
+        for (entry, &class) in entries.iter_mut().zip(classes) {
+            entry.class = class;
+        }
+        if names.len() != end as usize {
+            return Err(bad("the names are not as long as their lengths"));
+        }
+        Symbols::of_bytes(names.to_vec(), entries).ok_or(bad("the names are not text"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn of_symbols_at_one_address_the_first_is_printed_with_the_length_of_all() {
@@ -160,5 +284,50 @@ mod tests {
         assert_eq!(found(0x20), Some(("b", 0x30)));
         assert_eq!(found(0x4f), Some(("b", 0x30)));
         assert_eq!(found(0x99), Some(("d", 0)));
+    }
+
+    fn symbols(list: &[(u64, u8, String)]) -> Symbols {
+        Symbols::from_list(list.iter().map(|(address, class, name)| (*address, *class, name.as_str())))
+    }
+
+    /// The format is in traces that are read for ever.
+    #[test]
+    fn the_bytes_are_those_of_version_1() {
+        let two = symbols(&[(0x10, b'T', "ab".into()), (0x110, b'd', "c".into())]);
+        let golden = b"KSYMS\x01\x02\x10\x80\x02\x02\x01Tdabc";
+        assert_eq!(two.encode(), golden);
+        assert_eq!(Symbols::decode(golden).unwrap(), two);
+    }
+
+    /// Found by fuzzing: such a table had more symbols than could be listed.
+    #[test]
+    fn a_length_that_cuts_a_character_in_two_is_refused() {
+        assert!(Symbols::decode("KSYMS\x01\x02\x10\x10\x02\x01TTaé".as_bytes()).is_err());
+        assert!(Symbols::decode("KSYMS\x01\x02\x10\x10\x01\x02TTaé".as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn every_cut_is_refused() {
+        let blob = symbols(&[(0x10, b'T', "ab".into()), (u64::MAX, b'd', "c".into())]).encode();
+        for len in 0..blob.len() {
+            assert!(Symbols::decode(&blob[..len]).is_err(), "cut at {len}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(
+            mut list in prop::collection::vec((any::<u64>(), any::<u8>(), "[a-zA-Z_.$]{0,20}"), 0..40),
+        ) {
+            list.sort_by_key(|symbol| symbol.0);
+            let symbols = symbols(&list);
+            prop_assert_eq!(Symbols::decode(&symbols.encode()).unwrap(), symbols);
+        }
+
+        #[test]
+        fn any_bytes_decode_or_are_refused(mut blob in prop::collection::vec(any::<u8>(), 0..200)) {
+            blob.splice(0..0, MAGIC.iter().copied());
+            let _ = Symbols::decode(&blob);
+        }
     }
 }

@@ -3,13 +3,9 @@
 //! Sources: `include/linux/sched.h`, `include/linux/sched/ext.h`, `fs/proc/array.c` of Linux.
 
 mod entity;
-mod flags;
 mod read;
-mod state;
-mod walk;
 
+pub(in crate::kernel) use entity::named_flags;
 pub use entity::{DsqId, Entity};
-pub use flags::named_flags;
 pub use read::{Task, Tasks, read_tasks};
-pub(crate) use state::class_of;
-pub use walk::task_addresses;
+pub(in crate::kernel) use read::{TaskName, class_of, task_addresses};

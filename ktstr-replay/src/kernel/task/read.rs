@@ -1,13 +1,13 @@
-//! Every task with what a scheduler's author asks of it.
+//! Every task with what a scheduler's author asks of it, and where the tasks are.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use serde::Serialize;
 
-use super::{Entity, state, task_addresses};
 use crate::kernel::cgroup::Paths;
 use crate::kernel::mirror::{At, Text, mirror};
-use crate::kernel::{FieldMissing, Gaps, Jiffies, KernelError, KernelView};
+use crate::kernel::task::Entity;
+use crate::kernel::{FieldMissing, Gaps, Jiffies, KernelError, KernelView, list_entries};
 use crate::units::KernelVirt;
 
 mirror! {
@@ -113,12 +113,6 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// The tasks by the address of their `task_struct`.
-    #[must_use]
-    pub fn by_address(&self) -> HashMap<KernelVirt, &Task> {
-        self.tasks.iter().map(|task| (task.at, task)).collect()
-    }
-
     /// The task with this pid; idle tasks have none.
     #[must_use]
     pub fn by_pid(&self, pid: i64) -> Option<&Task> {
@@ -158,11 +152,11 @@ fn one(
         pid: raw.pid,
         tgid: raw.tgid,
         comm: raw.comm.0,
-        state: state::letter(raw.state, raw.exit_state),
+        state: letter(raw.state, raw.exit_state),
         cpu: gaps.field(raw.cpu),
         on_cpu: raw.on_cpu != 0,
-        class: state::class_of(view, raw.sched_class),
-        policy: state::policy(raw.policy),
+        class: class_of(view, raw.sched_class),
+        policy: policy(raw.policy),
         prio: raw.prio,
         static_prio: raw.static_prio,
         nice: raw.static_prio.saturating_sub(120),
@@ -181,4 +175,153 @@ fn one(
         at,
         cgroup_at,
     })
+}
+
+/// Bits of `__state` and `exit_state` that are reported (`TASK_REPORT`), and their letters by the highest bit that is
+/// set. Source: `__task_state_index` and `task_index_to_char` of `include/linux/sched.h`, whose bits are macros that
+/// BTF does not have.
+const REPORTED: u64 = 0x7f;
+const LETTERS: [char; 8] = ['R', 'S', 'D', 'T', 't', 'X', 'Z', 'P'];
+/// `TASK_NOLOAD`: with it, uninterruptible sleep is idling.
+const NO_LOAD: u64 = 0x400;
+/// `TASK_RTLOCK_WAIT` and `TASK_FROZEN` are shown as uninterruptible sleep.
+const SHOWN_AS_SLEEP: u64 = 0x1000 | 0x8000;
+const UNINTERRUPTIBLE: u64 = 2;
+
+/// The state as `ps` shows it.
+fn letter(state: u64, exit_state: u64) -> char {
+    let either = state | exit_state;
+    if either & (UNINTERRUPTIBLE | NO_LOAD) == UNINTERRUPTIBLE | NO_LOAD {
+        return 'I';
+    }
+    if either & SHOWN_AS_SLEEP != 0 {
+        return 'D';
+    }
+    let highest = 64 - (either & REPORTED).leading_zeros();
+    LETTERS.get(highest as usize).copied().unwrap_or('?')
+}
+
+/// `ext` for `ext_sched_class`: the class by the name of its symbol.
+pub(crate) fn class_of(view: &KernelView<'_>, at: KernelVirt) -> String {
+    let symbols = view.profile().symbols();
+    let name = match symbols.at(at) {
+        Some((symbol, 0)) => symbol.name,
+        _ => return at.to_string(),
+    };
+    // The linker script has a label at the first class, which is that of the stopper threads.
+    let labelled = name.starts_with("__") && symbols.address("stop_sched_class") == Some(at);
+    if labelled { "stop".to_owned() } else { name.trim_end_matches("_sched_class").to_owned() }
+}
+
+/// The policy by its name in `include/uapi/linux/sched.h`, whose values are part of the system call interface.
+fn policy(number: u64) -> String {
+    let names = ["NORMAL", "FIFO", "RR", "BATCH", "ISO", "IDLE", "DEADLINE", "EXT"];
+    let name = usize::try_from(number).ok().and_then(|number| names.get(number));
+    name.map_or_else(|| number.to_string(), |name| (*name).to_owned())
+}
+
+mirror! {
+    /// `struct task_struct`, as far as the way to others goes.
+    struct Leader, LeaderLayout = "task_struct" {
+        signal: KernelVirt,
+    }
+}
+
+mirror! {
+    /// `struct signal_struct`: what the threads of a process share.
+    struct Signal, SignalLayout = "signal_struct" {
+        thread_head: At,
+    }
+}
+
+mirror! {
+    /// `struct rq`, as far as its idle task goes.
+    struct IdleRq, IdleRqLayout = "rq" {
+        idle: KernelVirt,
+    }
+}
+
+mirror! {
+    /// `struct task_struct`, as far as naming a task goes.
+    pub(in crate::kernel) struct TaskName, TaskNameLayout = "task_struct" {
+        pid: u32,
+        comm: Text,
+    }
+}
+
+/// Most tasks that are looked at.
+const MAX_TASKS: usize = 1 << 16;
+
+/// The addresses of all `task_struct`s: the idle tasks by CPU, then each process with its threads, in the order of the
+/// kernel's own list.
+///
+/// # Errors
+/// [`KernelError`] when there is no `init_task`, or the kernel's types do not describe the lists.
+pub fn task_addresses(view: &KernelView<'_>, gaps: &mut Gaps) -> Result<Vec<KernelVirt>, KernelError> {
+    let init = view.symbol("init_task")?;
+    let head = KernelVirt(init.0.wrapping_add(view.offset_of("task_struct", "tasks")?));
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    let mut add = |at: KernelVirt| {
+        if seen.insert(at) {
+            found.push(at);
+        }
+    };
+    for idle in idle_tasks(view, gaps) {
+        add(idle);
+    }
+    add(init);
+    let mut room = MAX_TASKS;
+    for leader in list_entries(view, head, ("task_struct", "tasks"), MAX_TASKS, gaps) {
+        add(leader);
+        for thread in threads(view, leader, room, gaps) {
+            room = room.saturating_sub(1);
+            add(thread);
+        }
+    }
+    Ok(found)
+}
+
+fn threads(view: &KernelView<'_>, leader: KernelVirt, max: usize, gaps: &mut Gaps) -> Vec<KernelVirt> {
+    let what = format!("threads of the task at {leader}");
+    let signal = gaps.read(&what, view.mirror::<Leader>(leader)).map(|leader| leader.signal);
+    // A process that is being reaped has lost it.
+    let Some(signal) = signal.filter(|signal| signal.0 != 0) else { return Vec::new() };
+    let Some(signal) = gaps.read(&what, view.mirror::<Signal>(signal)) else { return Vec::new() };
+    list_entries(view, signal.thread_head.0, ("task_struct", "thread_node"), max, gaps)
+}
+
+fn idle_tasks(view: &KernelView<'_>, gaps: &mut Gaps) -> Vec<KernelVirt> {
+    let place = view.cpus().and_then(|cpus| Ok((cpus, view.symbol("runqueues")?)));
+    let Some((cpus, runqueues)) = gaps.read("idle tasks", place) else { return Vec::new() };
+    let of = |&cpu: &u32| {
+        let at = cpus.place(runqueues, cpu)?;
+        gaps.read(format_args!("idle task of CPU {cpu}"), view.mirror::<IdleRq>(at)).map(|rq| rq.idle)
+    };
+    cpus.online().iter().filter_map(of).filter(|idle| idle.0 != 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_are_those_of_ps() {
+        let shown: String = [
+            (0, 0),
+            (1, 0),
+            (2, 0),
+            (0x402, 0),
+            (4, 0),
+            (8, 0),
+            (0, 0x20),
+            (0, 0x10),
+            (0x40, 0),
+            (0x8000, 0),
+        ]
+        .into_iter()
+        .map(|(state, exit)| letter(state, exit))
+        .collect();
+        assert_eq!(shown, "RSDITtZXPD");
+    }
 }

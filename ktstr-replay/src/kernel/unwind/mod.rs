@@ -11,17 +11,12 @@
 //!
 //! Sources: `arch/x86/kernel/unwind_orc.c`, `dumpstack_64.c`, `arch/x86/include/asm/orc_types.h` of Linux.
 
-mod area;
-mod code;
 mod orc;
-mod read;
 mod registers;
 mod stack;
 #[cfg(test)]
 mod tests;
 mod walk;
 
-pub use code::{Code, CodeName};
-pub use read::{Stacks, TaskStack, Unwinder};
-pub use registers::Registers;
-pub use stack::{Frame, FrameKind, SourceLine, Stack, StackEnd};
+pub use stack::{CodeName, Frame, FrameKind, SourceLine, Stack, StackEnd};
+pub use walk::{Stacks, TaskStack, Unwinder};

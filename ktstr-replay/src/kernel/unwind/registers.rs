@@ -1,7 +1,7 @@
-//! Registers: of a vCPU, of a task that sleeps, of what an interrupt came upon.
+//! Where an unwind begins: registers of a vCPU, of a task that sleeps, of what an interrupt came upon; and where stacks are.
 
-use crate::kernel::mirror::mirror;
-use crate::kernel::{KernelError, KernelView};
+use crate::kernel::mirror::{At, mirror};
+use crate::kernel::{Cpus, FieldMissing, KernelError, KernelView};
 use crate::trace::record::VcpuRegs;
 use crate::units::KernelVirt;
 
@@ -109,4 +109,118 @@ impl Registers {
         let bytes = view.types().size_of(view.types().struct_named("inactive_task_frame")?)?;
         Ok(Self { ip: frame.ret_addr, sp: sp.wrapping_add(bytes), bp: frame.bp, others: None, user: false })
     }
+}
+
+mirror! {
+    /// `struct pcpu_hot`, which some kernels keep the pointer to the IRQ stack in.
+    struct PcpuHot, PcpuHotLayout = "pcpu_hot" {
+        hardirq_stack_ptr: KernelVirt,
+    }
+}
+
+mirror! {
+    /// `struct cpu_entry_area`.
+    struct EntryArea, EntryAreaLayout = "cpu_entry_area" {
+        entry_stack_page: Result<At, FieldMissing>,
+    }
+}
+
+/// The members of `struct cea_exception_stacks`, and what the kernel calls the stacks.
+const EXCEPTIONS: [(&str, &str); 6] = [
+    ("DF_stack", "#DF"),
+    ("NMI_stack", "NMI"),
+    ("DB_stack", "#DB"),
+    ("MCE_stack", "#MC"),
+    ("VC_stack", "#VC"),
+    ("VC2_stack", "#VC2"),
+];
+
+/// Longest stack of a task, in bytes: eight times that of x86-64 with KASAN.
+const MAX_TASK_BYTES: u64 = 512 << 10;
+
+/// A range of addresses that is a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Area {
+    pub start: u64,
+    /// Just past the last byte.
+    pub end: u64,
+    /// `task`, `irq`, `NMI`, ...
+    pub name: &'static str,
+}
+
+impl Area {
+    pub(super) fn has(&self, at: u64, len: u64) -> bool {
+        at >= self.start && at.checked_add(len).is_some_and(|end| end <= self.end)
+    }
+
+    /// The stack of a task.
+    ///
+    /// # Errors
+    /// When the kernel does not say how long it is.
+    pub(super) fn of_task(view: &KernelView<'_>, stack: KernelVirt) -> Result<Self, KernelError> {
+        let end = stack.0.checked_add(task_bytes(view)?);
+        let why = || "it would end beyond all addresses".to_owned();
+        let end = end.ok_or_else(|| KernelError::Broken { what: "a task's stack", at: stack, why: why() })?;
+        Ok(Self { start: stack.0, end, name: "task" })
+    }
+}
+
+/// The length of a task's stack in bytes (`THREAD_SIZE`): that of the first task's, between two symbols of
+/// `include/asm-generic/vmlinux.lds.h`. It is a power of two.
+fn task_bytes(view: &KernelView<'_>) -> Result<u64, KernelError> {
+    let (start, end) = (view.symbol("__start_init_stack")?, view.symbol("__end_init_stack")?);
+    let bytes = end.0.wrapping_sub(start.0);
+    if !bytes.is_power_of_two() || bytes > MAX_TASK_BYTES {
+        let why = format!("it would be of {bytes} bytes");
+        return Err(KernelError::Broken { what: "the first task's stack", at: start, why });
+    }
+    Ok(bytes)
+}
+
+/// The stacks of one CPU that belong to no task. What this kernel lacks of them is left out: an unwind that needs it says
+/// that the address is on no stack it knows.
+pub(super) fn areas_of_cpu(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Vec<Area> {
+    let mut areas = Vec::new();
+    areas.extend(irq(view, cpus, cpu).ok().flatten());
+    areas.extend(exceptions(view, cpus, cpu).into_iter().flatten());
+    areas.extend(entry(view, cpus, cpu).ok().flatten());
+    areas
+}
+
+fn size(view: &KernelView<'_>, of: &str) -> Result<u64, KernelError> {
+    Ok(view.types().size_of(view.types().struct_named(of)?)?)
+}
+
+fn irq(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Result<Option<Area>, KernelError> {
+    let top = match view.symbol("hardirq_stack_ptr") {
+        Ok(at) => cpus.place(at, cpu).map(|at| view.u64(at)).transpose()?,
+        Err(_) => {
+            let hot = cpus.place(view.symbol("pcpu_hot")?, cpu);
+            hot.map(|at| view.mirror::<PcpuHot>(at).map(|hot| hot.hardirq_stack_ptr.0)).transpose()?
+        }
+    };
+    let bytes = size(view, "irq_stack")?;
+    // The pointer is to the end, or to the last word.
+    let end = top.filter(|top| *top != 0).and_then(|top| top.checked_next_multiple_of(4096));
+    Ok(end.and_then(|end| Some(Area { start: end.checked_sub(bytes)?, end, name: "irq" })))
+}
+
+fn exceptions(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Result<Vec<Area>, KernelError> {
+    let Some(at) = cpus.place(view.symbol("cea_exception_stacks")?, cpu) else { return Ok(Vec::new()) };
+    let Some(stacks) = view.pointer(at)? else { return Ok(Vec::new()) };
+    let area = |(member, name)| {
+        let field = view.types().struct_field("cea_exception_stacks", member).ok()?;
+        let bytes = view.types().size_of(field.type_id).ok()?;
+        let start = stacks.0.checked_add(field.offset_bytes())?;
+        Some(Area { start, end: start.checked_add(bytes)?, name })
+    };
+    Ok(EXCEPTIONS.into_iter().filter_map(area).collect())
+}
+
+fn entry(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Result<Option<Area>, KernelError> {
+    let Some(at) = cpus.place(view.symbol("cpu_entry_area")?, cpu) else { return Ok(None) };
+    let Some(area) = view.pointer(at)? else { return Ok(None) };
+    let Ok(At(start)) = view.mirror::<EntryArea>(area)?.entry_stack_page else { return Ok(None) };
+    let end = start.0.checked_add(size(view, "entry_stack_page")?);
+    Ok(end.map(|end| Area { start: start.0, end, name: "entry" }))
 }

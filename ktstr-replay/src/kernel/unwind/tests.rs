@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::area::Area;
 use super::orc::{Base, OrcTables, kind};
-use super::registers::Registers;
+use super::registers::{Area, Registers};
+use super::stack::Code;
 use super::walk::Walk;
-use super::{Code, FrameKind, Stack, StackEnd, Unwinder};
+use super::{FrameKind, Stack, StackEnd, Unwinder};
 use crate::kernel::testing::{Chaos, Guest};
 use crate::kernel::{BpfPrograms, JitSymbol, KernelProfile, KernelView};
 use crate::units::KernelVirt;

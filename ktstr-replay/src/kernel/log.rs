@@ -6,8 +6,8 @@
 
 use serde::Serialize;
 
-use super::mirror::mirror;
-use super::{FieldMissing, Gaps, KernelError, KernelView, bytes};
+use crate::kernel::mirror::mirror;
+use crate::kernel::{FieldMissing, Gaps, KernelError, KernelView, bytes};
 use crate::units::KernelVirt;
 
 mirror! {

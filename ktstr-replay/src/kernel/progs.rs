@@ -1,15 +1,73 @@
-//! All programs at one moment.
+//! BPF programs: what is loaded, how often it ran, and whose code an address is in.
+//!
+//! Sources: `kernel/bpf/syscall.c` (`prog_idr`), `core.c` (`bpf_kallsyms`), `include/linux/bpf.h` of Linux. The kernel's own names
+//! for BPF code are `bpf_prog_<tag>_<name>`, `bpf_trampoline_<key>`, `bpf__<struct>_<op>`.
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::symbols::{self, JitSymbol, in_hexadecimal};
-use super::{Aux, Prog, Stats};
 use crate::kernel::maps::BpfMap;
-use crate::kernel::xarray::idr_entries;
-use crate::kernel::{Cpus, Gaps, KernelError, KernelView, bytes};
+use crate::kernel::mirror::{Text, mirror};
+use crate::kernel::trees::idr_entries;
+use crate::kernel::{Cpus, FieldMissing, Gaps, KernelError, KernelView, bytes, list_entries};
 use crate::units::KernelVirt;
+
+#[cfg(test)]
+mod tests;
+
+mirror! {
+    /// `struct bpf_prog`.
+    struct Prog, ProgLayout = "bpf_prog" {
+        kind: u32 = "type",
+        tag: u64,
+        insns: u32 = "len",
+        jited_len: u32,
+        stats: KernelVirt,
+        code: KernelVirt = "bpf_func",
+        aux: KernelVirt,
+    }
+}
+
+mirror! {
+    /// `struct bpf_prog_aux`.
+    struct Aux, AuxLayout = "bpf_prog_aux" {
+        id: u32,
+        name: Text,
+        func_cnt: u32,
+        func: KernelVirt,
+        used_map_cnt: u32,
+        used_maps: KernelVirt,
+        btf: KernelVirt,
+        attach_func_name: Result<KernelVirt, FieldMissing>,
+        load_time: Result<u64, FieldMissing>,
+        verified_insns: Result<u32, FieldMissing>,
+    }
+}
+
+mirror! {
+    /// `struct bpf_prog_stats`, of one CPU.
+    struct Stats, StatsLayout = "bpf_prog_stats" {
+        cnt: u64,
+        nsecs: u64,
+        misses: Result<u64, FieldMissing>,
+    }
+}
+
+mirror! {
+    /// `struct bpf_ksym`: a range of JIT code.
+    struct Ksym, KsymLayout = "bpf_ksym" {
+        start: u64,
+        end: u64,
+    }
+}
+
+mirror! {
+    /// Its name, which is long.
+    struct KsymName, KsymNameLayout = "bpf_ksym" {
+        name: Text,
+    }
+}
 
 /// Most programs that are read.
 const MAX_PROGRAMS: usize = 4096;
@@ -56,7 +114,7 @@ pub struct BpfProgram {
     pub of_scheduler: bool,
     /// Where the `struct btf` of its object is; 0 for none.
     #[serde(skip)]
-    pub(in crate::kernel) btf: KernelVirt,
+    pub(super) btf: KernelVirt,
 }
 
 /// The programs of a kernel and the names of their code.
@@ -88,7 +146,7 @@ impl BpfPrograms {
             }
         }
         let mut gaps = Gaps::default();
-        out.symbols = match symbols::read(view, &mut gaps) {
+        out.symbols = match read_symbols(view, &mut gaps) {
             Ok(symbols) => symbols,
             Err(error) => {
                 out.faults.push(format!("names of BPF code: {error}; subprograms have none"));
@@ -175,7 +233,7 @@ impl BpfPrograms {
     }
 
     /// The same, with the programs marked whose object has its `struct btf` at `btf`.
-    pub(in crate::kernel) fn of_scheduler(mut self, btf: Option<KernelVirt>) -> Self {
+    pub(super) fn of_scheduler(mut self, btf: Option<KernelVirt>) -> Self {
         for program in &mut self.programs {
             program.of_scheduler = btf == Some(program.btf);
         }
@@ -228,4 +286,63 @@ fn map_ids(view: &KernelView<'_>, at: KernelVirt, count: u32) -> Result<Vec<u32>
     let mut ids: Vec<u32> = maps.collect::<Result<_, KernelError>>()?;
     ids.sort_unstable();
     Ok(ids)
+}
+
+/// Most names that are read.
+const MAX_SYMBOLS: usize = 65_536;
+/// Longest code that is of one name, in bytes. A longer range is none, and its name, 512 bytes, is not read: a list of
+/// garbage ends soon.
+const MAX_CODE_BYTES: u64 = 64 << 20;
+
+/// A range of BPF machine code with its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct JitSymbol {
+    /// First byte.
+    #[serde(serialize_with = "in_hexadecimal")]
+    pub start: KernelVirt,
+    /// Just past the last byte.
+    #[serde(serialize_with = "in_hexadecimal")]
+    pub end: KernelVirt,
+    /// The kernel's name for it: `bpf_prog_6deef7357e7b4530_demo_dispatch`.
+    pub name: String,
+    /// Id of the program that it is the code of; `None` for trampolines and the like.
+    pub program: Option<u32>,
+}
+
+impl JitSymbol {
+    /// The name that the kernel would give a program's code.
+    fn of_program(program: &BpfProgram) -> Option<Self> {
+        let end = program.jited_at.0.checked_add(u64::from(program.jited_bytes))?;
+        (program.jited_bytes != 0).then(|| Self {
+            start: program.jited_at,
+            end: KernelVirt(end),
+            name: match program.name.as_str() {
+                "" => format!("bpf_prog_{}", program.tag),
+                name => format!("bpf_prog_{}_{name}", program.tag),
+            },
+            program: Some(program.id),
+        })
+    }
+}
+
+/// An address as JSON's readers take it whole: a string.
+fn in_hexadecimal<S: Serializer>(at: &KernelVirt, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(at)
+}
+
+/// The list `bpf_kallsyms`. What cannot be read goes to `gaps`; what names nothing is left out.
+fn read_symbols(view: &KernelView<'_>, gaps: &mut Gaps) -> Result<Vec<JitSymbol>, KernelError> {
+    let head = view.symbol("bpf_kallsyms")?;
+    let named =
+        list_entries(view, head, ("bpf_ksym", "lnode"), MAX_SYMBOLS, gaps).into_iter().filter_map(|at| {
+            let ksym: Ksym = gaps.read(format_args!("the name at {at}"), view.mirror(at))?;
+            let bytes = ksym.end.checked_sub(ksym.start)?;
+            if !(1..=MAX_CODE_BYTES).contains(&bytes) {
+                return None;
+            }
+            let name: KsymName = gaps.read(format_args!("the name at {at}"), view.mirror(at))?;
+            let (start, end) = (KernelVirt(ksym.start), KernelVirt(ksym.end));
+            Some(JitSymbol { start, end, name: name.name.0, program: None })
+        });
+    Ok(named.collect())
 }

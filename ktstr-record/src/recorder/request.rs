@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ktstr_replay::trace::record::{Claim, Manifest};
+use ktstr_replay::trace::record::{ClaimRecord, Manifest};
 
 use crate::job::PackedJob;
 use crate::machine::StartPolicy;
@@ -27,7 +27,7 @@ pub struct RecordRequest {
     /// What is known of the run beforehand. The recorder adds the machine, the kernel's release, the time and taints.
     pub manifest: Manifest,
     /// What is to be judged, kept in the trace.
-    pub claims: Vec<Claim>,
+    pub claims: Vec<ClaimRecord>,
     /// How long the guest may take from its job to its power-off, before it is ended as hung.
     pub run_timeout: Duration,
 }

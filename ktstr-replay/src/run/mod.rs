@@ -10,7 +10,8 @@ use crate::path::Projection;
 use crate::series::{Column, Samples, Series};
 use crate::trace::Trace;
 use crate::trace::record::{
-    CaptureKind, Claim, Event, EventBody, GuestEnd, Loss, Manifest, OutputSource, Sample, Stage, WorkerReport,
+    CaptureKind, ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, OutputSource, Sample, Stage,
+    WorkerReport,
 };
 use crate::verdict::Verdict;
 
@@ -20,7 +21,7 @@ pub struct Run<'t> {
     pub(crate) manifest: Manifest,
     pub(crate) events: Vec<Event>,
     pub(crate) samples: Arc<Samples>,
-    pub(crate) claims: Vec<Claim>,
+    pub(crate) claims: Vec<ClaimRecord>,
     pub(crate) losses: Vec<Loss>,
     /// What is damaged, or was written by a newer release; one line each.
     pub(crate) damage: Vec<String>,

@@ -13,7 +13,7 @@ use ktstr_record::recorder::{CapturePlan, CheckpointPolicy, RecordRequest};
 use ktstr_record::scheduler::build_c;
 use ktstr_record::spec::{Kernel, MachineSpec};
 use ktstr_replay::trace::record::manifest::{NotStarved, SchedulerInfo, TestInfo};
-use ktstr_replay::trace::record::{Claim, ClaimOrigin, Manifest};
+use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::environment::{Environment, PAGES};
@@ -124,11 +124,13 @@ fn pages(def: &TestDef, environment: &Environment) -> Result<Pages> {
 }
 
 /// The claims as the trace keeps them: text for data, a label for a closure.
-fn recorded_claims(def: &TestDef) -> Result<Vec<Claim>> {
+fn recorded_claims(def: &TestDef) -> Result<Vec<ClaimRecord>> {
     let data = claims::parse(def)?;
-    let data = data.iter().map(|claim| Claim { text: claim.to_string(), origin: ClaimOrigin::Data });
-    let closure =
-        def.check.iter().map(|check| Claim { text: check.label.to_owned(), origin: ClaimOrigin::Closure });
+    let data = data.iter().map(|claim| ClaimRecord { text: claim.to_string(), origin: ClaimOrigin::Data });
+    let closure = def
+        .check
+        .iter()
+        .map(|check| ClaimRecord { text: check.label.to_owned(), origin: ClaimOrigin::Closure });
     Ok(data.chain(closure).collect())
 }
 

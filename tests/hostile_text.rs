@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ktstr_replay::trace::record::{
-    BlobRole, Claim, ClaimOrigin, Event, EventBody, Loss, MapContents, Sample, blob_id,
+    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, Loss, MapContents, Sample, blob_id,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace, TraceWriter};
 use ktstr_tests::{Printed, READINGS, assert_json_everywhere, run_reading};
@@ -117,7 +117,7 @@ fn write_evil(path: &Path) {
         evil(&mut claim.text);
         writer.claim(&claim).expect("a claim");
     }
-    writer.claim(&Claim { text: EVIL.to_owned(), origin: ClaimOrigin::Closure }).expect("a claim");
+    writer.claim(&ClaimRecord { text: EVIL.to_owned(), origin: ClaimOrigin::Closure }).expect("a claim");
     let mut events = stall.events();
     events.iter_mut().for_each(evil_event);
     writer.events(&events).expect("events");

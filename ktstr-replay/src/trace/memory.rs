@@ -1,19 +1,16 @@
 //! Guest memory of a checkpoint, decoded page by page as it is asked for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
-use crate::memory::{Memory, MemoryError};
-use crate::units::GuestPhys;
-
 use super::error::{Fault, FaultKind, TraceError};
-use super::kind::Kind;
-use super::limits::{CACHED_CHUNKS, MAX_PARENTS, MAX_RUNS};
+use super::kind::{CACHED_CHUNKS, Kind, MAX_PARENTS, MAX_RUNS};
 use super::reader::{CheckpointInfo, Trace, fault};
 use super::record::{Checkpoint, IndexEntry, PAGE_BYTES, PageChunk, PageState};
 use super::table::PageTable;
-use crate::memory::LeftOut;
+use crate::memory::{LeftOut, Memory, MemoryError};
+use crate::units::GuestPhys;
 
 /// Which chunk a stored page is in, and the chunks that were decoded last.
 pub(crate) struct ChunkCache {
@@ -244,5 +241,40 @@ impl Memory for CheckpointMemory<'_> {
             }
         }
         ranges
+    }
+}
+
+/// Pages of one sort that a checkpoint does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOutPages {
+    /// Why.
+    pub why: LeftOut,
+    /// How many.
+    pub pages: u64,
+}
+
+impl LeftOutPages {
+    /// The memory that they are.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.pages.saturating_mul(PAGE_BYTES as u64)
+    }
+}
+
+impl Trace {
+    /// What the last checkpoint leaves out, the largest part first; empty when it has all, when there is none, and
+    /// when it cannot be read, which is then among [`Trace::faults`].
+    #[must_use]
+    pub fn left_out(&self) -> Vec<LeftOutPages> {
+        let Some(last) = self.checkpoints().iter().map(|info| info.index).max() else { return Vec::new() };
+        let Ok(memory) = self.checkpoint_memory(last) else { return Vec::new() };
+        let mut sums: BTreeMap<LeftOut, u64> = BTreeMap::new();
+        for (range, why) in memory.left_out() {
+            let sum = sums.entry(why).or_default();
+            *sum = sum.saturating_add(range.end.saturating_sub(range.start));
+        }
+        let mut parts: Vec<_> = sums.into_iter().map(|(why, pages)| LeftOutPages { why, pages }).collect();
+        parts.sort_by_key(|part| std::cmp::Reverse(part.pages));
+        parts
     }
 }

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use ktstr_replay::btf::{Kind, TypeId, Types};
 use ktstr_replay::trace::record::manifest::{KernelInfo, MachineInfo, NotStarved, SchedulerInfo, TestInfo};
 use ktstr_replay::trace::record::{
-    BlobRole, CaptureKind, Claim, ClaimOrigin, Event, EventBody, GuestEnd, Loss, Manifest, MapContents,
+    BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, MapContents,
     MapState, OutputSource, Sample, ScxState, Stage, WorkerReport, blob_id,
 };
 use ktstr_replay::trace::{Trace, TraceWriter};
@@ -31,7 +31,7 @@ pub struct TraceBuilder {
     pub manifest: Manifest,
     events: Vec<Event>,
     samples: Vec<Sample>,
-    claims: Vec<Claim>,
+    claims: Vec<ClaimRecord>,
     losses: Vec<Loss>,
 }
 
@@ -144,12 +144,12 @@ impl TraceBuilder {
     }
 
     pub fn claim(mut self, text: &str) -> Self {
-        self.claims.push(Claim { text: text.into(), origin: ClaimOrigin::Data });
+        self.claims.push(ClaimRecord { text: text.into(), origin: ClaimOrigin::Data });
         self
     }
 
     pub fn check(mut self, label: &str) -> Self {
-        self.claims.push(Claim { text: label.into(), origin: ClaimOrigin::Closure });
+        self.claims.push(ClaimRecord { text: label.into(), origin: ClaimOrigin::Closure });
         self
     }
 

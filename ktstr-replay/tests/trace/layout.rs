@@ -9,16 +9,16 @@ use std::mem::{align_of, size_of};
 use ktstr_replay::memory::LeftOut;
 use ktstr_replay::trace::Body;
 use ktstr_replay::trace::record::blob::BlobV1;
-use ktstr_replay::trace::record::checkpoint::{CheckpointV1, PageRunV1, PageStateV1, RamRangeV1};
 use ktstr_replay::trace::record::event::{
     EventBodyV1, EventChunkV1, EventV1, GuestEndV1, OutputSourceV1, StageV1, WorkerReportV1,
 };
-use ktstr_replay::trace::record::index::{IndexEntryV1, IndexV1};
-use ktstr_replay::trace::record::page::PageChunkV1;
+use ktstr_replay::trace::record::memory::{CheckpointV1, PageChunkV1, PageRunV1, PageStateV1, RamRangeV1};
 use ktstr_replay::trace::record::sample::{
     CaptureKindV1, CpuStateV1, MapContentsV1, MapStateV1, SampleV1, ScxStateV1, VcpuRegsV1,
 };
-use ktstr_replay::trace::record::small::{ClaimOriginV1, ClaimV1, ClockV1, CommitV1, LossKindV1, LossV1};
+use ktstr_replay::trace::record::small::{
+    ClaimOriginV1, ClaimV1, ClockV1, CommitV1, IndexEntryV1, IndexV1, LossKindV1, LossV1,
+};
 use ktstr_replay::trace::record::{BlobRole, PageId};
 use rkyv::Archived;
 use xxhash_rust::xxh3::xxh3_64;

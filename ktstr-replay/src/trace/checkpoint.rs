@@ -1,11 +1,100 @@
-//! Writing checkpoints: pages once each, tables as deltas.
+//! Writing checkpoints: what a recorder hands over, owned so that it can cross a channel, and the records made of it.
 
-use super::capture::{CaptureBase, CapturedCheckpoint};
+use std::collections::HashMap;
+use std::ops::Range;
+
 use super::error::WriteError;
-use super::record::page::MAX_CHUNK_PAGES;
+use super::record::memory::MAX_CHUNK_PAGES;
 use super::record::{Checkpoint, PAGE_BYTES, PageChunk, PageId, PageRun, PageState, RamRange};
-use super::table::RunBuilder;
+use super::table::{PageTable, RunBuilder};
 use super::writer::{Labels, TraceWriter};
+use crate::memory::LeftOut;
+
+/// Guest memory of one moment, as it differs from the moment before.
+#[derive(Clone, Debug)]
+pub struct CapturedCheckpoint {
+    /// The sample that was taken with it.
+    pub sample: Option<u32>,
+    /// Guest `CLOCK_MONOTONIC` in ns.
+    pub guest_ns: u64,
+    /// Host time since the recording began, in ns.
+    pub host_ns: u64,
+    /// Where the guest has RAM, in bytes: ascending, disjoint, on page boundaries.
+    pub ram: Vec<Range<u64>>,
+    /// What the pages that are not named below are.
+    pub base: CaptureBase,
+    /// Pages with their contents, in any order; a page that turns out to be zero is not stored.
+    pub changed: Vec<PageBatch>,
+    /// Ranges of frame numbers that have become zero.
+    pub zeroed: Vec<Range<u64>>,
+    /// Ranges of frame numbers that are not kept, and why.
+    pub left_out: Vec<(Range<u64>, LeftOut)>,
+}
+
+/// What the pages are that a captured checkpoint does not name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CaptureBase {
+    /// Zero: the first checkpoint, or the first after one that was lost.
+    #[default]
+    Zero,
+    /// As they were in the checkpoint that was given to the writer before this one.
+    Previous,
+}
+
+/// Owned copies of pages.
+#[derive(Clone, Debug, Default)]
+pub struct PageBatch {
+    pages: Vec<(u64, PageId)>,
+    bytes: Vec<u8>,
+}
+
+impl PageBatch {
+    /// An empty batch with room for `pages` pages.
+    pub fn with_capacity(pages: usize) -> Self {
+        Self { pages: Vec::with_capacity(pages), bytes: Vec::with_capacity(pages * PAGE_BYTES) }
+    }
+
+    /// Add the page of frame `gfn`.
+    pub fn push(&mut self, gfn: u64, page: &[u8; PAGE_BYTES]) {
+        self.push_identified(gfn, PageId::of(page), page);
+    }
+
+    /// Add the page of frame `gfn`, whose id is known to be `id`.
+    pub fn push_identified(&mut self, gfn: u64, id: PageId, page: &[u8; PAGE_BYTES]) {
+        self.pages.push((gfn, id));
+        self.bytes.extend_from_slice(page);
+    }
+
+    /// How many pages.
+    pub fn len(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+    }
+
+    /// Frame number, id and bytes of each page, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, PageId, &[u8])> {
+        self.pages.iter().zip(self.bytes.chunks_exact(PAGE_BYTES)).map(|((gfn, id), page)| (*gfn, *id, page))
+    }
+}
+
+/// What the writer remembers of checkpoints and their pages.
+#[derive(Default)]
+pub(super) struct StoredPages {
+    /// What the next checkpoint may be built on: the last one, if that was written.
+    pub(super) base: CaptureBase,
+    /// Numbers of the stored pages.
+    numbers: HashMap<PageId, u32>,
+    /// Number of the next page to be stored.
+    next: u32,
+    /// Pages as of the last checkpoint.
+    table: PageTable,
+    /// Checkpoints written.
+    checkpoints: u32,
+}
 
 /// Every how many checkpoints one has a full table.
 const FULL_TABLE_EVERY: u32 = 16;
@@ -17,10 +106,10 @@ impl TraceWriter {
     /// # Errors
     /// [`WriteError`]. After one the next checkpoint must have base [`CaptureBase::Zero`].
     pub fn checkpoint(&mut self, captured: &CapturedCheckpoint) -> Result<u32, WriteError> {
-        if captured.base == CaptureBase::Previous && !self.pages.has_base {
+        if std::mem::take(&mut self.pages.base) == CaptureBase::Zero && captured.base == CaptureBase::Previous
+        {
             return Err(WriteError::NoBase);
         }
-        self.pages.has_base = false;
         let (mark, next) = (self.mark(), self.pages.next);
         let index = self.checkpoint_inner(captured).inspect_err(|_| {
             // What there is of it is of no use, and on a full disk its room is.
@@ -31,13 +120,8 @@ impl TraceWriter {
             let stored = self.pages.next;
             self.pages.numbers.retain(|_, number| *number < stored);
         })?;
-        self.pages.has_base = true;
+        self.pages.base = CaptureBase::Previous;
         Ok(index)
-    }
-
-    /// Index that the next checkpoint will get.
-    pub fn next_checkpoint(&self) -> u32 {
-        self.pages.checkpoints
     }
 
     fn checkpoint_inner(&mut self, captured: &CapturedCheckpoint) -> Result<u32, WriteError> {

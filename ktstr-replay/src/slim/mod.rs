@@ -6,6 +6,7 @@
 mod checkpoints;
 mod error;
 mod options;
+mod read_pages;
 mod rewrite;
 
 pub use error::SlimError;

@@ -32,15 +32,15 @@ fn the_kernels_dump_of_a_stall_says_the_same() {
     let run = Run::load(&trace);
     let exit = run.scheduler_exit().expect("an exit");
     let dump = Dump::parse(exit.dump.as_deref().expect("a dump"));
-    let stops = Checkpoints::of(&run).expect("checkpoints");
+    let checkpoints = Checkpoints::of(&run).expect("checkpoints");
     // The last one that was taken while the tasks still waited.
     let alive = |info: &&_| {
-        let stop = stops.open(**info).expect("a checkpoint");
-        stop.sample().and_then(|sample| sample.scx.as_ref()).is_some_and(|scx| scx.state == "enabled")
+        let checkpoint = checkpoints.open(**info).expect("a checkpoint");
+        checkpoint.sample().and_then(|sample| sample.scx.as_ref()).is_some_and(|scx| scx.state == "enabled")
     };
-    let info = *stops.all().iter().rev().find(alive).expect("a checkpoint before the exit");
-    let stop = stops.open(info).expect("a checkpoint");
-    let view = stop.kernel();
+    let info = *checkpoints.all().iter().rev().find(alive).expect("a checkpoint before the exit");
+    let checkpoint = checkpoints.open(info).expect("a checkpoint");
+    let view = checkpoint.kernel();
     let elapsed_ms = exit.at_ns.saturating_sub(info.guest_ns) as i64 / 1_000_000;
     queues(&read_dsqs(&view).expect("queues"), &dump, elapsed_ms);
     runqueues(&read_runqueue_details(&view).expect("runqueues"), &dump);

@@ -4,6 +4,7 @@
 //! out, are not carried over. What is dropped leaves a loss record, so that the report says it.
 
 mod options;
+mod read_pages;
 mod rewrite;
 
 pub use options::{Dropped, KeepCheckpoints, KeepPages, SlimError, SlimOptions};

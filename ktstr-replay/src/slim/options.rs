@@ -47,7 +47,7 @@ impl SlimOptions {
             }
             LeftOut::KernelText => self.pages == KeepPages::Kernel,
             LeftOut::KernelTypes | LeftOut::KernelSymbols => self.pages != KeepPages::All,
-            LeftOut::Channel | LeftOut::Unreadable | LeftOut::NotInCore => false,
+            LeftOut::Channel | LeftOut::Unreadable | LeftOut::NotInCore | LeftOut::NotRead => false,
         }
     }
 
@@ -76,13 +76,16 @@ pub enum KeepPages {
     Lean,
     /// What decoders read: what a recording with `pages = "kernel"` keeps, without the tables.
     Kernel,
+    /// What the judgement, the report, `why` and the views of this release read of the kept checkpoints. Other questions, such as
+    /// a path into the kernel that no claim of the test has, may find their page left out; so may drgn and crash.
+    Read,
     /// All.
     All,
 }
 
 impl KeepPages {
     /// All choices.
-    pub const ALL: [Self; 3] = [Self::Lean, Self::Kernel, Self::All];
+    pub const ALL: [Self; 4] = [Self::Lean, Self::Kernel, Self::Read, Self::All];
 }
 
 impl fmt::Display for KeepPages {
@@ -90,6 +93,7 @@ impl fmt::Display for KeepPages {
         f.write_str(match self {
             Self::Lean => "lean",
             Self::Kernel => "kernel",
+            Self::Read => "read",
             Self::All => "all",
         })
     }

@@ -1,12 +1,13 @@
 //! Going through the old trace, record by record. Its checkpoints become captures for the new one's writer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::options::{Dropped, KeepCheckpoints, SlimError, SlimOptions};
+use super::options::{Dropped, KeepCheckpoints, KeepPages, SlimError, SlimOptions};
+use super::read_pages::{leave_out_unread, read_pages};
 use crate::kernel::{KernelError, KernelProfile, KernelView, PageClassifier, image_pages, symbol_pages};
 use crate::memory::{LeftOut, Memory};
 use crate::trace::header::HEADER_LEN;
@@ -193,6 +194,8 @@ struct Checkpoints<'t> {
     /// Old index to new index, of those that are kept.
     kept: BTreeMap<u32, u32>,
     kernel: Option<Kernel>,
+    /// Numbers of the pages that are kept, where only those that are read are.
+    read: Option<BTreeSet<u32>>,
     /// Pages of the last one that was made, in the old trace's numbers.
     last: Option<PageTable>,
 }
@@ -216,7 +219,8 @@ impl<'t> Checkpoints<'t> {
             }
         };
         let kept = wanted.into_iter().zip(0..).collect();
-        Ok(Self { trace, kept, kernel: None, last: None })
+        let read = (options.pages == KeepPages::Read).then(|| read_pages(trace, &kept));
+        Ok(Self { trace, kept, kernel: None, read, last: None })
     }
 
     /// Checkpoint `index` for the writer, with the pages that the one before it did not have; `None` when it is not kept.
@@ -232,7 +236,10 @@ impl<'t> Checkpoints<'t> {
         }
         let pages = |source| SlimError::Pages { checkpoint: index, source };
         let left_out = self.left_out(&memory, options).map_err(pages)?;
-        let table = reduced(&memory, left_out);
+        let mut table = reduced(&memory, left_out, self.read.as_ref());
+        if let Some(read) = &self.read {
+            leave_out_unread(&mut table, read);
+        }
         let info = memory.info();
         let base = if self.last.is_some() { CaptureBase::Previous } else { CaptureBase::Zero };
         let before = self.last.take().unwrap_or_default();
@@ -321,13 +328,19 @@ impl Kernel {
     }
 }
 
-/// The table of a checkpoint without the pages that are to be left out.
-fn reduced(memory: &CheckpointMemory<'_>, left_out: Vec<(Range<u64>, LeftOut)>) -> PageTable {
+/// The table of a checkpoint without the pages that are to be left out; those that are `read` are kept.
+fn reduced(
+    memory: &CheckpointMemory<'_>,
+    left_out: Vec<(Range<u64>, LeftOut)>,
+    read: Option<&BTreeSet<u32>>,
+) -> PageTable {
     let mut table = memory.table().clone();
     for (range, why) in left_out {
         for gfn in range {
             // What is zero already costs nothing, and what was left out before has its own reason.
-            if matches!(table.get(gfn), PageState::Stored(_)) {
+            if let PageState::Stored(number) = table.get(gfn)
+                && !read.is_some_and(|read| read.contains(&number))
+            {
                 // A run of one page is never one without an end.
                 let _ = table.set(PageRun { gfn, count: 1, state: PageState::LeftOut(why) });
             }

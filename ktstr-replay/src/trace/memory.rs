@@ -1,6 +1,6 @@
 //! Guest memory of a checkpoint, decoded page by page as it is asked for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
@@ -20,6 +20,8 @@ pub(crate) struct ChunkCache {
     covered: Vec<Range<u64>>,
     /// Decoded chunks by their place, oldest use first.
     decoded: VecDeque<(usize, Result<Arc<PageChunk>, String>)>,
+    /// Numbers of the pages that were asked for, while they are noted.
+    read: Option<BTreeSet<u32>>,
 }
 
 impl ChunkCache {
@@ -41,7 +43,7 @@ impl ChunkCache {
                 _ => covered.push(start..end),
             }
         }
-        Self { places, covered, decoded: VecDeque::new() }
+        Self { places, covered, decoded: VecDeque::new(), read: None }
     }
 
     /// Place of the chunk that has stored page `number`.
@@ -127,10 +129,23 @@ impl Trace {
         TraceError::Damaged(fault)
     }
 
+    /// Note from now on which stored pages are read.
+    pub(crate) fn note_read_pages(&self) {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner).read = Some(BTreeSet::new());
+    }
+
+    /// The numbers of the stored pages that were read since [`Trace::note_read_pages`], and note no more.
+    pub(crate) fn take_read_pages(&self) -> BTreeSet<u32> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner).read.take().unwrap_or_default()
+    }
+
     /// The chunk that has stored page `number`.
     fn chunk_of(&self, number: u32) -> Result<Arc<PageChunk>, String> {
         let mut cache = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
         let place = cache.place(number).ok_or_else(|| format!("stored page {number} is not in the trace"))?;
+        if let Some(read) = &mut cache.read {
+            read.insert(number);
+        }
         // The chunk that was used last is the likeliest to be wanted again.
         let hit = cache.decoded.iter().rposition(|(cached, _)| *cached == place);
         if let Some(hit) = hit.and_then(|at| cache.decoded.remove(at)) {

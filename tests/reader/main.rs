@@ -182,9 +182,9 @@ fn a_newer_major_is_refused_and_unknown_kinds_are_counted() {
     forge(&mut bytes[last..], 48, 777);
     fs::write(&path, &bytes).expect("a file");
     assert_eq!(assert_agrees(&path, &[])["unknown_kinds"]["777"], 1);
-    // A sample and a checkpoint of another machine of the run.
+    // A sample and a checkpoint of another machine of the run; no later one builds on the last checkpoint.
     for kind in [4, 6] {
-        let of_kind = records.iter().find(|record| record.kind == kind).expect("a record");
+        let of_kind = records.iter().rfind(|record| record.kind == kind).expect("a record");
         forge(&mut bytes[of_kind.offset as usize..], 54, 1);
     }
     fs::write(&path, &bytes).expect("a file");

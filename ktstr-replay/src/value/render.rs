@@ -29,12 +29,12 @@ impl Value<'_> {
     /// strings in hexadecimal, integers that no JSON reader holds strings in decimal.
     #[must_use]
     pub fn to_json(&self) -> Json {
-        self.to_json_following(&|_| None)
+        self.json_following(&|_| None)
     }
 
     /// As [`Value::to_json`], but for a pointer of which `pointee` knows what it points at:
     /// `{"pointer": "0x...", "to": ...}`.
-    pub(crate) fn to_json_following(&self, pointee: &Pointee<'_>) -> Json {
+    pub(crate) fn json_following(&self, pointee: &Pointee<'_>) -> Json {
         let mut budget = MAX_PARTS;
         json_of(self, pointee, &mut budget, 0)
     }

@@ -75,7 +75,7 @@ fn entries(
     pointee: &Pointee<'_>,
 ) -> Result<Vec<(Json, Json)>, ValueError> {
     if let Some(value) = objects.struct_ops(map) {
-        return Ok(vec![(json!(0), value.to_json_following(pointee))]);
+        return Ok(vec![(json!(0), value.json_following(pointee))]);
     }
     let view = objects.view(map);
     let entries = view.entries()?;
@@ -102,7 +102,7 @@ fn value(entry: &MapEntry<'_>, pointee: &Pointee<'_>) -> Json {
 /// The value by its type, or its bytes in hexadecimal where it has none.
 fn typed(value: Result<Value<'_>, ValueError>, bytes: &[u8], pointee: &Pointee<'_>) -> Json {
     match value {
-        Ok(value) => value.to_json_following(pointee),
+        Ok(value) => value.json_following(pointee),
         Err(_) if bytes.len() <= 8 => {
             let number = bytes.iter().rev().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
             json!(number)

@@ -14,7 +14,7 @@ one_operand! {
 
 /// A last sample without a value fails; the one before it does not stand in for it.
 fn at_the_last(predicate: &Predicate, column: &Column) -> Judgement {
-    let Some((at, last)) = column.points.iter().enumerate().last() else {
+    let Some((at, last)) = column.points.iter().enumerate().next_back() else {
         return Judgement::inconclusive("there are no samples");
     };
     let why = match &last.value {

@@ -1,7 +1,7 @@
 //! Judging whole traces.
 
-use crate::btf::testing::Builder;
 use crate::judge::{Check, Checks, Run};
+use crate::testing::btf::Builder;
 use crate::testing::{DEMO_BTF, TraceBuilder, missed, sample, stalled};
 use crate::trace::Trace;
 use crate::trace::record::{CaptureKind, EventBody, GuestEnd, OutputSource, Stage};

@@ -138,15 +138,6 @@ impl<'a> MapView<'a> {
         self.find_key(&layout, wanted).ok_or_else(missing)
     }
 
-    /// The entry whose key has these bytes.
-    ///
-    /// # Errors
-    /// [`ValueError::NoEntry`], [`ValueError::Unread`].
-    pub fn get_key_bytes(&self, key: &[u8]) -> Result<Entry<'a>, ValueError> {
-        let layout = self.layout()?;
-        self.find_key(&layout, key).ok_or_else(|| self.no_entry(format!("with key {key:02x?}"), &layout))
-    }
-
     fn find_key(&self, layout: &Layout<'a>, key: &[u8]) -> Option<Entry<'a>> {
         let keys = layout.keys?.chunks_exact((self.map.key_size as usize).max(1));
         let position = keys.take(layout.entries).position(|one| one == key)?;

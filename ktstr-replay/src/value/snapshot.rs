@@ -242,22 +242,6 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// A map by its kernel id.
-    ///
-    /// # Errors
-    /// [`ValueError::NoMap`], [`ValueError::Missed`].
-    pub fn map_by_id(&self, id: u32) -> Result<MapView<'_>, ValueError> {
-        self.present()?;
-        let found = self.sample.maps.iter().find(|map| map.id == id);
-        found.map(|map| self.view(map)).ok_or_else(|| ValueError::NoMap {
-            name: format!("#{id}"),
-            candidates: Box::new(Candidates::new(
-                "",
-                self.sample.maps.iter().map(|map| format!("#{}", map.id)),
-            )),
-        })
-    }
-
     /// All maps, ascending by id.
     pub fn maps(&self) -> impl Iterator<Item = MapView<'_>> {
         self.sample.maps.iter().map(|map| self.view(map))

@@ -90,8 +90,8 @@ fn same_without_the_rest(trace: &Trace, v: &mut Verdict) -> Result<()> {
 }
 
 /// A sample with every map, read anew.
-fn sampled(stop: &Stop<'_>) -> Result<String> {
-    let state = SampleReader::new(Caps::default()).read(&stop.kernel());
+fn sampled(checkpoint: &OpenCheckpoint<'_>) -> Result<String> {
+    let state = SampleReader::new(Caps::default()).read(&checkpoint.kernel());
     ensure!(state.maps.len() >= 10, "only {} maps", state.maps.len());
     ensure!(state.scx.is_some() && state.cpus.len() == 2, "no sched_ext, or not the CPUs");
     ensure!(state.faults.is_empty(), "{:?}", state.faults);

@@ -50,7 +50,7 @@ impl From<Object> for u64 {
 /// guest.cpus(1);
 /// guest.per_cpu("runqueues", "rq");
 /// let init = guest.variable("init_task", "task_struct");
-/// guest.set(init, "pid", 1);
+/// guest.set(init, "pid", 1u32);
 /// guest.text(init, "comm", "init");
 /// guest.ring(&[guest.at(init, "tasks")]);
 ///

@@ -8,10 +8,10 @@ mod fixtures;
 use std::time::Duration;
 
 use ktstr_replay::trace::record::{CaptureKind, Stage};
-use ktstr_tests::{Run, fixture};
+use ktstr_tests::{TestRun, fixture};
 
 /// What a failed run has in common: it is the verdict's exit code, and replay prints its report again.
-fn failed(name: &str) -> Run {
+fn failed(name: &str) -> TestRun {
     let run = fixture(name).run();
     assert!(!run.status.success(), "{name} passed:\n{run}");
     run.assert_replays();

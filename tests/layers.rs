@@ -23,6 +23,19 @@ fn no_module_uses_one_of_a_higher_layer() {
 }
 
 #[test]
+fn the_map_of_the_code_lists_the_layers_as_they_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let map = std::fs::read_to_string(root.join("ARCHITECTURE.md")).expect("the map");
+    for name in ["ktstr-replay"] {
+        let head = format!("| module of `{name}` |");
+        let rows = map.lines().skip_while(|line| !line.starts_with(&head)).skip(2);
+        let rows = rows.take_while(|line| line.starts_with('|'));
+        let listed: Vec<&str> = rows.map(|row| row.split('`').nth(1).unwrap_or(row)).collect();
+        assert_eq!(listed, Crate::read(&root.join(name)).order, "ARCHITECTURE.md, modules of {name}");
+    }
+}
+
+#[test]
 fn an_import_that_goes_up_is_found_in_whatever_form_it_is_written() {
     let order = ["low", "high"].map(str::to_owned).to_vec();
     for (text, found) in [

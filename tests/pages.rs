@@ -61,7 +61,7 @@ fn same_without_the_rest(trace: &Trace, v: &mut Verdict) -> Result<()> {
             "the sample at {} reads otherwise without the rest",
             few.tag()
         );
-        for view in View::PLAIN {
+        for view in View::plain() {
             let name = view.name();
             let (all, few) = (view.show(&all)?, view.show(&few)?);
             ensure!(!all.lines.is_empty(), "{name} is empty");

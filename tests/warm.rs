@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ktstr::prelude::*;
 use ktstr_replay::trace::record::{EventBody, OutputSource, Stage};
-use ktstr_tests::{Run, fixture};
+use ktstr_tests::{TestRun, fixture};
 
 /// Begins what the body says of its guest: `this guest: NAME=VALUE`.
 const MARK: &str = "this guest: ";
@@ -48,7 +48,7 @@ fn has_a_template_of_its_own(_ctx: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
-fn said(run: &Run) -> BTreeMap<String, String> {
+fn said(run: &TestRun) -> BTreeMap<String, String> {
     assert!(run.status.success(), "{run}");
     let mut text = Vec::new();
     for event in run.trace().events() {
@@ -61,7 +61,7 @@ fn said(run: &Run) -> BTreeMap<String, String> {
     said.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-fn reached(run: &Run, wanted: Stage) -> bool {
+fn reached(run: &TestRun, wanted: Stage) -> bool {
     let is = |body: &EventBody| matches!(body, EventBody::Stage { stage, .. } if *stage == wanted);
     run.trace().events().iter().any(|event| is(&event.body))
 }
@@ -106,7 +106,7 @@ fn cold_and_warm_runs_are_alike() {
 #[test]
 fn a_template_is_built_once_by_runs_that_start_together() {
     let cache = cache_without_templates();
-    let runs: Vec<Run> = thread::scope(|scope| {
+    let runs: Vec<TestRun> = thread::scope(|scope| {
         let start = || {
             let fixture = fixture("has_a_template_of_its_own");
             let cache = cache.path();
@@ -135,7 +135,7 @@ fn a_warm_start_is_quicker_than_a_boot() {
 }
 
 /// How long the machine took to start, by its own account: without the wait for free CPUs of the host.
-fn start_s(run: &Run, how: Stage) -> f64 {
+fn start_s(run: &TestRun, how: Stage) -> f64 {
     let details = run.trace().events().into_iter().filter_map(|event| match event.body {
         EventBody::Stage { stage, detail } if stage == how => Some(detail),
         _ => None,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use guest_init::layout::{HOLE_WORDS, Hole, OFF_TO_HOST_RING};
+use guest_init::layout::{CHANNEL_WORDS, ChannelMemory, OFF_TO_HOST_RING};
 use guest_init::message::{GuestStage, ToHost};
 use guest_init::ring::Writer;
 use ktstr_fuzz::{pack, unpack};
@@ -12,10 +12,10 @@ use ktstr_replay::trace::{Kind, Trace, WriterOptions};
 use rkyv::rancor;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-struct Shared(Box<[AtomicU64; HOLE_WORDS]>);
+struct Shared(Box<[AtomicU64; CHANNEL_WORDS]>);
 
-impl Hole for Shared {
-    fn words(&self) -> &[AtomicU64; HOLE_WORDS] {
+impl ChannelMemory for Shared {
+    fn words(&self) -> &[AtomicU64; CHANNEL_WORDS] {
         &self.0
     }
 }
@@ -111,8 +111,8 @@ fn main() {
         put("kernel", &format!("reader-{which}"), &[&[which], steps.as_flattened()].concat());
     }
 
-    let words: Box<[AtomicU64]> = (0..HOLE_WORDS).map(|_| AtomicU64::new(0)).collect();
-    let hole = Shared(words.try_into().expect("as many as that"));
+    let words: Box<[AtomicU64]> = (0..CHANNEL_WORDS).map(|_| AtomicU64::new(0)).collect();
+    let memory = Shared(words.try_into().expect("as many as that"));
     let mut writer = Writer::default();
     let messages = [
         ToHost::Ready { release: "7.3.4".into() },
@@ -120,10 +120,10 @@ fn main() {
     ];
     for (i, message) in messages.iter().enumerate() {
         let payload = rkyv::to_bytes::<rancor::Error>(message).expect("archived");
-        writer.push(&hole.to_host(), 77, &payload, 0).expect("room");
+        writer.push(&memory.to_host(), 77, &payload, 0).expect("room");
         put("channel", &format!("message-{i}"), &[&[0; 16], payload.as_slice()].concat());
     }
-    let ring: Vec<u8> = hole.words()[OFF_TO_HOST_RING / 8..][..64]
+    let ring: Vec<u8> = memory.words()[OFF_TO_HOST_RING / 8..][..64]
         .iter()
         .flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes())
         .collect();

@@ -6,7 +6,7 @@
 
 use ktstr_fuzz::pack;
 use ktstr_replay::export::vmcore::write_vmcore;
-use ktstr_replay::judge::Checks;
+use ktstr_replay::judge::CheckSource;
 use ktstr_replay::run::Run;
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::record::BlobRole;
@@ -39,9 +39,9 @@ fuzz_target!(|input: &[u8]| {
     }
     let verified = trace.verify();
     let run = Run::load(&trace);
-    let verdict = run.judge(None, Checks::Recorded);
-    let _ = (report::render(&run, &verdict), why::tell(&run, &verdict).map(|story| story.render()));
-    let differences = diff::diff(&run, &run, &diff::Part::ALL);
+    let verdict = run.judge(None, CheckSource::Recorded);
+    let _ = (report::render(&run, &verdict), why::explain(&run, &verdict).map(|why| why.render()));
+    let differences = diff::diff(&run, &run, diff::Part::ALL);
     let _ = differences.text();
     export::json_lines(&run, &mut std::io::sink()).expect("a sink takes everything");
     let _ = export::series_csv(&run, &mut std::io::sink());
@@ -49,7 +49,7 @@ fuzz_target!(|input: &[u8]| {
     if let Ok(stops) = Checkpoints::of(&run) {
         for info in stops.all().iter().take(2) {
             let Ok(stop) = stops.open(*info) else { continue };
-            for view in View::PLAIN {
+            for view in View::plain() {
                 let _ = view.show(&stop);
             }
             let _ = View::Map { wanted: "demo.bss".to_owned(), follow: true }.show(&stop);

@@ -1,6 +1,6 @@
 //! The channel's place in guest memory.
 //!
-//! A hole of guest RAM, reserved by `memmap=SIZE$BASE`, that init maps through `/dev/mem` and the host through
+//! A part of guest RAM, reserved by `memmap=SIZE$BASE`, that init maps through `/dev/mem` and the host through
 //! its mapping of the guest's RAM. Page 0 is the header, the rest two rings of bytes:
 //!
 //! ```text
@@ -22,7 +22,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::ring::Ring;
 
-/// First eight bytes of the hole once init has set it up.
+/// First eight bytes of the channel memory once init has set it up.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRCH1");
 /// Version of layout, frames and messages together.
 pub const PROTOCOL_VERSION: u32 = 2;
@@ -46,36 +46,36 @@ pub const OFF_TO_HOST_HEAD: usize = 0x040;
 /// Offset of the to-host ring's tail.
 pub const OFF_TO_HOST_TAIL: usize = 0x080;
 /// Offset of the to-guest ring's head.
-pub const OFF_TO_GUEST_HEAD: usize = 0x0c0;
+pub(crate) const OFF_TO_GUEST_HEAD: usize = 0x0c0;
 /// Offset of the to-guest ring's tail.
-pub const OFF_TO_GUEST_TAIL: usize = 0x100;
+pub(crate) const OFF_TO_GUEST_TAIL: usize = 0x100;
 /// Offset of the id of the last capture request that the host has served.
-pub const OFF_CAPTURE_ACK: usize = 0x140;
+pub(crate) const OFF_CAPTURE_ACK: usize = 0x140;
 /// Offset of the to-guest ring.
-pub const OFF_TO_GUEST_RING: usize = 0x1000;
+pub(crate) const OFF_TO_GUEST_RING: usize = 0x1000;
 /// Size of the to-guest ring in bytes, a power of two.
-pub const TO_GUEST_BYTES: usize = 4 << 20;
+pub(crate) const TO_GUEST_BYTES: usize = 4 << 20;
 /// Offset of the to-host ring.
 pub const OFF_TO_HOST_RING: usize = OFF_TO_GUEST_RING + TO_GUEST_BYTES;
 /// Size of the to-host ring in bytes, a power of two.
 pub const TO_HOST_BYTES: usize = 2 << 20;
-/// Size of the whole hole in bytes, a multiple of 2 MiB so that it splits no huge page of its neighbours.
-pub const HOLE_BYTES: usize = 8 << 20;
+/// Size of the channel memory in bytes, a multiple of 2 MiB so that it splits no huge page of its neighbours.
+pub const CHANNEL_BYTES: usize = 8 << 20;
 
-/// Size of the hole in words of 8 bytes.
-pub const HOLE_WORDS: usize = HOLE_BYTES / 8;
+/// Size of the channel memory in words of 8 bytes.
+pub const CHANNEL_WORDS: usize = CHANNEL_BYTES / 8;
 
-const _: () = assert!(OFF_TO_HOST_RING + TO_HOST_BYTES <= HOLE_BYTES);
+const _: () = assert!(OFF_TO_HOST_RING + TO_HOST_BYTES <= CHANNEL_BYTES);
 // Version and state are the halves of one word, because memory is shared in words.
 const _: () = assert!(OFF_VERSION.is_multiple_of(8) && OFF_STATE == OFF_VERSION + 4);
 
 /// Memory that both sides share.
 ///
-/// Implemented by init's mapping of the hole and by the host's; every access is atomic, whatever the other side
+/// Implemented by init's mapping of the channel memory and by the host's; every access is atomic, whatever the other side
 /// does at the same time.
-pub trait Hole {
-    /// All words of the hole. The same memory at each call.
-    fn words(&self) -> &[AtomicU64; HOLE_WORDS];
+pub trait ChannelMemory {
+    /// All words of the channel memory. The same memory at each call.
+    fn words(&self) -> &[AtomicU64; CHANNEL_WORDS];
 
     /// The ring from init to the host.
     fn to_host(&self) -> Ring<'_> {
@@ -103,12 +103,12 @@ pub trait Hole {
     }
 }
 
-/// All four places are constants of this module, within the hole.
-fn ring(words: &[AtomicU64; HOLE_WORDS], head: usize, tail: usize, data: usize, bytes: usize) -> Ring<'_> {
+/// All four places are constants of this module, within the channel memory.
+fn ring(words: &[AtomicU64; CHANNEL_WORDS], head: usize, tail: usize, data: usize, bytes: usize) -> Ring<'_> {
     Ring::new(&words[head / 8], &words[tail / 8], &words[data / 8..(data + bytes) / 8])
 }
 
-/// Kernel command line key that tells init where the hole is: `ktstr.channel=0xBASE`.
+/// Kernel command line key that tells init where the channel memory is: `ktstr.channel=0xBASE`.
 pub const CMDLINE_CHANNEL: &str = "ktstr.channel";
 /// Kernel command line key that names the doorbell: `ktstr.doorbell=page` or `ktstr.doorbell=none`.
 pub const CMDLINE_DOORBELL: &str = "ktstr.doorbell";

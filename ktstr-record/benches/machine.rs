@@ -13,8 +13,8 @@ use guest_init::message::{GuestStage, ToHost};
 use ktstr_record::channel::{HostChannel, Received};
 use ktstr_record::checkpoint::ChangeTracker;
 use ktstr_record::init_image;
-use ktstr_record::job::{JobBuilder, JobLimits, Moment};
-use ktstr_record::machine::{Machine, RamHole, StartPolicy, start};
+use ktstr_record::job::{ClockAndSeed, JobBuilder, JobLimits};
+use ktstr_record::machine::{ChannelRam, Machine, StartPolicy, start};
 use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::spec::{MachineSpec, Topology};
 use ktstr_replay::kernel::{Caps, KernelProfile, KernelView, PageClassifier, SampleReader};
@@ -35,7 +35,7 @@ struct Host {
 static HOST: LazyLock<Host> = LazyLock::new(|| {
     let provisioner = Provisioner::open().expect("a cache");
     let spec = MachineSpec {
-        emulator: provisioner.emulator().expect("an emulator"),
+        backend: provisioner.emulator().expect("an emulator").into(),
         kernel: provisioner.kernel(&KernelSpec::Latest).expect("a kernel"),
         topology: Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 2, threads_per_core: 1 },
         memory_mib: 512,
@@ -78,10 +78,10 @@ fn restore_to_job(bencher: Bencher<'_, '_>) {
     let job = job.build(JobLimits { enable_ms: 1000, test_ms: 1000, exit_ms: 1000 }).expect("a job");
     bencher.bench_local(|| {
         let machine = started(false);
-        let hole = RamHole::new(machine.ram(), HOST.spec.channel_base()).expect("the channel");
-        let mut channel = HostChannel::new(hole);
+        let memory = ChannelRam::new(machine.ram(), HOST.spec.channel_base()).expect("the channel");
+        let mut channel = HostChannel::new(memory);
         let deadline = Instant::now() + UNPACKING;
-        job.deliver(&mut channel, Moment::now().expect("a seed"), deadline).expect("a delivery");
+        job.deliver(&mut channel, ClockAndSeed::now().expect("a seed"), deadline).expect("a delivery");
         while !channel.poll().iter().any(is_unpacked) {
             assert!(Instant::now() < deadline, "the job is not unpacked");
             std::thread::sleep(Duration::from_micros(200));

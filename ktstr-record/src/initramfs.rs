@@ -1,8 +1,14 @@
-//! The initramfs: a cpio archive with one file, `/init`.
+//! PID 1 of every guest, embedded, and the initramfs that holds it: a cpio archive with one file, `/init`.
 //!
 //! Uncompressed, because an emulated CPU unpacks more slowly than it reads. Format: "newc" of the kernel's
 //! `Documentation/driver-api/early-userspace/buffer-format.rst`: a header of `070701` and thirteen numbers of eight
 //! hex digits, the name with its NUL, the data; name and data each padded to four bytes; `TRAILER!!!` at the end.
+
+/// PID 1 of every guest: a static x86-64 ELF, built from the package `guest-init` by this package's build
+/// script. It goes into the initramfs as `/init`.
+pub fn init_image() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/guest-init"))
+}
 
 /// A regular file that all may execute.
 const INIT_MODE: u32 = 0o100_755;
@@ -11,7 +17,7 @@ const INIT_MODE: u32 = 0o100_755;
 ///
 /// # Errors
 /// [`TooLarge`] when the format cannot express the size.
-pub fn newc(init: &[u8]) -> Result<Vec<u8>, TooLarge> {
+pub(crate) fn newc(init: &[u8]) -> Result<Vec<u8>, TooLarge> {
     let size = u32::try_from(init.len()).map_err(|_| TooLarge { bytes: init.len() })?;
     let mut archive = Vec::with_capacity(init.len() + 512);
     entry(&mut archive, "init", 1, INIT_MODE, size, init);
@@ -49,7 +55,19 @@ fn pad(archive: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::newc;
+    use object::Endianness;
+    use object::elf::{FileHeader64, PT_INTERP};
+    use object::read::elf::{FileHeader, ProgramHeader};
+
+    use super::{init_image, newc};
+
+    #[test]
+    fn init_is_a_small_static_program() {
+        let header = FileHeader64::<Endianness>::parse(init_image()).expect("an ELF");
+        let segments = header.program_headers(Endianness::Little, init_image()).expect("program headers");
+        assert!(segments.iter().all(|segment| segment.p_type(Endianness::Little) != PT_INTERP));
+        assert!(init_image().len() < 1_500_000, "{} bytes", init_image().len());
+    }
 
     /// What a reader of the format finds: name, mode, data.
     fn entries(archive: &[u8]) -> Vec<(String, u32, Vec<u8>)> {

@@ -2,15 +2,15 @@
 //!
 //! Knows nothing of claims or cgroups: it records what happens.
 
+mod initramfs;
+mod elf;
+pub mod spec;
 pub mod channel;
 pub mod checkpoint;
-mod init_image;
-pub mod initramfs;
-pub mod job;
 pub mod machine;
 pub mod provision;
-pub mod recorder;
+pub mod job;
 pub mod scheduler;
-pub mod spec;
+pub mod recorder;
 
-pub use init_image::init_image;
+pub use initramfs::{TooLarge, init_image};

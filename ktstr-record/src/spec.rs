@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use guest_init::layout::{CMDLINE_CHANNEL, CMDLINE_DOORBELL, HOLE_BYTES};
+use guest_init::layout::{CHANNEL_BYTES, CMDLINE_CHANNEL, CMDLINE_DOORBELL};
 use ktstr_replay::units::GuestPhys;
 
 /// The CPU topology of a machine.
@@ -63,11 +63,24 @@ pub struct Emulator {
     pub origin: String,
 }
 
+/// Which kind of machine runs a spec, with what that kind needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendSpec {
+    /// QEMU, which emulates every instruction.
+    Qemu(Emulator),
+}
+
+impl From<Emulator> for BackendSpec {
+    fn from(emulator: Emulator) -> Self {
+        Self::Qemu(emulator)
+    }
+}
+
 /// Everything that decides what a machine is before its job arrives; the template's key is made of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineSpec {
     /// What runs it.
-    pub emulator: Emulator,
+    pub backend: BackendSpec,
     /// What it boots.
     pub kernel: Kernel,
     /// Its CPUs.
@@ -81,8 +94,8 @@ pub struct MachineSpec {
     pub kargs: Vec<String>,
 }
 
-/// RAM below this address at most; what is more begins at 4 GiB. Fixed by the machine's own arguments.
-pub const LOW_RAM_LIMIT_BYTES: u64 = 3 << 30;
+/// RAM below this address at most; what is more begins at 4 GiB.
+pub(crate) const LOW_RAM_LIMIT_BYTES: u64 = 3 << 30;
 
 /// Words of every kernel command line.
 ///
@@ -97,17 +110,17 @@ impl MachineSpec {
         u64::from(self.memory_mib) << 20
     }
 
-    /// Where the guest channel's hole begins: half of the RAM below [`LOW_RAM_LIMIT_BYTES`], on a multiple of its size.
+    /// Where the guest channel begins: half of the RAM below [`LOW_RAM_LIMIT_BYTES`], on a multiple of its size.
     ///
     /// The kernel's image lies far below and the initramfs at the end of low RAM, so that neither meets it. NUMA nodes
     /// end on such multiples, too, so that it lies in one.
     pub fn channel_base(&self) -> GuestPhys {
         let half = self.memory_bytes().min(LOW_RAM_LIMIT_BYTES) / 2;
-        GuestPhys(half - half % HOLE_BYTES as u64)
+        GuestPhys(half - half % CHANNEL_BYTES as u64)
     }
 
-    /// The file that the emulator boots: the bzImage for KASLR, where there is one, else the decompressed kernel.
-    pub fn boot_image(&self) -> &Path {
+    /// The file that is booted: the bzImage for KASLR, where there is one, else the decompressed kernel.
+    pub(crate) fn boot_image(&self) -> &Path {
         match &self.kernel.bzimage {
             Some(bzimage) if self.kaslr => bzimage,
             _ => &self.kernel.vmlinux,
@@ -119,7 +132,7 @@ impl MachineSpec {
         let base = self.channel_base().0;
         let mut line = format!(
             "{CMDLINE} memmap={}M${base:#x} {CMDLINE_CHANNEL}={base:#x} {CMDLINE_DOORBELL}=page",
-            HOLE_BYTES >> 20
+            CHANNEL_BYTES >> 20
         );
         if !self.kaslr {
             line.push_str(" nokaslr");
@@ -132,14 +145,39 @@ impl MachineSpec {
     }
 }
 
+/// A spec for unit tests, of files that do not exist.
+#[cfg(test)]
+pub(crate) fn test_spec() -> MachineSpec {
+    MachineSpec {
+        backend: BackendSpec::Qemu(Emulator {
+            command: vec!["/nonexistent/qemu".into()],
+            env: Vec::new(),
+            version: "10.0.13".into(),
+            origin: "PATH".into(),
+        }),
+        kernel: Kernel {
+            asked: "7.3".into(),
+            release: "7.3.4".into(),
+            vmlinux: "/nonexistent/vmlinux".into(),
+            bzimage: None,
+            id: "00".into(),
+            has_sched_ext: true,
+        },
+        topology: Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 2, threads_per_core: 1 },
+        memory_mib: 512,
+        kaslr: false,
+        kargs: Vec::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ktstr_replay::units::GuestPhys;
 
-    use crate::machine::test_spec;
+    use super::test_spec;
 
     #[test]
-    fn the_hole_is_at_half_of_low_ram() {
+    fn the_channel_memory_is_at_half_of_low_ram() {
         let mut spec = test_spec();
         for (mib, base) in [(512, 256 << 20), (513, 256 << 20), (333, 160 << 20), (8192, 1536 << 20)] {
             spec.memory_mib = mib;
@@ -148,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_has_hole_and_own_words() {
+    fn the_command_line_has_channel_and_own_words() {
         let mut spec = test_spec();
         spec.kargs = vec!["loglevel=7".into()];
         let line = spec.cmdline();

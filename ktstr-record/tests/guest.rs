@@ -13,8 +13,8 @@ use guest_init::layout::{CMDLINE_CHANNEL, OFF_TO_HOST_HEAD, OFF_TO_HOST_RING, TO
 use guest_init::message::{CaptureReason, FromTest, GuestStage, Source, TEST_SOCKET_FD, ToGuest, ToHost};
 use ktstr_record::channel::{GuestState, HostChannel, Received};
 use ktstr_record::init_image;
-use ktstr_record::job::{JobBuilder, JobLimits, Moment, PackedJob};
-use ktstr_record::machine::{Machine, MachineEvent, RamHole, StartPolicy, start};
+use ktstr_record::job::{ClockAndSeed, JobBuilder, JobLimits, PackedJob};
+use ktstr_record::machine::{ChannelRam, Machine, MachineEvent, StartPolicy, WatchId, start};
 use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::spec::{MachineSpec, Topology};
 use ktstr_replay::trace::record::GuestEnd;
@@ -30,7 +30,7 @@ const WALL_CLOCK_S: u64 = 1_767_323_045;
 /// A machine that waits for its job.
 struct Guest {
     machine: Box<dyn Machine>,
-    channel: HostChannel<RamHole>,
+    channel: HostChannel<ChannelRam>,
     /// When it was ready.
     began: Instant,
 }
@@ -47,7 +47,7 @@ impl Guest {
     fn start() -> Self {
         let provisioner = Provisioner::open().expect("the cache");
         let spec = MachineSpec {
-            emulator: provisioner.emulator().expect("an emulator"),
+            backend: provisioner.emulator().expect("an emulator").into(),
             kernel: provisioner.kernel(&KernelSpec::Latest).expect("a kernel"),
             topology: Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 2, threads_per_core: 1 },
             memory_mib: 512,
@@ -58,13 +58,13 @@ impl Guest {
         let (machine, start) =
             start(&spec, init_image(), provisioner.cache().root(), policy).expect("a machine");
         println!("{start:?}");
-        let hole = RamHole::new(machine.ram(), spec.channel_base()).expect("the hole");
-        Self { machine, channel: HostChannel::new(hole), began: Instant::now() }
+        let memory = ChannelRam::new(machine.ram(), spec.channel_base()).expect("the channel memory");
+        Self { machine, channel: HostChannel::new(memory), began: Instant::now() }
     }
 
     fn deliver(&mut self, job: &PackedJob) {
-        let moment = Moment { wall_clock_ns: WALL_CLOCK_S * 1_000_000_000, seed: vec![7; 32] };
-        let delivered = job.deliver(&mut self.channel, moment, Instant::now() + LONG).expect("taken");
+        let clock_and_seed = ClockAndSeed { wall_clock_ns: WALL_CLOCK_S * 1_000_000_000, seed: vec![7; 32] };
+        let delivered = job.deliver(&mut self.channel, clock_and_seed, Instant::now() + LONG).expect("taken");
         println!("{delivered:?}");
     }
 
@@ -90,7 +90,7 @@ impl Guest {
                 }
             }
             match event {
-                Some(MachineEvent::Doorbell { .. }) => {
+                Some(MachineEvent::Watch { id: WatchId::DOORBELL, .. }) => {
                     heard.doorbells += 1;
                     self.machine.resume().expect("stopped at the doorbell");
                 }
@@ -99,6 +99,7 @@ impl Guest {
                     assert_eq!(self.channel.state(), GuestState::Done);
                     return heard;
                 }
+                Some(other) => panic!("{other:?}\n{heard}"),
                 None => assert!(begin.elapsed() < LONG, "the guest does not end:\n{heard}"),
             }
         }

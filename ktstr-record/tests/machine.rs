@@ -1,5 +1,5 @@
 //! The emulated machine, with a real kernel. Its init is `guest/probe.rs`, so that each case can be brought about
-//! at will; boots are dear, so that cases share them.
+//! at will; boots take seconds, so that cases share them.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,10 +13,11 @@ use guest_init::message::{ToGuest, ToHost};
 use ktstr_record::channel::{GuestState, HostChannel, Received};
 use ktstr_record::init_image;
 use ktstr_record::machine::{
-    Machine, MachineError, MachineEvent, RamHole, Start, StartError, StartKind, StartPolicy, start,
+    ChannelRam, Machine, MachineError, MachineEvent, Start, StartError, StartKind, StartPolicy, Watch,
+    WatchId, start,
 };
 use ktstr_record::provision::{KernelSpec, Provisioner};
-use ktstr_record::spec::{Emulator, Kernel, MachineSpec, Topology};
+use ktstr_record::spec::{BackendSpec, Emulator, Kernel, MachineSpec, Topology};
 use ktstr_replay::kernel::{KernelProfile, KernelView};
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::record::GuestEnd;
@@ -27,6 +28,7 @@ const RING: u64 = 1;
 const PANIC: u64 = 2;
 const POWER_OFF: u64 = 3;
 const RESTART: u64 = 4;
+const TOUCH: u64 = 5;
 const ORDER: u64 = 0x200;
 const DONE: u64 = 0x208;
 const TICKS: u64 = 0x210;
@@ -68,13 +70,18 @@ static PROVISIONED: LazyLock<(Emulator, Kernel)> = LazyLock::new(|| {
 fn spec() -> MachineSpec {
     let (emulator, kernel) = PROVISIONED.clone();
     MachineSpec {
-        emulator,
+        backend: BackendSpec::Qemu(emulator),
         kernel,
         topology: Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 2, threads_per_core: 1 },
         memory_mib: 512,
         kaslr: false,
         kargs: Vec::new(),
     }
+}
+
+fn emulator(spec: &mut MachineSpec) -> &mut Emulator {
+    let BackendSpec::Qemu(emulator) = &mut spec.backend;
+    emulator
 }
 
 const COLD: StartPolicy = StartPolicy { cold: true, boot_timeout: LONG, patience: Duration::from_secs(600) };
@@ -115,7 +122,7 @@ impl Guest {
     fn ring(&mut self) -> u32 {
         self.order(RING);
         match self.wait() {
-            MachineEvent::Doorbell { vcpu } => vcpu,
+            MachineEvent::Watch { id: WatchId::DOORBELL, vcpu } => vcpu,
             other => panic!("{other:?}"),
         }
     }
@@ -180,7 +187,7 @@ fn stops_goes_on_rings_and_powers_off() {
     assert_eq!(guest.word(CPUS), 2);
     assert!(matches!(guest.machine.registers(), Err(MachineError::Running)));
 
-    // A paused guest stands still, in whole: its memory does not change.
+    // All of a paused guest is stopped: its memory does not change.
     let (mut stops, mut conts) = (Vec::new(), Vec::new());
     for _ in 0..50 {
         stops.push(guest.machine.pause().unwrap());
@@ -222,14 +229,7 @@ fn stops_goes_on_rings_and_powers_off() {
         guest.await_change(DONE, done);
     }
 
-    // A waker ends a wait.
-    let waker = guest.machine.waker();
-    let other = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(50));
-        waker.wake();
-    });
-    assert_eq!(guest.machine.wait_event(LONG), None);
-    other.join().unwrap();
+    watches_fire_by_their_ids(&mut guest);
 
     guest.order(POWER_OFF);
     let ended = guest.wait();
@@ -240,6 +240,64 @@ fn stops_goes_on_rings_and_powers_off() {
     let console = String::from_utf8_lossy(&guest.machine.console()).into_owned();
     assert!(console.contains("probe: ready") && console.contains("Power down"), "{console}");
     assert!(guest.machine.console().is_empty());
+}
+
+/// Write watches and breakpoints, beside the doorbell, on a probe that runs.
+fn watches_fire_by_their_ids(guest: &mut Guest) {
+    const WORD: WatchId = WatchId(7);
+    const AFTER_THE_STORE: WatchId = WatchId(8);
+    let word = Watch::Write { at: DOORBELL_PAGE + 8, bytes: 8 };
+    assert!(matches!(guest.machine.arm(WORD, word), Err(MachineError::Running)));
+    assert!(matches!(guest.machine.disarm(WatchId::DOORBELL), Err(MachineError::Running)));
+
+    // A watch on the word after the doorbell fires at a store to it, and the doorbell does not.
+    guest.machine.pause().unwrap();
+    guest.machine.arm(WORD, word).unwrap();
+    assert!(
+        matches!(guest.machine.arm(WORD, word), Err(MachineError::Unsupported { .. })),
+        "the id is taken"
+    );
+    let nothing = Watch::Write { at: DOORBELL_PAGE + 16, bytes: 0 };
+    assert!(matches!(guest.machine.arm(AFTER_THE_STORE, nothing), Err(MachineError::Unsupported { .. })));
+    guest.machine.resume().unwrap();
+    let done = guest.word(DONE);
+    guest.order(TOUCH);
+    let MachineEvent::Watch { id: WORD, vcpu } = guest.wait() else { panic!("not the watch") };
+    assert_eq!(guest.word(DONE), done, "it stopped right after the store");
+    let registers = guest.machine.registers().unwrap();
+    let has = |address| registers[vcpu as usize].gpr.contains(&address);
+    assert!(has(DOORBELL_PAGE) || has(DOORBELL_PAGE + 8), "the probe's page: {registers:x?}");
+
+    // Disarmed, it fires no more.
+    guest.machine.disarm(WORD).unwrap();
+    guest.machine.disarm(WORD).unwrap();
+    guest.machine.resume().unwrap();
+    guest.await_change(DONE, done);
+    guest.order(TOUCH);
+    guest.await_change(DONE, done + 1);
+    assert_eq!(guest.machine.wait_event(Duration::from_millis(20)), None);
+
+    // A breakpoint where the probe stands after its store to the doorbell: it fires before that instruction, each time
+    // that it is reached, and the probe gets past it.
+    let mut vcpu = guest.ring();
+    let rip = |guest: &mut Guest, vcpu: u32| guest.machine.registers().unwrap()[vcpu as usize].rip;
+    let after_the_store = rip(guest, vcpu);
+    guest.machine.arm(AFTER_THE_STORE, Watch::Execute { at: after_the_store }).unwrap();
+    for _ in 0..3 {
+        let done = guest.word(DONE);
+        guest.machine.resume().unwrap();
+        assert_eq!(guest.wait(), MachineEvent::Watch { id: AFTER_THE_STORE, vcpu });
+        assert_eq!((rip(guest, vcpu), guest.word(DONE)), (after_the_store, done));
+        guest.machine.resume().unwrap();
+        guest.await_change(DONE, done);
+        vcpu = guest.ring();
+        assert_eq!(rip(guest, vcpu), after_the_store);
+    }
+    guest.machine.disarm(AFTER_THE_STORE).unwrap();
+    let done = guest.word(DONE);
+    guest.machine.resume().unwrap();
+    guest.await_change(DONE, done);
+    assert_eq!(guest.machine.wait_event(Duration::from_millis(20)), None);
 }
 
 /// A doorbell that rings while the host pauses must neither be lost nor come twice, whichever is first.
@@ -260,7 +318,7 @@ fn no_doorbell_is_lost_among_pauses() {
             guest.machine.pause().unwrap();
             let was_stopped = guest.machine.resume().unwrap() == Duration::ZERO;
             match guest.machine.wait_event(Duration::from_millis(1)) {
-                Some(MachineEvent::Doorbell { .. }) => {
+                Some(MachineEvent::Watch { id: WatchId::DOORBELL, .. }) => {
                     heard += 1;
                     coincided += u64::from(was_stopped);
                     guest.machine.resume().unwrap();
@@ -285,7 +343,7 @@ fn the_embedded_init_is_heard_booted_and_restored() {
         let begun = Instant::now();
         let (mut machine, start) = start(&spec, init_image(), cache.path(), WARM).unwrap();
         assert_eq!((start.kind, start.faults), (kind, Vec::new()));
-        let mut channel = HostChannel::new(RamHole::new(machine.ram(), spec.channel_base()).unwrap());
+        let mut channel = HostChannel::new(ChannelRam::new(machine.ram(), spec.channel_base()).unwrap());
         assert_eq!(channel.state(), GuestState::Ready);
         let ready = channel.poll().into_iter().find_map(|received| match received {
             Received::Frame { message: ToHost::Ready { release }, .. } => Some(release),
@@ -434,10 +492,10 @@ fn what_cannot_be_started_is_said_before() {
     };
     let missing = refusal(|s| s.kernel.vmlinux = "/nonexistent/vmlinux".into());
     assert!(missing.to_string().contains("/nonexistent/vmlinux"), "{missing}");
-    let no_emulator = refusal(|s| s.emulator.command = vec!["/nonexistent/qemu".into()]);
+    let no_emulator = refusal(|s| emulator(s).command = vec!["/nonexistent/qemu".into()]);
     assert!(matches!(&no_emulator, StartError::Host { .. }), "{no_emulator}");
     assert!(no_emulator.to_string().contains("/nonexistent/qemu"), "{no_emulator}");
-    let wrong_emulator = refusal(|s| s.emulator.command = vec!["/bin/ls".into()]);
+    let wrong_emulator = refusal(|s| emulator(s).command = vec!["/bin/ls".into()]);
     assert!(wrong_emulator.to_string().contains("ls: "), "its own words: {wrong_emulator}");
     assert!(matches!(refusal(|s| s.memory_mib = 1 << 30), StartError::TooMuchMemory { .. }));
     assert!(matches!(refusal(|s| s.topology.cores_per_llc = 0), StartError::Topology { .. }));
@@ -495,7 +553,7 @@ fn a_killed_emulator_is_an_end() {
         }
         other => panic!("{other:?}"),
     }
-    assert!(guest.machine.pause().is_ok(), "it stands still");
+    assert!(guest.machine.pause().is_ok(), "it is stopped");
     assert!(guest.machine.registers().is_err());
     assert!(guest.machine.resume().is_err());
     assert_ne!(guest.word(BOOT_ID), 0, "memory is still there");

@@ -16,7 +16,7 @@ use ktstr_record::provision::{Cache, Error, Host, KernelSpec, Progress, Provisio
 use ktstr_record::spec::Kernel;
 
 /// Tells a copy of this program that it is the one to be killed.
-const VICTIM: &str = "KTSTR_TEST_VICTIM_CACHE";
+const KILLED_CACHE: &str = "KTSTR_TEST_KILLED_CACHE";
 
 /// A cache into which four rivals have fetched `latest` at once.
 struct Warm {
@@ -168,13 +168,13 @@ fn the_same_kernel_by_path_is_the_same_kernel() {
     assert_eq!(names(dir.path().join("staging")), BTreeSet::new());
 }
 
-/// The parent starts this test again as the victim, whose apt-get stands still in the download.
+/// The parent starts this test again as the process to be killed, whose apt-get sleeps in the download.
 #[test]
 fn a_fetch_that_is_killed_leaves_no_entry_and_the_next_succeeds() {
-    if let Some(cache) = env::var_os(VICTIM) {
-        let release = env::var("KTSTR_TEST_VICTIM_RELEASE").unwrap();
-        let victim = provisioner(Path::new(&cache), host(env::var_os("PATH").unwrap()));
-        let _ = victim.kernel(&KernelSpec::parse(&release).unwrap());
+    if let Some(cache) = env::var_os(KILLED_CACHE) {
+        let release = env::var("KTSTR_TEST_KILLED_RELEASE").unwrap();
+        let provisioner = provisioner(Path::new(&cache), host(env::var_os("PATH").unwrap()));
+        let _ = provisioner.kernel(&KernelSpec::parse(&release).unwrap());
         return;
     }
     let warm = Warm::get();
@@ -196,22 +196,22 @@ fn a_fetch_that_is_killed_leaves_no_entry_and_the_next_succeeds() {
         real("apt-get").display()
     );
     let slow = host_with_apt(&dir.path().join("bin"), &script);
-    let mut victim = Command::new(env::current_exe().unwrap())
+    let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "a_fetch_that_is_killed_leaves_no_entry_and_the_next_succeeds"])
         .env("PATH", &slow.path)
-        .env(VICTIM, warm.cache())
-        .env("KTSTR_TEST_VICTIM_RELEASE", &other.release)
+        .env(KILLED_CACHE, warm.cache())
+        .env("KTSTR_TEST_KILLED_RELEASE", &other.release)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     while !started.exists() {
-        assert!(Instant::now() < deadline && victim.try_wait().unwrap().is_none());
+        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none());
         thread::sleep(Duration::from_millis(5));
     }
-    victim.kill().unwrap();
-    victim.wait().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
 
     let entry = warm.cache().join("kernels").join(&other.release);
     assert!(!entry.exists());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ktstr_replay::claim::Claim;
-use ktstr_replay::judge::Checks;
+use ktstr_replay::judge::CheckSource;
 use ktstr_replay::report::render;
 use ktstr_replay::run::Run;
 use ktstr_replay::testing::TraceBuilder;
@@ -54,7 +54,7 @@ fn open_judge_and_render(bencher: divan::Bencher<'_, '_>) {
     bencher.bench_local(|| {
         let trace = Trace::open(&path).expect("the trace opens");
         let run = Run::load(&trace);
-        let verdict = run.judge(None, Checks::Recorded);
+        let verdict = run.judge(None, CheckSource::Recorded);
         assert_eq!(verdict.exit_code(), 0);
         render(&run, &verdict)
     });
@@ -72,7 +72,7 @@ fn judge(bencher: divan::Bencher<'_, '_>) {
     let (_dir, path) = demo();
     let trace = Trace::open(&path).expect("the trace opens");
     let run = Run::load(&trace);
-    bencher.bench_local(|| run.judge(None, Checks::Recorded));
+    bencher.bench_local(|| run.judge(None, CheckSource::Recorded));
 }
 
 #[divan::bench]

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use divan::Bencher;
-use ktstr_replay::judge::Checks;
+use ktstr_replay::judge::CheckSource;
 use ktstr_replay::kernel::task::read_tasks;
 use ktstr_replay::kernel::unwind::Unwinder;
 use ktstr_replay::kernel::{Caps, KernelProfile, KernelView, SampleReader, Symbols, VirtualMemory};
@@ -37,9 +37,9 @@ fn path() -> Option<PathBuf> {
 fn show(views: &[View]) -> usize {
     let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
     let run = Run::load(&trace);
-    let stops = Checkpoints::of(&run).expect("it has checkpoints");
-    let stop = stops.at(None).expect("a checkpoint");
-    views.iter().map(|view| view.show(&stop).expect("the view").lines.len()).sum()
+    let checkpoints = Checkpoints::of(&run).expect("it has checkpoints");
+    let checkpoint = checkpoints.at(None).expect("a checkpoint");
+    views.iter().map(|view| view.show(&checkpoint).expect("the view").lines.len()).sum()
 }
 
 /// Opening and all that a view needs, without one.
@@ -59,14 +59,14 @@ fn open_tasks_queues_and_maps() -> usize {
 fn stacks_of_200_tasks(bencher: Bencher<'_, '_>) {
     let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
     let run = Run::load(&trace);
-    let stops = Checkpoints::of(&run).expect("it has checkpoints");
-    let info = *stops.all().last().expect("a checkpoint");
+    let checkpoints = Checkpoints::of(&run).expect("it has checkpoints");
+    let info = *checkpoints.all().last().expect("a checkpoint");
     bencher.bench_local(|| {
         // Opened anew, so that no page is decoded before.
-        let stop = stops.open(info).expect("a checkpoint");
-        let kernel = stop.kernel();
+        let checkpoint = checkpoints.open(info).expect("a checkpoint");
+        let kernel = checkpoint.kernel();
         let tasks = read_tasks(&kernel).expect("tasks").tasks;
-        let unwinder = Unwinder::new(&kernel, stop.vcpus());
+        let unwinder = Unwinder::new(&kernel, checkpoint.vcpus());
         let stacks = tasks.iter().cycle().take(200).map(|task| unwinder.task(task.at).1.lines().len());
         stacks.sum::<usize>()
     });
@@ -139,13 +139,13 @@ impl Memory for Flat {
     }
 }
 
-#[divan::bench(args = View::PLAIN)]
+#[divan::bench(args = View::plain())]
 fn view(bencher: Bencher<'_, '_>, view: &View) {
     let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
     let run = Run::load(&trace);
-    let stops = Checkpoints::of(&run).expect("it has checkpoints");
-    let stop = stops.at(None).expect("a checkpoint");
-    bencher.bench_local(|| view.show(&stop).expect("the view").lines.len());
+    let checkpoints = Checkpoints::of(&run).expect("it has checkpoints");
+    let checkpoint = checkpoints.at(None).expect("a checkpoint");
+    bencher.bench_local(|| view.show(&checkpoint).expect("the view").lines.len());
 }
 
 /// To be at most 300 ms.
@@ -153,7 +153,7 @@ fn view(bencher: Bencher<'_, '_>, view: &View) {
 fn open_judge_and_report() -> usize {
     let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
     let run = Run::load(&trace);
-    let verdict = run.judge(None, Checks::Recorded);
+    let verdict = run.judge(None, CheckSource::Recorded);
     render(&run, &verdict).len()
 }
 
@@ -161,6 +161,6 @@ fn open_judge_and_report() -> usize {
 fn open_and_why() -> usize {
     let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
     let run = Run::load(&trace);
-    let verdict = run.judge(None, Checks::Recorded);
-    why::tell(&run, &verdict).expect("a story").render().len()
+    let verdict = run.judge(None, CheckSource::Recorded);
+    why::explain(&run, &verdict).expect("an explanation").render().len()
 }

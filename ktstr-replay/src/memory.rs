@@ -71,11 +71,13 @@ pub enum LeftOut {
     KernelTypes,
     /// It is the kernel's symbol table, which the trace has as a blob.
     KernelSymbols,
+    /// The core file that the trace was made of does not have it. Reserved: this release reads no core files.
+    NotInCore,
 }
 
 impl LeftOut {
     /// All reasons.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Free,
         Self::PageCache,
         Self::User,
@@ -84,6 +86,7 @@ impl LeftOut {
         Self::KernelSymbols,
         Self::Channel,
         Self::Unreadable,
+        Self::NotInCore,
     ];
 
     /// In words: `free`, `page cache`.
@@ -98,6 +101,7 @@ impl LeftOut {
             Self::KernelText => "kernel code",
             Self::KernelTypes => "kernel types",
             Self::KernelSymbols => "kernel symbols",
+            Self::NotInCore => "not in the core file",
         }
     }
 }
@@ -109,6 +113,6 @@ fn remedy(why: LeftOut) -> &'static str {
             " (record the test with `--pages all` to keep it)"
         }
         LeftOut::KernelSymbols => " (`ktstr trace slim --pages all` does not leave it out)",
-        LeftOut::Channel | LeftOut::Unreadable => "",
+        LeftOut::Channel | LeftOut::Unreadable | LeftOut::NotInCore => "",
     }
 }

@@ -3,6 +3,14 @@
 /// The assertions of a body: those that failed, in order. Empty is a pass.
 ///
 /// A body returns it; failed assertions fail the test, and all of them are shown.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// let mut result = AssertResult::pass();
+/// result.check(1 + 1 == 2, "sums are right").check(1 > 2, "one is the larger number");
+/// assert_eq!(result.failures(), ["one is the larger number"]);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "failed assertions count only when the body returns them"]
 pub struct AssertResult {

@@ -5,7 +5,16 @@ use std::collections::btree_set;
 use std::fmt;
 use std::str::FromStr;
 
-/// A set of CPU (or NUMA node) numbers. Prints and parses as the kernel's lists do: `0-3,7`.
+/// A set of CPU (or NUMA node) numbers. Prints and parses as the kernel's lists do.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// let set: CpuSet = "0-3,7".parse()?;
+/// assert_eq!(set.len(), 5);
+/// assert_eq!(set.to_string(), "0-3,7");
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CpuSet(BTreeSet<u32>);
 

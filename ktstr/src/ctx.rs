@@ -1,6 +1,5 @@
 //! What a test's body is given.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,10 +7,9 @@ use std::time::Duration;
 use guest_init::message::FromTest;
 
 use crate::cgroup::{CgroupDef, Cgroups};
-use crate::guest::{Channel, ChannelError};
+use crate::channel::{Channel, ChannelError};
 use crate::guest_topo::GuestTopology;
-use crate::scenario::SchedulerLife;
-use crate::test_def::TestDef;
+use crate::scheduler_life::SchedulerLife;
 
 /// Workers of a cgroup whose definition does not say.
 const WORKERS_PER_CGROUP: usize = 2;
@@ -36,36 +34,17 @@ pub struct Ctx {
 }
 
 impl Ctx {
-    /// The context of a test in its guest.
-    pub(crate) fn in_guest(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> Self {
-        let life = match def.scheduler {
-            Some(scheduler) => {
-                SchedulerLife::watched(scheduler.name, PathBuf::from(SchedulerLife::STATE_FILE))
-            }
-            None => SchedulerLife::none(),
-        };
-        let cgroups = Cgroups::at(Cgroups::GUEST_ROOT);
-        Self { seed: def.seed, ..Self::new(def.duration(), topo, cgroups, life, channel) }
-    }
-
     pub(crate) fn new(
         duration: Duration,
+        seed: u64,
         topo: GuestTopology,
         cgroups: Cgroups,
         life: SchedulerLife,
         channel: Arc<Channel>,
     ) -> Self {
-        Self {
-            duration,
-            seed: 1,
-            workers_per_cgroup: WORKERS_PER_CGROUP,
-            topo,
-            cgroups,
-            life,
-            channel,
-            next_phase: AtomicU32::new(0),
-            held: Mutex::new(Duration::ZERO),
-        }
+        let (workers_per_cgroup, next_phase) = (WORKERS_PER_CGROUP, AtomicU32::new(0));
+        let held = Mutex::new(Duration::ZERO);
+        Self { duration, seed, workers_per_cgroup, topo, cgroups, life, channel, next_phase, held }
     }
 
     /// A cgroup with [`Ctx::workers_per_cgroup`] workers.

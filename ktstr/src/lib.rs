@@ -1,27 +1,48 @@
 //! What test authors use, and the programs `ktstr` and `cargo-ktstr`.
 //!
-//! A test is a function with `#[ktstr_test]` ([`prelude`]). Its `#[test]` runs in two places: on the host it
-//! boots a machine, records a trace and judges it (`host`), in the guest it runs the body (`guest`).
+//! A test is a function with `#[ktstr_test]`. Its `#[test]` runs in two places: on the host it boots a machine, records a
+//! trace and judges it (`host`), in the guest it runs the body (`guest`). All that an author needs is in [`prelude`].
+//!
+//! The modules stand in layers: each imports only from those above it in this list.
 
-pub mod assert;
-pub mod cgroup;
-pub mod cli;
-pub mod cpu_set;
-pub mod ctx;
+/// What a test's body finds out in the guest.
+mod assert;
+/// Sets of CPU numbers, in the kernel's list format.
+mod cpu_set;
+/// The CPUs of the running machine, as its `/sys` shows them.
+mod guest_topo;
+/// The processes that load the guest's CPUs.
+mod worker;
+/// Control groups, and how a test describes them.
+mod cgroup;
+/// The socket to guest-init.
+mod channel;
+/// Whether the scheduler under test still schedules.
+mod scheduler_life;
+/// What a test's body is given.
+mod ctx;
+/// Phases of set-up, hold and teardown.
+mod scenario;
+/// What the macros make: descriptions of a test and of a scheduler.
+mod test_def;
+/// Running the body, in the guest.
 mod guest;
-pub mod guest_topo;
-mod host;
-pub mod prelude;
-pub mod scenario;
-pub mod test_def;
-pub mod worker;
+/// The cargo workspace that a test is in.
 mod workspace;
+/// From a test's description to its verdict, on the host.
+mod host;
+/// The function that every `#[test]` calls, wherever it runs.
+mod run;
+/// Everything that the author of a test needs.
+pub mod prelude;
+/// The commands of `ktstr` and `cargo ktstr`.
+pub mod cli;
 
 /// What the macros' expansions name. Not for people.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::host::{TestFailure, run};
+    pub use crate::run::{TestFailure, run};
     pub use crate::test_def::{
-        Check, Checkpoint, Pages, Scheduler, SchedulerSource, TestDef, Topology, resolve_topology,
+        Checkpoint, HostCheck, Pages, Scheduler, SchedulerSource, TestDef, Topology, resolve_topology,
     };
 }

@@ -1,4 +1,23 @@
-//! Everything that the author of a test needs: `use ktstr::prelude::*;`.
+//! Everything that the author of a test needs.
+//!
+//! ```
+//! use ktstr::prelude::*;
+//!
+//! declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", topology = (1, 1, 2, 1) });
+//!
+//! #[ktstr_test(scheduler = DEMO, cores = 4, num_snapshots = 10, claims = ["each(nr_dispatched >= 1)"], check = steady)]
+//! fn two_cgroups(ctx: &Ctx) -> Result<AssertResult> {
+//!     execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])
+//! }
+//!
+//! /// Judges the trace on the host, after the run and whenever the trace is judged again.
+//! fn steady(trace: &Trace, verdict: &mut Verdict) -> Result<()> {
+//!     trace.periodic().var("nr_dispatched").strictly_increasing(verdict);
+//!     Ok(())
+//! }
+//!
+//! assert_eq!(DEMO.name, "demo");
+//! ```
 
 pub use anyhow::{Context, Result, anyhow, bail, ensure};
 pub use guest_init::message::WorkerReport;

@@ -43,7 +43,7 @@ pub struct TestDef {
     /// Claims as text.
     pub claims: &'static [&'static str],
     /// A judgement in code.
-    pub check: Option<Check>,
+    pub check: Option<HostCheck>,
     /// The `not_starved` check is on.
     pub not_starved: bool,
     /// The run must fail.
@@ -90,7 +90,7 @@ pub type Pages = ktstr_record::recorder::PageSelection;
 
 /// A judgement in code: the `check` of a test.
 #[derive(Clone, Copy, Debug)]
-pub struct Check {
+pub struct HostCheck {
     /// The function's path, which stands for it in the trace.
     pub label: &'static str,
     /// The function.
@@ -105,7 +105,7 @@ pub struct Scheduler {
     /// Where its program comes from.
     pub source: SchedulerSource,
     /// Its arguments.
-    pub args: &'static [&'static str],
+    pub sched_args: &'static [&'static str],
     /// The topology of tests that give none.
     pub topology: Option<Topology>,
     /// Words for the kernel's command line.
@@ -149,7 +149,7 @@ impl TestDef {
 
     /// The scheduler's arguments: its own, then the test's.
     pub fn all_sched_args(&self) -> Vec<String> {
-        let own = self.scheduler.map_or(&[][..], |scheduler| scheduler.args);
+        let own = self.scheduler.map_or(&[][..], |scheduler| scheduler.sched_args);
         own.iter().chain(self.extra_sched_args).map(|&word| word.to_owned()).collect()
     }
 }
@@ -165,16 +165,15 @@ impl Checkpoint {
     }
 }
 
-/// The topology of a test: each part from the test, else from the scheduler, else 1, 1, 2, 1.
+/// The topology of a test: each part as given to the test, else the scheduler's, else the default. The parts are NUMA
+/// nodes, LLCs, cores of each LLC and threads of each core.
 ///
 /// # Panics
 /// While compiling, when the LLCs do not divide among the NUMA nodes.
 pub const fn resolve_topology(
     inherited: Option<Topology>,
-    numa_nodes: Option<u32>,
-    llcs: Option<u32>,
-    cores_per_llc: Option<u32>,
-    threads_per_core: Option<u32>,
+    given: [Option<u32>; 4],
+    default: [u32; 4],
 ) -> Topology {
     const fn or(given: Option<u32>, inherited: u32) -> u32 {
         match given {
@@ -184,8 +183,12 @@ pub const fn resolve_topology(
     }
     let base = match inherited {
         Some(inherited) => inherited,
-        None => Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 2, threads_per_core: 1 },
+        None => {
+            let [numa_nodes, llcs, cores_per_llc, threads_per_core] = default;
+            Topology { numa_nodes, llcs, cores_per_llc, threads_per_core }
+        }
     };
+    let [numa_nodes, llcs, cores_per_llc, threads_per_core] = given;
     let resolved = Topology {
         numa_nodes: or(numa_nodes, base.numa_nodes),
         llcs: or(llcs, base.llcs),
@@ -206,8 +209,8 @@ mod tests {
     #[test]
     fn each_part_of_a_topology_is_inherited_on_its_own() {
         let scheduler = Topology { numa_nodes: 2, llcs: 4, cores_per_llc: 3, threads_per_core: 2 };
-        let resolved = resolve_topology(Some(scheduler), None, Some(2), None, Some(1));
+        let resolved = resolve_topology(Some(scheduler), [None, Some(2), None, Some(1)], [1; 4]);
         assert_eq!(resolved.to_string(), "2n2l3c1t");
-        assert_eq!(resolve_topology(None, None, None, None, None).to_string(), "1n1l2c1t");
+        assert_eq!(resolve_topology(None, [None; 4], [1, 1, 2, 1]).to_string(), "1n1l2c1t");
     }
 }

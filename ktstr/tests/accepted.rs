@@ -40,6 +40,7 @@ declare_scheduler!(
     kaslr = false,
     kargs = ["loglevel=7"],
     extra_sched_args = ["--stall-after", "2"],
+    include_files = files,
 )]
 fn every_key(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![ctx.cgroup_def("cg_0").cpuset(CpusetSpec::Llc(0)).work_type(WorkType::Bursty)])
@@ -47,6 +48,10 @@ fn every_key(ctx: &Ctx) -> Result<AssertResult> {
 
 fn judge(_: &Trace, _: &mut Verdict) -> Result<()> {
     Ok(())
+}
+
+fn files() -> Result<Vec<IncludedFile>> {
+    Ok(Vec::new())
 }
 
 /// Names of the author's own do not get in the way of the expansion's.
@@ -68,7 +73,7 @@ mod names {
 
 #[test]
 fn a_declared_scheduler_is_a_const_with_what_was_declared() {
-    assert_eq!((WIDE.name, WIDE.args, WIDE.kargs), ("wide", &["-v"][..], &["quiet"][..]));
+    assert_eq!((WIDE.name, WIDE.sched_args, WIDE.kargs), ("wide", &["-v"][..], &["quiet"][..]));
     assert_eq!(WIDE.topology.map(|topology| topology.to_string()).as_deref(), Some("2n4l2c1t"));
     assert_eq!(WIDE.manifest_dir, env!("CARGO_MANIFEST_DIR"));
 }

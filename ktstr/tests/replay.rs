@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use ktstr_replay::judge::Checks;
+use ktstr_replay::judge::CheckSource;
 use ktstr_replay::report::{provenance, render};
 use ktstr_replay::run::Run;
 use ktstr_replay::testing::{TraceBuilder, stalled};
@@ -24,7 +24,7 @@ fn record(builder: &TraceBuilder) -> Recorded {
     let mut live = String::new();
     builder.write_judged(&path, |trace| {
         let run = Run::load(trace);
-        let verdict = run.judge(None, Checks::Fresh(&[]));
+        let verdict = run.judge(None, CheckSource::Fresh(&[]));
         live = render(&run, &verdict) + &provenance(&path);
         verdict
     });

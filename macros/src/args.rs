@@ -2,71 +2,38 @@
 
 use std::collections::BTreeMap;
 
-use proc_macro2::{Span, TokenTree};
-use quote::quote;
+use proc_macro2::{Span, TokenStream};
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
-use syn::punctuated::Punctuated;
-use syn::{Error, Ident, LitBool, LitInt, LitStr, Path, Result, Token, bracketed, parenthesized};
+use syn::{Error, Ident, Result, Token};
 
-/// Largest number of a [`Shape::Four`].
-const FOUR_MAX: u32 = 1024;
+use crate::key::{Key, Place};
+use crate::shape::Value;
 
-/// A key that a macro accepts.
-#[derive(Debug)]
-pub struct Key {
-    /// Its name.
-    pub name: &'static str,
-    /// What its value looks like.
-    pub shape: Shape,
-}
-
-/// What a value looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// `true`, `false`, or the key alone.
-    Flag,
-    /// An integer in this range.
-    Number {
-        /// Smallest value.
-        min: u64,
-        /// Largest value.
-        max: u64,
-        /// What is counted, for errors.
-        of: &'static str,
-    },
-    /// A string.
-    Text,
-    /// A list of strings.
-    Texts,
-    /// A path to an item.
-    Path,
-    /// One of these words, bare or as a string.
-    Word(&'static [&'static str]),
-    /// `(a, b, c, d)`, each at least 1.
-    Four,
-}
-
-/// A value that was given.
-#[derive(Clone)]
-pub enum Value {
-    /// Of [`Shape::Flag`].
-    Flag(bool),
-    /// Of [`Shape::Number`].
-    Number(u64),
-    /// Of [`Shape::Text`] or [`Shape::Word`].
-    Text(LitStr),
-    /// Of [`Shape::Texts`].
-    Texts(Vec<LitStr>),
-    /// Of [`Shape::Path`].
-    Path(Path),
-    /// Of [`Shape::Four`].
-    Four([u32; 4]),
-}
-
-/// The keys that were given, by name.
+/// The keys that were given, by name, and the table that they are in.
 pub struct Args {
+    keys: &'static [Key],
     given: BTreeMap<&'static str, (Ident, Value)>,
+}
+
+/// Errors that are reported together.
+#[derive(Default)]
+pub struct Faults(Option<Error>);
+
+impl Faults {
+    /// One more.
+    pub fn add(&mut self, span: Span, message: impl std::fmt::Display) {
+        let error = Error::new(span, message);
+        match &mut self.0 {
+            Some(all) => all.combine(error),
+            None => self.0 = Some(error),
+        }
+    }
+
+    /// All of them, if there are any.
+    pub fn into_result(self) -> Result<()> {
+        self.0.map_or(Ok(()), Err)
+    }
 }
 
 impl Args {
@@ -86,7 +53,7 @@ impl Args {
                     format!("unknown key `{ident}`; the keys are {}", names.join(", ")),
                 ));
             };
-            let value = key.value(&ident, input)?;
+            let value = key.read(&ident, input)?;
             if given.contains_key(key.name) {
                 return Err(Error::new(ident.span(), format!("key `{ident}` is given twice")));
             }
@@ -96,12 +63,46 @@ impl Args {
             }
             input.parse::<Token![,]>()?;
         }
-        Ok(Self { given })
+        Ok(Self { keys, given })
     }
 
     /// As [`Args::parse`], of tokens that hold nothing else.
-    pub fn parse2(tokens: proc_macro2::TokenStream, keys: &'static [Key]) -> Result<Self> {
+    pub fn parse2(tokens: TokenStream, keys: &'static [Key]) -> Result<Self> {
         (|input: ParseStream<'_>| Self::parse(input, keys)).parse2(tokens)
+    }
+
+    /// Note every breach of what the rows require. A key that is missing is blamed on `whole`.
+    pub fn check_rows(&self, whole: Span, faults: &mut Faults) {
+        for key in self.keys {
+            let name = key.name;
+            let Some((ident, value)) = self.given.get(name) else {
+                if key.required {
+                    faults.add(whole, format!("key `{name}` is missing: {}", key.doc));
+                }
+                continue;
+            };
+            if self.is_set(name) {
+                for (_, why) in key.needs.iter().filter(|(other, _)| !self.is_set(other)) {
+                    faults.add(ident.span(), format!("`{name}` needs {why}"));
+                }
+            }
+            if let (Some(why), Value::Text(text)) = (key.not_empty, value)
+                && text.value().is_empty()
+            {
+                faults.add(ident.span(), format!("`{name}` is empty{why}"));
+            }
+        }
+    }
+
+    /// The fields of all keys that go into the field of their name.
+    pub fn fields(&self) -> Result<TokenStream> {
+        let keys = self.at(|place| place == Place::Field);
+        keys.map(|key| key.field(self.value(key.name))).collect()
+    }
+
+    /// The rows with a place of this sort.
+    pub fn at(&self, fits: impl Fn(Place) -> bool) -> impl Iterator<Item = &'static Key> {
+        self.keys.iter().filter(move |key| fits(key.place))
     }
 
     /// Where a key was given.
@@ -109,179 +110,45 @@ impl Args {
         self.given.get(name).map(|(ident, _)| ident.span())
     }
 
-    /// A flag, false when it was not given.
-    pub fn flag(&self, name: &str) -> Option<bool> {
+    /// The value that was given.
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.given.get(name).map(|(_, value)| value)
+    }
+
+    /// Whether a key was given, and not as `false` or an empty list.
+    pub fn is_set(&self, name: &str) -> bool {
         match self.value(name) {
-            Some(Value::Flag(flag)) => Some(*flag),
-            _ => None,
+            None | Some(Value::Flag(false)) => false,
+            Some(Value::Texts(texts)) => !texts.is_empty(),
+            Some(_) => true,
         }
     }
 
-    /// A number.
+    /// The number that was given, else the row's default.
     pub fn number(&self, name: &str) -> Option<u64> {
         match self.value(name) {
             Some(Value::Number(number)) => Some(*number),
-            _ => None,
-        }
-    }
-
-    /// A string or a word.
-    pub fn text(&self, name: &str) -> Option<&LitStr> {
-        match self.value(name) {
-            Some(Value::Text(text)) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// A list of strings, empty when it was not given.
-    pub fn texts(&self, name: &str) -> &[LitStr] {
-        match self.value(name) {
-            Some(Value::Texts(texts)) => texts,
-            _ => &[],
-        }
-    }
-
-    /// A path.
-    pub fn path(&self, name: &str) -> Option<&Path> {
-        match self.value(name) {
-            Some(Value::Path(path)) => Some(path),
-            _ => None,
-        }
-    }
-
-    /// Four numbers.
-    pub fn four(&self, name: &str) -> Option<[u32; 4]> {
-        match self.value(name) {
-            Some(Value::Four(four)) => Some(*four),
-            _ => None,
-        }
-    }
-
-    fn value(&self, name: &str) -> Option<&Value> {
-        self.given.get(name).map(|(_, value)| value)
-    }
-}
-
-impl Key {
-    /// The value behind the key `ident`. Errors point at both.
-    fn value(&self, ident: &Ident, input: ParseStream<'_>) -> Result<Value> {
-        let name = self.name;
-        if self.shape == Shape::Flag && (input.is_empty() || input.peek(Token![,])) {
-            return Ok(Value::Flag(true));
-        }
-        if !input.peek(Token![=]) {
-            let message = format!("`{name}` needs a value: `{name} = {}`", self.shape.example());
-            return Err(Error::new(ident.span(), message));
-        }
-        input.parse::<Token![=]>()?;
-        let begin = input.fork();
-        let parsed = self.shape.parse(input);
-        let value = match parsed {
-            Ok(value) => value,
-            Err(_) => return Err(fault(ident, &begin, format!("`{name}` takes {}", self.shape.describe()))),
-        };
-        let checked = self.shape.check(name, value);
-        checked.map_err(|message| fault(ident, &begin, message))
-    }
-}
-
-/// An error that points at the key and the first token of its value.
-fn fault(ident: &Ident, value: ParseStream<'_>, message: String) -> Error {
-    match value.parse::<TokenTree>() {
-        Ok(first) => Error::new_spanned(quote!(#ident = #first), message),
-        Err(_) => Error::new(ident.span(), message),
-    }
-}
-
-impl Shape {
-    /// Read a value of this shape, whatever it is.
-    fn parse(self, input: ParseStream<'_>) -> Result<Value> {
-        match self {
-            Self::Flag => Ok(Value::Flag(input.parse::<LitBool>()?.value)),
-            Self::Number { .. } => Ok(Value::Number(input.parse::<LitInt>()?.base10_parse()?)),
-            Self::Text => Ok(Value::Text(input.parse()?)),
-            Self::Texts => {
-                let inner;
-                bracketed!(inner in input);
-                let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&inner)?;
-                Ok(Value::Texts(list.into_iter().collect()))
-            }
-            Self::Path => Ok(Value::Path(input.parse()?)),
-            Self::Word(_) if input.peek(LitStr) => Ok(Value::Text(input.parse()?)),
-            Self::Word(_) => {
-                let ident = input.call(Ident::parse_any)?;
-                Ok(Value::Text(LitStr::new(&ident.to_string(), ident.span())))
-            }
-            Self::Four => {
-                let inner;
-                parenthesized!(inner in input);
-                let list = Punctuated::<LitInt, Token![,]>::parse_terminated(&inner)?;
-                let numbers = list.iter().map(LitInt::base10_parse).collect::<Result<Vec<u32>>>()?;
-                match <[u32; 4]>::try_from(numbers) {
-                    Ok(four) => Ok(Value::Four(four)),
-                    Err(_) => Err(inner.error("not four numbers")),
-                }
-            }
-        }
-    }
-
-    /// Whether a value of this shape is one that the key takes; if not, why.
-    fn check(self, name: &str, value: Value) -> std::result::Result<Value, String> {
-        match (self, &value) {
-            (Self::Number { min, of, .. }, Value::Number(0)) if min > 0 => {
-                Err(format!("`{name}` is 0; it must be at least {min} {of}"))
-            }
-            (Self::Number { min, max, of }, Value::Number(number)) if !(min..=max).contains(number) => {
-                Err(format!("`{name}` is {number}; it must be from {min} to {max} {of}"))
-            }
-            (Self::Word(words), Value::Text(word)) if !words.contains(&word.value().as_str()) => {
-                Err(format!("`{name}` is one of {}, not `{}`", words.join(", "), word.value()))
-            }
-            (Self::Four, Value::Four(four)) if four.contains(&0) => {
-                Err(format!("`{name}` has a 0; each of {} must be at least 1", self.describe()))
-            }
-            (Self::Four, Value::Four(four)) if four.iter().any(|&number| number > FOUR_MAX) => {
-                Err(format!("`{name}` has a number above {FOUR_MAX}"))
-            }
-            _ => Ok(value),
-        }
-    }
-
-    fn describe(self) -> String {
-        match self {
-            Self::Flag => "`true` or `false`".to_owned(),
-            Self::Number { min, max, .. } => format!("an integer from {min} to {max}"),
-            Self::Text => "a string".to_owned(),
-            Self::Texts => "a list of strings, `[\"..\", \"..\"]`".to_owned(),
-            Self::Path => "the path of an item".to_owned(),
-            Self::Word(words) => format!("one of {}", words.join(", ")),
-            Self::Four => "(numa_nodes, llcs, cores, threads)".to_owned(),
-        }
-    }
-
-    fn example(self) -> String {
-        match self {
-            Self::Flag => "true".to_owned(),
-            Self::Number { min, .. } => min.to_string(),
-            Self::Text => "\"..\"".to_owned(),
-            Self::Texts => "[\"..\"]".to_owned(),
-            Self::Path => "NAME".to_owned(),
-            Self::Word(words) => words.first().copied().unwrap_or_default().to_owned(),
-            Self::Four => "(1, 1, 2, 1)".to_owned(),
+            Some(_) => None,
+            None => self.keys.iter().find(|key| key.name == name)?.default?.parse().ok(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use syn::LitStr;
+
     use super::*;
+    use crate::key::{count, key};
+    use crate::shape::Shape;
 
     const KEYS: &[Key] = &[
-        Key { name: "on", shape: Shape::Flag },
-        Key { name: "count", shape: Shape::Number { min: 1, max: 9, of: "things" } },
-        Key { name: "words", shape: Shape::Texts },
-        Key { name: "pick", shape: Shape::Word(&["a", "b"]) },
-        Key { name: "four", shape: Shape::Four },
+        key("on", Shape::Flag, ""),
+        key("count", count(1, 9, "things"), "").default("7"),
+        key("words", Shape::Texts, "").needs(&[("on", "to be `on`")]),
+        key("pick", Shape::Word { of: "Pick", words: &["a", "b"] }, ""),
+        key("four", Shape::Four, ""),
+        key("text", Shape::Text, "").not_empty(", which says nothing"),
     ];
 
     fn parse(text: &str) -> Result<Args> {
@@ -295,29 +162,67 @@ mod tests {
         }
     }
 
+    fn broken_rules(text: &str) -> Vec<String> {
+        let mut faults = Faults::default();
+        parse(text).expect("keys and values that fit").check_rows(Span::call_site(), &mut faults);
+        let error = faults.into_result().err();
+        error.into_iter().flatten().map(|error| error.to_string()).collect()
+    }
+
     #[test]
     fn values_of_every_shape_are_read() -> Result<()> {
         let args = parse(r#"on, count = 3, words = ["x", "y"], pick = b, four = (1, 2, 3, 4),"#)?;
-        assert_eq!(args.flag("on"), Some(true));
+        assert!(args.is_set("on"));
         assert_eq!(args.number("count"), Some(3));
-        assert_eq!(args.texts("words").iter().map(LitStr::value).collect::<Vec<_>>(), ["x", "y"]);
-        assert_eq!(args.text("pick").map(LitStr::value), Some("b".to_owned()));
-        assert_eq!(args.four("four"), Some([1, 2, 3, 4]));
+        let Some(Value::Texts(words)) = args.value("words") else { panic!("no words") };
+        assert_eq!(words.iter().map(LitStr::value).collect::<Vec<_>>(), ["x", "y"]);
+        let Some(Value::Text(pick)) = args.value("pick") else { panic!("no pick") };
+        assert_eq!(pick.value(), "b");
+        assert!(matches!(args.value("four"), Some(Value::Four([1, 2, 3, 4]))));
         Ok(())
     }
 
     #[test]
-    fn absent_keys_are_none() -> Result<()> {
+    fn absent_keys_are_none_or_their_default() -> Result<()> {
         let args = parse("")?;
+        assert!(KEYS.iter().all(|key| args.value(key.name).is_none() && !args.is_set(key.name)));
+        assert_eq!(args.number("count"), Some(7));
+        let fields = args.fields()?.to_string();
         assert!(
-            args.flag("on").is_none() && args.number("count").is_none() && args.texts("words").is_empty()
+            fields.contains("count : 7 , words : & [] , pick : :: core :: option :: Option :: None"),
+            "{fields}"
         );
         Ok(())
     }
 
     #[test]
+    fn values_become_what_their_field_takes() -> Result<()> {
+        let fields = parse(r#"words = ["x"], pick = b, text = "t", count = 3"#)?.fields()?.to_string();
+        for field in [
+            "count : 3 ,",
+            "words : & [\"x\"] ,",
+            "pick : :: core :: option :: Option :: Some (:: ktstr :: __private :: Pick :: B) ,",
+            "text : :: core :: option :: Option :: Some (\"t\") ,",
+        ] {
+            assert!(fields.contains(field), "no {field} in {fields}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_row_requires_is_checked_all_at_once() {
+        assert_eq!(
+            broken_rules(r#"words = ["x"], text = """#),
+            ["`words` needs to be `on`", "`text` is empty, which says nothing"]
+        );
+        assert!(broken_rules("words = []").is_empty());
+        assert!(broken_rules(r#"on, words = ["x"]"#).is_empty());
+        assert_eq!(broken_rules(r#"on = false, words = ["x"]"#).len(), 1);
+    }
+
+    #[test]
     fn an_unknown_key_lists_the_keys() {
-        assert_eq!(error("off"), "unknown key `off`; the keys are on, count, words, pick, four");
+        assert_eq!(error("off"), "unknown key `off`; the keys are on, count, words, pick, four, text");
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! `#[ktstr_test]` and `declare_scheduler!`.
 //!
-//! What both accept is a table of keys (`test_keys`, `scheduler_keys`); one parser reads `key = value` lists
-//! against such a table, so that duplicate and unknown keys are found, and named, in one place.
+//! What each accepts is a table of keys (`test_keys`, `scheduler`): a row has a key's shape, default, documentation and
+//! place in the description that the macro makes. Parser, errors, defaults, fields and the tables below come from the rows.
 
+mod shape;
+mod key;
 mod args;
 mod scheduler;
-mod scheduler_keys;
-mod test_attr;
-mod test_expand;
 mod test_keys;
+mod test_expand;
 
 use proc_macro::TokenStream;
 
@@ -18,28 +18,31 @@ use proc_macro::TokenStream;
 /// and judges the trace, in the guest it runs the function. Attributes are `key = value`, separated by commas;
 /// a bool may be bare. Unknown, repeated, zero and contradictory keys are compile errors that point at the key.
 ///
-/// | key | value | default |
-/// |---|---|---|
-/// | `scheduler` | a const from `declare_scheduler!` | the kernel's own |
-/// | `numa_nodes`, `llcs`, `cores`, `threads` | counts; `llcs` of the whole machine, `cores` of each LLC, `threads` of each core | the scheduler's, else 1, 1, 2, 1 |
-/// | `memory_mib` | guest RAM | 512 |
-/// | `duration_s` | workload window | 12 |
-/// | `watchdog_timeout_s` | how long a stall may go unnoticed, at most 30: the run waits that much longer for its end. It is the scheduler that sets sched_ext's watchdog (`timeout_ms` of its ops) | 5 |
-/// | `num_snapshots` | periodic captures, at most 256 and at least 100 ms apart | 0 |
-/// | `checkpoint` | `every`, `ends` or `never` | `every` |
-/// | `pages` | pages of a checkpoint: `kernel` (what decoders read) or `all` | `kernel` |
-/// | `seed` | random seed of the guest | 1 |
-/// | `claims` | list of claims as text | none |
-/// | `check` | `fn(&Trace, &mut Verdict) -> Result<()>`, run on the host | none |
-/// | `not_starved` | every worker ran, evenly, without long gaps | false |
-/// | `expect_err` | the run must fail | false |
-/// | `expect_scx_error_contains` | text that the scheduler's error must contain | none |
-/// | `allow_inconclusive` | an inconclusive verdict passes | false |
-/// | `ignore` | emit `#[ignore]` | false |
-/// | `kaslr` | place the kernel at random | true |
-/// | `kargs` | more words for the kernel's command line | none |
-/// | `extra_sched_args` | more arguments for the scheduler | none |
-/// | `include_files` | `fn() -> Result<Vec<IncludedFile>>`, run on the host: files for the guest | none |
+/// | key | takes | default | meaning |
+/// |---|---|---|---|
+/// | `scheduler` | the path of a const | none | the scheduler under test, from `declare_scheduler!`; without it, the kernel's own |
+/// | `numa_nodes` | an integer from 1 to 64 | the scheduler's, else 1 | NUMA nodes of the machine |
+/// | `llcs` | an integer from 1 to 64 | the scheduler's, else 1 | last-level caches of the whole machine, a multiple of `numa_nodes` |
+/// | `cores` | an integer from 1 to 256 | the scheduler's, else 2 | cores of each LLC |
+/// | `threads` | an integer from 1 to 8 | the scheduler's, else 1 | threads of each core |
+/// | `memory_mib` | an integer from 128 to 65536 | 512 | guest RAM; raised, with a note, when the files of the test need more |
+/// | `duration_s` | an integer from 1 to 86400 | 12 | workload window |
+/// | `watchdog_timeout_s` | an integer from 1 to 30 | 5 | how long a stall may go unnoticed: the run waits that much longer for its end. It is the scheduler that sets sched_ext's watchdog (`timeout_ms` of its ops) |
+/// | `num_snapshots` | an integer from 0 to 256 | 0 | periodic captures, at least 100 ms apart |
+/// | `checkpoint` | one of every, ends, never | every | when guest memory is kept: at every capture, at the ends (attach, end of the body, failure), or never |
+/// | `pages` | one of kernel, all | kernel | pages that a checkpoint keeps; `kernel` is what decoders read |
+/// | `seed` | an integer from 0 | 1 | random seed of the guest |
+/// | `claims` | a list of strings, `["..", ".."]` | none | claims as text |
+/// | `check` | the path of a function | none | `fn(&Trace, &mut Verdict) -> Result<()>`, a judgement in code, run on the host |
+/// | `not_starved` | `true` or `false` | false | every worker ran, evenly, without long gaps |
+/// | `expect_err` | `true` or `false` | false | the run must fail |
+/// | `expect_scx_error_contains` | a string | none | text that the scheduler's error must contain |
+/// | `allow_inconclusive` | `true` or `false` | false | an inconclusive verdict passes |
+/// | `ignore` | `true` or `false` | false | emit `#[ignore]` |
+/// | `kaslr` | `true` or `false` | true | place the kernel at random |
+/// | `kargs` | a list of strings, `["..", ".."]` | none | more words for the kernel's command line, after the scheduler's |
+/// | `extra_sched_args` | a list of strings, `["..", ".."]` | none | more arguments for the scheduler, after its own |
+/// | `include_files` | the path of a function | none | `fn() -> Result<Vec<IncludedFile>>`, run on the host: files for the guest |
 #[proc_macro_attribute]
 pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
     test_expand::expand(attr.into(), item.into()).unwrap_or_else(|error| error.into_compile_error()).into()
@@ -50,17 +53,18 @@ pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes a const `DEMO` of type `ktstr::prelude::Scheduler`. Attributes, docs and a visibility may stand before
 /// the name.
 ///
-/// | key | value |
-/// |---|---|
-/// | `name` | what reports call it; required, `eevdf` is reserved |
-/// | `binary` | a package of the workspace, or a program beside the test binary or on `PATH`; `KTSTR_SCHEDULER` overrides |
-/// | `binary_path` | path of the program, relative to the package's folder |
-/// | `source` | folder with C sources that ktstr builds, relative to the package's folder |
-/// | `sched_args` | list of arguments |
-/// | `topology` | `(numa_nodes, llcs, cores, threads)` for tests that give none |
-/// | `kargs` | list of words for the kernel's command line |
+/// | key | takes | default | meaning |
+/// |---|---|---|---|
+/// | `name` | a string | required | what reports call the scheduler |
+/// | `binary` | a string | one of these is needed | a package of the workspace, or a program beside the test binary or on `PATH`; `KTSTR_SCHEDULER` overrides |
+/// | `binary_path` | a string | one of these is needed | path of the program, relative to the package's folder |
+/// | `source` | a string | one of these is needed | folder with C sources that ktstr builds, relative to the package's folder |
+/// | `sched_args` | a list of strings, `["..", ".."]` | none | its arguments |
+/// | `topology` | (numa_nodes, llcs, cores, threads) | none | the topology of tests that give none |
+/// | `kargs` | a list of strings, `["..", ".."]` | none | words for the kernel's command line |
 ///
-/// Exactly one of `binary`, `binary_path` and `source` is given.
+/// Exactly one of `binary`, `binary_path` and `source` is given. A name is made of ASCII letters, digits, `_`, `-` and
+/// `.`; `eevdf` is reserved.
 #[proc_macro]
 pub fn declare_scheduler(input: TokenStream) -> TokenStream {
     scheduler::expand(input.into()).unwrap_or_else(|error| error.into_compile_error()).into()

@@ -1,15 +1,37 @@
 //! `declare_scheduler!`.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{format_ident, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::{Attribute, Error, Ident, LitStr, Result, Token, Visibility, braced};
 
-use crate::args::Args;
-use crate::scheduler_keys::KEYS;
+use crate::args::{Args, Faults};
+use crate::key::Place::Source;
+use crate::key::{Key, Place, key};
+use crate::shape::{Shape, Value};
 
-/// The keys of which exactly one says where the program comes from.
-const SOURCES: [&str; 3] = ["binary", "binary_path", "source"];
+/// Every key, in the order in which errors list them. To add one: a row here, and the field of `Scheduler` that it
+/// fills; the test below then prints the row of the documentation.
+#[rustfmt::skip]
+const KEYS: &[Key] = &[
+    key("name", Shape::Text,
+        "what reports call the scheduler").required(),
+    key("binary", Shape::Text,
+        "a package of the workspace, or a program beside the test binary or on `PATH`; `KTSTR_SCHEDULER` overrides")
+        .place(Source("Binary")).not_empty(""),
+    key("binary_path", Shape::Text,
+        "path of the program, relative to the package's folder")
+        .place(Source("Path")).not_empty(""),
+    key("source", Shape::Text,
+        "folder with C sources that ktstr builds, relative to the package's folder")
+        .place(Source("CSource")).not_empty(""),
+    key("sched_args", Shape::Texts,
+        "its arguments"),
+    key("topology", Shape::Four,
+        "the topology of tests that give none"),
+    key("kargs", Shape::Texts,
+        "words for the kernel's command line"),
+];
 
 struct Declaration {
     attrs: Vec<Attribute>,
@@ -41,69 +63,56 @@ impl Parse for Declaration {
 /// program comes from, a topology whose LLCs do not divide among its nodes.
 pub fn expand(input: TokenStream) -> Result<TokenStream> {
     let Declaration { attrs, vis, ident, args } = syn::parse2(input)?;
-    let Some(name) = args.text("name") else {
-        return Err(Error::new(ident.span(), "key `name` is missing: what reports call the scheduler"));
+    let mut faults = Faults::default();
+    args.check_rows(ident.span(), &mut faults);
+    faults.into_result()?;
+    let name = match args.value("name") {
+        Some(Value::Text(name)) => check_name(name)?,
+        _ => String::new(),
     };
-    check_name(name)?;
-    let source = source(&ident, &args)?;
-    let topology = match args.four("topology") {
-        Some([numa_nodes, llcs, cores, threads]) => {
-            if !llcs.is_multiple_of(numa_nodes) {
-                let message = format!(
-                    "`topology` has {llcs} LLCs in all, which is not a multiple of its {numa_nodes} NUMA nodes"
-                );
-                return Err(Error::new(args.span("topology").unwrap_or_else(|| ident.span()), message));
-            }
-            quote!(::core::option::Option::Some(::ktstr::__private::Topology {
-                numa_nodes: #numa_nodes, llcs: #llcs, cores_per_llc: #cores, threads_per_core: #threads,
-            }))
-        }
-        None => quote!(::core::option::Option::None),
-    };
-    let (sched_args, kargs) = (args.texts("sched_args"), args.texts("kargs"));
-    let doc = format!("The scheduler `{}`.", name.value());
+    if let Some(Value::Four([numa_nodes, llcs, ..])) = args.value("topology")
+        && !llcs.is_multiple_of(*numa_nodes)
+    {
+        let message = format!(
+            "`topology` has {llcs} LLCs in all, which is not a multiple of its {numa_nodes} NUMA nodes"
+        );
+        return Err(Error::new(args.span("topology").unwrap_or_else(|| ident.span()), message));
+    }
+    let (source, fields) = (source(&ident, &args)?, args.fields()?);
+    let doc = format!("The scheduler `{name}`.");
     let doc = (!attrs.iter().any(|attr| attr.path().is_ident("doc"))).then(|| quote!(#[doc = #doc]));
     Ok(quote! {
         #doc
         #(#attrs)*
         #vis const #ident: ::ktstr::__private::Scheduler = ::ktstr::__private::Scheduler {
-            name: #name,
             source: #source,
-            args: &[#(#sched_args),*],
-            topology: #topology,
-            kargs: &[#(#kargs),*],
             manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
+            #fields
         };
     })
 }
 
+/// Where the program comes from, by the one key that says it.
 fn source(ident: &Ident, args: &Args) -> Result<TokenStream> {
-    let given: Vec<&str> = SOURCES.into_iter().filter(|key| args.span(key).is_some()).collect();
-    let [key] = given[..] else {
-        let list = SOURCES.map(|key| format!("`{key}`")).join(", ");
-        let (span, message) = match given.last() {
-            None => (ident.span(), format!("no program: give one of {list}")),
-            Some(last) => (
-                args.span(last).unwrap_or_else(|| ident.span()),
-                format!("key `{last}` contradicts `{}`: give one of {list}", given[0]),
-            ),
-        };
+    let rows: Vec<&Key> = args.at(|place| matches!(place, Place::Source(_))).collect();
+    let mut given = rows.iter().filter_map(|key| Some((key, args.span(key.name)?)));
+    let list = || rows.iter().map(|key| format!("`{}`", key.name)).collect::<Vec<_>>().join(", ");
+    let Some((first, _)) = given.next() else {
+        return Err(Error::new(ident.span(), format!("no program: give one of {}", list())));
+    };
+    if let Some((last, span)) = given.next_back() {
+        let message = format!("key `{}` contradicts `{}`: give one of {}", last.name, first.name, list());
         return Err(Error::new(span, message));
-    };
-    let Some(value) = args.text(key) else {
-        return Err(Error::new(ident.span(), format!("`{key}` takes a string")));
-    };
-    if value.value().is_empty() {
-        return Err(Error::new(value.span(), format!("`{key}` is empty")));
     }
-    Ok(match key {
-        "binary" => quote!(::ktstr::__private::SchedulerSource::Binary(#value)),
-        "binary_path" => quote!(::ktstr::__private::SchedulerSource::Path(#value)),
-        _ => quote!(::ktstr::__private::SchedulerSource::CSource(#value)),
-    })
+    let (Place::Source(variant), Some(value)) = (first.place, args.value(first.name)) else {
+        return Err(Error::new(ident.span(), "the key of the program has no value"));
+    };
+    let (variant, value) = (format_ident!("{variant}"), first.shape.expression(value));
+    Ok(quote!(::ktstr::__private::SchedulerSource::#variant(#value)))
 }
 
-fn check_name(name: &LitStr) -> Result<()> {
+/// The name, if it is one that a scheduler may have.
+fn check_name(name: &LitStr) -> Result<String> {
     let text = name.value();
     if text == "eevdf" {
         return Err(Error::new(
@@ -116,7 +125,7 @@ fn check_name(name: &LitStr) -> Result<()> {
         let message = format!("`name` = {text:?} must be made of ASCII letters, digits, `_`, `-` and `.`");
         return Err(Error::new(name.span(), message));
     }
-    Ok(())
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -128,6 +137,15 @@ mod tests {
             Ok(tokens) => panic!("`{text}` was accepted: {tokens}"),
             Err(error) => error.to_string(),
         }
+    }
+
+    #[test]
+    fn the_documentation_has_a_row_for_each_key() {
+        let table = crate::key::doc_table(KEYS);
+        assert!(
+            include_str!("lib.rs").contains(&table),
+            "the docs of `declare_scheduler` must have:\n{table}"
+        );
     }
 
     #[test]

@@ -1,19 +1,23 @@
 //! From a function and its attributes to a `#[test]`.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, format_ident, quote, quote_spanned};
+use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, ItemFn, Result, ReturnType, Safety, Signature};
 
-use crate::test_attr::TestAttr;
+use crate::args::Args;
+use crate::key::Place;
+use crate::shape::Value;
+use crate::test_keys::{self, KEYS};
 
 /// The `#[test]` for `item`.
 ///
 /// # Errors
 /// A bad attribute, or a function that cannot be a test's body.
 pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
-    let attr = TestAttr::parse(attr)?;
+    let args = Args::parse2(attr, KEYS)?;
+    test_keys::check(&args)?;
     let mut body: ItemFn = syn::parse2(item)?;
     check_signature(&body)?;
     let name = body.sig.ident.clone();
@@ -21,10 +25,10 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let Split { docs, cfgs, rest } = Split::of(std::mem::take(&mut body.attrs));
     body.attrs = rest;
     let vis = std::mem::replace(&mut body.vis, syn::Visibility::Inherited);
-    let ignore = attr.ignore.then(|| quote!(#[ignore = "marked `ignore` in #[ktstr_test]"]));
+    let ignore = args.is_set("ignore").then(|| quote!(#[ignore = "marked `ignore` in #[ktstr_test]"]));
     let holder = format_ident!("__KTSTR_TEST_{label}");
-    let topology = topology(&attr);
-    let def = definition(&attr, &name, &label);
+    let topology = topology(&args)?;
+    let fields = args.fields()?;
     // The static stands outside of the test, so that a body is checked in builds without tests, too.
     Ok(quote! {
         #(#cfgs)*
@@ -32,8 +36,15 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
         #[allow(dead_code, non_upper_case_globals)]
         static #holder: ::ktstr::__private::TestDef = {
             #body
-            #topology
-            #def
+            // A const, so that a part inherited from the scheduler that does not fit is a compile error too.
+            const __KTSTR_TOPOLOGY: ::ktstr::__private::Topology = #topology;
+            ::ktstr::__private::TestDef {
+                path: ::core::concat!(::core::module_path!(), "::", #label),
+                package: ::core::env!("CARGO_PKG_NAME"),
+                body: #name,
+                topology: __KTSTR_TOPOLOGY,
+                #fields
+            }
         };
         #(#cfgs)*
         #(#docs)*
@@ -45,73 +56,26 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
     })
 }
 
-/// The machine's topology, put together while compiling, so that a part inherited from the scheduler that does
-/// not fit is a compile error too.
-fn topology(attr: &TestAttr) -> TokenStream {
-    let inherited = match &attr.scheduler {
-        Some(path) => quote!(#path.topology),
-        None => quote!(::core::option::Option::None),
+/// The machine's topology: each part from the test, else from the scheduler, else the row's default.
+fn topology(args: &Args) -> Result<TokenStream> {
+    let inherited = match args.value("scheduler") {
+        Some(Value::Path(scheduler)) => quote!(#scheduler.topology),
+        _ => quote!(::core::option::Option::None),
     };
-    let [numa_nodes, llcs, cores, threads] = attr.topology.map(option);
-    let span = attr.topology_span.unwrap_or_else(Span::call_site);
-    let resolved = quote_spanned! {span=>
-        ::ktstr::__private::resolve_topology(#inherited, #numa_nodes, #llcs, #cores, #threads)
-    };
-    quote!(const __KTSTR_TOPOLOGY: ::ktstr::__private::Topology = #resolved;)
-}
-
-fn definition(attr: &TestAttr, name: &syn::Ident, label: &str) -> TokenStream {
-    let TestAttr { memory_mib, duration_s, watchdog_timeout_s, num_snapshots, seed, claims, .. } = attr;
-    let TestAttr { not_starved, expect_err, allow_inconclusive, kaslr, kargs, extra_sched_args, .. } = attr;
-    let scheduler = option(attr.scheduler.as_ref().map(|path| quote!(&#path)));
-    let checkpoint = match attr.checkpoint.as_str() {
-        "ends" => quote!(Ends),
-        "never" => quote!(Never),
-        _ => quote!(Every),
-    };
-    let pages = match attr.pages.as_str() {
-        "all" => quote!(All),
-        _ => quote!(Kernel),
-    };
-    let check = option(attr.check.as_ref().map(|path| {
-        let label = path.to_token_stream().to_string().replace(' ', "");
-        quote!(::ktstr::__private::Check { label: #label, run: #path })
-    }));
-    let include_files = option(attr.include_files.as_ref());
-    let error_text = option(attr.expect_scx_error_contains.as_ref());
-    quote! {
-        ::ktstr::__private::TestDef {
-            path: ::core::concat!(::core::module_path!(), "::", #label),
-            package: ::core::env!("CARGO_PKG_NAME"),
-            body: #name,
-            scheduler: #scheduler,
-            topology: __KTSTR_TOPOLOGY,
-            memory_mib: #memory_mib,
-            duration_s: #duration_s,
-            watchdog_timeout_s: #watchdog_timeout_s,
-            num_snapshots: #num_snapshots,
-            checkpoint: ::ktstr::__private::Checkpoint::#checkpoint,
-            pages: ::ktstr::__private::Pages::#pages,
-            seed: #seed,
-            claims: &[#(#claims),*],
-            check: #check,
-            not_starved: #not_starved,
-            expect_err: #expect_err,
-            expect_scx_error_contains: #error_text,
-            allow_inconclusive: #allow_inconclusive,
-            kaslr: #kaslr,
-            kargs: &[#(#kargs),*],
-            extra_sched_args: &[#(#extra_sched_args),*],
-            include_files: #include_files,
+    let rows = || args.at(|place| place == Place::Topology);
+    let given = rows().map(|key| match args.value(key.name) {
+        Some(value) => {
+            let value = key.shape.expression(value);
+            quote!(::core::option::Option::Some(#value))
         }
-    }
-}
-
-fn option<T: ToTokens>(value: Option<T>) -> TokenStream {
-    match value {
-        Some(value) => quote!(::core::option::Option::Some(#value)),
         None => quote!(::core::option::Option::None),
-    }
+    });
+    let defaults = rows().map(|key| key.default_expression()).collect::<Result<Vec<_>>>()?;
+    // The key to blame when the parts do not fit together.
+    let span = args.span("llcs").or_else(|| args.span("numa_nodes")).unwrap_or_else(Span::call_site);
+    Ok(quote_spanned! {span=>
+        ::ktstr::__private::resolve_topology(#inherited, [#(#given),*], [#(#defaults),*])
+    })
 }
 
 /// A function's attributes by where they belong.

@@ -1,44 +1,165 @@
-//! The keys of `#[ktstr_test]`.
+//! The keys of `#[ktstr_test]`, and what they may not be together.
 
-use crate::args::{Key, Shape};
+use proc_macro2::Span;
+use syn::Result;
+
+use crate::args::{Args, Faults};
+use crate::key::Place::{TestAttribute, Topology};
+use crate::key::{Key, count, flag, key};
+use crate::shape::Shape;
 
 /// Longest watchdog timeout that the kernel takes, in s: `SCX_WATCHDOG_MAX_TIMEOUT` of `kernel/sched/ext.c`.
 const WATCHDOG_MAX_S: u64 = 30;
-
 /// Most periodic captures of one test.
-pub const MAX_SNAPSHOTS: u64 = 256;
+const MAX_SNAPSHOTS: u64 = 256;
+/// Periodic captures may not be closer than this, in ms.
+const MIN_SNAPSHOT_GAP_MS: u64 = 100;
 
-/// Every key, in the order in which errors list them.
+/// Every key, in the order in which errors list them. To add one: a row here, and the field of `TestDef` that it fills;
+/// the test below then prints the row of the documentation.
+#[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    key("scheduler", Shape::Path),
-    key("numa_nodes", count(1, 64, "NUMA node")),
-    key("llcs", count(1, 64, "LLC")),
-    key("cores", count(1, 256, "core in each LLC")),
-    key("threads", count(1, 8, "thread in each core")),
-    key("memory_mib", count(128, 65_536, "MiB of RAM")),
-    key("duration_s", count(1, 86_400, "s of workload")),
-    key("watchdog_timeout_s", count(1, WATCHDOG_MAX_S, "s before a stall is called one")),
-    key("num_snapshots", count(0, MAX_SNAPSHOTS, "periodic captures")),
-    key("checkpoint", Shape::Word(&["every", "ends", "never"])),
-    key("pages", Shape::Word(&["kernel", "all"])),
-    key("seed", count(0, u64::MAX, "as seed")),
-    key("claims", Shape::Texts),
-    key("check", Shape::Path),
-    key("not_starved", Shape::Flag),
-    key("expect_err", Shape::Flag),
-    key("expect_scx_error_contains", Shape::Text),
-    key("allow_inconclusive", Shape::Flag),
-    key("ignore", Shape::Flag),
-    key("kaslr", Shape::Flag),
-    key("kargs", Shape::Texts),
-    key("extra_sched_args", Shape::Texts),
-    key("include_files", Shape::Path),
+    key("scheduler", Shape::Const,
+        "the scheduler under test, from `declare_scheduler!`; without it, the kernel's own"),
+    key("numa_nodes", count(1, 64, "NUMA node"),
+        "NUMA nodes of the machine").place(Topology).default("1"),
+    key("llcs", count(1, 64, "LLC"),
+        "last-level caches of the whole machine, a multiple of `numa_nodes`").place(Topology).default("1"),
+    key("cores", count(1, 256, "core in each LLC"),
+        "cores of each LLC").place(Topology).default("2"),
+    key("threads", count(1, 8, "thread in each core"),
+        "threads of each core").place(Topology).default("1"),
+    key("memory_mib", count(128, 65_536, "MiB of RAM"),
+        "guest RAM; raised, with a note, when the files of the test need more").default("512"),
+    key("duration_s", count(1, 86_400, "s of workload"),
+        "workload window").default("12"),
+    key("watchdog_timeout_s", count(1, WATCHDOG_MAX_S, "s before a stall is called one"),
+        "how long a stall may go unnoticed: the run waits that much longer for its end. It is the scheduler that sets \
+         sched_ext's watchdog (`timeout_ms` of its ops)").default("5")
+        .needs(&[("scheduler", "a `scheduler`: only sched_ext has that watchdog")]),
+    key("num_snapshots", count(0, MAX_SNAPSHOTS, "periodic captures"),
+        "periodic captures, at least 100 ms apart").default("0"),
+    key("checkpoint", Shape::Word { of: "Checkpoint", words: &["every", "ends", "never"] },
+        "when guest memory is kept: at every capture, at the ends (attach, end of the body, failure), or never")
+        .default("every"),
+    key("pages", Shape::Word { of: "Pages", words: &["kernel", "all"] },
+        "pages that a checkpoint keeps; `kernel` is what decoders read").default("kernel"),
+    key("seed", count(0, u64::MAX, "as seed"),
+        "random seed of the guest").default("1"),
+    key("claims", Shape::Texts,
+        "claims as text"),
+    key("check", Shape::HostCheck,
+        "`fn(&Trace, &mut Verdict) -> Result<()>`, a judgement in code, run on the host"),
+    flag("not_starved", "every worker ran, evenly, without long gaps"),
+    flag("expect_err", "the run must fail"),
+    key("expect_scx_error_contains", Shape::Text,
+        "text that the scheduler's error must contain").not_empty(", which every text contains")
+        .needs(&[("expect_err", "`expect_err`: a run that must not fail has no error to match"),
+                 ("scheduler", "a `scheduler`: the kernel's own has no sched_ext error")]),
+    flag("allow_inconclusive", "an inconclusive verdict passes"),
+    flag("ignore", "emit `#[ignore]`").place(TestAttribute),
+    flag("kaslr", "place the kernel at random").default("true"),
+    key("kargs", Shape::Texts,
+        "more words for the kernel's command line, after the scheduler's"),
+    key("extra_sched_args", Shape::Texts,
+        "more arguments for the scheduler, after its own")
+        .needs(&[("scheduler", "a `scheduler` to give them to")]),
+    key("include_files", Shape::Function,
+        "`fn() -> Result<Vec<IncludedFile>>`, run on the host: files for the guest"),
 ];
 
-const fn key(name: &'static str, shape: Shape) -> Key {
-    Key { name, shape }
+/// Check everything that can be checked without the scheduler.
+///
+/// # Errors
+/// Every contradiction among the keys, all of them at once.
+pub fn check(args: &Args) -> Result<()> {
+    let mut faults = Faults::default();
+    let span = |name| args.span(name).unwrap_or_else(Span::call_site);
+    if let (Some(_), Some(_)) = (args.span("numa_nodes"), args.span("llcs"))
+        && let (Some(numa_nodes), Some(llcs)) = (args.number("numa_nodes"), args.number("llcs"))
+        && !llcs.is_multiple_of(numa_nodes)
+    {
+        let message = format!(
+            "`llcs` = {llcs} is the machine's total and not a multiple of `numa_nodes` = {numa_nodes}"
+        );
+        faults.add(span("llcs"), message);
+    }
+    let snapshots = args.number("num_snapshots").unwrap_or_default();
+    let gap_ms = snapshot_gap_ms(args.number("duration_s").unwrap_or_default(), snapshots);
+    if snapshots > 0 && gap_ms < MIN_SNAPSHOT_GAP_MS {
+        let message = format!(
+            "`num_snapshots` = {snapshots} puts captures {gap_ms} ms apart; they must be at least \
+             {MIN_SNAPSHOT_GAP_MS} ms apart: fewer of them, or a longer `duration_s`"
+        );
+        faults.add(span("num_snapshots"), message);
+    }
+    args.check_rows(Span::call_site(), &mut faults);
+    faults.into_result()
 }
 
-const fn count(min: u64, max: u64, of: &'static str) -> Shape {
-    Shape::Number { min, max, of }
+/// Time between neighbouring periodic captures, in ms: they split the middle 80 % of the window.
+fn snapshot_gap_ms(duration_s: u64, snapshots: u64) -> u64 {
+    duration_s.saturating_mul(800) / (snapshots + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::doc_table;
+
+    fn errors(text: &str) -> Vec<String> {
+        let args = Args::parse2(text.parse().expect("tokens"), KEYS);
+        let error = args.and_then(|args| check(&args)).err();
+        error.into_iter().flatten().map(|error| error.to_string()).collect()
+    }
+
+    #[test]
+    fn the_documentation_has_a_row_for_each_key() {
+        let table = doc_table(KEYS);
+        assert!(include_str!("lib.rs").contains(&table), "the docs of `ktstr_test` must have:\n{table}");
+    }
+
+    #[test]
+    fn nothing_given_is_the_documented_defaults() -> Result<()> {
+        let fields = Args::parse2(proc_macro2::TokenStream::new(), KEYS)?.fields()?.to_string();
+        for field in [
+            "memory_mib : 512 ,",
+            "duration_s : 12 ,",
+            "watchdog_timeout_s : 5 ,",
+            "num_snapshots : 0 ,",
+            "checkpoint : :: ktstr :: __private :: Checkpoint :: Every ,",
+            "pages : :: ktstr :: __private :: Pages :: Kernel ,",
+            "seed : 1 ,",
+            "kaslr : true ,",
+            "not_starved : false ,",
+            "expect_err : false ,",
+            "allow_inconclusive : false ,",
+            "scheduler : :: core :: option :: Option :: None ,",
+            "claims : & [] ,",
+        ] {
+            assert!(fields.contains(field), "no `{field}` in {fields}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn snapshots_exactly_100_ms_apart_are_taken_and_one_more_is_not() {
+        assert!(errors("duration_s = 1, num_snapshots = 7").is_empty());
+        assert!(errors("duration_s = 1, num_snapshots = 8")[0].contains("puts captures 88 ms apart"));
+    }
+
+    #[test]
+    fn all_contradictions_are_reported_at_once() {
+        let found = errors(
+            "numa_nodes = 2, llcs = 3, expect_scx_error_contains = \"x\", extra_sched_args = [\"-v\"]",
+        );
+        assert_eq!(found.len(), 4, "{found:?}");
+        assert!(found[0].contains("not a multiple of `numa_nodes` = 2"));
+    }
+
+    #[test]
+    fn an_error_matcher_with_expect_err_false_is_a_contradiction() {
+        let found = errors("scheduler = S, expect_err = false, expect_scx_error_contains = \"x\"");
+        assert!(found[0].contains("needs `expect_err`"), "{found:?}");
+    }
 }

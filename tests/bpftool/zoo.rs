@@ -138,7 +138,7 @@ fn contents_are_known(objects: &BpfObjects, snapshot: &Snapshot<'_>, trace: &Tra
     }
     let numbers = |name: &str| -> Result<BTreeMap<u64, u64>> {
         let view = objects.view(named(name)?);
-        let one = |entry: ktstr_replay::value::Entry<'_>| -> Result<(u64, u64)> {
+        let one = |entry: ktstr_replay::value::MapEntry<'_>| -> Result<(u64, u64)> {
             Ok((entry.key()?.as_u64()?, entry.get("number")?.as_u64()?))
         };
         view.entries()?.into_iter().map(one).collect()
@@ -179,10 +179,10 @@ fn contents_are_known(objects: &BpfObjects, snapshot: &Snapshot<'_>, trace: &Tra
 /// Into the arena, and to objects of the kernel that a map holds.
 fn pointers_are_followed(trace: &Trace) -> Result<()> {
     let run = Run::load(trace);
-    let stops = Checkpoints::of(&run)?;
-    let stop = stops.at(Some("before"))?;
+    let checkpoints = Checkpoints::of(&run)?;
+    let checkpoint = checkpoints.at(Some("before"))?;
     let map = |wanted: &str| -> Result<Json> {
-        let shown = View::Map { wanted: wanted.to_owned(), follow: true }.show(&stop)?;
+        let shown = View::Map { wanted: wanted.to_owned(), follow: true }.show(&checkpoint)?;
         Ok(shown.json["maps"][0]["contents"][0]["value"].clone())
     };
     let variables = map("map_zoo.bss")?;

@@ -37,7 +37,7 @@ KINDS = {
     3: ("events", 32 * MIB, ["EventChunkV1"]),
     4: ("sample", 32 * MIB, ["SampleV1"]),
     5: ("page-chunk", MIB, ["PageChunkV1"]),
-    6: ("checkpoint", 32 * MIB, ["CheckpointV1", "CheckpointV2"]),
+    6: ("checkpoint", 32 * MIB, ["CheckpointV1"]),
     7: ("claim", MIB, ["ClaimV1"]),
     8: ("verdict", 16 * MIB, None),
     9: ("loss", MIB, ["LossV1"]),
@@ -76,8 +76,8 @@ def parse_header(data):
         return None
     if sum64(data[:120]) != struct.unpack_from("<Q", data, 120)[0]:
         return None
-    names = ("trace_id", "kind", "version", "flags", "sequence", "stored_len", "raw_len", "guest_ns", "host_ns")
-    header = dict(zip(names, struct.unpack_from("<QHHIQQQQQ", data, 40)))
+    names = ("trace_id", "kind", "version", "flags", "segment", "sequence", "stored_len", "raw_len", "guest_ns", "host_ns")
+    header = dict(zip(names, struct.unpack_from("<QHHHHQQQQQ", data, 40)))
     header["keys"] = list(struct.unpack_from("<2Q", data, 96))
     header["frame_sum"] = struct.unpack_from("<Q", data, 112)[0]
     return header
@@ -90,6 +90,11 @@ def parse_tail(data):
     if sum64(data[:48]) != struct.unpack_from("<Q", data, 48)[0]:
         return None
     return dict(zip(("trace_id", "index", "length", "records"), struct.unpack_from("<4Q", data, 16)))
+
+
+def read_as(record):
+    """Its kind, of those that this program reads: records of other segments than the first are none [3]."""
+    return record["kind"] if record["segment"] == 0 else None
 
 
 class Trace:
@@ -122,7 +127,7 @@ class Trace:
             return False
         header = self.header_at(tail["index"])
         try:
-            if tail["length"] != len(self.data) or header is None or header["kind"] != INDEX:
+            if tail["length"] != len(self.data) or header is None or read_as(header) != INDEX:
                 raise Malformed("the tail does not point at an index")
             if header["trace_id"] != tail["trace_id"] or self.end(header) != begin:
                 raise Malformed("the index is not the tail's")
@@ -165,10 +170,10 @@ class Trace:
             if len(found) == MAX_RECORDS:
                 self.fault(at, header, "more records than a trace may have")
                 break
-            if header["kind"] != INDEX:
+            if read_as(header) != INDEX:
                 found.append(header)
             at = self.end(header)
-            if header["kind"] in (INDEX, COMMIT):
+            if read_as(header) in (INDEX, COMMIT):
                 committed = (len(found), at)
         self.records = found[: committed[0]]
         self.uncommitted_records = len(found) - committed[0]
@@ -224,9 +229,9 @@ class Trace:
         return raw
 
     def decoded(self, record):
-        """The value in a record's body; None of a kind or version that is not known."""
+        """The value in a record's body; None of a kind or version that is not known, or of another segment."""
         raw = self.body(record)
-        kind, version = record["kind"], record["version"]
+        kind, version = read_as(record), record["version"]
         types = KINDS[kind][2] if kind in KINDS else []
         if types is None:
             try:
@@ -240,7 +245,7 @@ class Trace:
         for record in self.records:
             try:
                 value = self.decoded(record)
-                if record["kind"] == CHUNK and value is not None:
+                if read_as(record) == CHUNK and value is not None:
                     check_chunk(value)
             except Malformed as why:
                 self.fault(record["offset"], record, str(why))
@@ -273,6 +278,8 @@ def memory(values):
     """[5]: of each checkpoint the XXH3-128 of its pages in order, those that were left out skipped, and their number."""
     pages, tables = {}, {}
     for record, value in values:
+        if value is None:
+            continue
         if record["kind"] == CHUNK:
             for i in range(len(value["ids"])):
                 pages[value["first"] + i] = value["bytes"][4096 * i : 4096 * (i + 1)]
@@ -322,9 +329,9 @@ def main():
     values = list(trace.values())
     unknown = {}
     for record in trace.records:
-        if record["kind"] not in KINDS:
+        if record["segment"] == 0 and record["kind"] not in KINDS:
             unknown[record["kind"]] = unknown.get(record["kind"], 0) + 1
-    fields = ("offset", "kind", "version", "flags", "sequence", "stored_len", "raw_len", "guest_ns", "host_ns", "keys")
+    fields = ("offset", "kind", "version", "flags", "segment", "sequence", "stored_len", "raw_len", "guest_ns", "host_ns")
     out = {
         "format": ".".join(map(str, trace.stamp["written"])),
         "oldest_reader": ".".join(map(str, trace.stamp["oldest_reader"])),
@@ -334,8 +341,9 @@ def main():
         "uncommitted_bytes": trace.uncommitted_bytes,
         "absent_records": trace.absent(),
         "unknown_kinds": unknown,
-        "manifest": next((value for record, value in values if record["kind"] == MANIFEST), None),
-        "records": [{name: record[name] for name in fields} for record in trace.records],
+        "other_segments": sum(record["segment"] != 0 for record in trace.records),
+        "manifest": next((value for record, value in values if read_as(record) == MANIFEST), None),
+        "records": [{name: record[name] for name in (*fields, "keys")} for record in trace.records],
     }
     if args.bodies:
         out["bodies"] = [{"sequence": record["sequence"], "value": value} for record, value in values]

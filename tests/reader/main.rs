@@ -52,6 +52,7 @@ fn assert_agrees(trace: &Path, options: &[&str]) -> Value {
     assert_eq!(read["uncommitted_bytes"], whole.uncommitted_bytes);
     assert_eq!(read["absent_records"], whole.absent_records);
     assert_eq!(read["unknown_kinds"], serde_json::to_value(&whole.unknown_kinds).expect("JSON"));
+    assert_eq!(read["other_segments"], whole.other_segments);
     assert_eq!(faults(&read), faults(&says(&["verify"], trace)), "faults of {}", trace.display());
     read
 }
@@ -181,6 +182,13 @@ fn a_newer_major_is_refused_and_unknown_kinds_are_counted() {
     forge(&mut bytes[last..], 48, 777);
     fs::write(&path, &bytes).expect("a file");
     assert_eq!(assert_agrees(&path, &[])["unknown_kinds"]["777"], 1);
+    // A sample and a checkpoint of another machine of the run.
+    for kind in [4, 6] {
+        let of_kind = records.iter().find(|record| record.kind == kind).expect("a record");
+        forge(&mut bytes[of_kind.offset as usize..], 54, 1);
+    }
+    fs::write(&path, &bytes).expect("a file");
+    assert_eq!(assert_agrees(&path, &["--bodies"])["other_segments"], 2);
 
     for record in &records {
         for (at, value) in [(16, 2), (20, 2), (24, 7), (26, 3)] {

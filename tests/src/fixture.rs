@@ -54,21 +54,21 @@ impl Fixture {
     ///
     /// # Panics
     /// When there is no test of that name, or it does not end.
-    pub fn run(mut self) -> Run {
+    pub fn run(mut self) -> TestRun {
         let ended = run_bounded(&mut self.command, LIMIT);
         assert!(ended.stdout.contains("running 1 test"), "no test {}:\n{ended}", self.name);
-        Run { ended, results: self.results }
+        TestRun { ended, results: self.results }
     }
 }
 
 /// A fixture that ended. Its traces go with it, unless the test that looks at it fails.
 #[derive(Debug)]
-pub struct Run {
+pub struct TestRun {
     ended: Ended,
     results: TempDir,
 }
 
-impl Drop for Run {
+impl Drop for TestRun {
     fn drop(&mut self) {
         if thread::panicking() {
             self.results.disable_cleanup(true);
@@ -77,7 +77,7 @@ impl Drop for Run {
     }
 }
 
-impl Deref for Run {
+impl Deref for TestRun {
     type Target = Ended;
 
     fn deref(&self) -> &Ended {
@@ -85,7 +85,7 @@ impl Deref for Run {
     }
 }
 
-impl fmt::Display for Run {
+impl fmt::Display for TestRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.ended.fmt(f)
     }
@@ -100,7 +100,7 @@ pub struct Point {
     pub value: u64,
 }
 
-impl Run {
+impl TestRun {
     /// The files that it left for its results.
     ///
     /// # Panics

@@ -8,7 +8,7 @@ mod python;
 mod readings;
 
 pub use child::{Ended, run_bounded};
-pub use fixture::{Fixture, Point, Run, fixture};
+pub use fixture::{Fixture, Point, TestRun, fixture};
 pub use ktstr::{cargo_ktstr, ktstr};
 pub use procs::{Tree, descendants};
 pub use python::python;

@@ -3,9 +3,7 @@
 use ktstr::prelude::*;
 use ktstr_replay::kernel::dsq::{Dsqs, read_dsqs};
 use ktstr_replay::kernel::runqueue::{Runqueues, read_runqueue_details};
-use ktstr_replay::run::Checkpoints;
-use ktstr_replay::run::Run;
-use ktstr_replay::why::Dump;
+use ktstr_replay::run::{Checkpoints, Dump, Run};
 use ktstr_tests::fixture;
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
@@ -32,25 +30,25 @@ fn the_kernels_dump_of_a_stall_says_the_same() {
     let run = Run::load(&trace);
     let exit = run.scheduler_exit().expect("an exit");
     let dump = Dump::parse(exit.dump.as_deref().expect("a dump"));
-    let stops = Checkpoints::of(&run).expect("checkpoints");
+    let checkpoints = Checkpoints::of(&run).expect("checkpoints");
     // The last one that was taken while the tasks still waited.
     let alive = |info: &&_| {
-        let stop = stops.open(**info).expect("a checkpoint");
-        stop.sample().and_then(|sample| sample.scx.as_ref()).is_some_and(|scx| scx.state == "enabled")
+        let checkpoint = checkpoints.open(**info).expect("a checkpoint");
+        checkpoint.sample().and_then(|sample| sample.scx.as_ref()).is_some_and(|scx| scx.state == "enabled")
     };
-    let info = *stops.all().iter().rev().find(alive).expect("a checkpoint before the exit");
-    let stop = stops.open(info).expect("a checkpoint");
-    let view = stop.kernel();
+    let info = *checkpoints.all().iter().rev().find(alive).expect("a checkpoint before the exit");
+    let checkpoint = checkpoints.open(info).expect("a checkpoint");
+    let view = checkpoint.kernel();
     let elapsed_ms = exit.at_ns.saturating_sub(info.guest_ns) as i64 / 1_000_000;
     queues(&read_dsqs(&view).expect("queues"), &dump, elapsed_ms);
     runqueues(&read_runqueue_details(&view).expect("runqueues"), &dump);
 
     let report = fixture.report();
     assert!(report.contains("who waited") && report.contains("in queue 0x0 (user)"), "{report}");
-    let story = ktstr_replay::why::tell(&run, &run.recorded_verdict().expect("a verdict")).expect("a story");
-    let story = story.render();
-    assert!(story.contains("nothing was taken from queue 0x0"), "{story}");
-    assert!(story.contains("DEMO_STALLED from here on"), "{story}");
+    let verdict = run.recorded_verdict().expect("a verdict");
+    let why = ktstr_replay::why::explain(&run, &verdict).expect("an explanation").render();
+    assert!(why.contains("nothing was taken from queue 0x0"), "{why}");
+    assert!(why.contains("DEMO_STALLED from here on"), "{why}");
 }
 
 /// Nothing leaves the queue of a stalled scheduler: who was in it is in it at the exit, and has grown older by the time in

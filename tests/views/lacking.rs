@@ -35,18 +35,24 @@ fn without(trace: &Trace, name: &str) -> Result<KernelProfile> {
     Ok(KernelProfile::from_blobs(&blob(BlobRole::Vmcoreinfo)?, &blob(BlobRole::KernelSymbols)?, btf)?)
 }
 
-pub(crate) fn fields_are_named(trace: &Trace, stop: &Stop<'_>, v: &mut Verdict) -> Result<()> {
+pub(crate) fn fields_are_named(
+    trace: &Trace,
+    checkpoint: &OpenCheckpoint<'_>,
+    v: &mut Verdict,
+) -> Result<()> {
     let mut named = 0u64;
     for (read, of, field) in LACKING {
         let says = |gaps: &Gaps| {
             let says = |said: &str| said.contains(field) && said.contains(of);
-            gaps.missing.iter().any(|said| says(said) && said.contains(stop.kernel().profile().release()))
+            gaps.missing
+                .iter()
+                .any(|said| says(said) && said.contains(checkpoint.kernel().profile().release()))
         };
         // An older kernel lacks some by itself.
-        let gaps = read(&stop.kernel())?;
+        let gaps = read(&checkpoint.kernel())?;
         if !says(&gaps) {
             let profile = without(trace, field)?;
-            let view = KernelView::new(&profile, stop.memory());
+            let view = KernelView::new(&profile, checkpoint.memory());
             let gaps = read(&view).with_context(|| format!("without `{field}`"))?;
             ensure!(gaps.faults.is_empty(), "without `{field}`: {gaps:?}");
             ensure!(says(&gaps), "without `{field}` of {of}: {gaps:?}");
@@ -56,7 +62,7 @@ pub(crate) fn fields_are_named(trace: &Trace, stop: &Stop<'_>, v: &mut Verdict) 
     v.check("fields that are named where a kernel lacks them", named).eq(LACKING.len() as u64);
     // A task of which no class can be said is a fault, which names the field too.
     let profile = without(trace, "sched_class")?;
-    let said = match read_tasks(&KernelView::new(&profile, stop.memory())) {
+    let said = match read_tasks(&KernelView::new(&profile, checkpoint.memory())) {
         Ok(tasks) => tasks.gaps.faults.join("; "),
         Err(error) => error.to_string(),
     };

@@ -51,18 +51,18 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(stop: &Stop<'_>) -> Result<Self> {
-        let view = stop.kernel();
+    fn of(checkpoint: &OpenCheckpoint<'_>) -> Result<Self> {
+        let view = checkpoint.kernel();
         let tasks = read_tasks(&view)?;
         let cgroups = read_cgroups(&view, &tasks)?;
         let scx = read_schedulers(&view).context("sched_ext")?;
         let seen = Self { scx, cgroups, times: read_cpu_times(&view)?, log: read_log(&view)?, tasks };
         let gaps = [&seen.tasks.gaps, &seen.scx.gaps, &seen.cgroups.gaps, &seen.times.gaps, &seen.log.gaps];
         for gaps in gaps {
-            ensure!(gaps.faults.is_empty(), "{}: {gaps:?}", stop.title());
+            ensure!(gaps.faults.is_empty(), "{}: {gaps:?}", checkpoint.title());
             // Kernels before 7.2 have fewer fields, which the gaps name.
             let whole = gaps.missing.is_empty() || is_before_7_2(view.profile().release());
-            ensure!(whole, "{}: {gaps:?}", stop.title());
+            ensure!(whole, "{}: {gaps:?}", checkpoint.title());
         }
         Ok(seen)
     }
@@ -76,13 +76,13 @@ fn is_before_7_2(release: &str) -> bool {
 fn agrees(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let said = Said::of(trace)?;
     let run = Run::load(trace);
-    let stops = Checkpoints::of(&run)?;
-    let before = Seen::of(&stops.at(Some("before"))?)?;
-    let after = Seen::of(&stops.at(Some("after"))?)?;
+    let checkpoints = Checkpoints::of(&run)?;
+    let before = Seen::of(&checkpoints.at(Some("before"))?)?;
+    let after = Seen::of(&checkpoints.at(Some("after"))?)?;
     tasks(&said, &before.tasks, &after.tasks, v)?;
     sched_ext(&said, &before.scx, &after.scx, v)?;
     cgroups(&said, &before.cgroups, v)?;
-    lacking::fields_are_named(trace, &stops.at(Some("before"))?, v)?;
+    lacking::fields_are_named(trace, &checkpoints.at(Some("before"))?, v)?;
     times(&said, &before.times, &after.times, v)?;
     log(&said, &before.log, v)
 }

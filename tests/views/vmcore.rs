@@ -36,15 +36,15 @@ fn drgn_reads_an_exported_core(ctx: &Ctx) -> Result<AssertResult> {
 
 fn tools_agree(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let run = Run::load(trace);
-    let stops = Checkpoints::of(&run)?;
-    let stop = stops.at(Some("now"))?;
+    let checkpoints = Checkpoints::of(&run)?;
+    let checkpoint = checkpoints.at(Some("now"))?;
     let folder = tempfile::tempdir()?;
     let core = folder.path().join("vmcore");
-    let written = write_vmcore(&stop, &core)?;
+    let written = write_vmcore(&checkpoint, &core)?;
     readelf(&core, written.vcpus)?;
 
     let expected = folder.path().join("expected.json");
-    std::fs::write(&expected, expect(&stop)?.to_string())?;
+    std::fs::write(&expected, expect(&checkpoint)?.to_string())?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("views/core_in_drgn.py");
     let ended = run_bounded(python().arg(script).arg(&core).arg(&expected), LIMIT);
     ensure!(ended.status.success(), "{ended}");
@@ -72,8 +72,8 @@ fn readelf(core: &Path, vcpus: usize) -> Result<()> {
 }
 
 /// What we have of the stop that drgn is to find.
-fn expect(stop: &Stop<'_>) -> Result<Value> {
-    let kernel = stop.kernel();
+fn expect(checkpoint: &OpenCheckpoint<'_>) -> Result<Value> {
+    let kernel = checkpoint.kernel();
     let symbols = kernel.profile().symbols();
     let some = symbols.iter().step_by(SYMBOLS_STEP).map(|symbol| json!([symbol.name, symbol.address.0]));
     let named = ["init_task", "linux_banner", "jiffies_64", "scx_root", "runqueues"];
@@ -92,7 +92,7 @@ fn expect(stop: &Stop<'_>) -> Result<Value> {
         let stack = kernel.pointer(KernelVirt(task.at.0 + stack))?.context("a stack")?;
         object(KernelVirt(stack.0 + 0x3000), 64)?;
     }
-    let memory = stop.memory();
+    let memory = checkpoint.memory();
     let left_out = memory.left_out();
     let absent = left_out.iter().flat_map(|(gfns, _)| gfns.clone()).step_by(ABSENT_STEP);
     let absent: Vec<u64> = absent.map(|gfn| gfn * PAGE_BYTES as u64).collect();
@@ -111,7 +111,7 @@ fn expect(stop: &Stop<'_>) -> Result<Value> {
         "virtual": virt,
         "physical": physical,
         "absent": absent,
-        "vcpus": stop.vcpus().iter().map(registers).collect::<Vec<_>>(),
+        "vcpus": checkpoint.vcpus().iter().map(registers).collect::<Vec<_>>(),
     }))
 }
 

@@ -34,9 +34,9 @@ pub(super) fn pieces(ram: &[Range<u64>], populated: &[Range<u64>], excluded: &[R
                     out.push(Piece { gfns, pages });
                 }
             };
-            for hole in excluded {
-                push(start..hole.start.min(end));
-                start = start.max(hole.end);
+            for left_out in excluded {
+                push(start..left_out.start.min(end));
+                start = start.max(left_out.end);
             }
             push(start..end);
             done = done.max(end);

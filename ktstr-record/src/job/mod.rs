@@ -4,21 +4,14 @@
 //! own ideas of where things are hold there as well.
 //!
 //! ```text
-//! JobBuilder   programs and files in, a Job out        builder.rs
-//!   elf        what an ELF says that it needs          elf.rs
-//!   libraries  where the dynamic loader finds that     libraries.rs, ld_cache.rs
-//!   strip      programs without their debug sections   strip.rs
-//! PackedJob    streams it through the channel          packed.rs
+//! JobBuilder   programs and files in, a job out      builder.rs
+//!   libraries  where the dynamic loader finds them   libraries.rs
+//! PackedJob    streams it through the channel        packed.rs
 //! ```
 
-mod builder;
-mod elf;
-mod error;
-mod ld_cache;
-mod libraries;
 mod packed;
-mod strip;
+mod libraries;
+mod builder;
 
 pub use builder::{JobBuilder, JobLimits};
-pub use error::JobError;
-pub use packed::{Delivered, Moment, PackedJob};
+pub use packed::{ClockAndSeed, Delivered, JobError, PackedJob};

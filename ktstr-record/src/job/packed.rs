@@ -1,14 +1,14 @@
-//! A job that is ready to be sent.
+//! A job that is ready to be sent, and why one cannot be made or sent.
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use guest_init::layout::Hole;
+use guest_init::layout::ChannelMemory;
 use guest_init::message::{Job, Source, ToGuest};
 
-use super::error::JobError;
-use crate::channel::HostChannel;
+use crate::channel::{HostChannel, SendError};
 
 /// Bytes of a file in one frame.
 const PIECE_BYTES: usize = 256 << 10;
@@ -17,7 +17,7 @@ const SEED_BYTES: usize = 32;
 
 /// Something to be unpacked in the guest.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum JobFile {
     /// A file.
     File {
         /// Permission bits.
@@ -33,22 +33,22 @@ pub(super) enum Entry {
 #[derive(Debug)]
 pub struct PackedJob {
     /// What has to be there before the scheduler is started.
-    pub(super) early: Vec<(String, Entry)>,
+    pub(super) early: Vec<(String, JobFile)>,
     /// What only the test binary needs.
-    pub(super) late: Vec<(String, Entry)>,
+    pub(super) late: Vec<(String, JobFile)>,
     pub(super) job: Job,
 }
 
 /// What differs between two runs of a job: the time and the randomness that the guest starts with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct ClockAndSeed {
     /// Wall clock, ns since the epoch.
     pub wall_clock_ns: u64,
     /// Entropy for the guest's kernel.
     pub seed: Vec<u8>,
 }
 
-impl Moment {
+impl ClockAndSeed {
     /// The host's time, and bytes of its generator.
     ///
     /// # Errors
@@ -80,15 +80,15 @@ impl PackedJob {
 
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        let length = |entry: &Entry| match entry {
-            Entry::File { bytes, .. } => bytes.len() as u64,
-            Entry::Link(_) => 0,
+        let length = |entry: &JobFile| match entry {
+            JobFile::File { bytes, .. } => bytes.len() as u64,
+            JobFile::Link(_) => 0,
         };
         self.entries().map(|(_, entry)| length(entry)).sum()
     }
 
     /// All that is unpacked, in the order in which it is sent: paths and what is there.
-    pub(super) fn entries(&self) -> impl Iterator<Item = &(String, Entry)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = &(String, JobFile)> {
         self.early.iter().chain(&self.late)
     }
 
@@ -98,14 +98,14 @@ impl PackedJob {
     /// # Errors
     /// [`JobError::Send`] when the guest does not take all of it until `deadline`. If it gave up, what it sent
     /// says why.
-    pub fn deliver<H: Hole>(
+    pub fn deliver<H: ChannelMemory>(
         &self,
         channel: &mut HostChannel<H>,
-        moment: Moment,
+        clock_and_seed: ClockAndSeed,
         deadline: Instant,
     ) -> Result<Delivered, JobError> {
         let begin = Instant::now();
-        let Moment { wall_clock_ns, seed } = moment;
+        let ClockAndSeed { wall_clock_ns, seed } = clock_and_seed;
         let order = |channel: &mut HostChannel<H>, message| {
             channel
                 .send(&message, deadline)
@@ -122,9 +122,9 @@ impl PackedJob {
     }
 }
 
-fn send_entries<H: Hole>(
+fn send_entries<H: ChannelMemory>(
     channel: &mut HostChannel<H>,
-    entries: &[(String, Entry)],
+    entries: &[(String, JobFile)],
     deadline: Instant,
 ) -> Result<(), JobError> {
     for (path, entry) in entries {
@@ -134,17 +134,17 @@ fn send_entries<H: Hole>(
     Ok(())
 }
 
-fn send_entry<H: Hole>(
+fn send_entry<H: ChannelMemory>(
     channel: &mut HostChannel<H>,
     path: &str,
-    entry: &Entry,
+    entry: &JobFile,
     deadline: Instant,
 ) -> Result<(), crate::channel::SendError> {
     match entry {
-        Entry::Link(target) => {
+        JobFile::Link(target) => {
             channel.send(&ToGuest::Link { path: path.to_owned(), target: target.clone() }, deadline)
         }
-        Entry::File { mode, bytes } => {
+        JobFile::File { mode, bytes } => {
             // An empty file is one empty piece.
             let pieces = bytes.chunks(PIECE_BYTES).chain(bytes.is_empty().then_some(&[][..]));
             for (i, piece) in pieces.enumerate() {
@@ -159,4 +159,69 @@ fn send_entry<H: Hole>(
             Ok(())
         }
     }
+}
+
+/// Why a job cannot be packed or delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// A file that the job names cannot be read.
+    #[error("reading {path}, which the test needs in its guest")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program or library is a damaged ELF.
+    #[error("reading {path} as an ELF")]
+    Elf {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: object::Error,
+    },
+    /// A program is for another kind of machine than the guest is.
+    #[error("{path} is not a 64-bit x86 program, and the guest runs no others")]
+    Machine {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A program names a shared library that this host does not have.
+    #[error(
+        "the shared library {name}, needed by {needed_by}, was not found in {}; \
+         install it, or name its folder in LD_LIBRARY_PATH",
+        list(searched)
+    )]
+    MissingLibrary {
+        /// The library's name.
+        name: String,
+        /// The program or library that names it.
+        needed_by: PathBuf,
+        /// Folders (and the loader's cache) that were searched.
+        searched: Vec<PathBuf>,
+    },
+    /// A path cannot be told to the guest.
+    #[error("the path {path:?} is not UTF-8; move the file")]
+    NotUtf8 {
+        /// Which.
+        path: PathBuf,
+    },
+    /// No test program was named.
+    #[error("the job has no test program")]
+    NoTest,
+    /// The guest did not take it.
+    #[error("sending the job to the guest ({what})")]
+    Send {
+        /// What was being sent.
+        what: String,
+        /// Why.
+        source: SendError,
+    },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    if paths.is_empty() {
+        return "no folder at all".into();
+    }
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }

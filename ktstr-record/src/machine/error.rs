@@ -41,8 +41,14 @@ pub enum MachineError {
         answer: String,
     },
     /// The command needs a stopped machine.
-    #[error("registers can be read only while the machine is stopped")]
+    #[error("this can be done only while the machine is stopped")]
     Running,
+    /// The machine is of a kind that cannot do this, or has no room for more of it.
+    #[error("this machine cannot {what}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+    },
     /// The guest has ended and cannot go on.
     #[error("the guest has ended and cannot go on")]
     Ended,
@@ -177,5 +183,28 @@ fn console_end(tail: &str) -> String {
         String::from("\nthe console is empty")
     } else {
         format!("\nthe console ends with:\n{tail}")
+    }
+}
+
+/// At most the last `max` bytes of `text`, beginning with a whole line where one was cut.
+pub(super) fn tail(text: &str, max: usize) -> &str {
+    let from = text.ceil_char_boundary(text.len().saturating_sub(max));
+    let end = match text[from..].split_once('\n') {
+        Some((_, whole_lines)) if from > 0 => whole_lines,
+        _ => &text[from..],
+    };
+    end.trim_end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tail;
+
+    #[test]
+    fn tail_begins_with_a_whole_line() {
+        let text = "first line\nsecond\nthird\n";
+        assert_eq!(tail(text, 1000), "first line\nsecond\nthird");
+        assert_eq!(tail(text, 15), "second\nthird");
+        assert_eq!(tail("\u{e4}\u{e4}\nend", 6), "end", "a character that is cut");
     }
 }

@@ -1,4 +1,4 @@
-//! The guest's RAM: shared memory files, mapped by the emulator and by us.
+//! The guest's RAM: shared memory files, mapped by what runs the machine and by us.
 //!
 //! ```text
 //! guest physical   0 ............ low limit     4 GiB ............
@@ -13,15 +13,17 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use guest_init::layout::{CHANNEL_BYTES, CHANNEL_WORDS, ChannelMemory};
 use ktstr_replay::memory::{Memory, MemoryError};
 use ktstr_replay::units::GuestPhys;
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::io::Errno;
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
 
-use super::files::memfd;
 use crate::spec::LOW_RAM_LIMIT_BYTES;
 
 /// Where the RAM that does not fit below the low limit begins.
@@ -36,7 +38,7 @@ pub struct GuestRam {
     nodes: Vec<Node>,
     spans: Vec<Span>,
     /// For each span, where its file was found to hold data, in bytes of the file. Asking for it is slow, as the kernel
-    /// goes over every page, and a capture asks while the guest stands still.
+    /// goes over every page, and a capture asks while the guest is stopped.
     data: Mutex<Vec<Vec<Range<u64>>>>,
 }
 
@@ -103,7 +105,7 @@ impl GuestRam {
     ///
     /// # Errors
     /// [`MemoryError::OutOfRange`] when any of them is not RAM, or when they lie in two nodes.
-    pub fn slice(&self, at: GuestPhys, len: usize) -> Result<VolatileSlice<'_, ()>, MemoryError> {
+    fn slice(&self, at: GuestPhys, len: usize) -> Result<VolatileSlice<'_, ()>, MemoryError> {
         self.memory.get_slice(GuestAddress(at.0), len).map_err(|_| MemoryError::OutOfRange { at, len })
     }
 
@@ -115,23 +117,6 @@ impl GuestRam {
         self.memory
             .write_slice(bytes, GuestAddress(at.0))
             .map_err(|_| MemoryError::OutOfRange { at, len: bytes.len() })
-    }
-
-    /// The populated ranges, cut into pieces of at most `max_bytes` that each lie in one node, ascending:
-    /// what a checkpoint has to look at. Everything else reads as zero.
-    pub fn populated_slices(
-        &self,
-        max_bytes: usize,
-    ) -> impl Iterator<Item = (GuestPhys, VolatileSlice<'_, ()>)> + '_ {
-        let step = max_bytes.max(1) as u64;
-        let pieces = self.populated_by_span().into_iter().flat_map(move |range| {
-            range.clone().step_by(step as usize).map(move |at| at..range.end.min(at + step))
-        });
-        pieces.filter_map(|piece| {
-            let at = GuestPhys(piece.start);
-            let slice = self.slice(at, (piece.end - piece.start) as usize).ok()?;
-            Some((at, slice))
-        })
     }
 
     fn populated_by_span(&self) -> Vec<Range<u64>> {
@@ -222,12 +207,55 @@ fn spans(nodes: &[u64]) -> Vec<Span> {
     found
 }
 
+/// The channel memory of a guest, mapped by the host.
+pub struct ChannelRam {
+    words: NonNull<[AtomicU64; CHANNEL_WORDS]>,
+    /// Keeps the mapping that `words` points into.
+    _ram: Arc<GuestRam>,
+}
+
+impl ChannelRam {
+    /// The channel memory at `base`.
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfRange`] when it is not wholly in RAM, or not on a word.
+    pub fn new(ram: Arc<GuestRam>, base: GuestPhys) -> Result<Self, MemoryError> {
+        let slice = ram.slice(base, CHANNEL_BYTES)?;
+        let words = NonNull::new(slice.ptr_guard_mut().as_ptr().cast::<[AtomicU64; CHANNEL_WORDS]>())
+            .filter(|words| words.is_aligned())
+            .ok_or(MemoryError::OutOfRange { at: base, len: CHANNEL_BYTES })?;
+        Ok(Self { words, _ram: ram })
+    }
+}
+
+impl ChannelMemory for ChannelRam {
+    fn words(&self) -> &[AtomicU64; CHANNEL_WORDS] {
+        // SAFETY: `words` is aligned and points to CHANNEL_BYTES bytes of a shared mapping, which `_ram` keeps for as long as
+        // `self` lives. The guest writes there at the same time, which atomics allow.
+        unsafe { self.words.as_ref() }
+    }
+}
+
+// SAFETY: `words` points into a mapping that belongs to no thread, and all access to it is atomic.
+unsafe impl Send for ChannelRam {}
+
+/// A file in memory, closed on exec, `len` bytes long and all hole.
+pub(super) fn memfd(name: &str, len: u64) -> io::Result<File> {
+    let file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+    file.set_len(len)?;
+    Ok(file)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    use guest_init::layout::ChannelMemory;
     use ktstr_replay::memory::{Memory, MemoryError};
     use ktstr_replay::units::GuestPhys;
 
-    use super::{GuestRam, HIGH_RAM_BASE, Span, spans};
+    use super::{ChannelRam, GuestRam, HIGH_RAM_BASE, Span, spans};
 
     const MIB: u64 = 1 << 20;
     const GIB: u64 = 1 << 30;
@@ -254,8 +282,8 @@ mod tests {
         ram.write(GuestPhys(2 * MIB - 4096), &[1; 8192]).unwrap();
         ram.write(GuestPhys(0x3000), &[7]).unwrap();
         assert_eq!(ram.populated(), [0x3000..0x4000, 2 * MIB - 4096..2 * MIB + 4096]);
-        let pieces: Vec<_> = ram.populated_slices(4096).map(|(at, s)| (at.0, s.len())).collect();
-        assert_eq!(pieces, [(0x3000, 4096), (2 * MIB - 4096, 4096), (2 * MIB, 4096)]);
+        let spans = [0x3000..0x4000, 2 * MIB - 4096..2 * MIB, 2 * MIB..2 * MIB + 4096];
+        assert_eq!(ram.populated_by_span(), spans, "cut where a node ends");
         assert_eq!(ram.populated().len(), 2, "looking at it populated nothing");
 
         // What was found before is not looked for again; what is new beside it, between and behind is found.
@@ -298,5 +326,22 @@ mod tests {
         assert_eq!(ram.write(GuestPhys(u64::MAX), &[0; 2]), out_of_range(u64::MAX, 2));
         assert!(ram.slice(GuestPhys(0), usize::MAX).is_err());
         assert!(ram.slice(GuestPhys(MIB), MIB as usize).is_ok());
+    }
+
+    #[test]
+    fn channel_memory_is_the_guests_memory() {
+        let ram = Arc::new(GuestRam::new(&[32 << 20]).unwrap());
+        let channel = ChannelRam::new(Arc::clone(&ram), GuestPhys(16 << 20)).unwrap();
+        channel.words()[3].store(0x1122_3344_5566_7788, Ordering::Release);
+        let mut bytes = [0; 8];
+        ram.read(GuestPhys((16 << 20) + 24), &mut bytes).unwrap();
+        assert_eq!(u64::from_le_bytes(bytes), 0x1122_3344_5566_7788);
+    }
+
+    #[test]
+    fn channel_memory_outside_of_ram_is_refused() {
+        let ram = Arc::new(GuestRam::new(&[32 << 20]).unwrap());
+        assert!(ChannelRam::new(Arc::clone(&ram), GuestPhys(28 << 20)).is_err());
+        assert!(ChannelRam::new(ram, GuestPhys((16 << 20) + 1)).is_err());
     }
 }

@@ -23,13 +23,13 @@ use super::StartError;
 /// How often a collector looks for freed slots.
 const POLL: Duration = Duration::from_millis(5);
 
-/// Slots that are held until this is dropped.
+/// CpuSlots that are held until this is dropped.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(super) struct CpuSlots {
     _held: Vec<File>,
 }
 
-impl Slots {
+impl CpuSlots {
     /// Wait for `min(vcpus, host_cpus)` slots of `cache`, at most `patience`.
     pub(super) fn take(
         cache: &Path,
@@ -132,7 +132,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
-    use super::Slots;
+    use super::CpuSlots;
     use crate::machine::StartError;
 
     const LONG: Duration = Duration::from_secs(60);
@@ -145,7 +145,7 @@ mod tests {
             for vcpus in [1, 2, 3, 1, 4, 2, 1, 9] {
                 let (cache, running, most) = (cache.path(), &running, &most);
                 scope.spawn(move || {
-                    let slots = Slots::take(cache, vcpus, 3, LONG).unwrap();
+                    let slots = CpuSlots::take(cache, vcpus, 3, LONG).unwrap();
                     let now = running.fetch_add(vcpus.min(3), Ordering::SeqCst) + vcpus.min(3);
                     most.fetch_max(now, Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(10));
@@ -160,10 +160,10 @@ mod tests {
     #[test]
     fn impatience_is_an_error_that_names_the_place() {
         let cache = tempfile::tempdir().unwrap();
-        let held = Slots::take(cache.path(), 2, 2, LONG).unwrap();
-        let error = Slots::take(cache.path(), 1, 2, Duration::from_millis(20)).unwrap_err();
+        let held = CpuSlots::take(cache.path(), 2, 2, LONG).unwrap();
+        let error = CpuSlots::take(cache.path(), 1, 2, Duration::from_millis(20)).unwrap_err();
         assert!(matches!(error, StartError::Busy { want: 1, .. }), "{error}");
         drop(held);
-        Slots::take(cache.path(), 1, 2, Duration::ZERO).unwrap();
+        CpuSlots::take(cache.path(), 1, 2, Duration::ZERO).unwrap();
     }
 }

@@ -2,27 +2,29 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use guest_init::layout::{MAGIC, OFF_MAGIC, OFF_STATE, OFF_VERSION, PROTOCOL_VERSION, STATE_READY};
 use ktstr_replay::memory::Memory;
 use ktstr_replay::units::GuestPhys;
 
-use super::kaslr;
-use super::qemu::{Parts, Qemu};
-use super::slots::{Access, Slots};
+use super::error::{MachineError, StartError, tail};
+use super::interface::{AttemptError, Backend, Machine, MachineEvent};
+use super::limits::HostLimits;
+use super::ram::GuestRam;
+use super::slots::{Access, CpuSlots};
 use super::template::{Key, Store, Template};
-use super::{GuestRam, HostLimits, Machine, MachineError, MachineEvent, StartError};
 use crate::initramfs;
 use crate::spec::MachineSpec;
 
-/// Boots that are tried: the second one because an emulator can fail a kernel that is innocent.
+/// Boots that are tried: the second one because an emulator can fail a kernel that is without fault.
 const BOOT_ATTEMPTS: u32 = 2;
 /// How often a booting guest is asked whether it is ready.
 const READY_POLL: Duration = Duration::from_millis(1);
-/// How the kernel begins to tell that it is broken (`arch/x86/kernel/dumpstack.c`, `kernel/panic.c`).
+/// Begins a message of the kernel that it is broken (`arch/x86/kernel/dumpstack.c`, `kernel/panic.c`).
 const FAULT_MARKS: [&str; 3] = ["Kernel panic - not syncing", "Oops: ", "BUG: "];
+/// What is shown of the console in errors.
+const CONSOLE_TAIL_BYTES: usize = 4000;
 
 /// How to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ impl Default for StartPolicy {
 pub struct Start {
     /// By which way.
     pub kind: StartKind,
-    /// Emulators that were started for it, 1 when all went well.
+    /// Machines that were started for it, 1 when all went well.
     pub attempts: u32,
     /// What went wrong on the way: boots that failed, templates that were damaged or could not be saved.
     pub faults: Vec<String>,
@@ -67,40 +69,48 @@ pub enum StartKind {
     BootedAndSaved,
 }
 
-/// Start the machine of `spec` with `init` as its only program, up to the point where init waits for its job. It runs.
-///
-/// # Errors
-/// [`StartError`], before anything is started if the spec cannot be carried out here.
-pub fn start(
+/// Start the machine of `spec` by `backend`, with `init` as its only program, up to the point where init waits for its
+/// job. It runs.
+pub(super) fn start<B: Backend>(
+    backend: &B,
     spec: &MachineSpec,
     init: &[u8],
     cache_dir: &Path,
     policy: StartPolicy,
 ) -> Result<(Box<dyn Machine>, Start), StartError> {
     let host = HostLimits::measure();
-    host.check(spec)?;
-    let missing = |what, path: &Path| {
-        let path = path.to_owned();
-        move |source| StartError::Missing { what, path, source }
-    };
-    File::open(spec.boot_image()).map_err(missing("the kernel", spec.boot_image()))?;
+    backend.check(&host)?;
+    let image = spec.boot_image();
+    File::open(image).map_err(|source| StartError::Missing {
+        what: "the kernel",
+        path: image.to_owned(),
+        source,
+    })?;
     let initrd = initramfs::newc(init)?;
 
     let asked = Instant::now();
-    let slots = Slots::take(cache_dir, spec.topology.cpus(), host.cpus, policy.patience)?;
+    let slots = CpuSlots::take(cache_dir, spec.topology.cpus(), host.cpus, policy.patience)?;
     let waited = asked.elapsed();
-    let mut starter =
-        Starter { spec, initrd: &initrd, policy, begun: Instant::now(), attempts: 0, faults: Vec::new() };
+    let mut starter = Starter {
+        backend,
+        spec,
+        initrd: &initrd,
+        policy,
+        begun: Instant::now(),
+        attempts: 0,
+        faults: Vec::new(),
+    };
     let (mut machine, kind) =
         if policy.cold { (starter.boot()?, StartKind::Booted) } else { starter.warm(cache_dir)? };
-    machine.hold(slots);
+    B::hold(&mut machine, slots);
     let Starter { begun, attempts, faults, .. } = starter;
     let start = Start { kind, attempts, faults, duration: begun.elapsed(), waited };
     Ok((Box::new(machine), start))
 }
 
 /// One start, with what has happened so far.
-struct Starter<'a> {
+struct Starter<'a, B> {
+    backend: &'a B,
     spec: &'a MachineSpec,
     initrd: &'a [u8],
     policy: StartPolicy,
@@ -109,12 +119,12 @@ struct Starter<'a> {
     faults: Vec<String>,
 }
 
-impl Starter<'_> {
+impl<B: Backend> Starter<'_, B> {
     /// Restore the template; make it where there is none or a damaged one.
-    fn warm(&mut self, cache_dir: &Path) -> Result<(Qemu, StartKind), StartError> {
+    fn warm(&mut self, cache_dir: &Path) -> Result<(B::Machine, StartKind), StartError> {
         let unusable = |source| StartError::Cache { path: cache_dir.join("templates"), source };
         let store = Store::open(cache_dir).map_err(unusable)?;
-        let key = Key::of(self.spec, self.initrd);
+        let key = Key::of(self.backend.key(), self.initrd);
         let patience = self.policy.patience;
         let lock = |access| {
             let asked = Instant::now();
@@ -138,7 +148,7 @@ impl Starter<'_> {
             self.faults.push(format!("the damaged template could not be removed: {e}"));
         }
         let mut machine = self.boot()?;
-        match save(&mut machine, &store, &key) {
+        match save::<B>(&mut machine, &store, &key) {
             Ok(()) => Ok((machine, StartKind::BootedAndSaved)),
             Err(SaveError::NotKept(why)) => {
                 self.faults.push(format!("the template could not be saved: {why}"));
@@ -152,7 +162,7 @@ impl Starter<'_> {
     }
 
     /// A machine from the template of `key`; `None` if there is none, or if it fails, which is noted.
-    fn restore_or_note(&mut self, store: &Store, key: &Key) -> Result<Option<Qemu>, StartError> {
+    fn restore_or_note(&mut self, store: &Store, key: &Key) -> Result<Option<B::Machine>, StartError> {
         let template = match store.find(key) {
             Ok(None) => return Ok(None),
             Ok(Some(template)) => template,
@@ -177,31 +187,26 @@ impl Starter<'_> {
         }
     }
 
-    fn restore(&mut self, template: &Template) -> Result<Result<Qemu, String>, StartError> {
+    fn restore(&mut self, template: &Template) -> Result<Result<B::Machine, String>, StartError> {
         self.attempts += 1;
-        let ram = host_ram(self.spec)?;
-        let kernel = kaslr::wanted(self.spec).then(|| kaslr::for_restore(self.spec)).and_then(Result::ok);
-        let parts = Parts {
-            ram: Arc::clone(&ram),
-            kernel: kernel.as_deref(),
-            initrd: self.initrd,
-            state: Some(&template.state),
+        let failed = |error| Ok(Err(format!("the template could not be restored: {error}")));
+        let mut machine = match self.backend.restore(self.initrd, template) {
+            Ok(machine) => machine,
+            Err(AttemptError::Host(error)) => return Err(error),
+            Err(AttemptError::Machine(error)) => return failed(error),
+            Err(AttemptError::Template(damage)) => return Ok(Err(damage.to_string())),
         };
-        let starting = Qemu::spawn(self.spec, parts).map_err(host_error)?;
-        // The emulator comes up meanwhile; it does not look at RAM before it is told to load the state.
-        if let Err(damage) = template.load(&ram) {
-            return Ok(Err(damage.to_string()));
+        if let Err(error) = machine.resume() {
+            return failed(error);
         }
-        let resumed = starting.connect().and_then(|mut machine| machine.resume().map(|_| machine));
-        let ready = |machine| match readiness(&ram, self.spec) {
+        Ok(match readiness(&machine.ram(), self.spec) {
             Readiness::Ready => Ok(machine),
             other => Err(format!("the template holds no machine that is ready: {other:?}")),
-        };
-        Ok(resumed.map_err(|e| format!("the template could not be restored: {e}")).and_then(ready))
+        })
     }
 
     /// Boot until init is ready, with a second attempt.
-    fn boot(&mut self) -> Result<Qemu, StartError> {
+    fn boot(&mut self) -> Result<B::Machine, StartError> {
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -218,29 +223,19 @@ impl Starter<'_> {
         }
     }
 
-    fn boot_once(&self) -> Result<Result<Qemu, BootFault>, StartError> {
-        let mut ram = host_ram(self.spec)?;
-        let kernel = match kaslr::wanted(self.spec).then(|| kaslr::place(self.spec, &ram)) {
-            Some(Ok(image)) => Some(image),
-            Some(Err(_)) => {
-                // The kernel's own loader can do it, a second later. It is given RAM as on a real machine: empty.
-                ram = host_ram(self.spec)?;
-                None
-            }
-            None => None,
-        };
-        let parts =
-            Parts { ram: Arc::clone(&ram), kernel: kernel.as_deref(), initrd: self.initrd, state: None };
-        let starting = Qemu::spawn(self.spec, parts).map_err(host_error)?;
-        let silent = |e: MachineError| BootFault { what: e.to_string(), console: String::new() };
-        let mut machine = match starting.connect() {
+    fn boot_once(&self) -> Result<Result<B::Machine, BootFault>, StartError> {
+        let silent = |what: String| Ok(Err(BootFault { what, console: String::new() }));
+        let mut machine = match self.backend.boot(self.initrd) {
             Ok(machine) => machine,
-            Err(e) => return Ok(Err(silent(e))),
+            Err(AttemptError::Host(error)) => return Err(error),
+            Err(AttemptError::Machine(error)) => return silent(error.to_string()),
+            Err(AttemptError::Template(damage)) => return silent(damage.to_string()),
         };
-        let outcome = await_ready(&mut machine, &ram, self.spec, self.policy.boot_timeout);
-        Ok(match outcome {
+        Ok(match await_ready(&mut machine, self.spec, self.policy.boot_timeout) {
             Ok(()) => Ok(machine),
-            Err(what) => Err(BootFault { what, console: machine.console_tail() }),
+            Err(what) => {
+                Err(BootFault { what, console: tail(&machine.console_text(), CONSOLE_TAIL_BYTES).to_owned() })
+            }
         })
     }
 }
@@ -259,9 +254,9 @@ enum SaveError {
     Lost(MachineError),
 }
 
-fn save(machine: &mut Qemu, store: &Store, key: &Key) -> Result<(), SaveError> {
+fn save<B: Backend>(machine: &mut B::Machine, store: &Store, key: &Key) -> Result<(), SaveError> {
     machine.pause().map_err(SaveError::Lost)?;
-    let saved = match machine.save_state() {
+    let saved = match B::save(machine) {
         Ok(state) => store.save(key, &machine.ram(), &state).map_err(|e| e.to_string()),
         Err(e) => Err(e.to_string()),
     };
@@ -270,12 +265,8 @@ fn save(machine: &mut Qemu, store: &Store, key: &Key) -> Result<(), SaveError> {
 }
 
 /// Let the machine run until init is ready.
-fn await_ready(
-    machine: &mut Qemu,
-    ram: &GuestRam,
-    spec: &MachineSpec,
-    timeout: Duration,
-) -> Result<(), String> {
+fn await_ready(machine: &mut impl Machine, spec: &MachineSpec, timeout: Duration) -> Result<(), String> {
+    let ram = machine.ram();
     machine.resume().map_err(|e| e.to_string())?;
     let deadline = Instant::now() + timeout;
     loop {
@@ -283,14 +274,14 @@ fn await_ready(
             Some(MachineEvent::Ended { end, detail }) => {
                 return Err(format!("the guest ended before init was ready ({end:?}: {detail})"));
             }
-            Some(MachineEvent::Doorbell { .. }) => {
+            Some(MachineEvent::Watch { .. }) => {
                 return Err("the guest rang the doorbell before it was ready".into());
             }
             None => {}
         }
-        match readiness(ram, spec) {
+        match readiness(&ram, spec) {
             Readiness::Ready => {
-                // A kernel that stumbled on the way is no ground to test on, and no template.
+                // A kernel with an Oops or a BUG is neither tested on nor saved.
                 let console = machine.console_text();
                 let fault = console.lines().find(|line| FAULT_MARKS.iter().any(|mark| line.contains(mark)));
                 return fault.map_or(Ok(()), |line| Err(format!("the kernel stumbled: {}", line.trim())));
@@ -315,7 +306,7 @@ enum Readiness {
     OtherVersion(u32),
 }
 
-/// What the header of the channel's hole says.
+/// What the header of the channel memory says.
 fn readiness(ram: &GuestRam, spec: &MachineSpec) -> Readiness {
     let word = |offset: usize| {
         let mut bytes = [0; 8];
@@ -330,18 +321,5 @@ fn readiness(ram: &GuestRam, spec: &MachineSpec) -> Readiness {
         false => Readiness::NotYet,
         true if version == PROTOCOL_VERSION => Readiness::Ready,
         true => Readiness::OtherVersion(version),
-    }
-}
-
-fn host_ram(spec: &MachineSpec) -> Result<Arc<GuestRam>, StartError> {
-    let what = || format!("map {} MiB of shared memory", spec.memory_mib);
-    Qemu::ram(spec).map_err(|source| StartError::Host { what: what(), source })
-}
-
-/// A fault of this host rather than of the emulator.
-fn host_error(error: MachineError) -> StartError {
-    match error {
-        MachineError::Io { what, source } => StartError::Host { what, source },
-        other => StartError::Host { what: "start the emulator".into(), source: std::io::Error::other(other) },
     }
 }

@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use super::cache::{Lock, create_dir_all};
-use super::context::Context;
+use super::cache::{Lock, check_space, create_dir_all, free_bytes, needed_for_download};
 use super::error::{Error, Result};
+use super::host::Context;
 use super::run::run;
-use super::sources::{self, Entry};
-use super::space;
+use super::sources::{self, SourceEntry};
 
 /// Settings for every call. `#clear` undoes the host's: its hooks act on the host's own state, and
 /// its further architectures would be downloaded for nothing. A user other than root cannot drop
@@ -72,7 +71,7 @@ impl<'a> Apt<'a> {
     pub(super) fn open(
         context: &'a Context,
         purpose: Purpose,
-        suites: impl FnOnce(&Entry) -> Vec<String>,
+        suites: impl FnOnce(&SourceEntry) -> Vec<String>,
     ) -> Result<Self> {
         let Purpose { name, what, instead } = purpose;
         let find = |program| {
@@ -174,7 +173,7 @@ impl<'a> Apt<'a> {
         };
         let doing = format!("download {what}");
         let total = total_bytes(&run(apt(&["--print-uris"]), &doing, &self.lock, || {})?);
-        self.check_space(what, space::needed_for_download(total))?;
+        self.check_space(what, needed_for_download(total))?;
 
         let step = self.context.progress.step(format!("downloading {what}"), Some(total));
         let arguments: &[&str] = if verb.contains(&"install") { &["--download-only"] } else { &[] };
@@ -226,7 +225,7 @@ impl<'a> Apt<'a> {
 
     fn check_space(&self, what: &str, needed_bytes: u64) -> Result<()> {
         let root = self.context.cache.root();
-        space::check(root, what, needed_bytes, space::free_bytes(root)?)
+        check_space(root, what, needed_bytes, free_bytes(root)?)
     }
 
     /// Writes a file of the state; says whether it was other before.

@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use object::elf::DT_NEEDED;
-use object::read::elf::{Dyn, FileHeader};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::apt::{Apt, Purpose};
-use super::context::Context;
 use super::error::{Error, Result};
+use super::host::Context;
+use crate::elf::needs;
 
 /// The suite that bundles come from: the current Debian, whatever the host runs.
 const SUITE: &str = "trixie";
@@ -155,7 +154,8 @@ pub(super) fn closure(root: &Path, program: &str) -> Result<Vec<PathBuf>> {
     while let Some(file) = queue.pop() {
         let path = root.join(&file);
         let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
-        for library in needed(&bytes).map_err(|e| Error::io("read", &path)(std::io::Error::other(e)))? {
+        let needs = needs(&bytes).map_err(|e| Error::io("read", &path)(std::io::Error::other(e)))?;
+        for library in needs.libraries {
             let library = Path::new(LIBRARIES).join(library);
             if !files.contains(&library) && root.join(&library).exists() {
                 queue.push(library);
@@ -164,23 +164,6 @@ pub(super) fn closure(root: &Path, program: &str) -> Result<Vec<PathBuf>> {
         files.insert(file);
     }
     Ok(files.into_iter().collect())
-}
-
-/// The names of the libraries that an ELF file asks for.
-fn needed(bytes: &[u8]) -> object::Result<Vec<String>> {
-    type Header = object::elf::FileHeader64<object::Endianness>;
-    let header = Header::parse(bytes)?;
-    let endian = header.endian()?;
-    let sections = header.sections(endian, bytes)?;
-    let Some((dynamic, link)) = sections.dynamic(endian, bytes)? else { return Ok(Vec::new()) };
-    let strings = sections.strings(endian, bytes, link)?;
-    let mut names = Vec::new();
-    for entry in dynamic {
-        if entry.tag(endian) == DT_NEEDED {
-            names.push(String::from_utf8_lossy(entry.string(endian, strings)?).into_owned());
-        }
-    }
-    Ok(names)
 }
 
 /// Takes the right to write from every file, so that nothing changes a bundle by mistake. Folders

@@ -15,11 +15,10 @@
 //! next holder of that lock, or the next [`Cache::sweep`], removes. Other parts of ktstr (the
 //! templates of warm starts) keep their entries here by the same rules.
 
-use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{env, io};
 
 use super::error::{Error, Result};
 use super::progress::Progress;
@@ -69,7 +68,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Error::Io`] where the lock's file cannot be made or locked.
-    pub fn lock(&self, name: &str, progress: Progress) -> Result<Lock> {
+    pub(crate) fn lock(&self, name: &str, progress: Progress) -> Result<Lock> {
         if let Some(lock) = self.try_lock(name)? {
             return Ok(lock);
         }
@@ -83,7 +82,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Error::Io`] where the lock's file cannot be made or locked.
-    pub fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
+    pub(crate) fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
         let (path, file) = self.lock_file(name)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(self.locked(name, file))),
@@ -96,7 +95,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Error::Io`] where the staging folder cannot be read or emptied.
-    pub fn sweep(&self) -> Result<usize> {
+    pub(crate) fn sweep(&self) -> Result<usize> {
         let staging = self.path("staging");
         let mut swept = 0;
         for entry in fs::read_dir(&staging).map_err(Error::io("read", &staging))? {
@@ -110,13 +109,13 @@ impl Cache {
         Ok(swept)
     }
 
-    /// Removes the entry or folder at `relative`; one that is not there is no error.
+    /// Removes the entry or folder at `relative`; it is not an error if it does not exist.
     ///
     /// It vanishes by one rename, so a killed removal leaves no half entry either.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be removed.
-    pub fn remove(&self, relative: impl AsRef<Path>, progress: Progress) -> Result<bool> {
+    pub(crate) fn remove(&self, relative: impl AsRef<Path>, progress: Progress) -> Result<bool> {
         let target = self.path(relative);
         let lock = self.lock("trash", progress)?;
         let trash = lock.stage()?;
@@ -132,7 +131,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be read.
-    pub fn entries(&self, folder: &str) -> Result<Vec<String>> {
+    pub(crate) fn entries(&self, folder: &str) -> Result<Vec<String>> {
         let folder = self.path(folder);
         let mut names = Vec::new();
         for entry in fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
@@ -164,7 +163,7 @@ impl Cache {
 
 /// A lock that is held until it and all its [`Lock::share`]s are dropped, or their process ends.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     file: File,
     staging: PathBuf,
 }
@@ -174,7 +173,7 @@ impl Lock {
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be made, or an old one not removed.
-    pub fn stage(&self) -> Result<Staging<'_>> {
+    pub(crate) fn stage(&self) -> Result<Staging<'_>> {
         remove_all(&self.staging)?;
         create_dir_all(&self.staging)?;
         Ok(Staging { path: self.staging.clone(), _lock: self })
@@ -190,14 +189,14 @@ impl Lock {
     ///
     /// # Errors
     /// [`Error::Io`] where the process has no file descriptor left.
-    pub fn share(&self) -> Result<File> {
+    pub(crate) fn share(&self) -> Result<File> {
         self.file.try_clone().map_err(Error::io("share the lock of", &self.staging))
     }
 }
 
 /// A folder in which an entry is made.
 #[derive(Debug)]
-pub struct Staging<'a> {
+pub(crate) struct Staging<'a> {
     path: PathBuf,
     /// Borrowed, so that the lock outlives what it guards.
     _lock: &'a Lock,
@@ -205,7 +204,7 @@ pub struct Staging<'a> {
 
 impl Staging<'_> {
     /// The folder.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -213,7 +212,7 @@ impl Staging<'_> {
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be renamed.
-    pub fn publish(&self, part: impl AsRef<Path>, target: &Path) -> Result<()> {
+    pub(crate) fn publish(&self, part: impl AsRef<Path>, target: &Path) -> Result<()> {
         if let Some(parent) = target.parent() {
             create_dir_all(parent)?;
         }
@@ -268,6 +267,34 @@ pub(super) fn remove_all(path: &Path) -> Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
         _ => Ok(()),
     }
+}
+
+/// Left free beyond what is written: other programs fail on a file system that is full.
+const RESERVE_BYTES: u64 = 64 << 20;
+
+/// Disk bytes for each byte that is downloaded, at most, the download itself included. Measured: 5.4
+/// for the emulator, 6 for the toolchain, 7.6 for a kernel with its copy and its decompressed ELF.
+const UNPACK_FACTOR: u64 = 8;
+
+/// Disk bytes that packages of `download_bytes` take while they are unpacked.
+pub(super) fn needed_for_download(download_bytes: u64) -> u64 {
+    download_bytes.saturating_mul(UNPACK_FACTOR)
+}
+
+/// Bytes that an ordinary user can still write below `path`.
+pub(super) fn free_bytes(path: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(path)
+        .map_err(std::io::Error::from)
+        .map_err(Error::io("ask for the free space of", path))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Refuses to begin what cannot be finished.
+pub(super) fn check_space(path: &Path, what: &str, needed_bytes: u64, free_bytes: u64) -> Result<()> {
+    if needed_bytes.saturating_add(RESERVE_BYTES) <= free_bytes {
+        return Ok(());
+    }
+    Err(Error::NoSpace { path: path.to_owned(), what: what.to_owned(), needed_bytes, free_bytes })
 }
 
 #[cfg(test)]
@@ -381,5 +408,26 @@ mod tests {
             prop_assert!(!safe.contains('/') && !safe.starts_with('.'));
             prop_assert_eq!(safe.chars().count(), name.chars().count());
         }
+    }
+
+    #[test]
+    fn too_little_space_is_refused_with_both_numbers() {
+        let error = check_space(Path::new("/cache"), "the emulator", 300 << 20, 299 << 20).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("fetching the emulator takes 300 MiB, 299 MiB are free"), "{text}");
+        assert!(text.contains("ktstr setup --clean"), "{text}");
+    }
+
+    #[test]
+    fn the_reserve_is_kept_free() {
+        assert!(check_space(Path::new("/cache"), "x", 1, RESERVE_BYTES).is_err());
+        assert!(check_space(Path::new("/cache"), "x", 1, RESERVE_BYTES + 1).is_ok());
+        assert!(check_space(Path::new("/cache"), "x", u64::MAX, u64::MAX - 1).is_err());
+    }
+
+    #[test]
+    fn free_space_of_a_real_folder_is_known() {
+        assert!(free_bytes(Path::new("/")).unwrap() > 0);
+        assert!(free_bytes(Path::new("/nonexistent-ktstr")).is_err());
     }
 }

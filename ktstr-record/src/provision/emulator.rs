@@ -5,8 +5,8 @@ use std::process::Command;
 
 use super::apt::Purpose;
 use super::bundle::{Bundle, Recipe};
-use super::context::Context;
 use super::error::{Error, Result};
+use super::host::Context;
 use crate::spec::Emulator;
 
 const PROGRAM: &str = "qemu-system-x86_64";

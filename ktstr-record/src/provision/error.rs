@@ -1,12 +1,11 @@
 //! Why provisioning failed: what was tried, what was found, what to do.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::space::Mib;
-
 /// A result of provisioning.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an emulator, a kernel or a toolchain cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +165,7 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         #[source]
-        source: super::kernel::ImageError,
+        source: ImageError,
     },
     /// No kernel of the archive fits.
     #[error("no kernel {asked} in the archive ({searched}){}; {hint}", there_are(.available))]
@@ -225,4 +224,106 @@ fn there_are(versions: &[String]) -> String {
     } else {
         format!("; there are {}", versions.join(", "))
     }
+}
+
+/// Why a file cannot serve as a kernel.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// It is a folder.
+    #[error("it is a folder; give the file in it, arch/x86/boot/bzImage or vmlinux")]
+    Folder,
+    /// It is neither of the two formats.
+    #[error("it is neither an ELF file nor a bzImage (it begins with {})", hex(.start))]
+    Format {
+        /// Its first bytes.
+        start: Vec<u8>,
+    },
+    /// It is a bzImage from before 2008.
+    #[error("its boot protocol {}.{:02} is older than 2.08, from which on a payload can be found", .version >> 8, .version & 0xff)]
+    Protocol {
+        /// The version, major in the high byte.
+        version: u16,
+    },
+    /// Its end is missing.
+    #[error("it is cut off: its {part} ends at byte {end}, the file at {size}; copy or build it again")]
+    Truncated {
+        /// What lies beyond the end.
+        part: &'static str,
+        /// Where that would end.
+        end: u64,
+        /// Bytes of the file.
+        size: u64,
+    },
+    /// Its payload is compressed in a way that is not read.
+    #[error(
+        "its payload is compressed with {name}, which is not supported (zstd, gzip, xz, lzma and lz4 are); build with CONFIG_KERNEL_ZSTD=y or give its vmlinux"
+    )]
+    Compression {
+        /// The compression, or the payload's first bytes.
+        name: String,
+    },
+    /// Its payload cannot be decompressed.
+    #[error("its {format} payload cannot be decompressed")]
+    Payload {
+        /// The compression.
+        format: &'static str,
+        /// What the decompressor says.
+        source: io::Error,
+    },
+    /// Its payload declares a size that no kernel has.
+    #[error("its payload declares {declared} bytes, more than the limit of {limit}")]
+    TooLarge {
+        /// Bytes that it declares.
+        declared: u64,
+        /// The most that is decompressed.
+        limit: u64,
+    },
+    /// Its payload has another size than it says.
+    #[error("its payload decompresses to {found} bytes where it declares {declared}; copy or build it again")]
+    Size {
+        /// Bytes that it declares.
+        declared: u64,
+        /// Bytes that came out, at most one more than declared.
+        found: u64,
+    },
+    /// It cannot be read as an ELF file.
+    #[error("its ELF structure is broken")]
+    Elf(#[source] object::Error),
+    /// It is a kernel for another processor, or no kernel.
+    #[error("it is not an x86_64 kernel (ELF machine {machine}, type {kind})")]
+    Machine {
+        /// `e_machine`.
+        machine: u16,
+        /// `e_type`.
+        kind: u16,
+    },
+    /// It does not say which release it is.
+    #[error("it has no `Linux version` text, so it is no kernel; give a vmlinux or bzImage")]
+    NoBanner,
+    /// It has no type information.
+    #[error("it has no BTF, without which its memory cannot be read; build with CONFIG_DEBUG_INFO_BTF=y")]
+    NoBtf,
+    /// It cannot be entered as an ELF.
+    #[error(
+        "it has no PVH entry, so that it can only boot through a bzImage's own loader; build with CONFIG_PVH=y"
+    )]
+    NoPvh,
+}
+
+/// Bytes, shown in MiB.
+#[derive(Clone, Copy)]
+pub(super) struct Mib(pub(super) u64);
+
+impl fmt::Display for Mib {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MiB", self.0.div_ceil(1 << 20))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "nothing, it is empty".to_owned();
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }

@@ -1,9 +1,12 @@
-//! What the host has: its programs, its apt configuration, the user's own choices.
+//! What the host has: its programs, its apt configuration, the user's own choices; and what every part of provisioning
+//! needs at hand.
 
-use std::env;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use super::cache::Cache;
+use super::progress::Progress;
 
 /// The host, as far as provisioning looks at it. Tests make one that points elsewhere.
 #[derive(Clone, Debug)]
@@ -71,6 +74,14 @@ impl OsRelease {
         };
         Self { id: field("ID"), codename: field("VERSION_CODENAME") }
     }
+}
+
+/// The cache to fill, the host to fill it from, and whom to tell.
+#[derive(Clone, Debug)]
+pub(super) struct Context {
+    pub(super) cache: Cache,
+    pub(super) host: Host,
+    pub(super) progress: Progress,
 }
 
 #[cfg(test)]

@@ -8,25 +8,23 @@
 //!
 //! [`Provisioner`] is the way in.
 
-mod apt;
-mod bundle;
-mod cache;
-mod context;
-mod emulator;
 mod error;
-mod host;
-mod kernel;
 mod progress;
-mod provisioner;
+mod cache;
+mod host;
 mod run;
 mod sources;
-mod space;
+mod apt;
+mod bundle;
+mod emulator;
 mod toolchain;
+mod kernel;
+mod provisioner;
 
-pub use cache::{Cache, Lock, Staging};
+pub use cache::Cache;
 pub use error::{Error, Result};
 pub use host::Host;
 pub use kernel::{KernelListing, KernelSpec, KernelVersion};
-pub use progress::{Progress, Step};
+pub use progress::Progress;
 pub use provisioner::{Clean, Provisioner};
 pub use toolchain::BpfToolchain;

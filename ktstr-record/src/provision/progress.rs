@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::space::Mib;
+use super::error::Mib;
 
 /// How a person is told of long work. All of it goes to stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,14 +25,14 @@ impl Progress {
     }
 
     /// Says one thing.
-    pub fn note(self, text: &str) {
+    pub(crate) fn note(self, text: &str) {
         if self != Progress::Silent {
             eprintln!("ktstr: {text}");
         }
     }
 
     /// Begins a step of `total_bytes`, or of unknown size.
-    pub fn step(self, label: impl Into<String>, total_bytes: Option<u64>) -> Step {
+    pub(crate) fn step(self, label: impl Into<String>, total_bytes: Option<u64>) -> Step {
         let label = label.into();
         if let (Progress::Lines, Some(bytes)) = (self, total_bytes) {
             self.note(&format!("{label}, {} ...", Mib(bytes)));
@@ -57,7 +57,7 @@ impl Progress {
 /// A step that is under way. Dropped without [`Step::done`], it has failed and says nothing: the
 /// error does.
 #[derive(Debug)]
-pub struct Step {
+pub(crate) struct Step {
     progress: Progress,
     label: String,
     bar: Option<ProgressBar>,
@@ -66,14 +66,14 @@ pub struct Step {
 
 impl Step {
     /// Says how many bytes are there by now.
-    pub fn at_bytes(&self, bytes: u64) {
+    pub(crate) fn at_bytes(&self, bytes: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(bytes);
         }
     }
 
     /// Ends the step with one line that says how long it took.
-    pub fn done(self) {
+    pub(crate) fn done(self) {
         let took = self.began.elapsed();
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

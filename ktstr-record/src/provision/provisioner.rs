@@ -5,10 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::apt;
 use super::cache::Cache;
-use super::context::Context;
 use super::emulator;
 use super::error::Result;
-use super::host::Host;
+use super::host::{Context, Host};
 use super::kernel::{self, KernelListing, KernelSpec};
 use super::progress::Progress;
 use super::toolchain::{self, BpfToolchain};
@@ -77,7 +76,7 @@ impl Provisioner {
     /// The kernel that `spec` asks for: of the cache if that has one, else of the archive.
     ///
     /// # Errors
-    /// Where the file is no kernel, or the archive has none that fits; see [`super::Error`].
+    /// Where the file is not a kernel, or the archive has none that fits; see [`super::Error`].
     pub fn kernel(&self, spec: &KernelSpec) -> Result<Kernel> {
         let mut known = hold(&self.kernels);
         if let Some(kernel) = known.get(spec) {

@@ -9,8 +9,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::apt::Purpose;
 use super::bundle::{self, Recipe};
-use super::context::Context;
 use super::error::{Error, Result};
+use super::host::Context;
 
 const CLANG: &str = "usr/bin/clang-19";
 const BPFTOOL: &str = "usr/sbin/bpftool";
@@ -74,7 +74,7 @@ impl BpfToolchain {
     }
 
     /// The linker, to which arguments can be added: those of the GNU linker.
-    pub fn lld(&self) -> Command {
+    pub(crate) fn lld(&self) -> Command {
         let mut command = self.command(LLD);
         command.args(["-flavor", "gnu"]);
         command

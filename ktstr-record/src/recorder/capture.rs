@@ -1,21 +1,29 @@
-//! Taking a capture of a machine that stands still.
+//! Taking a capture of a machine that is stopped.
+//!
+//! The kernel's profile (symbols and types) is decoded beside the run: it takes a few hundred ms of a CPU, and nothing
+//! needs it before the first capture, which comes when the scheduler has loaded. What it reads does not change while the
+//! kernel runs, so the guest need not be stopped for it.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::ops::Range;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ktstr_replay::kernel::{Caps, KernelView, PageClasses, SampleReader};
+use ktstr_replay::kernel::{
+    Caps, KernelError, KernelProfile, KernelView, PageClasses, PageClassifier, SampleReader,
+};
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::CapturedCheckpoint;
 use ktstr_replay::trace::record::{BlobId, BlobRole, CaptureKind, Sample};
 
-use super::profile::Profile;
 use super::request::{CapturePlan, CheckpointPolicy, PageSelection};
 use crate::checkpoint::ChangeTracker;
-use crate::machine::Machine;
+use crate::machine::{GuestRam, Machine};
 
 /// What is asked of one capture.
-pub(super) struct Wanted {
+pub(super) struct CaptureRequest {
     /// Its name.
     pub tag: String,
     /// Why it is taken.
@@ -29,7 +37,7 @@ pub(super) struct Wanted {
 }
 
 /// What one capture gave.
-pub(super) struct Taken {
+pub(super) struct Captured {
     /// The sample; its pause is filled in by the loop, which knows when the machine went on.
     pub sample: Sample,
     /// Guest memory, as it differs from the last checkpoint.
@@ -77,10 +85,10 @@ impl Capturer {
         self.profile.is_ready()
     }
 
-    /// Read `machine`, which stands still.
-    pub(super) fn take(&mut self, machine: &mut dyn Machine, wanted: Wanted) -> Taken {
+    /// Read `machine`, which is stopped.
+    pub(super) fn take(&mut self, machine: &mut dyn Machine, request: CaptureRequest) -> Captured {
         let ram = machine.ram();
-        let mut sample = self.blank(&wanted);
+        let mut sample = self.blank(&request);
         match machine.registers() {
             Ok(vcpus) => sample.vcpus = vcpus,
             Err(error) => sample.faults.push(format!("registers: {error}")),
@@ -107,17 +115,23 @@ impl Capturer {
             }
             Err(why) => sample.faults.push(format!("the kernel could not be read: {why}")),
         }
-        let checkpoint = self.keeps_memory(wanted.kind).then(|| {
+        let checkpoint = self.keeps_memory(request.kind).then(|| {
             let classes = self.classify(&*ram).unwrap_or_else(|why| {
                 sample.faults.push(format!("all pages are kept, as they cannot be told apart: {why}"));
                 None
             });
-            self.tracker.capture(&*ram, classes.as_ref(), Some(sample.index), wanted.guest_ns, wanted.host_ns)
+            self.tracker.capture(
+                &*ram,
+                classes.as_ref(),
+                Some(sample.index),
+                request.guest_ns,
+                request.host_ns,
+            )
         });
-        Taken { sample, checkpoint, blobs }
+        Captured { sample, checkpoint, blobs }
     }
 
-    /// What the pages are, unless all of them are wanted. The machine stands still.
+    /// What the pages are, unless all of them are wanted. The machine is stopped.
     fn classify(&mut self, ram: &dyn Memory) -> Result<Option<PageClasses>, String> {
         if self.selection == PageSelection::All {
             return Ok(None);
@@ -126,33 +140,33 @@ impl Capturer {
         classifier.classify(ram, &self.ram).map(Some).map_err(|error| error.to_string())
     }
 
-    /// The last checkpoint did not reach the trace: the next one must not build on it.
-    pub(super) fn checkpoint_lost(&mut self) {
+    /// The next checkpoint builds on none before it.
+    pub(super) fn begin_anew(&mut self) {
         self.tracker.reset();
     }
 
     /// A placeholder for a capture that could not be taken.
-    pub(super) fn missed(&mut self, wanted: &Wanted, why: String) -> Sample {
-        Sample { missed: Some(why), ..self.blank(wanted) }
+    pub(super) fn missed(&mut self, request: &CaptureRequest, why: String) -> Sample {
+        Sample { missed: Some(why), ..self.blank(request) }
     }
 
     fn keeps_memory(&self, kind: CaptureKind) -> bool {
         match self.policy {
             CheckpointPolicy::Every => true,
-            CheckpointPolicy::Ends => !matches!(kind, CaptureKind::Periodic | CaptureKind::OnDemand),
+            CheckpointPolicy::Ends => kind.is_of_an_end(),
             CheckpointPolicy::Never => false,
         }
     }
 
-    fn blank(&mut self, wanted: &Wanted) -> Sample {
+    fn blank(&mut self, request: &CaptureRequest) -> Sample {
         let index = self.next_index;
         self.next_index += 1;
-        let blank = Sample::new(index, wanted.tag.clone(), wanted.kind, wanted.guest_ns, wanted.host_ns);
-        Sample { phase: wanted.phase.clone(), ..blank }
+        let blank = Sample::new(index, request.tag.clone(), request.kind, request.guest_ns, request.host_ns);
+        Sample { phase: request.phase.clone(), ..blank }
     }
 }
 
-/// Measures how long a guest stands still for a capture.
+/// Measures how long a guest is stopped for a capture.
 pub(super) struct Pause {
     begin: Instant,
     machine: Duration,
@@ -167,5 +181,84 @@ impl Pause {
     /// The machine goes on; that took `machine`. Gives the whole pause and the machine's part of it.
     pub(super) fn ended(self, machine: Duration) -> (Duration, Duration) {
         (self.begin.elapsed(), self.machine + machine)
+    }
+}
+
+/// A profile that is being made, or was.
+pub(super) enum Profile {
+    /// On its thread.
+    Making(JoinHandle<Result<Made, KernelError>>),
+    /// There it is.
+    Made(Made),
+    /// It could not be made; why.
+    Failed(String),
+}
+
+/// A kernel's profile, and what was made of it beforehand.
+pub(super) struct Made {
+    kernel: Arc<KernelProfile>,
+    pages: Result<Arc<PageClassifier>, KernelError>,
+}
+
+impl Profile {
+    /// Begin to make the profile of the kernel in `ram`.
+    pub(super) fn start(ram: Arc<GuestRam>) -> io::Result<Self> {
+        std::thread::Builder::new()
+            .name(String::from("ktstr-profile"))
+            .spawn(move || {
+                let kernel = Arc::new(KernelProfile::from_memory(&*ram)?);
+                // The first sample resolves the layouts of all mirrors, which takes some ms. The guest runs now, so what
+                // is read is of no use, but no stop has to pay for it.
+                SampleReader::new(Caps::default()).read(&KernelView::new(&kernel, &*ram));
+                let pages = PageClassifier::new(Arc::clone(&kernel)).map(Arc::new);
+                if let Ok(pages) = &pages {
+                    // As above: the layouts of what it looks at, and the pages of the structs themselves.
+                    let _ = pages.classify(&*ram, &ram.ranges());
+                }
+                Ok(Made { kernel, pages })
+            })
+            .map(Self::Making)
+    }
+
+    /// Whether asking for it would not wait.
+    pub(super) fn is_ready(&self) -> bool {
+        match self {
+            Self::Making(thread) => thread.is_finished(),
+            Self::Made(_) | Self::Failed(_) => true,
+        }
+    }
+
+    /// The profile, waiting for it if need be.
+    ///
+    /// # Errors
+    /// Why it could not be made.
+    pub(super) fn get(&mut self) -> Result<Arc<KernelProfile>, String> {
+        self.made().map(|made| Arc::clone(&made.kernel))
+    }
+
+    /// What tells the kernel's pages apart, waiting for it if need be.
+    ///
+    /// # Errors
+    /// Why it could not be made.
+    pub(super) fn pages(&mut self) -> Result<Arc<PageClassifier>, String> {
+        self.made()?.pages.clone().map_err(|error| error.to_string())
+    }
+
+    fn made(&mut self) -> Result<&Made, String> {
+        if let Self::Making(_) = self {
+            *self = match std::mem::replace(self, Self::Failed(String::new())) {
+                Self::Making(thread) => match thread.join() {
+                    Ok(Ok(made)) => Self::Made(made),
+                    Ok(Err(error)) => Self::Failed(error.to_string()),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                },
+                made => made,
+            };
+        }
+        match self {
+            Self::Made(made) => Ok(made),
+            Self::Failed(why) => Err(why.clone()),
+            Self::Making(_) => Err(String::from("still being made")),
+        }
     }
 }

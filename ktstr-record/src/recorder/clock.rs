@@ -1,15 +1,15 @@
-//! Guest time as the host knows it.
+//! Guest time as the host knows it, and when periodic captures are due.
 
 use std::time::{Duration, Instant};
 
 /// Relates the recording's host time to the guest's `CLOCK_MONOTONIC`.
 ///
-/// Every frame of the channel brings a guest time. The guest's clock stands still while the machine is paused and
+/// Every frame of the channel brings a guest time. The guest's clock does not advance while the machine is paused and
 /// otherwise runs with the host's, so between frames guest time is the last frame's plus the host time since,
 /// less the pauses. A frame reaches the recorder up to a poll interval after it was made; the estimate keeps
 /// the reading that was least late.
 #[derive(Debug)]
-pub struct RunClock {
+pub(super) struct RunClock {
     start: Instant,
     paused_ns: u64,
     /// `guest - (host - paused)`: the largest seen, which is the least delayed.
@@ -18,36 +18,69 @@ pub struct RunClock {
 
 impl RunClock {
     /// A clock whose host time begins now.
-    pub fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self { start: Instant::now(), paused_ns: 0, offset_ns: None }
     }
 
     /// Host time since the recording began, in ns.
-    pub fn host_ns(&self) -> u64 {
+    pub(super) fn host_ns(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// How long the guest has run since the recording began: host time less the pauses.
-    pub fn running(&self) -> Duration {
+    pub(super) fn running(&self) -> Duration {
         Duration::from_nanos(self.host_ns().saturating_sub(self.paused_ns))
     }
 
     /// A frame made at `guest_ns` has just been received.
-    pub fn frame(&mut self, guest_ns: u64) {
+    pub(super) fn frame(&mut self, guest_ns: u64) {
         let offset = i128::from(guest_ns) - i128::from(self.host_ns() - self.paused_ns.min(self.host_ns()));
         self.offset_ns = Some(self.offset_ns.map_or(offset, |known| known.max(offset)));
     }
 
-    /// The guest stood still for `pause`, which the host measured.
-    pub fn paused(&mut self, pause: Duration) {
+    /// The guest was stopped for `pause`, which the host measured.
+    pub(super) fn paused(&mut self, pause: Duration) {
         self.paused_ns += u64::try_from(pause.as_nanos()).unwrap_or(0);
     }
 
     /// The guest's time now, in ns; 0 while no frame has come.
-    pub fn guest_ns(&self) -> u64 {
+    pub(super) fn guest_ns(&self) -> u64 {
         let Some(offset) = self.offset_ns else { return 0 };
         let running = i128::from(self.host_ns().saturating_sub(self.paused_ns));
         u64::try_from(running + offset).unwrap_or(0)
+    }
+}
+
+/// The boundaries of `count` periodic captures over a workload window, counted from the start of the body.
+///
+/// Boundary i of N lies at `0.1 d + (i + 1) * 0.8 d / (N + 1)`: the first and the last tenth of the window are
+/// left to warm-up and wind-down.
+#[derive(Clone, Debug)]
+pub(super) struct Cadence {
+    window: Duration,
+    count: u32,
+    next: u32,
+}
+
+impl Cadence {
+    /// `count` captures over `window`.
+    pub(super) fn new(window: Duration, count: u32) -> Self {
+        Self { window, count, next: 0 }
+    }
+
+    /// Index of the next capture and its distance from the start of the body; `None` when all were taken.
+    pub(super) fn due(&self) -> Option<(u32, Duration)> {
+        (self.next < self.count).then(|| (self.next, self.boundary(self.next)))
+    }
+
+    /// The next capture was taken, or given up.
+    pub(super) fn advance(&mut self) {
+        self.next += 1;
+    }
+
+    fn boundary(&self, index: u32) -> Duration {
+        let step = self.window.mul_f64(0.8) / (self.count + 1);
+        self.window.mul_f64(0.1) + step * (index + 1)
     }
 }
 
@@ -78,5 +111,21 @@ mod tests {
         let before = clock.guest_ns();
         clock.frame(1_000_000_000);
         assert!(clock.guest_ns() >= before);
+    }
+
+    #[test]
+    fn boundaries_leave_the_first_and_last_tenth_alone() {
+        let mut cadence = Cadence::new(Duration::from_secs(10), 3);
+        let mut seen = Vec::new();
+        while let Some((index, at)) = cadence.due() {
+            seen.push((index, at.as_millis()));
+            cadence.advance();
+        }
+        assert_eq!(seen, [(0, 3000), (1, 5000), (2, 7000)]);
+    }
+
+    #[test]
+    fn no_snapshots_are_never_due() {
+        assert_eq!(Cadence::new(Duration::from_secs(10), 0).due(), None);
     }
 }

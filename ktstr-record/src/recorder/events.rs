@@ -59,7 +59,7 @@ pub(super) fn of_test(message: FromTest) -> Option<EventBody> {
 }
 
 fn worker(report: GuestReport) -> WorkerReport {
-    // Taken apart by name, so that a field added on one side only does not compile.
+    // Captured apart by name, so that a field added on one side only does not compile.
     let GuestReport {
         index,
         pid,

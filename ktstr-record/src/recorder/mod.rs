@@ -9,21 +9,15 @@
 //!
 //! The loop never waits for the writer: what the writer cannot take becomes a loss record and the run goes on.
 
-mod cadence;
-mod capture;
 mod clock;
-mod error;
+mod request;
 mod events;
 mod interrupt;
-mod manifest;
-mod outbox;
-mod profile;
-mod request;
-mod run;
-mod session;
+mod capture;
 mod writer;
+mod outbox;
+mod session;
+mod run;
 
-pub use cadence::Cadence;
-pub use error::RecordError;
-pub use request::{CapturePlan, CheckpointPolicy, PageSelection, RecordRequest};
+pub use request::{CapturePlan, CheckpointPolicy, PageSelection, RecordError, RecordRequest};
 pub use run::{Recording, record};

@@ -56,37 +56,35 @@ impl Outbox {
         }
     }
 
-    /// Hand over a capture. Returns whether its memory was taken, too.
-    pub(super) fn capture(&mut self, sample: Sample, checkpoint: Option<CapturedCheckpoint>) -> bool {
+    /// Hand over a capture, without its memory when the writer has no room for that.
+    pub(super) fn capture(&mut self, sample: Sample, checkpoint: Option<CapturedCheckpoint>) {
         // Events that came before the capture come before it in the file.
         self.flush();
         let host_ns = sample.host_ns;
         let index = sample.index;
-        let wanted = checkpoint.is_some();
         let bytes = checkpoint.as_ref().map_or(0, checkpoint_bytes);
-        let has_base = checkpoint.as_ref().is_none_or(|checkpoint| self.writer.has_base_for(checkpoint.base));
-        let kept = checkpoint.filter(|_| has_base && self.writer.has_room_for(bytes)).map(Box::new);
-        let took_memory = kept.is_some();
-        if wanted && !took_memory {
-            let why = match has_base {
-                true => format!("the writer is {} bytes behind", self.writer.behind_bytes()),
-                false => String::from("the one before, which it builds on, could not be written"),
-            };
-            let detail = format!("the checkpoint of sample {index} ({bytes} bytes) was not kept: {why}");
+        let has_memory = checkpoint.is_some();
+        let kept = checkpoint.filter(|_| self.writer.has_room_for(bytes)).map(Box::new);
+        if has_memory && kept.is_none() {
+            self.writer.lose_base();
+            let behind = self.writer.behind_bytes();
+            let detail = format!(
+                "the checkpoint of sample {index} ({bytes} bytes) was not kept: the writer is {behind} bytes behind"
+            );
             self.loss(host_ns, LossKind::Pages, bytes / PAGE_BYTES as u64, detail);
         }
-        match self.writer.offer(Item::Capture(Box::new(sample), kept)) {
-            Ok(()) => took_memory,
-            Err(_) => {
-                self.loss(
-                    host_ns,
-                    LossKind::Capture,
-                    1,
-                    format!("sample {index} was not kept: the writer's queue is full"),
-                );
-                false
+        if self.writer.offer(Item::Capture(Box::new(sample), kept)).is_err() {
+            if has_memory {
+                self.writer.lose_base();
             }
+            let detail = format!("sample {index} was not kept: the writer's queue is full");
+            self.loss(host_ns, LossKind::Capture, 1, detail);
         }
+    }
+
+    /// As [`WriterThread::take_base_lost`].
+    pub(super) fn take_base_lost(&self) -> bool {
+        self.writer.take_base_lost()
     }
 
     /// Say that something is missing.
@@ -94,7 +92,7 @@ impl Outbox {
         self.give(Item::Loss(Loss { host_ns, kind, count, detail }));
     }
 
-    /// Hand `item` over, now or when there is room. Never waits: a disk that hangs must not stall the guest.
+    /// Hand `item` over, now or when there is room. Never waits: a disk that hangs must not stop the guest.
     pub(super) fn give(&mut self, item: Item) {
         if self.others.len() >= OTHERS_WAITING {
             self.dropped_others += 1;
@@ -168,7 +166,11 @@ mod tests {
         let mut outbox = Outbox::new(WriterThread::start_held(writer, held).unwrap());
 
         let begun = Instant::now();
-        let kept = (0..12).filter(|i| outbox.capture(sample(*i), Some(checkpoint()))).count();
+        let mut kept = 0;
+        for i in 0..12 {
+            outbox.capture(sample(i), Some(checkpoint()));
+            kept += usize::from(!outbox.take_base_lost());
+        }
         assert!((1..12).contains(&kept), "{kept} of 12 checkpoints of 16 MB were kept");
         for i in 0..2000 {
             outbox.capture(sample(12 + i), None);

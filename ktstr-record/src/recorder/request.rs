@@ -1,12 +1,16 @@
-//! What the recorder is asked to do.
+//! What the recorder is asked to do, the manifest that comes of it, and why there may be no recording.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use ktstr_replay::trace::WriteError;
+use ktstr_replay::trace::record::manifest::KernelInfo;
 use ktstr_replay::trace::record::{Claim, Manifest};
 
-use crate::job::PackedJob;
-use crate::machine::StartPolicy;
+use crate::job::{JobError, PackedJob};
+use crate::machine::{self, Start, StartError, StartPolicy};
 use crate::spec::MachineSpec;
 
 /// One run: a machine, what it is to do, and what is to be kept of it.
@@ -35,7 +39,7 @@ pub struct RecordRequest {
 /// Which captures are taken without being asked for, and with which of them memory is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct CapturePlan {
-    /// Captures on cadence, see [`Cadence`](super::Cadence).
+    /// Captures on cadence, see `Cadence`.
     pub periodic: u32,
     /// The workload window they are spread over.
     pub window: Duration,
@@ -90,4 +94,56 @@ impl PageSelection {
             Self::All => "all",
         }
     }
+}
+
+/// Why a run could not be recorded. What goes wrong in the guest is not an error: it is in the trace.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The machine could not be started for a reason that lies with the host.
+    #[error("could not start the machine")]
+    Start(#[from] StartError),
+    /// What the guest is to run is not there.
+    #[error("could not put together what the guest is to run")]
+    Job(#[from] JobError),
+    /// The trace could not be begun.
+    #[error("could not begin the trace {}", .path.display())]
+    Trace {
+        /// Where.
+        path: PathBuf,
+        /// The cause.
+        source: WriteError,
+    },
+    /// A thread or a signal handler could not be had.
+    #[error("could not {what}")]
+    Host {
+        /// What was tried.
+        what: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The process was told to end before the run began.
+    #[error("interrupted before the run began")]
+    Interrupted,
+}
+
+/// What the recorder knows, added to what the request says.
+pub(super) fn complete_manifest(request: &RecordRequest, start: Option<&Start>) -> Manifest {
+    let spec = &request.machine;
+    let mut manifest = request.manifest.clone();
+    env!("CARGO_PKG_VERSION").clone_into(&mut manifest.ktstr_version);
+    manifest.started_at = Timestamp::now().to_string();
+    manifest.test.checkpoint = request.captures.checkpoint.as_str().to_owned();
+    manifest.test.num_snapshots = request.captures.periodic;
+    manifest.test.duration_ms = u64::try_from(request.captures.window.as_millis()).unwrap_or(u64::MAX);
+    manifest.kernel = KernelInfo {
+        release: spec.kernel.release.clone(),
+        asked: spec.kernel.asked.clone(),
+        xxh3: spec.kernel.id.clone(),
+        cmdline: spec.cmdline(),
+    };
+    machine::describe(spec, &mut manifest);
+    if start.is_some_and(|start| !start.faults.is_empty()) {
+        manifest.taints.push(String::from("start-retried"));
+    }
+    manifest
 }

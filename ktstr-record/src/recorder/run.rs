@@ -6,20 +6,17 @@ use std::time::{Duration, Instant};
 use ktstr_replay::trace::record::{EventBody, GuestEnd, Stage};
 use ktstr_replay::trace::{TraceWriter, WriteError};
 
-use super::capture::Capturer;
+use super::capture::{Capturer, Profile};
 use super::clock::RunClock;
-use super::error::RecordError;
 use super::interrupt::Guard;
-use super::manifest;
 use super::outbox::Outbox;
-use super::profile::Profile;
-use super::request::RecordRequest;
+use super::request::{RecordError, RecordRequest, complete_manifest};
 use super::session::{Ending, Session};
 use super::writer::{WriterThread, Written};
 use crate::channel::HostChannel;
 use crate::init_image;
-use crate::job::Moment;
-use crate::machine::{self, RamHole, Start, StartError, StartKind};
+use crate::job::ClockAndSeed;
+use crate::machine::{self, ChannelRam, Start, StartError, StartKind};
 
 /// A finished recording: all is written and committed, the verdict and the footer are still to come.
 pub struct Recording {
@@ -50,7 +47,7 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
     let begun = Instant::now();
     let mut clock = RunClock::start();
     let started = machine::start(&request.machine, init_image(), &request.cache, request.policy);
-    let manifest = manifest::complete(&request, started.as_ref().ok().map(|(_, start)| start));
+    let manifest = complete_manifest(&request, started.as_ref().ok().map(|(_, start)| start));
     let trace = |source| RecordError::Trace { path: request.trace.clone(), source };
     let began = |manifest| -> Result<TraceWriter, WriteError> {
         let mut writer = TraceWriter::create(&request.trace, manifest)?;
@@ -81,20 +78,21 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
 
     let ram = machine.ram();
     let channel_base = request.machine.channel_base();
-    let channel = RamHole::new(machine.ram(), channel_base).map_err(|error| RecordError::Host {
+    let channel = ChannelRam::new(machine.ram(), channel_base).map_err(|error| RecordError::Host {
         what: "map the guest channel",
         source: std::io::Error::other(error),
     })?;
-    let hole = channel_base.0..channel_base.0 + guest_init::layout::HOLE_BYTES as u64;
+    let channel_bytes = channel_base.0..channel_base.0 + guest_init::layout::CHANNEL_BYTES as u64;
     let profile = Profile::start(machine.ram()).map_err(thread)?;
-    let capturer = Capturer::new(profile, ram.ranges(), hole, &request.captures);
+    let capturer = Capturer::new(profile, ram.ranges(), channel_bytes, &request.captures);
     let mut outbox = Outbox::new(WriterThread::start(writer).map_err(thread)?);
     tell_start(&mut outbox, &clock, &start);
 
     let mut session =
         Session::new(machine, HostChannel::new(channel), capturer, outbox, &mut clock, request.captures);
-    let moment = Moment::now().map_err(|source| RecordError::Host { what: "read /dev/urandom", source })?;
-    let ending = match session.deliver(&request.job, moment) {
+    let clock_and_seed =
+        ClockAndSeed::now().map_err(|source| RecordError::Host { what: "read /dev/urandom", source })?;
+    let ending = match session.deliver(&request.job, clock_and_seed) {
         Ok(()) => session.run(request.run_timeout, &guard),
         Err(error) => {
             session.tell(EventBody::Stage { stage: Stage::InitFailed, detail: error.to_string() });

@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 use guest_init::message::{CaptureReason, FromTest, ToHost};
 use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Stage};
 
-use super::cadence::Cadence;
-use super::capture::{Capturer, Pause, Wanted};
-use super::clock::RunClock;
+use super::capture::{CaptureRequest, Capturer, Pause};
+use super::clock::{Cadence, RunClock};
 use super::events;
 use super::interrupt::Guard;
 use super::outbox::Outbox;
 use super::request::CapturePlan;
 use super::writer::{Item, Written};
 use crate::channel::{HostChannel, Received};
-use crate::job::{JobError, Moment, PackedJob};
-use crate::machine::{Machine, MachineEvent, RamHole};
+use crate::job::{ClockAndSeed, JobError, PackedJob};
+use crate::machine::{ChannelRam, Machine, MachineEvent, WatchId};
 
 /// How often the channel is looked at.
 const POLL: Duration = Duration::from_millis(1);
@@ -42,21 +41,21 @@ pub(super) struct Ending {
 }
 
 /// A capture that the guest asked for.
-struct Request {
+struct GuestRequest {
     id: u64,
-    wanted: Wanted,
+    capture: CaptureRequest,
     received: Instant,
 }
 
 /// A machine at work.
 pub(super) struct Session<'c> {
     machine: Box<dyn Machine>,
-    channel: HostChannel<RamHole>,
+    channel: HostChannel<ChannelRam>,
     capturer: Capturer,
     outbox: Outbox,
     clock: &'c mut RunClock,
     cadence: Cadence,
-    requests: VecDeque<Request>,
+    requests: VecDeque<GuestRequest>,
     phase: Option<(u32, String)>,
     /// Running time at which the body began.
     body_began: Option<Duration>,
@@ -66,7 +65,7 @@ pub(super) struct Session<'c> {
 impl<'c> Session<'c> {
     pub(super) fn new(
         machine: Box<dyn Machine>,
-        channel: HostChannel<RamHole>,
+        channel: HostChannel<ChannelRam>,
         capturer: Capturer,
         outbox: Outbox,
         clock: &'c mut RunClock,
@@ -87,8 +86,8 @@ impl<'c> Session<'c> {
     }
 
     /// Hand the job to init.
-    pub(super) fn deliver(&mut self, job: &PackedJob, moment: Moment) -> Result<(), JobError> {
-        job.deliver(&mut self.channel, moment, Instant::now() + DELIVERY).map(|_| ())
+    pub(super) fn deliver(&mut self, job: &PackedJob, clock_and_seed: ClockAndSeed) -> Result<(), JobError> {
+        job.deliver(&mut self.channel, clock_and_seed, Instant::now() + DELIVERY).map(|_| ())
     }
 
     /// Add an event of the host's own.
@@ -104,7 +103,11 @@ impl<'c> Session<'c> {
             let event = self.machine.wait_event(POLL);
             self.listen();
             match event {
-                Some(MachineEvent::Doorbell { .. }) => self.serve(Some(Instant::now())),
+                Some(MachineEvent::Watch { id: WatchId::DOORBELL, .. }) => self.serve(Some(Instant::now())),
+                // Nobody arms another yet.
+                Some(MachineEvent::Watch { .. }) => {
+                    self.go_on();
+                }
                 Some(MachineEvent::Ended { end, detail }) => return Ending { end, detail },
                 None => {
                     if self.requests.front().is_some_and(|r| r.received.elapsed() > DOORBELL_GRACE) {
@@ -136,8 +139,8 @@ impl<'c> Session<'c> {
         if matches!(ending.end, GuestEnd::Panicked | GuestEnd::Reset | GuestEnd::TimedOut) {
             let begin = Instant::now();
             if let Ok(machine) = self.machine.pause() {
-                let wanted = self.wanted(String::from("death"), CaptureKind::GuestDeath);
-                self.take(wanted, Pause::begun(begin, machine), false);
+                let request = self.request(String::from("death"), CaptureKind::GuestDeath);
+                self.take(request, Pause::begun(begin, machine), false);
             }
         }
         self.machine.kill();
@@ -148,7 +151,7 @@ impl<'c> Session<'c> {
         }
         for request in std::mem::take(&mut self.requests) {
             let sample =
-                self.capturer.missed(&request.wanted, String::from("the run ended before it was taken"));
+                self.capturer.missed(&request.capture, String::from("the run ended before it was taken"));
             self.outbox.capture(sample, None);
         }
         let Ending { end, detail } = ending;
@@ -193,8 +196,8 @@ impl<'c> Session<'c> {
                     CaptureReason::End => CaptureKind::End,
                     CaptureReason::SchedulerExit => CaptureKind::SchedulerExit,
                 };
-                let wanted = Wanted { tag, kind, guest_ns, host_ns, phase: self.phase.clone() };
-                self.requests.push_back(Request { id, wanted, received: Instant::now() });
+                let capture = CaptureRequest { tag, kind, guest_ns, host_ns, phase: self.phase.clone() };
+                self.requests.push_back(GuestRequest { id, capture, received: Instant::now() });
             }
             ToHost::Dropped { frames, bytes } => {
                 let detail = format!("init dropped {frames} frames of {bytes} bytes: the ring was full");
@@ -230,7 +233,7 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// Take the captures that the guest asked for. `stopped`: since when the machine stands still at the doorbell; else
+    /// Take the captures that the guest asked for. `stopped`: since when the machine is stopped at the doorbell; else
     /// it is stopped here.
     fn serve(&mut self, stopped: Option<Instant>) {
         let pause = match stopped {
@@ -254,7 +257,7 @@ impl<'c> Session<'c> {
         for (nth, request) in requests.into_iter().enumerate() {
             self.channel.ack_capture(request.id);
             let begun = pause.take().unwrap_or_else(|| Pause::begun(Instant::now(), Duration::ZERO));
-            self.take(request.wanted, begun, nth == last);
+            self.take(request.capture, begun, nth == last);
         }
     }
 
@@ -277,18 +280,18 @@ impl<'c> Session<'c> {
         }
         // What the guest said before it stopped comes before the capture.
         self.listen();
-        let wanted = self.wanted(format!("periodic_{index:03}"), CaptureKind::Periodic);
-        self.take(wanted, Pause::begun(begin, machine), true);
+        let request = self.request(format!("periodic_{index:03}"), CaptureKind::Periodic);
+        self.take(request, Pause::begun(begin, machine), true);
     }
 
     fn miss(&mut self, index: u32, why: String) {
-        let wanted = self.wanted(format!("periodic_{index:03}"), CaptureKind::Periodic);
-        let sample = self.capturer.missed(&wanted, why);
+        let request = self.request(format!("periodic_{index:03}"), CaptureKind::Periodic);
+        let sample = self.capturer.missed(&request, why);
         self.outbox.capture(sample, None);
     }
 
-    fn wanted(&self, tag: String, kind: CaptureKind) -> Wanted {
-        Wanted {
+    fn request(&self, tag: String, kind: CaptureKind) -> CaptureRequest {
+        CaptureRequest {
             tag,
             kind,
             guest_ns: self.clock.guest_ns(),
@@ -298,20 +301,20 @@ impl<'c> Session<'c> {
     }
 
     /// Read the stopped machine, let it go on if asked to, and hand over what was read.
-    fn take(&mut self, wanted: Wanted, pause: Pause, go_on: bool) {
-        let mut taken = self.capturer.take(self.machine.as_mut(), wanted);
+    fn take(&mut self, request: CaptureRequest, pause: Pause, go_on: bool) {
+        if self.outbox.take_base_lost() {
+            self.capturer.begin_anew();
+        }
+        let mut captured = self.capturer.take(self.machine.as_mut(), request);
         let resumed = if go_on { self.go_on() } else { Duration::ZERO };
         let (whole, machine) = pause.ended(resumed);
         self.clock.paused(whole);
-        taken.sample.pause_us = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
-        taken.sample.machine_us = u64::try_from(machine.as_micros()).unwrap_or(u64::MAX);
-        for (role, bytes) in taken.blobs {
+        captured.sample.pause_us = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
+        captured.sample.machine_us = u64::try_from(machine.as_micros()).unwrap_or(u64::MAX);
+        for (role, bytes) in captured.blobs {
             self.outbox.give(Item::Blob(role, bytes));
         }
-        let wanted_memory = taken.checkpoint.is_some();
-        if !self.outbox.capture(taken.sample, taken.checkpoint) && wanted_memory {
-            self.capturer.checkpoint_lost();
-        }
+        self.outbox.capture(captured.sample, captured.checkpoint);
     }
 
     /// Let the machine go on. That it cannot is heard of as its end, at the next wait.

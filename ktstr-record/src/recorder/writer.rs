@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use ktstr_replay::trace::record::{BlobRole, Clock, Event, Loss, LossKind, PAGE_BYTES, Sample};
-use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, TraceWriter, WriteError};
+use ktstr_replay::trace::{CapturedCheckpoint, TraceWriter, WriteError};
 
 /// Bytes of pages that may wait to be written. More than one first checkpoint of a usual guest (80 MiB of pages
 /// that are not zero), less than the 256 MiB that recording may take.
@@ -37,16 +37,16 @@ pub(super) enum Item {
 /// The recorder's end of the writer thread.
 pub(super) struct WriterThread {
     queue: Sender<Item>,
-    shared: Arc<Shared>,
+    state: Arc<WriterState>,
     thread: JoinHandle<Written>,
 }
 
 /// What both sides know.
 #[derive(Default)]
-struct Shared {
+struct WriterState {
     /// Bytes of pages that were handed over and not written yet.
     in_flight: AtomicU64,
-    /// A checkpoint was not written: what builds on it cannot be either.
+    /// A checkpoint did not reach the trace, and no capture has begun anew yet.
     base_lost: AtomicBool,
 }
 
@@ -73,39 +73,44 @@ impl WriterThread {
 
     fn start_when(writer: TraceWriter, ready: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
         let (queue, items) = crossbeam_channel::bounded(QUEUE_ITEMS);
-        let shared = Arc::<Shared>::default();
-        let of_thread = Arc::clone(&shared);
+        let state = Arc::<WriterState>::default();
+        let of_thread = Arc::clone(&state);
         let thread = std::thread::Builder::new().name(String::from("ktstr-writer")).spawn(move || {
             ready();
             write_all(writer, &items, &of_thread)
         })?;
-        Ok(Self { queue, shared, thread })
+        Ok(Self { queue, state, thread })
     }
 
-    /// Whether a checkpoint with this base can be written, as far as it is known: not when it builds on one that was not.
-    pub(super) fn has_base_for(&self, base: CaptureBase) -> bool {
-        let lost = self.shared.base_lost.swap(false, Ordering::AcqRel);
-        base == CaptureBase::Zero || !lost
+    /// A checkpoint did not reach the trace.
+    pub(super) fn lose_base(&self) {
+        self.state.base_lost.store(true, Ordering::Release);
+    }
+
+    /// Whether a checkpoint did not reach the trace since the last call: what builds on it cannot be written, so that the
+    /// next one has to begin anew.
+    pub(super) fn take_base_lost(&self) -> bool {
+        self.state.base_lost.swap(false, Ordering::AcqRel)
     }
 
     /// Whether pages of `bytes` may be handed over now. A checkpoint larger than the bound passes when nothing else is
     /// in flight, as it could never pass otherwise.
     pub(super) fn has_room_for(&self, bytes: u64) -> bool {
-        let in_flight = self.shared.in_flight.load(Ordering::Acquire);
+        let in_flight = self.state.in_flight.load(Ordering::Acquire);
         in_flight == 0 || in_flight.saturating_add(bytes) <= PAGES_IN_FLIGHT_BYTES
     }
 
     /// Bytes of pages that wait to be written.
     pub(super) fn behind_bytes(&self) -> u64 {
-        self.shared.in_flight.load(Ordering::Acquire)
+        self.state.in_flight.load(Ordering::Acquire)
     }
 
     /// Hand `item` over without waiting; it comes back when the queue is full or the thread is gone.
     pub(super) fn offer(&self, item: Item) -> Result<(), Item> {
         let bytes = page_bytes(&item);
-        self.shared.in_flight.fetch_add(bytes, Ordering::AcqRel);
+        self.state.in_flight.fetch_add(bytes, Ordering::AcqRel);
         self.queue.try_send(item).map_err(|refused| {
-            self.shared.in_flight.fetch_sub(bytes, Ordering::AcqRel);
+            self.state.in_flight.fetch_sub(bytes, Ordering::AcqRel);
             match refused {
                 TrySendError::Full(item) | TrySendError::Disconnected(item) => item,
             }
@@ -115,7 +120,7 @@ impl WriterThread {
     /// Hand `item` over, waiting for room: for when the guest has ended.
     pub(super) fn give(&self, item: Item) {
         let bytes = page_bytes(&item);
-        self.shared.in_flight.fetch_add(bytes, Ordering::AcqRel);
+        self.state.in_flight.fetch_add(bytes, Ordering::AcqRel);
         // The thread ends only after the queue is closed, or by a panic, which `finish` passes on.
         let _ = self.queue.send(item);
     }
@@ -157,7 +162,7 @@ struct Unwritten {
 }
 
 impl Unwritten {
-    /// Commit, with records of what is missing. Where there is no room for them that is tried again at the next commit.
+    /// Commit, with records of what is missing. Where the disk has no room for those, the next commit tries again.
     fn commit(&mut self, writer: &mut TraceWriter) {
         match self.tell(writer).and_then(|()| writer.commit()) {
             Ok(()) => self.first = None,
@@ -187,7 +192,7 @@ impl Unwritten {
     }
 }
 
-fn write_all(mut writer: TraceWriter, items: &Receiver<Item>, shared: &Shared) -> Written {
+fn write_all(mut writer: TraceWriter, items: &Receiver<Item>, state: &WriterState) -> Written {
     let mut unwritten = Unwritten::default();
     let mut committed = Instant::now();
     loop {
@@ -199,8 +204,8 @@ fn write_all(mut writer: TraceWriter, items: &Receiver<Item>, shared: &Shared) -
         let now = item.as_ref().is_none_or(|item| matches!(item, Item::Capture(..)));
         if let Some(item) = item {
             let bytes = page_bytes(&item);
-            write(&mut writer, item, shared, &mut unwritten);
-            shared.in_flight.fetch_sub(bytes, Ordering::AcqRel);
+            write(&mut writer, item, state, &mut unwritten);
+            state.in_flight.fetch_sub(bytes, Ordering::AcqRel);
         }
         if now || committed.elapsed() >= COMMIT_INTERVAL {
             committed = Instant::now();
@@ -212,7 +217,7 @@ fn write_all(mut writer: TraceWriter, items: &Receiver<Item>, shared: &Shared) -
 }
 
 /// Write what there is room for: of a capture whose memory is too much for the disk, the sample.
-fn write(writer: &mut TraceWriter, item: Item, shared: &Shared, unwritten: &mut Unwritten) {
+fn write(writer: &mut TraceWriter, item: Item, state: &WriterState, unwritten: &mut Unwritten) {
     let host_ns = host_ns(&item);
     let result = match item {
         Item::Blob(role, bytes) => writer.blob(role, &bytes).map(|_| ()),
@@ -222,7 +227,7 @@ fn write(writer: &mut TraceWriter, item: Item, shared: &Shared, unwritten: &mut 
                 match writer.checkpoint(&checkpoint) {
                     Ok(index) => sample.checkpoint = Some(index),
                     Err(error) => {
-                        shared.base_lost.store(true, Ordering::Release);
+                        state.base_lost.store(true, Ordering::Release);
                         unwritten.checkpoints += 1;
                         unwritten.pages += checkpoint_bytes(&checkpoint) / PAGE_BYTES as u64;
                         unwritten.first.get_or_insert(error);
@@ -289,10 +294,10 @@ mod tests {
         let writer = TraceWriter::create(&folder.path().join("x.trace.zst"), &Manifest::default()).unwrap();
         let thread = WriterThread::start(writer).unwrap();
         assert!(thread.has_room_for(PAGES_IN_FLIGHT_BYTES * 4), "nothing is in flight");
-        thread.shared.in_flight.store(4096, Ordering::Release);
+        thread.state.in_flight.store(4096, Ordering::Release);
         assert!(!thread.has_room_for(PAGES_IN_FLIGHT_BYTES));
         assert!(thread.has_room_for(PAGES_IN_FLIGHT_BYTES - 4096));
-        thread.shared.in_flight.store(0, Ordering::Release);
+        thread.state.in_flight.store(0, Ordering::Release);
         thread.finish();
     }
 }

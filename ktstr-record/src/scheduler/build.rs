@@ -9,8 +9,7 @@ use std::time::SystemTime;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::error::BuildError;
-use super::kernel_btf::kernel_btf;
-use super::sources::Sources;
+use super::sources::{Sources, kernel_btf};
 use super::tool::Tools;
 use crate::provision::{BpfToolchain, Cache, Progress};
 use crate::spec::Kernel;

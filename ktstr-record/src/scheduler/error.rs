@@ -37,7 +37,7 @@ pub enum BuildError {
         /// The most that are looked at.
         limit: usize,
     },
-    /// The kernel file is no ELF file that can be read.
+    /// The kernel file cannot be read as an ELF file.
     #[error("cannot read the sections of the kernel {path}", path = path.display())]
     KernelElf {
         /// The kernel.

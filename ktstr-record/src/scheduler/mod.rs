@@ -12,11 +12,10 @@
 //!
 //! Headers are found in the scheduler's folder, in its `include/`, and in the toolchain (`bpf/*.h`, libc).
 
-mod build;
 mod error;
-mod kernel_btf;
 mod sources;
 mod tool;
+mod build;
 
 pub use build::build_c;
 pub use error::BuildError;

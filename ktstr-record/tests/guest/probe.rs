@@ -3,7 +3,7 @@
 //! Compiled by `tests/machine.rs` with plain `rustc`, static, without crates: libc is declared by hand.
 //!
 //! ```text
-//! 0x200 order   u64  written by the host: RING, PANIC, POWER_OFF, RESTART
+//! 0x200 order   u64  written by the host: RING, PANIC, POWER_OFF, RESTART, TOUCH
 //! 0x208 done    u64  orders obeyed so far
 //! 0x210 ticks   u64  turns of the loop (1 ms each)
 //! 0x218 cpus    u64  CPUs online
@@ -26,8 +26,9 @@ const RING: u64 = 1;
 const PANIC: u64 = 2;
 const POWER_OFF: u64 = 3;
 const RESTART: u64 = 4;
+const TOUCH: u64 = 5;
 
-const HOLE_BYTES: usize = 8 << 20;
+const CHANNEL_BYTES: usize = 8 << 20;
 const DOORBELL_PAGE: usize = 0x6b74_7000_0000;
 
 fn main() {
@@ -40,12 +41,12 @@ fn main() {
         let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap();
         let base = cmdline.split_whitespace().find_map(|w| w.strip_prefix("ktstr.channel=0x")).unwrap();
         let base = c_long::from_str_radix(base, 16).unwrap();
-        let hole = mmap(std::ptr::null_mut(), HOLE_BYTES, 3, 1, fd, base);
-        assert_ne!(hole as isize, -1, "map the hole");
+        let channel = mmap(std::ptr::null_mut(), CHANNEL_BYTES, 3, 1, fd, base);
+        assert_ne!(channel as isize, -1, "map the channel memory");
         // MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
         let bell = mmap(DOORBELL_PAGE as *mut c_void, 4096, 3, 0x10_0022, -1, 0);
         assert_eq!(bell as usize, DOORBELL_PAGE, "map the doorbell");
-        (hole.cast::<u8>(), bell.cast::<u64>())
+        (channel.cast::<u8>(), bell.cast::<u64>())
     };
     // SAFETY: every offset is 8-byte aligned (4 for the u32) and inside the 8 MiB mapping.
     let put = |offset: usize, value: u64| unsafe { memory.add(offset).cast::<u64>().write_volatile(value) };
@@ -77,6 +78,8 @@ fn main() {
                     // SAFETY: the page was mapped above.
                     unsafe { doorbell.write_volatile(rung) };
                 }
+                // SAFETY: the second word of the page that was mapped above.
+                TOUCH => unsafe { doorbell.add(1).write_volatile(rung) },
                 PANIC => return,
                 // SAFETY: no memory is involved.
                 POWER_OFF => unsafe { assert_eq!(reboot(0x4321_fedc), 0) },

@@ -4,9 +4,24 @@
 //! prints, and one evaluator; builder methods of [`Column`], the `claims` attribute
 //! and `ktstr replay --assert` all make the same value. Each pattern is one file in `pattern/`, with its text,
 //! its rules for missing and degenerate samples, and their tests.
+//!
+//! ```
+//! use ktstr_replay::claim::Claim;
+//! use ktstr_replay::trace::Trace;
+//! use ktstr_replay::verdict::Outcome;
+//!
+//! let claim: Claim = "never(nr_enqueued == 0 while alive)".parse()?;
+//! let trace = Trace::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../traces/steady.trace.zst"))?;
+//! let columns = trace.periodic().columns_with(&trace, &claim.projections());
+//! let judgement = claim.judge(&columns.iter().collect::<Vec<_>>());
+//! assert_eq!(judgement.outcome, Outcome::Pass, "{}", judgement.summary);
+//!
+//! let typo = "nondecresing(nr_enqueued)".parse::<Claim>().unwrap_err();
+//! assert!(typo.render().contains("did you mean `nondecreasing`?"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod builder;
-mod evidence;
 mod judgement;
 pub mod pattern;
 mod predicate;
@@ -15,7 +30,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::path::parse::Parser;
-use crate::path::{Projection, SyntaxError, SyntaxFault, TokenKind};
+use crate::path::{Projection, SyntaxError, SyntaxFault};
 use crate::series::{Absent, Column};
 use crate::text::{counted, nearest};
 use crate::verdict::Outcome;
@@ -105,7 +120,7 @@ patterns! {
     Ratio,
     /// The end of one phase over the end of another.
     PhaseRatio,
-    /// No sample where two things are true.
+    /// Two conditions are true at no sample.
     Never,
 }
 
@@ -113,12 +128,10 @@ impl FromStr for Claim {
     type Err = SyntaxError;
 
     fn from_str(text: &str) -> Result<Self, SyntaxError> {
-        let mut p = Parser::new(text)?;
+        let mut p = Parser::claim(text)?;
         let claim = Self::parse_pattern(&mut p)?;
-        match p.peek() {
-            TokenKind::End => Ok(claim),
-            _ => Err(p.expected("the end of the claim")),
-        }
+        p.end()?;
+        Ok(claim)
     }
 }
 
@@ -146,12 +159,12 @@ impl Claim {
     }
 }
 
-/// A column without any value, although there are captures: what was asked for does not exist.
+/// Fails for a column without any value, although there are captures: what it reads does not exist.
 fn never_readable(column: &Column) -> Option<Judgement> {
     if column.usable().next().is_some() {
         return None;
     }
-    // The last capture speaks: it is the one that most has happened before.
+    // The last capture's reason: by then the most has happened.
     let why = column.points.iter().rev().find_map(|p| match &p.value {
         Err(Absent::Unreadable(why)) => Some(why),
         _ => None,

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::path::{
-    Band, Bound, Cmp, EntryKey, Fold, KernelPath, MapPath, Number, Root, RqField, ScxField, TaskKey,
+    Band, Bound, Cmp, EntryKey, FieldPath, Fold, KernelPath, MapPath, Number, Root, RqField, ScxField, Step,
+    TaskKey,
 };
 use crate::text::SpanNs;
 
@@ -111,42 +112,54 @@ fn an_empty_series_is_inconclusive_whatever_the_pattern() {
     }
 }
 
+/// Names of C, names of others, and words of the grammar.
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "[a-z_][a-z0-9_]{0,8}",
+        1 => "[0-9a-z$\u{e9}_]{1,4}",
+        1 => "[^\"]{0,8}",
+        1 => prop::sample::select(vec!["alive", "scx", "kernel", "rq", "task", "dsq", "map", "cpu", "cpu_sum"])
+            .prop_map(String::from),
+    ]
+}
+
+/// Steps behind something; a pointer is only followed to a field.
+fn steps(max: usize) -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        name().prop_map(|name| vec![Step::Field(name)]),
+        any::<u64>().prop_map(|index| vec![Step::Index(index)]),
+        name().prop_map(|name| vec![Step::Deref, Step::Field(name)]),
+    ];
+    prop::collection::vec(step, 0..max).prop_map(|steps| steps.concat())
+}
+
+fn path(min: usize, max: usize) -> impl Strategy<Value = FieldPath> {
+    (prop::collection::vec(name().prop_map(Step::Field), min), steps(max))
+        .prop_map(|(first, more)| FieldPath::from_iter(first.into_iter().chain(more)))
+}
+
 fn projection() -> impl Strategy<Value = Projection> {
-    let word = "[a-z_][a-z0-9_]{0,8}";
-    let tail = prop_oneof![word.prop_map(|w| format!(".{w}")), any::<u32>().prop_map(|i| format!("[{i}]"))];
-    let path = (word, prop::collection::vec(tail, 0..3)).prop_map(|(head, tail)| head + &tail.concat());
     let entry = prop_oneof![any::<u32>().prop_map(EntryKey::At), any::<u64>().prop_map(EntryKey::Key)];
-    let field = prop_oneof![Just(String::new()), path.clone()];
-    let name = prop_oneof![word.prop_map(String::from), "[^\"]{0,8}"];
-    let map = (name, entry, field).prop_map(|(map, entry, field)| MapPath { map, entry, field });
+    let map =
+        || (name(), entry.clone(), path(0, 3)).prop_map(|(map, entry, field)| MapPath { map, entry, field });
     let fold = prop::sample::select(vec![Fold::Sum, Fold::Min, Fold::Max]);
     let rq = prop::sample::select(RqField::ALL).prop_map(|(_, f)| f);
     prop_oneof![
-        path.prop_filter("is a word of the grammar", |p| p != "alive"
-            && !["scx.", "kernel.", "rq[", "task[", "dsq["].iter().any(|own| p.starts_with(own)))
-            .prop_map(Projection::Var),
+        path(1, 3).prop_map(Projection::Var),
         kernel_path().prop_map(Projection::Kernel),
-        map.clone().prop_map(Projection::Map),
-        (map.clone(), any::<u32>()).prop_map(|(m, c)| Projection::MapCpu(m, c)),
-        (fold.clone(), map).prop_map(|(f, m)| Projection::CpuMap(f, m)),
+        map().prop_map(Projection::Map),
+        (map(), any::<u32>()).prop_map(|(m, c)| Projection::MapOnCpu(m, c)),
+        (fold.clone(), map()).prop_map(|(f, m)| Projection::MapFolded(f, m)),
         (any::<u32>(), rq.clone()).prop_map(|(c, f)| Projection::Rq(c, f)),
-        (fold, rq).prop_map(|(f, r)| Projection::CpuRq(f, r)),
+        (fold, rq).prop_map(|(f, r)| Projection::RqFolded(f, r)),
         prop::sample::select(ScxField::ALL).prop_map(|(_, f)| Projection::Scx(f)),
         Just(Projection::Alive),
     ]
 }
 
 fn kernel_path() -> impl Strategy<Value = KernelPath> {
-    let word = "[a-z_][a-z0-9_]{0,8}";
     let cast = ("(struct |enum )?[a-z_][a-z0-9_]{0,6}( \\*{1,2})?").prop_map(String::from);
-    let step = prop_oneof![
-        word.prop_map(|w| format!(".{w}")),
-        word.prop_map(|w| format!("->{w}")),
-        any::<u32>().prop_map(|i| format!("[{i}]")),
-    ];
-    let first = prop_oneof![word.prop_map(|w| format!(".{w}")), word.prop_map(|w| format!("->{w}"))];
-    let rest = (first, prop::collection::vec(step, 0..3)).prop_map(|(first, more)| first + &more.concat());
-    let symbol = (word, prop::option::of(cast), prop::option::of(any::<u32>()))
+    let symbol = ("[a-z_][a-z0-9_]{0,8}", prop::option::of(cast), prop::option::of(any::<u32>()))
         .prop_map(|(name, cast, cpu)| Root::Symbol { name, cast, cpu });
     let comm = "[^\"]{1,15}".prop_map(|comm| Root::Task(TaskKey::Comm(comm)));
     let root = prop_oneof![
@@ -155,7 +168,7 @@ fn kernel_path() -> impl Strategy<Value = KernelPath> {
         comm,
         any::<u64>().prop_map(Root::Dsq),
     ];
-    (root, rest).prop_map(|(root, rest)| KernelPath { root, rest })
+    (root, path(1, 3)).prop_map(|(root, rest)| KernelPath { root, rest })
 }
 
 fn number() -> impl Strategy<Value = Number> {
@@ -173,7 +186,7 @@ fn bound() -> impl Strategy<Value = Bound> {
         },
     );
     prop_oneof![
-        (prop::sample::select(Cmp::ALL.to_vec()), number()).prop_map(|((c, _), n)| Bound::Cmp(c, n)),
+        (prop::sample::select(Cmp::ALL), number()).prop_map(|((_, c), n)| Bound::Cmp(c, n)),
         band.prop_filter("empty", |b| !b.is_empty()).prop_map(Bound::In),
     ]
 }
@@ -186,8 +199,7 @@ fn predicate(bare: bool) -> impl Strategy<Value = Predicate> {
 fn claim() -> impl Strategy<Value = Claim> {
     use pattern::*;
     let span = || any::<u64>().prop_map(SpanNs);
-    let unit =
-        prop::sample::select(vec![TimeUnit::Ns, TimeUnit::Us, TimeUnit::Ms, TimeUnit::S, TimeUnit::Min]);
+    let unit = prop::sample::select(TimeUnit::ALL).prop_map(|(_, unit)| unit);
     prop_oneof![
         projection().prop_map(|of| Nondecreasing { of }.into()),
         projection().prop_map(|of| StrictlyIncreasing { of }.into()),
@@ -238,5 +250,49 @@ proptest! {
         if let Err(error) = chars.into_iter().collect::<String>().parse::<Claim>() {
             let _ = (error.render(), error.to_string());
         }
+    }
+}
+
+/// The rows of the first table under a heading of the docs: the texts between backticks in the first column, and the
+/// second column.
+fn docs_table(heading: &str) -> Vec<(Vec<&'static str>, &'static str)> {
+    let docs = include_str!("../../../docs/claims.md");
+    let section = docs.split_once(heading).expect("the heading").1;
+    let rows = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let mut cells = line.split(" | ");
+            let (texts, means) = (cells.next().unwrap(), cells.next().unwrap());
+            (texts.split('`').skip(1).step_by(2).collect(), means)
+        })
+        .collect()
+}
+
+#[test]
+fn the_docs_table_of_patterns_is_this_one() {
+    let rows = docs_table("## Patterns");
+    let names = |text: &&str| text.split('(').next().map(str::to_owned);
+    let of_docs: Vec<_> = rows.iter().map(|(texts, _)| texts.first().and_then(names)).collect();
+    let of_code: Vec<_> = PATTERNS.iter().map(|info| Some(info.name.to_owned())).collect();
+    assert_eq!(of_docs, of_code);
+    for ((texts, holds), info) in rows.iter().zip(PATTERNS) {
+        assert_eq!(*holds, info.holds, "{}", info.name);
+        for text in texts {
+            let claim: Claim = text.parse().unwrap_or_else(|e: SyntaxError| panic!("{}", e.render()));
+            assert_eq!(claim.to_string(), *text);
+            assert!(text.starts_with(info.name), "{text}");
+        }
+    }
+}
+
+#[test]
+fn every_path_of_the_docs_parses_and_prints() {
+    let texts: Vec<_> =
+        docs_table("## What claims are about").into_iter().flat_map(|(texts, _)| texts).collect();
+    assert!(texts.len() > 20, "{texts:?}");
+    for text in texts {
+        // `cpu_min(..)` stands for the same with another fold.
+        let Some(path) = (!text.contains("(..)")).then(|| text.parse::<Projection>()) else { continue };
+        assert_eq!(path.unwrap_or_else(|e| panic!("{}", e.render())).to_string(), text);
     }
 }

@@ -3,50 +3,67 @@
 //!
 //! The same pattern of a run differs in its counters each time; what is to be the same is up to the reader, who chooses
 //! among [`Part`]s.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use ktstr_replay::diff::{Part, diff};
+//! use ktstr_replay::run::Run;
+//! use ktstr_replay::trace::Trace;
+//!
+//! let traces = concat!(env!("CARGO_MANIFEST_DIR"), "/../traces/");
+//! let steady = Trace::open(format!("{traces}steady.trace.zst").as_ref())?;
+//! let stall = Trace::open(format!("{traces}stall.trace.zst").as_ref())?;
+//! let found = diff(&Run::load(&steady), &Run::load(&stall), &[Part::Verdict]);
+//! assert!(found.text().contains("outcome"));
+//! # Ok(())
+//! # }
+//! ```
 
-mod captures;
-mod manifest;
-mod maps;
-mod text;
-mod verdict;
+mod compare;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::judge::Checks;
+use crate::judge::CheckSource;
 use crate::run::Run;
+use crate::text::{printable, shorten};
 use crate::verdict::Verdict;
 
-/// What can be compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Part {
-    /// What was run, on what.
-    Manifest,
-    /// The outcome, and that of each finding.
-    Verdict,
-    /// The scheduler's global variables.
-    Variables,
-    /// The entries of its other maps.
-    Maps,
+/// Differences of each part that are shown.
+const SHOWN: usize = 40;
+/// Longest value, in characters.
+const VALUE_CHARS: usize = 60;
+
+/// The parts, from a name and a line of documentation each.
+macro_rules! parts {
+    ($($name:ident $text:literal: $doc:literal;)*) => {
+        /// What can be compared.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Part {
+            $(#[doc = $doc] $name,)*
+        }
+
+        impl Part {
+            /// All of them, in the order in which they are shown.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Its name on a command line.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+        }
+    };
 }
 
-impl Part {
-    /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 4] = [Self::Manifest, Self::Verdict, Self::Variables, Self::Maps];
-
-    /// Its name on a command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Manifest => "manifest",
-            Self::Verdict => "verdict",
-            Self::Variables => "variables",
-            Self::Maps => "maps",
-        }
-    }
+parts! {
+    Manifest "manifest": "What was run, on what.";
+    Verdict "verdict": "The outcome, and that of each finding.";
+    Variables "variables": "The scheduler's global variables.";
+    Maps "maps": "The entries of its other maps.";
 }
 
 impl fmt::Display for Part {
@@ -57,14 +74,15 @@ impl fmt::Display for Part {
 
 /// A word that names no [`Part`].
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is none of manifest, verdict, variables and maps")]
+#[error("`{0}` is none of {parts}", parts = Part::ALL.iter().map(|part| part.name()).collect::<Vec<_>>().join(", "))]
 pub struct UnknownPart(String);
 
 impl FromStr for Part {
     type Err = UnknownPart;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|part| part.name() == text).ok_or_else(|| UnknownPart(text.to_owned()))
+        let named = Self::ALL.iter().find(|part| part.name() == text);
+        named.copied().ok_or_else(|| UnknownPart(text.to_owned()))
     }
 }
 
@@ -98,42 +116,53 @@ pub struct Diff {
 pub fn diff(a: &Run<'_>, b: &Run<'_>, parts: &[Part]) -> Diff {
     let mut diff = Diff::default();
     if parts.contains(&Part::Manifest) {
-        manifest::compare(a.manifest(), b.manifest(), &mut diff.changes);
+        compare::manifests(a.manifest(), b.manifest(), &mut diff.changes);
     }
     if parts.contains(&Part::Verdict) {
-        verdict::compare(&judged(a), &judged(b), &mut diff.changes);
+        compare::verdicts(&judged(a), &judged(b), &mut diff.changes);
     }
     if parts.contains(&Part::Variables) || parts.contains(&Part::Maps) {
-        diff.captures = captures::compare(a, b, parts, &mut diff.changes);
+        diff.captures = compare::captures(a, b, parts, &mut diff.changes);
     }
     diff
 }
 
 /// The verdict that is recorded, or what it would be.
 fn judged(run: &Run<'_>) -> Verdict {
-    run.recorded_verdict().unwrap_or_else(|| run.judge(None, Checks::Recorded))
+    run.recorded_verdict().unwrap_or_else(|| run.judge(None, CheckSource::Recorded))
 }
 
-/// Differences between two lists of named texts, by name.
-fn compare_named(
-    part: Part,
-    capture: Option<&str>,
-    a: impl IntoIterator<Item = (String, String)>,
-    b: impl IntoIterator<Item = (String, String)>,
-    changes: &mut Vec<Change>,
-) {
-    let mut b: std::collections::BTreeMap<_, _> = b.into_iter().collect();
-    let mut change = |what, a, b| {
-        let capture = capture.map(str::to_owned);
-        changes.push(Change { part, capture, what, a, b });
-    };
-    for (what, a) in a {
-        match b.remove(&what) {
-            Some(b) if b == a => {}
-            b => change(what, Some(a), b),
+impl Diff {
+    /// The differences as text, at most 40 of each part.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for &part in Part::ALL {
+            let of_part: Vec<_> = self.changes.iter().filter(|change| change.part == part).collect();
+            if of_part.is_empty() {
+                continue;
+            }
+            let _ = writeln!(out, "{part}: {} different", of_part.len());
+            let mut capture = None;
+            for change in of_part.iter().take(SHOWN) {
+                if change.capture != capture {
+                    capture.clone_from(&change.capture);
+                    let _ = writeln!(out, "  at {}", printable(capture.as_deref().unwrap_or_default()));
+                }
+                let _ = writeln!(out, "  {}", line(change));
+            }
+            if of_part.len() > SHOWN {
+                let _ = writeln!(out, "  and {} more; --json has all", of_part.len() - SHOWN);
+            }
         }
+        if out.is_empty() { String::from("no difference\n") } else { out }
     }
-    for (what, b) in b {
-        change(what, None, Some(b));
-    }
+}
+
+fn line(change: &Change) -> String {
+    let side = |value: &Option<String>| match value {
+        None => String::from("(none)"),
+        Some(value) => shorten(&printable(value), VALUE_CHARS),
+    };
+    format!("{:<36}  {}  ->  {}", printable(&change.what), side(&change.a), side(&change.b))
 }

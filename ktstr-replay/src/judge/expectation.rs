@@ -1,9 +1,8 @@
 //! Tests that expect to fail.
 
+use crate::run::Run;
 use crate::trace::record::{GuestEnd, Stage};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
-
-use crate::run::Run;
 
 /// Turn the verdict of a test with `expect_err` around: the failures that it expects do not count, and their
 /// absence does.

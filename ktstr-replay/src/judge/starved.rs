@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::text::seconds;
+use crate::run::Run;
+use crate::text::{counted, seconds};
 use crate::trace::record::WorkerReport;
 use crate::trace::record::manifest::NotStarved;
 use crate::verdict::{Finding, Origin, Outcome};
-
-use crate::run::Run;
 
 pub(super) fn judge(run: &Run<'_>) -> Option<Finding> {
     let limits = run.manifest.test.not_starved.as_ref()?;
@@ -64,8 +63,7 @@ fn look(limits: &NotStarved, workers: &[&WorkerReport], emulated: bool) -> Findi
             Ok(_) => {}
         }
     }
-    let count = workers.len();
-    let all = format!("{count} worker{}", if count == 1 { "" } else { "s" });
+    let all = counted(workers.len(), "worker");
     if !broken.is_empty() {
         let found = match broken.as_slice() {
             [one] => one.clone(),

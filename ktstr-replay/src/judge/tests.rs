@@ -1,6 +1,7 @@
 //! Judging whole traces.
 
-use crate::judge::{Check, Checks, Run};
+use crate::judge::{CheckSource, LabelledCheck};
+use crate::run::Run;
 use crate::testing::btf::Builder;
 use crate::testing::{DEMO_BTF, TraceBuilder, missed, sample, stalled};
 use crate::trace::Trace;
@@ -39,7 +40,7 @@ fn write_the_btf_fixture() {
 }
 
 fn judge(builder: &TraceBuilder) -> Verdict {
-    Run::load(&builder.trace()).judge(None, Checks::Recorded)
+    Run::load(&builder.trace()).judge(None, CheckSource::Recorded)
 }
 
 fn finding<'v>(verdict: &'v Verdict, what: &str) -> &'v Finding {
@@ -337,13 +338,13 @@ fn rising(trace: &Trace, v: &mut Verdict) -> Result<(), Box<dyn std::error::Erro
 fn a_check_is_run_live_and_recalled_by_a_replay() {
     for (values, outcome) in [(&[1, 2, 3][..], Pass), (&[1, 1, 3], Fail)] {
         let builder = TraceBuilder::begun().periodic(values).ended().check("rising");
-        let fresh = [Check { label: "rising", run: &rising }];
-        let trace = builder.judged_trace(|t| Run::load(t).judge(None, Checks::Fresh(&fresh)));
+        let fresh = [LabelledCheck { label: "rising", run: &rising }];
+        let trace = builder.judged_trace(|t| Run::load(t).judge(None, CheckSource::Fresh(&fresh)));
         let run = Run::load(&trace);
         let recorded = run.recorded_verdict().unwrap();
         assert_eq!(recorded.outcome(), outcome);
-        assert_eq!(run.judge(None, Checks::Recorded), recorded);
-        assert_eq!(run.judge(None, Checks::Fresh(&fresh)), recorded);
+        assert_eq!(run.judge(None, CheckSource::Recorded), recorded);
+        assert_eq!(run.judge(None, CheckSource::Fresh(&fresh)), recorded);
     }
 }
 
@@ -352,8 +353,8 @@ fn a_check_that_was_never_run_is_inconclusive_and_one_that_errs_fails() {
     let builder = TraceBuilder::begun().ended().check("rising");
     assert_eq!(judge(&builder).outcome(), Inconclusive);
     let errs = |_: &Trace, _: &mut Verdict| Err("no such phase".into());
-    let fresh = [Check { label: "rising", run: &errs }];
-    let verdict = Run::load(&builder.trace()).judge(None, Checks::Fresh(&fresh));
+    let fresh = [LabelledCheck { label: "rising", run: &errs }];
+    let verdict = Run::load(&builder.trace()).judge(None, CheckSource::Fresh(&fresh));
     assert_eq!(finding(&verdict, "rising").summary, "error: no such phase");
 }
 
@@ -362,13 +363,13 @@ fn claims_that_are_given_take_the_place_of_the_recorded_ones() {
     let trace = TraceBuilder::begun().periodic(&[3, 2]).ended().claim("nondecreasing(nr_dispatched)").trace();
     let run = Run::load(&trace);
     let given = ["each(nr_dispatched >= 2)".parse().unwrap()];
-    assert_eq!(run.judge(Some(&given), Checks::Recorded).outcome(), Pass);
+    assert_eq!(run.judge(Some(&given), CheckSource::Recorded).outcome(), Pass);
     assert_eq!(
-        run.judge(Some(&[]), Checks::Recorded).outcome(),
+        run.judge(Some(&[]), CheckSource::Recorded).outcome(),
         Pass,
         "the run itself is judged all the same"
     );
-    assert_eq!(Run::load(&stall().trace()).judge(Some(&[]), Checks::Recorded).outcome(), Fail);
+    assert_eq!(Run::load(&stall().trace()).judge(Some(&[]), CheckSource::Recorded).outcome(), Fail);
 }
 
 #[test]
@@ -382,7 +383,7 @@ fn damage_makes_a_pass_inconclusive() {
     let sample = whole.records().iter().find(|r| r.kind == crate::trace::Kind::Sample.code()).unwrap();
     bytes[sample.offset as usize + 140] ^= 0xff;
     let trace = Trace::from_bytes(bytes).unwrap();
-    let verdict = Run::load(&trace).judge(None, Checks::Recorded);
+    let verdict = Run::load(&trace).judge(None, CheckSource::Recorded);
     assert_eq!((verdict.outcome(), finding(&verdict, "trace").outcome), (Inconclusive, Inconclusive));
 }
 

@@ -134,6 +134,11 @@ impl SyntaxError {
         Self { text: text.to_owned(), span, fault: Box::new(fault) }
     }
 
+    /// The character at which the fault begins, from 1.
+    pub fn column(&self) -> usize {
+        self.text[..floor_boundary(&self.text, self.span.start)].chars().count() + 1
+    }
+
     /// Several lines: the fault, the text, a caret under the fault, the names that exist.
     pub fn render(&self) -> String {
         let start = floor_boundary(&self.text, self.span.start);
@@ -153,9 +158,7 @@ impl SyntaxError {
 
 impl fmt::Display for SyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let start = floor_boundary(&self.text, self.span.start);
-        let column = self.text[..start].chars().count() + 1;
-        write!(f, "claim `{}`, column {column}: {}", self.text.escape_debug(), self.fault)
+        write!(f, "claim `{}`, column {}: {}", self.text.escape_debug(), self.column(), self.fault)
     }
 }
 

@@ -6,7 +6,8 @@
 use std::fmt;
 
 use super::error::SyntaxError;
-use super::lex::TokenKind;
+use super::field::{FieldPath, write_steps};
+use super::lex::{TokenKind, is_word};
 use super::parse::Parser;
 
 /// A number somewhere in the kernel's memory.
@@ -14,8 +15,8 @@ use super::parse::Parser;
 pub struct KernelPath {
     /// The object where it begins.
     pub root: Root,
-    /// What follows: `.field`, `[index]` and `->field`, in any number.
-    pub rest: String,
+    /// What follows.
+    pub rest: FieldPath,
 }
 
 /// An object of the kernel that can be named.
@@ -55,25 +56,14 @@ impl KernelPath {
         if cast.is_none() && p.eat(":") {
             cast = Some(p.ident("a type, such as `u64`")?.0);
         }
-        let mut rest = String::new();
-        let mut cpu = None;
-        if p.eat(".") {
-            let (field, _) = p.ident("a field, or `cpu(..)`")?;
-            if field == "cpu" && p.eat("(") {
-                cpu = Some(p.index("a CPU number")?);
-                p.expect(")")?;
-            } else {
-                rest = format!(".{field}");
-            }
-        }
-        steps(p, &mut rest)?;
+        let (cpu, rest) = FieldPath::parse_on_cpu(p)?;
         Ok(Self { root: Root::Symbol { name, cast, cpu }, rest })
     }
 
     /// What follows `rq[1].field` where the field is none of a sample's, or `rq[1]` where none follows.
-    pub(crate) fn parse_rq(p: &mut Parser<'_>, cpu: u32, field: &str) -> Result<Self, SyntaxError> {
-        let mut rest = format!(".{field}");
-        steps(p, &mut rest)?;
+    pub(crate) fn parse_rq(p: &mut Parser<'_>, cpu: u32, field: String) -> Result<Self, SyntaxError> {
+        let mut rest = FieldPath::of_name(field);
+        rest.parse_more(p)?;
         Ok(Self { root: Root::Rq(cpu), rest })
     }
 
@@ -104,9 +94,9 @@ impl KernelPath {
 
     fn object(p: &mut Parser<'_>, root: Root) -> Result<Self, SyntaxError> {
         p.expect("]")?;
-        let mut rest = String::new();
-        steps(p, &mut rest)?;
-        if rest.is_empty() {
+        let mut rest = FieldPath::default();
+        rest.parse_more(p)?;
+        if rest.steps().is_empty() {
             return Err(p.expected("`.` and a field"));
         }
         Ok(Self { root, rest })
@@ -135,25 +125,6 @@ fn c_type(p: &mut Parser<'_>, end: &str) -> Result<String, SyntaxError> {
     }
 }
 
-/// Append what follows of `.name`, `[index]` and `->name`.
-pub(crate) fn steps(p: &mut Parser<'_>, path: &mut String) -> Result<(), SyntaxError> {
-    loop {
-        if p.eat("[") {
-            let index: u64 = p.index("an index")?;
-            p.expect("]")?;
-            path.push_str(&format!("[{index}]"));
-        } else if p.eat(".") {
-            path.push('.');
-            path.push_str(&p.ident("the name of a field")?.0);
-        } else if p.eat("->") {
-            path.push_str("->");
-            path.push_str(&p.ident("the name of a field")?.0);
-        } else {
-            return Ok(());
-        }
-    }
-}
-
 impl fmt::Display for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -176,14 +147,9 @@ impl fmt::Display for Root {
 
 impl fmt::Display for KernelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.root, self.rest)
+        write!(f, "{}", self.root)?;
+        write_steps(f, false, self.rest.steps())
     }
-}
-
-/// A name of the grammar.
-pub(crate) fn is_word(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ impl fmt::Display for TokenKind {
             Self::Time(t) => write!(f, "the time {t}"),
             Self::Percent(p) => write!(f, "{p}%"),
             Self::Sign(s) => write!(f, "`{s}`"),
-            Self::End => f.write_str("the end of the claim"),
+            Self::End => f.write_str("the end"),
         }
     }
 }
@@ -56,13 +56,32 @@ pub(crate) fn lex(text: &str) -> Result<Vec<Token>, SyntaxError> {
     }
     let mut tokens = Vec::new();
     loop {
-        let token = lexer.next()?;
+        let token = lexer.next(tokens.last())?;
         let end = token.kind == TokenKind::End;
         tokens.push(token);
         if end {
             return Ok(tokens);
         }
     }
+}
+
+/// A character of a name. C has fewer, but programs in other languages have types and variables too.
+fn in_name(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '$')
+}
+
+/// A name, which may be a number: it has to follow a point or an arrow.
+pub(super) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(in_name)
+}
+
+/// A name that can stand anywhere.
+pub(super) fn is_word(text: &str) -> bool {
+    is_name(text) && text.starts_with(begins_word)
+}
+
+fn begins_word(c: char) -> bool {
+    in_name(c) && !c.is_numeric()
 }
 
 struct Lexer<'t> {
@@ -87,17 +106,20 @@ impl<'t> Lexer<'t> {
         &rest[..len]
     }
 
-    fn next(&mut self) -> Result<Token, SyntaxError> {
+    fn next(&mut self, last: Option<&Token>) -> Result<Token, SyntaxError> {
         self.take(char::is_whitespace);
         let start = self.at;
+        // What touches a point or an arrow is a name, also where it looks like a number: `count.1`.
+        let named =
+            last.is_some_and(|t| t.span.end == start && matches!(t.kind, TokenKind::Sign("." | "->")));
         let Some(first) = self.rest().chars().next() else {
             return Ok(Token { kind: TokenKind::End, span: start..start });
         };
         let second = self.rest().chars().nth(1);
-        let kind = if first.is_ascii_digit() || (first == '-' && second.is_some_and(|c| c.is_ascii_digit())) {
+        let kind = if begins_word(first) || (named && in_name(first)) {
+            TokenKind::Ident(self.take(in_name).to_owned())
+        } else if first.is_ascii_digit() || (first == '-' && second.is_some_and(|c| c.is_ascii_digit())) {
             self.number()?
-        } else if first.is_ascii_alphabetic() || first == '_' {
-            TokenKind::Ident(self.take(|c| c.is_ascii_alphanumeric() || c == '_').to_owned())
         } else if first == '"' {
             self.quoted()?
         } else if let Some(sign) = SIGNS.iter().find(|s| self.rest().starts_with(**s)) {
@@ -110,7 +132,7 @@ impl<'t> Lexer<'t> {
         Ok(Token { kind, span: start..self.at })
     }
 
-    /// A name in double quotes, for maps whose names are no identifiers. There are no escapes.
+    /// A name in double quotes, for names that are not made of words. There are no escapes.
     fn quoted(&mut self) -> Result<TokenKind, SyntaxError> {
         let start = self.at;
         self.at += 1;

@@ -4,6 +4,7 @@
 //! accessors of a series all use it. A text that cannot be understood is a [`SyntaxError`], which points at the fault.
 
 mod error;
+mod field;
 mod kernel_path;
 mod lex;
 mod number;
@@ -11,7 +12,8 @@ pub(crate) mod parse;
 mod projection;
 
 pub use error::{SyntaxError, SyntaxFault};
+pub use field::{AsPath, FieldPath, Step};
+pub(crate) use field::{Dotted, after_name, path_text, until_pointer};
 pub use kernel_path::{KernelPath, Root, TaskKey};
-pub(crate) use lex::TokenKind;
 pub use number::{Band, Bound, Cmp, Number};
 pub use projection::{EntryKey, Fold, MapPath, Projection, RqField, ScxField};

@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::{Range, RangeFrom, RangeInclusive, RangeTo, RangeToInclusive};
 
+use super::parse::names;
+
 /// A number in a claim. Whole ones are kept exact, so that a 64-bit counter compares without rounding.
 #[derive(Clone, Copy, Debug)]
 pub enum Number {
@@ -23,7 +25,7 @@ impl Number {
     }
 
     /// Whether it is not a number.
-    pub fn is_nan(self) -> bool {
+    pub(crate) fn is_nan(self) -> bool {
         self.as_f64().is_nan()
     }
 
@@ -70,34 +72,25 @@ impl From<usize> for Number {
     }
 }
 
-/// How a value is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cmp {
-    /// `>=`
-    AtLeast,
-    /// `>`
-    Above,
-    /// `<=`
-    AtMost,
-    /// `<`
-    Below,
-    /// `==`
-    Equal,
-    /// `!=`
-    NotEqual,
+names! {
+    /// How a value is compared.
+    Cmp {
+        /// `>=`
+        AtLeast = ">=",
+        /// `>`
+        Above = ">",
+        /// `<=`
+        AtMost = "<=",
+        /// `<`
+        Below = "<",
+        /// `==`
+        Equal = "==",
+        /// `!=`
+        NotEqual = "!=",
+    }
 }
 
 impl Cmp {
-    /// All of them, with how they are written.
-    pub(crate) const ALL: [(Self, &'static str); 6] = [
-        (Self::AtLeast, ">="),
-        (Self::Above, ">"),
-        (Self::AtMost, "<="),
-        (Self::Below, "<"),
-        (Self::Equal, "=="),
-        (Self::NotEqual, "!="),
-    ];
-
     fn holds(self, order: Option<Ordering>) -> bool {
         // NaN is not equal to anything, but that is no reason to say that a bound holds for it.
         let Some(order) = order else { return false };
@@ -214,10 +207,7 @@ impl<T: Into<Band>> From<T> for Bound {
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Cmp(cmp, n) => {
-                let sign = Cmp::ALL.iter().find(|(c, _)| c == cmp).map_or("?", |(_, s)| s);
-                write!(f, "{sign} {n}")
-            }
+            Self::Cmp(cmp, n) => write!(f, "{} {n}", cmp.name()),
             Self::In(band) => write!(f, "in {band}"),
         }
     }
@@ -248,8 +238,8 @@ mod tests {
     #[test]
     fn nan_satisfies_no_bound_at_all() {
         let nan = Number::Float(f64::NAN);
-        for (cmp, _) in Cmp::ALL {
-            assert!(!Bound::Cmp(cmp, Number::Int(1)).holds(nan), "{cmp:?}");
+        for (_, cmp) in Cmp::ALL {
+            assert!(!Bound::Cmp(*cmp, Number::Int(1)).holds(nan), "{cmp:?}");
         }
         assert!(!Bound::from(0..100).holds(nan));
         assert!(!Bound::from(Band { start: None, end: None }).holds(nan));

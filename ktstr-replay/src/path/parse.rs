@@ -7,16 +7,44 @@ use super::lex::{Token, TokenKind, lex};
 use super::number::{Band, Bound, Cmp, Number};
 use crate::text::{SpanNs, nearest};
 
+/// An enum without data whose values have names in claims, from one list of them.
+macro_rules! names {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant),* }
+
+        impl $name {
+            /// All of them, by name.
+            pub const ALL: &'static [(&'static str, Self)] = &[$(($text, Self::$variant)),*];
+
+            /// Its name in a claim.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+    };
+}
+pub(crate) use names;
+
 /// A cursor over the words of a claim.
 pub(crate) struct Parser<'t> {
     text: &'t str,
+    /// What the whole text is, for messages.
+    is: &'static str,
     tokens: Vec<Token>,
     at: usize,
 }
 
 impl<'t> Parser<'t> {
-    pub(crate) fn new(text: &'t str) -> Result<Self, SyntaxError> {
-        Ok(Self { text, tokens: lex(text)?, at: 0 })
+    /// For the text of a claim.
+    pub(crate) fn claim(text: &'t str) -> Result<Self, SyntaxError> {
+        Ok(Self { text, is: "claim", tokens: lex(text)?, at: 0 })
+    }
+
+    /// For the text of a path.
+    pub(crate) fn path(text: &'t str) -> Result<Self, SyntaxError> {
+        Ok(Self { is: "path", ..Self::claim(text)? })
     }
 
     pub(crate) fn peek(&self) -> &TokenKind {
@@ -37,8 +65,19 @@ impl<'t> Parser<'t> {
 
     /// The current word is not what may stand there.
     pub(crate) fn expected(&self, expected: impl Into<String>) -> SyntaxError {
-        let fault = SyntaxFault::Expected { expected: expected.into(), found: self.peek().to_string() };
-        self.fault(self.span(), fault)
+        let found = match self.peek() {
+            TokenKind::End => format!("the end of the {}", self.is),
+            other => other.to_string(),
+        };
+        self.fault(self.span(), SyntaxFault::Expected { expected: expected.into(), found })
+    }
+
+    /// Nothing may follow.
+    pub(crate) fn end(&self) -> Result<(), SyntaxError> {
+        match self.peek() {
+            TokenKind::End => Ok(()),
+            _ => Err(self.expected(format!("the end of the {}", self.is))),
+        }
     }
 
     pub(crate) fn eat(&mut self, sign: &str) -> bool {
@@ -70,6 +109,16 @@ impl<'t> Parser<'t> {
             }
             _ => Err(self.expected(what)),
         }
+    }
+
+    /// A name, in quotes or not.
+    pub(crate) fn name(&mut self, what: &str) -> Result<String, SyntaxError> {
+        let (TokenKind::Ident(name) | TokenKind::Quoted(name)) = self.peek() else {
+            return Err(self.expected(what));
+        };
+        let name = name.clone();
+        self.advance();
+        Ok(name)
     }
 
     /// The text up to the next `sign`, without blanks at its ends; the cursor is then on its last word. Empty, and the
@@ -149,10 +198,10 @@ impl<'t> Parser<'t> {
             return self.band().map(|b| Some(Bound::In(b)));
         }
         let found = match self.peek() {
-            TokenKind::Sign(s) => Cmp::ALL.iter().find(|(_, sign)| sign == s),
+            TokenKind::Sign(s) => Cmp::ALL.iter().find(|(sign, _)| sign == s),
             _ => None,
         };
-        let Some((cmp, _)) = found else { return Ok(None) };
+        let Some((_, cmp)) = found else { return Ok(None) };
         self.advance();
         Ok(Some(Bound::Cmp(*cmp, self.number()?)))
     }

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use super::error::SyntaxError;
-use super::kernel_path::{KernelPath, is_word, steps};
+use super::field::{Dotted, FieldPath, Step, write_steps};
+use super::kernel_path::KernelPath;
 use super::lex::TokenKind;
-use super::parse::Parser;
+use super::parse::{Parser, names};
 
 /// What is read from each sample.
 ///
@@ -21,20 +22,30 @@ use super::parse::Parser;
 /// | `kernel.SYMBOL`, `kernel.(TYPE)SYMBOL.field`, `rq[1].curr->pid`, `task[105].prio`, `dsq[0x1].nr` | the kernel's memory, where a checkpoint was taken |
 /// | `task_ctx->vtime` | what a scheduler's pointer points at, where a checkpoint was taken |
 /// | `alive` | whether a scheduler was enabled |
+///
+/// ```
+/// use ktstr_replay::path::{Projection, SyntaxError};
+///
+/// let projection: Projection = "map(pcpu).at(0).cpu(1).hist[0x10]".parse()?;
+/// assert_eq!(projection.to_string(), "map(pcpu).at(0).cpu(1).hist[16]");
+/// assert!(!projection.needs_kernel());
+/// assert!("rq[1].curr->pid".parse::<Projection>()?.needs_kernel());
+/// # Ok::<(), SyntaxError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Projection {
-    /// A variable of the scheduler, by path.
-    Var(String),
+    /// A variable of the scheduler, or a part of it.
+    Var(FieldPath),
     /// A map's entry.
     Map(MapPath),
     /// One CPU's value of a per-CPU map's entry.
-    MapCpu(MapPath, u32),
-    /// The values of all CPUs as one.
-    CpuMap(Fold, MapPath),
+    MapOnCpu(MapPath, u32),
+    /// All CPUs' values of a per-CPU map's entry, folded into one.
+    MapFolded(Fold, MapPath),
     /// A field of one runqueue.
     Rq(u32, RqField),
-    /// A field of all runqueues as one.
-    CpuRq(Fold, RqField),
+    /// A field of all runqueues, folded into one.
+    RqFolded(Fold, RqField),
     /// A field of sched_ext's state.
     Scx(ScxField),
     /// A number of the kernel's memory, out of the checkpoint of each capture.
@@ -52,8 +63,8 @@ pub struct MapPath {
     pub map: String,
     /// Which entry.
     pub entry: EntryKey,
-    /// The field of its value; empty: the value itself.
-    pub field: String,
+    /// The part of its value; empty: the value itself.
+    pub field: FieldPath,
 }
 
 /// An entry of a map.
@@ -65,34 +76,16 @@ pub enum EntryKey {
     Key(u64),
 }
 
-/// How the values of all CPUs become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fold {
-    /// Their sum.
-    Sum,
-    /// The least.
-    Min,
-    /// The greatest.
-    Max,
-}
-
-/// A list of names: an enum without data, its names in claims, and its docs.
-macro_rules! names {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),* $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant),* }
-
-        impl $name {
-            /// All of them, by name.
-            pub const ALL: &'static [(&'static str, Self)] = &[$(($text, Self::$variant)),*];
-
-            /// Its name in a claim.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$variant => $text),* }
-            }
-        }
-    };
+names! {
+    /// How the values of all CPUs become one.
+    Fold {
+        /// Their sum.
+        Sum = "cpu_sum",
+        /// The least.
+        Min = "cpu_min",
+        /// The greatest.
+        Max = "cpu_max",
+    }
 }
 
 names! {
@@ -131,21 +124,22 @@ names! {
     }
 }
 
-const FOLDS: [(&str, Fold); 3] = [("cpu_sum", Fold::Sum), ("cpu_min", Fold::Min), ("cpu_max", Fold::Max)];
 const SELECTORS: [(&str, bool); 2] = [("at", true), ("key", false)];
 
 impl Projection {
     /// Read one where the parser stands.
     pub(crate) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
-        let (name, _) = p.ident("a variable, `map(..)`, `rq[..]`, `scx.` or `alive`")?;
+        // A name in quotes is that of a variable, whatever it is.
+        let quoted = matches!(p.peek(), TokenKind::Quoted(_));
+        let name = p.name("a variable, `map(..)`, `rq[..]`, `scx.` or `alive`")?;
         let called = *p.peek() == TokenKind::Sign("(");
-        if let (true, Some((_, fold))) = (called, FOLDS.iter().find(|(n, _)| *n == name)) {
+        if let (true, Some((_, fold))) = (called, Fold::ALL.iter().find(|(n, _)| *n == name)) {
             p.expect("(")?;
             let inner = match p.ident("`map(..)` or `rq.`")?.0.as_str() {
-                "map" => Self::CpuMap(*fold, MapPath::parse(p)?),
+                "map" => Self::MapFolded(*fold, MapPath::parse(p)?),
                 "rq" => {
                     p.expect(".")?;
-                    Self::CpuRq(*fold, p.name_of("runqueue field", RqField::ALL)?)
+                    Self::RqFolded(*fold, p.name_of("runqueue field", RqField::ALL)?)
                 }
                 _ => return Err(p.expected(format!("`map(..)` or `rq.` inside of `{name}`"))),
             };
@@ -156,40 +150,43 @@ impl Projection {
             return Self::parse_map(p);
         }
         match name.as_str() {
-            "alive" if !matches!(p.peek(), TokenKind::Sign("." | "[")) => Ok(Self::Alive),
+            _ if quoted => Self::parse_var(p, name),
+            "alive" if !matches!(p.peek(), TokenKind::Sign("." | "[" | "->")) => Ok(Self::Alive),
             "scx" if p.eat(".") => Ok(Self::Scx(p.name_of("sched_ext field", ScxField::ALL)?)),
             "rq" if p.eat("[") => {
                 let cpu = p.index("a CPU number")?;
                 p.expect("]")?;
                 p.expect(".")?;
-                let (field, _) = p.ident("a field of the runqueue")?;
+                let field = p.name("a field of the runqueue")?;
                 let known = RqField::ALL.iter().find(|(name, _)| *name == field);
                 // A sample's own field, unless it goes on: those are numbers.
                 match known.filter(|_| !matches!(p.peek(), TokenKind::Sign("." | "[" | "->"))) {
                     Some((_, known)) => Ok(Self::Rq(cpu, *known)),
-                    None => KernelPath::parse_rq(p, cpu, &field).map(Self::Kernel),
+                    None => KernelPath::parse_rq(p, cpu, field).map(Self::Kernel),
                 }
             }
             "kernel" if p.eat(".") => KernelPath::parse_symbol(p).map(Self::Kernel),
             "task" if p.eat("[") => KernelPath::parse_task(p).map(Self::Kernel),
             "dsq" if p.eat("[") => KernelPath::parse_dsq(p).map(Self::Kernel),
-            _ => {
-                let mut path = name;
-                field_path(p, &mut path, false)?;
-                Ok(Self::Var(path))
-            }
+            _ => Self::parse_var(p, name),
         }
+    }
+
+    fn parse_var(p: &mut Parser<'_>, name: String) -> Result<Self, SyntaxError> {
+        let mut path = FieldPath::of_name(name);
+        path.parse_more(p)?;
+        Ok(Self::Var(path))
     }
 
     /// Whether it takes the kernel's memory to read it, and not a sample alone.
     pub fn needs_kernel(&self) -> bool {
         match self {
             Self::Kernel(_) => true,
-            Self::Var(path) => path.contains("->"),
-            Self::Map(path) | Self::MapCpu(path, _) => path.field.contains("->"),
-            Self::CpuMap(..)
+            Self::Var(path) => path.has_pointer(),
+            Self::Map(path) | Self::MapOnCpu(path, _) => path.field.has_pointer(),
+            Self::MapFolded(..)
             | Self::Rq(..)
-            | Self::CpuRq(..)
+            | Self::RqFolded(..)
             | Self::Scx(_)
             | Self::Alive
             | Self::Closure(_) => false,
@@ -198,24 +195,10 @@ impl Projection {
 
     fn parse_map(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let (map, entry) = MapPath::parse_head(p)?;
-        let mut field = String::new();
-        let mut cpu = None;
-        if p.eat(".") {
-            let (name, _) = p.ident("a field, or `cpu(..)`")?;
-            if name == "cpu" && p.eat("(") {
-                cpu = Some(p.index("a CPU number")?);
-                p.expect(")")?;
-                field_path(p, &mut field, true)?;
-            } else {
-                field = name;
-                field_path(p, &mut field, false)?;
-            }
-        } else {
-            field_path(p, &mut field, true)?;
-        }
+        let (cpu, field) = FieldPath::parse_on_cpu(p)?;
         let path = MapPath { map, entry, field };
         Ok(match cpu {
-            Some(cpu) => Self::MapCpu(path, cpu),
+            Some(cpu) => Self::MapOnCpu(path, cpu),
             None => Self::Map(path),
         })
     }
@@ -225,8 +208,8 @@ impl MapPath {
     /// `(name).at(0).field`, after the word `map`.
     fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let (map, entry) = Self::parse_head(p)?;
-        let mut field = String::new();
-        field_path(p, &mut field, true)?;
+        let mut field = FieldPath::default();
+        field.parse_more(p)?;
         Ok(Self { map, entry, field })
     }
 
@@ -264,21 +247,6 @@ impl MapPath {
     }
 }
 
-/// Append `.name`, `[index]` and `->name` to `path` for as long as they follow. `bare`: what is appended begins the path,
-/// so the first point is left out.
-fn field_path(p: &mut Parser<'_>, path: &mut String, bare: bool) -> Result<(), SyntaxError> {
-    let mut followed = String::new();
-    steps(p, &mut followed)?;
-    path.push_str(followed.strip_prefix('.').filter(|_| bare).unwrap_or(&followed));
-    Ok(())
-}
-
-impl fmt::Display for Fold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(FOLDS.iter().find(|(_, fold)| fold == self).map_or("cpu_sum", |(name, _)| name))
-    }
-}
-
 impl fmt::Display for MapPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.head(f)?;
@@ -288,11 +256,7 @@ impl fmt::Display for MapPath {
 
 impl MapPath {
     fn head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.map.split('.').all(is_word) {
-            write!(f, "map({})", self.map)?;
-        } else {
-            write!(f, "map(\"{}\")", self.map)?;
-        }
+        write!(f, "map({})", Dotted(&self.map))?;
         match self.entry {
             EntryKey::At(i) => write!(f, ".at({i})"),
             EntryKey::Key(k) => write!(f, ".key({k})"),
@@ -300,26 +264,40 @@ impl MapPath {
     }
 
     fn tail(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() || self.field.starts_with('[') {
-            return f.write_str(&self.field);
+        write_steps(f, false, self.field.steps())
+    }
+}
+
+/// In quotes where the first name would be taken for a word of the grammar.
+fn write_var(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {
+    let own = match steps {
+        [Step::Field(name)] => name == "alive",
+        [Step::Field(name), Step::Field(_), ..] => matches!(name.as_str(), "scx" | "kernel"),
+        [Step::Field(name), Step::Index(_), ..] => matches!(name.as_str(), "rq" | "task" | "dsq"),
+        _ => false,
+    };
+    match steps {
+        [Step::Field(name), rest @ ..] if own => {
+            write!(f, "\"{name}\"")?;
+            write_steps(f, false, rest)
         }
-        write!(f, ".{}", self.field)
+        _ => write_steps(f, true, steps),
     }
 }
 
 impl fmt::Display for Projection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Var(path) => f.write_str(path),
+            Self::Var(path) => write_var(f, path.steps()),
             Self::Map(path) => write!(f, "{path}"),
-            Self::MapCpu(path, cpu) => {
+            Self::MapOnCpu(path, cpu) => {
                 path.head(f)?;
                 write!(f, ".cpu({cpu})")?;
                 path.tail(f)
             }
-            Self::CpuMap(fold, path) => write!(f, "{fold}({path})"),
+            Self::MapFolded(fold, path) => write!(f, "{}({path})", fold.name()),
             Self::Rq(cpu, field) => write!(f, "rq[{cpu}].{}", field.name()),
-            Self::CpuRq(fold, field) => write!(f, "{fold}(rq.{})", field.name()),
+            Self::RqFolded(fold, field) => write!(f, "{}(rq.{})", fold.name(), field.name()),
             Self::Scx(field) => write!(f, "scx.{}", field.name()),
             Self::Kernel(path) => write!(f, "{path}"),
             Self::Alive => f.write_str("alive"),
@@ -332,12 +310,10 @@ impl std::str::FromStr for Projection {
     type Err = SyntaxError;
 
     fn from_str(text: &str) -> Result<Self, SyntaxError> {
-        let mut p = Parser::new(text)?;
+        let mut p = Parser::path(text)?;
         let projection = Self::parse(&mut p)?;
-        match p.peek() {
-            TokenKind::End => Ok(projection),
-            _ => Err(p.expected("the end of the path")),
-        }
+        p.end()?;
+        Ok(projection)
     }
 }
 
@@ -371,7 +347,8 @@ mod tests {
             assert_eq!(projection.to_string(), text);
         }
         assert_eq!("alive".parse(), Ok(Projection::Alive));
-        assert_eq!("bss.alive".parse(), Ok(Projection::Var("bss.alive".to_owned())));
+        assert_eq!("bss.alive".parse(), "bss.alive".parse().map(Projection::Var));
+        assert_eq!("\"alive\"".parse(), Ok(Projection::Var(FieldPath::of_name("alive"))));
     }
 
     #[test]
@@ -387,6 +364,6 @@ mod tests {
         let of = |text: &str| text.parse::<Projection>().unwrap();
         assert_eq!(of("rq[1].nr_running"), Projection::Rq(1, RqField::NrRunning));
         assert!(matches!(of("rq[1].nr_switches"), Projection::Kernel(_)));
-        assert_eq!(of("head->vtime"), Projection::Var("head->vtime".into()));
+        assert_eq!("head->vtime".parse().map(Projection::Var), Ok(of("head->vtime")));
     }
 }

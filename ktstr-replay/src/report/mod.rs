@@ -15,21 +15,14 @@
 //!   ...
 //! ```
 
-mod changed;
-mod columns;
-mod exit;
-mod findings;
-mod header;
-mod kernel_log;
-mod logs;
+mod guest;
 mod recording;
-mod timeline;
-mod waiting;
-mod workers;
+mod scheduler;
+mod verdict;
 
 use std::path::Path;
 
-pub use columns::columns;
+pub use recording::columns;
 
 use crate::run::Run;
 use crate::text::plain_lines;
@@ -43,21 +36,21 @@ struct Section {
 
 /// The report of a run. Times are in s since the test's body began.
 pub fn render(run: &Run<'_>, verdict: &Verdict) -> String {
-    let mut out = header::lines(run, verdict);
+    let mut out = verdict::header(run, verdict);
     out.push(String::new());
-    out.extend(findings::lines(verdict));
+    out.extend(verdict::findings(verdict));
     let mut sections = Vec::new();
     if verdict.outcome() > Outcome::Pass {
-        sections.extend(waiting::sections(run));
-        sections.extend(exit::variables(run));
-        sections.extend(changed::section(run));
-        sections.extend(workers::table(run));
-        sections.push(timeline::section(run));
-        sections.extend(logs::sections(run, verdict));
-        sections.extend(kernel_log::section(run));
-        sections.extend(exit::dump(run));
+        sections.extend(scheduler::waiting(run));
+        sections.extend(scheduler::variables(run));
+        sections.extend(scheduler::changed(run));
+        sections.extend(guest::workers(run));
+        sections.push(guest::timeline(run));
+        sections.extend(guest::logs(run, verdict));
+        sections.extend(guest::log_in_memory(run));
+        sections.extend(scheduler::dump(run));
     }
-    sections.extend(recording::section(run, verdict));
+    sections.extend(recording::absent(run, verdict));
     for section in sections.into_iter().filter(|s| !s.lines.is_empty()) {
         out.push(String::new());
         out.push(section.title);

@@ -122,14 +122,13 @@ impl<'r> Checkpoints<'r> {
     }
 
     /// The checkpoint that was taken with the capture of the scheduler's exit.
-    #[must_use]
-    pub fn of_exit(&self) -> Option<CheckpointInfo> {
+    fn of_exit(&self) -> Option<CheckpointInfo> {
         let sample = self.run.scheduler_exit()?.sample?;
         self.all.iter().find(|info| info.sample == Some(sample)).copied()
     }
 
     fn tag(&self, info: &CheckpointInfo) -> &str {
-        sample_of(self.run, info).map_or("", |sample| &sample.tag)
+        info.sample.and_then(|index| self.run.sample(index)).map_or("", |sample| &sample.tag)
     }
 }
 
@@ -154,14 +153,14 @@ impl<'s> OpenCheckpoint<'s> {
 
     /// Which checkpoint it is.
     #[must_use]
-    pub fn checkpoint(&self) -> CheckpointInfo {
+    pub fn info(&self) -> CheckpointInfo {
         self.info
     }
 
     /// The sample that was taken with it, if it could be read.
     #[must_use]
     pub fn sample(&self) -> Option<&'s Sample> {
-        sample_of(self.run, &self.info)
+        self.run.sample(self.info.sample?)
     }
 
     /// The registers of the vCPUs; empty if they are not known.
@@ -192,9 +191,4 @@ impl<'s> OpenCheckpoint<'s> {
             seconds(self.since_start_ns())
         ))
     }
-}
-
-fn sample_of<'s>(run: &'s Run<'_>, info: &CheckpointInfo) -> Option<&'s Sample> {
-    let index = info.sample?;
-    run.samples.iter().find(|sample| sample.index == index)
 }

@@ -1,17 +1,19 @@
-//! Taking what a projection names out of one sample.
+//! Taking what projections name out of samples, and out of the checkpoints that were taken with them.
 
+use std::collections::HashMap;
+
+use crate::kernel::query::{QueryError, follow, number};
+use crate::kernel::{KernelProfile, KernelView};
 use crate::path::{EntryKey, Fold, MapPath, Projection, RqField, ScxField};
 use crate::trace::record::{CpuState, Sample, ScxState};
-use crate::value::{self, Scalar, Snapshot, ValueError};
+use crate::trace::{CheckpointMemory, Trace};
+use crate::value::{MapEntry, Scalar, Snapshot, ValueError};
 
-use super::Absent;
+use super::{Absent, Column, Series};
 
 /// The value of `projection` in a sample.
 pub(super) fn read(projection: &Projection, snapshot: &Snapshot<'_>) -> Result<Scalar, Absent> {
     let sample = snapshot.sample();
-    if let Some(why) = &sample.missed {
-        return Err(Absent::Missed(why.clone()));
-    }
     let unreadable = |e: ValueError| Absent::Unreadable(e.to_string());
     if projection.needs_kernel() {
         let why = format!("`{projection}` is in the kernel's memory, which only claims and `--var` read");
@@ -22,10 +24,10 @@ pub(super) fn read(projection: &Projection, snapshot: &Snapshot<'_>) -> Result<S
         Projection::Map(path) => {
             entry(snapshot, path).and_then(|e| e.get(&path.field)?.scalar()).map_err(unreadable)
         }
-        Projection::MapCpu(path, cpu) => {
+        Projection::MapOnCpu(path, cpu) => {
             entry(snapshot, path).and_then(|e| e.cpu(*cpu)?.path(&path.field)?.scalar()).map_err(unreadable)
         }
-        Projection::CpuMap(fold, path) => {
+        Projection::MapFolded(fold, path) => {
             let folded = entry(snapshot, path).and_then(|e| match fold {
                 Fold::Sum => e.cpu_sum(&path.field),
                 Fold::Min => e.cpu_min(&path.field).map(|(_, v)| v),
@@ -38,7 +40,7 @@ pub(super) fn read(projection: &Projection, snapshot: &Snapshot<'_>) -> Result<S
             rq_field(state, *field)
                 .ok_or_else(|| not_recorded(sample, &format!("rq[{cpu}].{}", field.name())))
         }
-        Projection::CpuRq(fold, field) => all_cpus(sample, *fold, *field),
+        Projection::RqFolded(fold, field) => all_cpus(sample, *fold, *field),
         Projection::Scx(field) => scx_field(scx(sample)?, *field)
             .ok_or_else(|| not_recorded(sample, &format!("scx.{}", field.name()))),
         Projection::Kernel(path) => Err(not_recorded(sample, &path.to_string())),
@@ -49,7 +51,7 @@ pub(super) fn read(projection: &Projection, snapshot: &Snapshot<'_>) -> Result<S
     }
 }
 
-pub(super) fn entry<'s>(snapshot: &'s Snapshot<'_>, path: &MapPath) -> Result<value::Entry<'s>, ValueError> {
+fn entry<'s>(snapshot: &'s Snapshot<'_>, path: &MapPath) -> Result<MapEntry<'s>, ValueError> {
     let map = snapshot.map(&path.map)?;
     match path.entry {
         EntryKey::At(index) => map.at(index),
@@ -113,6 +115,90 @@ fn not_recorded(sample: &Sample, what: &str) -> Absent {
         why.push_str(&format!(" ({fault})"));
     }
     Absent::Unreadable(why)
+}
+
+impl Series {
+    /// The columns of `projections`, in their order. Other than [`Series::column`] it has those of the kernel's memory
+    /// too, for captures with a checkpoint in `trace`, which the series has to be of.
+    pub fn columns_with(&self, trace: &Trace, projections: &[&Projection]) -> Vec<Column> {
+        let wanted: Vec<&Projection> = projections.iter().copied().filter(|p| p.needs_kernel()).collect();
+        let mut found = if wanted.is_empty() { HashMap::new() } else { self.in_checkpoints(trace, &wanted) };
+        let column = |projection: &&Projection| match found.remove(*projection) {
+            None => self.column(projection),
+            Some(mut values) => self.build((*projection).clone(), |snapshot| {
+                let lost = || Absent::Unreadable("it was not looked at".to_owned());
+                values.remove(&snapshot.sample().index).unwrap_or_else(|| Err(lost()))
+            }),
+        };
+        projections.iter().map(column).collect()
+    }
+
+    /// The values of each projection, by the sample's index. Each checkpoint is opened once.
+    fn in_checkpoints<'p>(
+        &self,
+        trace: &Trace,
+        wanted: &[&'p Projection],
+    ) -> HashMap<&'p Projection, HashMap<u32, Result<Scalar, Absent>>> {
+        let profile = KernelProfile::of_trace(trace).map_err(|error| error.to_string());
+        let mut found: HashMap<&Projection, HashMap<u32, _>> = HashMap::new();
+        for snapshot in self.snapshots() {
+            let sample = snapshot.sample();
+            let values = at_checkpoint(trace, &profile, &snapshot, wanted);
+            for (projection, value) in wanted.iter().zip(values) {
+                found.entry(projection).or_default().insert(sample.index, value);
+            }
+        }
+        found
+    }
+}
+
+fn at_checkpoint(
+    trace: &Trace,
+    profile: &Result<KernelProfile, String>,
+    snapshot: &Snapshot<'_>,
+    wanted: &[&Projection],
+) -> Vec<Result<Scalar, Absent>> {
+    let all = |why: &Absent| wanted.iter().map(|_| Err(why.clone())).collect();
+    let unreadable = |why: String| Absent::Unreadable(why);
+    let memory = match checkpoint_of(trace, snapshot.sample()) {
+        Ok(memory) => memory,
+        Err(why) => return all(&unreadable(why)),
+    };
+    match profile {
+        Err(why) => all(&unreadable(format!("the kernel of the trace cannot be read: {why}"))),
+        Ok(profile) => {
+            let view = KernelView::new(profile, &memory);
+            let one = |projection: &&Projection| {
+                take(projection, snapshot, &view).map_err(|e| unreadable(e.to_string()))
+            };
+            wanted.iter().map(one).collect()
+        }
+    }
+}
+
+fn checkpoint_of<'t>(trace: &'t Trace, sample: &Sample) -> Result<CheckpointMemory<'t>, String> {
+    let no = || "it is in the kernel's memory, and no checkpoint was taken with this capture (see `checkpoint` of #[ktstr_test])";
+    trace.checkpoint_memory(sample.checkpoint.ok_or_else(no)?).map_err(|error| error.to_string())
+}
+
+fn take(
+    projection: &Projection,
+    snapshot: &Snapshot<'_>,
+    view: &KernelView<'_>,
+) -> Result<Scalar, QueryError> {
+    match projection {
+        Projection::Kernel(path) => number(view, path),
+        Projection::Var(path) => follow(view, &snapshot.var(path.before_pointer())?, path),
+        Projection::Map(path) => {
+            follow(view, &entry(snapshot, path)?.get(path.field.before_pointer())?, &path.field)
+        }
+        Projection::MapOnCpu(path, cpu) => {
+            let value = entry(snapshot, path)?.cpu(*cpu)?;
+            follow(view, &value.path(path.field.before_pointer())?, &path.field)
+        }
+        other => read(other, snapshot)
+            .map_err(|absent| ValueError::Unread { map: other.to_string(), why: absent.to_string() }.into()),
+    }
 }
 
 #[cfg(test)]

@@ -9,16 +9,18 @@ use crate::trace::{Trace, TraceError};
 use crate::value::Snapshot;
 use crate::value::snapshot::{BlobError, Blobs};
 
+use super::Series;
+
 /// The samples of a trace, decoded, with the types of their maps.
 pub struct Samples {
-    pub(super) all: Vec<Slot>,
+    pub(super) all: Vec<Decoded>,
     types: HashMap<BlobId, Result<Arc<Types>, BlobError>>,
     /// Guest time at which the body began, in ns; 0 if it never did.
     pub(super) origin_ns: u64,
 }
 
-/// A sample, or the place of one that is damaged.
-pub(super) enum Slot {
+/// A sample as it was decoded.
+pub(super) enum Decoded {
     Whole(Box<Sample>),
     Damaged { index: u32, at_ns: u64, why: String },
 }
@@ -37,15 +39,15 @@ impl Samples {
             all.push(match sample {
                 Ok(sample) => {
                     at_ns = sample.guest_ns;
-                    Slot::Whole(Box::new(sample))
+                    Decoded::Whole(Box::new(sample))
                 }
                 Err(e) => {
                     let index = u32::try_from(i).unwrap_or(u32::MAX);
-                    Slot::Damaged { index, at_ns, why: format!("damaged: {e}") }
+                    Decoded::Damaged { index, at_ns, why: format!("damaged: {e}") }
                 }
             });
         }
-        let wanted = all.iter().filter_map(Slot::whole).flat_map(|s| &s.maps).filter_map(|m| m.btf);
+        let wanted = all.iter().filter_map(Decoded::whole).flat_map(|s| &s.maps).filter_map(|m| m.btf);
         let mut types = HashMap::new();
         for id in wanted {
             types.entry(id).or_insert_with(|| parse_types(trace, &id));
@@ -54,13 +56,13 @@ impl Samples {
     }
 
     /// Guest time at which the test's body began, in ns; 0 if it never did.
-    pub fn origin_ns(&self) -> u64 {
+    pub(crate) fn origin_ns(&self) -> u64 {
         self.origin_ns
     }
 
     /// The samples that could be read, in the order in which they were taken, placeholders included.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Sample> {
-        self.all.iter().filter_map(Slot::whole)
+        self.all.iter().filter_map(Decoded::whole)
     }
 
     /// A sample with the types of its maps.
@@ -71,14 +73,31 @@ impl Samples {
     /// What claims are about unless they say otherwise: the periodic captures if the trace has any (placeholders
     /// count, so that missing ones are missed), else all captures. A damaged sample counts as either.
     pub(crate) fn subject(&self) -> Vec<usize> {
-        let periodic = |slot: &Slot| slot.whole().is_some_and(|s| s.kind == CaptureKind::Periodic);
+        let periodic = |one: &Decoded| one.whole().is_some_and(|s| s.kind == CaptureKind::Periodic);
         let any = self.all.iter().any(periodic);
         let positions = self.all.iter().enumerate();
         positions.filter(|(_, s)| !any || s.whole().is_none() || periodic(s)).map(|(i, _)| i).collect()
     }
 }
 
-impl Slot {
+impl Trace {
+    /// All captures. The samples are decoded at this call; keep the series rather than making it again.
+    pub fn captures(&self) -> Series {
+        Series::all(&Arc::new(Samples::load(self)))
+    }
+
+    /// The captures on the cadence of `num_snapshots`, with those that were missed or are damaged.
+    pub fn periodic(&self) -> Series {
+        self.captures().of_kind(CaptureKind::Periodic)
+    }
+
+    /// The captures of one tag.
+    pub fn tagged(&self, tag: &str) -> Series {
+        self.captures().filter(|s| s.tag == tag)
+    }
+}
+
+impl Decoded {
     pub(super) fn whole(&self) -> Option<&Sample> {
         match self {
             Self::Whole(sample) => Some(sample),

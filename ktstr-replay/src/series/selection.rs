@@ -3,16 +3,36 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::path::{Projection, RqField, ScxField};
+use crate::path::{EntryKey, FieldPath, Fold, MapPath, Projection, RqField, ScxField};
 use crate::trace::record::{CaptureKind, Sample};
-use crate::value::{Scalar, Snapshot};
+use crate::value::{Scalar, Snapshot, ValueError};
 
-use super::map::SeriesMap;
 use super::read::read;
-use super::samples::{Samples, Slot};
+use super::samples::{Decoded, Samples};
 use super::{Absent, Column, Point};
 
 /// Some samples of a trace, in the order in which they were taken.
+///
+/// ```
+/// use ktstr_replay::trace::Trace;
+/// use ktstr_replay::value::{Scalar, ValueError};
+/// use ktstr_replay::verdict::{Outcome, Verdict};
+///
+/// let trace = Trace::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../traces/steady.trace.zst"))?;
+/// let periodic = trace.periodic();
+/// let mut v = Verdict::new();
+/// periodic.var("nr_dispatched").nondecreasing(&mut v);
+/// periodic.map("cpu_ctx").at(0).cpu_sum("runs").each(1.., &mut v);
+/// // What no path can name is computed, and goes by a label.
+/// let backlog = periodic.project("backlog", |sample| {
+///     let number = |name: &str| sample.var(name)?.as_i64();
+///     Ok::<Scalar, ValueError>((number("nr_enqueued")? - number("nr_dispatched")?).into())
+/// });
+/// backlog.each(..1000, &mut v);
+/// assert_eq!(v.outcome(), Outcome::Pass);
+/// assert_eq!(v.findings[2].what, "each(<backlog> in ..1000)");
+/// # Ok::<(), ktstr_replay::trace::TraceError>(())
+/// ```
 #[derive(Clone)]
 pub struct Series {
     samples: Arc<Samples>,
@@ -21,19 +41,19 @@ pub struct Series {
 
 impl Series {
     /// The samples that claims are about unless they say otherwise: periodic ones if there are any, else all.
-    pub fn subject(samples: &Arc<Samples>) -> Self {
+    pub(crate) fn subject(samples: &Arc<Samples>) -> Self {
         Self { picked: samples.subject(), samples: Arc::clone(samples) }
     }
 
     /// All samples.
-    pub fn all(samples: &Arc<Samples>) -> Self {
+    pub(crate) fn all(samples: &Arc<Samples>) -> Self {
         Self { picked: (0..samples.all.len()).collect(), samples: Arc::clone(samples) }
     }
 
     /// The samples for which `keep` holds, of those that can be read.
     #[must_use]
     pub fn filter(&self, keep: impl Fn(&Sample) -> bool) -> Self {
-        let whole = |i: &&usize| self.samples.all.get(**i).and_then(Slot::whole).is_some_and(&keep);
+        let whole = |i: &&usize| self.samples.all.get(**i).and_then(Decoded::whole).is_some_and(&keep);
         Self {
             samples: Arc::clone(&self.samples),
             picked: self.picked.iter().filter(whole).copied().collect(),
@@ -42,8 +62,8 @@ impl Series {
 
     /// The samples of one kind, and those that are damaged, since they may be of it.
     pub(super) fn of_kind(&self, kind: CaptureKind) -> Self {
-        let slot = |i: &&usize| self.samples.all.get(**i);
-        let keep = |i: &&usize| slot(i).is_some_and(|s| s.whole().is_none_or(|s| s.kind == kind));
+        let decoded = |i: &&usize| self.samples.all.get(**i);
+        let keep = |i: &&usize| decoded(i).is_some_and(|s| s.whole().is_none_or(|s| s.kind == kind));
         Self {
             samples: Arc::clone(&self.samples),
             picked: self.picked.iter().filter(keep).copied().collect(),
@@ -62,21 +82,21 @@ impl Series {
 
     /// The samples that can be read, with accessors.
     pub fn snapshots(&self) -> impl Iterator<Item = Snapshot<'_>> {
-        self.slots().filter_map(Slot::whole).map(|s| self.samples.snapshot(s))
+        self.decoded().filter_map(Decoded::whole).map(|s| self.samples.snapshot(s))
     }
 
-    fn slots(&self) -> impl Iterator<Item = &Slot> {
+    fn decoded(&self) -> impl Iterator<Item = &Decoded> {
         self.picked.iter().filter_map(|i| self.samples.all.get(*i))
     }
 
     /// A variable of the scheduler's global data, by path: `nr_dispatched`, `stats.nr[2]`, `bss.x`.
     pub fn var(&self, path: &str) -> Column {
-        self.column(&Projection::Var(path.to_owned()))
+        self.column_at(path, Projection::Var)
     }
 
     /// A map: `series.map("ctrs").at(0).field("hits")`.
     pub fn map(&self, name: &str) -> SeriesMap<'_> {
-        SeriesMap::new(self, name)
+        SeriesMap { series: self, name: name.to_owned() }
     }
 
     /// A field of one CPU's runqueue.
@@ -106,27 +126,40 @@ impl Series {
         value: impl Fn(&Snapshot<'_>) -> Result<Scalar, E>,
     ) -> Column {
         self.build(Projection::Closure(label.to_owned()), |snapshot| {
-            if let Some(why) = &snapshot.sample().missed {
-                return Err(Absent::Missed(why.clone()));
-            }
             value(snapshot).map_err(|e| Absent::Unreadable(e.to_string()))
         })
     }
+
+    /// The column of what `of` makes of a path. Where `text` is not a path, no sample has a value, and each says why.
+    fn column_at(&self, text: &str, of: impl Fn(FieldPath) -> Projection) -> Column {
+        match text.parse() {
+            Ok(path) => self.column(&of(path)),
+            Err(error) => {
+                let why = Absent::Unreadable(ValueError::from(error).to_string());
+                self.build(of(FieldPath::of_name(text)), |_| Err(why.clone()))
+            }
+        }
+    }
+
+    /// The column of what `value` takes from each sample that was not missed.
 
     pub(super) fn build(
         &self,
         projection: Projection,
         mut value: impl FnMut(&Snapshot<'_>) -> Result<Scalar, Absent>,
     ) -> Column {
-        let point = |slot: &Slot| match slot {
-            Slot::Whole(sample) => Point {
+        let point = |one: &Decoded| match one {
+            Decoded::Whole(sample) => Point {
                 sample: sample.index,
                 tag: sample.tag.clone(),
                 at_ns: sample.guest_ns,
                 phase: sample.phase.as_ref().map(|(index, _)| *index),
-                value: value(&self.samples.snapshot(sample)),
+                value: match &sample.missed {
+                    Some(why) => Err(Absent::Missed(why.clone())),
+                    None => value(&self.samples.snapshot(sample)),
+                },
             },
-            Slot::Damaged { index, at_ns, why } => Point {
+            Decoded::Damaged { index, at_ns, why } => Point {
                 sample: *index,
                 tag: "(damaged)".to_owned(),
                 at_ns: *at_ns,
@@ -134,6 +167,106 @@ impl Series {
                 value: Err(Absent::Missed(why.clone())),
             },
         };
-        Column { projection, origin_ns: self.samples.origin_ns, points: self.slots().map(point).collect() }
+        Column { projection, origin_ns: self.samples.origin_ns, points: self.decoded().map(point).collect() }
+    }
+}
+
+/// A map of a series, to choose an entry of.
+#[derive(Clone)]
+pub struct SeriesMap<'s> {
+    series: &'s Series,
+    name: String,
+}
+
+/// An entry of a map of a series, to make columns of.
+#[derive(Clone)]
+pub struct SeriesEntry<'s> {
+    series: &'s Series,
+    name: String,
+    entry: EntryKey,
+}
+
+impl<'s> SeriesMap<'s> {
+    /// The entry at an index, of an array.
+    pub fn at(self, index: u32) -> SeriesEntry<'s> {
+        SeriesEntry { series: self.series, name: self.name, entry: EntryKey::At(index) }
+    }
+
+    /// The entry with a whole-number key, of a hash.
+    pub fn key(self, key: u64) -> SeriesEntry<'s> {
+        SeriesEntry { series: self.series, name: self.name, entry: EntryKey::Key(key) }
+    }
+}
+
+impl SeriesEntry<'_> {
+    fn column(&self, path: &str, of: impl Fn(MapPath) -> Projection) -> Column {
+        let map = |field| MapPath { map: self.name.clone(), entry: self.entry, field };
+        self.series.column_at(path, |field| of(map(field)))
+    }
+
+    /// A field of the value; the value itself for the empty path.
+    pub fn field(&self, path: &str) -> Column {
+        self.column(path, Projection::Map)
+    }
+
+    /// A field of one CPU's value.
+    pub fn cpu_field(&self, cpu: u32, path: &str) -> Column {
+        self.column(path, |map| Projection::MapOnCpu(map, cpu))
+    }
+
+    /// The sum of a field over all CPUs.
+    pub fn cpu_sum(&self, path: &str) -> Column {
+        self.column(path, |map| Projection::MapFolded(Fold::Sum, map))
+    }
+
+    /// The least of a field over all CPUs.
+    pub fn cpu_min(&self, path: &str) -> Column {
+        self.column(path, |map| Projection::MapFolded(Fold::Min, map))
+    }
+
+    /// The greatest of a field over all CPUs.
+    pub fn cpu_max(&self, path: &str) -> Column {
+        self.column(path, |map| Projection::MapFolded(Fold::Max, map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TraceBuilder;
+    use crate::verdict::{Outcome, Verdict};
+
+    #[test]
+    fn a_computed_column_is_claimed_by_its_label() {
+        let mut missed = crate::testing::sample("late", CaptureKind::Periodic, 1500, &[]);
+        missed.missed = Some("the guest had died".into());
+        let series = TraceBuilder::new().periodic(&[10, 20]).sample(missed).trace().periodic();
+        let column = series.project("double", |sample| match sample.var("nr_dispatched")?.as_u64()? {
+            20 => Err(ValueError::Missed { why: "it is 20".into() }),
+            number => Ok(Scalar::from(number * 2)),
+        });
+        let values: Vec<_> = column.points.iter().map(|point| point.value.clone()).collect();
+        let refused = "this capture was not taken: it is 20".to_owned();
+        let dead = "the guest had died".to_owned();
+        assert_eq!(
+            values,
+            [Ok(Scalar::Int(20)), Err(Absent::Unreadable(refused)), Err(Absent::Missed(dead))]
+        );
+        let mut v = Verdict::new();
+        column.each(20.., &mut v);
+        assert_eq!((v.outcome(), v.findings[0].what.as_str()), (Outcome::Fail, "each(<double> in 20..)"));
+        assert_eq!(v.findings[0].summary, "the bound does not hold at 2 of 3 samples");
+    }
+
+    #[test]
+    fn a_text_that_is_no_path_is_said_in_each_sample() {
+        let series = TraceBuilder::new().periodic(&[10]).trace().periodic();
+        for column in [series.var("stats.nr["), series.map("cpu_ctx").at(0).cpu_sum("stats.nr[")] {
+            let why =
+                "`stats.nr[` is not a path: expected an index, found the end of the path at character 10";
+            assert_eq!(column.points[0].value, Err(Absent::Unreadable(why.into())));
+            let printed = column.projection.to_string();
+            assert_eq!(printed.parse(), Ok(column.projection), "{printed}");
+        }
     }
 }

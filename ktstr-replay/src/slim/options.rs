@@ -43,7 +43,7 @@ impl SlimOptions {
             }
             LeftOut::KernelText => self.pages == KeepPages::Kernel,
             LeftOut::KernelTypes | LeftOut::KernelSymbols => self.pages != KeepPages::All,
-            LeftOut::Channel | LeftOut::Unreadable => false,
+            LeftOut::Channel | LeftOut::Unreadable | LeftOut::NotInCore => false,
         }
     }
 

@@ -84,7 +84,7 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
     let mut host_ns = 0;
     for entry in trace.records() {
         host_ns = host_ns.max(entry.host_ns);
-        match Kind::from_code(entry.kind) {
+        match entry.read_as() {
             Some(Kind::Commit | Kind::Index | Kind::PageChunk) => {}
             Some(Kind::Manifest) if options.redact => {
                 let Ok(manifest) = trace.decode::<Manifest>(entry) else { continue };
@@ -121,7 +121,7 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
                 sample.checkpoint = sample.checkpoint.and_then(|old| checkpoints.kept.get(&old).copied());
                 writer.sample(&sample)?;
             }
-            // Whatever this release does not know is carried over as it is.
+            // Whatever only newer releases read is carried over as it is.
             None => carry_over(trace, entry, &mut writer)?,
             Some(kind) => match trace.raw_body(entry) {
                 Ok(raw) => writer.append(&raw, kind, entry.version, labels(entry))?,

@@ -1,6 +1,7 @@
-//! Text that a guest wrote, made fit for a terminal.
-
-use super::plain::is_harmful;
+//! Text of a trace, which may come from anyone, made harmless to a terminal and to who reads it there.
+//!
+//! Whoever puts a string of a trace into a line cleans it ([`clean`], [`printable`]). [`plain_lines`] and [`plain_json`] are for
+//! whole texts on their way out: the last guard, which shows what a terminal would obey.
 
 /// Longest line that is shown, in characters.
 const LINE_CHARS: usize = 180;
@@ -66,6 +67,39 @@ pub(crate) fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
+/// Whether a character is not to be sent to a terminal: control characters are obeyed there, and those that turn the
+/// direction of writing or part lines mislead who reads. Sources: ECMA-48; Unicode's UAX #9, 2. All are in the basic plane.
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Lines of which no character is harmful: those that are, newlines and tabs aside, are shown as escapes such as `\u{1b}`.
+#[must_use]
+pub fn plain_lines(text: &str) -> String {
+    escape(text, |c| matches!(c, '\n' | '\t'), |c, out| out.extend(c.escape_unicode()))
+}
+
+/// As [`plain_lines`], of a JSON text, which stays the same value: what is escaped can only be inside of its strings.
+#[must_use]
+pub fn plain_json(text: &str) -> String {
+    let json = |c: char, out: &mut String| out.push_str(&format!("\\u{:04x}", u32::from(c)));
+    escape(text, |c| matches!(c, '\n' | '\t' | '\r'), json)
+}
+
+/// `text` with what is harmful and not `kept` replaced by what `shown` appends. Idempotent.
+fn escape(text: &str, kept: impl Fn(char) -> bool, shown: impl Fn(char, &mut String)) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_harmful(c) && !kept(c) {
+            shown(c, &mut out);
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +127,23 @@ mod tests {
     #[test]
     fn a_tail_counts_what_it_leaves_out() {
         assert_eq!(tail("a\n\nb\nc\n", 2), (vec!["b".to_owned(), "c".to_owned()], 1));
+    }
+
+    const EVIL: &str = "a\u{1b}[31m\u{9b}2J\u{7f}\u{202e}\r\n\tz";
+
+    #[test]
+    fn what_terminals_obey_is_shown_and_not_sent() {
+        let shown = "a\\u{1b}[31m\\u{9b}2J\\u{7f}\\u{202e}\\u{d}\n\tz";
+        assert_eq!(plain_lines(EVIL), shown);
+        assert_eq!(plain_lines(shown), shown);
+        assert_eq!(plain_lines("\u{e4}\u{4e16} \u{1f980}"), "\u{e4}\u{4e16} \u{1f980}");
+    }
+
+    #[test]
+    fn json_stays_the_same_value() {
+        let json = serde_json::json!({ EVIL: [EVIL, "\u{e4}\\\""] });
+        let text = plain_json(&format!("{json:#}"));
+        assert!(!text.chars().any(|c| c != '\n' && is_harmful(c)), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), json);
     }
 }

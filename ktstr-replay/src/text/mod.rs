@@ -1,14 +1,12 @@
 //! Text for people: made harmless to a terminal, laid out as tables, with times and names that they can read.
 
 mod clean;
-mod plain;
 mod suggest;
 pub(crate) mod table;
 mod time;
 
-pub use clean::printable;
 pub(crate) use clean::{clean, counted, shorten, tail, wrapped};
-pub use plain::{plain_json, plain_lines};
+pub use clean::{plain_json, plain_lines, printable};
 pub use suggest::Candidates;
 pub(crate) use suggest::nearest;
 pub use time::SpanNs;

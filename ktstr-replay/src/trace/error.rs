@@ -102,7 +102,7 @@ pub enum FaultKind {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.record {
-            Some((kind, sequence)) => match Kind::from_code(kind) {
+            Some((kind, sequence)) => match Kind::name_of(kind) {
                 Some(kind) => write!(f, "{kind} record {sequence} at offset {}: {}", self.offset, self.why),
                 None => write!(f, "record {sequence} of kind {kind} at offset {}: {}", self.offset, self.why),
             },

@@ -16,7 +16,8 @@
 //!  40 u64      trace id: the same in all records of a trace
 //!  48 u16      kind
 //!  50 u16      version of the body
-//!  52 u32      flags (by kind)
+//!  52 u16      flags (by kind)
+//!  54 u16      segment: which machine of the run it is of
 //!  56 u64      sequence: 0, 1, 2, ...
 //!  64 u64      stored_len: bytes of the zstd frame that follows
 //!  72 u64      raw_len: bytes of the body that it decodes to
@@ -62,7 +63,10 @@ pub struct Header {
     /// Version of the body.
     pub version: u16,
     /// Blob: code of its role. Else 0.
-    pub flags: u32,
+    pub flags: u16,
+    /// Which of the run's machines it is of: 0 is the first, the only one that this release reads. Of commit marks and
+    /// the index, which are of the whole file, 0.
+    pub segment: u16,
     /// Position among the records that were written.
     pub sequence: u64,
     /// Length of the zstd frame after this header, in bytes.
@@ -110,6 +114,7 @@ impl Header {
         out.put(&self.kind.to_le_bytes());
         out.put(&self.version.to_le_bytes());
         out.put(&self.flags.to_le_bytes());
+        out.put(&self.segment.to_le_bytes());
         for number in [self.sequence, self.stored_len, self.raw_len, self.guest_ns, self.host_ns] {
             out.put(&number.to_le_bytes());
         }
@@ -133,7 +138,8 @@ impl Header {
             trace_id: at.u64()?,
             kind: at.u16()?,
             version: at.u16()?,
-            flags: at.u32()?,
+            flags: at.u16()?,
+            segment: at.u16()?,
             sequence: at.u64()?,
             stored_len: at.u64()?,
             raw_len: at.u64()?,
@@ -265,8 +271,8 @@ mod tests {
     use super::*;
 
     fn header() -> impl Strategy<Value = Header> {
-        (any::<[u64; 9]>(), any::<[u16; 2]>(), any::<u32>(), any::<[u16; 7]>()).prop_map(
-            |(n, [kind, version], flags, s)| Header {
+        (any::<[u64; 9]>(), any::<[u16; 4]>(), any::<[u16; 7]>()).prop_map(
+            |(n, [kind, version, flags, segment], s)| Header {
                 stamp: FormatStamp {
                     written: FormatVersion { major: s[0], minor: s[1] },
                     oldest_reader: FormatVersion { major: s[2], minor: s[3] },
@@ -276,6 +282,7 @@ mod tests {
                 kind,
                 version,
                 flags,
+                segment,
                 sequence: n[1],
                 stored_len: n[2],
                 raw_len: n[3],

@@ -1,98 +1,118 @@
-//! Kinds of records, and how large a body of each may be.
+//! Kinds of records: a row each, with the code, the name, the body and how large it may be.
 
 use std::fmt;
 
-/// A kind of record that this release knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u16)]
-pub enum Kind {
-    /// What was run: the first record, JSON.
-    Manifest = 1,
-    /// Content-addressed bytes.
-    Blob = 2,
-    /// Timed events.
-    Events = 3,
-    /// A capture's maps, runqueues and registers.
-    Sample = 4,
-    /// Up to 64 pages of guest memory.
-    PageChunk = 5,
-    /// Which pages guest memory was made of at one moment.
-    Checkpoint = 6,
-    /// A judgement that was asked for.
-    Claim = 7,
-    /// What the run was judged to be, JSON.
-    Verdict = 8,
-    /// Something that should be there and is not.
-    Loss = 9,
-    /// Guest and host time, taken together.
-    Clock = 10,
-    /// Everything before it is whole.
-    Commit = 11,
-    /// Where every record is: the last one of a finished trace.
-    Index = 12,
-}
+use super::body::Body;
+use super::record::{
+    Blob, Checkpoint, Claim, Clock, Commit, EventChunk, Index, Loss, Manifest, PageChunk, Sample, VerdictText,
+};
 
+const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-impl Kind {
-    /// All kinds, ascending by code.
-    pub const ALL: [Self; 12] = [
-        Self::Manifest,
-        Self::Blob,
-        Self::Events,
-        Self::Sample,
-        Self::PageChunk,
-        Self::Checkpoint,
-        Self::Claim,
-        Self::Verdict,
-        Self::Loss,
-        Self::Clock,
-        Self::Commit,
-        Self::Index,
-    ];
+/// Largest decoded body of any kind, in bytes; of a kind that is not known, too.
+pub(crate) const MAX_RAW_BYTES: u64 = 64 * MIB;
 
-    /// The kind of a code, if this release knows it.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $code:literal, $name:literal, $body:ty, $max:expr;)*) => {
+        /// A kind of record that this release reads.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u16)]
+        pub enum Kind {
+            $($(#[$doc])* $kind = $code,)*
+        }
+
+        impl Kind {
+            /// All kinds, ascending by code.
+            pub const ALL: [Self; [$($code),*].len()] = [$(Self::$kind),*];
+
+            /// Largest decoded body, in bytes. A writer refuses to write more, a reader to allocate more.
+            pub(crate) fn max_raw_bytes(self) -> u64 {
+                match self {
+                    $(Self::$kind => $max,)*
+                }
+            }
+
+            /// Its name in reports and in JSON.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+
+            /// The newest version of its body that this release reads.
+            pub(crate) fn newest_version(self) -> u16 {
+                match self {
+                    $(Self::$kind => <$body as Body>::VERSION,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// What was run: the first record, JSON.
+    Manifest = 1, "manifest", Manifest, 16 * MIB;
+    /// Content-addressed bytes.
+    Blob = 2, "blob", Blob, MAX_RAW_BYTES;
+    /// Timed events.
+    Events = 3, "events", EventChunk, 32 * MIB;
+    /// A capture's maps, runqueues and registers.
+    Sample = 4, "sample", Sample, 32 * MIB;
+    /// Up to 64 pages of guest memory.
+    PageChunk = 5, "page-chunk", PageChunk, MIB;
+    /// Which pages guest memory was made of at one moment.
+    Checkpoint = 6, "checkpoint", Checkpoint, 32 * MIB;
+    /// A judgement that was asked for.
+    Claim = 7, "claim", Claim, MIB;
+    /// What the run was judged to be, JSON.
+    Verdict = 8, "verdict", VerdictText, 16 * MIB;
+    /// Something that should be there and is not.
+    Loss = 9, "loss", Loss, MIB;
+    /// Guest and host time, taken together.
+    Clock = 10, "clock", Clock, 4 * KIB;
+    /// Everything before it is whole.
+    Commit = 11, "commit", Commit, 4 * KIB;
+    /// Where every record is: the last one of a finished trace.
+    Index = 12, "index", Index, MAX_RAW_BYTES;
+}
+
+/// Codes that later releases will use, with their names. This release has no bodies for them: it names such records,
+/// skips and counts them.
+const RESERVED: [(u16, &str); 8] = [
+    // Writes to a watched address: who wrote, old and new value.
+    (13, "watch-fires"),
+    // Hits of a breakpoint: arguments and caller.
+    (14, "probe-hits"),
+    // The kernel's own events: switches, wakeups, migrations.
+    (15, "sched-events"),
+    // CPUs and devices of a saved machine, beside a checkpoint.
+    (16, "machine-state"),
+    // What a further segment is, and why that machine was run.
+    (17, "segment"),
+    // Reports of workers with latencies and memory nodes.
+    (18, "worker-reports"),
+    // Programs that a test ran beside its workers: output, metrics, how they ended.
+    (19, "payloads"),
+    // What the scheduler served as `scx_stats` at a capture.
+    (20, "scx-stats"),
+];
+
+impl Kind {
+    /// The kind of a code, if this release reads it.
     pub fn from_code(code: u16) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u16 == code)
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 
-    /// The name of a code's kind, or `unknown (CODE)`.
-    pub fn name_of(code: u16) -> String {
-        Self::from_code(code).map_or_else(|| format!("unknown ({code})"), |kind| kind.name().to_owned())
+    /// The name of a code's kind, also of one that only later releases read.
+    pub fn name_of(code: u16) -> Option<&'static str> {
+        let reserved = || RESERVED.iter().find(|(reserved, _)| *reserved == code).map(|(_, name)| *name);
+        Self::from_code(code).map(Self::name).or_else(reserved)
     }
 
     /// The code in a record's header.
     pub fn code(self) -> u16 {
         self as u16
-    }
-
-    /// Largest decoded body, in bytes. A writer refuses to write more, a reader to allocate more.
-    pub fn max_raw_bytes(self) -> u64 {
-        match self {
-            Self::Blob | Self::Index => 64 * MIB,
-            Self::Events | Self::Sample | Self::Checkpoint => 32 * MIB,
-            Self::Manifest | Self::Verdict => 16 * MIB,
-            Self::PageChunk | Self::Claim | Self::Loss => MIB,
-            Self::Clock | Self::Commit => 4096,
-        }
-    }
-
-    /// Its name in reports and in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Manifest => "manifest",
-            Self::Blob => "blob",
-            Self::Events => "events",
-            Self::Sample => "sample",
-            Self::PageChunk => "page-chunk",
-            Self::Checkpoint => "checkpoint",
-            Self::Claim => "claim",
-            Self::Verdict => "verdict",
-            Self::Loss => "loss",
-            Self::Clock => "clock",
-            Self::Commit => "commit",
-            Self::Index => "index",
-        }
     }
 }
 
@@ -110,8 +130,19 @@ mod tests {
     fn codes_round_trip_and_zero_is_none() {
         for kind in Kind::ALL {
             assert_eq!(Kind::from_code(kind.code()), Some(kind));
+            assert!(kind.max_raw_bytes() <= MAX_RAW_BYTES);
         }
         assert_eq!(Kind::from_code(0), None);
         assert_eq!(Kind::from_code(13), None);
+    }
+
+    #[test]
+    fn reserved_codes_follow_those_that_are_read_and_have_names_of_their_own() {
+        let read = Kind::ALL.iter().map(|kind| (kind.code(), kind.name()));
+        let all: Vec<(u16, &str)> = read.chain(RESERVED).collect();
+        assert!(all.iter().zip(1..).all(|((code, _), expected)| *code == expected));
+        let names: std::collections::BTreeSet<_> = all.iter().map(|(_, name)| name).collect();
+        assert_eq!(names.len(), all.len());
+        assert_eq!((Kind::name_of(14), Kind::name_of(21)), (Some("probe-hits"), None));
     }
 }

@@ -8,7 +8,7 @@ use super::body::{Body, BodyError, decompress, max_stored_bytes};
 use super::error::{Fault, FaultKind};
 use super::format::FormatStamp;
 use super::header::{HEADER_LEN, Header, TAIL_LEN, Tail, header_magic, parse_stamp};
-use super::kind::Kind;
+use super::kind::{Kind, MAX_RAW_BYTES};
 use super::limits::MAX_RECORDS;
 use super::record::{Index, IndexEntry};
 use super::source::Source;
@@ -61,13 +61,13 @@ fn by_index(source: &Source) -> Result<Located, NoIndex> {
     let header =
         source.array::<HEADER_LEN>(tail.index_offset).map_err(|_| because("no index at its offset"))?;
     let header = Header::parse(&header).ok_or_else(|| because("the header of the index is damaged"))?;
-    if header.kind != Kind::Index.code()
+    let entry = index_entry(tail.index_offset, &header);
+    if entry.read_as() != Some(Kind::Index)
         || header.trace_id != tail.trace_id
         || header.end(tail.index_offset) != Some(tail_offset)
     {
         return Err(because("the tail does not point at an index"));
     }
-    let entry = index_entry(tail.index_offset, &header);
     let raw = read_body(source, &entry, Some(tail.trace_id)).map_err(|fault| Some(fault.why.to_string()))?;
     let index = Index::decode(header.version, &raw).map_err(|e| Some(e.to_string()))?;
     if !is_sound(&index.entries, tail.index_offset) || index.entries.len() as u64 != tail.records {
@@ -144,12 +144,13 @@ fn by_scan(source: &Source, why: NoIndex) -> io::Result<Option<Located>> {
             break;
         }
         // An index is written when everything before it is committed, and only a finished trace uses it.
-        let is_index = header.kind == Kind::Index.code();
-        if !is_index {
-            entries.push(index_entry(at, &header));
+        let entry = index_entry(at, &header);
+        let kind = entry.read_as();
+        if kind != Some(Kind::Index) {
+            entries.push(entry);
         }
         at = end;
-        if is_index || header.kind == Kind::Commit.code() {
+        if matches!(kind, Some(Kind::Index | Kind::Commit)) {
             committed = (entries.len(), at);
         }
     }
@@ -228,7 +229,7 @@ pub(crate) fn read_record(
     let fault = |why| Fault { offset: entry.offset, record: Some((entry.kind, entry.sequence)), why };
     let io_fault = |e: io::Error| fault(FaultKind::Io(e.to_string()));
     // Kinds that are not known are as large as the largest that is.
-    let max = Kind::from_code(entry.kind).map_or(64 << 20, Kind::max_raw_bytes);
+    let max = Kind::from_code(entry.kind).map_or(MAX_RAW_BYTES, Kind::max_raw_bytes);
     if entry.stored_len > max_stored_bytes(max) {
         let why = format!("{} bytes are stored, and a body of its kind needs less", entry.stored_len);
         return Err(fault(BodyError::Zstd(why).into()));

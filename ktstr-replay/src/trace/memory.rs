@@ -29,7 +29,7 @@ impl ChunkCache {
     pub(crate) fn new(entries: &[IndexEntry]) -> Self {
         let mut places: Vec<_> = entries
             .iter()
-            .filter(|entry| entry.kind == Kind::PageChunk.code())
+            .filter(|entry| entry.read_as() == Some(Kind::PageChunk))
             .filter_map(|entry| {
                 let [first, pages] = entry.keys;
                 Some((u32::try_from(first).ok()?, u32::try_from(pages).ok()?, *entry))

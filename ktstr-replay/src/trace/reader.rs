@@ -17,7 +17,6 @@ use super::record::{
     VerdictText, blob_id,
 };
 use super::source::Source;
-use super::verify::known_version;
 use super::writer_pages::parse_checkpoint_links;
 
 /// A trace, open for reading.
@@ -65,6 +64,8 @@ pub struct Completeness {
     pub unknown_kinds: BTreeMap<u16, u64>,
     /// Records of known kinds with bodies newer than this release knows.
     pub newer_bodies: u64,
+    /// Records of other machines of the same run, which only newer releases read.
+    pub other_segments: u64,
 }
 
 impl Trace {
@@ -149,12 +150,14 @@ impl Trace {
         let mut absent_records = 0u64;
         let mut unknown_kinds = BTreeMap::new();
         let mut newer_bodies = 0;
+        let mut other_segments = 0;
         for entry in &self.located.entries {
             absent_records = absent_records.saturating_add(entry.sequence.saturating_sub(next));
             next = entry.sequence.saturating_add(1);
-            match known_version(entry.kind) {
+            match Kind::from_code(entry.kind) {
+                _ if entry.segment != 0 => other_segments += 1,
                 None => *unknown_kinds.entry(entry.kind).or_default() += 1,
-                Some(known) => newer_bodies += u64::from(entry.version > known),
+                Some(kind) => newer_bodies += u64::from(entry.version > kind.newest_version()),
             }
         }
         Completeness {
@@ -164,6 +167,7 @@ impl Trace {
             absent_records,
             unknown_kinds,
             newer_bodies,
+            other_segments,
         }
     }
 
@@ -269,7 +273,7 @@ impl Trace {
 
     /// Used records of a kind.
     pub(crate) fn of_kind(&self, kind: Kind) -> impl DoubleEndedIterator<Item = &IndexEntry> {
-        self.located.entries.iter().filter(move |entry| entry.kind == kind.code())
+        self.located.entries.iter().filter(move |entry| entry.read_as() == Some(kind))
     }
 
     /// All intact records of a small kind.
@@ -355,7 +359,7 @@ fn decode<B: Body>(source: &Source, located: &Located, entry: &IndexEntry) -> Re
 }
 
 fn read_manifest(source: &Source, located: &Located) -> Result<Manifest, Fault> {
-    match located.entries.iter().find(|entry| entry.kind == Kind::Manifest.code()) {
+    match located.entries.iter().find(|entry| entry.read_as() == Some(Kind::Manifest)) {
         Some(entry) => decode(source, located, entry),
         None => {
             let why = FaultKind::Content("the trace has no intact manifest record".to_owned());

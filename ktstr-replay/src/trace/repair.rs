@@ -52,7 +52,7 @@ pub fn repair(from: &Path, to: &Path) -> Result<Repaired, RepairError> {
 fn carry_over(trace: &Trace, mut writer: TraceWriter) -> Result<Repaired, WriteError> {
     let mut kept = 0;
     let mut host_ns = 0;
-    for entry in trace.records().iter().filter(|entry| entry.kind != Kind::Commit.code()) {
+    for entry in trace.records().iter().filter(|entry| entry.read_as() != Some(Kind::Commit)) {
         host_ns = host_ns.max(entry.host_ns);
         // A record that is damaged is noted in the trace.
         let Ok(record) = trace.raw_record(entry) else { continue };

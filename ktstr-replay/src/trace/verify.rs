@@ -1,12 +1,11 @@
 //! Looking at everything in a trace.
 
-use super::body::Body;
 use super::error::{Fault, FaultKind};
 use super::kind::Kind;
 use super::reader::{Completeness, Trace, fault};
 use super::record::{
-    Blob, Checkpoint, Claim, Clock, Commit, EventChunk, Index, IndexEntry, Loss, Manifest, PageChunk, Sample,
-    VerdictText, blob_id,
+    Blob, Checkpoint, Claim, Clock, Commit, EventChunk, IndexEntry, Loss, Manifest, Sample, VerdictText,
+    blob_id,
 };
 
 /// What came of a verification.
@@ -44,16 +43,15 @@ impl Trace {
         }
     }
 
-    /// Decode one record, whatever its kind; of a kind or a version that is not known the checksums are all that can
-    /// be verified.
+    /// Decode one record, whatever its kind. Of what only newer releases read (a kind, a version, another segment) the
+    /// checksums are all that can be verified.
     fn verify_record(&self, entry: &IndexEntry) -> Result<(), Fault> {
         let wrong = |why: String| {
             let fault = fault(entry, FaultKind::Content(why));
             self.note(fault.clone());
             Err(fault)
         };
-        let known = known_version(entry.kind).filter(|known| entry.version <= *known);
-        match known.and(Kind::from_code(entry.kind)) {
+        match entry.read_as().filter(|kind| entry.version <= kind.newest_version()) {
             None => self.raw_record(entry).map(drop),
             Some(Kind::Manifest) => self.decode::<Manifest>(entry).map(drop),
             Some(Kind::Blob) => {
@@ -102,22 +100,4 @@ impl Trace {
         self.note(fault.clone());
         Err(fault)
     }
-}
-
-/// The version of a kind's body that this release writes; `None` for a kind that is not known.
-pub(super) fn known_version(kind: u16) -> Option<u16> {
-    Some(match Kind::from_code(kind)? {
-        Kind::Manifest => Manifest::VERSION,
-        Kind::Blob => Blob::VERSION,
-        Kind::Events => EventChunk::VERSION,
-        Kind::Sample => Sample::VERSION,
-        Kind::PageChunk => PageChunk::VERSION,
-        Kind::Checkpoint => Checkpoint::VERSION,
-        Kind::Claim => Claim::VERSION,
-        Kind::Verdict => VerdictText::VERSION,
-        Kind::Loss => Loss::VERSION,
-        Kind::Clock => Clock::VERSION,
-        Kind::Commit => Commit::VERSION,
-        Kind::Index => Index::VERSION,
-    })
 }

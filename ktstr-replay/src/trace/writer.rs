@@ -100,7 +100,7 @@ pub(crate) struct Mark {
 /// What a header says of a body.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Labels {
-    pub(crate) flags: u32,
+    pub(crate) flags: u16,
     pub(crate) keys: [u64; 2],
     /// Guest and host time; `None`: the latest that was seen.
     pub(crate) time: Option<(u64, u64)>,
@@ -313,6 +313,7 @@ impl TraceWriter {
             kind: kind.code(),
             version,
             flags: labels.flags,
+            segment: 0,
             sequence: self.sequence,
             stored_len: stored.len() as u64,
             raw_len: raw.len() as u64,
@@ -403,6 +404,7 @@ pub(crate) fn index_entry(offset: u64, header: &Header) -> IndexEntry {
         kind: header.kind,
         version: header.version,
         flags: header.flags,
+        segment: header.segment,
         sequence: header.sequence,
         stored_len: header.stored_len,
         raw_len: header.raw_len,

@@ -1,9 +1,10 @@
-//! Why a value could not be had.
+//! Why a value could not be read.
 
 use crate::btf::BtfError;
+use crate::path::SyntaxError;
 use crate::text::Candidates;
 
-/// Why a value could not be had. Each says what was asked for, how far it got and what is there instead.
+/// Why a value could not be read. Each says what was asked for, how far it got and what is there instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// The path's text makes no sense.
@@ -14,7 +15,7 @@ pub enum ValueError {
         /// Position of the fault, from 1.
         at: usize,
         /// What is wrong there.
-        why: &'static str,
+        why: String,
     },
     /// A struct has no such member.
     #[error("`{path}`: {reached} is a `{type_name}`, which has no `{wanted}`{candidates}")]
@@ -66,7 +67,7 @@ pub enum ValueError {
         /// How many elements there are.
         len: u64,
     },
-    /// The value is not of the sort that was asked for.
+    /// The value is not of the kind that was asked for.
     #[error("a `{type_name}` is not {wanted}")]
     WrongKind {
         /// What was asked for, with its article.
@@ -177,4 +178,10 @@ pub enum ValueError {
     /// The types contradict themselves.
     #[error(transparent)]
     Types(#[from] BtfError),
+}
+
+impl From<SyntaxError> for ValueError {
+    fn from(error: SyntaxError) -> Self {
+        Self::BadPath { at: error.column(), why: error.fault.to_string(), path: error.text }
+    }
 }

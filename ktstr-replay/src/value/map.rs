@@ -1,7 +1,8 @@
-//! A recorded map, asked by index, key and CPU.
+//! A recorded map: its entries by index and key, their values by CPU.
 
 use super::{Scalar, Value, ValueError};
 use crate::btf::{TypeId, Types};
+use crate::path::{AsPath, path_text};
 use crate::trace::record::{MapContents, MapState};
 
 /// A map of a sample.
@@ -13,7 +14,7 @@ pub struct MapView<'a> {
 
 /// One entry of a map.
 #[derive(Clone, Debug)]
-pub struct Entry<'a> {
+pub struct MapEntry<'a> {
     view: MapView<'a>,
     /// Position among the recorded entries; the index, for arrays.
     position: usize,
@@ -76,7 +77,7 @@ impl<'a> MapView<'a> {
         Ok(layout)
     }
 
-    fn entry(&self, layout: &Layout<'a>, position: usize) -> Option<Entry<'a>> {
+    fn entry(&self, layout: &Layout<'a>, position: usize) -> Option<MapEntry<'a>> {
         let each = (self.map.value_size as usize).checked_mul(layout.cpus.map_or(1, <[u32]>::len))?;
         let start = position.checked_mul(each)?;
         let values = layout.values.get(start..start.checked_add(each)?)?;
@@ -88,7 +89,7 @@ impl<'a> MapView<'a> {
                 Some(keys.get(start..start.checked_add(key_size)?)?)
             }
         };
-        Some(Entry { view: self.clone(), position, key, cpus: layout.cpus, values })
+        Some(MapEntry { view: self.clone(), position, key, cpus: layout.cpus, values })
     }
 
     /// How many entries were recorded.
@@ -111,7 +112,7 @@ impl<'a> MapView<'a> {
     ///
     /// # Errors
     /// [`ValueError::NoEntry`], [`ValueError::Unread`].
-    pub fn at(&self, index: u32) -> Result<Entry<'a>, ValueError> {
+    pub fn at(&self, index: u32) -> Result<MapEntry<'a>, ValueError> {
         let layout = self.layout()?;
         let found = usize::try_from(index).ok().and_then(|index| self.entry(&layout, index));
         found.ok_or_else(|| self.no_entry(format!("at {index}"), &layout))
@@ -121,7 +122,7 @@ impl<'a> MapView<'a> {
     ///
     /// # Errors
     /// [`ValueError::NoEntry`], also when the key is not that wide; [`ValueError::Unread`].
-    pub fn get_key(&self, key: i64) -> Result<Entry<'a>, ValueError> {
+    pub fn get_key(&self, key: i64) -> Result<MapEntry<'a>, ValueError> {
         let bytes = key.to_le_bytes();
         let layout = self.layout()?;
         let missing = || self.no_entry(format!("with key {key}"), &layout);
@@ -138,7 +139,7 @@ impl<'a> MapView<'a> {
         self.find_key(&layout, wanted).ok_or_else(missing)
     }
 
-    fn find_key(&self, layout: &Layout<'a>, key: &[u8]) -> Option<Entry<'a>> {
+    fn find_key(&self, layout: &Layout<'a>, key: &[u8]) -> Option<MapEntry<'a>> {
         let keys = layout.keys?.chunks_exact((self.map.key_size as usize).max(1));
         let position = keys.take(layout.entries).position(|one| one == key)?;
         self.entry(layout, position)
@@ -152,7 +153,7 @@ impl<'a> MapView<'a> {
     ///
     /// # Errors
     /// [`ValueError::Unread`].
-    pub fn entries(&self) -> Result<Vec<Entry<'a>>, ValueError> {
+    pub fn entries(&self) -> Result<Vec<MapEntry<'a>>, ValueError> {
         let layout = self.layout()?;
         Ok((0..layout.entries).map_while(|position| self.entry(&layout, position)).collect())
     }
@@ -161,7 +162,7 @@ impl<'a> MapView<'a> {
     ///
     /// # Errors
     /// [`ValueError::Unread`], [`ValueError::NoEntry`] when there is none.
-    pub fn find(&self, test: impl Fn(&Entry<'a>) -> bool) -> Result<Entry<'a>, ValueError> {
+    pub fn find(&self, test: impl Fn(&MapEntry<'a>) -> bool) -> Result<MapEntry<'a>, ValueError> {
         let layout = self.layout()?;
         (0..layout.entries)
             .map_while(|position| self.entry(&layout, position))
@@ -173,13 +174,17 @@ impl<'a> MapView<'a> {
     ///
     /// # Errors
     /// [`ValueError::Unread`], [`ValueError::NoEntry`] when no entry has a number there.
-    pub fn max_by(&self, path: &str) -> Result<Entry<'a>, ValueError> {
-        let number = |entry: &Entry<'a>| entry.get(path).and_then(|value| value.as_f64()).ok();
+    pub fn max_by(&self, path: &(impl AsPath + ?Sized)) -> Result<MapEntry<'a>, ValueError> {
+        let path = &*path.steps()?;
+        let number = |entry: &MapEntry<'a>| entry.get(path).and_then(|value| value.as_f64()).ok();
         let numbered = self.entries()?.into_iter().filter_map(|entry| Some((number(&entry)?, entry)));
         let greatest = numbered.max_by(|(this, _), (that, _)| this.total_cmp(that));
         match greatest {
             Some((_, entry)) => Ok(entry),
-            None => Err(self.no_entry(format!("with a number at `{path}`"), &self.layout()?)),
+            None => {
+                let wanted = format!("with a number at `{}`", path_text(&"", path));
+                Err(self.no_entry(wanted, &self.layout()?))
+            }
         }
     }
 
@@ -201,7 +206,7 @@ fn count(bytes: &[u8], size: usize, cpus: usize) -> usize {
     size.checked_mul(cpus).and_then(|each| bytes.len().checked_div(each)).unwrap_or(0)
 }
 
-impl<'a> Entry<'a> {
+impl<'a> MapEntry<'a> {
     /// Position among the recorded entries; the index, for arrays.
     #[must_use]
     pub fn position(&self) -> usize {
@@ -217,7 +222,7 @@ impl<'a> Entry<'a> {
     /// The key with its type.
     ///
     /// # Errors
-    /// [`ValueError::NoTypes`]; [`ValueError::NoEntry`] for arrays, whose key is [`Entry::position`].
+    /// [`ValueError::NoTypes`]; [`ValueError::NoEntry`] for arrays, whose key is [`MapEntry::position`].
     pub fn key(&self) -> Result<Value<'a>, ValueError> {
         let map = self.view.map;
         let Some(key) = self.key else {
@@ -248,8 +253,8 @@ impl<'a> Entry<'a> {
     /// What is at `path` of the value; the value itself for the empty path.
     ///
     /// # Errors
-    /// Those of [`Entry::value`] and [`Value::path`].
-    pub fn get(&self, path: &str) -> Result<Value<'a>, ValueError> {
+    /// Those of [`MapEntry::value`] and [`Value::path`].
+    pub fn get(&self, path: &(impl AsPath + ?Sized)) -> Result<Value<'a>, ValueError> {
         self.value()?.path(path)
     }
 
@@ -270,30 +275,31 @@ impl<'a> Entry<'a> {
             let start = position.checked_mul(size)?;
             self.values.get(start..start.checked_add(size)?)
         });
-        let bytes = bytes.ok_or_else(|| ValueError::NoCpu {
-            map: self.view.map.name.clone(),
-            cpu,
-            cpus: self.cpus().to_vec(),
-        })?;
+        let bytes = bytes.ok_or_else(|| self.no_cpu(cpu))?;
         self.view.value(self.view.map.value_type_id, bytes, "values")
+    }
+
+    fn no_cpu(&self, cpu: u32) -> ValueError {
+        ValueError::NoCpu { map: self.view.map.name.clone(), cpu, cpus: self.cpus().to_vec() }
     }
 
     /// The numbers at `path` of each CPU's value, in the order of the CPUs.
     ///
     /// # Errors
     /// [`ValueError::NoCpu`] for maps that are not per-CPU; those of [`Value::path`] and [`Value::scalar`].
-    pub fn per_cpu(&self, path: &str) -> Result<Vec<(u32, Scalar)>, ValueError> {
+    pub fn per_cpu(&self, path: &(impl AsPath + ?Sized)) -> Result<Vec<(u32, Scalar)>, ValueError> {
         if self.cpus().is_empty() {
-            return Err(ValueError::NoCpu { map: self.view.map.name.clone(), cpu: 0, cpus: Vec::new() });
+            return Err(self.no_cpu(0));
         }
+        let path = &*path.steps()?;
         self.cpus().iter().map(|&cpu| Ok((cpu, self.cpu(cpu)?.path(path)?.scalar()?))).collect()
     }
 
     /// The sum over all CPUs of the number at `path`: exact for integers, saturating at 127 bits.
     ///
     /// # Errors
-    /// Those of [`Entry::per_cpu`].
-    pub fn cpu_sum(&self, path: &str) -> Result<Scalar, ValueError> {
+    /// Those of [`MapEntry::per_cpu`].
+    pub fn cpu_sum(&self, path: &(impl AsPath + ?Sized)) -> Result<Scalar, ValueError> {
         let numbers = self.per_cpu(path)?;
         let whole: Option<Vec<i128>> = numbers.iter().map(|(_, number)| number.to_i128()).collect();
         Ok(match whole {
@@ -305,24 +311,20 @@ impl<'a> Entry<'a> {
     /// The CPU with the least number at `path`, and that number.
     ///
     /// # Errors
-    /// Those of [`Entry::per_cpu`].
-    pub fn cpu_min(&self, path: &str) -> Result<(u32, Scalar), ValueError> {
+    /// Those of [`MapEntry::per_cpu`].
+    pub fn cpu_min(&self, path: &(impl AsPath + ?Sized)) -> Result<(u32, Scalar), ValueError> {
         let numbers = self.per_cpu(path)?;
         let least = numbers.into_iter().min_by(|(_, this), (_, that)| this.order(*that));
-        least.ok_or_else(|| ValueError::NoCpu { map: self.view.map.name.clone(), cpu: 0, cpus: Vec::new() })
+        least.ok_or_else(|| self.no_cpu(0))
     }
 
     /// The CPU with the greatest number at `path`, and that number.
     ///
     /// # Errors
-    /// Those of [`Entry::per_cpu`].
-    pub fn cpu_max(&self, path: &str) -> Result<(u32, Scalar), ValueError> {
+    /// Those of [`MapEntry::per_cpu`].
+    pub fn cpu_max(&self, path: &(impl AsPath + ?Sized)) -> Result<(u32, Scalar), ValueError> {
         let numbers = self.per_cpu(path)?;
         let greatest = numbers.into_iter().max_by(|(_, this), (_, that)| this.order(*that));
-        greatest.ok_or_else(|| ValueError::NoCpu {
-            map: self.view.map.name.clone(),
-            cpu: 0,
-            cpus: Vec::new(),
-        })
+        greatest.ok_or_else(|| self.no_cpu(0))
     }
 }

@@ -45,7 +45,7 @@ impl Scalar {
 
     /// A total order: integers exactly, floating point numbers as IEEE 754's `totalOrder`.
     #[must_use]
-    pub fn order(self, other: Scalar) -> Ordering {
+    pub(crate) fn order(self, other: Scalar) -> Ordering {
         match (self.to_i128(), other.to_i128()) {
             (Some(this), Some(that)) => this.cmp(&that),
             _ => self.to_f64().total_cmp(&other.to_f64()),

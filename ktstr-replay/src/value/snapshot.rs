@@ -1,14 +1,15 @@
-//! A recorded sample, asked by the names that the scheduler's author knows.
+//! A recorded sample: its variables and maps, by the names that the scheduler's author gave them.
 
 use std::sync::Arc;
 
 use super::{MapView, Value, ValueError};
 use crate::btf::{BtfError, Kind, TypeId, Types};
+use crate::path::{AsPath, Dotted, Step, after_name, path_text};
 use crate::text::Candidates;
 use crate::trace::record::{BlobId, MapContents, MapState, Sample};
 
 /// Where the types of a sample come from.
-pub trait Blobs {
+pub(crate) trait Blobs {
     /// The BTF blob of that id, parsed. Called once for each blob of a sample; implementations keep what they parsed.
     ///
     /// # Errors
@@ -16,9 +17,9 @@ pub trait Blobs {
     fn types(&self, id: &BlobId) -> Result<Arc<Types>, BlobError>;
 }
 
-/// Why a blob cannot be had.
+/// Why a blob of types cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BlobError {
+pub(crate) enum BlobError {
     /// It is not in the trace.
     #[error("their BTF is not in the trace")]
     Absent,
@@ -34,6 +35,10 @@ pub enum BlobError {
 const STRUCT_OPS: u32 = 26;
 /// Longest map name that the kernel keeps, in bytes.
 const MAP_NAME_BYTES: usize = 15;
+/// Deepest struct that is taken apart.
+const LEAF_DEPTH: usize = 4;
+/// Leaves that are looked at; a trace's types are not trusted and can have any number.
+const MAX_LEAVES: usize = 2000;
 
 /// A sample and the types of its maps.
 pub struct Snapshot<'a> {
@@ -55,26 +60,24 @@ struct Section<'s> {
 }
 
 impl Section<'_> {
-    fn qualified(&self, path: &str) -> String {
-        match self.object {
-            Some(object) => format!("{object}.{}.{path}", self.name),
-            None => format!("{}.{path}", self.name),
-        }
+    /// What one of its variables, or a part of it, is called among all sections.
+    fn qualified(&self, variable: &str, rest: &[Step]) -> String {
+        let object = self.object.map_or_else(String::new, |object| format!("{}.", Dotted(object)));
+        let name = format!("{object}{}.{}", Dotted(self.name), Dotted(variable));
+        path_text(&name, rest)
     }
 
-    /// `path` without the section's name before it, in each form that fits; the bare path first.
-    fn unqualified<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
-        let after = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix('.');
-        let dotted = path.strip_prefix('.').and_then(|path| path.strip_prefix(self.name)?.strip_prefix('.'));
-        let by_object =
-            self.object.and_then(|object| after(object)?.strip_prefix(self.name)?.strip_prefix('.'));
-        [Some(path), after(self.name), dotted, by_object].into_iter().flatten()
+    /// `path` without the section's name before it, in each form that fits; the whole path first.
+    fn unqualified<'p>(&self, path: &'p [Step]) -> impl Iterator<Item = &'p [Step]> {
+        let by_section = after_name(path, self.name);
+        let by_object = self.object.and_then(|object| after_name(after_name(path, object)?, self.name));
+        [Some(path), by_section, by_object].into_iter().flatten()
     }
 }
 
 impl<'a> Snapshot<'a> {
     /// Take a sample and get the types of its maps.
-    pub fn new(sample: &'a Sample, blobs: &dyn Blobs) -> Self {
+    pub(crate) fn new(sample: &'a Sample, blobs: &dyn Blobs) -> Self {
         let mut types: Vec<(BlobId, Result<Arc<Types>, BlobError>)> = Vec::new();
         let mut schedulers = Vec::new();
         for map in &sample.maps {
@@ -140,8 +143,9 @@ impl<'a> Snapshot<'a> {
     /// [`ValueError::NoVariable`] with candidates, [`ValueError::AmbiguousVariable`] with the names to choose from,
     /// [`ValueError::Unread`] when the section was not read, [`ValueError::Missed`] for a placeholder, and those of
     /// [`Value::path`].
-    pub fn var(&self, path: &str) -> Result<Value<'_>, ValueError> {
+    pub fn var(&self, path: &(impl AsPath + ?Sized)) -> Result<Value<'_>, ValueError> {
         self.present()?;
+        let path = &*path.steps()?;
         let sections = self.sections();
         let mut found = Vec::new();
         for section in &sections {
@@ -152,7 +156,7 @@ impl<'a> Snapshot<'a> {
                 .flat_map(|rest| {
                     variables
                         .iter()
-                        .filter_map(move |variable| Some((variable, rest_of(rest, variable.name)?)))
+                        .filter_map(move |variable| Some((variable, after_name(rest, variable.name)?)))
                 })
                 .max_by_key(|(variable, _)| variable.name.len());
             if let Some((variable, rest)) = hit {
@@ -167,28 +171,31 @@ impl<'a> Snapshot<'a> {
                 let bytes = section_bytes(section.map)?;
                 let bytes = bytes.get(variable.offset as usize..).unwrap_or_default();
                 let value = Value::new(section.types, variable.type_id, bytes)?;
-                value.path_below(variable.name, rest)
+                value.walk(&Dotted(variable.name), rest, 0)
             }
             [] => Err(self.no_variable(path, &sections)),
             several => Err(ValueError::AmbiguousVariable {
-                path: path.to_owned(),
+                path: path_text(&"", path),
                 qualified: several
                     .iter()
-                    .map(|(section, variable, rest)| section.qualified(&format!("{}{rest}", variable.name)))
+                    .map(|(section, variable, rest)| section.qualified(variable.name, rest))
                     .collect(),
             }),
         }
     }
 
-    fn no_variable(&self, path: &str, sections: &[Section<'_>]) -> ValueError {
-        let asked = path.split(['.', '[']).next().unwrap_or(path);
+    fn no_variable(&self, path: &[Step], sections: &[Section<'_>]) -> ValueError {
+        let asked = match path {
+            [Step::Field(name), ..] => name,
+            _ => "",
+        };
         let names = sections.iter().flat_map(|section| {
             let variables = section.types.variables(section.id).unwrap_or_default();
             variables.into_iter().filter(|variable| variable.type_id.0 != 0).map(|variable| variable.name)
         });
         let listed: Vec<&str> = sections.iter().map(|section| section.map.name.as_str()).collect();
         ValueError::NoVariable {
-            path: path.to_owned(),
+            path: path_text(&"", path),
             sections: if listed.is_empty() {
                 "this sample, which has none".into()
             } else {
@@ -207,7 +214,7 @@ impl<'a> Snapshot<'a> {
             for variable in section.types.variables(section.id).unwrap_or_default() {
                 let rest = bytes.get(variable.offset as usize..).unwrap_or_default();
                 if let Ok(value) = Value::new(section.types, variable.type_id, rest) {
-                    found.push((section.qualified(variable.name), value));
+                    found.push((section.qualified(variable.name, &[]), value));
                 }
             }
         }
@@ -252,12 +259,6 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-/// What follows `name` in `path`, if `path` begins with it as a whole.
-fn rest_of<'p>(path: &'p str, name: &str) -> Option<&'p str> {
-    let rest = path.strip_prefix(name).filter(|_| !name.is_empty())?;
-    (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
-}
-
 /// The one value of a data section's map.
 fn section_bytes(map: &MapState) -> Result<&[u8], ValueError> {
     match &map.contents {
@@ -265,4 +266,46 @@ fn section_bytes(map: &MapState) -> Result<&[u8], ValueError> {
         MapContents::Unread { why } => Err(ValueError::Unread { map: map.name.clone(), why: why.clone() }),
         _ => Err(ValueError::Unread { map: map.name.clone(), why: "it was not recorded as an array".into() }),
     }
+}
+
+/// A number, text or array, by its path.
+pub(crate) type Leaf<'v> = (String, Value<'v>);
+
+/// The leaves of each of these named values, a struct's members by `NAME.MEMBER`. At most 2000 in all.
+pub(crate) fn leaves<'v>(values: impl IntoIterator<Item = Leaf<'v>>) -> Vec<Leaf<'v>> {
+    let mut leaves = Vec::new();
+    for (name, value) in values {
+        flatten(name, value, 0, &mut leaves);
+    }
+    leaves
+}
+
+/// The leaves of a struct, or the value itself where it is none.
+fn flatten<'v>(name: String, value: Value<'v>, depth: usize, leaves: &mut Vec<Leaf<'v>>) {
+    if leaves.len() >= MAX_LEAVES {
+        return;
+    }
+    let parts = value.parts().unwrap_or_default();
+    // A union's members are the same bytes, and a nameless member has no path.
+    let is_struct = value.types().resolve(value.type_id()).is_ok_and(|(id, _)| {
+        value.types().kind(id) == Ok(Kind::Struct) && parts.iter().all(|(name, _)| !name.is_empty())
+    });
+    if !is_struct || depth >= LEAF_DEPTH || parts.is_empty() {
+        leaves.push((name, value));
+        return;
+    }
+    for (part, value) in parts {
+        let path = path_text(&name, &[Step::Field(part.to_owned())]);
+        flatten(path, value, depth + 1, leaves);
+    }
+}
+
+/// The numbers, texts and arrays in the variables of a capture that can change.
+pub(crate) fn changing<'v>(snapshot: &'v Snapshot<'_>) -> Vec<Leaf<'v>> {
+    leaves(snapshot.vars().into_iter().filter(|(name, _)| !is_constant(name)))
+}
+
+/// `.rodata` does not change while the scheduler runs.
+fn is_constant(name: &str) -> bool {
+    name.split('.').take(2).any(|part| part == "rodata")
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::snapshot::BlobError;
+use super::snapshot::{BlobError, Blobs};
 use super::*;
 use crate::btf::{TypeId, Types};
 use crate::testing::btf::Builder;

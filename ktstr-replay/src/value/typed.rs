@@ -1,12 +1,14 @@
 //! A value: bytes and the type that they are of.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt::Display;
 
 use btf_rs::Type;
 
-use super::path::{Step, parse, parse_below};
 use super::{Scalar, ValueError};
 use crate::btf::{Field, Kind, TypeId, Types};
+use crate::path::{AsPath, Step, path_text};
 use crate::text::Candidates;
 
 /// Most elements that are listed at once.
@@ -22,6 +24,36 @@ pub struct Value<'a> {
     bytes: &'a [u8],
     /// For bitfields: first bit within `bytes`, and width in bits.
     bits: Option<(u32, u32)>,
+}
+
+/// How far a walk along a path has come, for messages.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    root: &'p dyn Display,
+    steps: &'p [Step],
+    done: usize,
+}
+
+impl Place<'_> {
+    fn path(self) -> String {
+        path_text(self.root, self.steps)
+    }
+
+    fn upto(self) -> String {
+        path_text(self.root, self.steps.get(..self.done).unwrap_or_default())
+    }
+
+    fn reached(self) -> String {
+        match self.upto() {
+            text if text.is_empty() => "the value".to_owned(),
+            text => format!("`{text}`"),
+        }
+    }
+
+    fn needs_memory(self) -> ValueError {
+        let why = "a pointer is followed by claims and `--var` only".to_owned();
+        ValueError::BadPath { path: self.path(), at: self.upto().chars().count() + 1, why }
+    }
 }
 
 impl<'a> Value<'a> {
@@ -81,38 +113,34 @@ impl<'a> Value<'a> {
     ///
     /// # Errors
     /// [`ValueError::BadPath`], and those that say where the path leaves what exists.
-    pub fn path(&self, path: &str) -> Result<Value<'a>, ValueError> {
-        self.walk(parse(path)?, path, 0)
+    pub fn path(&self, path: &(impl AsPath + ?Sized)) -> Result<Value<'a>, ValueError> {
+        self.walk(&"", &path.steps()?, 0)
     }
 
-    /// As [`Value::path`], for a value that is called `name` in messages; `rest` begins with `.` or `[`, or is empty.
-    pub(crate) fn path_below(&self, name: &str, rest: &str) -> Result<Value<'a>, ValueError> {
-        let steps = parse_below(name, rest)?;
-        self.walk(steps, &format!("{name}{rest}"), name.len())
-    }
-
-    /// Take `steps`, each with the length of `path` up to its end; `done` of it are behind us.
-    fn walk(&self, steps: Vec<(Step, usize)>, path: &str, mut done: usize) -> Result<Value<'a>, ValueError> {
+    /// Take `steps` from `from` on; the value is what `root` and the steps before that are called in messages.
+    pub(crate) fn walk(
+        &self,
+        root: &dyn Display,
+        steps: &[Step],
+        from: usize,
+    ) -> Result<Value<'a>, ValueError> {
         let mut here = *self;
-        for (step, end) in steps {
-            let reached = || match path.get(..done) {
-                Some("") | None => "the value".to_owned(),
-                Some(text) => format!("`{text}`"),
-            };
+        for (done, step) in steps.iter().enumerate().skip(from) {
+            let place = Place { root, steps, done };
             here = match step {
-                Step::Field(name) => here.field(&name, path, reached)?,
-                Step::Index(index) => here.element(index, path, reached)?,
+                Step::Field(name) => here.field(name, place)?,
+                Step::Index(index) => here.element(*index, place)?,
+                Step::Deref => return Err(place.needs_memory()),
             };
-            done = end;
         }
         Ok(here)
     }
 
-    fn field(&self, name: &str, path: &str, reached: impl Fn() -> String) -> Result<Self, ValueError> {
+    fn field(&self, name: &str, place: Place<'_>) -> Result<Self, ValueError> {
         let Some(members) = self.types.members(self.type_id)? else {
             return Err(ValueError::NotAStruct {
-                path: path.to_owned(),
-                reached: reached(),
+                path: place.path(),
+                reached: place.reached(),
                 type_name: self.type_name(),
                 wanted: name.to_owned(),
             });
@@ -120,8 +148,8 @@ impl<'a> Value<'a> {
         match self.types.member(self.type_id, name)? {
             Some(field) => self.part(field),
             None => Err(ValueError::NoField {
-                path: path.to_owned(),
-                reached: reached(),
+                path: place.path(),
+                reached: place.reached(),
                 type_name: self.type_name(),
                 wanted: name.to_owned(),
                 candidates: Box::new(Candidates::new(
@@ -132,22 +160,18 @@ impl<'a> Value<'a> {
         }
     }
 
-    fn element(&self, index: u64, path: &str, reached: impl Fn() -> String) -> Result<Self, ValueError> {
+    fn element(&self, index: u64, place: Place<'_>) -> Result<Self, ValueError> {
         let Some((element, len)) = self.array_shape()? else {
             return Err(ValueError::NotAnArray {
-                path: path.to_owned(),
-                reached: reached(),
+                path: place.path(),
+                reached: place.reached(),
                 type_name: self.type_name(),
                 index,
             });
         };
         if index >= len {
-            return Err(ValueError::IndexOutOfRange {
-                path: path.to_owned(),
-                reached: reached(),
-                index,
-                len,
-            });
+            let (path, reached) = (place.path(), place.reached());
+            return Err(ValueError::IndexOutOfRange { path, reached, index, len });
         }
         self.element_at(element, index)
     }
@@ -272,7 +296,7 @@ impl<'a> Value<'a> {
     /// As a floating point number; integers beyond 2^53 are rounded.
     ///
     /// # Errors
-    /// [`ValueError::WrongKind`] for what is no single number.
+    /// [`ValueError::WrongKind`] for what is not a single number.
     pub fn as_f64(&self) -> Result<f64, ValueError> {
         Ok(self.scalar()?.to_f64())
     }
@@ -316,7 +340,7 @@ impl<'a> Value<'a> {
     ///
     /// # Errors
     /// [`ValueError::Types`].
-    pub fn is_function(&self) -> Result<bool, ValueError> {
+    pub(crate) fn is_function(&self) -> Result<bool, ValueError> {
         if !matches!(self.shape()?, Type::Ptr(_)) {
             return Ok(false);
         }
@@ -340,7 +364,7 @@ impl<'a> Value<'a> {
     /// The elements of an array.
     ///
     /// # Errors
-    /// [`ValueError::WrongKind`] for what is no array, [`ValueError::Types`] for elements without size,
+    /// [`ValueError::WrongKind`] for what is not an array, [`ValueError::Types`] for elements without size,
     /// [`ValueError::OutOfRange`] for more than a million elements: take those by path.
     pub fn as_array(&self) -> Result<Vec<Value<'a>>, ValueError> {
         let (element, len) = self.array_shape()?.ok_or_else(|| self.wrong_kind("an array"))?;
@@ -376,5 +400,36 @@ impl<'a> Value<'a> {
             .iter()
             .map(|member| Ok((types.member_name(member)?, self.part(Types::member_field(member))?)))
             .collect()
+    }
+}
+
+impl Value<'_> {
+    /// Order of two numbers or two texts, exact for integers of any width. `None` when they cannot be compared: other
+    /// types, a number with a text, NaN.
+    #[must_use]
+    pub fn compare(&self, other: &Value<'_>) -> Option<Ordering> {
+        if let (Ok(this), Ok(that)) = (self.scalar(), other.scalar()) {
+            return compare_scalars(this, that);
+        }
+        match (self.is_text(), other.is_text()) {
+            (Ok(true), Ok(true)) => Some(self.as_str().ok()?.cmp(&other.as_str().ok()?)),
+            _ => None,
+        }
+    }
+
+    /// Same content: equal numbers, equal texts, else the same bytes.
+    #[must_use]
+    pub fn same(&self, other: &Value<'_>) -> bool {
+        match self.compare(other) {
+            Some(order) => order == Ordering::Equal,
+            None => self.scalar().is_err() && other.scalar().is_err() && self.bytes() == other.bytes(),
+        }
+    }
+}
+
+fn compare_scalars(this: Scalar, that: Scalar) -> Option<Ordering> {
+    match (this.to_i128(), that.to_i128()) {
+        (Some(this), Some(that)) => Some(this.cmp(&that)),
+        _ => this.to_f64().partial_cmp(&that.to_f64()),
     }
 }

@@ -6,13 +6,13 @@ use crate::path::{Band, Bound, Cmp, Number};
 /// A value that is about to be compared; see [`Verdict::check`]. NaN satisfies no comparison.
 #[must_use = "a value that is not compared checks nothing"]
 #[derive(Debug)]
-pub struct Check<'v> {
+pub struct ValueCheck<'v> {
     verdict: &'v mut Verdict,
     label: String,
     value: Number,
 }
 
-impl<'v> Check<'v> {
+impl<'v> ValueCheck<'v> {
     pub(super) fn new(verdict: &'v mut Verdict, label: String, value: Number) -> Self {
         Self { verdict, label, value }
     }

@@ -1,10 +1,10 @@
-//! One finding of a verdict.
+//! One finding of a verdict, and how bad it is.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Outcome;
-
-/// One thing that was looked at, and what was found.
+/// One check of a run, and what it found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// Where it comes from.
@@ -56,13 +56,13 @@ impl Finding {
     }
 
     /// With this evidence.
-    pub fn with_lines(mut self, lines: Vec<String>) -> Self {
+    pub(crate) fn with_lines(mut self, lines: Vec<String>) -> Self {
         self.lines = lines;
         self
     }
 
     /// Its part in the verdict: a failure that the test expects is none.
-    pub fn counts_as(&self) -> Outcome {
+    pub(crate) fn counts_as(&self) -> Outcome {
         if self.expected { Outcome::Pass } else { self.outcome }
     }
 }
@@ -89,5 +89,42 @@ impl<'v> Because<'v> {
     /// What was found.
     pub fn outcome(&self) -> Outcome {
         self.finding.as_ref().map_or(Outcome::Skip, |f| f.outcome)
+    }
+}
+
+/// How bad a finding is, from harmless to worst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Nothing was checked.
+    #[default]
+    Skip,
+    /// It holds.
+    Pass,
+    /// A measurement could not be taken; never a breach.
+    Inconclusive,
+    /// It does not hold.
+    Fail,
+}
+
+impl Outcome {
+    /// 0 pass or skip, 1 fail, 2 inconclusive.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Skip | Self::Pass => 0,
+            Self::Fail => 1,
+            Self::Inconclusive => 2,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Skip => "SKIP",
+            Self::Pass => "PASS",
+            Self::Inconclusive => "INCONCLUSIVE",
+            Self::Fail => "FAIL",
+        })
     }
 }

@@ -2,15 +2,27 @@
 
 mod check;
 mod finding;
-mod outcome;
 
-pub use check::Check;
-pub use finding::{Because, Finding, Origin};
-pub use outcome::Outcome;
+pub use check::ValueCheck;
+pub use finding::{Because, Finding, Origin, Outcome};
 
 use serde::{Deserialize, Serialize};
 
+use crate::path::Number;
+
 /// What a judgement of a run found.
+///
+/// ```
+/// use ktstr_replay::claim;
+/// use ktstr_replay::verdict::{Outcome, Verdict};
+///
+/// let mut v = Verdict::new();
+/// let runs = [30, 12];
+/// claim!(v, runs[0] - runs[1]).at_most(10).because("the cgroups have the same weight");
+/// v.check("runs", runs[0]).between(1, 100);
+/// assert_eq!((v.outcome(), v.exit_code()), (Outcome::Fail, 1));
+/// assert_eq!(v.findings[0].summary, "18 is not <= 10");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Wire", into = "Wire")]
 pub struct Verdict {
@@ -53,7 +65,7 @@ impl Verdict {
         Self::default()
     }
 
-    /// The worst of what was found; a skip when nothing was looked at.
+    /// The worst of what was found; a skip when nothing was checked.
     pub fn outcome(&self) -> Outcome {
         self.findings.iter().map(Finding::counts_as).max().unwrap_or_default()
     }
@@ -73,8 +85,8 @@ impl Verdict {
     }
 
     /// Look at a value: `v.check("share", share).at_least(0.4)`. The macro [`claim!`](crate::claim!) makes the label.
-    pub fn check(&mut self, label: impl Into<String>, value: impl Into<crate::path::Number>) -> Check<'_> {
-        Check::new(self, label.into(), value.into())
+    pub fn check(&mut self, label: impl Into<String>, value: impl Into<Number>) -> ValueCheck<'_> {
+        ValueCheck::new(self, label.into(), value.into())
     }
 
     /// Take over the findings of another verdict.
@@ -156,7 +168,7 @@ mod tests {
 
     #[test]
     fn each_comparison_of_a_value_can_hold_and_can_fail() {
-        type Looks = fn(Check<'_>) -> Outcome;
+        type Looks = fn(ValueCheck<'_>) -> Outcome;
         let looks: [(Looks, f64, f64); 9] = [
             (|c| c.at_least(3).outcome(), 3.0, 2.9),
             (|c| c.at_most(3).outcome(), 3.0, 3.1),

@@ -10,7 +10,7 @@ use crate::kernel::query::pointee;
 use crate::text::Candidates;
 use crate::text::clean;
 use crate::text::table::{Align, layout};
-use crate::value::{Entry, Pointee, Scalar, Value, ValueError};
+use crate::value::{MapEntry, Pointee, Scalar, Value, ValueError};
 
 /// Longest name that the kernel keeps, in bytes.
 const NAME_BYTES: usize = 15;
@@ -82,14 +82,14 @@ fn entries(
     Ok(entries.iter().zip(0u64..).map(|(entry, index)| (key(entry, index), value(entry, pointee))).collect())
 }
 
-fn key(entry: &Entry<'_>, index: u64) -> Json {
+fn key(entry: &MapEntry<'_>, index: u64) -> Json {
     match entry.key_bytes() {
         None => json!(index),
         Some(bytes) => typed(entry.key(), bytes, &|_| None),
     }
 }
 
-fn value(entry: &Entry<'_>, pointee: &Pointee<'_>) -> Json {
+fn value(entry: &MapEntry<'_>, pointee: &Pointee<'_>) -> Json {
     if entry.cpus().is_empty() {
         return typed(entry.value(), entry.value_bytes(), pointee);
     }

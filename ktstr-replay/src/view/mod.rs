@@ -1,7 +1,26 @@
 //! Views: the kernel's memory at one checkpoint, as tables for people and JSON for programs.
 //!
-//! [`Checkpoints`] are the checkpoints of a run, [`OpenCheckpoint`] is one of them, and a [`View`] of it gives [`Shown`]. Each view has a
-//! file here that lays out what a reader in [`crate::kernel`] found; the report prints parts of the same.
+//! A [`View`] of an [`OpenCheckpoint`] gives [`Shown`]. Each view is a row of the table below, and a file with a function
+//! `show` that lays out what a reader in [`crate::kernel`] found; the report prints parts of the same. The options of
+//! `ktstr replay` are made from [`VIEWS`], and a test compares the documentation with it.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use ktstr_replay::run::{CheckpointError, Checkpoints, Run};
+//! use ktstr_replay::trace::Trace;
+//! use ktstr_replay::view::View;
+//!
+//! let trace = Trace::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../traces/stall.trace.zst").as_ref())?;
+//! let run = Run::load(&trace);
+//! match Checkpoints::of(&run) {
+//!     // Of the scheduler's exit, or the last one.
+//!     Ok(checkpoints) => println!("{}", View::Tasks.show(&checkpoints.at(None)?)?.lines.join("\n")),
+//!     Err(CheckpointError::NoCheckpoint) => println!("it was recorded without memory"),
+//!     Err(error) => return Err(error.into()),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod cgroups;
 mod cpu_time;
@@ -26,36 +45,106 @@ use crate::kernel::{Gaps, KernelError};
 use crate::run::OpenCheckpoint;
 use crate::text::clean;
 
-/// What can be looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum View {
-    /// Tasks and their sched_ext state.
-    Tasks,
-    /// Runqueues and per-CPU sched_ext state.
-    Runqueues,
-    /// Dispatch queues and the tasks in them.
-    Dsqs,
-    /// sched_ext and its schedulers.
-    Scx,
-    /// The tree of cgroups.
-    Cgroups,
-    /// Where each CPU's time went.
-    CpuTime,
-    /// The kernel log.
-    Dmesg,
-    /// BPF maps.
-    Maps,
-    /// The entries of a BPF map.
+/// A row of the table of views: its option of `ktstr replay`.
+#[derive(Clone, Copy, Debug)]
+pub struct ViewInfo {
+    /// Name of its option, and of its part of the JSON.
+    pub name: &'static str,
+    /// What it shows.
+    pub help: &'static str,
+    /// What the value of its option is, such as `NAME|ID`; `None` for an option without a value.
+    pub value: Option<&'static str>,
+    /// Name and help of the further options that only this view has; they take no value.
+    pub flags: &'static [(&'static str, &'static str)],
+}
+
+/// The views from their rows: `Variant { field: "VALUE", flag: "its help" } in file as "name": "help"`, where the braces
+/// are for a view of one thing that its option names, and the name is that of the file where none is given.
+macro_rules! views {
+    ($($name:ident $({ $wanted:ident: $value:literal $(, $flag:ident: $flag_help:literal)* })?
+       in $file:ident $(as $option:literal)?: $help:literal;)*) => {
+        /// What can be looked at.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum View {
+            $(#[doc = $help]
+            $name $({
+                #[doc = concat!("Which one: its ", $value, ".")]
+                $wanted: String,
+                $(#[doc = $flag_help] $flag: bool,)*
+            })?,)*
+        }
+
+        /// All views, in the order in which they are listed and printed.
+        pub const VIEWS: &[ViewInfo] = &[$(ViewInfo {
+            name: views!(@name $file $($option)?),
+            help: $help,
+            value: views!(@value $($value)?),
+            flags: &[$($((stringify!($flag), $flag_help)),*)?],
+        }),*];
+
+        impl View {
+            /// The views that a command line asks for. `has` says whether an option without a value is there, `value` gives
+            /// that of one with a value.
+            pub fn asked(has: impl Fn(&str) -> bool, value: impl Fn(&str) -> Option<String>) -> Vec<Self> {
+                let mut views = Vec::new();
+                $({
+                    let option = views!(@name $file $($option)?);
+                    views.extend(views!(@asked has value option, $name $({ $wanted $($flag)* })?));
+                })*
+                views
+            }
+
+            /// Name of its option, and of its part of the JSON.
+            #[must_use]
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$name { .. } => views!(@name $file $($option)?)),* }
+            }
+
+            /// Look.
+            ///
+            /// # Errors
+            /// [`KernelError`] when nothing of it can be read; what is missing in parts is in [`Shown`].
+            pub fn show(&self, checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
+                match self {
+                    $(Self::$name $({ $wanted $(, $flag)* })? =>
+                        $file::show(checkpoint $(, $wanted $(, *$flag)*)?),)*
+                }
+            }
+        }
+    };
+    (@name $file:ident) => { stringify!($file) };
+    (@name $file:ident $option:literal) => { $option };
+    (@value) => { None };
+    (@value $value:literal) => { Some($value) };
+    (@asked $has:ident $get:ident $option:ident, $name:ident) => { $has($option).then_some(Self::$name) };
+    (@asked $has:ident $get:ident $option:ident, $name:ident { $wanted:ident $($flag:ident)* }) => {
+        $get($option).map(|$wanted| Self::$name { $wanted, $($flag: $has(stringify!($flag))),* })
+    };
+}
+
+views! {
+    Tasks in tasks: "The tasks of the guest, with their sched_ext state";
+    Runqueues in runqueues: "The runqueues, with their sched_ext state and runnable tasks";
+    Dsqs in dsqs: "The dispatch queues, with the tasks in them in order";
+    Scx in scx: "sched_ext: its schedulers, how they ended, their event counters";
+    Cgroups in cgroups: "The cgroups, with their tasks and weights";
+    CpuTime in cpu_time as "cpu-time": "Where each CPU's time went";
+    Dmesg in dmesg: "The kernel log";
+    Maps in maps: "The BPF maps; those of the running scheduler have a star";
     Map {
-        /// Its name or id.
-        wanted: String,
-        /// Show what pointers in them point at.
-        follow: bool,
-    },
-    /// BPF programs.
-    Progs,
-    /// The stack of every task and vCPU.
-    Stacks,
+        wanted: "NAME|ID",
+        follow: "With --map: what the pointers in its entries point at, in the kernel or a BPF arena"
+    } in map: "The entries of a BPF map, by its name or id";
+    Progs in progs: "The BPF programs; those of the running scheduler have a star";
+    Stacks in stacks: "The stack of every task and vCPU";
+}
+
+impl View {
+    /// The views that need no name of what to look at.
+    #[must_use]
+    pub fn plain() -> Vec<Self> {
+        Self::asked(|_| true, |_| None)
+    }
 }
 
 impl fmt::Display for View {
@@ -71,60 +160,6 @@ pub struct Shown {
     pub lines: Vec<String>,
     /// For programs; has what is cut or left out of the lines.
     pub json: Value,
-}
-
-impl View {
-    /// Those that need no name of what to look at.
-    pub const PLAIN: [Self; 10] = [
-        Self::Tasks,
-        Self::Runqueues,
-        Self::Dsqs,
-        Self::Scx,
-        Self::Cgroups,
-        Self::CpuTime,
-        Self::Dmesg,
-        Self::Maps,
-        Self::Progs,
-        Self::Stacks,
-    ];
-
-    /// Its name: that of its option, and of its part of the JSON.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Tasks => "tasks",
-            Self::Runqueues => "runqueues",
-            Self::Dsqs => "dsqs",
-            Self::Scx => "scx",
-            Self::Cgroups => "cgroups",
-            Self::CpuTime => "cpu-time",
-            Self::Dmesg => "dmesg",
-            Self::Maps => "maps",
-            Self::Map { .. } => "map",
-            Self::Progs => "progs",
-            Self::Stacks => "stacks",
-        }
-    }
-
-    /// Look.
-    ///
-    /// # Errors
-    /// [`KernelError`] when nothing of it can be read; what is missing in parts is in [`Shown`].
-    pub fn show(&self, checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
-        match self {
-            Self::Tasks => tasks::show(checkpoint),
-            Self::Runqueues => runqueues::show(checkpoint),
-            Self::Dsqs => dsqs::show(checkpoint),
-            Self::Scx => scx::show(checkpoint),
-            Self::Cgroups => cgroups::show(checkpoint),
-            Self::CpuTime => cpu_time::show(checkpoint),
-            Self::Dmesg => dmesg::show(checkpoint),
-            Self::Maps => maps::show(checkpoint),
-            Self::Map { wanted, follow } => map::show(checkpoint, wanted, *follow),
-            Self::Progs => progs::show(checkpoint),
-            Self::Stacks => stacks::show(checkpoint),
-        }
-    }
 }
 
 impl Shown {

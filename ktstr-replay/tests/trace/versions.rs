@@ -1,7 +1,8 @@
 //! Traces of other releases: forged, one case each.
 
-use ktstr_replay::trace::record::{Index, IndexEntry};
-use ktstr_replay::trace::{Body, Kind, Trace, TraceError, WriterOptions};
+use ktstr_replay::slim::{SlimOptions, slim};
+use ktstr_replay::trace::record::{BlobRole, Index, IndexEntry};
+use ktstr_replay::trace::{Body, Kind, Trace, TraceError, WriterOptions, repair};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::small::write_small;
@@ -96,6 +97,73 @@ fn an_unknown_kind_is_skipped_and_counted() {
     assert_eq!(verification.faults, []);
     assert_eq!(trace.losses(), []);
     assert_eq!(trace.events().len(), 5);
+}
+
+#[test]
+fn a_reserved_kind_is_named_skipped_and_counted() {
+    for (code, name) in
+        [(13, "watch-fires"), (16, "machine-state"), (20, "scx-stats"), (777, "unknown (777)")]
+    {
+        let (mut bytes, records) = small(false);
+        let (_, offset) = records.iter().find(|(kind, _)| *kind == Kind::Loss.code()).unwrap();
+        forge(&mut bytes, *offset, |header| put_u16(header, 48, code));
+        let trace = Trace::from_bytes(bytes).unwrap();
+        let verification = trace.verify();
+        assert_eq!(verification.completeness.unknown_kinds, [(code, 1)].into());
+        assert_eq!(verification.faults, []);
+        let record = trace.records().iter().find(|record| record.kind == code).unwrap();
+        assert_eq!((record.kind_name().as_str(), record.read_as()), (name, None));
+    }
+}
+
+/// Records of another machine of the run are not taken for the first one's, whatever they are: they are counted, their
+/// checksums verified, and `repair` and `slim` carry them over as they are.
+#[test]
+fn records_of_another_segment_are_counted_and_mixed_with_none() {
+    for kind in Kind::ALL {
+        let (mut bytes, records) = small(false);
+        let of_kind: Vec<_> = records.iter().filter(|(code, _)| *code == kind.code()).collect();
+        // The last commit mark is what makes the trace one.
+        let forged = if kind == Kind::Commit { &of_kind[..of_kind.len() - 1] } else { &of_kind[..] };
+        for (_, offset) in forged {
+            forge(&mut bytes, *offset, |header| put_u16(header, 54, 3));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let [old, new, slimmed] = ["old", "new", "slim"].map(|name| dir.path().join(name));
+        std::fs::write(&old, &bytes).unwrap();
+        let trace = Trace::open(&old).unwrap();
+        let whole = trace.completeness();
+        assert_eq!((whole.other_segments, whole.newer_bodies), (forged.len() as u64, 0), "{kind}");
+        assert_eq!(whole.unknown_kinds, [].into());
+        assert_eq!(trace.records().iter().filter(|record| record.segment == 3).count(), forged.len());
+        let counts = [
+            (Kind::Manifest, usize::from(trace.manifest().is_ok())),
+            (Kind::Blob, trace.blobs(BlobRole::Vmcoreinfo).len()),
+            (Kind::Events, trace.events().len()),
+            (Kind::Sample, trace.sample_count()),
+            (Kind::Checkpoint, trace.checkpoints().len()),
+            (Kind::Claim, trace.claims().len()),
+            (Kind::Verdict, usize::from(trace.verdict_json().unwrap().is_some())),
+            (Kind::Loss, trace.losses().len()),
+            (Kind::Clock, trace.clocks().len()),
+        ];
+        for (counted, count) in counts {
+            assert_eq!(count == 0, counted == kind, "{count} of {counted} with {kind} of another segment");
+        }
+        // Checkpoints whose pages or parents are another machine's lack them.
+        if !matches!(kind, Kind::Manifest | Kind::PageChunk) {
+            assert_eq!(trace.verify().faults, [], "{kind}");
+        }
+        repair(&old, &new).unwrap();
+        assert_eq!(Trace::open(&new).unwrap().completeness().other_segments, forged.len() as u64, "{kind}");
+        let slimming = slim(&old, &slimmed, &SlimOptions { level: 1, ..SlimOptions::default() });
+        if kind != Kind::Manifest {
+            slimming.unwrap();
+            let slimmed = Trace::open(&slimmed).unwrap();
+            assert_eq!(slimmed.completeness().other_segments, forged.len() as u64, "{kind}");
+            assert_eq!(slimmed.events(), trace.events());
+        }
+    }
 }
 
 /// A finished trace of a newer minor version: its index names kinds that this release does not know.

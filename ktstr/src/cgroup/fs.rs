@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-/// How long an emptied cgroup may stay busy: the kernel lets go of a dead task a little after it was reaped.
+/// How long an emptied cgroup may stay busy: the kernel releases a dead task a little after it was reaped.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The cgroup hierarchy of the guest.
@@ -142,7 +142,7 @@ impl Cgroup {
         self.set("cgroup.procs", &pid.as_raw_pid().to_string())
     }
 
-    /// Remove it. Its processes must have ended; the kernel is given 2 s to let go of the last of them.
+    /// Remove it. Its processes must have ended; the kernel may take up to 2 s to release the last of them.
     ///
     /// # Errors
     /// What the kernel refuses.

@@ -2,8 +2,6 @@
 
 mod def;
 mod fs;
-mod spec;
 
-pub use def::CgroupDef;
+pub use def::{CgroupDef, CpusetError, CpusetSpec};
 pub use fs::{Cgroup, CgroupError, Cgroups};
-pub use spec::{CpusetError, CpusetSpec};

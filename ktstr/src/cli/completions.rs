@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::{Shell, generate};
 
-use super::ktstr::Ktstr;
+use super::commands::{CommandArgs, Program};
 use super::out;
 
 /// Print a script that completes the command line of a shell
@@ -15,14 +15,10 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-impl CompletionsArgs {
-    /// Do it.
-    ///
-    /// # Errors
-    /// When stdout cannot be written.
-    pub fn run(&self) -> anyhow::Result<ExitCode> {
+impl CommandArgs for CompletionsArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
         let mut script = Vec::new();
-        generate(self.shell, &mut Ktstr::command(), "ktstr", &mut script);
+        generate(self.shell, &mut Program::Ktstr.command(), "ktstr", &mut script);
         out::write_as_is(&script)?;
         Ok(ExitCode::SUCCESS)
     }

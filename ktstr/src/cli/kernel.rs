@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use ktstr_record::provision::{Clean, KernelListing, KernelSpec, Provisioner};
 use ktstr_record::spec::Kernel;
 
+use super::commands::CommandArgs;
 use super::out;
 
 /// List, fetch and remove kernels
@@ -40,12 +41,8 @@ enum KernelCommand {
     Clean,
 }
 
-impl KernelArgs {
-    /// Runs the command.
-    ///
-    /// # Errors
-    /// Where a kernel cannot be had, or the cache not be changed.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+impl CommandArgs for KernelArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
         let provisioner = Provisioner::open()?;
         match self.command {
             KernelCommand::List { json, cached } => {

@@ -5,46 +5,44 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "all output goes through `out`")]
 
-mod cargo;
+mod out;
 mod completions;
 mod kernel;
-mod ktstr;
-mod out;
 mod replay;
 mod setup;
-mod shared;
 mod test;
 mod trace;
 mod why;
+mod commands;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use commands::Program;
 
 /// Exit code of a command that could not do its work.
 const COULD_NOT: u8 = 3;
 
 /// The program `ktstr`.
 pub fn ktstr() -> ExitCode {
-    run(ktstr::Ktstr::run)
+    run(Program::Ktstr)
 }
 
 /// The program `cargo-ktstr`, started by cargo as `cargo-ktstr ktstr ...`.
 pub fn cargo_ktstr() -> ExitCode {
-    run(cargo::Cargo::run)
+    run(Program::CargoKtstr)
 }
 
 /// Parse the command line and do what it says; an error goes to stderr with its causes.
-fn run<C: Parser>(command: impl FnOnce(C) -> anyhow::Result<ExitCode>) -> ExitCode {
-    let parsed = match C::try_parse() {
-        Ok(parsed) => parsed,
+fn run(program: Program) -> ExitCode {
+    let matches = match program.command().try_get_matches() {
+        Ok(matches) => matches,
         Err(e) => {
-            // Help and version are "errors" too, of those that go to stdout. A closed pipe is nobody's fault.
+            // Help and version are "errors" too, of those that go to stdout. A closed pipe is not an error.
             let _ = e.print();
             return if e.use_stderr() { ExitCode::from(COULD_NOT) } else { ExitCode::SUCCESS };
         }
     };
-    command(parsed).unwrap_or_else(|error| {
+    program.run(&matches).unwrap_or_else(|error| {
         out::error(&error);
         ExitCode::from(COULD_NOT)
     })

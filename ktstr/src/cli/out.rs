@@ -9,7 +9,7 @@ use anyhow::Context;
 use ktstr_replay::text::{plain_json, plain_lines};
 use serde::Serialize;
 
-/// Write lines to stdout. A reader that has seen enough (`ktstr replay TRACE | head`) is no error.
+/// Write lines to stdout. A reader that closed the pipe (`ktstr replay TRACE | head`) is not an error.
 ///
 /// # Errors
 /// When it cannot be written for another reason.
@@ -38,7 +38,7 @@ pub fn write_as_is(text: &[u8]) -> anyhow::Result<()> {
 pub fn note(text: &str) {
     let mut line = plain_lines(text);
     line.push('\n');
-    // There is nobody left to tell when stderr is closed.
+    // When stderr is closed, there is nowhere to report it.
     let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 

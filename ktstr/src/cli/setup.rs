@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use ktstr_record::provision::{Clean, KernelSpec, Provisioner};
 
+use super::commands::CommandArgs;
 use super::out;
 
 /// Fetch the emulator, a kernel and the BPF toolchain, or remove all that was fetched
@@ -24,12 +25,8 @@ pub struct SetupArgs {
     clean: bool,
 }
 
-impl SetupArgs {
-    /// Runs the command.
-    ///
-    /// # Errors
-    /// Where something cannot be had, or the cache not be changed.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+impl CommandArgs for SetupArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
         let provisioner = Provisioner::open()?;
         if self.clean {
             let removed = provisioner.clean(Clean::Everything)?;

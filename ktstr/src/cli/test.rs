@@ -19,6 +19,7 @@ use ktstr_replay::trace::Trace;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
+use super::commands::CommandArgs;
 use super::out;
 use crate::host::environment;
 use crate::host::results::{RUNS, TRACE_SUFFIX, new_run_name};
@@ -59,49 +60,48 @@ enum Runner {
     CargoTest,
 }
 
-/// Run it. The exit code is the runner's.
-///
-/// # Errors
-/// What cannot be provisioned, a workspace without ktstr tests, a runner that cannot be started.
-pub fn run(args: &TestArgs) -> Result<ExitCode> {
-    let here = env::current_dir().context("could not find the working folder")?;
-    // Each of the three waits for programs.
-    let (workspace, runner, kernel) = thread::scope(|scope| {
-        let workspace = scope.spawn(|| Workspace::around(&here));
-        let runner = scope.spawn(Runner::installed);
-        let kernel = provision(args.kernel.as_deref());
-        (joined(workspace), joined(runner), kernel)
-    });
-    let workspace = workspace?;
-    let runs = workspace.target_directory.join(RUNS);
-    let words = arguments(args, &workspace, runner)?;
-    let kernel = kernel?;
-    if let Some(keep) = args.keep {
-        remove_old_runs(&runs, keep)?;
+impl CommandArgs for TestArgs {
+    /// The exit code is the runner's.
+    fn run(self) -> Result<ExitCode> {
+        let here = env::current_dir().context("could not find the working folder")?;
+        // Each of the three waits for programs.
+        let (workspace, runner, kernel) = thread::scope(|scope| {
+            let workspace = scope.spawn(|| Workspace::around(&here));
+            let runner = scope.spawn(Runner::installed);
+            let kernel = provision(self.kernel.as_deref());
+            (joined(workspace), joined(runner), kernel)
+        });
+        let workspace = workspace?;
+        let runs = workspace.target_directory.join(RUNS);
+        let words = arguments(&self, &workspace, runner)?;
+        let kernel = kernel?;
+        if let Some(keep) = self.keep {
+            remove_old_runs(&runs, keep)?;
+        }
+        let results = runs.join(new_run_name());
+        let mut command = Command::new(cargo());
+        command.args(&words).env(environment::RESULTS, &results);
+        if self.cold {
+            command.env(environment::COLD, "1");
+        }
+        if let Some(pages) = &self.pages {
+            command.env(environment::PAGES, pages);
+        }
+        if let Some(kernel) = kernel {
+            command.env(environment::KERNEL, kernel);
+        }
+        let status = run_to_end(&mut command)?;
+        print_traces(&results)?;
+        Ok(exit_code(status))
     }
-    let results = runs.join(new_run_name());
-    let mut command = Command::new(cargo());
-    command.args(&words).env(environment::RESULTS, &results);
-    if args.cold {
-        command.env(environment::COLD, "1");
-    }
-    if let Some(pages) = &args.pages {
-        command.env(environment::PAGES, pages);
-    }
-    if let Some(kernel) = kernel {
-        command.env(environment::KERNEL, kernel);
-    }
-    let status = run_to_end(&mut command)?;
-    print_traces(&results)?;
-    Ok(exit_code(status))
 }
 
-/// What a thread came to; its panic goes on here.
+/// A thread's result; its panic is raised again here.
 fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Get what every test needs, once and in sight, rather than in the first test. Returns what the tests are told of
+/// Fetch what every test needs before the first one starts, where progress is visible. Returns what the tests are told of
 /// the kernel; they run in other folders, so a path is made absolute.
 fn provision(asked: Option<&str>) -> Result<Option<OsString>> {
     let given = asked
@@ -167,7 +167,7 @@ fn arguments(args: &TestArgs, workspace: &Workspace, runner: Runner) -> Result<V
     Ok(words.into_iter().map(OsString::from).collect())
 }
 
-/// Run a command to its end. Ctrl-C goes to it as well, and it ends in its own way: so here it is only noted.
+/// Run a command to its end. Ctrl-C reaches the command too, which ends in its own way; this process must outlive it.
 fn run_to_end(command: &mut Command) -> Result<ExitStatus> {
     flag::register(SIGINT, Arc::new(AtomicBool::new(false))).context("could not take over Ctrl-C")?;
     let shown = format!("{} {}", command.get_program().display(), words(command));

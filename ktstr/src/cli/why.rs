@@ -1,16 +1,17 @@
-//! `ktstr why`: the short causal story of a run.
+//! `ktstr why`: why a run ended as it did.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use ktstr_replay::judge::Checks;
+use ktstr_replay::judge::CheckSource;
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::why;
 use serde_json::json;
 
+use super::commands::CommandArgs;
 use super::out;
 
 /// Tell why a recorded run ended as it did, from the verdict back
@@ -26,21 +27,17 @@ pub struct WhyArgs {
     json: bool,
 }
 
-impl WhyArgs {
-    /// Do it.
-    ///
-    /// # Errors
-    /// A trace that cannot be read, or whose memory cannot.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+impl CommandArgs for WhyArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
         let what = || format!("could not explain {}", self.trace.display());
         let trace = Trace::open(&self.trace).with_context(what)?;
         let run = Run::load(&trace);
-        let verdict = run.recorded_verdict().unwrap_or_else(|| run.judge(None, Checks::Recorded));
-        let story = why::tell(&run, &verdict).with_context(what)?;
+        let verdict = run.recorded_verdict().unwrap_or_else(|| run.judge(None, CheckSource::Recorded));
+        let explanation = why::explain(&run, &verdict).with_context(what)?;
         if self.json {
-            out::write_json(&json!({ "trace": self.trace, "why": story }))?;
+            out::write_json(&json!({ "trace": self.trace, "why": explanation }))?;
         } else {
-            out::write(&story.render())?;
+            out::write(&explanation.render())?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,21 +1,20 @@
 //! From a recording to a verdict: all of it by reading the trace that was just written.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ktstr_record::recorder::Recording;
-use ktstr_replay::judge::{Check, Checks};
+use ktstr_replay::judge::{CheckSource, LabelledCheck};
 use ktstr_replay::report;
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::verdict::Verdict;
 
-use super::TestFailure;
 use crate::test_def::TestDef;
 
 /// Judge a recording, append the verdict to its trace, close it, and print the report.
 ///
 /// # Errors
 /// A test that did not pass; a trace that cannot be read or closed.
-pub fn judge(def: &TestDef, recording: Recording) -> Result<(), TestFailure> {
+pub fn judge(def: &TestDef, recording: Recording) -> Result<()> {
     let Recording { path, mut writer, write_error, .. } = recording;
     let (verdict, text) =
         judged(def, &path).with_context(|| format!("could not judge {}", path.display()))?;
@@ -23,7 +22,7 @@ pub fn judge(def: &TestDef, recording: Recording) -> Result<(), TestFailure> {
     if let Some(error) = write_error {
         let lost =
             anyhow::Error::new(error).context("the trace is incomplete: the recorder stopped writing it");
-        return Err(lost.into());
+        return Err(lost);
     }
     writer.verdict(&verdict).context("could not add the verdict to the trace")?;
     writer.finish().context("could not close the trace")?;
@@ -31,10 +30,7 @@ pub fn judge(def: &TestDef, recording: Recording) -> Result<(), TestFailure> {
         return Ok(());
     }
     let title = text.lines().next().unwrap_or_default();
-    Err(TestFailure::new(format!(
-        "{title}\nthe report is above; to see it again: ktstr replay {} --assert",
-        path.display()
-    )))
+    bail!("{title}\nthe report is above; to see it again: ktstr replay {} --assert", path.display())
 }
 
 /// The verdict on a trace with the test's own check run anew, and the report.
@@ -44,13 +40,13 @@ fn judged(def: &TestDef, path: &std::path::Path) -> Result<(Verdict, String)> {
     let closure = def.check.map(|check| {
         move |trace: &Trace, verdict: &mut Verdict| (check.run)(trace, verdict).map_err(Into::into)
     });
-    let checks: Vec<Check<'_>> = def
+    let checks: Vec<LabelledCheck<'_>> = def
         .check
         .iter()
         .zip(&closure)
-        .map(|(check, closure)| Check { label: check.label, run: closure })
+        .map(|(check, closure)| LabelledCheck { label: check.label, run: closure })
         .collect();
-    let verdict = run.judge(None, Checks::Fresh(&checks));
+    let verdict = run.judge(None, CheckSource::Fresh(&checks));
     let text = report::render(&run, &verdict);
     Ok((verdict, text))
 }

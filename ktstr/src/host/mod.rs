@@ -1,37 +1,23 @@
 //! Host mode: from a test's description to its verdict.
 
-mod claims;
 pub mod environment;
-mod failure;
 mod judge;
 mod prepare;
+mod program;
 pub mod results;
-mod scheduler;
-
-pub use failure::TestFailure;
 
 use environment::Environment;
 use ktstr_record::recorder::record;
 
-use crate::guest;
 use crate::test_def::TestDef;
 
-/// Run a test, wherever this process is: the one function that `#[ktstr_test]` calls.
+/// Record a run of a test, and judge the recording.
 ///
 /// # Errors
-/// [`TestFailure`] when the test did not pass.
-pub fn run(def: &'static TestDef) -> Result<(), TestFailure> {
-    match guest::place() {
-        Ok(guest::Place::Guest(socket)) => guest::run(def, socket),
-        Ok(guest::Place::Host) => on_host(def),
-        Err(error) => Err(TestFailure::from_error(error)),
-    }
-}
-
-fn on_host(def: &TestDef) -> Result<(), TestFailure> {
+/// A test that did not pass; what could not be had, recorded or judged.
+pub fn run(def: &TestDef) -> anyhow::Result<()> {
     let request = prepare::prepare(def, &Environment::read())?;
-    let recording = record(request).map_err(TestFailure::from_error)?;
-    judge::judge(def, recording)
+    judge::judge(def, record(request)?)
 }
 
 #[cfg(test)]
@@ -45,7 +31,7 @@ mod tests {
         package: "demo",
         body: |_| Ok(AssertResult::pass()),
         scheduler: None,
-        topology: resolve_topology(None, None, None, None, None),
+        topology: resolve_topology(None, [None; 4], [1, 1, 2, 1]),
         memory_mib: 512,
         duration_s: 12,
         watchdog_timeout_s: 5,

@@ -12,14 +12,15 @@ use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::recorder::{CapturePlan, CheckpointPolicy, RecordRequest};
 use ktstr_record::scheduler::build_c;
 use ktstr_record::spec::{Kernel, MachineSpec};
+use ktstr_replay::claim;
 use ktstr_replay::trace::record::manifest::{NotStarved, SchedulerInfo, TestInfo};
 use ktstr_replay::trace::record::{Claim, ClaimOrigin, Manifest};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::environment::{Environment, PAGES};
-use super::scheduler::{self, Places};
-use super::{claims, results};
-use crate::test_def::{Checkpoint, Pages, Scheduler, SchedulerSource, TestDef};
+use super::program::{self, Places};
+use super::results;
+use crate::test_def::{Checkpoint, HostCheck, Pages, Scheduler, SchedulerSource, TestDef};
 
 /// How long a scheduler may take to become `enabled`: the verifier is slow when emulated.
 const ENABLE_LIMIT: Duration = Duration::from_secs(30);
@@ -83,7 +84,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         );
     }
     let machine = MachineSpec {
-        emulator: provisioner.emulator()?,
+        backend: provisioner.emulator()?.into(),
         kernel,
         topology: def.topology,
         memory_mib,
@@ -123,13 +124,24 @@ fn pages(def: &TestDef, environment: &Environment) -> Result<Pages> {
     }
 }
 
-/// The claims as the trace keeps them: text for data, a label for a closure.
+/// The claims as the trace keeps them, in the order in which they were written: text for data, a label for a closure.
+///
+/// # Errors
+/// Every claim that cannot be read, each with a caret under its fault.
 fn recorded_claims(def: &TestDef) -> Result<Vec<Claim>> {
-    let data = claims::parse(def)?;
-    let data = data.iter().map(|claim| Claim { text: claim.to_string(), origin: ClaimOrigin::Data });
-    let closure =
-        def.check.iter().map(|check| Claim { text: check.label.to_owned(), origin: ClaimOrigin::Closure });
-    Ok(data.chain(closure).collect())
+    let (mut claims, mut errors) = (Vec::new(), Vec::new());
+    for text in def.claims {
+        match text.parse::<claim::Claim>() {
+            Ok(claim) => claims.push(Claim { text: claim.to_string(), origin: ClaimOrigin::Data }),
+            Err(error) => errors.push(error.render()),
+        }
+    }
+    if !errors.is_empty() {
+        bail!("{} of {}'s claims cannot be read:\n{}", errors.len(), def.path, errors.join("\n"));
+    }
+    let closure = |check: HostCheck| Claim { text: check.label.to_owned(), origin: ClaimOrigin::Closure };
+    claims.extend(def.check.map(closure));
+    Ok(claims)
 }
 
 fn program(
@@ -146,12 +158,12 @@ fn program(
                 given: environment.scheduler.as_deref(),
                 manifest_dir,
                 exe: &exe,
-                search: scheduler::search_path(),
+                search: program::search_path(),
             };
-            Ok(scheduler::find(name, &places)?)
+            Ok(program::find(name, &places)?)
         }
         SchedulerSource::Path(path) => {
-            Ok(scheduler::program(&manifest_dir.join(path), || format!("`binary_path = \"{path}\"`"))?)
+            Ok(program::at(&manifest_dir.join(path), || format!("`binary_path = \"{path}\"`"))?)
         }
         SchedulerSource::CSource(folder) => {
             let folder = manifest_dir.join(folder);
@@ -254,7 +266,6 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::host::tests::TEST;
-    use crate::test_def::Check;
 
     #[test]
     fn memory_is_raised_only_for_jobs_that_need_it() {
@@ -267,11 +278,28 @@ mod tests {
 
     #[test]
     fn claims_and_closures_are_recorded_by_text_and_label() {
-        let check = Check { label: "steady", run: |_, _| Ok(()) };
+        let check = HostCheck { label: "steady", run: |_, _| Ok(()) };
         let def = TestDef { claims: &["each(x>=1)"], check: Some(check), ..TEST };
         let claims = recorded_claims(&def).expect("claims");
         let kept: Vec<_> = claims.iter().map(|claim| (claim.text.as_str(), claim.origin)).collect();
         assert_eq!(kept, [("each(x >= 1)", ClaimOrigin::Data), ("steady", ClaimOrigin::Closure)]);
+    }
+
+    #[test]
+    fn claims_keep_their_order() {
+        let def = TestDef { claims: &["each(x >= 1)", "nondecreasing(y)"], ..TEST };
+        let claims = recorded_claims(&def).expect("claims");
+        let texts: Vec<&str> = claims.iter().map(|claim| claim.text.as_str()).collect();
+        assert_eq!(texts, ["each(x >= 1)", "nondecreasing(y)"]);
+    }
+
+    #[test]
+    fn every_fault_of_a_claim_is_shown_with_a_caret() {
+        let def = TestDef { claims: &["each(x >= )", "nondecreasing(y)", "nondecresing(y)"], ..TEST };
+        let error = recorded_claims(&def).expect_err("two faults").to_string();
+        assert!(error.starts_with("2 of demo::two's claims"), "{error}");
+        assert_eq!(error.matches('^').count().min(2), 2, "{error}");
+        assert!(error.contains("nondecreasing"), "{error}");
     }
 
     #[test]

@@ -29,8 +29,7 @@ pub struct ResultsError {
     source: io::Error,
 }
 
-/// The path of a test's trace. Its folder exists then, and no file of its name: a test that is tried again in one
-/// run gets a number.
+/// The path of a test's trace. Its folder is made; the name is free: a test that is tried again in one run gets a number.
 ///
 /// # Errors
 /// A folder that cannot be made.
@@ -60,7 +59,7 @@ fn run_name() -> &'static str {
 /// The target folder that a test binary is in, else `target` in the working folder.
 ///
 /// Cargo marks the folders that it makes itself. One that was there before, such as a restored cache, has no mark, and is
-/// known by its layout: `TARGET/debug/deps/TEST-HASH`. The working folder is no help: it is that of the test's package.
+/// known by its layout: `TARGET/debug/deps/TEST-HASH`. The working folder cannot be used: it is that of the test's package.
 fn target_folder(exe: &Path) -> PathBuf {
     let marked = exe.ancestors().skip(1).find(|folder| folder.join(TARGET_MARK).is_file());
     let by_layout = || {

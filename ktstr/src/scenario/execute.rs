@@ -9,14 +9,15 @@ use guest_init::message::FromTest;
 use rustix::io::Errno;
 use rustix::process::{Pid, setpriority_process};
 
-use super::{HoldError, HoldSpec, SchedulerDied, Step};
+use super::step::{HoldError, HoldSpec, Step};
 use crate::assert::AssertResult;
 use crate::cgroup::{Cgroup, CgroupDef, CgroupError, CpusetError};
+use crate::channel::ChannelError;
 use crate::ctx::Ctx;
-use crate::guest::ChannelError;
+use crate::scheduler_life::SchedulerDied;
 use crate::worker::{WorkerError, WorkerGroup, Workload};
 
-/// How often a hold looks whether the scheduler lives.
+/// How often a hold checks the scheduler's state.
 const LIFE_CHECK: Duration = Duration::from_millis(100);
 
 /// Why a scenario could not go on.
@@ -95,6 +96,14 @@ pub enum ScenarioError {
 
 /// Run the workers of these cgroups for the whole workload window: one phase.
 ///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// fn body(ctx: &Ctx) -> Result<AssertResult> {
+///     execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), CgroupDef::named("cg_1").workers(4).nice(5)])
+/// }
+/// ```
+///
 /// # Errors
 /// [`ScenarioError`].
 pub fn execute_defs(ctx: &Ctx, defs: Vec<CgroupDef>) -> anyhow::Result<AssertResult> {
@@ -107,6 +116,16 @@ pub fn execute_defs(ctx: &Ctx, defs: Vec<CgroupDef>) -> anyhow::Result<AssertRes
 /// reports go into the trace) and removes the cgroups, also when it failed. A hold is clipped to what is left of
 /// the workload window, and the trace says so. The scheduler's life is tested before and after each step and
 /// every 100 ms of a hold.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// fn body(ctx: &Ctx) -> Result<AssertResult> {
+///     let quiet = Step::new(vec![ctx.cgroup_def("cg_0")], HoldSpec::Frac(0.5)).named("quiet");
+///     let bursts = CgroupDef::named("cg_1").work_type(WorkType::Bursty);
+///     execute_steps(ctx, vec![quiet, Step::new(vec![ctx.cgroup_def("cg_0"), bursts], HoldSpec::Frac(0.5))])
+/// }
+/// ```
 ///
 /// # Errors
 /// [`ScenarioError`] of the first step that failed; later steps are not begun.
@@ -125,7 +144,7 @@ fn execute_step(ctx: &Ctx, step: &Step) -> Result<(), ScenarioError> {
     ctx.tell(FromTest::PhaseBegin { index, name: phase.name.clone() })?;
     let mut made = Vec::new();
     let ran = phase.run(&mut made);
-    // What the step made goes, however it ended; its own failure is the one to report.
+    // The step's cgroups are removed however it ended; the step's own failure is the one to report.
     let torn_down = phase.tear_down(&made);
     let ended = ctx.tell(FromTest::PhaseEnd { index });
     ran?;

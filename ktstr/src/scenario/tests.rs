@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use guest_init::message::FromTest;
 use tempfile::TempDir;
 
-use super::{HoldSpec, ScenarioError, SchedulerLife, Step, execute_defs, execute_steps};
+use super::execute::ScenarioError;
+use super::{HoldSpec, Step, execute_defs, execute_steps};
 use crate::cgroup::{CgroupDef, Cgroups, CpusetSpec};
+use crate::channel::tests::{next, pair};
 use crate::ctx::Ctx;
-use crate::guest::channel_tests::{next, pair};
 use crate::guest_topo::GuestTopology;
+use crate::scheduler_life::SchedulerLife;
 
 /// A guest made of a folder.
 struct Fixture {
@@ -37,7 +39,8 @@ impl Fixture {
         };
         let fixture_dir = dir.path().to_owned();
         let life = SchedulerLife::watched("demo", fixture_dir.join("state"));
-        let ctx = Ctx::new(duration, topo, Cgroups::at(fixture_dir.join("cgroup")), life, Arc::new(channel));
+        let ctx =
+            Ctx::new(duration, 1, topo, Cgroups::at(fixture_dir.join("cgroup")), life, Arc::new(channel));
         fs::create_dir(fixture_dir.join("cgroup")).expect("a folder");
         let fixture = Self { dir, ctx, inits };
         fixture.set_state("enabled");

@@ -4,15 +4,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::thread::sched_getcpu;
 
-use super::clock;
-use super::shared::{Header, MAX_CPUS, Slot, SlotState};
+use super::shared::{Header, MAX_CPUS, SlotState, WorkerSlot, monotonic_ns, process_cpu_ns};
 
 /// A worker's counters. Every turn is written to the shared slot at once, so that the numbers of a worker that
 /// is killed are there up to its last turn.
 #[derive(Debug)]
 pub struct Meter<'a> {
     header: &'a Header,
-    slot: &'a Slot,
+    slot: &'a WorkerSlot,
     started_ns: u64,
     last_turn_ns: u64,
     last_cpu: usize,
@@ -26,11 +25,10 @@ pub struct Meter<'a> {
 impl<'a> Meter<'a> {
     /// Sleep until the common start, then begin to count.
     ///
-    /// The first turn's gap is counted from the common start, so that a worker that is not let run at first shows
-    /// it.
-    pub fn begin(header: &'a Header, slot: &'a Slot) -> Self {
+    /// The first turn's gap is counted from the common start, so that it shows when a worker is not scheduled at first.
+    pub fn begin(header: &'a Header, slot: &'a WorkerSlot) -> Self {
         let started_ns = header.wait_for_start();
-        let cpu_start_ns = clock::process_cpu_ns();
+        let cpu_start_ns = process_cpu_ns();
         slot.set_state(SlotState::Running);
         let last_cpu = sched_getcpu();
         let meter = Self {
@@ -79,14 +77,14 @@ impl<'a> Meter<'a> {
     /// Write the last numbers and how the worker ended.
     pub fn end(mut self, state: SlotState) {
         // CPU time first, so that it is never more than wall time.
-        let cpu_ns = clock::process_cpu_ns().saturating_sub(self.cpu_start_ns);
+        let cpu_ns = process_cpu_ns().saturating_sub(self.cpu_start_ns);
         self.note_time();
         self.slot.cpu_ns.store(cpu_ns, Relaxed);
         self.slot.set_state(state);
     }
 
     fn note_time(&mut self) {
-        let now_ns = clock::monotonic_ns();
+        let now_ns = monotonic_ns();
         let gap_ns = now_ns.saturating_sub(self.last_turn_ns);
         let wall_ns = now_ns.saturating_sub(self.started_ns);
         self.last_turn_ns = now_ns;

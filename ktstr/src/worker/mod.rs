@@ -1,21 +1,19 @@
 //! Workers: the processes that load the guest's CPUs, and what they report.
 //!
 //! A worker is a forked child that, until it exits, touches nothing but its own stack and a page of shared
-//! memory (`shared`): it may have been forked from a process with threads, whose locks it would wait for for
-//! ever. So a work type ([`work`]) neither allocates nor prints nor panics.
+//! memory (`shared`): it may have been forked from a process with threads, and a lock that one of them held is
+//! never released in the child. So a work type ([`work`]) neither allocates nor prints nor panics.
 //!
 //! All workers of a [`Workload`] begin at one moment, when the flag that they sleep on is set, and end when told
 //! to. One that does not end in time, or ended on its own, is reported with its fault and never as idle.
 
-mod child;
-mod clock;
-mod links;
-mod meter;
-mod process;
 mod shared;
-pub mod work;
+mod meter;
+mod links;
+mod work;
+mod process;
 mod workload;
 
-pub use guest_init::message::WorkerReport;
+use guest_init::message::WorkerReport;
 pub use work::WorkType;
 pub use workload::{WorkerError, WorkerGroup, Workload};

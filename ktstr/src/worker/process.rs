@@ -1,17 +1,85 @@
-//! Waiting for workers, and what the kernel says of them.
+//! The process of a worker: the fork, its life after it, waiting for its end, and what the kernel says of it.
 
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{self, Errno};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, getpid, getppid, pidfd_open,
+    pidfd_send_signal, set_parent_process_death_signal, waitid,
 };
 
-use super::WorkerError;
-use super::clock::{monotonic_ns, timespec};
+use super::links::Links;
+use super::meter::Meter;
+use super::shared::{Header, SlotState, WorkerSlot, monotonic_ns, timespec};
+use super::work::{Ended, WorkType};
+
+/// What a worker is to do, all of it made before the fork.
+#[derive(Debug)]
+pub struct Task<'a> {
+    /// The common flags.
+    pub header: &'a Header,
+    /// Where to report to.
+    pub slot: &'a WorkerSlot,
+    /// The work.
+    pub work: WorkType,
+    /// The worker's number in its gang.
+    pub member: usize,
+    /// The pipes of the whole gang, by member; the worker keeps its own.
+    pub ring: Vec<Links>,
+}
+
+/// Fork a worker, which then waits for the common start. Returns its pid and the gang's pipes.
+///
+/// # Errors
+/// The kernel's, when there can be no more processes.
+pub fn fork(mut task: Task<'_>) -> Result<(Pid, Vec<Links>), Errno> {
+    let parent = getpid();
+    // SAFETY: the child may be a copy of a process with threads, so it may only do what is async-signal-safe until
+    // it exits: `live` makes system calls, reads clocks and stores to shared atomics; it neither allocates, nor
+    // takes locks, nor unwinds, and ends by `_exit`.
+    match unsafe { libc::fork() } {
+        0 => live(&mut task, parent),
+        pid if pid > 0 => match Pid::from_raw(pid) {
+            Some(pid) => Ok((pid, task.ring)),
+            None => Err(Errno::SRCH),
+        },
+        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN)),
+    }
+}
+
+fn live(task: &mut Task<'_>, parent: Pid) -> ! {
+    // A worker must not outlive the test. The second look is for a parent that died before the first call.
+    let bound = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
+    if !bound || getppid() != Some(parent) {
+        exit(2);
+    }
+    // Truncating and swapping closes the pipes of the others, so that an ended worker is noticed. It frees no
+    // memory: the vector keeps its room, and the process ends without dropping it.
+    if task.member < task.ring.len() {
+        task.ring.swap(0, task.member);
+        task.ring.truncate(1);
+    }
+    let mut meter = Meter::begin(task.header, task.slot);
+    let state = match task.work.run(&mut meter, task.member, task.ring.first()) {
+        Ended::Told => SlotState::Done,
+        Ended::PeerGone => SlotState::PeerGone,
+        Ended::Failed(errno) => {
+            task.slot.errno.store(errno.raw_os_error().cast_unsigned(), Ordering::Relaxed);
+            SlotState::Failed
+        }
+    };
+    meter.end(state);
+    exit(0)
+}
+
+fn exit(code: i32) -> ! {
+    // SAFETY: `_exit` is async-signal-safe: it runs no exit handlers and flushes no buffers of the parent's.
+    unsafe { libc::_exit(code) }
+}
 
 /// A child that has not been reaped.
 #[derive(Debug)]
@@ -19,6 +87,14 @@ pub struct Process {
     pid: Pid,
     pidfd: OwnedFd,
     reaped: bool,
+}
+
+/// The kernel does not tell a worker's run delay.
+#[derive(Debug, thiserror::Error)]
+#[error("could not read {} (a kernel without CONFIG_SCHED_INFO?): {why}", path.display())]
+pub struct SchedstatError {
+    path: PathBuf,
+    why: String,
 }
 
 /// `/proc/PID/schedstat`. Source: `Documentation/scheduler/sched-stats.rst`.
@@ -31,7 +107,7 @@ pub struct Schedstat {
 }
 
 impl Process {
-    /// Take charge of a child.
+    /// Watch a child that was just forked.
     ///
     /// # Errors
     /// The kernel's, when there are too many files.
@@ -45,9 +121,9 @@ impl Process {
         self.pid
     }
 
-    /// End it at once.
+    /// Kill it.
     pub fn kill(&self) {
-        // It may have ended already, which is as good.
+        // It may have ended already.
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
@@ -68,16 +144,13 @@ impl Process {
     /// What the kernel accounts to it.
     ///
     /// # Errors
-    /// [`WorkerError::Schedstat`] when the file is missing (a kernel without `CONFIG_SCHED_INFO`) or not
-    /// understood.
-    pub fn schedstat(&self) -> Result<Schedstat, WorkerError> {
+    /// A file that is missing (a kernel without `CONFIG_SCHED_INFO`) or not understood.
+    pub fn schedstat(&self) -> Result<Schedstat, SchedstatError> {
         let path = PathBuf::from(format!("/proc/{}/schedstat", self.pid));
         let text = fs::read_to_string(&path)
-            .map_err(|source| WorkerError::Schedstat { path: path.clone(), why: source.to_string() })?;
-        parse_schedstat(&text).ok_or_else(|| WorkerError::Schedstat {
-            path,
-            why: format!("`{}` is not understood", text.trim()),
-        })
+            .map_err(|source| SchedstatError { path: path.clone(), why: source.to_string() })?;
+        parse_schedstat(&text)
+            .ok_or_else(|| SchedstatError { path, why: format!("`{}` is not understood", text.trim()) })
     }
 }
 
@@ -85,7 +158,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         if !self.reaped {
             self.kill();
-            // Its death may take until the scheduler lets it run; a zombie that is left goes with this process.
+            // A killed child dies when the scheduler lets it run. A zombie that is left is reaped when this process ends.
             wait_for_all(&[self], 1_000_000_000);
             let _ = self.reap();
         }

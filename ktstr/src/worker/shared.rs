@@ -1,4 +1,4 @@
-//! The memory that workers share with the test: a header and a slot for each worker.
+//! What workers share with the test: memory with a header and a slot for each worker, and the clocks.
 
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rustix::io;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use rustix::thread::futex;
-
-use super::clock;
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// CPUs that a slot can note.
 pub const MAX_CPUS: usize = 1024;
@@ -29,7 +28,7 @@ pub struct Header {
 /// What one worker says. Written by that worker alone, read by the test at the end.
 #[repr(C, align(128))]
 #[derive(Debug)]
-pub struct Slot {
+pub struct WorkerSlot {
     /// A [`SlotState`].
     pub state: AtomicU32,
     /// errno of a failed system call, for [`SlotState::Failed`].
@@ -70,21 +69,21 @@ pub enum SlotState {
 
 /// The mapping: one header and `slots` slots, shared with every process forked after it was made.
 #[derive(Debug)]
-pub struct Shared {
+pub struct SharedMemory {
     base: NonNull<Header>,
     slots: usize,
 }
 
-// SAFETY: the mapping holds nothing but atomics, and lives as long as `Shared` does.
-unsafe impl Send for Shared {}
+// SAFETY: the mapping holds nothing but atomics, and lives as long as `SharedMemory` does.
+unsafe impl Send for SharedMemory {}
 // SAFETY: as above: shared references only reach atomics.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for SharedMemory {}
 
-impl Shared {
+impl SharedMemory {
     /// Map room for `slots` workers.
     ///
     /// # Errors
-    /// The kernel's, when there is no memory.
+    /// The kernel's, when memory cannot be mapped.
     pub fn new(slots: usize) -> io::Result<Self> {
         let bytes = Self::bytes(slots).ok_or(io::Errno::NOMEM)?;
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
@@ -95,20 +94,20 @@ impl Shared {
     }
 
     /// Every worker's slot, in the order of their numbers.
-    pub fn slots(&self) -> &[Slot] {
+    pub fn slots(&self) -> &[WorkerSlot] {
         // SAFETY: `new` mapped room for the slots right behind the header; pages are aligned better than both.
-        let first = unsafe { self.base.add(1) }.cast::<Slot>();
+        let first = unsafe { self.base.add(1) }.cast::<WorkerSlot>();
         // SAFETY: `slots` of them are mapped until `self` is dropped, zeroed bytes are valid atomics, and nobody
         // has a `&mut` to them.
         unsafe { slice::from_raw_parts(first.as_ptr(), self.slots) }
     }
 
     fn bytes(slots: usize) -> Option<usize> {
-        slots.checked_mul(size_of::<Slot>())?.checked_add(size_of::<Header>())
+        slots.checked_mul(size_of::<WorkerSlot>())?.checked_add(size_of::<Header>())
     }
 }
 
-impl Deref for Shared {
+impl Deref for SharedMemory {
     type Target = Header;
 
     fn deref(&self) -> &Header {
@@ -117,7 +116,7 @@ impl Deref for Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for SharedMemory {
     fn drop(&mut self) {
         let bytes = Self::bytes(self.slots).unwrap_or_default();
         // SAFETY: this mapping of that size was made by `new` and no reference outlives `self`.
@@ -129,7 +128,7 @@ impl Drop for Shared {
 impl Header {
     /// Let all workers begin.
     pub fn start(&self) {
-        self.started_ns.store(clock::monotonic_ns(), Ordering::Relaxed);
+        self.started_ns.store(monotonic_ns(), Ordering::Relaxed);
         raise(&self.go);
     }
 
@@ -155,7 +154,7 @@ impl Header {
     /// Sleep for `ns`, less when the workers are told to end.
     pub fn rest(&self, ns: u64) {
         // Woken, timed out or interrupted: all end the rest.
-        let _ = futex::wait(&self.stop, futex::Flags::empty(), 0, Some(&clock::timespec(ns)));
+        let _ = futex::wait(&self.stop, futex::Flags::empty(), 0, Some(&timespec(ns)));
     }
 
     /// The common start, `CLOCK_MONOTONIC` ns; 0 before it.
@@ -166,11 +165,11 @@ impl Header {
 
 fn raise(flag: &AtomicU32) {
     flag.store(1, Ordering::Release);
-    // Fails only for addresses that are not mapped; nobody waiting is no failure.
+    // Fails only for an address that is not mapped; having no waiter is not an error.
     let _ = futex::wake(flag, futex::Flags::empty(), i32::MAX.cast_unsigned());
 }
 
-impl Slot {
+impl WorkerSlot {
     /// How far the worker got.
     pub fn state(&self) -> SlotState {
         match self.state.load(Ordering::Acquire) {
@@ -194,5 +193,35 @@ impl Slot {
             word >> (cpu % 64) & 1 == 1
         };
         (0..MAX_CPUS as u32).filter(seen).collect()
+    }
+}
+
+/// `CLOCK_MONOTONIC`, in ns.
+pub fn monotonic_ns() -> u64 {
+    to_ns(clock_gettime(ClockId::Monotonic))
+}
+
+/// CPU time of the calling process, in ns.
+pub fn process_cpu_ns() -> u64 {
+    to_ns(clock_gettime(ClockId::ProcessCPUTime))
+}
+
+/// A duration for system calls.
+pub fn timespec(ns: u64) -> Timespec {
+    Timespec { tv_sec: (ns / 1_000_000_000).cast_signed(), tv_nsec: (ns % 1_000_000_000).cast_signed() }
+}
+
+fn to_ns(time: Timespec) -> u64 {
+    time.tv_sec.cast_unsigned().saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timespecs_hold_ns_exactly() {
+        let time = timespec(3_000_000_007);
+        assert_eq!((time.tv_sec, time.tv_nsec, to_ns(time)), (3, 7, 3_000_000_007));
     }
 }

@@ -1,18 +1,16 @@
 //! A set of workers that begin together: spawn, place, start, stop, collect.
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::child::{self, Task};
+use super::WorkerReport;
 use super::links::Links;
-use super::process::{Process, Schedstat, wait_for_all};
-use super::shared::{Shared, Slot, SlotState};
+use super::process::{self, Process, Schedstat, SchedstatError, Task, wait_for_all};
+use super::shared::{SharedMemory, SlotState, WorkerSlot, monotonic_ns};
 use super::work::WorkType;
-use super::{WorkerReport, clock};
 
 /// How long workers may take to end after they were told to. Longer than a scheduler is let starve them by the
 /// default watchdog (5 s), so that only a worker that is really stuck is killed.
@@ -69,19 +67,26 @@ pub enum WorkerError {
         source: Errno,
     },
     /// The kernel does not tell a worker's run delay.
-    #[error("could not read {} (a kernel without CONFIG_SCHED_INFO?): {why}", path.display())]
-    Schedstat {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
+    #[error(transparent)]
+    Schedstat(#[from] SchedstatError),
 }
 
 /// Forked workers. Dropping it kills those that still live.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// let group = WorkerGroup { cgroup: "cg_0".to_owned(), count: 2, work: WorkType::SpinWait };
+/// let mut workload = Workload::spawn(&[group])?;
+/// workload.start()?;
+/// std::thread::sleep(std::time::Duration::from_millis(10));
+/// let reports = workload.stop_and_collect();
+/// assert_eq!(reports.len(), 2);
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Workload {
-    shared: Shared,
+    shared: SharedMemory,
     workers: Vec<Worker>,
 }
 
@@ -107,7 +112,8 @@ impl Workload {
             }
         }
         let total = groups.iter().map(|group| group.count).sum();
-        let shared = Shared::new(total).map_err(|source| WorkerError::Map { workers: total, source })?;
+        let shared =
+            SharedMemory::new(total).map_err(|source| WorkerError::Map { workers: total, source })?;
         let mut workload = Self { shared, workers: Vec::with_capacity(total) };
         for group in groups {
             workload.spawn_group(group)?;
@@ -131,7 +137,7 @@ impl Workload {
             let slots = self.shared.slots();
             let slot = slots.get(self.workers.len()).ok_or(Errno::NOMEM).map_err(fault("find memory"))?;
             let task = Task { header: &self.shared, slot, work: group.work, member, ring };
-            let (pid, given_back) = child::fork(task).map_err(fault("fork"))?;
+            let (pid, given_back) = process::fork(task).map_err(fault("fork"))?;
             ring = given_back;
             let process = Process::new(pid).map_err(fault("open a pidfd"))?;
             let (group, baseline) = (group.clone(), Schedstat::default());
@@ -164,7 +170,7 @@ impl Workload {
         // Whoever ended before the flag did so on its own.
         let early: Vec<bool> = self.workers.iter().map(|worker| worker.process.has_ended()).collect();
         self.shared.stop();
-        let stopped_ns = clock::monotonic_ns();
+        let stopped_ns = monotonic_ns();
         wait_for_all(&self.alive(), nanos(STOP_TIMEOUT));
         let stuck: Vec<bool> = self.workers.iter().map(|worker| !worker.process.has_ended()).collect();
         for (worker, _) in self.workers.iter().zip(&stuck).filter(|(_, stuck)| **stuck) {
@@ -200,7 +206,7 @@ struct End {
 }
 
 impl Worker {
-    fn report(&mut self, slot: &Slot, end: End) -> WorkerReport {
+    fn report(&mut self, slot: &WorkerSlot, end: End) -> WorkerReport {
         let now = self.process.schedstat();
         let exit = self.process.reap();
         let state = slot.state();
@@ -249,7 +255,7 @@ impl Worker {
     }
 }
 
-fn state_fault(slot: &Slot, state: SlotState, early: bool) -> Option<String> {
+fn state_fault(slot: &WorkerSlot, state: SlotState, early: bool) -> Option<String> {
     match state {
         SlotState::Done => early.then(|| "ended before it was told to".to_owned()),
         SlotState::PeerGone => Some("the worker that it works with ended before it was told to".to_owned()),
@@ -267,6 +273,7 @@ fn nanos(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
     use std::thread::sleep;
 
     use rustix::process::{Signal, kill_process};
@@ -324,8 +331,8 @@ mod tests {
         let mut workload = Workload::spawn(&[group(WorkType::SpinWait, 2)]).expect("workers");
         workload.start().expect("a start");
         sleep(Duration::from_millis(100));
-        let (victim, _) = workload.pids().next().expect("a worker");
-        kill_process(victim, Signal::ABORT).expect("a signal");
+        let (killed, _) = workload.pids().next().expect("a worker");
+        kill_process(killed, Signal::ABORT).expect("a signal");
         sleep(Duration::from_millis(100));
         let reports = workload.stop_and_collect();
         assert_eq!(reports[0].fault.as_deref(), Some("was killed by signal 6"));
@@ -337,8 +344,8 @@ mod tests {
     fn the_peer_of_a_lost_worker_says_so() {
         let mut workload = Workload::spawn(&[group(WorkType::PipeIo, 2)]).expect("workers");
         workload.start().expect("a start");
-        let (victim, _) = workload.pids().next().expect("a worker");
-        kill_process(victim, Signal::KILL).expect("a signal");
+        let (killed, _) = workload.pids().next().expect("a worker");
+        kill_process(killed, Signal::KILL).expect("a signal");
         wait_for_all(&workload.alive(), nanos(STOP_TIMEOUT));
         let reports = workload.stop_and_collect();
         assert_eq!(reports[0].fault.as_deref(), Some("was killed by signal 9"));

@@ -1,13 +1,17 @@
 //! What the host sends: first the job, then its files, and when what of it may be started.
 
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
 use guest_init::message::{ArchivedSource, ArchivedToGuest, Job, ToGuest};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::Failure;
-use crate::files::Unpacker;
-use crate::kmsg::Kmsg;
+use crate::kernel::Kmsg;
 use crate::link::Link;
 
 /// How often the ring is looked at. The template is saved in this state: nothing may depend on a moment in it.
@@ -67,5 +71,82 @@ impl Delivery {
             ArchivedToGuest::Job(_) => return Err("the host sent a second job".into()),
         }
         Ok(())
+    }
+}
+
+/// Writes the files of a job, the pieces of one after the other.
+#[derive(Default)]
+pub struct Unpacker {
+    open: Option<(String, File)>,
+}
+
+impl Unpacker {
+    /// Write one piece of a file.
+    pub fn piece(&mut self, path: &str, mode: u32, first: bool, bytes: &[u8]) -> Result<(), Failure> {
+        let result = match &mut self.open {
+            Some((open, file)) if open == path && !first => file.write_all(bytes),
+            _ => begin(path, mode, first).and_then(|mut file| {
+                file.write_all(bytes)?;
+                self.open = Some((path.to_owned(), file));
+                Ok(())
+            }),
+        };
+        result.map_err(|error| {
+            format!("unpacking {path} ({} bytes more): {error}; has the guest enough memory?", bytes.len())
+        })
+    }
+
+    /// Make a symbolic link, in place of what is there.
+    pub fn link(&mut self, path: &str, target: &str) -> Result<(), Failure> {
+        let make = || {
+            make_room(Path::new(path))?;
+            symlink(target, path)
+        };
+        make().map_err(|error| format!("linking {path} to {target}: {error}"))
+    }
+}
+
+fn begin(path: &str, mode: u32, first: bool) -> std::io::Result<File> {
+    if !first {
+        return File::options().append(true).open(path);
+    }
+    make_room(Path::new(path))?;
+    let file = File::create(path)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    Ok(file)
+}
+
+/// Make the folder of `path` and remove what stands at `path`.
+fn make_room(path: &Path) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_add_up_and_a_first_piece_begins_anew() {
+        let folder = std::env::temp_dir().join(format!("guest-init-files-{}", std::process::id()));
+        let path = |name: &str| folder.join(name).to_str().expect("UTF-8").to_owned();
+        let mut files = Unpacker::default();
+        files.piece(&path("a/b"), 0o755, true, b"one").expect("written");
+        files.piece(&path("c"), 0o600, true, b"other").expect("written");
+        files.piece(&path("a/b"), 0o755, false, b" two").expect("appended");
+        files.link(&path("a/link"), "b").expect("linked");
+        assert_eq!(fs::read(path("a/link")).expect("readable"), b"one two");
+        assert_eq!(fs::metadata(path("a/b")).expect("there").permissions().mode() & 0o777, 0o755);
+        files.piece(&path("a/link"), 0o644, true, b"new").expect("replaced");
+        assert_eq!(fs::read(path("a/b")).expect("readable"), b"one two");
+        assert_eq!(fs::read(path("a/link")).expect("readable"), b"new");
+        let refused = files.piece(&path("c/d"), 0o644, true, b"").expect_err("c is a file");
+        assert!(refused.contains("c/d"), "{refused}");
+        fs::remove_dir_all(folder).expect("removed");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use guest_init::layout::{Hole, MAGIC, PROTOCOL_VERSION};
+use guest_init::layout::{ChannelMemory, MAGIC, PROTOCOL_VERSION};
 use guest_init::message::{CaptureReason, GuestStage, Source, ToHost};
 use guest_init::ring::{Event, Loss, PushError, Reader, Writer};
 use rkyv::rancor;
@@ -12,20 +12,19 @@ use rkyv::util::AlignedVec;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::Failure;
-use crate::cmdline::Cmdline;
-use crate::hole::{DevMem, map_doorbell};
+use crate::memory::{Cmdline, DevMem, map_doorbell};
 
 /// Room that output and kernel log leave for what must get through.
 const RESERVE_BYTES: u64 = 256 << 10;
 /// How long a full ring is waited for before frames are dropped. The host reads every millisecond; a stopped
-/// machine does not count, its clock stands still.
+/// machine does not count, because its clock does not advance.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the host may take to serve a capture.
 const CAPTURE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Frames to the host, frames from it, and the doorbell.
 pub struct Link {
-    hole: DevMem,
+    memory: DevMem,
     doorbell: Option<&'static AtomicU64>,
     writer: Writer,
     reader: Reader,
@@ -36,12 +35,12 @@ pub struct Link {
 }
 
 impl Link {
-    /// Map the hole and announce this version of the protocol in it.
+    /// Map the channel memory and announce this version of the protocol in it.
     pub fn open(cmdline: &Cmdline) -> Result<Self, Failure> {
-        let hole = DevMem::map(cmdline.channel)?;
+        let memory = DevMem::map(cmdline.channel)?;
         let doorbell = cmdline.doorbell.then(map_doorbell).transpose()?;
         let link = Self {
-            hole,
+            memory,
             doorbell,
             writer: Writer::default(),
             reader: Reader::default(),
@@ -50,15 +49,15 @@ impl Link {
             dropped_bytes: 0,
             captures: 0,
         };
-        link.hole.version_and_state().store(u64::from(PROTOCOL_VERSION), Ordering::Release);
-        link.hole.magic().store(MAGIC, Ordering::Release);
+        link.memory.version_and_state().store(u64::from(PROTOCOL_VERSION), Ordering::Release);
+        link.memory.magic().store(MAGIC, Ordering::Release);
         Ok(link)
     }
 
     /// Publish one of the layout's states.
     pub fn set_state(&self, state: u32) {
         let word = u64::from(PROTOCOL_VERSION) | u64::from(state) << 32;
-        self.hole.version_and_state().store(word, Ordering::Release);
+        self.memory.version_and_state().store(word, Ordering::Release);
     }
 
     /// Send a message; when the host makes no room in time, count it as dropped.
@@ -72,10 +71,10 @@ impl Link {
             ToHost::Output { .. } | ToHost::Kmsg { .. } => RESERVE_BYTES,
             _ => 0,
         };
-        // One that had to be dropped shows that waiting is in vain, until there is room again.
+        // Once a message had to be dropped, waiting helps only after there is room again.
         let patience = if self.report_dropped() { PATIENCE } else { Duration::ZERO };
         let deadline = Instant::now() + patience;
-        while let Err(error) = self.writer.push(&self.hole.to_host(), time_ns, &payload, reserve) {
+        while let Err(error) = self.writer.push(&self.memory.to_host(), time_ns, &payload, reserve) {
             if matches!(error, PushError::TooLarge { .. }) || Instant::now() >= deadline {
                 self.writer.skip();
                 self.dropped_frames += 1;
@@ -93,7 +92,7 @@ impl Link {
         }
         let message = ToHost::Dropped { frames: self.dropped_frames, bytes: self.dropped_bytes };
         let Ok(payload) = rkyv::to_bytes::<rancor::Error>(&message) else { return false };
-        let sent = self.writer.push(&self.hole.to_host(), monotonic_ns(), &payload, 0).is_ok();
+        let sent = self.writer.push(&self.memory.to_host(), monotonic_ns(), &payload, 0).is_ok();
         if sent {
             (self.dropped_frames, self.dropped_bytes) = (0, 0);
         }
@@ -124,7 +123,7 @@ impl Link {
             doorbell.store(id, Ordering::SeqCst);
         }
         let deadline = Instant::now() + CAPTURE_PATIENCE;
-        while self.hole.capture_ack().load(Ordering::Acquire) != id {
+        while self.memory.capture_ack().load(Ordering::Acquire) != id {
             if Instant::now() >= deadline {
                 self.note(&format!("the host did not take capture {id} ({tag}) within {CAPTURE_PATIENCE:?}"));
                 return false;
@@ -136,7 +135,7 @@ impl Link {
 
     /// The next message from the host, an unchecked archive, or that something of them was lost.
     pub fn receive(&mut self) -> Option<Result<&AlignedVec, Loss>> {
-        match self.reader.next(&self.hole.to_guest(), &mut self.payload)? {
+        match self.reader.next(&self.memory.to_guest(), &mut self.payload)? {
             Event::Frame { gap: None, .. } => Some(Ok(&self.payload)),
             Event::Frame { gap: Some(loss), .. } | Event::Loss(loss) => Some(Err(loss)),
         }

@@ -1,26 +1,18 @@
 //! PID 1 of a ktstr guest.
 //!
-//! The only program in the initramfs. It mounts what a kernel offers, tells the host through a hole in guest
+//! The only program in the initramfs. It mounts what a kernel offers, tells the host through channel memory in guest
 //! memory that it is ready, receives its job the same way (files, then what to run), runs it and powers off.
 //! It runs under `SCHED_FIFO`, so that a stalled scheduler under test does not stall the report of it, and
 //! sleeps in `poll` while the test runs, so that it does not disturb what it watches.
 
-mod clock;
-mod cmdline;
-mod delivery;
-mod files;
-mod hole;
-mod interpreter;
-mod kmsg;
+mod memory;
 mod link;
-mod mounts;
-mod power;
-mod priority;
+mod kernel;
+mod delivery;
 mod program;
-mod relay;
-mod run;
-mod sched_ext;
 mod socket;
+mod system;
+mod run;
 
 use std::env::set_current_dir;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,9 +21,9 @@ use std::process::ExitCode;
 use guest_init::layout::{STATE_BUSY, STATE_DONE, STATE_READY};
 use guest_init::message::{GuestStage, ToHost};
 
-use crate::cmdline::Cmdline;
-use crate::kmsg::Kmsg;
+use crate::kernel::Kmsg;
 use crate::link::Link;
+use crate::memory::Cmdline;
 use crate::socket::TestSocket;
 
 /// Why init cannot do its job: what was tried and what was found, for the host's report.
@@ -52,13 +44,13 @@ fn main() -> ExitCode {
         Ok((mut link, socket)) => serve(&mut link, socket),
         Err(failure) => eprintln!("guest-init: {failure}"),
     }
-    power::off()
+    system::power_off()
 }
 
 /// What has to work before the host can be told anything.
 fn connect() -> Result<(Link, TestSocket), Failure> {
     let socket = TestSocket::pair()?;
-    mounts::mount_for_channel()?;
+    system::mount_for_channel()?;
     let cmdline = Cmdline::read()?;
     Ok((Link::open(&cmdline)?, socket))
 }
@@ -80,9 +72,9 @@ fn serve(link: &mut Link, socket: TestSocket) {
 }
 
 fn work(link: &mut Link, socket: TestSocket) -> Result<(), Failure> {
-    mounts::mount_rest()?;
+    system::mount_rest()?;
     set_current_dir(WORKING_FOLDER).map_err(|error| format!("entering {WORKING_FOLDER}: {error}"))?;
-    priority::raise()?;
+    system::raise_priority()?;
     let mut kmsg = Kmsg::open()?;
     kmsg.flush(link);
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -92,7 +84,7 @@ fn work(link: &mut Link, socket: TestSocket) -> Result<(), Failure> {
     link.set_state(STATE_BUSY);
     match job {
         Some(job) => {
-            let outcome = run::Run::new(link, &mut kmsg, socket, job).finish();
+            let outcome = run::JobRun::new(link, &mut kmsg, socket, job).finish();
             kmsg.flush(link);
             outcome
         }

@@ -1,20 +1,20 @@
-//! A program that init started: the scheduler or the test binary.
+//! A program that init started: the scheduler or the test binary, with its output, and why it could not be started.
 
-use std::fs;
-use std::os::fd::OwnedFd;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use guest_init::message::{Program, Source};
+use guest_init::message::{Program, Source, ToHost};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process_group, pidfd_open, wait,
 };
 
 use crate::Failure;
-use crate::interpreter;
-use crate::relay::Pipe;
+use crate::link::Link;
 
 /// A process in its own group.
 pub struct Running {
@@ -56,7 +56,7 @@ impl Running {
         self.ended.is_none()
     }
 
-    /// Signal all of its group; a group that is gone is no error.
+    /// Signal all of its group; it is not an error if the group has ended.
     pub fn signal(&self, signal: Signal) {
         let _gone = kill_process_group(self.pid, signal);
     }
@@ -80,7 +80,7 @@ pub fn reap(running: &mut [&mut Option<Running>]) {
 
 /// What an exec's error means. `ENOENT` is the unclear one: it also stands for a missing interpreter.
 fn explain(path: &str, error: &std::io::Error) -> Failure {
-    let missing = interpreter::of(Path::new(path)).filter(|interpreter| !Path::new(interpreter).exists());
+    let missing = interpreter_of(Path::new(path)).filter(|interpreter| !Path::new(interpreter).exists());
     match missing {
         Some(interpreter) => {
             format!(
@@ -115,5 +115,100 @@ fn signal_name(number: i32) -> &'static str {
         libc::SIGTERM => " (SIGTERM)",
         libc::SIGTRAP => " (SIGTRAP)",
         _ => "",
+    }
+}
+
+/// The dynamic loader that an ELF names in `PT_INTERP`, or the interpreter of a `#!` line.
+fn interpreter_of(program: &Path) -> Option<String> {
+    parse_interpreter(&fs::read(program).ok()?)
+}
+
+fn parse_interpreter(bytes: &[u8]) -> Option<String> {
+    if let Some(script) = bytes.strip_prefix(b"#!") {
+        let line = script.split(|&byte| byte == b'\n').next()?;
+        let word = line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty())?;
+        return String::from_utf8(word.to_vec()).ok();
+    }
+    // ELF64 little-endian; places of the fields from elf(5).
+    if !bytes.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let table = usize::try_from(u64::from_le_bytes(field(bytes, 0x20)?)).ok()?;
+    let entry = usize::from(u16::from_le_bytes(field(bytes, 0x36)?));
+    let count = usize::from(u16::from_le_bytes(field(bytes, 0x38)?));
+    (0..count).find_map(|i| {
+        let header = bytes.get(table.checked_add(i * entry)?..)?;
+        let is_interpreter = u32::from_le_bytes(field(header, 0)?) == libc::PT_INTERP;
+        let at = usize::try_from(u64::from_le_bytes(field(header, 8)?)).ok()?;
+        let length = usize::try_from(u64::from_le_bytes(field(header, 32)?)).ok()?;
+        let path = bytes.get(at..at.checked_add(length)?).filter(|_| is_interpreter)?;
+        Some(String::from_utf8_lossy(path).trim_end_matches('\0').to_owned())
+    })
+}
+
+fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+/// Most bytes of output in one frame.
+const PIECE_BYTES: usize = 16 << 10;
+
+/// The reading end of a program's standard output or standard error.
+pub struct Pipe {
+    source: Source,
+    stderr: bool,
+    end: Option<File>,
+}
+
+impl Pipe {
+    /// A pipe; none at all counts as closed.
+    pub fn new(source: Source, stderr: bool, end: Option<OwnedFd>) -> Self {
+        Self { source, stderr, end: end.map(File::from) }
+    }
+
+    /// The descriptor to poll, while the other end may still be written.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.end.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Pass on one piece. Only to be called when poll says that there is something: it blocks otherwise.
+    pub fn relay(&mut self, link: &mut Link) {
+        let mut piece = [0; PIECE_BYTES];
+        let Some(end) = &mut self.end else { return };
+        match end.read(&mut piece) {
+            Ok(0) | Err(_) => self.end = None,
+            Ok(length) => {
+                let bytes = piece[..length].to_vec();
+                link.send(&ToHost::Output { source: self.source, stderr: self.stderr, bytes });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_loader_of_this_very_test() {
+        let me = std::env::current_exe().expect("known");
+        let loader = interpreter_of(&me).expect("a test binary is linked dynamically");
+        assert!(loader.contains("/ld-") && Path::new(&loader).exists(), "{loader}");
+    }
+
+    #[test]
+    fn reads_a_script_and_refuses_the_rest() {
+        assert_eq!(parse_interpreter(b"#! /bin/sh -e\nexit"), Some("/bin/sh".into()));
+        assert_eq!(parse_interpreter(b"#!"), None);
+        assert_eq!(parse_interpreter(b"\x7fELF\x02\x01"), None);
+        assert_eq!(parse_interpreter(b""), None);
+    }
+
+    #[test]
+    fn a_truncated_program_has_no_interpreter() {
+        let me = fs::read(std::env::current_exe().expect("known")).expect("readable");
+        for length in (0..1024).step_by(7) {
+            let _any = parse_interpreter(&me[..length]);
+        }
     }
 }

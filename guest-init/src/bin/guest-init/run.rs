@@ -7,12 +7,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use crate::delivery::Delivery;
-use crate::kmsg::Kmsg;
+use crate::kernel::{Kmsg, Uevents, is_sched_ext_enabled, sched_ext_ops_name, sched_ext_state};
 use crate::link::Link;
 use crate::program::{Running, reap};
-use crate::sched_ext::{self, Uevents};
 use crate::socket::TestSocket;
-use crate::{Failure, clock};
+use crate::{Failure, system};
 
 /// How often sched_ext's state and the host's ring are looked at, beyond what descriptors tell.
 const TICK: Duration = Duration::from_millis(50);
@@ -28,7 +27,7 @@ const GRACE_AFTER_TERM: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_millis(100);
 
 /// Everything that runs, and what has been said of it.
-pub struct Run<'a> {
+pub struct JobRun<'a> {
     link: &'a mut Link,
     kmsg: &'a mut Kmsg,
     job: Job,
@@ -44,7 +43,7 @@ pub struct Run<'a> {
     exit_reported: bool,
 }
 
-impl<'a> Run<'a> {
+impl<'a> JobRun<'a> {
     /// A run that has not begun.
     pub fn new(link: &'a mut Link, kmsg: &'a mut Kmsg, socket: TestSocket, job: Job) -> Self {
         Self {
@@ -71,8 +70,8 @@ impl<'a> Run<'a> {
     }
 
     fn phases(&mut self) -> Result<(), Failure> {
-        clock::set_wall_clock(self.job.wall_clock_ns)?;
-        clock::seed_randomness(&self.job.seed)?;
+        system::set_wall_clock(self.job.wall_clock_ns)?;
+        system::seed_randomness(&self.job.seed)?;
         self.start_scheduler()?;
         self.receive_until(|delivery| delivery.test)?;
         if self.delivery.stop {
@@ -103,15 +102,15 @@ impl<'a> Run<'a> {
         if self.delivery.stop {
             return Ok(());
         }
-        if sched_ext::is_enabled()? {
-            return Err(format!("a scheduler is enabled already: {}", sched_ext::ops_name()));
+        if is_sched_ext_enabled()? {
+            return Err(format!("a scheduler is enabled already: {}", sched_ext_ops_name()));
         }
         self.uevents = Some(Uevents::listen()?);
         self.scheduler = Some(Running::start(Source::Scheduler, &program)?);
         self.link.stage(GuestStage::SchedulerStarted, &*program.path);
         let timeout = Duration::from_millis(self.job.enable_timeout_ms);
         let begin = Instant::now();
-        while !sched_ext::is_enabled()? && !self.delivery.stop {
+        while !is_sched_ext_enabled()? && !self.delivery.stop {
             self.turn(ENABLE_TICK);
             self.check_delivery()?;
             if self.delivery.test {
@@ -123,13 +122,13 @@ impl<'a> Run<'a> {
                 return Err(format!("the scheduler ended before it was enabled: {how}; its output says why"));
             }
             if begin.elapsed() >= timeout {
-                let state = sched_ext::state()?;
+                let state = sched_ext_state()?;
                 return Err(format!(
                     "the scheduler was not enabled within {timeout:?}; sched_ext is {state}"
                 ));
             }
         }
-        self.link.stage(GuestStage::SchedulerEnabled, sched_ext::ops_name());
+        self.link.stage(GuestStage::SchedulerEnabled, sched_ext_ops_name());
         Ok(())
     }
 
@@ -199,7 +198,7 @@ impl<'a> Run<'a> {
     fn watch_scheduler(&mut self) -> Result<(), Failure> {
         let Some(scheduler) = &self.scheduler else { return Ok(()) };
         let alive = scheduler.is_alive();
-        if self.scheduler_gone.is_none() && !(alive && sched_ext::is_enabled()?) {
+        if self.scheduler_gone.is_none() && !(alive && is_sched_ext_enabled()?) {
             self.scheduler_gone = Some(Instant::now());
             self.link.capture("scheduler_exit", CaptureReason::SchedulerExit);
         }
@@ -211,7 +210,7 @@ impl<'a> Run<'a> {
 
     fn report_scheduler_exit(&mut self, why: &str) -> Result<(), Failure> {
         let Some(scheduler) = self.scheduler.as_ref().filter(|_| !self.exit_reported) else { return Ok(()) };
-        let detail = format!("{}{why}; sched_ext is {}", scheduler.how_it_ended(), sched_ext::state()?);
+        let detail = format!("{}{why}; sched_ext is {}", scheduler.how_it_ended(), sched_ext_state()?);
         self.exit_reported = true;
         self.link.stage(GuestStage::SchedulerExited, detail);
         Ok(())

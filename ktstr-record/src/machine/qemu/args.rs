@@ -3,14 +3,14 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use guest_init::layout::HOLE_BYTES;
+use guest_init::layout::CHANNEL_BYTES;
 
-use crate::machine::files::inherited_path;
+use super::process::inherited_path;
 use crate::spec::{LOW_RAM_LIMIT_BYTES, MachineSpec, Topology};
 
 /// File descriptors that the emulator inherits, under the same numbers. None of them has a name in a file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::machine) struct Inherited {
+pub(super) struct Inherited {
     /// RAM of each NUMA node.
     pub ram: Vec<i32>,
     /// The initramfs.
@@ -23,10 +23,10 @@ pub(in crate::machine) struct Inherited {
     pub gdb: i32,
 }
 
-/// RAM of each NUMA node in bytes: equal shares in multiples of the channel's hole, the last one with the rest.
-pub(in crate::machine) fn node_bytes(spec: &MachineSpec) -> Vec<u64> {
+/// RAM of each NUMA node in bytes: equal shares in multiples of the channel memory, the last one with the rest.
+pub(super) fn node_bytes(spec: &MachineSpec) -> Vec<u64> {
     let nodes = u64::from(spec.topology.numa_nodes.max(1));
-    let share = spec.memory_bytes() / nodes / HOLE_BYTES as u64 * HOLE_BYTES as u64;
+    let share = spec.memory_bytes() / nodes / CHANNEL_BYTES as u64 * CHANNEL_BYTES as u64;
     let mut sizes = vec![share; nodes as usize - 1];
     sizes.push(spec.memory_bytes() - share * (nodes - 1));
     sizes
@@ -40,12 +40,7 @@ const CPU: &str = "max,-erms,-fsrm,-fzrm,-fsrs,-fsrc";
 ///
 /// The machine starts stopped (`-S`). The end of the guest in any way leaves it stopped, too
 /// (`-no-reboot -action shutdown=pause`), so that its memory can be read.
-pub(in crate::machine) fn build(
-    spec: &MachineSpec,
-    kernel: &Path,
-    fds: &Inherited,
-    restore: bool,
-) -> Vec<OsString> {
+pub(super) fn build(spec: &MachineSpec, kernel: &Path, fds: &Inherited, restore: bool) -> Vec<OsString> {
     let mut args = Args::default();
     let one_node = fds.ram.len() == 1;
     args.flag("-accel").value("tcg,thread=multi");
@@ -110,8 +105,7 @@ mod tests {
     use std::path::Path;
 
     use super::{Inherited, build, node_bytes};
-    use crate::machine::test_spec;
-    use crate::spec::Topology;
+    use crate::spec::{Topology, test_spec};
 
     fn line(topology: Topology, restore: bool) -> String {
         let mut spec = test_spec();
@@ -142,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hole_lies_in_one_node() {
+    fn the_channel_memory_lies_in_one_node() {
         let mut spec = test_spec();
         for nodes in 1..=8 {
             for mib in (512..9000).step_by(37) {

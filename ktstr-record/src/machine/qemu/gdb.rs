@@ -8,14 +8,14 @@
 //! - after `c` comes exactly one stop reply, however the VM is stopped;
 //! - `?` removes all watchpoints, and closing the connection leaves the VM stopped.
 
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use crate::machine::MachineError;
-use crate::machine::qemu::qmp::{closed, io_error};
-use crate::machine::waker::wait_readable;
+use super::socket::{io_error, read_more};
+use crate::machine::error::MachineError;
+use crate::machine::interface::Watch;
 
 /// The stub's own limit (`MAX_PACKET_LENGTH`) and room for escapes.
 const MAX_PACKET_BYTES: usize = 16 << 10;
@@ -34,7 +34,7 @@ pub(super) struct Gdb {
 
 /// Why the VM stopped, as the stub says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stop {
+pub(super) struct StopReply {
     /// In gdb's numbering.
     signal: u8,
     /// Thread id: the vCPU's index and one.
@@ -43,16 +43,25 @@ pub(super) struct Stop {
     watch: Option<u64>,
 }
 
-impl Stop {
-    /// Neither asked for nor by a watchpoint: the guest has ended.
+impl StopReply {
+    /// Neither asked for nor by a watchpoint or breakpoint: the guest has ended.
     pub(super) fn is_end(&self) -> bool {
         !matches!(self.signal, SIGINT | SIGTRAP)
     }
 
-    /// The vCPU that hit the watchpoint at `address`.
-    pub(super) fn watched(&self, address: u64) -> Option<u32> {
-        let hit = self.signal == SIGTRAP && self.watch == Some(address);
-        hit.then(|| self.thread.saturating_sub(1))
+    /// The vCPU that it names.
+    pub(super) fn vcpu(&self) -> u32 {
+        self.thread.saturating_sub(1)
+    }
+
+    /// Address of the watchpoint that was hit.
+    pub(super) fn watched(&self) -> Option<u64> {
+        self.watch.filter(|_| self.signal == SIGTRAP)
+    }
+
+    /// A trap without a watchpoint: a breakpoint, or the end of a single step.
+    pub(super) fn is_plain_trap(&self) -> bool {
+        self.signal == SIGTRAP && self.watch.is_none()
     }
 }
 
@@ -66,9 +75,22 @@ impl Gdb {
         Ok(gdb)
     }
 
-    /// Stop at each store to the `len` bytes at the virtual address `address`, on any vCPU.
-    pub(super) fn watch_writes(&mut self, address: u64, len: u64) -> Result<(), MachineError> {
-        let request = format!("Z2,{address:x},{len:x}");
+    /// Stop whenever `watch` fires, on any vCPU. Breakpoints are of the hardware kind, which no emulator puts into the
+    /// guest's memory.
+    pub(super) fn insert(&mut self, watch: &Watch) -> Result<(), MachineError> {
+        self.change_watch('Z', watch)
+    }
+
+    /// The opposite of [`insert`](Self::insert).
+    pub(super) fn remove(&mut self, watch: &Watch) -> Result<(), MachineError> {
+        self.change_watch('z', watch)
+    }
+
+    fn change_watch(&mut self, how: char, watch: &Watch) -> Result<(), MachineError> {
+        let request = match watch {
+            Watch::Write { at, bytes } => format!("{how}2,{at:x},{bytes:x}"),
+            Watch::Execute { at } => format!("{how}1,{at:x},1"),
+        };
         match self.request(&request)?.as_slice() {
             b"OK" => Ok(()),
             answer => Err(unexpected(&request, answer)),
@@ -90,11 +112,12 @@ impl Gdb {
         }
     }
 
-    /// Let one vCPU of a stopped VM execute one instruction.
-    pub(super) fn step(&mut self, vcpu: u32) -> Result<(), MachineError> {
+    /// Let one vCPU of a stopped VM execute one instruction, where a breakpoint is, too: QEMU's single steps pass over
+    /// them. Returns what stopped it.
+    pub(super) fn step(&mut self, vcpu: u32) -> Result<StopReply, MachineError> {
         let request = format!("vCont;s:{:x}", vcpu + 1);
         let answer = self.request(&request)?;
-        parse_stop(&answer).map(|_| ()).ok_or_else(|| unexpected(&request, &answer))
+        parse_stop(&answer).ok_or_else(|| unexpected(&request, &answer))
     }
 
     /// Ask a running VM to stop; [`stop`](Self::stop) tells when it has. Without effect on a stopped one.
@@ -103,7 +126,7 @@ impl Gdb {
     }
 
     /// The stop reply of a VM that was told to go on, if it comes before `deadline`.
-    pub(super) fn stop(&mut self, deadline: Instant) -> Result<Option<Stop>, MachineError> {
+    pub(super) fn stop(&mut self, deadline: Instant) -> Result<Option<StopReply>, MachineError> {
         let Some(packet) = self.packet(deadline)? else { return Ok(None) };
         parse_stop(&packet).map(Some).ok_or_else(|| unexpected("c", &packet))
     }
@@ -191,27 +214,9 @@ impl Gdb {
         }
     }
 
-    /// Read what there is, waiting for it; false when `deadline` passed before.
+    /// Read what has arrived, waiting for it; false when `deadline` passed before.
     fn fill(&mut self, deadline: Instant) -> Result<bool, MachineError> {
-        let mut bytes = [0; 4096];
-        loop {
-            match self.stream.read(&mut bytes) {
-                Ok(0) => return Err(closed()),
-                Ok(n) => {
-                    self.input.extend_from_slice(&bytes[..n]);
-                    return Ok(true);
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let [readable] =
-                        wait_readable([self.stream.as_fd()], deadline).map_err(io_error("wait for gdb"))?;
-                    if !readable {
-                        return Ok(false);
-                    }
-                }
-                Err(e) => return Err(io_error("read the gdb socket")(e)),
-            }
-        }
+        read_more(&self.stream, &mut self.input, deadline, "gdb")
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), MachineError> {
@@ -268,10 +273,10 @@ fn next_packet(input: &mut Vec<u8>) -> Parsed {
 }
 
 /// `T05thread:02;watch:6b7470000000;`, with numbers in hex.
-fn parse_stop(payload: &[u8]) -> Option<Stop> {
+fn parse_stop(payload: &[u8]) -> Option<StopReply> {
     let text = std::str::from_utf8(payload).ok()?.strip_prefix('T')?;
     let signal = u8::from_str_radix(text.get(..2)?, 16).ok()?;
-    let mut stop = Stop { signal, thread: 0, watch: None };
+    let mut stop = StopReply { signal, thread: 0, watch: None };
     for field in text[2..].split(';').filter(|f| !f.is_empty()) {
         match field.split_once(':')? {
             ("thread", id) => stop.thread = u32::from_str_radix(id, 16).ok()?,
@@ -311,16 +316,17 @@ fn unexpected(request: &str, answer: &[u8]) -> MachineError {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Parsed, Stop, frame, next_packet, parse_stop, unescape, unhex};
+    use super::{Parsed, StopReply, frame, next_packet, parse_stop, unescape, unhex};
 
     #[test]
     fn stop_replies() {
         let watch = parse_stop(b"T05thread:0a;watch:6b7470000000;").unwrap();
-        assert_eq!(watch, Stop { signal: 5, thread: 10, watch: Some(0x6b74_7000_0000) });
-        assert_eq!(watch.watched(0x6b74_7000_0000), Some(9));
-        assert_eq!(watch.watched(0x1000), None);
+        assert_eq!(watch, StopReply { signal: 5, thread: 10, watch: Some(0x6b74_7000_0000) });
+        assert_eq!((watch.watched(), watch.vcpu()), (Some(0x6b74_7000_0000), 9));
         let interrupted = parse_stop(b"T02thread:01;").unwrap();
-        assert_eq!(interrupted.watched(0x6b74_7000_0000), None);
+        assert_eq!(interrupted.watched(), None);
+        let trap = parse_stop(b"T05thread:02;").unwrap();
+        assert!(trap.is_plain_trap() && !watch.is_plain_trap() && !interrupted.is_plain_trap());
         assert!(parse_stop(b"T03thread:01;").unwrap().is_end() && !interrupted.is_end() && !watch.is_end());
         for wrong in [&b"OK"[..], b"T", b"T0", b"Txx", b"T05thread", b"T05thread:zz;", b"\xff"] {
             assert_eq!(parse_stop(wrong), None, "{wrong:?}");

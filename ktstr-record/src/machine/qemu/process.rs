@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -12,11 +14,11 @@ use rustix::fd::BorrowedFd;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
-use crate::machine::files::tail;
+use crate::machine::error::tail;
 use crate::spec::Emulator;
 
 /// What is shown of the emulator's standard error.
-const STDERR_TAIL_BYTES: u64 = 2000;
+const STDERR_TAIL_BYTES: usize = 2000;
 
 /// A child that is killed and reaped when this is dropped, and killed by the kernel when we die first.
 #[derive(Debug)]
@@ -85,7 +87,8 @@ impl Process {
 
     /// The end of what it wrote to standard error.
     pub(super) fn stderr_tail(&self) -> String {
-        tail(&self.stderr, STDERR_TAIL_BYTES)
+        let text = String::from_utf8_lossy(&read_from(&self.stderr, 0).unwrap_or_default()).into_owned();
+        tail(&text, STDERR_TAIL_BYTES).to_owned()
     }
 
     /// Kill and reap it. Idempotent.
@@ -114,5 +117,43 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A path by which a child that inherits `fd` opens that file anew.
+pub(super) fn inherited_path(fd: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{fd}"))
+}
+
+/// The bytes of `file` from `from` to its end.
+pub(super) fn read_from(file: &File, from: u64) -> io::Result<Vec<u8>> {
+    let len = file.metadata()?.len().saturating_sub(from);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], from + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::read_from;
+    use crate::machine::ram::memfd;
+
+    #[test]
+    fn reads_from_an_offset_to_the_end() {
+        let mut file = memfd("test", 0).unwrap();
+        file.write_all(b"first line\nsecond\nthird\n").unwrap();
+        assert_eq!(read_from(&file, 18).unwrap(), b"third\n");
+        assert_eq!(read_from(&file, 1000).unwrap(), b"");
     }
 }

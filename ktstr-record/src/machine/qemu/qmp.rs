@@ -3,18 +3,24 @@
 //! Format: QEMU, `docs/interop/qmp-spec.rst`.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::machine::MachineError;
-use crate::machine::waker::wait_readable;
+use super::process::inherited_path;
+use super::socket::{io_error, read_more};
+use crate::machine::error::MachineError;
 
 /// No answer of the commands that we give is longer; one that is means that the stream is not QMP.
 const MAX_LINE_BYTES: usize = 1 << 20;
+/// Far longer than saving or loading a state takes (measured: 6 ms).
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(20);
+const MIGRATION_POLL: Duration = Duration::from_millis(1);
 
 /// A connection to the emulator's monitor.
 #[derive(Debug)]
@@ -89,23 +95,45 @@ impl Qmp {
                     answer: format!("{e} in {:?}", String::from_utf8_lossy(&line)),
                 });
             }
-            let mut bytes = [0; 4096];
-            match self.stream.read(&mut bytes) {
-                Ok(0) => return Err(closed()),
-                Ok(n) if self.input.len() + n > MAX_LINE_BYTES => {
-                    let answer = format!("a line of more than {MAX_LINE_BYTES} bytes");
-                    return Err(MachineError::Protocol { what: "QMP".into(), answer });
+            if self.input.len() > MAX_LINE_BYTES {
+                let answer = format!("a line of more than {MAX_LINE_BYTES} bytes");
+                return Err(MachineError::Protocol { what: "QMP".into(), answer });
+            }
+            if !read_more(&self.stream, &mut self.input, deadline, "QMP")? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Write the state of CPUs and devices of a stopped VM to `state`, which the emulator has inherited. The VM can go on
+    /// afterwards.
+    pub(super) fn save_state(&mut self, state: &File) -> Result<(), MachineError> {
+        self.migrate("migrate", state)
+    }
+
+    /// Load `state`, which the emulator has inherited, into a VM that was started for it. It stays stopped.
+    pub(super) fn load_state(&mut self, state: &File) -> Result<(), MachineError> {
+        self.migrate("migrate-incoming", state)
+    }
+
+    /// A migration to or from a file, with the capability `x-ignore-shared`: RAM is shared with us and stays out of it, so
+    /// that the state is a third of a megabyte.
+    fn migrate(&mut self, command: &str, state: &File) -> Result<(), MachineError> {
+        let capability = json!([{ "capability": "x-ignore-shared", "state": true }]);
+        self.command("migrate-set-capabilities", json!({ "capabilities": capability }), MIGRATION_TIMEOUT)?;
+        let uri = format!("file:{}", inherited_path(state.as_raw_fd()).display());
+        self.command(command, json!({ "uri": uri }), MIGRATION_TIMEOUT)?;
+        let deadline = Instant::now() + MIGRATION_TIMEOUT;
+        loop {
+            let answer = self.command("query-migrate", json!({}), MIGRATION_TIMEOUT)?;
+            match answer.get("status").and_then(Value::as_str) {
+                Some("completed") => return Ok(()),
+                Some("failed" | "cancelled") => {
+                    let why = answer.get("error-desc").map_or_else(|| answer.to_string(), Value::to_string);
+                    return Err(MachineError::Refused { what: command.to_owned(), why });
                 }
-                Ok(n) => self.input.extend_from_slice(&bytes[..n]),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let [readable] =
-                        wait_readable([self.stream.as_fd()], deadline).map_err(io_error("wait for QMP"))?;
-                    if !readable {
-                        return Ok(None);
-                    }
-                }
-                Err(e) => return Err(io_error("read the QMP socket")(e)),
+                _ if Instant::now() >= deadline => return Err(silent(command, MIGRATION_TIMEOUT)),
+                _ => thread::sleep(MIGRATION_POLL),
             }
         }
     }
@@ -138,19 +166,6 @@ fn parse(mut value: Value) -> Message {
             Message::Event(Event { name, data: value.get_mut("data").map_or(Value::Null, Value::take) })
         }
         None => Message::Other(value),
-    }
-}
-
-/// The socket ended. The caller knows the process and turns it into the emulator's last words.
-pub(super) fn closed() -> MachineError {
-    MachineError::Died { stderr: String::new() }
-}
-
-pub(super) fn io_error(what: &str) -> impl FnOnce(io::Error) -> MachineError {
-    let what = what.to_owned();
-    move |source| match source.kind() {
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => closed(),
-        _ => MachineError::Io { what, source },
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use ktstr_replay::trace::record::VcpuRegs;
 
 use super::gdb::Gdb;
-use crate::machine::MachineError;
+use crate::machine::error::MachineError;
 
 const GPR: [&str; 16] = [
     "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14",

@@ -1,18 +1,21 @@
-//! Kernels in the cache: a folder each, with `vmlinux`, `bzImage` and `kernel.json`.
+//! Kernels in the cache, a folder each with `vmlinux`, `bzImage` and `kernel.json`, and what a kernel's ELF says of itself.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use memchr::memmem;
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
+use object::{Object, ObjectSection, elf};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::super::cache::{Lock, Staging, create_dir_all};
-use super::super::context::Context;
-use super::super::error::{Error, Result};
-use super::archive::order;
-use super::image::{self, Image, ImageError};
-use super::inspect::{Facts, inspect};
+use super::super::error::{Error, ImageError, Result};
+use super::super::host::Context;
+use super::image::{self, Image};
+use super::payload::u32_at;
+use super::spec::order;
 use crate::spec::Kernel;
 
 /// The folder of kernels in the cache.
@@ -32,7 +35,7 @@ struct Metadata {
     source: String,
 }
 
-/// The kernel in the cache's entry `name`, as an answer to `asked`; `None` where there is no whole one.
+/// The kernel in the cache's entry `name`, as an answer to `asked`; `None` where the entry is absent or incomplete.
 pub(super) fn load(context: &Context, name: &str, asked: &str) -> Option<Kernel> {
     let folder = context.cache.path(FOLDER).join(name);
     let json = fs::read(folder.join("kernel.json")).ok()?;
@@ -141,4 +144,115 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 fn content_id(bytes: &[u8]) -> String {
     format!("{:032x}", xxh3_128(bytes))
+}
+
+/// `XEN_ELFNOTE_PHYS32_ENTRY` (Linux, `include/xen/interface/elfnote.h`): the PVH entry point.
+const PVH_ENTRY: elf::NoteType = elf::NoteType(18);
+/// `uname -r` is at most this long (`__NEW_UTS_LEN`).
+const MAX_RELEASE: usize = 64;
+const BANNER: &[u8] = b"Linux version ";
+
+/// Facts about a kernel that can be booted and read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// `uname -r`.
+    pub(super) release: String,
+    /// Whether it has sched_ext.
+    pub(super) has_sched_ext: bool,
+}
+
+/// Checks that `file` is an x86_64 kernel with BTF and a PVH entry.
+pub(super) fn inspect(file: &[u8]) -> Result<Facts, ImageError> {
+    let parsed = ElfFile64::<object::Endianness>::parse(file).map_err(ImageError::Elf)?;
+    let (header, endian) = (parsed.elf_header(), parsed.endian());
+    let (machine, kind) = (header.e_machine(endian), header.e_type(endian));
+    if machine != elf::EM_X86_64 || kind != elf::ET_EXEC {
+        return Err(ImageError::Machine { machine: machine.0, kind: kind.0 });
+    }
+    let release = release(file).ok_or(ImageError::NoBanner)?;
+    let btf = parsed.section_by_name(".BTF").ok_or(ImageError::NoBtf)?;
+    let btf = btf.data().map_err(ImageError::Elf)?;
+    let strings = btf_strings(btf).ok_or(ImageError::NoBtf)?;
+    // A kernel built with CONFIG_SCHED_CLASS_EXT, and only such, has this type.
+    let has_sched_ext = memmem::find(strings, b"\0sched_ext_ops\0").is_some();
+    if !has_pvh_entry(&parsed)? {
+        return Err(ImageError::NoPvh);
+    }
+    Ok(Facts { release, has_sched_ext })
+}
+
+/// The release in the kernel's banner, `Linux version RELEASE (builder) ...`.
+fn release(file: &[u8]) -> Option<String> {
+    memmem::find_iter(file, BANNER).find_map(|at| {
+        let rest = &file[at + BANNER.len()..];
+        let release =
+            rest.iter().take(MAX_RELEASE + 1).position(|byte| *byte == b' ').map(|end| &rest[..end])?;
+        let is_release =
+            release.first().is_some_and(u8::is_ascii_digit) && release.iter().all(u8::is_ascii_graphic);
+        is_release.then(|| String::from_utf8_lossy(release).into_owned())
+    })
+}
+
+/// The string section of BTF (Linux, `Documentation/bpf/btf.rst`): a header of magic (u16), version
+/// and flags (u8), its own length, and then offset and length of the types and of the strings.
+fn btf_strings(btf: &[u8]) -> Option<&[u8]> {
+    if !btf.starts_with(&[0x9f, 0xeb]) {
+        return None;
+    }
+    let word = |at| u32_at(btf, at).and_then(|word| usize::try_from(word).ok());
+    let (header, offset, length) = (word(4)?, word(16)?, word(20)?);
+    let begin = header.checked_add(offset)?;
+    btf.get(begin..begin.checked_add(length)?)
+}
+
+fn has_pvh_entry(parsed: &ElfFile64<'_, object::Endianness>) -> Result<bool, ImageError> {
+    let endian = parsed.endian();
+    for segment in parsed.elf_program_headers() {
+        let Some(mut notes) = segment.notes(endian, parsed.data()).map_err(ImageError::Elf)? else {
+            continue;
+        };
+        while let Some(note) = notes.next().map_err(ImageError::Elf)? {
+            if note.name() == b"Xen" && note.n_type(endian) == PVH_ENTRY {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::image::synthetic;
+    use super::*;
+
+    #[test]
+    fn a_kernel_tells_its_release_and_whether_it_has_sched_ext() {
+        for has_sched_ext in [true, false] {
+            let facts = inspect(&synthetic::elf(has_sched_ext)).unwrap();
+            assert_eq!(facts, Facts { release: synthetic::RELEASE.to_owned(), has_sched_ext });
+        }
+    }
+
+    #[test]
+    fn what_a_kernel_lacks_is_named_with_the_option_that_adds_it() {
+        let text = |elf: Vec<u8>| inspect(&elf).unwrap_err().to_string();
+        assert!(text(synthetic::without(b".BTF")).contains("CONFIG_DEBUG_INFO_BTF=y"));
+        assert!(text(synthetic::without(b"Xen\0")).contains("CONFIG_PVH=y"));
+        assert!(text(synthetic::without(b"Linux version ")).contains("no `Linux version`"));
+        let host_program = std::fs::read("/proc/self/exe").unwrap();
+        assert!(text(host_program).contains("it is not an x86_64 kernel (ELF machine 62, type 3)"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_makes_it_panic(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
+            let mut elf = synthetic::elf(true);
+            let at = at.index(elf.len());
+            elf[at] = byte;
+            let _ = inspect(&elf);
+            let _ = inspect(&elf[..cut.index(elf.len())]);
+        }
+    }
 }

@@ -10,9 +10,8 @@
 //! 0x24c  payload_length   u32
 //! ```
 
-use std::io;
-
-use super::payload;
+use super::payload::{self, u32_at};
+use crate::provision::error::ImageError;
 
 pub(super) const ELF_MAGIC: &[u8] = b"\x7fELF";
 const SETUP_SECTS: usize = 0x1f1;
@@ -21,91 +20,6 @@ const PROTOCOL: usize = 0x206;
 const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
 const SECTOR_BYTES: usize = 512;
-
-/// Why a file cannot serve as a kernel.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImageError {
-    /// It is a folder.
-    #[error("it is a folder; give the file in it, arch/x86/boot/bzImage or vmlinux")]
-    Folder,
-    /// It is neither of the two formats.
-    #[error("it is neither an ELF file nor a bzImage (it begins with {})", hex(.start))]
-    Format {
-        /// Its first bytes.
-        start: Vec<u8>,
-    },
-    /// It is a bzImage from before 2008.
-    #[error("its boot protocol {}.{:02} is older than 2.08, from which on a payload can be found", .version >> 8, .version & 0xff)]
-    Protocol {
-        /// The version, major in the high byte.
-        version: u16,
-    },
-    /// Its end is missing.
-    #[error("it is cut off: its {part} ends at byte {end}, the file at {size}; copy or build it again")]
-    Truncated {
-        /// What lies beyond the end.
-        part: &'static str,
-        /// Where that would end.
-        end: u64,
-        /// Bytes of the file.
-        size: u64,
-    },
-    /// Its payload is compressed in a way that is not read.
-    #[error(
-        "its payload is compressed with {name}, which is not supported (zstd, gzip, xz, lzma and lz4 are); build with CONFIG_KERNEL_ZSTD=y or give its vmlinux"
-    )]
-    Compression {
-        /// The compression, or the payload's first bytes.
-        name: String,
-    },
-    /// Its payload cannot be decompressed.
-    #[error("its {format} payload cannot be decompressed")]
-    Payload {
-        /// The compression.
-        format: &'static str,
-        /// What the decompressor says.
-        source: io::Error,
-    },
-    /// Its payload declares a size that no kernel has.
-    #[error("its payload declares {declared} bytes, more than the limit of {limit}")]
-    TooLarge {
-        /// Bytes that it declares.
-        declared: u64,
-        /// The most that is decompressed.
-        limit: u64,
-    },
-    /// Its payload has another size than it says.
-    #[error("its payload decompresses to {found} bytes where it declares {declared}; copy or build it again")]
-    Size {
-        /// Bytes that it declares.
-        declared: u64,
-        /// Bytes that came out, at most one more than declared.
-        found: u64,
-    },
-    /// It is no ELF file that can be read.
-    #[error("its ELF structure is broken")]
-    Elf(#[source] object::Error),
-    /// It is a kernel for another processor, or no kernel.
-    #[error("it is not an x86_64 kernel (ELF machine {machine}, type {kind})")]
-    Machine {
-        /// `e_machine`.
-        machine: u16,
-        /// `e_type`.
-        kind: u16,
-    },
-    /// It does not say which release it is.
-    #[error("it has no `Linux version` text, so it is no kernel; give a vmlinux or bzImage")]
-    NoBanner,
-    /// It has no type information.
-    #[error("it has no BTF, without which its memory cannot be read; build with CONFIG_DEBUG_INFO_BTF=y")]
-    NoBtf,
-    /// It cannot be entered as an ELF.
-    #[error(
-        "it has no PVH entry, so that it can only boot through a bzImage's own loader; build with CONFIG_PVH=y"
-    )]
-    NoPvh,
-}
 
 /// What a file of a kernel is.
 #[derive(Debug)]
@@ -158,26 +72,127 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|chunk| u16::from_le_bytes(*chunk))
 }
 
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|chunk| u32::from_le_bytes(*chunk))
-}
-
 fn start(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().take(8).copied().collect()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    if bytes.is_empty() {
-        return "nothing, it is empty".to_owned();
+/// Images for tests: the smallest ELF with all that makes a kernel here, in a bzImage.
+#[cfg(test)]
+pub(super) mod synthetic {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    /// What the kernel of [`elf`] says that it is.
+    pub(in super::super) const RELEASE: &str = "7.3.4+test-amd64";
+
+    const NOTE_AT: usize = 0x40 + 56;
+    const BTF_AT: usize = 0x100;
+    const NAMES_AT: usize = 0x180;
+    const BANNER_AT: usize = 0x1a0;
+    const SECTIONS_AT: usize = 0x200;
+
+    /// An ELF: header, one PT_NOTE with the PVH entry, `.BTF` and the section names, a banner.
+    pub(in super::super) fn elf(has_sched_ext: bool) -> Vec<u8> {
+        let mut out = Image(vec![0; SECTIONS_AT + 3 * 64]);
+        out.put(0, b"\x7fELF\x02\x01\x01");
+        out.u16(0x10, 2); // ET_EXEC
+        out.u16(0x12, 62); // EM_X86_64
+        out.u32(0x14, 1);
+        out.u64(0x20, 0x40); // e_phoff
+        out.u64(0x28, SECTIONS_AT as u64);
+        out.u16(0x34, 64);
+        out.u16(0x36, 56);
+        out.u16(0x38, 1); // e_phnum
+        out.u16(0x3a, 64);
+        out.u16(0x3c, 3); // e_shnum
+        out.u16(0x3e, 2); // e_shstrndx
+
+        out.u32(0x40, 4); // PT_NOTE
+        out.u64(0x48, NOTE_AT as u64);
+        out.u64(0x60, 20);
+        out.u64(0x68, 20);
+        out.u64(0x70, 4);
+        out.u32(NOTE_AT, 4);
+        out.u32(NOTE_AT + 4, 4);
+        out.u32(NOTE_AT + 8, 18);
+        out.put(NOTE_AT + 12, b"Xen\0");
+
+        let name: &[u8] = if has_sched_ext { b"\0sched_ext_ops\0" } else { b"\0sched_class\0" };
+        out.put(BTF_AT, &[0x9f, 0xeb, 1, 0]);
+        out.u32(BTF_AT + 4, 24);
+        out.u32(BTF_AT + 20, name.len() as u32);
+        out.put(BTF_AT + 24, name);
+
+        out.put(NAMES_AT, b"\0.BTF\0.shstrtab\0");
+        out.put(BANNER_AT, format!("Linux version {RELEASE} (builder)").as_bytes());
+        for (index, name, kind, at, size) in
+            [(1, 1u32, 1u32, BTF_AT, 24 + name.len()), (2, 6, 3, NAMES_AT, 16)]
+        {
+            let section = SECTIONS_AT + index * 64;
+            out.u32(section, name);
+            out.u32(section + 4, kind);
+            out.u64(section + 0x18, at as u64);
+            out.u64(section + 0x20, size as u64);
+        }
+        out.0
     }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+
+    /// [`elf`] with the first occurrence of `text` made unrecognizable.
+    pub(in super::super) fn without(text: &[u8]) -> Vec<u8> {
+        let mut out = elf(true);
+        let at = memchr::memmem::find(&out, text).unwrap();
+        out[at] ^= 0x20;
+        out
+    }
+
+    /// `data` as a gzip payload.
+    pub(in super::super) fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// A bzImage with this payload.
+    pub(in super::super) fn bzimage(payload: &[u8]) -> Vec<u8> {
+        let mut out = Image(vec![0; 1024]);
+        out.0[0x1f1] = 1;
+        out.put(0x1fe, &[0x55, 0xaa]);
+        out.put(0x202, b"HdrS");
+        out.u16(0x206, 0x20f);
+        out.u32(0x248, 16);
+        out.u32(0x24c, payload.len() as u32);
+        out.0.extend_from_slice(&[0x90; 16]);
+        out.0.extend_from_slice(payload);
+        out.0
+    }
+
+    struct Image(Vec<u8>);
+
+    impl Image {
+        fn put(&mut self, at: usize, bytes: &[u8]) {
+            self.0[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+
+        fn u16(&mut self, at: usize, value: u16) {
+            self.put(at, &value.to_le_bytes());
+        }
+
+        fn u32(&mut self, at: usize, value: u32) {
+            self.put(at, &value.to_le_bytes());
+        }
+
+        fn u64(&mut self, at: usize, value: u64) {
+            self.put(at, &value.to_le_bytes());
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::synthetic;
     use super::*;
 
     #[test]

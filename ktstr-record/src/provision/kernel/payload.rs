@@ -10,7 +10,7 @@ use flate2::read::GzDecoder;
 use lzma_rust2::{LzmaReader, XzReader};
 use zstd::stream::read::Decoder as ZstdDecoder;
 
-use super::image::{ImageError, u32_at};
+use crate::provision::error::ImageError;
 
 /// Largest kernel that is decompressed. Debian's is 62 MB.
 const MAX_BYTES: u64 = 1 << 30;
@@ -111,6 +111,10 @@ fn lz4(mut blocks: &[u8], declared: u64) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|chunk| u32::from_le_bytes(*chunk))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -118,7 +122,7 @@ mod tests {
     use lzma_rust2::{LzmaOptions, LzmaWriter, XzOptions, XzWriter};
     use proptest::prelude::*;
 
-    use super::super::synthetic;
+    use super::super::image::synthetic;
     use super::*;
 
     fn with_size(mut compressed: Vec<u8>, bytes: usize) -> Vec<u8> {

@@ -7,12 +7,11 @@ use serde::Serialize;
 
 use super::super::apt::{Apt, Purpose};
 use super::super::cache::create_dir_all;
-use super::super::context::Context;
 use super::super::error::{Error, Result};
-use super::super::sources::Entry;
-use super::archive::{self, Candidate};
+use super::super::host::Context;
+use super::super::sources::SourceEntry;
 use super::entry;
-use super::spec::KernelSpec;
+use super::spec::{self, Candidate, KernelSpec};
 use crate::spec::Kernel;
 
 const PURPOSE: Purpose = Purpose {
@@ -60,13 +59,13 @@ pub(in super::super) fn resolve(context: &Context, spec: &KernelSpec, fresh: boo
         return Ok(kernel);
     }
     apt.update(if fresh { FRESH_LISTS_MAX_AGE } else { LISTS_MAX_AGE })?;
-    let all = archive::candidates(&apt.names(archive::PATTERN)?);
+    let all = spec::candidates(&apt.names(spec::PATTERN)?);
     let fitting: Vec<Candidate> = all.iter().filter(|c| spec.admits(&c.release)).cloned().collect();
     if fitting.is_empty() {
         return Err(no_such_kernel(spec, &apt, all));
     }
     let mut without = Vec::new();
-    for candidate in archive::one_of_each_build(fitting).into_iter().take(TRIES) {
+    for candidate in spec::one_of_each_build(fitting).into_iter().take(TRIES) {
         let kernel = fetch(context, &apt, &candidate, &spec.to_string())?;
         if kernel.has_sched_ext || spec.is_whole() {
             return Ok(kernel);
@@ -81,7 +80,7 @@ pub(in super::super) fn list(context: &Context) -> Result<Vec<KernelListing>> {
     let cached = entry::cached(context, "");
     let archived = open_apt(context).and_then(|apt| {
         apt.update(FRESH_LISTS_MAX_AGE)?;
-        Ok(archive::candidates(&apt.names(archive::PATTERN)?))
+        Ok(spec::candidates(&apt.names(spec::PATTERN)?))
     });
     let archived = match archived {
         Ok(archived) => archived,
@@ -95,7 +94,7 @@ pub(in super::super) fn list(context: &Context) -> Result<Vec<KernelListing>> {
     let mut listings: Vec<KernelListing> =
         gone.map(|kernel| listing(&kernel.release, None, &cached)).collect();
     listings.extend(archived.iter().map(|c| listing(&c.release, Some(c.package.clone()), &cached)));
-    listings.sort_by(|a, b| archive::order(&b.release).cmp(&archive::order(&a.release)));
+    listings.sort_by(|a, b| spec::order(&b.release).cmp(&spec::order(&a.release)));
     Ok(listings)
 }
 
@@ -123,7 +122,7 @@ fn cached(context: &Context, spec: &KernelSpec) -> Option<Kernel> {
 }
 
 fn open_apt(context: &Context) -> Result<Apt<'_>> {
-    Apt::open(context, PURPOSE, |mirror: &Entry| {
+    Apt::open(context, PURPOSE, |mirror: &SourceEntry| {
         let mut suites: Vec<String> = SUITES.iter().map(|suite| (*suite).to_owned()).collect();
         for suite in &mirror.suites {
             if !suites.contains(suite) && !suite.ends_with("-security") {
@@ -174,7 +173,7 @@ fn find_image(root: &Path, release: &str) -> Option<PathBuf> {
 
 fn no_such_kernel(spec: &KernelSpec, apt: &Apt<'_>, all: Vec<Candidate>) -> Error {
     let mut versions: Vec<String> = Vec::new();
-    for candidate in archive::one_of_each_build(all) {
+    for candidate in spec::one_of_each_build(all) {
         let version = candidate.version();
         if !versions.contains(&version) {
             versions.push(version);

@@ -1,57 +1,47 @@
-//! `always(alive)`.
+//! `always(alive)`, `each(x >= 1)`, `each(x in 0..100)`: two words for one judgement.
 
-use std::fmt;
-
-use crate::claim::{Judgement, PatternInfo, Predicate, samples};
-use crate::path::parse::Parser;
-use crate::path::{Projection, SyntaxError};
+use crate::claim::{Judgement, Offender, Predicate, samples};
 use crate::series::Column;
 use crate::verdict::Outcome;
 
-use super::violations;
-
-/// Something is true at every sample.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Always {
+one_operand! {
+    /// Something is true at every sample.
+    Always, "always", "always(alive)", "it is true at every sample";
     /// What is true.
-    pub predicate: Predicate,
+    predicate: Predicate = Predicate::parse, reads predicate.of;
+    |this, column| at_every_sample(&this.predicate, column, "true", "not so")
 }
 
-impl Always {
-    pub(in crate::claim) const INFO: PatternInfo =
-        PatternInfo { name: "always", example: "always(alive)", holds: "it is true at every sample" };
+one_operand! {
+    /// A bound holds at every sample.
+    Each, "each", "each(nr_running in 0..100)", "the bound holds at every sample";
+    /// What is bounded, and by what.
+    predicate: Predicate = Predicate::parse_bounded, reads predicate.of;
+    |this, column| at_every_sample(&this.predicate, column, "the bound holds", "the bound does not hold")
+}
 
-    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
-        let predicate = Predicate::parse(p)?;
-        p.named_args("always", &[], |_, _| Ok(()))?;
-        Ok(Self { predicate })
-    }
-
-    pub(in crate::claim) fn projections(&self) -> Vec<&Projection> {
-        vec![&self.predicate.of]
-    }
-
-    /// A missing sample fails: nobody knows whether it was true then.
-    pub(in crate::claim) fn judge(&self, columns: &[&Column]) -> Judgement {
-        let offenders = violations(&self.predicate, columns[0]);
-        let all = samples(columns[0].points.len());
-        if offenders.is_empty() {
-            return Judgement::new(Outcome::Pass, format!("true at {all}"));
+/// A missing sample fails, since whether it was true then is not known; so does NaN, by name. `so` and `not_so` say in the
+/// pattern's words what was found.
+fn at_every_sample(predicate: &Predicate, column: &Column, so: &str, not_so: &str) -> Judgement {
+    let mut offenders = Vec::new();
+    for (at, point) in column.points.iter().enumerate() {
+        match &point.value {
+            Ok(value) if predicate.holds(*value) => {}
+            Ok(value) => offenders.push(Offender::new(at, predicate.why_not(*value))),
+            Err(_) => offenders.push(Offender::new(at, "no value")),
         }
-        let found = format!("not so at {} of {all}", offenders.len());
-        Judgement::broken(offenders, found)
     }
-}
-
-impl fmt::Display for Always {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "always({})", self.predicate)
+    let all = samples(column.points.len());
+    if offenders.is_empty() {
+        return Judgement::new(Outcome::Pass, format!("{so} at {all}"));
     }
+    let found = format!("{not_so} at {} of {all}", offenders.len());
+    Judgement::broken(offenders, found)
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::claim::pattern::fixture::{at, column, floats, ints, judge, missed};
+    use crate::claim::pattern::fixture::{at, column, floats, ints, judge, missed, unreadable};
     use crate::verdict::Outcome::{Fail, Inconclusive, Pass};
 
     #[test]
@@ -74,5 +64,30 @@ mod tests {
     #[test]
     fn no_samples_are_inconclusive() {
         assert_eq!(judge("always(alive)", &[&ints(&[])]).outcome, Inconclusive);
+    }
+
+    #[test]
+    fn samples_out_of_bounds_are_named() {
+        let judged = judge("each(x in 0..100)", &[&ints(&[0, 99, 100, -1])]);
+        assert_eq!((judged.outcome, at(&judged)), (Fail, vec![2, 3]));
+        assert_eq!(judged.offenders[0].why, "not in 0..100");
+        assert_eq!(judge("each(x in 0..=100)", &[&ints(&[0, 100])]).outcome, Pass);
+    }
+
+    #[test]
+    fn a_missing_sample_of_each_fails() {
+        let judged = judge("each(x >= 1)", &[&column([Ok(1.into()), missed(), unreadable()])]);
+        assert_eq!((judged.outcome, at(&judged)), (Fail, vec![1, 2]));
+    }
+
+    #[test]
+    fn nan_fails_by_name() {
+        let judged = judge("each(x != 1)", &[&floats(&[f64::NAN])]);
+        assert_eq!((judged.outcome, judged.offenders[0].why.as_str()), (Fail, "is NaN"));
+    }
+
+    #[test]
+    fn each_of_no_samples_is_inconclusive() {
+        assert_eq!(judge("each(x >= 1)", &[&ints(&[])]).outcome, Inconclusive);
     }
 }

@@ -9,7 +9,7 @@ use crate::series::Column;
 use crate::text::SpanNs;
 use crate::verdict::Outcome;
 
-use super::note_missing;
+use super::{in_time, note_missing};
 
 /// How many samples in a row have to be near the target.
 const RUN: usize = 3;
@@ -61,11 +61,8 @@ impl Converges {
     /// A missing sample ends a run of near ones.
     pub(in crate::claim) fn judge(&self, columns: &[&Column]) -> Judgement {
         let column = columns[0];
-        let in_time = |p: &_| {
-            let ns = column.since_start_ns(p);
-            u64::try_from(ns).map_or(ns < 0, |ns| ns <= self.by.0)
-        };
-        let due: Vec<_> = column.points.iter().enumerate().filter(|(_, p)| in_time(p)).collect();
+        let due: Vec<_> =
+            column.points.iter().enumerate().filter(|(_, p)| in_time(column, p, self.by)).collect();
         let missing = due.iter().filter(|(_, p)| p.value.is_err()).count();
         let notes = note_missing(missing, "each ends a run of near ones");
         let usable = due.len() - missing;

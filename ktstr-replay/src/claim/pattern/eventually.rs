@@ -9,7 +9,7 @@ use crate::series::Column;
 use crate::text::SpanNs;
 use crate::verdict::Outcome;
 
-use super::note_missing;
+use super::{in_time, note_missing};
 
 /// Something is true at some sample, before a deadline if there is one.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,10 +44,7 @@ impl Eventually {
     /// Missing samples are skipped.
     pub(in crate::claim) fn judge(&self, columns: &[&Column]) -> Judgement {
         let column = columns[0];
-        let in_time = |p: &_| {
-            let ns = column.since_start_ns(p);
-            self.by.is_none_or(|by| u64::try_from(ns).map_or(ns < 0, |ns| ns <= by.0))
-        };
+        let in_time = |p: &_| self.by.is_none_or(|by| in_time(column, p, by));
         let missing = column.points.iter().filter(|p| in_time(p) && p.value.is_err()).count();
         let notes = note_missing(missing, "skipped");
         let deadline = self.by.map_or_else(String::new, |by| format!(" by {by}"));

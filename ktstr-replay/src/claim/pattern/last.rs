@@ -1,57 +1,30 @@
 //! `final(x >= 100)`.
 
-use std::fmt;
-
-use crate::claim::{Judgement, Offender, PatternInfo, Predicate};
-use crate::path::parse::Parser;
-use crate::path::{Projection, SyntaxError};
+use crate::claim::{Judgement, Offender, Predicate};
 use crate::series::Column;
 use crate::verdict::Outcome;
 
-/// A bound holds at the last sample.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Final {
+one_operand! {
+    /// A bound holds at the last sample.
+    Final, "final", "final(nr_dispatched >= 100)", "it is true at the last sample";
     /// What is bounded, and by what.
-    pub predicate: Predicate,
+    predicate: Predicate = Predicate::parse, reads predicate.of;
+    |this, column| at_the_last(&this.predicate, column)
 }
 
-impl Final {
-    pub(in crate::claim) const INFO: PatternInfo = PatternInfo {
-        name: "final",
-        example: "final(nr_dispatched >= 100)",
-        holds: "it is true at the last sample",
+/// A last sample without a value fails; the one before it does not stand in for it.
+fn at_the_last(predicate: &Predicate, column: &Column) -> Judgement {
+    let Some((at, last)) = column.points.iter().enumerate().last() else {
+        return Judgement::inconclusive("there are no samples");
     };
-
-    pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
-        let predicate = Predicate::parse(p)?;
-        p.named_args("final", &[], |_, _| Ok(()))?;
-        Ok(Self { predicate })
-    }
-
-    pub(in crate::claim) fn projections(&self) -> Vec<&Projection> {
-        vec![&self.predicate.of]
-    }
-
-    /// A last sample without a value fails; the one before it does not stand in for it.
-    pub(in crate::claim) fn judge(&self, columns: &[&Column]) -> Judgement {
-        let points = &columns[0].points;
-        let Some(last) = points.last() else { return Judgement::inconclusive("there are no samples") };
-        let at = points.len() - 1;
-        let why = match &last.value {
-            Ok(value) if self.predicate.holds(*value) => {
-                return Judgement::new(Outcome::Pass, format!("{value} at {}", last.tag));
-            }
-            Ok(value) => self.predicate.why_not(*value),
-            Err(_) => "no value".to_owned(),
-        };
-        Judgement::broken(vec![Offender::new(at, why)], "it is not so at the last sample")
-    }
-}
-
-impl fmt::Display for Final {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "final({})", self.predicate)
-    }
+    let why = match &last.value {
+        Ok(value) if predicate.holds(*value) => {
+            return Judgement::new(Outcome::Pass, format!("{value} at {}", last.tag));
+        }
+        Ok(value) => predicate.why_not(*value),
+        Err(_) => "no value".to_owned(),
+    };
+    Judgement::broken(vec![Offender::new(at, why)], "it is not so at the last sample")
 }
 
 #[cfg(test)]

@@ -4,9 +4,52 @@
 //! missing sample is one without a value; NaN satisfies nothing and is named; times of a claim count from the
 //! beginning of the test's body.
 
+/// A pattern of one operand and no arguments, `name(operand)`: its data, its text and its dispatch.
+macro_rules! one_operand {
+    (
+        $(#[$doc:meta])* $name:ident, $text:literal, $example:literal, $holds:literal;
+        $(#[$field_doc:meta])* $field:ident: $of:ty = $parse:path, reads $($reads:ident).+;
+        $judge:expr
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name {
+            $(#[$field_doc])*
+            pub $field: $of,
+        }
+
+        impl $name {
+            pub(in crate::claim) const INFO: $crate::claim::PatternInfo =
+                $crate::claim::PatternInfo { name: $text, example: $example, holds: $holds };
+
+            pub(in crate::claim) fn parse(
+                p: &mut $crate::path::parse::Parser<'_>,
+            ) -> Result<Self, $crate::path::SyntaxError> {
+                let $field = $parse(p)?;
+                p.named_args($text, &[], |_, _| Ok(()))?;
+                Ok(Self { $field })
+            }
+
+            pub(in crate::claim) fn projections(&self) -> Vec<&$crate::path::Projection> {
+                vec![&self.$($reads).+]
+            }
+
+            pub(in crate::claim) fn judge(&self, columns: &[&Column]) -> Judgement {
+                let judge: fn(&Self, &Column) -> Judgement = $judge;
+                judge(self, columns[0])
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, concat!($text, "({})"), self.$field)
+            }
+        }
+    };
+}
+
 mod always;
 mod converges;
-mod each;
 mod eventually;
 mod last;
 mod never;
@@ -16,9 +59,8 @@ mod rate;
 mod ratio;
 mod steady;
 
-pub use always::Always;
+pub use always::{Always, Each};
 pub use converges::Converges;
-pub use each::Each;
 pub use eventually::Eventually;
 pub use last::Final;
 pub use never::Never;
@@ -28,20 +70,14 @@ pub use rate::{Rate, TimeUnit};
 pub use ratio::Ratio;
 pub use steady::Steady;
 
-use super::{Offender, Predicate, samples};
-use crate::series::Column;
+use super::samples;
+use crate::series::{Column, Point};
+use crate::text::SpanNs;
 
-/// The points of `column` where `predicate` is false or that have no value, and how many there were.
-fn violations(predicate: &Predicate, column: &Column) -> Vec<Offender> {
-    let mut offenders = Vec::new();
-    for (at, point) in column.points.iter().enumerate() {
-        match &point.value {
-            Ok(value) if predicate.holds(*value) => {}
-            Ok(value) => offenders.push(Offender::new(at, predicate.why_not(*value))),
-            Err(_) => offenders.push(Offender::new(at, "no value")),
-        }
-    }
-    offenders
+/// Whether a point is of a time up to `by` since the body began. A sample at the very time counts.
+fn in_time(column: &Column, point: &Point, by: SpanNs) -> bool {
+    let ns = column.since_start_ns(point);
+    u64::try_from(ns).map_or(ns < 0, |ns| ns <= by.0)
 }
 
 /// A note about samples that were left out, if there were any.
@@ -58,7 +94,7 @@ pub(crate) mod fixture {
     //! Columns for the patterns' tests.
 
     use crate::claim::{Claim, Judgement};
-    use crate::path::Projection;
+    use crate::path::{FieldPath, Projection};
     use crate::series::{Absent, Column, Point};
     use crate::value::Scalar;
 
@@ -70,7 +106,7 @@ pub(crate) mod fixture {
         Err(Absent::Missed("the machine did not stop in time".to_owned()))
     }
 
-    /// A capture that has no such thing.
+    /// A capture without the variable.
     pub fn unreadable() -> Result<Scalar, Absent> {
         Err(Absent::Unreadable("no variable is called `x`; did you mean `y`?".to_owned()))
     }
@@ -84,7 +120,7 @@ pub(crate) mod fixture {
             phase: None,
             value,
         });
-        let projection = Projection::Var("x".to_owned());
+        let projection = Projection::Var(FieldPath::of_name("x"));
         Column { projection, origin_ns: ORIGIN_NS, points: points.collect() }
     }
 

@@ -8,12 +8,12 @@ use crate::path::{Number, Projection, SyntaxError};
 use crate::series::Column;
 use crate::verdict::Outcome;
 
-/// No sample has both of two things.
+/// Two conditions are true at no sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Never {
-    /// The one.
+    /// One condition.
     pub what: Predicate,
-    /// The other.
+    /// The other condition.
     pub during: Predicate,
 }
 
@@ -38,7 +38,7 @@ impl Never {
         vec![&self.what.of, &self.during.of]
     }
 
-    /// A sample without either value, or with NaN in place of one, fails: nobody knows what was true then.
+    /// A sample without either value, or with NaN in place of one, fails: what was true then is not known.
     pub(in crate::claim) fn judge(&self, columns: &[&Column]) -> Judgement {
         let mut offenders = Vec::new();
         for (at, (x, y)) in columns[0].points.iter().zip(&columns[1].points).enumerate() {

@@ -1,60 +1,28 @@
 //! `nondecreasing(x)` and `strictly_increasing(x)`.
 
-use std::fmt;
-
-use crate::claim::{Judgement, Offender, PatternInfo};
-use crate::path::parse::Parser;
-use crate::path::{Number, Projection, SyntaxError};
+use crate::claim::{Judgement, Offender};
+use crate::path::{Number, Projection};
 use crate::series::Column;
 use crate::text::counted;
+use crate::verdict::Outcome;
 
 use super::note_missing;
 
-/// Each sample's value is at least that of the sample before it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Nondecreasing {
+one_operand! {
+    /// Each sample's value is at least that of the sample before it.
+    Nondecreasing, "nondecreasing", "nondecreasing(nr_dispatched)", "no sample is below the one before it";
     /// What is looked at.
-    pub of: Projection,
+    of: Projection = Projection::parse, reads of;
+    |_, column| judge(column, false)
 }
 
-/// Each sample's value is above that of the sample before it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StrictlyIncreasing {
+one_operand! {
+    /// Each sample's value is above that of the sample before it.
+    StrictlyIncreasing, "strictly_increasing", "strictly_increasing(nr_dispatched)", "every sample is above the one before it";
     /// What is looked at.
-    pub of: Projection,
+    of: Projection = Projection::parse, reads of;
+    |_, column| judge(column, true)
 }
-
-/// The two differ in one question.
-macro_rules! ordered {
-    ($name:ident, $text:literal, $holds:literal, $strict:literal) => {
-        impl $name {
-            pub(in crate::claim) const INFO: PatternInfo =
-                PatternInfo { name: $text, example: concat!($text, "(nr_dispatched)"), holds: $holds };
-
-            pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
-                let of = Projection::parse(p)?;
-                p.named_args($text, &[], |_, _| Ok(()))?;
-                Ok(Self { of })
-            }
-
-            pub(in crate::claim) fn projections(&self) -> Vec<&Projection> {
-                vec![&self.of]
-            }
-
-            pub(in crate::claim) fn judge(&self, columns: &[&Column]) -> Judgement {
-                judge(columns[0], $strict)
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($text, "({})"), self.of)
-            }
-        }
-    };
-}
-ordered!(Nondecreasing, "nondecreasing", "no sample is below the one before it", false);
-ordered!(StrictlyIncreasing, "strictly_increasing", "every sample is above the one before it", true);
 
 /// Neighbours are samples that follow each other in the series; a pair with a missing one is dropped.
 fn judge(column: &Column, strict: bool) -> Judgement {
@@ -79,9 +47,7 @@ fn judge(column: &Column, strict: bool) -> Judgement {
     let found = format!("{} of {} out of order", offenders.len(), counted(pairs, "pair"));
     match (pairs, offenders.is_empty()) {
         (0, _) => Judgement::inconclusive("no two neighbouring samples are usable"),
-        (_, true) => {
-            Judgement::new(crate::verdict::Outcome::Pass, format!("{} in order", counted(pairs, "pair")))
-        }
+        (_, true) => Judgement::new(Outcome::Pass, format!("{} in order", counted(pairs, "pair"))),
         (_, false) => Judgement::broken(offenders, found),
     }
     .noting(notes)

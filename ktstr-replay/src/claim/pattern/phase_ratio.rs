@@ -6,7 +6,6 @@ use crate::claim::{Judgement, Offender, PatternInfo};
 use crate::path::parse::Parser;
 use crate::path::{Bound, Number, Projection, SyntaxError};
 use crate::series::Column;
-use crate::value::Scalar;
 use crate::verdict::Outcome;
 
 /// The last value of one phase over the last value of another is in bounds.
@@ -52,20 +51,12 @@ impl PhaseRatio {
             return Judgement::inconclusive(format!("the last value of phase {} is zero", self.baseline));
         }
         let quotient = after.to_f64() / before.to_f64();
-        let found = format!("{} = {quotient:.3}", Quotient(after, before));
+        let found = format!("{after} / {before} = {quotient:.3}");
         if self.bound.holds(Number::Float(quotient)) {
             return Judgement::new(Outcome::Pass, found);
         }
         let why = format!("not {}", self.bound);
         Judgement::broken(vec![Offender::new(at, why)], found)
-    }
-}
-
-struct Quotient(Scalar, Scalar);
-
-impl fmt::Display for Quotient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} / {}", self.0, self.1)
     }
 }
 

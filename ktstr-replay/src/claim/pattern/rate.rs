@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::claim::{Judgement, Offender, PatternInfo};
-use crate::path::parse::Parser;
+use crate::path::parse::{Parser, names};
 use crate::path::{Bound, Number, Projection, SyntaxError};
 use crate::series::Column;
 use crate::text::counted;
@@ -23,25 +23,23 @@ pub struct Rate {
     pub per: TimeUnit,
 }
 
-/// A unit of time that a rate is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TimeUnit {
-    /// Nanosecond.
-    Ns,
-    /// Microsecond.
-    Us,
-    /// Millisecond.
-    Ms,
-    /// Second.
-    S,
-    /// Minute.
-    Min,
+names! {
+    /// A unit of time that a rate is for.
+    TimeUnit {
+        /// Nanosecond.
+        Ns = "ns",
+        /// Microsecond.
+        Us = "us",
+        /// Millisecond.
+        Ms = "ms",
+        /// Second.
+        S = "s",
+        /// Minute.
+        Min = "min",
+    }
 }
 
 impl TimeUnit {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("ns", Self::Ns), ("us", Self::Us), ("ms", Self::Ms), ("s", Self::S), ("min", Self::Min)];
-
     /// Its length in ns.
     pub fn ns(self) -> u64 {
         match self {
@@ -51,12 +49,6 @@ impl TimeUnit {
             Self::S => 1_000_000_000,
             Self::Min => 60_000_000_000,
         }
-    }
-}
-
-impl fmt::Display for TimeUnit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::ALL.iter().find(|(_, unit)| unit == self).map_or("ns", |(name, _)| name))
     }
 }
 
@@ -97,7 +89,7 @@ impl Rate {
             slopes += 1;
             let slope = difference(*after, *before) / elapsed_ns as f64 * self.per.ns() as f64;
             if !self.bound.holds(Number::Float(slope)) {
-                offenders.push(Offender::new(at + 1, format!("slope {slope:.3} per {}", self.per)));
+                offenders.push(Offender::new(at + 1, format!("slope {slope:.3} per {}", self.per.name())));
             }
         }
         if timeless > 0 {
@@ -124,7 +116,7 @@ fn difference(a: Scalar, b: Scalar) -> f64 {
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rate({}) {} per {}", self.of, self.bound, self.per)
+        write!(f, "rate({}) {} per {}", self.of, self.bound, self.per.name())
     }
 }
 

@@ -47,7 +47,7 @@ impl Steady {
         vec![&self.of]
     }
 
-    /// Missing samples are skipped. A single sample is steady about itself, which says nothing: inconclusive.
+    /// Missing samples are skipped. A single sample is its own mean: inconclusive.
     pub(in crate::claim) fn judge(&self, columns: &[&Column]) -> Judgement {
         let column = columns[0];
         let warm = |p: &_| u64::try_from(column.since_start_ns(p)).is_ok_and(|ns| ns >= self.after.0);

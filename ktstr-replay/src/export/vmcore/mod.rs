@@ -16,8 +16,6 @@
 //! Header".
 
 mod elf;
-mod notes;
-mod pieces;
 #[cfg(test)]
 mod tests;
 mod write;

@@ -4,9 +4,8 @@ use std::ops::Range;
 
 use proptest::prelude::*;
 
-use super::elf::{self, PT_LOAD, PT_NOTE, Program};
-use super::notes::notes;
-use super::pieces::{Places, intersect, subtract};
+use super::elf::{self, PT_LOAD, PT_NOTE, Program, notes};
+use super::write::{Places, intersect, subtract};
 use crate::trace::record::VcpuRegs;
 
 fn word(bytes: &[u8], at: usize) -> u64 {

@@ -12,9 +12,15 @@ use crate::units::KernelVirt;
 /// Longest part that is looked for.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// The tables of kallsyms that are worth a page and more. Each ends where the next symbol begins.
-const SYMBOL_TABLES: [&str; 4] =
-    ["kallsyms_names", "kallsyms_markers", "kallsyms_offsets", "kallsyms_seqs_of_names"];
+/// The tables of kallsyms that are worth a page and more, and the most bytes that a symbol has in each (scripts/kallsyms.c).
+/// The next symbol alone does not say where a table ends: strings, which have no symbols, follow the last one. Names are
+/// of any length, and another table follows them.
+const SYMBOL_TABLES: [(&str, u64); 4] = [
+    ("kallsyms_names", u64::MAX),
+    ("kallsyms_markers", 4),
+    ("kallsyms_offsets", 4),
+    ("kallsyms_seqs_of_names", 3),
+];
 
 /// The frames of code and types, with what they are. Only whole pages; what is not found is left out.
 #[must_use]
@@ -38,7 +44,7 @@ pub(crate) fn image_pages(view: &KernelView<'_>) -> Vec<(Range<u64>, LeftOut)> {
 #[must_use]
 pub(crate) fn symbol_pages(view: &KernelView<'_>) -> Vec<(Range<u64>, LeftOut)> {
     let mut found = Vec::new();
-    for part in SYMBOL_TABLES.into_iter().filter_map(|name| table(view, name)) {
+    for part in SYMBOL_TABLES.into_iter().filter_map(|(name, width)| table(view, name, width)) {
         frames(view, &part, |gfns| found.push((gfns, LeftOut::KernelSymbols)));
     }
     found
@@ -60,10 +66,11 @@ pub(super) fn constant_pages(view: &KernelView<'_>) -> Vec<Range<u64>> {
     found
 }
 
-fn table(view: &KernelView<'_>, name: &str) -> Option<Range<u64>> {
+fn table(view: &KernelView<'_>, name: &str, width: u64) -> Option<Range<u64>> {
     let start = view.symbol(name).ok()?;
-    let (_, bytes) = view.profile().symbols().containing(start)?;
-    Some(start.0..start.0.checked_add(bytes)?)
+    let symbols = view.profile().symbols();
+    let (_, bytes) = symbols.containing(start)?;
+    Some(start.0..start.0.checked_add(bytes.min(width.saturating_mul(symbols.len() as u64)))?)
 }
 
 /// The frames of the whole pages in a range of virtual addresses.

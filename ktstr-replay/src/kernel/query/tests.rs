@@ -136,11 +136,11 @@ fn a_schedulers_pointer_is_followed_by_the_kernels_own_types() {
         let view = KernelView::new(&profile, &guest.ram);
         let task = view.u64(KernelVirt(guest.at(guest.on_cpu(runqueues, 1), "curr"))).unwrap().to_le_bytes();
         let task = Value::new(&types, to_task, &task).unwrap();
-        assert_eq!(follow(&view, &task, "p", "pid"), Ok(Scalar::Int(105)));
+        assert_eq!(follow(&view, &task, &"p->pid".parse().unwrap()), Ok(Scalar::Int(105)));
         let ctx = ctx.to_le_bytes();
         let ctx = Value::new(&types, to_own, &ctx).unwrap();
-        assert_eq!(follow(&view, &ctx, "ctx", "vtime"), Ok(Scalar::Int(99)));
-        let error = follow(&view, &ctx, "ctx", "vtim").unwrap_err().to_string();
+        assert_eq!(follow(&view, &ctx, &"ctx->vtime".parse().unwrap()), Ok(Scalar::Int(99)));
+        let error = follow(&view, &ctx, &"ctx->vtim".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("did you mean `vtime`?"), "{error}");
     }
 }

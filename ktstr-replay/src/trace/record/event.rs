@@ -133,6 +133,8 @@ pub enum StageV1 {
     StartRetried,
     /// guest-init could not do its job; the detail says what.
     InitFailed,
+    /// The scheduler left for a restart and is enabled again; the detail says why. Reserved: this release reports none.
+    SchedulerRestarted,
 }
 
 impl StageV1 {
@@ -153,6 +155,7 @@ impl StageV1 {
             Self::PoweringOff => "powering off",
             Self::StartRetried => "the start was tried again",
             Self::InitFailed => "guest-init failed",
+            Self::SchedulerRestarted => "the scheduler restarted",
         }
     }
 }
@@ -172,6 +175,8 @@ pub enum GuestEndV1 {
     MachineDied,
     /// The run was ended from outside (Ctrl-C).
     Interrupted,
+    /// The run was ended because a claim had failed. Reserved: this release ends none for that.
+    FailedFast,
 }
 
 /// What one worker did. Times are in ns and of the guest.

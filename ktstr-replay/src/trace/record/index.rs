@@ -3,6 +3,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::trace::body::archived_body;
+use crate::trace::kind::Kind;
 
 /// The index's body: one entry for each record before it, ascending by offset.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -21,7 +22,9 @@ pub struct IndexEntryV1 {
     /// Version of its body.
     pub version: u16,
     /// Flags.
-    pub flags: u32,
+    pub flags: u16,
+    /// Segment.
+    pub segment: u16,
     /// Sequence number.
     pub sequence: u64,
     /// Length of its zstd frame.
@@ -34,6 +37,19 @@ pub struct IndexEntryV1 {
     pub host_ns: u64,
     /// Keys.
     pub keys: [u64; 2],
+}
+
+impl IndexEntryV1 {
+    /// Its kind, if this release reads it: records of other segments than the first are none that it does.
+    pub fn read_as(&self) -> Option<Kind> {
+        Kind::from_code(self.kind).filter(|_| self.segment == 0)
+    }
+
+    /// In words: `sample`, `watch-fires`, `unknown (77)`, `sample (segment 1)`.
+    pub fn kind_name(&self) -> String {
+        let name = Kind::name_of(self.kind).map_or_else(|| format!("unknown ({})", self.kind), str::to_owned);
+        if self.segment == 0 { name } else { format!("{name} (segment {})", self.segment) }
+    }
 }
 
 archived_body!(IndexV1, Index, 1);

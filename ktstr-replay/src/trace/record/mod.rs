@@ -2,6 +2,9 @@
 //!
 //! A body is a frozen type: once a release has written `FooV1`, it never changes; a change is a `FooV2` and a
 //! conversion from `V1`. The alias without a number is the version that the rest of the code works with.
+//!
+//! A reader skips a record whole when its version is newer, so what is new is better a record of its own kind than a new
+//! version of a record that older readers need.
 
 pub mod blob;
 pub mod checkpoint;

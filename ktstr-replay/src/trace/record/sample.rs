@@ -57,6 +57,26 @@ pub enum CaptureKindV1 {
     SchedulerExit,
     /// The guest died.
     GuestDeath,
+    /// A watched address was written. Reserved, as those below: this release takes none of them.
+    Watch,
+    /// A task had waited for half of the watchdog's time.
+    HalfWatchdog,
+    /// A probed function was called.
+    Probe,
+    /// It is what a core file has, which was not recorded by ktstr.
+    Import,
+}
+
+impl CaptureKindV1 {
+    /// Whether it is of the beginning, the end or a failure of a run, and not one of many in between.
+    #[must_use]
+    pub fn is_of_an_end(self) -> bool {
+        match self {
+            Self::Attach | Self::End | Self::SchedulerExit | Self::GuestDeath => true,
+            Self::HalfWatchdog | Self::Import => true,
+            Self::Periodic | Self::OnDemand | Self::Watch | Self::Probe => false,
+        }
+    }
 }
 
 /// sched_ext as the kernel has it. Sources: `kernel/sched/ext.c`, `struct scx_sched`, `struct scx_exit_info`.

@@ -50,6 +50,14 @@ pub enum LossKindV1 {
     Kmsg,
     /// Records of the trace itself; `repair` says so of what it could not carry over.
     Records,
+    /// Writes to a watched address. Reserved, as those below: this release loses none of them.
+    WatchFires,
+    /// Hits of a probe.
+    ProbeHits,
+    /// The kernel's scheduling events.
+    SchedEvents,
+    /// Time in which the host did not run the machine, in ns.
+    HostTime,
 }
 
 /// A pair of times taken together.

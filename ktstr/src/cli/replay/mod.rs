@@ -1,7 +1,6 @@
 //! `ktstr replay`: what a recorded run was judged to be, a new judgement of it, or what it recorded.
 
-mod columns;
-mod judgement;
+mod readings;
 mod views;
 
 use std::path::PathBuf;
@@ -14,7 +13,8 @@ use ktstr_replay::path::{Projection, SyntaxError};
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
 
-use judgement::By;
+use super::commands::CommandArgs;
+use readings::By;
 use views::ViewArgs;
 
 /// Explain a recorded run, judge it again, or print what it recorded
@@ -52,13 +52,9 @@ fn claims_help() -> String {
     )
 }
 
-impl ReplayArgs {
-    /// Do it.
-    ///
-    /// # Errors
-    /// A trace that cannot be read; a claim or path that cannot be understood; a path or checkpoint that is not there.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
-        // What was written is looked at before the trace is: a slip in it needs no file to be found.
+impl CommandArgs for ReplayArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        // Claims and paths are parsed before the trace is opened: a typing error in them is reported without it.
         let by = match self.assert.as_deref() {
             None => By::Recorded,
             Some([]) => By::RecordedClaims,
@@ -72,11 +68,11 @@ impl ReplayArgs {
             Trace::open(&self.trace).with_context(|| format!("could not replay {}", self.trace.display()))?;
         let run = Run::load(&trace);
         if !paths.is_empty() {
-            columns::print(&self.trace, &run, &paths, self.json)
-        } else if !self.views.wanted().is_empty() {
+            readings::print_columns(&self.trace, &run, &paths, self.json)
+        } else if !self.views.is_empty() {
             self.views.print(&self.trace, &run, self.json)
         } else {
-            judgement::print(&self.trace, &run, &by, self.json)
+            readings::print_report(&self.trace, &run, &by, self.json)
         }
     }
 }

@@ -1,93 +1,95 @@
 //! `--tasks` and its like: the kernel's memory at one checkpoint, as `ktstr_replay::view` shows it.
 //!
-//! To add a view: a variant of `View` with its file in `ktstr-replay/src/view/`, and here its option and its line in
-//! [`ViewArgs::wanted`].
+//! The options are made from the table of views in `ktstr-replay/src/view/mod.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
-use ktstr_replay::run::Run;
-use ktstr_replay::run::{Checkpoints, OpenCheckpoint};
-use ktstr_replay::view::View;
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use ktstr_replay::run::{Checkpoints, OpenCheckpoint, Run};
+use ktstr_replay::view::{VIEWS, View};
 use serde_json::{Value, json};
 
 use crate::cli::out;
 
 /// Which views, and of when.
-#[derive(Args, Debug)]
-#[group(id = "views", multiple = true)]
+#[derive(Debug)]
 pub(super) struct ViewArgs {
-    /// The tasks of the guest, with their sched_ext state
-    #[arg(long, help_heading = "Views of one checkpoint")]
-    tasks: bool,
-    /// The runqueues, with their sched_ext state and runnable tasks
-    #[arg(long, help_heading = "Views of one checkpoint")]
-    runqueues: bool,
-    /// The dispatch queues, with the tasks in them in order
-    #[arg(long, help_heading = "Views of one checkpoint")]
-    dsqs: bool,
-    /// sched_ext: its schedulers, how they ended, their event counters
-    #[arg(long, help_heading = "Views of one checkpoint")]
-    scx: bool,
-    /// The cgroups, with their tasks and weights
-    #[arg(long, help_heading = "Views of one checkpoint")]
-    cgroups: bool,
-    /// Where each CPU's time went
-    #[arg(long, help_heading = "Views of one checkpoint")]
-    cpu_time: bool,
-    /// The kernel log
-    #[arg(long, help_heading = "Views of one checkpoint")]
-    dmesg: bool,
-    /// The BPF maps; those of the running scheduler have a star
-    #[arg(long, help_heading = "Views of one checkpoint")]
-    maps: bool,
-    /// The entries of a BPF map, by its name or id
-    #[arg(long, value_name = "NAME|ID", help_heading = "Views of one checkpoint")]
-    map: Option<String>,
-    /// With --map: what the pointers in its entries point at, in the kernel or a BPF arena
-    #[arg(long, requires = "map", help_heading = "Views of one checkpoint")]
-    follow: bool,
-    /// The BPF programs; those of the running scheduler have a star
-    #[arg(long, help_heading = "Views of one checkpoint")]
-    progs: bool,
-    /// The stack of every task and vCPU
-    #[arg(long, help_heading = "Views of one checkpoint")]
-    stacks: bool,
-    /// With --stacks: source lines and inlined functions, from the kernel's vmlinux with DWARF, or from the folder that its
-    /// debug package was unpacked to; without PATH, from where this system keeps debug information
-    #[arg(long, value_name = "PATH", num_args = 0..=1, requires = "stacks")]
-    #[arg(help_heading = "Views of one checkpoint")]
+    /// In the order of the table.
+    wanted: Vec<View>,
+    /// Whether source lines are asked for, and where they are.
     debuginfo: Option<Option<PathBuf>>,
-    /// Which checkpoint: a capture's tag, or the last one at or before a time (2.5s, -300ms); default: that of the
-    /// scheduler's exit, or the last
-    #[arg(long, value_name = "T|TAG", allow_hyphen_values = true)]
-    #[arg(help_heading = "Views of one checkpoint")]
     at: Option<String>,
+}
+
+impl Args for ViewArgs {
+    fn augment_args(command: Command) -> Command {
+        let mut args = Vec::new();
+        for view in VIEWS {
+            let arg = Arg::new(view.name).long(view.name).help(view.help);
+            args.push(match view.value {
+                None => arg.action(ArgAction::SetTrue),
+                Some(value) => arg.value_name(value),
+            });
+            let flags = view.flags.iter().map(|&(name, help)| {
+                Arg::new(name).long(name).help(help).action(ArgAction::SetTrue).requires(view.name)
+            });
+            args.extend(flags);
+        }
+        args.push(
+            Arg::new("debuginfo")
+                .long("debuginfo")
+                .value_name("PATH")
+                .num_args(0..=1)
+                .value_parser(value_parser!(PathBuf))
+                .requires(View::Stacks.name())
+                .help(
+                    "With --stacks: source lines and inlined functions, from the kernel's vmlinux with DWARF, or from the \
+                     folder that its debug package was unpacked to; without PATH, from where this system keeps debug \
+                     information",
+                ),
+        );
+        args.push(Arg::new("at").long("at").value_name("T|TAG").allow_hyphen_values(true).help(
+            "Which checkpoint: a capture's tag, or the last one at or before a time (2.5s, -300ms); default: that of the \
+             scheduler's exit, or the last",
+        ));
+        let group = ArgGroup::new("views").multiple(true).args(args.iter().map(Arg::get_id));
+        let args = args.into_iter().map(|arg| arg.help_heading("Views of one checkpoint"));
+        command.args(args).group(group)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ViewArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let text = |name: &str| matches.get_one::<String>(name).cloned();
+        Ok(Self {
+            wanted: View::asked(|name| matches.get_flag(name), text),
+            debuginfo: matches
+                .contains_id("debuginfo")
+                .then(|| matches.get_one::<PathBuf>("debuginfo").cloned()),
+            at: text("at"),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 impl ViewArgs {
     /// Whether a checkpoint is named without a view of it, which would print what is of no checkpoint.
     pub(super) fn only_when(&self) -> bool {
-        self.at.is_some() && self.wanted().is_empty()
+        self.at.is_some() && self.wanted.is_empty()
     }
 
-    /// The views that are asked for, in the order in which they are printed.
-    pub(super) fn wanted(&self) -> Vec<View> {
-        let flags = [
-            (self.scx, View::Scx),
-            (self.tasks, View::Tasks),
-            (self.runqueues, View::Runqueues),
-            (self.dsqs, View::Dsqs),
-            (self.stacks, View::Stacks),
-            (self.cgroups, View::Cgroups),
-            (self.cpu_time, View::CpuTime),
-            (self.dmesg, View::Dmesg),
-            (self.maps, View::Maps),
-            (self.progs, View::Progs),
-        ];
-        let named = self.map.clone().map(|wanted| View::Map { wanted, follow: self.follow });
-        flags.into_iter().filter_map(|(asked, view)| asked.then_some(view)).chain(named).collect()
+    /// Whether there is no view to print.
+    pub(super) fn is_empty(&self) -> bool {
+        self.wanted.is_empty()
     }
 
     /// Print the views.
@@ -101,7 +103,7 @@ impl ViewArgs {
         }
         let checkpoint = checkpoints.at(self.at.as_deref())?;
         let mut shown = Vec::new();
-        for view in self.wanted() {
+        for view in &self.wanted {
             shown.push((view.name(), view.show(&checkpoint)?));
         }
         if as_json {
@@ -127,9 +129,9 @@ impl ViewArgs {
 
 fn checkpoint_json(checkpoint: &OpenCheckpoint<'_>) -> Value {
     json!({
-        "index": checkpoint.checkpoint().index,
+        "index": checkpoint.info().index,
         "tag": checkpoint.tag(),
-        "guest_ns": checkpoint.checkpoint().guest_ns,
+        "guest_ns": checkpoint.info().guest_ns,
         "since_start_ns": checkpoint.since_start_ns(),
         "kernel": checkpoint.kernel().profile().release(),
     })

@@ -11,14 +11,17 @@ use ktstr_replay::text::printable;
 use ktstr_replay::trace::Trace;
 use serde_json::json;
 
-use super::fault::missing;
+use super::verify::missing;
+use crate::cli::commands::CommandArgs;
 use crate::cli::out;
 
 /// It cannot be told: `git bisect run` takes this for a commit that cannot be tested.
 const SKIP: u8 = 125;
 
-/// Which traces, and what of them.
-#[derive(Args, Clone, Debug)]
+/// What differs between two traces: what was run, the verdicts, the scheduler's variables and maps at captures of
+/// the same name. For `git bisect run` it exits with 0 for nothing, 1 for something, and 125 where that cannot be told:
+/// a trace that cannot be read or is not whole, or no capture of the same name.
+#[derive(Args, Debug)]
 pub(super) struct DiffArgs {
     /// One trace.
     a: PathBuf,
@@ -32,22 +35,22 @@ pub(super) struct DiffArgs {
     json: bool,
 }
 
-/// Print what differs. The exit code is 0 for nothing, 1 for something, 125 where that cannot be told: a trace that cannot be
-/// read or is not whole, or no capture to compare.
-pub(super) fn run(args: &DiffArgs) -> ExitCode {
-    match compare(args) {
-        Ok(Outcome::Same) => ExitCode::SUCCESS,
-        Ok(Outcome::Different) => ExitCode::FAILURE,
-        Ok(Outcome::Unclear(why)) => {
-            for why in why {
-                out::note(&format!("cannot tell: {why}"));
+impl CommandArgs for DiffArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        Ok(match compare(&self) {
+            Ok(Outcome::Same) => ExitCode::SUCCESS,
+            Ok(Outcome::Different) => ExitCode::FAILURE,
+            Ok(Outcome::Unclear(why)) => {
+                for why in why {
+                    out::note(&format!("cannot tell: {why}"));
+                }
+                ExitCode::from(SKIP)
             }
-            ExitCode::from(SKIP)
-        }
-        Err(error) => {
-            out::error(&error);
-            ExitCode::from(SKIP)
-        }
+            Err(error) => {
+                out::error(&error);
+                ExitCode::from(SKIP)
+            }
+        })
     }
 }
 

@@ -1,19 +1,21 @@
 //! `ktstr trace export`.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use ktstr_replay::export::vmcore::{VmcoreWritten, write_vmcore};
 use ktstr_replay::export::{events_csv, json_lines, series_csv};
-use ktstr_replay::run::Run;
+use ktstr_replay::run::{Checkpoints, Run};
 use ktstr_replay::trace::Trace;
 
-use super::vmcore;
+use crate::cli::commands::CommandArgs;
 use crate::cli::out::{self, Form};
 
-/// Which trace, in which form.
-#[derive(Args, Clone, Debug)]
+/// For other tools: events and variables as JSON lines or CSV on stdout, or a checkpoint's memory as an ELF core.
+#[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("form").required(true))]
 pub(super) struct ExportArgs {
     /// The trace.
@@ -42,24 +44,26 @@ enum Table {
     Events,
 }
 
-/// Write it.
-pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
-    let trace =
-        Trace::open(&args.trace).with_context(|| format!("could not export {}", args.trace.display()))?;
-    let run = Run::load(&trace);
-    if let Some(to) = &args.vmcore {
-        return vmcore::write(&run, args.at.as_deref(), to);
-    }
-    let mut out = out::stream(if args.csv.is_some() { Form::Text } else { Form::Json });
-    let written = match args.csv {
-        None => json_lines(&run, &mut out),
-        Some(Table::Series) => series_csv(&run, &mut out).map_err(io::Error::other),
-        Some(Table::Events) => events_csv(&run, &mut out).map_err(io::Error::other),
-    };
-    match written.and_then(|()| out.flush()) {
-        // A reader that has seen enough is no error.
-        Err(error) if is_broken_pipe(&error) => Ok(()),
-        other => other.context("could not write to stdout"),
+impl CommandArgs for ExportArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let trace =
+            Trace::open(&self.trace).with_context(|| format!("could not export {}", self.trace.display()))?;
+        let run = Run::load(&trace);
+        if let Some(to) = &self.vmcore {
+            write_core(&run, self.at.as_deref(), to)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut out = out::stream(if self.csv.is_some() { Form::Text } else { Form::Json });
+        let written = match self.csv {
+            None => json_lines(&run, &mut out),
+            Some(Table::Series) => series_csv(&run, &mut out).map_err(io::Error::other),
+            Some(Table::Events) => events_csv(&run, &mut out).map_err(io::Error::other),
+        };
+        match written.and_then(|()| out.flush()) {
+            // A reader that closed the pipe is not an error.
+            Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+            other => other.map(|()| ExitCode::SUCCESS).context("could not write to stdout"),
+        }
     }
 }
 
@@ -68,4 +72,27 @@ fn is_broken_pipe(error: &io::Error) -> bool {
     let inner =
         error.get_ref().and_then(|inner| std::error::Error::source(inner)?.downcast_ref::<io::Error>());
     error.kind() == io::ErrorKind::BrokenPipe || inner.is_some_and(is_broken_pipe)
+}
+
+/// Write the memory of the checkpoint `at`, and say what was written.
+fn write_core(run: &Run<'_>, at: Option<&str>, to: &Path) -> anyhow::Result<()> {
+    let checkpoints = Checkpoints::of(run)?;
+    let checkpoint = checkpoints.at(at)?;
+    let written = write_vmcore(&checkpoint, to)?;
+    let VmcoreWritten { memory_bytes, stored_bytes, left_out_bytes, damaged_bytes, vcpus } = written;
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let mut text = format!(
+        "vmcore       {}\nof           {}, kernel {}\nmemory       {:.1} MiB, {:.1} MiB of it not zero; {vcpus} vCPUs\n\
+         not there    {:.1} MiB that the checkpoint left out\n",
+        to.display(),
+        checkpoint.title(),
+        checkpoint.kernel().profile().release(),
+        mib(memory_bytes),
+        mib(stored_bytes),
+        mib(left_out_bytes),
+    );
+    if damaged_bytes > 0 {
+        text.push_str(&format!("             {:.1} MiB that are damaged in the trace\n", mib(damaged_bytes)));
+    }
+    out::write(&text)
 }

@@ -3,14 +3,39 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
+use clap::Args;
 use ktstr_replay::text::printable;
 use ktstr_replay::trace::record::{IndexEntry, Loss, Manifest};
 use ktstr_replay::trace::{Kind, Trace};
 use serde::Serialize;
 
-use super::fault::{FaultInfo, missing};
-use super::records::{RecordInfo, record_table};
+use super::print;
+use super::verify::{FaultInfo, missing};
+use crate::cli::commands::CommandArgs;
+
+/// What was recorded, on what, at the cost of which pauses, and what the file is made of. Reads no page.
+#[derive(Args, Debug)]
+pub(super) struct InfoArgs {
+    /// The trace.
+    trace: PathBuf,
+    /// List every record too, with its offset, sizes and times.
+    #[arg(long)]
+    records: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl CommandArgs for InfoArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let trace = Trace::open(&self.trace)?;
+        let info = if self.records { Info::with_records(&trace) } else { Info::of(&trace) };
+        print(&info, self.json, Info::text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
 
 #[derive(Serialize)]
 pub(super) struct Info {
@@ -96,10 +121,10 @@ impl From<Loss> for LossInfo {
 }
 
 fn kinds(records: &[IndexEntry]) -> Vec<KindInfo> {
-    let mut by_kind: BTreeMap<u16, KindInfo> = BTreeMap::new();
+    let mut by_kind: BTreeMap<(u16, u16), KindInfo> = BTreeMap::new();
     for record in records {
-        let info = by_kind.entry(record.kind).or_insert_with(|| KindInfo {
-            kind: Kind::name_of(record.kind),
+        let info = by_kind.entry((record.segment, record.kind)).or_insert_with(|| KindInfo {
+            kind: record.kind_name(),
             records: 0,
             stored_bytes: 0,
             raw_bytes: 0,
@@ -115,7 +140,7 @@ impl Info {
     pub(super) fn of(trace: &Trace) -> Self {
         let records = trace.records();
         let sum = |kind: Kind, key: usize| {
-            let of_kind = records.iter().filter(|record| record.kind == kind.code());
+            let of_kind = records.iter().filter(|record| record.read_as() == Some(kind));
             of_kind.fold(0u64, |sum, record| sum.saturating_add(record.keys[key]))
         };
         let losses = trace.losses().into_iter().map(LossInfo::from).collect();
@@ -139,7 +164,7 @@ impl Info {
                 .map(|part| LeftOutInfo { why: part.why.as_str(), pages: part.pages, bytes: part.bytes() })
                 .collect(),
             pause_us: PauseInfo::of(trace),
-            judged: records.iter().any(|record| record.kind == Kind::Verdict.code()),
+            judged: records.iter().any(|record| record.read_as() == Some(Kind::Verdict)),
             recorded_host_ns: records.iter().map(|record| record.host_ns).max().unwrap_or(0),
             kinds: kinds(records),
             losses,
@@ -227,4 +252,78 @@ impl Info {
         }
         out
     }
+}
+
+/// A record's header. `kind` is the code; what the keys are depends on it (docs/trace-format.md).
+#[derive(Serialize)]
+struct RecordInfo {
+    offset: u64,
+    kind: u16,
+    version: u16,
+    flags: u16,
+    segment: u16,
+    sequence: u64,
+    stored_len: u64,
+    raw_len: u64,
+    guest_ns: u64,
+    host_ns: u64,
+    keys: [u64; 2],
+    #[serde(skip)]
+    kind_name: String,
+}
+
+impl From<&IndexEntry> for RecordInfo {
+    fn from(entry: &IndexEntry) -> Self {
+        let IndexEntry {
+            offset,
+            kind,
+            version,
+            flags,
+            segment,
+            sequence,
+            stored_len,
+            raw_len,
+            guest_ns,
+            host_ns,
+            keys,
+        } = *entry;
+        let kind_name = entry.kind_name();
+        Self {
+            offset,
+            kind,
+            version,
+            flags,
+            segment,
+            sequence,
+            stored_len,
+            raw_len,
+            guest_ns,
+            host_ns,
+            keys,
+            kind_name,
+        }
+    }
+}
+
+/// A line for each record.
+fn record_table(records: &[RecordInfo]) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{:>9} {:>12} {:<14} {:>12} {:>12} {:>12}",
+        "sequence", "offset", "kind", "stored bytes", "raw bytes", "guest ms"
+    );
+    for record in records {
+        let _ = writeln!(
+            out,
+            "{:>9} {:>12} {:<14} {:>12} {:>12} {:>12.3}",
+            record.sequence,
+            record.offset,
+            record.kind_name,
+            record.stored_len,
+            record.raw_len,
+            record.guest_ns as f64 / 1e6
+        );
+    }
+    out
 }

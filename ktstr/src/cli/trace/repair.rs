@@ -2,12 +2,35 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
+use clap::Args;
 use ktstr_replay::text::printable;
 use ktstr_replay::trace::repair;
 use serde::Serialize;
 
-use super::fault::FaultInfo;
+use super::print;
+use super::verify::FaultInfo;
+use crate::cli::commands::CommandArgs;
+
+/// Write what is intact of a damaged or unfinished trace to a new file. The old one is only read.
+#[derive(Args, Debug)]
+pub(super) struct RepairArgs {
+    /// The trace.
+    trace: PathBuf,
+    /// The new file; it must not exist.
+    to: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl CommandArgs for RepairArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        print(&RepairedTrace::make(&self.trace, &self.to)?, self.json, RepairedTrace::text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
 
 #[derive(Serialize)]
 pub(super) struct RepairedTrace {

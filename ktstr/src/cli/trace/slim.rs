@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
 use ktstr_replay::slim::{Dropped, KeepCheckpoints, KeepPages, SlimOptions, slim};
+use ktstr_replay::text::printable;
 use serde::Serialize;
 
-/// What is to become of which trace.
-#[derive(Args, Clone, Debug)]
+use super::print;
+use crate::cli::commands::CommandArgs;
+
+/// Write a smaller file: compressed well, and without what is not wanted. The old one is only read.
+#[derive(Args, Debug)]
 pub(super) struct SlimArgs {
     /// The trace; it is only read.
     trace: PathBuf,
@@ -33,12 +38,19 @@ pub(super) struct SlimArgs {
     redact: bool,
     /// Print JSON.
     #[arg(long)]
-    pub(super) json: bool,
+    json: bool,
+}
+
+impl CommandArgs for SlimArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        print(&SlimmedTrace::make(&self)?, self.json, SlimmedTrace::text)?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// What became of it.
 #[derive(Serialize)]
-pub(super) struct SlimmedTrace {
+struct SlimmedTrace {
     from: PathBuf,
     to: PathBuf,
     from_bytes: u64,
@@ -49,7 +61,7 @@ pub(super) struct SlimmedTrace {
 }
 
 impl SlimmedTrace {
-    pub(super) fn make(args: &SlimArgs) -> anyhow::Result<Self> {
+    fn make(args: &SlimArgs) -> anyhow::Result<Self> {
         let options = SlimOptions {
             level: args.level,
             drop: args.drop.clone(),
@@ -69,10 +81,10 @@ impl SlimmedTrace {
         })
     }
 
-    pub(super) fn text(&self) -> String {
+    fn text(&self) -> String {
         let mut out = String::new();
         for fault in &self.faults {
-            let _ = writeln!(out, "not carried over: {}", ktstr_replay::text::printable(fault));
+            let _ = writeln!(out, "not carried over: {}", printable(fault));
         }
         for (sort, count) in &self.dropped {
             let _ = writeln!(out, "dropped: {count} of {sort}");

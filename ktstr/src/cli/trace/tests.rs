@@ -1,11 +1,15 @@
 //! Each subcommand on small traces.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use ktstr_replay::trace::TraceWriter;
 use ktstr_replay::trace::record::{Loss, LossKind, Manifest};
+use ktstr_replay::trace::{Trace, TraceWriter};
 
-use super::*;
+use super::info::Info;
+use super::repair::RepairedTrace;
+use super::verify::{Verified, VerifyArgs};
+use crate::cli::commands::CommandArgs;
 
 fn written(dir: &Path, finish: bool) -> PathBuf {
     let path = dir.join(if finish { "finished.trace.zst" } else { "killed.trace.zst" });
@@ -39,9 +43,7 @@ fn info_tells_taints_losses_and_sizes_and_sends_no_control_characters() {
 fn verify_fails_for_an_unfinished_trace_and_passes_for_its_repair() {
     let dir = tempfile::tempdir().unwrap();
     let killed = written(dir.path(), false);
-    let verify = |trace: &Path| {
-        run(&TraceArgs { command: TraceCommand::Verify { trace: trace.to_owned(), json: true } }).unwrap()
-    };
+    let verify = |trace: &Path| VerifyArgs { trace: trace.to_owned(), json: true }.run().unwrap();
     assert_eq!(verify(&killed), ExitCode::FAILURE);
     assert!(Verified::of(&Trace::open(&killed).unwrap()).text().contains("not finished"));
     let to = dir.path().join("repaired.trace.zst");

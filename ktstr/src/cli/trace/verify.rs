@@ -1,13 +1,34 @@
-//! `ktstr trace verify`.
+//! `ktstr trace verify`, and what is wrong with a trace for all commands.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
+use clap::Args;
 use ktstr_replay::text::printable;
-use ktstr_replay::trace::Trace;
+use ktstr_replay::trace::{Completeness, Fault, Kind, Trace};
 use serde::Serialize;
 
-use super::fault::{FaultInfo, missing};
+use super::print;
+use crate::cli::commands::CommandArgs;
+
+/// Read every record and name each fault with its offset. Exits with 1 if there is one, or if the trace is unfinished.
+#[derive(Args, Debug)]
+pub(super) struct VerifyArgs {
+    /// The trace.
+    pub(super) trace: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl CommandArgs for VerifyArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let result = Verified::of(&Trace::open(&self.trace)?);
+        print(&result, self.json, Verified::text)?;
+        Ok(ExitCode::from(u8::from(!result.clean)))
+    }
+}
 
 #[derive(Serialize)]
 pub(super) struct Verified {
@@ -46,4 +67,56 @@ impl Verified {
         let _ = writeln!(out, "{}: {} records, {verdict}", self.path.display(), self.records);
         out
     }
+}
+
+/// What is wrong with a trace, at one place of it.
+#[derive(Serialize)]
+pub(super) struct FaultInfo {
+    pub(super) offset: u64,
+    kind: Option<u16>,
+    sequence: Option<u64>,
+    pub(super) what: String,
+}
+
+impl From<&Fault> for FaultInfo {
+    fn from(fault: &Fault) -> Self {
+        Self {
+            offset: fault.offset,
+            kind: fault.record.map(|(kind, _)| kind),
+            sequence: fault.record.map(|(_, sequence)| sequence),
+            what: fault.to_string(),
+        }
+    }
+}
+
+/// A line for each thing that the trace lacks.
+pub(super) fn missing(whole: &Completeness) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !whole.finalized {
+        lines.push("it was not finished: it has no index, or a damaged one".to_owned());
+    }
+    if whole.uncommitted_bytes > 0 {
+        lines.push(format!(
+            "the last {} bytes come after the last commit mark and are not used; {} whole records are in them",
+            whole.uncommitted_bytes, whole.uncommitted_records
+        ));
+    }
+    if whole.absent_records > 0 {
+        lines.push(format!("{} records that the numbering says were there", whole.absent_records));
+    }
+    for (kind, count) in &whole.unknown_kinds {
+        let name = Kind::name_of(*kind).map(|name| format!(" ({name})")).unwrap_or_default();
+        lines.push(format!("{count} records of kind {kind}{name} are of a newer release, and were skipped"));
+    }
+    if whole.other_segments > 0 {
+        lines.push(format!(
+            "{} records are of another machine of the run, and were skipped",
+            whole.other_segments
+        ));
+    }
+    if whole.newer_bodies > 0 {
+        lines
+            .push(format!("{} records have bodies of a newer release, and were skipped", whole.newer_bodies));
+    }
+    lines
 }

@@ -1,6 +1,6 @@
 //! Work that comes in bursts: wake-ups into a busy or idle machine.
 
-use super::super::clock;
+use super::super::shared::monotonic_ns;
 use super::{Ended, Links, Meter, Work, burn};
 
 /// See `WorkType::Bursty`.
@@ -16,9 +16,9 @@ const REST_NS: u64 = 10_000_000;
 impl Work for Bursty {
     fn run(meter: &mut Meter<'_>, _: usize, _: Option<&Links>) -> Ended {
         loop {
-            let began_ns = clock::monotonic_ns();
+            let began_ns = monotonic_ns();
             let mut units = 0;
-            while clock::monotonic_ns().saturating_sub(began_ns) < BURST_NS {
+            while monotonic_ns().saturating_sub(began_ns) < BURST_NS {
                 burn(ROUNDS);
                 units += 1;
             }

@@ -230,8 +230,8 @@ fn pointers_into_an_arena_are_followed_by_their_user_addresses() {
             let profile = f.guest.profile();
             let bytes = at.to_le_bytes();
             let pointer = Value::new(&program, to_node, &bytes).unwrap();
-            follow(&KernelView::new(&profile, &f.guest.ram), &pointer, "head", rest)
-                .map_err(|e| e.to_string())
+            let path = format!("head->{rest}").parse().unwrap();
+            follow(&KernelView::new(&profile, &f.guest.ram), &pointer, &path).map_err(|e| e.to_string())
         };
         assert_eq!(ask(&f, user + 0x1010, "number"), Ok(Scalar::Int(77)));
         assert_eq!(ask(&f, user + 0x1010, "next->number"), Ok(Scalar::Int(78)));

@@ -1,0 +1,215 @@
+//! What every kind of machine has to offer: [`Machine`] while it runs, [`Backend`] to start and save it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ktstr_replay::trace::record::{GuestEnd, Manifest, VcpuRegs};
+use serde_json::Value;
+
+use super::error::{MachineError, StartError};
+use super::limits::HostLimits;
+use super::ram::GuestRam;
+use super::slots::CpuSlots;
+use super::template::{Damage, Template};
+
+/// A running VM.
+///
+/// It is either *running* or *stopped*. It stops by [`pause`](Machine::pause), at a watch and at its end, and only
+/// [`resume`](Machine::resume) makes it go on. Dropping it kills it and leaves nothing behind.
+pub trait Machine: Send {
+    /// The guest's RAM. It stays readable after the machine's end.
+    fn ram(&self) -> Arc<GuestRam>;
+
+    /// Stop all vCPUs; returns how long that took. A stopped machine stays stopped, in no time.
+    ///
+    /// # Errors
+    /// [`MachineError`] when the machine's process is gone or does not answer.
+    fn pause(&mut self) -> Result<Duration, MachineError>;
+
+    /// Let all vCPUs go on; returns how long that took. A running machine runs on, in no time.
+    ///
+    /// When a watch fired at the very instant of a pause, the machine stays stopped and the next
+    /// [`wait_event`](Machine::wait_event) hands it over.
+    ///
+    /// # Errors
+    /// [`MachineError`] when the machine's process is gone, does not answer, or the guest has ended.
+    fn resume(&mut self) -> Result<Duration, MachineError>;
+
+    /// Registers of all vCPUs, ascending, while the machine is stopped.
+    ///
+    /// # Errors
+    /// [`MachineError`] when the machine runs, is gone or does not answer.
+    fn registers(&mut self) -> Result<Vec<VcpuRegs>, MachineError>;
+
+    /// Wait for something to happen, for at most `timeout`.
+    ///
+    /// After [`MachineEvent::Ended`] every further call returns it again.
+    fn wait_event(&mut self, timeout: Duration) -> Option<MachineEvent>;
+
+    /// Which watches this machine can have.
+    fn watch_support(&self) -> WatchSupport;
+
+    /// Stop the machine whenever `watch` fires, as [`MachineEvent::Watch`] with this id. The machine must be stopped.
+    ///
+    /// # Errors
+    /// [`MachineError::Unsupported`] for what [`watch_support`](Machine::watch_support) excludes and for an id that is
+    /// armed already; otherwise as [`registers`](Machine::registers).
+    fn arm(&mut self, id: WatchId, watch: Watch) -> Result<(), MachineError>;
+
+    /// Take the watch with this id away; nothing happens where there is none. The machine must be stopped.
+    ///
+    /// # Errors
+    /// As [`registers`](Machine::registers).
+    fn disarm(&mut self, id: WatchId) -> Result<(), MachineError>;
+
+    /// Bytes that the guest wrote to its serial console since the last call. Works after the end, too.
+    fn console(&mut self) -> Vec<u8>;
+
+    /// All of the console so far, as text, whether [`console`](Machine::console) took it or not.
+    fn console_text(&self) -> String;
+
+    /// End the machine now. RAM and console stay readable.
+    fn kill(&mut self);
+}
+
+/// What can happen to a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MachineEvent {
+    /// A watch fired, and the machine is stopped: after the store of a write watch, before the instruction of a
+    /// breakpoint.
+    Watch {
+        /// Which watch.
+        id: WatchId,
+        /// The vCPU that stored or is about to execute.
+        vcpu: u32,
+    },
+    /// The guest ended, or the machine did. Unless the machine's process died, it is stopped, and memory and
+    /// registers are as the guest left them.
+    Ended {
+        /// How. Never `TimedOut` or `Interrupted`, which are decisions of the caller.
+        end: GuestEnd,
+        /// For people: the line of the panic, or the emulator's last output.
+        detail: String,
+    },
+}
+
+/// Names a watch; whoever arms it chooses the number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WatchId(pub u32);
+
+impl WatchId {
+    /// init's doorbell, which every machine has armed when it is handed out.
+    pub const DOORBELL: Self = Self(0);
+}
+
+/// What to watch, at a virtual address of whatever address space is active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Stores to any of `bytes` bytes at `at`.
+    Write {
+        /// The first byte.
+        at: u64,
+        /// How many.
+        bytes: u64,
+    },
+    /// The execution of the instruction at `at`.
+    Execute {
+        /// Its first byte.
+        at: u64,
+    },
+}
+
+/// Which watches a machine can have. The doorbell is not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchSupport {
+    /// How many can be armed at the same time, of both kinds together.
+    pub most: usize,
+    /// The largest [`Watch::Write`], in bytes; 0 when there can be none.
+    pub write_bytes: u64,
+    /// Whether there can be [`Watch::Execute`].
+    pub execute: bool,
+}
+
+impl WatchSupport {
+    /// Whether `watch` can be armed beside `armed` others.
+    pub(super) fn check(&self, armed: usize, watch: &Watch) -> Result<(), MachineError> {
+        let what = match *watch {
+            Watch::Write { bytes: 0, .. } => "watch 0 bytes".into(),
+            Watch::Write { bytes, .. } if bytes > self.write_bytes => {
+                format!("watch {bytes} bytes (at most {})", self.write_bytes)
+            }
+            Watch::Execute { .. } if !self.execute => "stop at instructions".into(),
+            _ if armed >= self.most => format!("have more than {} watches", self.most),
+            _ => return Ok(()),
+        };
+        Err(MachineError::Unsupported { what })
+    }
+}
+
+/// A kind of machine, with the spec that it is to carry out.
+pub(super) trait Backend {
+    /// What it starts.
+    type Machine: Machine + 'static;
+
+    /// Whether the spec can be carried out on this host.
+    fn check(&self, host: &HostLimits) -> Result<(), StartError>;
+
+    /// Everything that a saved machine depends on, the initramfs and the host's CPU aside: its part of the template's
+    /// key.
+    fn key(&self) -> Value;
+
+    /// Put what runs the machine into the manifest, with the taints that this kind of machine brings.
+    fn describe(&self, manifest: &mut Manifest);
+
+    /// A machine before its first instruction. It is stopped and its doorbell is armed.
+    fn boot(&self, initrd: &[u8]) -> Result<Self::Machine, AttemptError>;
+
+    /// The machine that was saved as `template`, likewise.
+    fn restore(&self, initrd: &[u8], template: &Template) -> Result<Self::Machine, AttemptError>;
+
+    /// The state of CPUs and devices of a stopped machine. RAM is not in it.
+    fn save(machine: &mut Self::Machine) -> Result<Vec<u8>, MachineError>;
+
+    /// Keep `slots` until the machine is gone.
+    fn hold(machine: &mut Self::Machine, slots: CpuSlots);
+}
+
+/// Why one attempt to boot or restore a machine failed.
+#[derive(Debug)]
+pub(super) enum AttemptError {
+    /// The host lacks something, so that every attempt would fail.
+    Host(StartError),
+    /// The machine did not come up.
+    Machine(MachineError),
+    /// The template is damaged.
+    Template(Damage),
+}
+
+impl AttemptError {
+    /// The host could not do `what`.
+    pub(super) fn host(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Host(StartError::Host { what, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Watch, WatchSupport};
+
+    #[test]
+    fn what_a_machine_cannot_watch_is_said() {
+        let at = 0x1000;
+        let support = WatchSupport { most: 4, write_bytes: 8, execute: false };
+        support.check(3, &Watch::Write { at, bytes: 8 }).unwrap();
+        let refused = [
+            (0, Watch::Write { at, bytes: 0 }, "this machine cannot watch 0 bytes"),
+            (0, Watch::Write { at, bytes: 9 }, "this machine cannot watch 9 bytes (at most 8)"),
+            (0, Watch::Execute { at }, "this machine cannot stop at instructions"),
+            (4, Watch::Write { at, bytes: 8 }, "this machine cannot have more than 4 watches"),
+        ];
+        for (armed, watch, text) in refused {
+            assert_eq!(support.check(armed, &watch).unwrap_err().to_string(), text);
+        }
+    }
+}

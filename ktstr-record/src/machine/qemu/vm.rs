@@ -1,0 +1,400 @@
+//! The emulated machine while it runs.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use guest_init::layout::DOORBELL_PAGE;
+use ktstr_replay::trace::record::{GuestEnd, VcpuRegs};
+use serde_json::Value;
+
+use super::gdb::{Gdb, StopReply};
+use super::process::{Process, read_from};
+use super::qmp::{Event, Qmp};
+use super::regs::RegLayout;
+use super::socket::wait_readable;
+use crate::machine::error::MachineError;
+use crate::machine::interface::{Machine, MachineEvent, Watch, WatchId, WatchSupport};
+use crate::machine::ram::GuestRam;
+use crate::machine::slots::CpuSlots;
+
+/// How long the emulator may take to answer: it answers in under 10 ms unless the host is starved.
+pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// The monitor tells of the guest's end right after the gdbstub has.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+/// Begins the line in which the kernel says why it panics (`kernel/panic.c`).
+const PANIC_MARK: &str = "Kernel panic - not syncing";
+/// The emulator compares every store to a watched page with all watches, and has no limits of its own.
+const WATCHES: WatchSupport = WatchSupport { most: 64, write_bytes: 4096, execute: true };
+/// The doorbell. It is a user address, of the process that maps the page there.
+const DOORBELL: Watch = Watch::Write { at: DOORBELL_PAGE, bytes: 8 };
+
+/// An emulator and its VM.
+#[derive(Debug)]
+pub(in crate::machine) struct Vm {
+    // First, so that it is dropped first: nothing below may go while the emulator uses it.
+    process: Process,
+    qmp: Qmp,
+    gdb: Gdb,
+    layout: RegLayout,
+    ram: Arc<GuestRam>,
+    console: File,
+    console_read: u64,
+    state_file: File,
+    vcpus: u32,
+    state: VmState,
+    /// What is armed, the doorbell among them.
+    watches: BTreeMap<WatchId, Watch>,
+    /// A watch that fired while the machine was being paused or told to go on, not yet handed over.
+    fired: Option<Fired>,
+    /// The breakpoint that was handed over last: its vCPU still has to execute that instruction.
+    at_breakpoint: Option<Fired>,
+    /// The host's CPUs, until the emulator is gone.
+    slots: Option<CpuSlots>,
+    /// What the doorbell page held when it was rung last.
+    last_ring: u64,
+    ended: Option<MachineEvent>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum VmState {
+    Running,
+    Stopped,
+}
+
+/// A watch that fired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fired {
+    id: WatchId,
+    vcpu: u32,
+}
+
+/// The two ways to speak to an emulator, and how it describes registers.
+#[derive(Debug)]
+pub(super) struct Connections {
+    pub(super) qmp: Qmp,
+    pub(super) gdb: Gdb,
+    pub(super) layout: RegLayout,
+}
+
+impl Vm {
+    /// A VM that is stopped, with its doorbell armed.
+    pub(super) fn new(
+        process: Process,
+        connections: Connections,
+        ram: Arc<GuestRam>,
+        console: File,
+        state_file: File,
+        vcpus: u32,
+    ) -> Result<Self, MachineError> {
+        let Connections { qmp, gdb, layout } = connections;
+        let mut vm = Self {
+            process,
+            qmp,
+            gdb,
+            layout,
+            ram,
+            console,
+            console_read: 0,
+            state_file,
+            vcpus,
+            state: VmState::Stopped,
+            watches: BTreeMap::new(),
+            fired: None,
+            at_breakpoint: None,
+            slots: None,
+            last_ring: 0,
+            ended: None,
+        };
+        vm.arm(WatchId::DOORBELL, DOORBELL)?;
+        Ok(vm)
+    }
+
+    /// Save the state of CPUs and devices of the stopped machine, and return it. RAM is not in it.
+    pub(super) fn save_state(&mut self) -> Result<Vec<u8>, MachineError> {
+        self.qmp.save_state(&self.state_file).map_err(|e| self.explain(e))?;
+        read_from(&self.state_file, 0)
+            .map_err(|source| MachineError::Io { what: "read the saved state".into(), source })
+    }
+
+    /// Hold `slots` as long as the emulator lives.
+    pub(super) fn hold(&mut self, slots: CpuSlots) {
+        self.slots = Some(slots);
+    }
+
+    /// Add the emulator's last output to the error that says that it died.
+    fn explain(&self, error: MachineError) -> MachineError {
+        match error {
+            MachineError::Died { .. } => MachineError::Died { stderr: self.process.stderr_tail() },
+            other => other,
+        }
+    }
+
+    /// Take note of a stop. Returns the watch that fired, if that is what stopped it.
+    fn stopped(&mut self, reply: StopReply) -> Result<Option<Fired>, MachineError> {
+        self.state = VmState::Stopped;
+        if reply.is_end() {
+            self.await_end()?;
+        }
+        let vcpu = reply.vcpu();
+        let of_watch = |watches: &BTreeMap<WatchId, Watch>, is_it: &dyn Fn(&Watch) -> bool| {
+            watches.iter().find(|(_, watch)| is_it(watch)).map(|(&id, _)| Fired { id, vcpu })
+        };
+        if let Some(address) = reply.watched() {
+            let fired = of_watch(
+                &self.watches,
+                &|watch| matches!(watch, Watch::Write { at, bytes } if address.wrapping_sub(*at) < *bytes),
+            );
+            if fired.is_some_and(|fired| fired.id == WatchId::DOORBELL) {
+                let value = self.gdb.read_u64(&[vcpu], DOORBELL_PAGE)?;
+                self.last_ring = value.first().copied().flatten().unwrap_or_default();
+            }
+            return Ok(fired);
+        }
+        let has_breakpoints = self.watches.values().any(|watch| matches!(watch, Watch::Execute { .. }));
+        if !(reply.is_plain_trap() && has_breakpoints) {
+            return Ok(None);
+        }
+        let registers = self.registers()?;
+        let rip = registers.iter().find(|r| r.cpu == vcpu).map(|r| r.rip);
+        self.at_breakpoint =
+            of_watch(&self.watches, &|watch| matches!(watch, Watch::Execute { at } if Some(*at) == rip));
+        Ok(self.at_breakpoint)
+    }
+
+    /// A store to the doorbell at the very instant of a pause stops its vCPU, but the emulator reports the pause
+    /// alone (1 of 13 pauses, when each falls within a millisecond of a store). Such a vCPU is in user mode and sees
+    /// a new value in the doorbell page.
+    fn look_for_ring(&mut self) -> Result<(), MachineError> {
+        let user: Vec<u32> =
+            self.registers()?.iter().filter(|r| r.segments[0] & 3 == 3).map(|r| r.cpu).collect();
+        let values = self.gdb.read_u64(&user, DOORBELL_PAGE)?;
+        let rung = user.into_iter().zip(values).find(|(_, value)| value.is_some_and(|v| v != self.last_ring));
+        let Some((vcpu, value)) = rung else { return Ok(()) };
+        self.last_ring = value.unwrap_or_default();
+        self.fired = Some(Fired { id: WatchId::DOORBELL, vcpu });
+        // The emulator still remembers the hit and would report the next one too late. A step of that vCPU alone makes
+        // it report this one.
+        self.gdb.step(vcpu).map(|_| ())
+    }
+
+    /// The events of QMP that have arrived; remembers the guest's end.
+    fn drain_qmp(&mut self) -> Result<(), MachineError> {
+        while let Some(event) = self.qmp.event()? {
+            if self.ended.is_none() && event.name == "SHUTDOWN" {
+                self.ended = Some(self.shutdown(&event));
+            }
+        }
+        Ok(())
+    }
+
+    fn shutdown(&self, event: &Event) -> MachineEvent {
+        let reason = event.data.get("reason").and_then(Value::as_str).unwrap_or("no reason");
+        let console = self.console_text();
+        let panic = console.lines().rev().find(|line| line.contains(PANIC_MARK));
+        let (end, detail) = match (reason, panic) {
+            (_, Some(line)) => (GuestEnd::Panicked, line.trim().to_owned()),
+            ("guest-shutdown", None) => (GuestEnd::PoweredOff, reason.to_owned()),
+            ("guest-reset", None) => (GuestEnd::Reset, reason.to_owned()),
+            (other, None) => (GuestEnd::MachineDied, format!("the emulator ended the guest: {other}")),
+        };
+        MachineEvent::Ended { end, detail }
+    }
+
+    /// After a stop that no one asked for: the monitor says why.
+    fn await_end(&mut self) -> Result<(), MachineError> {
+        let deadline = Instant::now() + END_TIMEOUT;
+        loop {
+            self.drain_qmp()?;
+            if self.ended.is_some() {
+                return Ok(());
+            }
+            let [told] = wait_readable([self.qmp.as_fd()], deadline)?;
+            if !told {
+                let answer = "a stop without a reason".into();
+                return Err(MachineError::Protocol { what: "gdb's c".into(), answer });
+            }
+        }
+    }
+
+    /// Wait for one thing; `None` when the time is over.
+    fn wait(&mut self, deadline: Instant) -> Result<Option<MachineEvent>, MachineError> {
+        loop {
+            self.drain_qmp()?;
+            if let Some(ended) = &self.ended {
+                let ended = ended.clone();
+                if self.state == VmState::Running {
+                    // The stub reports the stop, too, and answers nothing before that is read.
+                    if let Some(reply) = self.gdb.stop(Instant::now() + END_TIMEOUT)? {
+                        self.stopped(reply)?;
+                    }
+                }
+                return Ok(Some(ended));
+            }
+            if let Some(Fired { id, vcpu }) = self.fired.take() {
+                return Ok(Some(MachineEvent::Watch { id, vcpu }));
+            }
+            let [gdb, qmp] = wait_readable([self.gdb.as_fd(), self.qmp.as_fd()], deadline)?;
+            if gdb {
+                if let Some(reply) = self.gdb.stop(Instant::now())? {
+                    match self.stopped(reply)? {
+                        Some(Fired { id, vcpu }) => return Ok(Some(MachineEvent::Watch { id, vcpu })),
+                        None if self.ended.is_none() => {
+                            let answer = "a stop that was not asked for".into();
+                            return Err(MachineError::Protocol { what: "gdb's c".into(), answer });
+                        }
+                        None => {}
+                    }
+                }
+            } else if !qmp {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Let the VM go on, unless a watch fires at its first instruction.
+    fn go_on(&mut self) -> Result<(), MachineError> {
+        // A breakpoint fires before its instruction, so that without this it would fire again and again.
+        if let Some(Fired { id, vcpu }) = self.at_breakpoint.take()
+            && self.watches.contains_key(&id)
+        {
+            let reply = self.gdb.step(vcpu)?;
+            if !reply.is_plain_trap() {
+                self.fired = self.stopped(reply)?;
+                if self.fired.is_some() || self.ended.is_some() {
+                    return Ok(());
+                }
+            }
+        }
+        self.gdb.go_on()?;
+        self.state = VmState::Running;
+        Ok(())
+    }
+
+    /// The emulator is gone or out of order: end it and say so from now on.
+    fn failed(&mut self, error: MachineError) -> MachineEvent {
+        let status = match error {
+            MachineError::Died { .. } => self.process.status(),
+            _ => None,
+        };
+        let error = self.explain(error);
+        self.process.kill();
+        self.slots = None;
+        let detail = match status {
+            Some(status) => format!("{error} ({status})"),
+            None => error.to_string(),
+        };
+        let ended = MachineEvent::Ended { end: GuestEnd::MachineDied, detail };
+        self.ended = Some(ended.clone());
+        ended
+    }
+}
+
+impl Machine for Vm {
+    fn ram(&self) -> Arc<GuestRam> {
+        Arc::clone(&self.ram)
+    }
+
+    fn pause(&mut self) -> Result<Duration, MachineError> {
+        if self.state == VmState::Stopped {
+            return Ok(Duration::ZERO);
+        }
+        let begun = Instant::now();
+        let reply = (|| {
+            self.gdb.interrupt()?;
+            let silent = || MachineError::Silent { what: "a stop".into(), after: COMMAND_TIMEOUT };
+            self.gdb.stop(begun + COMMAND_TIMEOUT)?.ok_or_else(silent)
+        })();
+        let reply = reply.map_err(|e| self.explain(e))?;
+        match self.stopped(reply).map_err(|e| self.explain(e))? {
+            Some(fired) => self.fired = Some(fired),
+            None => self.look_for_ring().map_err(|e| self.explain(e))?,
+        }
+        Ok(begun.elapsed())
+    }
+
+    fn resume(&mut self) -> Result<Duration, MachineError> {
+        if self.state == VmState::Running || self.fired.is_some() {
+            return Ok(Duration::ZERO);
+        }
+        if self.ended.is_some() {
+            return Err(MachineError::Ended);
+        }
+        let begun = Instant::now();
+        self.go_on().map_err(|e| self.explain(e))?;
+        Ok(begun.elapsed())
+    }
+
+    fn registers(&mut self) -> Result<Vec<VcpuRegs>, MachineError> {
+        if self.state == VmState::Running {
+            return Err(MachineError::Running);
+        }
+        let files = self.gdb.registers(self.vcpus).map_err(|e| self.explain(e))?;
+        (0..).zip(&files).map(|(cpu, file)| self.layout.decode(cpu, file)).collect()
+    }
+
+    fn wait_event(&mut self, timeout: Duration) -> Option<MachineEvent> {
+        if let (Some(ended), VmState::Stopped) = (&self.ended, self.state) {
+            return Some(ended.clone());
+        }
+        match self.wait(Instant::now() + timeout) {
+            Ok(event) => event,
+            Err(error) => {
+                self.state = VmState::Stopped;
+                Some(self.failed(error))
+            }
+        }
+    }
+
+    fn watch_support(&self) -> WatchSupport {
+        WATCHES
+    }
+
+    fn arm(&mut self, id: WatchId, watch: Watch) -> Result<(), MachineError> {
+        if self.state == VmState::Running {
+            return Err(MachineError::Running);
+        }
+        let armed = self.watches.keys().filter(|id| **id != WatchId::DOORBELL).count();
+        WATCHES.check(armed, &watch)?;
+        if self.watches.contains_key(&id) {
+            let what = format!("arm watch {} twice", id.0);
+            return Err(MachineError::Unsupported { what });
+        }
+        self.gdb.insert(&watch).map_err(|e| self.explain(e))?;
+        self.watches.insert(id, watch);
+        Ok(())
+    }
+
+    fn disarm(&mut self, id: WatchId) -> Result<(), MachineError> {
+        if self.state == VmState::Running {
+            return Err(MachineError::Running);
+        }
+        let Some(watch) = self.watches.get(&id) else { return Ok(()) };
+        self.gdb.remove(watch).map_err(|e| self.explain(e))?;
+        self.watches.remove(&id);
+        self.fired = self.fired.filter(|fired| fired.id != id);
+        Ok(())
+    }
+
+    fn console(&mut self) -> Vec<u8> {
+        let bytes = read_from(&self.console, self.console_read).unwrap_or_default();
+        self.console_read += bytes.len() as u64;
+        bytes
+    }
+
+    fn console_text(&self) -> String {
+        String::from_utf8_lossy(&read_from(&self.console, 0).unwrap_or_default()).into_owned()
+    }
+
+    fn kill(&mut self) {
+        self.process.kill();
+        self.slots = None;
+        if self.ended.is_none() {
+            let detail = String::from("the machine was killed");
+            self.ended = Some(MachineEvent::Ended { end: GuestEnd::MachineDied, detail });
+        }
+        self.state = VmState::Stopped;
+    }
+}

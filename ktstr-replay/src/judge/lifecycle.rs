@@ -1,0 +1,245 @@
+//! The run itself: its scheduler, its machine, the test's body, and whether the trace is all there.
+
+use crate::run::Run;
+use crate::text::{counted, seconds};
+use crate::trace::record::{EventBody, GuestEnd, OutputSource, Stage};
+use crate::verdict::{Finding, Origin, Outcome};
+
+/// Lines of a scheduler's output that are kept as evidence when it did not load: the end of a verifier's log. Kernels
+/// from 7.3 on explain a rejection over some forty lines.
+const OUTPUT_LINES: usize = 64;
+/// Lines of a panic that are kept as evidence.
+const PANIC_LINES: usize = 14;
+/// Lines of damage that are listed.
+const DAMAGE_LISTED: usize = 8;
+
+/// Whether the scheduler loaded, and whether it lived as long as it should.
+pub(super) fn judge_scheduler(run: &Run<'_>) -> Option<Finding> {
+    if !run.has_scheduler() {
+        return None;
+    }
+    let name = run.scheduler_name();
+    if run.stage(Stage::SchedulerEnabled).is_none() {
+        return Some(never_enabled(run, name));
+    }
+    let Some(exit) = run.scheduler_exit() else {
+        let until = match run.end() {
+            Some((GuestEnd::PoweredOff, _)) => "throughout",
+            _ => "as far as the recording goes",
+        };
+        return Some(scheduler(Outcome::Pass, format!("{name} was enabled {until}")));
+    };
+    let at = seconds(run.since_start_ns(exit.at_ns));
+    let mut found = format!("{name} died at {at}: {}", exit.title());
+    if let Some(cause) = exit.cause() {
+        found.push_str(": ");
+        found.push_str(&cause);
+    }
+    let mut lines = Vec::new();
+    if let Some(process) = &exit.process {
+        lines.push(format!("process: {process}"));
+    }
+    Some(scheduler(Outcome::Fail, found).with_lines(lines))
+}
+
+fn never_enabled(run: &Run<'_>, name: &str) -> Finding {
+    let exited = run.stage(Stage::SchedulerExited);
+    if exited.is_none() && run.is_partial() {
+        return scheduler(Outcome::Inconclusive, format!("nothing is recorded of {name} being enabled"));
+    }
+    if run.stage(Stage::SchedulerStarted).is_none() {
+        return scheduler(Outcome::Fail, format!("{name} was never started"));
+    }
+    let how = match exited {
+        Some((_, _, "")) => "its process ended".to_owned(),
+        Some((_, _, detail)) => detail.to_owned(),
+        None => {
+            run.stage(Stage::InitFailed).map(|(_, _, detail)| detail).filter(|d| !d.is_empty()).map_or_else(
+                || "its process ran, but sched_ext was not enabled in time".to_owned(),
+                str::to_owned,
+            )
+        }
+    };
+    let output = run.output(OutputSource::Scheduler);
+    let lines: Vec<_> = output.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
+    let from = lines.len().saturating_sub(OUTPUT_LINES);
+    let mut evidence = vec![if lines.is_empty() {
+        "it wrote nothing".to_owned()
+    } else if from > 0 {
+        format!("the end of what it wrote ({from} lines before it):")
+    } else {
+        "what it wrote:".to_owned()
+    }];
+    evidence.extend(lines.iter().skip(from).map(|l| format!("  {l}")));
+    scheduler(Outcome::Fail, format!("{name} did not load: {how}")).with_lines(evidence)
+}
+
+fn scheduler(outcome: Outcome, summary: String) -> Finding {
+    Finding::new(Origin::Run, "scheduler", outcome, summary)
+}
+
+/// What was found about the machine.
+pub(super) struct Machine {
+    pub findings: Vec<Finding>,
+    /// Its end is what everything else follows from.
+    pub is_cause: bool,
+}
+
+/// How the machine ended, and whether guest-init could do its work.
+pub(super) fn judge_machine(run: &Run<'_>) -> Machine {
+    let mut findings = Vec::new();
+    let mut is_cause = false;
+    // A scheduler that does not load is all that init failed at; the finding of the scheduler says more of it.
+    let loading =
+        run.stage(Stage::SchedulerStarted).is_some() && run.stage(Stage::SchedulerEnabled).is_none();
+    if let Some((_, _, detail)) = run.stage(Stage::InitFailed).filter(|_| !loading) {
+        findings.push(of_machine("guest-init", Outcome::Fail, detail));
+        is_cause = true;
+    }
+    let Some((end, detail)) = run.end() else {
+        let found = format!("the recording has no end; the last it knows is {}", last_known(run));
+        findings.push(of_machine("machine", Outcome::Inconclusive, &found));
+        return Machine { findings, is_cause };
+    };
+    let with = |what: &str| if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") };
+    let (outcome, found) = match end {
+        GuestEnd::PoweredOff => (Outcome::Pass, "powered off".to_owned()),
+        GuestEnd::Panicked => {
+            (Outcome::Fail, panic_title(run).unwrap_or_else(|| with("the guest's kernel panicked")))
+        }
+        GuestEnd::Reset => (Outcome::Fail, with("the guest reset itself")),
+        GuestEnd::TimedOut => {
+            let found = with("the guest did not get on within its time");
+            (Outcome::Fail, format!("{found}; the last it reached is {}", last_known(run)))
+        }
+        GuestEnd::MachineDied => (Outcome::Fail, with("the emulator died")),
+        GuestEnd::Interrupted => (Outcome::Inconclusive, with("the run was interrupted")),
+        GuestEnd::FailedFast => (Outcome::Pass, with("the run was ended because a claim had failed")),
+    };
+    is_cause |= matches!(end, GuestEnd::Panicked | GuestEnd::Reset | GuestEnd::MachineDied);
+    let mut finding = of_machine("machine", outcome, &found);
+    if end == GuestEnd::Panicked {
+        finding.lines = panic_lines(run);
+        finding.lines.extend(emulators_fault(run));
+    }
+    findings.push(finding);
+    Machine { findings, is_cause }
+}
+
+fn of_machine(what: &str, outcome: Outcome, summary: &str) -> Finding {
+    Finding::new(Origin::Run, what, outcome, summary)
+}
+
+/// The last stage, and when.
+fn last_known(run: &Run<'_>) -> String {
+    let last = run.events.iter().rev().find_map(|e| match &e.body {
+        EventBody::Stage { stage, .. } => Some((*stage, e.guest_ns)),
+        _ => None,
+    });
+    last.map_or_else(
+        || "nothing".to_owned(),
+        |(stage, at)| format!("{} at {}", stage.as_str(), seconds(run.since_start_ns(at))),
+    )
+}
+
+/// The kernel log, or the console where a dying kernel wrote nothing else.
+fn last_words(run: &Run<'_>) -> Vec<String> {
+    const PANIC: &str = "Kernel panic";
+    let log: Vec<_> = run.kmsg().map(|(_, _, text)| text.to_owned()).collect();
+    if log.iter().any(|line| line.contains(PANIC)) {
+        return log;
+    }
+    run.console().lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+fn panic_title(run: &Run<'_>) -> Option<String> {
+    let words = last_words(run);
+    let line = words.iter().find(|line| line.contains("Kernel panic"))?;
+    // Without the console's time stamp.
+    line.find("Kernel panic").and_then(|at| line.get(at..)).map(str::to_owned)
+}
+
+/// The kernel patches its running code by way of a breakpoint (`text_poke` in `arch/x86/kernel/alternative.c` of Linux), and
+/// emulated CPUs are seen to run into one that is gone already. No scheduler can do that.
+fn emulators_fault(run: &Run<'_>) -> Option<String> {
+    let stray = run.manifest.is_emulated() && last_words(run).iter().any(|line| line.contains("Oops: int3"));
+    stray.then(|| {
+        "note: `Oops: int3` is the emulator's fault, not the scheduler's: it ran an instruction that the kernel had already \
+         replaced. Run the test again"
+            .to_owned()
+    })
+}
+
+/// From the first line of trouble on.
+fn panic_lines(run: &Run<'_>) -> Vec<String> {
+    const BEGIN: [&str; 6] = [
+        "BUG:",
+        "Oops",
+        "Unable to handle",
+        "general protection fault",
+        "sysrq: Trigger a crash",
+        "Kernel panic",
+    ];
+    let words = last_words(run);
+    let from = words.iter().position(|line| BEGIN.iter().any(|b| line.contains(b))).unwrap_or(words.len());
+    let lines: Vec<_> = words.into_iter().skip(from).filter(|line| !line.trim().is_empty()).collect();
+    let more = lines.len().saturating_sub(PANIC_LINES);
+    let mut kept: Vec<_> = lines.into_iter().take(PANIC_LINES).collect();
+    if more > 0 {
+        kept.push(format!("... {more} more lines; the console is in the trace"));
+    }
+    kept
+}
+
+/// What the test's body said.
+///
+/// `so_far`: the outcome of scheduler and machine. A body that did not begin or end because of them is not itself
+/// at fault.
+pub(super) fn judge_body(run: &Run<'_>, so_far: Outcome) -> Finding {
+    let finding = |outcome, found: String| Finding::new(Origin::Run, "body", outcome, found);
+    let said = run.events.iter().rev().find_map(|e| match &e.body {
+        EventBody::Body { error, failures } => Some((error, failures)),
+        _ => None,
+    });
+    match said {
+        Some((None, failures)) if failures.is_empty() => finding(Outcome::Pass, "returned Ok".to_owned()),
+        Some((None, failures)) => {
+            let found = match failures.as_slice() {
+                [one] => one.clone(),
+                many => format!("{} assertions failed", many.len()),
+            };
+            let lines = if failures.len() > 1 { failures.clone() } else { Vec::new() };
+            finding(Outcome::Fail, found).with_lines(lines)
+        }
+        Some((Some(error), failures)) => {
+            finding(Outcome::Fail, format!("returned an error: {error}")).with_lines(failures.clone())
+        }
+        None => {
+            let began = run.stage(Stage::BodyStarted).is_some();
+            let how = if began { "began and did not end" } else { "never began" };
+            let exited = run.stage(Stage::TestExited).map(|(_, _, d)| d).filter(|d| !d.is_empty());
+            let found =
+                exited.map_or_else(|| how.to_owned(), |d| format!("{how}; how the test binary ended: {d}"));
+            let outcome = match so_far {
+                Outcome::Skip | Outcome::Pass if run.is_partial() => Outcome::Inconclusive,
+                Outcome::Skip | Outcome::Pass => Outcome::Fail,
+                Outcome::Inconclusive | Outcome::Fail => Outcome::Skip,
+            };
+            finding(outcome, found)
+        }
+    }
+}
+
+/// Whether the trace is all there. Damage makes a verdict inconclusive: what is damaged could have been the evidence.
+pub(super) fn judge_trace(run: &Run<'_>) -> Option<Finding> {
+    let damage = &run.damage;
+    if damage.is_empty() {
+        return None;
+    }
+    let found = format!("the trace is damaged in {}", counted(damage.len(), "place"));
+    let mut lines: Vec<_> = damage.iter().take(DAMAGE_LISTED).cloned().collect();
+    if damage.len() > DAMAGE_LISTED {
+        lines.push(format!("and {} more", damage.len() - DAMAGE_LISTED));
+    }
+    Some(Finding::new(Origin::Run, "trace", Outcome::Inconclusive, found).with_lines(lines))
+}

@@ -1,0 +1,174 @@
+//! What happened in the guest: its workers, the timeline, and the ends of its logs.
+
+use crate::kernel::log::read_log;
+use crate::run::{Checkpoints, Run};
+use crate::text::table::{Align, layout};
+use crate::text::{clean, counted, seconds, shorten, tail};
+use crate::trace::record::{CaptureKind, EventBody, GuestEnd, OutputSource, Stage};
+use crate::verdict::{Outcome, Verdict};
+use crate::view::dmesg;
+
+use super::Section;
+
+/// Workers that are shown.
+const WORKERS: usize = 32;
+/// Entries that are shown of the beginning, and of the end.
+const EACH_END: usize = 20;
+/// syslog's `KERN_WARNING`; lower is worse.
+const WARNING: u8 = 4;
+const WARNINGS: usize = 20;
+const OUTPUT: usize = 20;
+const KERNEL: usize = 12;
+const CONSOLE: usize = 24;
+/// Lines of the kernel log in memory that are shown.
+const IN_MEMORY: usize = 24;
+
+/// The table of workers.
+pub(super) fn workers(run: &Run<'_>) -> Option<Section> {
+    use Align::{Left, Right};
+    let time = |ns: u64| seconds(i64::try_from(ns).unwrap_or(i64::MAX));
+    let head =
+        ["worker", "pid", "work", "units", "CPU", "share", "longest gap", "waited", "migrations", "CPUs", ""];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for w in run.workers().take(WORKERS) {
+        let share = match w.wall_ns {
+            0 => "-".to_owned(),
+            wall => format!("{:.1}%", w.cpu_ns as f64 / wall as f64 * 100.0),
+        };
+        let cpus: Vec<_> = w.cpus_used.iter().take(16).map(ToString::to_string).collect();
+        rows.push(vec![
+            clean(&format!("{}/{}", w.cgroup, w.index)),
+            w.pid.to_string(),
+            clean(&w.work),
+            w.work_units.to_string(),
+            time(w.cpu_ns),
+            share,
+            time(w.max_gap_ns),
+            time(w.run_delay_ns),
+            w.migrations.to_string(),
+            cpus.join(","),
+            clean(w.fault.as_deref().unwrap_or_default()),
+        ]);
+    }
+    if rows.len() == 1 {
+        return None;
+    }
+    let align = [Left, Right, Left, Right, Right, Right, Right, Right, Right, Left, Left];
+    let mut lines = layout(&align, &rows);
+    let more = run.workers().count().saturating_sub(WORKERS);
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    Some(Section { title: "workers".to_owned(), lines })
+}
+
+/// What happened when: stages, phases, operations, and captures that are not periodic.
+pub(super) fn timeline(run: &Run<'_>) -> Section {
+    let mut entries: Vec<(u64, String)> = Vec::new();
+    for event in &run.events {
+        let text = match &event.body {
+            EventBody::Stage { stage, detail } => with(stage.as_str(), detail),
+            EventBody::Body { error: Some(_), .. } => "the body returned an error".to_owned(),
+            EventBody::PhaseBegin { index, name } => format!("phase {index} begins: {name}"),
+            EventBody::PhaseEnd { index } => format!("phase {index} ends"),
+            EventBody::Op { name, detail } => with(name, detail),
+            EventBody::End { end, detail } => with(&format!("the machine ended ({end:?})"), detail),
+            _ => continue,
+        };
+        entries.push((event.guest_ns, text));
+    }
+    for sample in run.samples.iter().filter(|s| s.kind != CaptureKind::Periodic) {
+        entries.push((sample.guest_ns, format!("capture {}", sample.tag)));
+    }
+    // Stable: what happened at the same time stays in the order in which it was recorded.
+    entries.sort_by_key(|(at, _)| *at);
+    let count = entries.len();
+    let row = |(at, text): &(u64, String)| vec![seconds(run.since_start_ns(*at)), shorten(&clean(text), 140)];
+    let mut rows: Vec<_> = entries.iter().take(EACH_END).map(row).collect();
+    if count > 2 * EACH_END {
+        rows.push(vec!["...".to_owned(), format!("{} more", count - 2 * EACH_END)]);
+    }
+    rows.extend(entries.iter().skip(EACH_END.max(count.saturating_sub(EACH_END))).map(row));
+    Section { title: "timeline".to_owned(), lines: layout(&[Align::Right, Align::Left], &rows) }
+}
+
+fn with(what: &str, detail: &str) -> String {
+    if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") }
+}
+
+/// Ends of logs: the kernel's warnings first, then what the programs wrote, then the kernel log, then the console.
+pub(super) fn logs(run: &Run<'_>, verdict: &Verdict) -> Vec<Section> {
+    let line =
+        |(_, at, text): (u8, u64, &str)| format!("{:>9}  {}", seconds(run.since_start_ns(at)), clean(text));
+    // What the kernel says while it boots is of the machine, not of the run, if it came as far as a run.
+    let began = [Stage::JobUnpacked, Stage::SchedulerStarted]
+        .map(|stage| run.stage(stage).map(|(_, e, _)| e.guest_ns));
+    let began_ns = began.into_iter().flatten().min().unwrap_or(0);
+    let warns = |(level, at, _): &(u8, u64, &str)| *level <= WARNING && *at >= began_ns;
+    let warnings: Vec<_> = run.kmsg().filter(warns).map(line).collect();
+    let all: Vec<_> = run.kmsg().filter(|(_, at, _)| *at >= began_ns).map(line).collect();
+    let mut sections = Vec::new();
+    let mut programs = Vec::new();
+    for (source, whose) in
+        [(OutputSource::Scheduler, "scheduler's output"), (OutputSource::Test, "test's output")]
+    {
+        // Of a scheduler that did not load, the finding itself has shown the end of what it wrote; of a body that
+        // returned Ok, libtest says no more.
+        let told = match source {
+            OutputSource::Scheduler => run.stage(Stage::SchedulerEnabled).is_none(),
+            _ => verdict.findings.iter().any(|f| f.what == "body" && f.outcome == Outcome::Pass),
+        };
+        if told {
+            continue;
+        }
+        let (lines, before) = tail(&run.output(source), OUTPUT);
+        programs.push(Section { title: titled(whose, before), lines });
+    }
+    let all_warn = all.iter().all(|line| warnings.contains(line));
+    sections.push(last("kernel's warnings and errors", warnings, WARNINGS));
+    sections.extend(programs);
+    if !all_warn {
+        sections.push(last("kernel log", all, KERNEL));
+    }
+    if console_matters(run) {
+        let (lines, before) = tail(&run.console(), CONSOLE);
+        sections.push(Section { title: titled("console", before), lines });
+        let (lines, before) = tail(&run.output(OutputSource::Init), OUTPUT);
+        sections.push(Section { title: titled("guest-init's output", before), lines });
+    }
+    sections
+}
+
+/// The console says little that the kernel log does not, unless the guest did not come to an orderly end.
+fn console_matters(run: &Run<'_>) -> bool {
+    run.stage(Stage::InitFailed).is_some() || !matches!(run.end(), Some((GuestEnd::PoweredOff, _)))
+}
+
+fn last(whose: &str, lines: Vec<String>, max: usize) -> Section {
+    let before = lines.len().saturating_sub(max);
+    Section { title: titled(whose, before), lines: lines.into_iter().skip(before).collect() }
+}
+
+fn titled(whose: &str, before: usize) -> String {
+    if before == 0 { whose.to_owned() } else { format!("{whose} (after {})", counted(before, "line")) }
+}
+
+/// The end of the kernel log out of memory, where the guest did not live to hand it on.
+pub(super) fn log_in_memory(run: &Run<'_>) -> Option<Section> {
+    if !console_matters(run) {
+        return None;
+    }
+    let checkpoints = Checkpoints::of(run).ok()?;
+    let checkpoint = checkpoints.open(*checkpoints.all().last()?).ok()?;
+    let log = read_log(&checkpoint.kernel()).ok()?;
+    let received = run.events.iter().filter_map(|event| match &event.body {
+        EventBody::Kmsg { sequence, .. } => Some(*sequence),
+        _ => None,
+    });
+    let received = received.max();
+    let fresh = log.records.iter().filter(|record| received.is_none_or(|last| record.seq > last));
+    let lines: Vec<_> = fresh.flat_map(dmesg::lines).collect();
+    let from = lines.len().saturating_sub(IN_MEMORY);
+    let title = format!("kernel log in memory that did not reach the host ({})", checkpoint.title());
+    Some(Section { title, lines: lines.into_iter().skip(from).collect() })
+}

@@ -1,0 +1,166 @@
+//! The verdict: the first lines of a report, and its findings.
+
+use crate::run::Run;
+use crate::text::{clean, counted, seconds, shorten, wrapped};
+use crate::trace::record::{CaptureKind, Stage};
+use crate::verdict::{Finding, Origin, Outcome, Verdict};
+
+/// Longest cause that something follows on the first line, in characters.
+const CAUSE_CHARS: usize = 140;
+/// Width of the lines after it, in characters.
+const WIDTH: usize = 150;
+/// Width of the mark before a finding.
+const MARK: usize = 6;
+/// Width of a line of evidence, in characters.
+const EVIDENCE_WIDTH: usize = 130;
+
+/// The first lines: the verdict, its first cause, what was verified, and of what run.
+pub(super) fn header(run: &Run<'_>, verdict: &Verdict) -> Vec<String> {
+    let name = &run.manifest.test.name;
+    let name = if name.is_empty() { "(unnamed test)" } else { name };
+    let mut title = format!("{} {name}", verdict.outcome());
+    if let Some(cause) = cause(verdict) {
+        title.push_str(": ");
+        title.push_str(&cause);
+    }
+    let mut lines = vec![clean(&title)];
+    for line in [format!("checked: {}", checked(run, verdict)), machine(run)] {
+        let mut indent = "  ";
+        for piece in wrapped(&line, WIDTH) {
+            lines.push(format!("{indent}{piece}"));
+            indent = "    ";
+        }
+    }
+    lines
+}
+
+/// The first finding that is as bad as the verdict.
+fn cause(verdict: &Verdict) -> Option<String> {
+    let outcome = verdict.outcome();
+    if outcome <= Outcome::Pass {
+        return verdict.findings.iter().find(|f| f.what == "expect_err").map(|f| f.summary.clone());
+    }
+    let mut as_bad = verdict.findings.iter().filter(|f| f.counts_as() == outcome);
+    let first = as_bad.next()?;
+    let cause = match first.origin {
+        Origin::Run => first.summary.clone(),
+        _ => format!("{}: {}", first.what, first.summary),
+    };
+    Some(match as_bad.count() {
+        0 => cause,
+        more => format!("{} (and {more} more)", shorten(&cause, CAUSE_CHARS)),
+    })
+}
+
+fn checked(run: &Run<'_>, verdict: &Verdict) -> String {
+    let of = |keep: fn(&Origin) -> bool| verdict.findings.iter().filter(move |f| keep(&f.origin));
+    let mut parts = Vec::new();
+    let claims: Vec<&Finding> = of(|o| *o == Origin::Claim).collect();
+    let held = claims.iter().filter(|f| f.outcome == Outcome::Pass).count();
+    parts.push(match claims.len() {
+        0 => "no claims".to_owned(),
+        n => format!("{held} of {} held", counted(n, "claim")),
+    });
+    let periodic = run.taken().filter(|s| s.kind == CaptureKind::Periodic).count();
+    let captures = counted(run.taken().count(), "capture");
+    parts.push(if periodic > 0 { format!("{captures} ({periodic} periodic)") } else { captures });
+    parts.extend(of(|o| *o == Origin::Threshold).map(|f| f.what.clone()));
+    let mut labels: Vec<&str> = Vec::new();
+    for finding in of(|o| matches!(o, Origin::Check(_))) {
+        if let Origin::Check(label) = &finding.origin
+            && !labels.contains(&label.as_str())
+        {
+            labels.push(label);
+        }
+    }
+    parts.extend(labels.iter().map(|label| format!("check {label}")));
+    if run.has_scheduler() {
+        parts.push("the scheduler's life".to_owned());
+    }
+    parts.join(", ")
+}
+
+fn machine(run: &Run<'_>) -> String {
+    let manifest = &run.manifest;
+    let machine = &manifest.machine;
+    let mut parts = Vec::new();
+    let known = |text: &str| !text.is_empty();
+    if known(&manifest.kernel.release) {
+        parts.push(format!("kernel {}", manifest.kernel.release));
+    }
+    if known(&machine.kind) {
+        // QEMU's own version text begins with its name.
+        let named = machine.version.to_lowercase().starts_with(&machine.kind.to_lowercase());
+        let kind = if named { "" } else { &machine.kind };
+        parts.push(format!("{kind} {}", machine.version).trim().to_owned());
+    }
+    if known(&machine.topology) {
+        parts.push(machine.topology.clone());
+    }
+    if machine.memory_mib > 0 {
+        parts.push(format!("{} MiB", machine.memory_mib));
+    }
+    match &manifest.scheduler {
+        Some(scheduler) => {
+            let args: String = scheduler.args.iter().map(|a| format!(" {a}")).collect();
+            parts.push(format!("scheduler {}{args}", scheduler.name));
+        }
+        None => parts.push("the kernel's own scheduler".to_owned()),
+    }
+    parts.extend(manifest.taints.iter().cloned());
+    if run.stage(Stage::BodyStarted).is_some() {
+        let at = i64::try_from(run.samples.origin_ns()).unwrap_or(i64::MAX);
+        parts.push(format!("0s is the body's start at {} of guest time", seconds(at)));
+    } else {
+        parts.push("0s is the guest's boot, as the body never began".to_owned());
+    }
+    format!("run: {}", parts.join(", "))
+}
+
+/// The findings: those that do not hold with their evidence, those that do in a line.
+pub(super) fn findings(verdict: &Verdict) -> Vec<String> {
+    let mut out = Vec::new();
+    let (bad, good): (Vec<_>, Vec<_>) = verdict.findings.iter().partition(|f| f.outcome > Outcome::Pass);
+    for finding in bad {
+        out.extend(broken(finding));
+    }
+    for finding in good {
+        out.push(clean(&format!("{}{}: {}", mark(finding), named(finding), finding.summary)));
+    }
+    out
+}
+
+fn mark(finding: &Finding) -> String {
+    let mark = match finding.outcome {
+        Outcome::Fail if finding.expected => "xfail",
+        Outcome::Fail => "FAIL",
+        Outcome::Inconclusive => "????",
+        Outcome::Pass => "ok",
+        Outcome::Skip => "skip",
+    };
+    format!("{mark:<MARK$}")
+}
+
+fn named(finding: &Finding) -> String {
+    match &finding.origin {
+        Origin::Check(label) if *label != finding.what => format!("check {label}: {}", finding.what),
+        Origin::Check(label) => format!("check {label}"),
+        _ => finding.what.clone(),
+    }
+}
+
+fn broken(finding: &Finding) -> Vec<String> {
+    let indent = " ".repeat(MARK);
+    let mut out = vec![clean(&format!("{}{}", mark(finding), named(finding)))];
+    let mut add = |line: &str, deeper: &str| {
+        // What does not fit goes on below, deeper by two.
+        let mut hang = "";
+        for piece in wrapped(line, EVIDENCE_WIDTH) {
+            out.push(format!("{indent}{deeper}{hang}{piece}").trim_end().to_owned());
+            hang = "  ";
+        }
+    };
+    add(&finding.summary, "");
+    finding.lines.iter().for_each(|line| add(line, "  "));
+    out
+}

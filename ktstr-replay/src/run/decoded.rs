@@ -1,0 +1,173 @@
+//! A trace, decoded once.
+
+use std::sync::Arc;
+
+use crate::path::Projection;
+use crate::series::{Column, Samples, Series};
+use crate::trace::Trace;
+use crate::trace::record::{
+    Claim, Event, EventBody, GuestEnd, Loss, Manifest, OutputSource, Sample, Stage, WorkerReport,
+};
+use crate::verdict::Verdict;
+
+/// A trace, decoded for judging and reporting.
+pub struct Run<'t> {
+    pub(crate) trace: &'t Trace,
+    pub(crate) manifest: Manifest,
+    pub(crate) events: Vec<Event>,
+    pub(crate) samples: Arc<Samples>,
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) losses: Vec<Loss>,
+    /// What is damaged, or was written by a newer release; one line each.
+    pub(crate) damage: Vec<String>,
+}
+
+impl<'t> Run<'t> {
+    /// Decode what judges and reports need. Damage is not an error: it is found, and reported.
+    pub fn load(trace: &'t Trace) -> Self {
+        let events = trace.events();
+        let samples = Samples::with_origin(trace, crate::series::origin_ns(&events));
+        let claims = trace.claims();
+        let losses = trace.losses();
+        let manifest = trace.manifest().cloned().unwrap_or_default();
+        let mut damage: Vec<_> = trace.faults().iter().map(ToString::to_string).collect();
+        let whole = trace.completeness();
+        if whole.absent_records > 0 {
+            damage.push(format!(
+                "{} records are not there, by the numbering of the others",
+                whole.absent_records
+            ));
+        }
+        if whole.newer_bodies > 0 {
+            damage.push(format!("{} records are of a newer release and were not read", whole.newer_bodies));
+        }
+        Self { trace, manifest, events, samples: Arc::new(samples), claims, losses, damage }
+    }
+
+    /// The verdict that was recorded; `None`: none was, or it cannot be read.
+    pub fn recorded_verdict(&self) -> Option<Verdict> {
+        serde_json::from_str(&self.trace.verdict_json().ok()??).ok()
+    }
+
+    /// The samples that claims are about.
+    pub(crate) fn subject(&self) -> Series {
+        Series::subject(&self.samples)
+    }
+
+    /// All samples.
+    pub fn captures(&self) -> Series {
+        Series::all(&self.samples)
+    }
+
+    /// What `projections` name in each capture, in their order, out of samples and checkpoints.
+    pub fn columns(&self, projections: &[Projection]) -> Vec<Column> {
+        self.captures().columns_with(self.trace, &projections.iter().collect::<Vec<_>>())
+    }
+
+    /// The samples that were taken: those that were not missed.
+    pub(crate) fn taken(&self) -> impl DoubleEndedIterator<Item = &Sample> {
+        self.samples.iter().filter(|sample| sample.missed.is_none())
+    }
+
+    /// The samples that have the scheduler's maps, and so its variables.
+    pub(crate) fn with_maps(&self) -> impl DoubleEndedIterator<Item = &Sample> {
+        self.taken().filter(|sample| !sample.maps.is_empty())
+    }
+
+    /// The sample of that index, if it could be read.
+    pub(crate) fn sample(&self, index: u32) -> Option<&Sample> {
+        self.samples.iter().find(|sample| sample.index == index)
+    }
+
+    /// What the scheduler is called.
+    pub(crate) fn scheduler_name(&self) -> &str {
+        self.manifest.scheduler.as_ref().map_or("the scheduler", |scheduler| scheduler.name.as_str())
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// A guest time in ns since the body began; negative before it. Since the guest's boot if it never began.
+    pub(crate) fn since_start_ns(&self, guest_ns: u64) -> i64 {
+        let ns = i128::from(guest_ns) - i128::from(self.samples.origin_ns());
+        i64::try_from(ns).unwrap_or(if ns < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    /// Position, event and detail of the first time that a stage was reached.
+    pub(crate) fn stage(&self, wanted: Stage) -> Option<(usize, &Event, &str)> {
+        self.events.iter().enumerate().find_map(|(i, e)| match &e.body {
+            EventBody::Stage { stage, detail } if *stage == wanted => Some((i, e, detail.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Position and event of the body's end: its result or the stage, or the end of a test binary that died before
+    /// there was one.
+    pub(crate) fn body_end(&self) -> Option<(usize, &Event)> {
+        self.events.iter().enumerate().find(|(_, e)| {
+            let stages = [Stage::BodyEnded, Stage::TestExited];
+            match &e.body {
+                EventBody::Body { .. } => true,
+                EventBody::Stage { stage, .. } => stages.contains(stage),
+                _ => false,
+            }
+        })
+    }
+
+    /// Whether something may have happened that the trace does not have: it has no end, or is damaged. What is
+    /// absent from such a trace is unknown, not undone.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.end().is_none() || !self.damage.is_empty()
+    }
+
+    /// How the machine ended.
+    pub(crate) fn end(&self) -> Option<(GuestEnd, &str)> {
+        self.events.iter().rev().find_map(|e| match &e.body {
+            EventBody::End { end, detail } => Some((*end, detail.as_str())),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn workers(&self) -> impl Iterator<Item = &WorkerReport> {
+        self.events.iter().filter_map(|e| match &e.body {
+            EventBody::Worker(report) => Some(report),
+            _ => None,
+        })
+    }
+
+    /// Level and text of each line of the kernel log, in order.
+    pub(crate) fn kmsg(&self) -> impl DoubleEndedIterator<Item = (u8, u64, &str)> {
+        self.events.iter().filter_map(|e| match &e.body {
+            EventBody::Kmsg { level, text, .. } => Some((*level, e.guest_ns, text.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Everything that a program wrote, both streams in the order in which they came.
+    pub(crate) fn output(&self, wanted: OutputSource) -> String {
+        self.text(|body| match body {
+            EventBody::Output { source, bytes, .. } if *source == wanted => Some(bytes),
+            _ => None,
+        })
+    }
+
+    /// Everything on the console.
+    pub(crate) fn console(&self) -> String {
+        self.text(|body| match body {
+            EventBody::Console(bytes) => Some(bytes),
+            _ => None,
+        })
+    }
+
+    fn text(&self, chunk: impl Fn(&EventBody) -> Option<&Vec<u8>>) -> String {
+        let chunks = self.events.iter().filter_map(|event| chunk(&event.body)).map(Vec::as_slice);
+        String::from_utf8_lossy(&chunks.collect::<Vec<_>>().concat()).into_owned()
+    }
+
+    /// Whether a scheduler was to be tested.
+    pub(crate) fn has_scheduler(&self) -> bool {
+        self.manifest.scheduler.is_some() || self.stage(Stage::SchedulerStarted).is_some()
+    }
+}

@@ -1,0 +1,229 @@
+//! The socket to guest-init: one archive of `FromTest` a packet.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use guest_init::message::FromTest;
+use rkyv::rancor;
+use rustix::io::{self, Errno};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+/// Longest text in a message, in bytes: with its neighbours it must fit into one packet (208 KiB by default).
+const MAX_TEXT_BYTES: usize = 16 << 10;
+/// Most failures in a message.
+const MAX_FAILURES: usize = 8;
+/// How long init may take to answer a capture request.
+const CAPTURE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The way to the host.
+#[derive(Debug)]
+pub struct Channel {
+    socket: Mutex<OwnedFd>,
+}
+
+/// Why init could not be told something.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// A message could not be archived.
+    #[error("could not encode a message for guest-init")]
+    Encode(#[source] rancor::Error),
+    /// The socket failed.
+    #[error("could not {what} guest-init's socket")]
+    Socket {
+        /// `write to`, `read from` or `set up`.
+        what: &'static str,
+        /// Why.
+        source: Errno,
+    },
+    /// init closed the socket instead of letting the body begin.
+    #[error("guest-init sent {bytes} bytes instead of letting the body begin")]
+    Begin {
+        /// What came, 0 at a closed socket.
+        bytes: usize,
+    },
+    /// init closed the socket or answered something unknown.
+    #[error("guest-init gave {found} as answer to the capture request `{tag}`")]
+    Answer {
+        /// Name of the capture.
+        tag: String,
+        /// What came.
+        found: String,
+    },
+    /// The host could not take the capture.
+    #[error("the host did not take the capture `{tag}`; its placeholder in the trace has the reason")]
+    NotTaken {
+        /// Name of the capture.
+        tag: String,
+    },
+}
+
+impl Channel {
+    /// A channel over init's socket.
+    ///
+    /// # Errors
+    /// The kernel's, when the socket takes no timeout.
+    pub fn new(socket: OwnedFd) -> Result<Self, ChannelError> {
+        set_socket_timeout(&socket, Timeout::Recv, Some(CAPTURE_TIMEOUT))
+            .map_err(|source| ChannelError::Socket { what: "set up", source })?;
+        Ok(Self { socket: Mutex::new(socket) })
+    }
+
+    /// Wait until init says that the body may begin: that the scheduler is enabled, and captured. There is
+    /// no timeout: init ends a process that has waited too long.
+    ///
+    /// # Errors
+    /// [`ChannelError::Begin`], [`ChannelError::Socket`].
+    pub fn await_begin(socket: &OwnedFd) -> Result<(), ChannelError> {
+        let mut word = [0_u8; 1];
+        let (_, bytes) = io::retry_on_intr(|| recv(socket, &mut word, RecvFlags::empty()))
+            .map_err(|source| ChannelError::Socket { what: "read from", source })?;
+        if bytes == 1 { Ok(()) } else { Err(ChannelError::Begin { bytes }) }
+    }
+
+    /// Tell init something. Long texts are cut, and say so.
+    ///
+    /// # Errors
+    /// [`ChannelError::Encode`], [`ChannelError::Socket`].
+    pub fn send(&self, message: FromTest) -> Result<(), ChannelError> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        send_packet(&socket, message)
+    }
+
+    /// Have the host take a capture. Returns once it was taken.
+    ///
+    /// # Errors
+    /// As [`Channel::send`], a host that could not take it, no answer within a minute.
+    pub fn capture(&self, tag: &str) -> Result<(), ChannelError> {
+        // Held over the answer, so that two threads cannot take each other's.
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        send_packet(&socket, FromTest::Capture { tag: clip(tag.to_owned()) })?;
+        let mut answer = [0_u8; 1];
+        let (_, bytes) = io::retry_on_intr(|| recv(&*socket, &mut answer, RecvFlags::empty()))
+            .map_err(|source| ChannelError::Socket { what: "read from", source })?;
+        let found = match (bytes, answer) {
+            (1, [1]) => return Ok(()),
+            (1, [0]) => return Err(ChannelError::NotTaken { tag: tag.to_owned() }),
+            (0, _) => "nothing, and closed its socket,".to_owned(),
+            (bytes, [first]) => format!("{bytes} bytes beginning with {first}"),
+        };
+        Err(ChannelError::Answer { tag: tag.to_owned(), found })
+    }
+}
+
+fn send_packet(socket: &OwnedFd, message: FromTest) -> Result<(), ChannelError> {
+    let bytes = rkyv::to_bytes::<rancor::Error>(&clipped(message)).map_err(ChannelError::Encode)?;
+    io::retry_on_intr(|| send(socket, &bytes, SendFlags::NOSIGNAL))
+        .map_err(|source| ChannelError::Socket { what: "write to", source })?;
+    Ok(())
+}
+
+fn clipped(message: FromTest) -> FromTest {
+    match message {
+        FromTest::BodyEnded { error, failures } => {
+            let more = failures.len().saturating_sub(MAX_FAILURES);
+            let mut failures: Vec<String> = failures.into_iter().take(MAX_FAILURES).map(clip).collect();
+            if more > 0 {
+                failures.push(format!("(and {more} more)"));
+            }
+            FromTest::BodyEnded { error: error.map(clip), failures }
+        }
+        FromTest::PhaseBegin { index, name } => FromTest::PhaseBegin { index, name: clip(name) },
+        FromTest::Op { name, detail } => FromTest::Op { name: clip(name), detail: clip(detail) },
+        other => other,
+    }
+}
+
+fn clip(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        let end = text.floor_char_boundary(MAX_TEXT_BYTES);
+        let cut = text.len() - end;
+        text.truncate(end);
+        text.push_str(&format!(" (and {cut} bytes more)"));
+    }
+    text
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::thread;
+
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    /// A channel and init's end of it.
+    pub fn pair() -> (Channel, OwnedFd) {
+        let (ours, inits) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .expect("sockets");
+        (Channel::new(ours).expect("a channel"), inits)
+    }
+
+    /// The next message that arrived at init's end; `None` once the other end is closed.
+    pub fn next(inits: &OwnedFd) -> Option<FromTest> {
+        let mut packet = vec![0_u8; 256 << 10];
+        let (_, bytes) = recv(inits, &mut packet[..], RecvFlags::empty()).expect("a packet");
+        if bytes == 0 {
+            return None;
+        }
+        let mut aligned = rkyv::util::AlignedVec::<16>::new();
+        aligned.extend_from_slice(&packet[..bytes]);
+        Some(rkyv::from_bytes::<FromTest, rancor::Error>(&aligned).expect("a message"))
+    }
+
+    #[test]
+    fn messages_arrive_as_they_were_sent() {
+        let (channel, inits) = pair();
+        let message = FromTest::PhaseBegin { index: 3, name: "steady".to_owned() };
+        channel.send(message.clone()).expect("room");
+        assert_eq!(next(&inits), Some(message));
+    }
+
+    #[test]
+    fn texts_that_fit_no_packet_are_cut_and_say_so() {
+        let (channel, inits) = pair();
+        let failures = vec!["\u{e9}".repeat(1 << 20); 100];
+        channel.send(FromTest::BodyEnded { error: None, failures }).expect("room");
+        let Some(FromTest::BodyEnded { failures, .. }) = next(&inits) else {
+            panic!("not the message that was sent");
+        };
+        assert_eq!(failures.len(), MAX_FAILURES + 1);
+        assert!(failures[0].ends_with("bytes more)"));
+        assert_eq!(failures[MAX_FAILURES], "(and 92 more)");
+    }
+
+    #[test]
+    fn a_capture_waits_for_its_answer() {
+        for (answer, taken) in [(1_u8, true), (0, false)] {
+            let (channel, inits) = pair();
+            let init = thread::spawn(move || {
+                let asked = next(&inits);
+                send(&inits, &[answer], SendFlags::empty()).expect("room");
+                asked
+            });
+            assert_eq!(channel.capture("here").is_ok(), taken);
+            let asked = init.join().expect("init");
+            assert_eq!(asked, Some(FromTest::Capture { tag: "here".to_owned() }));
+        }
+    }
+
+    #[test]
+    fn the_body_begins_at_inits_word_and_not_when_init_has_gone() {
+        let (ours, inits) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .expect("sockets");
+        send(&inits, &[1], SendFlags::empty()).expect("room");
+        Channel::await_begin(&ours).expect("the word");
+        drop(inits);
+        assert!(matches!(Channel::await_begin(&ours), Err(ChannelError::Begin { bytes: 0 })));
+    }
+
+    #[test]
+    fn a_capture_fails_when_init_has_gone() {
+        let (channel, inits) = pair();
+        drop(inits);
+        assert!(matches!(channel.capture("here"), Err(ChannelError::Socket { .. })));
+    }
+}

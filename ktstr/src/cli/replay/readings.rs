@@ -1,0 +1,98 @@
+//! What `ktstr replay` prints of a whole run: the report, of the recorded verdict or of a new one, or variables of each
+//! capture.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use ktstr_replay::claim::Claim;
+use ktstr_replay::judge::CheckSource;
+use ktstr_replay::path::Projection;
+use ktstr_replay::report;
+use ktstr_replay::run::Run;
+use ktstr_replay::series::{Column, Point};
+use serde_json::{Value, json};
+
+use crate::cli::out;
+
+/// What to judge by.
+pub(super) enum By {
+    /// Nothing: the verdict that was recorded, if there is one.
+    Recorded,
+    /// The recorded claims.
+    RecordedClaims,
+    /// These claims.
+    Claims(Vec<Claim>),
+}
+
+/// Print the report, and exit as the verdict says.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn print_report(trace: &Path, run: &Run<'_>, by: &By, as_json: bool) -> anyhow::Result<ExitCode> {
+    let verdict = match (by, run.recorded_verdict()) {
+        (By::Recorded, Some(recorded)) => recorded,
+        (By::Recorded, None) => {
+            out::note("note: no verdict is recorded in the trace; it is judged now");
+            run.judge(None, CheckSource::Recorded)
+        }
+        (By::RecordedClaims, _) => run.judge(None, CheckSource::Recorded),
+        (By::Claims(claims), _) => run.judge(Some(claims), CheckSource::Recorded),
+    };
+    if as_json {
+        out::write_json(&json!({ "trace": trace, "verdict": verdict, "manifest": run.manifest() }))?;
+    } else {
+        out::write(&format!("{}{}", report::render(run, &verdict), report::provenance(trace)))?;
+    }
+    Ok(ExitCode::from(verdict.exit_code()))
+}
+
+/// Print the values that `paths` have in each capture.
+///
+/// # Errors
+/// A path that no capture has; a trace without captures.
+pub(super) fn print_columns(
+    trace: &Path,
+    run: &Run<'_>,
+    paths: &[Projection],
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    let captures = run.captures();
+    let columns = run.columns(paths);
+    for column in &columns {
+        let why = column.points.iter().rev().find_map(|p| p.value.as_ref().err());
+        if let (None, Some(why)) = (column.usable().next(), why) {
+            bail!("`{}` is in none of the {} captures: {why}", column.projection, column.points.len());
+        }
+    }
+    if captures.is_empty() {
+        bail!("the trace has no captures");
+    }
+    if as_json {
+        let columns: Vec<_> = columns.iter().map(column_json).collect();
+        out::write_json(&json!({ "trace": trace, "columns": columns }))?;
+    } else {
+        let columns: Vec<_> = columns.iter().collect();
+        out::write(&report::columns(&columns))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn column_json(column: &Column) -> Value {
+    let point = |p: &Point| {
+        let mut point = json!({
+            "sample": p.sample,
+            "tag": p.tag,
+            "guest_ns": p.at_ns,
+            "since_start_ns": column.since_start_ns(p),
+            "phase": p.phase,
+        });
+        match &p.value {
+            Ok(value) => point["value"] = value.to_json(),
+            Err(why) => point["error"] = why.to_string().into(),
+        }
+        point
+    };
+    let points: Vec<_> = column.points.iter().map(point).collect();
+    json!({ "path": column.projection.to_string(), "points": points })
+}

@@ -1,0 +1,107 @@
+//! Guest mode: the test binary, started by guest-init in the VM, runs the body and tells the host how it went.
+
+use std::any::Any;
+use std::os::fd::OwnedFd;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use guest_init::message::FromTest;
+
+use crate::assert::AssertResult;
+use crate::cgroup::Cgroups;
+use crate::channel::Channel;
+use crate::ctx::Ctx;
+use crate::guest_topo::GuestTopology;
+use crate::scheduler_life::SchedulerLife;
+use crate::test_def::TestDef;
+
+/// Run a test's body in the guest. What it finds goes to the host; the result only decides this process's exit
+/// code.
+///
+/// # Errors
+/// A body that failed, an assertion that did not hold, a channel that does not work.
+pub fn run(def: &TestDef, socket: OwnedFd) -> anyhow::Result<()> {
+    let topo = GuestTopology::read(Path::new("/sys")).and_then(|topo| {
+        topo.check(def.topology)?;
+        Ok(topo)
+    });
+    // All that can be done before is done: init starts this process while the scheduler is being enabled.
+    Channel::await_begin(&socket)?;
+    let channel = Channel::new(socket)?;
+    // The body counts as begun even when the machine is not as declared: its end then has the reason.
+    channel.send(FromTest::BodyStarted)?;
+    let channel = Arc::new(channel);
+    let result = match topo {
+        Ok(topo) => {
+            let ctx = context(def, topo, Arc::clone(&channel));
+            caught(|| (def.body)(&ctx)).map_err(|error| format!("{error:#}"))
+        }
+        Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
+    };
+    let (error, failures) = match result {
+        Ok(result) => (None, result.failures().to_vec()),
+        Err(error) => (Some(error), Vec::new()),
+    };
+    let passed = error.is_none() && failures.is_empty();
+    let mut lines: Vec<&str> = error.iter().map(String::as_str).collect();
+    lines.extend(failures.iter().map(String::as_str));
+    let text = lines.join("\n");
+    channel.send(FromTest::BodyEnded { error, failures })?;
+    anyhow::ensure!(passed, text);
+    Ok(())
+}
+
+fn context(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> Ctx {
+    let life = match def.scheduler {
+        Some(scheduler) => SchedulerLife::watched(scheduler.name, PathBuf::from(SchedulerLife::STATE_FILE)),
+        None => SchedulerLife::none(),
+    };
+    Ctx::new(def.duration(), def.seed, topo, Cgroups::at(Cgroups::GUEST_ROOT), life, channel)
+}
+
+/// Run the body; a panic becomes an error with its message and place.
+fn caught(body: impl FnOnce() -> anyhow::Result<AssertResult>) -> anyhow::Result<AssertResult> {
+    let place = Arc::new(Mutex::new(None));
+    let hook_place = Arc::clone(&place);
+    let before = Arc::new(panic::take_hook());
+    let chained = Arc::clone(&before);
+    panic::set_hook(Box::new(move |info| {
+        let at = info.location().map(ToString::to_string);
+        *hook_place.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        chained(info);
+    }));
+    let result = panic::catch_unwind(AssertUnwindSafe(body));
+    panic::set_hook(Box::new(move |info| before(info)));
+    result.unwrap_or_else(|payload| {
+        let at = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let at = at.unwrap_or_else(|| "an unknown place".to_owned());
+        Err(anyhow::anyhow!("the body panicked at {at}: {}", message(&*payload)))
+    })
+}
+
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_with_message_and_place() {
+        let line = line!() + 1;
+        let error = caught(|| panic!("number {}", 7)).expect_err("a panic").to_string();
+        let place = format!("the body panicked at {}:{line}:", file!());
+        assert!(error.starts_with(&place) && error.ends_with(": number 7"), "{error}");
+    }
+
+    #[test]
+    fn a_result_passes_through() {
+        let failed = caught(|| Ok(AssertResult::fail("x"))).expect("no panic");
+        assert_eq!(failed.failures(), ["x"]);
+        let error = caught(|| anyhow::bail!("no")).expect_err("an error").to_string();
+        assert_eq!(error, "no");
+    }
+}

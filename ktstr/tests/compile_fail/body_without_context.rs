@@ -1,8 +1,0 @@
-use ktstr::prelude::*;
-
-#[ktstr_test]
-fn a_test() -> Result<AssertResult> {
-    Ok(AssertResult::pass())
-}
-
-fn main() {}

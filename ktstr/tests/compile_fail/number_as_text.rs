@@ -1,8 +1,0 @@
-use ktstr::prelude::*;
-
-#[ktstr_test(duration_s = "5")]
-fn a_test(ctx: &Ctx) -> Result<AssertResult> {
-    execute_defs(ctx, vec![])
-}
-
-fn main() {}

@@ -1,0 +1,73 @@
+//! What `declare_scheduler!` refuses.
+
+fn main() {}
+
+mod without_name {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { binary = "scx_demo" });
+//                     ^^^^ key `name` is missing: what reports call the scheduler
+}
+
+mod without_program {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo" });
+//                     ^^^^ no program: give one of `binary`, `binary_path`, `source`
+}
+
+mod with_two_programs {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", source = "scx_demo" });
+//                                                                 ^^^^^^ key `source` contradicts `binary`: give one of `binary`, `binary_path`, `source`
+}
+
+mod unknown_key {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", args = ["-v"] });
+//                                                                 ^^^^ unknown key `args`; the keys are name, binary, binary_path, source, sched_args, topology, kargs
+}
+
+mod key_twice {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", name = "demo", binary = "scx_demo" });
+//                                            ^^^^ key `name` is given twice
+}
+
+mod name_with_blank {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "my demo", binary = "scx_demo" });
+//                                    ^^^^^^^^^ `name` = "my demo" must be made of ASCII letters, digits, `_`, `-` and `.`
+}
+
+mod named_eevdf {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "eevdf", binary = "scx_demo" });
+//                                    ^^^^^^^ `name` = "eevdf" is reserved: a test without `scheduler` runs under the kernel's own
+}
+
+mod topology_of_three {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", topology = (1, 1, 2) });
+//                                                                 ^^^^^^^^^^^^^^^^^^^^ `topology` takes (numa_nodes, llcs, cores, threads)
+}
+
+mod llcs_not_a_multiple {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", topology = (2, 3, 1, 1) });
+//                                                                 ^^^^^^^^ `topology` has 3 LLCs in all, which is not a multiple of its 2 NUMA nodes
+}
+
+mod zero_dimension {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", topology = (1, 1, 0, 1) });
+//                                                                 ^^^^^^^^^^^^^^^^^^^^^^^ `topology` has a 0; each of (numa_nodes, llcs, cores, threads) must be at least 1
+}

@@ -1,5 +1,0 @@
-use ktstr::prelude::*;
-
-declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", args = ["-v"] });
-
-fn main() {}

@@ -1,5 +1,0 @@
-use ktstr::prelude::*;
-
-declare_scheduler!(DEMO, { binary = "scx_demo" });
-
-fn main() {}

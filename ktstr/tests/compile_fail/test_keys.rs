@@ -1,0 +1,93 @@
+//! How the keys of `#[ktstr_test]` are written.
+
+fn main() {}
+
+mod unknown_key {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(llc = 1)]
+//               ^^^ unknown key `llc`; the keys are scheduler, numa_nodes, llcs, cores, threads, memory_mib, duration_s, watchdog_timeout_s, num_snapshots, checkpoint, pages, seed, claims, check, not_starved, expect_err, expect_scx_error_contains, allow_inconclusive, ignore, kaslr, kargs, extra_sched_args, include_files
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod key_twice {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(llcs = 1, cores = 2, llcs = 1)]
+//                                    ^^^^ key `llcs` is given twice
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod flag_twice {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(ignore, ignore)]
+//                       ^^^^^^ key `ignore` is given twice
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod flag_as_number {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(expect_err = 1)]
+//               ^^^^^^^^^^^^^^ `expect_err` takes `true` or `false`
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod number_as_text {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(duration_s = "5")]
+//               ^^^^^^^^^^^^^^^^ `duration_s` takes an integer from 1 to 86400
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod number_without_value {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(duration_s)]
+//               ^^^^^^^^^^ `duration_s` needs a value: `duration_s = 1`
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod checkpoint_unknown {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(checkpoint = sometimes)]
+//               ^^^^^^^^^^^^^^^^^^^^^^ `checkpoint` is one of every, ends, never, not `sometimes`
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod pages_unknown {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(pages = user)]
+//               ^^^^^^^^^^^^ `pages` is one of kernel, all, not `user`
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod claims_not_a_list {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(claims = "each(x >= 1)")]
+//               ^^^^^^^^^^^^^^^^^^^^^^^ `claims` takes a list of strings, `["..", ".."]`
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}

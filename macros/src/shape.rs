@@ -1,0 +1,179 @@
+//! What the value of a key looks like: how it is read, checked, described, and written into the expansion.
+
+use proc_macro2::{Literal, TokenStream};
+use quote::{ToTokens, format_ident, quote};
+use syn::ext::IdentExt;
+use syn::parse::ParseStream;
+use syn::punctuated::Punctuated;
+use syn::{Ident, LitBool, LitInt, LitStr, Path, Result, Token, bracketed, parenthesized};
+
+/// Largest number of a [`Shape::Four`].
+const FOUR_MAX: u32 = 1024;
+
+/// What a value looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `true`, `false`, or the key alone.
+    Flag,
+    /// An integer in this range.
+    Number {
+        /// Smallest value.
+        min: u64,
+        /// Largest value.
+        max: u64,
+        /// What is counted, for errors.
+        of: &'static str,
+    },
+    /// A string.
+    Text,
+    /// A list of strings.
+    Texts,
+    /// A path to a const, which becomes a reference.
+    Const,
+    /// A path to a function.
+    Function,
+    /// A path to a function that judges on the host; the path is its label.
+    HostCheck,
+    /// One of these words, bare or as a string; each is a variant of an enum.
+    Word {
+        /// The enum, by its name in `ktstr::__private`.
+        of: &'static str,
+        /// The variants' names in lower case.
+        words: &'static [&'static str],
+    },
+    /// `(a, b, c, d)`, each at least 1: the counts of a topology.
+    Four,
+}
+
+/// A value that was given.
+#[derive(Clone)]
+pub enum Value {
+    /// Of [`Shape::Flag`].
+    Flag(bool),
+    /// Of [`Shape::Number`].
+    Number(u64),
+    /// Of [`Shape::Text`] or [`Shape::Word`].
+    Text(LitStr),
+    /// Of [`Shape::Texts`].
+    Texts(Vec<LitStr>),
+    /// Of [`Shape::Const`], [`Shape::Function`] and [`Shape::HostCheck`].
+    Path(Path),
+    /// Of [`Shape::Four`].
+    Four([u32; 4]),
+}
+
+impl Shape {
+    /// Read a value of this shape, whatever it is.
+    pub fn parse(self, input: ParseStream<'_>) -> Result<Value> {
+        match self {
+            Self::Flag => Ok(Value::Flag(input.parse::<LitBool>()?.value)),
+            Self::Number { .. } => Ok(Value::Number(input.parse::<LitInt>()?.base10_parse()?)),
+            Self::Text => Ok(Value::Text(input.parse()?)),
+            Self::Texts => {
+                let inner;
+                bracketed!(inner in input);
+                let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&inner)?;
+                Ok(Value::Texts(list.into_iter().collect()))
+            }
+            Self::Const | Self::Function | Self::HostCheck => Ok(Value::Path(input.parse()?)),
+            Self::Word { .. } if input.peek(LitStr) => Ok(Value::Text(input.parse()?)),
+            Self::Word { .. } => {
+                let ident = input.call(Ident::parse_any)?;
+                Ok(Value::Text(LitStr::new(&ident.to_string(), ident.span())))
+            }
+            Self::Four => {
+                let inner;
+                parenthesized!(inner in input);
+                let list = Punctuated::<LitInt, Token![,]>::parse_terminated(&inner)?;
+                let numbers = list.iter().map(LitInt::base10_parse).collect::<Result<Vec<u32>>>()?;
+                match <[u32; 4]>::try_from(numbers) {
+                    Ok(four) => Ok(Value::Four(four)),
+                    Err(_) => Err(inner.error("not four numbers")),
+                }
+            }
+        }
+    }
+
+    /// Why a value of this shape is not one that the key `name` takes.
+    pub fn fault(self, name: &str, value: &Value) -> Option<String> {
+        match (self, value) {
+            (Self::Number { min, of, .. }, Value::Number(0)) if min > 0 => {
+                Some(format!("`{name}` is 0; it must be at least {min} {of}"))
+            }
+            (Self::Number { min, max, of }, Value::Number(number)) if !(min..=max).contains(number) => {
+                Some(format!("`{name}` is {number}; it must be from {min} to {max} {of}"))
+            }
+            (Self::Word { words, .. }, Value::Text(word)) if !words.contains(&word.value().as_str()) => {
+                Some(format!("`{name}` is one of {}, not `{}`", words.join(", "), word.value()))
+            }
+            (Self::Four, Value::Four(four)) if four.contains(&0) => {
+                Some(format!("`{name}` has a 0; each of {} must be at least 1", self.describe()))
+            }
+            (Self::Four, Value::Four(four)) if four.iter().any(|&number| number > FOUR_MAX) => {
+                Some(format!("`{name}` has a number above {FOUR_MAX}"))
+            }
+            _ => None,
+        }
+    }
+
+    /// What is taken, for errors and the documentation.
+    pub fn describe(self) -> String {
+        match self {
+            Self::Flag => "`true` or `false`".to_owned(),
+            Self::Number { min, max: u64::MAX, .. } => format!("an integer from {min}"),
+            Self::Number { min, max, .. } => format!("an integer from {min} to {max}"),
+            Self::Text => "a string".to_owned(),
+            Self::Texts => "a list of strings, `[\"..\", \"..\"]`".to_owned(),
+            Self::Const => "the path of a const".to_owned(),
+            Self::Function | Self::HostCheck => "the path of a function".to_owned(),
+            Self::Word { words, .. } => format!("one of {}", words.join(", ")),
+            Self::Four => "(numa_nodes, llcs, cores, threads)".to_owned(),
+        }
+    }
+
+    /// A value, for the error of a key without one.
+    pub fn example(self) -> String {
+        match self {
+            Self::Flag => "true".to_owned(),
+            Self::Number { min, .. } => min.to_string(),
+            Self::Text => "\"..\"".to_owned(),
+            Self::Texts => "[\"..\"]".to_owned(),
+            Self::Const | Self::Function | Self::HostCheck => "NAME".to_owned(),
+            Self::Word { words, .. } => words.first().copied().unwrap_or_default().to_owned(),
+            Self::Four => "(1, 1, 2, 1)".to_owned(),
+        }
+    }
+
+    /// The expression that a value becomes.
+    pub fn expression(self, value: &Value) -> TokenStream {
+        match value {
+            Value::Flag(flag) => quote!(#flag),
+            Value::Number(number) => Literal::u64_unsuffixed(*number).into_token_stream(),
+            Value::Text(word) => match self {
+                Self::Word { of, .. } => {
+                    let (of, variant) = (format_ident!("{of}"), variant(&word.value(), word.span()));
+                    quote!(::ktstr::__private::#of::#variant)
+                }
+                _ => quote!(#word),
+            },
+            Value::Texts(texts) => quote!(&[#(#texts),*]),
+            Value::Path(path) => match self {
+                Self::Const => quote!(&#path),
+                Self::HostCheck => {
+                    let label = path.to_token_stream().to_string().replace(' ', "");
+                    quote!(::ktstr::__private::HostCheck { label: #label, run: #path })
+                }
+                _ => quote!(#path),
+            },
+            Value::Four([numa_nodes, llcs, cores, threads]) => quote!(::ktstr::__private::Topology {
+                numa_nodes: #numa_nodes, llcs: #llcs, cores_per_llc: #cores, threads_per_core: #threads,
+            }),
+        }
+    }
+}
+
+/// The variant that a word means: `every` is `Every`.
+fn variant(word: &str, span: proc_macro2::Span) -> Ident {
+    let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
+    Ident::new(&format!("{}{rest}", first.to_ascii_uppercase()), span)
+}

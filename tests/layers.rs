@@ -208,7 +208,6 @@ impl Uses {
             UseTree::Rename(rename) => self.note(&with(&rename.ident)),
             UseTree::Glob(_) => self.note(before),
             UseTree::Group(group) => group.items.iter().for_each(|tree| self.tree(before, tree)),
-            _ => {}
         }
     }
 

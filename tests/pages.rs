@@ -1,4 +1,5 @@
-//! A checkpoint of the kernel's pages is as good as one of all pages, for everything that reads checkpoints.
+//! A checkpoint of the kernel's pages, or of those that views read, is as good as one of all pages, for everything that reads
+//! checkpoints.
 
 use std::sync::Arc;
 
@@ -16,13 +17,19 @@ use ktstr_replay::view::View;
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
 
 /// What is left out of a guest at work.
-const LEFT_OUT: [LeftOut; 6] = [
-    LeftOut::Free,
-    LeftOut::PageCache,
-    LeftOut::User,
-    LeftOut::KernelText,
-    LeftOut::KernelTypes,
-    LeftOut::KernelSymbols,
+const LEFT_OUT: [(KeepPages, &[LeftOut]); 2] = [
+    (
+        KeepPages::Kernel,
+        &[
+            LeftOut::Free,
+            LeftOut::PageCache,
+            LeftOut::User,
+            LeftOut::KernelText,
+            LeftOut::KernelTypes,
+            LeftOut::KernelSymbols,
+        ],
+    ),
+    (KeepPages::Read, &[LeftOut::NotRead, LeftOut::KernelTypes, LeftOut::KernelSymbols]),
 ];
 
 /// Every page of a guest at work is recorded, and what decoders read out of all of them they read out of the kernel's.
@@ -38,19 +45,27 @@ fn the_kernels_pages_are_enough(ctx: &Ctx) -> Result<AssertResult> {
 }
 
 fn same_without_the_rest(trace: &Trace, v: &mut Verdict) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("kernel.trace.zst");
-    slim(trace.path(), &path, &SlimOptions { level: 1, pages: KeepPages::Kernel, ..SlimOptions::default() })?;
-    let slimmed = Trace::open(&path)?;
     ensure!(trace.checkpoints().len() >= 4, "only {} checkpoints", trace.checkpoints().len());
+    for (pages, left_out) in LEFT_OUT {
+        same_with(trace, pages, left_out, v).with_context(|| format!("with `--pages {pages}`"))?;
+    }
+    read_only_data_stays(trace)
+}
+
+/// A slimmed trace with these pages has the same samples and views, and leaves pages out for these reasons.
+fn same_with(trace: &Trace, pages: KeepPages, reasons: &[LeftOut], v: &mut Verdict) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("slim.trace.zst");
+    slim(trace.path(), &path, &SlimOptions { level: 1, pages, ..SlimOptions::default() })?;
+    let slimmed = Trace::open(&path)?;
     let (all_run, few_run) = (Run::load(trace), Run::load(&slimmed));
-    let (all_stops, few_stops) = (Checkpoints::of(&all_run)?, Checkpoints::of(&few_run)?);
-    for (all, few) in all_stops.all().iter().zip(few_stops.all()) {
-        let (all, few) = (all_stops.open(*all)?, few_stops.open(*few)?);
+    let (all_checkpoints, few_checkpoints) = (Checkpoints::of(&all_run)?, Checkpoints::of(&few_run)?);
+    for (all, few) in all_checkpoints.all().iter().zip(few_checkpoints.all()) {
+        let (all, few) = (all_checkpoints.open(*all)?, few_checkpoints.open(*few)?);
         let left_out = few.memory().left_out();
-        for why in LEFT_OUT {
+        for why in reasons {
             ensure!(
-                left_out.iter().any(|(_, found)| *found == why),
+                left_out.iter().any(|(_, found)| found == why),
                 "no page at {} was left out as {}",
                 few.tag(),
                 why.as_str()
@@ -71,7 +86,16 @@ fn same_without_the_rest(trace: &Trace, v: &mut Verdict) -> Result<()> {
             );
         }
     }
-    let (first, last) = (all_stops.at(Some("attach"))?, all_stops.at(Some("end"))?);
+    claim!(v, slimmed.checkpoints().len() as u64)
+        .eq(trace.checkpoints().len() as u64)
+        .because("all are kept");
+    Ok(())
+}
+
+fn read_only_data_stays(trace: &Trace) -> Result<()> {
+    let run = Run::load(trace);
+    let checkpoints = Checkpoints::of(&run)?;
+    let (first, last) = (checkpoints.at(Some("attach"))?, checkpoints.at(Some("end"))?);
     let profile = Arc::new(KernelProfile::of_trace(trace)?);
     let classes = PageClassifier::new(profile)?.classify(first.memory(), first.memory().ram())?;
     let (mut before, mut after, mut pages) = ([0; PAGE_BYTES], [0; PAGE_BYTES], 0);
@@ -83,9 +107,6 @@ fn same_without_the_rest(trace: &Trace, v: &mut Verdict) -> Result<()> {
         pages += 1;
     }
     ensure!(pages > 1000, "only {pages} pages are read-only data");
-    claim!(v, slimmed.checkpoints().len() as u64)
-        .eq(trace.checkpoints().len() as u64)
-        .because("all are kept");
     Ok(())
 }
 

@@ -24,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
     let Ok(trace) = Trace::from_bytes(bytes.clone()) else { return };
     let _ = (trace.manifest(), trace.stamp(), trace.trace_id(), trace.len_bytes(), trace.verdict_json());
     let _ = (trace.events(), trace.claims(), trace.losses(), trace.clocks(), trace.samples().count());
-    for role in [BlobRole::Vmcoreinfo, BlobRole::KernelBtf, BlobRole::KernelSymbols, BlobRole::ProgramBtf] {
+    for role in BlobRole::ALL {
         for id in trace.blobs(role) {
             let _ = trace.blob(&id);
         }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use ktstr_replay::trace::record::{
-    Blob, Checkpoint, Claim, Clock, Commit, EventChunk, Index, Loss, Manifest, PageChunk, Sample, VerdictText,
+    Blob, Checkpoint, ClaimRecord, Clock, Commit, EventChunk, Index, Loss, Manifest, PageChunk, Sample, VerdictText,
 };
 use ktstr_replay::trace::{Body, Kind};
 use libfuzzer_sys::fuzz_target;
@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
         Kind::Sample => round::<Sample>(version, bytes),
         Kind::PageChunk => round::<PageChunk>(version, bytes),
         Kind::Checkpoint => round::<Checkpoint>(version, bytes),
-        Kind::Claim => round::<Claim>(version, bytes),
+        Kind::Claim => round::<ClaimRecord>(version, bytes),
         Kind::Verdict => round::<VerdictText>(version, bytes),
         Kind::Loss => round::<Loss>(version, bytes),
         Kind::Clock => round::<Clock>(version, bytes),

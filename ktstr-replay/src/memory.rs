@@ -73,11 +73,13 @@ pub enum LeftOut {
     KernelSymbols,
     /// The core file that the trace was made of does not have it. Reserved: this release reads no core files.
     NotInCore,
+    /// No reading of ours reads it.
+    NotRead,
 }
 
 impl LeftOut {
     /// All reasons.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Free,
         Self::PageCache,
         Self::User,
@@ -87,6 +89,7 @@ impl LeftOut {
         Self::Channel,
         Self::Unreadable,
         Self::NotInCore,
+        Self::NotRead,
     ];
 
     /// In words: `free`, `page cache`.
@@ -102,6 +105,7 @@ impl LeftOut {
             Self::KernelTypes => "kernel types",
             Self::KernelSymbols => "kernel symbols",
             Self::NotInCore => "not in the core file",
+            Self::NotRead => "not read by views",
         }
     }
 }
@@ -113,6 +117,7 @@ fn remedy(why: LeftOut) -> &'static str {
             " (record the test with `--pages all` to keep it)"
         }
         LeftOut::KernelSymbols => " (`ktstr trace slim --pages all` does not leave it out)",
+        LeftOut::NotRead => " (`ktstr trace slim --pages read` left it out of a larger trace)",
         LeftOut::Channel | LeftOut::Unreadable | LeftOut::NotInCore => "",
     }
 }

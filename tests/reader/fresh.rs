@@ -4,8 +4,8 @@ use std::path::Path;
 
 use ktstr_replay::memory::LeftOut;
 use ktstr_replay::trace::record::{
-    BlobRole, CaptureKind, Claim, ClaimOrigin, Clock, CpuState, Event, EventBody, GuestEnd, Loss, LossKind,
-    Manifest, MapContents, MapState, OutputSource, PAGE_BYTES, Sample, ScxState, Stage, VcpuRegs,
+    BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Clock, CpuState, Event, EventBody, GuestEnd, Loss,
+    LossKind, Manifest, MapContents, MapState, OutputSource, PAGE_BYTES, Sample, ScxState, Stage, VcpuRegs,
     WorkerReport,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter};
@@ -25,7 +25,9 @@ pub fn write(path: &Path, finish: bool) {
     let mut writer = TraceWriter::create(path, &manifest).expect("a trace");
     writer.blob(BlobRole::Vmcoreinfo, b"OSRELEASE=7.3.4\n").expect("a blob");
     writer.clock(&Clock { guest_ns: 10, host_ns: 20 }).expect("a clock");
-    writer.claim(&Claim { text: "final(x >= 1)".to_owned(), origin: ClaimOrigin::Closure }).expect("a claim");
+    writer
+        .claim(&ClaimRecord { text: "final(x >= 1)".to_owned(), origin: ClaimOrigin::Closure })
+        .expect("a claim");
     writer.events(&events()).expect("events");
     for index in 0..CHECKPOINTS {
         writer.checkpoint(&checkpoint(index)).expect("a checkpoint");

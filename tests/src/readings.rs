@@ -21,38 +21,48 @@ pub enum Printed {
 
 use Printed::{Document, Lines, Other};
 
-/// Every subcommand of `ktstr` that reads a trace, and every option that shows another part of it. `TRACE` stands for
-/// the trace, `OTHER` for a second one, `NEW` for a file to write.
+/// Every subcommand of `ktstr` that reads a trace, and every option of it: `tests/golden.rs` compares them with what `--help`
+/// lists. `TRACE` stands for the trace, `OTHER` for a second one, `NEW` for a file to write.
 pub const READINGS: &[(Printed, &[&str])] = &[
     (Document, &["trace", "info", "TRACE"]),
     (Document, &["trace", "info", "TRACE", "--records"]),
     (Document, &["trace", "verify", "TRACE"]),
     (Document, &["trace", "repair", "TRACE", "NEW"]),
-    (Document, &["trace", "slim", "TRACE", "NEW", "--redact", "--drop", "console"]),
+    (Document, &["trace", "slim", "TRACE", "NEW", "--level", "1", "--redact", "--drop", "console"]),
+    (
+        Document,
+        &["trace", "slim", "TRACE", "NEW", "--level", "1", "--pages", "read", "--keep-checkpoints", "1"],
+    ),
     (Document, &["trace", "diff", "TRACE", "TRACE"]),
     (Document, &["trace", "diff", "TRACE", "OTHER"]),
-    (Document, &["trace", "diff", "OTHER", "TRACE"]),
+    (Document, &["trace", "diff", "OTHER", "TRACE", "--only", "verdict"]),
     (Lines, &["trace", "export", "TRACE"]),
     (Other, &["trace", "export", "TRACE", "--csv"]),
     (Other, &["trace", "export", "TRACE", "--csv", "events"]),
     (Other, &["trace", "export", "TRACE", "--vmcore", "NEW"]),
+    (Other, &["trace", "export", "TRACE", "--vmcore", "NEW", "--at", "attach"]),
     (Document, &["why", "TRACE"]),
     (Document, &["replay", "TRACE"]),
     (Document, &["replay", "TRACE", "--assert"]),
     (Document, &["replay", "TRACE", "--assert", "each(nr_enqueued >= 1)", "always(alive)"]),
     (Document, &["replay", "TRACE", "--var", "nr_enqueued"]),
     (Document, &["replay", "TRACE", "--var", "nr_enqueue"]),
+    (Document, &["replay", "TRACE", "--var", "rq[1].nr_running", "--var", "rq[1].curr->pid"]),
     (Document, &["replay", "TRACE", "--tasks"]),
     (Document, &["replay", "TRACE", "--runqueues"]),
     (Document, &["replay", "TRACE", "--dsqs"]),
     (Document, &["replay", "TRACE", "--scx"]),
     (Document, &["replay", "TRACE", "--stacks"]),
+    (Document, &["replay", "TRACE", "--stacks", "--debuginfo", "nowhere"]),
     (Document, &["replay", "TRACE", "--cgroups"]),
     (Document, &["replay", "TRACE", "--cpu-time"]),
     (Document, &["replay", "TRACE", "--dmesg"]),
     (Document, &["replay", "TRACE", "--maps"]),
-    (Document, &["replay", "TRACE", "--map", "scx_demo.bss", "--follow"]),
+    (Document, &["replay", "TRACE", "--map", "scx_demo.bss"]),
+    (Document, &["replay", "TRACE", "--map", "demo_ops", "--follow"]),
+    (Document, &["replay", "TRACE", "--map", "nowhere"]),
     (Document, &["replay", "TRACE", "--progs"]),
+    (Document, &["replay", "TRACE", "--runqueues", "--dsqs", "--at", "attach"]),
     (Document, &["replay", "TRACE", "--tasks", "--at", "nowhere"]),
 ];
 
@@ -84,28 +94,24 @@ pub fn run_reading(args: &[&str], json: bool, trace: &Path, other: &Path) -> End
     ended
 }
 
-/// Runs every reading that knows `--json`: what each prints is valid JSON, and what cannot be told (a trace without memory
-/// has no tasks) is an error on stderr, with nothing on stdout. Returns how many printed something.
+/// The JSON documents that a reading printed when it was asked for JSON: an object each. What cannot be told (a trace without
+/// memory has no tasks) is an error on stderr, with nothing on stdout, and gives none.
 ///
 /// # Panics
-/// When one prints something else.
-pub fn assert_json_everywhere(trace: &Path, other: &Path) -> usize {
-    let mut printed = 0;
-    for (form, args) in READINGS.iter().filter(|(form, _)| *form != Other) {
-        let ended = run_reading(args, true, trace, other);
-        if ended.stdout.is_empty() {
-            assert!(!ended.status.success() && ended.stderr.starts_with("error: "), "{args:?}: {ended}");
-            continue;
-        }
-        printed += 1;
-        let documents: Vec<&str> = match form {
-            Lines => ended.stdout.lines().collect(),
-            Document | Other => vec![&ended.stdout],
-        };
-        for document in documents {
-            let value: Result<serde_json::Value, _> = serde_json::from_str(document);
-            assert!(value.is_ok_and(|value| value.is_object()), "{args:?} prints no JSON: {ended}");
-        }
+/// When it printed something else.
+pub fn json_of(form: Printed, args: &[&str], ended: &Ended) -> Vec<serde_json::Value> {
+    if ended.stdout.is_empty() {
+        assert!(!ended.status.success() && ended.stderr.starts_with("error: "), "{args:?}: {ended}");
+        return Vec::new();
     }
-    printed
+    let documents: Vec<&str> = match form {
+        Lines => ended.stdout.lines().collect(),
+        Document | Other => vec![&ended.stdout],
+    };
+    let parse = |document: &str| {
+        let value: Result<serde_json::Value, _> = serde_json::from_str(document);
+        value.ok().filter(serde_json::Value::is_object)
+    };
+    let all: Option<Vec<_>> = documents.into_iter().map(parse).collect();
+    all.unwrap_or_else(|| panic!("{args:?} prints no JSON: {ended}"))
 }

@@ -82,7 +82,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Error::Io`] where the lock's file cannot be made or locked.
-    pub(crate) fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
+    pub fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
         let (path, file) = self.lock_file(name)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(self.locked(name, file))),
@@ -95,7 +95,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Error::Io`] where the staging folder cannot be read or emptied.
-    pub(crate) fn sweep(&self) -> Result<usize> {
+    pub fn sweep(&self) -> Result<usize> {
         let staging = self.path("staging");
         let mut swept = 0;
         for entry in fs::read_dir(&staging).map_err(Error::io("read", &staging))? {
@@ -163,7 +163,7 @@ impl Cache {
 
 /// A lock that is held until it and all its [`Lock::share`]s are dropped, or their process ends.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     file: File,
     staging: PathBuf,
 }

@@ -21,7 +21,7 @@ mod toolchain;
 mod kernel;
 mod provisioner;
 
-pub use cache::Cache;
+pub use cache::{Cache, Lock};
 pub use error::{Error, Result};
 pub use host::Host;
 pub use kernel::{KernelListing, KernelSpec, KernelVersion};

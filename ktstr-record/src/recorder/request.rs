@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use ktstr_replay::trace::WriteError;
 use ktstr_replay::trace::record::manifest::KernelInfo;
-use ktstr_replay::trace::record::{Claim, Manifest};
+use ktstr_replay::trace::record::{ClaimRecord, Manifest};
 
 use crate::job::{JobError, PackedJob};
 use crate::machine::{self, Start, StartError, StartPolicy};
@@ -31,7 +31,7 @@ pub struct RecordRequest {
     /// What is known of the run beforehand. The recorder adds the machine, the kernel's release, the time and taints.
     pub manifest: Manifest,
     /// What is to be judged, kept in the trace.
-    pub claims: Vec<Claim>,
+    pub claims: Vec<ClaimRecord>,
     /// How long the guest may take from its job to its power-off, before it is ended as hung.
     pub run_timeout: Duration,
 }

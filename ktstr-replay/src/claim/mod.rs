@@ -11,7 +11,7 @@
 //! use ktstr_replay::verdict::Outcome;
 //!
 //! let claim: Claim = "never(nr_enqueued == 0 while alive)".parse()?;
-//! let trace = Trace::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../traces/steady.trace.zst"))?;
+//! let trace = Trace::open("../traces/steady.trace.zst".as_ref())?;
 //! let columns = trace.periodic().columns_with(&trace, &claim.projections());
 //! let judgement = claim.judge(&columns.iter().collect::<Vec<_>>());
 //! assert_eq!(judgement.outcome, Outcome::Pass, "{}", judgement.summary);

@@ -6,7 +6,7 @@ use crate::path::Projection;
 use crate::series::{Column, Samples, Series};
 use crate::trace::Trace;
 use crate::trace::record::{
-    Claim, Event, EventBody, GuestEnd, Loss, Manifest, OutputSource, Sample, Stage, WorkerReport,
+    ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, OutputSource, Sample, Stage, WorkerReport,
 };
 use crate::verdict::Verdict;
 
@@ -16,7 +16,7 @@ pub struct Run<'t> {
     pub(crate) manifest: Manifest,
     pub(crate) events: Vec<Event>,
     pub(crate) samples: Arc<Samples>,
-    pub(crate) claims: Vec<Claim>,
+    pub(crate) claims: Vec<ClaimRecord>,
     pub(crate) losses: Vec<Loss>,
     /// What is damaged, or was written by a newer release; one line each.
     pub(crate) damage: Vec<String>,

@@ -18,7 +18,7 @@ use super::{Absent, Column, Point};
 /// use ktstr_replay::value::{Scalar, ValueError};
 /// use ktstr_replay::verdict::{Outcome, Verdict};
 ///
-/// let trace = Trace::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../traces/steady.trace.zst"))?;
+/// let trace = Trace::open("../traces/steady.trace.zst".as_ref())?;
 /// let periodic = trace.periodic();
 /// let mut v = Verdict::new();
 /// periodic.var("nr_dispatched").nondecreasing(&mut v);
@@ -142,7 +142,6 @@ impl Series {
     }
 
     /// The column of what `value` takes from each sample that was not missed.
-
     pub(super) fn build(
         &self,
         projection: Projection,

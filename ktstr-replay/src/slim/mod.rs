@@ -3,11 +3,9 @@
 //! Records are compressed anew at a high level; pages that only dropped checkpoints had, and pages that are to be left
 //! out, are not carried over. What is dropped leaves a loss record, so that the report says it.
 
-mod checkpoints;
-mod error;
 mod options;
+mod read_pages;
 mod rewrite;
 
-pub use error::SlimError;
-pub use options::{Dropped, KeepCheckpoints, KeepPages, SlimOptions};
+pub use options::{Dropped, KeepCheckpoints, KeepPages, SlimError, SlimOptions};
 pub use rewrite::{Slimmed, slim};

@@ -1,10 +1,14 @@
-//! What is to become of a trace.
+//! What is to become of a trace, and what can keep it from becoming that.
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::kernel::KernelError;
 use crate::memory::LeftOut;
 use crate::trace::record::EventBody;
+use crate::trace::{TraceError, WriteError};
 
 /// How a trace is made smaller. By default all that a reader of traces can miss is kept, and compressed well.
 #[derive(Clone, Debug)]
@@ -43,7 +47,7 @@ impl SlimOptions {
             }
             LeftOut::KernelText => self.pages == KeepPages::Kernel,
             LeftOut::KernelTypes | LeftOut::KernelSymbols => self.pages != KeepPages::All,
-            LeftOut::Channel | LeftOut::Unreadable | LeftOut::NotInCore => false,
+            LeftOut::Channel | LeftOut::Unreadable | LeftOut::NotInCore | LeftOut::NotRead => false,
         }
     }
 
@@ -72,13 +76,16 @@ pub enum KeepPages {
     Lean,
     /// What decoders read: what a recording with `pages = "kernel"` keeps, without the tables.
     Kernel,
+    /// What the judgement, the report, `why` and the views of this release read of the kept checkpoints. Other questions, such as
+    /// a path into the kernel that no claim of the test has, may find their page left out; so may drgn and crash.
+    Read,
     /// All.
     All,
 }
 
 impl KeepPages {
     /// All choices.
-    pub const ALL: [Self; 3] = [Self::Lean, Self::Kernel, Self::All];
+    pub const ALL: [Self; 4] = [Self::Lean, Self::Kernel, Self::Read, Self::All];
 }
 
 impl fmt::Display for KeepPages {
@@ -86,6 +93,7 @@ impl fmt::Display for KeepPages {
         f.write_str(match self {
             Self::Lean => "lean",
             Self::Kernel => "kernel",
+            Self::Read => "read",
             Self::All => "all",
         })
     }
@@ -163,4 +171,55 @@ impl FromStr for KeepCheckpoints {
             Err(_) => Self::Tag(text.to_owned()),
         })
     }
+}
+
+/// Why a trace could not be made smaller. Nothing of a new file is left.
+#[derive(Debug, thiserror::Error)]
+pub enum SlimError {
+    /// The old trace cannot be opened, or a checkpoint of it not be read.
+    #[error("the trace cannot be read")]
+    Read(#[from] TraceError),
+    /// The new one cannot be written.
+    #[error("the new trace cannot be written")]
+    Write(#[from] WriteError),
+    /// There is a file already.
+    #[error("{} exists; name a file that does not", .0.display())]
+    Exists(PathBuf),
+    /// The new trace is whole, and cannot be given its name.
+    #[error("{} cannot be made", .path.display())]
+    Place {
+        /// The name.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A checkpoint says that the guest had more RAM than any that was recorded.
+    #[error("checkpoint {checkpoint} says that the guest had {bytes} bytes of RAM; at most {most} are taken")]
+    TooMuchRam {
+        /// The checkpoint.
+        checkpoint: u32,
+        /// What it says.
+        bytes: u64,
+        /// What is taken.
+        most: u64,
+    },
+    /// The options name a capture that has no checkpoint.
+    #[error("no checkpoint was taken with a capture `{tag}`; those that have one: {have}")]
+    NoSuchTag {
+        /// What was asked for.
+        tag: String,
+        /// The tags there are.
+        have: String,
+    },
+    /// Pages are to be left out by what they are, and the kernel in the trace cannot tell.
+    #[error("what the pages of checkpoint {checkpoint} are cannot be told")]
+    Pages {
+        /// The checkpoint.
+        checkpoint: u32,
+        /// Why not.
+        source: KernelError,
+    },
+    /// The new trace does not read back as it was written.
+    #[error("the new trace is damaged ({0}); was the disk changed meanwhile?")]
+    Damaged(String),
 }

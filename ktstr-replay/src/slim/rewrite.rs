@@ -1,18 +1,23 @@
-//! Going through the old trace, record by record.
+//! Going through the old trace, record by record. Its checkpoints become captures for the new one's writer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::checkpoints::Checkpoints;
-use super::error::SlimError;
-use super::options::{Dropped, SlimOptions};
-use crate::trace::Kind;
-use crate::trace::Trace;
-use crate::trace::header::{HEADER_LEN, Header};
-use crate::trace::record::{EventChunk, IndexEntry, Loss, LossKind, Manifest, Sample};
+use super::options::{Dropped, KeepCheckpoints, KeepPages, SlimError, SlimOptions};
+use super::read_pages::{leave_out_unread, read_pages};
+use crate::kernel::{KernelError, KernelProfile, KernelView, PageClassifier, image_pages, symbol_pages};
+use crate::memory::{LeftOut, Memory};
+use crate::trace::header::HEADER_LEN;
+use crate::trace::record::{
+    EventChunk, IndexEntry, Loss, LossKind, Manifest, PAGE_BYTES, PageRun, PageState, Sample,
+};
+use crate::trace::table::PageTable;
 use crate::trace::writer::{Labels, TraceWriter, WriterOptions};
-use crate::trace::{Fault, WriteError};
+use crate::trace::{CaptureBase, CapturedCheckpoint, CheckpointMemory, Fault, Kind, PageBatch, Trace};
+use crate::units::GuestPhys;
 
 /// In place of a command line that is not to be told.
 const REDACTED: &str = "(redacted)";
@@ -35,6 +40,18 @@ pub struct Slimmed {
 /// Write the trace `from` as `options` say to `to`, which must not exist.
 ///
 /// The new file appears whole, after it was read back, or not at all.
+///
+/// ```
+/// # use std::path::Path;
+/// use ktstr_replay::slim::{SlimOptions, slim};
+///
+/// # let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../traces");
+/// let to = tempfile::tempdir()?;
+/// let options = SlimOptions { level: 3, redact: true, ..SlimOptions::default() };
+/// let slimmed = slim(&folder.join("steady.trace.zst"), &to.path().join("small.trace.zst"), &options)?;
+/// println!("{} bytes became {}", slimmed.from_bytes, slimmed.to_bytes);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// [`SlimError`]; `to` then does not exist.
@@ -122,7 +139,10 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
                 writer.sample(&sample)?;
             }
             // Whatever only newer releases read is carried over as it is.
-            None => carry_over(trace, entry, &mut writer)?,
+            None => {
+                let Ok((header, record)) = trace.raw_record(entry) else { continue };
+                writer.carry_over(header, &record[HEADER_LEN..])?;
+            }
             Some(kind) => match trace.raw_body(entry) {
                 Ok(raw) => writer.append(&raw, kind, entry.version, labels(entry))?,
                 Err(_) => continue,
@@ -155,13 +175,6 @@ fn labels(entry: &IndexEntry) -> Labels {
     Labels { flags: entry.flags, keys: entry.keys, time: Some((entry.guest_ns, entry.host_ns)) }
 }
 
-fn carry_over(trace: &Trace, entry: &IndexEntry, writer: &mut TraceWriter) -> Result<(), WriteError> {
-    // A record that is damaged is noted in the trace.
-    let Ok(record) = trace.raw_record(entry) else { return Ok(()) };
-    let Some((header, body)) = record.split_first_chunk::<HEADER_LEN>() else { return Ok(()) };
-    Header::parse(header).map_or(Ok(()), |header| writer.carry_over(header, body))
-}
-
 fn redacted(mut manifest: Manifest) -> Manifest {
     manifest.kernel.cmdline = REDACTED.to_owned();
     if let Some(scheduler) = &mut manifest.scheduler
@@ -170,4 +183,189 @@ fn redacted(mut manifest: Manifest) -> Manifest {
         scheduler.args = vec![REDACTED.to_owned()];
     }
     manifest
+}
+
+/// Most RAM of a guest whose trace is made smaller: every page of it is looked at.
+const MAX_RAM_BYTES: u64 = 256 << 30;
+
+/// Goes through the checkpoints that are kept, in order.
+struct Checkpoints<'t> {
+    trace: &'t Trace,
+    /// Old index to new index, of those that are kept.
+    kept: BTreeMap<u32, u32>,
+    kernel: Option<Kernel>,
+    /// Numbers of the pages that are kept, where only those that are read are.
+    read: Option<BTreeSet<u32>>,
+    /// Pages of the last one that was made, in the old trace's numbers.
+    last: Option<PageTable>,
+}
+
+impl<'t> Checkpoints<'t> {
+    fn new(trace: &'t Trace, options: &SlimOptions) -> Result<Self, SlimError> {
+        let all: Vec<_> = trace.checkpoints();
+        let wanted: Vec<u32> = match &options.keep {
+            _ if options.drop.contains(&Dropped::Checkpoints) => Vec::new(),
+            KeepCheckpoints::All => all.iter().map(|info| info.index).collect(),
+            KeepCheckpoints::Last(count) => {
+                all.iter().skip(all.len().saturating_sub(*count)).map(|info| info.index).collect()
+            }
+            KeepCheckpoints::Tag(tag) => {
+                let samples: Vec<Sample> = trace.samples().filter_map(Result::ok).collect();
+                let with: Vec<&Sample> = samples.iter().filter(|s| s.checkpoint.is_some()).collect();
+                let found =
+                    with.iter().find(|sample| sample.tag == *tag).and_then(|sample| sample.checkpoint);
+                let have = || with.iter().map(|sample| sample.tag.as_str()).collect::<Vec<_>>().join(", ");
+                vec![found.ok_or_else(|| SlimError::NoSuchTag { tag: tag.clone(), have: have() })?]
+            }
+        };
+        let kept = wanted.into_iter().zip(0..).collect();
+        let read = (options.pages == KeepPages::Read).then(|| read_pages(trace, &kept));
+        Ok(Self { trace, kept, kernel: None, read, last: None })
+    }
+
+    /// Checkpoint `index` for the writer, with the pages that the one before it did not have; `None` when it is not kept.
+    fn next(&mut self, index: u32, options: &SlimOptions) -> Result<Option<CapturedCheckpoint>, SlimError> {
+        if !self.kept.contains_key(&index) {
+            return Ok(None);
+        }
+        let memory = self.trace.checkpoint_memory(index)?;
+        let lengths = memory.ram().iter().map(|range| range.end.saturating_sub(range.start));
+        let bytes = lengths.fold(0, u64::saturating_add);
+        if bytes > MAX_RAM_BYTES {
+            return Err(SlimError::TooMuchRam { checkpoint: index, bytes, most: MAX_RAM_BYTES });
+        }
+        let pages = |source| SlimError::Pages { checkpoint: index, source };
+        let left_out = self.left_out(&memory, options).map_err(pages)?;
+        let mut table = reduced(&memory, left_out, self.read.as_ref());
+        if let Some(read) = &self.read {
+            leave_out_unread(&mut table, read);
+        }
+        let info = memory.info();
+        let base = if self.last.is_some() { CaptureBase::Previous } else { CaptureBase::Zero };
+        let before = self.last.take().unwrap_or_default();
+        let mut captured = CapturedCheckpoint {
+            sample: info.sample,
+            guest_ns: info.guest_ns,
+            host_ns: info.host_ns,
+            ram: memory.ram().to_vec(),
+            base,
+            changed: Vec::new(),
+            zeroed: Vec::new(),
+            left_out: Vec::new(),
+        };
+        let mut batch = PageBatch::default();
+        for (gfn, state) in differences(&before, &table, memory.ram()) {
+            match state {
+                PageState::Zero => push(&mut captured.zeroed, gfn),
+                PageState::LeftOut(why) => captured.left_out.push((gfn..gfn + 1, why)),
+                PageState::Stored(_) => {
+                    let mut page = [0; PAGE_BYTES];
+                    match memory.read(GuestPhys(gfn * PAGE_BYTES as u64), &mut page) {
+                        Ok(()) => batch.push(gfn, &page),
+                        // A page whose chunk is damaged; the fault is noted in the trace, and becomes a loss.
+                        Err(_) => captured.left_out.push((gfn..gfn + 1, LeftOut::Unreadable)),
+                    }
+                }
+            }
+        }
+        captured.changed.push(batch);
+        self.last = Some(table);
+        Ok(Some(captured))
+    }
+
+    /// Number those that are kept anew, when one of them turned out to be damaged.
+    fn renumber(&mut self) {
+        for (number, kept) in (0..).zip(self.kept.values_mut()) {
+            *kept = number;
+        }
+    }
+
+    /// The frames of a checkpoint that are to be left out.
+    fn left_out(
+        &mut self,
+        memory: &CheckpointMemory<'_>,
+        options: &SlimOptions,
+    ) -> Result<Vec<(Range<u64>, LeftOut)>, KernelError> {
+        let kernel = match &self.kernel {
+            Some(kernel) => kernel,
+            None => match Kernel::of(self.trace, memory, options) {
+                Ok(kernel) => self.kernel.insert(kernel),
+                // The least that can be left out is not worth an error.
+                Err(_) if !options.needs_classes() => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            },
+        };
+        let view = KernelView::new(&kernel.profile, memory);
+        let mut found = match &kernel.classifier {
+            Some(classifier) => classifier.classify(memory, memory.ram())?.left_out(),
+            None => image_pages(&view),
+        };
+        found.extend(symbol_pages(&view));
+        let is_table = |why| matches!(why, LeftOut::KernelTypes | LeftOut::KernelSymbols);
+        let goes = |why| options.leaves_out(why) && (kernel.has_blobs || !is_table(why));
+        Ok(found.into_iter().filter(|(_, why)| goes(*why)).collect())
+    }
+}
+
+/// The kernel of a trace.
+struct Kernel {
+    profile: Arc<KernelProfile>,
+    /// For options that need to know what each page is.
+    classifier: Option<PageClassifier>,
+    /// The trace has its symbols and types, so that its memory need not.
+    has_blobs: bool,
+}
+
+impl Kernel {
+    fn of(trace: &Trace, memory: &CheckpointMemory<'_>, options: &SlimOptions) -> Result<Self, KernelError> {
+        let (profile, has_blobs) = match KernelProfile::of_trace(trace) {
+            Ok(profile) => (Arc::new(profile), true),
+            Err(_) => (Arc::new(KernelProfile::from_memory(memory)?), false),
+        };
+        let classifier =
+            options.needs_classes().then(|| PageClassifier::new(Arc::clone(&profile))).transpose()?;
+        Ok(Self { profile, classifier, has_blobs })
+    }
+}
+
+/// The table of a checkpoint without the pages that are to be left out; those that are `read` are kept.
+fn reduced(
+    memory: &CheckpointMemory<'_>,
+    left_out: Vec<(Range<u64>, LeftOut)>,
+    read: Option<&BTreeSet<u32>>,
+) -> PageTable {
+    let mut table = memory.table().clone();
+    for (range, why) in left_out {
+        for gfn in range {
+            // What is zero already costs nothing, and what was left out before has its own reason.
+            if let PageState::Stored(number) = table.get(gfn)
+                && !read.is_some_and(|read| read.contains(&number))
+            {
+                // A run of one page is never one without an end.
+                let _ = table.set(PageRun { gfn, count: 1, state: PageState::LeftOut(why) });
+            }
+        }
+    }
+    table
+}
+
+/// The frames of `ram` whose state in `after` is not that in `before`, ascending.
+fn differences<'a>(
+    before: &'a PageTable,
+    after: &'a PageTable,
+    ram: &'a [Range<u64>],
+) -> impl Iterator<Item = (u64, PageState)> + 'a {
+    let page = PAGE_BYTES as u64;
+    let frames = ram.iter().flat_map(move |range| range.start / page..range.end.div_ceil(page));
+    frames.filter_map(|gfn| {
+        let state = after.get(gfn);
+        (state != before.get(gfn)).then_some((gfn, state))
+    })
+}
+
+fn push(ranges: &mut Vec<Range<u64>>, gfn: u64) {
+    match ranges.last_mut() {
+        Some(last) if last.end == gfn => last.end += 1,
+        _ => ranges.push(gfn..gfn + 1),
+    }
 }

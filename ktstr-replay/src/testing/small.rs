@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::memory::LeftOut;
 use crate::trace::record::{
-    BlobRole, CaptureKind, Claim, ClaimOrigin, Clock, Event, EventBody, Loss, LossKind, Manifest,
+    BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Clock, Event, EventBody, Loss, LossKind, Manifest,
     MapContents, MapState, PAGE_BYTES, Sample, VcpuRegs,
 };
 use crate::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter, WriterOptions};
@@ -97,7 +97,7 @@ pub fn write_small(path: &Path, options: WriterOptions) -> TraceWriter {
     let mut writer = TraceWriter::create_with(path, &manifest(), options).unwrap();
     writer.blob(BlobRole::Vmcoreinfo, b"OSRELEASE=7.3.4\n").unwrap();
     writer.clock(&Clock { guest_ns: 10, host_ns: 20 }).unwrap();
-    writer.claim(&Claim { text: "final(x >= 1)".to_owned(), origin: ClaimOrigin::Data }).unwrap();
+    writer.claim(&ClaimRecord { text: "final(x >= 1)".to_owned(), origin: ClaimOrigin::Data }).unwrap();
     writer.commit().unwrap();
     writer.events(&(0..3).map(event).collect::<Vec<_>>()).unwrap();
     let mut first =

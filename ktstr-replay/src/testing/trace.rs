@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use crate::btf::{Kind, TypeId, Types};
 use crate::trace::record::manifest::{KernelInfo, MachineInfo, NotStarved, SchedulerInfo, TestInfo};
 use crate::trace::record::{
-    BlobRole, CaptureKind, Claim, ClaimOrigin, Event, EventBody, GuestEnd, Loss, Manifest, MapContents,
+    BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, MapContents,
     MapState, OutputSource, Sample, ScxState, Stage, WorkerReport, blob_id,
 };
 use crate::trace::{Trace, TraceWriter};
@@ -26,7 +26,7 @@ pub struct TraceBuilder {
     pub manifest: Manifest,
     events: Vec<Event>,
     samples: Vec<Sample>,
-    claims: Vec<Claim>,
+    claims: Vec<ClaimRecord>,
     losses: Vec<Loss>,
 }
 
@@ -146,13 +146,13 @@ impl TraceBuilder {
 
     /// A claim of the test.
     pub fn claim(mut self, text: &str) -> Self {
-        self.claims.push(Claim { text: text.into(), origin: ClaimOrigin::Data });
+        self.claims.push(ClaimRecord { text: text.into(), origin: ClaimOrigin::Data });
         self
     }
 
     /// A check by a closure of the test.
     pub fn check(mut self, label: &str) -> Self {
-        self.claims.push(Claim { text: label.into(), origin: ClaimOrigin::Closure });
+        self.claims.push(ClaimRecord { text: label.into(), origin: ClaimOrigin::Closure });
         self
     }
 

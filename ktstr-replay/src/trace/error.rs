@@ -8,7 +8,7 @@ use super::body::BodyError;
 use super::format::TooNew;
 use super::kind::Kind;
 
-/// Why a trace could not be opened, or something in it not be had.
+/// Why a trace, or something in it, could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// The file could not be opened or read.
@@ -20,7 +20,7 @@ pub enum TraceError {
         #[source]
         source: io::Error,
     },
-    /// The file is no trace.
+    /// The file is not a trace.
     #[error("{} is not a ktstr trace: it {found}", path.display())]
     NotATrace {
         /// The file.

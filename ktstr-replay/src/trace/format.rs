@@ -63,7 +63,7 @@ impl FormatStamp {
     ///
     /// # Errors
     /// [`TooNew`], which names the release that can.
-    pub fn check_readable_by(self, reader: FormatVersion) -> Result<(), TooNew> {
+    pub(crate) fn check_readable_by(self, reader: FormatVersion) -> Result<(), TooNew> {
         if self.oldest_reader <= reader { Ok(()) } else { Err(TooNew { file: self, reader }) }
     }
 }

@@ -53,7 +53,7 @@ const TAIL_TAG: &[u8; 8] = b"KTSTREND";
 
 /// A record's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// Format versions.
     pub stamp: FormatStamp,
     /// The same number in all records of a trace, so that a trace inside a trace's memory is not taken for it.

@@ -1,10 +1,12 @@
-//! Kinds of records: a row each, with the code, the name, the body and how large it may be.
+//! Kinds of records: a row each, with the code, the name, the body and how large it may be. And the other bounds on what a
+//! trace may make its reader do.
 
 use std::fmt;
 
 use super::body::Body;
 use super::record::{
-    Blob, Checkpoint, Claim, Clock, Commit, EventChunk, Index, Loss, Manifest, PageChunk, Sample, VerdictText,
+    Blob, Checkpoint, ClaimRecord, Clock, Commit, EventChunk, Index, Loss, Manifest, PageChunk, Sample,
+    VerdictText,
 };
 
 const KIB: u64 = 1 << 10;
@@ -12,6 +14,27 @@ const MIB: u64 = 1 << 20;
 
 /// Largest decoded body of any kind, in bytes; of a kind that is not known, too.
 pub(crate) const MAX_RAW_BYTES: u64 = 64 * MIB;
+
+/// Records of a trace at most.
+pub(crate) const MAX_RECORDS: usize = 1 << 19;
+
+/// Decoded bytes of all events of a trace at most: they are held in memory together.
+pub(crate) const MAX_EVENT_BYTES: u64 = 256 << 20;
+
+/// Decoded bytes of all samples of a trace at most: those who judge hold them together, too.
+pub(crate) const MAX_SAMPLE_BYTES: u64 = 512 << 20;
+
+/// Decoded bytes of all claims, losses or clocks of a trace at most.
+pub(crate) const MAX_SMALL_BYTES: u64 = 64 << 20;
+
+/// Tables between a checkpoint and its full table at most; the writer makes 15.
+pub(crate) const MAX_PARENTS: usize = 64;
+
+/// Runs of all tables of one checkpoint at most.
+pub(crate) const MAX_RUNS: usize = 1 << 21;
+
+/// Decoded page chunks that are kept, of 256 KiB each.
+pub(crate) const CACHED_CHUNKS: usize = 128;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $code:literal, $name:literal, $body:ty, $max:expr;)*) => {
@@ -64,7 +87,7 @@ kinds! {
     /// Which pages guest memory was made of at one moment.
     Checkpoint = 6, "checkpoint", Checkpoint, 32 * MIB;
     /// A judgement that was asked for.
-    Claim = 7, "claim", Claim, MIB;
+    Claim = 7, "claim", ClaimRecord, MIB;
     /// What the run was judged to be, JSON.
     Verdict = 8, "verdict", VerdictText, 16 * MIB;
     /// Something that should be there and is not.

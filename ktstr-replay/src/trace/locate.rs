@@ -6,12 +6,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::body::{Body, BodyError, decompress, max_stored_bytes};
 use super::error::{Fault, FaultKind};
+use super::file::Source;
 use super::format::FormatStamp;
 use super::header::{HEADER_LEN, Header, TAIL_LEN, Tail, header_magic, parse_stamp};
-use super::kind::{Kind, MAX_RAW_BYTES};
-use super::limits::MAX_RECORDS;
+use super::kind::{Kind, MAX_RAW_BYTES, MAX_RECORDS};
 use super::record::{Index, IndexEntry};
-use super::source::Source;
 use super::writer::index_entry;
 
 /// Bytes that a scan looks at together.
@@ -215,17 +214,17 @@ pub(crate) fn read_body(
     trace_id: Option<u64>,
 ) -> Result<rkyv::util::AlignedVec, Fault> {
     let fault = |why| Fault { offset: entry.offset, record: Some((entry.kind, entry.sequence)), why };
-    let record = read_record(source, entry, trace_id)?;
+    let (_, record) = read_record(source, entry, trace_id)?;
     let max = Kind::from_code(entry.kind).map_or(0, Kind::max_raw_bytes);
     decompress(&record[HEADER_LEN..], entry.raw_len, max).map_err(|e: BodyError| fault(e.into()))
 }
 
-/// A record's header and zstd frame as they are in the file, checksums verified.
+/// A record's header, and the record as it is in the file, checksums verified.
 pub(crate) fn read_record(
     source: &Source,
     entry: &IndexEntry,
     trace_id: Option<u64>,
-) -> Result<Vec<u8>, Fault> {
+) -> Result<(Header, Vec<u8>), Fault> {
     let fault = |why| Fault { offset: entry.offset, record: Some((entry.kind, entry.sequence)), why };
     let io_fault = |e: io::Error| fault(FaultKind::Io(e.to_string()));
     // Kinds that are not known are as large as the largest that is.
@@ -250,5 +249,5 @@ pub(crate) fn read_record(
     if xxh3_64(body) != header.body_xxh3 {
         return Err(fault(FaultKind::Checksum));
     }
-    Ok(record)
+    Ok((header, record))
 }

@@ -1,19 +1,16 @@
 //! Guest memory of a checkpoint, decoded page by page as it is asked for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
-use crate::memory::{Memory, MemoryError};
-use crate::units::GuestPhys;
-
 use super::error::{Fault, FaultKind, TraceError};
-use super::kind::Kind;
-use super::limits::{CACHED_CHUNKS, MAX_PARENTS, MAX_RUNS};
+use super::kind::{CACHED_CHUNKS, Kind, MAX_PARENTS, MAX_RUNS};
 use super::reader::{CheckpointInfo, Trace, fault};
 use super::record::{Checkpoint, IndexEntry, PAGE_BYTES, PageChunk, PageState};
 use super::table::PageTable;
-use crate::memory::LeftOut;
+use crate::memory::{LeftOut, Memory, MemoryError};
+use crate::units::GuestPhys;
 
 /// Which chunk a stored page is in, and the chunks that were decoded last.
 pub(crate) struct ChunkCache {
@@ -23,6 +20,8 @@ pub(crate) struct ChunkCache {
     covered: Vec<Range<u64>>,
     /// Decoded chunks by their place, oldest use first.
     decoded: VecDeque<(usize, Result<Arc<PageChunk>, String>)>,
+    /// Numbers of the pages that were asked for, while they are noted.
+    read: Option<BTreeSet<u32>>,
 }
 
 impl ChunkCache {
@@ -44,7 +43,7 @@ impl ChunkCache {
                 _ => covered.push(start..end),
             }
         }
-        Self { places, covered, decoded: VecDeque::new() }
+        Self { places, covered, decoded: VecDeque::new(), read: None }
     }
 
     /// Place of the chunk that has stored page `number`.
@@ -130,10 +129,23 @@ impl Trace {
         TraceError::Damaged(fault)
     }
 
+    /// Note from now on which stored pages are read.
+    pub(crate) fn note_read_pages(&self) {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner).read = Some(BTreeSet::new());
+    }
+
+    /// The numbers of the stored pages that were read since [`Trace::note_read_pages`], and note no more.
+    pub(crate) fn take_read_pages(&self) -> BTreeSet<u32> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner).read.take().unwrap_or_default()
+    }
+
     /// The chunk that has stored page `number`.
     fn chunk_of(&self, number: u32) -> Result<Arc<PageChunk>, String> {
         let mut cache = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
         let place = cache.place(number).ok_or_else(|| format!("stored page {number} is not in the trace"))?;
+        if let Some(read) = &mut cache.read {
+            read.insert(number);
+        }
         // The chunk that was used last is the likeliest to be wanted again.
         let hit = cache.decoded.iter().rposition(|(cached, _)| *cached == place);
         if let Some(hit) = hit.and_then(|at| cache.decoded.remove(at)) {
@@ -244,5 +256,40 @@ impl Memory for CheckpointMemory<'_> {
             }
         }
         ranges
+    }
+}
+
+/// Pages of one sort that a checkpoint does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOutPages {
+    /// Why.
+    pub why: LeftOut,
+    /// How many.
+    pub pages: u64,
+}
+
+impl LeftOutPages {
+    /// The memory that they are.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.pages.saturating_mul(PAGE_BYTES as u64)
+    }
+}
+
+impl Trace {
+    /// What the last checkpoint leaves out, the largest part first; empty when it has all, when there is none, and
+    /// when it cannot be read, which is then among [`Trace::faults`].
+    #[must_use]
+    pub fn left_out(&self) -> Vec<LeftOutPages> {
+        let Some(last) = self.checkpoints().iter().map(|info| info.index).max() else { return Vec::new() };
+        let Ok(memory) = self.checkpoint_memory(last) else { return Vec::new() };
+        let mut sums: BTreeMap<LeftOut, u64> = BTreeMap::new();
+        for (range, why) in memory.left_out() {
+            let sum = sums.entry(why).or_default();
+            *sum = sum.saturating_add(range.end.saturating_sub(range.start));
+        }
+        let mut parts: Vec<_> = sums.into_iter().map(|(why, pages)| LeftOutPages { why, pages }).collect();
+        parts.sort_by_key(|part| std::cmp::Reverse(part.pages));
+        parts
     }
 }

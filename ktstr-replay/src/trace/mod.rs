@@ -17,34 +17,27 @@
 //! there. `docs/trace-format.md` says enough to write a reader in another language.
 
 mod body;
-mod capture;
+mod checkpoint;
 mod error;
-mod foreign;
+mod file;
 mod format;
 pub(crate) mod header;
 mod kind;
-mod left_out;
-mod limits;
 mod locate;
 mod memory;
 mod reader;
 pub mod record;
 mod repair;
-mod sink;
-mod source;
 pub(crate) mod table;
 mod verify;
 pub(crate) mod writer;
-mod writer_pages;
 
 pub use body::{Body, BodyError};
-pub use capture::{CaptureBase, CapturedCheckpoint, PageBatch};
+pub use checkpoint::{CaptureBase, CapturedCheckpoint, PageBatch};
 pub use error::{Fault, FaultKind, TraceError, WriteError};
 pub use format::{FormatStamp, FormatVersion, Release, TooNew};
-pub use header::Header;
 pub use kind::Kind;
-pub use left_out::LeftOutPages;
-pub use memory::CheckpointMemory;
+pub use memory::{CheckpointMemory, LeftOutPages};
 pub use reader::{CheckpointInfo, Completeness, Trace};
 pub use repair::{RepairError, Repaired, repair};
 pub use verify::Verification;

@@ -5,25 +5,39 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::body::Body;
+use super::checkpoint::parse_checkpoint_links;
 use super::error::{Fault, FaultKind, TraceError};
-use super::foreign;
+use super::file::{Source, name_format};
 use super::format::FormatStamp;
-use super::kind::Kind;
-use super::limits::{MAX_EVENT_BYTES, MAX_SAMPLE_BYTES, MAX_SMALL_BYTES};
+use super::header::Header;
+use super::kind::{Kind, MAX_EVENT_BYTES, MAX_SAMPLE_BYTES, MAX_SMALL_BYTES};
 use super::locate::{Located, first_stamp, locate, read_body, read_record};
 use super::memory::ChunkCache;
 use super::record::{
-    Blob, BlobId, BlobRole, Claim, Clock, Event, EventChunk, IndexEntry, Loss, Manifest, PageChunk, Sample,
-    VerdictText, blob_id,
+    Blob, BlobId, BlobRole, ClaimRecord, Clock, Event, EventChunk, IndexEntry, Loss, Manifest, PageChunk,
+    Sample, VerdictText, blob_id,
 };
-use super::source::Source;
-use super::writer_pages::parse_checkpoint_links;
 
 /// A trace, open for reading.
 ///
 /// Opening reads the index only (or, of an unfinished trace, the record headers); everything else is read when it
 /// is asked for. A damaged record costs itself and no other: methods that return one record fail with it, those
 /// that return many go without it, and [`Trace::faults`] names it.
+///
+/// ```
+/// # use std::path::Path;
+/// use ktstr_replay::trace::Trace;
+///
+/// # let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../traces");
+/// let trace = Trace::open(&folder.join("stall.trace.zst"))?;
+/// assert!(trace.is_finalized());
+/// assert_eq!(trace.manifest()?.test.name, "stall");
+/// for sample in trace.samples() {
+///     let sample = sample?;
+///     println!("{} at {} ns has {} maps", sample.tag, sample.guest_ns, sample.maps.len());
+/// }
+/// # Ok::<(), ktstr_replay::trace::TraceError>(())
+/// ```
 pub struct Trace {
     path: PathBuf,
     source: Source,
@@ -98,7 +112,7 @@ impl Trace {
             too_new(&path, stamp)?;
         }
         let Some(located) = locate(&source).map_err(io_error)? else {
-            let found = foreign::describe(&source).map_err(io_error)?;
+            let found = name_format(&source).map_err(io_error)?;
             return Err(TraceError::NotATrace { path, found });
         };
         too_new(&path, located.stamp)?;
@@ -217,7 +231,7 @@ impl Trace {
     }
 
     /// The claims that were recorded.
-    pub fn claims(&self) -> Vec<Claim> {
+    pub fn claims(&self) -> Vec<ClaimRecord> {
         self.all()
     }
 
@@ -321,8 +335,8 @@ impl Trace {
             .inspect_err(|fault| self.note(fault.clone()))
     }
 
-    /// A record as it is in the file, checksums verified.
-    pub(crate) fn raw_record(&self, entry: &IndexEntry) -> Result<Vec<u8>, Fault> {
+    /// A record's header, and the record as it is in the file, checksums verified.
+    pub(crate) fn raw_record(&self, entry: &IndexEntry) -> Result<(Header, Vec<u8>), Fault> {
         read_record(&self.source, entry, Some(self.located.trace_id))
             .inspect_err(|fault| self.note(fault.clone()))
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::error::{Fault, TraceError, WriteError};
-use super::header::{HEADER_LEN, Header};
+use super::header::HEADER_LEN;
 use super::kind::Kind;
 use super::reader::Trace;
 use super::record::{Loss, LossKind};
@@ -37,6 +37,17 @@ pub enum RepairError {
 /// Records are carried over as they are, but for their sequence numbers and commit marks. Loss records say what
 /// was damaged or missing.
 ///
+/// ```
+/// use ktstr_replay::trace::{Trace, TraceWriter, record::Manifest, repair};
+///
+/// let folder = tempfile::tempdir()?;
+/// let [cut, whole] = ["cut", "whole"].map(|name| folder.path().join(name));
+/// drop(TraceWriter::create(&cut, &Manifest::default())?); // never finished
+/// assert_eq!(repair(&cut, &whole)?.faults, []);
+/// assert!(Trace::open(&whole)?.is_finalized());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`RepairError`]; `to` then does not exist.
 pub fn repair(from: &Path, to: &Path) -> Result<Repaired, RepairError> {
@@ -55,10 +66,8 @@ fn carry_over(trace: &Trace, mut writer: TraceWriter) -> Result<Repaired, WriteE
     for entry in trace.records().iter().filter(|entry| entry.read_as() != Some(Kind::Commit)) {
         host_ns = host_ns.max(entry.host_ns);
         // A record that is damaged is noted in the trace.
-        let Ok(record) = trace.raw_record(entry) else { continue };
-        let Some((header, body)) = record.split_first_chunk::<HEADER_LEN>() else { continue };
-        let Some(header) = Header::parse(header) else { continue };
-        writer.carry_over(header, body)?;
+        let Ok((header, record)) = trace.raw_record(entry) else { continue };
+        writer.carry_over(header, &record[HEADER_LEN..])?;
         kept += 1;
     }
     let faults = trace.faults();

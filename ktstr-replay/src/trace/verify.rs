@@ -4,8 +4,8 @@ use super::error::{Fault, FaultKind};
 use super::kind::Kind;
 use super::reader::{Completeness, Trace, fault};
 use super::record::{
-    Blob, Checkpoint, Claim, Clock, Commit, EventChunk, IndexEntry, Loss, Manifest, Sample, VerdictText,
-    blob_id,
+    Blob, Checkpoint, ClaimRecord, Clock, Commit, EventChunk, IndexEntry, Loss, Manifest, Sample,
+    VerdictText, blob_id,
 };
 
 /// What came of a verification.
@@ -65,7 +65,7 @@ impl Trace {
             Some(Kind::Sample) => self.decode::<Sample>(entry).map(drop),
             Some(Kind::PageChunk) => self.decode_chunk(entry).map(drop),
             Some(Kind::Checkpoint) => self.verify_checkpoint(entry),
-            Some(Kind::Claim) => self.decode::<Claim>(entry).map(drop),
+            Some(Kind::Claim) => self.decode::<ClaimRecord>(entry).map(drop),
             Some(Kind::Verdict) => {
                 let VerdictText(text) = self.decode(entry)?;
                 match serde_json::from_str::<serde::de::IgnoredAny>(&text) {

@@ -1,6 +1,6 @@
 //! Writing a trace: append-only, readable at every moment.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
@@ -9,18 +9,17 @@ use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::body::{Body, Encoder};
+use super::checkpoint::StoredPages;
 use super::error::WriteError;
+use super::file::Sink;
 use super::format::FormatStamp;
-use super::header::{HEADER_LEN, Header, Tail};
-use super::kind::Kind;
-use super::limits::MAX_RECORDS;
+use super::header::{HEADER_LEN, Header, TAIL_LEN, Tail};
+use super::kind::{Kind, MAX_RECORDS};
 use super::record::manifest::encode_json;
 use super::record::{
-    Blob, BlobId, BlobRole, Claim, Clock, Commit, Event, EventChunk, Index, IndexEntry, Loss, Manifest,
-    PageId, Sample, blob_id,
+    Blob, BlobId, BlobRole, ClaimRecord, Clock, Commit, Event, EventChunk, Index, IndexEntry, Loss, Manifest,
+    Sample, VerdictText, blob_id,
 };
-use super::sink::Sink;
-use super::table::PageTable;
 
 /// Events of one record at most, so that a reader needs to decode little to find one.
 const EVENTS_PER_RECORD: usize = 4096;
@@ -54,6 +53,24 @@ pub enum Durability {
 /// Every record is handed to the kernel whole, by one write; nothing is buffered here. A write that fails is
 /// undone, so that the file goes on after its last whole record. Dropped without [`TraceWriter::finish`], the
 /// writer leaves an unfinished trace, which opens.
+///
+/// ```
+/// use ktstr_replay::trace::record::{Event, EventBody, Manifest};
+/// use ktstr_replay::trace::{Trace, TraceWriter};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("example.trace.zst");
+/// let mut writer = TraceWriter::create(&path, &Manifest::default())?;
+/// let body = EventBody::PhaseBegin { index: 0, name: "steady".to_owned() };
+/// writer.events(&[Event { guest_ns: 1000, host_ns: 2000, body }])?;
+/// writer.commit()?; // from here on the event is not lost, whatever happens
+/// writer.finish()?;
+///
+/// let trace = Trace::open(&path)?;
+/// assert_eq!(trace.events()[0].guest_ns, 1000);
+/// assert!(trace.verify().is_clean());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct TraceWriter {
     sink: Box<dyn Sink>,
     encoder: Encoder,
@@ -69,24 +86,9 @@ pub struct TraceWriter {
     committed: usize,
     finished: bool,
     blobs: HashSet<BlobId>,
-    pub(crate) pages: PageWriter,
+    pub(super) pages: StoredPages,
     /// Header and zstd frame of the record that is being written.
     record: Vec<u8>,
-}
-
-/// What the writer remembers of pages.
-#[derive(Default)]
-pub(crate) struct PageWriter {
-    /// Numbers of the stored pages.
-    pub(crate) numbers: HashMap<PageId, u32>,
-    /// Number of the next page to be stored.
-    pub(crate) next: u32,
-    /// Pages as of the last checkpoint.
-    pub(crate) table: PageTable,
-    /// Checkpoints written.
-    pub(crate) checkpoints: u32,
-    /// The last checkpoint was written, and can be built on.
-    pub(crate) has_base: bool,
 }
 
 /// How far a writer had come.
@@ -160,7 +162,7 @@ impl TraceWriter {
             committed: 0,
             finished: false,
             blobs: HashSet::new(),
-            pages: PageWriter::default(),
+            pages: StoredPages::default(),
             record: Vec::new(),
         })
     }
@@ -216,7 +218,7 @@ impl TraceWriter {
     ///
     /// # Errors
     /// [`WriteError`].
-    pub fn claim(&mut self, claim: &Claim) -> Result<(), WriteError> {
+    pub fn claim(&mut self, claim: &ClaimRecord) -> Result<(), WriteError> {
         self.body(claim, Labels::default())
     }
 
@@ -242,7 +244,7 @@ impl TraceWriter {
     /// [`WriteError`].
     pub fn verdict(&mut self, verdict: &impl Serialize) -> Result<(), WriteError> {
         let raw = encode_json(verdict).map_err(body_error(Kind::Verdict))?;
-        self.append(&raw, Kind::Verdict, super::record::VerdictText::VERSION, Labels::default())
+        self.append(&raw, Kind::Verdict, VerdictText::VERSION, Labels::default())
     }
 
     /// Write a commit mark: from now on a reader has all that was appended before, whatever happens to the
@@ -274,7 +276,7 @@ impl TraceWriter {
         let tail = Tail {
             trace_id: self.trace_id,
             index_offset,
-            file_len: self.position + super::header::TAIL_LEN as u64,
+            file_len: self.position + TAIL_LEN as u64,
             records,
         };
         self.record.clear();
@@ -497,14 +499,12 @@ mod tests {
                     written.push(event(i));
                 }
                 // A checkpoint that failed is followed by a full one.
-                let base = if writer.pages.has_base { CaptureBase::Previous } else { CaptureBase::Zero };
-                let _ = writer.checkpoint(&checkpoint(base, i as u8));
+                let _ = writer.checkpoint(&checkpoint(writer.pages.base, i as u8));
             }
             disk.0.lock().unwrap().1 = usize::MAX;
             writer.events(&[event(99)]).unwrap();
             written.push(event(99));
-            let base = if writer.pages.has_base { CaptureBase::Previous } else { CaptureBase::Zero };
-            let last = writer.checkpoint(&checkpoint(base, 200)).unwrap();
+            let last = writer.checkpoint(&checkpoint(writer.pages.base, 200)).unwrap();
             writer.finish().unwrap();
 
             let trace = Trace::from_bytes(disk.bytes()).unwrap();

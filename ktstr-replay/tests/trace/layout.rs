@@ -9,16 +9,16 @@ use std::mem::{align_of, size_of};
 use ktstr_replay::memory::LeftOut;
 use ktstr_replay::trace::Body;
 use ktstr_replay::trace::record::blob::BlobV1;
-use ktstr_replay::trace::record::checkpoint::{CheckpointV1, PageRunV1, PageStateV1, RamRangeV1};
 use ktstr_replay::trace::record::event::{
     EventBodyV1, EventChunkV1, EventV1, GuestEndV1, OutputSourceV1, StageV1, WorkerReportV1,
 };
-use ktstr_replay::trace::record::index::{IndexEntryV1, IndexV1};
-use ktstr_replay::trace::record::page::PageChunkV1;
+use ktstr_replay::trace::record::memory::{CheckpointV1, PageChunkV1, PageRunV1, PageStateV1, RamRangeV1};
 use ktstr_replay::trace::record::sample::{
     CaptureKindV1, CpuStateV1, MapContentsV1, MapStateV1, SampleV1, ScxStateV1, VcpuRegsV1,
 };
-use ktstr_replay::trace::record::small::{ClaimOriginV1, ClaimV1, ClockV1, CommitV1, LossKindV1, LossV1};
+use ktstr_replay::trace::record::small::{
+    ClaimOriginV1, ClaimV1, ClockV1, CommitV1, IndexEntryV1, IndexV1, LossKindV1, LossV1,
+};
 use ktstr_replay::trace::record::{BlobRole, PageId};
 use rkyv::Archived;
 use xxhash_rust::xxh3::xxh3_64;
@@ -264,7 +264,7 @@ const FROZEN: [Frozen; 32] = [
     ("BlobV1 (symbols)", 0x0fda_2a2f_c51d_89ac, 28, 4),
     ("BlobV1 (vmcoreinfo)", 0x5036_d68f_270c_0ed3, 28, 4),
     ("BlobV1 (program BTF)", 0x8cba_f633_5468_473d, 28, 4),
-    ("CheckpointV1", 0xa51a_92af_cc1a_9cad, 56, 8),
+    ("CheckpointV1", 0xc884_a903_6c50_2d2f, 56, 8),
     ("PageChunkV1", 0x6b90_b000_4a0f_588f, 20, 4),
     ("IndexV1", 0x273e_ad3d_9b7a_cdeb, 8, 4),
     ("ClaimV1 (data)", 0x849c_eb61_113e_f99a, 12, 4),

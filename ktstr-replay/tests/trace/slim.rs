@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use ktstr_replay::memory::Memory;
-use ktstr_replay::slim::{Dropped, KeepCheckpoints, SlimError, SlimOptions, slim};
+use ktstr_replay::memory::{LeftOut, Memory};
+use ktstr_replay::slim::{Dropped, KeepCheckpoints, KeepPages, SlimError, SlimOptions, slim};
 use ktstr_replay::trace::record::{LossKind, PAGE_BYTES};
 use ktstr_replay::trace::{Trace, WriterOptions};
 use ktstr_replay::units::GuestPhys;
@@ -47,6 +47,25 @@ fn nothing_is_lost_unless_asked_for_and_the_old_file_is_not_touched() {
         assert_eq!(memory(&after, info.index), memory(&before, info.index));
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "something else was left behind");
+}
+
+/// The trace has no kernel that could be read, so its pages are of use to no view.
+#[test]
+fn pages_that_no_view_reads_are_left_out_for_that_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("old.trace.zst"), dir.path().join("new.trace.zst"));
+    write_small(&old, WriterOptions::default()).finish().unwrap();
+    let options = SlimOptions { pages: KeepPages::Read, ..SlimOptions::default() };
+    slim(&old, &new, &options).unwrap();
+    let (before, after) = (Trace::open(&old).unwrap(), Trace::open(&new).unwrap());
+    assert!(after.verify().is_clean(), "{:?}", after.verify());
+    for info in before.checkpoints() {
+        let is_zero = |page: &Vec<u8>| page.iter().all(|byte| *byte == 0);
+        let zeros = memory(&before, info.index).into_iter().map(|page| page.filter(is_zero));
+        assert_eq!(memory(&after, info.index), zeros.collect::<Vec<_>>());
+        let left_out = after.checkpoint_memory(info.index).unwrap().left_out();
+        assert!(left_out.iter().any(|(_, why)| *why == LeftOut::NotRead), "{left_out:?}");
+    }
 }
 
 #[test]

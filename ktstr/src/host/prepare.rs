@@ -14,7 +14,7 @@ use ktstr_record::scheduler::build_c;
 use ktstr_record::spec::{Kernel, MachineSpec};
 use ktstr_replay::claim;
 use ktstr_replay::trace::record::manifest::{NotStarved, SchedulerInfo, TestInfo};
-use ktstr_replay::trace::record::{Claim, ClaimOrigin, Manifest};
+use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::environment::{Environment, PAGES};
@@ -128,18 +128,18 @@ fn pages(def: &TestDef, environment: &Environment) -> Result<Pages> {
 ///
 /// # Errors
 /// Every claim that cannot be read, each with a caret under its fault.
-fn recorded_claims(def: &TestDef) -> Result<Vec<Claim>> {
+fn recorded_claims(def: &TestDef) -> Result<Vec<ClaimRecord>> {
     let (mut claims, mut errors) = (Vec::new(), Vec::new());
     for text in def.claims {
         match text.parse::<claim::Claim>() {
-            Ok(claim) => claims.push(Claim { text: claim.to_string(), origin: ClaimOrigin::Data }),
+            Ok(claim) => claims.push(ClaimRecord { text: claim.to_string(), origin: ClaimOrigin::Data }),
             Err(error) => errors.push(error.render()),
         }
     }
     if !errors.is_empty() {
         bail!("{} of {}'s claims cannot be read:\n{}", errors.len(), def.path, errors.join("\n"));
     }
-    let closure = |check: HostCheck| Claim { text: check.label.to_owned(), origin: ClaimOrigin::Closure };
+    let closure = |check: HostCheck| ClaimRecord { text: check.label.to_owned(), origin: ClaimOrigin::Closure };
     claims.extend(def.check.map(closure));
     Ok(claims)
 }

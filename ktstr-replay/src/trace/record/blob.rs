@@ -49,18 +49,13 @@ impl BlobRoleV1 {
     pub const ALL: [Self; 4] = [Self::KernelBtf, Self::KernelSymbols, Self::Vmcoreinfo, Self::ProgramBtf];
 
     /// The role's code in the flags of a blob record's header.
-    pub fn code(self) -> u16 {
+    pub(crate) fn code(self) -> u16 {
         match self {
             Self::KernelBtf => 1,
             Self::KernelSymbols => 2,
             Self::Vmcoreinfo => 3,
             Self::ProgramBtf => 4,
         }
-    }
-
-    /// The role of a code.
-    pub fn from_code(code: u16) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.code() == code)
     }
 }
 

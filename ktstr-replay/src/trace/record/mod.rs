@@ -7,21 +7,15 @@
 //! version of a record that older readers need.
 
 pub mod blob;
-pub mod checkpoint;
 pub mod event;
-pub mod index;
 pub mod manifest;
-pub mod page;
+pub mod memory;
 pub mod sample;
 pub mod small;
-pub mod verdict;
 
 pub use blob::{Blob, BlobId, BlobRole, blob_id};
-pub use checkpoint::{Checkpoint, PageRun, PageState, RamRange};
 pub use event::{Event, EventBody, EventChunk, GuestEnd, OutputSource, Stage, WorkerReport};
-pub use index::{Index, IndexEntry};
 pub use manifest::Manifest;
-pub use page::{PAGE_BYTES, PageChunk, PageId};
+pub use memory::{Checkpoint, PAGE_BYTES, PageChunk, PageId, PageRun, PageState, RamRange};
 pub use sample::{CaptureKind, CpuState, MapContents, MapState, Sample, ScxState, VcpuRegs};
-pub use small::{Claim, ClaimOrigin, Clock, Commit, Loss, LossKind};
-pub use verdict::VerdictText;
+pub use small::{ClaimOrigin, ClaimRecord, Clock, Commit, Index, IndexEntry, Loss, LossKind, VerdictText};

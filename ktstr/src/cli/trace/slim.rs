@@ -30,7 +30,8 @@ pub(super) struct SlimArgs {
     #[arg(long, value_name = "N|TAG")]
     keep_checkpoints: Option<KeepCheckpoints>,
     /// Pages that are kept: all that are there; lean, all but the kernel's symbol and type tables, which a trace has
-    /// twice; or kernel, which is what decoders read.
+    /// twice; kernel, which is what decoders read; or read, which is only what the report, `ktstr why` and the views read of
+    /// these checkpoints.
     #[arg(long, value_name = "WHICH", default_value_t = SlimOptions::default().pages)]
     pages: KeepPages,
     /// Leave out user memory, page cache and free pages, and forget command lines.

@@ -1,0 +1,126 @@
+//! Guest memory: stored pages, and which of them it was made of at one moment.
+
+use rkyv::{Archive, Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::memory::LeftOut;
+use crate::trace::body::archived_body;
+
+/// Bytes of a page.
+pub const PAGE_BYTES: usize = 4096;
+
+/// Most pages of one chunk.
+pub(crate) const MAX_CHUNK_PAGES: usize = 64;
+
+/// XXH3-128 of a page's 4096 bytes, little-endian: a page is stored once in a trace.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PageId(pub [u8; 16]);
+
+impl PageId {
+    /// The id of a page.
+    pub fn of(page: &[u8]) -> Self {
+        Self(xxh3_128(page).to_le_bytes())
+    }
+
+    /// The id of the page of zeros, which is never stored.
+    pub fn zero() -> Self {
+        Self::of(&[0; PAGE_BYTES])
+    }
+}
+
+/// A page chunk's body: up to 64 stored pages.
+///
+/// Stored pages are numbered from 0 in the order in which the trace got them; that is how checkpoints name them.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct PageChunkV1 {
+    /// Number of the first page.
+    pub first: u32,
+    /// The pages' ids.
+    pub ids: Vec<PageId>,
+    /// The pages' bytes, 4096 for each id.
+    pub bytes: Vec<u8>,
+}
+
+impl PageChunkV1 {
+    /// The bytes of stored page `number`; `None` if it is not in this chunk.
+    pub(crate) fn page(&self, number: u32) -> Option<&[u8; PAGE_BYTES]> {
+        let slot = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.bytes.get(slot.checked_mul(PAGE_BYTES)?..)?.first_chunk()
+    }
+
+    /// Whether there are 1 to 64 pages and each one has its id.
+    pub(crate) fn is_sound(&self) -> bool {
+        (1..=MAX_CHUNK_PAGES).contains(&self.ids.len())
+            && self.bytes.len() == self.ids.len() * PAGE_BYTES
+            && self.bytes.chunks_exact(PAGE_BYTES).zip(&self.ids).all(|(page, id)| PageId::of(page) == *id)
+    }
+}
+
+archived_body!(PageChunkV1, PageChunk, 1);
+
+/// The current page chunk.
+pub type PageChunk = PageChunkV1;
+
+/// A checkpoint: a table of pages over its parent's, or a full one.
+///
+/// In a full table a page of RAM that no run names is zero; in the table of a child it is as in the parent.
+/// Runs are ascending by gfn and disjoint.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointV1 {
+    /// Position among the trace's checkpoints, from 0.
+    pub index: u32,
+    /// The earlier checkpoint that this table lies over; `None`: a full table.
+    pub parent: Option<u32>,
+    /// The sample that was taken with it.
+    pub sample: Option<u32>,
+    /// Guest `CLOCK_MONOTONIC` in ns, estimated from the last clock record.
+    pub guest_ns: u64,
+    /// Host time since the recording began, in ns.
+    pub host_ns: u64,
+    /// Where the guest has RAM, ascending and disjoint.
+    pub ram: Vec<RamRangeV1>,
+    /// What became of the pages.
+    pub runs: Vec<PageRunV1>,
+}
+
+/// A range of guest-physical addresses, in bytes.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RamRangeV1 {
+    /// First byte.
+    pub start: u64,
+    /// Just past the last byte.
+    pub end: u64,
+}
+
+/// Consecutive pages in one state.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRunV1 {
+    /// Frame number of the first page: its address divided by 4096.
+    pub gfn: u64,
+    /// How many pages.
+    pub count: u32,
+    /// Their state.
+    pub state: PageStateV1,
+}
+
+/// Where a page's bytes are.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageStateV1 {
+    /// All its bytes are zero.
+    Zero,
+    /// The first page of the run is the stored page of this number, the next one the next, and so on.
+    Stored(u32),
+    /// Not kept.
+    LeftOut(LeftOut),
+}
+
+archived_body!(CheckpointV1, Checkpoint, 1);
+
+/// The current checkpoint.
+pub type Checkpoint = CheckpointV1;
+/// The current RAM range.
+pub type RamRange = RamRangeV1;
+/// The current run of pages.
+pub type PageRun = PageRunV1;
+/// The current state of pages.
+pub type PageState = PageStateV1;

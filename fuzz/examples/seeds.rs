@@ -7,16 +7,10 @@ use guest_init::layout::{CHANNEL_WORDS, ChannelMemory, OFF_TO_HOST_RING};
 use guest_init::message::{GuestStage, ToHost};
 use guest_init::ring::Writer;
 use ktstr_fuzz::{pack, unpack};
+use ktstr_replay::testing::{DEMO_BTF, TraceBuilder, small, toy_kernel, write_with_memory};
 use ktstr_replay::trace::{Kind, Trace, WriterOptions};
 use rkyv::rancor;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-#[allow(dead_code, missing_docs, reason = "made for the tests of ktstr-replay")]
-#[path = "../../ktstr-replay/tests/trace/small.rs"]
-mod small;
-#[allow(dead_code, missing_docs, reason = "made for the tests of ktstr-replay")]
-#[path = "../../ktstr-replay/tests/support/mod.rs"]
-mod support;
 
 struct Shared(Box<[AtomicU64; CHANNEL_WORDS]>);
 
@@ -65,16 +59,16 @@ fn main() {
     trace("small-whole", &path);
     let path = dir.path().join("run");
     let claims = ["nondecreasing(nr_dispatched)", "rate(nr_enqueued) >= 1/s", "final(stats.nr[2] == 3)"];
-    let mut run = support::TraceBuilder::begun().periodic(&[10, 20, 30]).ended();
+    let mut run = TraceBuilder::begun().periodic(&[10, 20, 30]).ended();
     for claim in claims {
         put("claim", &claim.replace(|c: char| !c.is_ascii_alphanumeric(), "-"), claim.as_bytes());
         run = run.claim(claim);
     }
     run.write(&path);
     trace("run-whole", &path);
-    let by_hand = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kernel-by-hand.trace.zst");
-    assert!(by_hand.exists(), "see the README: a test of ktstr-replay writes {}", by_hand.display());
-    trace("kernel-whole", &by_hand);
+    let path = dir.path().join("kernel");
+    write_with_memory(&toy_kernel(0).0, &path);
+    trace("kernel-whole", &path);
     for kind in Kind::ALL {
         let name = format!("run-whole-{:02}", kind.code());
         let alike = ["small-whole", "kernel-whole"].map(|from| format!("{from}-{:02}", kind.code()));
@@ -82,7 +76,7 @@ fn main() {
         let there = alike.iter().chain([&name]).any(|name| seeds.join(name).exists());
         assert!(
             there,
-            "no seed for {kind} records: write one in write_small of ktstr-replay/tests/trace/small.rs"
+            "no seed for {kind} records: write one in write_small of ktstr-replay/src/testing/small.rs"
         );
     }
 
@@ -97,7 +91,7 @@ fn main() {
     ] {
         put("claim", &claim.replace(|c: char| !c.is_ascii_alphanumeric(), "-"), claim.as_bytes());
     }
-    put("btf", "demo", support::DEMO_BTF);
+    put("btf", "demo", DEMO_BTF);
     put(
         "symbols",
         "vmcoreinfo",
@@ -110,8 +104,8 @@ fn main() {
     ]
     .concat();
     put("memory", "vmcoreinfo", &page[..4096]);
-    for which in 0..14 {
-        // The first read of each, and one later, changed to a word that was read before.
+    for which in 0..28 {
+        // Of each reader and both kernels: the first read, and one later, changed to a word that was read before.
         let steps =
             [[20, 0, 0, 1, 3, 0, 0, 0, 0, 0, 0, 0], [99, 0, 1, 0, 255, 255, 255, 255, 255, 255, 255, 255]];
         put("kernel", &format!("reader-{which}"), &[&[which], steps.as_flattened()].concat());

@@ -1,8 +1,9 @@
-//! Reading a real kernel's memory, some words of which are another's: every reader and walker must come to an end.
+//! Reading a kernel's memory, some words of which are another's: every reader and walker must come to an end. One kernel is the
+//! toy kernel of the tests, small enough that mutations soon meet all of it, and one is real: `KTSTR_FUZZ_TRACE` names a trace
+//! with a checkpoint (`cargo ktstr test demo` leaves one under `target/ktstr`).
 //!
-//! `KTSTR_FUZZ_TRACE` names a trace with a checkpoint (`cargo ktstr test demo` leaves one under `target/ktstr`). The
-//! input is read in steps of 12 bytes: which read is to be changed (counted from the last change), where in it, how,
-//! and the word that goes there.
+//! The first byte chooses reader and kernel. The rest is read in steps of 12 bytes: which read is to be changed (counted from the
+//! last change), where in it, how, and the word that goes there.
 #![no_main]
 
 use std::cell::{Cell, RefCell};
@@ -24,14 +25,17 @@ use ktstr_replay::kernel::unwind::Unwinder;
 use ktstr_replay::kernel::{Caps, KernelProfile, KernelView, PageClassifier, SampleReader, Vmcoreinfo};
 use ktstr_replay::memory::{Memory, MemoryError};
 use ktstr_replay::trace::record::VcpuRegs;
-use ktstr_replay::trace::{CheckpointMemory, Trace};
+use ktstr_replay::testing::toy_kernel;
+use ktstr_replay::trace::Trace;
 use ktstr_replay::units::GuestPhys;
 use libfuzzer_sys::fuzz_target;
 
 struct Base {
-    memory: CheckpointMemory<'static>,
+    memory: Box<dyn Memory + Send + Sync>,
+    ram: Vec<Range<u64>>,
     profile: Arc<KernelProfile>,
-    classifier: PageClassifier,
+    /// The toy kernel has no array of `struct page`.
+    classifier: Option<PageClassifier>,
     vcpus: Vec<VcpuRegs>,
     /// Where the vmcoreinfo is: a search through all memory for each input would be all that is done.
     vmcoreinfo: Range<u64>,
@@ -50,36 +54,53 @@ impl Memory for Part<'_> {
     }
 }
 
-fn base() -> &'static Base {
-    static BASE: OnceLock<Base> = OnceLock::new();
-    BASE.get_or_init(|| {
-        let path = std::env::var_os("KTSTR_FUZZ_TRACE").expect(
-            "KTSTR_FUZZ_TRACE must name a trace with a checkpoint: `cargo ktstr test demo` records one",
-        );
-        let trace = Box::leak(Box::new(Trace::open(Path::new(&path)).expect("the trace opens")));
-        let last = trace.checkpoints().last().expect("the trace has a checkpoint").index;
-        let memory = trace.checkpoint_memory(last).expect("the checkpoint decodes");
-        let vmcoreinfo = memory
-            .populated()
-            .into_iter()
-            .flat_map(|range| range.clone().step_by(4096).map(move |at| at..(at + 4096).min(range.end)))
-            .find(|page| !Vmcoreinfo::candidates(&Part(&memory, page.clone())).0.is_empty())
-            .expect("the kernel's vmcoreinfo");
-        let profile = Arc::new(KernelProfile::of_trace(trace).expect("the kernel's profile"));
-        let taken_with = memory.info().sample.expect("a checkpoint belongs to a sample");
-        let sample = trace.samples().flatten().find(|sample| sample.index == taken_with);
-        Base {
-            vmcoreinfo,
-            memory,
-            classifier: PageClassifier::new(Arc::clone(&profile)).expect("the kernel's struct page"),
-            vcpus: sample.expect("its sample").vcpus,
-            profile,
-        }
-    })
+fn bases() -> &'static [Base; 2] {
+    static BASES: OnceLock<[Base; 2]> = OnceLock::new();
+    BASES.get_or_init(|| [recorded(), toy()])
+}
+
+fn toy() -> Base {
+    let (guest, words) = toy_kernel(0);
+    let profile = Arc::new(guest.profile());
+    Base {
+        memory: Box::new(guest.ram),
+        ram: Vec::new(),
+        profile,
+        classifier: None,
+        vcpus: vec![VcpuRegs { rip: words.start, ..VcpuRegs::default() }],
+        vmcoreinfo: 0..0,
+    }
+}
+
+fn recorded() -> Base {
+    let path = std::env::var_os("KTSTR_FUZZ_TRACE")
+        .expect("KTSTR_FUZZ_TRACE must name a trace with a checkpoint: `cargo ktstr test demo` records one");
+    let trace = Box::leak(Box::new(Trace::open(Path::new(&path)).expect("the trace opens")));
+    let last = trace.checkpoints().last().expect("the trace has a checkpoint").index;
+    let memory = trace.checkpoint_memory(last).expect("the checkpoint decodes");
+    let vmcoreinfo = memory
+        .populated()
+        .into_iter()
+        .flat_map(|range| range.clone().step_by(4096).map(move |at| at..(at + 4096).min(range.end)))
+        .find(|page| !Vmcoreinfo::candidates(&Part(&memory, page.clone())).0.is_empty())
+        .expect("the kernel's vmcoreinfo");
+    let profile = Arc::new(KernelProfile::of_trace(trace).expect("the kernel's profile"));
+    let taken_with = memory.info().sample.expect("a checkpoint belongs to a sample");
+    let sample = trace.samples().flatten().find(|sample| sample.index == taken_with);
+    let ram = memory.ram();
+    Base {
+        vmcoreinfo,
+        ram: ram[..ram.len().min(2)].to_vec(),
+        memory: Box::new(memory),
+        classifier: Some(PageClassifier::new(Arc::clone(&profile)).expect("the kernel's struct page")),
+        vcpus: sample.expect("its sample").vcpus,
+        profile,
+    }
 }
 
 /// The checkpoint, as the input changes it.
 struct Hostile<'a> {
+    base: &'static Base,
     steps: Cell<&'a [[u8; 12]]>,
     until: Cell<u32>,
     /// Words seen lately: the best lies are true elsewhere.
@@ -88,7 +109,7 @@ struct Hostile<'a> {
 
 impl Memory for Hostile<'_> {
     fn read(&self, at: GuestPhys, out: &mut [u8]) -> Result<(), MemoryError> {
-        base().memory.read(at, out)?;
+        self.base.memory.read(at, out)?;
         let mut seen = self.seen.borrow_mut();
         if let Some(word) = out.first_chunk::<8>()
             && seen.len() < 4096
@@ -115,7 +136,7 @@ impl Memory for Hostile<'_> {
     }
 
     fn populated(&self) -> Vec<Range<u64>> {
-        std::iter::once(base().vmcoreinfo.clone()).collect()
+        std::iter::once(self.base.vmcoreinfo.clone()).collect()
     }
 }
 
@@ -132,8 +153,8 @@ fuzz_target!(|input: &[u8]| {
     let Some((which, steps)) = input.split_first() else { return };
     let steps = steps.as_chunks::<12>().0;
     let until = steps.first().map_or(0, |next| u32::from(u16::from_le_bytes([next[0], next[1]])));
-    let memory = Hostile { steps: Cell::new(steps), until: Cell::new(until), seen: RefCell::default() };
-    let base = base();
+    let base = &bases()[usize::from(which / 14 % 2)];
+    let memory = Hostile { base, steps: Cell::new(steps), until: Cell::new(until), seen: RefCell::default() };
     let view = KernelView::new(&base.profile, &memory);
     match which % 14 {
         0 => drop(read_tasks(&view)),
@@ -157,8 +178,8 @@ fuzz_target!(|input: &[u8]| {
             }
         }
         10 => {
-            let ram = base.memory.ram();
-            if let Ok(classes) = base.classifier.classify(&memory, &ram[..ram.len().min(2)]) {
+            let classified = base.classifier.as_ref().map(|pages| pages.classify(&memory, &base.ram));
+            if let Some(Ok(classes)) = classified {
                 drop(classes.left_out());
             }
         }

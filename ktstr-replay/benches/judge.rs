@@ -1,16 +1,13 @@
 //! What judging and reporting cost: 20 claims over 200 samples, from the file to the report.
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::path::PathBuf;
 
 use ktstr_replay::claim::Claim;
 use ktstr_replay::judge::CheckSource;
 use ktstr_replay::report::render;
 use ktstr_replay::run::Run;
+use ktstr_replay::testing::TraceBuilder;
 use ktstr_replay::trace::Trace;
-use support::TraceBuilder;
 
 const CLAIMS: [&str; 20] = [
     "nondecreasing(nr_dispatched)",

@@ -26,9 +26,6 @@ pub mod diff;
 pub mod export;
 pub mod slim;
 
-// The traces that tests make are made by one file, for the tests of this crate and of others.
-#[cfg(test)]
-extern crate self as ktstr_replay;
-#[cfg(test)]
-#[path = "../tests/support/mod.rs"]
-mod testing;
+// For the tests of this crate and of others; it says why it is no feature.
+#[doc(hidden)]
+pub mod testing;

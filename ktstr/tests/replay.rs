@@ -1,16 +1,13 @@
 //! `ktstr replay` as a user runs it, on traces that a live run could have written.
 
-#[path = "../../ktstr-replay/tests/support/mod.rs"]
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ktstr_replay::judge::CheckSource;
 use ktstr_replay::report::{provenance, render};
 use ktstr_replay::run::Run;
+use ktstr_replay::testing::{TraceBuilder, stalled};
 use ktstr_replay::trace::record::{EventBody, GuestEnd, Stage};
-use support::{TraceBuilder, stalled};
 use tempfile::TempDir;
 
 /// A trace on disk, judged as a live run judges it.

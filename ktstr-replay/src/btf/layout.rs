@@ -176,6 +176,14 @@ impl Types {
             .ok_or_else(|| BtfError::NoSuchName { kind: Kind::Struct, name: name.to_owned() })
     }
 
+    /// Size of a struct or union in bytes, by its name.
+    ///
+    /// # Errors
+    /// [`BtfError::NoSuchName`].
+    pub(crate) fn struct_bytes(&self, name: &str) -> Result<u64, BtfError> {
+        self.size_of(self.struct_named(name)?)
+    }
+
     /// A field by struct name and dotted path: `struct_field("task_struct", "pid")`.
     ///
     /// # Errors
@@ -205,6 +213,13 @@ impl Types {
             }
             _ => Ok(Vec::new()),
         }
+    }
+
+    /// A constant of the enum called `enum_name`, by its name; `None` where either is not there, or the value is negative.
+    pub(crate) fn constant(&self, enum_name: &str, name: &str) -> Option<u64> {
+        let id = self.find(Kind::Enum, enum_name).or_else(|| self.find(Kind::Enum64, enum_name))?;
+        let one = self.enumerators(id).ok()?.into_iter().find(|one| one.name == name)?;
+        u64::try_from(one.value).ok()
     }
 
     /// Name of a value of the enum called `enum_name`: `enum_name_of("scx_exit_kind", 1026)`. `None` where the

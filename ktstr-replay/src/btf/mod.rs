@@ -9,8 +9,6 @@
 mod index;
 mod layout;
 #[cfg(test)]
-pub(crate) mod testing;
-#[cfg(test)]
 mod tests;
 mod types;
 

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::testing::Builder;
 use super::*;
+use crate::testing::btf::Builder;
 
 #[test]
 fn names_kinds_and_sizes_are_found() {

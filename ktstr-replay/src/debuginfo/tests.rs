@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::{BuildId, DebugInfo, DebugInfoError};
 use crate::kernel::KernelProfile;
-use crate::kernel::testing::Guest;
+use crate::testing::Guest;
 use crate::units::KernelVirt;
 
 /// How far the test's kernel was moved from where it was linked to be.
@@ -80,7 +80,7 @@ impl Program {
 
     /// A trace's kernel that is this program, moved.
     fn profile(&self) -> KernelProfile {
-        let mut guest = Guest::new();
+        let mut guest = Guest::of(0, "");
         guest.symbol("start_kernel", self.function("start_kernel").0 + MOVED);
         guest.profile_with(&format!("BUILD-ID={}\nKERNELOFFSET={MOVED:x}\n", self.build_id()))
     }
@@ -149,7 +149,7 @@ fn a_file_of_another_build_or_without_dwarf_is_refused_by_name() {
     assert!(matches!(error, DebugInfoError::OtherKernel { .. }), "{error}");
     assert!(error.to_string().contains(&program.build_id()) && error.to_string().contains(&other.build_id()));
     let stripped = Program::new(&["-s"]);
-    let guest = Guest::new();
+    let guest = Guest::of(0, "");
     let profile = guest.profile_with(&format!("BUILD-ID={}\n", stripped.build_id()));
     assert!(matches!(of(&profile, &stripped.path), DebugInfoError::Stripped { .. }));
     let text = program.folder.path().join("build/tree/init/main.c");

@@ -1,8 +1,8 @@
 //! Judging whole traces.
 
-use crate::btf::testing::Builder;
 use crate::judge::{CheckSource, LabelledCheck};
 use crate::run::Run;
+use crate::testing::btf::Builder;
 use crate::testing::{DEMO_BTF, TraceBuilder, missed, sample, stalled};
 use crate::trace::Trace;
 use crate::trace::record::{CaptureKind, EventBody, GuestEnd, OutputSource, Stage};

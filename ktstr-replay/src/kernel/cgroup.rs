@@ -6,7 +6,6 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::btf::Kind;
 use crate::kernel::mirror::{At, mirror};
 use crate::kernel::task::Tasks;
 use crate::kernel::{FieldMissing, Gaps, KernelError, KernelView, list_entries};
@@ -156,9 +155,7 @@ pub fn read_cgroups(view: &KernelView<'_>, tasks: &Tasks) -> Result<Cgroups, Ker
 
 /// The CPU controller's number in this kernel.
 fn cpu_controller(view: &KernelView<'_>) -> Option<u64> {
-    let types = view.types();
-    let all = types.enumerators(types.find(Kind::Enum, "cgroup_subsys_id")?).ok()?;
-    u64::try_from(all.into_iter().find(|one| one.name == "cpu_cgrp_id")?.value).ok()
+    view.types().constant("cgroup_subsys_id", "cpu_cgrp_id")
 }
 
 /// The task group that the pointer at `place` is the css of; `None` where the controller does not reach.

@@ -13,7 +13,7 @@ use crate::units::KernelVirt;
 ///
 /// A list that goes in circles without coming back to its head, is longer than `max`, or leads to memory that cannot
 /// be read gives the nodes up to there, and a fault.
-pub fn list_nodes(
+pub(super) fn list_nodes(
     view: &KernelView<'_>,
     what: &str,
     head: KernelVirt,
@@ -43,7 +43,7 @@ pub fn list_nodes(
 }
 
 /// As [`list_nodes`], with the objects of `struct_name` that the nodes are the `member` of.
-pub fn list_entries(
+pub(super) fn list_entries(
     view: &KernelView<'_>,
     head: KernelVirt,
     (struct_name, member): (&str, &str),
@@ -76,7 +76,7 @@ mirror! {
 /// # Errors
 /// [`KernelError::Broken`] when it goes on after `max` links, as one does that goes in circles;
 /// [`KernelError::NotMapped`], [`KernelError::Memory`].
-pub fn hlist_nodes(
+pub(super) fn hlist_nodes(
     view: &KernelView<'_>,
     head: KernelVirt,
     max: usize,
@@ -158,16 +158,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernel::testing::Guest;
+    use crate::testing::{Guest, SEEDS};
 
     fn ring(guest: &mut Guest, count: u64) -> (u64, Vec<u64>) {
-        let head = guest.alloc(16);
-        let nodes: Vec<u64> = (0..count).map(|_| guest.alloc(16)).collect();
-        let all: Vec<u64> = std::iter::once(head).chain(nodes.iter().copied()).collect();
-        for (i, at) in all.iter().enumerate() {
-            guest.write_u64(*at, all[(i + 1) % all.len()]);
-        }
-        (head, nodes)
+        let all: Vec<u64> = (0..=count).map(|_| guest.add("list_head").at).collect();
+        guest.ring(&all);
+        (all[0], all[1..].to_vec())
     }
 
     fn walk(guest: &Guest, head: u64, max: usize) -> (Vec<u64>, Gaps) {
@@ -180,29 +176,33 @@ mod tests {
 
     #[test]
     fn a_list_is_read_in_order() {
-        let mut guest = Guest::new();
-        let (head, nodes) = ring(&mut guest, 3);
-        assert_eq!(walk(&guest, head, 3), (nodes, Gaps::default()));
+        for seed in SEEDS {
+            let mut guest = Guest::new(seed);
+            let (head, nodes) = ring(&mut guest, 3);
+            assert_eq!(walk(&guest, head, 3), (nodes, Gaps::default()));
+        }
     }
 
     #[test]
     fn a_list_that_is_too_long_or_never_returns_ends_with_a_fault() {
-        let mut guest = Guest::new();
-        let (head, nodes) = ring(&mut guest, 3);
-        let (cut, gaps) = walk(&guest, head, 2);
-        assert_eq!((cut.as_slice(), gaps.faults.len()), (&nodes[..2], 1));
-        guest.write_u64(nodes[2], nodes[1]);
-        let (circle, gaps) = walk(&guest, head, 100);
-        assert_eq!(circle, nodes);
-        assert!(gaps.faults[0].contains("goes in circles"), "{gaps:?}");
-        guest.write_u64(nodes[2], 0xdead_0000_0000_0100);
-        assert_eq!(walk(&guest, head, 100).1.faults.len(), 1, "list poison");
+        for seed in SEEDS {
+            let mut guest = Guest::new(seed);
+            let (head, nodes) = ring(&mut guest, 3);
+            let (cut, gaps) = walk(&guest, head, 2);
+            assert_eq!((cut.as_slice(), gaps.faults.len()), (&nodes[..2], 1));
+            guest.write_u64(nodes[2], nodes[1]);
+            let (circle, gaps) = walk(&guest, head, 100);
+            assert_eq!(circle, nodes);
+            assert!(gaps.faults[0].contains("goes in circles"), "{gaps:?}");
+            guest.write_u64(nodes[2], 0xdead_0000_0000_0100);
+            assert_eq!(walk(&guest, head, 100).1.faults.len(), 1, "list poison");
+        }
     }
 
     proptest! {
         #[test]
-        fn any_pointers_end(links in prop::collection::vec((0usize..8, any::<u64>()), 8)) {
-            let mut guest = Guest::new();
+        fn any_pointers_end(seed in SEEDS, links in prop::collection::vec((0usize..8, any::<u64>()), 8)) {
+            let mut guest = Guest::new(seed);
             let (head, nodes) = ring(&mut guest, 8);
             for (node, (to, wild)) in nodes.iter().zip(links) {
                 let wild = wild % 4 == 0;
@@ -215,22 +215,22 @@ mod tests {
 
     #[test]
     fn an_hlist_ends_at_null_and_a_circle_at_the_bound() {
-        let mut guest = Guest::new();
-        let u64 = guest.types.unsigned("u64", 8);
-        let pointer = guest.types.pointer(u64);
-        guest.types.structure("hlist_head", 8, &[("first", pointer, 0, 0)]);
-        guest.types.structure("hlist_node", 16, &[("pprev", pointer, 0, 0), ("next", pointer, 64, 0)]);
-        let links: Vec<u64> = (0..3).map(|_| guest.alloc(16)).collect();
-        let head = guest.put(&links[0].to_le_bytes());
-        for pair in links.windows(2) {
-            guest.write_u64(pair[0] + 8, pair[1]);
+        for seed in SEEDS {
+            let mut guest = Guest::new(seed);
+            let links = [(); 3].map(|()| guest.add("hlist_node"));
+            let head = guest.add("hlist_head");
+            guest.set(head, "first", links[0]);
+            for pair in links.windows(2) {
+                guest.set(pair[0], "next", pair[1]);
+            }
+            let walk = |guest: &Guest| {
+                let profile = guest.profile();
+                hlist_nodes(&KernelView::new(&profile, &guest.ram), KernelVirt(head.at), 3)
+            };
+            let found: Vec<u64> = walk(&guest).unwrap().iter().map(|at| at.0).collect();
+            assert_eq!(found, links.map(|link| link.at));
+            guest.set(links[2], "next", links[1]);
+            assert!(walk(&guest).unwrap_err().to_string().ends_with("it goes on after 3 links"));
         }
-        let walk = |guest: &Guest| {
-            let profile = guest.profile();
-            hlist_nodes(&KernelView::new(&profile, &guest.ram), KernelVirt(head), 3)
-        };
-        assert_eq!(walk(&guest).unwrap().iter().map(|at| at.0).collect::<Vec<_>>(), links);
-        guest.write_u64(links[2] + 8, links[1]);
-        assert!(walk(&guest).unwrap_err().to_string().ends_with("it goes on after 3 links"));
     }
 }

@@ -104,7 +104,7 @@ pub fn read_log(view: &KernelView<'_>) -> Result<KernelLog, KernelError> {
     if there > count {
         return Err(broken(format!("it claims {there} records in room for {count}")));
     }
-    let sizes = [size_of(view, "prb_desc")?, size_of(view, "printk_info")?];
+    let sizes = [view.types().struct_bytes("prb_desc")?, view.types().struct_bytes("printk_info")?];
     for back in (0..there.min(MAX_RECORDS)).rev() {
         let id = head.wrapping_sub(back) & ID_MASK;
         let record = record(view, &ring, sizes, id);
@@ -113,10 +113,6 @@ pub fn read_log(view: &KernelView<'_>) -> Result<KernelLog, KernelError> {
         }
     }
     Ok(log)
-}
-
-fn size_of(view: &KernelView<'_>, struct_name: &str) -> Result<u64, KernelError> {
-    Ok(view.types().size_of(view.types().struct_named(struct_name)?)?)
 }
 
 /// The record of a descriptor; `None` if it is not complete, or not of this id any more.

@@ -21,6 +21,18 @@ const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 const MAX_BTF_BYTES: u64 = 64 << 20;
 
 /// Page table, symbols and types of one boot of a kernel.
+///
+/// ```
+/// use ktstr_replay::kernel::KernelProfile;
+///
+/// # let profile = ktstr_replay::testing::toy_kernel(0).0.profile();
+/// // As a trace keeps it, and as it is read from there.
+/// let [info, symbols, types] = profile.to_blobs();
+/// let again = KernelProfile::from_blobs(&info.bytes, &symbols.bytes, types.bytes)?;
+/// assert_eq!(again.release(), "6.99-test");
+/// assert_eq!(again.symbol("init_task"), profile.symbol("init_task"));
+/// # Ok::<(), ktstr_replay::kernel::KernelError>(())
+/// ```
 pub struct KernelProfile {
     info: Vmcoreinfo,
     table: PageTable,
@@ -124,7 +136,7 @@ impl KernelProfile {
 
     /// What to add to a guest-physical address in the kernel's image for its virtual address, modulo 2^64.
     #[must_use]
-    pub fn image_base(&self) -> Option<u64> {
+    pub(crate) fn image_base(&self) -> Option<u64> {
         Some(START_KERNEL_MAP.wrapping_sub(self.info.number("phys_base")?.cast_unsigned()))
     }
 
@@ -161,7 +173,7 @@ impl KernelProfile {
     ///
     /// # Errors
     /// Those of [`Mirror::layout`].
-    pub fn layout<M: Mirror>(&self) -> Result<Arc<M::Layout>, KernelError> {
+    pub(super) fn layout<M: Mirror>(&self) -> Result<Arc<M::Layout>, KernelError> {
         let key = RustType::of::<M>();
         // A poisoned lock only means that another thread panicked between two whole layouts.
         let kept = self.layouts.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key).cloned();
@@ -239,11 +251,11 @@ fn read_btf(kernel: &VirtualMemory<'_>, symbols: &Symbols, release: &str) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::btf::testing::Builder;
     use crate::kernel::KernelView;
     use crate::kernel::mirror::{Text, mirror};
-    use crate::kernel::testing::{DIRECT_MAP, Guest};
     use crate::kernel::{FieldMissing, SymbolsError};
+    use crate::testing::memory::Ram;
+    use crate::testing::{DIRECT_MAP, Guest, SEEDS};
 
     /// How a kernel writes down the addresses of its symbols.
     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -256,9 +268,9 @@ mod tests {
     /// A guest whose kernel has symbols `init_top_pgt`, `__start_BTF`, `__stop_BTF` and `per_cpu_thing` in kallsyms,
     /// and where the offsets of their addresses are.
     fn booted(form: Form) -> (Guest, u64) {
-        let mut guest = Guest::new();
-        guest.types.unsigned("u32", 4);
-        let btf = guest.types.blob();
+        let mut guest = Guest::of(0, "");
+        guest.types().unsigned("u32", 4);
+        let btf = guest.types().blob();
         let btf_at = guest.put(&btf);
         let offsets_at = guest.alloc(16);
         let names = ["Tinit_top_pgt", "D__start_BTF", "D__stop_BTF", "Dper_cpu_thing"];
@@ -341,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_page_table_that_is_elsewhere_than_stated_is_refused() {
-        let guest = Guest::new();
+        let guest = Guest::of(0, "");
         let mut ram = guest.ram;
         let info = Guest::vmcoreinfo().replace("phys_base)=0", "phys_base)=4096");
         ram.write(0x8_0000, info.as_bytes());
@@ -353,7 +365,7 @@ mod tests {
 
     #[test]
     fn memory_without_a_kernel_is_told_from_a_bad_one() {
-        let ram = crate::kernel::testing::Ram::new(64 << 10);
+        let ram = Ram::new(64 << 10);
         assert!(matches!(KernelProfile::from_memory(&ram), Err(KernelError::NoVmcoreinfo { pages: 16 })));
     }
 
@@ -370,33 +382,35 @@ mod tests {
 
     #[test]
     fn a_mirror_takes_width_sign_and_place_from_the_types() {
-        let mut guest = Guest::new();
-        let b: &mut Builder = &mut guest.types;
-        let u16 = b.unsigned("u16", 2);
-        let int = b.signed("int", 4);
-        let char = b.signed("char", 1);
-        let name = b.array(char, 4);
-        let inner = b.structure("atomic_t", 4, &[("counter", int, 0, 0)]);
-        let outer = b.structure("wrapper", 4, &[("inner", inner, 0, 0)]);
-        b.structure(
-            "mixed",
-            16,
-            &[("name", name, 0, 0), ("wrapped", outer, 32, 0), ("wide", u16, 64, 0), ("bits", int, 83, 5)],
-        );
-        let at = guest.put(b"abcd\xfe\xff\xff\xff\x34\x12\x88\x00\0\0\0\0");
-        let profile = guest.profile();
-        let view = KernelView::new(&profile, &guest.ram);
-        let mixed: Mixed = view.mirror(KernelVirt(at)).unwrap();
-        assert_eq!((mixed.wide, mixed.minus, mixed.bits, mixed.name.0.as_str()), (0x1234, -2, -15, "abcd"));
-        assert_eq!(
-            mixed.gone.unwrap_err().to_string(),
-            "`struct mixed` of kernel 6.99-test has no field `gone` or `gone_too`"
-        );
+        for seed in SEEDS {
+            let mut guest = Guest::of(
+                seed,
+                "atomic_t { counter: int }
+                 wrapper { inner: atomic_t }
+                 mixed { name: char[4], wrapped: wrapper, wide: u16, bits: int:5 }",
+            );
+            let at = guest.add("mixed");
+            guest.text(at, "name", "abcd");
+            guest.set_signed(at, "wrapped", -2);
+            guest.set(at, "wide", 0x1234u16);
+            guest.set_signed(at, "bits", -15);
+            let profile = guest.profile();
+            let view = KernelView::new(&profile, &guest.ram);
+            let mixed: Mixed = view.mirror(KernelVirt(at.at)).unwrap();
+            assert_eq!(
+                (mixed.wide, mixed.minus, mixed.bits, mixed.name.0.as_str()),
+                (0x1234, -2, -15, "abcd")
+            );
+            assert_eq!(
+                mixed.gone.unwrap_err().to_string(),
+                "`struct mixed` of kernel 6.99-test has no field `gone` or `gone_too`"
+            );
+        }
     }
 
     #[test]
     fn a_read_crosses_pages_and_a_text_stops_before_what_is_not_mapped() {
-        let mut guest = Guest::new();
+        let mut guest = Guest::of(0, "");
         guest.write(DIRECT_MAP + 0x2_0ffe, b"1234");
         // The last page of RAM, of which only the beginning is text.
         guest.write(DIRECT_MAP + 0x3f_fffc, b"tail");

@@ -27,6 +27,15 @@ pub struct SampleState {
 }
 
 /// Reads samples of one run. Keeps what it has learnt between them, so that a blob is given once.
+///
+/// ```
+/// use ktstr_replay::kernel::{Caps, KernelView, SampleReader};
+///
+/// # let (guest, _) = ktstr_replay::testing::toy_kernel(0);
+/// # let (profile, memory) = (guest.profile(), guest.ram);
+/// let sample = SampleReader::new(Caps::default()).read(&KernelView::new(&profile, &memory));
+/// assert_eq!(sample.scx.and_then(|scx| scx.ops_name).as_deref(), Some("demo"));
+/// ```
 #[derive(Debug, Default)]
 pub struct SampleReader {
     maps: MapReader,

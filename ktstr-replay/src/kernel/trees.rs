@@ -42,7 +42,7 @@ fn node_address(entry: u64) -> Option<KernelVirt> {
 /// # Errors
 /// [`KernelError::Broken`] when nodes go in circles (a child must cover less than its parent) or are too many;
 /// [`KernelError::NotMapped`], [`KernelError::Memory`].
-pub fn xarray_entries(
+pub(super) fn xarray_entries(
     view: &KernelView<'_>,
     head: u64,
     max: usize,
@@ -146,32 +146,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernel::testing::Guest;
-
-    /// A node of a made-up kernel: slots first, then the shift.
-    const NODE_BYTES: u64 = 520;
-
-    fn guest() -> Guest {
-        let mut guest = Guest::new();
-        let u8 = guest.types.unsigned("u8", 1);
-        let u64 = guest.types.unsigned("u64", 8);
-        let pointer = guest.types.pointer(u64);
-        let slots = guest.types.array(pointer, 64);
-        guest.types.structure(
-            "xa_node",
-            NODE_BYTES as u32,
-            &[("slots", slots, 0, 0), ("shift", u8, 4096, 0)],
-        );
-        guest
-    }
+    use crate::testing::{Guest, Object, SEEDS};
 
     fn node(guest: &mut Guest, shift: u8, slots: &[(u64, u64)]) -> u64 {
-        let at = guest.alloc(NODE_BYTES);
-        guest.write(at + 512, &[shift]);
+        let node = guest.add("xa_node");
+        guest.set(node, "shift", shift);
         for &(slot, entry) in slots {
-            guest.write_u64(at + slot * 8, entry);
+            guest.set(node, &format!("slots[{slot}]"), entry);
         }
-        at + 2
+        node.at + 2
     }
 
     fn entries(guest: &Guest, head: u64, max: usize) -> Result<Vec<(u64, u64)>, KernelError> {
@@ -182,50 +165,54 @@ mod tests {
 
     #[test]
     fn entries_come_in_order_through_all_levels() {
-        let mut guest = guest();
-        let low = node(&mut guest, 0, &[(1, 0x1000), (63, 0x2000), (5, 7)]);
-        let high = node(&mut guest, 0, &[(0, 0x3000)]);
-        let root = node(&mut guest, 6, &[(0, low), (2, high)]);
-        assert_eq!(entries(&guest, root, 10).unwrap(), [(1, 0x1000), (63, 0x2000), (128, 0x3000)]);
-        assert_eq!(entries(&guest, root, 2).unwrap(), [(1, 0x1000), (63, 0x2000)]);
-        assert_eq!(entries(&guest, 0x4000, 10).unwrap(), [(0, 0x4000)]);
-        assert_eq!(entries(&guest, 0, 10).unwrap(), []);
+        for seed in SEEDS {
+            let mut guest = Guest::new(seed);
+            let low = node(&mut guest, 0, &[(1, 0x1000), (63, 0x2000), (5, 7)]);
+            let high = node(&mut guest, 0, &[(0, 0x3000)]);
+            let root = node(&mut guest, 6, &[(0, low), (2, high)]);
+            assert_eq!(entries(&guest, root, 10).unwrap(), [(1, 0x1000), (63, 0x2000), (128, 0x3000)]);
+            assert_eq!(entries(&guest, root, 2).unwrap(), [(1, 0x1000), (63, 0x2000)]);
+            assert_eq!(entries(&guest, 0x4000, 10).unwrap(), [(0, 0x4000)]);
+            assert_eq!(entries(&guest, 0, 10).unwrap(), []);
+        }
     }
 
     #[test]
     fn an_array_that_loops_is_broken() {
-        let mut guest = guest();
-        let root = node(&mut guest, 6, &[]);
-        guest.write_u64(root - 2, root);
-        assert!(matches!(entries(&guest, root, 10), Err(KernelError::Broken { what: "an xarray", .. })));
+        for seed in SEEDS {
+            let mut guest = Guest::new(seed);
+            let root = node(&mut guest, 6, &[]);
+            let slots = guest.offset("xa_node", "slots");
+            guest.write_u64(root - 2 + slots, root);
+            assert!(matches!(entries(&guest, root, 10), Err(KernelError::Broken { what: "an xarray", .. })));
+        }
     }
 
     #[test]
     fn an_array_of_too_many_nodes_is_broken() {
-        // Four levels that share their nodes: 64^4 paths.
-        let mut guest = guest();
-        let mut below = node(&mut guest, 0, &[]);
-        for level in 1..5 {
-            let slots: Vec<(u64, u64)> = (0..64).map(|slot| (slot, below)).collect();
-            below = node(&mut guest, level * 6, &slots);
+        for seed in SEEDS {
+            // Four levels that share their nodes: 64^4 paths.
+            let mut guest = Guest::new(seed);
+            let mut below = node(&mut guest, 0, &[]);
+            for level in 1..5 {
+                let slots: Vec<(u64, u64)> = (0..64).map(|slot| (slot, below)).collect();
+                below = node(&mut guest, level * 6, &slots);
+            }
+            let error = entries(&guest, below, 10).unwrap_err().to_string();
+            assert!(error.ends_with("it has more than 16384 nodes"), "{error}");
         }
-        let error = entries(&guest, below, 10).unwrap_err().to_string();
-        assert!(error.ends_with("it has more than 16384 nodes"), "{error}");
     }
 
     /// Nodes with `links`, each (left, right) by number; number 0 is null.
-    fn tree(links: &[(usize, usize)]) -> (Guest, Vec<u64>) {
-        let mut guest = Guest::new();
-        let u64 = guest.types.unsigned("u64", 8);
-        let pointer = guest.types.pointer(u64);
-        guest.types.structure("rb_node", 24, &[("rb_right", pointer, 64, 0), ("rb_left", pointer, 128, 0)]);
-        let nodes: Vec<u64> = links.iter().map(|_| guest.alloc(24)).collect();
-        let place = |number: usize| number.checked_sub(1).map_or(0, |at| nodes[at]);
+    fn tree(seed: u64, links: &[(usize, usize)]) -> (Guest, Vec<u64>) {
+        let mut guest = Guest::new(seed);
+        let nodes: Vec<Object> = links.iter().map(|_| guest.add("rb_node")).collect();
+        let place = |number: usize| number.checked_sub(1).map_or(0, |at| nodes[at].at);
         for (node, (left, right)) in nodes.iter().zip(links) {
-            guest.write_u64(node + 8, place(*right));
-            guest.write_u64(node + 16, place(*left));
+            guest.set(*node, "rb_right", place(*right));
+            guest.set(*node, "rb_left", place(*left));
         }
-        (guest, nodes)
+        (guest, nodes.iter().map(|node| node.at).collect())
     }
 
     fn walk(guest: &Guest, root: u64, max: usize) -> Result<Vec<u64>, KernelError> {
@@ -236,17 +223,19 @@ mod tests {
 
     #[test]
     fn left_comes_before_right() {
-        let (guest, nodes) = tree(&[(2, 3), (0, 4), (0, 0), (0, 0)]);
-        let order: Vec<u64> = [2, 4, 1, 3].iter().map(|n| nodes[n - 1]).collect();
-        assert_eq!(walk(&guest, nodes[0], 4).unwrap(), order);
-        assert_eq!(walk(&guest, 0, 4).unwrap(), [0; 0]);
-        assert!(walk(&guest, nodes[0], 3).is_err());
+        for seed in SEEDS {
+            let (guest, nodes) = tree(seed, &[(2, 3), (0, 4), (0, 0), (0, 0)]);
+            let order: Vec<u64> = [2, 4, 1, 3].iter().map(|n| nodes[n - 1]).collect();
+            assert_eq!(walk(&guest, nodes[0], 4).unwrap(), order);
+            assert_eq!(walk(&guest, 0, 4).unwrap(), [0; 0]);
+            assert!(walk(&guest, nodes[0], 3).is_err());
+        }
     }
 
     proptest! {
         #[test]
-        fn any_links_end(links in prop::collection::vec((0usize..=12, 0usize..=12), 12)) {
-            let (guest, nodes) = tree(&links);
+        fn any_links_end(seed in SEEDS, links in prop::collection::vec((0usize..=12, 0usize..=12), 12)) {
+            let (guest, nodes) = tree(seed, &links);
             if let Ok(found) = walk(&guest, nodes[0], 100) {
                 prop_assert!(found.len() <= 12);
             }

@@ -12,6 +12,19 @@ use crate::memory::Memory;
 use crate::units::KernelVirt;
 
 /// A kernel at one moment: what is known of it, over the memory of that moment.
+///
+/// ```
+/// use ktstr_replay::kernel::KernelView;
+/// use ktstr_replay::kernel::dsq::read_dsqs;
+///
+/// # let (guest, _) = ktstr_replay::testing::toy_kernel(0);
+/// # let (profile, memory) = (guest.profile(), guest.ram);
+/// let view = KernelView::new(&profile, &memory);
+/// assert_eq!(view.u64(view.symbol("jiffies_64")?)?, 1000);
+/// let queue = read_dsqs(&view)?.user(7).map(|queue| queue.tasks.len());
+/// assert_eq!(queue, Some(2));
+/// # Ok::<(), ktstr_replay::kernel::KernelError>(())
+/// ```
 pub struct KernelView<'m> {
     profile: &'m KernelProfile,
     memory: VirtualMemory<'m>,
@@ -52,7 +65,7 @@ impl<'m> KernelView<'m> {
     ///
     /// # Errors
     /// [`KernelError::Field`] when this kernel lacks a mandatory field; those of [`VirtualMemory::read`].
-    pub fn mirror<M: Mirror>(&self, at: KernelVirt) -> Result<M, KernelError> {
+    pub(super) fn mirror<M: Mirror>(&self, at: KernelVirt) -> Result<M, KernelError> {
         M::read(&*self.profile.layout::<M>()?, self, at)
     }
 

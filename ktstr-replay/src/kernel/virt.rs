@@ -256,7 +256,7 @@ impl<'m> VirtualMemory<'m> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::testing::{Ram, map_page};
+    use crate::testing::memory::{Ram, map_page};
 
     fn table(levels: Levels) -> PageTable {
         PageTable { root: GuestPhys(0x1000), levels }

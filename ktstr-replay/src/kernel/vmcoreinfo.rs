@@ -104,7 +104,7 @@ impl Vmcoreinfo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::testing::Ram;
+    use crate::testing::memory::Ram;
 
     const TEXT: &str = "OSRELEASE=7.3.4\nSYMBOL(init_top_pgt)=ffffffff82a0c000\nNUMBER(phys_base)=-651165696\n\
                         NUMBER(sme_mask)=0x10\nKERNELOFFSET=2ce00000\n";

@@ -259,7 +259,7 @@ fn cpus(mask: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::btf::testing::Builder;
+    use crate::testing::btf::Builder;
     use serde_json::json;
 
     #[test]

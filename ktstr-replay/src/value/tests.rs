@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::snapshot::{BlobError, Blobs};
 use super::*;
-use crate::btf::testing::Builder;
 use crate::btf::{TypeId, Types};
+use crate::testing::btf::Builder;
 use crate::trace::record::{BlobId, CaptureKind, MapContents, MapState, Sample};
 
 struct Fixture {

@@ -2,18 +2,15 @@
 //!
 //! `INSTA_UPDATE=always cargo test -p ktstr-replay --test judge` writes the expected ones anew; review the diff.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use ktstr_replay::judge::{CheckSource, LabelledCheck};
 use ktstr_replay::report::render;
 use ktstr_replay::run::Run;
+use ktstr_replay::testing::{TraceBuilder, missed, stalled};
 use ktstr_replay::trace::Trace;
 use ktstr_replay::trace::record::{
     CaptureKind, EventBody, GuestEnd, Loss, LossKind, OutputSource, Stage, WorkerReport,
 };
 use ktstr_replay::verdict::Verdict;
-use support::{TraceBuilder, missed, stalled};
 
 fn rising(trace: &Trace, v: &mut Verdict) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     trace.periodic().var("nr_dispatched").strictly_increasing(v);

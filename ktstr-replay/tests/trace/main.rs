@@ -6,5 +6,6 @@ mod layout;
 mod limits;
 mod repair;
 mod slim;
-mod small;
 mod versions;
+
+use ktstr_replay::testing::small;

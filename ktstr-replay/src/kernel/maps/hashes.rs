@@ -86,7 +86,7 @@ impl Shape {
             types.struct_field(name, path).map(|field| field.offset_bytes() as usize)
         };
         Ok(Self {
-            bucket_bytes: types.size_of(types.struct_named("bucket")?)? as usize,
+            bucket_bytes: types.struct_bytes("bucket")? as usize,
             first: offset("bucket", "head.first")?,
             next: offset("htab_elem", "hash_node.next")?,
             key: offset("htab_elem", "key")?,
@@ -231,7 +231,7 @@ pub(super) fn local_storage(
 ) -> Result<Reading, KernelError> {
     let storage: LocalStorageMap = view.mirror(at)?;
     let types = view.types();
-    let bucket_bytes = types.size_of(types.struct_named("bpf_local_storage_map_bucket")?)?;
+    let bucket_bytes = types.struct_bytes("bpf_local_storage_map_bucket")?;
     let bucket_list = view.offset_of("bpf_local_storage_map_bucket", "list")?;
     let link = view.offset_of("bpf_local_storage_elem", "map_node")?;
     if storage.bucket_log > MAX_BUCKET_LOG {

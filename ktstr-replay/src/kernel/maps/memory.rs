@@ -163,8 +163,7 @@ pub(in crate::kernel) fn find_arenas(view: &KernelView<'_>) -> Result<Vec<ArenaP
 
 /// The physical address of the page that a `struct page` describes.
 fn page_phys(view: &KernelView<'_>, page: KernelVirt) -> Option<u64> {
-    let types = view.types();
-    let each = types.size_of(types.struct_named("page").ok()?).ok()?;
+    let each = view.types().struct_bytes("page").ok()?;
     let base = view.pointer(view.symbol("vmemmap_base").ok()?).ok()??;
     page.0.checked_sub(base.0)?.checked_div(each)?.checked_mul(PAGE)
 }

@@ -27,5 +27,6 @@ mod tests;
 pub(in crate::kernel) use memory::{ArenaPlace, find_arenas};
 pub use memory::{ArenaState, RingState};
 pub use objects::{BpfObjects, MapDetail, MapObject};
+pub use reader::MapCaps;
 pub(in crate::kernel) use reader::{BpfMap, struct_ops_maps};
-pub use reader::{MapCaps, MapReader, MapsRead};
+pub(in crate::kernel) use reader::{MapReader, MapsRead};

@@ -67,7 +67,7 @@ impl Default for MapCaps {
 
 /// What a reading of the maps gave.
 #[derive(Debug, Default)]
-pub struct MapsRead {
+pub(in crate::kernel) struct MapsRead {
     /// The maps, ascending by id.
     pub maps: Vec<MapState>,
     /// BTF blobs that the maps refer to and that were not given before.
@@ -89,7 +89,7 @@ pub(in crate::kernel) struct Place {
 
 /// Reads maps, again and again; keeps which BTF blobs were given already.
 #[derive(Debug, Default)]
-pub struct MapReader {
+pub(in crate::kernel) struct MapReader {
     caps: MapCaps,
     types: TypeBlobs,
 }

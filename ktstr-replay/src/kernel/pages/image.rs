@@ -24,7 +24,7 @@ const SYMBOL_TABLES: [(&str, u64); 4] = [
 
 /// The frames of code and types, with what they are. Only whole pages; what is not found is left out.
 #[must_use]
-pub fn image_pages(view: &KernelView<'_>) -> Vec<(Range<u64>, LeftOut)> {
+pub(crate) fn image_pages(view: &KernelView<'_>) -> Vec<(Range<u64>, LeftOut)> {
     let mut found = Vec::new();
     let between = |start: &str, end: &str| Some(view.symbol(start).ok()?.0..view.symbol(end).ok()?.0);
     let parts = [
@@ -42,7 +42,7 @@ pub fn image_pages(view: &KernelView<'_>) -> Vec<(Range<u64>, LeftOut)> {
 /// The frames of the symbol tables, likewise. The trace has the symbols as a blob, but drgn and crash find them in an
 /// exported core only where the kernel has them: only who wants a small trace leaves them out.
 #[must_use]
-pub fn symbol_pages(view: &KernelView<'_>) -> Vec<(Range<u64>, LeftOut)> {
+pub(crate) fn symbol_pages(view: &KernelView<'_>) -> Vec<(Range<u64>, LeftOut)> {
     let mut found = Vec::new();
     for part in SYMBOL_TABLES.into_iter().filter_map(|(name, width)| table(view, name, width)) {
         frames(view, &part, |gfns| found.push((gfns, LeftOut::KernelSymbols)));

@@ -2,7 +2,7 @@
 //!
 //! Source: `struct per_cpu_pages` in `include/linux/mmzone.h`, `order_to_pindex` in `mm/page_alloc.c` of Linux.
 
-use crate::btf::{Kind, Types};
+use crate::btf::Types;
 use crate::kernel::mirror::{At, FieldOffset, find_field, mirror};
 use crate::kernel::{FieldMissing, KernelError, KernelView, bytes};
 use crate::units::KernelVirt;
@@ -51,16 +51,13 @@ impl PageStruct {
                 .filter(|offset| found == bytes && *offset < 4096)
                 .ok_or_else(|| missing(what, field, "it is not where it could be").into())
         };
-        let number = |name: &str, constant: &str, most: i128| -> Result<u64, KernelError> {
+        let number = |name: &str, constant: &str, most: u64| -> Result<u64, KernelError> {
             types
-                .find(Kind::Enum, name)
-                .and_then(|id| types.enumerators(id).ok())
-                .and_then(|all| all.into_iter().find(|one| one.name == constant))
-                .filter(|one| (0..=most).contains(&one.value))
-                .and_then(|one| u64::try_from(one.value).ok())
+                .constant(name, constant)
+                .filter(|value| *value <= most)
                 .ok_or_else(|| missing(name, constant, "it is not among the enum's constants").into())
         };
-        let bytes = usize::try_from(types.size_of(types.struct_named("page")?)?).unwrap_or(0);
+        let bytes = usize::try_from(types.struct_bytes("page")?).unwrap_or(0);
         if !(32..=4096).contains(&bytes) {
             return Err(missing("page", "flags", "the struct has no possible length").into());
         }
@@ -123,7 +120,7 @@ pub(super) fn free_blocks(
     page: &PageStruct,
 ) -> Result<Vec<(KernelVirt, u64)>, KernelError> {
     let types = view.types();
-    let zone_bytes = types.size_of(types.struct_named("zone")?)?;
+    let zone_bytes = types.struct_bytes("zone")?;
     let lists = view.profile().layout::<PerCpuPages>()?.lists.bytes.min(4096) / HEAD_BYTES;
     let cpus = view.cpus()?;
     let nodes = view.symbol("node_data")?;

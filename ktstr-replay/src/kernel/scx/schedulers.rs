@@ -104,7 +104,7 @@ pub struct Scheduler {
 
 /// The `struct scx_sched`s of the kernel, the root first; none where no scheduler is loaded, or the kernel is older than
 /// that struct.
-pub fn scheduler_addresses(view: &KernelView<'_>, gaps: &mut Gaps) -> Vec<KernelVirt> {
+pub(in crate::kernel) fn scheduler_addresses(view: &KernelView<'_>, gaps: &mut Gaps) -> Vec<KernelVirt> {
     let symbols = view.profile().symbols();
     let mut found = Vec::new();
     if let Some(Some(root)) =
@@ -234,7 +234,7 @@ pub struct EventCounter {
 ///
 /// # Errors
 /// [`KernelError`] when this kernel does not count events, or keeps them elsewhere.
-pub fn read_events(
+fn read_events(
     view: &KernelView<'_>,
     at: KernelVirt,
     gaps: &mut Gaps,

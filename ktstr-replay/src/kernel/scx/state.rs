@@ -58,7 +58,7 @@ const MAX_DUMP_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 /// [`KernelError`] when the state itself cannot be read.
-pub fn read_scx(
+pub(in crate::kernel) fn read_scx(
     view: &KernelView<'_>,
     maps: &MapsRead,
     faults: &mut Vec<String>,
@@ -203,54 +203,23 @@ fn global_scheduler(view: &KernelView<'_>, state: &mut ScxState, faults: &mut Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::btf::testing::Builder;
-    use crate::kernel::testing::Guest;
+    use crate::testing::{Guest, Object, SEEDS};
 
-    const KINDS: [(&str, i32); 3] =
-        [("SCX_EXIT_NONE", 0), ("SCX_EXIT_DONE", 1), ("SCX_EXIT_ERROR_STALL", 1026)];
-
-    /// Types that both generations have; gives those of `u32`, `u64` and of the ops.
-    fn common(b: &mut Builder) -> (TypeId, TypeId, TypeId) {
-        let u32 = b.unsigned("u32", 4);
-        let u64 = b.unsigned("u64", 8);
-        let char = b.signed("char", 1);
-        let name = b.array(char, 16);
-        let kind = b.enumeration("scx_exit_kind", &KINDS);
-        let s64 = b.signed("s64", 8);
-        let text = b.pointer(char);
-        b.structure(
-            "scx_exit_info",
-            48,
-            &[
-                ("dump", text, 0, 0),
-                ("kind", kind, 64, 0),
-                ("exit_code", s64, 128, 0),
-                ("reason", text, 192, 0),
-                ("msg", text, 256, 0),
-            ],
-        );
-        let pointer = b.pointer(u64);
-        let ops = b.structure("sched_ext_ops", 40, &[("name", name, 64, 0), ("priv", pointer, 192, 0)]);
-        b.structure("clocksource", 16, &[("mult", u32, 32, 0), ("shift", u32, 64, 0)]);
-        (u32, u64, ops)
-    }
-
-    fn exit_info(guest: &mut Guest) -> u64 {
-        let info = guest.alloc(48);
-        for (offset, text) in [(0, "the dump\0"), (24, "runnable task stall\0"), (32, "it waited\0")] {
-            let text = guest.put(text.as_bytes());
-            guest.write_u64(info + offset, text);
+    fn exit_info(guest: &mut Guest) -> Object {
+        let info = guest.add("scx_exit_info");
+        for (field, text) in [("dump", "the dump"), ("reason", "runnable task stall"), ("msg", "it waited")] {
+            guest.point_at_text(info, field, text);
         }
-        guest.write_u32(info + 8, 1026);
-        guest.write_u64(info + 16, (-7i64).cast_unsigned());
+        guest.set(info, "kind", 1026u32);
+        guest.set_signed(info, "exit_code", -7);
         info
     }
 
     /// 250 Hz: TICK_NSEC 4000000, shifted by 8.
     fn clock(guest: &mut Guest) {
-        let clock = guest.variable("clocksource_jiffies", 16);
-        guest.write_u32(clock + 4, 4_000_000 << 8);
-        guest.write_u32(clock + 8, 8);
+        let clock = guest.variable("clocksource_jiffies", "clocksource");
+        guest.set(clock, "mult", 4_000_000u32 << 8);
+        guest.set(clock, "shift", 8u32);
     }
 
     fn expect_exit(state: &ScxState) {
@@ -271,107 +240,92 @@ mod tests {
         state
     }
 
-    /// A kernel with `scx_root`; gives the guest, where `scx_root` is, the scheduler and the type of its map's value.
-    fn rooted() -> (Guest, u64, u64, u32) {
-        let mut guest = Guest::new();
-        let b = &mut guest.types;
-        let (u32, u64, ops) = common(b);
-        b.enumeration("scx_enable_state", &[("SCX_ENABLED", 1), ("SCX_DISABLED", 3)]);
-        let atomic = b.structure("atomic_t", 4, &[("counter", u32, 0, 0)]);
-        let int = b.signed("int", 4);
-        let info = b.pointer(u64);
-        b.structure(
-            "scx_sched",
-            80,
-            &[
-                ("ops", ops, 0, 0),
-                ("exit_info", info, 320, 0),
-                ("exit_kind", atomic, 384, 0),
-                ("bypass_depth", int, 416, 0),
-                ("watchdog_timeout", u64, 448, 0),
-            ],
-        );
-        let value = b.structure("bpf_struct_ops_sched_ext_ops", 48, &[("data", ops, 64, 0)]);
-        b.structure("bpf_struct_ops_map", 128, &[("kvalue", u64, 512, 0)]);
-        let state = guest.variable("scx_enable_state_var", 4);
-        guest.write_u32(state, 1);
+    /// A kernel with `scx_root`; gives the guest, `scx_root` and the scheduler.
+    fn rooted(seed: u64) -> (Guest, Object, Object) {
+        let mut guest = Guest::new(seed);
+        guest.number("scx_enable_state_var", "u32", 1u32);
         clock(&mut guest);
         let info = exit_info(&mut guest);
-        let sched = guest.alloc(80);
-        guest.write(sched + 8, b"demo");
-        guest.write_u64(sched + 40, info);
-        guest.write_u32(sched + 48, 1);
-        guest.write_u32(sched + 52, (-2i32).cast_unsigned());
-        guest.write_u64(sched + 56, 500);
-        let root = guest.variable("scx_root", 8);
-        (guest, root, sched, value.0)
+        let sched = guest.add("scx_sched");
+        guest.text(sched, "ops.name", "demo");
+        guest.set(sched, "exit_info", info);
+        guest.set(sched, "exit_kind", 1u32);
+        guest.set_signed(sched, "bypass_depth", -2);
+        guest.set(sched, "watchdog_timeout", 500u32);
+        let root = guest.variable("scx_root", "ptr");
+        (guest, root, sched)
     }
 
     #[test]
     fn a_kernel_without_sched_ext_has_no_state() {
-        assert_eq!(read(&Guest::new(), &MapsRead::default()), None);
+        assert_eq!(read(&Guest::new(0), &MapsRead::default()), None);
     }
 
     #[test]
     fn the_enabled_scheduler_is_read_through_scx_root() {
-        let (mut guest, root, sched, _) = rooted();
-        guest.write_u64(root, sched);
-        let state = read(&guest, &MapsRead::default()).unwrap();
-        expect_exit(&state);
-        assert_eq!((state.state.as_str(), state.bypass_depth), ("enabled", Some(-2)));
+        for seed in SEEDS {
+            let (mut guest, root, sched) = rooted(seed);
+            guest.set(root, "", sched);
+            let state = read(&guest, &MapsRead::default()).unwrap();
+            expect_exit(&state);
+            assert_eq!((state.state.as_str(), state.bypass_depth), ("enabled", Some(-2)));
+        }
     }
 
     #[test]
     fn an_ejected_scheduler_is_read_through_its_map() {
-        let (mut guest, _, sched, value) = rooted();
-        let map = guest.alloc(128);
-        guest.write_u64(map + 64 + 8 + 24, sched);
-        let maps = MapsRead { struct_ops: vec![(KernelVirt(map), value)], ..MapsRead::default() };
-        expect_exit(&read(&guest, &maps).unwrap());
-        // The value of another subsystem's map is not taken for a scheduler.
-        let maps = MapsRead { struct_ops: vec![(KernelVirt(map), 1)], ..MapsRead::default() };
-        assert_eq!(read(&guest, &maps).unwrap().ops_name, None);
+        for seed in SEEDS {
+            let (mut guest, _, sched) = rooted(seed);
+            let value_bytes = guest.bytes("bpf_struct_ops_sched_ext_ops");
+            let map = guest.add_with("bpf_struct_ops_map", value_bytes);
+            let held = guest.at(map, "kvalue") + guest.offset("bpf_struct_ops_sched_ext_ops", "data.priv");
+            guest.write_u64(held, sched.at);
+            let value = guest.type_id("bpf_struct_ops_sched_ext_ops").0;
+            let maps = MapsRead { struct_ops: vec![(KernelVirt(map.at), value)], ..MapsRead::default() };
+            expect_exit(&read(&guest, &maps).unwrap());
+            // The value of another subsystem's map is not taken for a scheduler.
+            let maps = MapsRead { struct_ops: vec![(KernelVirt(map.at), 1)], ..MapsRead::default() };
+            assert_eq!(read(&guest, &maps).unwrap().ops_name, None);
+        }
     }
 
     #[test]
     fn kernels_with_one_scheduler_in_variables_are_read() {
-        let mut guest = Guest::new();
-        common(&mut guest.types);
-        guest.types.enumeration("scx_ops_enable_state", &[("SCX_OPS_DISABLING", 2)]);
-        let state = guest.variable("scx_ops_enable_state_var", 4);
-        guest.write_u32(state, 2);
-        clock(&mut guest);
-        let info = exit_info(&mut guest);
-        let pointer = guest.variable("scx_exit_info", 8);
-        guest.write_u64(pointer, info);
-        let kind = guest.variable("scx_exit_kind", 4);
-        guest.write_u32(kind, 1);
-        let timeout = guest.variable("scx_watchdog_timeout", 8);
-        guest.write_u64(timeout, 500);
-        let ops = guest.variable("scx_ops", 40);
-        guest.write(ops + 8, b"demo");
-        let sequence = guest.variable("scx_enable_seq", 8);
-        guest.write_u64(sequence, 3);
-        let state = read(&guest, &MapsRead::default()).unwrap();
-        expect_exit(&state);
-        assert_eq!((state.state.as_str(), state.enable_seq), ("disabling", Some(3)));
+        for seed in SEEDS {
+            let mut guest = Guest::lacking(seed, &["scx_sched", "scx_enable_state"]);
+            guest.number("scx_ops_enable_state_var", "u32", 2u32);
+            clock(&mut guest);
+            let info = exit_info(&mut guest);
+            guest.number("scx_exit_info", "ptr", info);
+            guest.number("scx_exit_kind", "u32", 1u32);
+            guest.number("scx_watchdog_timeout", "u64", 500u32);
+            let ops = guest.variable("scx_ops", "sched_ext_ops");
+            guest.text(ops, "name", "demo");
+            guest.number("scx_enable_seq", "u64", 3u32);
+            let state = read(&guest, &MapsRead::default()).unwrap();
+            expect_exit(&state);
+            assert_eq!((state.state.as_str(), state.enable_seq), ("disabling", Some(3)));
+        }
     }
 
     #[test]
     fn a_text_that_cannot_be_read_is_a_fault() {
-        let (mut guest, root, sched, _) = rooted();
-        guest.write_u64(root, sched);
-        let info = guest.alloc(48);
-        guest.write_u64(info + 24, 0xffff_c900_dead_0000);
-        guest.write_u64(sched + 40, info);
-        let profile = guest.profile();
-        let mut faults = Vec::new();
-        let view = KernelView::new(&profile, &guest.ram);
-        let state = read_scx(&view, &MapsRead::default(), &mut faults).unwrap().unwrap();
-        assert_eq!(state.exit_reason, None);
-        assert_eq!(faults.len(), 1);
-        assert!(
-            faults[0].starts_with("sched_ext's exit reason: kernel address 0xffffc900dead0000 is not mapped")
-        );
+        for seed in SEEDS {
+            let (mut guest, root, sched) = rooted(seed);
+            guest.set(root, "", sched);
+            let info = guest.add("scx_exit_info");
+            guest.set(info, "reason", 0xffff_c900_dead_0000u64);
+            guest.set(sched, "exit_info", info);
+            let profile = guest.profile();
+            let mut faults = Vec::new();
+            let view = KernelView::new(&profile, &guest.ram);
+            let state = read_scx(&view, &MapsRead::default(), &mut faults).unwrap().unwrap();
+            assert_eq!(state.exit_reason, None);
+            assert_eq!(faults.len(), 1);
+            assert!(
+                faults[0]
+                    .starts_with("sched_ext's exit reason: kernel address 0xffffc900dead0000 is not mapped")
+            );
+        }
     }
 }

@@ -102,7 +102,6 @@ impl Symbols {
     }
 
     /// A table of (address, class, name).
-    #[cfg(test)]
     pub(crate) fn from_list<'n>(list: impl IntoIterator<Item = (u64, u8, &'n str)>) -> Self {
         let (mut text, mut entries) = (String::new(), Vec::new());
         for (address, class, name) in list {

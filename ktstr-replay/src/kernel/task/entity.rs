@@ -107,16 +107,9 @@ impl Entity {
     }
 }
 
-/// A constant of one of the kernel's enums.
-fn constant(types: &Types, enum_name: &str, name: &str) -> Option<u64> {
-    let id = types.find(Kind::Enum, enum_name).or_else(|| types.find(Kind::Enum64, enum_name))?;
-    let one = types.enumerators(id).ok()?.into_iter().find(|one| one.name == name)?;
-    u64::try_from(one.value).ok()
-}
-
 /// Bits of `flags` that are not flags but numbers.
 fn number_bits(types: &Types) -> u64 {
-    let mask = |name: &str| constant(types, "scx_ent_flags", name).unwrap_or_default();
+    let mask = |name: &str| types.constant("scx_ent_flags", name).unwrap_or_default();
     // Older kernels have the state's place only.
     let shift = mask("SCX_TASK_STATE_SHIFT").min(32);
     let bits = mask("SCX_TASK_STATE_BITS").min(31);
@@ -125,7 +118,7 @@ fn number_bits(types: &Types) -> u64 {
 
 /// `ENABLED` for `SCX_TASK_ENABLED`, which is a value of a part of the flags, or of an enum of its own.
 fn state(types: &Types, flags: u64) -> String {
-    let constant = |name| constant(types, "scx_ent_flags", name);
+    let constant = |name| types.constant("scx_ent_flags", name);
     let shift = constant("SCX_TASK_STATE_SHIFT").unwrap_or(8).min(63);
     let bits = constant("SCX_TASK_STATE_BITS").unwrap_or(2).min(31);
     let value = (flags >> shift) & ((1 << bits) - 1);
@@ -141,7 +134,7 @@ fn state(types: &Types, flags: u64) -> String {
 
 /// `QUEUED` for `SCX_OPSS_QUEUED`; the number of the queueing above it is left out.
 fn ops_state(types: &Types, value: u64) -> String {
-    let shift = constant(types, "scx_ops_state", "SCX_OPSS_QSEQ_SHIFT").unwrap_or(2).min(63);
+    let shift = types.constant("scx_ops_state", "SCX_OPSS_QSEQ_SHIFT").unwrap_or(2).min(63);
     let value = value & ((1 << shift) - 1);
     match types.enum_name_of("scx_ops_state", i128::from(value)) {
         Some(name) => name.trim_start_matches("SCX_OPSS_").to_owned(),
@@ -161,7 +154,7 @@ impl DsqId {
     /// The id, named by the kernel's `enum scx_dsq_id_flags`.
     #[must_use]
     pub fn new(types: &Types, number: u64) -> Self {
-        let constant = |name| constant(types, "scx_dsq_id_flags", name);
+        let constant = |name| types.constant("scx_dsq_id_flags", name);
         let builtin = constant("SCX_DSQ_FLAG_BUILTIN").unwrap_or(1 << 63);
         let local_on = constant("SCX_DSQ_LOCAL_ON").unwrap_or(0xc000_0000_0000_0000);
         let cpu = constant("SCX_DSQ_LOCAL_CPU_MASK").unwrap_or(0xffff_ffff);
@@ -208,7 +201,13 @@ impl Serialize for DsqId {
 /// hexadecimal number at the end. Only enumerators of one bit are names; bits of `fields` are parts of a number and
 /// are left out.
 #[must_use]
-pub fn named_flags(types: &Types, enum_name: &str, prefix: &str, value: u64, fields: u64) -> Vec<String> {
+pub(in crate::kernel) fn named_flags(
+    types: &Types,
+    enum_name: &str,
+    prefix: &str,
+    value: u64,
+    fields: u64,
+) -> Vec<String> {
     let id = types.find(Kind::Enum, enum_name).or_else(|| types.find(Kind::Enum64, enum_name));
     let known = id.and_then(|id| types.enumerators(id).ok()).unwrap_or_default();
     let mut rest = value & !fields;

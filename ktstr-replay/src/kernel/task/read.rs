@@ -257,7 +257,10 @@ const MAX_TASKS: usize = 1 << 16;
 ///
 /// # Errors
 /// [`KernelError`] when there is no `init_task`, or the kernel's types do not describe the lists.
-pub fn task_addresses(view: &KernelView<'_>, gaps: &mut Gaps) -> Result<Vec<KernelVirt>, KernelError> {
+pub(in crate::kernel) fn task_addresses(
+    view: &KernelView<'_>,
+    gaps: &mut Gaps,
+) -> Result<Vec<KernelVirt>, KernelError> {
     let init = view.symbol("init_task")?;
     let head = KernelVirt(init.0.wrapping_add(view.offset_of("task_struct", "tasks")?));
     let mut found = Vec::new();

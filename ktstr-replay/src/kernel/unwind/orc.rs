@@ -150,7 +150,7 @@ impl OrcTables {
         if ips_bytes == 0 || ips_bytes % 4 != 0 || ips_bytes > MAX_IPS_BYTES {
             return Err(broken(format!("{ips_bytes} bytes of addresses")));
         }
-        let entry_bytes = view.types().size_of(view.types().struct_named("orc_entry")?)?;
+        let entry_bytes = view.types().struct_bytes("orc_entry")?;
         if entry_bytes.checked_mul(ips_bytes / 4) != Some(entries_bytes) {
             return Err(broken(format!(
                 "{} addresses, and {entries_bytes} bytes of entries of {entry_bytes} bytes each",

@@ -106,7 +106,7 @@ impl Registers {
     /// Those of a task that does not run, by its stack pointer.
     pub(super) fn inactive(view: &KernelView<'_>, sp: u64) -> Result<Self, KernelError> {
         let frame: InactiveFrame = view.mirror(KernelVirt(sp))?;
-        let bytes = view.types().size_of(view.types().struct_named("inactive_task_frame")?)?;
+        let bytes = view.types().struct_bytes("inactive_task_frame")?;
         Ok(Self { ip: frame.ret_addr, sp: sp.wrapping_add(bytes), bp: frame.bp, others: None, user: false })
     }
 }
@@ -187,10 +187,6 @@ pub(super) fn areas_of_cpu(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Vec<
     areas
 }
 
-fn size(view: &KernelView<'_>, of: &str) -> Result<u64, KernelError> {
-    Ok(view.types().size_of(view.types().struct_named(of)?)?)
-}
-
 fn irq(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Result<Option<Area>, KernelError> {
     let top = match view.symbol("hardirq_stack_ptr") {
         Ok(at) => cpus.place(at, cpu).map(|at| view.u64(at)).transpose()?,
@@ -199,7 +195,7 @@ fn irq(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Result<Option<Area>, Ker
             hot.map(|at| view.mirror::<PcpuHot>(at).map(|hot| hot.hardirq_stack_ptr.0)).transpose()?
         }
     };
-    let bytes = size(view, "irq_stack")?;
+    let bytes = view.types().struct_bytes("irq_stack")?;
     // The pointer is to the end, or to the last word.
     let end = top.filter(|top| *top != 0).and_then(|top| top.checked_next_multiple_of(4096));
     Ok(end.and_then(|end| Some(Area { start: end.checked_sub(bytes)?, end, name: "irq" })))
@@ -221,6 +217,6 @@ fn entry(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Result<Option<Area>, K
     let Some(at) = cpus.place(view.symbol("cpu_entry_area")?, cpu) else { return Ok(None) };
     let Some(area) = view.pointer(at)? else { return Ok(None) };
     let Ok(At(start)) = view.mirror::<EntryArea>(area)?.entry_stack_page else { return Ok(None) };
-    let end = start.0.checked_add(size(view, "entry_stack_page")?);
+    let end = start.0.checked_add(view.types().struct_bytes("entry_stack_page")?);
     Ok(end.map(|end| Area { start: start.0, end, name: "entry" }))
 }

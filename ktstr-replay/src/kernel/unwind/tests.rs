@@ -7,8 +7,9 @@ use super::registers::{Area, Registers};
 use super::stack::Code;
 use super::walk::Walk;
 use super::{FrameKind, Stack, StackEnd, Unwinder};
-use crate::kernel::testing::{Chaos, Guest};
 use crate::kernel::{BpfPrograms, JitSymbol, KernelProfile, KernelView};
+use crate::testing::memory::Chaos;
+use crate::testing::{Guest, Object, SEEDS};
 use crate::units::KernelVirt;
 
 /// Length of each function of the kernel made here, in bytes.
@@ -61,32 +62,12 @@ struct Made {
 }
 
 impl Made {
-    fn new(entries: &[Entry]) -> Self {
-        Self::with_format(entries, FORMAT)
+    fn new(seed: u64, entries: &[Entry]) -> Self {
+        Self::with_format(seed, entries, FORMAT)
     }
 
-    fn with_format(entries: &[Entry], format: [u8; 20]) -> Self {
-        let mut guest = Guest::new();
-        let (word, half) = (guest.types.unsigned("u64", 8), guest.types.signed("s16", 2));
-        let bits = guest.types.unsigned("u32", 4);
-        let fields = [
-            ("sp_offset", half, 0, 0),
-            ("bp_offset", half, 16, 0),
-            ("sp_reg", bits, 32, 4),
-            ("bp_reg", bits, 36, 4),
-            ("type", bits, 40, 3),
-            ("signal", bits, 43, 1),
-        ];
-        guest.types.structure("orc_entry", 6, &fields);
-        let names = ["ip", "cs", "flags", "sp", "ss"];
-        let saved = ["r13", "r10", "bp", "ax", "dx", "di"];
-        let all: Vec<_> =
-            (0u32..).zip(saved.iter().chain(&names)).map(|(n, name)| (*name, word, n * 64, 0)).collect();
-        guest.types.structure("pt_regs", 88, &all);
-        guest.types.structure("inactive_task_frame", 16, &[("bp", word, 0, 0), ("ret_addr", word, 64, 0)]);
-        let thread = guest.types.structure("thread_struct", 8, &[("sp", word, 0, 0)]);
-        guest.types.structure("task_struct", 16, &[("stack", word, 0, 0), ("thread", thread, 64, 0)]);
-
+    fn with_format(seed: u64, entries: &[Entry], format: [u8; 20]) -> Self {
+        let mut guest = Guest::new(seed);
         let count = entries.len() as u64;
         // A symbol of the same address would be the one that is printed.
         let text = guest.alloc(count * FUNCTION + 64) + 64;
@@ -102,18 +83,18 @@ impl Made {
         }
         guest.symbol("__start_orc_unwind_ip", ips);
         guest.symbol("__stop_orc_unwind_ip", ips + count * 4);
-        let mut table = Vec::new();
-        for (sp_offset, bp_offset, sp_reg, bp_reg, kind, signal) in entries {
-            let flags =
-                number(*sp_reg) | number(*bp_reg) << 4 | (*kind as u16) << 8 | u16::from(*signal) << 11;
-            table.extend_from_slice(&sp_offset.to_le_bytes());
-            table.extend_from_slice(&bp_offset.to_le_bytes());
-            table.extend_from_slice(&flags.to_le_bytes());
+        let table = guest.array("orc_entry", count);
+        for (entry, (sp_offset, bp_offset, sp_reg, bp_reg, kind, signal)) in table.iter().zip(entries) {
+            guest.set_signed(*entry, "sp_offset", (*sp_offset).into());
+            guest.set_signed(*entry, "bp_offset", (*bp_offset).into());
+            guest.set(*entry, "sp_reg", number(*sp_reg));
+            guest.set(*entry, "bp_reg", number(*bp_reg));
+            guest.set(*entry, "type", *kind);
+            guest.set(*entry, "signal", u64::from(*signal));
         }
-        let len = table.len() as u64;
-        let table = guest.put(&table);
-        guest.symbol("__start_orc_unwind", table);
-        guest.symbol("__stop_orc_unwind", table + len);
+        let table_bytes = count * guest.bytes("orc_entry");
+        guest.symbol("__start_orc_unwind", table[0].at);
+        guest.symbol("__stop_orc_unwind", table[0].at + table_bytes);
         let init = guest.alloc(STACK);
         guest.symbol("__start_init_stack", init);
         guest.symbol("__end_init_stack", init + STACK);
@@ -134,13 +115,28 @@ impl Made {
         self.guest.write_u64(at, value);
     }
 
-    /// `pt_regs` at `at`.
+    /// `pt_regs` at `at`; each that is not given is a number of its own.
     fn put_regs(&mut self, at: u64, ip: u64, sp: u64, bp: u64, user: bool) {
         let cs = if user { 0x33 } else { 0x10 };
-        let words = [0x13, 0x10, bp, 0xa, 0xd, 0xd1, ip, cs, 0x202, sp, 0x18];
-        for (n, word) in (0..).zip(words) {
-            self.put(at + n * 8, word);
+        let others = [("r13", 0x13), ("r10", 0x10), ("ax", 0xa), ("dx", 0xd), ("di", 0xd1), ("flags", 0x202)];
+        for (field, value) in
+            [("ip", ip), ("sp", sp), ("bp", bp), ("cs", cs), ("ss", 0x18)].iter().chain(&others)
+        {
+            let offset = self.guest.offset("pt_regs", field);
+            self.put(at + offset, *value);
         }
+    }
+
+    /// A task that was switched out with its stack pointer at `sp`, in the first function, called by the second.
+    fn sleeping(&mut self, sp: u64) -> Object {
+        let [returns, bytes] =
+            [self.guest.offset("inactive_task_frame", "ret_addr"), self.guest.bytes("inactive_task_frame")];
+        self.put(sp + returns, self.f(0));
+        self.put(sp + bytes, self.f(1));
+        let task = self.guest.add("task_struct");
+        self.guest.set(task, "stack", self.stack.start);
+        self.guest.set(task, "thread.sp", sp);
+        task
     }
 
     fn unwind(&self, ip: u64, sp: u64, bp: u64) -> Stack {
@@ -176,200 +172,232 @@ fn broken(stack: &Stack) -> &str {
 
 #[test]
 fn calls_are_followed_to_the_bottom_and_named_as_the_kernel_does() {
-    let mut made = Made::new(&[plain(16), plain(0), end()]);
-    let sp = made.stack.start + 0x1000;
-    made.put(sp + 16, made.f(1));
-    made.put(sp + 24, made.f(2));
-    let stack = made.unwind(made.f(0), sp, 0);
-    assert_eq!(texts(&stack), ["f0+0x20/0x100", "f1+0x20/0x100", "f2+0x20/0x100"]);
-    assert_eq!(stack.end, StackEnd::Bottom);
-    assert_eq!(stack.frames[2].sp, KernelVirt(sp + 32));
+    for seed in SEEDS {
+        let mut made = Made::new(seed, &[plain(16), plain(0), end()]);
+        let sp = made.stack.start + 0x1000;
+        made.put(sp + 16, made.f(1));
+        made.put(sp + 24, made.f(2));
+        let stack = made.unwind(made.f(0), sp, 0);
+        assert_eq!(texts(&stack), ["f0+0x20/0x100", "f1+0x20/0x100", "f2+0x20/0x100"]);
+        assert_eq!(stack.end, StackEnd::Bottom);
+        assert_eq!(stack.frames[2].sp, KernelVirt(sp + 32));
+    }
 }
 
 #[test]
 fn a_return_address_just_past_a_function_belongs_to_that_function() {
-    let mut made =
-        Made::new(&[plain(0), end(), (0, 0, Base::Undefined, Base::Undefined, kind::UNDEFINED, false)]);
-    let sp = made.stack.start + 0x1000;
-    let past = made.text + 2 * FUNCTION;
-    made.put(sp, past);
-    let stack = made.unwind(made.f(0), sp, 0);
-    assert_eq!(texts(&stack), ["f0+0x20/0x100", "f1+0x100/0x100"]);
-    assert_eq!(stack.end, StackEnd::Bottom);
+    for seed in SEEDS {
+        let mut made = Made::new(
+            seed,
+            &[plain(0), end(), (0, 0, Base::Undefined, Base::Undefined, kind::UNDEFINED, false)],
+        );
+        let sp = made.stack.start + 0x1000;
+        let past = made.text + 2 * FUNCTION;
+        made.put(sp, past);
+        let stack = made.unwind(made.f(0), sp, 0);
+        assert_eq!(texts(&stack), ["f0+0x20/0x100", "f1+0x100/0x100"]);
+        assert_eq!(stack.end, StackEnd::Bottom);
+    }
 }
 
 #[test]
 fn frame_pointers_and_indirect_places_are_followed() {
-    // f0 keeps its caller's frame pointer; f1's frame is relative to it; f2's place is in the word at its stack pointer; f3's
-    // in the word below its frame pointer.
-    let made = &mut Made::new(&[
-        (16, -16, Base::Sp, Base::PrevSp, kind::CALL, false),
-        (16, -16, Base::Bp, Base::PrevSp, kind::CALL, false),
-        (16, 0, Base::SpIndirect, Base::Undefined, kind::CALL, false),
-        (-8, 0, Base::BpIndirect, Base::Bp, kind::CALL, false),
-        end(),
-    ]);
-    let sp = made.stack.start + 0x1000;
-    let [bp1, bp2] = [sp + 0x100, sp + 0x400];
-    let words = [
-        (sp, bp1),
-        (sp + 8, made.f(1)),
-        (bp1, bp2),
-        (bp1 + 8, made.f(2)),
-        // Where f2's caller is, less 16.
-        (bp1 + 16, sp + 0x200),
-        (sp + 0x208, made.f(3)),
-        (bp2 - 8, sp + 0x300),
-        (sp + 0x2f8, made.f(4)),
-        (bp2, 0x77),
-    ];
-    for (at, word) in words {
-        made.put(at, word);
+    for seed in SEEDS {
+        // f0 keeps its caller's frame pointer; f1's frame is relative to it; f2's place is in the word at its stack pointer; f3's
+        // in the word below its frame pointer.
+        let made = &mut Made::new(
+            seed,
+            &[
+                (16, -16, Base::Sp, Base::PrevSp, kind::CALL, false),
+                (16, -16, Base::Bp, Base::PrevSp, kind::CALL, false),
+                (16, 0, Base::SpIndirect, Base::Undefined, kind::CALL, false),
+                (-8, 0, Base::BpIndirect, Base::Bp, kind::CALL, false),
+                end(),
+            ],
+        );
+        let sp = made.stack.start + 0x1000;
+        let [bp1, bp2] = [sp + 0x100, sp + 0x400];
+        let words = [
+            (sp, bp1),
+            (sp + 8, made.f(1)),
+            (bp1, bp2),
+            (bp1 + 8, made.f(2)),
+            // Where f2's caller is, less 16.
+            (bp1 + 16, sp + 0x200),
+            (sp + 0x208, made.f(3)),
+            (bp2 - 8, sp + 0x300),
+            (sp + 0x2f8, made.f(4)),
+            (bp2, 0x77),
+        ];
+        for (at, word) in words {
+            made.put(at, word);
+        }
+        let stack = made.unwind(made.f(0), sp, 0);
+        let expected: Vec<_> = (0..5).map(|n| format!("f{n}+0x20/0x100")).collect();
+        assert_eq!((texts(&stack), &stack.end), (expected, &StackEnd::Bottom));
     }
-    let stack = made.unwind(made.f(0), sp, 0);
-    let expected: Vec<_> = (0..5).map(|n| format!("f{n}+0x20/0x100")).collect();
-    assert_eq!((texts(&stack), &stack.end), (expected, &StackEnd::Bottom));
 }
 
 #[test]
 fn an_interrupt_leads_from_its_stack_to_what_it_came_upon() {
-    let made = &mut Made::new(&[
-        plain(0),
-        (0, 0, Base::Sp, Base::Undefined, kind::REGS, true),
-        // Only known from what the interrupt saved.
-        (0, 0, Base::R10, Base::Undefined, kind::CALL, false),
-        end(),
-    ]);
-    let (irq, task) = (made.irq.start + 0x2000, made.stack.start + 0x1000);
-    made.put(irq, made.f(1));
-    made.put_regs(irq + 8, made.f(2), task, 0x55, false);
-    made.put(irq + 16, task + 0x40);
-    made.put(task + 0x38, made.f(3));
-    let stack = made.unwind(made.f(0), irq, 0);
-    let mut lines = stack.lines();
-    assert_eq!(lines.remove(0), "<irq>");
-    assert_eq!(
-        lines,
-        ["f0+0x20/0x100", "f1+0x20/0x100", "</irq>", "f2+0x20/0x100  (interrupted)", "f3+0x20/0x100"]
-    );
-    assert_eq!(stack.end, StackEnd::Bottom);
+    for seed in SEEDS {
+        let made = &mut Made::new(
+            seed,
+            &[
+                plain(0),
+                (0, 0, Base::Sp, Base::Undefined, kind::REGS, true),
+                // Only known from what the interrupt saved.
+                (0, 0, Base::R10, Base::Undefined, kind::CALL, false),
+                end(),
+            ],
+        );
+        let (irq, task) = (made.irq.start + 0x2000, made.stack.start + 0x1000);
+        made.put(irq, made.f(1));
+        made.put_regs(irq + 8, made.f(2), task, 0x55, false);
+        let r10 = made.guest.offset("pt_regs", "r10");
+        made.put(irq + 8 + r10, task + 0x40);
+        made.put(task + 0x38, made.f(3));
+        let stack = made.unwind(made.f(0), irq, 0);
+        let mut lines = stack.lines();
+        assert_eq!(lines.remove(0), "<irq>");
+        assert_eq!(
+            lines,
+            ["f0+0x20/0x100", "f1+0x20/0x100", "</irq>", "f2+0x20/0x100  (interrupted)", "f3+0x20/0x100"]
+        );
+        assert_eq!(stack.end, StackEnd::Bottom);
+    }
 }
 
 #[test]
 fn an_entry_from_user_space_is_the_end() {
-    for partial in [false, true] {
-        let kind = if partial { kind::REGS_PARTIAL } else { kind::REGS };
-        // A partial entry points at the five words that the CPU pushes.
-        let skip = if partial { 48 } else { 0 };
-        let made = &mut Made::new(&[(skip, 0, Base::Sp, Base::Undefined, kind, true)]);
-        let sp = made.stack.end - 88;
-        made.put_regs(sp, 0x4000_1234, 0x7fff_0000, 0, true);
-        let stack = made.unwind(made.f(0), sp, 0);
-        assert_eq!(stack.end, StackEnd::User { ip: 0x4000_1234, sp: 0x7fff_0000 }, "partial: {partial}");
-        assert_eq!(stack.frames.len(), 1);
+    for seed in SEEDS {
+        for partial in [false, true] {
+            let kind = if partial { kind::REGS_PARTIAL } else { kind::REGS };
+            // A partial entry points at the five words that the CPU pushes.
+            let skip = if partial { 48 } else { 0 };
+            let made = &mut Made::new(seed, &[(skip, 0, Base::Sp, Base::Undefined, kind, true)]);
+            let sp = made.stack.end - 88;
+            made.put_regs(sp, 0x4000_1234, 0x7fff_0000, 0, true);
+            let stack = made.unwind(made.f(0), sp, 0);
+            assert_eq!(stack.end, StackEnd::User { ip: 0x4000_1234, sp: 0x7fff_0000 }, "partial: {partial}");
+            assert_eq!(stack.frames.len(), 1);
+        }
     }
 }
 
 #[test]
 fn bpf_code_is_followed_by_its_frame_pointer_and_has_its_name() {
-    let made = &mut Made::new(&[plain(0), end()]);
-    let code = made.guest.alloc(0x80);
-    let sp = made.stack.start + 0x1000;
-    let bp = sp + 0x40;
-    made.put(sp, code + 0x30);
-    made.put(bp, 0x77);
-    made.put(bp + 8, made.f(1));
-    let from = Registers { ip: made.f(0), sp, bp, ..Registers::default() };
-    let stack = made.unwind_with(from, &[(code, code + 0x80, "bpf_prog_0123_dispatch")]);
-    assert_eq!(texts(&stack), ["f0+0x20/0x100", "bpf_prog_0123_dispatch+0x30/0x80", "f1+0x20/0x100"]);
-    assert_eq!(stack.frames[1].kind, FrameKind::Bpf);
-    assert_eq!(stack.end, StackEnd::Bottom);
+    for seed in SEEDS {
+        let made = &mut Made::new(seed, &[plain(0), end()]);
+        let code = made.guest.alloc(0x80);
+        let sp = made.stack.start + 0x1000;
+        let bp = sp + 0x40;
+        made.put(sp, code + 0x30);
+        made.put(bp, 0x77);
+        made.put(bp + 8, made.f(1));
+        let from = Registers { ip: made.f(0), sp, bp, ..Registers::default() };
+        let stack = made.unwind_with(from, &[(code, code + 0x80, "bpf_prog_0123_dispatch")]);
+        assert_eq!(texts(&stack), ["f0+0x20/0x100", "bpf_prog_0123_dispatch+0x30/0x80", "f1+0x20/0x100"]);
+        assert_eq!(stack.frames[1].kind, FrameKind::Bpf);
+        assert_eq!(stack.end, StackEnd::Bottom);
+    }
 }
 
 #[test]
 fn a_call_of_a_null_pointer_shows_its_caller() {
-    let made = &mut Made::new(&[end()]);
-    let sp = made.stack.start + 0x1000;
-    made.put(sp, made.f(0));
-    let stack = made.unwind(0, sp, 0);
-    assert_eq!(texts(&stack), ["0x0", "f0+0x20/0x100"]);
+    for seed in SEEDS {
+        let made = &mut Made::new(seed, &[end()]);
+        let sp = made.stack.start + 0x1000;
+        made.put(sp, made.f(0));
+        let stack = made.unwind(0, sp, 0);
+        assert_eq!(texts(&stack), ["0x0", "f0+0x20/0x100"]);
+    }
 }
 
 #[test]
 fn where_the_tables_say_nothing_the_reason_is_given_and_the_rest_are_guesses() {
-    let undefined = (0, 0, Base::Undefined, Base::Undefined, kind::UNDEFINED, false);
-    let made = &mut Made::new(&[plain(0), undefined, end()]);
-    let sp = made.stack.start + 0x1000;
-    made.put(sp, made.f(1));
-    made.put(sp + 0x88, made.f(2));
-    // The first byte of a function is an address that was taken, not one to return to.
-    made.put(sp + 0x90, made.text);
-    let stack = made.unwind(made.f(0), sp, 0);
-    assert_eq!(texts(&stack), ["f0+0x20/0x100", "f1+0x20/0x100", "? f2+0x20/0x100"]);
-    assert_eq!(broken(&stack), "the kernel has no unwind entry for f1+0x20/0x100");
+    for seed in SEEDS {
+        let undefined = (0, 0, Base::Undefined, Base::Undefined, kind::UNDEFINED, false);
+        let made = &mut Made::new(seed, &[plain(0), undefined, end()]);
+        let sp = made.stack.start + 0x1000;
+        made.put(sp, made.f(1));
+        made.put(sp + 0x88, made.f(2));
+        // The first byte of a function is an address that was taken, not one to return to.
+        made.put(sp + 0x90, made.text);
+        let stack = made.unwind(made.f(0), sp, 0);
+        assert_eq!(texts(&stack), ["f0+0x20/0x100", "f1+0x20/0x100", "? f2+0x20/0x100"]);
+        assert_eq!(broken(&stack), "the kernel has no unwind entry for f1+0x20/0x100");
+    }
 }
 
 #[test]
 fn a_stack_that_goes_in_circles_is_cut() {
-    // f0 says that its caller is below it.
-    let made = &mut Made::new(&[(-0x20, 0, Base::Sp, Base::Undefined, kind::CALL, false), end()]);
-    let sp = made.stack.start + 0x1000;
-    made.put(sp - 0x28, made.f(1));
-    assert!(broken(&made.unwind(made.f(0), sp, 0)).contains("wrong direction"));
+    for seed in SEEDS {
+        // f0 says that its caller is below it.
+        let made = &mut Made::new(seed, &[(-0x20, 0, Base::Sp, Base::Undefined, kind::CALL, false), end()]);
+        let sp = made.stack.start + 0x1000;
+        made.put(sp - 0x28, made.f(1));
+        assert!(broken(&made.unwind(made.f(0), sp, 0)).contains("wrong direction"));
 
-    // From the task's stack to that of interrupts, and back.
-    let regs = (0, 0, Base::Sp, Base::Undefined, kind::REGS, true);
-    let made = &mut Made::new(&[regs]);
-    let (irq, task) = (made.irq.start + 0x100, made.stack.start + 0x100);
-    made.put_regs(task, made.f(0), irq, 0, false);
-    made.put_regs(irq, made.f(0), task, 0, false);
-    assert!(broken(&made.unwind(made.f(0), task, 0)).contains("leads back to the task stack"));
+        // From the task's stack to that of interrupts, and back.
+        let regs = (0, 0, Base::Sp, Base::Undefined, kind::REGS, true);
+        let made = &mut Made::new(seed, &[regs]);
+        let (irq, task) = (made.irq.start + 0x100, made.stack.start + 0x100);
+        made.put_regs(task, made.f(0), irq, 0, false);
+        made.put_regs(irq, made.f(0), task, 0, false);
+        assert!(broken(&made.unwind(made.f(0), task, 0)).contains("leads back to the task stack"));
+    }
 }
 
 #[test]
 fn places_on_no_stack_and_registers_that_were_not_saved_are_named() {
-    let made = &mut Made::new(&[(16, 0, Base::Bp, Base::Undefined, kind::CALL, false)]);
-    let sp = made.stack.start + 0x1000;
-    assert!(broken(&made.unwind(made.f(0), sp, 0x2684)).contains("on no stack that is known"));
-    assert!(broken(&made.unwind(made.f(0), 0x1000, 0)).contains("stack pointer 0x1000"));
-    let made = &mut Made::new(&[(0, 0, Base::R13, Base::Undefined, kind::CALL, false)]);
-    assert!(broken(&made.unwind(made.f(0), sp, 0)).contains("relative to r13, which was not saved"));
-    let made = &mut Made::new(&[(0, 0, Base::Unknown(12), Base::Undefined, kind::CALL, false)]);
-    assert!(broken(&made.unwind(made.f(0), sp, 0)).contains("Unknown(12)"));
+    for seed in SEEDS {
+        let made = &mut Made::new(seed, &[(16, 0, Base::Bp, Base::Undefined, kind::CALL, false)]);
+        let sp = made.stack.start + 0x1000;
+        assert!(broken(&made.unwind(made.f(0), sp, 0x2684)).contains("on no stack that is known"));
+        assert!(broken(&made.unwind(made.f(0), 0x1000, 0)).contains("stack pointer 0x1000"));
+        let made = &mut Made::new(seed, &[(0, 0, Base::R13, Base::Undefined, kind::CALL, false)]);
+        assert!(broken(&made.unwind(made.f(0), sp, 0)).contains("relative to r13, which was not saved"));
+        let made = &mut Made::new(seed, &[(0, 0, Base::Unknown(12), Base::Undefined, kind::CALL, false)]);
+        assert!(broken(&made.unwind(made.f(0), sp, 0)).contains("Unknown(12)"));
+    }
 }
 
 #[test]
 fn tables_of_a_format_that_is_not_known_are_refused_by_its_hash() {
-    let made = Made::with_format(&[end()], [0xab; 20]);
-    let profile = made.guest.profile();
-    let view = KernelView::new(&profile, &made.guest.ram);
-    let error = OrcTables::read(&view).err().unwrap().to_string();
-    assert!(error.contains(&"ab".repeat(20)), "{error}");
+    for seed in SEEDS {
+        let made = Made::with_format(seed, &[end()], [0xab; 20]);
+        let profile = made.guest.profile();
+        let view = KernelView::new(&profile, &made.guest.ram);
+        let error = OrcTables::read(&view).err().unwrap().to_string();
+        assert!(error.contains(&"ab".repeat(20)), "{error}");
+    }
 }
 
 #[test]
 fn a_task_that_sleeps_is_unwound_from_where_it_was_switched_out() {
-    let made = &mut Made::new(&[plain(0), end()]);
-    let sp = made.stack.start + 0x1000;
-    made.put(sp + 8, made.f(0));
-    made.put(sp + 16, made.f(1));
-    let task = made.guest.alloc(16);
-    made.put(task, made.stack.start);
-    made.put(task + 8, sp);
-    let profile = made.guest.profile();
-    let view = KernelView::new(&profile, &made.guest.ram);
-    let unwinder = Unwinder::new(&view, &[]);
-    let (cpu, stack) = unwinder.task(KernelVirt(task));
-    assert_eq!((cpu, texts(&stack)), (None, vec!["f0+0x20/0x100".to_owned(), "f1+0x20/0x100".to_owned()]));
-    made.put(task + 8, 0x1234);
-    let view = KernelView::new(&profile, &made.guest.ram);
-    let unwinder = Unwinder::new(&view, &[]);
-    assert!(broken(&unwinder.task(KernelVirt(task)).1).contains("not on its stack"));
+    for seed in SEEDS {
+        let made = &mut Made::new(seed, &[plain(0), end()]);
+        let sp = made.stack.start + 0x1000;
+        let task = made.sleeping(sp);
+        let profile = made.guest.profile();
+        let view = KernelView::new(&profile, &made.guest.ram);
+        let unwinder = Unwinder::new(&view, &[]);
+        let (cpu, stack) = unwinder.task(KernelVirt(task.at));
+        assert_eq!(
+            (cpu, texts(&stack)),
+            (None, vec!["f0+0x20/0x100".to_owned(), "f1+0x20/0x100".to_owned()])
+        );
+        made.guest.set(task, "thread.sp", 0x1234u32);
+        let view = KernelView::new(&profile, &made.guest.ram);
+        let unwinder = Unwinder::new(&view, &[]);
+        assert!(broken(&unwinder.task(KernelVirt(task.at)).1).contains("not on its stack"));
+    }
 }
 
 /// The types and symbols of a made kernel, for memory that is not its own.
-fn profile() -> (KernelProfile, Area, u64) {
-    let made = Made::new(&[plain(0), end()]);
+fn profile(seed: u64) -> (KernelProfile, Area, u64) {
+    let made = Made::new(seed, &[plain(0), end()]);
     (made.guest.profile(), made.stack, made.text)
 }
 
@@ -377,6 +405,7 @@ proptest! {
     /// Tables and stacks of random bytes end, with frames within their bound.
     #[test]
     fn random_memory_is_unwound_to_an_end(
+        seed in SEEDS,
         words in proptest::collection::vec(any::<u64>(), 1..200),
         picks in proptest::collection::vec((0u64..0x4000, 0u64..8), 1..200),
         regs in any::<[u64; 3]>(),
@@ -387,7 +416,7 @@ proptest! {
             let number = words[*n as usize % words.len()];
             ((offset % 200) as i16 - 20, (number % 100) as i16 - 50, base(*n), base(number), number % 8, number & 8 != 0)
         }).collect();
-        let made = &mut Made::new(&entries);
+        let made = &mut Made::new(seed, &entries);
         for (n, (offset, which)) in picks.iter().enumerate() {
             // Text, stack, or anything.
             let word = words[n % words.len()];
@@ -416,8 +445,8 @@ proptest! {
 
     /// A task in memory where every word is a number of its address.
     #[test]
-    fn hostile_memory_is_no_danger(seed in any::<u64>(), task in any::<u64>()) {
-        let (profile, stack, text) = profile();
+    fn hostile_memory_is_no_danger(layout in SEEDS, seed in any::<u64>(), task in any::<u64>()) {
+        let (profile, stack, text) = profile(layout);
         let chaos = Chaos(seed);
         let view = KernelView::new(&profile, &chaos);
         let unwinder = Unwinder::new(&view, &[]);

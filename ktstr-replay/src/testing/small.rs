@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use ktstr_replay::memory::LeftOut;
-use ktstr_replay::trace::record::{
+use crate::memory::LeftOut;
+use crate::trace::record::{
     BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Clock, Event, EventBody, Loss, LossKind, Manifest,
     MapContents, MapState, PAGE_BYTES, Sample, VcpuRegs,
 };
-use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter, WriterOptions};
+use crate::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter, WriterOptions};
 
 /// RAM of the small trace: 32 pages from 0 and 16 pages at 1 MiB.
 pub const RAM: [std::ops::Range<u64>; 2] = [0..32 << 12, 1 << 20..(1 << 20) + (16 << 12)];
 
+/// Its manifest.
 pub fn manifest() -> Manifest {
     let mut manifest = Manifest { ktstr_version: "0.1.0".to_owned(), ..Manifest::default() };
     manifest.test.name = "demo::two_cgroups".to_owned();
@@ -32,6 +33,7 @@ pub fn page(seed: u64) -> [u8; PAGE_BYTES] {
     })
 }
 
+/// Its event number `i`.
 pub fn event(i: u64) -> Event {
     Event {
         guest_ns: i * 1000,
@@ -40,6 +42,7 @@ pub fn event(i: u64) -> Event {
     }
 }
 
+/// Its sample number `index`.
 pub fn sample(index: u32) -> Sample {
     Sample {
         index,
@@ -71,6 +74,7 @@ pub fn sample(index: u32) -> Sample {
     }
 }
 
+/// A checkpoint of these pages.
 pub fn checkpoint(base: CaptureBase, pages: &[(u64, [u8; PAGE_BYTES])]) -> CapturedCheckpoint {
     let mut batch = PageBatch::with_capacity(pages.len());
     for (gfn, page) in pages {

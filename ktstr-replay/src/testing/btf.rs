@@ -1,19 +1,20 @@
 //! A writer of BTF blobs for tests.
 
-use super::{TypeId, Types};
+use crate::btf::{TypeId, Types};
 
 /// Collects types; each method returns the number of the type that it added.
-pub(crate) struct Builder {
+pub struct Builder {
     types: Vec<u8>,
     strings: Vec<u8>,
     count: u32,
 }
 
 /// A member of a struct under construction: name, type, offset in bits, width in bits (0: no bitfield).
-pub(crate) type Member<'a> = (&'a str, TypeId, u32, u8);
+pub type Member<'a> = (&'a str, TypeId, u32, u8);
 
 impl Builder {
-    pub(crate) fn new() -> Self {
+    /// No types but `void`.
+    pub fn new() -> Self {
         Self { types: Vec::new(), strings: vec![0], count: 0 }
     }
 
@@ -28,7 +29,7 @@ impl Builder {
     }
 
     /// Any type: its name, `info` word, size or type, and what follows.
-    pub(crate) fn raw(&mut self, name: &str, info: u32, size_or_type: u32, tail: &[u32]) -> TypeId {
+    pub fn raw(&mut self, name: &str, info: u32, size_or_type: u32, tail: &[u32]) -> TypeId {
         let name = self.name(name);
         for word in [name, info, size_or_type].iter().chain(tail) {
             self.types.extend_from_slice(&word.to_le_bytes());
@@ -37,31 +38,38 @@ impl Builder {
         TypeId(self.count)
     }
 
-    pub(crate) fn unsigned(&mut self, name: &str, bytes: u32) -> TypeId {
+    /// An unsigned integer.
+    pub fn unsigned(&mut self, name: &str, bytes: u32) -> TypeId {
         self.raw(name, 1 << 24, bytes, &[bytes * 8])
     }
 
-    pub(crate) fn signed(&mut self, name: &str, bytes: u32) -> TypeId {
+    /// A signed integer.
+    pub fn signed(&mut self, name: &str, bytes: u32) -> TypeId {
         self.raw(name, 1 << 24, bytes, &[1 << 24 | (bytes * 8)])
     }
 
-    pub(crate) fn boolean(&mut self) -> TypeId {
+    /// `bool`.
+    pub fn boolean(&mut self) -> TypeId {
         self.raw("bool", 1 << 24, 1, &[4 << 24 | 8])
     }
 
-    pub(crate) fn float(&mut self, name: &str, bytes: u32) -> TypeId {
+    /// A floating-point number.
+    pub fn float(&mut self, name: &str, bytes: u32) -> TypeId {
         self.raw(name, 16 << 24, bytes, &[])
     }
 
-    pub(crate) fn pointer(&mut self, to: TypeId) -> TypeId {
+    /// A pointer.
+    pub fn pointer(&mut self, to: TypeId) -> TypeId {
         self.raw("", 2 << 24, to.0, &[])
     }
 
-    pub(crate) fn typedef(&mut self, name: &str, to: TypeId) -> TypeId {
+    /// A typedef.
+    pub fn typedef(&mut self, name: &str, to: TypeId) -> TypeId {
         self.raw(name, 8 << 24, to.0, &[])
     }
 
-    pub(crate) fn array(&mut self, of: TypeId, len: u32) -> TypeId {
+    /// An array.
+    pub fn array(&mut self, of: TypeId, len: u32) -> TypeId {
         self.raw("", 3 << 24, 0, &[of.0, 0, len])
     }
 
@@ -78,22 +86,26 @@ impl Builder {
         self.raw(name, info, bytes, &tail)
     }
 
-    pub(crate) fn structure(&mut self, name: &str, bytes: u32, members: &[Member<'_>]) -> TypeId {
+    /// A struct.
+    pub fn structure(&mut self, name: &str, bytes: u32, members: &[Member<'_>]) -> TypeId {
         self.aggregate(4, name, bytes, members)
     }
 
-    pub(crate) fn union(&mut self, name: &str, bytes: u32, members: &[Member<'_>]) -> TypeId {
+    /// A union.
+    pub fn union(&mut self, name: &str, bytes: u32, members: &[Member<'_>]) -> TypeId {
         self.aggregate(5, name, bytes, members)
     }
 
-    pub(crate) fn enumeration(&mut self, name: &str, values: &[(&str, i32)]) -> TypeId {
+    /// An enum of 32 bits, signed when a value is negative.
+    pub fn enumeration(&mut self, name: &str, values: &[(&str, i32)]) -> TypeId {
         let tail: Vec<u32> =
             values.iter().flat_map(|&(name, value)| [self.name(name), value.cast_unsigned()]).collect();
         let signed = values.iter().any(|&(_, value)| value < 0);
         self.raw(name, u32::from(signed) << 31 | 6 << 24 | values.len() as u32, 4, &tail)
     }
 
-    pub(crate) fn enumeration64(&mut self, name: &str, values: &[(&str, u64)]) -> TypeId {
+    /// An enum of 64 bits.
+    pub fn enumeration64(&mut self, name: &str, values: &[(&str, u64)]) -> TypeId {
         let tail: Vec<u32> = values
             .iter()
             .flat_map(|&(name, value)| [self.name(name), value as u32, (value >> 32) as u32])
@@ -102,12 +114,7 @@ impl Builder {
     }
 
     /// A data section and its variables: name, type, offset, size in bytes.
-    pub(crate) fn section(
-        &mut self,
-        name: &str,
-        bytes: u32,
-        variables: &[(&str, TypeId, u32, u32)],
-    ) -> TypeId {
+    pub fn section(&mut self, name: &str, bytes: u32, variables: &[(&str, TypeId, u32, u32)]) -> TypeId {
         let tail: Vec<u32> = variables
             .iter()
             .flat_map(|&(name, id, offset, size)| [self.raw(name, 14 << 24, id.0, &[1]).0, offset, size])
@@ -115,7 +122,8 @@ impl Builder {
         self.raw(name, 15 << 24 | variables.len() as u32, bytes, &tail)
     }
 
-    pub(crate) fn blob(&self) -> Vec<u8> {
+    /// The blob.
+    pub fn blob(&self) -> Vec<u8> {
         let mut blob = vec![0x9f, 0xeb, 1, 0];
         let types = self.types.len() as u32;
         for word in [24, 0, types, types, self.strings.len() as u32] {
@@ -126,7 +134,14 @@ impl Builder {
         blob
     }
 
-    pub(crate) fn types(&self) -> Types {
-        Types::parse(self.blob()).unwrap()
+    /// The blob, parsed.
+    pub fn types(&self) -> Types {
+        Types::parse(self.blob()).expect("what was built is BTF")
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
     }
 }

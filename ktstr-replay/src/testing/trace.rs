@@ -2,25 +2,19 @@
 //!
 //! Its BTF is `tests/data/demo.btf` (see the README there).
 
-#![allow(
-    dead_code,
-    clippy::allow_attributes,
-    reason = "each of the programs that include this file uses another part of it"
-)]
-
 use std::path::Path;
 use std::sync::OnceLock;
 
-use ktstr_replay::btf::{Kind, TypeId, Types};
-use ktstr_replay::trace::record::manifest::{KernelInfo, MachineInfo, NotStarved, SchedulerInfo, TestInfo};
-use ktstr_replay::trace::record::{
+use crate::btf::{Kind, TypeId, Types};
+use crate::trace::record::manifest::{KernelInfo, MachineInfo, NotStarved, SchedulerInfo, TestInfo};
+use crate::trace::record::{
     BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, MapContents,
     MapState, OutputSource, Sample, ScxState, Stage, WorkerReport, blob_id,
 };
-use ktstr_replay::trace::{Trace, TraceWriter};
+use crate::trace::{Trace, TraceWriter};
 
 /// BTF of the demo scheduler.
-pub const DEMO_BTF: &[u8] = include_bytes!("../data/demo.btf");
+pub const DEMO_BTF: &[u8] = include_bytes!("../../tests/data/demo.btf");
 /// Guest time at which the body of these runs begins, in ms.
 pub const BODY_MS: u64 = 2000;
 
@@ -28,6 +22,7 @@ const MS: u64 = 1_000_000;
 
 /// A run under construction. Times are in ms since the body began.
 pub struct TraceBuilder {
+    /// What the trace says of itself.
     pub manifest: Manifest,
     events: Vec<Event>,
     samples: Vec<Sample>,
@@ -98,30 +93,36 @@ impl TraceBuilder {
             .event(5300, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() })
     }
 
+    /// An event.
     pub fn event(mut self, at_ms: i64, body: EventBody) -> Self {
         let at_ns = guest_ns(at_ms);
         self.events.push(Event { guest_ns: at_ns, host_ns: at_ns, body });
         self
     }
 
+    /// The run reached a stage.
     pub fn stage(self, at_ms: i64, stage: Stage, detail: &str) -> Self {
         self.event(at_ms, EventBody::Stage { stage, detail: detail.into() })
     }
 
+    /// A line of the kernel log.
     pub fn kmsg(self, at_ms: i64, level: u8, text: &str) -> Self {
         let kernel_ns = guest_ns(at_ms);
         let sequence = self.events.len() as u64;
         self.event(at_ms, EventBody::Kmsg { level, sequence, kernel_ns, text: text.into() })
     }
 
+    /// A line of output.
     pub fn output(self, at_ms: i64, source: OutputSource, text: &str) -> Self {
         self.event(at_ms, EventBody::Output { source, stderr: true, bytes: text.into() })
     }
 
+    /// A worker's report.
     pub fn worker(self, report: WorkerReport) -> Self {
         self.event(5000, EventBody::Worker(report))
     }
 
+    /// A sample; its index is given.
     pub fn sample(mut self, mut sample: Sample) -> Self {
         sample.index = self.samples.len() as u32;
         self.samples.push(sample);
@@ -143,30 +144,36 @@ impl TraceBuilder {
         self
     }
 
+    /// A claim of the test.
     pub fn claim(mut self, text: &str) -> Self {
         self.claims.push(ClaimRecord { text: text.into(), origin: ClaimOrigin::Data });
         self
     }
 
+    /// A check by a closure of the test.
     pub fn check(mut self, label: &str) -> Self {
         self.claims.push(ClaimRecord { text: label.into(), origin: ClaimOrigin::Closure });
         self
     }
 
+    /// Whether there are checks by closures.
     pub fn has_checks(&self) -> bool {
         self.claims.iter().any(|c| c.origin == ClaimOrigin::Closure)
     }
 
+    /// What the recorder could not keep.
     pub fn loss(mut self, loss: Loss) -> Self {
         self.losses.push(loss);
         self
     }
 
+    /// The test asserts that no worker starved.
     pub fn not_starved(mut self) -> Self {
         self.manifest.test.not_starved = Some(NotStarved { max_spread_pct: 15.0, max_gap_ms: 2000 });
         self
     }
 
+    /// The test expects the scheduler to fail.
     pub fn expect_err(mut self, contains: Option<&str>) -> Self {
         self.manifest.test.expect_err = true;
         self.manifest.test.expect_scx_error_contains = contains.map(str::to_owned);

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, UseTree};
 
+/// The crates that have layers.
+const CRATES: [&str; 3] = ["ktstr-replay", "ktstr-record", "ktstr"];
+
 /// Modules that everything may use and that may use everything: the support of tests.
 const TEST_SUPPORT: &str = "testing";
 
@@ -16,7 +19,7 @@ const TEST_SUPPORT: &str = "testing";
 fn no_module_uses_one_of_a_higher_layer() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut wrong = Vec::new();
-    for name in ["ktstr-replay", "ktstr-record", "ktstr"] {
+    for name in CRATES {
         wrong.extend(Crate::read(&root.join(name)).wrong());
     }
     assert!(wrong.is_empty(), "imports that go up:\n{}", wrong.join("\n"));
@@ -26,7 +29,7 @@ fn no_module_uses_one_of_a_higher_layer() {
 fn the_map_of_the_code_lists_the_layers_as_they_are() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let map = std::fs::read_to_string(root.join("ARCHITECTURE.md")).expect("the map");
-    for name in ["ktstr-replay"] {
+    for name in CRATES {
         let head = format!("| module of `{name}` |");
         let rows = map.lines().skip_while(|line| !line.starts_with(&head)).skip(2);
         let rows = rows.take_while(|line| line.starts_with('|'));
@@ -105,11 +108,12 @@ impl Crate {
     /// A line for each import that goes up, and for each file of no listed module.
     fn wrong(&self) -> Vec<String> {
         let layer = |module: &str| self.order.iter().position(|m| m == module);
+        let of_tests: Vec<_> = self.files.iter().flat_map(SourceFile::modules_of_tests).collect();
         let mut wrong = Vec::new();
         for file in &self.files {
             let parts = file.module();
             let own = parts.first().map_or("", String::as_str);
-            if own == TEST_SUPPORT {
+            if own == TEST_SUPPORT || of_tests.iter().any(|module| parts.starts_with(module)) {
                 continue;
             }
             let Some(at) = layer(own) else {
@@ -143,7 +147,7 @@ fn modules(items: &[Item]) -> Vec<String> {
         }
         _ => None,
     };
-    items.iter().filter_map(module).collect()
+    items.iter().filter_map(module).filter(|module| module != TEST_SUPPORT).collect()
 }
 
 /// Whether an item is there for tests alone: `#[cfg(test)]`, `#[cfg(any(test, ...))]` or `#[test]`.
@@ -169,13 +173,25 @@ impl SourceFile {
         parts
     }
 
-    /// The crate's modules that it names outside of tests. Files of tests are named `tests`, and have none.
+    fn parse(&self) -> syn::File {
+        syn::parse_file(&self.text).unwrap_or_else(|error| panic!("{}: {error}", self.path.display()))
+    }
+
+    /// The modules with files of their own that it declares for tests alone.
+    fn modules_of_tests(&self) -> Vec<Vec<String>> {
+        let module = |item: &Item| match item {
+            Item::Mod(module) if module.content.is_none() && is_of_tests(&module.attrs) => {
+                Some([self.module(), vec![module.ident.to_string()]].concat())
+            }
+            _ => None,
+        };
+        self.parse().items.iter().filter_map(module).collect()
+    }
+
+    /// The crate's modules that it names outside of tests.
     fn uses(&self, module: &[String]) -> BTreeSet<String> {
         let mut uses = Uses { depth: module.len(), found: BTreeSet::new() };
-        if !module.iter().any(|part| part == "tests" || part == TEST_SUPPORT) {
-            let file = syn::parse_file(&self.text);
-            uses.visit_file(&file.unwrap_or_else(|error| panic!("{}: {error}", self.path.display())));
-        }
+        uses.visit_file(&self.parse());
         uses.found
     }
 }

@@ -139,7 +139,8 @@ fn recorded_claims(def: &TestDef) -> Result<Vec<ClaimRecord>> {
     if !errors.is_empty() {
         bail!("{} of {}'s claims cannot be read:\n{}", errors.len(), def.path, errors.join("\n"));
     }
-    let closure = |check: HostCheck| ClaimRecord { text: check.label.to_owned(), origin: ClaimOrigin::Closure };
+    let closure =
+        |check: HostCheck| ClaimRecord { text: check.label.to_owned(), origin: ClaimOrigin::Closure };
     claims.extend(def.check.map(closure));
     Ok(claims)
 }

@@ -168,7 +168,7 @@ pub enum Loss {
         position: u64,
     },
     /// Frames are missing (or were counted anew) before this one.
-    #[error("frame {found} came where frame {expected} was due")]
+    #[error("expected frame {expected}, found frame {found}")]
     Sequence {
         /// The number that was due.
         expected: u64,

@@ -44,7 +44,7 @@ pub enum ChannelError {
         bytes: usize,
     },
     /// init closed the socket or answered something unknown.
-    #[error("guest-init gave {found} as answer to the capture request `{tag}`")]
+    #[error("guest-init answered {found} to the capture request `{tag}`")]
     Answer {
         /// Name of the capture.
         tag: String,

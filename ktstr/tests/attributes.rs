@@ -22,6 +22,8 @@ fn every_bad_attribute_is_an_error_that_points_at_its_key() {
         let file = file.unwrap().path();
         let source = fs::read_to_string(&file).unwrap();
         let compiled = annotated(&source, &diagnostics(&file, &library, &out));
+        let silent = modules(&compiled).filter(|case| !case.contains("\n//")).collect::<Vec<_>>();
+        assert!(silent.is_empty(), "{}: without an error:\n{}", file.display(), silent.join("\n"));
         if compiled != source {
             let now = out.join(file.file_name().unwrap());
             fs::write(&now, compiled).unwrap();
@@ -103,6 +105,11 @@ fn annotated(source: &str, said: &BTreeMap<u64, Vec<String>>) -> String {
         }
     }
     text
+}
+
+/// The cases of a file.
+fn modules(source: &str) -> impl Iterator<Item = &str> {
+    source.split("\nmod ").skip(1)
 }
 
 fn json_lines(output: &[u8]) -> impl Iterator<Item = Value> {

@@ -181,7 +181,7 @@ pub enum JobError {
         source: object::Error,
     },
     /// A program is for another kind of machine than the guest is.
-    #[error("{path} is not a 64-bit x86 program, and the guest runs no others")]
+    #[error("{path} is not a 64-bit x86 program; the guest runs only those")]
     Machine {
         /// Which.
         path: PathBuf,

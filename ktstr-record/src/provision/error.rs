@@ -142,7 +142,7 @@ pub enum Error {
     },
     /// The text of `--kernel` is not one of its forms.
     #[error(
-        "kernel {asked:?} is neither a file, nor a version (`7`, `7.3`, `7.3.4` or a whole release), nor `latest`; `ktstr kernel list` shows those to be had"
+        "kernel {asked:?} is neither a file, nor a version (`7`, `7.3`, `7.3.4` or a whole release), nor `latest`; `ktstr kernel list` lists the available ones"
     )]
     BadKernelSpec {
         /// What was asked for.
@@ -240,7 +240,7 @@ pub enum ImageError {
         start: Vec<u8>,
     },
     /// It is a bzImage from before 2008.
-    #[error("its boot protocol {}.{:02} is older than 2.08, from which on a payload can be found", .version >> 8, .version & 0xff)]
+    #[error("its boot protocol {}.{:02} is older than 2.08, the first that says where the payload is", .version >> 8, .version & 0xff)]
     Protocol {
         /// The version, major in the high byte.
         version: u16,

@@ -35,7 +35,7 @@ pub enum DebugInfoError {
     },
     /// The kernel does not say its build-id (before Linux 5.9 it did not).
     #[error(
-        "kernel {release} of the trace does not say its build-id, by which debug information is recognised"
+        "kernel {release} of the trace has no build-id, so its debug information cannot be identified"
     )]
     NoBuildId {
         /// `uname -r`.

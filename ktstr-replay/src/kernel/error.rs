@@ -68,7 +68,7 @@ pub enum KernelError {
     #[error(transparent)]
     Types(#[from] BtfError),
     /// A structure that goes in circles, or is larger than its bound.
-    #[error("{what} at {at} does not hold together: {why}")]
+    #[error("{what} at {at} is inconsistent: {why}")]
     Broken {
         /// What was walked.
         what: &'static str,

@@ -90,13 +90,13 @@ pub enum SyntaxFault {
         unit: String,
     },
     /// A range without a number in it.
-    #[error("the range {text} is empty; ranges are as in Rust: `a..b` leaves b out, `a..=b` has it")]
+    #[error("the range {text} is empty; ranges are as in Rust: `a..b` excludes b, `a..=b` includes it")]
     EmptyRange {
         /// The range.
         text: String,
     },
     /// A character that has no meaning here.
-    #[error("`{found}` means nothing in a claim")]
+    #[error("unexpected `{found}` in a claim")]
     Character {
         /// The character.
         found: char,

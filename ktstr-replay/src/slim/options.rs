@@ -194,7 +194,7 @@ pub enum SlimError {
         source: io::Error,
     },
     /// A checkpoint says that the guest had more RAM than any that was recorded.
-    #[error("checkpoint {checkpoint} says that the guest had {bytes} bytes of RAM; at most {most} are taken")]
+    #[error("checkpoint {checkpoint} says that the guest had {bytes} bytes of RAM; the limit is {most}")]
     TooMuchRam {
         /// The checkpoint.
         checkpoint: u32,
@@ -212,7 +212,7 @@ pub enum SlimError {
         have: String,
     },
     /// Pages are to be left out by what they are, and the kernel in the trace cannot tell.
-    #[error("what the pages of checkpoint {checkpoint} are cannot be told")]
+    #[error("the pages of checkpoint {checkpoint} cannot be classified")]
     Pages {
         /// The checkpoint.
         checkpoint: u32,

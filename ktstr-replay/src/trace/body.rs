@@ -42,7 +42,7 @@ pub enum BodyError {
     #[error("its body is not valid: {0}")]
     Invalid(String),
     /// The body is larger than its kind may be.
-    #[error("its body has {len} bytes, and {kind} records may have {max}")]
+    #[error("its body has {len} bytes; {kind} records have at most {max}")]
     TooLarge {
         /// The kind.
         kind: Kind,

@@ -80,7 +80,7 @@ pub enum FaultKind {
     #[error("the record there is not the one that the index names")]
     NotAsIndexed,
     /// The zstd frame's checksum in the header does not agree.
-    #[error("its checksum does not agree")]
+    #[error("its checksum does not match")]
     Checksum,
     /// The body cannot be decoded.
     #[error(transparent)]
@@ -95,7 +95,7 @@ pub enum FaultKind {
     #[error("the index cannot be used ({0}); record headers were scanned instead")]
     Index(String),
     /// More records than any trace has.
-    #[error("more than {0} records; the rest was not looked at")]
+    #[error("more than {0} records; the rest is not read")]
     TooMany(usize),
 }
 
@@ -148,6 +148,6 @@ pub enum WriteError {
     #[error("the captured checkpoint is not usable: {0}")]
     BadCapture(String),
     /// The trace has as many records as one may have.
-    #[error("the trace has {0} records, which is as many as one may have")]
+    #[error("the trace has {0} records, the most that a trace can have")]
     Full(usize),
 }

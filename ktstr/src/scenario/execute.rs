@@ -90,7 +90,7 @@ pub enum ScenarioError {
         source: HoldError,
     },
     /// The host could not be told.
-    #[error("could not note what the scenario does")]
+    #[error("could not record what the scenario does")]
     Channel(#[from] ChannelError),
 }
 

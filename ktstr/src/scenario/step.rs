@@ -29,7 +29,7 @@ pub enum HoldError {
     #[error("HoldSpec::Frac({0}) is not above 0 and at most 1")]
     Fraction(f64),
     /// No time.
-    #[error("HoldSpec::Fixed of no time at all")]
+    #[error("HoldSpec::Fixed with a duration of zero")]
     Nothing,
 }
 

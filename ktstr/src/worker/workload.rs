@@ -34,7 +34,7 @@ pub struct WorkerGroup {
 pub enum WorkerError {
     /// A group's size does not fit its work.
     #[error(
-        "{count} workers of type {work} in `{cgroup}`: this work is done by {gang} together, so the number must be a multiple of {gang}, and at least {gang}"
+        "{count} workers of type {work} in `{cgroup}`: workers of this type work in groups of {gang}: the number must be a multiple of {gang}, and at least {gang}"
     )]
     Count {
         /// The group's cgroup.

@@ -89,7 +89,7 @@ pub enum QueryError {
         path: String,
     },
     /// `->` after what is no pointer.
-    #[error("`{path}` is a `{type_name}`, not a pointer, so nothing follows by `->`")]
+    #[error("`{path}` is a `{type_name}`, not a pointer, so `->` cannot follow it")]
     NotAPointer {
         /// The path up to it.
         path: String,
@@ -97,14 +97,14 @@ pub enum QueryError {
         type_name: String,
     },
     /// `.` or `[` after what is a pointer.
-    #[error("`{path}` is a pointer: what it points at follows by `->`")]
+    #[error("`{path}` is a pointer: write `->` for a field of what it points at")]
     IsAPointer {
         /// The path up to it.
         path: String,
     },
     /// A pointer to memory of a process.
     #[error(
-        "`{path}` is {at:#x}: an address of a process and in no BPF arena, so the kernel has nothing there"
+        "`{path}` is {at:#x}: a user-space address outside of every BPF arena: it cannot be read"
     )]
     UserAddress {
         /// The path up to it.

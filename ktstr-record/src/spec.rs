@@ -110,7 +110,7 @@ impl MachineSpec {
         u64::from(self.memory_mib) << 20
     }
 
-    /// Where the guest channel begins: half of the RAM below [`LOW_RAM_LIMIT_BYTES`], on a multiple of its size.
+    /// Where the guest channel begins: half of the RAM below `LOW_RAM_LIMIT_BYTES`, on a multiple of its size.
     ///
     /// The kernel's image lies far below and the initramfs at the end of low RAM, so that neither meets it. NUMA nodes
     /// end on such multiples, too, so that it lies in one.

@@ -92,7 +92,7 @@ impl GuestTopology {
     /// same size.
     ///
     /// # Errors
-    /// [`TopologyError::Differs`].
+    /// `TopologyError::Differs`.
     pub fn check(&self, declared: Topology) -> Result<(), TopologyError> {
         let even = |sets: &[CpuSet], count: u32, size: u32| {
             u32::try_from(sets.len()) == Ok(count)

@@ -161,7 +161,7 @@ impl Cache {
     }
 }
 
-/// A lock that is held until it and all its [`Lock::share`]s are dropped, or their process ends.
+/// A lock that is held until it and all its `Lock::share`s are dropped, or their process ends.
 #[derive(Debug)]
 pub struct Lock {
     file: File,

@@ -34,9 +34,7 @@ pub enum DebugInfoError {
         wanted: BuildId,
     },
     /// The kernel does not say its build-id (before Linux 5.9 it did not).
-    #[error(
-        "kernel {release} of the trace has no build-id, so its debug information cannot be identified"
-    )]
+    #[error("kernel {release} of the trace has no build-id, so its debug information cannot be identified")]
     NoBuildId {
         /// `uname -r`.
         release: String,

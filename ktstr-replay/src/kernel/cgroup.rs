@@ -41,7 +41,7 @@ impl Paths {
     /// The path of the `struct cgroup` at `at` from the root of its hierarchy, as `/proc/PID/cgroup` shows it.
     ///
     /// # Errors
-    /// [`KernelError::Broken`] when its parents do not end; those of [`KernelView::mirror`].
+    /// [`KernelError::Broken`] when its parents do not end; those of `KernelView::mirror`.
     pub fn of(&mut self, view: &KernelView<'_>, at: KernelVirt) -> Result<String, KernelError> {
         self.known.entry(at).or_insert_with(|| path(view, at)).clone()
     }

@@ -14,7 +14,7 @@
 //! Memory may be torn (the guest runs) or hostile (the trace is a stranger's): every walk has a bound, every address
 //! is computed with checks, and what cannot be read becomes an error or a fault line, never a panic.
 //!
-//! **No offset is written by hand**: kernel structs are declared as [`mirror`]s and matched by name through BTF.
+//! **No offset is written by hand**: kernel structs are declared as `mirror`s and matched by name through BTF.
 
 mod bytes;
 pub mod cgroup;

@@ -1,4 +1,4 @@
-//! Runqueues: what each CPU runs and what waits for it; as a sample has it ([`read_runqueues`]), and all that a checkpoint
+//! Runqueues: what each CPU runs and what waits for it; as a sample has it (`read_runqueues`), and all that a checkpoint
 //! tells ([`read_runqueue_details`]).
 //!
 //! Source: `struct rq` and `struct scx_rq` in `kernel/sched/sched.h` of Linux.

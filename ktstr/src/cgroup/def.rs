@@ -125,7 +125,7 @@ impl CpusetSpec {
     /// The CPUs on this machine.
     ///
     /// # Errors
-    /// [`CpusetError`] when the machine has no such CPUs.
+    /// `CpusetError` when the machine has no such CPUs.
     pub fn resolve(&self, topo: &GuestTopology) -> Result<CpuSet, CpusetError> {
         let pick = |kind, sets: &[CpuSet], index: usize| {
             let missing = CpusetError::NoSuch { kind, index, count: sets.len() };

@@ -105,7 +105,7 @@ pub enum ScenarioError {
 /// ```
 ///
 /// # Errors
-/// [`ScenarioError`].
+/// `ScenarioError`.
 pub fn execute_defs(ctx: &Ctx, defs: Vec<CgroupDef>) -> anyhow::Result<AssertResult> {
     execute_steps(ctx, vec![Step::new(defs, HoldSpec::FULL)])
 }
@@ -128,7 +128,7 @@ pub fn execute_defs(ctx: &Ctx, defs: Vec<CgroupDef>) -> anyhow::Result<AssertRes
 /// ```
 ///
 /// # Errors
-/// [`ScenarioError`] of the first step that failed; later steps are not begun.
+/// `ScenarioError` of the first step that failed; later steps are not begun.
 pub fn execute_steps(ctx: &Ctx, steps: Vec<Step>) -> anyhow::Result<AssertResult> {
     for step in steps {
         execute_step(ctx, &step)?;

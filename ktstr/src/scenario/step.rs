@@ -53,7 +53,7 @@ impl HoldSpec {
     /// The time, given the window.
     ///
     /// # Errors
-    /// [`HoldError`].
+    /// `HoldError`.
     pub fn wanted(self, window: Duration) -> Result<Duration, HoldError> {
         match self {
             Self::Frac(part) if part > 0.0 && part <= 1.0 => Ok(window.mul_f64(part)),

@@ -154,7 +154,7 @@ impl Workload {
     /// Let all workers begin.
     ///
     /// # Errors
-    /// [`WorkerError::Schedstat`].
+    /// `WorkerError::Schedstat`.
     pub fn start(&mut self) -> Result<(), WorkerError> {
         for worker in &mut self.workers {
             worker.baseline = worker.process.schedstat()?;

@@ -2,7 +2,7 @@
 //!
 //! Sources: `kernel/bpf/syscall.c` (`map_idr`), `btf.c` of Linux, and those that each type's file names.
 //!
-//! [`MapReader`] reads what a sample keeps: the entries, in the forms of
+//! `MapReader` reads what a sample keeps: the entries, in the forms of
 //! [`MapContents`](crate::trace::record::MapContents). What those forms have no place for, such as the positions of a
 //! ring buffer, is read from a checkpoint by [`BpfObjects`], which also tells which objects the running scheduler has.
 //!

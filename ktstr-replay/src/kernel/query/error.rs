@@ -103,9 +103,7 @@ pub enum QueryError {
         path: String,
     },
     /// A pointer to memory of a process.
-    #[error(
-        "`{path}` is {at:#x}: a user-space address outside of every BPF arena: it cannot be read"
-    )]
+    #[error("`{path}` is {at:#x}: a user-space address outside of every BPF arena: it cannot be read")]
     UserAddress {
         /// The path up to it.
         path: String,

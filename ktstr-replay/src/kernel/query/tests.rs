@@ -87,7 +87,10 @@ fn what_is_not_there_says_what_is() {
             ("kernel.(struct scx_schde *)scx_root->x", "did you mean `scx_sched`?"),
             ("kernel.runqueues.scx.depth", "`runqueues` has a copy for each CPU: write `runqueues.cpu(0)`"),
             ("kernel.scx_root.cpu(0)", "`scx_root` is not per CPU, so it has no `.cpu(0)`"),
-            ("kernel.scx_root.timeout", "`kernel.scx_root` is a pointer: write `->` for a field of what it points at"),
+            (
+                "kernel.scx_root.timeout",
+                "`kernel.scx_root` is a pointer: write `->` for a field of what it points at",
+            ),
             ("rq[7].scx.depth", "there is no CPU 7; there are 0, 1"),
             ("rq[0].scx.dept", "did you mean `depth`?"),
             ("rq[0].scx", "a `struct scx_rq` is not a number"),

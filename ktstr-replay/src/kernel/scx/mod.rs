@@ -1,4 +1,4 @@
-//! sched_ext: what a sample has of it ([`read_scx`]), and all that a checkpoint tells ([`read_schedulers`]).
+//! sched_ext: what a sample has of it (`read_scx`), and all that a checkpoint tells ([`read_schedulers`]).
 
 mod schedulers;
 mod state;

@@ -123,7 +123,7 @@ impl Tasks {
 /// Read all tasks. What cannot be read of one is a fault, and the others stay.
 ///
 /// # Errors
-/// Those of [`task_addresses`].
+/// Those of `task_addresses`.
 pub fn read_tasks(view: &KernelView<'_>) -> Result<Tasks, KernelError> {
     let mut gaps = Gaps::default();
     let jiffies = gaps.read("the age of tasks", Jiffies::read(view));

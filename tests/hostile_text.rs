@@ -6,6 +6,7 @@ use ktstr_replay::trace::record::{
     BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, Loss, MapContents, Sample, blob_id,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace, TraceWriter};
+use ktstr_replay::units::{GuestNs, HostNs};
 use ktstr_tests::{Printed, READINGS, json_of, run_reading};
 use serde_json::Value;
 
@@ -125,8 +126,8 @@ fn write_evil(path: &Path) {
     page.push(1, &[7; 4096]);
     let checkpoint = CapturedCheckpoint {
         sample: Some(0),
-        guest_ns: 0,
-        host_ns: 0,
+        guest_ns: GuestNs(0),
+        host_ns: HostNs(0),
         ram: std::iter::once(0..1 << 20).collect(),
         base: CaptureBase::Zero,
         changed: vec![page],
@@ -147,7 +148,8 @@ fn write_evil(path: &Path) {
         writer.loss(&loss).expect("a loss");
     }
     let detail = EVIL.to_owned();
-    let loss = Loss { host_ns: 1, kind: ktstr_replay::trace::record::LossKind::Capture, count: 1, detail };
+    let loss =
+        Loss { host_ns: HostNs(1), kind: ktstr_replay::trace::record::LossKind::Capture, count: 1, detail };
     writer.loss(&loss).expect("a loss");
     let verdict = stall.verdict_json().expect("a verdict").expect("a verdict");
     let mut verdict: Value = serde_json::from_str(&verdict).expect("JSON");

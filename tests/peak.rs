@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ktstr_replay::trace::record::{BlobRole, PAGE_BYTES};
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace, TraceWriter};
+use ktstr_replay::units::{GuestNs, HostNs};
 use ktstr_tests::{ktstr, python, run_bounded};
 
 /// Pages that do not compress, so that the file has 256 MiB: twice what reading it may take. A file of 1 GiB differs in the
@@ -51,8 +52,8 @@ fn write_large(path: &Path) {
         }
         let captured = CapturedCheckpoint {
             sample: None,
-            guest_ns: 0,
-            host_ns: 0,
+            guest_ns: GuestNs(0),
+            host_ns: HostNs(0),
             ram: std::iter::once(0..PAGES * PAGE_BYTES as u64).collect(),
             base: if repeat == 0 { CaptureBase::Zero } else { CaptureBase::Previous },
             changed: vec![batch],

@@ -7,7 +7,7 @@ use divan::{Bencher, black_box};
 use ktstr_record::checkpoint::ChangeTracker;
 use ktstr_replay::memory::{Memory, MemoryError};
 use ktstr_replay::trace::record::PAGE_BYTES;
-use ktstr_replay::units::GuestPhys;
+use ktstr_replay::units::{GuestNs, GuestPhys, HostNs};
 
 /// Populated pages of a 512 MiB guest after a second or two.
 const PAGES: usize = 24_000;
@@ -68,10 +68,10 @@ fn baseline_read_all_copy_changed(bencher: Bencher<'_, '_>) {
 fn capture(bencher: Bencher<'_, '_>, threads: usize) {
     let mut ram = Ram::new();
     let mut tracker = ChangeTracker::new(ram.populated(), None, threads);
-    tracker.capture(&ram, None, None, 0, 0);
+    tracker.capture(&ram, None, None, GuestNs(0), HostNs(0));
     bencher.counter(BytesCount::new(PAGES * PAGE_BYTES)).bench_local(|| {
         ram.touch();
-        let captured = tracker.capture(&ram, None, None, 0, 0);
+        let captured = tracker.capture(&ram, None, None, GuestNs(0), HostNs(0));
         let pages: usize = captured.changed.iter().map(|batch| batch.len()).sum();
         assert_eq!(pages, CHANGED);
     });
@@ -84,5 +84,5 @@ fn first_capture(bencher: Bencher<'_, '_>, threads: usize) {
     bencher
         .counter(BytesCount::new(PAGES * PAGE_BYTES))
         .with_inputs(|| ChangeTracker::new(ram.populated(), None, threads))
-        .bench_local_values(|mut tracker| tracker.capture(&ram, None, None, 0, 0));
+        .bench_local_values(|mut tracker| tracker.capture(&ram, None, None, GuestNs(0), HostNs(0)));
 }

@@ -18,6 +18,7 @@ use ktstr_record::machine::{ChannelRam, Machine, StartPolicy, start};
 use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::spec::{MachineSpec, Topology};
 use ktstr_replay::kernel::{Caps, KernelProfile, KernelView, PageClassifier, SampleReader};
+use ktstr_replay::units::{GuestNs, HostNs};
 
 /// How long a guest may take to unpack its job.
 const UNPACKING: Duration = Duration::from_secs(20);
@@ -131,8 +132,8 @@ fn later_checkpoint(bencher: Bencher<'_, '_>, pages: &str) {
         let all = ram.ranges();
         (pages == "kernel").then(|| classifier.classify(&*ram, &all).expect("classes"))
     };
-    tracker.capture(&*ram, classes().as_ref(), None, 0, 0);
-    bencher.bench_local(|| tracker.capture(&*ram, classes().as_ref(), None, 0, 0));
+    tracker.capture(&*ram, classes().as_ref(), None, GuestNs(0), HostNs(0));
+    bencher.bench_local(|| tracker.capture(&*ram, classes().as_ref(), None, GuestNs(0), HostNs(0)));
 }
 
 /// Symbols and types of a kernel out of memory, once a run and beside it.

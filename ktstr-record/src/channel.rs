@@ -12,6 +12,7 @@ use guest_init::layout::{
 };
 use guest_init::message::{ToGuest, ToHost};
 use guest_init::ring::{Event, Loss, PushError, Reader, Writer};
+use ktstr_replay::units::GuestNs;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
@@ -87,7 +88,7 @@ impl<H: ChannelMemory> HostChannel<H> {
                 }
                 Event::Frame { sequence, time_ns, gap } => {
                     received.extend(gap.map(|loss| Received::Loss(ChannelLoss::Ring(loss))));
-                    (sequence, time_ns)
+                    (sequence, GuestNs(time_ns))
                 }
             };
             received.push(match rkyv::from_bytes::<ToHost, rancor::Error>(&self.payload) {
@@ -156,7 +157,7 @@ pub enum Received {
     /// A message.
     Frame {
         /// The guest's `CLOCK_MONOTONIC` when it was sent, ns.
-        guest_ns: u64,
+        guest_ns: GuestNs,
         /// Its number; init counts those that it dropped, too.
         sequence: u64,
         /// What it says.
@@ -249,7 +250,7 @@ mod tests {
         say(&mut guest, &memory, &stage("one"));
         say(&mut guest, &memory, &stage("two"));
         let expected = [("one", 0), ("two", 1)].map(|(detail, sequence)| Received::Frame {
-            guest_ns: 77,
+            guest_ns: GuestNs(77),
             sequence,
             message: stage(detail),
         });

@@ -13,7 +13,7 @@ use ktstr_replay::memory::LeftOut;
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::record::{PAGE_BYTES, PageId};
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch};
-use ktstr_replay::units::GuestPhys;
+use ktstr_replay::units::{GuestNs, GuestPhys, HostNs};
 
 use pieces::{Piece, gfns, pieces, shares};
 
@@ -89,8 +89,8 @@ impl ChangeTracker {
         memory: &(impl Memory + Sync),
         classes: Option<&PageClasses>,
         sample: Option<u32>,
-        guest_ns: u64,
-        host_ns: u64,
+        guest_ns: GuestNs,
+        host_ns: HostNs,
     ) -> CapturedCheckpoint {
         let populated: Vec<_> = memory.populated().iter().map(gfns).collect();
         let work = pieces(&self.ram_gfns, &populated, &self.excluded);
@@ -344,8 +344,8 @@ mod tests {
         let mut memory = Pages { pages: (0..200).map(|gfn| (gfn, 1)).collect(), bad: None };
         memory.pages.insert(3, 0);
         let mut tracker = ChangeTracker::new(range(0..150), Some(10 * PAGE..20 * PAGE), 4);
-        let first = tracker.capture(&memory, None, Some(5), 6, 7);
-        assert_eq!((first.sample, first.guest_ns, first.host_ns), (Some(5), 6, 7));
+        let first = tracker.capture(&memory, None, Some(5), GuestNs(6), HostNs(7));
+        assert_eq!((first.sample, first.guest_ns, first.host_ns), (Some(5), GuestNs(6), HostNs(7)));
         assert_eq!(first.base, CaptureBase::Zero);
         let expected =
             (0..150).filter(|gfn| *gfn != 3 && !(10..20).contains(gfn)).map(|gfn| (gfn, 1)).collect();
@@ -355,16 +355,16 @@ mod tests {
 
         memory.pages.extend([(4, 9), (15, 9), (60, 0)]);
         memory.pages.remove(&70);
-        let second = tracker.capture(&memory, None, None, 8, 9);
+        let second = tracker.capture(&memory, None, None, GuestNs(8), HostNs(9));
         assert_eq!(second.base, CaptureBase::Previous);
         assert_eq!(changed(&second), [(4, 9)].into());
         assert_eq!(second.zeroed, [70..71, 60..61]);
         assert!(second.left_out.is_empty());
 
-        let third = tracker.capture(&memory, None, None, 8, 9);
+        let third = tracker.capture(&memory, None, None, GuestNs(8), HostNs(9));
         assert!(changed(&third).is_empty() && third.zeroed.is_empty());
         tracker.reset();
-        assert_eq!(changed(&tracker.capture(&memory, None, None, 8, 9)).len(), 137);
+        assert_eq!(changed(&tracker.capture(&memory, None, None, GuestNs(8), HostNs(9))).len(), 137);
     }
 
     #[test]
@@ -374,7 +374,7 @@ mod tests {
         let classes = |left_out| PageClasses::of(0..64, left_out, std::iter::once(40..50).collect());
         let few = classes(&[(8..16, LeftOut::Free), (20..21, LeftOut::User), (44..46, LeftOut::KernelTypes)]);
         memory.pages.remove(&41);
-        let first = tracker.capture(&memory, Some(&few), None, 0, 0);
+        let first = tracker.capture(&memory, Some(&few), None, GuestNs(0), HostNs(0));
         assert_eq!(
             first.left_out,
             [(8..16, LeftOut::Free), (20..21, LeftOut::User), (44..46, LeftOut::KernelTypes)]
@@ -384,7 +384,7 @@ mod tests {
         memory.pages.extend([(41, 1), (47, 9), (60, 9)]);
         let few =
             classes(&[(8..12, LeftOut::Free), (20..21, LeftOut::PageCache), (44..45, LeftOut::KernelTypes)]);
-        let second = tracker.capture(&memory, Some(&few), None, 0, 0);
+        let second = tracker.capture(&memory, Some(&few), None, GuestNs(0), HostNs(0));
         assert_eq!(second.left_out, [(20..21, LeftOut::PageCache)]);
         let expected: Vec<u64> = [12, 13, 14, 15, 41, 45, 60].to_vec();
         assert_eq!(changed(&second).into_keys().collect::<Vec<_>>(), expected);
@@ -394,12 +394,12 @@ mod tests {
     fn pages_that_cannot_be_read_are_left_out_and_tried_again() {
         let mut memory = Pages { pages: (0..64).map(|gfn| (gfn, 1)).collect(), bad: Some(40) };
         let mut tracker = ChangeTracker::new(range(0..64), None, 1);
-        let first = tracker.capture(&memory, None, None, 0, 0);
+        let first = tracker.capture(&memory, None, None, GuestNs(0), HostNs(0));
         assert_eq!(first.left_out, [(32..64, LeftOut::Unreadable)]);
         assert_eq!(changed(&first).len(), 32);
         memory.bad = None;
         assert_eq!(
-            changed(&tracker.capture(&memory, None, None, 0, 0)),
+            changed(&tracker.capture(&memory, None, None, GuestNs(0), HostNs(0))),
             (32..64).map(|gfn| (gfn, 1)).collect()
         );
     }
@@ -427,7 +427,7 @@ mod tests {
                     }
                 }
                 for (tracker, model) in trackers.iter_mut().zip(&mut models) {
-                    let captured = tracker.capture(&memory, None, None, 0, 0);
+                    let captured = tracker.capture(&memory, None, None, GuestNs(0), HostNs(0));
                     for gfn in captured.zeroed.iter().cloned().flatten() {
                         model.remove(&gfn);
                     }

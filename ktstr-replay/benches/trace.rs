@@ -11,7 +11,7 @@ use divan::{Bencher, black_box};
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::record::{Manifest, PAGE_BYTES};
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace, TraceWriter};
-use ktstr_replay::units::GuestPhys;
+use ktstr_replay::units::{GuestNs, GuestPhys, HostNs};
 
 /// Pages of a first checkpoint of a 512 MiB guest.
 const PAGES: u64 = 20_000;
@@ -33,8 +33,8 @@ fn dir() -> &'static tempfile::TempDir {
 fn captured(base: CaptureBase, batch: PageBatch, ram_pages: u64) -> CapturedCheckpoint {
     CapturedCheckpoint {
         sample: None,
-        guest_ns: 0,
-        host_ns: 0,
+        guest_ns: GuestNs(0),
+        host_ns: HostNs(0),
         ram: std::iter::once(0..ram_pages * PAGE_BYTES as u64).collect(),
         base,
         changed: vec![batch],

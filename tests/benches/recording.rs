@@ -69,7 +69,7 @@ impl Cost {
             trace.samples().filter_map(Result::ok).filter(|sample| window.contains(&sample.host_ns));
         Self {
             units: events.iter().map(|event| units(&event.body)).sum(),
-            window_s: (window.end - window.start) as f64 / 1e9,
+            window_s: window.end.since(window.start) as f64 / 1e9,
             pauses_s: samples.map(|sample| sample.pause_us as f64 / 1e6).sum(),
             recorder_cpu_s,
         }

@@ -9,6 +9,7 @@ use ktstr_replay::trace::record::{
     WorkerReport,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter};
+use ktstr_replay::units::{GuestNs, HostNs};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -24,7 +25,7 @@ pub fn write(path: &Path, finish: bool) {
     manifest.taints.push("emulated".to_owned());
     let mut writer = TraceWriter::create(path, &manifest).expect("a trace");
     writer.blob(BlobRole::Vmcoreinfo, b"OSRELEASE=7.3.4\n").expect("a blob");
-    writer.clock(&Clock { guest_ns: 10, host_ns: 20 }).expect("a clock");
+    writer.clock(&Clock { guest_ns: GuestNs(10), host_ns: HostNs(20) }).expect("a clock");
     writer
         .claim(&ClaimRecord { text: "final(x >= 1)".to_owned(), origin: ClaimOrigin::Closure })
         .expect("a claim");
@@ -33,7 +34,7 @@ pub fn write(path: &Path, finish: bool) {
         writer.checkpoint(&checkpoint(index)).expect("a checkpoint");
     }
     writer.sample(&sample()).expect("a sample");
-    let loss = Loss { host_ns: 7000, kind: LossKind::Kmsg, count: 2, detail: "ring full".to_owned() };
+    let loss = Loss { host_ns: HostNs(7000), kind: LossKind::Kmsg, count: 2, detail: "ring full".to_owned() };
     writer.loss(&loss).expect("a loss");
     writer.verdict(&json!({ "outcome": "pass" })).expect("a verdict");
     writer.commit().expect("a commit");
@@ -55,8 +56,8 @@ fn checkpoint(index: u32) -> CapturedCheckpoint {
     }
     CapturedCheckpoint {
         sample: Some(0),
-        guest_ns: 5000,
-        host_ns: 6000,
+        guest_ns: GuestNs(5000),
+        host_ns: HostNs(6000),
         ram: vec![0..200 << 12, 1 << 20..(1 << 20) + (100 << 12)],
         base: if index == 0 { CaptureBase::Zero } else { CaptureBase::Previous },
         changed: vec![batch],
@@ -85,7 +86,7 @@ fn events() -> Vec<Event> {
         EventBody::Body { error: None, failures: vec!["one".to_owned(), LONG.to_owned()] },
         EventBody::End { end: GuestEnd::Interrupted, detail: "x".repeat(300) },
     ];
-    let event = |(i, body)| Event { guest_ns: i, host_ns: 2 * i, body };
+    let event = |(i, body)| Event { guest_ns: GuestNs(i), host_ns: HostNs(2 * i), body };
     (0..).zip(bodies).map(event).collect()
 }
 
@@ -129,8 +130,8 @@ fn sample() -> Sample {
         index: 0,
         tag: "periodic_000".to_owned(),
         kind: CaptureKind::SchedulerExit,
-        guest_ns: 5000,
-        host_ns: 6000,
+        guest_ns: GuestNs(5000),
+        host_ns: HostNs(6000),
         phase: Some((4, "steady".to_owned())),
         missed: None,
         scx: Some(ScxState {

@@ -140,7 +140,7 @@ impl TestRun {
             let event = events.iter().find(|event| is(&event.body));
             event.unwrap_or_else(|| panic!("{wanted:?} was not reached:\n{self}")).guest_ns
         };
-        Duration::from_nanos(at_ns(to).saturating_sub(at_ns(from)))
+        Duration::from_nanos(at_ns(to).saturating_since(at_ns(from)))
     }
 
     /// The only capture of a kind.

@@ -39,7 +39,7 @@ fn the_kernels_dump_of_a_stall_says_the_same() {
     let info = *checkpoints.all().iter().rev().find(alive).expect("a checkpoint before the exit");
     let checkpoint = checkpoints.open(info).expect("a checkpoint");
     let view = checkpoint.kernel();
-    let elapsed_ms = exit.at_ns.saturating_sub(info.guest_ns) as i64 / 1_000_000;
+    let elapsed_ms = exit.at_ns.saturating_since(info.guest_ns) as i64 / 1_000_000;
     queues(&read_dsqs(&view).expect("queues"), &dump, elapsed_ms);
     runqueues(&read_runqueue_details(&view).expect("runqueues"), &dump);
 

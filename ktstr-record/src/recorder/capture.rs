@@ -17,6 +17,7 @@ use ktstr_replay::kernel::{
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::CapturedCheckpoint;
 use ktstr_replay::trace::record::{BlobId, BlobRole, CaptureKind, Sample};
+use ktstr_replay::units::{GuestNs, HostNs};
 
 use super::request::{CapturePlan, CheckpointPolicy, PageSelection};
 use crate::checkpoint::ChangeTracker;
@@ -29,9 +30,9 @@ pub(super) struct CaptureRequest {
     /// Why it is taken.
     pub kind: CaptureKind,
     /// Guest time, in ns.
-    pub guest_ns: u64,
+    pub guest_ns: GuestNs,
     /// Host time, in ns.
-    pub host_ns: u64,
+    pub host_ns: HostNs,
     /// The phase that is on.
     pub phase: Option<(u32, String)>,
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use ktstr_replay::units::{GuestNs, HostNs};
+
 /// Relates the recording's host time to the guest's `CLOCK_MONOTONIC`.
 ///
 /// Every frame of the channel brings a guest time. The guest's clock does not advance while the machine is paused and
@@ -23,18 +25,18 @@ impl RunClock {
     }
 
     /// Host time since the recording began, in ns.
-    pub(super) fn host_ns(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    pub(super) fn host_ns(&self) -> HostNs {
+        HostNs(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// How long the guest has run since the recording began: host time less the pauses.
     pub(super) fn running(&self) -> Duration {
-        Duration::from_nanos(self.host_ns().saturating_sub(self.paused_ns))
+        Duration::from_nanos(self.host_ns().0.saturating_sub(self.paused_ns))
     }
 
     /// A frame made at `guest_ns` has just been received.
-    pub(super) fn frame(&mut self, guest_ns: u64) {
-        let offset = i128::from(guest_ns) - i128::from(self.host_ns() - self.paused_ns.min(self.host_ns()));
+    pub(super) fn frame(&mut self, guest_ns: GuestNs) {
+        let offset = i128::from(guest_ns.0) - i128::from(self.host_ns().0.saturating_sub(self.paused_ns));
         self.offset_ns = Some(self.offset_ns.map_or(offset, |known| known.max(offset)));
     }
 
@@ -44,10 +46,10 @@ impl RunClock {
     }
 
     /// The guest's time now, in ns; 0 while no frame has come.
-    pub(super) fn guest_ns(&self) -> u64 {
-        let Some(offset) = self.offset_ns else { return 0 };
-        let running = i128::from(self.host_ns().saturating_sub(self.paused_ns));
-        u64::try_from(running + offset).unwrap_or(0)
+    pub(super) fn guest_ns(&self) -> GuestNs {
+        let Some(offset) = self.offset_ns else { return GuestNs(0) };
+        let running = i128::from(self.host_ns().0.saturating_sub(self.paused_ns));
+        GuestNs(u64::try_from(running + offset).unwrap_or(0))
     }
 }
 
@@ -90,26 +92,26 @@ mod tests {
 
     #[test]
     fn guest_time_is_unknown_before_the_first_frame() {
-        assert_eq!(RunClock::start().guest_ns(), 0);
+        assert_eq!(RunClock::start().guest_ns(), GuestNs(0));
     }
 
     #[test]
     fn a_pause_does_not_advance_guest_time() {
         let mut clock = RunClock::start();
-        clock.frame(1_000_000_000);
+        clock.frame(GuestNs(1_000_000_000));
         let before = clock.guest_ns();
         std::thread::sleep(Duration::from_millis(30));
         clock.paused(Duration::from_millis(30));
         let after = clock.guest_ns();
-        assert!(after - before < 25_000_000, "{before} .. {after}");
+        assert!((0..25_000_000).contains(&after.since(before)), "{before:?} .. {after:?}");
     }
 
     #[test]
     fn a_late_frame_does_not_turn_time_back() {
         let mut clock = RunClock::start();
-        clock.frame(2_000_000_000);
+        clock.frame(GuestNs(2_000_000_000));
         let before = clock.guest_ns();
-        clock.frame(1_000_000_000);
+        clock.frame(GuestNs(1_000_000_000));
         assert!(clock.guest_ns() >= before);
     }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use ktstr_replay::trace::CapturedCheckpoint;
 use ktstr_replay::trace::record::{Event, EventBody, Loss, LossKind, PAGE_BYTES, Sample};
+use ktstr_replay::units::{GuestNs, HostNs};
 
 use super::writer::{Item, WriterThread, checkpoint_bytes};
 
@@ -29,7 +30,7 @@ impl Outbox {
     }
 
     /// Add an event.
-    pub(super) fn event(&mut self, guest_ns: u64, host_ns: u64, body: EventBody) {
+    pub(super) fn event(&mut self, guest_ns: GuestNs, host_ns: HostNs, body: EventBody) {
         if self.events.len() >= EVENTS_WAITING {
             self.dropped_events += 1;
             return;
@@ -88,7 +89,7 @@ impl Outbox {
     }
 
     /// Say that something is missing.
-    pub(super) fn loss(&mut self, host_ns: u64, kind: LossKind, count: u64, detail: String) {
+    pub(super) fn loss(&mut self, host_ns: HostNs, kind: LossKind, count: u64, detail: String) {
         self.give(Item::Loss(Loss { host_ns, kind, count, detail }));
     }
 
@@ -103,7 +104,7 @@ impl Outbox {
     }
 
     /// Hand over all that is left; the guest has ended, so there is time.
-    pub(super) fn close(mut self, host_ns: u64) -> WriterThread {
+    pub(super) fn close(mut self, host_ns: HostNs) -> WriterThread {
         for item in std::mem::take(&mut self.others) {
             self.writer.give(item);
         }
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     fn sample(index: u32) -> Sample {
-        Sample::new(index, format!("periodic_{index:03}"), CaptureKind::Periodic, 1, 1)
+        Sample::new(index, format!("periodic_{index:03}"), CaptureKind::Periodic, GuestNs(1), HostNs(1))
     }
 
     /// A checkpoint of 4000 pages.
@@ -147,8 +148,8 @@ mod tests {
         }
         CapturedCheckpoint {
             sample: None,
-            guest_ns: 1,
-            host_ns: 1,
+            guest_ns: GuestNs(1),
+            host_ns: HostNs(1),
             ram: std::iter::once(0..64 << 20).collect(),
             base: CaptureBase::Zero,
             changed: vec![batch],
@@ -174,18 +175,18 @@ mod tests {
         assert!((1..12).contains(&kept), "{kept} of 12 checkpoints of 16 MB were kept");
         for i in 0..2000 {
             outbox.capture(sample(12 + i), None);
-            outbox.event(1, 1, EventBody::Console(b"x".to_vec()));
-            outbox.loss(1, LossKind::Kmsg, 1, format!("loss {i}"));
-            outbox.give(Item::Clock(Clock { guest_ns: 1, host_ns: 1 }));
+            outbox.event(GuestNs(1), HostNs(1), EventBody::Console(b"x".to_vec()));
+            outbox.loss(HostNs(1), LossKind::Kmsg, 1, format!("loss {i}"));
+            outbox.give(Item::Clock(Clock { guest_ns: GuestNs(1), host_ns: HostNs(1) }));
         }
         outbox.give(Item::Blob(BlobRole::ProgramBtf, vec![1; 64]));
         for _ in 0..EVENTS_WAITING {
-            outbox.event(1, 1, EventBody::Console(b"x".to_vec()));
+            outbox.event(GuestNs(1), HostNs(1), EventBody::Console(b"x".to_vec()));
         }
         assert!(begun.elapsed().as_secs() < 60, "it stood for {:?}", begun.elapsed());
 
         drop(release);
-        let written = outbox.close(2).finish();
+        let written = outbox.close(HostNs(2)).finish();
         assert!(written.error.is_none(), "{:?}", written.error);
         written.writer.finish().unwrap();
         let trace = Trace::open(&path).unwrap();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use ktstr_replay::trace::record::{EventBody, GuestEnd, Stage};
 use ktstr_replay::trace::{TraceWriter, WriteError};
+use ktstr_replay::units::GuestNs;
 
 use super::capture::{Capturer, Profile};
 use super::clock::RunClock;
@@ -137,7 +138,7 @@ fn tell_failed_boot(
     fault: &str,
     console: String,
 ) -> Written {
-    let mut event = |body| outbox.event(0, clock.host_ns(), body);
+    let mut event = |body| outbox.event(GuestNs(0), clock.host_ns(), body);
     event(EventBody::Stage { stage: Stage::Booting, detail: format!("{attempts} attempts") });
     event(EventBody::Console(console.into_bytes()));
     event(EventBody::Stage {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use guest_init::message::{CaptureReason, FromTest, ToHost};
 use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Stage};
+use ktstr_replay::units::GuestNs;
 
 use super::capture::{CaptureRequest, Capturer, Pause};
 use super::clock::{Cadence, RunClock};
@@ -186,7 +187,7 @@ impl<'c> Session<'c> {
         }
     }
 
-    fn message(&mut self, guest_ns: u64, message: ToHost) {
+    fn message(&mut self, guest_ns: GuestNs, message: ToHost) {
         let host_ns = self.clock.host_ns();
         match message {
             ToHost::Capture { id, tag, reason } => {
@@ -215,7 +216,7 @@ impl<'c> Session<'c> {
         }
     }
 
-    fn said(&mut self, guest_ns: u64, said: FromTest) {
+    fn said(&mut self, guest_ns: GuestNs, said: FromTest) {
         match &said {
             FromTest::BodyStarted => self.body_began = Some(self.clock.running()),
             FromTest::BodyEnded { .. } => self.body_ended = true,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use ktstr_replay::trace::record::{BlobRole, Clock, Event, Loss, LossKind, PAGE_BYTES, Sample};
 use ktstr_replay::trace::{CapturedCheckpoint, TraceWriter, WriteError};
+use ktstr_replay::units::HostNs;
 
 /// Bytes of pages that may wait to be written. More than one first checkpoint of a usual guest (80 MiB of pages
 /// that are not zero), less than the 256 MiB that recording may take.
@@ -156,7 +157,7 @@ struct Unwritten {
     /// Pages of the checkpoints.
     pages: u64,
     /// The latest of them, in host time.
-    host_ns: u64,
+    host_ns: HostNs,
     /// The first reason. It stays until a loss record tells it, and is committed.
     first: Option<WriteError>,
 }
@@ -246,10 +247,10 @@ fn write(writer: &mut TraceWriter, item: Item, state: &WriterState, unwritten: &
     unwritten.host_ns = unwritten.host_ns.max(host_ns);
 }
 
-fn host_ns(item: &Item) -> u64 {
+fn host_ns(item: &Item) -> HostNs {
     match item {
-        Item::Blob(..) => 0,
-        Item::Events(events) => events.last().map_or(0, |event| event.host_ns),
+        Item::Blob(..) => HostNs(0),
+        Item::Events(events) => events.last().map_or(HostNs(0), |event| event.host_ns),
         Item::Capture(sample, _) => sample.host_ns,
         Item::Loss(loss) => loss.host_ns,
         Item::Clock(clock) => clock.host_ns,
@@ -260,11 +261,12 @@ fn host_ns(item: &Item) -> u64 {
 mod tests {
     use ktstr_replay::trace::Trace;
     use ktstr_replay::trace::record::{EventBody, LossKind, Manifest};
+    use ktstr_replay::units::GuestNs;
 
     use super::*;
 
     fn loss(detail: &str) -> Item {
-        Item::Loss(Loss { host_ns: 1, kind: LossKind::Write, count: 1, detail: detail.to_owned() })
+        Item::Loss(Loss { host_ns: HostNs(1), kind: LossKind::Write, count: 1, detail: detail.to_owned() })
     }
 
     #[test]
@@ -273,7 +275,8 @@ mod tests {
         let path = folder.path().join("x.trace.zst");
         let writer = TraceWriter::create(&path, &Manifest::default()).unwrap();
         let thread = WriterThread::start(writer).unwrap();
-        let event = Event { guest_ns: 5, host_ns: 6, body: EventBody::Console(b"hello".to_vec()) };
+        let event =
+            Event { guest_ns: GuestNs(5), host_ns: HostNs(6), body: EventBody::Console(b"hello".to_vec()) };
         assert!(thread.offer(Item::Events(vec![event.clone()])).is_ok());
         thread.give(loss("nothing much"));
         let Written { writer, error } = thread.finish();

@@ -64,7 +64,7 @@ pub fn series_csv(run: &Run<'_>, out: &mut dyn Write) -> csv::Result<()> {
             sample.tag.clone(),
             format!("{:?}", sample.kind),
             run.since_start_ns(sample.guest_ns).to_string(),
-            sample.guest_ns.to_string(),
+            sample.guest_ns.0.to_string(),
             phase,
             sample.missed.clone().unwrap_or_default(),
             sample.pause_us.to_string(),
@@ -86,8 +86,8 @@ pub fn events_csv(run: &Run<'_>, out: &mut dyn Write) -> csv::Result<()> {
     for event in &run.events {
         csv.write_record([
             run.since_start_ns(event.guest_ns).to_string(),
-            event.guest_ns.to_string(),
-            event.host_ns.to_string(),
+            event.guest_ns.0.to_string(),
+            event.host_ns.0.to_string(),
             name(&event.body).to_owned(),
             details(&event.body).to_string(),
         ])?;

@@ -5,6 +5,7 @@ use crate::run::{Checkpoints, Run};
 use crate::text::table::{Align, layout};
 use crate::text::{clean, counted, seconds, shorten, tail};
 use crate::trace::record::{CaptureKind, EventBody, GuestEnd, OutputSource, Stage};
+use crate::units::GuestNs;
 use crate::verdict::{Outcome, Verdict};
 use crate::view::dmesg;
 
@@ -64,7 +65,7 @@ pub(super) fn workers(run: &Run<'_>) -> Option<Section> {
 
 /// What happened when: stages, phases, operations, and captures that are not periodic.
 pub(super) fn timeline(run: &Run<'_>) -> Section {
-    let mut entries: Vec<(u64, String)> = Vec::new();
+    let mut entries: Vec<(GuestNs, String)> = Vec::new();
     for event in &run.events {
         let text = match &event.body {
             EventBody::Stage { stage, detail } => with(stage.as_str(), detail),
@@ -83,7 +84,8 @@ pub(super) fn timeline(run: &Run<'_>) -> Section {
     // Stable: what happened at the same time stays in the order in which it was recorded.
     entries.sort_by_key(|(at, _)| *at);
     let count = entries.len();
-    let row = |(at, text): &(u64, String)| vec![seconds(run.since_start_ns(*at)), shorten(&clean(text), 140)];
+    let row =
+        |(at, text): &(GuestNs, String)| vec![seconds(run.since_start_ns(*at)), shorten(&clean(text), 140)];
     let mut rows: Vec<_> = entries.iter().take(EACH_END).map(row).collect();
     if count > 2 * EACH_END {
         rows.push(vec!["...".to_owned(), format!("{} more", count - 2 * EACH_END)]);
@@ -98,13 +100,14 @@ fn with(what: &str, detail: &str) -> String {
 
 /// Ends of logs: the kernel's warnings first, then what the programs wrote, then the kernel log, then the console.
 pub(super) fn logs(run: &Run<'_>, verdict: &Verdict) -> Vec<Section> {
-    let line =
-        |(_, at, text): (u8, u64, &str)| format!("{:>9}  {}", seconds(run.since_start_ns(at)), clean(text));
+    let line = |(_, at, text): (u8, GuestNs, &str)| {
+        format!("{:>9}  {}", seconds(run.since_start_ns(at)), clean(text))
+    };
     // What the kernel says while it boots is of the machine, not of the run, if it came as far as a run.
     let began = [Stage::JobUnpacked, Stage::SchedulerStarted]
         .map(|stage| run.stage(stage).map(|(_, e, _)| e.guest_ns));
-    let began_ns = began.into_iter().flatten().min().unwrap_or(0);
-    let warns = |(level, at, _): &(u8, u64, &str)| *level <= WARNING && *at >= began_ns;
+    let began_ns = began.into_iter().flatten().min().unwrap_or_default();
+    let warns = |(level, at, _): &(u8, GuestNs, &str)| *level <= WARNING && *at >= began_ns;
     let warnings: Vec<_> = run.kmsg().filter(warns).map(line).collect();
     let all: Vec<_> = run.kmsg().filter(|(_, at, _)| *at >= began_ns).map(line).collect();
     let mut sections = Vec::new();

@@ -3,6 +3,7 @@
 use crate::run::Run;
 use crate::text::{clean, counted, seconds, shorten, wrapped};
 use crate::trace::record::{CaptureKind, Stage};
+use crate::units::GuestNs;
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
 /// Longest cause that something follows on the first line, in characters.
@@ -109,7 +110,7 @@ fn machine(run: &Run<'_>) -> String {
     }
     parts.extend(manifest.taints.iter().cloned());
     if run.stage(Stage::BodyStarted).is_some() {
-        let at = i64::try_from(run.samples.origin_ns()).unwrap_or(i64::MAX);
+        let at = run.samples.origin_ns().since(GuestNs(0));
         parts.push(format!("0s is the body's start at {} of guest time", seconds(at)));
     } else {
         parts.push("0s is the guest's boot, as the body never began".to_owned());

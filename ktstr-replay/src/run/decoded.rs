@@ -8,6 +8,7 @@ use crate::trace::Trace;
 use crate::trace::record::{
     ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, OutputSource, Sample, Stage, WorkerReport,
 };
+use crate::units::GuestNs;
 use crate::verdict::Verdict;
 
 /// A trace, decoded for judging and reporting.
@@ -90,9 +91,8 @@ impl<'t> Run<'t> {
     }
 
     /// A guest time in ns since the body began; negative before it. Since the guest's boot if it never began.
-    pub(crate) fn since_start_ns(&self, guest_ns: u64) -> i64 {
-        let ns = i128::from(guest_ns) - i128::from(self.samples.origin_ns());
-        i64::try_from(ns).unwrap_or(if ns < 0 { i64::MIN } else { i64::MAX })
+    pub(crate) fn since_start_ns(&self, guest_ns: GuestNs) -> i64 {
+        guest_ns.since(self.samples.origin_ns())
     }
 
     /// Position, event and detail of the first time that a stage was reached.
@@ -138,7 +138,7 @@ impl<'t> Run<'t> {
     }
 
     /// Level and text of each line of the kernel log, in order.
-    pub(crate) fn kmsg(&self) -> impl DoubleEndedIterator<Item = (u8, u64, &str)> {
+    pub(crate) fn kmsg(&self) -> impl DoubleEndedIterator<Item = (u8, GuestNs, &str)> {
         self.events.iter().filter_map(|e| match &e.body {
             EventBody::Kmsg { level, text, .. } => Some((*level, e.guest_ns, text.as_str())),
             _ => None,

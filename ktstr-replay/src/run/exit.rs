@@ -3,12 +3,13 @@
 use super::Run;
 use super::dump::named;
 use crate::trace::record::{CaptureKind, Sample, Stage};
+use crate::units::GuestNs;
 
 /// How a scheduler ended, by the kernel or its process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SchedulerExit {
     /// Guest time, in ns.
-    pub at_ns: u64,
+    pub at_ns: GuestNs,
     /// `scx_exit_kind`; 0 when the kernel's record of it was not captured.
     pub kind: u64,
     /// Name of that kind.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::path::Projection;
 
+use crate::units::GuestNs;
 use crate::value::Scalar;
 
 /// One projection of each sample of a series, in the order in which they were taken.
@@ -12,7 +13,7 @@ pub struct Column {
     /// What was read.
     pub projection: Projection,
     /// Guest time at which the test's body began, in ns: what `after` and `by` of a claim count from.
-    pub origin_ns: u64,
+    pub origin_ns: GuestNs,
     /// The values.
     pub points: Vec<Point>,
 }
@@ -25,7 +26,7 @@ pub struct Point {
     /// The sample's tag.
     pub tag: String,
     /// Guest time, in ns.
-    pub at_ns: u64,
+    pub at_ns: GuestNs,
     /// Index of the scenario's phase, if one was on.
     pub phase: Option<u32>,
     /// The value, or why there is none.
@@ -53,8 +54,7 @@ impl fmt::Display for Absent {
 impl Column {
     /// Guest time of a point since the test's body began, in ns; negative before it.
     pub fn since_start_ns(&self, point: &Point) -> i64 {
-        let ns = i128::from(point.at_ns) - i128::from(self.origin_ns);
-        i64::try_from(ns).unwrap_or(if ns < 0 { i64::MIN } else { i64::MAX })
+        point.at_ns.since(self.origin_ns)
     }
 
     /// The points that have a value, with their positions.

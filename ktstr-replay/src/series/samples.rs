@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::btf::Types;
 use crate::trace::record::{BlobId, BlobRole, CaptureKind, Event, EventBody, Sample, Stage};
 use crate::trace::{Trace, TraceError};
+use crate::units::GuestNs;
 use crate::value::Snapshot;
 use crate::value::snapshot::{BlobError, Blobs};
 
@@ -16,13 +17,13 @@ pub struct Samples {
     pub(super) all: Vec<Decoded>,
     types: HashMap<BlobId, Result<Arc<Types>, BlobError>>,
     /// Guest time at which the body began, in ns; 0 if it never did.
-    pub(super) origin_ns: u64,
+    pub(super) origin_ns: GuestNs,
 }
 
 /// A sample as it was decoded.
 pub(super) enum Decoded {
     Whole(Box<Sample>),
-    Damaged { index: u32, at_ns: u64, why: String },
+    Damaged { index: u32, at_ns: GuestNs, why: String },
 }
 
 impl Samples {
@@ -32,9 +33,9 @@ impl Samples {
     }
 
     /// As [`Samples::load`], where it is known when the body began.
-    pub(crate) fn with_origin(trace: &Trace, origin_ns: u64) -> Self {
+    pub(crate) fn with_origin(trace: &Trace, origin_ns: GuestNs) -> Self {
         let mut all = Vec::new();
-        let mut at_ns = 0;
+        let mut at_ns = GuestNs(0);
         for (i, sample) in trace.samples().enumerate() {
             all.push(match sample {
                 Ok(sample) => {
@@ -56,7 +57,7 @@ impl Samples {
     }
 
     /// Guest time at which the test's body began, in ns; 0 if it never did.
-    pub(crate) fn origin_ns(&self) -> u64 {
+    pub(crate) fn origin_ns(&self) -> GuestNs {
         self.origin_ns
     }
 
@@ -113,9 +114,9 @@ impl Blobs for Samples {
 }
 
 /// Guest time at which the body began, in ns; 0 if it never did.
-pub(crate) fn origin_ns(events: &[Event]) -> u64 {
+pub(crate) fn origin_ns(events: &[Event]) -> GuestNs {
     let began = |e: &&Event| matches!(e.body, EventBody::Stage { stage: Stage::BodyStarted, .. });
-    events.iter().find(began).map_or(0, |e| e.guest_ns)
+    events.iter().find(began).map_or(GuestNs(0), |e| e.guest_ns)
 }
 
 fn parse_types(trace: &Trace, id: &BlobId) -> Result<Arc<Types>, BlobError> {

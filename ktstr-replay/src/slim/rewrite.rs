@@ -17,7 +17,7 @@ use crate::trace::record::{
 use crate::trace::table::PageTable;
 use crate::trace::writer::{Labels, TraceWriter, WriterOptions};
 use crate::trace::{CaptureBase, CapturedCheckpoint, CheckpointMemory, Fault, Kind, PageBatch, Trace};
-use crate::units::GuestPhys;
+use crate::units::{GuestPhys, HostNs};
 
 /// In place of a command line that is not to be told.
 const REDACTED: &str = "(redacted)";
@@ -98,7 +98,7 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
     let mut checkpoints = Checkpoints::new(trace, options)?;
     let mut writer = TraceWriter::without_manifest(to, trace.trace_id(), writer_options)?;
     let mut dropped: BTreeMap<Dropped, u64> = BTreeMap::new();
-    let mut host_ns = 0;
+    let mut host_ns = HostNs(0);
     for entry in trace.records() {
         host_ns = host_ns.max(entry.host_ns);
         match entry.read_as() {

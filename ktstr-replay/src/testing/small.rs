@@ -8,6 +8,7 @@ use crate::trace::record::{
     MapContents, MapState, PAGE_BYTES, Sample, VcpuRegs,
 };
 use crate::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter, WriterOptions};
+use crate::units::{GuestNs, HostNs};
 
 /// RAM of the small trace: 32 pages from 0 and 16 pages at 1 MiB.
 pub const RAM: [std::ops::Range<u64>; 2] = [0..32 << 12, 1 << 20..(1 << 20) + (16 << 12)];
@@ -36,8 +37,8 @@ pub fn page(seed: u64) -> [u8; PAGE_BYTES] {
 /// Its event number `i`.
 pub fn event(i: u64) -> Event {
     Event {
-        guest_ns: i * 1000,
-        host_ns: i * 2000,
+        guest_ns: GuestNs(i * 1000),
+        host_ns: HostNs(i * 2000),
         body: EventBody::Console(format!("line {i}\n").into_bytes()),
     }
 }
@@ -48,8 +49,8 @@ pub fn sample(index: u32) -> Sample {
         index,
         tag: format!("periodic_{index:03}"),
         kind: CaptureKind::Periodic,
-        guest_ns: 5000,
-        host_ns: 6000,
+        guest_ns: GuestNs(5000),
+        host_ns: HostNs(6000),
         phase: Some((0, "steady".to_owned())),
         missed: None,
         scx: None,
@@ -82,8 +83,8 @@ pub fn checkpoint(base: CaptureBase, pages: &[(u64, [u8; PAGE_BYTES])]) -> Captu
     }
     CapturedCheckpoint {
         sample: Some(0),
-        guest_ns: 5000,
-        host_ns: 6000,
+        guest_ns: GuestNs(5000),
+        host_ns: HostNs(6000),
         ram: RAM.to_vec(),
         base,
         changed: vec![batch],
@@ -96,7 +97,7 @@ pub fn checkpoint(base: CaptureBase, pages: &[(u64, [u8; PAGE_BYTES])]) -> Captu
 pub fn write_small(path: &Path, options: WriterOptions) -> TraceWriter {
     let mut writer = TraceWriter::create_with(path, &manifest(), options).unwrap();
     writer.blob(BlobRole::Vmcoreinfo, b"OSRELEASE=7.3.4\n").unwrap();
-    writer.clock(&Clock { guest_ns: 10, host_ns: 20 }).unwrap();
+    writer.clock(&Clock { guest_ns: GuestNs(10), host_ns: HostNs(20) }).unwrap();
     writer.claim(&ClaimRecord { text: "final(x >= 1)".to_owned(), origin: ClaimOrigin::Data }).unwrap();
     writer.commit().unwrap();
     writer.events(&(0..3).map(event).collect::<Vec<_>>()).unwrap();
@@ -111,7 +112,7 @@ pub fn write_small(path: &Path, options: WriterOptions) -> TraceWriter {
     writer.checkpoint(&second).unwrap();
     writer.sample(&sample(1)).unwrap();
     writer
-        .loss(&Loss { host_ns: 7000, kind: LossKind::Kmsg, count: 2, detail: "ring full".to_owned() })
+        .loss(&Loss { host_ns: HostNs(7000), kind: LossKind::Kmsg, count: 2, detail: "ring full".to_owned() })
         .unwrap();
     writer.events(&(3..5).map(event).collect::<Vec<_>>()).unwrap();
     writer.verdict(&serde_json::json!({"outcome": "pass"})).unwrap();

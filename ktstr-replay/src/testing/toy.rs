@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{BODY_MS, Guest, Object, TraceBuilder, sample, stalled};
 use crate::trace::record::{CaptureKind, PAGE_BYTES, Sample, VcpuRegs};
 use crate::trace::{CaptureBase, CapturedCheckpoint, PageBatch};
+use crate::units::{GuestNs, HostNs};
 
 /// A kernel of one CPU that idles while tasks 101 and 102 wait in queue 7, laid out by `seed`; and where its words are.
 #[must_use]
@@ -177,8 +178,8 @@ pub fn write_with_memory(guest: &Guest, path: &Path) {
         let sample = Some(sample);
         let checkpoint = CapturedCheckpoint {
             sample,
-            guest_ns: at_ns,
-            host_ns: at_ns,
+            guest_ns: GuestNs(at_ns),
+            host_ns: HostNs(at_ns),
             ram,
             base,
             changed,

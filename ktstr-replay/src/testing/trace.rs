@@ -12,6 +12,7 @@ use crate::trace::record::{
     MapState, OutputSource, Sample, ScxState, Stage, WorkerReport, blob_id,
 };
 use crate::trace::{Trace, TraceWriter};
+use crate::units::{GuestNs, HostNs};
 
 /// BTF of the demo scheduler.
 pub const DEMO_BTF: &[u8] = include_bytes!("../../tests/data/demo.btf");
@@ -30,7 +31,7 @@ pub struct TraceBuilder {
     losses: Vec<Loss>,
 }
 
-fn guest_ns(at_ms: i64) -> u64 {
+fn at_ns(at_ms: i64) -> u64 {
     u64::try_from(BODY_MS as i64 + at_ms).unwrap_or(0) * MS
 }
 
@@ -95,8 +96,8 @@ impl TraceBuilder {
 
     /// An event.
     pub fn event(mut self, at_ms: i64, body: EventBody) -> Self {
-        let at_ns = guest_ns(at_ms);
-        self.events.push(Event { guest_ns: at_ns, host_ns: at_ns, body });
+        let at_ns = at_ns(at_ms);
+        self.events.push(Event { guest_ns: GuestNs(at_ns), host_ns: HostNs(at_ns), body });
         self
     }
 
@@ -107,7 +108,7 @@ impl TraceBuilder {
 
     /// A line of the kernel log.
     pub fn kmsg(self, at_ms: i64, level: u8, text: &str) -> Self {
-        let kernel_ns = guest_ns(at_ms);
+        let kernel_ns = at_ns(at_ms);
         let sequence = self.events.len() as u64;
         self.event(at_ms, EventBody::Kmsg { level, sequence, kernel_ns, text: text.into() })
     }
@@ -244,7 +245,7 @@ pub fn sample(tag: &str, kind: CaptureKind, at_ms: i64, values: &[u64]) -> Sampl
         maps: if values.is_empty() { Vec::new() } else { maps(values) },
         pause_us: 700,
         machine_us: 500,
-        ..Sample::new(0, tag, kind, guest_ns(at_ms), guest_ns(at_ms))
+        ..Sample::new(0, tag, kind, GuestNs(at_ns(at_ms)), HostNs(at_ns(at_ms)))
     }
 }
 

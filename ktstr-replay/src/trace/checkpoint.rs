@@ -9,6 +9,7 @@ use super::record::{Checkpoint, PAGE_BYTES, PageChunk, PageId, PageRun, PageStat
 use super::table::{PageTable, RunBuilder};
 use super::writer::{Labels, TraceWriter};
 use crate::memory::LeftOut;
+use crate::units::{GuestNs, HostNs};
 
 /// Guest memory of one moment, as it differs from the moment before.
 #[derive(Clone, Debug)]
@@ -16,9 +17,9 @@ pub struct CapturedCheckpoint {
     /// The sample that was taken with it.
     pub sample: Option<u32>,
     /// Guest `CLOCK_MONOTONIC` in ns.
-    pub guest_ns: u64,
+    pub guest_ns: GuestNs,
     /// Host time since the recording began, in ns.
-    pub host_ns: u64,
+    pub host_ns: HostNs,
     /// Where the guest has RAM, in bytes: ascending, disjoint, on page boundaries.
     pub ram: Vec<Range<u64>>,
     /// What the pages that are not named below are.

@@ -41,6 +41,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::format::{FormatStamp, FormatVersion, Release};
+use crate::units::{GuestNs, HostNs};
 
 /// Length of a record header, in bytes.
 pub(crate) const HEADER_LEN: usize = 128;
@@ -74,9 +75,9 @@ pub(crate) struct Header {
     /// Length of the decoded body, in bytes.
     pub raw_len: u64,
     /// Guest time of the record, in ns; the latest known for kinds without a time of their own.
-    pub guest_ns: u64,
+    pub guest_ns: GuestNs,
     /// Host time since the recording began, in ns; likewise.
-    pub host_ns: u64,
+    pub host_ns: HostNs,
     /// By kind; see `docs/trace-format.md`.
     pub keys: [u64; 2],
     /// XXH3-64 of the zstd frame.
@@ -115,7 +116,7 @@ impl Header {
         out.put(&self.version.to_le_bytes());
         out.put(&self.flags.to_le_bytes());
         out.put(&self.segment.to_le_bytes());
-        for number in [self.sequence, self.stored_len, self.raw_len, self.guest_ns, self.host_ns] {
+        for number in [self.sequence, self.stored_len, self.raw_len, self.guest_ns.0, self.host_ns.0] {
             out.put(&number.to_le_bytes());
         }
         out.put(&self.keys[0].to_le_bytes());
@@ -143,8 +144,8 @@ impl Header {
             sequence: at.u64()?,
             stored_len: at.u64()?,
             raw_len: at.u64()?,
-            guest_ns: at.u64()?,
-            host_ns: at.u64()?,
+            guest_ns: GuestNs(at.u64()?),
+            host_ns: HostNs(at.u64()?),
             keys: [at.u64()?, at.u64()?],
             body_xxh3: at.u64()?,
         };
@@ -286,8 +287,8 @@ mod tests {
                 sequence: n[1],
                 stored_len: n[2],
                 raw_len: n[3],
-                guest_ns: n[4],
-                host_ns: n[5],
+                guest_ns: GuestNs(n[4]),
+                host_ns: HostNs(n[5]),
                 keys: [n[6], n[7]],
                 body_xxh3: n[8],
             },

@@ -17,6 +17,7 @@ use super::record::{
     Blob, BlobId, BlobRole, ClaimRecord, Clock, Event, EventChunk, IndexEntry, Loss, Manifest, PageChunk,
     Sample, VerdictText, blob_id,
 };
+use crate::units::{GuestNs, HostNs};
 
 /// A trace, open for reading.
 ///
@@ -34,7 +35,7 @@ use super::record::{
 /// assert_eq!(trace.manifest()?.test.name, "stall");
 /// for sample in trace.samples() {
 ///     let sample = sample?;
-///     println!("{} at {} ns has {} maps", sample.tag, sample.guest_ns, sample.maps.len());
+///     println!("{} at {} ns has {} maps", sample.tag, sample.guest_ns.0, sample.maps.len());
 /// }
 /// # Ok::<(), ktstr_replay::trace::TraceError>(())
 /// ```
@@ -58,9 +59,9 @@ pub struct CheckpointInfo {
     /// The sample that was taken with it.
     pub sample: Option<u32>,
     /// Guest time, in ns.
-    pub guest_ns: u64,
+    pub guest_ns: GuestNs,
     /// Host time since the recording began, in ns.
-    pub host_ns: u64,
+    pub host_ns: HostNs,
 }
 
 /// How whole a trace is.

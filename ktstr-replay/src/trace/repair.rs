@@ -9,6 +9,7 @@ use super::kind::Kind;
 use super::reader::Trace;
 use super::record::{Loss, LossKind};
 use super::writer::{TraceWriter, WriterOptions};
+use crate::units::HostNs;
 
 /// What a repair did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ pub fn repair(from: &Path, to: &Path) -> Result<Repaired, RepairError> {
 
 fn carry_over(trace: &Trace, mut writer: TraceWriter) -> Result<Repaired, WriteError> {
     let mut kept = 0;
-    let mut host_ns = 0;
+    let mut host_ns = HostNs(0);
     for entry in trace.records().iter().filter(|entry| entry.read_as() != Some(Kind::Commit)) {
         host_ns = host_ns.max(entry.host_ns);
         // A record that is damaged is noted in the trace.

@@ -20,6 +20,7 @@ use super::record::{
     Blob, BlobId, BlobRole, ClaimRecord, Clock, Commit, Event, EventChunk, Index, IndexEntry, Loss, Manifest,
     Sample, VerdictText, blob_id,
 };
+use crate::units::{GuestNs, HostNs};
 
 /// Events of one record at most, so that a reader needs to decode little to find one.
 const EVENTS_PER_RECORD: usize = 4096;
@@ -57,17 +58,18 @@ pub enum Durability {
 /// ```
 /// use ktstr_replay::trace::record::{Event, EventBody, Manifest};
 /// use ktstr_replay::trace::{Trace, TraceWriter};
+/// use ktstr_replay::units::{GuestNs, HostNs};
 ///
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("example.trace.zst");
 /// let mut writer = TraceWriter::create(&path, &Manifest::default())?;
 /// let body = EventBody::PhaseBegin { index: 0, name: "steady".to_owned() };
-/// writer.events(&[Event { guest_ns: 1000, host_ns: 2000, body }])?;
+/// writer.events(&[Event { guest_ns: GuestNs(1000), host_ns: HostNs(2000), body }])?;
 /// writer.commit()?; // from here on the event is not lost, whatever happens
 /// writer.finish()?;
 ///
 /// let trace = Trace::open(&path)?;
-/// assert_eq!(trace.events()[0].guest_ns, 1000);
+/// assert_eq!(trace.events()[0].guest_ns, GuestNs(1000));
 /// assert!(trace.verify().is_clean());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -80,8 +82,8 @@ pub struct TraceWriter {
     position: u64,
     index: Vec<IndexEntry>,
     sequence: u64,
-    latest_guest_ns: u64,
-    latest_host_ns: u64,
+    latest_guest_ns: GuestNs,
+    latest_host_ns: HostNs,
     /// Records in `index` when the last commit mark was written, the mark included.
     committed: usize,
     finished: bool,
@@ -105,7 +107,7 @@ pub(crate) struct Labels {
     pub(crate) flags: u16,
     pub(crate) keys: [u64; 2],
     /// Guest and host time; `None`: the latest that was seen.
-    pub(crate) time: Option<(u64, u64)>,
+    pub(crate) time: Option<(GuestNs, HostNs)>,
 }
 
 impl TraceWriter {
@@ -157,8 +159,8 @@ impl TraceWriter {
             position: 0,
             index: Vec::new(),
             sequence: 0,
-            latest_guest_ns: 0,
-            latest_host_ns: 0,
+            latest_guest_ns: GuestNs(0),
+            latest_host_ns: HostNs(0),
             committed: 0,
             finished: false,
             blobs: HashSet::new(),
@@ -464,7 +466,7 @@ mod tests {
     }
 
     fn event(i: u64) -> Event {
-        Event { guest_ns: i, host_ns: i, body: EventBody::PhaseEnd { index: i as u32 } }
+        Event { guest_ns: GuestNs(i), host_ns: HostNs(i), body: EventBody::PhaseEnd { index: i as u32 } }
     }
 
     fn checkpoint(base: CaptureBase, value: u8) -> CapturedCheckpoint {
@@ -474,8 +476,8 @@ mod tests {
         }
         CapturedCheckpoint {
             sample: None,
-            guest_ns: 0,
-            host_ns: 0,
+            guest_ns: GuestNs(0),
+            host_ns: HostNs(0),
             ram: std::iter::once(0..70 * PAGE_BYTES as u64).collect(),
             base,
             changed: vec![batch],

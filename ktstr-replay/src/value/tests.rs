@@ -9,6 +9,7 @@ use super::*;
 use crate::btf::{TypeId, Types};
 use crate::testing::btf::Builder;
 use crate::trace::record::{BlobId, CaptureKind, MapContents, MapState, Sample};
+use crate::units::{GuestNs, HostNs};
 
 struct Fixture {
     types: Arc<Types>,
@@ -191,7 +192,7 @@ fn map(id: u32, name: &str, value_type: TypeId, value_size: u32, contents: MapCo
 }
 
 fn sample(maps: Vec<MapState>) -> Sample {
-    Sample { maps, ..Sample::new(0, "periodic_000", CaptureKind::Periodic, 0, 0) }
+    Sample { maps, ..Sample::new(0, "periodic_000", CaptureKind::Periodic, GuestNs(0), HostNs(0)) }
 }
 
 fn sections(f: &Fixture) -> Vec<MapState> {

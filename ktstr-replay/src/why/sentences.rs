@@ -8,6 +8,7 @@ use crate::kernel::task::Task;
 use crate::run::{DumpTask, Run};
 use crate::text::seconds;
 use crate::trace::record::Sample;
+use crate::units::GuestNs;
 use crate::value::{Snapshot, Value, changing};
 
 use super::{SchedState, SchedulerEnd, Sentence};
@@ -171,7 +172,7 @@ pub(super) fn cpus(end: &SchedulerEnd) -> Vec<Sentence> {
 /// named values (enums) that changed.
 pub(super) fn variables(run: &Run<'_>) -> Vec<Sentence> {
     let exit = run.scheduler_exit();
-    let until = exit.as_ref().map_or(u64::MAX, |exit| exit.at_ns);
+    let until = exit.as_ref().map_or(GuestNs(u64::MAX), |exit| exit.at_ns);
     let samples: Vec<&Sample> = run.with_maps().filter(|sample| sample.guest_ns <= until).collect();
     let snapshots: Vec<Snapshot<'_>> = samples.iter().map(|s| run.samples.snapshot(s)).collect();
     let Some(last) = snapshots.last() else { return Vec::new() };

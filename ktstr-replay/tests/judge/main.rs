@@ -10,6 +10,7 @@ use ktstr_replay::trace::Trace;
 use ktstr_replay::trace::record::{
     CaptureKind, EventBody, GuestEnd, Loss, LossKind, OutputSource, Stage, WorkerReport,
 };
+use ktstr_replay::units::HostNs;
 use ktstr_replay::verdict::Verdict;
 
 fn rising(trace: &Trace, v: &mut Verdict) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -86,7 +87,12 @@ fn a_failing_claim() {
         .claim("nondecreasing(nr_dispatched)")
         .claim("ratio(nr_enqueued, nr_dispatched) in 0.9..=1.1")
         .check("rising")
-        .loss(Loss { host_ns: 0, kind: LossKind::GuestFrames, count: 3, detail: "the ring was full".into() });
+        .loss(Loss {
+            host_ns: HostNs(0),
+            kind: LossKind::GuestFrames,
+            count: 3,
+            detail: "the ring was full".into(),
+        });
     insta::assert_snapshot!(report(&run));
 }
 

@@ -20,6 +20,7 @@ use ktstr_replay::trace::record::small::{
     ClaimOriginV1, ClaimV1, ClockV1, CommitV1, IndexEntryV1, IndexV1, LossKindV1, LossV1,
 };
 use ktstr_replay::trace::record::{BlobRole, PageId};
+use ktstr_replay::units::{GuestNs, HostNs};
 use rkyv::Archived;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -113,8 +114,8 @@ fn sample(kind: CaptureKindV1) -> SampleV1 {
         index: 1,
         tag: "periodic_001".to_owned(),
         kind,
-        guest_ns: 2,
-        host_ns: 3,
+        guest_ns: GuestNs(2),
+        host_ns: HostNs(3),
         phase: Some((4, "steady".to_owned())),
         missed: Some("late".to_owned()),
         scx: Some(ScxStateV1 {
@@ -172,8 +173,11 @@ fn sample(kind: CaptureKindV1) -> SampleV1 {
 
 #[test]
 fn frozen_types_have_not_moved() {
-    let events =
-        event_bodies().into_iter().zip(0..).map(|(body, i)| EventV1 { guest_ns: i, host_ns: 2 * i, body });
+    let events = event_bodies().into_iter().zip(0..).map(|(body, i)| EventV1 {
+        guest_ns: GuestNs(i),
+        host_ns: HostNs(2 * i),
+        body,
+    });
     let states = LeftOut::ALL
         .map(PageStateV1::LeftOut)
         .into_iter()
@@ -187,8 +191,8 @@ fn frozen_types_have_not_moved() {
         sequence: 5,
         stored_len: 6,
         raw_len: 7,
-        guest_ns: 8,
-        host_ns: 9,
+        guest_ns: GuestNs(8),
+        host_ns: HostNs(9),
         keys: [10, 11],
     };
     let found = [
@@ -213,8 +217,8 @@ fn frozen_types_have_not_moved() {
                 index: 1,
                 parent: Some(2),
                 sample: Some(3),
-                guest_ns: 4,
-                host_ns: 5,
+                guest_ns: GuestNs(4),
+                host_ns: HostNs(5),
                 ram: vec![RamRangeV1 { start: 6, end: 7 }],
                 runs: states.zip(0..).map(|(state, gfn)| PageRunV1 { gfn, count: 8, state }).collect(),
             },
@@ -236,7 +240,7 @@ fn frozen_types_have_not_moved() {
         frozen("LossV1 (probe hits)", &loss(LossKindV1::ProbeHits)),
         frozen("LossV1 (sched events)", &loss(LossKindV1::SchedEvents)),
         frozen("LossV1 (host time)", &loss(LossKindV1::HostTime)),
-        frozen("ClockV1", &ClockV1 { guest_ns: 1, host_ns: 2 }),
+        frozen("ClockV1", &ClockV1 { guest_ns: GuestNs(1), host_ns: HostNs(2) }),
         frozen("CommitV1", &CommitV1 { records: 1, bytes: 2 }),
     ];
     let moved: Vec<&Frozen> = found.iter().filter(|found| !FROZEN.contains(found)).collect();
@@ -245,7 +249,7 @@ fn frozen_types_have_not_moved() {
 }
 
 fn loss(kind: LossKindV1) -> LossV1 {
-    LossV1 { host_ns: 1, kind, count: 2, detail: "ring full".to_owned() }
+    LossV1 { host_ns: HostNs(1), kind, count: 2, detail: "ring full".to_owned() }
 }
 
 const FROZEN: [Frozen; 32] = [

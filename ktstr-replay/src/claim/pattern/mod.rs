@@ -96,10 +96,11 @@ pub(crate) mod fixture {
     use crate::claim::{Claim, Judgement};
     use crate::path::{FieldPath, Projection};
     use crate::series::{Absent, Column, Point};
+    use crate::units::GuestNs;
     use crate::value::Scalar;
 
     /// When the body of the tests' runs began.
-    pub const ORIGIN_NS: u64 = 2_000_000_000;
+    pub const ORIGIN_NS: GuestNs = GuestNs(2_000_000_000);
 
     /// A missed capture.
     pub fn missed() -> Result<Scalar, Absent> {
@@ -116,7 +117,7 @@ pub(crate) mod fixture {
         let points = values.into_iter().enumerate().map(|(i, value)| Point {
             sample: i as u32,
             tag: format!("periodic_{i:03}"),
-            at_ns: ORIGIN_NS + (i as u64 + 1) * 1_000_000_000,
+            at_ns: ORIGIN_NS.saturating_add((i as u64 + 1) * 1_000_000_000),
             phase: None,
             value,
         });

@@ -81,7 +81,7 @@ impl Rate {
         let mut offenders = Vec::new();
         for (at, pair) in column.points.windows(2).enumerate() {
             let (Ok(before), Ok(after)) = (&pair[0].value, &pair[1].value) else { continue };
-            let elapsed_ns = pair[1].at_ns.saturating_sub(pair[0].at_ns);
+            let elapsed_ns = pair[1].at_ns.saturating_since(pair[0].at_ns);
             if elapsed_ns == 0 {
                 timeless += 1;
                 continue;
@@ -123,6 +123,7 @@ impl fmt::Display for Rate {
 #[cfg(test)]
 mod tests {
     use crate::claim::pattern::fixture::{at, column, floats, ints, judge, missed};
+    use crate::units::GuestNs;
     use crate::verdict::Outcome::{Fail, Inconclusive, Pass};
 
     #[test]
@@ -159,7 +160,7 @@ mod tests {
     #[test]
     fn time_that_runs_backwards_is_no_time() {
         let mut column = ints(&[0, 10]);
-        column.points[1].at_ns = 0;
+        column.points[1].at_ns = GuestNs(0);
         assert_eq!(judge("rate(x) in 5..15 per s", &[&column]).outcome, Inconclusive);
     }
 

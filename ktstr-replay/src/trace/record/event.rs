@@ -5,6 +5,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::trace::body::archived_body;
+use crate::units::{GuestNs, HostNs};
 
 /// The body of an events record: events in the order in which they reached the recorder.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -17,9 +18,9 @@ pub struct EventChunkV1 {
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct EventV1 {
     /// Guest `CLOCK_MONOTONIC`, in ns. Estimated from the last clock record for events that the host made.
-    pub guest_ns: u64,
+    pub guest_ns: GuestNs,
     /// Host `CLOCK_MONOTONIC` since the recording began, in ns, when the event reached the recorder.
-    pub host_ns: u64,
+    pub host_ns: HostNs,
     /// What happened.
     pub body: EventBodyV1,
 }

@@ -5,6 +5,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::memory::LeftOut;
 use crate::trace::body::archived_body;
+use crate::units::{GuestNs, HostNs};
 
 /// Bytes of a page.
 pub const PAGE_BYTES: usize = 4096;
@@ -74,9 +75,9 @@ pub struct CheckpointV1 {
     /// The sample that was taken with it.
     pub sample: Option<u32>,
     /// Guest `CLOCK_MONOTONIC` in ns, estimated from the last clock record.
-    pub guest_ns: u64,
+    pub guest_ns: GuestNs,
     /// Host time since the recording began, in ns.
-    pub host_ns: u64,
+    pub host_ns: HostNs,
     /// Where the guest has RAM, ascending and disjoint.
     pub ram: Vec<RamRangeV1>,
     /// What became of the pages.

@@ -6,6 +6,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::BlobId;
 use crate::trace::body::archived_body;
+use crate::units::{GuestNs, HostNs};
 
 /// One capture.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -17,9 +18,9 @@ pub struct SampleV1 {
     /// Why it was taken.
     pub kind: CaptureKindV1,
     /// Guest `CLOCK_MONOTONIC` in ns, estimated from the last clock record.
-    pub guest_ns: u64,
+    pub guest_ns: GuestNs,
     /// Host time since the recording began, in ns.
-    pub host_ns: u64,
+    pub host_ns: HostNs,
     /// Index and name of the scenario's phase, if one was on.
     pub phase: Option<(u32, String)>,
     /// `Some(reason)`: the capture could not be taken and this is its placeholder; all below is empty.
@@ -228,7 +229,13 @@ archived_body!(SampleV1, Sample, 1);
 impl SampleV1 {
     /// A capture of which nothing has been read yet.
     #[must_use]
-    pub fn new(index: u32, tag: impl Into<String>, kind: CaptureKindV1, guest_ns: u64, host_ns: u64) -> Self {
+    pub fn new(
+        index: u32,
+        tag: impl Into<String>,
+        kind: CaptureKindV1,
+        guest_ns: GuestNs,
+        host_ns: HostNs,
+    ) -> Self {
         Self {
             index,
             tag: tag.into(),

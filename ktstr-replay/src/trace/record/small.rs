@@ -5,6 +5,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::trace::body::{Body, BodyError, archived_body};
 use crate::trace::kind::Kind;
+use crate::units::{GuestNs, HostNs};
 
 /// A judgement that the test asked for, as text.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub enum ClaimOriginV1 {
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct LossV1 {
     /// Host time since the recording began, in ns, when it was noticed.
-    pub host_ns: u64,
+    pub host_ns: HostNs,
     /// What was lost.
     pub kind: LossKindV1,
     /// How many of it; 0 when that is not known.
@@ -66,9 +67,9 @@ pub enum LossKindV1 {
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockV1 {
     /// Guest `CLOCK_MONOTONIC`, in ns.
-    pub guest_ns: u64,
+    pub guest_ns: GuestNs,
     /// Host time since the recording began, in ns.
-    pub host_ns: u64,
+    pub host_ns: HostNs,
 }
 
 /// Everything before it is whole: a reader of an unfinished trace goes by the last one.
@@ -148,9 +149,9 @@ pub struct IndexEntryV1 {
     /// Length of its decoded body.
     pub raw_len: u64,
     /// Guest time.
-    pub guest_ns: u64,
+    pub guest_ns: GuestNs,
     /// Host time.
-    pub host_ns: u64,
+    pub host_ns: HostNs,
     /// Keys.
     pub keys: [u64; 2],
 }

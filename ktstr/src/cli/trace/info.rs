@@ -9,6 +9,7 @@ use clap::Args;
 use ktstr_replay::text::printable;
 use ktstr_replay::trace::record::{IndexEntry, Loss, Manifest};
 use ktstr_replay::trace::{Kind, Trace};
+use ktstr_replay::units::{GuestNs, HostNs};
 use serde::Serialize;
 
 use super::print;
@@ -56,7 +57,7 @@ pub(super) struct Info {
     /// Of the captures with a checkpoint after the first one, beyond what the machine itself took to stop and go on.
     pause_us: Option<PauseInfo>,
     judged: bool,
-    recorded_host_ns: u64,
+    recorded_host_ns: HostNs,
     kinds: Vec<KindInfo>,
     losses: Vec<LossInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,7 +104,7 @@ struct LeftOutInfo {
 
 #[derive(Serialize)]
 struct LossInfo {
-    host_ns: u64,
+    host_ns: HostNs,
     kind: String,
     count: u64,
     detail: String,
@@ -165,7 +166,7 @@ impl Info {
                 .collect(),
             pause_us: PauseInfo::of(trace),
             judged: records.iter().any(|record| record.read_as() == Some(Kind::Verdict)),
-            recorded_host_ns: records.iter().map(|record| record.host_ns).max().unwrap_or(0),
+            recorded_host_ns: records.iter().map(|record| record.host_ns).max().unwrap_or_default(),
             kinds: kinds(records),
             losses,
             records: None,
@@ -217,7 +218,7 @@ impl Info {
                 self.samples,
                 self.checkpoints,
                 self.stored_pages,
-                self.recorded_host_ns / 1_000_000,
+                self.recorded_host_ns.0 / 1_000_000,
                 if self.judged { "judged" } else { "not judged yet" }
             ),
         );
@@ -265,8 +266,8 @@ struct RecordInfo {
     sequence: u64,
     stored_len: u64,
     raw_len: u64,
-    guest_ns: u64,
-    host_ns: u64,
+    guest_ns: GuestNs,
+    host_ns: HostNs,
     keys: [u64; 2],
     #[serde(skip)]
     kind_name: String,
@@ -322,7 +323,7 @@ fn record_table(records: &[RecordInfo]) -> String {
             record.kind_name,
             record.stored_len,
             record.raw_len,
-            record.guest_ns as f64 / 1e6
+            record.guest_ns.0 as f64 / 1e6
         );
     }
     out

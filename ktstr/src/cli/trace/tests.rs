@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use ktstr_replay::trace::record::{Loss, LossKind, Manifest};
 use ktstr_replay::trace::{Trace, TraceWriter};
+use ktstr_replay::units::HostNs;
 
 use super::info::Info;
 use super::repair::RepairedTrace;
@@ -16,7 +17,7 @@ fn written(dir: &Path, finish: bool) -> PathBuf {
     let mut manifest = Manifest { taints: vec!["emulated".to_owned()], ..Manifest::default() };
     manifest.test.name = "demo::\x1b[31mred".to_owned();
     let mut writer = TraceWriter::create(&path, &manifest).unwrap();
-    let loss = Loss { host_ns: 1, kind: LossKind::Kmsg, count: 3, detail: "ring full".to_owned() };
+    let loss = Loss { host_ns: HostNs(1), kind: LossKind::Kmsg, count: 3, detail: "ring full".to_owned() };
     writer.loss(&loss).unwrap();
     if finish {
         writer.finish().unwrap();

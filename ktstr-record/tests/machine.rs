@@ -21,7 +21,7 @@ use ktstr_record::spec::{BackendSpec, Emulator, Kernel, MachineSpec, Topology};
 use ktstr_replay::kernel::{KernelProfile, KernelView};
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::record::GuestEnd;
-use ktstr_replay::units::GuestPhys;
+use ktstr_replay::units::{Cpu, GuestPhys};
 
 // Orders and words of guest/probe.rs.
 const RING: u64 = 1;
@@ -119,7 +119,7 @@ impl Guest {
         self.machine.wait_event(LONG).expect("an event")
     }
 
-    fn ring(&mut self) -> u32 {
+    fn ring(&mut self) -> Cpu {
         self.order(RING);
         match self.wait() {
             MachineEvent::Watch { id: WatchId::DOORBELL, vcpu } => vcpu,
@@ -206,7 +206,7 @@ fn stops_goes_on_rings_and_powers_off() {
     let begun = Instant::now();
     let regs = guest.machine.registers().unwrap();
     println!("registers {:?}", begun.elapsed());
-    assert_eq!(regs.iter().map(|r| r.cpu).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(regs.iter().map(|r| r.cpu).collect::<Vec<_>>(), [Cpu(0), Cpu(1)]);
     for r in &regs {
         assert_eq!(r.efer & 0x500, 0x500, "long mode: {r:x?}");
         assert_eq!(r.cr0 >> 31 & 1, 1, "paging: {r:x?}");
@@ -222,7 +222,7 @@ fn stops_goes_on_rings_and_powers_off() {
         let vcpu = guest.ring();
         assert_eq!(guest.word(DONE), done);
         let regs = guest.machine.registers().unwrap();
-        let rung = &regs[vcpu as usize];
+        let rung = &regs[vcpu.0 as usize];
         assert_eq!(rung.segments[0] & 3, 3, "user mode");
         assert!(rung.gpr.contains(&DOORBELL_PAGE), "the store's address: {rung:x?}");
         guest.machine.resume().unwrap();
@@ -265,7 +265,7 @@ fn watches_fire_by_their_ids(guest: &mut Guest) {
     let MachineEvent::Watch { id: WORD, vcpu } = guest.wait() else { panic!("not the watch") };
     assert_eq!(guest.word(DONE), done, "it stopped right after the store");
     let registers = guest.machine.registers().unwrap();
-    let has = |address| registers[vcpu as usize].gpr.contains(&address);
+    let has = |address| registers[vcpu.0 as usize].gpr.contains(&address);
     assert!(has(DOORBELL_PAGE) || has(DOORBELL_PAGE + 8), "the probe's page: {registers:x?}");
 
     // Disarmed, it fires no more.
@@ -280,7 +280,7 @@ fn watches_fire_by_their_ids(guest: &mut Guest) {
     // A breakpoint where the probe stands after its store to the doorbell: it fires before that instruction, each time
     // that it is reached, and the probe gets past it.
     let mut vcpu = guest.ring();
-    let rip = |guest: &mut Guest, vcpu: u32| guest.machine.registers().unwrap()[vcpu as usize].rip;
+    let rip = |guest: &mut Guest, vcpu: Cpu| guest.machine.registers().unwrap()[vcpu.0 as usize].rip;
     let after_the_store = rip(guest, vcpu);
     guest.machine.arm(AFTER_THE_STORE, Watch::Execute { at: after_the_store }).unwrap();
     for _ in 0..3 {

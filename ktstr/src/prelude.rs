@@ -24,6 +24,7 @@ pub use guest_init::message::WorkerReport;
 pub use ktstr_macros::{declare_scheduler, ktstr_test};
 pub use ktstr_replay::claim;
 pub use ktstr_replay::trace::Trace;
+pub use ktstr_replay::units::Cpu;
 pub use ktstr_replay::verdict::{Outcome, Verdict};
 
 pub use crate::assert::AssertResult;

@@ -9,7 +9,7 @@ use ktstr_replay::trace::record::{
     WorkerReport,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter};
-use ktstr_replay::units::{GuestNs, HostNs};
+use ktstr_replay::units::{Cpu, GuestNs, HostNs};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -78,7 +78,7 @@ fn events() -> Vec<Event> {
         EventBody::Worker(WorkerReport {
             index: 1,
             cgroup: "cg_0".to_owned(),
-            cpus_used: vec![0, 70_000],
+            cpus_used: vec![Cpu(0), Cpu(70_000)],
             fault: Some(LONG.to_owned()),
             max_gap_at_ns: u64::MAX,
             ..WorkerReport::default()
@@ -144,14 +144,14 @@ fn sample() -> Sample {
         }),
         maps: vec![
             map(1, MapContents::Array { values: values() }),
-            map(2, MapContents::PerCpuArray { cpus: vec![0, 1], values: values() }),
+            map(2, MapContents::PerCpuArray { cpus: vec![Cpu(0), Cpu(1)], values: values() }),
             map(3, MapContents::Hash { keys: vec![1; 4], values: values() }),
-            map(4, MapContents::PerCpuHash { cpus: vec![5], keys: vec![1; 4], values: values() }),
+            map(4, MapContents::PerCpuHash { cpus: vec![Cpu(5)], keys: vec![1; 4], values: values() }),
             map(5, MapContents::Unread { why: LONG.to_owned() }),
         ],
-        cpus: vec![CpuState { cpu: 1, curr_pid: Some(-2), clock_ns: Some(3), ..CpuState::default() }],
+        cpus: vec![CpuState { cpu: Cpu(1), curr_pid: Some(-2), clock_ns: Some(3), ..CpuState::default() }],
         vcpus: vec![VcpuRegs {
-            cpu: 1,
+            cpu: Cpu(1),
             rip: u64::MAX,
             segments: [1, 2, 3, 4, 5, 6],
             efer: 9,

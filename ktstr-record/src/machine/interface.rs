@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ktstr_replay::trace::record::{GuestEnd, Manifest, VcpuRegs};
+use ktstr_replay::units::Cpu;
 use serde_json::Value;
 
 use super::error::{MachineError, StartError};
@@ -81,7 +82,7 @@ pub enum MachineEvent {
         /// Which watch.
         id: WatchId,
         /// The vCPU that stored or is about to execute.
-        vcpu: u32,
+        vcpu: Cpu,
     },
     /// The guest ended, or the machine did. Unless the machine's process died, it is stopped, and memory and
     /// registers are as the guest left them.

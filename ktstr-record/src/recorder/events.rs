@@ -2,6 +2,7 @@
 
 use guest_init::message::{FromTest, GuestStage, Source, ToHost, WorkerReport as GuestReport};
 use ktstr_replay::trace::record::{EventBody, OutputSource, Stage, WorkerReport};
+use ktstr_replay::units::Cpu;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
@@ -89,7 +90,7 @@ fn worker(report: GuestReport) -> WorkerReport {
         max_gap_at_ns,
         run_delay_ns,
         migrations,
-        cpus_used,
+        cpus_used: cpus_used.into_iter().map(Cpu).collect(),
         fault,
     }
 }
@@ -121,7 +122,7 @@ mod tests {
         let Some(EventBody::Worker(report)) = of_test(said) else { panic!("not a report") };
         assert_eq!((report.index, report.pid, report.work_units, report.iterations), (1, 2, 3, 4));
         assert_eq!((report.cpu_ns, report.wall_ns, report.max_gap_ns, report.max_gap_at_ns), (5, 6, 7, 8));
-        assert_eq!((report.run_delay_ns, report.migrations, report.cpus_used), (9, 10, vec![0, 1]));
+        assert_eq!((report.run_delay_ns, report.migrations, report.cpus_used), (9, 10, vec![Cpu(0), Cpu(1)]));
         assert_eq!((report.cgroup.as_str(), report.work.as_str()), ("cg_0", "SpinWait"));
         assert_eq!(report.fault.as_deref(), Some("killed"));
     }

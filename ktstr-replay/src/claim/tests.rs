@@ -8,6 +8,7 @@ use crate::path::{
     TaskKey,
 };
 use crate::text::SpanNs;
+use crate::units::Cpu;
 
 #[test]
 fn every_example_parses_prints_as_it_is_written_and_is_of_its_pattern() {
@@ -148,9 +149,9 @@ fn projection() -> impl Strategy<Value = Projection> {
         path(1, 3).prop_map(Projection::Var),
         kernel_path().prop_map(Projection::Kernel),
         map().prop_map(Projection::Map),
-        (map(), any::<u32>()).prop_map(|(m, c)| Projection::MapOnCpu(m, c)),
+        (map(), any::<u32>()).prop_map(|(m, c)| Projection::MapOnCpu(m, Cpu(c))),
         (fold.clone(), map()).prop_map(|(f, m)| Projection::MapFolded(f, m)),
-        (any::<u32>(), rq.clone()).prop_map(|(c, f)| Projection::Rq(c, f)),
+        (any::<u32>(), rq.clone()).prop_map(|(c, f)| Projection::Rq(Cpu(c), f)),
         (fold, rq).prop_map(|(f, r)| Projection::RqFolded(f, r)),
         prop::sample::select(ScxField::ALL).prop_map(|(_, f)| Projection::Scx(f)),
         Just(Projection::Alive),
@@ -160,7 +161,7 @@ fn projection() -> impl Strategy<Value = Projection> {
 fn kernel_path() -> impl Strategy<Value = KernelPath> {
     let cast = ("(struct |enum )?[a-z_][a-z0-9_]{0,6}( \\*{1,2})?").prop_map(String::from);
     let symbol = ("[a-z_][a-z0-9_]{0,8}", prop::option::of(cast), prop::option::of(any::<u32>()))
-        .prop_map(|(name, cast, cpu)| Root::Symbol { name, cast, cpu });
+        .prop_map(|(name, cast, cpu)| Root::Symbol { name, cast, cpu: cpu.map(Cpu) });
     let comm = "[^\"]{1,15}".prop_map(|comm| Root::Task(TaskKey::Comm(comm)));
     let root = prop_oneof![
         symbol,

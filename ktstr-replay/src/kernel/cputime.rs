@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::btf::Kind;
 use crate::kernel::mirror::{At, mirror};
 use crate::kernel::{Gaps, KernelError, KernelView, bytes};
+use crate::units::Cpu;
 
 mirror! {
     /// `struct clocksource`, of which `clocksource_jiffies` tells how long a jiffy is.
@@ -85,7 +86,7 @@ const MAX_KINDS: u64 = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CpuTime {
     /// CPU number.
-    pub cpu: u32,
+    pub cpu: Cpu,
     /// For each kind of [`CpuTimes::kinds`], in ns.
     pub ns: Vec<u64>,
 }

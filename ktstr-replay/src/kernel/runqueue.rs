@@ -9,7 +9,7 @@ use crate::kernel::mirror::{At, Text, mirror};
 use crate::kernel::task::{TaskName, class_of, named_flags};
 use crate::kernel::{FieldMissing, Gaps, Jiffies, KernelError, KernelView, list_entries};
 use crate::trace::record::CpuState;
-use crate::units::KernelVirt;
+use crate::units::{Cpu, KernelVirt};
 
 mirror! {
     /// `struct rq`.
@@ -60,7 +60,7 @@ pub struct RunnableTask {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Runqueue {
     /// CPU number.
-    pub cpu: u32,
+    pub cpu: Cpu,
     /// Runnable tasks of all classes.
     pub nr_running: u64,
     /// The task that runs.
@@ -111,7 +111,7 @@ pub fn read_runqueue_details(view: &KernelView<'_>) -> Result<Runqueues, KernelE
 
 fn one(
     view: &KernelView<'_>,
-    (cpu, at): (u32, KernelVirt),
+    (cpu, at): (Cpu, KernelVirt),
     jiffies: Option<Jiffies>,
     room: &mut usize,
     gaps: &mut Gaps,
@@ -188,7 +188,7 @@ pub(super) fn read_runqueues(
 
 fn sampled(
     view: &KernelView<'_>,
-    cpu: u32,
+    cpu: Cpu,
     at: KernelVirt,
 ) -> Result<(CpuState, Option<String>), KernelError> {
     let rq: SampledRq = view.mirror(at)?;
@@ -236,7 +236,7 @@ mod tests {
             let mut faults = Vec::new();
             let states = read_runqueues(&KernelView::new(&profile, &guest.ram), &mut faults).unwrap();
             let first = CpuState {
-                cpu: 0,
+                cpu: Cpu(0),
                 nr_running: Some(5),
                 curr_pid: Some(100),
                 curr_comm: Some("task0".into()),
@@ -245,8 +245,13 @@ mod tests {
                 local_dsq_nr: Some(3),
                 scx_flags: None,
             };
-            let second =
-                CpuState { cpu: 1, clock_ns: Some(1_001), curr_pid: None, curr_comm: None, ..first.clone() };
+            let second = CpuState {
+                cpu: Cpu(1),
+                clock_ns: Some(1_001),
+                curr_pid: None,
+                curr_comm: None,
+                ..first.clone()
+            };
             assert_eq!(states, [first, second]);
             assert_eq!(faults.len(), 1, "{faults:?}");
             assert!(faults[0].starts_with("the running task of CPU 1: "), "{faults:?}");

@@ -9,7 +9,7 @@ use crate::kernel::maps::{ArenaPlace, find_arenas};
 use crate::kernel::mirror::{Mirror, find_field};
 use crate::kernel::{KernelError, KernelProfile, VirtualMemory, bytes};
 use crate::memory::Memory;
-use crate::units::KernelVirt;
+use crate::units::{Cpu, KernelVirt};
 
 /// A kernel at one moment: what is known of it, over the memory of that moment.
 ///
@@ -112,8 +112,8 @@ const MAX_CPUS: u32 = 8192;
 /// The CPUs of a kernel. Source: `include/linux/cpumask.h`, `arch/x86/kernel/setup_percpu.c`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpus {
-    possible: Vec<u32>,
-    online: Vec<u32>,
+    possible: Vec<Cpu>,
+    online: Vec<Cpu>,
     /// By CPU number.
     offsets: Vec<u64>,
 }
@@ -135,27 +135,27 @@ impl Cpus {
 
     /// CPUs that have per-CPU data, ascending.
     #[must_use]
-    pub fn possible(&self) -> &[u32] {
+    pub fn possible(&self) -> &[Cpu] {
         &self.possible
     }
 
     /// CPUs that run, ascending.
     #[must_use]
-    pub fn online(&self) -> &[u32] {
+    pub fn online(&self) -> &[Cpu] {
         &self.online
     }
 
     /// Where CPU `cpu` has its copy of the per-CPU object at `at`.
     #[must_use]
-    pub fn place(&self, at: KernelVirt, cpu: u32) -> Option<KernelVirt> {
-        Some(KernelVirt(at.0.wrapping_add(*self.offsets.get(cpu as usize)?)))
+    pub fn place(&self, at: KernelVirt, cpu: Cpu) -> Option<KernelVirt> {
+        Some(KernelVirt(at.0.wrapping_add(*self.offsets.get(cpu.0 as usize)?)))
     }
 }
 
 /// The numbers below `ids` whose bits are set in a `struct cpumask`.
-fn mask(view: &KernelView<'_>, symbol: &str, ids: u32) -> Result<Vec<u32>, KernelError> {
+fn mask(view: &KernelView<'_>, symbol: &str, ids: u32) -> Result<Vec<Cpu>, KernelError> {
     let words = view.bytes(view.symbol(symbol)?, (ids as usize).div_ceil(64) * 8)?;
     let words: Vec<u64> = bytes::u64s(&words).collect();
     let set = |cpu: &u32| words.get((cpu / 64) as usize).is_some_and(|word| word >> (cpu % 64) & 1 == 1);
-    Ok((0..ids).filter(set).collect())
+    Ok((0..ids).filter(set).map(Cpu).collect())
 }

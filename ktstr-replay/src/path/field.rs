@@ -7,6 +7,7 @@ use std::str::FromStr;
 use super::error::SyntaxError;
 use super::lex::{TokenKind, is_name, is_word};
 use super::parse::Parser;
+use crate::units::Cpu;
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -95,12 +96,12 @@ impl FieldPath {
     }
 
     /// What follows of `.cpu(1)` and steps.
-    pub(super) fn parse_on_cpu(p: &mut Parser<'_>) -> Result<(Option<u32>, Self), SyntaxError> {
+    pub(super) fn parse_on_cpu(p: &mut Parser<'_>) -> Result<(Option<Cpu>, Self), SyntaxError> {
         let (mut cpu, mut path) = (None, Self::default());
         if p.eat(".") {
             let name = p.name("a field, or `cpu(..)`")?;
             if name == "cpu" && p.eat("(") {
-                cpu = Some(p.index("a CPU number")?);
+                cpu = Some(Cpu(p.index("a CPU number")?));
                 p.expect(")")?;
             } else {
                 path = Self::of_name(name);

@@ -9,6 +9,7 @@ use super::error::SyntaxError;
 use super::field::{FieldPath, write_steps};
 use super::lex::{TokenKind, is_word};
 use super::parse::Parser;
+use crate::units::Cpu;
 
 /// A number somewhere in the kernel's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,10 +30,10 @@ pub enum Root {
         /// Its type in C's words, as `struct rq` or `u64`; `None` where the kernel's BTF or our own list says it.
         cast: Option<String>,
         /// For per-CPU symbols, whose copy.
-        cpu: Option<u32>,
+        cpu: Option<Cpu>,
     },
     /// `struct rq` of a CPU.
-    Rq(u32),
+    Rq(Cpu),
     /// `struct task_struct` of a thread.
     Task(TaskKey),
     /// `struct scx_dispatch_q`.
@@ -61,7 +62,7 @@ impl KernelPath {
     }
 
     /// What follows `rq[1].field` where the field is none of a sample's, or `rq[1]` where none follows.
-    pub(crate) fn parse_rq(p: &mut Parser<'_>, cpu: u32, field: String) -> Result<Self, SyntaxError> {
+    pub(crate) fn parse_rq(p: &mut Parser<'_>, cpu: Cpu, field: String) -> Result<Self, SyntaxError> {
         let mut rest = FieldPath::of_name(field);
         rest.parse_more(p)?;
         Ok(Self { root: Root::Rq(cpu), rest })

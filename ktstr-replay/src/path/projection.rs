@@ -7,6 +7,7 @@ use super::field::{Dotted, FieldPath, Step, write_steps};
 use super::kernel_path::KernelPath;
 use super::lex::TokenKind;
 use super::parse::{Parser, names};
+use crate::units::Cpu;
 
 /// What is read from each sample.
 ///
@@ -39,11 +40,11 @@ pub enum Projection {
     /// A map's entry.
     Map(MapPath),
     /// One CPU's value of a per-CPU map's entry.
-    MapOnCpu(MapPath, u32),
+    MapOnCpu(MapPath, Cpu),
     /// All CPUs' values of a per-CPU map's entry, folded into one.
     MapFolded(Fold, MapPath),
     /// A field of one runqueue.
-    Rq(u32, RqField),
+    Rq(Cpu, RqField),
     /// A field of all runqueues, folded into one.
     RqFolded(Fold, RqField),
     /// A field of sched_ext's state.
@@ -154,7 +155,7 @@ impl Projection {
             "alive" if !matches!(p.peek(), TokenKind::Sign("." | "[" | "->")) => Ok(Self::Alive),
             "scx" if p.eat(".") => Ok(Self::Scx(p.name_of("sched_ext field", ScxField::ALL)?)),
             "rq" if p.eat("[") => {
-                let cpu = p.index("a CPU number")?;
+                let cpu = Cpu(p.index("a CPU number")?);
                 p.expect("]")?;
                 p.expect(".")?;
                 let field = p.name("a field of the runqueue")?;
@@ -362,7 +363,7 @@ mod tests {
     #[test]
     fn a_runqueues_other_fields_are_the_kernels_own() {
         let of = |text: &str| text.parse::<Projection>().unwrap();
-        assert_eq!(of("rq[1].nr_running"), Projection::Rq(1, RqField::NrRunning));
+        assert_eq!(of("rq[1].nr_running"), Projection::Rq(Cpu(1), RqField::NrRunning));
         assert!(matches!(of("rq[1].nr_switches"), Projection::Kernel(_)));
         assert_eq!("head->vtime".parse().map(Projection::Var), Ok(of("head->vtime")));
     }

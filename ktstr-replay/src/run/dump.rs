@@ -3,6 +3,8 @@
 //! Source: `scx_dump_state`, `scx_dump_cpu` and `scx_dump_task` in `kernel/sched/ext.c` of Linux. It is text for people, and
 //! not all kernels write the same: a line that is not understood is passed over.
 
+use crate::units::Cpu;
+
 /// Most lines that are looked at.
 const MAX_LINES: usize = 20_000;
 
@@ -19,7 +21,7 @@ pub struct Dump {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpCpu {
     /// CPU number.
-    pub cpu: u32,
+    pub cpu: Cpu,
     /// Runnable tasks of the ext class.
     pub nr_run: u64,
     /// Command name and pid of the task that ran.
@@ -34,7 +36,7 @@ pub struct DumpTask {
     /// Command name.
     pub comm: String,
     /// CPU whose runqueue it was on.
-    pub cpu: u32,
+    pub cpu: Cpu,
     /// It was running.
     pub running: bool,
     /// How long it had been runnable, in ms.
@@ -86,11 +88,11 @@ impl DumpTask {
 fn cpu(line: &str) -> Option<DumpCpu> {
     let (number, rest) = line.strip_prefix("CPU ")?.split_once(':')?;
     let nr_run = field(rest, "nr_run=")?.parse().ok()?;
-    Some(DumpCpu { cpu: number.trim().parse().ok()?, nr_run, curr: None })
+    Some(DumpCpu { cpu: Cpu(number.trim().parse().ok()?), nr_run, curr: None })
 }
 
 /// `*R stalled[103] *root -1540ms`: marker, state, name, scheduler (on newer kernels), when it became runnable.
-fn task(line: &str, cpu: u32) -> Option<DumpTask> {
+fn task(line: &str, cpu: Cpu) -> Option<DumpTask> {
     let (rest, age) = line.rsplit_once(' ')?;
     let runnable_ms =
         age.strip_suffix("ms")?.strip_prefix('-').or_else(|| age.strip_suffix("ms")?.strip_prefix('+'));
@@ -145,12 +147,12 @@ CPU 1   : nr_run=5 flags=0x1 cpu_rel=0 ksync=311
     #[test]
     fn newer_and_older_tasks_are_understood() {
         let dump = Dump::parse(DUMP);
-        assert_eq!(dump.cpus, [DumpCpu { cpu: 1, nr_run: 5, curr: Some(("a b[x]".to_owned(), 103)) }]);
+        assert_eq!(dump.cpus, [DumpCpu { cpu: Cpu(1), nr_run: 5, curr: Some(("a b[x]".to_owned(), 103)) }]);
         let [first, second] = dump.tasks.as_slice() else { panic!("{dump:?}") };
         assert_eq!((first.comm.as_str(), first.pid, first.running), ("a b[x]", 103, true));
         assert_eq!((first.runnable_ms, first.dsq), (1540, None));
         assert_eq!(first.stack, ["scx_dump_cpu+0x5e1/0x630"]);
-        assert_eq!((second.pid, second.cpu, second.runnable_ms, second.dsq), (105, 1, 1516, Some(0x1f)));
+        assert_eq!((second.pid, second.cpu, second.runnable_ms, second.dsq), (105, Cpu(1), 1516, Some(0x1f)));
         assert_eq!(dump.longest(), Some(second));
     }
 

@@ -7,6 +7,7 @@ use crate::kernel::{KernelProfile, KernelView};
 use crate::path::{EntryKey, Fold, MapPath, Projection, RqField, ScxField};
 use crate::trace::record::{CpuState, Sample, ScxState};
 use crate::trace::{CheckpointMemory, Trace};
+use crate::units::Cpu;
 use crate::value::{MapEntry, Scalar, Snapshot, ValueError};
 
 use super::{Absent, Column, Series};
@@ -101,7 +102,7 @@ fn scx_field(scx: &ScxState, field: ScxField) -> Option<Scalar> {
     }
 }
 
-fn no_cpu(sample: &Sample, cpu: u32) -> Absent {
+fn no_cpu(sample: &Sample, cpu: Cpu) -> Absent {
     let have: Vec<_> = sample.cpus.iter().map(|c| c.cpu.to_string()).collect();
     if have.is_empty() {
         return not_recorded(sample, "any runqueue");
@@ -206,12 +207,17 @@ mod tests {
     use crate::series::{Absent, Series};
     use crate::testing::{TraceBuilder, sample};
     use crate::trace::record::{CaptureKind, CpuState, ScxState};
+    use crate::units::Cpu;
 
     fn series() -> Series {
         let mut one = sample("one", CaptureKind::Periodic, 1, &[]);
         one.scx = Some(ScxState { state: "enabled".into(), nr_rejected: Some(7), ..ScxState::default() });
         one.cpus = (0..2)
-            .map(|cpu| CpuState { cpu, nr_running: Some(u64::from(cpu) + 3), ..CpuState::default() })
+            .map(|cpu| CpuState {
+                cpu: Cpu(cpu),
+                nr_running: Some(u64::from(cpu) + 3),
+                ..CpuState::default()
+            })
             .collect();
         let mut two = sample("two", CaptureKind::Periodic, 2, &[]);
         two.missed = Some("late".into());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::path::{EntryKey, FieldPath, Fold, MapPath, Projection, RqField, ScxField};
 use crate::trace::record::{CaptureKind, Sample};
+use crate::units::Cpu;
 use crate::value::{Scalar, Snapshot, ValueError};
 
 use super::read::read;
@@ -100,7 +101,7 @@ impl Series {
     }
 
     /// A field of one CPU's runqueue.
-    pub fn rq(&self, cpu: u32, field: RqField) -> Column {
+    pub fn rq(&self, cpu: Cpu, field: RqField) -> Column {
         self.column(&Projection::Rq(cpu, field))
     }
 
@@ -209,7 +210,7 @@ impl SeriesEntry<'_> {
     }
 
     /// A field of one CPU's value.
-    pub fn cpu_field(&self, cpu: u32, path: &str) -> Column {
+    pub fn cpu_field(&self, cpu: Cpu, path: &str) -> Column {
         self.column(path, |map| Projection::MapOnCpu(map, cpu))
     }
 

@@ -8,7 +8,7 @@ use crate::trace::record::{
     MapContents, MapState, PAGE_BYTES, Sample, VcpuRegs,
 };
 use crate::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter, WriterOptions};
-use crate::units::{GuestNs, HostNs};
+use crate::units::{Cpu, GuestNs, HostNs};
 
 /// RAM of the small trace: 32 pages from 0 and 16 pages at 1 MiB.
 pub const RAM: [std::ops::Range<u64>; 2] = [0..32 << 12, 1 << 20..(1 << 20) + (16 << 12)];
@@ -67,7 +67,7 @@ pub fn sample(index: u32) -> Sample {
             contents: MapContents::Array { values: vec![9; 16] },
         }],
         cpus: Vec::new(),
-        vcpus: vec![VcpuRegs { cpu: 0, rip: 0xffff_ffff_8100_0000, ..VcpuRegs::default() }],
+        vcpus: vec![VcpuRegs { cpu: Cpu(0), rip: 0xffff_ffff_8100_0000, ..VcpuRegs::default() }],
         faults: Vec::new(),
         checkpoint: Some(index),
         pause_us: 700,

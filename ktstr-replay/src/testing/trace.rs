@@ -12,7 +12,7 @@ use crate::trace::record::{
     MapState, OutputSource, Sample, ScxState, Stage, WorkerReport, blob_id,
 };
 use crate::trace::{Trace, TraceWriter};
-use crate::units::{GuestNs, HostNs};
+use crate::units::{Cpu, GuestNs, HostNs};
 
 /// BTF of the demo scheduler.
 pub const DEMO_BTF: &[u8] = include_bytes!("../../tests/data/demo.btf");
@@ -321,7 +321,10 @@ fn maps(values: &[u64]) -> Vec<MapState> {
             6,
             (4, 16),
             (u32_id, task),
-            MapContents::PerCpuArray { cpus: vec![0, 1], values: words(&[1, value(0), 2, value(1)]) },
+            MapContents::PerCpuArray {
+                cpus: vec![Cpu(0), Cpu(1)],
+                values: words(&[1, value(0), 2, value(1)]),
+            },
         ),
     ]
 }

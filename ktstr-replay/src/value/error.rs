@@ -3,6 +3,7 @@
 use crate::btf::BtfError;
 use crate::path::SyntaxError;
 use crate::text::Candidates;
+use crate::units::Cpu;
 
 /// Why a value could not be read. Each says what was asked for, how far it got and what is there instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -144,14 +145,14 @@ pub enum ValueError {
         map: String,
     },
     /// The map has no values by CPU, or not for that one.
-    #[error("map `{map}` has no value for CPU {cpu} (it has them for {cpus:?})")]
+    #[error("map `{map}` has no value for CPU {cpu} (it has them for {:?})", .cpus.iter().map(|cpu| cpu.0).collect::<Vec<_>>())]
     NoCpu {
         /// The map.
         map: String,
         /// The CPU that was asked for.
-        cpu: u32,
+        cpu: Cpu,
         /// The CPUs that it has values for; empty when it is not a per-CPU map.
-        cpus: Vec<u32>,
+        cpus: Vec<Cpu>,
     },
     /// The recorder could not read the map.
     #[error("map `{map}` was not read when the sample was taken: {why}")]

@@ -4,6 +4,7 @@ use super::{Scalar, Value, ValueError};
 use crate::btf::{TypeId, Types};
 use crate::path::{AsPath, path_text};
 use crate::trace::record::{MapContents, MapState};
+use crate::units::Cpu;
 
 /// A map of a sample.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ pub struct MapEntry<'a> {
     /// The bytes of its key; `None` for arrays.
     key: Option<&'a [u8]>,
     /// `None`: one value. Else the CPUs, a value for each in `values`.
-    cpus: Option<&'a [u32]>,
+    cpus: Option<&'a [Cpu]>,
     values: &'a [u8],
 }
 
@@ -29,7 +30,7 @@ pub struct MapEntry<'a> {
 struct Layout<'a> {
     keys: Option<&'a [u8]>,
     values: &'a [u8],
-    cpus: Option<&'a [u32]>,
+    cpus: Option<&'a [Cpu]>,
     entries: usize,
 }
 
@@ -78,7 +79,7 @@ impl<'a> MapView<'a> {
     }
 
     fn entry(&self, layout: &Layout<'a>, position: usize) -> Option<MapEntry<'a>> {
-        let each = (self.map.value_size as usize).checked_mul(layout.cpus.map_or(1, <[u32]>::len))?;
+        let each = (self.map.value_size as usize).checked_mul(layout.cpus.map_or(1, <[Cpu]>::len))?;
         let start = position.checked_mul(each)?;
         let values = layout.values.get(start..start.checked_add(each)?)?;
         let key_size = self.map.key_size as usize;
@@ -260,7 +261,7 @@ impl<'a> MapEntry<'a> {
 
     /// CPUs that the entry has a value for, ascending; empty for maps that are not per-CPU.
     #[must_use]
-    pub fn cpus(&self) -> &'a [u32] {
+    pub fn cpus(&self) -> &'a [Cpu] {
         self.cpus.unwrap_or_default()
     }
 
@@ -268,7 +269,7 @@ impl<'a> MapEntry<'a> {
     ///
     /// # Errors
     /// [`ValueError::NoCpu`], [`ValueError::NoTypes`], [`ValueError::Truncated`].
-    pub fn cpu(&self, cpu: u32) -> Result<Value<'a>, ValueError> {
+    pub fn cpu(&self, cpu: Cpu) -> Result<Value<'a>, ValueError> {
         let size = self.view.map.value_size as usize;
         let position = self.cpus().iter().position(|&one| one == cpu);
         let bytes = position.and_then(|position| {
@@ -279,7 +280,7 @@ impl<'a> MapEntry<'a> {
         self.view.value(self.view.map.value_type_id, bytes, "values")
     }
 
-    fn no_cpu(&self, cpu: u32) -> ValueError {
+    fn no_cpu(&self, cpu: Cpu) -> ValueError {
         ValueError::NoCpu { map: self.view.map.name.clone(), cpu, cpus: self.cpus().to_vec() }
     }
 
@@ -287,9 +288,9 @@ impl<'a> MapEntry<'a> {
     ///
     /// # Errors
     /// [`ValueError::NoCpu`] for maps that are not per-CPU; those of [`Value::path`] and [`Value::scalar`].
-    pub fn per_cpu(&self, path: &(impl AsPath + ?Sized)) -> Result<Vec<(u32, Scalar)>, ValueError> {
+    pub fn per_cpu(&self, path: &(impl AsPath + ?Sized)) -> Result<Vec<(Cpu, Scalar)>, ValueError> {
         if self.cpus().is_empty() {
-            return Err(self.no_cpu(0));
+            return Err(self.no_cpu(Cpu(0)));
         }
         let path = &*path.steps()?;
         self.cpus().iter().map(|&cpu| Ok((cpu, self.cpu(cpu)?.path(path)?.scalar()?))).collect()
@@ -312,19 +313,19 @@ impl<'a> MapEntry<'a> {
     ///
     /// # Errors
     /// Those of [`MapEntry::per_cpu`].
-    pub fn cpu_min(&self, path: &(impl AsPath + ?Sized)) -> Result<(u32, Scalar), ValueError> {
+    pub fn cpu_min(&self, path: &(impl AsPath + ?Sized)) -> Result<(Cpu, Scalar), ValueError> {
         let numbers = self.per_cpu(path)?;
         let least = numbers.into_iter().min_by(|(_, this), (_, that)| this.order(*that));
-        least.ok_or_else(|| self.no_cpu(0))
+        least.ok_or_else(|| self.no_cpu(Cpu(0)))
     }
 
     /// The CPU with the greatest number at `path`, and that number.
     ///
     /// # Errors
     /// Those of [`MapEntry::per_cpu`].
-    pub fn cpu_max(&self, path: &(impl AsPath + ?Sized)) -> Result<(u32, Scalar), ValueError> {
+    pub fn cpu_max(&self, path: &(impl AsPath + ?Sized)) -> Result<(Cpu, Scalar), ValueError> {
         let numbers = self.per_cpu(path)?;
         let greatest = numbers.into_iter().max_by(|(_, this), (_, that)| this.order(*that));
-        greatest.ok_or_else(|| self.no_cpu(0))
+        greatest.ok_or_else(|| self.no_cpu(Cpu(0)))
     }
 }

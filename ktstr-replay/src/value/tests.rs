@@ -9,7 +9,7 @@ use super::*;
 use crate::btf::{TypeId, Types};
 use crate::testing::btf::Builder;
 use crate::trace::record::{BlobId, CaptureKind, MapContents, MapState, Sample};
-use crate::units::{GuestNs, HostNs};
+use crate::units::{Cpu, GuestNs, HostNs};
 
 struct Fixture {
     types: Arc<Types>,
@@ -272,8 +272,13 @@ fn entries_are_found_by_index_key_and_cpu() {
         values.extend([n, n * 10, 0].iter().flat_map(|word| word.to_le_bytes()));
         values.extend(f64::to_le_bytes(n as f64 / 2.0));
     }
-    let per_cpu =
-        map(6, "per_cpu_counter", f.counter, 32, MapContents::PerCpuArray { cpus: vec![0, 1], values });
+    let per_cpu = map(
+        6,
+        "per_cpu_counter",
+        f.counter,
+        32,
+        MapContents::PerCpuArray { cpus: vec![Cpu(0), Cpu(1)], values },
+    );
     let sample = sample(vec![hash, per_cpu]);
     let snapshot = Snapshot::new(&sample, &OneBlob(f.types.clone()));
 
@@ -291,13 +296,13 @@ fn entries_are_found_by_index_key_and_cpu() {
     let counter = snapshot.map("per_cpu_counter_of_demo").unwrap();
     assert_eq!(counter.len().unwrap(), 2);
     let entry = counter.at(1).unwrap();
-    assert_eq!(entry.cpu(1).unwrap().path("nr[1]").unwrap().as_u64().unwrap(), 40);
+    assert_eq!(entry.cpu(Cpu(1)).unwrap().path("nr[1]").unwrap().as_u64().unwrap(), 40);
     assert_eq!(entry.cpu_sum("nr[0]").unwrap(), Scalar::Int(7));
     assert_eq!(entry.cpu_sum("load").unwrap(), Scalar::Float(3.5));
-    assert_eq!(entry.cpu_min("nr[0]").unwrap(), (0, Scalar::Int(3)));
-    assert_eq!(entry.cpu_max("nr[0]").unwrap(), (1, Scalar::Int(4)));
+    assert_eq!(entry.cpu_min("nr[0]").unwrap(), (Cpu(0), Scalar::Int(3)));
+    assert_eq!(entry.cpu_max("nr[0]").unwrap(), (Cpu(1), Scalar::Int(4)));
     assert!(matches!(entry.value(), Err(ValueError::PerCpu { .. })));
-    assert!(matches!(entry.cpu(2), Err(ValueError::NoCpu { .. })));
+    assert!(matches!(entry.cpu(Cpu(2)), Err(ValueError::NoCpu { .. })));
     assert!(matches!(counter.at(2), Err(ValueError::NoEntry { .. })));
     assert!(matches!(snapshot.map("nope"), Err(ValueError::NoMap { .. })));
 }

@@ -10,6 +10,7 @@ use crate::kernel::query::pointee;
 use crate::text::Candidates;
 use crate::text::clean;
 use crate::text::table::{Align, layout};
+use crate::units::Cpu;
 use crate::value::{MapEntry, Pointee, Scalar, Value, ValueError};
 
 /// Longest name that the kernel keeps, in bytes.
@@ -95,7 +96,7 @@ fn value(entry: &MapEntry<'_>, pointee: &Pointee<'_>) -> Json {
     }
     let each = entry.value_bytes().len() / entry.cpus().len();
     let slots = entry.value_bytes().chunks(each.max(1));
-    let of_cpu = |(cpu, bytes): (&u32, &[u8])| (format!("cpu {cpu}"), typed(entry.cpu(*cpu), bytes, pointee));
+    let of_cpu = |(cpu, bytes): (&Cpu, &[u8])| (format!("cpu {cpu}"), typed(entry.cpu(*cpu), bytes, pointee));
     Json::Object(entry.cpus().iter().zip(slots).map(of_cpu).collect())
 }
 

@@ -10,7 +10,7 @@ use ktstr_replay::trace::Trace;
 use ktstr_replay::trace::record::{
     CaptureKind, EventBody, GuestEnd, Loss, LossKind, OutputSource, Stage, WorkerReport,
 };
-use ktstr_replay::units::HostNs;
+use ktstr_replay::units::{Cpu, HostNs};
 use ktstr_replay::verdict::Verdict;
 
 fn rising(trace: &Trace, v: &mut Verdict) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -54,7 +54,7 @@ fn worker(index: u32, cgroup: &str, cpu_ms: u64) -> WorkerReport {
         max_gap_at_ns: 900_000_000,
         run_delay_ns: 2_400_000_000,
         migrations: 3,
-        cpus_used: vec![0, 1],
+        cpus_used: vec![Cpu(0), Cpu(1)],
         fault: None,
     }
 }

@@ -20,7 +20,7 @@ use ktstr_replay::trace::record::small::{
     ClaimOriginV1, ClaimV1, ClockV1, CommitV1, IndexEntryV1, IndexV1, LossKindV1, LossV1,
 };
 use ktstr_replay::trace::record::{BlobRole, PageId};
-use ktstr_replay::units::{GuestNs, HostNs};
+use ktstr_replay::units::{Cpu, GuestNs, HostNs};
 use rkyv::Archived;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -57,7 +57,7 @@ fn event_bodies() -> Vec<EventBodyV1> {
             max_gap_at_ns: 8,
             run_delay_ns: 9,
             migrations: 10,
-            cpus_used: vec![0, 3],
+            cpus_used: vec![Cpu(0), Cpu(3)],
             fault: Some("killed by signal 9".to_owned()),
         }),
         Body { error: Some("no".to_owned()), failures: vec!["a".to_owned(), "a longer failure".to_owned()] },
@@ -134,13 +134,13 @@ fn sample(kind: CaptureKindV1) -> SampleV1 {
         }),
         maps: vec![
             map(1, MapContentsV1::Array { values: vec![1; 8] }),
-            map(2, MapContentsV1::PerCpuArray { cpus: vec![0, 1], values: vec![2; 16] }),
+            map(2, MapContentsV1::PerCpuArray { cpus: vec![Cpu(0), Cpu(1)], values: vec![2; 16] }),
             map(3, MapContentsV1::Hash { keys: vec![3; 4], values: vec![4; 8] }),
-            map(4, MapContentsV1::PerCpuHash { cpus: vec![0], keys: vec![5; 4], values: vec![6; 8] }),
+            map(4, MapContentsV1::PerCpuHash { cpus: vec![Cpu(0)], keys: vec![5; 4], values: vec![6; 8] }),
             map(5, MapContentsV1::Unread { why: "no reader for type 27".to_owned() }),
         ],
         cpus: vec![CpuStateV1 {
-            cpu: 1,
+            cpu: Cpu(1),
             nr_running: Some(2),
             curr_pid: Some(-3),
             curr_comm: Some("swapper/1".to_owned()),
@@ -150,7 +150,7 @@ fn sample(kind: CaptureKindV1) -> SampleV1 {
             scx_flags: Some(6),
         }],
         vcpus: vec![VcpuRegsV1 {
-            cpu: 1,
+            cpu: Cpu(1),
             gpr: std::array::from_fn(|i| i as u64),
             rip: 17,
             rflags: 18,

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use super::socket::{io_error, read_more};
 use crate::machine::error::MachineError;
 use crate::machine::interface::Watch;
+use ktstr_replay::units::Cpu;
 
 /// The stub's own limit (`MAX_PACKET_LENGTH`) and room for escapes.
 const MAX_PACKET_BYTES: usize = 16 << 10;
@@ -50,8 +51,8 @@ impl StopReply {
     }
 
     /// The vCPU that it names.
-    pub(super) fn vcpu(&self) -> u32 {
-        self.thread.saturating_sub(1)
+    pub(super) fn vcpu(&self) -> Cpu {
+        Cpu(self.thread.saturating_sub(1))
     }
 
     /// Address of the watchpoint that was hit.
@@ -114,8 +115,8 @@ impl Gdb {
 
     /// Let one vCPU of a stopped VM execute one instruction, where a breakpoint is, too: QEMU's single steps pass over
     /// them. Returns what stopped it.
-    pub(super) fn step(&mut self, vcpu: u32) -> Result<StopReply, MachineError> {
-        let request = format!("vCont;s:{:x}", vcpu + 1);
+    pub(super) fn step(&mut self, vcpu: Cpu) -> Result<StopReply, MachineError> {
+        let request = format!("vCont;s:{:x}", vcpu.0 + 1);
         let answer = self.request(&request)?;
         parse_stop(&answer).ok_or_else(|| unexpected(&request, &answer))
     }
@@ -151,7 +152,7 @@ impl Gdb {
 
     /// The register file (`g`) of each of the vCPUs from 0 to `vcpus`, raw.
     pub(super) fn registers(&mut self, vcpus: u32) -> Result<Vec<Vec<u8>>, MachineError> {
-        self.on_each(0..vcpus, "g")?
+        self.on_each((0..vcpus).map(Cpu), "g")?
             .into_iter()
             .map(|answer| unhex(&answer).ok_or_else(|| unexpected("g", &answer)))
             .collect()
@@ -159,7 +160,7 @@ impl Gdb {
 
     /// Eight bytes at the virtual address `address`, as each of `vcpus` would read them; `None` where it is not
     /// mapped.
-    pub(super) fn read_u64(&mut self, vcpus: &[u32], address: u64) -> Result<Vec<Option<u64>>, MachineError> {
+    pub(super) fn read_u64(&mut self, vcpus: &[Cpu], address: u64) -> Result<Vec<Option<u64>>, MachineError> {
         let answers = self.on_each(vcpus.iter().copied(), &format!("m{address:x},8"))?;
         let value = |answer: Vec<u8>| Some(u64::from_le_bytes(unhex(&answer)?.try_into().ok()?));
         Ok(answers.into_iter().map(value).collect())
@@ -168,12 +169,12 @@ impl Gdb {
     /// Send `request` in the name of each of `vcpus`, all before the first answer is awaited.
     fn on_each(
         &mut self,
-        vcpus: impl Iterator<Item = u32>,
+        vcpus: impl Iterator<Item = Cpu>,
         request: &str,
     ) -> Result<Vec<Vec<u8>>, MachineError> {
         let (mut bytes, mut count) = (Vec::new(), 0);
         for vcpu in vcpus {
-            bytes.extend(frame(format!("Hg{:x}", vcpu + 1).as_bytes()));
+            bytes.extend(frame(format!("Hg{:x}", vcpu.0 + 1).as_bytes()));
             bytes.extend(frame(request.as_bytes()));
             count += 1;
         }
@@ -316,13 +317,13 @@ fn unexpected(request: &str, answer: &[u8]) -> MachineError {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Parsed, StopReply, frame, next_packet, parse_stop, unescape, unhex};
+    use super::{Cpu, Parsed, StopReply, frame, next_packet, parse_stop, unescape, unhex};
 
     #[test]
     fn stop_replies() {
         let watch = parse_stop(b"T05thread:0a;watch:6b7470000000;").unwrap();
         assert_eq!(watch, StopReply { signal: 5, thread: 10, watch: Some(0x6b74_7000_0000) });
-        assert_eq!((watch.watched(), watch.vcpu()), (Some(0x6b74_7000_0000), 9));
+        assert_eq!((watch.watched(), watch.vcpu()), (Some(0x6b74_7000_0000), Cpu(9)));
         let interrupted = parse_stop(b"T02thread:01;").unwrap();
         assert_eq!(interrupted.watched(), None);
         let trap = parse_stop(b"T05thread:02;").unwrap();

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use ktstr_replay::trace::record::VcpuRegs;
+use ktstr_replay::units::Cpu;
 
 use super::gdb::Gdb;
 use crate::machine::error::MachineError;
@@ -98,7 +99,7 @@ impl RegLayout {
     }
 
     /// The registers of vCPU `cpu` out of its register file.
-    pub(super) fn decode(&self, cpu: u32, file: &[u8]) -> Result<VcpuRegs, MachineError> {
+    pub(super) fn decode(&self, cpu: Cpu, file: &[u8]) -> Result<VcpuRegs, MachineError> {
         if file.len() != self.bytes {
             return Err(MachineError::Protocol {
                 what: "gdb's g".into(),
@@ -166,7 +167,7 @@ fn attributes<'a>(xml: &'a str, name: &'a str, key: &'a str) -> impl Iterator<It
 mod tests {
     use proptest::prelude::*;
 
-    use super::{GPR, RegLayout, SEGMENTS, attributes};
+    use super::{Cpu, GPR, RegLayout, SEGMENTS, attributes};
 
     /// The description that QEMU 10.0 serves, shortened: its order, its sizes and its comments.
     fn description() -> String {
@@ -195,8 +196,8 @@ mod tests {
         file[128..136].copy_from_slice(&0xffff_ffff_8100_0000u64.to_le_bytes());
         file[140] = 0x10;
         file[204..212].copy_from_slice(&0x1234_5000u64.to_le_bytes());
-        let regs = layout.decode(3, &file).unwrap();
-        assert_eq!((regs.cpu, regs.rip, regs.segments[0]), (3, 0xffff_ffff_8100_0000, 0x10));
+        let regs = layout.decode(Cpu(3), &file).unwrap();
+        assert_eq!((regs.cpu, regs.rip, regs.segments[0]), (Cpu(3), 0xffff_ffff_8100_0000, 0x10));
         assert_eq!(regs.cr3, 0x1234_5000);
     }
 
@@ -207,7 +208,7 @@ mod tests {
         let unsized_ = description().replace("name=\"cr3\" bitsize=\"64\"", "name=\"cr3\"");
         assert!(RegLayout::parse(&unsized_).unwrap_err().contains("cr3 without a size"));
         let layout = RegLayout::parse(&description()).unwrap();
-        assert!(layout.decode(0, &[0; 607]).is_err());
+        assert!(layout.decode(Cpu(0), &[0; 607]).is_err());
     }
 
     #[test]

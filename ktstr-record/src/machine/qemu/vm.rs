@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use guest_init::layout::DOORBELL_PAGE;
 use ktstr_replay::trace::record::{GuestEnd, VcpuRegs};
+use ktstr_replay::units::Cpu;
 use serde_json::Value;
 
 use super::gdb::{Gdb, StopReply};
@@ -68,7 +69,7 @@ enum VmState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fired {
     id: WatchId,
-    vcpu: u32,
+    vcpu: Cpu,
 }
 
 /// The two ways to speak to an emulator, and how it describes registers.
@@ -168,7 +169,7 @@ impl Vm {
     /// alone (1 of 13 pauses, when each falls within a millisecond of a store). Such a vCPU is in user mode and sees
     /// a new value in the doorbell page.
     fn look_for_ring(&mut self) -> Result<(), MachineError> {
-        let user: Vec<u32> =
+        let user: Vec<Cpu> =
             self.registers()?.iter().filter(|r| r.segments[0] & 3 == 3).map(|r| r.cpu).collect();
         let values = self.gdb.read_u64(&user, DOORBELL_PAGE)?;
         let rung = user.into_iter().zip(values).find(|(_, value)| value.is_some_and(|v| v != self.last_ring));
@@ -332,7 +333,7 @@ impl Machine for Vm {
             return Err(MachineError::Running);
         }
         let files = self.gdb.registers(self.vcpus).map_err(|e| self.explain(e))?;
-        (0..).zip(&files).map(|(cpu, file)| self.layout.decode(cpu, file)).collect()
+        (0..).zip(&files).map(|(cpu, file)| self.layout.decode(Cpu(cpu), file)).collect()
     }
 
     fn wait_event(&mut self, timeout: Duration) -> Option<MachineEvent> {

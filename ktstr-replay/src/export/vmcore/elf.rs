@@ -106,7 +106,7 @@ fn note(out: &mut Vec<u8>, name: &str, kind: u32, content: &[u8]) {
 /// `struct user_regs_struct` of `arch/x86/include/uapi/asm/ptrace-abi.h` in it.
 fn prstatus(regs: &VcpuRegs) -> Vec<u8> {
     // In place of a pid, QEMU and those who read its cores have the number of the CPU, from 1.
-    let pid = regs.cpu.wrapping_add(1);
+    let pid = regs.cpu.0.wrapping_add(1);
     // Signal numbers and sets, before the four ids; four times of 16 bytes after them.
     let mut out = vec![0; 32];
     out.extend_from_slice(&pid.to_le_bytes());

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::elf::{self, PT_LOAD, PT_NOTE, Program, notes};
 use super::write::{Places, intersect, subtract};
 use crate::trace::record::VcpuRegs;
+use crate::units::Cpu;
 
 fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
@@ -43,7 +44,7 @@ fn more_programs_than_the_header_has_room_for_are_counted_in_a_section() {
 
 #[test]
 fn notes_hold_registers_in_the_order_of_core_files() {
-    let mut regs = VcpuRegs { cpu: 1, rip: 0xaaaa, rflags: 0x202, gs_base: 0x77, ..VcpuRegs::default() };
+    let mut regs = VcpuRegs { cpu: Cpu(1), rip: 0xaaaa, rflags: 0x202, gs_base: 0x77, ..VcpuRegs::default() };
     (regs.cr3, regs.kernel_gs_base) = (0xc3, 0x99);
     regs.gpr[0] = 0x1; // rax
     regs.gpr[7] = 0x5; // rsp

@@ -8,6 +8,7 @@ use crate::testing::btf::Builder;
 use crate::testing::memory::Chaos;
 use crate::testing::{Guest, Object, SEEDS};
 use crate::trace::record::{BlobRole, MapContents};
+use crate::units::Cpu;
 
 mod kinds;
 
@@ -119,7 +120,7 @@ fn per_cpu_values_are_read_for_each_cpu() {
         }
         let state = f.read(MapCaps::default());
         let values = [0u32, 1, 10, 11].iter().flat_map(|word| word.to_le_bytes()).collect();
-        assert_eq!(state.maps[0].contents, MapContents::PerCpuArray { cpus: vec![0, 1], values });
+        assert_eq!(state.maps[0].contents, MapContents::PerCpuArray { cpus: vec![Cpu(0), Cpu(1)], values });
     }
 }
 
@@ -141,7 +142,11 @@ fn chains_of_all_buckets_are_walked() {
             [
                 &MapContents::Hash { keys: keys(&[7, 8, 9]), values: [[7; 6], [8; 6], [9; 6]].concat() },
                 &MapContents::Hash { keys: keys(&[3]), values: vec![3; 8] },
-                &MapContents::PerCpuHash { cpus: vec![0, 1], keys: keys(&[1]), values: keys(&[50, 51]) },
+                &MapContents::PerCpuHash {
+                    cpus: vec![Cpu(0), Cpu(1)],
+                    keys: keys(&[1]),
+                    values: keys(&[50, 51])
+                },
             ]
         );
     }

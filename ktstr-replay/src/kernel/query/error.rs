@@ -2,7 +2,7 @@
 
 use crate::kernel::KernelError;
 use crate::text::Candidates;
-use crate::units::KernelVirt;
+use crate::units::{Cpu, KernelVirt};
 use crate::value::ValueError;
 
 /// Why a number of the kernel's memory could not be had.
@@ -48,15 +48,15 @@ pub enum QueryError {
         /// The symbol.
         name: String,
         /// The CPU that was asked for.
-        cpu: u32,
+        cpu: Cpu,
     },
     /// No such CPU.
-    #[error("there is no CPU {cpu}; there are {}", .have.iter().map(u32::to_string).collect::<Vec<_>>().join(", "))]
+    #[error("there is no CPU {cpu}; there are {}", .have.iter().map(Cpu::to_string).collect::<Vec<_>>().join(", "))]
     NoCpu {
         /// The CPU that was asked for.
-        cpu: u32,
+        cpu: Cpu,
         /// Those that are possible.
-        have: Vec<u32>,
+        have: Vec<Cpu>,
     },
     /// No such task.
     #[error("there is no task {wanted}{candidates}")]

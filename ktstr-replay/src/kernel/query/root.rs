@@ -7,7 +7,7 @@ use crate::kernel::task::task_addresses;
 use crate::kernel::{Gaps, KernelView};
 use crate::path::{Root, TaskKey};
 use crate::text::Candidates;
-use crate::units::KernelVirt;
+use crate::units::{Cpu, KernelVirt};
 
 /// Find the object: its address and its type.
 pub(super) fn find(view: &KernelView<'_>, root: &Root) -> Result<(KernelVirt, CType), QueryError> {
@@ -40,7 +40,7 @@ fn on_cpu(
     view: &KernelView<'_>,
     name: &str,
     at: KernelVirt,
-    cpu: Option<u32>,
+    cpu: Option<Cpu>,
 ) -> Result<KernelVirt, QueryError> {
     let symbols = view.profile().symbols();
     let bounds = symbols.address("__per_cpu_start").zip(symbols.address("__per_cpu_end"));
@@ -53,7 +53,7 @@ fn on_cpu(
     }
 }
 
-fn place(view: &KernelView<'_>, at: KernelVirt, cpu: u32) -> Result<KernelVirt, QueryError> {
+fn place(view: &KernelView<'_>, at: KernelVirt, cpu: Cpu) -> Result<KernelVirt, QueryError> {
     let cpus = view.cpus()?;
     let have = cpus.possible().to_vec();
     let place = cpus.place(at, cpu).filter(|_| have.contains(&cpu));

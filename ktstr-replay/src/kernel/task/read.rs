@@ -8,7 +8,7 @@ use crate::kernel::cgroup::Paths;
 use crate::kernel::mirror::{At, Text, mirror};
 use crate::kernel::task::Entity;
 use crate::kernel::{FieldMissing, Gaps, Jiffies, KernelError, KernelView, list_entries};
-use crate::units::KernelVirt;
+use crate::units::{Cpu, KernelVirt};
 
 mirror! {
     /// `struct task_struct`.
@@ -297,7 +297,7 @@ fn threads(view: &KernelView<'_>, leader: KernelVirt, max: usize, gaps: &mut Gap
 fn idle_tasks(view: &KernelView<'_>, gaps: &mut Gaps) -> Vec<KernelVirt> {
     let place = view.cpus().and_then(|cpus| Ok((cpus, view.symbol("runqueues")?)));
     let Some((cpus, runqueues)) = gaps.read("idle tasks", place) else { return Vec::new() };
-    let of = |&cpu: &u32| {
+    let of = |&cpu: &Cpu| {
         let at = cpus.place(runqueues, cpu)?;
         gaps.read(format_args!("idle task of CPU {cpu}"), view.mirror::<IdleRq>(at)).map(|rq| rq.idle)
     };

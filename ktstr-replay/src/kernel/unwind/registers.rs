@@ -3,7 +3,7 @@
 use crate::kernel::mirror::{At, mirror};
 use crate::kernel::{Cpus, FieldMissing, KernelError, KernelView};
 use crate::trace::record::VcpuRegs;
-use crate::units::KernelVirt;
+use crate::units::{Cpu, KernelVirt};
 
 mirror! {
     /// `struct pt_regs`: all registers, as an entry into the kernel saved them.
@@ -179,7 +179,7 @@ fn task_bytes(view: &KernelView<'_>) -> Result<u64, KernelError> {
 
 /// The stacks of one CPU that belong to no task. What this kernel lacks of them is left out: an unwind that needs it says
 /// that the address is on no stack it knows.
-pub(super) fn areas_of_cpu(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Vec<Area> {
+pub(super) fn areas_of_cpu(view: &KernelView<'_>, cpus: &Cpus, cpu: Cpu) -> Vec<Area> {
     let mut areas = Vec::new();
     areas.extend(irq(view, cpus, cpu).ok().flatten());
     areas.extend(exceptions(view, cpus, cpu).into_iter().flatten());
@@ -187,7 +187,7 @@ pub(super) fn areas_of_cpu(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Vec<
     areas
 }
 
-fn irq(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Result<Option<Area>, KernelError> {
+fn irq(view: &KernelView<'_>, cpus: &Cpus, cpu: Cpu) -> Result<Option<Area>, KernelError> {
     let top = match view.symbol("hardirq_stack_ptr") {
         Ok(at) => cpus.place(at, cpu).map(|at| view.u64(at)).transpose()?,
         Err(_) => {
@@ -201,7 +201,7 @@ fn irq(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Result<Option<Area>, Ker
     Ok(end.and_then(|end| Some(Area { start: end.checked_sub(bytes)?, end, name: "irq" })))
 }
 
-fn exceptions(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Result<Vec<Area>, KernelError> {
+fn exceptions(view: &KernelView<'_>, cpus: &Cpus, cpu: Cpu) -> Result<Vec<Area>, KernelError> {
     let Some(at) = cpus.place(view.symbol("cea_exception_stacks")?, cpu) else { return Ok(Vec::new()) };
     let Some(stacks) = view.pointer(at)? else { return Ok(Vec::new()) };
     let area = |(member, name)| {
@@ -213,7 +213,7 @@ fn exceptions(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Result<Vec<Area>,
     Ok(EXCEPTIONS.into_iter().filter_map(area).collect())
 }
 
-fn entry(view: &KernelView<'_>, cpus: &Cpus, cpu: u32) -> Result<Option<Area>, KernelError> {
+fn entry(view: &KernelView<'_>, cpus: &Cpus, cpu: Cpu) -> Result<Option<Area>, KernelError> {
     let Some(at) = cpus.place(view.symbol("cpu_entry_area")?, cpu) else { return Ok(None) };
     let Some(area) = view.pointer(at)? else { return Ok(None) };
     let Ok(At(start)) = view.mirror::<EntryArea>(area)?.entry_stack_page else { return Ok(None) };

@@ -11,7 +11,7 @@ use crate::kernel::unwind::stack::Code;
 use crate::kernel::unwind::{Frame, FrameKind, Stack, StackEnd};
 use crate::kernel::{BpfPrograms, Cpus, Gaps, KernelError, KernelView, bytes};
 use crate::trace::record::VcpuRegs;
-use crate::units::KernelVirt;
+use crate::units::{Cpu, KernelVirt};
 
 /// Most frames of a stack: the kernel's own stacks have no room for more calls.
 const MAX_FRAMES: usize = 256;
@@ -265,7 +265,7 @@ pub struct Unwinder<'u, 'm> {
     orc: Option<OrcTables>,
     cpus: Option<Cpus>,
     /// Registers and stacks of the vCPUs.
-    vcpus: Vec<(u32, Registers, Vec<Area>)>,
+    vcpus: Vec<(Cpu, Registers, Vec<Area>)>,
     /// The vCPU that a task runs on, by its `task_struct`.
     running: HashMap<KernelVirt, usize>,
     gaps: Gaps,
@@ -281,7 +281,7 @@ pub struct TaskStack {
     /// State as `ps` shows it.
     pub state: char,
     /// The vCPU that it runs on; `None`: it sleeps or waits.
-    pub running_on: Option<u32>,
+    pub running_on: Option<Cpu>,
     /// Its stack.
     #[serde(flatten)]
     pub stack: Stack,
@@ -293,7 +293,7 @@ pub struct Stacks {
     /// Of the tasks, in the order of [`Tasks`].
     pub tasks: Vec<TaskStack>,
     /// Of vCPUs that run no task that is known, by CPU.
-    pub vcpus: Vec<(u32, Stack)>,
+    pub vcpus: Vec<(Cpu, Stack)>,
     /// What could not be read.
     pub gaps: Gaps,
 }
@@ -329,7 +329,7 @@ impl<'u, 'm> Unwinder<'u, 'm> {
     }
 
     /// The task that a CPU runs, as the kernel's `current` has it.
-    fn current(&mut self, cpu: u32) -> Option<KernelVirt> {
+    fn current(&mut self, cpu: Cpu) -> Option<KernelVirt> {
         let cpus = self.cpus.as_ref()?;
         let at = match self.view.symbol("current_task") {
             Ok(at) => cpus.place(at, cpu)?,
@@ -344,7 +344,7 @@ impl<'u, 'm> Unwinder<'u, 'm> {
 
     /// The stack of the task whose `task_struct` is at `task`, and the vCPU that it runs on.
     #[must_use]
-    pub fn task(&self, task: KernelVirt) -> (Option<u32>, Stack) {
+    pub fn task(&self, task: KernelVirt) -> (Option<Cpu>, Stack) {
         let on = self.running.get(&task).and_then(|n| self.vcpus.get(*n));
         let cpu = on.map(|(cpu, ..)| *cpu);
         match self.try_task(task, on) {
@@ -356,7 +356,7 @@ impl<'u, 'm> Unwinder<'u, 'm> {
     fn try_task(
         &self,
         task: KernelVirt,
-        on: Option<&(u32, Registers, Vec<Area>)>,
+        on: Option<&(Cpu, Registers, Vec<Area>)>,
     ) -> Result<Stack, KernelError> {
         let place: OnStack = self.view.mirror(task)?;
         let own = Area::of_task(self.view, place.stack)?;
@@ -389,7 +389,7 @@ impl<'u, 'm> Unwinder<'u, 'm> {
                 stack,
             });
         }
-        let known: Vec<u32> = out.iter().filter_map(|task| task.running_on).collect();
+        let known: Vec<Cpu> = out.iter().filter_map(|task| task.running_on).collect();
         let others = self.vcpus.iter().filter(|(cpu, ..)| !known.contains(cpu));
         let vcpus = others
             .map(|(cpu, registers, areas)| (*cpu, self.walk(areas).run(*registers, FrameKind::Registers)));

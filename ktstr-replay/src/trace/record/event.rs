@@ -5,7 +5,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::trace::body::archived_body;
-use crate::units::{GuestNs, HostNs};
+use crate::units::{Cpu, GuestNs, HostNs};
 
 /// The body of an events record: events in the order in which they reached the recorder.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -208,7 +208,7 @@ pub struct WorkerReportV1 {
     /// Times the worker was seen on another CPU than before.
     pub migrations: u64,
     /// CPUs it was seen on, ascending.
-    pub cpus_used: Vec<u32>,
+    pub cpus_used: Vec<Cpu>,
     /// `None`: it ended when told to. Else how it died or that it had to be killed; its numbers are then partial.
     pub fault: Option<String>,
 }

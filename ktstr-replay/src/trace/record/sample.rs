@@ -6,7 +6,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::BlobId;
 use crate::trace::body::archived_body;
-use crate::units::{GuestNs, HostNs};
+use crate::units::{Cpu, GuestNs, HostNs};
 
 /// One capture.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -145,7 +145,7 @@ pub enum MapContentsV1 {
     /// `values` holds, for each index, `value_size` bytes for each CPU in `cpus`.
     PerCpuArray {
         /// CPU numbers, ascending.
-        cpus: Vec<u32>,
+        cpus: Vec<Cpu>,
         /// Concatenated values, index-major.
         values: Vec<u8>,
     },
@@ -159,7 +159,7 @@ pub enum MapContentsV1 {
     /// Entry i has its key at `i * key_size` and a value for each CPU in `cpus`.
     PerCpuHash {
         /// CPU numbers, ascending.
-        cpus: Vec<u32>,
+        cpus: Vec<Cpu>,
         /// Concatenated keys.
         keys: Vec<u8>,
         /// Concatenated values, entry-major.
@@ -176,7 +176,7 @@ pub enum MapContentsV1 {
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 pub struct CpuStateV1 {
     /// CPU number.
-    pub cpu: u32,
+    pub cpu: Cpu,
     /// Runnable tasks of all classes.
     pub nr_running: Option<u64>,
     /// Pid of the running task.
@@ -197,7 +197,7 @@ pub struct CpuStateV1 {
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct VcpuRegsV1 {
     /// CPU number.
-    pub cpu: u32,
+    pub cpu: Cpu,
     /// rax rbx rcx rdx rsi rdi rbp rsp r8 ... r15, in this order (gdb's).
     pub gpr: [u64; 16],
     /// Instruction pointer.

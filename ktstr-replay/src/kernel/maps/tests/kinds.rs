@@ -236,7 +236,7 @@ fn pointers_into_an_arena_are_followed_by_their_user_addresses() {
         assert_eq!(ask(&f, user + 0x1010, "number"), Ok(Scalar::Int(77)));
         assert_eq!(ask(&f, user + 0x1010, "next->number"), Ok(Scalar::Int(78)));
         let outside = ask(&f, user + 0x4000, "number").unwrap_err();
-        assert!(outside.starts_with("`head` is 0x7f0000004000: an address of a process"), "{outside}");
+        assert!(outside.starts_with("`head` is 0x7f0000004000: a user-space address"), "{outside}");
         let unmapped = ask(&f, user + 0x2000, "number").unwrap_err();
         assert!(unmapped.contains("0xffffc90040002000"), "{unmapped}");
         // Another process may have an arena of its own there.

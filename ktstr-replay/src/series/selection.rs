@@ -23,7 +23,7 @@ use super::{Absent, Column, Point};
 /// let periodic = trace.periodic();
 /// let mut v = Verdict::new();
 /// periodic.var("nr_dispatched").nondecreasing(&mut v);
-/// periodic.map("cpu_ctx").at(0).cpu_sum("runs").each(1.., &mut v);
+/// periodic.map("cpu_stats").at(0).cpu_sum("nr_running").each(1.., &mut v);
 /// // What no path can name is computed, and goes by a label.
 /// let backlog = periodic.project("backlog", |sample| {
 ///     let number = |name: &str| sample.var(name)?.as_i64();

@@ -7,6 +7,7 @@ use ktstr_replay::trace::record::{GuestEnd, Manifest, VcpuRegs};
 use ktstr_replay::units::Cpu;
 use serde_json::Value;
 
+use super::cpu_use::CpuUse;
 use super::error::{MachineError, StartError};
 use super::limits::HostLimits;
 use super::ram::GuestRam;
@@ -62,6 +63,9 @@ pub trait Machine: Send {
     /// # Errors
     /// As [`registers`](Machine::registers).
     fn disarm(&mut self, id: WatchId) -> Result<(), MachineError>;
+
+    /// What the host has given to what runs the guest, so far; `None` where that is not known.
+    fn cpu_use(&self) -> Option<CpuUse>;
 
     /// Bytes that the guest wrote to its serial console since the last call. Works after the end, too.
     fn console(&mut self) -> Vec<u8>;

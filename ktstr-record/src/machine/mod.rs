@@ -13,6 +13,7 @@
 //! ```
 
 mod error;
+mod cpu_use;
 mod ram;
 mod limits;
 mod slots;
@@ -28,6 +29,7 @@ use ktstr_replay::trace::record::Manifest;
 use crate::spec::{BackendSpec, MachineSpec};
 use interface::Backend;
 
+pub use cpu_use::{CpuUse, ThreadUse};
 pub use error::{MachineError, StartError};
 pub use interface::{Machine, MachineEvent, Watch, WatchId, WatchSupport};
 pub use ram::{ChannelRam, GuestRam};

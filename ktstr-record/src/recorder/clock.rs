@@ -40,6 +40,11 @@ impl RunClock {
         self.offset_ns = Some(self.offset_ns.map_or(offset, |known| known.max(offset)));
     }
 
+    /// How long the guest was stopped by the recorder, so far.
+    pub(super) fn all_pauses(&self) -> Duration {
+        Duration::from_nanos(self.paused_ns)
+    }
+
     /// The guest was stopped for `pause`, which the host measured.
     pub(super) fn paused(&mut self, pause: Duration) {
         self.paused_ns += u64::try_from(pause.as_nanos()).unwrap_or(0);

@@ -31,6 +31,7 @@ fn stage_of(stage: GuestStage) -> Stage {
         GuestStage::JobUnpacked => Stage::JobUnpacked,
         GuestStage::SchedulerStarted => Stage::SchedulerStarted,
         GuestStage::SchedulerEnabled => Stage::SchedulerEnabled,
+        GuestStage::SchedulerRestarted => Stage::SchedulerRestarted,
         GuestStage::SchedulerExited => Stage::SchedulerExited,
         GuestStage::TestExited => Stage::TestExited,
         GuestStage::PoweringOff => Stage::PoweringOff,

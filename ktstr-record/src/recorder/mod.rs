@@ -12,6 +12,7 @@
 mod clock;
 mod request;
 mod events;
+mod host_time;
 mod interrupt;
 mod capture;
 mod writer;

@@ -10,13 +10,14 @@ use ktstr_replay::units::GuestNs;
 use super::capture::{CaptureRequest, Capturer, Pause};
 use super::clock::{Cadence, RunClock};
 use super::events;
+use super::host_time::{HostGap, HostTime};
 use super::interrupt::Guard;
 use super::outbox::Outbox;
 use super::request::CapturePlan;
 use super::writer::{Item, Written};
 use crate::channel::{HostChannel, Received};
 use crate::job::{ClockAndSeed, JobError, PackedJob};
-use crate::machine::{ChannelRam, Machine, MachineEvent, WatchId};
+use crate::machine::{ChannelRam, Machine, MachineError, MachineEvent, WatchId};
 
 /// How often the channel is looked at.
 const POLL: Duration = Duration::from_millis(1);
@@ -32,6 +33,9 @@ const DELIVERY: Duration = Duration::from_secs(20);
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// A periodic capture that is this much late is told as a loss.
 const LATE: Duration = Duration::from_millis(250);
+
+/// A machine that the host runs stops within this time.
+const LONGEST_STOP: Duration = Duration::from_millis(300);
 
 /// How a run ended.
 pub(super) struct Ending {
@@ -61,6 +65,9 @@ pub(super) struct Session<'c> {
     /// Running time at which the body began.
     body_began: Option<Duration>,
     body_ended: bool,
+    host_time: HostTime,
+    /// All pauses up to the last look at the host's time.
+    pauses_looked_at: Duration,
 }
 
 impl<'c> Session<'c> {
@@ -83,6 +90,8 @@ impl<'c> Session<'c> {
             phase: None,
             body_began: None,
             body_ended: false,
+            host_time: HostTime::new(),
+            pauses_looked_at: Duration::ZERO,
         }
     }
 
@@ -116,6 +125,7 @@ impl<'c> Session<'c> {
                     }
                 }
             }
+            self.look_at_host_time();
             self.capture_if_due();
             if guard.interrupted() {
                 return Ending { end: GuestEnd::Interrupted, detail: String::from("a signal ended the run") };
@@ -144,6 +154,8 @@ impl<'c> Session<'c> {
                 self.take(request, Pause::begun(begin, machine), false);
             }
         }
+        let gap = self.host_time.over();
+        self.tell_gap(gap);
         self.machine.kill();
         self.listen();
         while let Some((index, _)) = self.cadence.due() {
@@ -159,6 +171,26 @@ impl<'c> Session<'c> {
         self.tell(EventBody::End { end, detail });
         self.tell_clock();
         self.outbox.close(self.clock.host_ns()).finish()
+    }
+
+    /// Notice that the host does not run the machine.
+    fn look_at_host_time(&mut self) {
+        let now = Instant::now();
+        if !self.host_time.is_due(now) {
+            return;
+        }
+        let Some(used) = self.machine.cpu_use() else { return };
+        let pauses = self.clock.all_pauses();
+        let paused = pauses.saturating_sub(std::mem::replace(&mut self.pauses_looked_at, pauses));
+        let gap = self.host_time.look(now, paused, used);
+        self.tell_gap(gap);
+    }
+
+    fn tell_gap(&mut self, gap: Option<HostGap>) {
+        let Some(HostGap { length, why }) = gap else { return };
+        let detail = format!("the host did not run the machine for {} ms: {why}", length.as_millis());
+        let ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+        self.outbox.loss(self.clock.host_ns(), LossKind::HostTime, ns, detail);
     }
 
     /// Take in all that the guest has said.
@@ -239,13 +271,10 @@ impl<'c> Session<'c> {
     fn serve(&mut self, stopped: Option<Instant>) {
         let pause = match stopped {
             Some(begin) => Pause::begun(begin, Duration::ZERO),
-            None => {
-                let begin = Instant::now();
-                match self.machine.pause() {
-                    Ok(machine) => Pause::begun(begin, machine),
-                    Err(_) => return,
-                }
-            }
+            None => match self.pause() {
+                Ok(pause) => pause,
+                Err(_) => return,
+            },
         };
         // The frame was written before the doorbell was rung, so it is here unless it was lost.
         self.listen();
@@ -270,9 +299,8 @@ impl<'c> Session<'c> {
             return;
         }
         self.cadence.advance();
-        let begin = Instant::now();
-        let machine = match self.machine.pause() {
-            Ok(machine) => machine,
+        let pause = match self.pause() {
+            Ok(pause) => pause,
             Err(error) => return self.miss(index, error.to_string()),
         };
         if late > LATE {
@@ -282,7 +310,18 @@ impl<'c> Session<'c> {
         // What the guest said before it stopped comes before the capture.
         self.listen();
         let request = self.request(format!("periodic_{index:03}"), CaptureKind::Periodic);
-        self.take(request, Pause::begun(begin, machine), true);
+        self.take(request, pause, true);
+    }
+
+    /// Stop the machine. One that takes longer than a stop can take was not run by the host, and its guest's clock went on
+    /// until it stopped.
+    fn pause(&mut self) -> Result<Pause, MachineError> {
+        let begin = Instant::now();
+        let machine = self.machine.pause()?;
+        if begin.elapsed() >= LONGEST_STOP {
+            return Ok(Pause::begun(Instant::now(), Duration::ZERO));
+        }
+        Ok(Pause::begun(begin, machine))
     }
 
     fn miss(&mut self, index: u32, why: String) {

@@ -85,6 +85,11 @@ impl Process {
         Ok(Self { child, stderr, keeper: Some((release, keeper)) })
     }
 
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The end of what it wrote to standard error.
     pub(super) fn stderr_tail(&self) -> String {
         let text = String::from_utf8_lossy(&read_from(&self.stderr, 0).unwrap_or_default()).into_owned();

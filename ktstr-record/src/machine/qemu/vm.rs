@@ -16,6 +16,7 @@ use super::process::{Process, read_from};
 use super::qmp::{Event, Qmp};
 use super::regs::RegLayout;
 use super::socket::wait_readable;
+use crate::machine::cpu_use::CpuUse;
 use crate::machine::error::MachineError;
 use crate::machine::interface::{Machine, MachineEvent, Watch, WatchId, WatchSupport};
 use crate::machine::ram::GuestRam;
@@ -347,6 +348,10 @@ impl Machine for Vm {
                 Some(self.failed(error))
             }
         }
+    }
+
+    fn cpu_use(&self) -> Option<CpuUse> {
+        CpuUse::of(self.process.id())
     }
 
     fn watch_support(&self) -> WatchSupport {

@@ -1,0 +1,149 @@
+//! Times in which the host did not run the machine: its process was stopped, a thread of it got no CPU, or neither it
+//! nor the recorder did.
+//!
+//! The guest's clock goes on meanwhile, so that its watchdogs and its workers' gaps count what nobody in the guest did.
+
+use std::time::{Duration, Instant};
+
+use crate::machine::CpuUse;
+
+/// How often the accounts are looked at.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
+/// Gaps that are shorter are part of how hosts are.
+const GAP: Duration = Duration::from_millis(300);
+/// A thread that waits for so much of the time between two looks is not run by the host.
+const WAITED: f64 = 0.9;
+/// A machine whose threads together ran for less of the time between two late looks did not run.
+const RAN: f64 = 0.1;
+
+/// Finds gaps in what the host gives to a machine.
+#[derive(Debug)]
+pub(super) struct HostTime {
+    last: Option<(Instant, CpuUse)>,
+    /// Time of a gap that is not over.
+    gap: Duration,
+    why: &'static str,
+}
+
+/// A time in which the machine did not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HostGap {
+    pub length: Duration,
+    pub why: &'static str,
+}
+
+impl HostTime {
+    pub(super) fn new() -> Self {
+        Self { last: None, gap: Duration::ZERO, why: "" }
+    }
+
+    /// Whether it is time to look.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.last.as_ref().is_none_or(|(last, _)| now.duration_since(*last) >= LOOK)
+    }
+
+    /// Look at the accounts at `now`; `paused` is the part of the time since the last look in which the recorder itself had
+    /// stopped the machine. Returns a gap that is over.
+    pub(super) fn look(&mut self, now: Instant, paused: Duration, used: CpuUse) -> Option<HostGap> {
+        let Some((last, before)) = self.last.replace((now, used)) else { return None };
+        let (_, used) = self.last.as_ref()?;
+        let passed = now.duration_since(last).saturating_sub(paused);
+        match why(passed, &before, used) {
+            Some(why) => {
+                self.gap += passed;
+                self.why = why;
+                None
+            }
+            None => self.over(),
+        }
+    }
+
+    /// The gap that is on, at the end of a run.
+    pub(super) fn over(&mut self) -> Option<HostGap> {
+        let length = std::mem::take(&mut self.gap);
+        (length >= GAP).then_some(HostGap { length, why: self.why })
+    }
+}
+
+/// Why the machine did not run for `passed`; `None`: it ran, or did not want to.
+fn why(passed: Duration, before: &CpuUse, after: &CpuUse) -> Option<&'static str> {
+    if after.stopped || before.stopped {
+        return Some("its process was stopped");
+    }
+    let (mut ran, mut most_waited) = (Duration::ZERO, Duration::ZERO);
+    for thread in &after.threads {
+        let known = before.threads.iter().find(|one| one.id == thread.id);
+        let known = known.copied().unwrap_or_default();
+        ran += thread.ran.saturating_sub(known.ran);
+        most_waited = most_waited.max(thread.waited.saturating_sub(known.waited));
+    }
+    if passed > Duration::ZERO && most_waited >= passed.mul_f64(WAITED) {
+        return Some("one of its threads got no CPU of the host");
+    }
+    // A look that is late by itself: the recorder did not run either, or waited for the machine to stop.
+    (passed >= GAP && ran < passed.mul_f64(RAN)).then_some("it hardly ran while the recorder could not look")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::ThreadUse;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Accounts of two threads, in ms.
+    fn used(ran: [u32; 2], waited: [u32; 2], stopped: bool) -> CpuUse {
+        let thread = |i: usize| ThreadUse { id: i as u32 + 1, ran: MS * ran[i], waited: MS * waited[i] };
+        CpuUse { threads: vec![thread(0), thread(1)], stopped }
+    }
+
+    /// What is found of looks at these times, in ms.
+    fn gaps(looks: &[(u32, CpuUse)]) -> Vec<(u128, &'static str)> {
+        let begin = Instant::now();
+        let mut host = HostTime::new();
+        let found =
+            looks.iter().filter_map(|(at, used)| host.look(begin + MS * *at, Duration::ZERO, used.clone()));
+        let mut found: Vec<_> = found.collect();
+        found.extend(host.over());
+        found.iter().map(|gap| (gap.length.as_millis(), gap.why)).collect()
+    }
+
+    #[test]
+    fn a_stopped_process_is_a_gap_from_the_last_look_before_to_the_first_after() {
+        let mut looks = vec![(0, used([0, 0], [0, 0], false))];
+        looks.extend((1..=8).map(|i| (i * 100, used([5, 5], [0, 0], true))));
+        looks.push((900, used([6, 6], [0, 0], false)));
+        looks.push((1000, used([90, 90], [0, 0], false)));
+        assert_eq!(gaps(&looks), [(900, "its process was stopped")]);
+    }
+
+    #[test]
+    fn a_thread_that_waits_all_the_time_is_a_gap_and_one_that_shares_is_not() {
+        let starved = |i: u32| (i * 100, used([i * 100, 0], [0, i * 98], false));
+        let shares = |i: u32| (i * 100, used([i * 50, i * 50], [i * 50, i * 50], false));
+        assert_eq!(gaps(&(0..8).map(starved).collect::<Vec<_>>()).len(), 1);
+        assert_eq!(gaps(&(0..8).map(shares).collect::<Vec<_>>()), []);
+    }
+
+    #[test]
+    fn an_idle_machine_has_no_gap_unless_the_recorder_has_one_too() {
+        let idle = |at: u32| (at, used([1, 1], [0, 0], false));
+        assert_eq!(gaps(&(0..20).map(|i| idle(i * 100)).collect::<Vec<_>>()), []);
+        assert_eq!(
+            gaps(&[idle(0), idle(5000), idle(5100)]),
+            [(5000, "it hardly ran while the recorder could not look")]
+        );
+    }
+
+    #[test]
+    fn short_waits_are_no_gaps() {
+        assert_eq!(
+            gaps(&[
+                (0, used([0, 0], [0, 0], false)),
+                (100, used([0, 0], [0, 0], true)),
+                (200, used([0, 0], [0, 0], false))
+            ]),
+            []
+        );
+    }
+}

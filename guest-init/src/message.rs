@@ -50,6 +50,8 @@ pub struct Job {
     /// The test binary waits for a packet of one byte on its socket before it runs the body: so it can be started
     /// while the scheduler is being enabled.
     pub test_waits: bool,
+    /// How long a scheduler that is not enabled any more may take to be enabled again, in ms.
+    pub restart_timeout_ms: u64,
     /// How long the test binary may run, in ms, before init ends it.
     pub test_timeout_ms: u64,
     /// How long the scheduler may take to exit after SIGINT at the end, in ms, before it is killed.
@@ -145,6 +147,8 @@ pub enum GuestStage {
     SchedulerStarted,
     /// sched_ext is `enabled`; the detail is the ops name.
     SchedulerEnabled,
+    /// The scheduler is enabled again, or enabled anew; the detail is the ops name.
+    SchedulerRestarted,
     /// The scheduler's process ended; the detail says how.
     SchedulerExited,
     /// The test binary's process ended; the detail says how.
@@ -225,6 +229,9 @@ pub struct WorkerReport {
     pub cpus_used: Vec<u32>,
     pub fault: Option<String>,
 }
+
+/// Environment variable of the test binary with the process id of the scheduler, where there is one.
+pub const SCHEDULER_PID: &str = "KTSTR_SCHEDULER_PID";
 
 /// The file descriptor of the test binary's socket to init.
 pub const TEST_SOCKET_FD: i32 = 3;

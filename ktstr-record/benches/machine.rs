@@ -76,7 +76,9 @@ fn restore_to_job(bencher: Bencher<'_, '_>) {
     let mut job = JobBuilder::new();
     let exe = std::env::current_exe().expect("the path of this benchmark");
     job.test(&exe, &[String::from("--help")], &[]).expect("a job");
-    let job = job.build(JobLimits { enable_ms: 1000, test_ms: 1000, exit_ms: 1000 }).expect("a job");
+    let job = job
+        .build(JobLimits { enable_ms: 1000, restart_ms: 1000, test_ms: 1000, exit_ms: 1000 })
+        .expect("a job");
     bencher.bench_local(|| {
         let machine = started(false);
         let memory = ChannelRam::new(machine.ram(), HOST.spec.channel_base()).expect("the channel");

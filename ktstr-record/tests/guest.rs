@@ -22,7 +22,7 @@ use rkyv::rancor;
 
 /// Longer than anything takes here on a busy host.
 const LONG: Duration = Duration::from_secs(120);
-const LIMITS: JobLimits = JobLimits { enable_ms: 3_000, test_ms: 60_000, exit_ms: 1_000 };
+const LIMITS: JobLimits = JobLimits { enable_ms: 3_000, restart_ms: 1_000, test_ms: 60_000, exit_ms: 1_000 };
 const ROLE: &str = "GUEST_TEST_ROLE";
 /// 2026-01-02 03:04:05 UTC.
 const WALL_CLOCK_S: u64 = 1_767_323_045;

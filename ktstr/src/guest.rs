@@ -1,12 +1,13 @@
 //! Guest mode: the test binary, started by guest-init in the VM, runs the body and tells the host how it went.
 
 use std::any::Any;
+use std::env;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use guest_init::message::FromTest;
+use guest_init::message::{FromTest, SCHEDULER_PID};
 
 use crate::assert::AssertResult;
 use crate::cgroup::Cgroups;
@@ -54,7 +55,11 @@ pub fn run(def: &TestDef, socket: OwnedFd) -> anyhow::Result<()> {
 
 fn context(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> Ctx {
     let life = match def.scheduler {
-        Some(scheduler) => SchedulerLife::watched(scheduler.name, PathBuf::from(SchedulerLife::STATE_FILE)),
+        Some(scheduler) => {
+            let state_file = PathBuf::from(SchedulerLife::STATE_FILE);
+            let process = env::var_os(SCHEDULER_PID).map(|pid| Path::new("/proc").join(pid));
+            SchedulerLife::watched(scheduler.name, state_file, process, def.restart_limit())
+        }
         None => SchedulerLife::none(),
     };
     Ctx::new(def.duration(), def.seed, topo, Cgroups::at(Cgroups::GUEST_ROOT), life, channel)

@@ -2,6 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use ktstr_replay::run::gone_words;
+
+/// How often a state that is not `enabled` is looked at again.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Watches `/sys/kernel/sched_ext/state`. Source: `kernel/sched/ext.c`, `scx_attr_state_show`.
 #[derive(Clone, Debug)]
@@ -11,11 +18,15 @@ pub struct SchedulerLife(Option<Watched>);
 struct Watched {
     name: String,
     state_file: PathBuf,
+    /// Its process, without which it does not come back, where that is known.
+    process: Option<PathBuf>,
+    /// How long it may be away.
+    restart: Duration,
 }
 
 /// The scheduler under test no longer schedules.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("scheduler `{name}` is gone: {state}")]
+#[error("{}{state}", gone_words(name))]
 pub struct SchedulerDied {
     /// Its name.
     pub name: String,
@@ -32,25 +43,34 @@ impl SchedulerLife {
         Self(None)
     }
 
-    /// Watch the scheduler `name`, whose state is in `state_file`.
-    pub fn watched(name: &str, state_file: PathBuf) -> Self {
-        Self(Some(Watched { name: name.to_owned(), state_file }))
+    /// Watch the scheduler `name`, whose state is in `state_file`. One that exits may come back within `restart`, if its
+    /// process, the folder `process` of `/proc`, still lives.
+    pub fn watched(name: &str, state_file: PathBuf, process: Option<PathBuf>, restart: Duration) -> Self {
+        Self(Some(Watched { name: name.to_owned(), state_file, process, restart }))
     }
 
-    /// Whether the scheduler is enabled.
+    /// Whether the scheduler is enabled, or is again after a restart, for which this waits. Whether restarts are allowed is
+    /// for the verdict to say.
     ///
     /// # Errors
-    /// [`SchedulerDied`] when the state is anything but `enabled`.
+    /// [`SchedulerDied`] when the state stays anything but `enabled`.
     pub fn check(&self) -> Result<(), SchedulerDied> {
-        let Some(Watched { name, state_file }) = &self.0 else {
+        let Some(Watched { name, state_file, process, restart }) = &self.0 else {
             return Ok(());
         };
-        let state = match fs::read_to_string(state_file) {
-            Ok(state) if state.trim() == "enabled" => return Ok(()),
-            Ok(state) => format!("sched_ext is `{}`, not `enabled`", state.trim()),
-            Err(error) => format!("{} cannot be read: {error}", state_file.display()),
-        };
-        Err(SchedulerDied { name: name.clone(), state })
+        let begin = Instant::now();
+        loop {
+            let state = match fs::read_to_string(state_file) {
+                Ok(state) if state.trim() == "enabled" => return Ok(()),
+                Ok(state) => format!("sched_ext is `{}`, not `enabled`", state.trim()),
+                Err(error) => format!("{} cannot be read: {error}", state_file.display()),
+            };
+            let lives = process.as_ref().is_none_or(|process| process.exists());
+            if !lives || begin.elapsed() >= *restart {
+                return Err(SchedulerDied { name: name.clone(), state });
+            }
+            sleep(LOOK);
+        }
     }
 }
 
@@ -62,7 +82,7 @@ mod tests {
     fn only_enabled_is_alive() {
         let dir = tempfile::TempDir::new().expect("a folder");
         let file = dir.path().join("state");
-        let life = SchedulerLife::watched("demo", file.clone());
+        let life = SchedulerLife::watched("demo", file.clone(), None, Duration::ZERO);
         assert!(life.check().is_err(), "no file");
         for (state, alive) in
             [("enabled\n", true), ("disabling\n", false), ("disabled\n", false), ("", false)]
@@ -71,5 +91,23 @@ mod tests {
             assert_eq!(life.check().is_ok(), alive, "{state}");
         }
         assert_eq!(SchedulerLife::none().check(), Ok(()));
+    }
+
+    #[test]
+    fn one_that_comes_back_is_alive() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let file = dir.path().join("state");
+        fs::write(&file, "disabled\n").expect("a file");
+        let watched =
+            |process| SchedulerLife::watched("demo", file.clone(), process, Duration::from_secs(600));
+        assert!(watched(Some(dir.path().join("no such process"))).check().is_err(), "it cannot come back");
+        let life = watched(Some(dir.path().to_owned()));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                sleep(Duration::from_millis(20));
+                fs::write(&file, "enabled\n").expect("a file");
+            });
+            assert_eq!(life.check(), Ok(()));
+        });
     }
 }

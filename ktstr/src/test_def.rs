@@ -10,6 +10,12 @@ use crate::ctx::Ctx;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::verdict::Verdict;
 
+/// How long a scheduler may take to become `enabled`: the verifier is slow when emulated.
+pub const ENABLE_LIMIT: Duration = Duration::from_secs(30);
+/// How long a scheduler that exits, and whose process lives on, may take to come back where the test does not allow it: so
+/// that a restart is told from an end.
+const RESTART_LIMIT: Duration = Duration::from_secs(10);
+
 /// The body of a test, run in the guest.
 pub type Body = fn(&Ctx) -> anyhow::Result<AssertResult>;
 
@@ -46,10 +52,20 @@ pub struct TestDef {
     pub check: Option<HostCheck>,
     /// The `not_starved` check is on.
     pub not_starved: bool,
+    /// Longest gap between two turns of a worker, in ms.
+    pub max_gap_ms: Option<u64>,
+    /// Largest spread of CPU shares in a cgroup, in percent.
+    pub max_spread_pct: Option<u32>,
+    /// Least part of an even share of the CPUs that a worker must get, in percent.
+    pub min_share_pct: Option<u32>,
     /// The run must fail.
     pub expect_err: bool,
     /// Text that the scheduler's error must contain.
     pub expect_scx_error_contains: Option<&'static str>,
+    /// Kind of exit that the scheduler must leave with.
+    pub expect_scx_exit: Option<&'static str>,
+    /// A scheduler that exits and comes back does not fail the test.
+    pub allow_restarts: bool,
     /// An inconclusive verdict passes.
     pub allow_inconclusive: bool,
     /// Place the kernel at random.
@@ -139,6 +155,11 @@ impl TestDef {
     /// The workload window.
     pub fn duration(&self) -> Duration {
         Duration::from_secs(self.duration_s)
+    }
+
+    /// How long the scheduler may be away before it counts as gone.
+    pub fn restart_limit(&self) -> Duration {
+        if self.allow_restarts { ENABLE_LIMIT } else { RESTART_LIMIT }
     }
 
     /// Words for the kernel's command line: the scheduler's, then the test's.

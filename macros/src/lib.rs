@@ -34,9 +34,14 @@ use proc_macro::TokenStream;
 /// | `seed` | an integer from 0 | 1 | random seed of the guest |
 /// | `claims` | a list of strings, `["..", ".."]` | none | claims as text |
 /// | `check` | the path of a function | none | `fn(&Trace, &mut Verdict) -> Result<()>`, a judgement in code, run on the host |
-/// | `not_starved` | `true` or `false` | false | every worker ran, evenly, without long gaps |
+/// | `not_starved` | `true` or `false` | false | every worker did work, made no pause over 2 s, got at least half of an even share of the CPUs, and had a CPU share within 15 % of its cgroup's others (3 s and 35 % in a debug build) |
+/// | `max_gap_ms` | an integer from 1 to 86400000 | none | longest pause that a worker may make, in ms |
+/// | `max_spread_pct` | an integer from 0 to 100 | none | largest spread of CPU shares inside a cgroup, in percent of a CPU |
+/// | `min_share_pct` | an integer from 1 to 100 | none | least part that a worker that always wants to run must get of what an even split of the CPUs would give it, in percent; not judged where the scenario sets cpusets, weights or nice values |
 /// | `expect_err` | `true` or `false` | false | the run must fail |
 /// | `expect_scx_error_contains` | a string | none | text that the scheduler's error must contain |
+/// | `expect_scx_exit` | a string | none | kind of exit that the scheduler must leave with, such as `UNREG_KERN` or `ERROR_STALL` |
+/// | `allow_restarts` | `true` or `false` | false | a scheduler that exits and is enabled again does not fail the test |
 /// | `allow_inconclusive` | `true` or `false` | false | an inconclusive verdict passes |
 /// | `ignore` | `true` or `false` | false | emit `#[ignore]` |
 /// | `kaslr` | `true` or `false` | true | place the kernel at random |

@@ -50,12 +50,26 @@ pub const KEYS: &[Key] = &[
         "claims as text"),
     key("check", Shape::HostCheck,
         "`fn(&Trace, &mut Verdict) -> Result<()>`, a judgement in code, run on the host"),
-    flag("not_starved", "every worker ran, evenly, without long gaps"),
+    flag("not_starved", "every worker did work, made no pause over 2 s, got at least half of an even share of the CPUs, and had \
+         a CPU share within 15 % of its cgroup's others (3 s and 35 % in a debug build)"),
+    key("max_gap_ms", count(1, 86_400_000, "ms between two turns of a worker"),
+        "longest pause that a worker may make, in ms"),
+    key("max_spread_pct", count(0, 100, "percent of CPU"),
+        "largest spread of CPU shares inside a cgroup, in percent of a CPU"),
+    key("min_share_pct", count(1, 100, "percent of an even share"),
+        "least part that a worker that always wants to run must get of what an even split of the CPUs would give it, in \
+         percent; not judged where the scenario sets cpusets, weights or nice values"),
     flag("expect_err", "the run must fail"),
     key("expect_scx_error_contains", Shape::Text,
         "text that the scheduler's error must contain").not_empty(", which every text contains")
         .needs(&[("expect_err", "`expect_err`: a run that must not fail has no error to match"),
                  ("scheduler", "a `scheduler`: the kernel's own has no sched_ext error")]),
+    key("expect_scx_exit", Shape::Text,
+        "kind of exit that the scheduler must leave with, such as `UNREG_KERN` or `ERROR_STALL`")
+        .not_empty(", which is the name of no exit kind")
+        .needs(&[("scheduler", "a `scheduler`: the kernel's own does not exit")]),
+    flag("allow_restarts", "a scheduler that exits and is enabled again does not fail the test")
+        .needs(&[("scheduler", "a `scheduler`: the kernel's own does not restart")]),
     flag("allow_inconclusive", "an inconclusive verdict passes"),
     flag("ignore", "emit `#[ignore]`").place(TestAttribute),
     flag("kaslr", "place the kernel at random").default("true"),
@@ -117,6 +131,13 @@ mod tests {
     fn the_documentation_has_a_row_for_each_key() {
         let table = doc_table(KEYS);
         assert!(include_str!("lib.rs").contains(&table), "the docs of `ktstr_test` must have:\n{table}");
+    }
+
+    #[test]
+    fn the_page_for_authors_has_the_same_rows() {
+        let table = doc_table(KEYS).replace("/// ", "");
+        let page = include_str!("../../docs/writing-tests.md");
+        assert!(page.contains(&table), "docs/writing-tests.md must have:\n{table}");
     }
 
     #[test]

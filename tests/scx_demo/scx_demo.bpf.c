@@ -31,6 +31,7 @@ enum {
 const volatile u64 slice_ns = 20 * NSEC_PER_MSEC;
 const volatile u64 stall_after_ns;
 const volatile u64 exit_after_ns;
+const volatile u64 leave_after_ns;
 const volatile u64 freeze_after_ns;
 const volatile u64 miscount_ns;
 const volatile u64 starve_ns;
@@ -124,6 +125,12 @@ static void misbehave(void)
 
 		stats.phase = DEMO_FAILING;
 		scx_bpf_error_bstr(exit_format, data, sizeof(data));
+	}
+	if (since_attach(leave_after_ns) && stats.phase != DEMO_FAILING) {
+		unsigned long long data[1] = { (unsigned long long)exit_message };
+
+		stats.phase = DEMO_FAILING;
+		scx_bpf_exit_bstr(DEMO_LEAVE_CODE, exit_format, data, sizeof(data));
 	}
 	if (miscount_ns && now > miscounted_at_ns && now - miscounted_at_ns >= miscount_ns) {
 		miscounted_at_ns = now;

@@ -17,6 +17,8 @@
 
 /* Kinds of scx_exit_kind from here on are errors (include/linux/sched/ext.h). */
 #define FIRST_ERROR_KIND 1024
+/* The bit of an exit code by which the kernel asks for a restart: SCX_ECODE_ACT_RESTART (kernel/sched/ext_internal.h). */
+#define RESTART_CODE (1LL << 48)
 #define NSEC_PER_USEC 1000ULL
 #define NSEC_PER_MSEC 1000000ULL
 #define POLL_USEC 20000
@@ -32,7 +34,9 @@ static const char usage[] =
 	"  --starve CGROUP      serve tasks of the cgroup of this name only now and then\n"
 	"  --starve-ms N        ... one slice each N ms (default 0: never)\n"
 	"  --exit-after-ms N    exit with an error after N ms\n"
+	"  --leave-after-ms N   leave in an orderly way after N ms\n"
 	"  --exit-message TEXT  ... and this message\n"
+	"  --restart            load anew when the kernel ends it and asks for that\n"
 	"  --freeze-after-ms N  count nothing any more after N ms, but schedule on\n"
 	"  --miscount-ms N      set nr_dispatched back to 0 each N ms\n"
 	"  --fail-load          load a program that the verifier rejects\n"
@@ -45,7 +49,9 @@ enum option_id {
 	STARVE,
 	STARVE_MS,
 	EXIT_AFTER_MS,
+	LEAVE_AFTER_MS,
 	EXIT_MESSAGE,
+	RESTART,
 	FREEZE_AFTER_MS,
 	MISCOUNT_MS,
 	FAIL_LOAD,
@@ -59,6 +65,8 @@ static const struct option options[] = {
 	{ "starve", required_argument, NULL, STARVE },
 	{ "starve-ms", required_argument, NULL, STARVE_MS },
 	{ "exit-after-ms", required_argument, NULL, EXIT_AFTER_MS },
+	{ "leave-after-ms", required_argument, NULL, LEAVE_AFTER_MS },
+	{ "restart", no_argument, NULL, RESTART },
 	{ "exit-message", required_argument, NULL, EXIT_MESSAGE },
 	{ "freeze-after-ms", required_argument, NULL, FREEZE_AFTER_MS },
 	{ "miscount-ms", required_argument, NULL, MISCOUNT_MS },
@@ -68,6 +76,7 @@ static const struct option options[] = {
 };
 
 static volatile sig_atomic_t stop_requested;
+static bool restart;
 
 static void request_stop(int signal)
 {
@@ -136,6 +145,12 @@ static void parse(struct scx_demo *skel, int argc, char **argv)
 		case EXIT_AFTER_MS:
 			skel->rodata->exit_after_ns = number(name, optarg, max_ms) * NSEC_PER_MSEC;
 			break;
+		case LEAVE_AFTER_MS:
+			skel->rodata->leave_after_ns = number(name, optarg, max_ms) * NSEC_PER_MSEC;
+			break;
+		case RESTART:
+			restart = true;
+			break;
 		case EXIT_MESSAGE:
 			text_into(name, (char *)skel->rodata->exit_message,
 				  sizeof(skel->rodata->exit_message), optarg);
@@ -179,16 +194,12 @@ static int report_exit(const struct scx_demo *skel)
 	return kind >= FIRST_ERROR_KIND;
 }
 
-int main(int argc, char **argv)
+/* Loads, attaches and waits for the end; 1 if that was an error. *again: it is to be loaded anew. */
+static int run(int argc, char **argv, bool *again)
 {
-	struct sigaction action = { .sa_handler = request_stop };
 	struct bpf_link *link = NULL;
 	struct scx_demo *skel;
 	int err, status = 0;
-
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
 
 	skel = scx_demo__open();
 	if (!skel)
@@ -212,8 +223,25 @@ int main(int argc, char **argv)
 
 	if (exit_kind(skel))
 		status = report_exit(skel);
+	*again = restart && !stop_requested && (skel->bss->exit_record.exit_code & RESTART_CODE);
 	bpf_link__destroy(link);
 	printf("scx_demo: detached after %llu dispatches\n", (unsigned long long)skel->bss->nr_dispatched);
 	scx_demo__destroy(skel);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct sigaction action = { .sa_handler = request_stop };
+	bool again = false;
+	int status;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	do {
+		optind = 1;
+		status = run(argc, argv, &again);
+	} while (again);
 	return status;
 }

@@ -14,6 +14,9 @@ typedef __u64 u64;
 typedef __s64 s64;
 #endif
 
+/* Exit code of --leave-after-ms. */
+#define DEMO_LEAVE_CODE 7
+
 #define DEMO_COMM_LEN 16
 #define DEMO_NAME_LEN 64
 #define DEMO_TEXT_LEN 128

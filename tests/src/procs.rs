@@ -56,6 +56,12 @@ impl Tree {
         self.processes.iter().any(|process| process.name.contains(part_of_name))
     }
 
+    /// The processes of that program that are among them, by pid.
+    pub fn pids_of(&self, part_of_name: &str) -> Vec<u32> {
+        let of_it = self.processes.iter().filter(|process| process.name.contains(part_of_name));
+        of_it.map(|process| process.pid).collect()
+    }
+
     /// Files that vanish with a machine: memory of the guest and sockets.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(PathBuf::as_path)

@@ -21,6 +21,8 @@ const MAX_INTERPRETERS: usize = 5;
 pub struct JobLimits {
     /// From the scheduler's start to `enabled`.
     pub enable_ms: u64,
+    /// From the moment at which the scheduler is not enabled any more to the one at which it is again.
+    pub restart_ms: u64,
     /// The test binary.
     pub test_ms: u64,
     /// From SIGINT to the scheduler's exit.
@@ -35,7 +37,7 @@ pub struct JobLimits {
 /// let mut job = JobBuilder::new();
 /// job.test("/target/debug/deps/demo-1234".as_ref(), &["two_cgroups".into()], &[])?;
 /// job.scheduler("/target/debug/scx_demo".as_ref(), &[], &[])?;
-/// let packed = job.build(JobLimits { enable_ms: 10_000, test_ms: 60_000, exit_ms: 5_000 })?;
+/// let packed = job.build(JobLimits { enable_ms: 10_000, restart_ms: 1_000, test_ms: 60_000, exit_ms: 5_000 })?;
 /// # Ok(())
 /// # }
 /// ```
@@ -145,6 +147,7 @@ impl JobBuilder {
         let job = Job {
             scheduler: self.scheduler,
             enable_timeout_ms: limits.enable_ms,
+            restart_timeout_ms: limits.restart_ms,
             test: Program { env: with_library_path(&test.env, &self.test_folders), ..test },
             test_waits: self.test_waits,
             test_timeout_ms: limits.test_ms,
@@ -251,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: JobLimits = JobLimits { enable_ms: 1, test_ms: 2, exit_ms: 3 };
+    const LIMITS: JobLimits = JobLimits { enable_ms: 1, restart_ms: 4, test_ms: 2, exit_ms: 3 };
 
     fn entry<'a>(job: &'a PackedJob, path: &str) -> &'a JobFile {
         let found = job.entries().find(|(at, _)| at == path);

@@ -1,5 +1,7 @@
 //! Tests that expect to fail.
 
+use super::host_gaps;
+use super::lifecycle::{BODY_ERROR, cut_short};
 use crate::run::Run;
 use crate::trace::record::{GuestEnd, Stage};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
@@ -14,26 +16,47 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
     if !test.expect_err {
         return;
     }
+    let exited = run.scheduler_exit().is_some();
     let (outcome, found) = if let Some(why) = not_set_up(run) {
-        let outcome = if run.is_partial() { Outcome::Inconclusive } else { Outcome::Fail };
+        let unknown = run.is_partial() || cut_short(run).is_some();
+        let outcome = if unknown { Outcome::Inconclusive } else { Outcome::Fail };
         (outcome, format!("{why}, which is not the failure that is expected"))
+    } else if host_gaps::explained(verdict) {
+        (Outcome::Inconclusive, "whether the scheduler failed or the host is not known".to_owned())
     } else if let Some(text) = &test.expect_scx_error_contains {
         expect_text(run, text)
-    } else if verdict.findings.iter().any(can_be_expected) {
+    } else if verdict.findings.iter().any(|f| can_be_expected(f, exited)) {
         (Outcome::Pass, "failed, as expected".to_owned())
+    } else if let Some(other) = verdict.findings.iter().find(|f| f.outcome == Outcome::Fail) {
+        let found = format!("failed, but not as a test can expect: {}: {}", other.what, other.summary);
+        (Outcome::Fail, found)
+    } else if verdict.findings.iter().any(|f| f.outcome == Outcome::Inconclusive) {
+        (Outcome::Inconclusive, "whether it failed is not known".to_owned())
     } else {
         (Outcome::Fail, "did not fail, although a failure is expected".to_owned())
     };
     if outcome == Outcome::Pass {
-        for finding in verdict.findings.iter_mut().filter(|f| can_be_expected(f)) {
+        for finding in verdict.findings.iter_mut().filter(|f| can_be_expected(f, exited)) {
             finding.expected = true;
         }
     }
     verdict.add(Finding::new(Origin::Run, "expect_err", outcome, found));
 }
 
-fn can_be_expected(finding: &Finding) -> bool {
-    finding.outcome == Outcome::Fail && !finding.summary.starts_with("error: ")
+/// A failure that the scheduler or what is claimed of it can be the reason of. An error of the test itself is none: not a
+/// claim about something that does not exist, nor a body that could not do its work while the scheduler was healthy.
+///
+/// `exited`: the scheduler exited.
+fn can_be_expected(finding: &Finding, exited: bool) -> bool {
+    let is_own = match finding.origin {
+        Origin::Run => match finding.what.as_str() {
+            "scheduler" | "machine" => false,
+            "body" => !exited && finding.summary.starts_with(BODY_ERROR),
+            _ => true,
+        },
+        Origin::Claim | Origin::Threshold | Origin::Check(_) => finding.summary.starts_with("error: "),
+    };
+    finding.outcome == Outcome::Fail && !is_own
 }
 
 fn not_set_up(run: &Run<'_>) -> Option<String> {

@@ -1,82 +1,16 @@
-//! The run itself: its scheduler, its machine, the test's body, and whether the trace is all there.
+//! The run itself: its machine, the test's body, and whether the trace is all there.
 
-use crate::run::Run;
+use crate::run::{Run, gone_words};
 use crate::text::{counted, seconds};
-use crate::trace::record::{EventBody, GuestEnd, OutputSource, Stage};
-use crate::verdict::{Finding, Origin, Outcome};
+use crate::trace::record::{EventBody, GuestEnd, Stage};
+use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-/// Lines of a scheduler's output that are kept as evidence when it did not load: the end of a verifier's log. Kernels
-/// from 7.3 on explain a rejection over some forty lines.
-const OUTPUT_LINES: usize = 64;
 /// Lines of a panic that are kept as evidence.
 const PANIC_LINES: usize = 14;
+/// How the finding of a body begins that returned an error.
+pub(super) const BODY_ERROR: &str = "returned an error: ";
 /// Lines of damage that are listed.
 const DAMAGE_LISTED: usize = 8;
-
-/// Whether the scheduler loaded, and whether it lived as long as it should.
-pub(super) fn judge_scheduler(run: &Run<'_>) -> Option<Finding> {
-    if !run.has_scheduler() {
-        return None;
-    }
-    let name = run.scheduler_name();
-    if run.stage(Stage::SchedulerEnabled).is_none() {
-        return Some(never_enabled(run, name));
-    }
-    let Some(exit) = run.scheduler_exit() else {
-        let until = match run.end() {
-            Some((GuestEnd::PoweredOff, _)) => "throughout",
-            _ => "as far as the recording goes",
-        };
-        return Some(scheduler(Outcome::Pass, format!("{name} was enabled {until}")));
-    };
-    let at = seconds(run.since_start_ns(exit.at_ns));
-    let mut found = format!("{name} died at {at}: {}", exit.title());
-    if let Some(cause) = exit.cause() {
-        found.push_str(": ");
-        found.push_str(&cause);
-    }
-    let mut lines = Vec::new();
-    if let Some(process) = &exit.process {
-        lines.push(format!("process: {process}"));
-    }
-    Some(scheduler(Outcome::Fail, found).with_lines(lines))
-}
-
-fn never_enabled(run: &Run<'_>, name: &str) -> Finding {
-    let exited = run.stage(Stage::SchedulerExited);
-    if exited.is_none() && run.is_partial() {
-        return scheduler(Outcome::Inconclusive, format!("nothing is recorded of {name} being enabled"));
-    }
-    if run.stage(Stage::SchedulerStarted).is_none() {
-        return scheduler(Outcome::Fail, format!("{name} was never started"));
-    }
-    let how = match exited {
-        Some((_, _, "")) => "its process ended".to_owned(),
-        Some((_, _, detail)) => detail.to_owned(),
-        None => {
-            run.stage(Stage::InitFailed).map(|(_, _, detail)| detail).filter(|d| !d.is_empty()).map_or_else(
-                || "its process ran, but sched_ext was not enabled in time".to_owned(),
-                str::to_owned,
-            )
-        }
-    };
-    let output = run.output(OutputSource::Scheduler);
-    let lines: Vec<_> = output.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
-    let from = lines.len().saturating_sub(OUTPUT_LINES);
-    let mut evidence = vec![if lines.is_empty() {
-        "it wrote nothing".to_owned()
-    } else if from > 0 {
-        format!("the end of what it wrote ({from} lines before it):")
-    } else {
-        "what it wrote:".to_owned()
-    }];
-    evidence.extend(lines.iter().skip(from).map(|l| format!("  {l}")));
-    scheduler(Outcome::Fail, format!("{name} did not load: {how}")).with_lines(evidence)
-}
-
-fn scheduler(outcome: Outcome, summary: String) -> Finding {
-    Finding::new(Origin::Run, "scheduler", outcome, summary)
-}
 
 /// What was found about the machine.
 pub(super) struct Machine {
@@ -120,7 +54,10 @@ pub(super) fn judge_machine(run: &Run<'_>) -> Machine {
     let mut finding = of_machine("machine", outcome, &found);
     if end == GuestEnd::Panicked {
         finding.lines = panic_lines(run);
-        finding.lines.extend(emulators_fault(run));
+    }
+    if is_emulators_fault(run) {
+        finding.outcome = Outcome::Inconclusive;
+        finding.lines.push(EMULATORS_FAULT.to_owned());
     }
     findings.push(finding);
     Machine { findings, is_cause }
@@ -159,15 +96,41 @@ fn panic_title(run: &Run<'_>) -> Option<String> {
     line.find("Kernel panic").and_then(|at| line.get(at..)).map(str::to_owned)
 }
 
+/// What is said of a guest that died of [`is_emulators_fault`].
+const EMULATORS_FAULT: &str = "note: `Oops: int3` is the emulator's fault, not the scheduler's: it ran an instruction that \
+     the kernel had already replaced. Run the test again";
+
 /// The kernel patches its running code by way of a breakpoint (`text_poke` in `arch/x86/kernel/alternative.c` of Linux), and
 /// emulated CPUs are seen to run into one that is gone already. No scheduler can do that.
-fn emulators_fault(run: &Run<'_>) -> Option<String> {
-    let stray = run.manifest.is_emulated() && last_words(run).iter().any(|line| line.contains("Oops: int3"));
-    stray.then(|| {
-        "note: `Oops: int3` is the emulator's fault, not the scheduler's: it ran an instruction that the kernel had already \
-         replaced. Run the test again"
-            .to_owned()
-    })
+pub(super) fn is_emulators_fault(run: &Run<'_>) -> bool {
+    let panicked = run.end().is_some_and(|(end, _)| end == GuestEnd::Panicked);
+    panicked && run.manifest.is_emulated() && last_words(run).iter().any(|line| line.contains("Oops: int3"))
+}
+
+/// Why the run ended that is neither the test's nor the scheduler's doing; `None`: it was not cut short.
+pub(super) fn cut_short(run: &Run<'_>) -> Option<&'static str> {
+    match run.end() {
+        Some((GuestEnd::Interrupted, _)) => Some("the run was interrupted"),
+        _ if is_emulators_fault(run) => Some("the emulator failed"),
+        _ => None,
+    }
+}
+
+/// A run that was cut short says nothing by what it has not: of its failures only those stay that were seen.
+pub(super) fn apply_cut(run: &Run<'_>, verdict: &mut Verdict) {
+    let Some(why) = cut_short(run) else { return };
+    let exited = run.scheduler_exits().iter().any(|exit| exit.kind != 0);
+    for finding in verdict.findings.iter_mut().filter(|finding| finding.outcome == Outcome::Fail) {
+        let seen = match finding.what.as_str() {
+            "scheduler" => exited,
+            "body" => run.body_result().is_some(),
+            _ => false,
+        };
+        if !seen {
+            finding.outcome = Outcome::Inconclusive;
+            finding.lines.push(format!("{why}, which may be the reason"));
+        }
+    }
 }
 
 /// From the first line of trouble on.
@@ -194,25 +157,24 @@ fn panic_lines(run: &Run<'_>) -> Vec<String> {
 /// What the test's body said.
 ///
 /// `so_far`: the outcome of scheduler and machine. A body that did not begin or end because of them is not itself
-/// at fault.
+/// at fault, nor is one that could not go on without its scheduler.
 pub(super) fn judge_body(run: &Run<'_>, so_far: Outcome) -> Finding {
     let finding = |outcome, found: String| Finding::new(Origin::Run, "body", outcome, found);
-    let said = run.events.iter().rev().find_map(|e| match &e.body {
-        EventBody::Body { error, failures } => Some((error, failures)),
-        _ => None,
-    });
-    match said {
+    let left = run.scheduler_exits().iter().any(|exit| exit.back_at_ns.is_none());
+    match run.body_result() {
         Some((None, failures)) if failures.is_empty() => finding(Outcome::Pass, "returned Ok".to_owned()),
         Some((None, failures)) => {
-            let found = match failures.as_slice() {
+            let found = match failures {
                 [one] => one.clone(),
                 many => format!("{} assertions failed", many.len()),
             };
-            let lines = if failures.len() > 1 { failures.clone() } else { Vec::new() };
+            let lines = if failures.len() > 1 { failures.to_vec() } else { Vec::new() };
             finding(Outcome::Fail, found).with_lines(lines)
         }
         Some((Some(error), failures)) => {
-            finding(Outcome::Fail, format!("returned an error: {error}")).with_lines(failures.clone())
+            let follows = left && failures.is_empty() && error.contains(&gone_words(run.scheduler_name()));
+            let outcome = if follows { Outcome::Skip } else { Outcome::Fail };
+            finding(outcome, format!("{BODY_ERROR}{error}")).with_lines(failures.to_vec())
         }
         None => {
             let began = run.stage(Stage::BodyStarted).is_some();
@@ -222,8 +184,8 @@ pub(super) fn judge_body(run: &Run<'_>, so_far: Outcome) -> Finding {
                 exited.map_or_else(|| how.to_owned(), |d| format!("{how}; how the test binary ended: {d}"));
             let outcome = match so_far {
                 Outcome::Skip | Outcome::Pass if run.is_partial() => Outcome::Inconclusive,
-                Outcome::Skip | Outcome::Pass => Outcome::Fail,
-                Outcome::Inconclusive | Outcome::Fail => Outcome::Skip,
+                Outcome::Skip | Outcome::Pass if !left => Outcome::Fail,
+                _ => Outcome::Skip,
             };
             finding(outcome, found)
         }

@@ -4,8 +4,12 @@
 //! where it cannot be run (there is no test binary), what it found when it was last run is in the trace.
 
 mod claims;
+mod complete;
 mod expectation;
+mod host_gaps;
 mod lifecycle;
+mod losses;
+mod scheduler;
 mod starved;
 #[cfg(test)]
 mod tests;
@@ -17,24 +21,37 @@ use crate::run::Run;
 use crate::verdict::Verdict;
 
 impl Run<'_> {
+    /// The guest died of a fault of the emulator: nothing can be said of the test, and it is worth another run.
+    pub fn emulator_failed(&self) -> bool {
+        lifecycle::is_emulators_fault(self)
+    }
+
     /// Judge the run: by the claims that were recorded, or by `claims` in their place.
     pub fn judge(&self, claims: Option<&[Claim]>, checks: CheckSource<'_>) -> Verdict {
         let mut verdict = Verdict::new();
         verdict.allow_inconclusive = self.manifest.test.allow_inconclusive;
+        verdict.run = self.identity();
         let machine = lifecycle::judge_machine(self);
         // A guest that died takes the scheduler with it; one that hangs may hang because of the scheduler.
         if machine.is_cause {
             verdict.findings.extend(machine.findings);
-            verdict.findings.extend(lifecycle::judge_scheduler(self));
+            verdict.findings.extend(scheduler::judge(self));
         } else {
-            verdict.findings.extend(lifecycle::judge_scheduler(self));
+            verdict.findings.extend(scheduler::judge(self));
             verdict.findings.extend(machine.findings);
         }
         verdict.findings.push(lifecycle::judge_body(self, verdict.outcome()));
+        let ran = verdict.outcome();
         verdict.findings.extend(lifecycle::judge_trace(self));
+        verdict.findings.extend(complete::judge_captures(self, ran));
+        verdict.findings.extend(complete::judge_workers(self, ran));
+        verdict.findings.extend(losses::judge(self));
         verdict.findings.extend(starved::judge(self));
         verdict.findings.extend(claims::judge_claims(self, claims));
         verdict.findings.extend(claims::judge_checks(self, checks));
+        verdict.findings.extend(complete::judge_asked(self, &verdict, claims.is_none()));
+        lifecycle::apply_cut(self, &mut verdict);
+        host_gaps::apply(self, &mut verdict);
         expectation::apply(self, &mut verdict);
         verdict
     }

@@ -7,6 +7,7 @@ use crate::run::Run;
 use crate::series::Column;
 use crate::text::table::{Align, layout};
 use crate::text::{clean, seconds, shorten};
+use crate::trace::record::Sample;
 use crate::verdict::Verdict;
 
 use super::Section;
@@ -41,9 +42,22 @@ pub fn columns(columns: &[&Column]) -> String {
 /// What is not in the trace: missed captures, losses, parts of captures that could not be read.
 pub(super) fn absent(run: &Run<'_>, verdict: &Verdict) -> Option<Section> {
     let mut lines = Vec::new();
-    let missed = run.samples.iter().filter_map(|s| {
-        let at = seconds(run.since_start_ns(s.guest_ns));
-        s.missed.as_ref().map(|why| format!("capture {} at {at} was missed: {why}", s.tag))
+    // The same reason comes again with each capture after an end.
+    let mut missed: BTreeMap<&str, Vec<&Sample>> = BTreeMap::new();
+    for sample in run.samples.iter() {
+        if let Some(why) = &sample.missed {
+            missed.entry(why).or_default().push(sample);
+        }
+    }
+    let missed = missed.iter().filter_map(|(why, samples)| {
+        let at = |sample: &Sample| format!("{} at {}", sample.tag, seconds(run.since_start_ns(sample.guest_ns)));
+        Some(match samples.as_slice() {
+            [] => return None,
+            [one] => format!("capture {} was missed: {why}", at(one)),
+            [first, .., last] => {
+                format!("{} captures were missed, {} to {}: {why}", samples.len(), at(first), at(last))
+            }
+        })
     });
     extend(&mut lines, missed.collect());
     // The same fault comes again with each capture.

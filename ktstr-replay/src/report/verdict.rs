@@ -2,7 +2,7 @@
 
 use crate::run::Run;
 use crate::text::{clean, counted, seconds, shorten, wrapped};
-use crate::trace::record::{CaptureKind, Stage};
+use crate::trace::record::{CaptureKind, LossKind, Stage};
 use crate::units::GuestNs;
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
@@ -78,7 +78,35 @@ fn checked(run: &Run<'_>, verdict: &Verdict) -> String {
     if run.has_scheduler() {
         parts.push("the scheduler's life".to_owned());
     }
+    parts.extend(lost(run));
     parts.join(", ")
+}
+
+/// What is not there although it should be, in sum; nothing of what a person left out.
+fn lost(run: &Run<'_>) -> Option<String> {
+    let mut by_kind: Vec<(LossKind, u64)> = Vec::new();
+    for loss in run.losses.iter().filter(|loss| loss.count > 0 && !loss.is_on_purpose()) {
+        match by_kind.iter_mut().find(|(kind, _)| *kind == loss.kind) {
+            Some((_, count)) => *count = count.saturating_add(loss.count),
+            None => by_kind.push((loss.kind, loss.count)),
+        }
+    }
+    let missed = run.samples.iter().filter(|sample| sample.missed.is_some()).count();
+    let mut each: Vec<String> = by_kind.iter().map(|(kind, count)| sum(*kind, *count)).collect();
+    if missed > 0 {
+        each.push(format!("{} not taken", counted(missed, "capture")));
+    }
+    (!each.is_empty()).then(|| format!("LOST: {}", each.join(" and ")))
+}
+
+fn sum(kind: LossKind, count: u64) -> String {
+    match kind {
+        LossKind::HostTime => {
+            let time = seconds(i64::try_from(count).unwrap_or(i64::MAX));
+            format!("{time} in which the host did not run the machine")
+        }
+        _ => format!("{count} {}", kind.as_str()),
+    }
 }
 
 fn machine(run: &Run<'_>) -> String {
@@ -111,9 +139,9 @@ fn machine(run: &Run<'_>) -> String {
     parts.extend(manifest.taints.iter().cloned());
     if run.stage(Stage::BodyStarted).is_some() {
         let at = run.samples.origin_ns().since(GuestNs(0));
-        parts.push(format!("0s is the body's start at {} of guest time", seconds(at)));
+        parts.push(format!("times count from the body's start, {} after the guest's", seconds(at)));
     } else {
-        parts.push("0s is the guest's boot, as the body never began".to_owned());
+        parts.push("times count from the guest's start, as the body never began".to_owned());
     }
     format!("run: {}", parts.join(", "))
 }

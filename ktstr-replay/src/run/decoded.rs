@@ -45,9 +45,15 @@ impl<'t> Run<'t> {
         Self { trace, manifest, events, samples: Arc::new(samples), claims, losses, damage }
     }
 
-    /// The verdict that was recorded; `None`: none was, or it cannot be read.
+    /// The verdict that was recorded; `None`: none was, it cannot be read, or it says that it is of another run.
     pub fn recorded_verdict(&self) -> Option<Verdict> {
-        serde_json::from_str(&self.trace.verdict_json().ok()??).ok()
+        let verdict: Verdict = serde_json::from_str(&self.trace.verdict_json().ok()??).ok()?;
+        (verdict.run.is_empty() || verdict.run == self.identity()).then_some(verdict)
+    }
+
+    /// What tells this run from others: its test and when it began.
+    pub(crate) fn identity(&self) -> String {
+        format!("{} {}", self.manifest.test.name, self.manifest.started_at)
     }
 
     /// The samples that claims are about.
@@ -113,6 +119,14 @@ impl<'t> Run<'t> {
                 EventBody::Stage { stage, .. } => stages.contains(stage),
                 _ => false,
             }
+        })
+    }
+
+    /// What the test's body returned: its error, and its failed assertions. `None`: nothing is recorded of it.
+    pub(crate) fn body_result(&self) -> Option<(Option<&str>, &[String])> {
+        self.events.iter().rev().find_map(|e| match &e.body {
+            EventBody::Body { error, failures } => Some((error.as_deref(), failures.as_slice())),
+            _ => None,
         })
     }
 

@@ -1,8 +1,8 @@
-//! The scheduler's exit, as the trace has it.
+//! How the scheduler under test ended or was away, as the trace has it.
 
 use super::Run;
 use super::dump::named;
-use crate::trace::record::{CaptureKind, Sample, Stage};
+use crate::trace::record::{CaptureKind, EventBody, Sample, Stage};
 use crate::units::GuestNs;
 
 /// How a scheduler ended, by the kernel or its process.
@@ -14,6 +14,8 @@ pub struct SchedulerExit {
     pub kind: u64,
     /// Name of that kind.
     pub kind_name: Option<String>,
+    /// `scx_exit_info.exit_code`: what the scheduler, or the kernel for it, said beyond the kind.
+    pub code: i64,
     /// The kernel's reason.
     pub reason: Option<String>,
     /// The kernel's (or the scheduler's own) message.
@@ -24,55 +26,126 @@ pub struct SchedulerExit {
     pub process: Option<String>,
     /// Index of the sample that has the state at the exit.
     pub sample: Option<u32>,
+    /// Guest time, in ns, at which it was enabled again; `None`: it was not, as far as is recorded.
+    pub back_at_ns: Option<GuestNs>,
 }
 
 /// First `scx_exit_kind` that is an error (`SCX_EXIT_ERROR`). Source: `kernel/sched/ext_internal.h`.
 const SCX_EXIT_ERROR: u64 = 1024;
 
+/// What the kernel's own bits of an exit code say (`enum scx_exit_code`). Source: `kernel/sched/ext_internal.h`.
+const EXIT_CODE_BITS: [(i64, &str); 3] =
+    [(1 << 32, "CPU hotplug"), (2 << 32, "a cgroup went offline"), (1 << 48, "it is to be started again")];
+/// The bits of an exit code that are the scheduler's own.
+const OWN_CODE_BITS: i64 = 0xffff_ffff;
+
+/// How the error of a body begins that could not go on because `scheduler` was not enabled: it follows from the exit, and
+/// is no failure of its own.
+pub fn gone_words(scheduler: &str) -> String {
+    format!("scheduler `{scheduler}` is gone: ")
+}
+
 impl Run<'_> {
-    /// The sample with the scheduler's state at its exit, or as near to it as there is one.
-    fn exit_sample(&self) -> Option<&Sample> {
-        let has_exit = |s: &&Sample| s.scx.as_ref().is_some_and(|scx| scx.exit_kind != 0);
-        let at_exit = |s: &&Sample| s.kind == CaptureKind::SchedulerExit;
-        // The earliest that has it is the nearest to the exit; the capture at the exit itself comes before all.
-        self.taken().find(|s| at_exit(s) && has_exit(s)).or_else(|| self.taken().find(has_exit))
+    /// How the scheduler ended while it should have run, or with an error: the exit that it did not come back from,
+    /// else the first one.
+    ///
+    /// It should run until guest-init ends it, after the body. Where restarts are allowed, one that it came back from
+    /// is no end.
+    pub fn scheduler_exit(&self) -> Option<SchedulerExit> {
+        let mut exits = self.scheduler_exits();
+        let last = exits.iter().position(|exit| exit.back_at_ns.is_none());
+        let wanted = last.or((!self.manifest.test.allow_restarts && !exits.is_empty()).then_some(0))?;
+        Some(exits.swap_remove(wanted))
     }
 
-    /// How the scheduler ended, if it ended while it should have run, or with an error.
+    /// Each time that the scheduler was not enabled although it should have been, in order.
     ///
-    /// It should run until the body has ended; the kernel's kinds below `SCX_EXIT_ERROR` (1024) are orderly ends,
-    /// which after that are expected.
-    pub fn scheduler_exit(&self) -> Option<SchedulerExit> {
-        self.stage(Stage::SchedulerEnabled)?;
+    /// Judged by what was recorded: the captures that guest-init asked for when it found sched_ext not enabled, or
+    /// enabled anew; the end of the scheduler's process before that of the body; and what every capture says of
+    /// sched_ext, whatever guest-init has seen.
+    pub fn scheduler_exits(&self) -> Vec<SchedulerExit> {
+        if self.stage(Stage::SchedulerEnabled).is_none() {
+            return Vec::new();
+        }
+        let captures = self.samples.iter().filter(|s| s.kind == CaptureKind::SchedulerExit);
+        let mut gone: Vec<GuestNs> = captures.map(|s| s.guest_ns).collect();
         let body_ended = self.body_end().map(|(i, _)| i);
         let exited = self.stage(Stage::SchedulerExited);
-        let early = exited.filter(|(i, ..)| body_ended.is_none_or(|end| *i < end));
-        let sample = self.exit_sample();
-        let scx = sample.and_then(|s| s.scx.as_ref());
-        let died = scx.is_some_and(|scx| scx.exit_kind >= SCX_EXIT_ERROR);
-        // A capture at an exit that came before the end of the body, although nobody heard of the process.
-        let exit_capture = self.samples.iter().find(|s| s.kind == CaptureKind::SchedulerExit);
-        let ejected = exit_capture.is_some() && body_ended.is_none() && exited.is_none();
-        if early.is_none() && !died && !ejected {
-            return None;
+        let early =
+            exited.filter(|(i, ..)| body_ended.is_none_or(|end| *i < end)).map(|(_, e, _)| e.guest_ns);
+        let shown = self.first_shown_gone().map(|sample| sample.guest_ns);
+        if gone.is_empty() {
+            gone.extend(early.into_iter().chain(shown).min());
         }
+        let ends = gone.iter().skip(1).copied().chain([GuestNs(u64::MAX)]);
+        let exits: Vec<_> = gone.iter().zip(ends).map(|(at, until)| self.exit_between(*at, until)).collect();
+        let last = exits.len().saturating_sub(1);
         let process = exited.map(|(_, _, detail)| detail.to_owned()).filter(|d| !d.is_empty());
-        let at_ns = sample.or(exit_capture).map(|s| s.guest_ns).or(exited.map(|(_, e, _)| e.guest_ns));
+        let with_process = |(i, exit): (usize, SchedulerExit)| match i == last && exit.back_at_ns.is_none() {
+            true => SchedulerExit { process: process.clone(), ..exit },
+            false => exit,
+        };
+        exits.into_iter().enumerate().map(with_process).collect()
+    }
+
+    /// The first capture, of those up to the end of the test, that shows a scheduler's exit, sched_ext not enabled, or
+    /// another enabling than that of the first capture. After the test guest-init ends the scheduler itself.
+    fn first_shown_gone(&self) -> Option<&Sample> {
+        let mut enabling = None;
+        let tested = self.stage(Stage::TestExited).map(|(_, event, _)| event.guest_ns);
+        let until = |s: &&Sample| s.kind == CaptureKind::End || tested.is_none_or(|end| s.guest_ns <= end);
+        // The kernel counts an enabling a moment after it says `enabled`. guest-init waits for that, and did not in traces
+        // from before the manifest said what was asked for.
+        let counted = |s: &Sample| self.manifest.test.asked.is_some() || s.kind != CaptureKind::Attach;
+        self.taken().filter(until).find(|sample| {
+            let Some(scx) = &sample.scx else { return false };
+            let another = counted(sample) && *enabling.get_or_insert(scx.enable_seq) != scx.enable_seq;
+            scx.exit_kind != 0 || scx.state != "enabled" || another
+        })
+    }
+
+    /// The exit that was noticed at `at`, of which nothing is looked for from `until` on.
+    fn exit_between(&self, at: GuestNs, until: GuestNs) -> SchedulerExit {
+        let back = self.events.iter().find(|e| {
+            let is_back = matches!(&e.body, EventBody::Stage { stage: Stage::SchedulerRestarted, .. });
+            is_back && e.guest_ns >= at && e.guest_ns < until
+        });
+        let back_at_ns = back.map(|e| e.guest_ns);
+        let until = back_at_ns.unwrap_or(until);
+        let within = |s: &&Sample| s.guest_ns >= at && s.guest_ns < until;
+        let has_exit = |s: &&Sample| s.scx.as_ref().is_some_and(|scx| scx.exit_kind != 0);
+        // The earliest that has it is the nearest to the exit.
+        let sample = self.taken().filter(within).find(has_exit);
+        let at_exit = self.samples.iter().find(|s| s.kind == CaptureKind::SchedulerExit && s.guest_ns == at);
+        let scx = sample.and_then(|s| s.scx.as_ref());
         let said = |text: Option<&String>| text.filter(|t| !t.trim().is_empty()).cloned();
-        Some(SchedulerExit {
-            at_ns: at_ns.unwrap_or_default(),
+        SchedulerExit {
+            at_ns: sample.or(at_exit).map_or(at, |s| s.guest_ns),
             kind: scx.map_or(0, |scx| scx.exit_kind),
             kind_name: said(scx.and_then(|scx| scx.exit_kind_name.as_ref())),
+            code: scx.map_or(0, |scx| scx.exit_code),
             reason: said(scx.and_then(|scx| scx.exit_reason.as_ref())),
             message: said(scx.and_then(|scx| scx.exit_message.as_ref())),
             dump: said(scx.and_then(|scx| scx.exit_dump.as_ref())),
-            process,
-            sample: sample.or(exit_capture.filter(|s| s.missed.is_none())).map(|s| s.index),
-        })
+            process: None,
+            sample: sample.or(at_exit.filter(|s| s.missed.is_none())).map(|s| s.index),
+            back_at_ns,
+        }
     }
 }
 
 impl SchedulerExit {
+    /// The kernel's kinds below `SCX_EXIT_ERROR` (1024) are orderly: the scheduler, its user or the kernel wanted it.
+    pub(crate) fn is_orderly(&self) -> bool {
+        (1..SCX_EXIT_ERROR).contains(&self.kind)
+    }
+
+    /// Whether its kind is `kind`, named with or without `SCX_EXIT_`.
+    pub(crate) fn is_of_kind(&self, kind: &str) -> bool {
+        let short = |name: &str| name.strip_prefix("SCX_EXIT_").unwrap_or(name).to_owned();
+        self.kind_name.as_deref().is_some_and(|name| short(name) == short(kind))
+    }
+
     /// The kind's name and number, or how its process ended.
     pub(crate) fn title(&self) -> String {
         match (&self.kind_name, self.kind, &self.process) {
@@ -83,9 +156,40 @@ impl SchedulerExit {
         }
     }
 
-    /// Command name and pid of the task that the message names, as in `stalled[105] failed to run for 2.004s`.
+    /// The exit code, if there is one, with what the kernel's bits of it say.
+    pub(crate) fn code_in_words(&self) -> Option<String> {
+        if self.code == 0 {
+            return None;
+        }
+        let said = EXIT_CODE_BITS.iter().filter(|(bit, _)| self.code & bit != 0).map(|(_, said)| *said);
+        let mut words: Vec<String> = said.map(str::to_owned).collect();
+        let own = self.code & OWN_CODE_BITS;
+        if own != 0 && !words.is_empty() {
+            words.push(format!("the scheduler's own part is {own}"));
+        }
+        Some(match words.as_slice() {
+            [] => format!("exit code {}", self.code),
+            _ => format!("exit code {:#x}: {}", self.code, words.join(", ")),
+        })
+    }
+
+    /// Command name and pid of the task that the message names: `stalled[105] failed to run for 2.004s`, `target CPU 1 not
+    /// allowed for pinned[103]`, or, without a name, `no room for pid 103`.
     pub(crate) fn named_task(&self) -> Option<(String, i64)> {
-        named(self.message.as_deref()?.split_once(" failed to run for ")?.0)
+        let message = self.message.as_deref()?;
+        if let Some((task, _)) = message.split_once(" failed to run for ") {
+            return named(task);
+        }
+        // Elsewhere a name is taken to have no blank: where it begins is not said.
+        let words = || message.split_whitespace().map(|word| word.trim_end_matches([',', '.', ':', ';', ')']));
+        let in_brackets = words().filter(|word| word.ends_with(']')).find_map(named);
+        in_brackets.or_else(|| {
+            let pid = words().zip(words().skip(1)).find_map(|(word, next)| match word.trim_start_matches('(') {
+                "pid" => next.parse().ok(),
+                word => word.strip_prefix("pid=")?.parse().ok(),
+            });
+            pid.or_else(|| words().last()?.strip_prefix("pid=")?.parse().ok()).map(|pid| (String::new(), pid))
+        })
     }
 
     /// Reason and message on one line, as far as they are known.
@@ -101,6 +205,8 @@ impl SchedulerExit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::TraceBuilder;
+    use crate::trace::record::manifest::Asked;
 
     #[test]
     fn a_stall_names_its_task() {
@@ -109,5 +215,81 @@ mod tests {
         };
         assert_eq!(named("a[b[105] failed to run for 2.004s"), Some(("a[b".to_owned(), 105)));
         assert_eq!(named("watchdog failed to check in for 2.004s"), None);
+    }
+
+    #[test]
+    fn an_error_names_its_task_wherever_it_stands_in_the_message() {
+        let named = |message: &str| {
+            SchedulerExit { message: Some(message.to_owned()), ..SchedulerExit::default() }.named_task()
+        };
+        assert_eq!(named("target CPU 1 not allowed for pinned[103]"), Some(("pinned".to_owned(), 103)));
+        assert_eq!(named("task_ctx of many[200]: no room (128)"), Some(("many".to_owned(), 200)));
+        assert_eq!(named("no room for pid 103, giving up"), Some((String::new(), 103)));
+        assert_eq!(named("lost (pid=7)"), Some((String::new(), 7)));
+        for nobody in ["invalid DSQ ID 0x7", "array[x] is odd", "pid", "rapid 12"] {
+            assert_eq!(named(nobody), None, "{nobody}");
+        }
+    }
+
+    #[test]
+    fn the_kernels_bits_of_an_exit_code_are_said_in_words() {
+        let words = |code| SchedulerExit { code, ..SchedulerExit::default() }.code_in_words();
+        assert_eq!(words(0), None);
+        assert_eq!(words(-2).as_deref().map(|text| text.starts_with("exit code ")), Some(true));
+        assert_eq!(words(7).as_deref(), Some("exit code 7"));
+        let restart = words(1 << 48 | 1 << 32).expect("words");
+        assert_eq!(restart, "exit code 0x1000100000000: CPU hotplug, it is to be started again");
+    }
+
+    /// A capture at `at_ms` of sched_ext as it was enabled for the `seq`th time, in this state, with this exit kind.
+    fn at(
+        run: TraceBuilder,
+        at_ms: i64,
+        kind: CaptureKind,
+        (seq, state, exit_kind): (u64, &str, u64),
+    ) -> TraceBuilder {
+        let mut sample = crate::testing::sample("x", kind, at_ms, &[1, 1, 3]);
+        if let Some(scx) = &mut sample.scx {
+            scx.enable_seq = Some(seq);
+            scx.state = state.to_owned();
+            scx.exit_kind = exit_kind;
+        }
+        run.sample(sample)
+    }
+
+    fn exits(run: &TraceBuilder) -> Vec<(u64, Option<u64>, u64)> {
+        let trace = run.trace();
+        let ms = |at: GuestNs| at.0 / 1_000_000 - crate::testing::BODY_MS;
+        let exits = Run::load(&trace).scheduler_exits();
+        exits.iter().map(|exit| (ms(exit.at_ns), exit.back_at_ns.map(ms), exit.kind)).collect()
+    }
+
+    #[test]
+    fn every_time_that_the_scheduler_was_away_is_found_with_its_return() {
+        let exit = CaptureKind::SchedulerExit;
+        let run = at(TraceBuilder::begun(), 1000, exit, (1, "disabled", 66));
+        let run = run.stage(1400, Stage::SchedulerRestarted, "demo");
+        let run = at(run, 2000, CaptureKind::Periodic, (2, "enabled", 0));
+        let run = at(run, 3000, exit, (2, "disabled", 1026));
+        assert_eq!(exits(&run.ended()), [(1000, Some(1400), 66), (3000, None, 1026)]);
+    }
+
+    #[test]
+    fn captures_tell_of_an_exit_that_nobody_noticed() {
+        let periodic = CaptureKind::Periodic;
+        let steady = at(
+            at(TraceBuilder::new(), -90, CaptureKind::Attach, (1, "enabled", 0)),
+            500,
+            periodic,
+            (1, "enabled", 0),
+        )
+        .stage(-100, Stage::SchedulerEnabled, "demo");
+        assert_eq!(exits(&steady), []);
+        for odd in [(2, "enabled", 0), (1, "disabling", 0), (1, "enabled", 64)] {
+            let run = at(TraceBuilder::new(), -90, CaptureKind::Attach, (1, "enabled", 0));
+            let mut run = at(run, 500, periodic, odd).stage(-100, Stage::SchedulerEnabled, "demo");
+            run.manifest.test.asked = Some(Asked::default());
+            assert_eq!(exits(&run).first().map(|exit| exit.0), Some(500), "{odd:?}");
+        }
     }
 }

@@ -23,8 +23,10 @@ mod checkpoints;
 mod decoded;
 mod dump;
 mod exit;
+mod spawned;
 
 pub use checkpoints::{CheckpointError, Checkpoints, OpenCheckpoint};
 pub use decoded::Run;
 pub use dump::{Dump, DumpCpu, DumpTask};
-pub use exit::SchedulerExit;
+pub use exit::{SchedulerExit, gone_words};
+pub use spawned::{NotSpawned, SpawnedWorkers};

@@ -153,7 +153,7 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
     for (sort, count) in &dropped {
         let kind = if *sort == Dropped::Checkpoints { LossKind::Pages } else { LossKind::Records };
         let what = if *sort == Dropped::Checkpoints { "" } else { " events" };
-        let detail = format!("{sort}{what} dropped on purpose, by `ktstr trace slim`");
+        let detail = format!("{sort}{what} dropped {}, by `ktstr trace slim`", Loss::ON_PURPOSE);
         writer.loss(&Loss { host_ns, kind, count: *count, detail })?;
     }
     let absent = trace.completeness().absent_records;

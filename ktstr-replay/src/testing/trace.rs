@@ -45,7 +45,6 @@ impl TraceBuilder {
                 name: "demo::two_cgroups".into(),
                 package: "ktstr-tests".into(),
                 duration_ms: 5000,
-                num_snapshots: 10,
                 checkpoint: "every".into(),
                 watchdog_timeout_ms: 5000,
                 seed: 1,
@@ -126,6 +125,7 @@ impl TraceBuilder {
     /// A sample; its index is given.
     pub fn sample(mut self, mut sample: Sample) -> Self {
         sample.index = self.samples.len() as u32;
+        self.manifest.test.num_snapshots += u32::from(sample.kind == CaptureKind::Periodic);
         self.samples.push(sample);
         self
     }
@@ -170,7 +170,11 @@ impl TraceBuilder {
 
     /// The test asserts that no worker starved.
     pub fn not_starved(mut self) -> Self {
-        self.manifest.test.not_starved = Some(NotStarved { max_spread_pct: 15.0, max_gap_ms: 2000 });
+        self.manifest.test.not_starved = Some(NotStarved {
+            max_spread_pct: Some(15.0),
+            max_gap_ms: Some(2000),
+            min_share_pct: Some(50.0),
+        });
         self
     }
 

@@ -30,6 +30,9 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// Inconclusive exits with 0.
     pub allow_inconclusive: bool,
+    /// Which run it is of: the test's name and when the recording began. Empty: not of a whole run, or of a release
+    /// that did not say.
+    pub run: String,
 }
 
 /// A verdict as it is stored. The outcome is there for `jq`; a reader makes it anew.
@@ -39,12 +42,13 @@ struct Wire {
     outcome: Outcome,
     exit_code: u8,
     allow_inconclusive: bool,
+    run: String,
     findings: Vec<Finding>,
 }
 
 impl From<Wire> for Verdict {
     fn from(wire: Wire) -> Self {
-        Self { findings: wire.findings, allow_inconclusive: wire.allow_inconclusive }
+        Self { findings: wire.findings, allow_inconclusive: wire.allow_inconclusive, run: wire.run }
     }
 }
 
@@ -54,6 +58,7 @@ impl From<Verdict> for Wire {
             outcome: verdict.outcome(),
             exit_code: verdict.exit_code(),
             allow_inconclusive: verdict.allow_inconclusive,
+            run: verdict.run,
             findings: verdict.findings,
         }
     }

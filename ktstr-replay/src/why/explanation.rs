@@ -61,11 +61,18 @@ pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, Checkpoi
         return Ok(explanation);
     }
     let all = &mut explanation.sentences;
-    all.extend(findings(run, verdict));
+    // The scheduler's exit is the cause of what else failed; without one the findings are all there is.
+    let exited = run.scheduler_exit().is_some();
+    if !exited {
+        all.extend(findings(run, verdict));
+    }
     all.extend(sentences::exit(run, &end));
     all.extend(sentences::queues(run, &end));
     all.extend(sentences::cpus(&end));
     all.extend(sentences::variables(run));
+    if exited {
+        all.extend(findings(run, verdict));
+    }
     Ok(explanation)
 }
 

@@ -101,10 +101,11 @@ impl SchedulerEnd {
         self.states.first()
     }
 
-    /// The pid of the stalled task: the one that the exit names, else the one that waited longest, by the kernel's dump or
-    /// else by the last checkpoint.
+    /// The pid of the stalled task: the one that the exit names, if there is one of that pid, else the one that waited longest,
+    /// by the kernel's dump or else by the last checkpoint.
     pub(crate) fn stalled_task(&self) -> Option<i64> {
-        let named = self.named.as_ref().map(|(_, pid)| *pid);
+        let exists = |pid: &i64| self.last().is_none_or(|state| state.tasks.by_pid(*pid).is_some());
+        let named = self.named.as_ref().map(|(_, pid)| *pid).filter(exists);
         named
             .or_else(|| self.dump.longest().map(|task| task.pid))
             .or_else(|| self.last()?.longest().filter(|task| task.age_ns >= LONG_NS).map(|task| task.pid))

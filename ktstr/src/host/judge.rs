@@ -33,6 +33,11 @@ pub fn judge(def: &TestDef, recording: Recording) -> Result<()> {
     bail!("{title}\nthe report is above; to see it again: ktstr replay {} --assert", path.display())
 }
 
+/// Whether the guest of a recording died of a fault of the emulator.
+pub fn emulator_failed(recording: &Recording) -> bool {
+    Trace::open(&recording.path).is_ok_and(|trace| Run::load(&trace).emulator_failed())
+}
+
 /// The verdict on a trace with the test's own check run anew, and the report.
 fn judged(def: &TestDef, path: &std::path::Path) -> Result<(Verdict, String)> {
     let trace = Trace::open(path)?;

@@ -8,15 +8,30 @@ pub mod results;
 
 use environment::Environment;
 use ktstr_record::recorder::record;
+use ktstr_replay::trace::record::Manifest;
 
 use crate::test_def::TestDef;
 
-/// Record a run of a test, and judge the recording.
+/// Record a run of a test, and judge the recording. A run in which the emulator failed says nothing of the test, and is
+/// made once more; both traces stay.
 ///
 /// # Errors
 /// A test that did not pass; what could not be had, recorded or judged.
 pub fn run(def: &TestDef) -> anyhow::Result<()> {
-    let request = prepare::prepare(def, &Environment::read())?;
+    let environment = Environment::read();
+    let recording = record(prepare::prepare(def, &environment)?)?;
+    if !judge::emulator_failed(&recording) {
+        return judge::judge(def, recording);
+    }
+    let first = recording.path.clone();
+    // It does not pass; its report is printed.
+    let _inconclusive = judge::judge(def, recording);
+    println!(
+        "note: the emulator failed, so the test is run once more; the trace of that run is {}",
+        first.display()
+    );
+    let mut request = prepare::prepare(def, &environment)?;
+    request.manifest.taints.push(Manifest::RETRIED.to_owned());
     judge::judge(def, record(request)?)
 }
 
@@ -42,8 +57,13 @@ mod tests {
         claims: &[],
         check: None,
         not_starved: false,
+        max_gap_ms: None,
+        max_spread_pct: None,
+        min_share_pct: None,
         expect_err: false,
         expect_scx_error_contains: None,
+        expect_scx_exit: None,
+        allow_restarts: false,
         allow_inconclusive: false,
         kaslr: true,
         kargs: &[],

@@ -13,17 +13,15 @@ use ktstr_record::recorder::{CapturePlan, CheckpointPolicy, RecordRequest};
 use ktstr_record::scheduler::build_c;
 use ktstr_record::spec::{Kernel, MachineSpec};
 use ktstr_replay::claim;
-use ktstr_replay::trace::record::manifest::{NotStarved, SchedulerInfo, TestInfo};
+use ktstr_replay::trace::record::manifest::{Asked, NotStarved, SchedulerInfo, TestInfo};
 use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::environment::{Environment, PAGES};
 use super::program::{self, Places};
 use super::results;
-use crate::test_def::{Checkpoint, HostCheck, Pages, Scheduler, SchedulerSource, TestDef};
+use crate::test_def::{Checkpoint, ENABLE_LIMIT, HostCheck, Pages, Scheduler, SchedulerSource, TestDef};
 
-/// How long a scheduler may take to become `enabled`: the verifier is slow when emulated.
-const ENABLE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a scheduler may take to exit after SIGINT.
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
 /// What the test binary may take beyond the workload window and the watchdog's timeout. More than workers may take
@@ -199,6 +197,7 @@ fn job(def: &TestDef, scheduler: Option<&Path>) -> Result<PackedJob> {
     }
     Ok(job.build(JobLimits {
         enable_ms: millis(ENABLE_LIMIT),
+        restart_ms: millis(def.restart_limit()),
         test_ms: millis(body_limit(def)),
         exit_ms: millis(EXIT_LIMIT),
     })?)
@@ -224,19 +223,37 @@ fn test_info(def: &TestDef) -> TestInfo {
         pages: def.pages.as_str().to_owned(),
         watchdog_timeout_ms: def.watchdog_timeout_s.saturating_mul(1000),
         seed: def.seed,
-        not_starved: def.not_starved.then(not_starved),
+        not_starved: not_starved(def),
+        asked: Some(Asked {
+            claims: def.claims.iter().map(|&text| text.to_owned()).collect(),
+            checks: def.check.iter().map(|check| check.label.to_owned()).collect(),
+        }),
         expect_err: def.expect_err,
         expect_scx_error_contains: def.expect_scx_error_contains.map(str::to_owned),
+        expect_scx_exit: def.expect_scx_exit.map(str::to_owned),
+        allow_restarts: def.allow_restarts,
         allow_inconclusive: def.allow_inconclusive,
     }
 }
 
-/// The thresholds of `not_starved`: wider in a debug build, whose workers are slower.
-fn not_starved() -> NotStarved {
-    match cfg!(debug_assertions) {
-        true => NotStarved { max_spread_pct: 35.0, max_gap_ms: 3000 },
-        false => NotStarved { max_spread_pct: 15.0, max_gap_ms: 2000 },
-    }
+/// The thresholds over worker reports: those that are set, and where `not_starved` is on the defaults of the others,
+/// which are wider in a debug build, whose workers are slower.
+fn not_starved(def: &TestDef) -> Option<NotStarved> {
+    let defaults = match (def.not_starved, cfg!(debug_assertions)) {
+        (false, _) => NotStarved::default(),
+        (true, true) => {
+            NotStarved { max_spread_pct: Some(35.0), max_gap_ms: Some(3000), min_share_pct: Some(50.0) }
+        }
+        (true, false) => {
+            NotStarved { max_spread_pct: Some(15.0), max_gap_ms: Some(2000), min_share_pct: Some(50.0) }
+        }
+    };
+    let limits = NotStarved {
+        max_spread_pct: def.max_spread_pct.map(f64::from).or(defaults.max_spread_pct),
+        max_gap_ms: def.max_gap_ms.or(defaults.max_gap_ms),
+        min_share_pct: def.min_share_pct.map(f64::from).or(defaults.min_share_pct),
+    };
+    (limits != NotStarved::default()).then_some(limits)
 }
 
 fn scheduler_info(def: &TestDef, scheduler: &Scheduler, program: &Path) -> Result<SchedulerInfo> {
@@ -309,6 +326,17 @@ mod tests {
         assert_eq!(guest_args(&def)[..2], ["--exact", "inner::two"]);
         assert!(guest_args(&def).contains(&"--include-ignored".to_owned()));
         assert_eq!(test_info(&def).package, "demo::demo");
+    }
+
+    #[test]
+    fn a_threshold_that_is_set_is_judged_and_takes_the_place_of_a_default() {
+        assert_eq!(not_starved(&TEST), None);
+        let alone = not_starved(&TestDef { max_gap_ms: Some(100), ..TEST });
+        assert_eq!(alone, Some(NotStarved { max_gap_ms: Some(100), ..NotStarved::default() }));
+        let both = not_starved(&TestDef { not_starved: true, min_share_pct: Some(80), ..TEST });
+        let both = both.expect("thresholds");
+        assert_eq!(both.min_share_pct, Some(80.0));
+        assert!(both.max_gap_ms.is_some() && both.max_spread_pct.is_some());
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Executing steps.
 
-use std::fs;
 use std::io;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use guest_init::message::FromTest;
+use ktstr_replay::run::SpawnedWorkers;
 use rustix::io::Errno;
 use rustix::process::{Pid, setpriority_process};
 
@@ -212,14 +212,26 @@ impl Phase<'_> {
             }
         }
         for group in &groups {
-            self.ctx.op("spawn", format!("{}: {} {}", group.cgroup, group.count, group.work))?;
+            let (cgroup, work) = (group.cgroup.clone(), group.work.to_string());
+            let spawned = SpawnedWorkers { cgroup, count: group.count, work };
+            self.ctx.op(SpawnedWorkers::OP, spawned.to_string())?;
+        }
+        for def in &self.step.setup {
+            if let Some(nice) = def.nice {
+                self.ctx.op("set_nice", format!("{}: {nice}", def.name))?;
+            }
         }
         Ok(workload)
     }
 
     fn group(&self, def: &CgroupDef) -> Option<WorkerGroup> {
         let count = def.workers.unwrap_or(self.ctx.workers_per_cgroup);
-        (count > 0).then(|| WorkerGroup { cgroup: def.name.clone(), count, work: def.work })
+        (count > 0).then(|| WorkerGroup {
+            cgroup: def.name.clone(),
+            count,
+            work: def.work,
+            comm: def.comm.clone(),
+        })
     }
 
     fn place(&self, pid: Pid, def: &CgroupDef, cgroup: &Cgroup) -> Result<(), ScenarioError> {
@@ -231,9 +243,6 @@ impl Phase<'_> {
         let fault = |what, source| ScenarioError::Setup { what, pid, name: def.name.clone(), source };
         if let Some(nice) = def.nice {
             setpriority_process(Some(pid), nice).map_err(|errno: Errno| fault("nice value", errno.into()))?;
-        }
-        if let Some(comm) = &def.comm {
-            fs::write(format!("/proc/{pid}/comm"), comm).map_err(|error| fault("command name", error))?;
         }
         Ok(())
     }
@@ -290,9 +299,6 @@ fn check_ranges(def: &CgroupDef) -> Result<(), ScenarioError> {
     }
     if let Some(nice) = def.nice.filter(|nice| !(-20..=19).contains(nice)) {
         return fault("nice", nice.to_string(), "from -20 to 19");
-    }
-    if let Some(comm) = def.comm.as_ref().filter(|comm| !(1..=15).contains(&comm.len())) {
-        return fault("comm", format!("`{comm}`"), "1 to 15 bytes long");
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ impl Fixture {
             cpus,
         };
         let fixture_dir = dir.path().to_owned();
-        let life = SchedulerLife::watched("demo", fixture_dir.join("state"));
+        let life = SchedulerLife::watched("demo", fixture_dir.join("state"), None, Duration::ZERO);
         let ctx =
             Ctx::new(duration, 1, topo, Cgroups::at(fixture_dir.join("cgroup")), life, Arc::new(channel));
         fs::create_dir(fixture_dir.join("cgroup")).expect("a folder");

@@ -1,5 +1,6 @@
 //! The process of a worker: the fork, its life after it, waiting for its end, and what the kernel says of it.
 
+use std::ffi::CStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, getpid, getppid, pidfd_open,
     pidfd_send_signal, set_parent_process_death_signal, waitid,
 };
+use rustix::thread::set_name;
 
 use super::links::Links;
 use super::meter::Meter;
@@ -26,6 +28,8 @@ pub struct Task<'a> {
     pub slot: &'a WorkerSlot,
     /// The work.
     pub work: WorkType,
+    /// Its command name, if it gets one of its own: only a process itself can set its name.
+    pub comm: Option<&'a CStr>,
     /// The worker's number in its gang.
     pub member: usize,
     /// The pipes of the whole gang, by member; the worker keeps its own.
@@ -56,6 +60,9 @@ fn live(task: &mut Task<'_>, parent: Pid) -> ! {
     let bound = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
     if !bound || getppid() != Some(parent) {
         exit(2);
+    }
+    if task.comm.is_some_and(|comm| set_name(comm).is_err()) {
+        exit(3);
     }
     // Truncating and swapping closes the pipes of the others, so that an ended worker is noticed. It frees no
     // memory: the vector keeps its room, and the process ends without dropping it.

@@ -1,5 +1,6 @@
 //! A set of workers that begin together: spawn, place, start, stop, collect.
 
+use std::ffi::CString;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct WorkerGroup {
     pub count: usize,
     /// What they do.
     pub work: WorkType,
+    /// Their command name, 1 to 15 bytes and none of them zero; `None`: that of the test binary.
+    pub comm: Option<String>,
 }
 
 /// Why workers could not be had.
@@ -45,6 +48,16 @@ pub enum WorkerError {
         work: WorkType,
         /// How many work together.
         gang: usize,
+    },
+    /// The kernel would cut the command name, or not take it.
+    #[error(
+        "the command name of the workers of `{cgroup}` is `{comm}`; it must be 1 to 15 bytes long, none of them zero"
+    )]
+    Comm {
+        /// The group's cgroup.
+        cgroup: String,
+        /// The name asked for.
+        comm: String,
     },
     /// The kernel gave no process, pipe or memory.
     #[error("could not {what} for worker {index} of `{cgroup}`")]
@@ -76,7 +89,7 @@ pub enum WorkerError {
 /// ```
 /// use ktstr::prelude::*;
 ///
-/// let group = WorkerGroup { cgroup: "cg_0".to_owned(), count: 2, work: WorkType::SpinWait };
+/// let group = WorkerGroup { cgroup: "cg_0".to_owned(), count: 2, work: WorkType::SpinWait, comm: None };
 /// let mut workload = Workload::spawn(&[group])?;
 /// workload.start()?;
 /// std::thread::sleep(std::time::Duration::from_millis(10));
@@ -105,10 +118,13 @@ impl Workload {
     /// A group whose size does not fit its work, and what the kernel refuses. Workers that were already forked
     /// are killed.
     pub fn spawn(groups: &[WorkerGroup]) -> Result<Self, WorkerError> {
-        for WorkerGroup { cgroup, count, work } in groups {
+        for WorkerGroup { cgroup, count, work, comm } in groups {
             let gang = work.gang();
             if *count == 0 || !count.is_multiple_of(gang) {
                 return Err(WorkerError::Count { cgroup: cgroup.clone(), count: *count, work: *work, gang });
+            }
+            if let Some(comm) = comm.as_ref().filter(|comm| !is_command_name(comm)) {
+                return Err(WorkerError::Comm { cgroup: cgroup.clone(), comm: comm.clone() });
             }
         }
         let total = groups.iter().map(|group| group.count).sum();
@@ -136,7 +152,9 @@ impl Workload {
             }
             let slots = self.shared.slots();
             let slot = slots.get(self.workers.len()).ok_or(Errno::NOMEM).map_err(fault("find memory"))?;
-            let task = Task { header: &self.shared, slot, work: group.work, member, ring };
+            let comm = group.comm.as_ref().and_then(|comm| CString::new(comm.as_str()).ok());
+            let task =
+                Task { header: &self.shared, slot, work: group.work, comm: comm.as_deref(), member, ring };
             let (pid, given_back) = process::fork(task).map_err(fault("fork"))?;
             ring = given_back;
             let process = Process::new(pid).map_err(fault("open a pidfd"))?;
@@ -267,6 +285,11 @@ fn state_fault(slot: &WorkerSlot, state: SlotState, early: bool) -> Option<Strin
     }
 }
 
+/// What the kernel keeps whole (`TASK_COMM_LEN` of its include/linux/sched.h, less the zero at the end).
+fn is_command_name(comm: &str) -> bool {
+    (1..=15).contains(&comm.len()) && !comm.contains('\0')
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -281,7 +304,7 @@ mod tests {
     use super::*;
 
     fn group(work: WorkType, count: usize) -> WorkerGroup {
-        WorkerGroup { cgroup: "cg".to_owned(), count, work }
+        WorkerGroup { cgroup: "cg".to_owned(), count, work, comm: None }
     }
 
     fn run(work: WorkType, count: usize, ms: u64) -> Vec<WorkerReport> {
@@ -374,6 +397,24 @@ mod tests {
         let error = Workload::spawn(&[group(WorkType::PipeIo, 3)]).expect_err("an odd one").to_string();
         assert!(error.contains("multiple of 2"), "{error}");
         assert!(Workload::spawn(&[group(WorkType::SpinWait, 0)]).is_err());
+    }
+
+    #[test]
+    fn workers_have_the_command_name_that_is_asked_for() {
+        let named = |comm: &str| WorkerGroup { comm: Some(comm.to_owned()), ..group(WorkType::SpinWait, 1) };
+        let workload =
+            Workload::spawn(&[named("fifteen bytes !"), group(WorkType::SpinWait, 1)]).expect("workers");
+        let comm = |pid: Pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).expect("a name");
+        let pids: Vec<Pid> = workload.pids().map(|(pid, _)| pid).collect();
+        // It names itself right after the fork, whenever that is.
+        while comm(pids[0]) == comm(pids[1]) {
+            sleep(Duration::from_millis(1));
+        }
+        assert_eq!(comm(pids[0]), "fifteen bytes !\n");
+        for bad in ["", "sixteen bytes !!", "a\0b"] {
+            let error = Workload::spawn(&[named(bad)]).expect_err("a bad name").to_string();
+            assert!(error.contains("1 to 15 bytes"), "{error}");
+        }
     }
 
     #[test]

@@ -81,6 +81,7 @@ fn parse(record: &[u8]) -> ToHost {
 
 const STATE: &str = "/sys/kernel/sched_ext/state";
 const OPS: &str = "/sys/kernel/sched_ext/root/ops";
+const ENABLE_SEQ: &str = "/sys/kernel/sched_ext/enable_seq";
 /// The group of uevents that come from the kernel itself.
 const KERNEL_GROUP: u32 = 1;
 
@@ -98,6 +99,11 @@ pub fn sched_ext_state() -> Result<String, Failure> {
 /// Whether a scheduler is enabled.
 pub fn is_sched_ext_enabled() -> Result<bool, Failure> {
     Ok(sched_ext_state()? == "enabled")
+}
+
+/// How many times a scheduler was enabled since boot, where this kernel tells: whether it is still the same enabling.
+pub fn sched_ext_enable_seq() -> Option<u64> {
+    fs::read_to_string(ENABLE_SEQ).ok()?.trim_end().parse().ok()
 }
 
 /// The name of the enabled scheduler's ops, where this kernel tells.

@@ -61,6 +61,11 @@ impl Running {
         let _gone = kill_process_group(self.pid, signal);
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
     /// How it ended, for people.
     pub fn how_it_ended(&self) -> String {
         self.ended.map_or_else(|| "still running".into(), |(status, _)| describe(status))

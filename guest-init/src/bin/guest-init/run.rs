@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use guest_init::message::{CaptureReason, GuestStage, Job, Source};
+use guest_init::message::{CaptureReason, GuestStage, Job, SCHEDULER_PID, Source};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use crate::delivery::Delivery;
-use crate::kernel::{Kmsg, Uevents, is_sched_ext_enabled, sched_ext_ops_name, sched_ext_state};
+use crate::kernel::{
+    Kmsg, Uevents, is_sched_ext_enabled, sched_ext_enable_seq, sched_ext_ops_name, sched_ext_state,
+};
 use crate::link::Link;
 use crate::program::{Running, reap};
 use crate::socket::TestSocket;
@@ -19,7 +21,9 @@ const TICK: Duration = Duration::from_millis(50);
 const ENABLE_TICK: Duration = Duration::from_millis(5);
 /// The same while files of the job are still to come.
 const DELIVERY_TICK: Duration = Duration::from_millis(1);
-/// How long the test goes on after the scheduler's death, so that it can say what it saw.
+/// How long the kernel may take to count an enabling.
+const ENABLE_COUNTED: Duration = Duration::from_secs(5);
+/// How long the test goes on after the time in which the scheduler could have come back, so that it can say what it saw.
 const GRACE_AFTER_SCHEDULER: Duration = Duration::from_secs(1);
 /// How long a test has between SIGTERM and SIGKILL.
 const GRACE_AFTER_TERM: Duration = Duration::from_secs(1);
@@ -38,7 +42,9 @@ pub struct JobRun<'a> {
     test: Option<Running>,
     socket: TestSocket,
     uevents: Option<Uevents>,
-    /// When the scheduler's unexpected end was seen.
+    /// Which enabling of sched_ext is the scheduler's, where the kernel tells.
+    enable_seq: Option<u64>,
+    /// When it was seen that the scheduler is not enabled any more.
     scheduler_gone: Option<Instant>,
     exit_reported: bool,
 }
@@ -56,6 +62,7 @@ impl<'a> JobRun<'a> {
             test: None,
             socket,
             uevents: None,
+            enable_seq: None,
             scheduler_gone: None,
             exit_reported: false,
         }
@@ -106,6 +113,7 @@ impl<'a> JobRun<'a> {
             return Err(format!("a scheduler is enabled already: {}", sched_ext_ops_name()));
         }
         self.uevents = Some(Uevents::listen()?);
+        let seq_before = sched_ext_enable_seq();
         self.scheduler = Some(Running::start(Source::Scheduler, &program)?);
         self.link.stage(GuestStage::SchedulerStarted, &*program.path);
         let timeout = Duration::from_millis(self.job.enable_timeout_ms);
@@ -128,6 +136,13 @@ impl<'a> JobRun<'a> {
                 ));
             }
         }
+        // The kernel counts the enabling a moment after it says `enabled` (`scx_enable` in its kernel/sched/ext.c).
+        let begin = Instant::now();
+        while seq_before.is_some() && sched_ext_enable_seq() == seq_before && begin.elapsed() < ENABLE_COUNTED
+        {
+            self.turn(DELIVERY_TICK);
+        }
+        self.enable_seq = sched_ext_enable_seq();
         self.link.stage(GuestStage::SchedulerEnabled, sched_ext_ops_name());
         Ok(())
     }
@@ -141,7 +156,9 @@ impl<'a> JobRun<'a> {
     }
 
     fn start_test(&mut self) -> Result<(), Failure> {
-        self.test = Some(self.socket.hand_over(|| Running::start(Source::Test, &self.job.test))?);
+        let mut program = self.job.test.clone();
+        program.env.extend(self.scheduler.as_ref().map(|one| format!("{SCHEDULER_PID}={}", one.pid())));
+        self.test = Some(self.socket.hand_over(|| Running::start(Source::Test, &program))?);
         Ok(())
     }
 
@@ -172,9 +189,7 @@ impl<'a> JobRun<'a> {
             }
         }
         self.drain();
-        if self.scheduler_gone.is_none() {
-            self.link.capture("end", CaptureReason::End);
-        }
+        self.link.capture("end", CaptureReason::End);
         let how = self.test.as_ref().map(Running::how_it_ended).unwrap_or_default();
         let detail = match ended_by {
             Some((reason, _)) => format!("{how}; ended by init: {reason}"),
@@ -188,19 +203,31 @@ impl<'a> JobRun<'a> {
         if self.delivery.stop {
             return Some("the host asked for it".into());
         }
-        if self.scheduler_gone.is_some_and(|gone| gone.elapsed() >= GRACE_AFTER_SCHEDULER) {
-            return Some(format!("the scheduler had been gone for {GRACE_AFTER_SCHEDULER:?}"));
+        let lives = self.scheduler.as_ref().is_some_and(Running::is_alive);
+        let restart = if lives { Duration::from_millis(self.job.restart_timeout_ms) } else { Duration::ZERO };
+        let patience = restart + GRACE_AFTER_SCHEDULER;
+        if self.scheduler_gone.is_some_and(|gone| gone.elapsed() >= patience) {
+            return Some(format!("the scheduler had been gone for {patience:?}"));
         }
         (begin.elapsed() >= timeout).then(|| format!("it ran for longer than {timeout:?}"))
     }
 
-    /// Notice that the scheduler is gone, while its state can still be captured.
+    /// Notice that the scheduler is gone, while its state can still be captured, and that it is back. One that was away
+    /// for less than the time between two looks shows by the number of its enabling.
     fn watch_scheduler(&mut self) -> Result<(), Failure> {
         let Some(scheduler) = &self.scheduler else { return Ok(()) };
         let alive = scheduler.is_alive();
-        if self.scheduler_gone.is_none() && !(alive && is_sched_ext_enabled()?) {
+        let enabled = is_sched_ext_enabled()?;
+        let seq = sched_ext_enable_seq();
+        let is_another = enabled && seq != self.enable_seq;
+        if self.scheduler_gone.is_none() && (!alive || !enabled || is_another) {
             self.scheduler_gone = Some(Instant::now());
             self.link.capture("scheduler_exit", CaptureReason::SchedulerExit);
+        }
+        if self.scheduler_gone.is_some() && alive && (is_another || enabled && seq.is_none()) {
+            self.scheduler_gone = None;
+            self.enable_seq = seq;
+            self.link.stage(GuestStage::SchedulerRestarted, sched_ext_ops_name());
         }
         if !alive {
             self.report_scheduler_exit("")?;

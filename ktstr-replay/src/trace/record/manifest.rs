@@ -50,21 +50,41 @@ pub struct TestInfo {
     pub seed: u64,
     /// `not_starved` thresholds, if the check is on.
     pub not_starved: Option<NotStarved>,
+    /// What is to be judged, from the test's definition. `None` in traces from before this was kept.
+    pub asked: Option<Asked>,
     /// The run is expected to fail.
     pub expect_err: bool,
     /// Text that the scheduler's error must contain.
     pub expect_scx_error_contains: Option<String>,
+    /// Kind of exit that the scheduler must leave with, such as `UNREG_KERN`.
+    pub expect_scx_exit: Option<String>,
+    /// A scheduler that exits and comes back does not fail the test.
+    pub allow_restarts: bool,
     /// Inconclusive counts as a pass.
     pub allow_inconclusive: bool,
 }
 
-/// Thresholds of the `not_starved` check over worker reports.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What a test wants judged, so that nothing of it can get lost on its way into the trace or out of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// The claims, as they are written in the test.
+    pub claims: Vec<String>,
+    /// Labels of the checks in code.
+    pub checks: Vec<String>,
+}
+
+/// Thresholds over worker reports; one that is absent is not judged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NotStarved {
     /// Largest allowed spread of CPU share inside a cgroup, in percent.
-    pub max_spread_pct: f64,
+    pub max_spread_pct: Option<f64>,
     /// Longest allowed gap between two turns of a worker's loop, in ms.
-    pub max_gap_ms: u64,
+    pub max_gap_ms: Option<u64>,
+    /// Least part that a worker must get of what it would have had if the CPUs were shared evenly among all that
+    /// wanted to run, in percent.
+    pub min_share_pct: Option<f64>,
 }
 
 /// The scheduler under test.
@@ -118,6 +138,8 @@ pub struct MachineInfo {
 impl Manifest {
     /// The taint of a machine whose CPUs are emulated: time means little there.
     pub const EMULATED: &str = "emulated";
+    /// The taint of a run that takes the place of one in which the emulator failed.
+    pub const RETRIED: &str = "second run: the emulator failed in the first";
 
     /// The machine's CPUs were emulated.
     #[must_use]

@@ -38,6 +38,17 @@ pub struct LossV1 {
     pub detail: String,
 }
 
+impl LossV1 {
+    /// What the detail of something says that a person had left out.
+    pub const ON_PURPOSE: &str = "on purpose";
+
+    /// A person wanted it left out, as by `ktstr trace slim`.
+    #[must_use]
+    pub fn is_on_purpose(&self) -> bool {
+        self.detail.contains(Self::ON_PURPOSE)
+    }
+}
+
 /// What was lost.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LossKindV1 {
@@ -59,8 +70,27 @@ pub enum LossKindV1 {
     ProbeHits,
     /// The kernel's scheduling events.
     SchedEvents,
-    /// Time in which the host did not run the machine, in ns.
+    /// Time in which the host did not run the machine, in ns; told when it was over.
     HostTime,
+}
+
+impl LossKindV1 {
+    /// What is counted, in the plural.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GuestFrames => "frames of the guest",
+            Self::Capture => "captures",
+            Self::Pages => "pages of memory",
+            Self::Write => "records not written",
+            Self::Kmsg => "lines of the kernel log",
+            Self::Records => "records",
+            Self::WatchFires => "writes to a watched address",
+            Self::ProbeHits => "hits of a probe",
+            Self::SchedEvents => "scheduling events",
+            Self::HostTime => "ns in which the host did not run the machine",
+        }
+    }
 }
 
 /// A pair of times taken together.

@@ -1,0 +1,132 @@
+//! Times in which the host did not run the machine: what they can explain is not the scheduler's failure.
+
+use crate::run::{Run, SchedulerExit};
+use crate::text::seconds;
+use crate::trace::record::{Loss, LossKind};
+use crate::verdict::{Finding, Origin, Outcome, Verdict};
+
+/// The kind of exit by which the watchdog ends a scheduler.
+const STALL: &str = "ERROR_STALL";
+/// Gaps matter from this part of a wait on. The kernel ends a scheduler soon after the timeout, so that without a bound
+/// the least gap would explain every stall.
+const GAP_PART: u64 = 4;
+/// Beginnings of the claims that judge by the clock.
+const TIMED_CLAIMS: [&str; 4] = ["rate(", "steady(", "converges(", "eventually("];
+
+/// Turn failures into what cannot be said, where the host's gaps can be the reason: a stall that would not have been one
+/// without them, thresholds over workers' times, claims about rates.
+pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
+    let gaps: Vec<&Loss> = run.losses.iter().filter(|loss| loss.kind == LossKind::HostTime).collect();
+    if gaps.is_empty() {
+        return;
+    }
+    let total_ns = gaps.iter().fold(0_u64, |sum, gap| sum.saturating_add(gap.count));
+    let exits = run.scheduler_exits();
+    let stall_is_explained = exits.iter().any(|exit| explains(run, &gaps, exit));
+    for finding in verdict.findings.iter_mut().filter(|finding| finding.outcome == Outcome::Fail) {
+        let is_timing = match finding.origin {
+            Origin::Run => finding.what == "scheduler" && stall_is_explained,
+            Origin::Threshold => true,
+            Origin::Claim => TIMED_CLAIMS.iter().any(|begin| finding.what.starts_with(begin)),
+            Origin::Check(_) => false,
+        };
+        if is_timing {
+            finding.outcome = Outcome::Inconclusive;
+            finding.lines.push(said(total_ns));
+        }
+    }
+}
+
+fn said(total_ns: u64) -> String {
+    let total = seconds(i64::try_from(total_ns).unwrap_or(i64::MAX));
+    format!("the host did not run the machine for {total} of this run, which may be the reason")
+}
+
+/// Whether a task would have waited for less than the watchdog's timeout without the gaps in its wait.
+fn explains(run: &Run<'_>, gaps: &[&Loss], exit: &SchedulerExit) -> bool {
+    let Some(sample) = exit.sample.and_then(|index| run.sample(index)).filter(|_| exit.is_of_kind(STALL))
+    else {
+        return false;
+    };
+    let timeout_ns = sample.scx.as_ref().and_then(|scx| scx.watchdog_timeout_ns);
+    let timeout_ns = timeout_ns.unwrap_or(run.manifest.test.watchdog_timeout_ms.saturating_mul(1_000_000));
+    // Where the message does not say how long, the wait is taken to be as short as a stall can be.
+    let waited_ns = exit.message.as_deref().and_then(waited_ns).unwrap_or(timeout_ns);
+    // A gap is told when it has ended, and counts as far as it lies in the wait.
+    let from = sample.host_ns.0.saturating_sub(waited_ns);
+    let within = gaps.iter().map(|gap| {
+        let begin = gap.host_ns.0.saturating_sub(gap.count).max(from);
+        gap.host_ns.0.min(sample.host_ns.0).saturating_sub(begin)
+    });
+    let gaps_ns: u64 = within.sum();
+    gaps_ns >= waited_ns / GAP_PART && waited_ns.saturating_sub(gaps_ns) < timeout_ns
+}
+
+/// The time in `burner[103] failed to run for 5.104s`, or `watchdog failed to check in for 9.856s`, in ns.
+fn waited_ns(message: &str) -> Option<u64> {
+    let (_, time) = message.rsplit_once(" for ")?;
+    let (whole, fraction) = time.trim().strip_suffix('s')?.split_once('.')?;
+    let ms: u64 = fraction.parse().ok().filter(|_| fraction.len() == 3)?;
+    Some(whole.parse::<u64>().ok()?.saturating_mul(1_000).saturating_add(ms).saturating_mul(1_000_000))
+}
+
+/// Whether the scheduler's exit is one that the host's gaps can explain.
+pub(super) fn explained(verdict: &Verdict) -> bool {
+    let is_it = |finding: &Finding| finding.what == "scheduler" && finding.outcome == Outcome::Inconclusive;
+    verdict.findings.iter().any(is_it)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::CheckSource;
+    use crate::testing::{TraceBuilder, stalled};
+    use crate::trace::record::Stage;
+    use crate::units::HostNs;
+
+    #[test]
+    fn the_kernels_messages_say_how_long_a_task_waited() {
+        assert_eq!(waited_ns("a for b[1] failed to run for 5.104s"), Some(5_104_000_000));
+        assert_eq!(waited_ns("watchdog failed to check in for 9.856s"), Some(9_856_000_000));
+        assert_eq!(waited_ns("runnable task stall"), None);
+        assert_eq!(waited_ns("failed for 5s"), None);
+    }
+
+    /// A stall at 4.5 s, after a wait of 5.104 s and with a timeout of 5 s; the host's gap ended at `end_ms`.
+    fn judged(gap: Option<(i64, u64)>, expect: Option<&str>) -> Verdict {
+        let mut run = TraceBuilder::begun()
+            .sample(stalled(4500, &[20, 30, 3]))
+            .stage(4510, Stage::SchedulerExited, "x")
+            .ended();
+        if expect.is_some() {
+            run = run.expect_err(expect);
+        }
+        let ms = |ms: u64| ms * 1_000_000;
+        if let Some((end_ms, length_ms)) = gap {
+            let host_ns = HostNs(ms(crate::testing::BODY_MS.saturating_add_signed(end_ms)));
+            let detail = "the emulator was stopped".to_owned();
+            run = run.loss(Loss { host_ns, kind: LossKind::HostTime, count: ms(length_ms), detail });
+        }
+        Run::load(&run.trace()).judge(None, CheckSource::Recorded)
+    }
+
+    #[test]
+    fn a_stall_that_a_gap_explains_is_neither_a_failure_nor_the_expected_one() {
+        use Outcome::{Fail, Inconclusive, Pass};
+        let expect = Some("runnable task stall");
+        assert_eq!((judged(None, None).outcome(), judged(None, expect).outcome()), (Fail, Pass));
+        let gap = Some((4000, 4000));
+        assert_eq!(
+            (judged(gap, None).outcome(), judged(gap, expect).outcome()),
+            (Inconclusive, Inconclusive)
+        );
+        // A gap before the wait, and one too short to matter.
+        for gap in [(-800, 500), (4000, 1000)] {
+            assert_eq!(
+                (judged(Some(gap), None).outcome(), judged(Some(gap), expect).outcome()),
+                (Fail, Pass),
+                "{gap:?}"
+            );
+        }
+    }
+}

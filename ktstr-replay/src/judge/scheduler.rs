@@ -1,0 +1,137 @@
+//! The scheduler under test: whether it loaded, and whether it was enabled for as long as it should have been.
+
+use crate::run::{Run, SchedulerExit};
+use crate::text::{counted, seconds};
+use crate::trace::record::{CaptureKind, OutputSource, Sample, Stage};
+use crate::units::GuestNs;
+use crate::verdict::{Finding, Origin, Outcome};
+
+/// Lines of a scheduler's output that are kept as evidence when it did not load: the end of a verifier's log. Kernels
+/// from 7.3 on explain a rejection over some forty lines.
+const OUTPUT_LINES: usize = 64;
+
+/// Whether the scheduler loaded, and whether it lived as long as it should; none where there is no scheduler.
+pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
+    if !run.has_scheduler() {
+        return Vec::new();
+    }
+    let name = run.scheduler_name();
+    if run.stage(Stage::SchedulerEnabled).is_none() {
+        return vec![never_enabled(run, name)];
+    }
+    let exits = run.scheduler_exits();
+    let mut findings: Vec<Finding> = exits.iter().map(|exit| away(run, name, exit)).collect();
+    if exits.is_empty() {
+        findings.push(enabled(run, name));
+    }
+    findings
+}
+
+/// What is to be said of a scheduler that was never seen to be away: it must have been seen, from its beginning to
+/// its end.
+fn enabled(run: &Run<'_>, name: &str) -> Finding {
+    if let Some(kind) = &run.manifest.test.expect_scx_exit {
+        let found = format!("{name} was to exit with {kind}, and it was still enabled at the end");
+        return scheduler(Outcome::Fail, found);
+    }
+    let shows = |s: &&Sample| s.scx.as_ref().is_some_and(|scx| scx.state == "enabled");
+    let seen: Vec<&Sample> = run.taken().filter(shows).collect();
+    let in_captures = format!("{name} was enabled in {}", counted(seen.len(), "capture"));
+    if run.stage(Stage::TestExited).is_none() || run.is_partial() {
+        return scheduler(Outcome::Pass, format!("{in_captures}, as far as the recording goes"));
+    }
+    let missing: Vec<&str> = [(CaptureKind::Attach, "attach"), (CaptureKind::End, "end")]
+        .into_iter()
+        .filter(|(kind, _)| !seen.iter().any(|sample| sample.kind == *kind))
+        .map(|(_, tag)| tag)
+        .collect();
+    if missing.is_empty() {
+        return scheduler(Outcome::Pass, format!("{in_captures}, the same from attach to end"));
+    }
+    let found = format!(
+        "{in_captures}; whether it was throughout is not known: nothing shows it at {}",
+        missing.join(" and ")
+    );
+    scheduler(Outcome::Inconclusive, found)
+}
+
+/// A time in which the scheduler was not enabled.
+fn away(run: &Run<'_>, name: &str, exit: &SchedulerExit) -> Finding {
+    let test = &run.manifest.test;
+    let at = |ns: GuestNs| seconds(run.since_start_ns(ns));
+    let left = match (exit.back_at_ns, exit.is_orderly()) {
+        (Some(_), _) => "restarted",
+        (None, true) => "left",
+        (None, false) => "died",
+    };
+    let mut found = format!("{name} {left} at {}: {}", at(exit.at_ns), exit.title());
+    for more in [exit.cause(), exit.code_in_words()].into_iter().flatten() {
+        found.push_str(": ");
+        found.push_str(&more);
+    }
+    let mut lines = Vec::new();
+    if let Some(process) = &exit.process {
+        lines.push(format!("process: {process}"));
+    }
+    let outcome = if let Some(kind) = &test.expect_scx_exit {
+        let is_it = exit.is_of_kind(kind);
+        found.push_str(&if is_it {
+            ", as expected".to_owned()
+        } else {
+            format!("; it was to exit with {kind}")
+        });
+        if is_it { Outcome::Pass } else { Outcome::Fail }
+    } else {
+        match exit.back_at_ns {
+            Some(back) if test.allow_restarts => {
+                found.push_str(&format!(", back at {}", at(back)));
+                Outcome::Pass
+            }
+            Some(back) => {
+                found.push_str(&format!(
+                    ", back at {}; restarts are not allowed (`allow_restarts`)",
+                    at(back)
+                ));
+                Outcome::Fail
+            }
+            None => Outcome::Fail,
+        }
+    };
+    scheduler(outcome, found).with_lines(lines)
+}
+
+fn never_enabled(run: &Run<'_>, name: &str) -> Finding {
+    let exited = run.stage(Stage::SchedulerExited);
+    if exited.is_none() && run.is_partial() {
+        return scheduler(Outcome::Inconclusive, format!("nothing is recorded of {name} being enabled"));
+    }
+    if run.stage(Stage::SchedulerStarted).is_none() {
+        return scheduler(Outcome::Fail, format!("{name} was never started"));
+    }
+    let how = match exited {
+        Some((_, _, "")) => "its process ended".to_owned(),
+        Some((_, _, detail)) => detail.to_owned(),
+        None => {
+            run.stage(Stage::InitFailed).map(|(_, _, detail)| detail).filter(|d| !d.is_empty()).map_or_else(
+                || "its process ran, but sched_ext was not enabled in time".to_owned(),
+                str::to_owned,
+            )
+        }
+    };
+    let output = run.output(OutputSource::Scheduler);
+    let lines: Vec<_> = output.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
+    let from = lines.len().saturating_sub(OUTPUT_LINES);
+    let mut evidence = vec![if lines.is_empty() {
+        "it wrote nothing".to_owned()
+    } else if from > 0 {
+        format!("the end of what it wrote ({from} lines before it):")
+    } else {
+        "what it wrote:".to_owned()
+    }];
+    evidence.extend(lines.iter().skip(from).map(|l| format!("  {l}")));
+    scheduler(Outcome::Fail, format!("{name} did not load: {how}")).with_lines(evidence)
+}
+
+fn scheduler(outcome: Outcome, summary: String) -> Finding {
+    Finding::new(Origin::Run, "scheduler", outcome, summary)
+}

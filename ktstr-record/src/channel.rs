@@ -107,6 +107,19 @@ impl<H: ChannelMemory> HostChannel<H> {
     /// # Errors
     /// [`SendError`]; nothing of the message has then been sent.
     pub fn send(&mut self, message: &ToGuest, deadline: Instant) -> Result<(), SendError> {
+        self.send_while(message, deadline, &mut || ())
+    }
+
+    /// As [`send`](Self::send), calling `idle` again and again while there is no room.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_while(
+        &mut self,
+        message: &ToGuest,
+        deadline: Instant,
+        idle: &mut dyn FnMut(),
+    ) -> Result<(), SendError> {
         let payload = rkyv::to_bytes::<rancor::Error>(message)
             .map_err(|error| SendError::Archive { why: error.to_string() })?;
         let begin = Instant::now();
@@ -124,6 +137,7 @@ impl<H: ChannelMemory> HostChannel<H> {
                     }
                 }
             }
+            idle();
             sleep(ROOM_PERIOD);
         }
     }

@@ -29,7 +29,7 @@ use crate::spec::{BackendSpec, MachineSpec};
 use interface::Backend;
 
 pub use error::{MachineError, StartError};
-pub use interface::{Machine, MachineEvent, Watch, WatchId, WatchSupport};
+pub use interface::{Machine, MachineEvent, StaleBreakpoint, Watch, WatchId, WatchSupport};
 pub use ram::{ChannelRam, GuestRam};
 pub use start::{Start, StartKind, StartPolicy};
 

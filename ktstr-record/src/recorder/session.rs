@@ -88,7 +88,10 @@ impl<'c> Session<'c> {
 
     /// Hand the job to init.
     pub(super) fn deliver(&mut self, job: &PackedJob, clock_and_seed: ClockAndSeed) -> Result<(), JobError> {
-        job.deliver(&mut self.channel, clock_and_seed, Instant::now() + DELIVERY).map(|_| ())
+        let Self { machine, channel, .. } = self;
+        // The scheduler may be on its way to be enabled before all is delivered.
+        let idle = &mut || machine.tend();
+        job.deliver(channel, clock_and_seed, Instant::now() + DELIVERY, idle).map(|_| ())
     }
 
     /// Add an event of the host's own.
@@ -102,6 +105,7 @@ impl<'c> Session<'c> {
         let (mut flushed, mut clocked) = (Instant::now(), Instant::now());
         loop {
             let event = self.machine.wait_event(POLL);
+            self.tell_mended();
             self.listen();
             match event {
                 Some(MachineEvent::Watch { id: WatchId::DOORBELL, .. }) => self.serve(Some(Instant::now())),
@@ -144,6 +148,7 @@ impl<'c> Session<'c> {
                 self.take(request, Pause::begun(begin, machine), false);
             }
         }
+        self.tell_mended();
         self.machine.kill();
         self.listen();
         while let Some((index, _)) = self.cadence.due() {
@@ -159,6 +164,14 @@ impl<'c> Session<'c> {
         self.tell(EventBody::End { end, detail });
         self.tell_clock();
         self.outbox.close(self.clock.host_ns()).finish()
+    }
+
+    /// What the machine did wrong and mended is told, as a test can depend on it.
+    fn tell_mended(&mut self) {
+        for stale in self.machine.stale_breakpoints() {
+            let place = self.capturer.place(stale.at);
+            self.tell(events::of_stale_breakpoint(stale, &place));
+        }
     }
 
     /// Take in all that the guest has said.

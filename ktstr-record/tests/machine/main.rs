@@ -122,10 +122,12 @@ impl Guest {
         self.machine.ram().write(GuestPhys(self.base + ORDER), &order.to_le_bytes()).unwrap();
     }
 
+    #[track_caller]
     fn wait(&mut self) -> MachineEvent {
         self.machine.wait_event(LONG).expect("an event")
     }
 
+    #[track_caller]
     fn ring(&mut self) -> Cpu {
         self.order(RING);
         match self.wait() {

@@ -135,6 +135,12 @@ impl Gdb {
         self.send(&[3])
     }
 
+    /// Whether something has been read that nobody has taken: a VM that stops at once answers in one piece with the
+    /// acknowledgement of the request to go on.
+    pub(super) fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
     /// The stop reply of a VM that was told to go on, if it comes before `deadline`.
     pub(super) fn stop(&mut self, deadline: Instant) -> Result<Option<StopReply>, MachineError> {
         let Some(packet) = self.packet(deadline)? else { return Ok(None) };
@@ -356,9 +362,13 @@ fn unexpected(request: &str, answer: &[u8]) -> MachineError {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
     use proptest::prelude::*;
 
-    use super::{Cpu, Parsed, StopReply, frame, hex, next_packet, parse_stop, unescape, unhex};
+    use super::{Cpu, Gdb, Parsed, StopReply, frame, hex, next_packet, parse_stop, unescape, unhex};
 
     #[test]
     fn stop_replies() {
@@ -375,6 +385,28 @@ mod tests {
         for wrong in [&b"OK"[..], b"T", b"T0", b"Txx", b"T05thread", b"T05thread:zz;", b"\xff"] {
             assert_eq!(parse_stop(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_stop_in_one_piece_with_the_acknowledgement_is_not_lost() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let stub = std::thread::spawn(move || {
+            let mut request = [0; 64];
+            let answers = ["+$#00", "+$T05thread:02;#08"];
+            for answer in answers {
+                while !theirs.read(&mut request).is_ok_and(|count| request[..count].contains(&b'#')) {}
+                theirs.write_all(answer.as_bytes()).unwrap();
+            }
+            theirs
+        });
+        let mut gdb = Gdb::connect(ours, Duration::from_secs(60)).unwrap();
+        assert!(!gdb.has_input());
+        gdb.go_on().unwrap();
+        // The socket has nothing more to wait for.
+        assert!(gdb.has_input());
+        let reply = gdb.stop(Instant::now()).unwrap().expect("the stop");
+        assert_eq!((reply.is_plain_trap(), reply.vcpu(), gdb.has_input()), (true, Cpu(1), false));
+        stub.join().unwrap();
     }
 
     #[test]

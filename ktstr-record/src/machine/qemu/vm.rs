@@ -287,24 +287,29 @@ impl Vm {
             if let Some(Fired { id, vcpu }) = self.fired.take() {
                 return Ok(Some(MachineEvent::Watch { id, vcpu }));
             }
-            let [gdb, qmp] = wait_readable([self.gdb.as_fd(), self.qmp.as_fd()], deadline)?;
-            if gdb {
-                if let Some(reply) = self.gdb.stop(Instant::now())? {
-                    match self.stopped(reply)? {
-                        Stop::Fired(Fired { id, vcpu }) => return Ok(Some(MachineEvent::Watch { id, vcpu })),
-                        Stop::Internal => {
-                            self.look_for_ring()?;
-                            self.resume()?;
-                        }
-                        Stop::Plain if self.ended.is_none() => {
-                            let answer = "a stop that was not asked for".into();
-                            return Err(MachineError::Protocol { what: "gdb's c".into(), answer });
-                        }
-                        Stop::Plain => {}
-                    }
-                }
-            } else if !qmp {
+            let [gdb, qmp] = if self.gdb.has_input() {
+                [true, false]
+            } else {
+                wait_readable([self.gdb.as_fd(), self.qmp.as_fd()], deadline)?
+            };
+            if !gdb && !qmp {
                 return Ok(None);
+            }
+            if !gdb {
+                continue;
+            }
+            let Some(reply) = self.gdb.stop(deadline)? else { return Ok(None) };
+            match self.stopped(reply)? {
+                Stop::Fired(Fired { id, vcpu }) => return Ok(Some(MachineEvent::Watch { id, vcpu })),
+                Stop::Internal => {
+                    self.look_for_ring()?;
+                    self.resume()?;
+                }
+                Stop::Plain if self.ended.is_none() => {
+                    let answer = "a stop that was not asked for".into();
+                    return Err(MachineError::Protocol { what: "gdb's c".into(), answer });
+                }
+                Stop::Plain => {}
             }
         }
     }

@@ -104,6 +104,11 @@ impl Mender {
         address.wrapping_sub(self.places.chain) < 8
     }
 
+    /// Whether its breakpoint is there.
+    pub(super) fn is_alert(&self) -> bool {
+        self.alert.is_some()
+    }
+
     /// Whether its breakpoint is there, at this address.
     pub(super) fn stops_at(&self, address: u64) -> bool {
         self.alert.is_some() && address == self.places.die

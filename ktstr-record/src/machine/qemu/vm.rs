@@ -200,7 +200,9 @@ impl Vm {
         if is_menders || fired.is_some() {
             self.at_breakpoint = Some((rip, vcpu));
         }
-        Ok(fired.map_or(if is_menders { Stop::Internal } else { Stop::Plain }, Stop::Fired))
+        // Of several vCPUs that stop at the same time, one can be told of when what it has stopped at is done with.
+        let is_alert = self.mender.as_ref().is_some_and(Mender::is_alert);
+        Ok(fired.map_or(if is_alert { Stop::Internal } else { Stop::Plain }, Stop::Fired))
     }
 
     /// The first watch that is armed and is it, as fired by `vcpu`.
@@ -278,11 +280,8 @@ impl Vm {
                 return Ok(Some(ended));
             }
             if self.state == VmState::Running && self.mender.as_ref().is_some_and(Mender::is_over) {
-                self.pause()?;
-                if let Some(mender) = &mut self.mender {
-                    mender.calm(&mut self.gdb)?;
-                }
-                self.resume()?;
+                self.end_alert()?;
+                continue;
             }
             if let Some(Fired { id, vcpu }) = self.fired.take() {
                 return Ok(Some(MachineEvent::Watch { id, vcpu }));
@@ -312,6 +311,23 @@ impl Vm {
                 Stop::Plain => {}
             }
         }
+    }
+
+    /// Stop to take the breakpoint at `die` away, and go on.
+    fn end_alert(&mut self) -> Result<(), MachineError> {
+        self.pause()?;
+        if self.ended.is_some() {
+            return Ok(());
+        }
+        let registers = self.registers()?;
+        if let Some(mender) = &mut self.mender {
+            // A vCPU that has just come to it would be told of when the VM goes on.
+            match registers.iter().any(|r| mender.stops_at(r.rip)) {
+                true => mender.alert(&mut self.gdb)?,
+                false => mender.calm(&mut self.gdb)?,
+            }
+        }
+        self.resume().map(|_| ())
     }
 
     /// Let the VM go on, unless a watch fires at its first instruction.

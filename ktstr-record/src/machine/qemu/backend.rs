@@ -114,7 +114,8 @@ impl Backend for Qemu<'_> {
     }
 
     fn save(machine: &mut Vm) -> Result<Vec<u8>, MachineError> {
-        Ok(Saved { places: machine.places(), state: machine.save_state()? }.encode())
+        let state = machine.save_state()?;
+        Ok(Saved { places: machine.places().cloned(), state }.encode())
     }
 
     fn hold(machine: &mut Vm, slots: CpuSlots) {
@@ -300,8 +301,14 @@ mod tests {
 
     #[test]
     fn what_is_saved_is_read_back() {
-        for places in [None, Some(serde_json::from_str(r#"{"chain":1,"die":2,"ip":3}"#).unwrap())] {
-            let bytes = Saved { places, state: b"a\nb".to_vec() }.encode();
+        for places in [
+            None,
+            Some(
+                serde_json::from_str(r#"{"chain":1,"loading":[{"start":2,"end":3}],"die":4,"ip":5}"#)
+                    .unwrap(),
+            ),
+        ] {
+            let bytes = Saved { places: places.clone(), state: b"a\nb".to_vec() }.encode();
             assert_eq!(Saved::decode(&bytes), Ok(Saved { places, state: &b"a\nb"[..] }));
         }
         for (damaged, why) in [(&b"QEVM"[..], "no first line"), (b"QE\nVM", "first line: expected")] {

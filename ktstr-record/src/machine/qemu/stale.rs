@@ -20,6 +20,7 @@
 //! for a while after the watch has stopped the machine. The watch costs nothing that could be measured.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use ktstr_replay::kernel::{KernelError, KernelProfile, KernelView};
@@ -40,6 +41,8 @@ const NAME: [u8; 5] = *b"int3\0";
 /// `endbr64`, and what a kernel makes of it where it is not needed (`gen_endbr_poison` in `arch/x86/include/asm/ibt.h`).
 /// A caller may go past it.
 const ENDBR: [[u8; 4]; 2] = [[0xf3, 0x0f, 0x1e, 0xfa], [0x0f, 0x1f, 0x40, 0xd6]];
+/// The functions in which the watch may stop a vCPU (`kernel/notifier.c`), as far as a kernel has them.
+const LOADING: [&str; 3] = ["notifier_call_chain", "atomic_notifier_call_chain", "notify_die"];
 /// How long the breakpoint stays after the watch or it has stopped the machine: longer than a vCPU takes from the one to
 /// the other, however little of the host it gets.
 const ALERT: Duration = Duration::from_secs(2);
@@ -47,10 +50,12 @@ const ALERT: Duration = Duration::from_secs(2);
 const KEPT: usize = 4096;
 
 /// Where a kernel comes by with a breakpoint that nobody wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Places {
     /// The head of `die_chain`, a pointer.
     chain: u64,
+    /// The code that loads it.
+    loading: Vec<Range<u64>>,
     /// The first instruction of `die` that every caller executes.
     die: u64,
     /// Offset of `ip` in `struct pt_regs`.
@@ -65,10 +70,16 @@ impl Places {
     pub(super) fn find(memory: &dyn Memory) -> Result<Self, KernelError> {
         let kernel = KernelProfile::from_memory(memory)?;
         let offset = |of: &str, field: &str| kernel.types().struct_field(of, field).map(|f| f.offset_bytes());
+        let code = |name: &&str| {
+            let at = kernel.symbols().address(name)?;
+            let (_, bytes) = kernel.symbols().containing(at)?;
+            Some(at.0..at.0.checked_add(bytes)?)
+        };
         let die = kernel.symbol("die")?;
         let mut begin = [0; 4];
         KernelView::new(&kernel, memory).read(die, &mut begin)?;
         Ok(Self {
+            loading: LOADING.iter().filter_map(code).collect(),
             chain: kernel.symbol("die_chain")?.0 + offset("atomic_notifier_head", "head")?,
             die: if ENDBR.contains(&begin) { die.0 + 4 } else { die.0 },
             ip: offset("pt_regs", "ip")?,
@@ -95,8 +106,8 @@ impl Mender {
     }
 
     /// What it goes by.
-    pub(super) fn places(&self) -> Places {
-        self.places
+    pub(super) fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Whether the watch at this address is its own.
@@ -112,6 +123,12 @@ impl Mender {
     /// Whether its breakpoint is there, at this address.
     pub(super) fn stops_at(&self, address: u64) -> bool {
         self.alert.is_some() && address == self.places.die
+    }
+
+    /// Whether a vCPU at this address may have been stopped by its watch: when the VM is told to stop at the same
+    /// instant, the emulator says no more than that it has stopped.
+    pub(super) fn may_have_stopped(&self, rip: u64) -> bool {
+        self.places.loading.iter().any(|code| code.contains(&rip))
     }
 
     /// Its watch has stopped the VM: someone has executed a breakpoint, or a notifier of traps is called for something
@@ -203,12 +220,17 @@ mod tests {
 
     use super::*;
 
-    const PLACES: Places = Places { chain: 0x1000, die: 0x2000, ip: 128 };
+    const DIE: u64 = 0x2000;
+    const IP: u64 = 128;
     const REGS: u64 = 0x3000;
     const NAME_AT: u64 = 0x4000;
     const STACK: u64 = 0x5000;
     const AT: u64 = 0x6000;
     const CALLER: u64 = 0x7000;
+
+    fn places() -> Places {
+        Places { chain: 0x1000, loading: vec![0x8000..0x8010, 0x9000..0x9010], die: DIE, ip: IP }
+    }
 
     /// Bytes of the guest's memory.
     type Bytes = HashMap<u64, u8>;
@@ -265,7 +287,7 @@ mod tests {
     fn guest(name: &[u8; 5], byte: u8) -> Bytes {
         let mut memory = Bytes::new();
         let mut put = |at: u64, bytes: &[u8]| memory.extend((at..).zip(bytes.iter().copied()));
-        put(REGS + PLACES.ip, &(AT + 1).to_le_bytes());
+        put(REGS + IP, &(AT + 1).to_le_bytes());
         put(NAME_AT, name);
         put(STACK, &CALLER.to_le_bytes());
         put(AT, &[byte]);
@@ -273,7 +295,7 @@ mod tests {
     }
 
     fn registers(vcpu: u32) -> VcpuRegs {
-        let mut registers = VcpuRegs { cpu: Cpu(vcpu), rip: PLACES.die, ..VcpuRegs::default() };
+        let mut registers = VcpuRegs { cpu: Cpu(vcpu), rip: DIE, ..VcpuRegs::default() };
         [registers.gpr[4], registers.gpr[5], registers.gpr[7]] = [REGS, NAME_AT, STACK];
         registers
     }
@@ -281,11 +303,11 @@ mod tests {
     /// What comes of vCPUs that stand at `die` one after the other, and what was changed for it.
     fn mended(memory: Bytes, vcpus: &[u32]) -> (Vec<bool>, Vec<StaleBreakpoint>, Vec<String>) {
         let (mut gdb, stub) = stub(memory);
-        let mut mender = Mender::new(PLACES, &mut gdb).unwrap();
+        let mut mender = Mender::new(places(), &mut gdb).unwrap();
         let layout = RegLayout::of_test();
         let mend = |&vcpu: &u32| {
             // As it stands there anew.
-            gdb.write(Cpu(vcpu), REGS + PLACES.ip, &(AT + 1).to_le_bytes()).unwrap();
+            gdb.write(Cpu(vcpu), REGS + IP, &(AT + 1).to_le_bytes()).unwrap();
             mender.mend(&mut gdb, &layout, &registers(vcpu)).unwrap()
         };
         let verdicts = vcpus.iter().map(mend).collect();
@@ -328,16 +350,11 @@ mod tests {
             memory.remove(&at);
             memory
         };
-        let left = [
-            guest(b"page ", 0x90),
-            without(REGS + PLACES.ip + 7),
-            without(NAME_AT),
-            without(STACK),
-            without(AT),
-        ];
+        let left =
+            [guest(b"page ", 0x90), without(REGS + IP + 7), without(NAME_AT), without(STACK), without(AT)];
         for (nth, memory) in left.into_iter().enumerate() {
             let (mut gdb, stub) = stub(memory);
-            let mut mender = Mender::new(PLACES, &mut gdb).unwrap();
+            let mut mender = Mender::new(places(), &mut gdb).unwrap();
             assert!(!mender.mend(&mut gdb, &RegLayout::of_test(), &registers(0)).unwrap(), "{nth}");
             drop(gdb);
             assert_eq!((stub.join().unwrap(), mender.take()), (vec!["Z3,1000,8".to_owned()], vec![]));
@@ -347,22 +364,24 @@ mod tests {
     #[test]
     fn the_breakpoint_is_there_only_while_it_may_be_needed() {
         let (mut gdb, stub) = stub(Bytes::new());
-        let mut mender = Mender::new(PLACES, &mut gdb).unwrap();
+        let mut mender = Mender::new(places(), &mut gdb).unwrap();
         assert!(
             mender.watches(0x1000)
                 && mender.watches(0x1007)
                 && !mender.watches(0x1008)
                 && !mender.watches(0xfff)
         );
-        assert!(!mender.stops_at(PLACES.die) && !mender.is_over());
+        assert!(!mender.stops_at(DIE) && !mender.is_over());
+        assert!(mender.may_have_stopped(0x8000) && mender.may_have_stopped(0x900f));
+        assert!(!mender.may_have_stopped(0x8010) && !mender.may_have_stopped(DIE));
         mender.calm(&mut gdb).unwrap();
         mender.alert(&mut gdb).unwrap();
         mender.alert(&mut gdb).unwrap();
-        assert!(mender.stops_at(PLACES.die) && !mender.stops_at(0x1000) && !mender.is_over());
+        assert!(mender.stops_at(DIE) && !mender.stops_at(0x1000) && !mender.is_over());
         mender.alert = Instant::now().checked_sub(ALERT);
         assert!(mender.is_over());
         mender.calm(&mut gdb).unwrap();
-        assert!(!mender.stops_at(PLACES.die) && !mender.is_over());
+        assert!(!mender.stops_at(DIE) && !mender.is_over());
         drop(gdb);
         assert_eq!(stub.join().unwrap(), ["Z3,1000,8", "Z1,2000,1", "z1,2000,1"]);
     }

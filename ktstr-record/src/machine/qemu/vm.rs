@@ -155,7 +155,7 @@ impl Vm {
     }
 
     /// Where stale breakpoints are mended.
-    pub(super) fn places(&self) -> Option<Places> {
+    pub(super) fn places(&self) -> Option<&Places> {
         self.mender.as_ref().map(Mender::places)
     }
 
@@ -213,9 +213,16 @@ impl Vm {
     /// A store to the doorbell at the very instant of a pause stops its vCPU, but the emulator reports the pause
     /// alone (1 of 13 pauses, when each falls within a millisecond of a store). Such a vCPU is in user mode and sees
     /// a new value in the doorbell page.
-    fn look_for_ring(&mut self) -> Result<(), MachineError> {
-        let user: Vec<Cpu> =
-            self.registers()?.iter().filter(|r| r.segments[0] & 3 == 3).map(|r| r.cpu).collect();
+    ///
+    /// The same can happen to the watch that looks out for stale breakpoints.
+    fn look_for_what_is_not_told(&mut self) -> Result<(), MachineError> {
+        let registers = self.registers()?;
+        if let Some(mender) = &mut self.mender
+            && registers.iter().any(|r| mender.may_have_stopped(r.rip))
+        {
+            mender.alert(&mut self.gdb)?;
+        }
+        let user: Vec<Cpu> = registers.iter().filter(|r| r.segments[0] & 3 == 3).map(|r| r.cpu).collect();
         let values = self.gdb.read_u64(&user, DOORBELL_PAGE)?;
         let rung = user.into_iter().zip(values).find(|(_, value)| value.is_some_and(|v| v != self.last_ring));
         let Some((vcpu, value)) = rung else { return Ok(()) };
@@ -301,7 +308,7 @@ impl Vm {
             match self.stopped(reply)? {
                 Stop::Fired(Fired { id, vcpu }) => return Ok(Some(MachineEvent::Watch { id, vcpu })),
                 Stop::Internal => {
-                    self.look_for_ring()?;
+                    self.look_for_what_is_not_told()?;
                     self.resume()?;
                 }
                 Stop::Plain if self.ended.is_none() => {
@@ -389,7 +396,7 @@ impl Machine for Vm {
         let reply = reply.map_err(|e| self.explain(e))?;
         match self.stopped(reply).map_err(|e| self.explain(e))? {
             Stop::Fired(fired) => self.fired = Some(fired),
-            Stop::Plain | Stop::Internal => self.look_for_ring().map_err(|e| self.explain(e))?,
+            Stop::Plain | Stop::Internal => self.look_for_what_is_not_told().map_err(|e| self.explain(e))?,
         }
         Ok(begun.elapsed())
     }

@@ -318,6 +318,24 @@ mod tests {
         assert!(begin.elapsed() < Duration::from_secs(10));
     }
 
+    /// A machine that stopped for something of its own makes no room before someone attends to it.
+    #[test]
+    fn who_waits_for_room_attends_to_other_things() {
+        let memory = Shared::new();
+        let mut host = HostChannel::new(memory.clone());
+        let (mut guest, mut payload, mut attended) = (Reader::default(), AlignedVec::new(), 0);
+        let mut idle = || {
+            attended += 1;
+            while guest.next(&memory.to_guest(), &mut payload).is_some() {}
+        };
+        let piece = ToGuest::File { path: "/x".into(), mode: 0, first: true, bytes: vec![0; 256 << 10] };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        for _ in 0..100 {
+            host.send_while(&piece, deadline, &mut idle).expect("room");
+        }
+        assert!((1..100).contains(&attended), "{attended} times for 25 MiB through less than 8");
+    }
+
     #[test]
     fn the_state_is_what_init_publishes() {
         let memory = Shared::new();

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! At `die` the byte is written again, which makes QEMU forget its translation, `regs->ip` goes back to it, and `die`
-//! returns without having done anything: the instruction is executed as it is in memory.
+//! returns without having done anything: the instruction is executed as it is in memory. (QEMU before 10.2 forgets all
+//! translations whenever a breakpoint stops it, `gdb_vm_state_change` in `gdbstub/system.c`; 11.1 keeps them.)
 //!
 //! A breakpoint makes all emulation slower (by 15 % in system calls, by 40 % in indirect calls), so that it is there only
 //! for a while after the watch has stopped the machine. The watch costs nothing that could be measured.

@@ -84,7 +84,8 @@ fn restore_to_job(bencher: Bencher<'_, '_>) {
         let memory = ChannelRam::new(machine.ram(), HOST.spec.channel_base()).expect("the channel");
         let mut channel = HostChannel::new(memory);
         let deadline = Instant::now() + UNPACKING;
-        job.deliver(&mut channel, ClockAndSeed::now().expect("a seed"), deadline).expect("a delivery");
+        job.deliver(&mut channel, ClockAndSeed::now().expect("a seed"), deadline, &mut || ())
+            .expect("a delivery");
         while !channel.poll().iter().any(is_unpacked) {
             assert!(Instant::now() < deadline, "the job is not unpacked");
             std::thread::sleep(Duration::from_micros(200));

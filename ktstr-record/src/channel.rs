@@ -107,6 +107,19 @@ impl<H: ChannelMemory> HostChannel<H> {
     /// # Errors
     /// [`SendError`]; nothing of the message has then been sent.
     pub fn send(&mut self, message: &ToGuest, deadline: Instant) -> Result<(), SendError> {
+        self.send_while(message, deadline, &mut || ())
+    }
+
+    /// As [`send`](Self::send), calling `idle` again and again while there is no room.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_while(
+        &mut self,
+        message: &ToGuest,
+        deadline: Instant,
+        idle: &mut dyn FnMut(),
+    ) -> Result<(), SendError> {
         let payload = rkyv::to_bytes::<rancor::Error>(message)
             .map_err(|error| SendError::Archive { why: error.to_string() })?;
         let begin = Instant::now();
@@ -124,6 +137,7 @@ impl<H: ChannelMemory> HostChannel<H> {
                     }
                 }
             }
+            idle();
             sleep(ROOM_PERIOD);
         }
     }
@@ -302,6 +316,24 @@ mod tests {
         let refused = (0..100).find_map(|_| host.send(&piece, begin + Duration::from_millis(50)).err());
         assert!(matches!(refused, Some(SendError::NoRoom { .. })), "{refused:?}");
         assert!(begin.elapsed() < Duration::from_secs(10));
+    }
+
+    /// A machine that stopped for something of its own makes no room before someone attends to it.
+    #[test]
+    fn who_waits_for_room_attends_to_other_things() {
+        let memory = Shared::new();
+        let mut host = HostChannel::new(memory.clone());
+        let (mut guest, mut payload, mut attended) = (Reader::default(), AlignedVec::new(), 0);
+        let mut idle = || {
+            attended += 1;
+            while guest.next(&memory.to_guest(), &mut payload).is_some() {}
+        };
+        let piece = ToGuest::File { path: "/x".into(), mode: 0, first: true, bytes: vec![0; 256 << 10] };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        for _ in 0..100 {
+            host.send_while(&piece, deadline, &mut idle).expect("room");
+        }
+        assert!((1..100).contains(&attended), "{attended} times for 25 MiB through less than 8");
     }
 
     #[test]

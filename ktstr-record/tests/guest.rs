@@ -64,7 +64,8 @@ impl Guest {
 
     fn deliver(&mut self, job: &PackedJob) {
         let clock_and_seed = ClockAndSeed { wall_clock_ns: WALL_CLOCK_S * 1_000_000_000, seed: vec![7; 32] };
-        let delivered = job.deliver(&mut self.channel, clock_and_seed, Instant::now() + LONG).expect("taken");
+        let delivered =
+            job.deliver(&mut self.channel, clock_and_seed, Instant::now() + LONG, &mut || ()).expect("taken");
         println!("{delivered:?}");
     }
 

@@ -93,7 +93,8 @@ impl PackedJob {
     }
 
     /// Send all of it. The guest must be `Ready`. The scheduler is started when its files are there, and enabled
-    /// while those of the test binary are still on their way.
+    /// while those of the test binary are still on their way. Calls `idle` again and again while the guest has no room
+    /// for more.
     ///
     /// # Errors
     /// [`JobError::Send`] when the guest does not take all of it until `deadline`. If it gave up, what it sent
@@ -103,47 +104,38 @@ impl PackedJob {
         channel: &mut HostChannel<H>,
         clock_and_seed: ClockAndSeed,
         deadline: Instant,
+        idle: &mut dyn FnMut(),
     ) -> Result<Delivered, JobError> {
         let begin = Instant::now();
         let ClockAndSeed { wall_clock_ns, seed } = clock_and_seed;
-        let order = |channel: &mut HostChannel<H>, message| {
-            channel
-                .send(&message, deadline)
-                .map_err(|source| JobError::Send { what: "what to run".into(), source })
+        let send: &mut Send<'_> = &mut |message| channel.send_while(message, deadline, idle);
+        let order = |send: &mut Send<'_>, message| {
+            send(&message).map_err(|source| JobError::Send { what: "what to run".into(), source })
         };
-        order(channel, ToGuest::Job(Job { wall_clock_ns, seed, ..self.job.clone() }))?;
-        send_entries(channel, &self.early, deadline)?;
+        order(send, ToGuest::Job(Job { wall_clock_ns, seed, ..self.job.clone() }))?;
+        send_entries(send, &self.early)?;
         if self.job.scheduler.is_some() {
-            order(channel, ToGuest::Start(Source::Scheduler))?;
+            order(send, ToGuest::Start(Source::Scheduler))?;
         }
-        send_entries(channel, &self.late, deadline)?;
-        order(channel, ToGuest::Start(Source::Test))?;
+        send_entries(send, &self.late)?;
+        order(send, ToGuest::Start(Source::Test))?;
         Ok(Delivered { files: self.entries().count(), bytes: self.bytes(), elapsed: begin.elapsed() })
     }
 }
 
-fn send_entries<H: ChannelMemory>(
-    channel: &mut HostChannel<H>,
-    entries: &[(String, JobFile)],
-    deadline: Instant,
-) -> Result<(), JobError> {
+/// Sends one message, waiting for room.
+type Send<'a> = dyn FnMut(&ToGuest) -> Result<(), SendError> + 'a;
+
+fn send_entries(send: &mut Send<'_>, entries: &[(String, JobFile)]) -> Result<(), JobError> {
     for (path, entry) in entries {
-        send_entry(channel, path, entry, deadline)
-            .map_err(|source| JobError::Send { what: path.clone(), source })?;
+        send_entry(send, path, entry).map_err(|source| JobError::Send { what: path.clone(), source })?;
     }
     Ok(())
 }
 
-fn send_entry<H: ChannelMemory>(
-    channel: &mut HostChannel<H>,
-    path: &str,
-    entry: &JobFile,
-    deadline: Instant,
-) -> Result<(), crate::channel::SendError> {
+fn send_entry(send: &mut Send<'_>, path: &str, entry: &JobFile) -> Result<(), SendError> {
     match entry {
-        JobFile::Link(target) => {
-            channel.send(&ToGuest::Link { path: path.to_owned(), target: target.clone() }, deadline)
-        }
+        JobFile::Link(target) => send(&ToGuest::Link { path: path.to_owned(), target: target.clone() }),
         JobFile::File { mode, bytes } => {
             // An empty file is one empty piece.
             let pieces = bytes.chunks(PIECE_BYTES).chain(bytes.is_empty().then_some(&[][..]));
@@ -154,7 +146,7 @@ fn send_entry<H: ChannelMemory>(
                     first: i == 0,
                     bytes: piece.to_vec(),
                 };
-                channel.send(&message, deadline)?;
+                send(&message)?;
             }
             Ok(())
         }

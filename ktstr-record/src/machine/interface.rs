@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ktstr_replay::trace::record::{GuestEnd, Manifest, VcpuRegs};
-use ktstr_replay::units::Cpu;
+use ktstr_replay::units::{Cpu, KernelVirt};
 use serde_json::Value;
 
 use super::cpu_use::CpuUse;
@@ -48,6 +48,11 @@ pub trait Machine: Send {
     /// After [`MachineEvent::Ended`] every further call returns it again.
     fn wait_event(&mut self, timeout: Duration) -> Option<MachineEvent>;
 
+    /// Do what the machine does by itself, which [`wait_event`](Machine::wait_event) does as well: a caller that waits for
+    /// something else calls this meanwhile, or a machine that stopped for such a thing stays stopped. What happens is
+    /// handed over by the next wait.
+    fn tend(&mut self);
+
     /// Which watches this machine can have.
     fn watch_support(&self) -> WatchSupport;
 
@@ -66,6 +71,8 @@ pub trait Machine: Send {
 
     /// What the host has given to what runs the guest, so far; `None` where that is not known.
     fn cpu_use(&self) -> Option<CpuUse>;
+    /// Breakpoints of the guest's kernel that the machine executed though they were gone, and mended, since the last call.
+    fn stale_breakpoints(&mut self) -> Vec<StaleBreakpoint>;
 
     /// Bytes that the guest wrote to its serial console since the last call. Works after the end, too.
     fn console(&mut self) -> Vec<u8>;
@@ -124,6 +131,19 @@ pub enum Watch {
     },
 }
 
+/// A breakpoint (`int3`) that a vCPU executed and nobody in the guest's kernel knew of. The machine made the vCPU execute
+/// that instruction again, as it is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaleBreakpoint {
+    /// The vCPU.
+    pub vcpu: Cpu,
+    /// Where the instruction is.
+    pub at: KernelVirt,
+    /// Memory held another instruction by then. Else it still, or again, held the breakpoint; if the kernel does not know
+    /// it the second time either, it dies of it.
+    pub replaced: bool,
+}
+
 /// Which watches a machine can have. The doorbell is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WatchSupport {
@@ -171,6 +191,9 @@ pub(super) trait Backend {
 
     /// The machine that was saved as `template`, likewise.
     fn restore(&self, initrd: &[u8], template: &Template) -> Result<Self::Machine, AttemptError>;
+
+    /// init of a machine that was booted is ready, so that its kernel can be read. The machine runs, before and after.
+    fn ready(machine: &mut Self::Machine) -> Result<(), MachineError>;
 
     /// The state of CPUs and devices of a stopped machine. RAM is not in it.
     fn save(machine: &mut Self::Machine) -> Result<Vec<u8>, MachineError>;

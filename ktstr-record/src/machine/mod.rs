@@ -31,7 +31,7 @@ use interface::Backend;
 
 pub use cpu_use::{CpuUse, ThreadUse};
 pub use error::{MachineError, StartError};
-pub use interface::{Machine, MachineEvent, Watch, WatchId, WatchSupport};
+pub use interface::{Machine, MachineEvent, StaleBreakpoint, Watch, WatchId, WatchSupport};
 pub use ram::{ChannelRam, GuestRam};
 pub use start::{Start, StartKind, StartPolicy};
 

@@ -60,7 +60,7 @@ struct Span {
 
 impl GuestRam {
     /// RAM of `nodes` NUMA nodes with these sizes in bytes, all hole.
-    pub(super) fn new(nodes: &[u64]) -> io::Result<Self> {
+    pub(crate) fn new(nodes: &[u64]) -> io::Result<Self> {
         let nodes = nodes
             .iter()
             .map(|&bytes| Ok(Node { file: memfd("ktstr-ram", bytes)?, bytes }))

@@ -232,7 +232,10 @@ impl<B: Backend> Starter<'_, B> {
             Err(AttemptError::Template(damage)) => return silent(damage.to_string()),
         };
         Ok(match await_ready(&mut machine, self.spec, self.policy.boot_timeout) {
-            Ok(()) => Ok(machine),
+            Ok(()) => match B::ready(&mut machine) {
+                Ok(()) => Ok(machine),
+                Err(error) => Err(BootFault { what: error.to_string(), console: String::new() }),
+            },
             Err(what) => {
                 Err(BootFault { what, console: tail(&machine.console_text(), CONSOLE_TAIL_BYTES).to_owned() })
             }

@@ -31,7 +31,7 @@ use super::slots::{Access, lock_within, open, try_lock};
 use pages::{PageError, PageIndex, pack, unpack};
 
 /// Version of the files in a template.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const META: &str = "meta.json";
 const RAM: &str = "ram";
 const STATE: &str = "state";
@@ -173,13 +173,17 @@ impl Store {
 }
 
 impl Template {
+    /// That it cannot be used, and why.
+    pub(super) fn damaged(&self, why: String) -> Damage {
+        Damage { dir: self.dir.clone(), why }
+    }
+
     /// Put the saved RAM into `ram`, which is all hole, and check it.
     pub(super) fn load(&self, ram: &GuestRam) -> Result<(), Damage> {
-        let damaged = |why: String| Damage { dir: self.dir.clone(), why };
         let mut file =
-            File::open(self.dir.join(RAM)).map_err(|e| damaged(format!("could not read {RAM}: {e}")))?;
+            File::open(self.dir.join(RAM)).map_err(|e| self.damaged(format!("could not read {RAM}: {e}")))?;
         unpack(&self.pages, &mut file, ram).map_err(|e| {
-            damaged(match e {
+            self.damaged(match e {
                 PageError::Damaged(why) => why,
                 PageError::Io(source) => format!("{RAM}: {source}"),
             })

@@ -17,7 +17,7 @@ use ktstr_replay::kernel::{
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::CapturedCheckpoint;
 use ktstr_replay::trace::record::{BlobId, BlobRole, CaptureKind, Sample};
-use ktstr_replay::units::{GuestNs, HostNs};
+use ktstr_replay::units::{GuestNs, HostNs, KernelVirt};
 
 use super::request::{CapturePlan, CheckpointPolicy, PageSelection};
 use crate::checkpoint::ChangeTracker;
@@ -84,6 +84,18 @@ impl Capturer {
     /// Whether a capture could be taken without waiting for the kernel's profile.
     pub(super) fn is_ready(&self) -> bool {
         self.profile.is_ready()
+    }
+
+    /// An address in words: in which function it is, as far as that is known without waiting.
+    pub(super) fn place(&mut self, at: KernelVirt) -> String {
+        let profile = if self.is_ready() { self.profile.get().ok() } else { None };
+        // Beyond the kernel's image are programs and modules, of which the symbols say nothing.
+        let named = profile.as_ref().and_then(|profile| {
+            let (symbol, bytes) = profile.symbols().containing(at)?;
+            let within = at.0.checked_sub(symbol.address.0)?;
+            (within < bytes).then(|| format!("{}+{within:#x}", symbol.name))
+        });
+        named.unwrap_or_else(|| at.to_string())
     }
 
     /// Read `machine`, which is stopped.

@@ -6,6 +6,8 @@ use ktstr_replay::units::Cpu;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
+use crate::machine::StaleBreakpoint;
+
 /// The event that a message of init stands for; `None` for messages that are not events (captures, ready).
 pub(super) fn of_message(message: ToHost) -> Option<EventBody> {
     Some(match message {
@@ -24,6 +26,18 @@ pub(super) fn of_message(message: ToHost) -> Option<EventBody> {
         ToHost::Ready { release } => EventBody::Stage { stage: Stage::Ready, detail: release },
         ToHost::Test(_) | ToHost::Capture { .. } | ToHost::Dropped { .. } => return None,
     })
+}
+
+/// The event of a breakpoint at `place` that the machine executed by mistake.
+pub(super) fn of_stale_breakpoint(stale: StaleBreakpoint, place: &str) -> EventBody {
+    let StaleBreakpoint { vcpu, replaced, at: _ } = stale;
+    let how = if replaced { "was gone" } else { "the kernel did not know of" };
+    EventBody::Op {
+        name: EventBody::MENDED.to_owned(),
+        detail: format!(
+            "CPU {vcpu} executed a breakpoint at {place} that {how}; the instruction was executed again"
+        ),
+    }
 }
 
 fn stage_of(stage: GuestStage) -> Stage {
@@ -98,6 +112,8 @@ fn worker(report: GuestReport) -> WorkerReport {
 
 #[cfg(test)]
 mod tests {
+    use ktstr_replay::units::KernelVirt;
+
     use super::*;
 
     #[test]
@@ -126,6 +142,22 @@ mod tests {
         assert_eq!((report.run_delay_ns, report.migrations, report.cpus_used), (9, 10, vec![Cpu(0), Cpu(1)]));
         assert_eq!((report.cgroup.as_str(), report.work.as_str()), ("cg_0", "SpinWait"));
         assert_eq!(report.fault.as_deref(), Some("killed"));
+    }
+
+    #[test]
+    fn a_stale_breakpoint_is_an_event_of_its_own_name() {
+        let mut stale = StaleBreakpoint { vcpu: Cpu(2), at: KernelVirt(1), replaced: true };
+        let text = |stale| match of_stale_breakpoint(stale, "sched_tick+0x1d") {
+            EventBody::Op { name, detail } => format!("{name}: {detail}"),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            text(stale),
+            "the emulator's fault, mended: CPU 2 executed a breakpoint at sched_tick+0x1d that was gone; the instruction \
+             was executed again"
+        );
+        stale.replaced = false;
+        assert!(text(stale).contains("that the kernel did not know of"), "{}", text(stale));
     }
 
     #[test]

@@ -97,7 +97,10 @@ impl<'c> Session<'c> {
 
     /// Hand the job to init.
     pub(super) fn deliver(&mut self, job: &PackedJob, clock_and_seed: ClockAndSeed) -> Result<(), JobError> {
-        job.deliver(&mut self.channel, clock_and_seed, Instant::now() + DELIVERY).map(|_| ())
+        let Self { machine, channel, .. } = self;
+        // The scheduler may be on its way to be enabled before all is delivered.
+        let idle = &mut || machine.tend();
+        job.deliver(channel, clock_and_seed, Instant::now() + DELIVERY, idle).map(|_| ())
     }
 
     /// Add an event of the host's own.
@@ -111,6 +114,7 @@ impl<'c> Session<'c> {
         let (mut flushed, mut clocked) = (Instant::now(), Instant::now());
         loop {
             let event = self.machine.wait_event(POLL);
+            self.tell_mended();
             self.listen();
             match event {
                 Some(MachineEvent::Watch { id: WatchId::DOORBELL, .. }) => self.serve(Some(Instant::now())),
@@ -156,6 +160,7 @@ impl<'c> Session<'c> {
         }
         let gap = self.host_time.over();
         self.tell_gap(gap);
+        self.tell_mended();
         self.machine.kill();
         self.listen();
         while let Some((index, _)) = self.cadence.due() {
@@ -191,6 +196,14 @@ impl<'c> Session<'c> {
         let detail = format!("the host did not run the machine for {} ms: {why}", length.as_millis());
         let ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
         self.outbox.loss(self.clock.host_ns(), LossKind::HostTime, ns, detail);
+    }
+
+    /// What the machine did wrong and mended is told, as a test can depend on it.
+    fn tell_mended(&mut self) {
+        for stale in self.machine.stale_breakpoints() {
+            let place = self.capturer.place(stale.at);
+            self.tell(events::of_stale_breakpoint(stale, &place));
+        }
     }
 
     /// Take in all that the guest has said.
@@ -365,5 +378,121 @@ impl<'c> Session<'c> {
     fn tell_clock(&mut self) {
         let clock = Clock { guest_ns: self.clock.guest_ns(), host_ns: self.clock.host_ns() };
         self.outbox.give(Item::Clock(clock));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ktstr_replay::trace::record::{Manifest, VcpuRegs};
+    use ktstr_replay::trace::{Trace, TraceWriter};
+    use ktstr_replay::units::{Cpu, GuestPhys, KernelVirt};
+
+    use super::*;
+    use crate::machine::{GuestRam, MachineError, StaleBreakpoint, Watch, WatchSupport};
+    use crate::recorder::capture::Profile;
+    use crate::recorder::request::{CheckpointPolicy, PageSelection};
+    use crate::recorder::writer::WriterThread;
+
+    /// A machine that mends a breakpoint before each of its ends: the first is found by a wait, the other by none.
+    struct Mending(Arc<GuestRam>, Vec<StaleBreakpoint>);
+
+    impl Mending {
+        fn mends(&mut self, at: u64) {
+            self.1.push(StaleBreakpoint { vcpu: Cpu(1), at: KernelVirt(at), replaced: true });
+        }
+    }
+
+    impl Machine for Mending {
+        fn ram(&self) -> Arc<GuestRam> {
+            Arc::clone(&self.0)
+        }
+
+        fn pause(&mut self) -> Result<Duration, MachineError> {
+            self.mends(0xffff_ffff_8100_0002);
+            Ok(Duration::ZERO)
+        }
+
+        fn resume(&mut self) -> Result<Duration, MachineError> {
+            Ok(Duration::ZERO)
+        }
+
+        fn registers(&mut self) -> Result<Vec<VcpuRegs>, MachineError> {
+            Ok(Vec::new())
+        }
+
+        fn wait_event(&mut self, _timeout: Duration) -> Option<MachineEvent> {
+            self.mends(0xffff_ffff_8100_0001);
+            Some(MachineEvent::Ended { end: GuestEnd::Panicked, detail: String::new() })
+        }
+
+        fn tend(&mut self) {}
+
+        fn watch_support(&self) -> WatchSupport {
+            WatchSupport { most: 0, write_bytes: 0, execute: false }
+        }
+
+        fn arm(&mut self, _id: WatchId, _watch: Watch) -> Result<(), MachineError> {
+            Ok(())
+        }
+
+        fn disarm(&mut self, _id: WatchId) -> Result<(), MachineError> {
+            Ok(())
+        }
+
+        fn stale_breakpoints(&mut self) -> Vec<StaleBreakpoint> {
+            std::mem::take(&mut self.1)
+        }
+
+        fn console(&mut self) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn console_text(&self) -> String {
+            String::new()
+        }
+
+        fn kill(&mut self) {}
+    }
+
+    #[test]
+    fn what_a_machine_mended_is_in_the_trace_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.trace.zst");
+        let writer = TraceWriter::create(&path, &Manifest::default()).unwrap();
+        let ram = Arc::new(GuestRam::new(&[16 << 20]).unwrap());
+        let channel = HostChannel::new(ChannelRam::new(Arc::clone(&ram), GuestPhys(8 << 20)).unwrap());
+        let plan = CapturePlan {
+            periodic: 0,
+            window: Duration::ZERO,
+            checkpoint: CheckpointPolicy::Never,
+            pages: PageSelection::Kernel,
+        };
+        let profile = Profile::start(Arc::clone(&ram)).unwrap();
+        let capturer = Capturer::new(profile, ram.ranges(), 8 << 20..16 << 20, &plan);
+        let outbox = Outbox::new(WriterThread::start(writer).unwrap());
+        let mut clock = RunClock::start();
+        let machine = Box::new(Mending(ram, Vec::new()));
+        let mut session = Session::new(machine, channel, capturer, outbox, &mut clock, plan);
+        let ending = session.run(Duration::from_secs(60), &Guard::new().unwrap());
+        let written = session.close(ending);
+        written.writer.finish().unwrap();
+
+        let told: Vec<String> = Trace::open(&path)
+            .unwrap()
+            .events()
+            .into_iter()
+            .filter_map(|event| match event.body {
+                EventBody::Op { name, detail } if name == EventBody::MENDED => Some(detail),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(
+            told[0].contains("CPU 1 executed a breakpoint at 0xffffffff81000001 that was gone"),
+            "{told:?}"
+        );
+        assert!(told[1].contains("0xffffffff81000002"), "{told:?}");
     }
 }

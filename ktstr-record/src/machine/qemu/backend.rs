@@ -16,10 +16,11 @@ use super::gdb::Gdb;
 use super::process::{Process, inherited_path};
 use super::qmp::Qmp;
 use super::regs::RegLayout;
+use super::stale::Places;
 use super::vm::{COMMAND_TIMEOUT, Connections, Vm};
 use super::{kaslr, limits};
 use crate::machine::error::{MachineError, StartError};
-use crate::machine::interface::{AttemptError, Backend};
+use crate::machine::interface::{AttemptError, Backend, Machine};
 use crate::machine::limits::HostLimits;
 use crate::machine::ram::{GuestRam, memfd};
 use crate::machine::slots::CpuSlots;
@@ -91,14 +92,30 @@ impl Backend for Qemu<'_> {
     fn restore(&self, initrd: &[u8], template: &Template) -> Result<Vm, AttemptError> {
         let ram = self.ram()?;
         let kernel = kaslr::wanted(self.spec).then(|| kaslr::for_restore(self.spec)).and_then(Result::ok);
-        let starting = self.spawn(&ram, kernel.as_deref(), initrd, Some(&template.state))?;
+        let saved =
+            Saved::decode(&template.state).map_err(|why| AttemptError::Template(template.damaged(why)))?;
+        let starting = self.spawn(&ram, kernel.as_deref(), initrd, Some(saved.state))?;
         // The emulator comes up meanwhile; it does not look at RAM before it is told to load the state.
         template.load(&ram).map_err(AttemptError::Template)?;
-        starting.connect().map_err(AttemptError::Machine)
+        let mut machine = starting.connect().map_err(AttemptError::Machine)?;
+        if let Some(places) = saved.places {
+            machine.mend_stale_breakpoints(places).map_err(AttemptError::Machine)?;
+        }
+        Ok(machine)
+    }
+
+    fn ready(machine: &mut Vm) -> Result<(), MachineError> {
+        // Of a kernel that cannot be read, every capture says so.
+        Places::find(&*machine.ram()).map_or(Ok(()), |places| {
+            machine.pause()?;
+            machine.mend_stale_breakpoints(places)?;
+            machine.resume().map(|_| ())
+        })
     }
 
     fn save(machine: &mut Vm) -> Result<Vec<u8>, MachineError> {
-        machine.save_state()
+        let state = machine.save_state()?;
+        Ok(Saved { places: machine.places().cloned(), state }.encode())
     }
 
     fn hold(machine: &mut Vm, slots: CpuSlots) {
@@ -167,6 +184,34 @@ impl Qemu<'_> {
     }
 }
 
+/// What a template keeps of the emulator: a line of JSON, and the emulator's own bytes.
+#[derive(Debug, PartialEq)]
+struct Saved<S> {
+    /// Where stale breakpoints are mended, if that is known.
+    places: Option<Places>,
+    /// CPUs and devices.
+    state: S,
+}
+
+impl Saved<Vec<u8>> {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = json!(self.places).to_string().into_bytes();
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&self.state);
+        bytes
+    }
+}
+
+impl<'b> Saved<&'b [u8]> {
+    fn decode(bytes: &'b [u8]) -> Result<Self, String> {
+        let end = bytes.iter().position(|&byte| byte == b'\n').ok_or("its state has no first line")?;
+        let (line, state) = bytes.split_at(end);
+        let places =
+            serde_json::from_slice(line).map_err(|error| format!("its state's first line: {error}"))?;
+        Ok(Self { places, state: &state[1..] })
+    }
+}
+
 fn memory_file(name: &str, bytes: &[u8]) -> io::Result<File> {
     let mut file = memfd(name, 0)?;
     file.write_all(bytes)?;
@@ -214,7 +259,7 @@ impl Starting {
 mod tests {
     use serde_json::Value;
 
-    use super::Qemu;
+    use super::{Qemu, Saved};
     use crate::machine::interface::Backend;
     use crate::spec::{BackendSpec, Emulator, MachineSpec, test_spec};
 
@@ -251,6 +296,24 @@ mod tests {
             let key = key(&spec);
             assert!(!seen.contains(&key), "{what} does not change the key");
             seen.push(key);
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_read_back() {
+        for places in [
+            None,
+            Some(
+                serde_json::from_str(r#"{"chain":1,"loading":[{"start":2,"end":3}],"die":4,"ip":5}"#)
+                    .unwrap(),
+            ),
+        ] {
+            let bytes = Saved { places: places.clone(), state: b"a\nb".to_vec() }.encode();
+            assert_eq!(Saved::decode(&bytes), Ok(Saved { places, state: &b"a\nb"[..] }));
+        }
+        for (damaged, why) in [(&b"QEVM"[..], "no first line"), (b"QE\nVM", "first line: expected")] {
+            let found = Saved::decode(damaged).unwrap_err();
+            assert!(found.contains(why), "{found}");
         }
     }
 

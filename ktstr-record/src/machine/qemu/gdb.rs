@@ -1,4 +1,4 @@
-//! A client of the emulator's gdbstub: stops, watchpoints and registers.
+//! A client of the emulator's gdbstub: stops, watchpoints, registers and memory.
 //!
 //! Protocol: GDB manual, appendix E. What of it QEMU's stub does (measured with 10.0):
 //!
@@ -87,14 +87,23 @@ impl Gdb {
         self.change_watch('z', watch)
     }
 
+    /// Stop after every load of any of the `bytes` bytes at `at`.
+    pub(super) fn insert_read(&mut self, at: u64, bytes: u64) -> Result<(), MachineError> {
+        self.change(&format!("Z3,{at:x},{bytes:x}"))
+    }
+
     fn change_watch(&mut self, how: char, watch: &Watch) -> Result<(), MachineError> {
-        let request = match watch {
+        self.change(&match watch {
             Watch::Write { at, bytes } => format!("{how}2,{at:x},{bytes:x}"),
             Watch::Execute { at } => format!("{how}1,{at:x},1"),
-        };
-        match self.request(&request)?.as_slice() {
+        })
+    }
+
+    /// A request that is answered by `OK`.
+    fn change(&mut self, request: &str) -> Result<(), MachineError> {
+        match self.request(request)?.as_slice() {
             b"OK" => Ok(()),
-            answer => Err(unexpected(&request, answer)),
+            answer => Err(unexpected(request, answer)),
         }
     }
 
@@ -124,6 +133,12 @@ impl Gdb {
     /// Ask a running VM to stop; [`stop`](Self::stop) tells when it has. Without effect on a stopped one.
     pub(super) fn interrupt(&mut self) -> Result<(), MachineError> {
         self.send(&[3])
+    }
+
+    /// Whether something has been read that nobody has taken: a VM that stops at once answers in one piece with the
+    /// acknowledgement of the request to go on.
+    pub(super) fn has_input(&self) -> bool {
+        !self.input.is_empty()
     }
 
     /// The stop reply of a VM that was told to go on, if it comes before `deadline`.
@@ -164,6 +179,34 @@ impl Gdb {
         let answers = self.on_each(vcpus.iter().copied(), &format!("m{address:x},8"))?;
         let value = |answer: Vec<u8>| Some(u64::from_le_bytes(unhex(&answer)?.try_into().ok()?));
         Ok(answers.into_iter().map(value).collect())
+    }
+
+    /// Bytes at the virtual address `address`, as `vcpu` would read them; `None` where they are not all mapped.
+    pub(super) fn read<const N: usize>(
+        &mut self,
+        vcpu: Cpu,
+        address: u64,
+    ) -> Result<Option<[u8; N]>, MachineError> {
+        let answers = self.on_each([vcpu].into_iter(), &format!("m{address:x},{N:x}"))?;
+        Ok(answers.first().and_then(|answer| unhex(answer)?.try_into().ok()))
+    }
+
+    /// Write to the virtual address `address`, whether `vcpu` itself might do so or not. What the emulator has translated
+    /// of these bytes is forgotten (`cpu_memory_rw_debug` in QEMU's `system/physmem.c` writes, then invalidates).
+    pub(super) fn write(&mut self, vcpu: Cpu, address: u64, bytes: &[u8]) -> Result<(), MachineError> {
+        self.change_on(vcpu, &format!("M{address:x},{:x}:{}", bytes.len(), hex(bytes)))
+    }
+
+    /// Set the register of 64 bits that is the `number`th of the description.
+    pub(super) fn set_register(&mut self, vcpu: Cpu, number: usize, value: u64) -> Result<(), MachineError> {
+        self.change_on(vcpu, &format!("P{number:x}={}", hex(&value.to_le_bytes())))
+    }
+
+    fn change_on(&mut self, vcpu: Cpu, request: &str) -> Result<(), MachineError> {
+        match self.on_each([vcpu].into_iter(), request)?.as_slice() {
+            [answer] if answer == b"OK" => Ok(()),
+            answers => Err(unexpected(request, &answers.concat())),
+        }
     }
 
     /// Send `request` in the name of each of `vcpus`, all before the first answer is awaited.
@@ -281,7 +324,7 @@ fn parse_stop(payload: &[u8]) -> Option<StopReply> {
     for field in text[2..].split(';').filter(|f| !f.is_empty()) {
         match field.split_once(':')? {
             ("thread", id) => stop.thread = u32::from_str_radix(id, 16).ok()?,
-            ("watch", address) => stop.watch = Some(u64::from_str_radix(address, 16).ok()?),
+            ("watch" | "rwatch", address) => stop.watch = Some(u64::from_str_radix(address, 16).ok()?),
             _ => {}
         }
     }
@@ -308,6 +351,10 @@ fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
     pairs.iter().map(|[high, low]| Some(value(high)? << 4 | value(low)?)).collect()
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn unexpected(request: &str, answer: &[u8]) -> MachineError {
     let answer = format!("{:?}", String::from_utf8_lossy(answer));
     MachineError::Protocol { what: format!("gdb's {request}"), answer }
@@ -315,15 +362,21 @@ fn unexpected(request: &str, answer: &[u8]) -> MachineError {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
     use proptest::prelude::*;
 
-    use super::{Cpu, Parsed, StopReply, frame, next_packet, parse_stop, unescape, unhex};
+    use super::{Cpu, Gdb, Parsed, StopReply, frame, hex, next_packet, parse_stop, unescape, unhex};
 
     #[test]
     fn stop_replies() {
         let watch = parse_stop(b"T05thread:0a;watch:6b7470000000;").unwrap();
         assert_eq!(watch, StopReply { signal: 5, thread: 10, watch: Some(0x6b74_7000_0000) });
         assert_eq!((watch.watched(), watch.vcpu()), (Some(0x6b74_7000_0000), Cpu(9)));
+        let read = parse_stop(b"T05thread:03;rwatch:ffffffff83d5ec10;").unwrap();
+        assert_eq!((read.watched(), read.is_plain_trap()), (Some(0xffff_ffff_83d5_ec10), false));
         let interrupted = parse_stop(b"T02thread:01;").unwrap();
         assert_eq!(interrupted.watched(), None);
         let trap = parse_stop(b"T05thread:02;").unwrap();
@@ -332,6 +385,28 @@ mod tests {
         for wrong in [&b"OK"[..], b"T", b"T0", b"Txx", b"T05thread", b"T05thread:zz;", b"\xff"] {
             assert_eq!(parse_stop(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_stop_in_one_piece_with_the_acknowledgement_is_not_lost() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let stub = std::thread::spawn(move || {
+            let mut request = [0; 64];
+            let answers = ["+$#00", "+$T05thread:02;#08"];
+            for answer in answers {
+                while !theirs.read(&mut request).is_ok_and(|count| request[..count].contains(&b'#')) {}
+                theirs.write_all(answer.as_bytes()).unwrap();
+            }
+            theirs
+        });
+        let mut gdb = Gdb::connect(ours, Duration::from_secs(60)).unwrap();
+        assert!(!gdb.has_input());
+        gdb.go_on().unwrap();
+        // The socket has nothing more to wait for.
+        assert!(gdb.has_input());
+        let reply = gdb.stop(Instant::now()).unwrap().expect("the stop");
+        assert_eq!((reply.is_plain_trap(), reply.vcpu(), gdb.has_input()), (true, Cpu(1), false));
+        stub.join().unwrap();
     }
 
     #[test]
@@ -358,6 +433,7 @@ mod tests {
     #[test]
     fn hex_and_escapes() {
         assert_eq!(unhex(b"00fFa5"), Some(vec![0, 0xff, 0xa5]));
+        assert_eq!(hex(&[0, 0xff, 0xa5]), "00ffa5");
         assert_eq!(unhex(b"E14"), None);
         assert_eq!(unhex(b"0g"), None);
         assert_eq!(unescape(b"a}\x03b}"), b"a#b");

@@ -16,6 +16,7 @@ mod socket;
 mod qmp;
 mod gdb;
 mod regs;
+mod stale;
 mod vm;
 mod backend;
 

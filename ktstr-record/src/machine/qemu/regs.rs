@@ -19,6 +19,9 @@ const SEGMENTS: [&str; 6] = ["cs", "ss", "ds", "es", "fs", "gs"];
 /// Where the registers of [`VcpuRegs`] are in a register file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RegLayout {
+    /// Numbers of the registers that are set one by one.
+    pub(super) rip_number: usize,
+    pub(super) rsp_number: usize,
     gpr: [Place; 16],
     segments: [Place; 6],
     rip: Place,
@@ -60,12 +63,14 @@ impl RegLayout {
     fn parse(xml: &str) -> Result<Self, String> {
         let xml = without_comments(xml);
         let mut places = HashMap::new();
+        let mut numbers = HashMap::new();
         let mut offset = 0usize;
         for tag in tags(&xml, "reg") {
             let name = attribute(tag, "name").ok_or_else(|| format!("a register without a name: {tag}"))?;
             let bits = attribute(tag, "bitsize").and_then(|b| b.parse::<u16>().ok());
             let bytes =
                 bits.map(|b| usize::from(b) / 8).ok_or_else(|| format!("register {name} without a size"))?;
+            numbers.insert(name, numbers.len());
             places.insert(name, Place { offset, bytes });
             offset += bytes;
         }
@@ -74,7 +79,14 @@ impl RegLayout {
             Some(place) => Err(format!("register {name} has {} bytes", place.bytes)),
             None => Err(format!("no register {name} among {}", places.len())),
         };
+        let number = |name: &str| {
+            // Registers are set in 64 bits.
+            let number = numbers.get(name).filter(|_| places.get(name).is_some_and(|place| place.bytes == 8));
+            number.copied().ok_or_else(|| format!("no register {name} of 64 bits among {}", places.len()))
+        };
         let mut layout = Self {
+            rip_number: number("rip")?,
+            rsp_number: number("rsp")?,
             gpr: Default::default(),
             segments: Default::default(),
             rip: place("rip")?,
@@ -164,13 +176,21 @@ fn attributes<'a>(xml: &'a str, name: &'a str, key: &'a str) -> impl Iterator<It
 }
 
 #[cfg(test)]
+impl RegLayout {
+    /// That of QEMU 10.0, for the tests of others.
+    pub(super) fn of_test() -> Self {
+        Self::parse(&tests::description()).expect("a whole description")
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::{Cpu, GPR, RegLayout, SEGMENTS, attributes};
 
     /// The description that QEMU 10.0 serves, shortened: its order, its sizes and its comments.
-    fn description() -> String {
+    pub(super) fn description() -> String {
         let reg =
             |name: &str, bits: u32| format!("<reg name=\"{name}\" bitsize=\"{bits}\" type=\"int64\"/>\n");
         let mut xml = String::from("<feature name=\"org.gnu.gdb.i386.core\">\n");
@@ -192,6 +212,7 @@ mod tests {
         let layout = RegLayout::parse(&description()).unwrap();
         let offsets = [layout.cr0, layout.cr2, layout.cr3, layout.cr4].map(|p| p.offset);
         assert_eq!(offsets, [188, 196, 204, 212]);
+        assert_eq!((layout.rsp_number, layout.rip_number), (7, 16));
         let mut file = vec![0u8; 608];
         file[128..136].copy_from_slice(&0xffff_ffff_8100_0000u64.to_le_bytes());
         file[140] = 0x10;
@@ -205,6 +226,8 @@ mod tests {
     fn what_is_missing_is_named() {
         let without = description().replace("k_gs_base", "other");
         assert!(RegLayout::parse(&without).unwrap_err().contains("no register k_gs_base"));
+        let narrow = description().replace("name=\"rsp\" bitsize=\"64\"", "name=\"rsp\" bitsize=\"32\"");
+        assert!(RegLayout::parse(&narrow).unwrap_err().contains("no register rsp of 64 bits"));
         let unsized_ = description().replace("name=\"cr3\" bitsize=\"64\"", "name=\"cr3\"");
         assert!(RegLayout::parse(&unsized_).unwrap_err().contains("cr3 without a size"));
         let layout = RegLayout::parse(&description()).unwrap();

@@ -16,9 +16,10 @@ use super::process::{Process, read_from};
 use super::qmp::{Event, Qmp};
 use super::regs::RegLayout;
 use super::socket::wait_readable;
+use super::stale::{Mender, Places};
 use crate::machine::cpu_use::CpuUse;
 use crate::machine::error::MachineError;
-use crate::machine::interface::{Machine, MachineEvent, Watch, WatchId, WatchSupport};
+use crate::machine::interface::{Machine, MachineEvent, StaleBreakpoint, Watch, WatchId, WatchSupport};
 use crate::machine::ram::GuestRam;
 use crate::machine::slots::CpuSlots;
 
@@ -49,10 +50,12 @@ pub(in crate::machine) struct Vm {
     state: VmState,
     /// What is armed, the doorbell among them.
     watches: BTreeMap<WatchId, Watch>,
-    /// A watch that fired while the machine was being paused or told to go on, not yet handed over.
+    /// A watch that fired while nobody waited for it, not yet handed over.
     fired: Option<Fired>,
-    /// The breakpoint that was handed over last: its vCPU still has to execute that instruction.
-    at_breakpoint: Option<Fired>,
+    /// The breakpoint that stopped the machine last, and its vCPU, which still has to execute that instruction.
+    at_breakpoint: Option<(u64, Cpu)>,
+    /// Once the kernel can be read.
+    mender: Option<Mender>,
     /// The host's CPUs, until the emulator is gone.
     slots: Option<CpuSlots>,
     /// What the doorbell page held when it was rung last.
@@ -64,6 +67,17 @@ pub(in crate::machine) struct Vm {
 enum VmState {
     Running,
     Stopped,
+}
+
+/// Why the VM stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// Because it was told to, or at its end.
+    Plain,
+    /// A watch fired.
+    Fired(Fired),
+    /// For what the machine does by itself, and has done.
+    Internal,
 }
 
 /// A watch that fired.
@@ -106,6 +120,7 @@ impl Vm {
             watches: BTreeMap::new(),
             fired: None,
             at_breakpoint: None,
+            mender: None,
             slots: None,
             last_ring: 0,
             ended: None,
@@ -134,44 +149,81 @@ impl Vm {
         }
     }
 
-    /// Take note of a stop. Returns the watch that fired, if that is what stopped it.
-    fn stopped(&mut self, reply: StopReply) -> Result<Option<Fired>, MachineError> {
+    /// Mend stale breakpoints of the kernel that has these places, from now on. The VM is stopped.
+    pub(super) fn mend_stale_breakpoints(&mut self, places: Places) -> Result<(), MachineError> {
+        self.mender = Some(Mender::new(places, &mut self.gdb).map_err(|e| self.explain(e))?);
+        Ok(())
+    }
+
+    /// Where stale breakpoints are mended.
+    pub(super) fn places(&self) -> Option<&Places> {
+        self.mender.as_ref().map(Mender::places)
+    }
+
+    /// Take note of a stop.
+    fn stopped(&mut self, reply: StopReply) -> Result<Stop, MachineError> {
         self.state = VmState::Stopped;
         if reply.is_end() {
             self.await_end()?;
         }
-        let vcpu = reply.vcpu();
-        let of_watch = |watches: &BTreeMap<WatchId, Watch>, is_it: &dyn Fn(&Watch) -> bool| {
-            watches.iter().find(|(_, watch)| is_it(watch)).map(|(&id, _)| Fired { id, vcpu })
-        };
         if let Some(address) = reply.watched() {
-            let fired = of_watch(
-                &self.watches,
-                &|watch| matches!(watch, Watch::Write { at, bytes } if address.wrapping_sub(*at) < *bytes),
-            );
-            if fired.is_some_and(|fired| fired.id == WatchId::DOORBELL) {
-                let value = self.gdb.read_u64(&[vcpu], DOORBELL_PAGE)?;
-                self.last_ring = value.first().copied().flatten().unwrap_or_default();
-            }
-            return Ok(fired);
+            return self.stopped_by_watch(address, reply.vcpu());
         }
-        let has_breakpoints = self.watches.values().any(|watch| matches!(watch, Watch::Execute { .. }));
-        if !(reply.is_plain_trap() && has_breakpoints) {
-            return Ok(None);
+        if reply.is_plain_trap() { self.stopped_by_breakpoint(reply.vcpu()) } else { Ok(Stop::Plain) }
+    }
+
+    fn stopped_by_watch(&mut self, address: u64, vcpu: Cpu) -> Result<Stop, MachineError> {
+        if let Some(mender) = self.mender.as_mut().filter(|mender| mender.watches(address)) {
+            mender.alert(&mut self.gdb)?;
+            return Ok(Stop::Internal);
         }
+        let is_it =
+            |watch: &Watch| matches!(watch, Watch::Write { at, bytes } if address.wrapping_sub(*at) < *bytes);
+        let Some(fired) = self.armed(is_it, vcpu) else { return Ok(Stop::Plain) };
+        if fired.id == WatchId::DOORBELL {
+            let value = self.gdb.read_u64(&[vcpu], DOORBELL_PAGE)?;
+            self.last_ring = value.first().copied().flatten().unwrap_or_default();
+        }
+        Ok(Stop::Fired(fired))
+    }
+
+    fn stopped_by_breakpoint(&mut self, vcpu: Cpu) -> Result<Stop, MachineError> {
         let registers = self.registers()?;
-        let rip = registers.iter().find(|r| r.cpu == vcpu).map(|r| r.rip);
-        self.at_breakpoint =
-            of_watch(&self.watches, &|watch| matches!(watch, Watch::Execute { at } if Some(*at) == rip));
-        Ok(self.at_breakpoint)
+        let Some(registers) = registers.iter().find(|r| r.cpu == vcpu) else { return Ok(Stop::Plain) };
+        let rip = registers.rip;
+        let is_menders = self.mender.as_ref().is_some_and(|mender| mender.stops_at(rip));
+        if let Some(mender) = self.mender.as_mut().filter(|_| is_menders)
+            && mender.mend(&mut self.gdb, &self.layout, registers)?
+        {
+            return Ok(Stop::Internal);
+        }
+        let fired = self.armed(|watch| matches!(watch, Watch::Execute { at } if *at == rip), vcpu);
+        if is_menders || fired.is_some() {
+            self.at_breakpoint = Some((rip, vcpu));
+        }
+        // Of several vCPUs that stop at the same time, one can be told of when what it has stopped at is done with.
+        let is_alert = self.mender.as_ref().is_some_and(Mender::is_alert);
+        Ok(fired.map_or(if is_alert { Stop::Internal } else { Stop::Plain }, Stop::Fired))
+    }
+
+    /// The first watch that is armed and is it, as fired by `vcpu`.
+    fn armed(&self, is_it: impl Fn(&Watch) -> bool, vcpu: Cpu) -> Option<Fired> {
+        self.watches.iter().find(|(_, watch)| is_it(watch)).map(|(&id, _)| Fired { id, vcpu })
     }
 
     /// A store to the doorbell at the very instant of a pause stops its vCPU, but the emulator reports the pause
     /// alone (1 of 13 pauses, when each falls within a millisecond of a store). Such a vCPU is in user mode and sees
     /// a new value in the doorbell page.
-    fn look_for_ring(&mut self) -> Result<(), MachineError> {
-        let user: Vec<Cpu> =
-            self.registers()?.iter().filter(|r| r.segments[0] & 3 == 3).map(|r| r.cpu).collect();
+    ///
+    /// The same can happen to the watch that looks out for stale breakpoints.
+    fn look_for_what_is_not_told(&mut self) -> Result<(), MachineError> {
+        let registers = self.registers()?;
+        if let Some(mender) = &mut self.mender
+            && registers.iter().any(|r| mender.may_have_stopped(r.rip))
+        {
+            mender.alert(&mut self.gdb)?;
+        }
+        let user: Vec<Cpu> = registers.iter().filter(|r| r.segments[0] & 3 == 3).map(|r| r.cpu).collect();
         let values = self.gdb.read_u64(&user, DOORBELL_PAGE)?;
         let rung = user.into_iter().zip(values).find(|(_, value)| value.is_some_and(|v| v != self.last_ring));
         let Some((vcpu, value)) = rung else { return Ok(()) };
@@ -235,36 +287,69 @@ impl Vm {
                 }
                 return Ok(Some(ended));
             }
+            if self.state == VmState::Running && self.mender.as_ref().is_some_and(Mender::is_over) {
+                self.end_alert()?;
+                continue;
+            }
             if let Some(Fired { id, vcpu }) = self.fired.take() {
                 return Ok(Some(MachineEvent::Watch { id, vcpu }));
             }
-            let [gdb, qmp] = wait_readable([self.gdb.as_fd(), self.qmp.as_fd()], deadline)?;
-            if gdb {
-                if let Some(reply) = self.gdb.stop(Instant::now())? {
-                    match self.stopped(reply)? {
-                        Some(Fired { id, vcpu }) => return Ok(Some(MachineEvent::Watch { id, vcpu })),
-                        None if self.ended.is_none() => {
-                            let answer = "a stop that was not asked for".into();
-                            return Err(MachineError::Protocol { what: "gdb's c".into(), answer });
-                        }
-                        None => {}
-                    }
-                }
-            } else if !qmp {
+            let [gdb, qmp] = if self.gdb.has_input() {
+                [true, false]
+            } else {
+                wait_readable([self.gdb.as_fd(), self.qmp.as_fd()], deadline)?
+            };
+            if !gdb && !qmp {
                 return Ok(None);
             }
+            if !gdb {
+                continue;
+            }
+            let Some(reply) = self.gdb.stop(deadline)? else { return Ok(None) };
+            match self.stopped(reply)? {
+                Stop::Fired(Fired { id, vcpu }) => return Ok(Some(MachineEvent::Watch { id, vcpu })),
+                Stop::Internal => {
+                    self.look_for_what_is_not_told()?;
+                    self.resume()?;
+                }
+                Stop::Plain if self.ended.is_none() => {
+                    let answer = "a stop that was not asked for".into();
+                    return Err(MachineError::Protocol { what: "gdb's c".into(), answer });
+                }
+                Stop::Plain => {}
+            }
         }
+    }
+
+    /// Stop to take the breakpoint at `die` away, and go on.
+    fn end_alert(&mut self) -> Result<(), MachineError> {
+        self.pause()?;
+        if self.ended.is_some() {
+            return Ok(());
+        }
+        let registers = self.registers()?;
+        if let Some(mender) = &mut self.mender {
+            // A vCPU that has just come to it would be told of when the VM goes on.
+            match registers.iter().any(|r| mender.stops_at(r.rip)) {
+                true => mender.alert(&mut self.gdb)?,
+                false => mender.calm(&mut self.gdb)?,
+            }
+        }
+        self.resume().map(|_| ())
     }
 
     /// Let the VM go on, unless a watch fires at its first instruction.
     fn go_on(&mut self) -> Result<(), MachineError> {
         // A breakpoint fires before its instruction, so that without this it would fire again and again.
-        if let Some(Fired { id, vcpu }) = self.at_breakpoint.take()
-            && self.watches.contains_key(&id)
+        if let Some((at, vcpu)) = self.at_breakpoint.take()
+            && (self.armed(|watch| *watch == Watch::Execute { at }, vcpu).is_some()
+                || self.mender.as_ref().is_some_and(|mender| mender.stops_at(at)))
         {
             let reply = self.gdb.step(vcpu)?;
             if !reply.is_plain_trap() {
-                self.fired = self.stopped(reply)?;
+                if let Stop::Fired(fired) = self.stopped(reply)? {
+                    self.fired = Some(fired);
+                }
                 if self.fired.is_some() || self.ended.is_some() {
                     return Ok(());
                 }
@@ -311,8 +396,8 @@ impl Machine for Vm {
         })();
         let reply = reply.map_err(|e| self.explain(e))?;
         match self.stopped(reply).map_err(|e| self.explain(e))? {
-            Some(fired) => self.fired = Some(fired),
-            None => self.look_for_ring().map_err(|e| self.explain(e))?,
+            Stop::Fired(fired) => self.fired = Some(fired),
+            Stop::Plain | Stop::Internal => self.look_for_what_is_not_told().map_err(|e| self.explain(e))?,
         }
         Ok(begun.elapsed())
     }
@@ -354,6 +439,14 @@ impl Machine for Vm {
         CpuUse::of(self.process.id())
     }
 
+    fn tend(&mut self) {
+        if self.fired.is_none()
+            && let Some(MachineEvent::Watch { id, vcpu }) = self.wait_event(Duration::ZERO)
+        {
+            self.fired = Some(Fired { id, vcpu });
+        }
+    }
+
     fn watch_support(&self) -> WatchSupport {
         WATCHES
     }
@@ -382,6 +475,10 @@ impl Machine for Vm {
         self.watches.remove(&id);
         self.fired = self.fired.filter(|fired| fired.id != id);
         Ok(())
+    }
+
+    fn stale_breakpoints(&mut self) -> Vec<StaleBreakpoint> {
+        self.mender.as_mut().map(Mender::take).unwrap_or_default()
     }
 
     fn console(&mut self) -> Vec<u8> {

@@ -69,7 +69,7 @@ pub enum EventBodyV1 {
         /// Position of the phase, from 0.
         index: u32,
     },
-    /// The scenario did something to the guest (made a cgroup, moved tasks).
+    /// The scenario did something to the guest (made a cgroup, moved tasks), or, as [`EventBodyV1::MENDED`], the machine.
     Op {
         /// The operation's name.
         name: String,
@@ -92,6 +92,11 @@ pub enum EventBodyV1 {
         /// For people.
         detail: String,
     },
+}
+
+impl EventBodyV1 {
+    /// Name of the [`Op`](EventBodyV1::Op) that tells of a fault of the machine which it has mended itself.
+    pub const MENDED: &str = "the emulator's fault, mended";
 }
 
 /// Who wrote output in the guest.

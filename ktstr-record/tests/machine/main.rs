@@ -1,6 +1,8 @@
 //! The emulated machine, with a real kernel. Its init is `guest/probe.rs`, so that each case can be brought about
 //! at will; boots take seconds, so that cases share them.
 
+mod stale;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -29,11 +31,16 @@ const PANIC: u64 = 2;
 const POWER_OFF: u64 = 3;
 const RESTART: u64 = 4;
 const TOUCH: u64 = 5;
+const CALL: u64 = 6;
+const TRAP: u64 = 7;
+const PATCH: u64 = 8;
+const KPROBE: u64 = 9;
 const ORDER: u64 = 0x200;
 const DONE: u64 = 0x208;
 const TICKS: u64 = 0x210;
 const CPUS: u64 = 0x218;
 const BOOT_ID: u64 = 0x220;
+const RESULT: u64 = 0x228;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -115,10 +122,12 @@ impl Guest {
         self.machine.ram().write(GuestPhys(self.base + ORDER), &order.to_le_bytes()).unwrap();
     }
 
+    #[track_caller]
     fn wait(&mut self) -> MachineEvent {
         self.machine.wait_event(LONG).expect("an event")
     }
 
+    #[track_caller]
     fn ring(&mut self) -> Cpu {
         self.order(RING);
         match self.wait() {

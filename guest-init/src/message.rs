@@ -134,6 +134,8 @@ pub enum CaptureReason {
     End,
     /// The scheduler exited or was ejected.
     SchedulerExit,
+    /// The scheduler has not become enabled in its time, and is about to be ended.
+    NotEnabled,
 }
 
 /// Stages that init reports.

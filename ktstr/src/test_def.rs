@@ -30,6 +30,8 @@ pub struct TestDef {
     pub memory_mib: u32,
     /// Workload window, in s.
     pub duration_s: u64,
+    /// How long the scheduler may take to become enabled, in s; `None`: as long as the scheduler's declaration says.
+    pub enable_timeout_s: Option<u64>,
     /// sched_ext's stall watchdog, in s.
     pub watchdog_timeout_s: u64,
     /// Periodic captures.
@@ -110,6 +112,8 @@ pub struct Scheduler {
     pub topology: Option<Topology>,
     /// Words for the kernel's command line.
     pub kargs: &'static [&'static str],
+    /// How long it may take to become enabled, in s; `None`: what fits the machine.
+    pub enable_timeout_s: Option<u64>,
     /// Folder of the package that declares it, for relative paths.
     pub manifest_dir: &'static str,
 }
@@ -139,6 +143,12 @@ impl TestDef {
     /// The workload window.
     pub fn duration(&self) -> Duration {
         Duration::from_secs(self.duration_s)
+    }
+
+    /// How long the scheduler may take to become enabled, if the test or the scheduler's declaration says.
+    pub fn enable_timeout(&self) -> Option<Duration> {
+        let declared = || self.scheduler.and_then(|scheduler| scheduler.enable_timeout_s);
+        self.enable_timeout_s.or_else(declared).map(Duration::from_secs)
     }
 
     /// Words for the kernel's command line: the scheduler's, then the test's.

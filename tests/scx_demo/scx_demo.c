@@ -36,6 +36,7 @@ static const char usage[] =
 	"  --freeze-after-ms N  count nothing any more after N ms, but schedule on\n"
 	"  --miscount-ms N      set nr_dispatched back to 0 each N ms\n"
 	"  --fail-load          load a program that the verifier rejects\n"
+	"  --never-load         say so, and load nothing until SIGINT\n"
 	"  --help               print this\n";
 
 enum option_id {
@@ -49,6 +50,7 @@ enum option_id {
 	FREEZE_AFTER_MS,
 	MISCOUNT_MS,
 	FAIL_LOAD,
+	NEVER_LOAD,
 	HELP,
 };
 
@@ -63,11 +65,14 @@ static const struct option options[] = {
 	{ "freeze-after-ms", required_argument, NULL, FREEZE_AFTER_MS },
 	{ "miscount-ms", required_argument, NULL, MISCOUNT_MS },
 	{ "fail-load", no_argument, NULL, FAIL_LOAD },
+	{ "never-load", no_argument, NULL, NEVER_LOAD },
 	{ "help", no_argument, NULL, HELP },
 	{ NULL, 0, NULL, 0 },
 };
 
 static volatile sig_atomic_t stop_requested;
+
+static int never_load;
 
 static void request_stop(int signal)
 {
@@ -149,6 +154,9 @@ static void parse(struct scx_demo *skel, int argc, char **argv)
 		case FAIL_LOAD:
 			bpf_program__set_autoload(skel->progs.rejected_by_verifier, true);
 			break;
+		case NEVER_LOAD:
+			never_load = 1;
+			break;
 		case HELP:
 			fputs(usage, stdout);
 			exit(0);
@@ -194,6 +202,14 @@ int main(int argc, char **argv)
 	if (!skel)
 		fail("cannot open the BPF object: %s", strerror(errno));
 	parse(skel, argc, argv);
+	if (never_load)
+		printf("scx_demo: waiting for SIGINT\n");
+	while (never_load && !stop_requested)
+		usleep(POLL_USEC);
+	if (never_load) {
+		scx_demo__destroy(skel);
+		return 0;
+	}
 	err = scx_demo__load(skel);
 	if (err) {
 		scx_demo__destroy(skel);

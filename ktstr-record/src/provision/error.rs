@@ -158,6 +158,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A file is not a kernel's configuration, or cannot be read.
+    #[error("cannot use {path} as the kernel's configuration: {why}")]
+    KernelConfig {
+        /// The file.
+        path: PathBuf,
+        /// What it lacks, or what the system said.
+        why: String,
+    },
     /// A file is not a kernel that can be booted and read.
     #[error("{path} is not a kernel that can be used: {source}")]
     NotAKernel {

@@ -9,6 +9,7 @@ use ktstr_replay::units::GuestNs;
 
 use super::capture::{CaptureRequest, Capturer, Pause};
 use super::clock::{Cadence, RunClock};
+use super::enabling::Enabling;
 use super::events;
 use super::interrupt::Guard;
 use super::outbox::Outbox;
@@ -57,6 +58,7 @@ pub(super) struct Session<'c> {
     clock: &'c mut RunClock,
     cadence: Cadence,
     requests: VecDeque<GuestRequest>,
+    enabling: Enabling,
     phase: Option<(u32, String)>,
     /// Running time at which the body began.
     body_began: Option<Duration>,
@@ -71,6 +73,7 @@ impl<'c> Session<'c> {
         outbox: Outbox,
         clock: &'c mut RunClock,
         plan: CapturePlan,
+        enable_limit: Duration,
     ) -> Self {
         Self {
             machine,
@@ -80,6 +83,7 @@ impl<'c> Session<'c> {
             clock,
             cadence: Cadence::new(plan.window, plan.periodic),
             requests: VecDeque::new(),
+            enabling: Enabling::new(enable_limit),
             phase: None,
             body_began: None,
             body_ended: false,
@@ -117,6 +121,7 @@ impl<'c> Session<'c> {
                 }
             }
             self.capture_if_due();
+            self.enabling.tell();
             if guard.interrupted() {
                 return Ending { end: GuestEnd::Interrupted, detail: String::from("a signal ended the run") };
             }
@@ -196,6 +201,7 @@ impl<'c> Session<'c> {
                     CaptureReason::OnDemand => CaptureKind::OnDemand,
                     CaptureReason::End => CaptureKind::End,
                     CaptureReason::SchedulerExit => CaptureKind::SchedulerExit,
+                    CaptureReason::NotEnabled => CaptureKind::NotEnabled,
                 };
                 let capture = CaptureRequest { tag, kind, guest_ns, host_ns, phase: self.phase.clone() };
                 self.requests.push_back(GuestRequest { id, capture, received: Instant::now() });
@@ -209,6 +215,7 @@ impl<'c> Session<'c> {
                 Err(why) => self.outbox.loss(host_ns, LossKind::GuestFrames, 1, why),
             },
             other => {
+                self.enabling.hear(&other);
                 if let Some(body) = events::of_message(other) {
                     self.outbox.event(guest_ns, host_ns, body);
                 }

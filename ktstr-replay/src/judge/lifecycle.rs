@@ -1,13 +1,11 @@
 //! The run itself: its scheduler, its machine, the test's body, and whether the trace is all there.
 
+use super::not_enabled;
 use crate::run::Run;
 use crate::text::{counted, seconds};
-use crate::trace::record::{EventBody, GuestEnd, OutputSource, Stage};
+use crate::trace::record::{EventBody, GuestEnd, Stage};
 use crate::verdict::{Finding, Origin, Outcome};
 
-/// Lines of a scheduler's output that are kept as evidence when it did not load: the end of a verifier's log. Kernels
-/// from 7.3 on explain a rejection over some forty lines.
-const OUTPUT_LINES: usize = 64;
 /// Lines of a panic that are kept as evidence.
 const PANIC_LINES: usize = 14;
 /// Lines of damage that are listed.
@@ -20,7 +18,7 @@ pub(super) fn judge_scheduler(run: &Run<'_>) -> Option<Finding> {
     }
     let name = run.scheduler_name();
     if run.stage(Stage::SchedulerEnabled).is_none() {
-        return Some(never_enabled(run, name));
+        return Some(not_enabled::judge(run, name));
     }
     let Some(exit) = run.scheduler_exit() else {
         let until = match run.end() {
@@ -42,39 +40,7 @@ pub(super) fn judge_scheduler(run: &Run<'_>) -> Option<Finding> {
     Some(scheduler(Outcome::Fail, found).with_lines(lines))
 }
 
-fn never_enabled(run: &Run<'_>, name: &str) -> Finding {
-    let exited = run.stage(Stage::SchedulerExited);
-    if exited.is_none() && run.is_partial() {
-        return scheduler(Outcome::Inconclusive, format!("nothing is recorded of {name} being enabled"));
-    }
-    if run.stage(Stage::SchedulerStarted).is_none() {
-        return scheduler(Outcome::Fail, format!("{name} was never started"));
-    }
-    let how = match exited {
-        Some((_, _, "")) => "its process ended".to_owned(),
-        Some((_, _, detail)) => detail.to_owned(),
-        None => {
-            run.stage(Stage::InitFailed).map(|(_, _, detail)| detail).filter(|d| !d.is_empty()).map_or_else(
-                || "its process ran, but sched_ext was not enabled in time".to_owned(),
-                str::to_owned,
-            )
-        }
-    };
-    let output = run.output(OutputSource::Scheduler);
-    let lines: Vec<_> = output.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
-    let from = lines.len().saturating_sub(OUTPUT_LINES);
-    let mut evidence = vec![if lines.is_empty() {
-        "it wrote nothing".to_owned()
-    } else if from > 0 {
-        format!("the end of what it wrote ({from} lines before it):")
-    } else {
-        "what it wrote:".to_owned()
-    }];
-    evidence.extend(lines.iter().skip(from).map(|l| format!("  {l}")));
-    scheduler(Outcome::Fail, format!("{name} did not load: {how}")).with_lines(evidence)
-}
-
-fn scheduler(outcome: Outcome, summary: String) -> Finding {
+pub(super) fn scheduler(outcome: Outcome, summary: String) -> Finding {
     Finding::new(Origin::Run, "scheduler", outcome, summary)
 }
 

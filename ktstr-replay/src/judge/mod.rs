@@ -5,6 +5,7 @@
 
 mod claims;
 mod expectation;
+mod not_enabled;
 mod lifecycle;
 mod starved;
 #[cfg(test)]

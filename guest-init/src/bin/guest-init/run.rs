@@ -123,6 +123,8 @@ impl<'a> JobRun<'a> {
             }
             if begin.elapsed() >= timeout {
                 let state = sched_ext_state()?;
+                self.drain();
+                self.link.capture("not_enabled", CaptureReason::NotEnabled);
                 return Err(format!(
                     "the scheduler was not enabled within {timeout:?}; sched_ext is {state}"
                 ));

@@ -3,9 +3,11 @@
 mod payload;
 mod image;
 mod spec;
+mod config;
 mod entry;
 mod resolve;
 
+pub(super) use config::read as read_config;
 pub use resolve::KernelListing;
-pub(super) use resolve::{list, list_cached, resolve};
+pub(super) use resolve::{config_of, list, list_cached, resolve};
 pub use spec::{KernelSpec, KernelVersion};

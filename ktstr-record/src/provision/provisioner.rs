@@ -1,7 +1,7 @@
 //! The way in: everything that a run needs, found or fetched, once.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::apt;
@@ -103,6 +103,15 @@ impl Provisioner {
             Some(path) => kernel::read_config(path).map(Some),
             None => kernel::config_of(&self.context, spec, kernel),
         }
+    }
+
+    /// A folder of the source of `kernel`, as `tools/sched_ext`: of the archive's source package of its major and minor
+    /// version. The first time 160 MB are downloaded.
+    ///
+    /// # Errors
+    /// Where the archive has no source of that kernel, or that has no such folder.
+    pub fn kernel_source(&self, kernel: &Kernel, folder: &str) -> Result<PathBuf> {
+        kernel::source_of(&self.context, kernel, folder)
     }
 
     /// The kernel that `spec` asks for as the archive has it now; later runs then find it in the cache.

@@ -123,7 +123,7 @@ fn cached(context: &Context, spec: &KernelSpec) -> Option<Kernel> {
         .find(|kernel| spec.admits(&kernel.release) && (kernel.has_sched_ext || spec.is_whole()))
 }
 
-fn open_apt(context: &Context) -> Result<Apt<'_>> {
+pub(super) fn open_apt(context: &Context) -> Result<Apt<'_>> {
     Apt::open(context, PURPOSE, |mirror: &SourceEntry| {
         let mut suites: Vec<String> = SUITES.iter().map(|suite| (*suite).to_owned()).collect();
         for suite in &mirror.suites {
@@ -163,7 +163,7 @@ fn packages(apt: &Apt<'_>, release: &str, package: &str) -> Result<Vec<String>> 
     Ok([package.to_owned()].into_iter().chain(found.contains(&base).then_some(base)).collect())
 }
 
-fn unpack(apt: &Apt<'_>, packages: &[String], into: &Path, lock: &Lock) -> Result<Vec<String>> {
+pub(super) fn unpack(apt: &Apt<'_>, packages: &[String], into: &Path, lock: &Lock) -> Result<Vec<String>> {
     create_dir_all(into)?;
     let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
     match apt.unpack_alone(&packages, into, lock) {

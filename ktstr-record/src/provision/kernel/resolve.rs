@@ -221,17 +221,13 @@ fn add_config(context: &Context, release: &str) -> Result<()> {
     let packages = packages(&apt, release, &package)?;
     // Where the configuration has a package of its own, the kernel's need not be fetched again.
     let own = packages.last().cloned();
-    let outcome = unpack(&apt, own.as_slice(), &unpacked, &lock);
-    let found = config::in_package(&unpacked, release);
-    let (from, to) = match &found {
-        Some(found) => (found.clone(), path),
-        None => (staging.path().join("no-config"), tried),
-    };
-    if found.is_none() {
-        fs::write(&from, "").map_err(Error::io("write", &from))?;
+    unpack(&apt, own.as_slice(), &unpacked, &lock)?;
+    if let Some(found) = config::in_package(&unpacked, release) {
+        return staging.publish(&found, &path);
     }
-    staging.publish(&from, &to)?;
-    outcome.map(drop)
+    let absent = staging.path().join("no-config");
+    fs::write(&absent, "").map_err(Error::io("write", &absent))?;
+    staging.publish(&absent, &tried)
 }
 
 /// Where Debian's packages have put the image of `release`, today and before.

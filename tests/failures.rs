@@ -5,9 +5,11 @@
 
 mod fixtures;
 
+use std::fs;
 use std::time::Duration;
 
-use ktstr_replay::trace::record::{CaptureKind, Stage};
+use ktstr_record::provision::{KernelSpec, Provisioner};
+use ktstr_replay::trace::record::{BlobRole, CaptureKind, Stage};
 use ktstr_tests::{TestRun, fixture};
 
 /// What a failed run has in common: it is the verdict's exit code, and replay prints its report again.
@@ -78,6 +80,51 @@ fn a_scheduler_that_cannot_load_shows_its_verifier_log() {
     // There is nothing to wait for: the workload window of 20 s is not waited out.
     let took = run.between(Stage::SchedulerStarted, Stage::PoweringOff);
     assert!(took < Duration::from_secs(10), "took {took:?}");
+}
+
+#[test]
+fn a_scheduler_that_is_not_enabled_in_time_is_told_with_its_words_and_threads() {
+    let run = failed("fixtures::is_never_enabled");
+    let report = run.report();
+    let title = "demo was not enabled within 2.000s; it last wrote `scx_demo: waiting for SIGINT`; its thread scx_demo[";
+    assert!(report.contains(title), "{run}");
+    // It sleeps until it looks again, and is found at it unless it is just on its way.
+    assert!(report.contains("its threads at that time:") && report.contains("entry_SYSCALL_64"), "{run}");
+    let sample = run.sample(CaptureKind::NotEnabled);
+    assert!(sample.checkpoint.is_some(), "no memory of that moment: {:?}", sample.faults);
+    // The workload window of 20 s is not waited out.
+    let took = run.between(Stage::SchedulerStarted, Stage::PoweringOff);
+    assert!(took < Duration::from_secs(15), "took {took:?}");
+}
+
+#[test]
+fn a_scheduler_that_lacks_the_kernels_configuration_is_told_how_to_give_one() {
+    let provisioner = Provisioner::open().expect("the cache");
+    let asked = std::env::var("KTSTR_KERNEL").unwrap_or_else(|_| "latest".to_owned());
+    let spec = KernelSpec::parse(&asked).expect("a kernel");
+    let kernel = provisioner.kernel(&spec).expect("the kernel");
+    let config = provisioner.kernel_config(&spec, &kernel, None).expect("readable").expect("of the archive");
+    // The same kernel as a file of the user's, with no configuration beside it.
+    let folder = tempfile::tempdir().expect("a folder");
+    let (image, file) = (folder.path().join("bzImage"), folder.path().join("my-config"));
+    fs::copy(kernel.bzimage.as_ref().expect("an image"), &image).expect("copied");
+    fs::write(&file, &config.text).expect("written");
+
+    let run = fixture("fixtures::asks_for_the_configuration").env("KTSTR_KERNEL", &image).run();
+    assert!(!run.status.success(), "it loaded:\n{run}");
+    run.assert_replays();
+    assert!(run.report().contains("the guest had no kernel configuration"), "{run}");
+    assert!(run.report().contains("--kernel-config FILE"), "{run}");
+
+    let run = fixture("fixtures::asks_for_the_configuration")
+        .env("KTSTR_KERNEL", &image)
+        .env("KTSTR_KERNEL_CONFIG", &file)
+        .run();
+    assert!(run.status.success(), "{run}");
+    let trace = run.trace();
+    let [id] = trace.blobs(BlobRole::KernelConfig)[..] else { panic!("not one configuration") };
+    assert_eq!(trace.blob(&id).expect("the configuration"), config.text);
+    assert_eq!(trace.manifest().expect("a manifest").kernel.config.as_deref(), file.to_str());
 }
 
 #[test]

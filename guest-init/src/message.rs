@@ -136,6 +136,8 @@ pub enum CaptureReason {
     End,
     /// The scheduler exited or was ejected.
     SchedulerExit,
+    /// The scheduler has not become enabled in its time, and is about to be ended.
+    NotEnabled,
 }
 
 /// Stages that init reports.
@@ -232,6 +234,9 @@ pub struct WorkerReport {
 
 /// Environment variable of the test binary with the process id of the scheduler, where there is one.
 pub const SCHEDULER_PID: &str = "KTSTR_SCHEDULER_PID";
+
+/// Environment variable of the test binary with [`Job::restart_timeout_ms`], where there is a scheduler.
+pub const RESTART_MS: &str = "KTSTR_RESTART_MS";
 
 /// The file descriptor of the test binary's socket to init.
 pub const TEST_SOCKET_FD: i32 = 3;

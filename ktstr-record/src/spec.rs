@@ -50,6 +50,30 @@ pub struct Kernel {
     pub has_sched_ext: bool,
 }
 
+/// A kernel's configuration, as the file `.config` of its build has it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KernelConfig {
+    /// Lines of `CONFIG_NAME=value`.
+    pub text: Vec<u8>,
+    /// Where it came from, for people: a file, a package, the kernel's own image.
+    pub origin: String,
+}
+
+impl KernelConfig {
+    /// Where libbpf looks for the configuration in the guest of a kernel of this release (`libbpf.c`,
+    /// `bpf_object__read_kconfig_file`).
+    #[must_use]
+    pub fn guest_path(release: &str) -> String {
+        format!("/boot/config-{release}")
+    }
+}
+
+impl fmt::Debug for KernelConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KernelConfig({} bytes, {})", self.text.len(), self.origin)
+    }
+}
+
 /// A `qemu-system-x86_64` that can be run, as provisioning found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emulator {

@@ -127,6 +127,8 @@ fn a_warm_cache_needs_no_apt() {
         let found = offline.kernel(&KernelSpec::parse(asked).unwrap()).unwrap();
         assert_eq!((&found.id, found.asked.as_str()), (&kernel.id, asked));
     }
+    let spec = KernelSpec::Latest;
+    assert!(offline.kernel_config(&spec, kernel, None).unwrap().is_some());
     assert!(!dir.path().join("log").exists());
     assert!(offline.list_kernels().unwrap().iter().any(|l| l.cached && l.release == kernel.release));
 }
@@ -221,7 +223,18 @@ fn a_fetch_that_is_killed_leaves_no_entry_and_the_next_succeeds() {
     let next = provisioner(&warm.cache(), host(env::var_os("PATH").unwrap()));
     let kernel = next.kernel(&KernelSpec::parse(&other.release).unwrap()).unwrap();
     assert_eq!(kernel.release, other.release);
-    assert_eq!(names(&entry), BTreeSet::from(["bzImage", "kernel.json", "vmlinux"].map(str::to_owned)));
+    let whole = BTreeSet::from(["bzImage", "config", "kernel.json", "vmlinux"].map(str::to_owned));
+    assert_eq!(names(&entry), whole);
+
+    // Earlier releases made entries without the configuration: they get it when it is asked for.
+    let spec = KernelSpec::parse(&other.release).unwrap();
+    let config = next.kernel_config(&spec, &kernel, None).unwrap().unwrap();
+    assert!(config.text.windows(14).any(|part| part == b"\nCONFIG_BPF=y\n"), "{config:?}");
+    fs::remove_file(entry.join("config")).unwrap();
+    let (offline, _dir) = warm.offline();
+    assert_eq!(offline.kernel_config(&spec, &kernel, None).unwrap(), None);
+    assert_eq!(next.kernel_config(&spec, &kernel, None).unwrap(), Some(config));
+    assert_eq!(names(&entry), whole);
     cache.sweep().unwrap();
     assert_eq!(names(warm.cache().join("staging")), BTreeSet::new());
 }

@@ -6,8 +6,9 @@ use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use guest_init::message::{FromTest, SCHEDULER_PID};
+use guest_init::message::{FromTest, RESTART_MS, SCHEDULER_PID};
 
 use crate::assert::AssertResult;
 use crate::cgroup::Cgroups;
@@ -58,7 +59,9 @@ fn context(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> Ctx {
         Some(scheduler) => {
             let state_file = PathBuf::from(SchedulerLife::STATE_FILE);
             let process = env::var_os(SCHEDULER_PID).map(|pid| Path::new("/proc").join(pid));
-            SchedulerLife::watched(scheduler.name, state_file, process, def.restart_limit())
+            let restart_ms = env::var(RESTART_MS).ok().and_then(|ms| ms.parse().ok()).unwrap_or_default();
+            let restart = Duration::from_millis(restart_ms);
+            SchedulerLife::watched(scheduler.name, state_file, process, restart)
         }
         None => SchedulerLife::none(),
     };

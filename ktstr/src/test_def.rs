@@ -10,8 +10,6 @@ use crate::ctx::Ctx;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::verdict::Verdict;
 
-/// How long a scheduler may take to become `enabled`: the verifier is slow when emulated.
-pub const ENABLE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a scheduler that exits, and whose process lives on, may take to come back where the test does not allow it: so
 /// that a restart is told from an end.
 const RESTART_LIMIT: Duration = Duration::from_secs(10);
@@ -36,6 +34,8 @@ pub struct TestDef {
     pub memory_mib: u32,
     /// Workload window, in s.
     pub duration_s: u64,
+    /// How long the scheduler may take to become enabled, in s; `None`: as long as the scheduler's declaration says.
+    pub enable_timeout_s: Option<u64>,
     /// sched_ext's stall watchdog, in s.
     pub watchdog_timeout_s: u64,
     /// Periodic captures.
@@ -126,6 +126,8 @@ pub struct Scheduler {
     pub topology: Option<Topology>,
     /// Words for the kernel's command line.
     pub kargs: &'static [&'static str],
+    /// How long it may take to become enabled, in s; `None`: what fits the machine.
+    pub enable_timeout_s: Option<u64>,
     /// Folder of the package that declares it, for relative paths.
     pub manifest_dir: &'static str,
 }
@@ -157,9 +159,15 @@ impl TestDef {
         Duration::from_secs(self.duration_s)
     }
 
-    /// How long the scheduler may be away before it counts as gone.
-    pub fn restart_limit(&self) -> Duration {
-        if self.allow_restarts { ENABLE_LIMIT } else { RESTART_LIMIT }
+    /// How long the scheduler may be away before it counts as gone. `enable_limit`: how long it may take to become enabled.
+    pub fn restart_limit(&self, enable_limit: Duration) -> Duration {
+        if self.allow_restarts { enable_limit } else { RESTART_LIMIT }
+    }
+
+    /// How long the scheduler may take to become enabled, if the test or the scheduler's declaration says.
+    pub fn enable_timeout(&self) -> Option<Duration> {
+        let declared = || self.scheduler.and_then(|scheduler| scheduler.enable_timeout_s);
+        self.enable_timeout_s.or_else(declared).map(Duration::from_secs)
     }
 
     /// Words for the kernel's command line: the scheduler's, then the test's.

@@ -6,8 +6,8 @@
 mod shape;
 mod key;
 mod args;
-mod scheduler;
 mod test_keys;
+mod scheduler;
 mod test_expand;
 
 use proc_macro::TokenStream;
@@ -27,6 +27,7 @@ use proc_macro::TokenStream;
 /// | `threads` | an integer from 1 to 8 | the scheduler's, else 1 | threads of each core |
 /// | `memory_mib` | an integer from 128 to 65536 | 512 | guest RAM; raised, with a note, when the files of the test need more |
 /// | `duration_s` | an integer from 1 to 86400 | 12 | workload window |
+/// | `enable_timeout_s` | an integer from 1 to 3600 | none | how long the scheduler may take to become enabled; without it, what its declaration says, else 30 s on hardware and 300 s on an emulated machine |
 /// | `watchdog_timeout_s` | an integer from 1 to 30 | 5 | how long a stall may go unnoticed: the run waits that much longer for its end. It is the scheduler that sets sched_ext's watchdog (`timeout_ms` of its ops) |
 /// | `num_snapshots` | an integer from 0 to 256 | 0 | periodic captures, at least 100 ms apart |
 /// | `checkpoint` | one of every, ends, never | every | when guest memory is kept: at every capture, at the ends (attach, end of the body, failure), or never |
@@ -67,6 +68,7 @@ pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
 /// | `sched_args` | a list of strings, `["..", ".."]` | none | its arguments |
 /// | `topology` | (numa_nodes, llcs, cores, threads) | none | the topology of tests that give none |
 /// | `kargs` | a list of strings, `["..", ".."]` | none | words for the kernel's command line |
+/// | `enable_timeout_s` | an integer from 1 to 3600 | none | how long it may take to become enabled, for tests that do not say |
 ///
 /// Exactly one of `binary`, `binary_path` and `source` is given. A name is made of ASCII letters, digits, `_`, `-` and
 /// `.`; `eevdf` is reserved.

@@ -7,8 +7,9 @@ use syn::{Attribute, Error, Ident, LitStr, Result, Token, Visibility, braced};
 
 use crate::args::{Args, Faults};
 use crate::key::Place::Source;
-use crate::key::{Key, Place, key};
+use crate::key::{Key, Place, count, key};
 use crate::shape::{Shape, Value};
+use crate::test_keys::MAX_ENABLE_S;
 
 /// Every key, in the order in which errors list them. To add one: a row here, and the field of `Scheduler` that it
 /// fills; the test below then prints the row of the documentation.
@@ -31,6 +32,8 @@ const KEYS: &[Key] = &[
         "the topology of tests that give none"),
     key("kargs", Shape::Texts,
         "words for the kernel's command line"),
+    key("enable_timeout_s", count(1, MAX_ENABLE_S, "s until it is enabled"),
+        "how long it may take to become enabled, for tests that do not say"),
 ];
 
 struct Declaration {

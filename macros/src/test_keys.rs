@@ -10,6 +10,8 @@ use crate::shape::Shape;
 
 /// Longest watchdog timeout that the kernel takes, in s: `SCX_WATCHDOG_MAX_TIMEOUT` of `kernel/sched/ext.c`.
 const WATCHDOG_MAX_S: u64 = 30;
+/// Longest time that a scheduler may take to become enabled, in s.
+pub const MAX_ENABLE_S: u64 = 3600;
 /// Most periodic captures of one test.
 const MAX_SNAPSHOTS: u64 = 256;
 /// Periodic captures may not be closer than this, in ms.
@@ -33,6 +35,10 @@ pub const KEYS: &[Key] = &[
         "guest RAM; raised, with a note, when the files of the test need more").default("512"),
     key("duration_s", count(1, 86_400, "s of workload"),
         "workload window").default("12"),
+    key("enable_timeout_s", count(1, MAX_ENABLE_S, "s until the scheduler is enabled"),
+        "how long the scheduler may take to become enabled; without it, what its declaration says, else 30 s on \
+         hardware and 300 s on an emulated machine")
+        .needs(&[("scheduler", "a `scheduler`, which is what is enabled")]),
     key("watchdog_timeout_s", count(1, WATCHDOG_MAX_S, "s before a stall is called one"),
         "how long a stall may go unnoticed: the run waits that much longer for its end. It is the scheduler that sets \
          sched_ext's watchdog (`timeout_ms` of its ops)").default("5")

@@ -3,7 +3,8 @@
  * map_zoo: a scheduler that leaves all scheduling to the kernel and has a map of every kind, with contents that a
  * test knows: queues and stacks hold 10, 20, 30; storage of a task holds three times its pid, and one; that of the root
  * cgroup 77; the ring buffer two records and a discarded one; the arena three pages, with two nodes, 11 and 22, in the
- * second; held objects of the kernel's a mask of CPU 1 and the task that called init.
+ * second; held objects of the kernel's a mask of CPU 1 and the task that called init; CONFIG_HZ comes out of the
+ * kernel's configuration.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -142,6 +143,10 @@ struct zoo_node __arena *first_node;
 /* The pid of the task that is held. */
 int held_pid;
 
+/* Out of the kernel's configuration, which the loader looks for. */
+extern int CONFIG_HZ __kconfig;
+int kernel_hz;
+
 static void hold(void)
 {
 	struct task_struct *task = bpf_task_acquire(bpf_get_current_task_btf());
@@ -198,6 +203,7 @@ s32 BPF_PROG(zoo_init)
 {
 	char __arena *pages = (char __arena *)bpf_arena_alloc_pages(&arena, NULL, ARENA_PAGES, NO_NODE, 0);
 
+	kernel_hz = CONFIG_HZ;
 	if (pages) {
 		first_node = (struct zoo_node __arena *)(pages + PAGE_BYTES);
 		first_node->number = 11;

@@ -40,6 +40,7 @@ static const char usage[] =
 	"  --freeze-after-ms N  count nothing any more after N ms, but schedule on\n"
 	"  --miscount-ms N      set nr_dispatched back to 0 each N ms\n"
 	"  --fail-load          load a program that the verifier rejects\n"
+	"  --never-load         say so, and load nothing until SIGINT\n"
 	"  --help               print this\n";
 
 enum option_id {
@@ -55,6 +56,7 @@ enum option_id {
 	FREEZE_AFTER_MS,
 	MISCOUNT_MS,
 	FAIL_LOAD,
+	NEVER_LOAD,
 	HELP,
 };
 
@@ -71,12 +73,15 @@ static const struct option options[] = {
 	{ "freeze-after-ms", required_argument, NULL, FREEZE_AFTER_MS },
 	{ "miscount-ms", required_argument, NULL, MISCOUNT_MS },
 	{ "fail-load", no_argument, NULL, FAIL_LOAD },
+	{ "never-load", no_argument, NULL, NEVER_LOAD },
 	{ "help", no_argument, NULL, HELP },
 	{ NULL, 0, NULL, 0 },
 };
 
 static volatile sig_atomic_t stop_requested;
 static bool restart;
+
+static int never_load;
 
 static void request_stop(int signal)
 {
@@ -164,6 +169,9 @@ static void parse(struct scx_demo *skel, int argc, char **argv)
 		case FAIL_LOAD:
 			bpf_program__set_autoload(skel->progs.rejected_by_verifier, true);
 			break;
+		case NEVER_LOAD:
+			never_load = 1;
+			break;
 		case HELP:
 			fputs(usage, stdout);
 			exit(0);
@@ -205,6 +213,14 @@ static int run(int argc, char **argv, bool *again)
 	if (!skel)
 		fail("cannot open the BPF object: %s", strerror(errno));
 	parse(skel, argc, argv);
+	if (never_load)
+		printf("scx_demo: waiting for SIGINT\n");
+	while (never_load && !stop_requested)
+		usleep(POLL_USEC);
+	if (never_load) {
+		scx_demo__destroy(skel);
+		return 0;
+	}
 	err = scx_demo__load(skel);
 	if (err) {
 		scx_demo__destroy(skel);

@@ -186,6 +186,9 @@ pub(super) trait Backend {
     /// Put what runs the machine into the manifest, with the taints that this kind of machine brings.
     fn describe(&self, manifest: &mut Manifest);
 
+    /// How many times as long as on hardware the guest's work may take.
+    fn slowdown(&self) -> u32;
+
     /// A machine before its first instruction. It is stopped and its doorbell is armed.
     fn boot(&self, initrd: &[u8]) -> Result<Self::Machine, AttemptError>;
 

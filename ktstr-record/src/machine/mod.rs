@@ -60,6 +60,13 @@ pub fn start(
     with_backend!(spec, |backend| start::start(&backend, spec, init, cache_dir, policy))
 }
 
+/// How many times as long as on hardware the guest's work may take on the machine of `spec`: a factor for limits that
+/// nobody has set.
+#[must_use]
+pub fn slowdown(spec: &MachineSpec) -> u32 {
+    with_backend!(spec, |backend| backend.slowdown())
+}
+
 /// Put the machine of `spec` into the manifest, with the taints that its kind brings.
 pub(crate) fn describe(spec: &MachineSpec, manifest: &mut Manifest) {
     manifest.machine.topology = spec.topology.to_string();

@@ -11,12 +11,15 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::apt::{Apt, Purpose};
+use super::cache::Lock;
 use super::error::{Error, Result};
 use super::host::Context;
 use crate::elf::needs;
 
 /// The suite that bundles come from: the current Debian, whatever the host runs.
 const SUITE: &str = "trixie";
+/// The suite that the newest libraries come from, where that one's are too old.
+const NEWEST_SUITE: &str = "sid";
 /// Raised when what is unpacked changes without a change of the packages.
 const LAYOUT: u32 = 1;
 /// How old package lists may be when a bundle is resolved from them.
@@ -35,6 +38,9 @@ pub(super) struct Recipe {
     pub(super) name: &'static str,
     /// Its packages, without those that they depend on.
     pub(super) packages: &'static [&'static str],
+    /// Packages of the newest suite that are unpacked over these, without those that they depend on: headers and static
+    /// libraries.
+    pub(super) newest: &'static [&'static str],
     /// Files that it must have to be of use.
     pub(super) required: &'static [&'static str],
 }
@@ -62,7 +68,10 @@ pub(super) struct Bundle {
 
 impl Recipe {
     fn folder(&self, context: &Context) -> PathBuf {
-        let recipe = format!("{LAYOUT} {SUITE} {}", self.packages.join(" "));
+        let mut recipe = format!("{LAYOUT} {SUITE} {}", self.packages.join(" "));
+        if !self.newest.is_empty() {
+            recipe.push_str(&format!(" {NEWEST_SUITE} {}", self.newest.join(" ")));
+        }
         let digest = xxh3_64(recipe.as_bytes()) >> 32;
         context.cache.path("bundles").join(format!("{}-{digest:08x}", self.name))
     }
@@ -95,7 +104,7 @@ impl Recipe {
         let made = staging.path().join("bundle");
         let root = made.join("root");
         super::cache::create_dir_all(&root)?;
-        let packages = match apt.unpack_closure(self.packages, &root, &lock) {
+        let mut packages = match apt.unpack_closure(self.packages, &root, &lock) {
             // Versions leave the archive when newer ones come: the lists may name what is gone.
             Err(Error::Failed { .. }) => {
                 super::cache::remove_all(&root)?;
@@ -105,6 +114,8 @@ impl Recipe {
             }
             other => other,
         }?;
+        drop(apt);
+        packages.extend(self.unpack_newest(context, refresh, &root, &lock)?);
         for file in self.required {
             if !root.join(file).exists() {
                 return Err(Error::Incomplete {
@@ -124,6 +135,29 @@ impl Recipe {
         fs::write(&file, json).map_err(Error::io("write", &file))?;
         staging.publish("bundle", &self.folder(context))?;
         Ok(Bundle { root: self.folder(context).join("root"), contents: bundle.contents })
+    }
+
+    /// Unpacks the packages of the newest suite into `root`, for which `lock` is held.
+    fn unpack_newest(
+        &self,
+        context: &Context,
+        refresh: bool,
+        root: &Path,
+        lock: &Lock,
+    ) -> Result<Vec<String>> {
+        if self.newest.is_empty() {
+            return Ok(Vec::new());
+        }
+        let purpose = Purpose { name: NEWEST_SUITE, ..self.purpose };
+        let apt = Apt::open(context, purpose, |_| vec![NEWEST_SUITE.to_owned()])?;
+        apt.update(if refresh { Duration::ZERO } else { LISTS_MAX_AGE })?;
+        match apt.unpack_alone(self.newest, root, lock) {
+            Err(Error::Failed { .. }) => {
+                apt.update(Duration::ZERO)?;
+                apt.unpack_alone(self.newest, root, lock)
+            }
+            other => other,
+        }
     }
 }
 

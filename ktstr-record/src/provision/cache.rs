@@ -3,7 +3,8 @@
 //! ```text
 //! $XDG_CACHE_HOME/ktstr            else $HOME/.cache/ktstr
 //! +- bundles/NAME-RECIPE/          an unpacked program bundle: root/ and bundle.json
-//! +- kernels/RELEASE/              bzImage, vmlinux, kernel.json of a kernel of the archive
+//! +- kernels/RELEASE/              bzImage, vmlinux, config, kernel.json of a kernel of the archive
+//! +- sources/PACKAGE/              folders of a kernel's source
 //! +- kernels/file-XXH3/            vmlinux, kernel.json out of a bzImage that the user gave
 //! +- apt/NAME/                     apt's private state: package lists of some suites
 //! +- locks/NAME.lock               flock(2)ed by whoever makes NAME; never deleted while in use

@@ -24,6 +24,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     purpose: Purpose { name: "trixie", what: "the emulator (QEMU)", instead: INSTEAD },
     name: "emulator",
     packages: &["qemu-system-x86"],
+    newest: &[],
     required: &[
         "usr/bin/qemu-system-x86_64",
         "usr/share/seabios/bios-256k.bin",

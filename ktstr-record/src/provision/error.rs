@@ -158,6 +158,24 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The archive has no such folder of a kernel's source.
+    #[error(
+        "there is no folder {wanted} in the source of kernel {release}: the archive has the sources of its own kernels, as linux-source-MAJOR.MINOR"
+    )]
+    NoSource {
+        /// `uname -r`.
+        release: String,
+        /// The folder.
+        wanted: String,
+    },
+    /// A file is not a kernel's configuration, or cannot be read.
+    #[error("cannot use {path} as the kernel's configuration: {why}")]
+    KernelConfig {
+        /// The file.
+        path: PathBuf,
+        /// What it lacks, or what the system said.
+        why: String,
+    },
     /// A file is not a kernel that can be booted and read.
     #[error("{path} is not a kernel that can be used: {source}")]
     NotAKernel {

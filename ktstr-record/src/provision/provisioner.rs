@@ -1,6 +1,7 @@
 //! The way in: everything that a run needs, found or fetched, once.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::apt;
@@ -11,7 +12,7 @@ use super::host::{Context, Host};
 use super::kernel::{self, KernelListing, KernelSpec};
 use super::progress::Progress;
 use super::toolchain::{self, BpfToolchain};
-use crate::spec::{Emulator, Kernel};
+use crate::spec::{Emulator, Kernel, KernelConfig};
 
 /// What to remove from the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,32 @@ impl Provisioner {
         let kernel = kernel::resolve(&self.context, spec, false)?;
         known.insert(spec.clone(), kernel.clone());
         Ok(kernel)
+    }
+
+    /// The configuration of `kernel`, which `spec` gave: `given` if there is one, else of the archive's package, beside the
+    /// user's file, or inside the kernel. `None` where there is none, and where it cannot be fetched, which is told.
+    ///
+    /// # Errors
+    /// Where `given` is not a configuration, or the cache cannot be read or written.
+    pub fn kernel_config(
+        &self,
+        spec: &KernelSpec,
+        kernel: &Kernel,
+        given: Option<&Path>,
+    ) -> Result<Option<KernelConfig>> {
+        match given {
+            Some(path) => kernel::read_config(path).map(Some),
+            None => kernel::config_of(&self.context, spec, kernel),
+        }
+    }
+
+    /// A folder of the source of `kernel`, as `tools/sched_ext`: of the archive's source package of its major and minor
+    /// version. The first time 160 MB are downloaded.
+    ///
+    /// # Errors
+    /// Where the archive has no source of that kernel, or that has no such folder.
+    pub fn kernel_source(&self, kernel: &Kernel, folder: &str) -> Result<PathBuf> {
+        kernel::source_of(&self.context, kernel, folder)
     }
 
     /// The kernel that `spec` asks for as the archive has it now; later runs then find it in the cache.

@@ -38,14 +38,13 @@ pub(super) const RECIPE: Recipe = Recipe {
     purpose: Purpose {
         name: "trixie",
         what: "the BPF toolchain",
-        instead: "set KTSTR_BPF_ROOT to a folder that holds Debian 13's clang-19, lld-19, bpftool, libbpf-dev, \
+        instead: "set KTSTR_BPF_ROOT to a folder that holds Debian 13's clang-19, lld-19, bpftool, libbpf-dev (1.7 for arenas), \
                   libelf-dev, zlib1g-dev, libzstd-dev and libc6-dev (`/` where they are installed)",
     },
     name: "bpf-toolchain",
     packages: &[
         "clang-19",
         "lld-19",
-        "libbpf-dev",
         "bpftool",
         "libelf-dev",
         "zlib1g-dev",
@@ -53,6 +52,8 @@ pub(super) const RECIPE: Recipe = Recipe {
         "libc6-dev",
         "libgcc-14-dev",
     ],
+    // Before 1.7 the loader of a scheduler that keeps variables in an arena dies when it touches them.
+    newest: &["libbpf-dev"],
     required: REQUIRED,
 };
 

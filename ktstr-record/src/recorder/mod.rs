@@ -17,6 +17,7 @@ mod interrupt;
 mod capture;
 mod writer;
 mod outbox;
+mod enabling;
 mod session;
 mod run;
 

@@ -11,7 +11,7 @@ use ktstr_replay::trace::record::{ClaimRecord, Manifest};
 
 use crate::job::{JobError, PackedJob};
 use crate::machine::{self, Start, StartError, StartPolicy};
-use crate::spec::MachineSpec;
+use crate::spec::{KernelConfig, MachineSpec};
 
 /// One run: a machine, what it is to do, and what is to be kept of it.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct RecordRequest {
     pub captures: CapturePlan,
     /// What is known of the run beforehand. The recorder adds the machine, the kernel's release, the time and taints.
     pub manifest: Manifest,
+    /// The configuration of the machine's kernel, if the guest has it: kept in the trace.
+    pub config: Option<KernelConfig>,
     /// What is to be judged, kept in the trace.
     pub claims: Vec<ClaimRecord>,
     /// How long the guest may take from its job to its power-off, before it is ended as hung.
@@ -140,6 +142,7 @@ pub(super) fn complete_manifest(request: &RecordRequest, start: Option<&Start>) 
         asked: spec.kernel.asked.clone(),
         xxh3: spec.kernel.id.clone(),
         cmdline: spec.cmdline(),
+        config: request.config.as_ref().map(|config| config.origin.clone()),
     };
     machine::describe(spec, &mut manifest);
     if start.is_some_and(|start| !start.faults.is_empty()) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ktstr_replay::trace::record::{EventBody, GuestEnd, Stage};
+use ktstr_replay::trace::record::{BlobRole, EventBody, GuestEnd, Stage};
 use ktstr_replay::trace::{TraceWriter, WriteError};
 use ktstr_replay::units::GuestNs;
 
@@ -55,6 +55,9 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
         for claim in &request.claims {
             writer.claim(claim)?;
         }
+        if let Some(config) = &request.config {
+            writer.blob(BlobRole::KernelConfig, &config.text)?;
+        }
         writer.commit()?;
         Ok(writer)
     };
@@ -89,8 +92,10 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
     let mut outbox = Outbox::new(WriterThread::start(writer).map_err(thread)?);
     tell_start(&mut outbox, &clock, &start);
 
+    let enable_limit = Duration::from_millis(request.job.job().enable_timeout_ms);
+    let channel = HostChannel::new(channel);
     let mut session =
-        Session::new(machine, HostChannel::new(channel), capturer, outbox, &mut clock, request.captures);
+        Session::new(machine, channel, capturer, outbox, &mut clock, request.captures, enable_limit);
     let clock_and_seed =
         ClockAndSeed::now().map_err(|source| RecordError::Host { what: "read /dev/urandom", source })?;
     let ending = match session.deliver(&request.job, clock_and_seed) {

@@ -9,6 +9,7 @@ use ktstr_replay::units::GuestNs;
 
 use super::capture::{CaptureRequest, Capturer, Pause};
 use super::clock::{Cadence, RunClock};
+use super::enabling::Enabling;
 use super::events;
 use super::host_time::{HostGap, HostTime};
 use super::interrupt::Guard;
@@ -61,6 +62,7 @@ pub(super) struct Session<'c> {
     clock: &'c mut RunClock,
     cadence: Cadence,
     requests: VecDeque<GuestRequest>,
+    enabling: Enabling,
     phase: Option<(u32, String)>,
     /// Running time at which the body began.
     body_began: Option<Duration>,
@@ -78,6 +80,7 @@ impl<'c> Session<'c> {
         outbox: Outbox,
         clock: &'c mut RunClock,
         plan: CapturePlan,
+        enable_limit: Duration,
     ) -> Self {
         Self {
             machine,
@@ -87,6 +90,7 @@ impl<'c> Session<'c> {
             clock,
             cadence: Cadence::new(plan.window, plan.periodic),
             requests: VecDeque::new(),
+            enabling: Enabling::new(enable_limit),
             phase: None,
             body_began: None,
             body_ended: false,
@@ -131,6 +135,7 @@ impl<'c> Session<'c> {
             }
             self.look_at_host_time();
             self.capture_if_due();
+            self.enabling.tell();
             if guard.interrupted() {
                 return Ending { end: GuestEnd::Interrupted, detail: String::from("a signal ended the run") };
             }
@@ -241,6 +246,7 @@ impl<'c> Session<'c> {
                     CaptureReason::OnDemand => CaptureKind::OnDemand,
                     CaptureReason::End => CaptureKind::End,
                     CaptureReason::SchedulerExit => CaptureKind::SchedulerExit,
+                    CaptureReason::NotEnabled => CaptureKind::NotEnabled,
                 };
                 let capture = CaptureRequest { tag, kind, guest_ns, host_ns, phase: self.phase.clone() };
                 self.requests.push_back(GuestRequest { id, capture, received: Instant::now() });
@@ -254,6 +260,7 @@ impl<'c> Session<'c> {
                 Err(why) => self.outbox.loss(host_ns, LossKind::GuestFrames, 1, why),
             },
             other => {
+                self.enabling.hear(&other);
                 if let Some(body) = events::of_message(other) {
                     self.outbox.event(guest_ns, host_ns, body);
                 }

@@ -38,16 +38,21 @@ impl<'a> Tools<'a> {
     ///
     /// The kernel is built with `-fms-extensions`, so its types have members that only that flag makes sense of;
     /// `-isystem` keeps warnings about its types from drowning those about the scheduler.
+    ///
+    /// clang 19 makes `memset` of stores that follow each other, and expands that without the cast into the address space
+    /// of an arena, so that the verifier refuses the program. With `builtins`, only the source's own `memset` is expanded.
     pub(super) fn compile_bpf(
         &mut self,
         source: &Path,
         object: &Path,
         include: &[PathBuf],
         types: &Path,
+        builtins: &Path,
     ) -> Result<(), BuildError> {
         let mut command = self.toolchain.clang();
         command.args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall"]);
         command.args(["-fms-extensions", "-D__TARGET_ARCH_x86"]);
+        command.args(["-fno-builtin-memset", "-fno-builtin-memcpy", "-include"]).arg(builtins);
         command.args(include_args(include)).arg("-isystem").arg(types);
         command.arg("-isystem").arg(self.toolchain.root.join("usr/include"));
         command.arg("-c").arg(source).arg("-o").arg(object);

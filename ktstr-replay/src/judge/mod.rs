@@ -9,6 +9,7 @@ mod expectation;
 mod host_gaps;
 mod lifecycle;
 mod losses;
+mod not_enabled;
 mod scheduler;
 mod starved;
 #[cfg(test)]

@@ -1,14 +1,11 @@
 //! The scheduler under test: whether it loaded, and whether it was enabled for as long as it should have been.
 
+use super::not_enabled::{self, scheduler};
 use crate::run::{Run, SchedulerExit};
 use crate::text::{counted, seconds};
-use crate::trace::record::{CaptureKind, OutputSource, Sample, Stage};
+use crate::trace::record::{CaptureKind, Sample, Stage};
 use crate::units::GuestNs;
 use crate::verdict::{Finding, Origin, Outcome};
-
-/// Lines of a scheduler's output that are kept as evidence when it did not load: the end of a verifier's log. Kernels
-/// from 7.3 on explain a rejection over some forty lines.
-const OUTPUT_LINES: usize = 64;
 
 /// Whether the scheduler loaded, and whether it lived as long as it should; none where there is no scheduler.
 pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
@@ -17,7 +14,7 @@ pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
     }
     let name = run.scheduler_name();
     if run.stage(Stage::SchedulerEnabled).is_none() {
-        return vec![never_enabled(run, name)];
+        return vec![not_enabled::judge(run, name)];
     }
     let exits = run.scheduler_exits();
     let mut findings: Vec<Finding> = exits.iter().map(|exit| away(run, name, exit)).collect();
@@ -98,40 +95,4 @@ fn away(run: &Run<'_>, name: &str, exit: &SchedulerExit) -> Finding {
         }
     };
     scheduler(outcome, found).with_lines(lines)
-}
-
-fn never_enabled(run: &Run<'_>, name: &str) -> Finding {
-    let exited = run.stage(Stage::SchedulerExited);
-    if exited.is_none() && run.is_partial() {
-        return scheduler(Outcome::Inconclusive, format!("nothing is recorded of {name} being enabled"));
-    }
-    if run.stage(Stage::SchedulerStarted).is_none() {
-        return scheduler(Outcome::Fail, format!("{name} was never started"));
-    }
-    let how = match exited {
-        Some((_, _, "")) => "its process ended".to_owned(),
-        Some((_, _, detail)) => detail.to_owned(),
-        None => {
-            run.stage(Stage::InitFailed).map(|(_, _, detail)| detail).filter(|d| !d.is_empty()).map_or_else(
-                || "its process ran, but sched_ext was not enabled in time".to_owned(),
-                str::to_owned,
-            )
-        }
-    };
-    let output = run.output(OutputSource::Scheduler);
-    let lines: Vec<_> = output.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
-    let from = lines.len().saturating_sub(OUTPUT_LINES);
-    let mut evidence = vec![if lines.is_empty() {
-        "it wrote nothing".to_owned()
-    } else if from > 0 {
-        format!("the end of what it wrote ({from} lines before it):")
-    } else {
-        "what it wrote:".to_owned()
-    }];
-    evidence.extend(lines.iter().skip(from).map(|l| format!("  {l}")));
-    scheduler(Outcome::Fail, format!("{name} did not load: {how}")).with_lines(evidence)
-}
-
-fn scheduler(outcome: Outcome, summary: String) -> Finding {
-    Finding::new(Origin::Run, "scheduler", outcome, summary)
 }

@@ -147,6 +147,42 @@ fn a_scheduler_that_does_not_load_shows_the_end_of_its_output() {
 }
 
 #[test]
+fn a_scheduler_that_was_not_enabled_in_time_is_not_blamed_for_how_it_was_ended() {
+    let run = TraceBuilder::new()
+        .stage(-200, Stage::SchedulerStarted, "")
+        .output(-150, OutputSource::Scheduler, "verifying\nstill verifying\n\n")
+        .capture("not_enabled", CaptureKind::NotEnabled, -120, [0; 3])
+        .stage(-100, Stage::SchedulerExited, "signal 9 because it did not exit in time after SIGINT")
+        .stage(-90, Stage::InitFailed, "the scheduler was not enabled within 30s; sched_ext is disabled")
+        .event(0, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
+    let verdict = judge(&run);
+    let found = finding(&verdict, "scheduler");
+    assert_eq!(found.outcome, Fail);
+    assert_eq!(found.summary, "demo was not enabled within 30.000s; it last wrote `still verifying`");
+    assert!(found.lines.iter().any(|line| line.contains("its threads cannot be shown")), "{found:#?}");
+    assert_eq!(verdict.findings.iter().filter(|f| f.outcome == Fail).count(), 1, "{verdict:#?}");
+}
+
+#[test]
+fn a_missing_configuration_is_told_only_of_a_scheduler_that_does_not_load() {
+    let told = |run: &TraceBuilder| {
+        let lines = finding(&judge(run), "scheduler").lines.clone();
+        lines.iter().any(|line| line.contains("--kernel-config"))
+    };
+    let mut run = TraceBuilder::new()
+        .stage(-200, Stage::SchedulerStarted, "")
+        .stage(-100, Stage::SchedulerExited, "exit code 1")
+        .event(0, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
+    assert!(told(&run));
+    run.manifest.kernel.config = Some("a file".to_owned());
+    assert!(!told(&run));
+    let died = TraceBuilder::begun()
+        .stage(1000, Stage::SchedulerExited, "killed by signal 11")
+        .event(5300, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
+    assert!(!told(&died));
+}
+
+#[test]
 fn a_scheduler_that_does_not_load_is_one_failure_and_not_also_one_of_init() {
     let run = TraceBuilder::new()
         .stage(-200, Stage::SchedulerStarted, "")

@@ -50,7 +50,8 @@ pub(super) fn absent(run: &Run<'_>, verdict: &Verdict) -> Option<Section> {
         }
     }
     let missed = missed.iter().filter_map(|(why, samples)| {
-        let at = |sample: &Sample| format!("{} at {}", sample.tag, seconds(run.since_start_ns(sample.guest_ns)));
+        let at =
+            |sample: &Sample| format!("{} at {}", sample.tag, seconds(run.since_start_ns(sample.guest_ns)));
         Some(match samples.as_slice() {
             [] => return None,
             [one] => format!("capture {} was missed: {why}", at(one)),

@@ -181,13 +181,15 @@ impl SchedulerExit {
             return named(task);
         }
         // Elsewhere a name is taken to have no blank: where it begins is not said.
-        let words = || message.split_whitespace().map(|word| word.trim_end_matches([',', '.', ':', ';', ')']));
+        let words =
+            || message.split_whitespace().map(|word| word.trim_end_matches([',', '.', ':', ';', ')']));
         let in_brackets = words().filter(|word| word.ends_with(']')).find_map(named);
         in_brackets.or_else(|| {
-            let pid = words().zip(words().skip(1)).find_map(|(word, next)| match word.trim_start_matches('(') {
-                "pid" => next.parse().ok(),
-                word => word.strip_prefix("pid=")?.parse().ok(),
-            });
+            let pid =
+                words().zip(words().skip(1)).find_map(|(word, next)| match word.trim_start_matches('(') {
+                    "pid" => next.parse().ok(),
+                    word => word.strip_prefix("pid=")?.parse().ok(),
+                });
             pid.or_else(|| words().last()?.strip_prefix("pid=")?.parse().ok()).map(|pid| (String::new(), pid))
         })
     }

@@ -51,6 +51,7 @@ impl TraceBuilder {
                 ..TestInfo::default()
             },
             scheduler: Some(SchedulerInfo {
+                enable_timeout_ms: 30_000,
                 name: "demo".into(),
                 binary: "scx_demo".into(),
                 args: vec!["--slice-us".into(), "5000".into()],

@@ -207,10 +207,12 @@ fn frozen_types_have_not_moved() {
         frozen("SampleV1 (half watchdog)", &sample(CaptureKindV1::HalfWatchdog)),
         frozen("SampleV1 (probe)", &sample(CaptureKindV1::Probe)),
         frozen("SampleV1 (import)", &sample(CaptureKindV1::Import)),
+        frozen("SampleV1 (not enabled)", &sample(CaptureKindV1::NotEnabled)),
         frozen("BlobV1 (kernel BTF)", &BlobV1::new(BlobRole::KernelBtf, vec![1, 2])),
         frozen("BlobV1 (symbols)", &BlobV1::new(BlobRole::KernelSymbols, vec![1, 2])),
         frozen("BlobV1 (vmcoreinfo)", &BlobV1::new(BlobRole::Vmcoreinfo, vec![1, 2])),
         frozen("BlobV1 (program BTF)", &BlobV1::new(BlobRole::ProgramBtf, vec![1, 2])),
+        frozen("BlobV1 (kernel configuration)", &BlobV1::new(BlobRole::KernelConfig, vec![1, 2])),
         frozen(
             "CheckpointV1",
             &CheckpointV1 {
@@ -252,7 +254,7 @@ fn loss(kind: LossKindV1) -> LossV1 {
     LossV1 { host_ns: HostNs(1), kind, count: 2, detail: "ring full".to_owned() }
 }
 
-const FROZEN: [Frozen; 32] = [
+const FROZEN: [Frozen; 34] = [
     ("EventChunkV1", 0x59bb_e10a_cca1_cb21, 8, 4),
     ("SampleV1 (attach)", 0xcd5d_edd4_1f3a_ccc4, 288, 8),
     ("SampleV1 (periodic)", 0x9ae9_f3d0_8a04_7e65, 288, 8),
@@ -264,10 +266,12 @@ const FROZEN: [Frozen; 32] = [
     ("SampleV1 (half watchdog)", 0xae70_07c0_a43d_adbf, 288, 8),
     ("SampleV1 (probe)", 0x279d_f647_6d0b_925e, 288, 8),
     ("SampleV1 (import)", 0xeb9a_cc9e_80d1_efa2, 288, 8),
+    ("SampleV1 (not enabled)", 0xee82_3fec_eb7a_8711, 288, 8),
     ("BlobV1 (kernel BTF)", 0xa0af_cde4_7e1f_73e2, 28, 4),
     ("BlobV1 (symbols)", 0x0fda_2a2f_c51d_89ac, 28, 4),
     ("BlobV1 (vmcoreinfo)", 0x5036_d68f_270c_0ed3, 28, 4),
     ("BlobV1 (program BTF)", 0x8cba_f633_5468_473d, 28, 4),
+    ("BlobV1 (kernel configuration)", 0x7a5a_f34b_0c50_5bf2, 28, 4),
     ("CheckpointV1", 0xc884_a903_6c50_2d2f, 56, 8),
     ("PageChunkV1", 0x6b90_b000_4a0f_588f, 20, 4),
     ("IndexV1", 0x273e_ad3d_9b7a_cdeb, 8, 4),

@@ -47,6 +47,9 @@ impl CommandArgs for SetupArgs {
         let kernel = provisioner.kernel(&spec)?;
         let sched_ext = if kernel.has_sched_ext { "" } else { ", without sched_ext" };
         out::write(&format!("kernel     {}{sched_ext}\n", kernel.release))?;
+        let config = provisioner.kernel_config(&spec, &kernel, None)?;
+        let origin = config.map_or_else(|| "not found".to_owned(), |config| config.origin);
+        out::write(&format!("           configuration: {origin}\n"))?;
         let toolchain = provisioner.toolchain()?;
         out::write(&format!("toolchain  {}\n", toolchain.root.display()))?;
         Ok(ExitCode::SUCCESS)

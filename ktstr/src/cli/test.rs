@@ -36,6 +36,10 @@ pub struct TestArgs {
     /// The kernel to boot: a bzImage or vmlinux, a version or its prefix (7.3, 7), or latest.
     #[arg(long, value_name = "SPEC")]
     kernel: Option<String>,
+    /// The kernel's configuration, which schedulers with __kconfig variables need (default: that of the archive's
+    /// package, beside the kernel's file or inside it).
+    #[arg(long, value_name = "FILE")]
+    kernel_config: Option<PathBuf>,
     /// Boot each machine, even when there is a template to restore.
     #[arg(long)]
     cold: bool,
@@ -68,7 +72,7 @@ impl CommandArgs for TestArgs {
         let (workspace, runner, kernel) = thread::scope(|scope| {
             let workspace = scope.spawn(|| Workspace::around(&here));
             let runner = scope.spawn(Runner::installed);
-            let kernel = provision(self.kernel.as_deref());
+            let kernel = provision(self.kernel.as_deref(), self.kernel_config.as_deref());
             (joined(workspace), joined(runner), kernel)
         });
         let workspace = workspace?;
@@ -87,8 +91,11 @@ impl CommandArgs for TestArgs {
         if let Some(pages) = &self.pages {
             command.env(environment::PAGES, pages);
         }
-        if let Some(kernel) = kernel {
-            command.env(environment::KERNEL, kernel);
+        if let Some(spec) = kernel.spec {
+            command.env(environment::KERNEL, spec);
+        }
+        if let Some(config) = kernel.config {
+            command.env(environment::KERNEL_CONFIG, config);
         }
         let status = run_to_end(&mut command)?;
         print_traces(&results)?;
@@ -101,25 +108,48 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Fetch what every test needs before the first one starts, where progress is visible. Returns what the tests are told of
-/// the kernel; they run in other folders, so a path is made absolute.
-fn provision(asked: Option<&str>) -> Result<Option<OsString>> {
+/// What the tests are told of the kernel, where they are told anything. They run in other folders, so paths are absolute.
+#[derive(Debug)]
+struct ToldKernel {
+    spec: Option<OsString>,
+    config: Option<PathBuf>,
+}
+
+/// Fetch what every test needs before the first one starts, where progress is visible.
+fn provision(asked: Option<&str>, config: Option<&Path>) -> Result<ToldKernel> {
     let given = asked
         .map(str::to_owned)
         .or_else(|| env::var(environment::KERNEL).ok())
         .filter(|text| !text.is_empty());
+    let config =
+        config.map(Path::to_owned).or_else(|| env::var_os(environment::KERNEL_CONFIG).map(PathBuf::from));
+    let config = config.filter(|path| !path.as_os_str().is_empty()).as_deref().map(absolute).transpose()?;
     let spec = KernelSpec::parse(given.as_deref().unwrap_or("latest"))?;
     let provisioner = Provisioner::open()?;
     let kernel = provisioner.kernel(&spec)?;
+    let has_config = provisioner.kernel_config(&spec, &kernel, config.as_deref())?.is_some();
     let emulator = provisioner.emulator()?;
     out::note(&format!("ktstr: kernel {}, QEMU {} ({})", kernel.release, emulator.version, emulator.origin));
-    Ok(match spec {
-        KernelSpec::Path(path) => {
-            let absolute = std::path::absolute(&path);
-            Some(absolute.with_context(|| format!("could not resolve {}", path.display()))?.into_os_string())
-        }
+    if !has_config && kernel.has_sched_ext {
+        out::note(&format!("ktstr: {}", no_config(&kernel.release)));
+    }
+    let spec = match spec {
+        KernelSpec::Path(path) => Some(absolute(&path)?.into_os_string()),
         _ => given.map(OsString::from),
-    })
+    };
+    Ok(ToldKernel { spec, config })
+}
+
+/// That there is no configuration, for whom it matters and how to give one.
+fn no_config(release: &str) -> String {
+    format!(
+        "no configuration of kernel {release} was found: a scheduler with `__kconfig` variables will not load. \
+         --kernel-config FILE gives one"
+    )
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("could not resolve {}", path.display()))
 }
 
 impl Runner {

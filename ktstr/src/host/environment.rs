@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 /// Variable with the kernel to boot.
 pub const KERNEL: &str = "KTSTR_KERNEL";
+/// Variable with a file that is the kernel's configuration.
+pub const KERNEL_CONFIG: &str = "KTSTR_KERNEL_CONFIG";
 /// Variable that turns templates off.
 pub const COLD: &str = "KTSTR_COLD";
 /// Variable with the pages that checkpoints keep.
@@ -19,6 +21,8 @@ pub const SCHEDULER: &str = "KTSTR_SCHEDULER";
 pub struct Environment {
     /// The kernel to boot: a path, a version or its prefix, or `latest`.
     pub kernel: Option<String>,
+    /// The kernel's configuration, in place of what is found.
+    pub kernel_config: Option<PathBuf>,
     /// Boot, even when there is a template.
     pub cold: bool,
     /// Which pages checkpoints keep, `kernel` or `all`; `None`: as each test says.
@@ -38,6 +42,7 @@ impl Environment {
     fn from_lookup(get: impl Fn(&str) -> Option<String>) -> Self {
         Self {
             kernel: get(KERNEL),
+            kernel_config: get(KERNEL_CONFIG).map(PathBuf::from),
             cold: get(COLD).is_some_and(|value| value != "0"),
             pages: get(PAGES),
             results: get(RESULTS).map(PathBuf::from),

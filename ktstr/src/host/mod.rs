@@ -49,6 +49,7 @@ mod tests {
         topology: resolve_topology(None, [None; 4], [1, 1, 2, 1]),
         memory_mib: 512,
         duration_s: 12,
+        enable_timeout_s: None,
         watchdog_timeout_s: 5,
         num_snapshots: 0,
         checkpoint: Checkpoint::Every,

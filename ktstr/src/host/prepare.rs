@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
-use ktstr_record::machine::StartPolicy;
+use ktstr_record::machine::{self, StartPolicy};
 use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::recorder::{CapturePlan, CheckpointPolicy, RecordRequest};
 use ktstr_record::scheduler::build_c;
-use ktstr_record::spec::{Kernel, MachineSpec};
+use ktstr_record::spec::{Kernel, KernelConfig, MachineSpec};
 use ktstr_replay::claim;
 use ktstr_replay::trace::record::manifest::{Asked, NotStarved, SchedulerInfo, TestInfo};
 use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
@@ -20,8 +20,10 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::environment::{Environment, PAGES};
 use super::program::{self, Places};
 use super::results;
-use crate::test_def::{Checkpoint, ENABLE_LIMIT, HostCheck, Pages, Scheduler, SchedulerSource, TestDef};
+use crate::test_def::{Checkpoint, HostCheck, Pages, Scheduler, SchedulerSource, TestDef};
 
+/// How long a scheduler may take to become `enabled` on hardware, if nobody says.
+const ENABLE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a scheduler may take to exit after SIGINT.
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
 /// What the test binary may take beyond the workload window and the watchdog's timeout. More than workers may take
@@ -64,31 +66,39 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         }
         None => None,
     };
-    let job = job(def, program.as_deref())?;
+    // Only loaders of BPF programs ask for it.
+    let config = match program {
+        Some(_) => provisioner.kernel_config(&spec, &kernel, environment.kernel_config.as_deref())?,
+        None => None,
+    };
+    let mut machine = MachineSpec {
+        backend: provisioner.emulator()?.into(),
+        kernel,
+        topology: def.topology,
+        memory_mib: def.memory_mib,
+        kaslr: def.kaslr,
+        kargs: def.all_kargs(),
+    };
+    let enable_limit = def.enable_timeout().unwrap_or_else(|| ENABLE_LIMIT * machine::slowdown(&machine));
+    let kernel_config = config.as_ref().map(|config| (machine.kernel.release.as_str(), config));
+    let job = job(def, program.as_deref(), kernel_config, enable_limit)?;
     let manifest = Manifest {
         test: TestInfo { pages: pages.as_str().to_owned(), ..test_info(def) },
         scheduler: match (def.scheduler, &program) {
-            (Some(scheduler), Some(program)) => Some(scheduler_info(def, scheduler, program)?),
+            (Some(scheduler), Some(program)) => Some(scheduler_info(def, scheduler, program, enable_limit)?),
             _ => None,
         },
         ..Manifest::default()
     };
-    let memory_mib = memory_mib(def.memory_mib, job.bytes());
-    if memory_mib > def.memory_mib {
+    machine.memory_mib = memory_mib(def.memory_mib, job.bytes());
+    if machine.memory_mib > def.memory_mib {
         println!(
-            "note: guest RAM is {memory_mib} MiB, not {} MiB: the files of the test are {} MiB",
+            "note: guest RAM is {} MiB, not {} MiB: the files of the test are {} MiB",
+            machine.memory_mib,
             def.memory_mib,
             job.bytes() >> 20
         );
     }
-    let machine = MachineSpec {
-        backend: provisioner.emulator()?.into(),
-        kernel,
-        topology: def.topology,
-        memory_mib,
-        kaslr: def.kaslr,
-        kargs: def.all_kargs(),
-    };
     Ok(RecordRequest {
         trace: results::trace_path(def, environment)?,
         cache: provisioner.cache().root().to_owned(),
@@ -106,8 +116,9 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
             pages,
         },
         manifest,
+        config,
         claims,
-        run_timeout: ENABLE_LIMIT + body_limit(def) + EXIT_LIMIT + RUN_SLACK,
+        run_timeout: enable_limit + body_limit(def) + EXIT_LIMIT + RUN_SLACK,
     })
 }
 
@@ -179,7 +190,12 @@ fn program(
     }
 }
 
-fn job(def: &TestDef, scheduler: Option<&Path>) -> Result<PackedJob> {
+fn job(
+    def: &TestDef,
+    scheduler: Option<&Path>,
+    kernel_config: Option<(&str, &KernelConfig)>,
+    enable_limit: Duration,
+) -> Result<PackedJob> {
     let exe = env::current_exe().context("could not find the test binary")?;
     let kept = KEPT_VARIABLES.iter().filter_map(|name| Some(format!("{name}={}", env::var(name).ok()?)));
     let variables: Vec<String> =
@@ -190,14 +206,17 @@ fn job(def: &TestDef, scheduler: Option<&Path>) -> Result<PackedJob> {
     if let Some(program) = scheduler {
         job.scheduler(program, &def.all_sched_args(), &GUEST_VARIABLES.map(str::to_owned))?;
     }
+    if let Some((release, config)) = kernel_config {
+        job.bytes(&KernelConfig::guest_path(release), 0o444, config.text.clone());
+    }
     if let Some(files) = def.include_files {
         for file in files().context("the files of `include_files`")? {
             job.file(&file.host, &file.guest)?;
         }
     }
     Ok(job.build(JobLimits {
-        enable_ms: millis(ENABLE_LIMIT),
-        restart_ms: millis(def.restart_limit()),
+        enable_ms: millis(enable_limit),
+        restart_ms: millis(def.restart_limit(enable_limit)),
         test_ms: millis(body_limit(def)),
         exit_ms: millis(EXIT_LIMIT),
     })?)
@@ -256,13 +275,19 @@ fn not_starved(def: &TestDef) -> Option<NotStarved> {
     (limits != NotStarved::default()).then_some(limits)
 }
 
-fn scheduler_info(def: &TestDef, scheduler: &Scheduler, program: &Path) -> Result<SchedulerInfo> {
+fn scheduler_info(
+    def: &TestDef,
+    scheduler: &Scheduler,
+    program: &Path,
+    enable_limit: Duration,
+) -> Result<SchedulerInfo> {
     let bytes = fs::read(program).with_context(|| format!("could not read {}", program.display()))?;
     Ok(SchedulerInfo {
         name: scheduler.name.to_owned(),
         binary: program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         args: def.all_sched_args(),
         xxh3: format!("{:032x}", xxh3_128(&bytes)),
+        enable_timeout_ms: millis(enable_limit),
     })
 }
 

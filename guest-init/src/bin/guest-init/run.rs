@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use guest_init::message::{CaptureReason, GuestStage, Job, SCHEDULER_PID, Source};
+use guest_init::message::{CaptureReason, GuestStage, Job, RESTART_MS, SCHEDULER_PID, Source};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
@@ -131,6 +131,8 @@ impl<'a> JobRun<'a> {
             }
             if begin.elapsed() >= timeout {
                 let state = sched_ext_state()?;
+                self.drain();
+                self.link.capture("not_enabled", CaptureReason::NotEnabled);
                 return Err(format!(
                     "the scheduler was not enabled within {timeout:?}; sched_ext is {state}"
                 ));
@@ -157,7 +159,10 @@ impl<'a> JobRun<'a> {
 
     fn start_test(&mut self) -> Result<(), Failure> {
         let mut program = self.job.test.clone();
-        program.env.extend(self.scheduler.as_ref().map(|one| format!("{SCHEDULER_PID}={}", one.pid())));
+        if let Some(scheduler) = &self.scheduler {
+            program.env.push(format!("{SCHEDULER_PID}={}", scheduler.pid()));
+            program.env.push(format!("{RESTART_MS}={}", self.job.restart_timeout_ms));
+        }
         self.test = Some(self.socket.hand_over(|| Running::start(Source::Test, &program))?);
         Ok(())
     }

@@ -30,6 +30,10 @@ use crate::spec::{Emulator, MachineSpec};
 /// How long a fresh emulator may take to open its monitor (measured: 50 to 230 ms).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The verifier's and the compiler's work on an emulated CPU, against the host's own: 5 to 10 times, and more where
+/// several tests share the host.
+const SLOWDOWN: u32 = 10;
+
 /// QEMU with TCG, for the machine of `spec`.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::machine) struct Qemu<'a> {
@@ -73,6 +77,10 @@ impl Backend for Qemu<'_> {
         machine.why = String::from("the emulator is the only machine of this release");
         machine.version = format!("QEMU {} ({})", self.emulator.version, self.emulator.origin);
         manifest.taints.push(String::from(Manifest::EMULATED));
+    }
+
+    fn slowdown(&self) -> u32 {
+        SLOWDOWN
     }
 
     fn boot(&self, initrd: &[u8]) -> Result<Vm, AttemptError> {

@@ -1,4 +1,5 @@
-//! Kernels in the cache, a folder each with `vmlinux`, `bzImage` and `kernel.json`, and what a kernel's ELF says of itself.
+//! Kernels in the cache, a folder each with `vmlinux`, `bzImage`, `kernel.json` and, of the archive's, `config`; and what a
+//! kernel's ELF says of itself.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -67,15 +68,36 @@ pub(super) fn cached(context: &Context, asked: &str) -> Vec<Kernel> {
     kernels
 }
 
-/// Makes the entry `name` of the bzImage `file`, for which `lock` is held.
+/// Where the entry of `release` has its configuration. Entries of earlier releases of ktstr have none.
+pub(super) fn config_path(context: &Context, release: &str) -> PathBuf {
+    context.cache.path(FOLDER).join(release).join("config")
+}
+
+/// The archive's package that the entry of `release` came from.
+pub(super) fn package(context: &Context, release: &str) -> Option<String> {
+    let json = fs::read(context.cache.path(FOLDER).join(release).join("kernel.json")).ok()?;
+    serde_json::from_slice(&json).ok().map(|Metadata { source, .. }| source)
+}
+
+/// The files that a kernel's entry is made of, and where they came from.
+pub(super) struct Files<'a> {
+    /// The bzImage.
+    pub(super) image: &'a Path,
+    /// Its configuration, if it is kept in the entry.
+    pub(super) config: Option<&'a Path>,
+    /// The package or file that it came from.
+    pub(super) source: &'a str,
+}
+
+/// Makes the entry `name` of `files`, for which `lock` is held.
 pub(super) fn make(
     context: &Context,
     staging: &Staging<'_>,
     name: &str,
     asked: &str,
-    file: &Path,
-    source: &str,
+    files: &Files<'_>,
 ) -> Result<Kernel> {
+    let Files { image: file, config, source } = *files;
     let bytes = read(file)?;
     let step = context.progress.step(format!("decompressing the kernel {source}"), None);
     let not_a_kernel = |source| Error::NotAKernel { path: file.to_owned(), source };
@@ -95,7 +117,10 @@ pub(super) fn make(
     };
     let json = serde_json::to_vec_pretty(&metadata)
         .map_err(|e| Error::io("write", &made)(std::io::Error::other(e)))?;
-    for (file, content) in [("vmlinux", &elf), ("bzImage", &bytes), ("kernel.json", &json)] {
+    let config = config.map(read).transpose()?;
+    let mut parts = vec![("vmlinux", &elf), ("bzImage", &bytes), ("kernel.json", &json)];
+    parts.extend(config.iter().map(|config| ("config", config)));
+    for (file, content) in parts {
         let path = made.join(file);
         fs::write(&path, content).map_err(Error::io("write", &path))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).map_err(Error::io("change", &path))?;
@@ -135,7 +160,8 @@ pub(super) fn of_file(context: &Context, path: &Path, asked: &str) -> Result<Ker
     if let Some(kernel) = load(context, &name, asked) {
         return Ok(kernel);
     }
-    make(context, &lock.stage()?, &name, asked, &path, &path.display().to_string())
+    let files = Files { image: &path, config: None, source: &path.display().to_string() };
+    make(context, &lock.stage()?, &name, asked, &files)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -1,18 +1,20 @@
 //! From what is asked for to a kernel that can be booted.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::super::apt::{Apt, Purpose};
-use super::super::cache::create_dir_all;
+use super::super::cache::{Lock, create_dir_all};
 use super::super::error::{Error, Result};
 use super::super::host::Context;
 use super::super::sources::SourceEntry;
-use super::entry;
+use super::entry::Files;
 use super::spec::{self, Candidate, KernelSpec};
-use crate::spec::Kernel;
+use super::{config, entry};
+use crate::spec::{Kernel, KernelConfig};
 
 const PURPOSE: Purpose = Purpose {
     name: "kernels",
@@ -121,7 +123,7 @@ fn cached(context: &Context, spec: &KernelSpec) -> Option<Kernel> {
         .find(|kernel| spec.admits(&kernel.release) && (kernel.has_sched_ext || spec.is_whole()))
 }
 
-fn open_apt(context: &Context) -> Result<Apt<'_>> {
+pub(super) fn open_apt(context: &Context) -> Result<Apt<'_>> {
     Apt::open(context, PURPOSE, |mirror: &SourceEntry| {
         let mut suites: Vec<String> = SUITES.iter().map(|suite| (*suite).to_owned()).collect();
         for suite in &mirror.suites {
@@ -142,21 +144,90 @@ fn fetch(context: &Context, apt: &Apt<'_>, candidate: &Candidate, asked: &str) -
     let lock = context.cache.lock(&format!("kernel-{release}"), context.progress)?;
     let staging = lock.stage()?;
     let unpacked = staging.path().join("unpacked");
-    create_dir_all(&unpacked)?;
-    let packages = [package.as_str()];
-    let downloaded = match apt.unpack_alone(&packages, &unpacked, &lock) {
-        // Versions leave the archive when newer ones come: the lists may name what is gone.
-        Err(Error::Failed { .. }) => {
-            apt.update(Duration::ZERO)?;
-            apt.unpack_alone(&packages, &unpacked, &lock)
-        }
-        other => other,
-    }?;
+    let downloaded = unpack(apt, &packages(apt, release, package)?, &unpacked, &lock)?;
     let image = find_image(&unpacked, release).ok_or_else(|| Error::Incomplete {
         what: downloaded.join(", "),
         path: image_paths(release)[0].clone(),
     })?;
-    entry::make(context, &staging, release, asked, &image, package)
+    let config = config::in_package(&unpacked, release);
+    let files = Files { image: &image, config: config.as_deref(), source: package };
+    entry::make(context, &staging, release, asked, &files)
+}
+
+/// The packages that hold the kernel and its configuration: `package` itself, to 6.18, and `linux-base-RELEASE` since.
+fn packages(apt: &Apt<'_>, release: &str, package: &str) -> Result<Vec<String>> {
+    let base = format!("linux-base-{release}");
+    let escaped: String =
+        base.chars().flat_map(|c| [Some('\\').filter(|_| "+.".contains(c)), Some(c)]).flatten().collect();
+    let found = apt.names(&format!("^{escaped}$"))?;
+    Ok([package.to_owned()].into_iter().chain(found.contains(&base).then_some(base)).collect())
+}
+
+pub(super) fn unpack(apt: &Apt<'_>, packages: &[String], into: &Path, lock: &Lock) -> Result<Vec<String>> {
+    create_dir_all(into)?;
+    let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+    match apt.unpack_alone(&packages, into, lock) {
+        // Versions leave the archive when newer ones come: the lists may name what is gone.
+        Err(Error::Failed { .. }) => {
+            apt.update(Duration::ZERO)?;
+            apt.unpack_alone(&packages, into, lock)
+        }
+        other => other,
+    }
+}
+
+/// The configuration of `kernel`, which `spec` asked for; `None` where none can be had.
+pub(in super::super) fn config_of(
+    context: &Context,
+    spec: &KernelSpec,
+    kernel: &Kernel,
+) -> Result<Option<KernelConfig>> {
+    if let KernelSpec::Path(path) = spec {
+        return Ok(config::of_file(path, kernel));
+    }
+    let release = &kernel.release;
+    let path = entry::config_path(context, release);
+    if !path.is_file() {
+        if let Err(error) = add_config(context, release) {
+            let text = format!("the configuration of kernel {release} could not be fetched: {error}");
+            context.progress.note(&text);
+        }
+        if !path.is_file() {
+            return Ok(None);
+        }
+    }
+    let package = entry::package(context, release).unwrap_or_default();
+    let KernelConfig { text, .. } = config::read(&path)?;
+    Ok(Some(KernelConfig { text, origin: format!("the archive's packages of {package}") }))
+}
+
+/// Fetches the configuration for an entry that was made without one.
+fn add_config(context: &Context, release: &str) -> Result<()> {
+    let tried = entry::config_path(context, release).with_file_name("no-config");
+    let age = fs::metadata(&tried).and_then(|data| data.modified()).ok().and_then(|then| then.elapsed().ok());
+    if age.is_some_and(|age| age <= LISTS_MAX_AGE) {
+        return Ok(());
+    }
+    let Some(package) = entry::package(context, release) else { return Ok(()) };
+    let apt = open_apt(context)?;
+    apt.update(LISTS_MAX_AGE)?;
+    let lock = context.cache.lock(&format!("kernel-{release}"), context.progress)?;
+    let path = entry::config_path(context, release);
+    if path.is_file() {
+        return Ok(());
+    }
+    let staging = lock.stage()?;
+    let unpacked = staging.path().join("unpacked");
+    let packages = packages(&apt, release, &package)?;
+    // Where the configuration has a package of its own, the kernel's need not be fetched again.
+    let own = packages.last().cloned();
+    unpack(&apt, own.as_slice(), &unpacked, &lock)?;
+    if let Some(found) = config::in_package(&unpacked, release) {
+        return staging.publish(&found, &path);
+    }
+    let absent = staging.path().join("no-config");
+    fs::write(&absent, "").map_err(Error::io("write", &absent))?;
+    staging.publish(&absent, &tried)
 }
 
 /// Where Debian's packages have put the image of `release`, today and before.

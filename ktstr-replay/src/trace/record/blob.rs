@@ -19,6 +19,8 @@ pub enum BlobRoleV1 {
     Vmcoreinfo,
     /// The BTF of a BPF program's object, as the kernel holds it.
     ProgramBtf,
+    /// The kernel's configuration, as text: the `/boot/config-RELEASE` of the guest.
+    KernelConfig,
 }
 
 /// A blob record's body.
@@ -46,7 +48,8 @@ pub fn blob_id(bytes: &[u8]) -> BlobId {
 
 impl BlobRoleV1 {
     /// All roles.
-    pub const ALL: [Self; 4] = [Self::KernelBtf, Self::KernelSymbols, Self::Vmcoreinfo, Self::ProgramBtf];
+    pub const ALL: [Self; 5] =
+        [Self::KernelBtf, Self::KernelSymbols, Self::Vmcoreinfo, Self::ProgramBtf, Self::KernelConfig];
 
     /// The role's code in the flags of a blob record's header.
     pub(crate) fn code(self) -> u16 {
@@ -55,6 +58,7 @@ impl BlobRoleV1 {
             Self::KernelSymbols => 2,
             Self::Vmcoreinfo => 3,
             Self::ProgramBtf => 4,
+            Self::KernelConfig => 5,
         }
     }
 }

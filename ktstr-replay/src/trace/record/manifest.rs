@@ -99,6 +99,8 @@ pub struct SchedulerInfo {
     pub args: Vec<String>,
     /// XXH3-128 of the program, hex.
     pub xxh3: String,
+    /// How long it may take to become enabled, in ms; 0 in traces from before it was recorded.
+    pub enable_timeout_ms: u64,
 }
 
 /// The kernel that was booted.
@@ -113,6 +115,8 @@ pub struct KernelInfo {
     pub xxh3: String,
     /// Its command line.
     pub cmdline: String,
+    /// Where the configuration in the guest's `/boot` came from; `None` where there is none.
+    pub config: Option<String>,
 }
 
 /// The machine that ran it.

@@ -66,6 +66,8 @@ pub enum CaptureKindV1 {
     Probe,
     /// It is what a core file has, which was not recorded by ktstr.
     Import,
+    /// The scheduler had not become enabled in its time.
+    NotEnabled,
 }
 
 impl CaptureKindV1 {
@@ -74,7 +76,7 @@ impl CaptureKindV1 {
     pub fn is_of_an_end(self) -> bool {
         match self {
             Self::Attach | Self::End | Self::SchedulerExit | Self::GuestDeath => true,
-            Self::HalfWatchdog | Self::Import => true,
+            Self::HalfWatchdog | Self::Import | Self::NotEnabled => true,
             Self::Periodic | Self::OnDemand | Self::Watch | Self::Probe => false,
         }
     }

@@ -99,7 +99,7 @@ fn programs_and_configuration() -> Result<Vec<IncludedFile>> {
     let spec = KernelSpec::parse(&std::env::var("KTSTR_KERNEL").unwrap_or_else(|_| "latest".to_owned()))?;
     let provisioner = Provisioner::open()?;
     let kernel = provisioner.kernel(&spec)?;
-    let folder = provisioner.kernel_source(&kernel, "tools/sched_ext")?;
+    let folder = provisioner.kernel_source(&kernel, &["tools/sched_ext"])?.join("tools/sched_ext");
     let toolchain = provisioner.toolchain()?;
     let mut files = Vec::new();
     for name in examples(&folder)? {

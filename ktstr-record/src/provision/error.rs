@@ -158,14 +158,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The archive has no such folder of a kernel's source.
+    /// The archive has no such part of a kernel's source.
     #[error(
-        "there is no folder {wanted} in the source of kernel {release}: the archive has the sources of its own kernels, as linux-source-MAJOR.MINOR"
+        "there is no {wanted} in the source of kernel {release}: the archive has the sources of its own kernels, as linux-source-MAJOR.MINOR"
     )]
     NoSource {
         /// `uname -r`.
         release: String,
-        /// The folder.
+        /// The file or folder.
         wanted: String,
     },
     /// A file is not a kernel's configuration, or cannot be read.

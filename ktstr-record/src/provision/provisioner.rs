@@ -105,13 +105,14 @@ impl Provisioner {
         }
     }
 
-    /// A folder of the source of `kernel`, as `tools/sched_ext`: of the archive's source package of its major and minor
-    /// version. The first time 160 MB are downloaded.
+    /// The root of the source of `kernel`, in which at least `parts` are: files and folders, as `tools/sched_ext`. It is
+    /// the archive's source package of the kernel's major and minor version; for parts that are not there yet 160 MB are
+    /// downloaded.
     ///
     /// # Errors
-    /// Where the archive has no source of that kernel, or that has no such folder.
-    pub fn kernel_source(&self, kernel: &Kernel, folder: &str) -> Result<PathBuf> {
-        kernel::source_of(&self.context, kernel, folder)
+    /// Where the archive has no source of that kernel, or that has no such part.
+    pub fn kernel_source(&self, kernel: &Kernel, parts: &[&str]) -> Result<PathBuf> {
+        kernel::source_of(&self.context, kernel, parts)
     }
 
     /// The kernel that `spec` asks for as the archive has it now; later runs then find it in the cache.

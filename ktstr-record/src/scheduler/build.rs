@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::error::BuildError;
 use super::sources::{Sources, kernel_btf};
-use super::tool::Tools;
+use super::tool::{BpfCommon, Tools};
 use crate::provision::{BpfToolchain, Cache, Progress};
 use crate::spec::Kernel;
 
@@ -41,7 +41,43 @@ pub fn build_c(
     toolchain: &BpfToolchain,
     cache: &Cache,
 ) -> Result<PathBuf, BuildError> {
-    let sources = Sources::find(dir, name)?;
+    build(&Sources::find(dir, name)?, name, &Extra::default(), kernel, toolchain, cache)
+}
+
+/// What the sources of a suite need besides their own folder.
+#[derive(Clone, Debug, Default)]
+pub struct Extra {
+    /// Folders of headers.
+    pub include: Vec<PathBuf>,
+    /// Warnings of clang that are turned off for the BPF side, as `incompatible-function-pointer-types`.
+    pub bpf_warnings: Vec<String>,
+}
+
+/// Builds one static program `name` of all C sources in `dir`, as the kernel's selftests are built: each `X.bpf.c`
+/// becomes `X.bpf.skel.h`, which the others may include. Kept as what [`build_c`] builds is; files of `extra` are
+/// taken not to change.
+///
+/// # Errors
+/// As [`build_c`].
+pub fn build_suite(
+    dir: &Path,
+    name: &str,
+    extra: &Extra,
+    kernel: &Kernel,
+    toolchain: &BpfToolchain,
+    cache: &Cache,
+) -> Result<PathBuf, BuildError> {
+    build(&Sources::all(dir)?, name, extra, kernel, toolchain, cache)
+}
+
+fn build(
+    sources: &Sources,
+    name: &str,
+    extra: &Extra,
+    kernel: &Kernel,
+    toolchain: &BpfToolchain,
+    cache: &Cache,
+) -> Result<PathBuf, BuildError> {
     let mut hash = Xxh3::new();
     for part in [&RECIPE.to_le_bytes()[..], kernel.id.as_bytes(), b"\0", toolchain.id.as_bytes(), b"\0"] {
         hash.update(part);
@@ -57,7 +93,7 @@ pub fn build_c(
     let mut tools = Tools::new(toolchain);
     made_once(cache, "bpf-vmlinux", &types, |scratch| dump_types(&mut tools, &kernel.vmlinux, scratch))?;
     made_once(cache, &format!("bpf-{name}"), &entry, |scratch| {
-        compile(&mut tools, &sources, name, &types, scratch)?;
+        compile(&mut tools, sources, name, extra, &types, scratch)?;
         remove_old_builds(&cache.path(FOLDER), name)
     })?;
     Ok(program)
@@ -96,43 +132,70 @@ fn dump_types(tools: &mut Tools<'_>, vmlinux: &Path, scratch: &Path) -> Result<(
     fs::remove_file(&btf).map_err(BuildError::io("remove", &btf))
 }
 
-/// Compiles and links the scheduler into `scratch`, and leaves there: the program, its BPF object, its skeleton
-/// and the log of the build.
+/// Compiles and links the program into `scratch`, and leaves there: the program, its BPF objects, their skeletons and
+/// the log of the build.
 fn compile(
     tools: &mut Tools<'_>,
     sources: &Sources,
     name: &str,
+    extra: &Extra,
     types: &Path,
     scratch: &Path,
 ) -> Result<(), BuildError> {
-    let file = |suffix: &str| scratch.join(format!("{name}{suffix}"));
-    let include = [sources.dir.clone(), sources.dir.join("include"), scratch.to_owned()];
-
-    let unlinked = file(".unlinked.o");
+    let mut include = vec![sources.dir.clone(), sources.dir.join("include")];
+    include.extend(extra.include.iter().cloned());
+    include.push(scratch.to_owned());
     let builtins = scratch.join("builtins.h");
     fs::write(&builtins, BUILTINS).map_err(BuildError::io("write", &builtins))?;
-    tools.compile_bpf(&sources.bpf, &unlinked, &include, types, &builtins)?;
-    // Linking alone drops DWARF, which the loader would carry for nothing.
-    let object = file(".bpf.o");
-    let [gen_, object_, skeleton_, name_] = ["gen", "object", "skeleton", "name"].map(OsStr::new);
-    tools.bpftool("link the BPF object", &[gen_, object_, object.as_os_str(), unlinked.as_os_str()])?;
-    let args = [gen_, skeleton_, object.as_os_str(), name_, OsStr::new(name)];
-    let skeleton = tools.bpftool("generate the skeleton", &args)?;
-    let skeleton_path = file(".bpf.skel.h");
-    fs::write(&skeleton_path, skeleton).map_err(BuildError::io("write", &skeleton_path))?;
+    for source in &sources.bpf {
+        let common =
+            BpfCommon { include: &include, types, builtins: &builtins, warnings: &extra.bpf_warnings };
+        make_skeleton(tools, source, &common, scratch)?;
+    }
 
     let gap = scratch.join("libelf_gap.c");
     fs::write(&gap, LIBELF_GAP).map_err(BuildError::io("write", &gap))?;
-    let (loader_object, gap_object) = (file(".o"), scratch.join("libelf_gap.o"));
-    tools.compile_host(&gap, &gap_object, &[])?;
-    tools.compile_host(&sources.loader, &loader_object, &include)?;
-    tools.link_static(&[&loader_object, &gap_object], &scratch.join(name), scratch)?;
+    let mut objects = Vec::new();
+    for source in sources.loader.iter().chain([&gap]) {
+        let object = scratch.join(format!("{}.o", stem(source, ".c")));
+        tools.compile_host(source, &object, &include)?;
+        objects.push(object);
+    }
+    tools.link_static(&objects, &scratch.join(name), scratch)?;
 
-    for intermediate in [unlinked, builtins, gap, loader_object, gap_object, scratch.join("ld.lld")] {
+    for intermediate in objects.into_iter().chain([builtins, gap, scratch.join("ld.lld")]) {
         fs::remove_file(&intermediate).map_err(BuildError::io("remove", &intermediate))?;
     }
     let log = scratch.join("build.log");
     fs::write(&log, tools.log()).map_err(BuildError::io("write", &log))
+}
+
+/// Makes `NAME.bpf.o` and `NAME.bpf.skel.h` of `NAME.bpf.c`, in `scratch`.
+fn make_skeleton(
+    tools: &mut Tools<'_>,
+    source: &Path,
+    common: &BpfCommon<'_>,
+    scratch: &Path,
+) -> Result<(), BuildError> {
+    let name = stem(source, ".bpf.c");
+    let file = |suffix: &str| scratch.join(format!("{name}{suffix}"));
+    let unlinked = file(".unlinked.o");
+    tools.compile_bpf(source, &unlinked, common)?;
+    // Linking alone drops DWARF, which the loader would carry for nothing.
+    let object = file(".bpf.o");
+    let [gen_, object_, skeleton_, name_] = ["gen", "object", "skeleton", "name"].map(OsStr::new);
+    tools.bpftool("link the BPF object", &[gen_, object_, object.as_os_str(), unlinked.as_os_str()])?;
+    let args = [gen_, skeleton_, object.as_os_str(), name_, OsStr::new(&name)];
+    let skeleton = tools.bpftool("generate the skeleton", &args)?;
+    let skeleton_path = file(".bpf.skel.h");
+    fs::write(&skeleton_path, skeleton).map_err(BuildError::io("write", &skeleton_path))?;
+    fs::remove_file(&unlinked).map_err(BuildError::io("remove", &unlinked))
+}
+
+/// The name of a source file without `suffix`.
+fn stem(source: &Path, suffix: &str) -> String {
+    let name = source.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_suffix(suffix).unwrap_or(&name).to_owned()
 }
 
 /// Removes the oldest builds of `name`, so that [`KEPT_BUILDS`] are there once a new one is added.

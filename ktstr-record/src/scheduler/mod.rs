@@ -17,5 +17,5 @@ mod sources;
 mod tool;
 mod build;
 
-pub use build::build_c;
+pub use build::{Extra, build_c, build_suite};
 pub use error::BuildError;

@@ -17,10 +17,10 @@ const MAX_DEPTH: usize = 8;
 pub(super) struct Sources {
     /// The folder, absolute.
     pub dir: PathBuf,
-    /// `NAME.bpf.c`.
-    pub bpf: PathBuf,
-    /// `NAME.c`.
-    pub loader: PathBuf,
+    /// The BPF side: `NAME.bpf.c`.
+    pub bpf: Vec<PathBuf>,
+    /// What is linked into the program: `NAME.c`.
+    pub loader: Vec<PathBuf>,
     /// Every `.c` and `.h` below `dir`, ascending: any of them may be included.
     files: Vec<PathBuf>,
 }
@@ -40,7 +40,28 @@ impl Sources {
             let missing = || BuildError::NoSource { dir: dir.clone(), missing: format!("{name}{suffix}") };
             if path.is_file() { Ok(path) } else { Err(missing()) }
         };
-        let (bpf, loader) = (source(".bpf.c")?, source(".c")?);
+        let (bpf, loader) = (vec![source(".bpf.c")?], vec![source(".c")?]);
+        Self::with_all_files(dir, bpf, loader)
+    }
+
+    /// All sources in `dir`.
+    pub(super) fn all(dir: &Path) -> Result<Self, BuildError> {
+        let dir = fs::canonicalize(dir).map_err(BuildError::io("open the suite's folder", dir))?;
+        let (mut bpf, mut loader) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(&dir).map_err(BuildError::io("list", &dir))? {
+            let path = entry.map_err(BuildError::io("list", &dir))?.path();
+            match path.file_name().and_then(|name| name.to_str()) {
+                Some(name) if name.ends_with(".bpf.c") => bpf.push(path),
+                Some(name) if name.ends_with(".c") => loader.push(path),
+                _ => {}
+            }
+        }
+        bpf.sort();
+        loader.sort();
+        Self::with_all_files(dir, bpf, loader)
+    }
+
+    fn with_all_files(dir: PathBuf, bpf: Vec<PathBuf>, loader: Vec<PathBuf>) -> Result<Self, BuildError> {
         let mut files = Vec::new();
         collect(&dir, MAX_DEPTH, &mut files)?;
         if files.len() > MAX_FILES {
@@ -121,6 +142,21 @@ mod tests {
         fs::remove_file(dir.path().join("scx_x.c")).unwrap();
         let error = Sources::find(dir.path(), "scx_x").unwrap_err();
         assert!(error.to_string().starts_with("no scx_x.c in "), "{error}");
+    }
+
+    #[test]
+    fn a_suite_is_all_c_files_of_its_folder_and_of_no_other() {
+        let dir = scheduler();
+        fs::create_dir(dir.path().join("include")).unwrap();
+        for name in ["runner.c", "scx_test.h", "include/other.c", "Makefile"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let sources = Sources::all(dir.path()).unwrap();
+        let names = |paths: &[PathBuf]| -> Vec<String> {
+            paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(names(&sources.bpf), ["scx_x.bpf.c"]);
+        assert_eq!(names(&sources.loader), ["runner.c", "scx_x.c"]);
     }
 
     #[test]

@@ -16,6 +16,19 @@ pub(super) struct Tools<'a> {
     log: String,
 }
 
+/// What the compilations of a build's BPF sources have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BpfCommon<'a> {
+    /// Folders of headers.
+    pub include: &'a [PathBuf],
+    /// The folder of `vmlinux.h`.
+    pub types: &'a Path,
+    /// The header that comes first.
+    pub builtins: &'a Path,
+    /// Warnings that are turned off.
+    pub warnings: &'a [String],
+}
+
 impl<'a> Tools<'a> {
     /// Nothing was run yet.
     pub(super) fn new(toolchain: &'a BpfToolchain) -> Self {
@@ -45,12 +58,12 @@ impl<'a> Tools<'a> {
         &mut self,
         source: &Path,
         object: &Path,
-        include: &[PathBuf],
-        types: &Path,
-        builtins: &Path,
+        common: &BpfCommon<'_>,
     ) -> Result<(), BuildError> {
+        let BpfCommon { include, types, builtins, warnings } = *common;
         let mut command = self.toolchain.clang();
         command.args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall"]);
+        command.args(warnings.iter().map(|warning| format!("-Wno-{warning}")));
         command.args(["-fms-extensions", "-D__TARGET_ARCH_x86"]);
         command.args(["-fno-builtin-memset", "-fno-builtin-memcpy", "-include"]).arg(builtins);
         command.args(include_args(include)).arg("-isystem").arg(types);
@@ -76,7 +89,7 @@ impl<'a> Tools<'a> {
     /// linker as one program, and this one is a dynamic loader with arguments.
     pub(super) fn link_static(
         &mut self,
-        objects: &[&Path],
+        objects: &[PathBuf],
         program: &Path,
         scratch: &Path,
     ) -> Result<(), BuildError> {

@@ -8,10 +8,14 @@
 
 mod index;
 mod layout;
+mod plain;
 #[cfg(test)]
 mod tests;
 mod types;
+mod words;
 
 pub use index::{BtfError, Kind};
 pub use layout::{Enumerator, Field, Variable};
+pub(crate) use plain::{plain, plain_number, plain_pointer};
 pub use types::{TypeId, Types};
+pub(crate) use words::{CType, alike, bare_name};

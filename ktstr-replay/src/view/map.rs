@@ -4,14 +4,14 @@ use serde_json::{Value as Json, json};
 
 use super::maps::{gaps, json_of};
 use super::{OpenCheckpoint, Shown};
-use crate::kernel::KernelError;
 use crate::kernel::maps::{BpfObjects, MapObject};
-use crate::kernel::query::pointee;
+use crate::kernel::query::{each_node, pointee};
+use crate::kernel::{KernelError, KernelView};
 use crate::text::Candidates;
 use crate::text::clean;
 use crate::text::table::{Align, layout};
 use crate::units::Cpu;
-use crate::value::{MapEntry, Pointee, Scalar, Value, ValueError};
+use crate::value::{Beyond, MapEntry, Scalar, Value, ValueError};
 
 /// Longest name that the kernel keeps, in bytes.
 const NAME_BYTES: usize = 15;
@@ -25,6 +25,9 @@ pub(super) fn show(
     let kernel = checkpoint.kernel();
     let objects = BpfObjects::read(&kernel)?;
     let points_at = |value: &Value<'_>| {
+        if value.container().is_some() {
+            return Some(nodes(&kernel, value));
+        }
         let Ok(Scalar::Pointer(at @ 1..)) = value.scalar() else { return None };
         // Code has its own view, and a pointer into a process's memory says all that there is to say.
         if !follow || value.is_function().ok()? {
@@ -62,6 +65,17 @@ pub(super) fn show(
     Ok(Shown::new(lines, &gaps, &json!({ "maps": all, "gaps": gaps })))
 }
 
+/// The nodes of a tree or list, or why they cannot be walked.
+fn nodes(kernel: &KernelView<'_>, value: &Value<'_>) -> Json {
+    let mut found = Vec::new();
+    let walked = each_node(kernel, value, "the value", |_, node| found.push(node.to_json()));
+    let what = value.container().map(|container| container.describe());
+    match walked {
+        Ok(()) => json!({ "what": what, "nodes": found }),
+        Err(error) => json!({ "what": what, "nodes": found, "error": error.to_string() }),
+    }
+}
+
 fn title(objects: &BpfObjects, map: &MapObject) -> String {
     let state = &map.state;
     let whose = if map.of_scheduler { ", of the running scheduler" } else { "" };
@@ -73,14 +87,14 @@ fn title(objects: &BpfObjects, map: &MapObject) -> String {
 fn entries(
     objects: &BpfObjects,
     map: &MapObject,
-    pointee: &Pointee<'_>,
+    beyond: &Beyond<'_>,
 ) -> Result<Vec<(Json, Json)>, ValueError> {
     if let Some(value) = objects.struct_ops(map) {
-        return Ok(vec![(json!(0), value.json_following(pointee))]);
+        return Ok(vec![(json!(0), value.json_following(beyond))]);
     }
     let view = objects.view(map);
     let entries = view.entries()?;
-    Ok(entries.iter().zip(0u64..).map(|(entry, index)| (key(entry, index), value(entry, pointee))).collect())
+    Ok(entries.iter().zip(0u64..).map(|(entry, index)| (key(entry, index), value(entry, beyond))).collect())
 }
 
 fn key(entry: &MapEntry<'_>, index: u64) -> Json {
@@ -90,20 +104,20 @@ fn key(entry: &MapEntry<'_>, index: u64) -> Json {
     }
 }
 
-fn value(entry: &MapEntry<'_>, pointee: &Pointee<'_>) -> Json {
+fn value(entry: &MapEntry<'_>, beyond: &Beyond<'_>) -> Json {
     if entry.cpus().is_empty() {
-        return typed(entry.value(), entry.value_bytes(), pointee);
+        return typed(entry.value(), entry.value_bytes(), beyond);
     }
     let each = entry.value_bytes().len() / entry.cpus().len();
     let slots = entry.value_bytes().chunks(each.max(1));
-    let of_cpu = |(cpu, bytes): (&Cpu, &[u8])| (format!("cpu {cpu}"), typed(entry.cpu(*cpu), bytes, pointee));
+    let of_cpu = |(cpu, bytes): (&Cpu, &[u8])| (format!("cpu {cpu}"), typed(entry.cpu(*cpu), bytes, beyond));
     Json::Object(entry.cpus().iter().zip(slots).map(of_cpu).collect())
 }
 
 /// The value by its type, or its bytes in hexadecimal where it has none.
-fn typed(value: Result<Value<'_>, ValueError>, bytes: &[u8], pointee: &Pointee<'_>) -> Json {
+fn typed(value: Result<Value<'_>, ValueError>, bytes: &[u8], beyond: &Beyond<'_>) -> Json {
     match value {
-        Ok(value) => value.json_following(pointee),
+        Ok(value) => value.json_following(beyond),
         Err(_) if bytes.len() <= 8 => {
             let number = bytes.iter().rev().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
             json!(number)

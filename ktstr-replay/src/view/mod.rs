@@ -41,6 +41,7 @@ use std::fmt::{self, Display};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::columns::millis;
 use crate::kernel::{Gaps, KernelError};
 use crate::run::OpenCheckpoint;
 use crate::text::clean;
@@ -185,9 +186,4 @@ fn absent(gaps: &Gaps) -> Vec<String> {
 /// A cell, or `-` where there is nothing.
 fn cell(value: Option<impl Display>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| clean(&value.to_string()))
-}
-
-/// A time in ms with one digit.
-fn millis(ns: i64) -> String {
-    format!("{:.1}", ns as f64 / 1e6)
 }

@@ -147,7 +147,9 @@ pub fn read_cgroups(view: &KernelView<'_>, tasks: &Tasks) -> Result<Cgroups, Ker
             found.gaps.read(format_args!("the CPU controller of {path}"), group(view, place))?
         });
         let is_root = at == root;
-        let time = found.gaps.read(format_args!("the CPU time of {path}"), times.of(view, &raw)).flatten();
+        // The root's is that of all CPUs, and kept elsewhere.
+        let time = if is_root { Ok(None) } else { times.of(view, &raw) };
+        let time = found.gaps.read(format_args!("the CPU time of {path}"), time).flatten();
         let shares = group.as_ref().and_then(|group| found.gaps.field(group.shares.clone()));
         let scx_weight = group.and_then(|group| found.gaps.field(group.scx_weight));
         found.cgroups.push(Cgroup {
@@ -158,7 +160,7 @@ pub fn read_cgroups(view: &KernelView<'_>, tasks: &Tasks) -> Result<Cgroups, Ker
             scx_weight,
             cpu_ns: None,
         });
-        times.push(time.filter(|_| !is_root), parent);
+        times.push(time, parent);
         let position = found.cgroups.len() - 1;
         let of = ("cgroup_subsys_state", "sibling");
         let room = MAX_CGROUPS.saturating_sub(seen.len() + pending.len());

@@ -59,9 +59,10 @@ impl<'t> Kernel<'t> {
         let checkpoint = OnceCell::new();
         let memory = OnceCell::new();
         let open = || -> Result<&Memory<'_>, Absent> {
-            let profile = self.profile()?;
+            // First, as a trace without memory may have no kernel either, and the memory is what was asked for.
             let checkpoint = checkpoint.get_or_init(|| checkpoint_of(self.trace, sample));
             let checkpoint = checkpoint.as_ref().map_err(Absent::clone)?;
+            let profile = self.profile()?;
             Ok(memory.get_or_init(|| Memory::new(profile, checkpoint)))
         };
         look(&open)

@@ -1,11 +1,13 @@
 //! One BPF map, entry by entry.
 
+use std::cell::OnceCell;
+
 use serde_json::{Value as Json, json};
 
 use super::maps::{gaps, json_of};
 use super::{OpenCheckpoint, Shown};
 use crate::kernel::maps::{BpfObjects, MapObject};
-use crate::kernel::query::{each_node, pointee};
+use crate::kernel::query::{Landmarks, each_node, pointee};
 use crate::kernel::{KernelError, KernelView};
 use crate::text::Candidates;
 use crate::text::clean;
@@ -24,17 +26,32 @@ pub(super) fn show(
 ) -> Result<Shown, KernelError> {
     let kernel = checkpoint.kernel();
     let objects = BpfObjects::read(&kernel)?;
+    let landmarks = OnceCell::new();
+    let landmark = |at: u64| {
+        let landmarks = landmarks.get_or_init(|| Landmarks::of(&kernel)).as_ref().ok()?;
+        landmarks.at(at).map(|found| json!(found))
+    };
+    let names = |value: &Value<'_>| match value.scalar().ok()? {
+        Scalar::Pointer(at) if follow => landmark(at),
+        // A number as wide as an address may be one.
+        Scalar::Int(number) if follow && value.width_bits() == 64 => landmark(u64::try_from(number).ok()?),
+        _ => None,
+    };
     let points_at = |value: &Value<'_>| {
         if value.container().is_some() {
             return Some(nodes(&kernel, value));
         }
-        let Ok(Scalar::Pointer(at @ 1..)) = value.scalar() else { return None };
         // Code has its own view, and a pointer into a process's memory says all that there is to say.
         if !follow || value.is_function().ok()? {
             return None;
         }
-        let name = format!("{at:#x}");
-        pointee(&kernel, value, &name, |object| object.to_json()).ok()
+        match value.scalar().ok()? {
+            Scalar::Pointer(at @ 1..) => {
+                let known = pointee(&kernel, value, &format!("{at:#x}"), |object| object.to_json()).ok();
+                known.or_else(|| landmark(at))
+            }
+            _ => names(value),
+        }
     };
     let kept = wanted.get(..NAME_BYTES).unwrap_or(wanted);
     let is_it = |map: &&MapObject| {
@@ -50,7 +67,7 @@ pub(super) fn show(
     let mut all = Vec::new();
     for map in found {
         lines.push(clean(&title(&objects, map)));
-        let entries = entries(&objects, map, &points_at);
+        let entries = entries(&objects, map, &names, &points_at);
         match &entries {
             Ok(entries) => lines.extend(table(entries).into_iter().map(|line| format!("  {line}"))),
             Err(why) => lines.push(clean(&format!("  not a table: {why}"))),
@@ -87,6 +104,7 @@ fn title(objects: &BpfObjects, map: &MapObject) -> String {
 fn entries(
     objects: &BpfObjects,
     map: &MapObject,
+    named: &Beyond<'_>,
     beyond: &Beyond<'_>,
 ) -> Result<Vec<(Json, Json)>, ValueError> {
     if let Some(value) = objects.struct_ops(map) {
@@ -94,13 +112,18 @@ fn entries(
     }
     let view = objects.view(map);
     let entries = view.entries()?;
-    Ok(entries.iter().zip(0u64..).map(|(entry, index)| (key(entry, index), value(entry, beyond))).collect())
+    Ok(entries
+        .iter()
+        .zip(0u64..)
+        .map(|(entry, index)| (key(entry, index, named), value(entry, beyond)))
+        .collect())
 }
 
-fn key(entry: &MapEntry<'_>, index: u64) -> Json {
+/// A key says which entry it is: of what a pointer in it points at, the name is enough.
+fn key(entry: &MapEntry<'_>, index: u64, named: &Beyond<'_>) -> Json {
     match entry.key_bytes() {
         None => json!(index),
-        Some(bytes) => typed(entry.key(), bytes, &|_| None),
+        Some(bytes) => typed(entry.key(), bytes, named),
     }
 }
 

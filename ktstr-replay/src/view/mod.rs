@@ -134,7 +134,7 @@ views! {
     Maps in maps: "The BPF maps; those of the running scheduler have a star";
     Map {
         wanted: "NAME|ID",
-        follow: "With --map: what the pointers in its entries point at, in the kernel or a BPF arena"
+        follow: "With --map: what the pointers in its entries point at, in the kernel or a BPF arena, and numbers that are addresses of tasks or of an arena"
     } in map: "The entries of a BPF map, by its name or id";
     Progs in progs: "The BPF programs; those of the running scheduler have a star";
     Stacks in stacks: "The stack of every task and vCPU";

@@ -177,3 +177,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_address_without_a_type_is_named_by_what_is_there() {
+    for seed in SEEDS {
+        let (mut guest, runqueues) = guest(seed);
+        guest.variable("map_idr", "idr");
+        let profile = guest.profile();
+        let view = KernelView::new(&profile, &guest.ram);
+        let task = view.u64(KernelVirt(guest.at(guest.on_cpu(runqueues, 1), "curr"))).unwrap();
+        let landmarks = Landmarks::of(&view).unwrap();
+        assert_eq!(landmarks.at(task), Some(Landmark::Task { pid: 105, comm: "stress-ng".into() }));
+        assert_eq!(landmarks.at(task + 8), None);
+        assert_eq!(landmarks.at(0x1000_0000_1000), None, "there is no arena");
+    }
+}

@@ -14,6 +14,7 @@ pub mod trace;
 pub mod value;
 pub mod kernel;
 pub mod debuginfo;
+mod columns;
 pub mod series;
 pub mod verdict;
 pub mod claim;

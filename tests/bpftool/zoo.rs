@@ -31,7 +31,20 @@ const PROGS: &str = "bpftool-progs ";
     claims = [
         "final(first_node->number == 11)",
         "final(first_node->next->number == 22)",
-        "final(map(held).at(0).task->pid >= 1)"
+        "final(map(held).at(0).task->pid >= 1)",
+        "final(((struct zoo_node *)first_as_void)->next->number == 22)",
+        "final(((struct zoo_node *)first_as_number)->number == 11)",
+        "final(((struct task_struct *)(u64)map(held).at(0).task)->pid >= 1)",
+        "final(count(tree) == 3)",
+        "final(tree[0].number == 5)",
+        "final(tree[2].number == 7)",
+        "final(count(list) == 2)",
+        "final(list[1].number == 9)",
+        "final(cpu_sum(map(stats).at(0)) == 100)",
+        "final(cpu_sum(map(stats).at(ZOO_STAT_SECOND)) == 101)",
+        "final(maps[stats].entries == 2)",
+        "final(count(tasks where comm == \"swapper/0\") == 1)",
+        "final(sum(runqueues.switches) >= 1)"
     ],
     check = every_kind_agrees
 )]
@@ -104,8 +117,8 @@ fn every_kind_agrees(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let dumps = dumps(trace)?;
     let mut agreed = BTreeSet::new();
     for map in before.maps() {
-        // The first counts each task of bpftool's own runs; of what the other holds, the kernel tells user space nothing.
-        let differs = ["map_zoo.bss", "held"].contains(&map.state.name.as_str());
+        // The first counts each task of bpftool's own runs; of what the others hold, the kernel tells user space nothing.
+        let differs = ["map_zoo.bss", "held", ".data.TREE", ".data.LIST"].contains(&map.state.name.as_str());
         let Some(dump) = dumps.get(&map.state.id).filter(|_| !differs) else { continue };
         let mut ours = ours(&map.state)?;
         let theirs = theirs(dump, &map.state)?;
@@ -192,7 +205,15 @@ fn pointers_are_followed(trace: &Trace) -> Result<()> {
     let variables = map("map_zoo.bss")?;
     let first = &variables["first_node"]["to"];
     ensure!(first["number"] == 11 && first["next"] != "0x0", "{variables}");
+    for name in ["first_as_void", "first_as_number"] {
+        ensure!(variables[name]["to"]["arena"]["offset_bytes"] == 4096, "{name}: {variables}");
+    }
     let held = map("held")?;
+    let numbers = |of: &Json| -> Vec<Json> {
+        of["nodes"].as_array().into_iter().flatten().map(|node| node["number"].clone()).collect()
+    };
+    ensure!(numbers(&map(".data.TREE")?["tree"]) == [5, 6, 7], "{}", map(".data.TREE")?);
+    ensure!(numbers(&map(".data.LIST")?["list"]) == [8, 9], "{}", map(".data.LIST")?);
     ensure!(held["cpus"]["to"] == "1", "{held}");
     let pid = &variables["held_pid"];
     ensure!(*pid != 0 && held["task"]["to"]["pid"] == *pid, "pid {pid}, {held}");

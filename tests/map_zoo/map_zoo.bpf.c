@@ -3,12 +3,14 @@
  * map_zoo: a scheduler that leaves all scheduling to the kernel and has a map of every kind, with contents that a
  * test knows: queues and stacks hold 10, 20, 30; storage of a task holds three times its pid, and one; that of the root
  * cgroup 77; the ring buffer two records and a discarded one; the arena three pages, with two nodes, 11 and 22, in the
- * second; held objects of the kernel's a mask of CPU 1 and the task that called init; CONFIG_HZ comes out of the
- * kernel's configuration.
+ * second, at the first of which a void pointer and a number point too; held objects of the kernel's a mask of CPU 1 and the task
+ * that called init; the tree 5, 6, 7 and the list 8, 9; the map that is declared by sizes alone 100 and 101, on the
+ * CPU that filled it; CONFIG_HZ comes out of the kernel\'s configuration.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include <bpf/bpf_core_read.h>
 
 char _license[] SEC("license") = "GPL";
 
@@ -22,9 +24,34 @@ char _license[] SEC("license") = "GPL";
 #define __kptr __attribute__((btf_type_tag("kptr")))
 #endif
 
+#define __contains(type, member) __attribute__((btf_decl_tag("contains:" #type ":" #member)))
+#define private(name) SEC(".data." #name) __hidden __attribute__((aligned(8)))
+
 struct zoo_value {
 	u64 number;
 };
+
+enum zoo_stat {
+	ZOO_STAT_FIRST,
+	ZOO_STAT_SECOND,
+	NR_ZOO_STATS,
+};
+
+/* Of the tree and of the list. */
+struct zoo_leaf {
+	struct bpf_rb_node rb;
+	u64 number;
+};
+
+struct zoo_link {
+	u64 number;
+	struct bpf_list_node node;
+};
+
+private(TREE) struct bpf_spin_lock tree_lock;
+private(TREE) struct bpf_rb_root tree __contains(zoo_leaf, rb);
+private(LIST) struct bpf_spin_lock list_lock;
+private(LIST) struct bpf_list_head list __contains(zoo_link, node);
 
 /* Of the arena. */
 struct zoo_node {
@@ -118,6 +145,13 @@ struct {
 	__type(value, u64);
 } lru_per_cpu SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, NR_ZOO_STATS);
+	__uint(key_size, 4);
+	__uint(value_size, 8);
+} stats SEC(".maps");
+
 /* Filled by the loader, with as many entries as it is told: each is its key times three. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -139,6 +173,13 @@ unsigned long long nr_told;
 
 /* The first node of the arena. */
 struct zoo_node __arena *first_node;
+
+/* The same node, by what says less. */
+void __arena *first_as_void;
+unsigned long long first_as_number;
+
+/* Which of the statistics was counted last. */
+static volatile enum zoo_stat last_stat;
 
 /* The pid of the task that is held. */
 int held_pid;
@@ -169,6 +210,48 @@ static void hold(void)
 		bpf_task_release(task);
 }
 
+static bool less(struct bpf_rb_node *one, const struct bpf_rb_node *other)
+{
+	struct zoo_leaf *this = container_of(one, struct zoo_leaf, rb);
+	const struct zoo_leaf *that = container_of(other, struct zoo_leaf, rb);
+
+	return this->number < that->number;
+}
+
+static void add_leaf(u64 number)
+{
+	struct zoo_leaf *leaf = bpf_obj_new_impl(bpf_core_type_id_local(struct zoo_leaf), NULL);
+
+	if (!leaf)
+		return;
+	leaf->number = number;
+	bpf_spin_lock(&tree_lock);
+	bpf_rbtree_add_impl(&tree, &leaf->rb, less, NULL, 0);
+	bpf_spin_unlock(&tree_lock);
+}
+
+static void add_link(u64 number)
+{
+	struct zoo_link *link = bpf_obj_new_impl(bpf_core_type_id_local(struct zoo_link), NULL);
+
+	if (!link)
+		return;
+	link->number = number;
+	bpf_spin_lock(&list_lock);
+	bpf_list_push_back_impl(&list, &link->node, NULL, 0);
+	bpf_spin_unlock(&list_lock);
+}
+
+static void count(enum zoo_stat stat, u64 number)
+{
+	u32 key = stat;
+	u64 *slot = bpf_map_lookup_elem(&stats, &key);
+
+	if (slot)
+		*slot += number;
+	last_stat = stat;
+}
+
 static void fill(void)
 {
 	u64 values[] = { 10, 20, 30 };
@@ -189,6 +272,13 @@ static void fill(void)
 	record = bpf_ringbuf_reserve(&ring, 16, 0);
 	if (record)
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+	add_leaf(6);
+	add_leaf(5);
+	add_leaf(7);
+	add_link(8);
+	add_link(9);
+	count(ZOO_STAT_FIRST, 100);
+	count(ZOO_STAT_SECOND, 101);
 	root = bpf_cgroup_from_id(ROOT_CGROUP_ID);
 	if (root) {
 		of_root = bpf_cgrp_storage_get(&of_cgroups, root, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -209,6 +299,8 @@ s32 BPF_PROG(zoo_init)
 		first_node->number = 11;
 		first_node->next = first_node + 1;
 		first_node->next->number = 22;
+		first_as_void = first_node;
+		first_as_number = (u64)first_node;
 	}
 	hold();
 	return 0;

@@ -50,7 +50,7 @@ pub(crate) fn say_all() -> Result<()> {
     for entry in fs::read_dir("/sys/fs/cgroup")? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            for file in ["cgroup.threads", "cpu.weight"] {
+            for file in ["cgroup.threads", "cpu.weight", "cpu.stat"] {
                 say_file(&entry.path().join(file));
             }
         }

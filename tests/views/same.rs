@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use ktstr::prelude::*;
-use ktstr_replay::kernel::cgroup::{Cgroups, read_cgroups};
+use ktstr_replay::kernel::cgroup::{Cgroup, Cgroups, read_cgroups};
 use ktstr_replay::kernel::cputime::{CpuTimes, read_cpu_times};
 use ktstr_replay::kernel::log::{KernelLog, read_log};
 use ktstr_replay::kernel::scx::{SchedExt, read_schedulers};
@@ -81,7 +81,7 @@ fn agrees(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let after = Seen::of(&checkpoints.at(Some("after"))?)?;
     tasks(&said, &before.tasks, &after.tasks, v)?;
     sched_ext(&said, &before.scx, &after.scx, v)?;
-    cgroups(&said, &before.cgroups, v)?;
+    cgroups(&said, &before.cgroups, &after.cgroups, v)?;
     lacking::fields_are_named(trace, &checkpoints.at(Some("before"))?, v)?;
     times(&said, &before.times, &after.times, v)?;
     log(&said, &before.log, v)
@@ -194,7 +194,7 @@ fn sched_ext(said: &Said, before: &SchedExt, after: &SchedExt, v: &mut Verdict) 
     Ok(())
 }
 
-fn cgroups(said: &Said, ours: &Cgroups, v: &mut Verdict) -> Result<()> {
+fn cgroups(said: &Said, ours: &Cgroups, after: &Cgroups, v: &mut Verdict) -> Result<()> {
     let by_path: BTreeMap<_, _> = ours.cgroups.iter().map(|one| (one.path.as_str(), one)).collect();
     let mine = by_path.get("/said").context("the body's cgroup")?;
     let weight: u64 = said.file(&format!("{CGROUP}/cpu.weight"))?.parse()?;
@@ -202,7 +202,12 @@ fn cgroups(said: &Said, ours: &Cgroups, v: &mut Verdict) -> Result<()> {
     v.check("cpu.weight", mine.cpu_weight.context("a weight")?).eq(WEIGHT);
     let threads = said.file(&format!("{CGROUP}/cgroup.threads"))?.lines().count();
     v.check("threads of the cgroup", mine.tasks as u64).eq(threads as u64);
-    Ok(())
+    let stat = said.file(&format!("{CGROUP}/cpu.stat"))?;
+    let usage = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).context("usage_usec")?;
+    let used_us = |cgroup: &Cgroup| -> Result<u64> { Ok(cgroup.cpu_ns.context("CPU time")? / 1000) };
+    let later = after.cgroups.iter().find(|one| one.path == "/said").context("the body's cgroup, later")?;
+    v.check("CPU time of the cgroup before, in us", used_us(mine)?).at_least(1);
+    between("usage_usec", used_us(mine)?, usage.parse()?, used_us(later)?)
 }
 
 fn times(said: &Said, before: &CpuTimes, after: &CpuTimes, v: &mut Verdict) -> Result<()> {

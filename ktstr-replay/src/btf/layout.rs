@@ -44,6 +44,8 @@ pub struct Variable<'a> {
     pub size: u32,
     /// Its type.
     pub type_id: TypeId,
+    /// The variable itself, which tags refer to.
+    pub id: TypeId,
 }
 
 impl Types {
@@ -258,6 +260,50 @@ impl Types {
         name.map(|offset| self.string(offset)).transpose()
     }
 
+    /// The value of the constant of that name, of whatever enum: C has one space of names for all. The first one counts.
+    #[must_use]
+    pub fn constant_named(&self, name: &str) -> Option<i128> {
+        self.all_enumerators().find(|one| one.name == name).map(|one| one.value)
+    }
+
+    /// The constants of all enums. What cannot be decoded is passed over.
+    pub(crate) fn all_enumerators(&self) -> impl Iterator<Item = Enumerator<'_>> {
+        let enums = self.of_kind(Kind::Enum).chain(self.of_kind(Kind::Enum64));
+        enums.flat_map(|id| self.enumerators(id).unwrap_or_default())
+    }
+
+    /// What follows `prefix` in the first tag with it (`btf_decl_tag`) of a member of a struct, by its number, or of a variable
+    /// (`None`).
+    pub(crate) fn declaration_tag(&self, of: TypeId, member: Option<u32>, prefix: &str) -> Option<&str> {
+        self.of_kind(Kind::DeclTag).find_map(|tag| {
+            let Ok(Type::DeclTag(found)) = self.get(tag) else { return None };
+            let applies = found.get_type_id() == Some(of.0) && found.component_index() == member;
+            self.name(tag).ok().filter(|_| applies)?.strip_prefix(prefix)
+        })
+    }
+
+    /// The struct that a member belongs to and its number there: `id` itself, or an anonymous struct within. `None` when there is
+    /// no such member.
+    pub(crate) fn declared(&self, id: TypeId, name: &str) -> Option<(TypeId, u32)> {
+        let mut pending = vec![(self.resolve(id).ok()?.0, 0)];
+        let mut looked = 0usize;
+        while let Some((at, depth)) = pending.pop() {
+            let shape = self.resolve(at).ok()?.0;
+            for (position, member) in self.members(shape).ok()??.iter().enumerate() {
+                looked += 1;
+                match self.member_name(member).ok()? {
+                    found if found == name => return Some((shape, u32::try_from(position).ok()?)),
+                    "" => pending.push((Self::member_field(member).type_id, depth + 1)),
+                    _ => {}
+                }
+            }
+            if depth >= MAX_DEPTH || looked > MAX_LOOKED_AT {
+                return None;
+            }
+        }
+        None
+    }
+
     /// The variables of a data section; empty for all else.
     ///
     /// # Errors
@@ -278,6 +324,7 @@ impl Types {
                         // Functions in a section (`.ksyms`) have no bytes to show.
                         _ => TypeId(0),
                     },
+                    id: var,
                 })
             })
             .collect()

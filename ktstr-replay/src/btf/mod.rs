@@ -8,10 +8,16 @@
 
 mod index;
 mod layout;
+mod name_index;
+mod plain;
 #[cfg(test)]
 mod tests;
 mod types;
+mod words;
 
 pub use index::{BtfError, Kind};
 pub use layout::{Enumerator, Field, Variable};
+pub(crate) use name_index::NameIndex;
+pub(crate) use plain::{plain, plain_number, plain_pointer};
 pub use types::{TypeId, Types};
+pub(crate) use words::{CType, alike, bare_name};

@@ -79,7 +79,8 @@ fn variables_of_a_section_are_listed() {
     let u64 = b.unsigned("u64", 8);
     let section = b.section(".bss", 16, &[("one", u64, 0, 8), ("two", u64, 8, 8)]);
     let types = b.types();
-    let two = Variable { name: "two", offset: 8, size: 8, type_id: u64 };
+    let id = types.find(Kind::Var, "two").unwrap();
+    let two = Variable { name: "two", offset: 8, size: 8, type_id: u64, id };
     assert_eq!(types.variables(section).unwrap()[1], two);
     assert_eq!(types.variables(u64).unwrap(), []);
     assert_eq!(types.size_of(section).unwrap(), 16);

@@ -1,14 +1,13 @@
 //! A checked blob and its types by number and by name.
 
 use std::fmt;
-use std::hash::Hasher;
 use std::sync::{Arc, OnceLock};
 
 use btf_rs::{Btf, BtfSection, Type};
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::index::{Index, TypeEntry, index};
-use super::{BtfError, Kind};
+use super::{BtfError, Kind, NameIndex};
 
 /// Number of a type in its blob; 0 is `void`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,8 +33,8 @@ pub struct Types {
     bytes: Arc<[u8]>,
     index: Index,
     chunks: Vec<OnceLock<Result<Vec<Type>, String>>>,
-    /// (hash of name, id), ascending; functions are not in it.
-    by_name: OnceLock<Vec<(u64, u32)>>,
+    /// Ids by the hash of their names; functions are not in it.
+    by_name: OnceLock<NameIndex>,
 }
 
 impl fmt::Debug for Types {
@@ -175,28 +174,22 @@ impl Types {
     /// no layout.
     #[must_use]
     pub fn find(&self, kind: Kind, name: &str) -> Option<TypeId> {
-        let table = self.by_name.get_or_init(|| self.name_table());
-        let hash = hash(name.as_bytes());
-        let start = table.partition_point(|&(other, _)| other < hash);
-        table
-            .get(start..)?
-            .iter()
-            .take_while(|&&(other, _)| other == hash)
-            .map(|&(_, id)| TypeId(id))
-            .find(|&id| self.kind(id) == Ok(kind) && self.name(id) == Ok(name))
+        let ids = self.name_index().candidates(xxh3_64(name.as_bytes()));
+        ids.map(TypeId).find(|&id| self.kind(id) == Ok(kind) && self.name(id) == Ok(name))
     }
 
-    fn name_table(&self) -> Vec<(u64, u32)> {
-        let mut table: Vec<(u64, u32)> = self
-            .index
-            .entries
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| entry.name != 0 && entry.kind != Kind::Func)
-            .filter_map(|(id, entry)| Some((hash(self.string(entry.name).ok()?.as_bytes()), id as u32)))
-            .collect();
-        table.sort_unstable();
-        table
+    /// The index of names, which is made when the first one is asked for.
+    pub(crate) fn name_index(&self) -> &NameIndex {
+        let text = || self.bytes.get(self.index.strings.clone()).unwrap_or_default();
+        let hash = |id: usize| {
+            let entry = self.index.entries.get(id)?;
+            let named = entry.name != 0 && entry.kind != Kind::Func;
+            let name = text().get(entry.name as usize..).filter(|_| named)?;
+            // Whether it is text is seen when it is compared.
+            let len = name.iter().take(MAX_NAME_BYTES).position(|&byte| byte == 0)?;
+            Some(xxh3_64(name.get(..len)?))
+        };
+        self.by_name.get_or_init(|| NameIndex::new(self.count(), hash))
     }
 
     /// All types of a kind, in order of their numbers.
@@ -209,12 +202,6 @@ impl Types {
 /// The type that `of` refers to: a pointer's target, an array's element, a variable's type.
 pub(super) fn target(of: &Type) -> TypeId {
     TypeId(of.as_btf_type().and_then(btf_rs::BtfType::get_type_id).unwrap_or_default())
-}
-
-fn hash(name: &[u8]) -> u64 {
-    let mut hasher = Xxh3Default::new();
-    hasher.write(name);
-    hasher.finish()
 }
 
 /// A nameless `BTF_KIND_FWD`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::pattern::{
     Always, Converges, Each, Eventually, Final, Nondecreasing, PhaseRatio, Rate, Ratio, Steady,
-    StrictlyIncreasing, TimeUnit,
+    StrictlyIncreasing, TimeUnit, Wrapping,
 };
 use super::{Claim, Predicate};
 use crate::path::{Bound, Number};
@@ -34,6 +34,12 @@ impl Column {
     /// Every sample is above the one before it.
     pub fn strictly_increasing<'v>(&self, v: &'v mut Verdict) -> Because<'v> {
         self.claim(StrictlyIncreasing { of: self.projection.clone() }, &[], v)
+    }
+
+    /// No sample is below the one before it, but where the counter wrapped at the width of its type.
+    pub fn wrapping_nondecreasing<'v>(&self, v: &'v mut Verdict) -> Because<'v> {
+        let inner = Box::new(Nondecreasing { of: self.projection.clone() }.into());
+        self.claim(Wrapping { inner }, &[], v)
     }
 
     /// Every slope between neighbours is in bounds: `rate(0.5..2.0, TimeUnit::Ms, v)`.

@@ -31,7 +31,7 @@ use std::str::FromStr;
 
 use crate::path::parse::Parser;
 use crate::path::{Projection, SyntaxError, SyntaxFault};
-use crate::series::{Absent, Column};
+use crate::series::Column;
 use crate::text::{counted, nearest};
 use crate::verdict::Outcome;
 
@@ -63,6 +63,10 @@ macro_rules! patterns {
 
         impl Claim {
             fn parse_pattern(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
+                // A bound on rows of a table alone is a claim about every sample.
+                if p.aggregate_follows() {
+                    return Predicate::parse_bounded(p).map(|predicate| pattern::Each { predicate }.into());
+                }
                 let (name, span) = p.ident("a claim pattern, such as `nondecreasing(x)`")?;
                 $(if name == pattern::$name::INFO.name {
                     p.expect("(")?;
@@ -122,6 +126,8 @@ patterns! {
     PhaseRatio,
     /// Two conditions are true at no sample.
     Never,
+    /// Another pattern, of a counter that wraps.
+    Wrapping,
 }
 
 impl FromStr for Claim {
@@ -164,14 +170,10 @@ fn never_readable(column: &Column) -> Option<Judgement> {
     if column.usable().next().is_some() {
         return None;
     }
-    // The last capture's reason: by then the most has happened.
-    let why = column.points.iter().rev().find_map(|p| match &p.value {
-        Err(Absent::Unreadable(why)) => Some(why),
-        _ => None,
-    })?;
+    let why = column.why_never()?;
     let count = column.points.len();
     let summary = format!("error: `{}` could not be read in any of {}", column.projection, samples(count));
-    Some(Judgement::new(Outcome::Fail, summary).noting(vec![why.clone()]))
+    Some(Judgement::new(Outcome::Fail, summary).noting(vec![why.reason().to_owned()]))
 }
 
 /// `1 sample`, `2 samples`.

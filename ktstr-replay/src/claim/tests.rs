@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::path::{
-    Band, Bound, Cmp, EntryKey, FieldPath, Fold, KernelPath, MapPath, Number, Root, RqField, ScxField, Step,
-    TaskKey,
+    Aggregate, Band, Bound, CellPath, Cmp, Condition, EntryKey, FieldPath, Fold, KernelPath, MapPath, Number,
+    Root, RowKey, RowsPath, RqField, ScxField, Step, TableName, TaskKey, Test,
 };
 use crate::text::SpanNs;
 use crate::units::Cpu;
@@ -41,6 +41,14 @@ fn the_forms_of_the_authoring_guide_parse() {
 }
 
 #[test]
+fn a_bound_on_rows_is_a_claim_about_every_sample() {
+    let text = "max(tasks.runnable_ms where class == ext) <= 500";
+    let claim: Claim = text.parse().unwrap_or_else(|e: SyntaxError| panic!("{}", e.render()));
+    assert_eq!(claim.to_string(), format!("each({text})"));
+    assert!("count(tasks)".parse::<Claim>().is_err(), "nothing is claimed");
+}
+
+#[test]
 fn spaces_do_not_matter() {
     let claim: Claim = " steady ( stats . nr [ 2 ] ,after=1s,within=10% ) ".parse().unwrap();
     assert_eq!(claim.to_string(), "steady(stats.nr[2], within=10%, after=1s)");
@@ -68,7 +76,7 @@ fn faults_point_at_the_fault() {
         ("eventually(x, by=3)", 17..18, "expected a time such as `3s` or `500ms`, found the number 3"),
         ("ratio(x) in 1..2", 7..8, "expected `,`, found `)`"),
         ("each(map(m).x > 1)", 12..13, "no map accessor is called `x`"),
-        ("each(x[-1] > 1)", 7..9, "expected an index, found the number -1"),
+        ("each(x[-1] > 1)", 7..9, "expected an index, or an enumerator, found the number -1"),
         ("", 0..0, "expected a claim pattern, such as `nondecreasing(x)`, found the end of the claim"),
     ] {
         let error = text.parse::<Claim>().expect_err(text);
@@ -85,7 +93,7 @@ no claim pattern is called `nondecresing`; did you mean `nondecreasing`?
   | nondecresing(nr_dispatched)
   | ^^^^^^^^^^^^
   = patterns: nondecreasing, strictly_increasing, rate, steady, converges, always, eventually, each, final, \
-ratio, phase_ratio, never";
+ratio, phase_ratio, never, wrapping";
     assert_eq!(error.render(), expected);
 }
 
@@ -119,9 +127,14 @@ fn name() -> impl Strategy<Value = String> {
         4 => "[a-z_][a-z0-9_]{0,8}",
         1 => "[0-9a-z$\u{e9}_]{1,4}",
         1 => "[^\"]{0,8}",
-        1 => prop::sample::select(vec!["alive", "scx", "kernel", "rq", "task", "dsq", "map", "cpu", "cpu_sum"])
+        1 => prop::sample::select(vec!["alive", "scx", "kernel", "rq", "task", "dsq", "map", "cpu", "cpu_sum", "tasks", "cgroup", "count", "where"])
             .prop_map(String::from),
     ]
+}
+
+/// A type, in C's words.
+fn c_type() -> impl Strategy<Value = String> {
+    "(struct |enum |unsigned )?[a-z_][a-z0-9_]{0,6}( \\*{1,2})?"
 }
 
 /// Steps behind something; a pointer is only followed to a field.
@@ -129,6 +142,8 @@ fn steps(max: usize) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         name().prop_map(|name| vec![Step::Field(name)]),
         any::<u64>().prop_map(|index| vec![Step::Index(index)]),
+        "[A-Z_][A-Z0-9_]{0,6}".prop_map(|name| vec![Step::Named(name)]),
+        c_type().prop_map(|words| vec![Step::Cast(words)]),
         name().prop_map(|name| vec![Step::Deref, Step::Field(name)]),
     ];
     prop::collection::vec(step, 0..max).prop_map(|steps| steps.concat())
@@ -140,7 +155,12 @@ fn path(min: usize, max: usize) -> impl Strategy<Value = FieldPath> {
 }
 
 fn projection() -> impl Strategy<Value = Projection> {
-    let entry = prop_oneof![any::<u32>().prop_map(EntryKey::At), any::<u64>().prop_map(EntryKey::Key)];
+    let entry = prop_oneof![
+        any::<u32>().prop_map(EntryKey::At),
+        any::<u64>().prop_map(EntryKey::Key),
+        "[A-Z_]{1,4}".prop_map(EntryKey::AtNamed),
+        "[A-Z_]{1,4}".prop_map(EntryKey::KeyNamed),
+    ];
     let map =
         || (name(), entry.clone(), path(0, 3)).prop_map(|(map, entry, field)| MapPath { map, entry, field });
     let fold = prop::sample::select(vec![Fold::Sum, Fold::Min, Fold::Max]);
@@ -155,6 +175,45 @@ fn projection() -> impl Strategy<Value = Projection> {
         (fold, rq).prop_map(|(f, r)| Projection::RqFolded(f, r)),
         prop::sample::select(ScxField::ALL).prop_map(|(_, f)| Projection::Scx(f)),
         Just(Projection::Alive),
+        rows(),
+        prop_oneof![
+            path(1, 3).prop_map(Projection::Var),
+            kernel_path().prop_map(Projection::Kernel),
+            map().prop_map(Projection::Map),
+        ]
+        .prop_map(|of| Projection::Count(Box::new(of))),
+        (c_type(), rows()).prop_map(|(words, of)| Projection::Cast(words, Box::new(of))),
+        (c_type(), c_type()).prop_map(|(words, inner)| {
+            Projection::Cast(words, Box::new(Projection::Cast(inner, Box::new(Projection::Alive))))
+        }),
+    ]
+}
+
+/// Rows and cells of tables.
+fn rows() -> impl Strategy<Value = Projection> {
+    let table = || prop::sample::select(TableName::ALL).prop_map(|(_, table)| table);
+    let column = || prop_oneof![9 => "[a-z_]{1,8}", 1 => "[^\"]{1,4}"];
+    let text = || prop_oneof!["[a-zA-Z]{1,6}", "(/[a-z_]{1,4}){1,3}", "[^\"]{0,8}", Just("/".to_owned())];
+    let test = prop_oneof![
+        bound().prop_map(Test::Number),
+        (any::<bool>(), text()).prop_map(|(is, text)| Test::Is(is, text)),
+        text().prop_map(Test::Contains),
+    ];
+    let condition = (column(), test).prop_map(|(column, test)| Condition { column, test });
+    let filter = prop::collection::vec(condition, 0..3);
+    let of = prop::sample::select(Aggregate::ALL).prop_map(|(_, of)| of);
+    let key = prop_oneof![any::<u64>().prop_map(RowKey::Number), text().prop_map(RowKey::Text)];
+    prop_oneof![
+        (of, table(), prop::option::of(column()), filter).prop_map(|(of, table, column, filter)| {
+            // Only rows that are counted need no column.
+            let column = column.or_else(|| (of != Aggregate::Count).then(|| "x".to_owned()));
+            Projection::Rows(of, RowsPath { table, column, filter })
+        }),
+        (table(), key, column()).prop_map(|(table, key, column)| Projection::Cell(CellPath {
+            table,
+            key,
+            column
+        })),
     ]
 }
 
@@ -223,6 +282,10 @@ fn claim() -> impl Strategy<Value = Claim> {
         (projection(), any::<u32>(), any::<u32>(), bound())
             .prop_map(|(of, baseline, phase, bound)| PhaseRatio { of, baseline, phase, bound }.into()),
         (predicate(true), predicate(true)).prop_map(|(what, during)| Never { what, during }.into()),
+        projection().prop_map(|of| Wrapping { inner: Box::new(Nondecreasing { of }.into()) }.into()),
+        (projection(), bound(), prop::sample::select(TimeUnit::ALL)).prop_map(|(of, bound, (_, per))| {
+            Wrapping { inner: Box::new(Rate { of, bound, per }.into()) }.into()
+        }),
     ]
 }
 
@@ -283,6 +346,18 @@ fn the_docs_table_of_patterns_is_this_one() {
             assert_eq!(claim.to_string(), *text);
             assert!(text.starts_with(info.name), "{text}");
         }
+    }
+}
+
+#[test]
+fn the_docs_table_of_columns_is_that_of_the_code() {
+    let rows = docs_table("## Tables");
+    let of_docs: Vec<_> = rows.iter().map(|(names, _)| names[0]).collect();
+    let of_code: Vec<_> = TableName::ALL.iter().map(|(name, _)| *name).collect();
+    assert_eq!(of_docs, of_code);
+    for ((_, columns), (_, table)) in rows.iter().zip(TableName::ALL) {
+        let columns: Vec<_> = columns.split('`').skip(1).step_by(2).collect();
+        assert_eq!(columns, table.columns(), "{}", table.name());
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Sources: `include/linux/cgroup-defs.h`, `fs/kernfs/dir.c`, `kernel/sched/core.c` of Linux.
 
+mod time;
+
 use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
@@ -10,6 +12,7 @@ use crate::kernel::mirror::{At, mirror};
 use crate::kernel::task::Tasks;
 use crate::kernel::{FieldMissing, Gaps, KernelError, KernelView, list_entries};
 use crate::units::KernelVirt;
+use time::Times;
 
 mirror! {
     /// `struct cgroup`, as far as its name goes.
@@ -69,6 +72,9 @@ mirror! {
         children: At = "self.children",
         subsys: At,
         level: Result<i64, FieldMissing>,
+        run: Result<u64, FieldMissing> = "bstat.cputime.sum_exec_runtime",
+        run_told: Result<u64, FieldMissing> = "last_bstat.cputime.sum_exec_runtime",
+        run_on: Result<KernelVirt, FieldMissing> = "rstat_base_cpu" | "rstat_cpu",
     }
 }
 
@@ -96,6 +102,9 @@ pub struct Cgroup {
     pub cpu_weight: Option<u64>,
     /// The weight that sched_ext was told.
     pub scx_weight: Option<u64>,
+    /// CPU time of its threads and of those of its children, gone ones included, in ns: `usage_usec` of `cpu.stat`. `None` for the
+    /// root, whose time is that of all CPUs.
+    pub cpu_ns: Option<u64>,
 }
 
 /// All cgroups at one moment.
@@ -123,8 +132,10 @@ pub fn read_cgroups(view: &KernelView<'_>, tasks: &Tasks) -> Result<Cgroups, Ker
     }
     let mut found = Cgroups::default();
     let mut paths = Paths::default();
-    let (mut pending, mut seen) = (vec![root], HashSet::new());
-    while let Some(at) = pending.pop() {
+    let mut times = Times::new(view);
+    // With the position of the parent.
+    let (mut pending, mut seen) = (vec![(root, None)], HashSet::new());
+    while let Some((at, parent)) = pending.pop() {
         if !seen.insert(at) || seen.len() > MAX_CGROUPS {
             found.gaps.fault("the tree of cgroups goes in circles, or is too large");
             break;
@@ -136,19 +147,29 @@ pub fn read_cgroups(view: &KernelView<'_>, tasks: &Tasks) -> Result<Cgroups, Ker
             found.gaps.read(format_args!("the CPU controller of {path}"), group(view, place))?
         });
         let is_root = at == root;
+        // The root's is that of all CPUs, and kept elsewhere.
+        let time = if is_root { Ok(None) } else { times.of(view, &raw) };
+        let time = found.gaps.read(format_args!("the CPU time of {path}"), time).flatten();
         let shares = group.as_ref().and_then(|group| found.gaps.field(group.shares.clone()));
         let scx_weight = group.and_then(|group| found.gaps.field(group.scx_weight));
         found.cgroups.push(Cgroup {
-            path,
+            path: path.clone(),
             level: found.gaps.field(raw.level),
             tasks: counts.get(&at).copied().unwrap_or_default(),
             cpu_weight: shares.filter(|_| !is_root).map(weight_of_shares),
             scx_weight,
+            cpu_ns: None,
         });
+        times.push(time, parent);
+        let position = found.cgroups.len() - 1;
         let of = ("cgroup_subsys_state", "sibling");
         let room = MAX_CGROUPS.saturating_sub(seen.len() + pending.len());
         let children = list_entries(view, raw.children.0, of, room, &mut found.gaps);
-        pending.extend(children.iter().rev().map(|css| KernelVirt(css.0.wrapping_sub(css_in_cgroup))));
+        let place = |css: &KernelVirt| KernelVirt(css.0.wrapping_sub(css_in_cgroup));
+        pending.extend(children.iter().rev().map(|css| (place(css), Some(position))));
+    }
+    for (cgroup, ns) in found.cgroups.iter_mut().zip(times.with_children()) {
+        cgroup.cpu_ns = ns;
     }
     Ok(found)
 }

@@ -117,9 +117,27 @@ impl KernelProfile {
             })?;
             trace.blob(id)
         };
-        let info = blob(BlobRole::Vmcoreinfo, "vmcoreinfo")?;
-        let symbols = blob(BlobRole::KernelSymbols, "symbols")?;
-        Ok(Self::from_blobs(&info, &symbols, blob(BlobRole::KernelBtf, "types")?)?)
+        let info = Vmcoreinfo::parse(&blob(BlobRole::Vmcoreinfo, "vmcoreinfo")?)?;
+        let table = stated_page_table(&info)?;
+        // Both are megabytes to decompress and a hundred thousand names to index, so they are read side by side.
+        let read_symbols = || -> Result<Symbols, ProfileError> {
+            let symbols =
+                Symbols::decode(&blob(BlobRole::KernelSymbols, "symbols")?).map_err(KernelError::from)?;
+            symbols.name_index();
+            Ok(symbols)
+        };
+        let read_types = || -> Result<Types, ProfileError> {
+            let types = Types::parse(blob(BlobRole::KernelBtf, "types")?).map_err(KernelError::from)?;
+            types.name_index();
+            Ok(types)
+        };
+        let (symbols, types) = std::thread::scope(|scope| {
+            let symbols = scope.spawn(read_symbols);
+            let types = read_types();
+            let symbols = symbols.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
+            (symbols, types)
+        });
+        Ok(Self::new(info, table, symbols?, Arc::new(types?)))
     }
 
     /// `uname -r`.

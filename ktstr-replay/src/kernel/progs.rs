@@ -98,8 +98,11 @@ pub struct BpfProgram {
     /// Where its machine code begins.
     #[serde(serialize_with = "in_hexadecimal")]
     pub jited_at: KernelVirt,
-    /// Length of its machine code in bytes; 0: it is interpreted.
+    /// Length of its machine code in bytes, that of its subprograms included; 0: it is interpreted.
     pub jited_bytes: u32,
+    /// Length of the machine code at `jited_at`, in bytes.
+    #[serde(skip)]
+    pub main_bytes: u32,
     /// Boot-time clock at its load, in ns.
     pub loaded_at_ns: Option<u64>,
     /// Ids of the maps that it uses, ascending.
@@ -173,9 +176,12 @@ impl BpfPrograms {
         let aux: Aux = view.mirror(prog.aux)?;
         code.insert(prog.code, aux.id);
         let subprograms = if aux.func.0 == 0 { 0 } else { (aux.func_cnt as usize).min(MAX_FUNCS) };
+        // The first of them is the program itself.
+        let mut jited_bytes = 0u32;
         for function in bytes::u64s(&view.bytes(aux.func, subprograms * 8)?) {
             if let Ok(function) = view.mirror::<Prog>(KernelVirt(function)) {
                 code.insert(function.code, aux.id);
+                jited_bytes = jited_bytes.saturating_add(function.jited_len);
             }
         }
         let kind = view.types().enum_name_of("bpf_prog_type", i128::from(prog.kind));
@@ -193,7 +199,8 @@ impl BpfPrograms {
             insns: prog.insns,
             verified_insns: aux.verified_insns.ok(),
             jited_at: prog.code,
-            jited_bytes: prog.jited_len,
+            jited_bytes: jited_bytes.max(prog.jited_len),
+            main_bytes: prog.jited_len,
             loaded_at_ns: aux.load_time.ok(),
             map_ids: map_ids(view, aux.used_maps, aux.used_map_cnt)?,
             run_count: stats.0,
@@ -312,8 +319,8 @@ pub struct JitSymbol {
 impl JitSymbol {
     /// The name that the kernel would give a program's code.
     fn of_program(program: &BpfProgram) -> Option<Self> {
-        let end = program.jited_at.0.checked_add(u64::from(program.jited_bytes))?;
-        (program.jited_bytes != 0).then(|| Self {
+        let end = program.jited_at.0.checked_add(u64::from(program.main_bytes))?;
+        (program.main_bytes != 0).then(|| Self {
             start: program.jited_at,
             end: KernelVirt(end),
             name: match program.name.as_str() {

@@ -101,6 +101,12 @@ pub enum SyntaxFault {
         /// The character.
         found: char,
     },
+    /// Parentheses within parentheses without end.
+    #[error("parentheses are nested more than {max} deep")]
+    TooDeep {
+        /// The limit.
+        max: usize,
+    },
     /// A string without its closing quote.
     #[error("the string is not closed")]
     OpenString,

@@ -14,8 +14,13 @@ use crate::units::Cpu;
 pub enum Step {
     /// `.name`: a member of a struct or union.
     Field(String),
-    /// `[index]`: an element of an array.
+    /// `[index]`: an element of an array, or a node of a tree or list.
     Index(u64),
+    /// `[NAME]`: the element whose index an enumerator of the program says.
+    Named(String),
+    /// `(TYPE)` before all that is before this step: that, as another type. In C's words, `u64` or `struct rq *`, words apart by
+    /// one blank.
+    Cast(String),
     /// `->`: what a pointer points at. A [`Step::Field`] follows it where the path was parsed.
     Deref,
 }
@@ -85,14 +90,10 @@ impl FieldPath {
         Self { steps: vec![Step::Field(name.into())] }
     }
 
-    /// The steps before the first `->`.
-    pub(crate) fn before_pointer(&self) -> &[Step] {
-        self.steps.get(..until_pointer(&self.steps)).unwrap_or_default()
-    }
-
-    /// Whether a pointer has to be followed.
-    pub(crate) fn has_pointer(&self) -> bool {
-        self.steps.contains(&Step::Deref)
+    /// The same with further steps.
+    pub(super) fn then(mut self, steps: impl IntoIterator<Item = Step>) -> Self {
+        self.steps.extend(steps);
+        self
     }
 
     /// What follows of `.cpu(1)` and steps.
@@ -111,11 +112,33 @@ impl FieldPath {
         Ok((cpu, path))
     }
 
+    /// A path, with the casts before it: `(s64)x`, `((struct foo *)x)->y`, `(struct foo)` of the value itself.
+    fn parse_cast(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
+        let casts = parse_casts(p)?;
+        let mut path = Self::default();
+        if p.enter_group()? {
+            path = Self::parse_cast(p)?;
+            p.expect(")")?;
+            p.leave_group();
+        } else if p.eat(".") || matches!(p.peek(), TokenKind::Ident(_) | TokenKind::Quoted(_)) {
+            path = Self::of_name(p.name("the name of a field")?);
+        }
+        path.parse_more(p)?;
+        Ok(path.then(casts))
+    }
+
     /// Take the steps that follow in a longer text.
     pub(super) fn parse_more(&mut self, p: &mut Parser<'_>) -> Result<(), SyntaxError> {
         loop {
             if p.eat("[") {
-                self.steps.push(Step::Index(p.index("an index")?));
+                self.steps.push(match p.peek() {
+                    TokenKind::Ident(name) => {
+                        let name = name.clone();
+                        p.advance();
+                        Step::Named(name)
+                    }
+                    _ => Step::Index(p.index("an index, or an enumerator")?),
+                });
                 p.expect("]")?;
                 continue;
             }
@@ -141,11 +164,7 @@ impl FromStr for FieldPath {
     /// The empty text is the empty path. A point at the beginning means nothing: `.bss.x` is `bss.x`.
     fn from_str(text: &str) -> Result<Self, SyntaxError> {
         let mut p = Parser::path(text)?;
-        let mut path = Self::default();
-        if p.eat(".") || matches!(p.peek(), TokenKind::Ident(_) | TokenKind::Quoted(_)) {
-            path = Self::of_name(p.name("the name of a field")?);
-        }
-        path.parse_more(&mut p)?;
+        let path = Self::parse_cast(&mut p)?;
         p.end()?;
         Ok(path)
     }
@@ -153,26 +172,79 @@ impl FromStr for FieldPath {
 
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_steps(f, true, &self.steps)
+        write_cast(f, "", &self.steps)
     }
 }
 
-/// How many of `steps` come before the first `->`.
-pub(crate) fn until_pointer(steps: &[Step]) -> usize {
-    steps.iter().position(|step| *step == Step::Deref).unwrap_or(steps.len())
+/// The casts that stand here, as steps: the one that is written last is taken first.
+pub(super) fn parse_casts(p: &mut Parser<'_>) -> Result<Vec<Step>, SyntaxError> {
+    let mut casts = Vec::new();
+    while p.cast_follows() {
+        p.expect("(")?;
+        casts.push(Step::Cast(c_type(p, ")")?));
+    }
+    casts.reverse();
+    Ok(casts)
+}
+
+/// The words of a C type up to `end`, which is taken too.
+pub(super) fn c_type(p: &mut Parser<'_>, end: &str) -> Result<String, SyntaxError> {
+    let mut text = p.ident("a type, such as `u64` or `struct rq`")?.0;
+    loop {
+        if p.eat(end) {
+            return Ok(text);
+        }
+        if p.eat("*") {
+            text.push_str(if text.ends_with('*') { "*" } else { " *" });
+            continue;
+        }
+        match p.peek() {
+            TokenKind::Ident(word) if !text.ends_with('*') => {
+                text.push(' ');
+                text.push_str(word);
+                p.advance();
+            }
+            _ => return Err(p.expected(format!("`{end}`"))),
+        }
+    }
 }
 
 /// The text of `steps` from what is called `root`, which may have no name.
 pub(crate) fn path_text(root: &dyn fmt::Display, steps: &[Step]) -> String {
-    let mut text = root.to_string();
-    let begins = text.is_empty();
+    let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = write_steps(&mut text, begins, steps);
+    let _ = write_cast(&mut text, &root.to_string(), steps);
     text
 }
 
-/// `begins`: nothing stands before the steps, so that the first name has no point.
-pub(super) fn write_steps(out: &mut dyn Write, begins: bool, steps: &[Step]) -> fmt::Result {
+/// The text of `steps` from `root` on. A cast stands before all that it is of; where more follows it, both are in parentheses.
+pub(super) fn write_cast(out: &mut dyn Write, root: &str, steps: &[Step]) -> fmt::Result {
+    // From the last step on: each cast opens what the ones before it are written into.
+    let mut end = steps.len();
+    let (mut before, mut parts) = (String::new(), Vec::new());
+    while let Some(at) =
+        steps.get(..end).unwrap_or_default().iter().rposition(|step| matches!(step, Step::Cast(_)))
+    {
+        let after = steps.get(at + 1..end).unwrap_or_default();
+        if let Some(Step::Cast(words)) = steps.get(at) {
+            let group = if after.is_empty() { "" } else { "(" };
+            before.push_str(&format!("{group}({words})"));
+        }
+        parts.push(after);
+        end = at;
+    }
+    out.write_str(&before)?;
+    out.write_str(root)?;
+    write_steps(out, root.is_empty(), steps.get(..end).unwrap_or_default())?;
+    for after in parts.into_iter().rev().filter(|after| !after.is_empty()) {
+        out.write_str(")")?;
+        write_steps(out, false, after)?;
+    }
+    Ok(())
+}
+
+/// `begins`: nothing stands before the steps, so that the first name has no point. There is no cast in them.
+fn write_steps(out: &mut dyn Write, begins: bool, steps: &[Step]) -> fmt::Result {
     let mut bare = begins;
     for (position, step) in steps.iter().enumerate() {
         match step {
@@ -186,6 +258,9 @@ pub(super) fn write_steps(out: &mut dyn Write, begins: bool, steps: &[Step]) -> 
                 }
             }
             Step::Index(index) => write!(out, "[{index}]")?,
+            Step::Named(name) => write!(out, "[{name}]")?,
+            // `write_cast` has put it where it belongs.
+            Step::Cast(_) => {}
             Step::Deref => out.write_str("->")?,
         }
         bare = *step == Step::Deref;
@@ -260,13 +335,44 @@ mod tests {
     #[test]
     fn faults_are_pointed_at() {
         for (path, at) in
-            [("..a", 1), ("a..b", 2), ("a[", 3), ("a[x]", 3), ("a b", 3), ("a[1]b", 5), ("a.", 3), ("a->", 4)]
+            [("..a", 1), ("a..b", 2), ("a[", 3), ("a[-]", 3), ("a b", 3), ("a[1]b", 5), ("a.", 3), ("a->", 4)]
         {
             let error = path.parse::<FieldPath>().expect_err(path);
             assert_eq!(error.column(), at, "{}", error.render());
         }
         let error = "a[".parse::<FieldPath>().unwrap_err();
-        assert_eq!(error.fault.to_string(), "expected an index, found the end of the path");
+        assert_eq!(error.fault.to_string(), "expected an index, or an enumerator, found the end of the path");
+    }
+
+    #[test]
+    fn casts_stand_before_what_they_are_of() {
+        let cast = |words: &str| Step::Cast(words.into());
+        for (text, all) in [
+            ("(s64)x.y", vec![field("x"), field("y"), cast("s64")]),
+            ("(u8)(struct a *)x", vec![field("x"), cast("struct a *"), cast("u8")]),
+            (
+                "((struct a *)x.data)->y[1]",
+                vec![field("x"), field("data"), cast("struct a *"), Step::Deref, field("y"), Step::Index(1)],
+            ),
+            (
+                "(u8)((struct a)((u64)x)[NAME]).y",
+                vec![
+                    field("x"),
+                    cast("u64"),
+                    Step::Named("NAME".into()),
+                    cast("struct a"),
+                    field("y"),
+                    cast("u8"),
+                ],
+            ),
+            ("(struct a)", vec![cast("struct a")]),
+            ("((struct a)).x", vec![cast("struct a"), field("x")]),
+        ] {
+            assert_eq!(steps(text), all, "{text}");
+            assert_eq!(FieldPath { steps: all }.to_string(), text);
+        }
+        let deep = format!("{}(u8)x{}", "(".repeat(2000), ")".repeat(2000));
+        assert!(deep.parse::<FieldPath>().unwrap_err().to_string().contains("nested"));
     }
 
     #[test]
@@ -282,7 +388,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_parses_or_is_refused_and_what_parses_prints(path in "[a-c.\\[\\]0-9x \u{e9}\"$>-]{0,24}") {
+        fn any_text_parses_or_is_refused_and_what_parses_prints(path in "[a-c.\\[\\]0-9x \u{e9}\"$>()*-]{0,24}") {
             if let Ok(parsed) = path.parse::<FieldPath>() {
                 prop_assert_eq!(parsed.to_string().parse(), Ok(parsed));
             }

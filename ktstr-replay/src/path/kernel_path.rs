@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::error::SyntaxError;
-use super::field::{FieldPath, write_steps};
+use super::field::{FieldPath, c_type, write_cast};
 use super::lex::{TokenKind, is_word};
 use super::parse::Parser;
 use crate::units::Cpu;
@@ -104,28 +104,6 @@ impl KernelPath {
     }
 }
 
-/// The words of a C type up to `end`, which is taken too.
-fn c_type(p: &mut Parser<'_>, end: &str) -> Result<String, SyntaxError> {
-    let mut text = p.ident("a type, such as `u64` or `struct rq`")?.0;
-    loop {
-        if p.eat(end) {
-            return Ok(text);
-        }
-        if p.eat("*") {
-            text.push_str(if text.ends_with('*') { "*" } else { " *" });
-            continue;
-        }
-        match p.peek() {
-            TokenKind::Ident(word) if !text.ends_with('*') => {
-                text.push(' ');
-                text.push_str(word);
-                p.advance();
-            }
-            _ => return Err(p.expected(format!("`{end}`"))),
-        }
-    }
-}
-
 impl fmt::Display for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -148,8 +126,7 @@ impl fmt::Display for Root {
 
 impl fmt::Display for KernelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.root)?;
-        write_steps(f, false, self.rest.steps())
+        write_cast(f, &self.root.to_string(), self.rest.steps())
     }
 }
 

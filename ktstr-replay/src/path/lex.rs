@@ -45,8 +45,10 @@ impl fmt::Display for TokenKind {
 }
 
 /// Signs, longer ones before their prefixes.
-const SIGNS: [&str; 19] =
-    ["..=", "..", ">=", "<=", "==", "!=", "->", "(", ")", "[", "]", ",", ".", "=", ">", "<", "-", ":", "*"];
+const SIGNS: [&str; 21] = [
+    "..=", "..", ">=", "<=", "==", "!=", "->", "(", ")", "[", "]", ",", ".", "=", ">", "<", "-", ":", "*",
+    "/", "~",
+];
 
 /// Cut `text` into words; the last one is always `End`.
 pub(crate) fn lex(text: &str) -> Result<Vec<Token>, SyntaxError> {
@@ -249,7 +251,7 @@ mod tests {
     fn faults_name_their_place() {
         let span = |text: &str| lex(text).unwrap_err().span;
         assert_eq!(span("each(x >= 3parsecs)"), 11..18);
-        assert_eq!(span("each(x ~ 3)"), 7..8);
+        assert_eq!(span("each(x ; 3)"), 7..8);
         assert_eq!(span("map(\"open)"), 4..10);
         assert_eq!(span(&"9".repeat(60)), 0..60);
         assert!(matches!(lex(&"x".repeat(5000)).unwrap_err().fault.as_ref(), SyntaxFault::TooLong { .. }));

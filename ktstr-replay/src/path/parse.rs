@@ -3,8 +3,10 @@
 use std::ops::Range;
 
 use super::error::{SyntaxError, SyntaxFault};
-use super::lex::{Token, TokenKind, lex};
+pub(crate) use super::lex::TokenKind;
+use super::lex::{Token, lex};
 use super::number::{Band, Bound, Cmp, Number};
+use super::rows::Aggregate;
 use crate::text::{SpanNs, nearest};
 
 /// An enum without data whose values have names in claims, from one list of them.
@@ -34,12 +36,17 @@ pub(crate) struct Parser<'t> {
     is: &'static str,
     tokens: Vec<Token>,
     at: usize,
+    /// How many groups in parentheses are open.
+    depth: usize,
 }
+
+/// Deepest nesting of groups in parentheses: each takes room on the stack.
+const MAX_GROUPS: usize = 64;
 
 impl<'t> Parser<'t> {
     /// For the text of a claim.
     pub(crate) fn claim(text: &'t str) -> Result<Self, SyntaxError> {
-        Ok(Self { text, is: "claim", tokens: lex(text)?, at: 0 })
+        Ok(Self { text, is: "claim", tokens: lex(text)?, at: 0, depth: 0 })
     }
 
     /// For the text of a path.
@@ -49,6 +56,47 @@ impl<'t> Parser<'t> {
 
     pub(crate) fn peek(&self) -> &TokenKind {
         self.tokens.get(self.at).map_or(&TokenKind::End, |t| &t.kind)
+    }
+
+    /// The word behind the current one.
+    fn peek_next(&self) -> &TokenKind {
+        self.tokens.get(self.at + 1).map_or(&TokenKind::End, |t| &t.kind)
+    }
+
+    /// Whether the current word touches the one before it.
+    pub(crate) fn touches(&self) -> bool {
+        let before = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));
+        before.is_some_and(|before| before.span.end == self.span().start)
+    }
+
+    /// Whether `(TYPE)` begins here: a type is a word, and a group begins with a cast or another group.
+    pub(crate) fn cast_follows(&self) -> bool {
+        *self.peek() == TokenKind::Sign("(") && matches!(self.peek_next(), TokenKind::Ident(_))
+    }
+
+    /// Whether `max(..)` or another aggregate of rows begins here.
+    pub(crate) fn aggregate_follows(&self) -> bool {
+        let named = |name: &str| Aggregate::ALL.iter().any(|(known, _)| *known == name);
+        matches!(self.peek(), TokenKind::Ident(name) if named(name))
+            && *self.peek_next() == TokenKind::Sign("(")
+    }
+
+    /// Take the parenthesis of a group, if one begins here.
+    pub(crate) fn enter_group(&mut self) -> Result<bool, SyntaxError> {
+        let begins = *self.peek() == TokenKind::Sign("(") && *self.peek_next() == TokenKind::Sign("(");
+        if begins {
+            if self.depth >= MAX_GROUPS {
+                return Err(self.fault(self.span(), SyntaxFault::TooDeep { max: MAX_GROUPS }));
+            }
+            self.depth += 1;
+            self.advance();
+        }
+        Ok(begins)
+    }
+
+    /// A group has ended.
+    pub(crate) fn leave_group(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
     }
 
     pub(crate) fn span(&self) -> Range<usize> {

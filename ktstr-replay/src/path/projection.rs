@@ -3,10 +3,12 @@
 use std::fmt;
 
 use super::error::SyntaxError;
-use super::field::{Dotted, FieldPath, Step, write_steps};
+use super::field::{FieldPath, Step, parse_casts, write_cast};
 use super::kernel_path::KernelPath;
 use super::lex::TokenKind;
+use super::map_path::MapPath;
 use super::parse::{Parser, names};
+use super::rows::{Aggregate, CellPath, RowsPath, TableName};
 use crate::units::Cpu;
 
 /// What is read from each sample.
@@ -16,12 +18,16 @@ use crate::units::Cpu;
 /// | `nr_dispatched`, `stats.nr[2]`, `bss.x` | a variable of the scheduler's global data |
 /// | `map(ctrs).at(0).hits` | a field of an array map's entry |
 /// | `map(tasks).key(42).vtime` | a field of a hash map's entry, by a whole-number key |
+/// | `map(stats).at(STAT_HITS)`, `hist[SLOT_MAX]` | the same by an enumerator of the program |
+/// | `(s64)x`, `((struct ctx *)map(m).key(1).data)->vtime` | the same as another type |
 /// | `map(pcpu).at(0).cpu(1).nr` | one CPU's value of a per-CPU map |
 /// | `cpu_sum(map(pcpu).at(0).nr)`, `cpu_min`, `cpu_max` | all CPUs' values of it as one number |
 /// | `rq[1].nr_running`, `cpu_max(rq.local_dsq_nr)` | a field of one runqueue, or of all as one number |
 /// | `scx.nr_rejected` | a field of sched_ext's state |
 /// | `kernel.SYMBOL`, `kernel.(TYPE)SYMBOL.field`, `rq[1].curr->pid`, `task[105].prio`, `dsq[0x1].nr` | the kernel's memory, where a checkpoint was taken |
 /// | `task_ctx->vtime` | what a scheduler's pointer points at, where a checkpoint was taken |
+/// | `max(tasks.runnable_ms where class == ext)`, `dsqs[0x1].nr` | rows and cells of the views' tables, where a checkpoint was taken |
+/// | `count(root)`, `root[0].pid` | the nodes of a program's tree or list, where a checkpoint was taken |
 /// | `alive` | whether a scheduler was enabled |
 ///
 /// ```
@@ -29,8 +35,6 @@ use crate::units::Cpu;
 ///
 /// let projection: Projection = "map(pcpu).at(0).cpu(1).hist[0x10]".parse()?;
 /// assert_eq!(projection.to_string(), "map(pcpu).at(0).cpu(1).hist[16]");
-/// assert!(!projection.needs_kernel());
-/// assert!("rq[1].curr->pid".parse::<Projection>()?.needs_kernel());
 /// # Ok::<(), SyntaxError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,30 +55,18 @@ pub enum Projection {
     Scx(ScxField),
     /// A number of the kernel's memory, out of the checkpoint of each capture.
     Kernel(KernelPath),
+    /// The rows of a table, folded into one number.
+    Rows(Aggregate, RowsPath),
+    /// One cell of a table.
+    Cell(CellPath),
+    /// How many nodes a program's tree or list has.
+    Count(Box<Projection>),
+    /// A number as another type, in C's words. Only of those that have no path of fields, whose casts are steps of it.
+    Cast(String, Box<Projection>),
     /// Whether a scheduler was enabled.
     Alive,
     /// What a closure of the test made; by label, since only the test binary can make it again.
     Closure(String),
-}
-
-/// A place in a map.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct MapPath {
-    /// The map's name.
-    pub map: String,
-    /// Which entry.
-    pub entry: EntryKey,
-    /// The part of its value; empty: the value itself.
-    pub field: FieldPath,
-}
-
-/// An entry of a map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EntryKey {
-    /// By index, of an array.
-    At(u32),
-    /// By key, of a hash.
-    Key(u64),
 }
 
 names! {
@@ -125,25 +117,62 @@ names! {
     }
 }
 
-const SELECTORS: [(&str, bool); 2] = [("at", true), ("key", false)];
-
 impl Projection {
-    /// Read one where the parser stands.
+    /// Read one where the parser stands, with the casts before it.
     pub(crate) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
+        let casts = parse_casts(p)?;
+        let inner = if p.enter_group()? {
+            let inner = Self::parse(p)?;
+            p.expect(")")?;
+            p.leave_group();
+            let mut more = FieldPath::default();
+            more.parse_more(p)?;
+            inner.then(p, more.steps().to_vec())?
+        } else {
+            Self::parse_plain(p)?
+        };
+        inner.then(p, casts)
+    }
+
+    /// The same with further steps, which were just read.
+    fn then(self, p: &Parser<'_>, steps: Vec<Step>) -> Result<Self, SyntaxError> {
+        let more = |mut path: MapPath, steps| {
+            path.field = path.field.then(steps);
+            path
+        };
+        Ok(match self {
+            Self::Var(path) => Self::Var(path.then(steps)),
+            Self::Map(path) => Self::Map(more(path, steps)),
+            Self::MapOnCpu(path, cpu) => Self::MapOnCpu(more(path, steps), cpu),
+            Self::Kernel(KernelPath { root, rest }) => {
+                Self::Kernel(KernelPath { root, rest: rest.then(steps) })
+            }
+            mut number => {
+                for step in steps {
+                    let Step::Cast(words) = step else {
+                        return Err(p.expected("nothing more: this is a number, which has no parts"));
+                    };
+                    number = Self::Cast(words, Box::new(number));
+                }
+                number
+            }
+        })
+    }
+
+    fn parse_plain(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         // A name in quotes is that of a variable, whatever it is.
         let quoted = matches!(p.peek(), TokenKind::Quoted(_));
         let name = p.name("a variable, `map(..)`, `rq[..]`, `scx.` or `alive`")?;
-        let called = *p.peek() == TokenKind::Sign("(");
+        let called = !quoted && *p.peek() == TokenKind::Sign("(");
         if let (true, Some((_, fold))) = (called, Fold::ALL.iter().find(|(n, _)| *n == name)) {
             p.expect("(")?;
-            let inner = match p.ident("`map(..)` or `rq.`")?.0.as_str() {
-                "map" => Self::MapFolded(*fold, MapPath::parse(p)?),
-                "rq" => {
-                    p.expect(".")?;
-                    Self::RqFolded(*fold, p.name_of("runqueue field", RqField::ALL)?)
-                }
-                _ => return Err(p.expected(format!("`map(..)` or `rq.` inside of `{name}`"))),
-            };
+            let inner = Self::parse_folded(p, *fold)?;
+            p.expect(")")?;
+            return Ok(inner);
+        }
+        if let (true, Some((_, of))) = (called, Aggregate::ALL.iter().find(|(n, _)| *n == name)) {
+            p.expect("(")?;
+            let inner = Self::parse_aggregate(p, *of)?;
             p.expect(")")?;
             return Ok(inner);
         }
@@ -169,7 +198,51 @@ impl Projection {
             "kernel" if p.eat(".") => KernelPath::parse_symbol(p).map(Self::Kernel),
             "task" if p.eat("[") => KernelPath::parse_task(p).map(Self::Kernel),
             "dsq" if p.eat("[") => KernelPath::parse_dsq(p).map(Self::Kernel),
-            _ => Self::parse_var(p, name),
+            _ => match TableName::of_word(&name).filter(|_| p.eat("[")) {
+                Some(table) => CellPath::parse(p, table).map(Self::Cell),
+                None => Self::parse_var(p, name),
+            },
+        }
+    }
+
+    /// What stands between the parentheses of `cpu_sum(..)`.
+    fn parse_folded(p: &mut Parser<'_>, fold: Fold) -> Result<Self, SyntaxError> {
+        if matches!(p.peek(), TokenKind::Ident(name) if name == "rq") {
+            p.advance();
+            p.expect(".")?;
+            return Ok(Self::RqFolded(fold, p.name_of("runqueue field", RqField::ALL)?));
+        }
+        let what = format!("`map(..)` or `rq.` inside of `{}`", fold.name());
+        match p.peek() {
+            TokenKind::Sign("(") => {}
+            TokenKind::Ident(name) if name == "map" => {}
+            _ => return Err(p.expected(what)),
+        }
+        match Self::parse(p)? {
+            Self::Map(path) => Ok(Self::MapFolded(fold, path)),
+            _ => Err(p.expected(what)),
+        }
+    }
+
+    /// What stands between the parentheses of `max(..)`.
+    fn parse_aggregate(p: &mut Parser<'_>, of: Aggregate) -> Result<Self, SyntaxError> {
+        let table = match p.peek() {
+            TokenKind::Ident(name) if name != "cgroup" => TableName::of_word(name),
+            _ => None,
+        };
+        if let Some(table) = table {
+            p.advance();
+            return Ok(Self::Rows(of, RowsPath::parse(p, table, of)?));
+        }
+        if of != Aggregate::Count {
+            let tables: Vec<_> = TableName::ALL.iter().map(|(name, _)| *name).collect();
+            return Err(p.expected(format!("a table: {}", tables.join(", "))));
+        }
+        match Self::parse(p)? {
+            path @ (Self::Var(_) | Self::Map(_) | Self::MapOnCpu(..) | Self::Kernel(_)) => {
+                Ok(Self::Count(Box::new(path)))
+            }
+            _ => Err(p.expected("a table, or a program's tree or list, before this")),
         }
     }
 
@@ -177,21 +250,6 @@ impl Projection {
         let mut path = FieldPath::of_name(name);
         path.parse_more(p)?;
         Ok(Self::Var(path))
-    }
-
-    /// Whether it takes the kernel's memory to read it, and not a sample alone.
-    pub fn needs_kernel(&self) -> bool {
-        match self {
-            Self::Kernel(_) => true,
-            Self::Var(path) => path.has_pointer(),
-            Self::Map(path) | Self::MapOnCpu(path, _) => path.field.has_pointer(),
-            Self::MapFolded(..)
-            | Self::Rq(..)
-            | Self::RqFolded(..)
-            | Self::Scx(_)
-            | Self::Alive
-            | Self::Closure(_) => false,
-        }
     }
 
     fn parse_map(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
@@ -205,85 +263,32 @@ impl Projection {
     }
 }
 
-impl MapPath {
-    /// `(name).at(0).field`, after the word `map`.
-    fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
-        let (map, entry) = Self::parse_head(p)?;
-        let mut field = FieldPath::default();
-        field.parse_more(p)?;
-        Ok(Self { map, entry, field })
-    }
-
-    /// `(name).at(0)`.
-    fn parse_head(p: &mut Parser<'_>) -> Result<(String, EntryKey), SyntaxError> {
-        p.expect("(")?;
-        let map = match p.peek() {
-            TokenKind::Quoted(name) => {
-                let name = name.clone();
-                p.advance();
-                name
-            }
-            _ => {
-                let mut name = p.ident("the name of a map")?.0;
-                while p.eat(".") {
-                    name.push('.');
-                    name.push_str(&p.ident("the rest of the map's name")?.0);
-                }
-                name
-            }
-        };
-        p.expect(")")?;
-        if !p.eat(".") {
-            return Err(p.expected("`.at(index)` or `.key(number)`, to say which entry of the map"));
-        }
-        let by_index = p.name_of("map accessor", &SELECTORS)?;
-        p.expect("(")?;
-        let entry = if by_index {
-            EntryKey::At(p.index("an index")?)
-        } else {
-            EntryKey::Key(p.index("a whole-number key")?)
-        };
-        p.expect(")")?;
-        Ok((map, entry))
-    }
-}
-
-impl fmt::Display for MapPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.head(f)?;
-        self.tail(f)
-    }
-}
-
-impl MapPath {
-    fn head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "map({})", Dotted(&self.map))?;
-        match self.entry {
-            EntryKey::At(i) => write!(f, ".at({i})"),
-            EntryKey::Key(k) => write!(f, ".key({k})"),
-        }
-    }
-
-    fn tail(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_steps(f, false, self.field.steps())
-    }
-}
-
 /// In quotes where the first name would be taken for a word of the grammar.
 fn write_var(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {
     let own = match steps {
-        [Step::Field(name)] => name == "alive",
+        [Step::Field(name)] | [Step::Field(name), Step::Cast(_), ..] => name == "alive",
         [Step::Field(name), Step::Field(_), ..] => matches!(name.as_str(), "scx" | "kernel"),
-        [Step::Field(name), Step::Index(_), ..] => matches!(name.as_str(), "rq" | "task" | "dsq"),
+        [Step::Field(name), Step::Index(_) | Step::Named(_), ..] => {
+            matches!(name.as_str(), "rq" | "task" | "dsq") || TableName::of_word(name).is_some()
+        }
         _ => false,
     };
     match steps {
-        [Step::Field(name), rest @ ..] if own => {
-            write!(f, "\"{name}\"")?;
-            write_steps(f, false, rest)
-        }
-        _ => write_steps(f, true, steps),
+        [Step::Field(name), rest @ ..] if own => write_cast(f, &format!("\"{name}\""), rest),
+        _ => write_cast(f, "", steps),
     }
+}
+
+/// `count(..)` of a variable.
+fn write_counted(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {
+    f.write_str("count(")?;
+    match steps {
+        [Step::Field(name), rest @ ..] if TableName::of_word(name).is_some() => {
+            write_cast(f, &format!("\"{name}\""), rest)?;
+        }
+        _ => write_var(f, steps)?,
+    }
+    f.write_str(")")
 }
 
 impl fmt::Display for Projection {
@@ -292,15 +297,21 @@ impl fmt::Display for Projection {
             Self::Var(path) => write_var(f, path.steps()),
             Self::Map(path) => write!(f, "{path}"),
             Self::MapOnCpu(path, cpu) => {
-                path.head(f)?;
-                write!(f, ".cpu({cpu})")?;
-                path.tail(f)
+                write_cast(f, &format!("{}.cpu({cpu})", path.head()), path.field.steps())
             }
             Self::MapFolded(fold, path) => write!(f, "{}({path})", fold.name()),
             Self::Rq(cpu, field) => write!(f, "rq[{cpu}].{}", field.name()),
             Self::RqFolded(fold, field) => write!(f, "{}(rq.{})", fold.name(), field.name()),
             Self::Scx(field) => write!(f, "scx.{}", field.name()),
             Self::Kernel(path) => write!(f, "{path}"),
+            Self::Rows(of, rows) => write!(f, "{}({rows})", of.name()),
+            Self::Cell(cell) => write!(f, "{cell}"),
+            Self::Count(of) => match &**of {
+                // A table's name would be taken for the table.
+                Self::Var(path) => write_counted(f, path.steps()),
+                of => write!(f, "count({of})"),
+            },
+            Self::Cast(words, of) => write!(f, "({words}){of}"),
             Self::Alive => f.write_str("alive"),
             Self::Closure(label) => write!(f, "<{label}>"),
         }
@@ -334,6 +345,16 @@ mod tests {
             "map(demo.bss).at(0).x",
             "map(\".data.uei\").at(0).kind",
             "map(tasks).key(42).vtime",
+            "map(stats).at(STAT_HITS)",
+            "map(stats).key(STAT_HITS).x[SLOT]",
+            "(s64)x",
+            "(s64)rq[1].nr_running",
+            "(u8)(s64)alive",
+            "((struct task_ctx *)map(sdt_task_map).key(136).data)->vtime",
+            "((struct foo)map(m).at(0)).x",
+            "cpu_sum((u32)map(m).at(0))",
+            "(u32)cpu_sum(map(m).at(0))",
+            "(u32)((struct rq *)kernel.x)->y",
             "map(pcpu).at(0).cpu(1).nr",
             "map(pcpu).at(0).cpu(1)",
             "cpu_sum(map(pcpu).at(0).nr)",

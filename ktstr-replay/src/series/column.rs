@@ -16,6 +16,8 @@ pub struct Column {
     pub origin_ns: GuestNs,
     /// The values.
     pub points: Vec<Point>,
+    /// How wide the numbers are where they were read, in bits; at most 64. A counter of that width wraps.
+    pub bits: u32,
 }
 
 /// One sample's value.
@@ -38,14 +40,26 @@ pub struct Point {
 pub enum Absent {
     /// The capture was due and could not be taken.
     Missed(String),
+    /// The capture is there, and the kernel's memory, where it would have been read, was not kept with it.
+    NoMemory(String),
     /// The capture is there, but what was asked for is not in it.
     Unreadable(String),
+}
+
+impl Absent {
+    /// The reason alone.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Missed(why) | Self::NoMemory(why) | Self::Unreadable(why) => why,
+        }
+    }
 }
 
 impl fmt::Display for Absent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missed(why) => write!(f, "missed: {why}"),
+            Self::NoMemory(why) => write!(f, "missing: {why}"),
             Self::Unreadable(why) => f.write_str(why),
         }
     }
@@ -62,8 +76,45 @@ impl Column {
         self.points.iter().enumerate().filter_map(|(i, p)| p.value.as_ref().ok().map(|v| (i, p, *v)))
     }
 
+    /// Why there is no value, of a column that has none at all: the reason that most captures have, of several the last one's, as
+    /// by then the most has happened. What could not be read says more than memory that was not kept, and both more than what was
+    /// missed. `None` for captures that were all missed.
+    pub fn why_never(&self) -> Option<&Absent> {
+        let errors = || self.points.iter().filter_map(|p| p.value.as_ref().err());
+        let count = |why: &Absent| errors().filter(|other| *other == why).count();
+        let rank = |why: &Absent| match why {
+            Absent::Unreadable(_) => 2,
+            Absent::NoMemory(_) => 1,
+            Absent::Missed(_) => 0,
+        };
+        let best = errors().max_by_key(|why| (rank(why), count(why)))?;
+        Some(best).filter(|why| rank(why) > 0)
+    }
+
     /// How many points have no value.
     pub fn missing(&self) -> usize {
         self.points.iter().filter(|p| p.value.is_err()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claim::pattern::fixture::{column, missed};
+
+    #[test]
+    fn a_column_without_a_value_says_the_reason_of_most_captures() {
+        let unreadable = |why: &str| Err(Absent::Unreadable(why.to_owned()));
+        let lost = || Err(Absent::NoMemory("no checkpoint".to_owned()));
+        let why = |values: Vec<Result<Scalar, Absent>>| {
+            column(values).why_never().map(|why| why.reason().to_owned())
+        };
+        let (no, gone) = ("it is not a number", "there is no such variable");
+        // The last capture may be of a scheduler that is gone, or have no memory, or be missed.
+        assert_eq!(why(vec![unreadable(no), unreadable(no), unreadable(gone)]).as_deref(), Some(no));
+        assert_eq!(why(vec![unreadable(no), lost(), lost(), missed()]).as_deref(), Some(no));
+        assert_eq!(why(vec![unreadable(gone), unreadable(no)]).as_deref(), Some(no));
+        assert_eq!(why(vec![lost(), missed()]).as_deref(), Some("no checkpoint"));
+        assert_eq!(why(vec![missed()]), None);
     }
 }

@@ -4,6 +4,7 @@
 //! others give a [`Column`], which claims are about.
 
 mod column;
+mod memory;
 mod read;
 mod samples;
 mod selection;

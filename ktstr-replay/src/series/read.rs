@@ -1,63 +1,144 @@
-//! Taking what projections name out of samples, and out of the checkpoints that were taken with them.
+//! Taking what projections name out of samples, and out of the memory that was kept with them.
 
-use std::collections::HashMap;
-
-use crate::kernel::query::{QueryError, follow, number};
-use crate::kernel::{KernelProfile, KernelView};
-use crate::path::{EntryKey, Fold, MapPath, Projection, RqField, ScxField};
+use crate::kernel::query::{Reading, Start, count, count_at, follow, number, of_value};
+use crate::path::{Fold, MapPath, Projection, RqField, ScxField};
+use crate::trace::Trace;
 use crate::trace::record::{CpuState, Sample, ScxState};
-use crate::trace::{CheckpointMemory, Trace};
 use crate::units::Cpu;
-use crate::value::{MapEntry, Scalar, Snapshot, ValueError};
+use crate::value::{MapEntry, Scalar, Snapshot, Value, ValueError, cast_scalar};
 
+use super::memory::{Kernel, Open};
 use super::{Absent, Column, Series};
 
-/// The value of `projection` in a sample.
-pub(super) fn read(projection: &Projection, snapshot: &Snapshot<'_>) -> Result<Scalar, Absent> {
+/// Width of what is computed, and of numbers whose width nobody recorded.
+const WIDE: u32 = 64;
+
+/// The value of `projection` in a sample. `open` gives the kernel's memory, for what the sample does not hold.
+pub(super) fn read(
+    projection: &Projection,
+    snapshot: &Snapshot<'_>,
+    open: &Open<'_>,
+) -> Result<Reading, Absent> {
     let sample = snapshot.sample();
-    let unreadable = |e: ValueError| Absent::Unreadable(e.to_string());
-    if projection.needs_kernel() {
-        let why = format!("`{projection}` is in the kernel's memory, which only claims and `--var` read");
-        return Err(Absent::Unreadable(why));
-    }
+    let wide = |scalar: Scalar| Reading { scalar, bits: WIDE };
     match projection {
-        Projection::Var(path) => snapshot.var(path).and_then(|v| v.scalar()).map_err(unreadable),
-        Projection::Map(path) => {
-            entry(snapshot, path).and_then(|e| e.get(&path.field)?.scalar()).map_err(unreadable)
+        Projection::Var(path) => {
+            let (value, name, rest) = snapshot.locate(path.steps()).map_err(unreadable)?;
+            of_sample(&value, Start { root: &name, steps: rest }, open)
         }
-        Projection::MapOnCpu(path, cpu) => {
-            entry(snapshot, path).and_then(|e| e.cpu(*cpu)?.path(&path.field)?.scalar()).map_err(unreadable)
-        }
+        Projection::Map(path) => of_entry(&entry(snapshot, path)?, path, None, open),
+        Projection::MapOnCpu(path, cpu) => of_entry(&entry(snapshot, path)?, path, Some(*cpu), open),
         Projection::MapFolded(fold, path) => {
-            let folded = entry(snapshot, path).and_then(|e| match fold {
-                Fold::Sum => e.cpu_sum(&path.field),
-                Fold::Min => e.cpu_min(&path.field).map(|(_, v)| v),
-                Fold::Max => e.cpu_max(&path.field).map(|(_, v)| v),
-            });
-            folded.map_err(unreadable)
+            let entry = entry(snapshot, path)?;
+            let of_cpu = |cpu: &Cpu| of_entry(&entry, path, Some(*cpu), open);
+            let values: Vec<Reading> = entry.cpus().iter().map(of_cpu).collect::<Result<_, _>>()?;
+            let bits = values.iter().map(|one| one.bits).max().unwrap_or(WIDE);
+            let scalars: Vec<Scalar> = values.iter().map(|one| one.scalar).collect();
+            let folded = folded(*fold, &scalars).ok_or_else(|| unreadable(entry.no_cpu(Cpu(0))))?;
+            // A sum is of as many bits as it takes; it wraps at none of its parts' widths.
+            Ok(Reading { scalar: folded, bits: if *fold == Fold::Sum { WIDE } else { bits } })
         }
         Projection::Rq(cpu, field) => {
             let state = sample.cpus.iter().find(|c| c.cpu == *cpu).ok_or_else(|| no_cpu(sample, *cpu))?;
             rq_field(state, *field)
+                .map(wide)
                 .ok_or_else(|| not_recorded(sample, &format!("rq[{cpu}].{}", field.name())))
         }
-        Projection::RqFolded(fold, field) => all_cpus(sample, *fold, *field),
+        Projection::RqFolded(fold, field) => all_cpus(sample, *fold, *field).map(wide),
         Projection::Scx(field) => scx_field(scx(sample)?, *field)
+            .map(wide)
             .ok_or_else(|| not_recorded(sample, &format!("scx.{}", field.name()))),
-        Projection::Kernel(path) => Err(not_recorded(sample, &path.to_string())),
-        Projection::Alive => Ok(Scalar::Bool(scx(sample)?.state == "enabled")),
+        Projection::Kernel(path) => number(&open()?.view, path).map_err(unreadable),
+        Projection::Rows(of, path) => {
+            open()?.table(path.table, |rows| rows.fold(*of, path)).map(wide).map_err(Absent::Unreadable)
+        }
+        Projection::Cell(path) => {
+            open()?.table(path.table, |rows| rows.cell(path)).map(wide).map_err(Absent::Unreadable)
+        }
+        Projection::Count(of) => counted(of, snapshot, open).map(|nr| wide(Scalar::from(nr as u64))),
+        Projection::Cast(words, of) => {
+            let inner = read(of, snapshot, open)?;
+            let (scalar, bits) = cast_scalar(inner.scalar, words).map_err(unreadable)?;
+            Ok(Reading { scalar, bits })
+        }
+        Projection::Alive => Ok(wide(Scalar::Bool(scx(sample)?.state == "enabled"))),
         Projection::Closure(label) => Err(Absent::Unreadable(format!(
             "`{label}` is computed by the test itself, which has to be run for it"
         ))),
     }
 }
 
-fn entry<'s>(snapshot: &'s Snapshot<'_>, path: &MapPath) -> Result<MapEntry<'s>, ValueError> {
-    let map = snapshot.map(&path.map)?;
-    match path.entry {
-        EntryKey::At(index) => map.at(index),
-        // Keys are taken by their bytes: the upper half of u64 is the same bytes as negative numbers.
-        EntryKey::Key(key) => map.get_key(key.cast_signed()),
+fn unreadable(error: impl std::fmt::Display) -> Absent {
+    Absent::Unreadable(error.to_string())
+}
+
+fn entry<'s>(snapshot: &'s Snapshot<'_>, path: &MapPath) -> Result<MapEntry<'s>, Absent> {
+    let map = snapshot.map(&path.map).map_err(unreadable)?;
+    map.entry_of(&path.entry).map_err(unreadable)
+}
+
+fn of_entry(
+    entry: &MapEntry<'_>,
+    path: &MapPath,
+    cpu: Option<Cpu>,
+    open: &Open<'_>,
+) -> Result<Reading, Absent> {
+    let whole = entry.whole(cpu).map_err(unreadable)?;
+    of_sample(&whole, Start { root: &path.head(), steps: path.field.steps() }, open)
+}
+
+/// The number that `start` leads to from a value of the sample, through memory where it goes on there.
+fn of_sample(value: &Value<'_>, start: Start<'_>, open: &Open<'_>) -> Result<Reading, Absent> {
+    match value.walk(start.root, start.steps, 0) {
+        Ok(found) => of_value(&found).map_err(unreadable),
+        Err(error) if error.may_be_in_memory() => {
+            let memory = in_memory(&error, open)?;
+            follow(&memory.view, value, start).map_err(unreadable)
+        }
+        Err(error) => Err(unreadable(error)),
+    }
+}
+
+/// The memory where a walk goes on that ended with `error`; where there is none, the reason that says more.
+fn in_memory<'o>(error: &ValueError, open: &Open<'o>) -> Result<&'o super::memory::Memory<'o>, Absent> {
+    open().map_err(|absent| match error {
+        ValueError::NeedsMemory { .. } => absent,
+        other => unreadable(other),
+    })
+}
+
+/// How many nodes the tree or list has that a path names.
+fn counted(of: &Projection, snapshot: &Snapshot<'_>, open: &Open<'_>) -> Result<usize, Absent> {
+    let nodes = |value: &Value<'_>, start: Start<'_>| count(&open()?.view, value, start).map_err(unreadable);
+    let of_map = |path: &MapPath, cpu| {
+        let whole = entry(snapshot, path)?.whole(cpu).map_err(unreadable)?;
+        nodes(&whole, Start { root: &path.head(), steps: path.field.steps() })
+    };
+    match of {
+        Projection::Var(path) => {
+            let (value, name, rest) = snapshot.locate(path.steps()).map_err(unreadable)?;
+            nodes(&value, Start { root: &name, steps: rest })
+        }
+        Projection::Map(path) => of_map(path, None),
+        Projection::MapOnCpu(path, cpu) => of_map(path, Some(*cpu)),
+        Projection::Kernel(path) => count_at(&open()?.view, path).map_err(unreadable),
+        other => Err(Absent::Unreadable(format!("`{other}` is a number, which has no nodes"))),
+    }
+}
+
+/// All CPUs' values as one; integers exactly.
+fn folded(fold: Fold, values: &[Scalar]) -> Option<Scalar> {
+    match fold {
+        Fold::Sum if values.is_empty() => None,
+        Fold::Sum => {
+            let whole: Option<Vec<i128>> = values.iter().map(|value| value.to_i128()).collect();
+            Some(match whole {
+                Some(whole) => Scalar::Int(whole.into_iter().fold(0, i128::saturating_add)),
+                None => Scalar::Float(values.iter().map(|value| value.to_f64()).sum()),
+            })
+        }
+        Fold::Min => values.iter().copied().min_by(|this, that| this.order(*that)),
+        Fold::Max => values.iter().copied().max_by(|this, that| this.order(*that)),
     }
 }
 
@@ -66,18 +147,12 @@ fn scx(sample: &Sample) -> Result<&ScxState, Absent> {
 }
 
 fn all_cpus(sample: &Sample, fold: Fold, field: RqField) -> Result<Scalar, Absent> {
-    let mut values = Vec::new();
-    for cpu in &sample.cpus {
-        let value = rq_field(cpu, field).and_then(Scalar::to_i128);
-        values.push(value.ok_or_else(|| not_recorded(sample, &format!("rq[{}].{}", cpu.cpu, field.name())))?);
-    }
-    let folded = match fold {
-        Fold::Sum if values.is_empty() => None,
-        Fold::Sum => Some(values.iter().fold(0, |a: i128, b| a.saturating_add(*b))),
-        Fold::Min => values.iter().min().copied(),
-        Fold::Max => values.iter().max().copied(),
+    let of_cpu = |cpu: &CpuState| {
+        let value = rq_field(cpu, field);
+        value.ok_or_else(|| not_recorded(sample, &format!("rq[{}].{}", cpu.cpu, field.name())))
     };
-    folded.map(Scalar::Int).ok_or_else(|| not_recorded(sample, "any runqueue"))
+    let values: Vec<Scalar> = sample.cpus.iter().map(of_cpu).collect::<Result<_, _>>()?;
+    folded(fold, &values).ok_or_else(|| not_recorded(sample, "any runqueue"))
 }
 
 fn rq_field(cpu: &CpuState, field: RqField) -> Option<Scalar> {
@@ -120,86 +195,30 @@ fn not_recorded(sample: &Sample, what: &str) -> Absent {
 
 impl Series {
     /// The columns of `projections`, in their order. Other than [`Series::column`] it has those of the kernel's memory
-    /// too, for captures with a checkpoint in `trace`, which the series has to be of.
+    /// too, for captures with a checkpoint in `trace`, which the series has to be of. Each checkpoint is opened once.
     pub fn columns_with(&self, trace: &Trace, projections: &[&Projection]) -> Vec<Column> {
-        let wanted: Vec<&Projection> = projections.iter().copied().filter(|p| p.needs_kernel()).collect();
-        let mut found = if wanted.is_empty() { HashMap::new() } else { self.in_checkpoints(trace, &wanted) };
-        let column = |projection: &&Projection| match found.remove(*projection) {
-            None => self.column(projection),
-            Some(mut values) => self.build((*projection).clone(), |snapshot| {
-                let lost = || Absent::Unreadable("it was not looked at".to_owned());
-                values.remove(&snapshot.sample().index).unwrap_or_else(|| Err(lost()))
-            }),
+        let kernel = Kernel::new(trace);
+        let mut found: Vec<Vec<Result<Reading, Absent>>> = vec![Vec::new(); projections.len()];
+        for snapshot in self.snapshots().filter(|snapshot| snapshot.sample().missed.is_none()) {
+            kernel.at(snapshot.sample(), |open| {
+                for (projection, values) in projections.iter().zip(&mut found) {
+                    values.push(read(projection, &snapshot, open));
+                }
+            });
+        }
+        let column = |(projection, values): (&&Projection, Vec<Result<Reading, Absent>>)| {
+            let mut values = values.into_iter();
+            let lost = || Absent::Unreadable("it was not looked at".to_owned());
+            self.build((*projection).clone(), |_| values.next().unwrap_or_else(|| Err(lost())))
         };
-        projections.iter().map(column).collect()
-    }
-
-    /// The values of each projection, by the sample's index. Each checkpoint is opened once.
-    fn in_checkpoints<'p>(
-        &self,
-        trace: &Trace,
-        wanted: &[&'p Projection],
-    ) -> HashMap<&'p Projection, HashMap<u32, Result<Scalar, Absent>>> {
-        let profile = KernelProfile::of_trace(trace).map_err(|error| error.to_string());
-        let mut found: HashMap<&Projection, HashMap<u32, _>> = HashMap::new();
-        for snapshot in self.snapshots() {
-            let sample = snapshot.sample();
-            let values = at_checkpoint(trace, &profile, &snapshot, wanted);
-            for (projection, value) in wanted.iter().zip(values) {
-                found.entry(projection).or_default().insert(sample.index, value);
-            }
-        }
-        found
+        projections.iter().zip(found).map(column).collect()
     }
 }
 
-fn at_checkpoint(
-    trace: &Trace,
-    profile: &Result<KernelProfile, String>,
-    snapshot: &Snapshot<'_>,
-    wanted: &[&Projection],
-) -> Vec<Result<Scalar, Absent>> {
-    let all = |why: &Absent| wanted.iter().map(|_| Err(why.clone())).collect();
-    let unreadable = |why: String| Absent::Unreadable(why);
-    let memory = match checkpoint_of(trace, snapshot.sample()) {
-        Ok(memory) => memory,
-        Err(why) => return all(&unreadable(why)),
-    };
-    match profile {
-        Err(why) => all(&unreadable(format!("the kernel of the trace cannot be read: {why}"))),
-        Ok(profile) => {
-            let view = KernelView::new(profile, &memory);
-            let one = |projection: &&Projection| {
-                take(projection, snapshot, &view).map_err(|e| unreadable(e.to_string()))
-            };
-            wanted.iter().map(one).collect()
-        }
-    }
-}
-
-fn checkpoint_of<'t>(trace: &'t Trace, sample: &Sample) -> Result<CheckpointMemory<'t>, String> {
-    let no = || "it is in the kernel's memory, and no checkpoint was taken with this capture (see `checkpoint` of #[ktstr_test])";
-    trace.checkpoint_memory(sample.checkpoint.ok_or_else(no)?).map_err(|error| error.to_string())
-}
-
-fn take(
-    projection: &Projection,
-    snapshot: &Snapshot<'_>,
-    view: &KernelView<'_>,
-) -> Result<Scalar, QueryError> {
-    match projection {
-        Projection::Kernel(path) => number(view, path),
-        Projection::Var(path) => follow(view, &snapshot.var(path.before_pointer())?, path),
-        Projection::Map(path) => {
-            follow(view, &entry(snapshot, path)?.get(path.field.before_pointer())?, &path.field)
-        }
-        Projection::MapOnCpu(path, cpu) => {
-            let value = entry(snapshot, path)?.cpu(*cpu)?;
-            follow(view, &value.path(path.field.before_pointer())?, &path.field)
-        }
-        other => read(other, snapshot)
-            .map_err(|absent| ValueError::Unread { map: other.to_string(), why: absent.to_string() }.into()),
-    }
+/// For a series without its trace: what is in memory is read by others.
+pub(super) fn without_memory(projection: &Projection) -> Absent {
+    let why = format!("`{projection}` is in the kernel's memory, which only claims and `--var` read");
+    Absent::Unreadable(why)
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::kernel::query::Reading;
 use crate::path::{EntryKey, FieldPath, Fold, MapPath, Projection, RqField, ScxField};
 use crate::trace::record::{CaptureKind, Sample};
 use crate::units::Cpu;
 use crate::value::{Scalar, Snapshot, ValueError};
 
-use super::read::read;
+use super::read::{read, without_memory};
 use super::samples::{Decoded, Samples};
 use super::{Absent, Column, Point};
 
@@ -117,7 +118,9 @@ impl Series {
 
     /// Whatever a claim's text can name.
     pub fn column(&self, projection: &Projection) -> Column {
-        self.build(projection.clone(), |snapshot| read(projection, snapshot))
+        self.build(projection.clone(), |snapshot| {
+            read(projection, snapshot, &|| Err(without_memory(projection)))
+        })
     }
 
     /// What `value` computes of each sample. The column goes by `label`.
@@ -127,7 +130,8 @@ impl Series {
         value: impl Fn(&Snapshot<'_>) -> Result<Scalar, E>,
     ) -> Column {
         self.build(Projection::Closure(label.to_owned()), |snapshot| {
-            value(snapshot).map_err(|e| Absent::Unreadable(e.to_string()))
+            let scalar = value(snapshot).map_err(|e| Absent::Unreadable(e.to_string()))?;
+            Ok(Reading { scalar, bits: 64 })
         })
     }
 
@@ -146,8 +150,13 @@ impl Series {
     pub(super) fn build(
         &self,
         projection: Projection,
-        mut value: impl FnMut(&Snapshot<'_>) -> Result<Scalar, Absent>,
+        mut value: impl FnMut(&Snapshot<'_>) -> Result<Reading, Absent>,
     ) -> Column {
+        let mut bits = 0;
+        let mut scalar = |reading: Reading| {
+            bits = bits.max(reading.bits.min(64));
+            reading.scalar
+        };
         let point = |one: &Decoded| match one {
             Decoded::Whole(sample) => Point {
                 sample: sample.index,
@@ -156,7 +165,7 @@ impl Series {
                 phase: sample.phase.as_ref().map(|(index, _)| *index),
                 value: match &sample.missed {
                     Some(why) => Err(Absent::Missed(why.clone())),
-                    None => value(&self.samples.snapshot(sample)),
+                    None => value(&self.samples.snapshot(sample)).map(&mut scalar),
                 },
             },
             Decoded::Damaged { index, at_ns, why } => Point {
@@ -167,7 +176,8 @@ impl Series {
                 value: Err(Absent::Missed(why.clone())),
             },
         };
-        Column { projection, origin_ns: self.samples.origin_ns, points: self.decoded().map(point).collect() }
+        let points = self.decoded().map(point).collect();
+        Column { projection, origin_ns: self.samples.origin_ns, points, bits }
     }
 }
 
@@ -200,7 +210,7 @@ impl<'s> SeriesMap<'s> {
 
 impl SeriesEntry<'_> {
     fn column(&self, path: &str, of: impl Fn(MapPath) -> Projection) -> Column {
-        let map = |field| MapPath { map: self.name.clone(), entry: self.entry, field };
+        let map = |field| MapPath { map: self.name.clone(), entry: self.entry.clone(), field };
         self.series.column_at(path, |field| of(map(field)))
     }
 
@@ -262,8 +272,7 @@ mod tests {
     fn a_text_that_is_no_path_is_said_in_each_sample() {
         let series = TraceBuilder::new().periodic(&[10]).trace().periodic();
         for column in [series.var("stats.nr["), series.map("cpu_ctx").at(0).cpu_sum("stats.nr[")] {
-            let why =
-                "`stats.nr[` is not a path: expected an index, found the end of the path at character 10";
+            let why = "`stats.nr[` is not a path: expected an index, or an enumerator, found the end of the path at character 10";
             assert_eq!(column.points[0].value, Err(Absent::Unreadable(why.into())));
             let printed = column.projection.to_string();
             assert_eq!(printed.parse(), Ok(column.projection), "{printed}");

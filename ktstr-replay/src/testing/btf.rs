@@ -122,6 +122,11 @@ impl Builder {
         self.raw(name, 15 << 24 | variables.len() as u32, bytes, &tail)
     }
 
+    /// A tag of a variable (`None`), or of the member of a struct of that number.
+    pub fn declaration_tag(&mut self, text: &str, of: TypeId, member: Option<u32>) -> TypeId {
+        self.raw(text, 17 << 24, of.0, &[member.unwrap_or(u32::MAX)])
+    }
+
     /// The blob.
     pub fn blob(&self) -> Vec<u8> {
         let mut blob = vec![0x9f, 0xeb, 1, 0];

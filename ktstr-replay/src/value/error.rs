@@ -176,9 +176,56 @@ pub enum ValueError {
         /// The recorder's reason.
         why: String,
     },
+    /// A step of the path leads out of what a sample holds: through a pointer, or into a tree or list.
+    #[error("`{path}` goes on from {reached} into the kernel's memory, which only claims and `--var` read")]
+    NeedsMemory {
+        /// The path that was asked for.
+        path: String,
+        /// The part of it that was found.
+        reached: String,
+    },
+    /// Bytes of a map that was created without a type for them.
+    #[error(
+        "nothing says what its {bytes} bytes are: write a type before it, as in `(struct foo)map(m).at(0)`"
+    )]
+    Untyped {
+        /// How many there are.
+        bytes: usize,
+    },
+    /// A number was asked for where a program's tree or list is.
+    #[error("it is {what}: ask `count(..)` of it, or `[0]` and a member for one of its nodes")]
+    Nodes {
+        /// What it is.
+        what: String,
+    },
+    /// No type has that name.
+    #[error("neither the program nor the kernel has a type `{name}`{candidates}")]
+    NoType {
+        /// What was asked for.
+        name: String,
+        /// Types of that kind that are there.
+        candidates: Box<Candidates>,
+    },
+    /// No enum has a constant of that name.
+    #[error(
+        "no enumerator `{name}` is in the program's BTF, which has those that its types and functions mention, or in the kernel's{candidates}"
+    )]
+    NoEnumerator {
+        /// What was asked for.
+        name: String,
+        /// Constants that begin alike.
+        candidates: Box<Candidates>,
+    },
     /// The types contradict themselves.
     #[error(transparent)]
     Types(#[from] BtfError),
+}
+
+impl ValueError {
+    /// Whether the kernel's memory, and its types, may have what was missing.
+    pub(crate) fn may_be_in_memory(&self) -> bool {
+        matches!(self, Self::NeedsMemory { .. } | Self::NoType { .. } | Self::NoEnumerator { .. })
+    }
 }
 
 impl From<SyntaxError> for ValueError {

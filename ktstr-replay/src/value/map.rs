@@ -1,8 +1,8 @@
 //! A recorded map: its entries by index and key, their values by CPU.
 
-use super::{Scalar, Value, ValueError};
-use crate::btf::{TypeId, Types};
-use crate::path::{AsPath, path_text};
+use super::{Scalar, Scope, Value, ValueError};
+use crate::btf::{TypeId, Types, plain, plain_number};
+use crate::path::{AsPath, EntryKey, path_text};
 use crate::trace::record::{MapContents, MapState};
 use crate::units::Cpu;
 
@@ -11,6 +11,7 @@ use crate::units::Cpu;
 pub struct MapView<'a> {
     map: &'a MapState,
     types: Result<&'a Types, ValueError>,
+    scope: Scope<'a>,
 }
 
 /// One entry of a map.
@@ -35,8 +36,13 @@ struct Layout<'a> {
 }
 
 impl<'a> MapView<'a> {
-    pub(crate) fn new(map: &'a MapState, types: Result<&'a Types, ValueError>) -> Self {
-        Self { map, types }
+    /// `program`: the types of the program that it belongs to, for casts and enumerators.
+    pub(crate) fn new(
+        map: &'a MapState,
+        types: Result<&'a Types, ValueError>,
+        program: Option<&'a Types>,
+    ) -> Self {
+        Self { map, types, scope: Scope { program, kernel: None } }
     }
 
     /// The record that this looks at.
@@ -119,6 +125,40 @@ impl<'a> MapView<'a> {
         found.ok_or_else(|| self.no_entry(format!("at {index}"), &layout))
     }
 
+    /// The entry that a path names.
+    ///
+    /// # Errors
+    /// Those of [`MapView::at`] and [`MapView::get_key`]; [`ValueError::NoEnumerator`].
+    pub(crate) fn entry_of(&self, entry: &EntryKey) -> Result<MapEntry<'a>, ValueError> {
+        let constant = |name: &str| self.constant(name);
+        let unfit = |name: &str, value: i128, wanted| ValueError::OutOfRange {
+            value: format!("{name}={value}"),
+            wanted,
+        };
+        match entry {
+            EntryKey::At(index) => self.at(*index),
+            // Keys are taken by their bytes: the upper half of u64 is the same bytes as negative numbers.
+            EntryKey::Key(key) => self.get_key(key.cast_signed()),
+            EntryKey::AtNamed(name) => {
+                let value = constant(name)?;
+                self.at(u32::try_from(value).map_err(|_| unfit(name, value, "an index"))?)
+            }
+            EntryKey::KeyNamed(name) => {
+                let value = constant(name)?;
+                let key = i64::try_from(value).or_else(|_| u64::try_from(value).map(u64::cast_signed));
+                self.get_key(key.map_err(|_| unfit(name, value, "a key"))?)
+            }
+        }
+    }
+
+    /// The value of an enumerator of the program, for an index or a key.
+    ///
+    /// # Errors
+    /// [`ValueError::NoEnumerator`], with names that begin alike.
+    pub fn constant(&self, name: &str) -> Result<i128, ValueError> {
+        self.scope.constant(self.types.as_ref().map_or(plain(), |types| types), name)
+    }
+
     /// The entry whose key is the number `key`, of the key's width (1, 2, 4 or 8 bytes); for arrays the index.
     ///
     /// # Errors
@@ -189,16 +229,34 @@ impl<'a> MapView<'a> {
         }
     }
 
+    /// The whole of a key or value. Without a type it is a number, if it has the width of one, and else bytes to be cast.
+    fn whole<'b>(&self, type_id: u32, bytes: &'b [u8]) -> Result<Value<'b>, ValueError>
+    where
+        'a: 'b,
+    {
+        let value = match (self.map.btf, type_id) {
+            (None, _) | (_, 0) => match plain_number(bytes.len()) {
+                Some(number) => Value::new(plain(), number, bytes)?,
+                None => Value::untyped(bytes),
+            },
+            _ => Value::new(self.types()?, TypeId(type_id), bytes)?,
+        };
+        Ok(value.within(self.scope))
+    }
+
     fn value<'b>(&self, type_id: u32, bytes: &'b [u8], what: &str) -> Result<Value<'b>, ValueError>
     where
         'a: 'b,
     {
-        let types = self.types()?;
-        if type_id == 0 {
-            let why = format!("the map was created without a type for its {what}");
+        let value = self.whole(type_id, bytes)?;
+        if value.is_untyped() {
+            let why = format!(
+                "the map was created without a type for its {what}, and {} bytes are no number: cast them, as in `(struct foo)`",
+                bytes.len()
+            );
             return Err(ValueError::NoTypes { map: self.map.name.clone(), why });
         }
-        Value::new(types, TypeId(type_id), bytes)
+        Ok(value)
     }
 }
 
@@ -251,12 +309,26 @@ impl<'a> MapEntry<'a> {
         self.view.value(self.view.map.value_type_id, self.values, "values")
     }
 
-    /// What is at `path` of the value; the value itself for the empty path.
+    /// What is at `path` of the value; the value itself for the empty path. A value without a type is cast first:
+    /// `(struct foo)`.
     ///
     /// # Errors
     /// Those of [`MapEntry::value`] and [`Value::path`].
     pub fn get(&self, path: &(impl AsPath + ?Sized)) -> Result<Value<'a>, ValueError> {
-        self.value()?.path(path)
+        let path = path.steps()?;
+        if path.is_empty() { self.value() } else { self.whole(None)?.path(&*path) }
+    }
+
+    /// The value that a path begins at: that of one CPU, or of all. It may be without a type.
+    pub(crate) fn whole(&self, cpu: Option<Cpu>) -> Result<Value<'a>, ValueError> {
+        let bytes = match cpu {
+            Some(cpu) => self.bytes_on(cpu)?,
+            None if self.cpus.is_some() => {
+                return Err(ValueError::PerCpu { map: self.view.map.name.clone() });
+            }
+            None => self.values,
+        };
+        self.view.whole(self.view.map.value_type_id, bytes)
     }
 
     /// CPUs that the entry has a value for, ascending; empty for maps that are not per-CPU.
@@ -270,17 +342,20 @@ impl<'a> MapEntry<'a> {
     /// # Errors
     /// [`ValueError::NoCpu`], [`ValueError::NoTypes`], [`ValueError::Truncated`].
     pub fn cpu(&self, cpu: Cpu) -> Result<Value<'a>, ValueError> {
+        self.view.value(self.view.map.value_type_id, self.bytes_on(cpu)?, "values")
+    }
+
+    fn bytes_on(&self, cpu: Cpu) -> Result<&'a [u8], ValueError> {
         let size = self.view.map.value_size as usize;
         let position = self.cpus().iter().position(|&one| one == cpu);
         let bytes = position.and_then(|position| {
             let start = position.checked_mul(size)?;
             self.values.get(start..start.checked_add(size)?)
         });
-        let bytes = bytes.ok_or_else(|| self.no_cpu(cpu))?;
-        self.view.value(self.view.map.value_type_id, bytes, "values")
+        bytes.ok_or_else(|| self.no_cpu(cpu))
     }
 
-    fn no_cpu(&self, cpu: Cpu) -> ValueError {
+    pub(crate) fn no_cpu(&self, cpu: Cpu) -> ValueError {
         ValueError::NoCpu { map: self.view.map.name.clone(), cpu, cpus: self.cpus().to_vec() }
     }
 
@@ -293,7 +368,7 @@ impl<'a> MapEntry<'a> {
             return Err(self.no_cpu(Cpu(0)));
         }
         let path = &*path.steps()?;
-        self.cpus().iter().map(|&cpu| Ok((cpu, self.cpu(cpu)?.path(path)?.scalar()?))).collect()
+        self.cpus().iter().map(|&cpu| Ok((cpu, self.whole(Some(cpu))?.path(path)?.scalar()?))).collect()
     }
 
     /// The sum over all CPUs of the number at `path`: exact for integers, saturating at 127 bits.

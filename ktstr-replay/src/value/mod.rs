@@ -3,19 +3,27 @@
 //! Variables of `.bss`, entries of maps and structs of the kernel are all a [`Value`]; paths, numbers, text, JSON and
 //! comparison are written once. [`Snapshot`] finds values in a recorded sample by name.
 
+mod cast;
+mod container;
 mod error;
 mod map;
+mod number;
 mod render;
 mod scalar;
+mod scope;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;
 mod typed;
 
+pub(crate) use cast::cast_scalar;
+pub(crate) use container::Container;
 pub use error::ValueError;
 pub use map::{MapEntry, MapView};
-pub(crate) use render::Pointee;
+pub(crate) use render::Beyond;
 pub use scalar::Scalar;
+pub(crate) use scope::Scope;
 pub use snapshot::Snapshot;
 pub(crate) use snapshot::{Leaf, changing, leaves};
+pub(crate) use typed::Place;
 pub use typed::Value;

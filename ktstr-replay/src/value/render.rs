@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Scalar, Value, ValueError};
+use super::{Container, Scalar, Value, ValueError};
 use crate::btf::{Kind, TypeId};
 
 /// Deepest nesting that is shown.
@@ -32,22 +32,23 @@ impl Value<'_> {
         self.json_following(&|_| None)
     }
 
-    /// As [`Value::to_json`], but for a pointer of which `pointee` knows what it points at:
-    /// `{"pointer": "0x...", "to": ...}`.
-    pub(crate) fn json_following(&self, pointee: &Pointee<'_>) -> Json {
+    /// As [`Value::to_json`], with what `beyond` knows to be elsewhere in memory: for a pointer what it points at,
+    /// `{"pointer": "0x...", "to": ...}`, likewise for a number that is an address; for a tree or list its nodes.
+    pub(crate) fn json_following(&self, beyond: &Beyond<'_>) -> Json {
         let mut budget = MAX_PARTS;
-        json_of(self, pointee, &mut budget, 0)
+        json_of(self, beyond, &mut budget, 0)
     }
 }
 
-/// What a pointer points at; `None` where it cannot be read.
-pub(crate) type Pointee<'p> = dyn Fn(&Value<'_>) -> Option<Json> + 'p;
+/// What is elsewhere in memory and belongs to a pointer, number, tree or list; `None` where nothing is.
+pub(crate) type Beyond<'p> = dyn Fn(&Value<'_>) -> Option<Json> + 'p;
 
 /// What a value is made of, for both outputs.
 enum Shown<'a> {
     Text(String),
     Name(&'a str),
     Opaque(&'a str),
+    Container(Container<'a>),
     Number(Scalar),
     Parts(Vec<(&'a str, Value<'a>)>),
     Elements { of: Value<'a>, element: TypeId, len: u64 },
@@ -55,14 +56,16 @@ enum Shown<'a> {
 
 fn shown<'a>(value: &Value<'a>) -> Result<Shown<'a>, ValueError> {
     let types = value.types();
-    let (id, _) = types.resolve(value.type_id())?;
+    if let Some(container) = value.container() {
+        return Ok(Shown::Container(container));
+    }
     match known(value) {
         Ok(Some(Known::Cpus(list))) => return Ok(Shown::Text(list)),
         Ok(Some(Known::Opaque(name))) => return Ok(Shown::Opaque(name)),
         // A struct that only has the name of one is shown as any other.
         Ok(None) | Err(_) => {}
     }
-    Ok(match types.kind(id)? {
+    Ok(match value.kind()? {
         Kind::Struct | Kind::Union | Kind::Datasec => Shown::Parts(value.parts()?),
         Kind::Array if value.is_text()? => Shown::Text(value.as_str()?.into_owned()),
         Kind::Array => match value.array_shape()? {
@@ -90,6 +93,7 @@ fn text(value: &Value<'_>, out: &mut String, budget: &mut usize, depth: usize) {
         Ok(Shown::Text(text)) => out.push_str(&format!("{text:?}")),
         Ok(Shown::Name(name)) => out.push_str(name),
         Ok(Shown::Opaque(name)) => out.push_str(&format!("<{name}>")),
+        Ok(Shown::Container(container)) => out.push_str(&container.without_memory()),
         Ok(Shown::Number(number)) => out.push_str(&number.to_string()),
         Ok(Shown::Parts(parts)) => {
             out.push('{');
@@ -139,7 +143,7 @@ fn elements(of: &Value<'_>, element: TypeId, len: u64, out: &mut String, budget:
     out.push(']');
 }
 
-fn json_of(value: &Value<'_>, pointee: &Pointee<'_>, budget: &mut usize, depth: usize) -> Json {
+fn json_of(value: &Value<'_>, beyond: &Beyond<'_>, budget: &mut usize, depth: usize) -> Json {
     if *budget == 0 || depth > MAX_DEPTH {
         return json!("...");
     }
@@ -149,8 +153,10 @@ fn json_of(value: &Value<'_>, pointee: &Pointee<'_>, budget: &mut usize, depth: 
         Ok(Shown::Text(text)) => json!(text),
         Ok(Shown::Name(name)) => json!(name),
         Ok(Shown::Opaque(name)) => json!(format!("<{name}>")),
-        Ok(Shown::Number(number)) => match (number, pointee(value)) {
+        Ok(Shown::Container(container)) => beyond(value).unwrap_or_else(|| json!(container.without_memory())),
+        Ok(Shown::Number(number)) => match (number, beyond(value)) {
             (Scalar::Pointer(_), Some(to)) => json!({ "pointer": number.to_json(), "to": to }),
+            (Scalar::Int(_), Some(to)) => json!({ "number": number.to_json(), "to": to }),
             _ => number.to_json(),
         },
         Ok(Shown::Parts(parts)) => {
@@ -160,7 +166,7 @@ fn json_of(value: &Value<'_>, pointee: &Pointee<'_>, budget: &mut usize, depth: 
                     object.insert("...".into(), json!("..."));
                     break;
                 }
-                match (name.is_empty(), json_of(&part, pointee, budget, depth + 1)) {
+                match (name.is_empty(), json_of(&part, beyond, budget, depth + 1)) {
                     // Members of an anonymous struct are reached by their own names.
                     (true, Json::Object(inner)) => object.extend(inner),
                     (true, _) => {}
@@ -177,7 +183,7 @@ fn json_of(value: &Value<'_>, pointee: &Pointee<'_>, budget: &mut usize, depth: 
                     break;
                 }
                 let Ok(one) = of.element_at(element, index) else { break };
-                array.push(json_of(&one, pointee, budget, depth + 1));
+                array.push(json_of(&one, beyond, budget, depth + 1));
             }
             Json::Array(array)
         }
@@ -196,12 +202,10 @@ enum Known<'a> {
 const MAX_MASK_BYTES: usize = 8 << 10;
 
 /// Objects that programs embed and only the kernel looks into (`btf_parse_fields` in `kernel/bpf/btf.c`).
-const OPAQUE: [&str; 12] = [
+const OPAQUE: [&str; 10] = [
     "bpf_dynptr",
-    "bpf_list_head",
     "bpf_list_node",
     "bpf_rb_node",
-    "bpf_rb_root",
     "bpf_refcount",
     "bpf_res_spin_lock",
     "bpf_spin_lock",
@@ -214,11 +218,10 @@ const OPAQUE: [&str; 12] = [
 /// What `value` is, if it is one of those.
 fn known<'a>(value: &Value<'a>) -> Result<Option<Known<'a>>, ValueError> {
     let types = value.types();
-    let (id, _) = types.resolve(value.type_id())?;
-    if types.kind(id)? != Kind::Struct {
+    if value.kind()? != Kind::Struct {
         return Ok(None);
     }
-    let name = types.name(id)?;
+    let name = types.name(types.resolve(value.type_id())?.0)?;
     Ok(match name {
         "cpumask" => Some(Known::Cpus(cpus(value.path("bits")?.bytes()))),
         "bpf_cpumask" => Some(Known::Cpus(cpus(value.path("cpumask.bits")?.bytes()))),

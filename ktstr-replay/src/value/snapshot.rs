@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{MapView, Value, ValueError};
-use crate::btf::{BtfError, Kind, TypeId, Types};
+use super::{MapView, Scope, Value, ValueError};
+use crate::btf::{BtfError, Kind, TypeId, Types, plain};
 use crate::path::{AsPath, Dotted, Step, after_name, path_text};
 use crate::text::Candidates;
 use crate::trace::record::{BlobId, MapContents, MapState, Sample};
@@ -68,7 +68,7 @@ impl Section<'_> {
     }
 
     /// `path` without the section's name before it, in each form that fits; the whole path first.
-    fn unqualified<'p>(&self, path: &'p [Step]) -> impl Iterator<Item = &'p [Step]> {
+    fn unqualified<'p>(&self, path: &'p [Step]) -> impl Iterator<Item = &'p [Step]> + use<'p> {
         let by_section = after_name(path, self.name);
         let by_object = self.object.and_then(|object| after_name(after_name(path, object)?, self.name));
         [Some(path), by_section, by_object].into_iter().flatten()
@@ -115,6 +115,24 @@ impl<'a> Snapshot<'a> {
         }
     }
 
+    /// The types of the program: those of the scheduler, or the only ones that there are.
+    fn program(&self) -> Option<&Types> {
+        let of_scheduler = |(id, types): &'_ &(BlobId, Result<Arc<Types>, BlobError>)| {
+            self.schedulers.contains(id) && types.is_ok()
+        };
+        let only = || if self.types.len() == 1 { self.types.first() } else { None };
+        let (_, types) = self.types.iter().find(of_scheduler).or_else(only)?;
+        types.as_deref().ok()
+    }
+
+    /// The value of an enumerator of the scheduler's program, such as the index of a statistic.
+    ///
+    /// # Errors
+    /// [`ValueError::NoEnumerator`], with names that begin alike.
+    pub fn constant(&self, name: &str) -> Result<i128, ValueError> {
+        Scope { program: self.program(), kernel: None }.constant(plain(), name)
+    }
+
     fn is_schedulers(&self, map: &MapState) -> bool {
         map.btf.is_some_and(|id| self.schedulers.contains(&id))
     }
@@ -144,8 +162,17 @@ impl<'a> Snapshot<'a> {
     /// [`ValueError::Unread`] when the section was not read, [`ValueError::Missed`] for a placeholder, and those of
     /// [`Value::path`].
     pub fn var(&self, path: &(impl AsPath + ?Sized)) -> Result<Value<'_>, ValueError> {
-        self.present()?;
         let path = &*path.steps()?;
+        let (value, name, rest) = self.locate(path)?;
+        value.walk(&name, rest, 0)
+    }
+
+    /// The variable that a path begins at, its name as a path has it, and the steps from there.
+    ///
+    /// # Errors
+    /// As [`Snapshot::var`], those of the further steps excepted.
+    pub(crate) fn locate<'p>(&self, path: &'p [Step]) -> Result<(Value<'_>, String, &'p [Step]), ValueError> {
+        self.present()?;
         let sections = self.sections();
         let mut found = Vec::new();
         for section in &sections {
@@ -171,7 +198,12 @@ impl<'a> Snapshot<'a> {
                 let bytes = section_bytes(section.map)?;
                 let bytes = bytes.get(variable.offset as usize..).unwrap_or_default();
                 let value = Value::new(section.types, variable.type_id, bytes)?;
-                value.walk(&Dotted(variable.name), rest, 0)
+                let scope = Scope { program: self.program(), kernel: None };
+                Ok((
+                    value.declared_at(variable.id, None).within(scope),
+                    Dotted(variable.name).to_string(),
+                    *rest,
+                ))
             }
             [] => Err(self.no_variable(path, &sections)),
             several => Err(ValueError::AmbiguousVariable {
@@ -214,7 +246,7 @@ impl<'a> Snapshot<'a> {
             for variable in section.types.variables(section.id).unwrap_or_default() {
                 let rest = bytes.get(variable.offset as usize..).unwrap_or_default();
                 if let Ok(value) = Value::new(section.types, variable.type_id, rest) {
-                    found.push((section.qualified(variable.name, &[]), value));
+                    found.push((section.qualified(variable.name, &[]), value.declared_at(variable.id, None)));
                 }
             }
         }
@@ -255,7 +287,7 @@ impl<'a> Snapshot<'a> {
     }
 
     fn view<'s>(&'s self, map: &'s MapState) -> MapView<'s> {
-        MapView::new(map, self.types_of(map))
+        MapView::new(map, self.types_of(map), self.program())
     }
 }
 

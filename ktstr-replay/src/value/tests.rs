@@ -307,6 +307,150 @@ fn entries_are_found_by_index_key_and_cpu() {
     assert!(matches!(snapshot.map("nope"), Err(ValueError::NoMap { .. })));
 }
 
+/// A map that was declared by sizes alone.
+fn untyped(id: u32, name: &str, key_size: u32, value_size: u32, contents: MapContents) -> MapState {
+    MapState { btf: None, key_size, ..map(id, name, TypeId(0), value_size, contents) }
+}
+
+/// `enum stat { STAT_HITS, STAT_MISSES, STAT_BACK = -1 }` beside the other types.
+fn with_enumerators() -> Arc<Types> {
+    let mut b = Builder::new();
+    let u32 = b.unsigned("u32", 4);
+    let pair = b.structure("pair", 8, &[("a", u32, 0, 0), ("b", u32, 32, 0)]);
+    b.enumeration("stat", &[("STAT_HITS", 0), ("STAT_MISSES", 1), ("STAT_BACK", -1)]);
+    let nr = b.array(u32, 2);
+    b.section(".bss", 24, &[("nr", nr, 0, 8), ("pair", pair, 8, 8), ("last", u32, 16, 4)]);
+    Arc::new(b.types())
+}
+
+#[test]
+fn values_and_keys_without_a_type_are_numbers_of_their_width() {
+    let types = with_enumerators();
+    let bss = types.find(crate::btf::Kind::Datasec, ".bss").unwrap();
+    let mut maps = vec![map(1, "demo.bss", bss, 24, MapContents::Array { values: vec![0; 24] })];
+    let per_cpu = |values: &[u64]| MapContents::PerCpuArray {
+        cpus: vec![Cpu(0), Cpu(1)],
+        values: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+    };
+    maps.push(untyped(2, "stats", 4, 8, per_cpu(&[5, 6, 1 << 40, 1])));
+    for (id, size) in [(3, 1usize), (4, 2), (5, 4), (6, 8)] {
+        let values = [0xff; 8][..size].iter().copied().chain([0; 8]).take(2 * size).collect();
+        maps.push(untyped(id, &format!("of{size}"), 4, size as u32, MapContents::Array { values }));
+    }
+    let pairs = MapContents::Hash { keys: vec![9, 0, 7, 0], values: (0u8..24).collect() };
+    maps.push(untyped(7, "pairs", 2, 12, pairs));
+    let sample = sample(maps);
+    let snapshot = Snapshot::new(&sample, &OneBlob(types.clone()));
+    let stats = snapshot.map("stats").unwrap();
+    assert_eq!(stats.at(0).unwrap().cpu_sum("").unwrap(), Scalar::Int(11));
+    assert_eq!(stats.at(1).unwrap().cpu(Cpu(0)).unwrap().as_u64().unwrap(), 1 << 40);
+    for (name, value) in [("of1", 0xff), ("of2", 0xffff), ("of4", 0xffff_ffff), ("of8", u64::MAX)] {
+        let value_of = snapshot.map(name).unwrap().at(0).unwrap();
+        assert_eq!(value_of.value().unwrap().as_u64().unwrap(), value, "{name}");
+        assert_eq!(value_of.get("(signed char)").unwrap().as_i64().unwrap(), -1, "{name}");
+    }
+    // The value of another size has to be cast, to any type of the program's.
+    let pairs = snapshot.map("pairs").unwrap();
+    let entry = pairs.get_key(7).unwrap();
+    assert_eq!(entry.key().unwrap().as_u64().unwrap(), 7);
+    assert!(entry.value().unwrap_err().to_string().contains("12 bytes are no number: cast them"));
+    assert_eq!(entry.get("((struct pair)).b").unwrap().as_u64().unwrap(), 0x1312_1110);
+    let misspelt = entry.get("((struct pari)).b").unwrap_err().to_string();
+    assert!(misspelt.contains("has a type `struct pari`; did you mean `pair`?"), "{misspelt}");
+    let none = entry.get(".b").unwrap_err().to_string();
+    assert!(none.starts_with("nothing says what its 12 bytes are: write a type before it"), "{none}");
+}
+
+#[test]
+fn enumerators_of_the_program_are_indices() {
+    let types = with_enumerators();
+    let bss = types.find(crate::btf::Kind::Datasec, ".bss").unwrap();
+    let values = vec![1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0];
+    let maps = vec![
+        map(1, "demo.bss", bss, 24, MapContents::Array { values }),
+        untyped(2, "stats", 4, 2, MapContents::Array { values: vec![7, 0, 8, 0] }),
+        untyped(3, "by_stat", 8, 1, MapContents::Hash { keys: vec![0xff; 8], values: vec![9] }),
+    ];
+    let sample = sample(maps);
+    let snapshot = Snapshot::new(&sample, &OneBlob(types.clone()));
+    assert_eq!(snapshot.var("nr[STAT_MISSES]").unwrap().as_u64().unwrap(), 2);
+    assert_eq!(snapshot.constant("STAT_BACK").unwrap(), -1);
+    let of = |name: &str, entry: &crate::path::EntryKey| {
+        let map = snapshot.map(name).unwrap();
+        map.entry_of(entry).and_then(|entry| entry.value()?.as_u64()).map_err(|error| error.to_string())
+    };
+    use crate::path::EntryKey::{AtNamed, KeyNamed};
+    assert_eq!(of("stats", &AtNamed("STAT_MISSES".into())), Ok(8));
+    assert_eq!(of("by_stat", &KeyNamed("STAT_BACK".into())), Ok(9), "a key of -1");
+    let error = of("stats", &AtNamed("STAT_MISES".into())).unwrap_err();
+    assert!(
+        error.starts_with("no enumerator `STAT_MISES`") && error.contains("did you mean `STAT_MISSES`?"),
+        "{error}"
+    );
+    assert_eq!(of("stats", &AtNamed("STAT_BACK".into())).unwrap_err(), "STAT_BACK=-1 does not fit an index");
+}
+
+#[test]
+fn casts_convert_numbers_as_c_does() {
+    let f = fixture();
+    let bytes = task_bytes();
+    let task = Value::new(&f.types, f.task, &bytes).unwrap();
+    let get = |path: &str| task.path(path).and_then(|value| value.scalar());
+    for (path, number) in [
+        ("(s64)ctr.nr[2]", -1),
+        ("(u8)flags", 0x78),
+        ("(u64)state", i128::from(u64::MAX - 1)),
+        ("(u32)state", 0xffff_fffe),
+        ("(s64)low", -3),
+        ("(int)ctr.load", 1),
+        ("(u16)(s8)first", 0x78),
+        ("(enum state)flags", 0x1234_5678),
+    ] {
+        assert_eq!(get(path), Ok(Scalar::Int(number)), "{path}");
+    }
+    assert_eq!(get("(bool)flags"), Ok(Scalar::Bool(true)));
+    assert_eq!(get("(double)flags"), Ok(Scalar::Float(f64::from(0x1234_5678u32))));
+    let pointer = task.path("(struct counter *)ctr.nr[0]").unwrap();
+    assert_eq!(pointer.type_name(), "struct counter *");
+    assert_eq!(pointer.scalar(), Ok(Scalar::Pointer(10)));
+    assert_eq!(pointer.render(), "0xa");
+    assert_eq!(
+        task.path("((struct counter)next).nr").unwrap_err().to_string(),
+        "a `struct counter` needs bytes up to 32, and 8 were recorded"
+    );
+    let error = task.path("((struct counter *)ctr.nr[0])->nr[0]").unwrap_err().to_string();
+    assert!(error.contains("into the kernel's memory, which only claims and `--var` read"), "{error}");
+}
+
+#[test]
+fn a_tree_says_in_words_what_it_is() {
+    let mut b = Builder::new();
+    let u64 = b.unsigned("u64", 8);
+    let opaque = b.array(u64, 2);
+    let root = b.structure("bpf_rb_root", 16, &[("__opaque", opaque, 0, 0)]);
+    let head = b.structure("bpf_list_head", 16, &[("__opaque", opaque, 0, 0)]);
+    let ctx = b.structure("ctx", 48, &[("", u64, 0, 0), ("tree", root, 64, 0), ("plain", head, 192, 0)]);
+    b.declaration_tag("contains:node:rb", ctx, Some(1));
+    let types = b.types();
+    let mut bytes = vec![0u8; 48];
+    bytes[24] = 1;
+    let value = Value::new(&types, ctx, &bytes).unwrap();
+    let tree = value.path("tree").unwrap();
+    assert_eq!(tree.container().unwrap().of, Some(("node", "rb")));
+    assert_eq!(tree.render(), "<a tree of struct node: empty>");
+    assert!(
+        value.to_json()["plain"].as_str().unwrap().contains("it has no `contains` tag"),
+        "{}",
+        value.to_json()
+    );
+    let error = tree.scalar().unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "it is a tree of struct node: ask `count(..)` of it, or `[0]` and a member for one of its nodes"
+    );
+    assert!(value.path("tree[0].x").unwrap_err().may_be_in_memory());
+}
+
 #[test]
 fn what_was_not_recorded_is_said() {
     let f = fixture();

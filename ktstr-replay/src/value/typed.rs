@@ -1,13 +1,13 @@
 //! A value: bytes and the type that they are of.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::fmt::Display;
 
 use btf_rs::Type;
 
+use super::scope::Scope;
 use super::{Scalar, ValueError};
-use crate::btf::{Field, Kind, TypeId, Types};
+use crate::btf::{BtfError, Field, Kind, TypeId, Types, plain, plain_pointer};
 use crate::path::{AsPath, Step, path_text};
 use crate::text::Candidates;
 
@@ -21,38 +21,53 @@ const MAX_LISTED: u64 = 1 << 20;
 pub struct Value<'a> {
     types: &'a Types,
     type_id: TypeId,
-    bytes: &'a [u8],
+    /// How many `*` follow the type, where a cast made a pointer that the blob may have no type for.
+    stars: usize,
+    bytes: Bytes<'a>,
     /// For bitfields: first bit within `bytes`, and width in bits.
     bits: Option<(u32, u32)>,
+    /// The variable that it is, or the struct that it is a member of and its number there: what declaration tags are of.
+    declared: Option<(TypeId, Option<u32>)>,
+    scope: Scope<'a>,
+}
+
+/// The bytes of a value.
+#[derive(Clone, Copy, Debug)]
+enum Bytes<'a> {
+    /// As they were recorded.
+    There(&'a [u8]),
+    /// Of a number that a cast made: the first of these.
+    Made([u8; 16], usize),
 }
 
 /// How far a walk along a path has come, for messages.
 #[derive(Clone, Copy)]
-struct Place<'p> {
-    root: &'p dyn Display,
-    steps: &'p [Step],
-    done: usize,
+pub(crate) struct Place<'p> {
+    /// What the value is called at which the steps begin; may be empty.
+    pub root: &'p dyn Display,
+    /// The steps of the whole path.
+    pub steps: &'p [Step],
+    /// How many of them were taken.
+    pub done: usize,
 }
 
 impl Place<'_> {
-    fn path(self) -> String {
+    /// The whole path.
+    pub(crate) fn path(self) -> String {
         path_text(self.root, self.steps)
     }
 
-    fn upto(self) -> String {
+    /// The path up to here.
+    pub(crate) fn upto(self) -> String {
         path_text(self.root, self.steps.get(..self.done).unwrap_or_default())
     }
 
-    fn reached(self) -> String {
+    /// The path up to here, for a sentence.
+    pub(crate) fn reached(self) -> String {
         match self.upto() {
             text if text.is_empty() => "the value".to_owned(),
             text => format!("`{text}`"),
         }
-    }
-
-    fn needs_memory(self) -> ValueError {
-        let why = "a pointer is followed by claims and `--var` only".to_owned();
-        ValueError::BadPath { path: self.path(), at: self.upto().chars().count() + 1, why }
     }
 }
 
@@ -65,11 +80,63 @@ impl<'a> Value<'a> {
         let need = types.size_of(type_id)?;
         let taken = usize::try_from(need).ok().and_then(|need| bytes.get(..need));
         match taken {
-            Some(bytes) => Ok(Self { types, type_id, bytes, bits: None }),
+            Some(bytes) => Ok(Self::of_bytes(types, type_id, Bytes::There(bytes))),
             None => {
                 Err(ValueError::Truncated { type_name: types.describe(type_id), need, have: bytes.len() })
             }
         }
+    }
+
+    /// Bytes of which nothing says what they are.
+    pub(super) fn untyped(bytes: &'a [u8]) -> Self {
+        Self::of_bytes(plain(), TypeId(0), Bytes::There(bytes))
+    }
+
+    /// Whether nothing says what it is.
+    pub(super) fn is_untyped(&self) -> bool {
+        self.type_id == TypeId(0) && self.stars == 0
+    }
+
+    fn of_bytes(types: &'a Types, type_id: TypeId, bytes: Bytes<'a>) -> Self {
+        Self { types, type_id, stars: 0, bytes, bits: None, declared: None, scope: Scope::default() }
+    }
+
+    /// A number of the first `len` of `bytes`, in whose type casts go on to look.
+    pub(super) fn made(
+        &self,
+        types: &'a Types,
+        (type_id, stars): (TypeId, usize),
+        bytes: [u8; 16],
+        len: usize,
+    ) -> Self {
+        let made = Bytes::Made(bytes, len.min(bytes.len()));
+        Self { stars, scope: self.scope, ..Self::of_bytes(types, type_id, made) }
+    }
+
+    /// A pointer to that type, with the address `at`.
+    pub(crate) fn pointer_to(&self, types: &'a Types, type_id: TypeId, stars: usize, at: u64) -> Self {
+        self.made(types, (type_id, stars), u128::from(at).to_le_bytes(), 8)
+    }
+
+    /// The same, with where casts and enumerators on the way of a path are looked up.
+    pub(crate) fn within(self, scope: Scope<'a>) -> Self {
+        Self { scope, ..self }
+    }
+
+    /// Where casts and enumerators are looked up.
+    pub(crate) fn scope(&self) -> Scope<'a> {
+        self.scope
+    }
+
+    /// The same, as what a variable (`None`) or the member of a struct of that number declares.
+    pub(super) fn declared_at(self, of: TypeId, member: Option<u32>) -> Self {
+        Self { declared: Some((of, member)), ..self }
+    }
+
+    /// What follows `prefix` in a tag of its declaration.
+    pub(super) fn tag(&self, prefix: &str) -> Option<&'a str> {
+        let (of, member) = self.declared?;
+        self.types.declaration_tag(of, member, prefix)
     }
 
     /// The blob that the type is in.
@@ -86,25 +153,77 @@ impl<'a> Value<'a> {
 
     /// The bytes. For a bitfield, those that it lies in.
     #[must_use]
-    pub fn bytes(&self) -> &'a [u8] {
-        self.bytes
+    pub fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::There(bytes) => bytes,
+            Bytes::Made(bytes, len) => bytes.get(..*len).unwrap_or(bytes),
+        }
+    }
+
+    /// The bytes as they were recorded; empty for a number that a cast made.
+    pub(crate) fn recorded(&self) -> &'a [u8] {
+        match self.bytes {
+            Bytes::There(bytes) => bytes,
+            Bytes::Made(..) => &[],
+        }
     }
 
     /// How C would write the type.
     #[must_use]
     pub fn type_name(&self) -> String {
         let name = self.types.describe(self.type_id);
-        match self.bits {
-            Some((_, width)) => format!("{name}:{width}"),
-            None => name,
+        match (self.bits, self.stars) {
+            (Some((_, width)), _) => format!("{name}:{width}"),
+            (None, 0) => name,
+            (None, stars) => format!("{name} {}", "*".repeat(stars)),
         }
     }
 
     pub(super) fn shape(&self) -> Result<&'a Type, ValueError> {
-        Ok(self.types.resolve(self.type_id)?.1)
+        match self.stars {
+            0 => Ok(self.types.resolve(self.type_id)?.1),
+            _ => Ok(plain_pointer()?),
+        }
+    }
+
+    /// The kind of the type, typedefs and qualifiers resolved.
+    pub(crate) fn kind(&self) -> Result<Kind, BtfError> {
+        match self.stars {
+            0 => self.types.kind(self.types.resolve(self.type_id)?.0),
+            _ => Ok(Kind::Ptr),
+        }
+    }
+
+    /// What a pointer points at, and how many `*` follow that; `None` for all else.
+    pub(crate) fn target(&self) -> Result<Option<(TypeId, usize)>, BtfError> {
+        match self.stars.checked_sub(1) {
+            Some(stars) => Ok(Some((self.type_id, stars))),
+            None if self.kind()? == Kind::Ptr => {
+                Ok(self.types.target_of(self.type_id)?.map(|target| (target, 0)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// For bitfields: first bit within the bytes, and width in bits.
+    pub(super) fn bitfield(&self) -> Option<(u32, u32)> {
+        self.bits
+    }
+
+    /// Width in bits of a number.
+    #[must_use]
+    pub fn width_bits(&self) -> u32 {
+        self.bits
+            .map_or_else(|| u32::try_from(self.bytes().len() * 8).unwrap_or(u32::MAX), |(_, width)| width)
     }
 
     pub(super) fn wrong_kind(&self, wanted: &'static str) -> ValueError {
+        if self.is_untyped() {
+            return ValueError::Untyped { bytes: self.bytes().len() };
+        }
+        if let Some(container) = self.container() {
+            return ValueError::Nodes { what: container.describe() };
+        }
         ValueError::WrongKind { wanted, type_name: self.type_name() }
     }
 
@@ -125,19 +244,42 @@ impl<'a> Value<'a> {
         from: usize,
     ) -> Result<Value<'a>, ValueError> {
         let mut here = *self;
-        for (done, step) in steps.iter().enumerate().skip(from) {
-            let place = Place { root, steps, done };
-            here = match step {
-                Step::Field(name) => here.field(name, place)?,
-                Step::Index(index) => here.element(*index, place)?,
-                Step::Deref => return Err(place.needs_memory()),
-            };
+        for done in from..steps.len() {
+            here = here.step(Place { root, steps, done })?;
         }
         Ok(here)
     }
 
+    /// Take the next step of `place`.
+    ///
+    /// # Errors
+    /// As [`Value::path`]; [`ValueError::NeedsMemory`] for a step that leaves the value.
+    pub(crate) fn step(&self, place: Place<'_>) -> Result<Value<'a>, ValueError> {
+        match place.steps.get(place.done) {
+            None => Ok(*self),
+            Some(Step::Field(name)) => self.field(name, place),
+            Some(Step::Index(index)) => self.element(*index, place),
+            Some(Step::Named(name)) => {
+                let index = self.scope.constant(self.types, name)?;
+                let index = u64::try_from(index).map_err(|_| ValueError::OutOfRange {
+                    value: format!("{name}={index}"),
+                    wanted: "an index",
+                })?;
+                self.element(index, place)
+            }
+            Some(Step::Cast(words)) => self.cast(words, place),
+            Some(Step::Deref) => {
+                Err(ValueError::NeedsMemory { path: place.path(), reached: place.reached() })
+            }
+        }
+    }
+
     fn field(&self, name: &str, place: Place<'_>) -> Result<Self, ValueError> {
-        let Some(members) = self.types.members(self.type_id)? else {
+        let members = if self.stars == 0 { self.types.members(self.type_id)? } else { None };
+        let Some(members) = members else {
+            if self.is_untyped() {
+                return Err(ValueError::Untyped { bytes: self.bytes().len() });
+            }
             return Err(ValueError::NotAStruct {
                 path: place.path(),
                 reached: place.reached(),
@@ -146,7 +288,17 @@ impl<'a> Value<'a> {
             });
         };
         match self.types.member(self.type_id, name)? {
-            Some(field) => self.part(field),
+            Some(field) => {
+                let part = self.part(field)?;
+                // Few declarations have tags, and looking for one takes time.
+                match part.is_container() {
+                    true => Ok(self
+                        .types
+                        .declared(self.type_id, name)
+                        .map_or(part, |(of, member)| part.declared_at(of, Some(member)))),
+                    false => Ok(part),
+                }
+            }
             None => Err(ValueError::NoField {
                 path: place.path(),
                 reached: place.reached(),
@@ -162,6 +314,9 @@ impl<'a> Value<'a> {
 
     fn element(&self, index: u64, place: Place<'_>) -> Result<Self, ValueError> {
         let Some((element, len)) = self.array_shape()? else {
+            if self.is_container() {
+                return Err(ValueError::NeedsMemory { path: place.path(), reached: place.reached() });
+            }
             return Err(ValueError::NotAnArray {
                 path: place.path(),
                 reached: place.reached(),
@@ -190,14 +345,13 @@ impl<'a> Value<'a> {
         };
         let end = start.saturating_add(len);
         let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
-        let bytes = range.and_then(|(start, end)| self.bytes.get(start..end)).ok_or_else(|| {
-            ValueError::Truncated { type_name: type_name(), need: end, have: self.bytes.len() }
+        let bytes = range.and_then(|(start, end)| self.recorded().get(start..end)).ok_or_else(|| {
+            ValueError::Truncated { type_name: type_name(), need: end, have: self.recorded().len() }
         })?;
         Ok(Self {
-            types: self.types,
-            type_id: field.type_id,
-            bytes,
             bits: bits.map(|width| (start_bit as u32, width)),
+            scope: self.scope,
+            ..Self::of_bytes(self.types, field.type_id, Bytes::There(bytes))
         })
     }
 
@@ -215,102 +369,9 @@ impl<'a> Value<'a> {
     pub(super) fn element_at(&self, element: TypeId, index: u64) -> Result<Self, ValueError> {
         let size = self.types.size_of(element)?;
         let offset_bits = index.saturating_mul(size).saturating_mul(8);
-        self.part(Field { offset_bits, width_bits: None, type_id: element })
-    }
-
-    /// The number, truth value or pointer.
-    ///
-    /// # Errors
-    /// [`ValueError::WrongKind`] for structs, arrays and the like.
-    pub fn scalar(&self) -> Result<Scalar, ValueError> {
-        let not = || self.wrong_kind("a number");
-        Ok(match self.shape()? {
-            Type::Int(int) if int.is_bool() => Scalar::Bool(self.raw().ok_or_else(not)? != 0),
-            Type::Int(int) => Scalar::Int(self.integer(int.is_signed()).ok_or_else(not)?),
-            Type::Enum(of) => Scalar::Int(self.integer(of.is_signed()).ok_or_else(not)?),
-            Type::Enum64(of) => Scalar::Int(self.integer(of.is_signed()).ok_or_else(not)?),
-            Type::Ptr(_) => Scalar::Pointer(self.raw().ok_or_else(not)? as u64),
-            Type::Float(_) => Scalar::Float(match *self.bytes {
-                [a, b, c, d] => f64::from(f32::from_le_bytes([a, b, c, d])),
-                [a, b, c, d, e, f, g, h] => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
-                _ => return Err(not()),
-            }),
-            _ => return Err(not()),
-        })
-    }
-
-    /// The bits as an unsigned number; `None` for more than 128, or bits that the bytes do not have.
-    fn raw(&self) -> Option<u128> {
-        let mut word = [0u8; 17];
-        word.get_mut(..self.bytes.len())?.copy_from_slice(self.bytes);
-        let (low, high) = word.split_first_chunk::<16>()?;
-        let low = u128::from_le_bytes(*low);
-        let Some((start, width)) = self.bits else {
-            return (self.bytes.len() <= 16).then_some(low);
-        };
-        let shifted = match start {
-            0 => low,
-            start => low >> start | u128::from(*high.first()?) << (128 - start),
-        };
-        match width {
-            0..=127 => Some(shifted & ((1u128 << width) - 1)),
-            128 => Some(shifted),
-            _ => None,
-        }
-    }
-
-    fn integer(&self, signed: bool) -> Option<i128> {
-        let raw = self.raw()?;
-        let width = self.bits.map_or(self.bytes.len() as u32 * 8, |(_, width)| width);
-        if !signed {
-            return i128::try_from(raw).ok();
-        }
-        let unused = 128u32.checked_sub(width).filter(|&unused| unused < 128)?;
-        Some(((raw << unused).cast_signed()) >> unused)
-    }
-
-    fn whole(&self, wanted: &'static str) -> Result<i128, ValueError> {
-        self.scalar()?.to_i128().ok_or_else(|| self.wrong_kind(wanted))
-    }
-
-    /// As an unsigned integer: integers, enums, truth values and pointers.
-    ///
-    /// # Errors
-    /// [`ValueError::WrongKind`], and [`ValueError::OutOfRange`] for negative numbers.
-    pub fn as_u64(&self) -> Result<u64, ValueError> {
-        let value = self.whole("an integer")?;
-        u64::try_from(value)
-            .map_err(|_| ValueError::OutOfRange { value: value.to_string(), wanted: "64 unsigned bits" })
-    }
-
-    /// As a signed integer: integers, enums, truth values and pointers.
-    ///
-    /// # Errors
-    /// [`ValueError::WrongKind`], and [`ValueError::OutOfRange`] for numbers of 2^63 and more.
-    pub fn as_i64(&self) -> Result<i64, ValueError> {
-        let value = self.whole("an integer")?;
-        i64::try_from(value)
-            .map_err(|_| ValueError::OutOfRange { value: value.to_string(), wanted: "64 signed bits" })
-    }
-
-    /// As a floating point number; integers beyond 2^53 are rounded.
-    ///
-    /// # Errors
-    /// [`ValueError::WrongKind`] for what is not a single number.
-    pub fn as_f64(&self) -> Result<f64, ValueError> {
-        Ok(self.scalar()?.to_f64())
-    }
-
-    /// As a truth value: `bool`, or an integer that is 0 or 1.
-    ///
-    /// # Errors
-    /// [`ValueError::WrongKind`], and [`ValueError::OutOfRange`] for other integers.
-    pub fn as_bool(&self) -> Result<bool, ValueError> {
-        match self.whole("a truth value")? {
-            0 => Ok(false),
-            1 => Ok(true),
-            other => Err(ValueError::OutOfRange { value: other.to_string(), wanted: "a truth value" }),
-        }
+        let part = self.part(Field { offset_bits, width_bits: None, type_id: element })?;
+        // An array's tag is that of each element.
+        Ok(Self { declared: self.declared, ..part })
     }
 
     /// As text: an array of characters up to its first NUL (bytes that are not UTF-8 are replaced), or the name of an
@@ -320,8 +381,9 @@ impl<'a> Value<'a> {
     /// [`ValueError::WrongKind`], also for an enum whose value has no name.
     pub fn as_str(&self) -> Result<Cow<'a, str>, ValueError> {
         if self.is_text()? {
-            let len = self.bytes.iter().position(|&byte| byte == 0).unwrap_or(self.bytes.len());
-            return Ok(String::from_utf8_lossy(self.bytes.get(..len).unwrap_or_default()));
+            let bytes = self.recorded();
+            let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+            return Ok(String::from_utf8_lossy(bytes.get(..len).unwrap_or_default()));
         }
         self.enumerator()?.map(Cow::Borrowed).ok_or_else(|| self.wrong_kind("text"))
     }
@@ -341,10 +403,7 @@ impl<'a> Value<'a> {
     /// # Errors
     /// [`ValueError::Types`].
     pub(crate) fn is_function(&self) -> Result<bool, ValueError> {
-        if !matches!(self.shape()?, Type::Ptr(_)) {
-            return Ok(false);
-        }
-        let Some(target) = self.types.target_of(self.type_id)? else { return Ok(false) };
+        let Some((target, 0)) = self.target()? else { return Ok(false) };
         Ok(matches!(self.types.resolve(target)?.1, Type::FuncProto(_)))
     }
 
@@ -353,12 +412,11 @@ impl<'a> Value<'a> {
     /// # Errors
     /// [`ValueError::Types`].
     pub fn enumerator(&self) -> Result<Option<&'a str>, ValueError> {
-        let (id, shape) = self.types.resolve(self.type_id)?;
-        if !matches!(shape, Type::Enum(_) | Type::Enum64(_)) {
+        if !matches!(self.shape()?, Type::Enum(_) | Type::Enum64(_)) {
             return Ok(None);
         }
         let Scalar::Int(value) = self.scalar()? else { return Ok(None) };
-        Ok(self.types.enumerator_of(id, value)?)
+        Ok(self.types.enumerator_of(self.type_id, value)?)
     }
 
     /// The elements of an array.
@@ -384,52 +442,25 @@ impl<'a> Value<'a> {
     /// [`ValueError::WrongKind`] for what has no parts.
     pub fn parts(&self) -> Result<Vec<(&'a str, Value<'a>)>, ValueError> {
         let types = self.types;
-        if types.kind(types.resolve(self.type_id)?.0)? == Kind::Datasec {
+        if self.kind()? == Kind::Datasec {
             let variables =
                 types.variables(self.type_id)?.into_iter().filter(|variable| variable.type_id.0 != 0);
             let place = |offset: u32| u64::from(offset) * 8;
             return variables
                 .map(|variable| {
                     let (offset_bits, type_id) = (place(variable.offset), variable.type_id);
-                    Ok((variable.name, self.part(Field { offset_bits, width_bits: None, type_id })?))
+                    let part = self.part(Field { offset_bits, width_bits: None, type_id })?;
+                    Ok((variable.name, part.declared_at(variable.id, None)))
                 })
                 .collect();
         }
-        let members = types.members(self.type_id)?.ok_or_else(|| self.wrong_kind("a struct"))?;
-        members
-            .iter()
-            .map(|member| Ok((types.member_name(member)?, self.part(Types::member_field(member))?)))
-            .collect()
-    }
-}
-
-impl Value<'_> {
-    /// Order of two numbers or two texts, exact for integers of any width. `None` when they cannot be compared: other
-    /// types, a number with a text, NaN.
-    #[must_use]
-    pub fn compare(&self, other: &Value<'_>) -> Option<Ordering> {
-        if let (Ok(this), Ok(that)) = (self.scalar(), other.scalar()) {
-            return compare_scalars(this, that);
-        }
-        match (self.is_text(), other.is_text()) {
-            (Ok(true), Ok(true)) => Some(self.as_str().ok()?.cmp(&other.as_str().ok()?)),
-            _ => None,
-        }
-    }
-
-    /// Same content: equal numbers, equal texts, else the same bytes.
-    #[must_use]
-    pub fn same(&self, other: &Value<'_>) -> bool {
-        match self.compare(other) {
-            Some(order) => order == Ordering::Equal,
-            None => self.scalar().is_err() && other.scalar().is_err() && self.bytes() == other.bytes(),
-        }
-    }
-}
-
-fn compare_scalars(this: Scalar, that: Scalar) -> Option<Ordering> {
-    match (this.to_i128(), that.to_i128()) {
-        (Some(this), Some(that)) => Some(this.cmp(&that)),
-        _ => this.to_f64().partial_cmp(&that.to_f64()),
+        let members = if self.stars == 0 { types.members(self.type_id)? } else { None };
+        let members = members.ok_or_else(|| self.wrong_kind("a struct"))?;
+        let of = types.resolve(self.type_id)?.0;
+        let part = |(number, member)| {
+            let part = self.part(Types::member_field(member))?;
+            Ok((types.member_name(member)?, part.declared_at(of, Some(number))))
+        };
+        (0u32..).zip(members).map(part).collect()
     }
 }

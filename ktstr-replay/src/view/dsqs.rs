@@ -1,8 +1,9 @@
 //! The dispatch queues and what waits in them.
 
 use super::{OpenCheckpoint, Shown, cell, millis};
+use crate::columns::{DSQS, lay_out};
 use crate::kernel::KernelError;
-use crate::kernel::dsq::{Dsq, DsqOrder, read_dsqs};
+use crate::kernel::dsq::{Dsq, read_dsqs};
 use crate::text::clean;
 use crate::text::table::{Align, layout};
 
@@ -22,29 +23,7 @@ pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError
 
 /// A line for each queue.
 pub(crate) fn queues(dsqs: &[Dsq]) -> Vec<String> {
-    let mut rows =
-        vec![["queue", "of", "nr", "order", "put in", "head", "waits for ms"].map(str::to_owned).to_vec()];
-    rows.extend(dsqs.iter().map(|dsq| {
-        let head = dsq.tasks.first();
-        let longest = dsq.tasks.iter().filter_map(|task| task.runnable_age_ns).max();
-        vec![
-            dsq.id.to_string(),
-            clean(&dsq.whose),
-            dsq.nr.to_string(),
-            match dsq.order {
-                DsqOrder::Fifo => "fifo".to_owned(),
-                DsqOrder::Vtime => "vtime".to_owned(),
-            },
-            cell(dsq.seq),
-            cell(head.map(|task| format!("{}[{}]", task.comm, task.pid))),
-            cell(longest.map(millis)),
-        ]
-    }));
-    let mut align = [Align::Left; 7];
-    for right in [2, 4, 6] {
-        align[right] = Align::Right;
-    }
-    layout(&align, &rows)
+    lay_out(DSQS, dsqs.iter())
 }
 
 /// A line for each task of a queue, at most `max`.

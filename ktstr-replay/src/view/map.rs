@@ -1,17 +1,19 @@
 //! One BPF map, entry by entry.
 
+use std::cell::OnceCell;
+
 use serde_json::{Value as Json, json};
 
 use super::maps::{gaps, json_of};
 use super::{OpenCheckpoint, Shown};
-use crate::kernel::KernelError;
 use crate::kernel::maps::{BpfObjects, MapObject};
-use crate::kernel::query::pointee;
+use crate::kernel::query::{Landmarks, each_node, pointee};
+use crate::kernel::{KernelError, KernelView};
 use crate::text::Candidates;
 use crate::text::clean;
 use crate::text::table::{Align, layout};
 use crate::units::Cpu;
-use crate::value::{MapEntry, Pointee, Scalar, Value, ValueError};
+use crate::value::{Beyond, MapEntry, Scalar, Value, ValueError};
 
 /// Longest name that the kernel keeps, in bytes.
 const NAME_BYTES: usize = 15;
@@ -24,14 +26,32 @@ pub(super) fn show(
 ) -> Result<Shown, KernelError> {
     let kernel = checkpoint.kernel();
     let objects = BpfObjects::read(&kernel)?;
+    let landmarks = OnceCell::new();
+    let landmark = |at: u64| {
+        let landmarks = landmarks.get_or_init(|| Landmarks::of(&kernel)).as_ref().ok()?;
+        landmarks.at(at).map(|found| json!(found))
+    };
+    let names = |value: &Value<'_>| match value.scalar().ok()? {
+        Scalar::Pointer(at) if follow => landmark(at),
+        // A number as wide as an address may be one.
+        Scalar::Int(number) if follow && value.width_bits() == 64 => landmark(u64::try_from(number).ok()?),
+        _ => None,
+    };
     let points_at = |value: &Value<'_>| {
-        let Ok(Scalar::Pointer(at @ 1..)) = value.scalar() else { return None };
+        if value.container().is_some() {
+            return Some(nodes(&kernel, value));
+        }
         // Code has its own view, and a pointer into a process's memory says all that there is to say.
         if !follow || value.is_function().ok()? {
             return None;
         }
-        let name = format!("{at:#x}");
-        pointee(&kernel, value, &name, |object| object.to_json()).ok()
+        match value.scalar().ok()? {
+            Scalar::Pointer(at @ 1..) => {
+                let known = pointee(&kernel, value, &format!("{at:#x}"), |object| object.to_json()).ok();
+                known.or_else(|| landmark(at))
+            }
+            _ => names(value),
+        }
     };
     let kept = wanted.get(..NAME_BYTES).unwrap_or(wanted);
     let is_it = |map: &&MapObject| {
@@ -47,7 +67,7 @@ pub(super) fn show(
     let mut all = Vec::new();
     for map in found {
         lines.push(clean(&title(&objects, map)));
-        let entries = entries(&objects, map, &points_at);
+        let entries = entries(&objects, map, &names, &points_at);
         match &entries {
             Ok(entries) => lines.extend(table(entries).into_iter().map(|line| format!("  {line}"))),
             Err(why) => lines.push(clean(&format!("  not a table: {why}"))),
@@ -62,6 +82,17 @@ pub(super) fn show(
     Ok(Shown::new(lines, &gaps, &json!({ "maps": all, "gaps": gaps })))
 }
 
+/// The nodes of a tree or list, or why they cannot be walked.
+fn nodes(kernel: &KernelView<'_>, value: &Value<'_>) -> Json {
+    let mut found = Vec::new();
+    let walked = each_node(kernel, value, "the value", |_, node| found.push(node.to_json()));
+    let what = value.container().map(|container| container.describe());
+    match walked {
+        Ok(()) => json!({ "what": what, "nodes": found }),
+        Err(error) => json!({ "what": what, "nodes": found, "error": error.to_string() }),
+    }
+}
+
 fn title(objects: &BpfObjects, map: &MapObject) -> String {
     let state = &map.state;
     let whose = if map.of_scheduler { ", of the running scheduler" } else { "" };
@@ -73,37 +104,43 @@ fn title(objects: &BpfObjects, map: &MapObject) -> String {
 fn entries(
     objects: &BpfObjects,
     map: &MapObject,
-    pointee: &Pointee<'_>,
+    named: &Beyond<'_>,
+    beyond: &Beyond<'_>,
 ) -> Result<Vec<(Json, Json)>, ValueError> {
     if let Some(value) = objects.struct_ops(map) {
-        return Ok(vec![(json!(0), value.json_following(pointee))]);
+        return Ok(vec![(json!(0), value.json_following(beyond))]);
     }
     let view = objects.view(map);
     let entries = view.entries()?;
-    Ok(entries.iter().zip(0u64..).map(|(entry, index)| (key(entry, index), value(entry, pointee))).collect())
+    Ok(entries
+        .iter()
+        .zip(0u64..)
+        .map(|(entry, index)| (key(entry, index, named), value(entry, beyond)))
+        .collect())
 }
 
-fn key(entry: &MapEntry<'_>, index: u64) -> Json {
+/// A key says which entry it is: of what a pointer in it points at, the name is enough.
+fn key(entry: &MapEntry<'_>, index: u64, named: &Beyond<'_>) -> Json {
     match entry.key_bytes() {
         None => json!(index),
-        Some(bytes) => typed(entry.key(), bytes, &|_| None),
+        Some(bytes) => typed(entry.key(), bytes, named),
     }
 }
 
-fn value(entry: &MapEntry<'_>, pointee: &Pointee<'_>) -> Json {
+fn value(entry: &MapEntry<'_>, beyond: &Beyond<'_>) -> Json {
     if entry.cpus().is_empty() {
-        return typed(entry.value(), entry.value_bytes(), pointee);
+        return typed(entry.value(), entry.value_bytes(), beyond);
     }
     let each = entry.value_bytes().len() / entry.cpus().len();
     let slots = entry.value_bytes().chunks(each.max(1));
-    let of_cpu = |(cpu, bytes): (&Cpu, &[u8])| (format!("cpu {cpu}"), typed(entry.cpu(*cpu), bytes, pointee));
+    let of_cpu = |(cpu, bytes): (&Cpu, &[u8])| (format!("cpu {cpu}"), typed(entry.cpu(*cpu), bytes, beyond));
     Json::Object(entry.cpus().iter().zip(slots).map(of_cpu).collect())
 }
 
 /// The value by its type, or its bytes in hexadecimal where it has none.
-fn typed(value: Result<Value<'_>, ValueError>, bytes: &[u8], pointee: &Pointee<'_>) -> Json {
+fn typed(value: Result<Value<'_>, ValueError>, bytes: &[u8], beyond: &Beyond<'_>) -> Json {
     match value {
-        Ok(value) => value.json_following(pointee),
+        Ok(value) => value.json_following(beyond),
         Err(_) if bytes.len() <= 8 => {
             let number = bytes.iter().rev().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
             json!(number)

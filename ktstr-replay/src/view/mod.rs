@@ -41,6 +41,7 @@ use std::fmt::{self, Display};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::columns::millis;
 use crate::kernel::{Gaps, KernelError};
 use crate::run::OpenCheckpoint;
 use crate::text::clean;
@@ -133,7 +134,7 @@ views! {
     Maps in maps: "The BPF maps; those of the running scheduler have a star";
     Map {
         wanted: "NAME|ID",
-        follow: "With --map: what the pointers in its entries point at, in the kernel or a BPF arena"
+        follow: "With --map: what the pointers in its entries point at, in the kernel or a BPF arena, and numbers that are addresses of tasks or of an arena"
     } in map: "The entries of a BPF map, by its name or id";
     Progs in progs: "The BPF programs; those of the running scheduler have a star";
     Stacks in stacks: "The stack of every task and vCPU";
@@ -185,9 +186,4 @@ fn absent(gaps: &Gaps) -> Vec<String> {
 /// A cell, or `-` where there is nothing.
 fn cell(value: Option<impl Display>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| clean(&value.to_string()))
-}
-
-/// A time in ms with one digit.
-fn millis(ns: i64) -> String {
-    format!("{:.1}", ns as f64 / 1e6)
 }

@@ -58,6 +58,7 @@ mod phase_ratio;
 mod rate;
 mod ratio;
 mod steady;
+mod wrapping;
 
 pub use always::{Always, Each};
 pub use converges::Converges;
@@ -69,6 +70,7 @@ pub use phase_ratio::PhaseRatio;
 pub use rate::{Rate, TimeUnit};
 pub use ratio::Ratio;
 pub use steady::Steady;
+pub use wrapping::Wrapping;
 
 use super::samples;
 use crate::series::{Column, Point};
@@ -122,7 +124,7 @@ pub(crate) mod fixture {
             value,
         });
         let projection = Projection::Var(FieldPath::of_name("x"));
-        Column { projection, origin_ns: ORIGIN_NS, points: points.collect() }
+        Column { projection, origin_ns: ORIGIN_NS, points: points.collect(), bits: 64 }
     }
 
     /// Whole numbers, none missing.

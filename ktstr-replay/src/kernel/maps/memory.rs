@@ -137,9 +137,13 @@ pub(in crate::kernel) struct ArenaPlace {
 impl ArenaPlace {
     /// Where the kernel has the byte of a user address, if that is in the arena's range.
     pub fn kernel_address(&self, user: u64) -> Option<KernelVirt> {
-        let offset = user.checked_sub(self.user_start)?;
-        let address = self.kernel_base.wrapping_add(user & (MAX_BYTES - 1));
-        (offset < self.user_bytes).then_some(KernelVirt(address))
+        self.offset(user)?;
+        Some(KernelVirt(self.kernel_base.wrapping_add(user & (MAX_BYTES - 1))))
+    }
+
+    /// How far a user address is from the first one of the arena, if it is in its range.
+    pub fn offset(&self, user: u64) -> Option<u64> {
+        user.checked_sub(self.user_start).filter(|offset| *offset < self.user_bytes)
     }
 }
 

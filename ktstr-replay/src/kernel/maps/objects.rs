@@ -114,7 +114,13 @@ impl BpfObjects {
             Some(Some(Err(why))) => Err(no(why.to_string())),
             Some(None) => Err(no(BlobError::Absent.to_string())),
         };
-        MapView::new(&map.state, types)
+        MapView::new(&map.state, types, self.program())
+    }
+
+    /// The types of the running scheduler's program.
+    fn program(&self) -> Option<&Types> {
+        let ids = self.maps.iter().filter(|map| map.of_scheduler).filter_map(|map| map.state.btf);
+        ids.filter_map(|id| self.types.get(&id)?.as_ref().ok()).map(Arc::as_ref).next()
     }
 
     /// The value of a `struct_ops` map by the kernel's own type: where that has functions, there are ids of programs.

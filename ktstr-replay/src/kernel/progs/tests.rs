@@ -83,6 +83,7 @@ fn a_program_is_read_with_counts_of_all_cpus() {
             verified_insns: None,
             jited_at: KernelVirt(0x5000),
             jited_bytes: 0x100,
+            main_bytes: 0x100,
             loaded_at_ns: Some(0),
             map_ids: vec![4],
             run_count: 21,

@@ -88,6 +88,46 @@ pub enum QueryError {
         /// The path up to it.
         path: String,
     },
+    /// A tree or list of a program whose nodes cannot be found.
+    #[error("`{path}` is {what}, which cannot be walked: {why}")]
+    NotWalked {
+        /// The path up to it.
+        path: String,
+        /// What it is.
+        what: String,
+        /// Why not.
+        why: String,
+    },
+    /// An index behind the last node of a tree or list.
+    #[error("`{path}` is {what} and has {len} nodes, so there is no [{index}]")]
+    NoNode {
+        /// The path up to it.
+        path: String,
+        /// What it is.
+        what: String,
+        /// How many nodes it has.
+        len: usize,
+        /// The index that was asked for.
+        index: u64,
+    },
+    /// `count` of what is no tree or list.
+    #[error("`{path}` is a `{type_name}`, not a tree or list of a program, so it has no nodes to count")]
+    NotCounted {
+        /// The path up to it.
+        path: String,
+        /// Its type.
+        type_name: String,
+    },
+    /// The address of what a sample has, which is not recorded.
+    #[error(
+        "`{path}` is a `{type_name}` out of a sample, which does not say where that is: only numbers are cast to pointers there"
+    )]
+    NoAddress {
+        /// The path up to it.
+        path: String,
+        /// Its type.
+        type_name: String,
+    },
     /// `->` after what is no pointer.
     #[error("`{path}` is a `{type_name}`, not a pointer, so `->` cannot follow it")]
     NotAPointer {

@@ -4,6 +4,8 @@
 //! `->` follows, that part is the address of the next object.
 
 mod error;
+mod landmark;
+mod nodes;
 mod root;
 #[cfg(test)]
 mod tests;
@@ -11,6 +13,8 @@ mod types;
 mod walk;
 
 pub use error::QueryError;
-pub use walk::{follow, number, pointee};
+pub use landmark::{Landmark, Landmarks};
+pub(crate) use walk::of_value;
+pub use walk::{Reading, Start, count, count_at, each_node, follow, number, pointee};
 
 use super::task::TaskName;

@@ -1,7 +1,8 @@
 //! Where paths begin: symbols, runqueues, tasks, dispatch queues.
 
-use super::types::{CType, alike, of_symbol, of_words};
+use super::types::{of_symbol, of_words};
 use super::{QueryError, TaskName};
+use crate::btf::{CType, alike};
 use crate::kernel::dsq::read_dsqs;
 use crate::kernel::task::task_addresses;
 use crate::kernel::{Gaps, KernelView};

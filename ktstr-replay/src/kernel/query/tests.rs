@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::kernel::KernelView;
-use crate::path::{KernelPath, Projection};
+use crate::path::{FieldPath, KernelPath, Projection};
 use crate::testing::btf::Builder;
 use crate::testing::memory::Chaos;
 use crate::testing::{Guest, Object, PER_CPU_BYTES, SEEDS};
@@ -49,7 +49,15 @@ fn path(text: &str) -> KernelPath {
 
 fn ask(guest: &Guest, text: &str) -> Result<Scalar, String> {
     let profile = guest.profile();
-    number(&KernelView::new(&profile, &guest.ram), &path(text)).map_err(|error| error.to_string())
+    let read = number(&KernelView::new(&profile, &guest.ram), &path(text));
+    read.map(|reading| reading.scalar).map_err(|error| error.to_string())
+}
+
+/// What the rest of a path leads to from a value of a program.
+fn from(view: &KernelView<'_>, value: &Value<'_>, root: &str, rest: &str) -> Result<Scalar, String> {
+    let rest: FieldPath = rest.parse().unwrap();
+    let start = Start { root: &root, steps: rest.steps() };
+    follow(view, value, start).map(|reading| reading.scalar).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -139,11 +147,11 @@ fn a_schedulers_pointer_is_followed_by_the_kernels_own_types() {
         let view = KernelView::new(&profile, &guest.ram);
         let task = view.u64(KernelVirt(guest.at(guest.on_cpu(runqueues, 1), "curr"))).unwrap().to_le_bytes();
         let task = Value::new(&types, to_task, &task).unwrap();
-        assert_eq!(follow(&view, &task, &"p->pid".parse().unwrap()), Ok(Scalar::Int(105)));
+        assert_eq!(from(&view, &task, "p", "->pid"), Ok(Scalar::Int(105)));
         let ctx = ctx.to_le_bytes();
         let ctx = Value::new(&types, to_own, &ctx).unwrap();
-        assert_eq!(follow(&view, &ctx, &"ctx->vtime".parse().unwrap()), Ok(Scalar::Int(99)));
-        let error = follow(&view, &ctx, &"ctx->vtim".parse().unwrap()).unwrap_err().to_string();
+        assert_eq!(from(&view, &ctx, "ctx", "->vtime"), Ok(Scalar::Int(99)));
+        let error = from(&view, &ctx, "ctx", "->vtim").unwrap_err();
         assert!(error.contains("did you mean `vtime`?"), "{error}");
     }
 }
@@ -167,5 +175,20 @@ proptest! {
         for text in ["rq[1].curr->pid", "task[comm=stress-ng].prio", "kernel.scx_root->timeout"] {
             let _ = ask(&guest, text);
         }
+    }
+}
+
+#[test]
+fn an_address_without_a_type_is_named_by_what_is_there() {
+    for seed in SEEDS {
+        let (mut guest, runqueues) = guest(seed);
+        guest.variable("map_idr", "idr");
+        let profile = guest.profile();
+        let view = KernelView::new(&profile, &guest.ram);
+        let task = view.u64(KernelVirt(guest.at(guest.on_cpu(runqueues, 1), "curr"))).unwrap();
+        let landmarks = Landmarks::of(&view).unwrap();
+        assert_eq!(landmarks.at(task), Some(Landmark::Task { pid: 105, comm: "stress-ng".into() }));
+        assert_eq!(landmarks.at(task + 8), None);
+        assert_eq!(landmarks.at(0x1000_0000_1000), None, "there is no arena");
     }
 }

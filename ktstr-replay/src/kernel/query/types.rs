@@ -1,16 +1,8 @@
 //! Types by C's words, and those of the kernel's symbols.
 
 use super::QueryError;
-use crate::btf::{Kind, TypeId, Types};
+use crate::btf::{CType, Kind, Types, bare_name};
 use crate::text::Candidates;
-
-/// A type of BTF, and pointers to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CType {
-    pub id: TypeId,
-    /// How many `*` follow.
-    pub stars: usize,
-}
 
 /// The types of symbols that BTF says nothing of: kernels encode only per-CPU variables. The first of them that
 /// the kernel has is taken. Sources: `kernel/sched/ext.c`, `include/linux/jiffies.h`, `init/init_task.c`, `kernel/fork.c`.
@@ -56,29 +48,8 @@ pub(super) fn of_symbol(types: &Types, name: &str) -> Result<CType, QueryError> 
 
 /// The type of C's words: `u64`, `struct rq`, `enum scx_enable_state`, `struct scx_sched *`.
 pub(super) fn of_words(types: &Types, words: &str) -> Result<CType, QueryError> {
-    let name = words.trim_end_matches(['*', ' ']);
-    let stars = words.matches('*').count();
-    let (kinds, bare): (&[Kind], &str) = match name.split_once(' ') {
-        Some(("struct", name)) => (&[Kind::Struct], name),
-        Some(("union", name)) => (&[Kind::Union], name),
-        Some(("enum", name)) => (&[Kind::Enum, Kind::Enum64], name),
-        _ => (&[Kind::Typedef, Kind::Int, Kind::Float], name),
-    };
-    match kinds.iter().find_map(|&kind| types.find(kind, bare)) {
-        Some(id) => Ok(CType { id, stars }),
-        None => Err(QueryError::NoType { name: name.to_owned(), candidates: candidates(types, kinds, bare) }),
-    }
-}
-
-/// Names of these kinds that begin or go on like `wanted`.
-fn candidates(types: &Types, kinds: &[Kind], wanted: &str) -> Box<Candidates> {
-    let names = kinds.iter().flat_map(|&kind| types.of_kind(kind)).filter_map(|id| types.name(id).ok());
-    Box::new(Candidates::new(wanted, names.filter(|name| alike(wanted, name))))
-}
-
-/// Whether a name is worth comparing: it begins like the other, or has it within. A kernel has too many names to
-/// compare with all.
-pub(super) fn alike(wanted: &str, name: &str) -> bool {
-    let begin: String = wanted.chars().take(3).collect();
-    name.starts_with(&begin) || (wanted.len() >= 3 && name.contains(wanted))
+    types.of_words(words).ok_or_else(|| {
+        let candidates = Box::new(Candidates::new(bare_name(words), types.alike_words(words)));
+        QueryError::NoType { name: words.trim_end_matches(['*', ' ']).to_owned(), candidates }
+    })
 }

@@ -2,77 +2,123 @@
 
 use std::fmt::Display;
 
-use super::types::CType;
+use super::nodes::nodes;
 use super::{QueryError, root};
-use crate::btf::{Kind, TypeId, Types};
+use crate::btf::{Kind, TypeId, Types, plain, plain_number};
 use crate::kernel::KernelView;
 use crate::kernel::maps::ArenaPlace;
 use crate::kernel::mirror::scalar_of;
-use crate::path::{FieldPath, KernelPath, Step, path_text, until_pointer};
+use crate::path::{KernelPath, Step};
 use crate::units::KernelVirt;
-use crate::value::{Scalar, Value};
+use crate::value::{Place, Scalar, Scope, Value};
 
 /// Longest object that is read whole, in bytes.
 const MAX_OBJECT_BYTES: u64 = 1 << 20;
 /// First address of the kernel's half; below are those of processes, and of the arenas that they map.
 const KERNEL_HALF: u64 = 1 << 63;
 
-/// Where a path begins and its steps, to name how far a walk has come.
+/// A number, and how wide it is where it was read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// The number.
+    pub scalar: Scalar,
+    /// Its width in bits.
+    pub bits: u32,
+}
+
+/// Where a walk begins.
 #[derive(Clone, Copy)]
-struct Way<'p> {
-    root: &'p dyn Display,
-    steps: &'p [Step],
+pub struct Start<'p> {
+    /// What the value there is called; may be empty.
+    pub root: &'p dyn Display,
+    /// The steps from there.
+    pub steps: &'p [Step],
 }
 
-impl<'p> Way<'p> {
-    /// The text of the path up to `done` steps.
-    fn text(self, done: usize) -> String {
-        path_text(self.root, self.upto(done))
-    }
+/// A value on the way, and where in memory the object begins that it is a part of; `None` for what a sample holds.
+#[derive(Clone, Copy)]
+struct Here<'v> {
+    value: Value<'v>,
+    object: Option<(KernelVirt, &'v [u8])>,
+}
 
-    fn upto(self, done: usize) -> &'p [Step] {
-        self.steps.get(..done).unwrap_or(self.steps)
+impl Here<'_> {
+    /// Where the value itself is.
+    fn address(&self) -> Option<KernelVirt> {
+        let (at, object) = self.object?;
+        // Both are of the one slice that was read.
+        let offset = (self.value.recorded().as_ptr() as usize).checked_sub(object.as_ptr() as usize)?;
+        Some(KernelVirt(at.0.wrapping_add(offset as u64)))
     }
 }
 
-/// The number at `path`.
+/// What is done at the end of a path.
+type Look<'l> = dyn FnMut(&Here<'_>, &dyn Fn() -> String) -> Result<(), QueryError> + 'l;
+
+fn no_end(root: &dyn Display) -> QueryError {
+    QueryError::NotAPointer { path: root.to_string(), type_name: "path without an end".to_owned() }
+}
+
+/// The number at `path`, and its width.
 ///
 /// # Errors
 /// [`QueryError`]: what was asked for, how far it got and what is there instead.
-pub fn number(view: &KernelView<'_>, path: &KernelPath) -> Result<Scalar, QueryError> {
-    let (at, of) = root::find(view, &path.root)?;
-    let way = Way { root: &path.root, steps: path.rest.steps() };
-    if of.stars == 0 {
-        return walk(view, view.types(), (at, of.id), way, 0);
-    }
-    if way.steps.first().is_some_and(|step| *step != Step::Deref) {
-        return Err(QueryError::IsAPointer { path: way.text(0) });
-    }
-    let pointer = view.pointer(at)?;
-    if way.steps.is_empty() {
-        return Ok(Scalar::Pointer(pointer.map_or(0, |at| at.0)));
-    }
-    let at = pointer.ok_or_else(|| QueryError::NullPointer { path: way.text(0) })?;
-    match of {
-        CType { id, stars: 1 } => walk(view, view.types(), (at, id), way, 1),
-        _ => {
-            let type_name = "pointer to a pointer".to_owned();
-            Err(QueryError::NotAPointer { path: way.text(1), type_name })
-        }
-    }
+pub fn number(view: &KernelView<'_>, path: &KernelPath) -> Result<Reading, QueryError> {
+    let mut found = None;
+    from_root(view, path, &mut |here, _| {
+        found = Some(of_value(&here.value)?);
+        Ok(())
+    })?;
+    found.ok_or_else(|| no_end(&path.root))
 }
 
-/// The number at `path`, whose steps before its first `->` lead to `pointer`: a pointer in a scheduler's own memory.
-/// What it points at is the kernel's: its types decide, where they have a struct of that name.
+/// How many nodes the tree or list at `path` has.
 ///
 /// # Errors
 /// As [`number`].
-pub fn follow(view: &KernelView<'_>, pointer: &Value<'_>, path: &FieldPath) -> Result<Scalar, QueryError> {
-    let way = Way { root: &"", steps: path.steps() };
-    let at_pointer = until_pointer(way.steps);
-    let (at, target) = target(view, pointer, &|| way.text(at_pointer))?;
-    let (types, id) = kernels_own(view.types(), pointer.types(), target)?;
-    walk(view, types, (at, id), way, at_pointer + 1)
+pub fn count_at(view: &KernelView<'_>, path: &KernelPath) -> Result<usize, QueryError> {
+    let mut found = None;
+    from_root(view, path, &mut |here, name| {
+        found = Some(count_of(view, &here.value, name)?);
+        Ok(())
+    })?;
+    found.ok_or_else(|| no_end(&path.root))
+}
+
+/// The number that `start` leads to from `value`, which is of a program, out of a sample. What pointers point at is the kernel's:
+/// its types decide, where they have a struct of that name.
+///
+/// # Errors
+/// As [`number`].
+pub fn follow(view: &KernelView<'_>, value: &Value<'_>, start: Start<'_>) -> Result<Reading, QueryError> {
+    let mut found = None;
+    from_value(view, value, start, &mut |here, _| {
+        found = Some(of_value(&here.value)?);
+        Ok(())
+    })?;
+    found.ok_or_else(|| no_end(start.root))
+}
+
+/// How many nodes the tree or list has that `start` leads to from `value`.
+///
+/// # Errors
+/// As [`number`].
+pub fn count(view: &KernelView<'_>, value: &Value<'_>, start: Start<'_>) -> Result<usize, QueryError> {
+    let mut found = None;
+    from_value(view, value, start, &mut |here, name| {
+        found = Some(count_of(view, &here.value, name)?);
+        Ok(())
+    })?;
+    found.ok_or_else(|| no_end(start.root))
+}
+
+fn count_of(
+    view: &KernelView<'_>,
+    value: &Value<'_>,
+    name: &dyn Fn() -> String,
+) -> Result<usize, QueryError> {
+    let not = || QueryError::NotCounted { path: name(), type_name: value.type_name() };
+    Ok(nodes(view, value, &value.container().ok_or_else(not)?, name)?.at.len())
 }
 
 /// Give `look` the whole of what `pointer` points at, as [`follow`] finds it.
@@ -86,10 +132,33 @@ pub fn pointee<R>(
     look: impl FnOnce(&Value<'_>) -> R,
 ) -> Result<R, QueryError> {
     let name = || name.to_owned();
-    let (at, target) = target(view, pointer, &name)?;
+    let (at, target, stars) = target(view, pointer, &name)?;
+    if stars > 0 {
+        return Err(QueryError::NotAPointer { path: name(), type_name: pointer.type_name() });
+    }
     let (types, id) = kernels_own(view.types(), pointer.types(), target)?;
     let object = object(view, types, (at, id), &name)?;
-    Ok(look(&Value::new(types, id, &object)?))
+    Ok(look(&Value::new(types, id, &object)?.within(pointer.scope())))
+}
+
+/// Give `look` each node of a tree or list, in its order.
+///
+/// # Errors
+/// As [`count`]; the node that cannot be read ends it.
+pub fn each_node(
+    view: &KernelView<'_>,
+    value: &Value<'_>,
+    name: &str,
+    mut look: impl FnMut(KernelVirt, &Value<'_>),
+) -> Result<(), QueryError> {
+    let name = || name.to_owned();
+    let not = || QueryError::NotCounted { path: name(), type_name: value.type_name() };
+    let found = nodes(view, value, &value.container().ok_or_else(not)?, &name)?;
+    for at in found.at {
+        let object = object(view, value.types(), (at, found.id), &name)?;
+        look(at, &Value::new(value.types(), found.id, &object)?.within(value.scope()));
+    }
+    Ok(())
 }
 
 /// The kernel's type of that name, or else the program's own. `___` and what follows it tells a program's forms of a
@@ -110,25 +179,30 @@ fn kernels_own<'t>(
     Ok(found.filter(|_| !name.is_empty()).map_or((program, shape), |id| (kernel, id)))
 }
 
-/// Where a pointer that is called `name` points, and at what type.
+/// Where a pointer that is called `name` points, and at what type, with how many `*`.
 fn target(
     view: &KernelView<'_>,
     pointer: &Value<'_>,
     name: &dyn Fn() -> String,
-) -> Result<(KernelVirt, TypeId), QueryError> {
+) -> Result<(KernelVirt, TypeId, usize), QueryError> {
     let not = || QueryError::NotAPointer { path: name(), type_name: pointer.type_name() };
     let Ok(Scalar::Pointer(at)) = pointer.scalar() else { return Err(not()) };
     if at == 0 {
         return Err(QueryError::NullPointer { path: name() });
     }
-    let id = pointer.types().target_of(pointer.type_id())?.ok_or_else(not)?;
+    let (id, stars) = pointer.target()?.ok_or_else(not)?;
+    Ok((place_of(view, at, name)?, id, stars))
+}
+
+/// Where the kernel has the byte that a pointer of its own or into an arena points at.
+fn place_of(view: &KernelView<'_>, at: u64, name: &dyn Fn() -> String) -> Result<KernelVirt, QueryError> {
     if at >= KERNEL_HALF {
-        return Ok((KernelVirt(at), id));
+        return Ok(KernelVirt(at));
     }
     let inside = |arena: &ArenaPlace| Some((arena.name.clone(), arena.kernel_address(at)?));
     let arenas: Vec<_> = view.arenas()?.iter().filter_map(inside).collect();
     match *arenas.as_slice() {
-        [(_, at)] => Ok((at, id)),
+        [(_, at)] => Ok(at),
         [] => Err(QueryError::UserAddress { path: name(), at }),
         _ => {
             let arenas = arenas.into_iter().map(|(name, _)| name).collect();
@@ -151,33 +225,108 @@ fn object(
     Ok(view.bytes(at, bytes as usize)?)
 }
 
-/// Take the steps from `from` on, of the object that those before lead to: up to the next `->` they are parts of it, and
-/// then of what is pointed at.
-fn walk(
+/// Walk `path` from the kernel's object that it begins at.
+fn from_root(view: &KernelView<'_>, path: &KernelPath, look: &mut Look<'_>) -> Result<(), QueryError> {
+    let (at, of) = root::find(view, &path.root)?;
+    let way = Place { root: &path.root, steps: path.rest.steps(), done: 0 };
+    let scope = Scope { program: None, kernel: Some(view.types()) };
+    if of.stars == 0 {
+        return at_object(view, view.types(), (at, of.id), scope, way, look);
+    }
+    if matches!(way.steps.first(), Some(Step::Field(_) | Step::Index(_) | Step::Named(_))) {
+        return Err(QueryError::IsAPointer { path: way.upto() });
+    }
+    let pointer = view.bytes(at, 8)?;
+    let unsigned = plain_number(8).unwrap_or_default();
+    let value = Value::new(plain(), unsigned, &pointer)?.within(scope);
+    let value = value.pointer_to(view.types(), of.id, of.stars, value.as_u64()?);
+    along(view, Here { value, object: None }, way, look)
+}
+
+/// Walk from a value of a sample.
+fn from_value(
+    view: &KernelView<'_>,
+    value: &Value<'_>,
+    start: Start<'_>,
+    look: &mut Look<'_>,
+) -> Result<(), QueryError> {
+    let scope = Scope { kernel: Some(view.types()), ..value.scope() };
+    let here = Here { value: value.within(scope), object: None };
+    along(view, here, Place { root: start.root, steps: start.steps, done: 0 }, look)
+}
+
+/// Read the object at `at` whole, and go on from there.
+fn at_object(
     view: &KernelView<'_>,
     types: &Types,
-    (mut at, mut id): (KernelVirt, TypeId),
-    way: Way<'_>,
-    mut from: usize,
-) -> Result<Scalar, QueryError> {
-    loop {
-        let object = object(view, types, (at, id), &|| way.text(from))?;
-        let end = from + until_pointer(way.steps.get(from..).unwrap_or_default());
-        let value = Value::new(types, id, &object)?.walk(way.root, way.upto(end), from)?;
-        if end >= way.steps.len() {
-            return scalar(&value);
+    (at, id): (KernelVirt, TypeId),
+    scope: Scope<'_>,
+    way: Place<'_>,
+    look: &mut Look<'_>,
+) -> Result<(), QueryError> {
+    let object = object(view, types, (at, id), &|| way.upto())?;
+    let value = Value::new(types, id, &object)?.within(scope);
+    along(view, Here { value, object: Some((at, &object)) }, way, look)
+}
+
+/// Take the steps that are left: up to the next `->` they are parts of one object, and then of what is pointed at. Each object
+/// takes room on the stack, and a path has no more than its text has arrows.
+fn along(
+    view: &KernelView<'_>,
+    mut here: Here<'_>,
+    mut way: Place<'_>,
+    look: &mut Look<'_>,
+) -> Result<(), QueryError> {
+    while let Some(step) = way.steps.get(way.done) {
+        let next = Place { done: way.done + 1, ..way };
+        let name = || way.upto();
+        match (step, here.value.container()) {
+            (Step::Deref, _) => {
+                let (at, target, stars) = target(view, &here.value, &name)?;
+                if stars > 0 {
+                    let value = here.value.pointer_to(here.value.types(), target, stars, view.u64(at)?);
+                    return along(view, Here { value, object: None }, next, look);
+                }
+                let (types, id) = kernels_own(view.types(), here.value.types(), target)?;
+                return at_object(view, types, (at, id), here.value.scope(), next, look);
+            }
+            (Step::Index(index), Some(container)) => {
+                let found = nodes(view, &here.value, &container, &name)?;
+                let at = usize::try_from(*index).ok().and_then(|index| found.at.get(index));
+                let at = *at.ok_or_else(|| QueryError::NoNode {
+                    path: name(),
+                    what: container.describe(),
+                    len: found.at.len(),
+                    index: *index,
+                })?;
+                return at_object(view, here.value.types(), (at, found.id), here.value.scope(), next, look);
+            }
+            (Step::Cast(words), _) if words.ends_with('*') && here.value.scalar().is_err() => {
+                let type_name = here.value.type_name();
+                let at = here.address().ok_or_else(|| QueryError::NoAddress { path: name(), type_name })?;
+                let unsigned = here.value.pointer_to(here.value.types(), TypeId(0), 1, at.0);
+                here = Here { value: unsigned.step(way)?, object: None };
+            }
+            _ => here.value = here.value.step(way)?,
         }
-        (at, id) = target(view, &value, &|| way.text(end))?;
-        from = end + 1;
+        way = next;
     }
+    look(&here, &|| way.upto())
 }
 
 /// The number of a value, also of a struct whose only member is one: `atomic_t`, `refcount_t`.
-fn scalar(value: &Value<'_>) -> Result<Scalar, QueryError> {
+pub(crate) fn of_value(value: &Value<'_>) -> Result<Reading, QueryError> {
     let plain = value.scalar();
-    let inner = scalar_of(value.types(), value.type_id())?;
-    if plain.is_ok() || inner == value.type_id() {
-        return Ok(plain?);
+    let reading = |value: &Value<'_>, scalar| Reading { scalar, bits: value.width_bits() };
+    match plain {
+        Ok(scalar) => Ok(reading(value, scalar)),
+        Err(error) => {
+            let inner = scalar_of(value.types(), value.type_id())?;
+            if inner == value.type_id() {
+                return Err(error.into());
+            }
+            let inner = Value::new(value.types(), inner, value.recorded())?;
+            inner.scalar().map(|scalar| reading(&inner, scalar)).map_err(|_| error.into())
+        }
     }
-    Ok(Value::new(value.types(), inner, value.bytes())?.scalar().or(plain)?)
 }

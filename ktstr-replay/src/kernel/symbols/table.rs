@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::btf::NameIndex;
 use crate::units::KernelVirt;
 
 /// Why symbols cannot be decoded.
@@ -60,8 +61,8 @@ pub struct Symbols {
     pub(super) text: String,
     /// In ascending order of `address`; equal addresses in the kernel's order.
     pub(super) entries: Vec<SymbolEntry>,
-    /// (hash of name, position), ascending. Made on first use.
-    by_name: OnceLock<Vec<(u64, u32)>>,
+    /// Positions by the hash of their names. Made on first use.
+    by_name: OnceLock<NameIndex>,
 }
 
 /// One symbol of a table.
@@ -139,20 +140,21 @@ impl Symbols {
 
     /// The symbols of a name, ascending by address: local symbols can share one.
     pub fn named<'s>(&'s self, name: &'s str) -> impl Iterator<Item = Symbol<'s>> {
-        let table = self.by_name.get_or_init(|| {
-            let hashed = self.entries.iter().enumerate().filter_map(|(position, entry)| {
-                Some((xxh3_64(self.symbol(entry)?.name.as_bytes()), u32::try_from(position).ok()?))
-            });
-            let mut table: Vec<(u64, u32)> = hashed.collect();
-            table.sort_unstable();
-            table
-        });
-        let hash = xxh3_64(name.as_bytes());
-        let start = table.partition_point(|&(other, _)| other < hash);
-        let same =
-            table.get(start..).unwrap_or_default().iter().take_while(move |&&(other, _)| other == hash);
-        same.filter_map(|&(_, position)| self.symbol(self.entries.get(position as usize)?))
+        let found = self.name_index().candidates(xxh3_64(name.as_bytes()));
+        found
+            .filter_map(|position| self.symbol(self.entries.get(position as usize)?))
             .filter(move |symbol| symbol.name == name)
+    }
+
+    /// The index of names, which is made when the first one is asked for.
+    pub(crate) fn name_index(&self) -> &NameIndex {
+        let hash = |position: usize| {
+            let entry = self.entries.get(position)?;
+            let start = entry.name as usize;
+            let name = self.text.as_bytes().get(start..start.checked_add(usize::from(entry.len))?)?;
+            Some(xxh3_64(name))
+        };
+        self.by_name.get_or_init(|| NameIndex::new(self.entries.len(), hash))
     }
 
     /// The address of the first symbol of a name.

@@ -60,8 +60,8 @@ pub(super) fn print_columns(
     let captures = run.captures();
     let columns = run.columns(paths);
     for column in &columns {
-        let why = column.points.iter().rev().find_map(|p| p.value.as_ref().err());
-        if let (None, Some(why)) = (column.usable().next(), why) {
+        let missed = || column.points.iter().rev().find_map(|p| p.value.as_ref().err());
+        if let (None, Some(why)) = (column.usable().next(), column.why_never().or_else(missed)) {
             bail!("`{}` is in none of the {} captures: {why}", column.projection, column.points.len());
         }
     }

@@ -3,7 +3,8 @@
 use super::*;
 use crate::btf::TypeId;
 use crate::kernel::maps::{ArenaState, BpfObjects, MapDetail, RingState};
-use crate::kernel::query::follow;
+use crate::kernel::query::{Start, follow};
+use crate::path::FieldPath;
 use crate::testing::memory::map_page;
 use crate::value::{Scalar, Value};
 
@@ -230,8 +231,10 @@ fn pointers_into_an_arena_are_followed_by_their_user_addresses() {
             let profile = f.guest.profile();
             let bytes = at.to_le_bytes();
             let pointer = Value::new(&program, to_node, &bytes).unwrap();
-            let path = format!("head->{rest}").parse().unwrap();
-            follow(&KernelView::new(&profile, &f.guest.ram), &pointer, &path).map_err(|e| e.to_string())
+            let path: FieldPath = format!("->{rest}").parse().unwrap();
+            let start = Start { root: &"head", steps: path.steps() };
+            let read = follow(&KernelView::new(&profile, &f.guest.ram), &pointer, start);
+            read.map(|reading| reading.scalar).map_err(|e| e.to_string())
         };
         assert_eq!(ask(&f, user + 0x1010, "number"), Ok(Scalar::Int(77)));
         assert_eq!(ask(&f, user + 0x1010, "next->number"), Ok(Scalar::Int(78)));

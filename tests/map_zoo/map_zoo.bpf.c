@@ -5,7 +5,7 @@
  * cgroup 77; the ring buffer two records and a discarded one; the arena three pages, with two nodes, 11 and 22, in the
  * second, at the first of which a void pointer and a number point too; held objects of the kernel's a mask of CPU 1 and the task
  * that called init; the tree 5, 6, 7 and the list 8, 9; the map that is declared by sizes alone 100 and 101, on the
- * CPU that filled it; CONFIG_HZ comes out of the kernel\'s configuration.
+ * CPU that filled it; CONFIG_HZ comes out of the kernel's configuration.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>

@@ -31,7 +31,7 @@ pub(super) fn of_message(message: ToHost) -> Option<EventBody> {
 /// The event of a breakpoint at `place` that the machine executed by mistake.
 pub(super) fn of_stale_breakpoint(stale: StaleBreakpoint, place: &str) -> EventBody {
     let StaleBreakpoint { vcpu, replaced, at: _ } = stale;
-    let how = if replaced { "was gone" } else { "the kernel did not know of" };
+    let how = if replaced { "was gone" } else { EventBody::UNKNOWN_BREAKPOINT };
     EventBody::Op {
         name: EventBody::MENDED.to_owned(),
         detail: format!(

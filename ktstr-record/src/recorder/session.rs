@@ -397,7 +397,7 @@ mod tests {
     use ktstr_replay::units::{Cpu, GuestPhys, KernelVirt};
 
     use super::*;
-    use crate::machine::{GuestRam, MachineError, StaleBreakpoint, Watch, WatchSupport};
+    use crate::machine::{CpuUse, GuestRam, StaleBreakpoint, Watch, WatchSupport};
     use crate::recorder::capture::Profile;
     use crate::recorder::request::{CheckpointPolicy, PageSelection};
     use crate::recorder::writer::WriterThread;
@@ -448,6 +448,10 @@ mod tests {
             Ok(())
         }
 
+        fn cpu_use(&self) -> Option<CpuUse> {
+            None
+        }
+
         fn stale_breakpoints(&mut self) -> Vec<StaleBreakpoint> {
             std::mem::take(&mut self.1)
         }
@@ -481,7 +485,7 @@ mod tests {
         let outbox = Outbox::new(WriterThread::start(writer).unwrap());
         let mut clock = RunClock::start();
         let machine = Box::new(Mending(ram, Vec::new()));
-        let mut session = Session::new(machine, channel, capturer, outbox, &mut clock, plan);
+        let mut session = Session::new(machine, channel, capturer, outbox, &mut clock, plan, Duration::ZERO);
         let ending = session.run(Duration::from_secs(60), &Guard::new().unwrap());
         let written = session.close(ending);
         written.writer.finish().unwrap();

@@ -104,7 +104,14 @@ const EMULATORS_FAULT: &str = "note: `Oops: int3` is the emulator's fault, not t
 /// emulated CPUs are seen to run into one that is gone already. No scheduler can do that.
 pub(super) fn is_emulators_fault(run: &Run<'_>) -> bool {
     let panicked = run.end().is_some_and(|(end, _)| end == GuestEnd::Panicked);
-    panicked && run.manifest.is_emulated() && last_words(run).iter().any(|line| line.contains("Oops: int3"))
+    let is_real = run.events.iter().any(|e| match &e.body {
+        EventBody::Op { name, detail } => {
+            name == EventBody::MENDED && detail.contains(EventBody::UNKNOWN_BREAKPOINT)
+        }
+        _ => false,
+    });
+    let stray = last_words(run).iter().any(|line| line.contains("Oops: int3"));
+    panicked && stray && !is_real && run.manifest.is_emulated()
 }
 
 /// Why the run ended that is neither the test's nor the scheduler's doing; `None`: it was not cut short.

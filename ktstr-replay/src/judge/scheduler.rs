@@ -5,7 +5,7 @@ use crate::run::{Run, SchedulerExit};
 use crate::text::{counted, seconds};
 use crate::trace::record::{CaptureKind, Sample, Stage};
 use crate::units::GuestNs;
-use crate::verdict::{Finding, Origin, Outcome};
+use crate::verdict::{Finding, Outcome};
 
 /// Whether the scheduler loaded, and whether it lived as long as it should; none where there is no scheduler.
 pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {

@@ -97,6 +97,9 @@ pub enum EventBodyV1 {
 impl EventBodyV1 {
     /// Name of the [`Op`](EventBodyV1::Op) that tells of a fault of the machine which it has mended itself.
     pub const MENDED: &str = "the emulator's fault, mended";
+    /// What the detail of such an operation says of a breakpoint that is in the kernel's memory, and not of the kernel's own
+    /// making: it was executed again, and the kernel died of it, not of the emulator.
+    pub const UNKNOWN_BREAKPOINT: &str = "the kernel did not know of";
 }
 
 /// Who wrote output in the guest.

@@ -35,11 +35,9 @@ impl Parts {
     fn healthy() -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../traces/steady.trace.zst");
         let trace = Trace::open(&path).expect("the golden trace");
-        let mut blobs = Vec::new();
-        for role in [BlobRole::ProgramBtf] {
-            let of_role = trace.blobs(role).into_iter().map(|id| (role, trace.blob(&id).expect("a blob")));
-            blobs.extend(of_role);
-        }
+        let role = BlobRole::ProgramBtf;
+        let blobs =
+            trace.blobs(role).into_iter().map(|id| (role, trace.blob(&id).expect("a blob"))).collect();
         let mut manifest = trace.manifest().expect("a manifest").clone();
         let mut claims = trace.claims();
         manifest.test.asked = Some(Asked {

@@ -45,7 +45,7 @@ impl HostTime {
     /// Look at the accounts at `now`; `paused` is the part of the time since the last look in which the recorder itself had
     /// stopped the machine. Returns a gap that is over.
     pub(super) fn look(&mut self, now: Instant, paused: Duration, used: CpuUse) -> Option<HostGap> {
-        let Some((last, before)) = self.last.replace((now, used)) else { return None };
+        let (last, before) = self.last.replace((now, used))?;
         let (_, used) = self.last.as_ref()?;
         let passed = now.duration_since(last).saturating_sub(paused);
         match why(passed, &before, used) {

@@ -79,10 +79,7 @@ fn missed(run: &Run<'_>, so_far: Outcome) -> Option<Finding> {
         run.samples.iter().filter_map(|s| s.missed.as_deref().map(|why| (s, why))).collect();
     let (first, why) = missed.first()?;
     let ended = run.body_end().map(|(_, event)| event.guest_ns);
-    let after_end = |(sample, _): &(&Sample, &str)| {
-        sample.kind == CaptureKind::Periodic && ended.is_some_and(|end| sample.guest_ns >= end)
-    };
-    let late = missed.iter().all(after_end);
+    let late = missed.iter().all(|(sample, _)| run.is_after_body(sample));
     let outcome = match (late, so_far) {
         // What matters of such a run has its own finding.
         (_, Outcome::Fail | Outcome::Inconclusive) => Outcome::Skip,

@@ -2,7 +2,7 @@
 
 use crate::run::Run;
 use crate::text::{clean, counted, seconds, shorten, wrapped};
-use crate::trace::record::{CaptureKind, LossKind, Stage};
+use crate::trace::record::{CaptureKind, LossKind, Sample, Stage};
 use crate::units::GuestNs;
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
@@ -91,7 +91,8 @@ fn lost(run: &Run<'_>) -> Option<String> {
             None => by_kind.push((loss.kind, loss.count)),
         }
     }
-    let missed = run.samples.iter().filter(|sample| sample.missed.is_some()).count();
+    let is_lost = |sample: &&Sample| sample.missed.is_some() && !run.is_after_body(sample);
+    let missed = run.samples.iter().filter(is_lost).count();
     let mut each: Vec<String> = by_kind.iter().map(|(kind, count)| sum(*kind, *count)).collect();
     if missed > 0 {
         each.push(format!("{} not taken", counted(missed, "capture")));

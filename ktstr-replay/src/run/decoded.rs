@@ -6,7 +6,8 @@ use crate::path::Projection;
 use crate::series::{Column, Samples, Series};
 use crate::trace::Trace;
 use crate::trace::record::{
-    ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, OutputSource, Sample, Stage, WorkerReport,
+    CaptureKind, ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, OutputSource, Sample, Stage,
+    WorkerReport,
 };
 use crate::units::GuestNs;
 use crate::verdict::Verdict;
@@ -128,6 +129,12 @@ impl<'t> Run<'t> {
             EventBody::Body { error, failures } => Some((error.as_deref(), failures.as_slice())),
             _ => None,
         })
+    }
+
+    /// Whether a capture was due after the body had ended.
+    pub(crate) fn is_after_body(&self, sample: &Sample) -> bool {
+        let ended = self.body_end().map(|(_, event)| event.guest_ns);
+        sample.kind == CaptureKind::Periodic && ended.is_some_and(|end| sample.guest_ns >= end)
     }
 
     /// Whether something may have happened that the trace does not have: it has no end, or is damaged. What is

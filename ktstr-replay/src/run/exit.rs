@@ -181,17 +181,19 @@ impl SchedulerExit {
             return named(task);
         }
         // Elsewhere a name is taken to have no blank: where it begins is not said.
-        let words =
-            || message.split_whitespace().map(|word| word.trim_end_matches([',', '.', ':', ';', ')']));
-        let in_brackets = words().filter(|word| word.ends_with(']')).find_map(named);
-        in_brackets.or_else(|| {
-            let pid =
-                words().zip(words().skip(1)).find_map(|(word, next)| match word.trim_start_matches('(') {
-                    "pid" => next.parse().ok(),
-                    word => word.strip_prefix("pid=")?.parse().ok(),
-                });
-            pid.or_else(|| words().last()?.strip_prefix("pid=")?.parse().ok()).map(|pid| (String::new(), pid))
-        })
+        let end = [',', '.', ':', ';', ')'];
+        let words: Vec<&str> = message
+            .split_whitespace()
+            .map(|word| word.trim_start_matches('(').trim_end_matches(end))
+            .collect();
+        let in_brackets = words.iter().filter(|word| word.ends_with(']')).find_map(|word| named(word));
+        let by_number = || {
+            words.iter().enumerate().find_map(|(i, word)| match *word {
+                "pid" => words.get(i + 1)?.parse().ok(),
+                word => word.strip_prefix("pid=")?.parse().ok(),
+            })
+        };
+        in_brackets.or_else(|| Some((String::new(), by_number()?)))
     }
 
     /// Reason and message on one line, as far as they are known.

@@ -13,7 +13,7 @@ use super::interrupt::Guard;
 use super::outbox::Outbox;
 use super::request::{RecordError, RecordRequest, complete_manifest};
 use super::session::{Ending, Session};
-use super::writer::{WriterThread, Written};
+use super::writer::{Item, WriterThread, Written};
 use crate::channel::HostChannel;
 use crate::init_image;
 use crate::job::ClockAndSeed;
@@ -55,9 +55,6 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
         for claim in &request.claims {
             writer.claim(claim)?;
         }
-        if let Some(config) = &request.config {
-            writer.blob(BlobRole::KernelConfig, &config.text)?;
-        }
         writer.commit()?;
         Ok(writer)
     };
@@ -91,6 +88,9 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
     let capturer = Capturer::new(profile, ram.ranges(), channel_bytes, &request.captures);
     let mut outbox = Outbox::new(WriterThread::start(writer).map_err(thread)?);
     tell_start(&mut outbox, &clock, &start);
+    if let Some(config) = &request.config {
+        outbox.give(Item::Blob(BlobRole::KernelConfig, config.text.clone()));
+    }
 
     let enable_limit = Duration::from_millis(request.job.job().enable_timeout_ms);
     let channel = HostChannel::new(channel);

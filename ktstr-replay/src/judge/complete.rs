@@ -137,6 +137,7 @@ fn same_instant(run: &Run<'_>) -> Option<Finding> {
 fn other_maps(run: &Run<'_>) -> Option<Finding> {
     let taken: Vec<&Sample> = run.with_maps().collect();
     let enabling = |s: &Sample| s.scx.as_ref().map(|scx| (scx.enable_seq, scx.ops_name.clone()));
+    let is_enabled = |s: &Sample| s.scx.as_ref().is_some_and(|scx| scx.state == "enabled");
     let only = |s: &Sample, name: &str| {
         let mut ids = s.maps.iter().filter(|map| map.name == name).map(|map| map.id);
         ids.next().filter(|_| ids.next().is_none())
@@ -144,8 +145,9 @@ fn other_maps(run: &Run<'_>) -> Option<Finding> {
     let mut wrong = Vec::new();
     for pair in taken.windows(2) {
         let [one, two] = pair else { continue };
-        let is_attach = one.kind == CaptureKind::Attach;
-        if is_attach || enabling(one) != enabling(two) {
+        // A scheduler that starts again has made its maps before it is enabled.
+        let of_one = enabling(one) == enabling(two) && is_enabled(one) && is_enabled(two);
+        if one.kind == CaptureKind::Attach || !of_one {
             continue;
         }
         for map in &one.maps {

@@ -15,7 +15,7 @@ use crate::cgroup::{Cgroup, CgroupDef, CgroupError, CpusetError};
 use crate::channel::ChannelError;
 use crate::ctx::Ctx;
 use crate::scheduler_life::SchedulerDied;
-use crate::worker::{WorkerError, WorkerGroup, Workload};
+use crate::worker::{WorkerError, WorkerGroup, Workload, is_command_name};
 
 /// How often a hold checks the scheduler's state.
 const LIFE_CHECK: Duration = Duration::from_millis(100);
@@ -299,6 +299,9 @@ fn check_ranges(def: &CgroupDef) -> Result<(), ScenarioError> {
     }
     if let Some(nice) = def.nice.filter(|nice| !(-20..=19).contains(nice)) {
         return fault("nice", nice.to_string(), "from -20 to 19");
+    }
+    if let Some(comm) = def.comm.as_ref().filter(|comm| !is_command_name(comm)) {
+        return fault("comm", format!("`{comm}`"), "1 to 15 bytes long, none of them zero");
     }
     Ok(())
 }

@@ -16,4 +16,4 @@ mod workload;
 
 use guest_init::message::WorkerReport;
 pub use work::WorkType;
-pub use workload::{WorkerError, WorkerGroup, Workload};
+pub use workload::{WorkerError, WorkerGroup, Workload, is_command_name};

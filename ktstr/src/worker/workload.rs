@@ -286,7 +286,7 @@ fn state_fault(slot: &WorkerSlot, state: SlotState, early: bool) -> Option<Strin
 }
 
 /// What the kernel keeps whole (`TASK_COMM_LEN` of its include/linux/sched.h, less the zero at the end).
-fn is_command_name(comm: &str) -> bool {
+pub fn is_command_name(comm: &str) -> bool {
     (1..=15).contains(&comm.len()) && !comm.contains('\0')
 }
 

@@ -27,7 +27,7 @@ mod unknown_key {
     use ktstr::prelude::*;
 
     declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", args = ["-v"] });
-//                                                                 ^^^^ unknown key `args`; the keys are name, binary, binary_path, source, sched_args, topology, kargs
+//                                                                 ^^^^ unknown key `args`; the keys are name, binary, binary_path, source, sched_args, topology, kargs, enable_timeout_s
 }
 
 mod key_twice {

@@ -11,6 +11,7 @@ use ktstr_replay::path::Projection;
 use ktstr_replay::report;
 use ktstr_replay::run::Run;
 use ktstr_replay::series::{Column, Point};
+use ktstr_replay::text::printable;
 use serde_json::{Value, json};
 
 use crate::cli::out;
@@ -62,6 +63,8 @@ pub(super) fn print_columns(
     for column in &columns {
         let missed = || column.points.iter().rev().find_map(|p| p.value.as_ref().err());
         if let (None, Some(why)) = (column.usable().next(), column.why_never().or_else(missed)) {
+            // Names out of the trace are in it.
+            let why = printable(&why.to_string());
             bail!("`{}` is in none of the {} captures: {why}", column.projection, column.points.len());
         }
     }

@@ -61,38 +61,32 @@ fn away(run: &Run<'_>, name: &str, exit: &SchedulerExit) -> Finding {
         (None, true) => "left",
         (None, false) => "died",
     };
-    let mut found = format!("{name} {left} at {}: {}", at(exit.at_ns), exit.title());
-    for more in [exit.cause(), exit.code_in_words()].into_iter().flatten() {
+    let mut found = format!("{name} {left} at {}", at(exit.at_ns));
+    if let Some(back) = exit.back_at_ns {
+        found.push_str(&format!(", back at {}", at(back)));
+    }
+    let is_allowed = exit.back_at_ns.is_some() && test.allow_restarts;
+    let outcome = match &test.expect_scx_exit {
+        Some(kind) if exit.is_of_kind(kind) => {
+            found.push_str(", as expected");
+            Outcome::Pass
+        }
+        Some(kind) => {
+            found.push_str(&format!(", and was to exit with {kind}"));
+            Outcome::Fail
+        }
+        None if is_allowed => Outcome::Pass,
+        None => {
+            if exit.back_at_ns.is_some() {
+                found.push_str(", and restarts are not allowed");
+            }
+            Outcome::Fail
+        }
+    };
+    for more in [Some(exit.title()), exit.cause(), exit.code_in_words()].into_iter().flatten() {
         found.push_str(": ");
         found.push_str(&more);
     }
-    let mut lines = Vec::new();
-    if let Some(process) = &exit.process {
-        lines.push(format!("process: {process}"));
-    }
-    let outcome = if let Some(kind) = &test.expect_scx_exit {
-        let is_it = exit.is_of_kind(kind);
-        found.push_str(&if is_it {
-            ", as expected".to_owned()
-        } else {
-            format!("; it was to exit with {kind}")
-        });
-        if is_it { Outcome::Pass } else { Outcome::Fail }
-    } else {
-        match exit.back_at_ns {
-            Some(back) if test.allow_restarts => {
-                found.push_str(&format!(", back at {}", at(back)));
-                Outcome::Pass
-            }
-            Some(back) => {
-                found.push_str(&format!(
-                    ", back at {}; restarts are not allowed (`allow_restarts`)",
-                    at(back)
-                ));
-                Outcome::Fail
-            }
-            None => Outcome::Fail,
-        }
-    };
+    let lines = exit.process.iter().map(|process| format!("process: {process}")).collect();
     scheduler(outcome, found).with_lines(lines)
 }

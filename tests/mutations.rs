@@ -197,7 +197,7 @@ const MUTATIONS: &[Mutation] = &[
             let new = p.sample("periodic_004");
             (new.maps, new.cpus, new.scx) = (old.maps, old.cpus, old.scx);
         },
-        "no runqueue's clock moved",
+        "no busy CPU's clock moved",
     ),
     (
         "the guest's clock stands still",

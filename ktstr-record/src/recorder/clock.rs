@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ktstr_replay::run::periodic_due;
 use ktstr_replay::units::{GuestNs, HostNs};
 
 /// Relates the recording's host time to the guest's `CLOCK_MONOTONIC`.
@@ -58,10 +59,7 @@ impl RunClock {
     }
 }
 
-/// The boundaries of `count` periodic captures over a workload window, counted from the start of the body.
-///
-/// Boundary i of N lies at `0.1 d + (i + 1) * 0.8 d / (N + 1)`: the first and the last tenth of the window are
-/// left to warm-up and wind-down.
+/// When `count` periodic captures over a workload window are due: see [`periodic_due`].
 #[derive(Clone, Debug)]
 pub(super) struct Cadence {
     window: Duration,
@@ -77,17 +75,12 @@ impl Cadence {
 
     /// Index of the next capture and its distance from the start of the body; `None` when all were taken.
     pub(super) fn due(&self) -> Option<(u32, Duration)> {
-        (self.next < self.count).then(|| (self.next, self.boundary(self.next)))
+        (self.next < self.count).then(|| (self.next, periodic_due(self.window, self.count, self.next)))
     }
 
     /// The next capture was taken, or given up.
     pub(super) fn advance(&mut self) {
         self.next += 1;
-    }
-
-    fn boundary(&self, index: u32) -> Duration {
-        let step = self.window.mul_f64(0.8) / (self.count + 1);
-        self.window.mul_f64(0.1) + step * (index + 1)
     }
 }
 

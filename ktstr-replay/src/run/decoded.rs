@@ -1,6 +1,7 @@
 //! A trace, decoded once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::path::Projection;
 use crate::series::{Column, Samples, Series};
@@ -11,6 +12,14 @@ use crate::trace::record::{
 };
 use crate::units::GuestNs;
 use crate::verdict::Verdict;
+
+/// When periodic capture `index` of `count` over a workload window is due, from the start of the body:
+/// `0.1 d + (i + 1) * 0.8 d / (N + 1)`. The first and the last tenth of the window are left to warm-up and wind-down.
+#[must_use]
+pub fn periodic_due(window: Duration, count: u32, index: u32) -> Duration {
+    let step = window.mul_f64(0.8) / count.saturating_add(1);
+    window.mul_f64(0.1) + step.saturating_mul(index.saturating_add(1))
+}
 
 /// A trace, decoded for judging and reporting.
 pub struct Run<'t> {
@@ -131,10 +140,16 @@ impl<'t> Run<'t> {
         })
     }
 
-    /// Whether a capture was due after the body had ended.
+    /// Whether a periodic capture was due after the body had ended, whenever its placeholder was made.
     pub(crate) fn is_after_body(&self, sample: &Sample) -> bool {
-        let ended = self.body_end().map(|(_, event)| event.guest_ns);
-        sample.kind == CaptureKind::Periodic && ended.is_some_and(|end| sample.guest_ns >= end)
+        let Some((_, ended)) = self.body_end() else { return false };
+        let number = sample.tag.strip_prefix("periodic_").and_then(|number| number.parse::<u32>().ok());
+        let test = &self.manifest.test;
+        let due = number
+            .filter(|_| sample.kind == CaptureKind::Periodic)
+            .map(|number| periodic_due(Duration::from_millis(test.duration_ms), test.num_snapshots, number));
+        let due_ns = due.map(|due| i64::try_from(due.as_nanos()).unwrap_or(i64::MAX));
+        due_ns.is_some_and(|due_ns| due_ns > self.since_start_ns(ended.guest_ns))
     }
 
     /// Whether something may have happened that the trace does not have: it has no end, or is damaged. What is

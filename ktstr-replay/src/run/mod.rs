@@ -26,7 +26,7 @@ mod exit;
 mod spawned;
 
 pub use checkpoints::{CheckpointError, Checkpoints, OpenCheckpoint};
-pub use decoded::Run;
+pub use decoded::{Run, periodic_due};
 pub use dump::{Dump, DumpCpu, DumpTask};
 pub use exit::{SchedulerExit, gone_words};
 pub use spawned::{NotSpawned, SpawnedWorkers};

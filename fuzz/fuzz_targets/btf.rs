@@ -6,7 +6,7 @@ use ktstr_replay::value::Value;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let Ok(types) = Types::parse(input) else { return };
+    let Ok(types) = Types::parse(input.to_vec()) else { return };
     let bytes: Vec<u8> = input.iter().copied().cycle().take(256).collect();
     for id in (0..=types.count().min(128) as u32).map(TypeId) {
         let _ = (

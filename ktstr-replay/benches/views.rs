@@ -87,7 +87,7 @@ fn symbols_from_memory(bencher: Bencher<'_, '_>) {
 fn symbols_from_blob(bencher: Bencher<'_, '_>) {
     let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
     let id = *trace.blobs(BlobRole::KernelSymbols).last().expect("symbols");
-    bencher.bench_local(|| Symbols::decode(&trace.blob(&id).expect("a blob")).expect("symbols").len());
+    bencher.bench_local(|| Symbols::decode(trace.blob(&id).expect("a blob")).expect("symbols").len());
 }
 
 /// What the recorder reads while the guest stands still, out of flat memory as a live guest's is: to be at most 5 ms for 16

@@ -32,7 +32,7 @@ fn without(trace: &Trace, name: &str) -> Result<KernelProfile> {
     let wanted = format!("\0{name}\0");
     let at = btf.windows(wanted.len()).position(|bytes| bytes == wanted.as_bytes());
     btf[at.with_context(|| format!("the kernel has no `{name}`"))? + 1] = b'-';
-    Ok(KernelProfile::from_blobs(&blob(BlobRole::Vmcoreinfo)?, &blob(BlobRole::KernelSymbols)?, btf)?)
+    Ok(KernelProfile::from_blobs(&blob(BlobRole::Vmcoreinfo)?, blob(BlobRole::KernelSymbols)?, btf)?)
 }
 
 pub(crate) fn fields_are_named(

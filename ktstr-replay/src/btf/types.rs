@@ -1,9 +1,10 @@
 //! A checked blob and its types by number and by name.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use btf_rs::{Btf, BtfSection, Type};
+use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::index::{Index, TypeEntry, index};
@@ -30,7 +31,7 @@ pub(super) const MAX_DEPTH: usize = 64;
 ///
 /// Cheap to open, safe to share between threads; types are decoded as they are asked for.
 pub struct Types {
-    bytes: Arc<[u8]>,
+    bytes: Bytes,
     index: Index,
     chunks: Vec<OnceLock<Result<Vec<Type>, String>>>,
     /// Ids by the hash of their names; functions are not in it.
@@ -48,7 +49,7 @@ impl Types {
     ///
     /// # Errors
     /// [`BtfError::Malformed`] or [`BtfError::UnknownKind`] when sections or types do not fit in the blob.
-    pub fn parse(bytes: impl Into<Arc<[u8]>>) -> Result<Self, BtfError> {
+    pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, BtfError> {
         let bytes = bytes.into();
         let index = index(&bytes)?;
         let chunks = index.entries.len().div_ceil(CHUNK);
@@ -62,7 +63,7 @@ impl Types {
 
     /// The blob.
     #[must_use]
-    pub fn bytes(&self) -> &Arc<[u8]> {
+    pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, RwLock};
 
+use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::mirror::Mirror;
@@ -28,7 +29,7 @@ const MAX_BTF_BYTES: u64 = 64 << 20;
 /// # let profile = ktstr_replay::testing::toy_kernel(0).0.profile();
 /// // As a trace keeps it, and as it is read from there.
 /// let [info, symbols, types] = profile.to_blobs();
-/// let again = KernelProfile::from_blobs(&info.bytes, &symbols.bytes, types.bytes)?;
+/// let again = KernelProfile::from_blobs(&info.bytes, symbols.bytes, types.bytes)?;
 /// assert_eq!(again.release(), "6.99-test");
 /// assert_eq!(again.symbol("init_task"), profile.symbol("init_task"));
 /// # Ok::<(), ktstr_replay::kernel::KernelError>(())
@@ -94,8 +95,8 @@ impl KernelProfile {
     /// [`KernelError::BadVmcoreinfo`], [`KernelError::Symbols`], [`KernelError::Types`].
     pub fn from_blobs(
         vmcoreinfo: &[u8],
-        symbols: &[u8],
-        btf: impl Into<Arc<[u8]>>,
+        symbols: impl Into<Bytes>,
+        btf: impl Into<Bytes>,
     ) -> Result<Self, KernelError> {
         let info = Vmcoreinfo::parse(vmcoreinfo)?;
         let table = stated_page_table(&info)?;
@@ -122,7 +123,7 @@ impl KernelProfile {
         // Both are megabytes to decompress and a hundred thousand names to index, so they are read side by side.
         let read_symbols = || -> Result<Symbols, ProfileError> {
             let symbols =
-                Symbols::decode(&blob(BlobRole::KernelSymbols, "symbols")?).map_err(KernelError::from)?;
+                Symbols::decode(blob(BlobRole::KernelSymbols, "symbols")?).map_err(KernelError::from)?;
             symbols.name_index();
             Ok(symbols)
         };
@@ -352,7 +353,7 @@ mod tests {
             assert!(matches!(profile.symbol("nope"), Err(KernelError::NoSymbol { .. })));
 
             let [info, symbols, btf] = profile.to_blobs();
-            let again = KernelProfile::from_blobs(&info.bytes, &symbols.bytes, btf.bytes).unwrap();
+            let again = KernelProfile::from_blobs(&info.bytes, symbols.bytes, btf.bytes).unwrap();
             assert_eq!((again.symbols(), again.page_table()), (profile.symbols(), profile.page_table()));
         }
     }

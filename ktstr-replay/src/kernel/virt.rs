@@ -43,22 +43,17 @@ impl PageTable {
     /// # Errors
     /// [`KernelError::NotMapped`], [`KernelError::Memory`].
     pub fn translate(&self, memory: &dyn Memory, at: KernelVirt) -> Result<(GuestPhys, u64), KernelError> {
-        let mut level: u8 = match self.levels {
-            Levels::Four => 4,
-            Levels::Five => 5,
-        };
+        let mut level = self.top_level();
         let mut table = self.root.0;
         loop {
-            let shift = PAGE_BITS + INDEX_BITS * (u32::from(level) - 1);
-            let index = (at.0 >> shift) & ((1 << INDEX_BITS) - 1);
             let mut entry = [0u8; 8];
-            memory.read(GuestPhys(table + index * 8), &mut entry)?;
+            memory.read(GuestPhys(table + index(at.0, level) as u64 * 8), &mut entry)?;
             let entry = u64::from_le_bytes(entry);
             if entry & PRESENT == 0 {
                 return Err(KernelError::NotMapped { at, level, entry });
             }
             if level == 1 || (level <= 3 && entry & HUGE != 0) {
-                let size = 1u64 << shift;
+                let size = 1u64 << shift(level);
                 let offset = at.0 & (size - 1);
                 return Ok((GuestPhys((entry & ADDRESS & !(size - 1)) | offset), size - offset));
             }
@@ -66,6 +61,81 @@ impl PageTable {
             level -= 1;
         }
     }
+}
+
+impl PageTable {
+    /// Call `each` with the physical address and the number of pages, of 4 KiB, of everything that is mapped in the `len`
+    /// bytes from `at` on, in ascending order: one page, or as much of a huge one as is in the range.
+    ///
+    /// Tables are read whole, so a range that is mapped page by page costs a read for each 512. Tables that point at
+    /// themselves are no danger: the range bounds the walk.
+    ///
+    /// # Errors
+    /// [`KernelError::Memory`]; [`KernelError::Broken`] when the range ends beyond the last address.
+    fn mapped_pages(
+        &self,
+        memory: &dyn Memory,
+        at: KernelVirt,
+        len: u64,
+        each: &mut dyn FnMut(GuestPhys, u64),
+    ) -> Result<(), KernelError> {
+        let Some(beyond) = len.checked_sub(1) else { return Ok(()) };
+        let last = at.0.checked_add(beyond).ok_or_else(|| {
+            let why = format!("its {len} bytes end beyond the last address");
+            KernelError::Broken { what: "a range of addresses", at, why }
+        })?;
+        self.mapped_below(memory, self.top_level(), self.root, (at.0, last), each)
+    }
+
+    /// As [`PageTable::mapped_pages`], of the first and last address of a range that the table at `table`, of `level`, maps.
+    fn mapped_below(
+        &self,
+        memory: &dyn Memory,
+        level: u8,
+        table: GuestPhys,
+        (first, last): (u64, u64),
+        each: &mut dyn FnMut(GuestPhys, u64),
+    ) -> Result<(), KernelError> {
+        let span = 1u64 << shift(level);
+        let (from, to) = (index(first, level), index(last, level));
+        let mut entries = [0u8; PAGE_BYTES];
+        let wanted = entries.get_mut(from * 8..(to + 1) * 8).unwrap_or_default();
+        memory.read(GuestPhys(table.0 + from as u64 * 8), wanted)?;
+        let (entries, _) = wanted.as_chunks::<8>();
+        for (i, entry) in entries.iter().map(|entry| u64::from_le_bytes(*entry)).enumerate() {
+            if entry & PRESENT == 0 {
+                continue;
+            }
+            // The part of the range that this entry maps.
+            let begin = (first & !(span - 1)).wrapping_add(i as u64 * span);
+            let (first, last) = (begin.max(first), (begin + (span - 1)).min(last));
+            if level == 1 || (level <= 3 && entry & HUGE != 0) {
+                let page = first & !(PAGE_BYTES as u64 - 1);
+                let pages = (last >> PAGE_BITS) - (page >> PAGE_BITS) + 1;
+                each(GuestPhys((entry & ADDRESS & !(span - 1)) | (page & (span - 1))), pages);
+            } else {
+                self.mapped_below(memory, level - 1, GuestPhys(entry & ADDRESS), (first, last), each)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn top_level(&self) -> u8 {
+        match self.levels {
+            Levels::Four => 4,
+            Levels::Five => 5,
+        }
+    }
+}
+
+/// How far the bits of an address that a table of `level` looks at are from its lowest bit.
+fn shift(level: u8) -> u32 {
+    PAGE_BITS + INDEX_BITS * (u32::from(level) - 1)
+}
+
+/// Which entry of a table of `level` an address has.
+fn index(at: u64, level: u8) -> usize {
+    (at >> shift(level)) as usize & ((1 << INDEX_BITS) - 1)
 }
 
 /// Slots of the cache below.
@@ -139,6 +209,20 @@ impl<'m> VirtualMemory<'m> {
     /// [`KernelError::NotMapped`], [`KernelError::Memory`].
     pub fn place_of(&self, at: KernelVirt) -> Result<(GuestPhys, u64), KernelError> {
         self.table.translate(self.memory, at)
+    }
+
+    /// Call `each` with the physical address and the number of pages, of 4 KiB, of everything that is mapped in the `len`
+    /// bytes from `at` on, in ascending order: one page, or as much of a huge one as is in the range.
+    ///
+    /// # Errors
+    /// [`KernelError::Memory`]; [`KernelError::Broken`] when the range ends beyond the last address.
+    pub(super) fn mapped_pages(
+        &self,
+        at: KernelVirt,
+        len: u64,
+        each: &mut dyn FnMut(GuestPhys, u64),
+    ) -> Result<(), KernelError> {
+        self.table.mapped_pages(self.memory, at, len, each)
     }
 
     /// Fill `out` with the bytes at `at`, page by page.
@@ -283,6 +367,44 @@ mod tests {
             let found = table(levels).translate(&ram, KernelVirt(at)).unwrap().0;
             assert_eq!(found, GuestPhys(0x1_0000_0000 + (at & 0x3fff_ffff)));
         }
+    }
+
+    #[test]
+    fn the_pages_of_a_range_are_those_that_translate() {
+        let base = 0xffff_c900_0000_0000u64;
+        let mut ram = Ram::new(1 << 20);
+        let mut free = 0x2000;
+        // Pages at the end of one lowest table and in the next one, with a hole, and a huge page behind them.
+        for (page, to) in [(509, 0x8_0000), (511, 0x8_1000), (512, 0x9_0000), (514, 0x9_2000)] {
+            map_page(&mut ram, 0x1000, 4, base + page * 4096, to, 1, &mut free);
+        }
+        map_page(&mut ram, 0x1000, 4, base + (4 << 20), 0x4000_0000, 2, &mut free);
+        for (first, pages) in [(0, 2048), (510, 4), (511, 1), (1030, 3), (0, 1), (1, 5000)] {
+            let mut found = Vec::new();
+            let at = KernelVirt(base + first * 4096);
+            table(Levels::Four)
+                .mapped_pages(&ram, at, pages * 4096, &mut |GuestPhys(place), count| {
+                    found.extend((0..count).map(|i| place + i * 4096));
+                })
+                .unwrap();
+            let one = |page| table(Levels::Four).translate(&ram, KernelVirt(base + page * 4096)).ok();
+            let expected: Vec<u64> =
+                (first..first + pages).filter_map(one).map(|(GuestPhys(place), _)| place).collect();
+            assert_eq!(found, expected, "{pages} pages from {first}");
+        }
+    }
+
+    #[test]
+    fn a_range_beyond_the_last_address_is_refused_and_an_empty_one_has_no_page() {
+        let ram = Ram::new(64 << 10);
+        let pages = |at, len| {
+            let mut pages = 0;
+            let walked = table(Levels::Five).mapped_pages(&ram, KernelVirt(at), len, &mut |_, n| pages += n);
+            walked.map(|()| pages)
+        };
+        assert!(matches!(pages(u64::MAX - 4095, 8192), Err(KernelError::Broken { .. })));
+        assert_eq!(pages(u64::MAX, 0), Ok(0));
+        assert_eq!(pages(u64::MAX - 4095, 4096), Ok(0));
     }
 
     #[test]

@@ -307,7 +307,7 @@ impl Guest {
         let info = Self::vmcoreinfo() + lines;
         KernelProfile::from_blobs(
             info.as_bytes(),
-            &Symbols::from_list(symbols).encode(),
+            Symbols::from_list(symbols).encode(),
             self.layouts.btf.blob(),
         )
         .expect("a profile of what was declared")

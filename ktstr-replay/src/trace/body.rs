@@ -66,6 +66,11 @@ where
     rkyv::to_bytes::<rancor::Error>(value).map_err(|e| BodyError::Invalid(e.to_string()))
 }
 
+/// Whether an archive that begins there can be read in place. What an allocator gives is, as a rule.
+pub(crate) fn is_aligned(bytes: &[u8]) -> bool {
+    (bytes.as_ptr() as usize).is_multiple_of(AlignedVec::<16>::ALIGNMENT)
+}
+
 /// Validate an archive and make the value of it.
 pub(crate) fn unarchive<T>(bytes: &[u8]) -> Result<T, BodyError>
 where
@@ -74,7 +79,7 @@ where
         + rkyv::Deserialize<T, rkyv::api::high::HighDeserializer<rancor::Error>>,
 {
     let invalid = |e: rancor::Error| BodyError::Invalid(e.to_string());
-    if (bytes.as_ptr() as usize).is_multiple_of(AlignedVec::<16>::ALIGNMENT) {
+    if is_aligned(bytes) {
         return rkyv::from_bytes::<T, rancor::Error>(bytes).map_err(invalid);
     }
     let mut aligned = AlignedVec::<16>::with_capacity(bytes.len());
@@ -142,7 +147,7 @@ pub(crate) fn max_stored_bytes(raw_max: u64) -> u64 {
 /// Decode the one zstd frame in `stored`, which must say that it holds `raw_len` bytes, at most `max`.
 ///
 /// Nothing is allocated before both lengths were checked.
-pub(crate) fn decompress(stored: &[u8], raw_len: u64, max: u64) -> Result<AlignedVec, BodyError> {
+pub(crate) fn decompress(stored: &[u8], raw_len: u64, max: u64) -> Result<Vec<u8>, BodyError> {
     let bad = |why: String| BodyError::Zstd(why);
     if raw_len > max {
         return Err(bad(format!("{raw_len} bytes are declared, and {max} are allowed")));
@@ -157,13 +162,11 @@ pub(crate) fn decompress(stored: &[u8], raw_len: u64, max: u64) -> Result<Aligne
         return Err(bad(format!("the frame has {frame_len} bytes, the header says {}", stored.len())));
     }
     let raw_len = usize::try_from(raw_len).map_err(|e| bad(e.to_string()))?;
-    let mut raw = AlignedVec::with_capacity(raw_len);
-    raw.resize(raw_len, 0);
-    let written = Decompressor::new()
-        .and_then(|mut d| d.decompress_to_buffer(stored, raw.as_mut_slice()))
+    let raw = Decompressor::new()
+        .and_then(|mut d| d.decompress(stored, raw_len))
         .map_err(|e| bad(e.to_string()))?;
-    if written != raw_len {
-        return Err(bad(format!("the frame holds {written} bytes, the header says {raw_len}")));
+    if raw.len() != raw_len {
+        return Err(bad(format!("the frame holds {} bytes, the header says {raw_len}", raw.len())));
     }
     Ok(raw)
 }

@@ -212,7 +212,7 @@ pub(crate) fn read_body(
     source: &Source,
     entry: &IndexEntry,
     trace_id: Option<u64>,
-) -> Result<rkyv::util::AlignedVec, Fault> {
+) -> Result<Vec<u8>, Fault> {
     let fault = |why| Fault { offset: entry.offset, record: Some((entry.kind, entry.sequence)), why };
     let (_, record) = read_record(source, entry, trace_id)?;
     let max = Kind::from_code(entry.kind).map_or(0, Kind::max_raw_bytes);

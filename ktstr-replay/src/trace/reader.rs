@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
+
 use super::body::Body;
 use super::checkpoint::parse_checkpoint_links;
 use super::error::{Fault, FaultKind, TraceError};
@@ -265,20 +267,24 @@ impl Trace {
     ///
     /// # Errors
     /// [`TraceError::Missing`] when there is none with this id, [`TraceError::Damaged`] when its record is.
-    pub fn blob(&self, id: &BlobId) -> Result<Vec<u8>, TraceError> {
+    pub fn blob(&self, id: &BlobId) -> Result<Bytes, TraceError> {
         let entry = self.of_kind(Kind::Blob).find(|entry| blob_id_of(entry) == *id).ok_or_else(|| {
             TraceError::Missing {
                 what: format!("blob {:032x}", u128::from_le_bytes(*id)),
                 have: format!("{} blobs", self.of_kind(Kind::Blob).count()),
             }
         })?;
-        let blob: Blob = self.decode(entry).map_err(TraceError::Damaged)?;
-        if blob.id != *id || blob_id(&blob.bytes) != *id {
-            let fault = fault(entry, FaultKind::Content("its bytes do not have its id".to_owned()));
+        let damaged = |why: FaultKind| {
+            let fault = fault(entry, why);
             self.note(fault.clone());
-            return Err(TraceError::Damaged(fault));
+            TraceError::Damaged(fault)
+        };
+        let raw = self.raw_body(entry).map_err(TraceError::Damaged)?;
+        let (said, bytes) = Blob::in_place(entry.version, raw).map_err(|error| damaged(error.into()))?;
+        if said != *id || blob_id(&bytes) != *id {
+            return Err(damaged(FaultKind::Content("its bytes do not have its id".to_owned())));
         }
-        Ok(blob.bytes)
+        Ok(bytes)
     }
 
     /// What is known of each checkpoint without decoding it, in the order in which they were taken.
@@ -331,7 +337,7 @@ impl Trace {
     }
 
     /// A record's body, decompressed and not decoded.
-    pub(crate) fn raw_body(&self, entry: &IndexEntry) -> Result<rkyv::util::AlignedVec, Fault> {
+    pub(crate) fn raw_body(&self, entry: &IndexEntry) -> Result<Vec<u8>, Fault> {
         read_body(&self.source, entry, Some(self.located.trace_id))
             .inspect_err(|fault| self.note(fault.clone()))
     }

@@ -22,7 +22,7 @@ fn assert_whole(trace: &Trace) {
     assert_eq!(trace.clocks().len(), 1);
     let ids = trace.blobs(BlobRole::Vmcoreinfo);
     assert_eq!(ids, [blob_id(b"OSRELEASE=7.3.4\n")]);
-    assert_eq!(trace.blob(&ids[0]).unwrap(), b"OSRELEASE=7.3.4\n");
+    assert_eq!(trace.blob(&ids[0]).unwrap(), b"OSRELEASE=7.3.4\n"[..]);
     assert!(trace.blobs(BlobRole::KernelBtf).is_empty());
     let verdict: serde_json::Value = serde_json::from_str(&trace.verdict_json().unwrap().unwrap()).unwrap();
     assert_eq!(verdict["outcome"], "pass");

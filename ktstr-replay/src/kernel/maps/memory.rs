@@ -50,8 +50,6 @@ const PAGE: u64 = 4096;
 const HALF_GUARD: u64 = 1 << 15;
 /// Most bytes of an arena (`SZ_4G`).
 const MAX_BYTES: u64 = 1 << 32;
-/// Most translations that are tried: as many as an arena has pages.
-const MAX_STEPS: u64 = MAX_BYTES / PAGE;
 
 /// An arena at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -86,26 +84,18 @@ impl ArenaState {
             max_pages: u64::from(map.max_entries),
             mapped_pages: 0,
         };
-        let mut offset = 0;
-        for _ in 0..MAX_STEPS {
-            if offset >= len {
-                break;
-            }
-            let low = (arena.user_vm_start.wrapping_add(offset)) & (MAX_BYTES - 1);
-            let here = kernel_base.wrapping_add(low);
-            match view.place_of(KernelVirt(here)) {
-                Ok((GuestPhys(place), _)) => {
-                    state.mapped_pages += u64::from(Some(place & !(PAGE - 1)) != scratch);
-                    offset += PAGE;
-                }
-                // Nothing below that entry is mapped: go on where the next one begins.
-                Err(KernelError::NotMapped { level, .. }) => {
-                    let span = PAGE << (9 * u64::from(level.clamp(1, 5) - 1));
-                    // Not past the point where the lower half wraps: behind it other entries count.
-                    offset = offset.saturating_add((span - here % span).min(MAX_BYTES - low));
-                }
-                Err(error) => return Err(error),
-            }
+        // The lower half of a user address wraps, so the range may be two in the kernel.
+        let low = arena.user_vm_start & (MAX_BYTES - 1);
+        let before_wrap = len.min(MAX_BYTES - low);
+        for (low, bytes) in [(low, before_wrap), (0, len - before_wrap)] {
+            view.mapped_pages(
+                KernelVirt(kernel_base.wrapping_add(low)),
+                bytes,
+                &mut |GuestPhys(place), pages| {
+                    // A kernel that maps its scratch page where the arena has none does it page by page.
+                    state.mapped_pages += if Some(place) == scratch { 0 } else { pages };
+                },
+            )?;
         }
         Ok(state)
     }

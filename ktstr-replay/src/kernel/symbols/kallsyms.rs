@@ -216,7 +216,7 @@ mod tests {
         accent.index[3] = start as u16;
         assert!(decode(&[2, 3, b'x'], &accent, &[1]).is_err());
         let symbols = decode(&[2, b'T', 3], &accent, &[1]).unwrap();
-        assert_eq!(Symbols::decode(&symbols.encode()).unwrap(), symbols);
+        assert_eq!(Symbols::decode(symbols.encode()).unwrap(), symbols);
     }
 
     proptest! {

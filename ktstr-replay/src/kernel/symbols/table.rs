@@ -9,6 +9,7 @@
 
 use std::sync::OnceLock;
 
+use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::btf::NameIndex;
@@ -58,7 +59,7 @@ pub struct Symbol<'a> {
 #[derive(Debug, Default)]
 pub struct Symbols {
     /// Names one after the other.
-    pub(super) text: String,
+    pub(super) text: Bytes,
     /// In ascending order of `address`; equal addresses in the kernel's order.
     pub(super) entries: Vec<SymbolEntry>,
     /// Positions by the hash of their names. Made on first use.
@@ -84,7 +85,7 @@ impl PartialEq for Symbols {
 
 impl Symbols {
     /// Put entries in order of their addresses; `text` holds the names in the order of `entries`.
-    fn new(text: String, mut entries: Vec<SymbolEntry>) -> Self {
+    fn new(text: Bytes, mut entries: Vec<SymbolEntry>) -> Self {
         if !entries.is_sorted_by_key(|entry| entry.address) {
             entries.sort_by_key(|entry| entry.address);
         }
@@ -93,13 +94,15 @@ impl Symbols {
 
     /// As [`Symbols::new`] of bytes; `None` when a name is not text. All names together may well be: the length of one
     /// can cut a character in two.
-    pub(super) fn of_bytes(text: Vec<u8>, entries: Vec<SymbolEntry>) -> Option<Self> {
-        let text = String::from_utf8(text).ok()?;
+    pub(super) fn of_bytes(text: impl Into<Bytes>, entries: Vec<SymbolEntry>) -> Option<Self> {
+        let text = text.into();
+        let all = str::from_utf8(&text).ok()?;
         let is_text = |entry: &SymbolEntry| {
             let start = entry.name as usize;
-            text.get(start..start.saturating_add(usize::from(entry.len))).is_some()
+            all.get(start..start.saturating_add(usize::from(entry.len))).is_some()
         };
-        entries.iter().all(is_text).then(|| Self::new(text, entries))
+        let whole = entries.iter().all(is_text);
+        whole.then(|| Self::new(text, entries))
     }
 
     /// A table of (address, class, name).
@@ -109,7 +112,7 @@ impl Symbols {
             entries.push(SymbolEntry { address, name: text.len() as u32, len: name.len() as u16, class });
             text.push_str(name);
         }
-        Self::new(text, entries)
+        Self::new(text.into(), entries)
     }
 
     /// How many there are.
@@ -127,7 +130,7 @@ impl Symbols {
     fn symbol(&self, entry: &SymbolEntry) -> Option<Symbol<'_>> {
         let start = entry.name as usize;
         Some(Symbol {
-            name: self.text.get(start..start.checked_add(usize::from(entry.len))?)?,
+            name: str::from_utf8(self.text.get(start..start.checked_add(usize::from(entry.len))?)?).ok()?,
             address: KernelVirt(entry.address),
             class: char::from(entry.class),
         })
@@ -151,7 +154,7 @@ impl Symbols {
         let hash = |position: usize| {
             let entry = self.entries.get(position)?;
             let start = entry.name as usize;
-            let name = self.text.as_bytes().get(start..start.checked_add(usize::from(entry.len))?)?;
+            let name = self.text.get(start..start.checked_add(usize::from(entry.len))?)?;
             Some(xxh3_64(name))
         };
         self.by_name.get_or_init(|| NameIndex::new(self.entries.len(), hash))
@@ -236,8 +239,9 @@ impl Symbols {
     ///
     /// # Errors
     /// [`SymbolsError::BadBlob`].
-    pub fn decode(blob: &[u8]) -> Result<Self, SymbolsError> {
+    pub fn decode(blob: impl Into<Bytes>) -> Result<Self, SymbolsError> {
         let bad = SymbolsError::BadBlob;
+        let blob = blob.into();
         let mut input = blob.strip_prefix(MAGIC).ok_or(bad("they do not begin with KSYMS of version 1"))?;
         let count = take(&mut input).ok_or(bad("the count is cut short"))?;
         // Each symbol takes three bytes at least.
@@ -266,7 +270,7 @@ impl Symbols {
         if names.len() != end as usize {
             return Err(bad("the names are not as long as their lengths"));
         }
-        Symbols::of_bytes(names.to_vec(), entries).ok_or(bad("the names are not text"))
+        Symbols::of_bytes(blob.slice_ref(names), entries).ok_or(bad("the names are not text"))
     }
 }
 
@@ -297,7 +301,7 @@ mod tests {
         let two = symbols(&[(0x10, b'T', "ab".into()), (0x110, b'd', "c".into())]);
         let golden = b"KSYMS\x01\x02\x10\x80\x02\x02\x01Tdabc";
         assert_eq!(two.encode(), golden);
-        assert_eq!(Symbols::decode(golden).unwrap(), two);
+        assert_eq!(Symbols::decode(&golden[..]).unwrap(), two);
     }
 
     /// Found by fuzzing: such a table had more symbols than could be listed.
@@ -311,7 +315,7 @@ mod tests {
     fn every_cut_is_refused() {
         let blob = symbols(&[(0x10, b'T', "ab".into()), (u64::MAX, b'd', "c".into())]).encode();
         for len in 0..blob.len() {
-            assert!(Symbols::decode(&blob[..len]).is_err(), "cut at {len}");
+            assert!(Symbols::decode(blob[..len].to_vec()).is_err(), "cut at {len}");
         }
     }
 
@@ -322,13 +326,13 @@ mod tests {
         ) {
             list.sort_by_key(|symbol| symbol.0);
             let symbols = symbols(&list);
-            prop_assert_eq!(Symbols::decode(&symbols.encode()).unwrap(), symbols);
+            prop_assert_eq!(Symbols::decode(symbols.encode()).unwrap(), symbols);
         }
 
         #[test]
         fn any_bytes_decode_or_are_refused(mut blob in prop::collection::vec(any::<u8>(), 0..200)) {
             blob.splice(0..0, MAGIC.iter().copied());
-            let _ = Symbols::decode(&blob);
+            let _ = Symbols::decode(blob);
         }
     }
 }

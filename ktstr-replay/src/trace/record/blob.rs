@@ -1,9 +1,10 @@
 //! Content-addressed bytes that other records refer to: BTF, symbols, vmcoreinfo.
 
-use rkyv::{Archive, Deserialize, Serialize};
+use bytes::Bytes;
+use rkyv::{Archive, Deserialize, Serialize, rancor};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::trace::body::archived_body;
+use crate::trace::body::{Body, BodyError, archived_body, is_aligned};
 
 /// XXH3-128 of a blob's bytes, little-endian.
 pub type BlobId = [u8; 16];
@@ -38,6 +39,21 @@ impl BlobV1 {
     /// A blob of `bytes`, with its id.
     pub fn new(role: BlobRoleV1, bytes: Vec<u8>) -> Self {
         Self { id: blob_id(&bytes), role, bytes }
+    }
+
+    /// Id and bytes of the blob in a decompressed body. The bytes stay where they are: a kernel's symbols and types are
+    /// megabytes.
+    ///
+    /// # Errors
+    /// Those of [`Body::decode`].
+    pub(crate) fn in_place(version: u16, raw: Vec<u8>) -> Result<(BlobId, Bytes), BodyError> {
+        if version != Self::VERSION || !is_aligned(&raw) {
+            return Self::decode(version, &raw).map(|blob| (blob.id, blob.bytes.into()));
+        }
+        let raw = Bytes::from(raw);
+        let blob = rkyv::access::<ArchivedBlobV1, rancor::Error>(&raw)
+            .map_err(|error| BodyError::Invalid(error.to_string()))?;
+        Ok((blob.id, raw.slice_ref(&blob.bytes)))
     }
 }
 

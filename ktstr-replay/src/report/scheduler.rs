@@ -199,7 +199,7 @@ pub(super) fn changed(run: &Run<'_>) -> Option<Section> {
 
 /// The beginning of the kernel's dump of the scheduler's state.
 pub(super) fn dump(run: &Run<'_>) -> Option<Section> {
-    let dump = run.scheduler_exit()?.dump?;
+    let dump = run.scheduler_exit()?.dump.as_deref()?;
     let all: Vec<_> = dump.lines().map(clean).collect();
     let mut lines: Vec<_> = all.iter().take(DUMP_LINES).cloned().collect();
     if all.len() > DUMP_LINES {

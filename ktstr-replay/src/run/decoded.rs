@@ -1,8 +1,9 @@
 //! A trace, decoded once.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::exit::SchedulerExit;
 use crate::path::Projection;
 use crate::series::{Column, Samples, Series};
 use crate::trace::Trace;
@@ -31,6 +32,8 @@ pub struct Run<'t> {
     pub(crate) losses: Vec<Loss>,
     /// What is damaged, or was written by a newer release; one line each.
     pub(crate) damage: Vec<String>,
+    /// How often and how the scheduler left. Made on first use.
+    pub(super) exits: OnceLock<Vec<SchedulerExit>>,
 }
 
 impl<'t> Run<'t> {
@@ -52,7 +55,8 @@ impl<'t> Run<'t> {
         if whole.newer_bodies > 0 {
             damage.push(format!("{} records are of a newer release and were not read", whole.newer_bodies));
         }
-        Self { trace, manifest, events, samples: Arc::new(samples), claims, losses, damage }
+        let samples = Arc::new(samples);
+        Self { trace, manifest, events, samples, claims, losses, damage, exits: OnceLock::new() }
     }
 
     /// The verdict that was recorded; `None`: none was, it cannot be read, or it says that it is of another run.

@@ -51,11 +51,10 @@ impl Run<'_> {
     ///
     /// It should run until guest-init ends it, after the body. Where restarts are allowed, one that it came back from
     /// is no end.
-    pub fn scheduler_exit(&self) -> Option<SchedulerExit> {
-        let mut exits = self.scheduler_exits();
-        let last = exits.iter().position(|exit| exit.back_at_ns.is_none());
-        let wanted = last.or((!self.manifest.test.allow_restarts && !exits.is_empty()).then_some(0))?;
-        Some(exits.swap_remove(wanted))
+    pub fn scheduler_exit(&self) -> Option<&SchedulerExit> {
+        let exits = self.scheduler_exits();
+        let last = exits.iter().find(|exit| exit.back_at_ns.is_none());
+        last.or_else(|| exits.first().filter(|_| !self.manifest.test.allow_restarts))
     }
 
     /// Each time that the scheduler was not enabled although it should have been, in order.
@@ -63,7 +62,11 @@ impl Run<'_> {
     /// Judged by what was recorded: the captures that guest-init asked for when it found sched_ext not enabled, or
     /// enabled anew; the end of the scheduler's process before that of the body; and what every capture says of
     /// sched_ext, whatever guest-init has seen.
-    pub fn scheduler_exits(&self) -> Vec<SchedulerExit> {
+    pub fn scheduler_exits(&self) -> &[SchedulerExit] {
+        self.exits.get_or_init(|| self.find_exits())
+    }
+
+    fn find_exits(&self) -> Vec<SchedulerExit> {
         if self.stage(Stage::SchedulerEnabled).is_none() {
             return Vec::new();
         }
@@ -73,9 +76,19 @@ impl Run<'_> {
         let exited = self.stage(Stage::SchedulerExited);
         let early =
             exited.filter(|(i, ..)| body_ended.is_none_or(|end| *i < end)).map(|(_, e, _)| e.guest_ns);
-        let shown = self.first_shown_gone().map(|sample| sample.guest_ns);
         if gone.is_empty() {
-            gone.extend(early.into_iter().chain(shown).min());
+            gone.extend(early.into_iter().chain(self.shown_gone(GuestNs(0), None)).min());
+        } else {
+            let mut unnoticed = Vec::new();
+            let mut from = Some(GuestNs(0));
+            for at in &gone {
+                unnoticed.extend(from.and_then(|from| self.shown_gone(from, Some(*at))));
+                from = self.back_between(*at, GuestNs(u64::MAX));
+            }
+            unnoticed.extend(from.and_then(|from| self.shown_gone(from, None)));
+            gone.extend(unnoticed);
+            gone.sort_unstable();
+            gone.dedup();
         }
         let ends = gone.iter().skip(1).copied().chain([GuestNs(u64::MAX)]);
         let exits: Vec<_> = gone.iter().zip(ends).map(|(at, until)| self.exit_between(*at, until)).collect();
@@ -88,29 +101,42 @@ impl Run<'_> {
         exits.into_iter().enumerate().map(with_process).collect()
     }
 
-    /// The first capture, of those up to the end of the test, that shows a scheduler's exit, sched_ext not enabled, or
-    /// another enabling than that of the first capture. After the test guest-init ends the scheduler itself.
-    fn first_shown_gone(&self) -> Option<&Sample> {
+    /// When the first capture, of those from `from` up to the end of the test, shows a scheduler's exit, sched_ext not
+    /// enabled, or another enabling than that of the first of them. After the test guest-init ends the scheduler itself.
+    ///
+    /// An exit that was noticed at `noticed` may be seen by captures before that: of those only another enabling tells
+    /// that there was one more.
+    fn shown_gone(&self, from: GuestNs, noticed: Option<GuestNs>) -> Option<GuestNs> {
         let mut enabling = None;
         let tested = self.stage(Stage::TestExited).map(|(_, event, _)| event.guest_ns);
-        let until = |s: &&Sample| s.kind == CaptureKind::End || tested.is_none_or(|end| s.guest_ns <= end);
+        let within = |s: &&Sample| match noticed {
+            _ if s.guest_ns < from => false,
+            Some(noticed) => s.guest_ns < noticed,
+            None => s.kind == CaptureKind::End || tested.is_none_or(|end| s.guest_ns <= end),
+        };
         // The kernel counts an enabling a moment after it says `enabled`. guest-init waits for that, and did not in traces
         // from before the manifest said what was asked for.
         let counted = |s: &Sample| self.manifest.test.asked.is_some() || s.kind != CaptureKind::Attach;
-        self.taken().filter(until).find(|sample| {
+        let shows = |sample: &&Sample| {
             let Some(scx) = &sample.scx else { return false };
             let another = counted(sample) && *enabling.get_or_insert(scx.enable_seq) != scx.enable_seq;
-            scx.exit_kind != 0 || scx.state != "enabled" || another
-        })
+            another || noticed.is_none() && (scx.exit_kind != 0 || scx.state != "enabled")
+        };
+        self.taken().filter(within).find(shows).map(|sample| sample.guest_ns)
     }
 
-    /// The exit that was noticed at `at`, of which nothing is looked for from `until` on.
-    fn exit_between(&self, at: GuestNs, until: GuestNs) -> SchedulerExit {
+    /// When the scheduler was enabled again, from `at` on and before `until`.
+    fn back_between(&self, at: GuestNs, until: GuestNs) -> Option<GuestNs> {
         let back = self.events.iter().find(|e| {
             let is_back = matches!(&e.body, EventBody::Stage { stage: Stage::SchedulerRestarted, .. });
             is_back && e.guest_ns >= at && e.guest_ns < until
         });
-        let back_at_ns = back.map(|e| e.guest_ns);
+        back.map(|e| e.guest_ns)
+    }
+
+    /// The exit that was noticed at `at`, of which nothing is looked for from `until` on.
+    fn exit_between(&self, at: GuestNs, until: GuestNs) -> SchedulerExit {
+        let back_at_ns = self.back_between(at, until);
         let until = back_at_ns.unwrap_or(until);
         let within = |s: &&Sample| s.guest_ns >= at && s.guest_ns < until;
         let has_exit = |s: &&Sample| s.scx.as_ref().is_some_and(|scx| scx.exit_kind != 0);
@@ -264,8 +290,11 @@ mod tests {
     fn exits(run: &TraceBuilder) -> Vec<(u64, Option<u64>, u64)> {
         let trace = run.trace();
         let ms = |at: GuestNs| at.0 / 1_000_000 - crate::testing::BODY_MS;
-        let exits = Run::load(&trace).scheduler_exits();
-        exits.iter().map(|exit| (ms(exit.at_ns), exit.back_at_ns.map(ms), exit.kind)).collect()
+        let run = Run::load(&trace);
+        run.scheduler_exits()
+            .iter()
+            .map(|exit| (ms(exit.at_ns), exit.back_at_ns.map(ms), exit.kind))
+            .collect()
     }
 
     #[test]
@@ -276,6 +305,31 @@ mod tests {
         let run = at(run, 2000, CaptureKind::Periodic, (2, "enabled", 0));
         let run = at(run, 3000, exit, (2, "disabled", 1026));
         assert_eq!(exits(&run.ended()), [(1000, Some(1400), 66), (3000, None, 1026)]);
+    }
+
+    #[test]
+    fn captures_tell_of_a_second_exit_that_nobody_noticed() {
+        let (exit, periodic) = (CaptureKind::SchedulerExit, CaptureKind::Periodic);
+        let restarted = || {
+            let run = at(TraceBuilder::begun(), 500, periodic, (1, "enabled", 0));
+            let run = at(run, 900, periodic, (1, "disabling", 66));
+            let run = at(run, 1000, exit, (1, "disabled", 66));
+            let run = run.stage(1400, Stage::SchedulerRestarted, "demo");
+            at(run, 2000, periodic, (2, "enabled", 0))
+        };
+        let noticed = (1000, Some(1400), 66);
+        assert_eq!(exits(&restarted()), [noticed]);
+        for odd in [(3, "enabled", 0), (2, "disabled", 1026)] {
+            let run = at(restarted(), 3000, periodic, odd);
+            assert_eq!(exits(&run), [noticed, (3000, None, odd.2)], "{odd:?}");
+        }
+        // It was away and back between two captures, before the exit that was noticed.
+        let enabled = TraceBuilder::new().stage(-100, Stage::SchedulerEnabled, "demo");
+        let run = at(enabled, 300, periodic, (1, "enabled", 0));
+        let mut run = at(run, 600, periodic, (2, "enabled", 0));
+        run.manifest.test.asked = Some(Asked::default());
+        let run = at(run, 1000, exit, (2, "disabled", 1026));
+        assert_eq!(exits(&run), [(600, None, 0), (1000, None, 1026)]);
     }
 
     #[test]

@@ -57,8 +57,8 @@ impl SchedulerEnd {
     /// [`CheckpointError`] when there is memory, and it cannot be read.
     pub(crate) fn of(run: &Run<'_>, count: usize) -> Result<Self, CheckpointError> {
         let exit = run.scheduler_exit();
-        let dump = exit.as_ref().and_then(|exit| exit.dump.as_deref()).map(Dump::parse).unwrap_or_default();
-        let named = exit.as_ref().and_then(SchedulerExit::named_task);
+        let dump = exit.and_then(|exit| exit.dump.as_deref()).map(Dump::parse).unwrap_or_default();
+        let named = exit.and_then(SchedulerExit::named_task);
         let mut end = Self { states: Vec::new(), dump, named };
         let checkpoints = match Checkpoints::of(run) {
             Ok(checkpoints) => checkpoints,

@@ -102,7 +102,7 @@ fn same_queue(one: &Dsq, other: &Dsq) -> bool {
 
 /// The kernel's watchdog is work of a kernel thread: if that thread waits too, it cannot look.
 fn watchdog(run: &Run<'_>, end: &SchedulerEnd, last: &SchedState, dsq: &Dsq) -> Option<String> {
-    let message = run.scheduler_exit()?.message?;
+    let message = run.scheduler_exit()?.message.as_deref()?;
     if end.named.is_some() || !message.contains("watchdog failed to check in") {
         return None;
     }

@@ -11,6 +11,7 @@
 //!
 //! Sources: `arch/x86/kernel/unwind_orc.c`, `dumpstack_64.c`, `arch/x86/include/asm/orc_types.h` of Linux.
 
+mod bpf;
 mod orc;
 mod registers;
 mod stack;

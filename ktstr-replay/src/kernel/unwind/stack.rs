@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::kernel::{BpfPrograms, KernelView, Symbols};
+use crate::kernel::{BpfPrograms, JitSymbol, KernelView, Symbols};
 use crate::units::KernelVirt;
 
 /// A stack, from the innermost frame out.
@@ -218,6 +218,11 @@ impl<'k> Code<'k> {
     #[must_use]
     pub fn is_bpf(&self, at: KernelVirt) -> bool {
         self.bpf.at(at).is_some()
+    }
+
+    /// The BPF code that is there.
+    pub(super) fn bpf_at(&self, at: KernelVirt) -> Option<&JitSymbol> {
+        self.bpf.at(at).map(|(code, _)| code)
     }
 
     /// The name of `ip`, by what `lookup` is in (the same address, or the one before it).

@@ -303,6 +303,81 @@ fn bpf_code_is_followed_by_its_frame_pointer_and_has_its_name() {
     }
 }
 
+/// A program of a 7.3 kernel as its compiler makes them, with each instruction that it can be stopped at: its offset, and by
+/// how much the stack pointer and whether the frame pointer differ from what they were on entry.
+fn steps_of_bpf(thunk: bool) -> (Vec<u8>, Vec<(u64, u64, bool)>) {
+    let mut code = Vec::new();
+    let mut steps = Vec::new();
+    let mut add = |bytes: &[u8], sp: u64, framed: bool| {
+        steps.push((code.len() as u64, sp, framed));
+        code.extend_from_slice(bytes);
+    };
+    add(b"\xf3\x0f\x1e\xfa", 0, false); // endbr64
+    add(b"\x0f\x1f\x44\0\0", 0, false); // nop
+    add(b"\x0f\x1f\0", 0, false); // nop
+    add(b"\x55", 0, false); // push %rbp
+    add(b"\x48\x89\xe5", 8, false); // mov %rsp,%rbp
+    add(b"\xf3\x0f\x1e\xfa", 8, true); // endbr64
+    add(b"\x48\x81\xec\x08\0\0\0", 8, true); // sub $8,%rsp
+    add(b"\x53", 0x10, true); // push %rbx
+    add(b"\x31\xc0", 0x18, true); // xor %eax,%eax
+    add(b"\x5b", 0x18, true); // pop %rbx
+    add(b"\xc9", 0x10, true); // leave
+    // ret, or a jump whose distance the caller puts there.
+    add(if thunk { b"\xe9\0\0\0\0\xcc" } else { b"\xc3\xcc" }, 0, false);
+    (code, steps)
+}
+
+#[test]
+fn the_caller_of_bpf_code_is_found_at_each_of_its_instructions() {
+    for (seed, thunk) in SEEDS.into_iter().flat_map(|seed| [(seed, false), (seed, true)]) {
+        let made = &mut Made::new(seed, &[plain(0), end()]);
+        let (mut code, steps) = steps_of_bpf(thunk);
+        let at = made.guest.alloc(0x80);
+        if thunk {
+            let to = made.f(0) + 0x40;
+            made.guest.symbol("__x86_return_thunk", to);
+            let end = code.len() - 1;
+            let distance = to.wrapping_sub(at + end as u64) as u32;
+            code[end - 4..end].copy_from_slice(&distance.to_le_bytes());
+        }
+        made.guest.write(at, &code);
+        let symbol = (at, at + code.len() as u64, "bpf_prog_0123_init");
+        // On entry: the return address, and a frame pointer that is the caller's own business.
+        let (entry, callers_bp) = (made.stack.start + 0x1000, 0x77);
+        made.put(entry, made.f(0));
+        made.put(entry + 8, made.f(1));
+        made.put(entry - 8, callers_bp);
+        for (offset, down, framed) in steps {
+            let bp = if framed { entry - 8 } else { callers_bp };
+            let from = Registers { ip: at + offset, sp: entry - down, bp, ..Registers::default() };
+            let stack = made.unwind_with(from, &[symbol]);
+            let name = format!("bpf_prog_0123_init+{offset:#x}/{:#x}", code.len());
+            let f0 = if thunk { "f0+0x20/0x60" } else { "f0+0x20/0x100" };
+            assert_eq!(texts(&stack), [name.as_str(), f0, "f1+0x20/0x100"], "seed {seed}");
+            assert_eq!(stack.end, StackEnd::Bottom);
+        }
+    }
+}
+
+#[test]
+fn a_caller_that_bpf_code_does_not_prove_is_a_guess() {
+    for seed in SEEDS {
+        let made = &mut Made::new(seed, &[plain(0), end()]);
+        let sp = made.stack.start + 0x1000;
+        made.put(sp + 0x20, made.f(1));
+        let code = made.guest.put(b"\x48\x81\xfa\0\0\0\0\x0f\x84");
+        // Code that begins in another way, and code that is not there.
+        for (start, why) in [(code, "does not begin with a frame pointer"), (0x1000, "the code of bpf_odd: ")]
+        {
+            let from = Registers { ip: start, sp, bp: sp + 0x40, ..Registers::default() };
+            let stack = made.unwind_with(from, &[(start, start + 0x40, "bpf_odd")]);
+            assert_eq!(texts(&stack), ["bpf_odd+0x0/0x40", "? f1+0x20/0x100"], "{why}");
+            assert!(broken(&stack).contains(why), "{}", broken(&stack));
+        }
+    }
+}
+
 #[test]
 fn a_call_of_a_null_pointer_shows_its_caller() {
     for seed in SEEDS {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::kernel::task::Tasks;
+use crate::kernel::unwind::bpf;
 use crate::kernel::unwind::orc::{Base, OrcTables, Rule, kind};
 use crate::kernel::unwind::registers::{Area, OnStack, Others, Registers, areas_of_cpu};
 use crate::kernel::unwind::stack::Code;
@@ -90,7 +91,7 @@ impl Walk<'_, '_> {
     fn step(&self, at: &mut At) -> Next {
         let precise = matches!(at.kind, FrameKind::Registers | FrameKind::Interrupted);
         let lookup = KernelVirt(if precise { at.ip } else { at.ip.wrapping_sub(1) });
-        let entry = self.entry(at.ip, lookup)?;
+        let entry = self.entry(at.ip, lookup, precise)?;
         if entry.kind == kind::END_OF_STACK {
             return Ok(Some(StackEnd::Bottom));
         }
@@ -132,11 +133,16 @@ impl Walk<'_, '_> {
         Ok(None)
     }
 
-    /// What the unwind tables have on an address; BPF code has frame pointers instead.
-    fn entry(&self, ip: u64, lookup: KernelVirt) -> Result<Rule, String> {
-        if self.code.is_bpf(lookup) {
-            // push %rbp; mov %rsp,%rbp: the caller's frame pointer is at bp, the return address above it.
-            return Ok(call(Base::Bp, 16, Base::PrevSp, -16));
+    /// What the unwind tables have on an address, or what BPF code itself says. `precise`: `ip` is where the CPU is, or was
+    /// interrupted, and not where a call returns to.
+    fn entry(&self, ip: u64, lookup: KernelVirt, precise: bool) -> Result<Rule, String> {
+        if let Some(code) = self.code.bpf_at(lookup) {
+            let name_of = |at| self.code.name(at, at).map(|name| name.name);
+            return match bpf::caller(self.view, code, ip, name_of) {
+                // Such code calls nothing but a tracer before it has its frame.
+                Err(bpf::Unknown::Unread(_)) if !precise => Ok(bpf::framed()),
+                told => told.map_err(|why| why.to_string()),
+            };
         }
         if ip == 0 {
             // A call of a null pointer: nothing but the return address has been pushed.
@@ -254,7 +260,7 @@ impl Walk<'_, '_> {
     }
 }
 
-fn call(sp_reg: Base, sp_offset: i64, bp_reg: Base, bp_offset: i64) -> Rule {
+pub(super) fn call(sp_reg: Base, sp_offset: i64, bp_reg: Base, bp_offset: i64) -> Rule {
     Rule { sp_offset, bp_offset, sp_reg, bp_reg, kind: kind::CALL, signal: false }
 }
 

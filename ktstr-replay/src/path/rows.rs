@@ -114,16 +114,22 @@ fn is_plain(text: &str) -> bool {
     text == "/" || words.split(['/', '.']).all(|word| is_word(word) && word.is_ascii())
 }
 
-/// A text, in quotes where it needs them.
-struct Plain<'t>(&'t str);
+/// A text as the parser takes it: bare where it is `bare`, else in quotes.
+fn quoted(text: &str, bare: bool) -> impl fmt::Display {
+    fmt::from_fn(move |f| match bare {
+        true => f.write_str(text),
+        false => write!(f, "\"{text}\""),
+    })
+}
 
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match is_plain(self.0) {
-            true => f.write_str(self.0),
-            false => write!(f, "\"{}\"", self.0),
-        }
-    }
+/// A text that a row is compared with.
+fn plain(text: &str) -> impl fmt::Display {
+    quoted(text, is_plain(text))
+}
+
+/// The name of a column.
+fn word(text: &str) -> impl fmt::Display {
+    quoted(text, is_word(text))
 }
 
 /// A text in quotes, or made of words with points or slashes between them.
@@ -222,26 +228,14 @@ impl Condition {
     }
 }
 
-/// A column's name, in quotes where it is no word.
-struct Word<'t>(&'t str);
-
-impl fmt::Display for Word<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match is_word(self.0) {
-            true => f.write_str(self.0),
-            false => write!(f, "\"{}\"", self.0),
-        }
-    }
-}
-
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", Word(&self.column))?;
+        write!(f, "{} ", word(&self.column))?;
         match &self.test {
             Test::Number(bound) => write!(f, "{bound}"),
-            Test::Is(true, text) => write!(f, "== {}", Plain(text)),
-            Test::Is(false, text) => write!(f, "!= {}", Plain(text)),
-            Test::Contains(text) => write!(f, "~ {}", Plain(text)),
+            Test::Is(true, text) => write!(f, "== {}", plain(text)),
+            Test::Is(false, text) => write!(f, "!= {}", plain(text)),
+            Test::Contains(text) => write!(f, "~ {}", plain(text)),
         }
     }
 }
@@ -250,7 +244,7 @@ impl fmt::Display for RowsPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.table.name())?;
         if let Some(column) = &self.column {
-            write!(f, ".{}", Word(column))?;
+            write!(f, ".{}", word(column))?;
         }
         for (position, condition) in self.filter.iter().enumerate() {
             write!(f, " {} {condition}", if position == 0 { "where" } else { "and" })?;
@@ -265,9 +259,9 @@ impl fmt::Display for CellPath {
         match &self.key {
             RowKey::Number(number) if self.table == TableName::Dsqs => write!(f, "{number:#x}")?,
             RowKey::Number(number) => write!(f, "{number}")?,
-            RowKey::Text(text) => write!(f, "{}", Plain(text))?,
+            RowKey::Text(text) => write!(f, "{}", plain(text))?,
         }
-        write!(f, "].{}", Word(&self.column))
+        write!(f, "].{}", word(&self.column))
     }
 }
 

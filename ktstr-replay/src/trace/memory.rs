@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use super::error::{Fault, FaultKind, TraceError};
 use super::kind::{CACHED_CHUNKS, Kind, MAX_PARENTS, MAX_RUNS};
 use super::reader::{CheckpointInfo, Trace, fault};
-use super::record::{Checkpoint, IndexEntry, PAGE_BYTES, PageChunk, PageState};
+use super::record::{Checkpoint, IndexEntry, PAGE_BYTES, PageState, StoredPages};
 use super::table::PageTable;
 use crate::memory::{LeftOut, Memory, MemoryError};
 use crate::units::GuestPhys;
@@ -19,7 +19,7 @@ pub(crate) struct ChunkCache {
     /// Page numbers that chunks have, ascending, disjoint and not touching.
     covered: Vec<Range<u64>>,
     /// Decoded chunks by their place, oldest use first.
-    decoded: VecDeque<(usize, Result<Arc<PageChunk>, String>)>,
+    decoded: VecDeque<(usize, Result<Arc<StoredPages>, String>)>,
     /// Numbers of the pages that were asked for, while they are noted.
     read: Option<BTreeSet<u32>>,
 }
@@ -140,7 +140,7 @@ impl Trace {
     }
 
     /// The chunk that has stored page `number`.
-    fn chunk_of(&self, number: u32) -> Result<Arc<PageChunk>, String> {
+    fn chunk_of(&self, number: u32) -> Result<Arc<StoredPages>, String> {
         let mut cache = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
         let place = cache.place(number).ok_or_else(|| format!("stored page {number} is not in the trace"))?;
         if let Some(read) = &mut cache.read {

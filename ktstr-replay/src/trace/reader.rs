@@ -17,7 +17,7 @@ use super::locate::{Located, first_stamp, locate, read_body, read_record};
 use super::memory::ChunkCache;
 use super::record::{
     Blob, BlobId, BlobRole, ClaimRecord, Clock, Event, EventChunk, IndexEntry, Loss, Manifest, PageChunk,
-    Sample, VerdictText, blob_id,
+    Sample, StoredPages, VerdictText, blob_id,
 };
 use crate::units::{GuestNs, HostNs};
 
@@ -325,13 +325,14 @@ impl Trace {
     }
 
     /// Decode a page chunk, and see that its pages have their ids.
-    pub(crate) fn decode_chunk(&self, entry: &IndexEntry) -> Result<PageChunk, Fault> {
-        let chunk: PageChunk = self.decode(entry)?;
-        let labels = [u64::from(chunk.first), chunk.ids.len() as u64];
-        if chunk.is_sound() && labels == entry.keys {
-            return Ok(chunk);
-        }
-        let fault = fault(entry, FaultKind::Content("its pages do not have their ids".to_owned()));
+    pub(crate) fn decode_chunk(&self, entry: &IndexEntry) -> Result<StoredPages, Fault> {
+        let raw = self.raw_body(entry)?;
+        let why = match PageChunk::in_place(entry.version, raw) {
+            Ok(Some(pages)) if [u64::from(pages.first), pages.count()] == entry.keys => return Ok(pages),
+            Ok(_) => FaultKind::Content("its pages do not have their ids".to_owned()),
+            Err(error) => error.into(),
+        };
+        let fault = fault(entry, why);
         self.note(fault.clone());
         Err(fault)
     }

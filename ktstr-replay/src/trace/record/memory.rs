@@ -1,10 +1,11 @@
 //! Guest memory: stored pages, and which of them it was made of at one moment.
 
-use rkyv::{Archive, Deserialize, Serialize};
+use bytes::Bytes;
+use rkyv::{Archive, Deserialize, Serialize, rancor};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::memory::LeftOut;
-use crate::trace::body::archived_body;
+use crate::trace::body::{Body, BodyError, archived_body, is_aligned};
 use crate::units::{GuestNs, HostNs};
 
 /// Bytes of a page.
@@ -42,18 +43,51 @@ pub struct PageChunkV1 {
     pub bytes: Vec<u8>,
 }
 
-impl PageChunkV1 {
+/// The pages of a chunk, where its record was decompressed to.
+pub(crate) struct StoredPages {
+    /// Number of the first page.
+    pub first: u32,
+    /// The pages' bytes, one after the other.
+    bytes: Bytes,
+}
+
+impl StoredPages {
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        (self.bytes.len() / PAGE_BYTES) as u64
+    }
+
     /// The bytes of stored page `number`; `None` if it is not in this chunk.
     pub(crate) fn page(&self, number: u32) -> Option<&[u8; PAGE_BYTES]> {
         let slot = usize::try_from(number.checked_sub(self.first)?).ok()?;
         self.bytes.get(slot.checked_mul(PAGE_BYTES)?..)?.first_chunk()
     }
 
-    /// Whether there are 1 to 64 pages and each one has its id.
-    pub(crate) fn is_sound(&self) -> bool {
-        (1..=MAX_CHUNK_PAGES).contains(&self.ids.len())
-            && self.bytes.len() == self.ids.len() * PAGE_BYTES
-            && self.bytes.chunks_exact(PAGE_BYTES).zip(&self.ids).all(|(page, id)| PageId::of(page) == *id)
+    /// If there are 1 to 64 pages, and each has its id.
+    fn sound(first: u32, ids: &[[u8; 16]], bytes: Bytes) -> Option<Self> {
+        let counted = (1..=MAX_CHUNK_PAGES).contains(&ids.len()) && bytes.len() == ids.len() * PAGE_BYTES;
+        let mut pages = bytes.chunks_exact(PAGE_BYTES).zip(ids);
+        let sound = counted && pages.all(|(page, id)| PageId::of(page).0 == *id);
+        sound.then_some(Self { first, bytes })
+    }
+}
+
+impl PageChunkV1 {
+    /// The pages in a decompressed body, which stay where they are; `None` if a page does not have its id.
+    ///
+    /// # Errors
+    /// Those of [`Body::decode`].
+    pub(crate) fn in_place(version: u16, raw: Vec<u8>) -> Result<Option<StoredPages>, BodyError> {
+        if version != Self::VERSION || !is_aligned(&raw) {
+            let chunk = Self::decode(version, &raw)?;
+            let ids: Vec<_> = chunk.ids.iter().map(|id| id.0).collect();
+            return Ok(StoredPages::sound(chunk.first, &ids, chunk.bytes.into()));
+        }
+        let raw = Bytes::from(raw);
+        let chunk = rkyv::access::<ArchivedPageChunkV1, rancor::Error>(&raw)
+            .map_err(|error| BodyError::Invalid(error.to_string()))?;
+        let ids: Vec<_> = chunk.ids.iter().map(|id| id.0).collect();
+        Ok(StoredPages::sound(chunk.first.to_native(), &ids, raw.slice_ref(&chunk.bytes)))
     }
 }
 

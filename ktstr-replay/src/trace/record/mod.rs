@@ -16,6 +16,7 @@ pub mod small;
 pub use blob::{Blob, BlobId, BlobRole, blob_id};
 pub use event::{Event, EventBody, EventChunk, GuestEnd, OutputSource, Stage, WorkerReport};
 pub use manifest::Manifest;
+pub(crate) use memory::StoredPages;
 pub use memory::{Checkpoint, PAGE_BYTES, PageChunk, PageId, PageRun, PageState, RamRange};
 pub use sample::{CaptureKind, CpuState, MapContents, MapState, Sample, ScxState, VcpuRegs};
 pub use small::{ClaimOrigin, ClaimRecord, Clock, Commit, Index, IndexEntry, Loss, LossKind, VerdictText};

@@ -36,8 +36,11 @@ impl Parts {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../traces/steady.trace.zst");
         let trace = Trace::open(&path).expect("the golden trace");
         let role = BlobRole::ProgramBtf;
-        let blobs =
-            trace.blobs(role).into_iter().map(|id| (role, trace.blob(&id).expect("a blob"))).collect();
+        let blobs = trace
+            .blobs(role)
+            .into_iter()
+            .map(|id| (role, trace.blob(&id).expect("a blob").to_vec()))
+            .collect();
         let mut manifest = trace.manifest().expect("a manifest").clone();
         let mut claims = trace.claims();
         manifest.test.asked = Some(Asked {

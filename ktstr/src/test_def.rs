@@ -141,6 +141,8 @@ pub enum SchedulerSource {
     Path(&'static str),
     /// A folder with C sources, relative to the package's folder.
     CSource(&'static str),
+    /// A version of a package of the registry: `scx_lavd@1.1.4`.
+    Crate(&'static str),
 }
 
 impl TestDef {

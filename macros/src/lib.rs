@@ -65,12 +65,13 @@ pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
 /// | `binary` | a string | one of these is needed | a package of the workspace, or a program beside the test binary or on `PATH`; `KTSTR_SCHEDULER` overrides |
 /// | `binary_path` | a string | one of these is needed | path of the program, relative to the package's folder |
 /// | `source` | a string | one of these is needed | folder with C sources that ktstr builds, relative to the package's folder |
+/// | `crates` | a string | one of these is needed | a version of a package of the registry, as `scx_lavd@1.1.4`, which ktstr builds once |
 /// | `sched_args` | a list of strings, `["..", ".."]` | none | its arguments |
 /// | `topology` | (numa_nodes, llcs, cores, threads) | none | the topology of tests that give none |
 /// | `kargs` | a list of strings, `["..", ".."]` | none | words for the kernel's command line |
 /// | `enable_timeout_s` | an integer from 1 to 3600 | none | how long it may take to become enabled, for tests that do not say |
 ///
-/// Exactly one of `binary`, `binary_path` and `source` is given. A name is made of ASCII letters, digits, `_`, `-` and
+/// Exactly one of `binary`, `binary_path`, `source` and `crates` is given. A name is made of ASCII letters, digits, `_`, `-` and
 /// `.`; `eevdf` is reserved.
 #[proc_macro]
 pub fn declare_scheduler(input: TokenStream) -> TokenStream {

@@ -26,6 +26,9 @@ const KEYS: &[Key] = &[
     key("source", Shape::Text,
         "folder with C sources that ktstr builds, relative to the package's folder")
         .place(Source("CSource")).not_empty(""),
+    key("crates", Shape::Text,
+        "a version of a package of the registry, as `scx_lavd@1.1.4`, which ktstr builds once")
+        .place(Source("Crate")).not_empty(""),
     key("sched_args", Shape::Texts,
         "its arguments"),
     key("topology", Shape::Four,
@@ -81,6 +84,9 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
         );
         return Err(Error::new(args.span("topology").unwrap_or_else(|| ident.span()), message));
     }
+    if let Some(Value::Text(package)) = args.value("crates") {
+        check_crate(package)?;
+    }
     let (source, fields) = (source(&ident, &args)?, args.fields()?);
     let doc = format!("The scheduler `{name}`.");
     let doc = (!attrs.iter().any(|attr| attr.path().is_ident("doc"))).then(|| quote!(#[doc = #doc]));
@@ -112,6 +118,20 @@ fn source(ident: &Ident, args: &Args) -> Result<TokenStream> {
     };
     let (variant, value) = (format_ident!("{variant}"), first.shape.expression(value));
     Ok(quote!(::ktstr::__private::SchedulerSource::#variant(#value)))
+}
+
+/// Refuse what is no package with its whole version: a test is to run the same program tomorrow.
+fn check_crate(package: &LitStr) -> Result<()> {
+    let text = package.value();
+    let version = text.split_once('@').map(|(_, version)| semver::Version::parse(version));
+    let why = match version {
+        Some(Ok(_)) => return Ok(()),
+        Some(Err(error)) => error.to_string(),
+        None => "it has no `@`".to_owned(),
+    };
+    let message =
+        format!("`crates` = {text:?} names no version of a package: {why}; write it as \"scx_lavd@1.1.4\"");
+    Err(Error::new(package.span(), message))
 }
 
 /// The name, if it is one that a scheduler may have.
@@ -166,6 +186,15 @@ mod tests {
         let both = error(r#"S, { name = "s", source = "a", binary = "b" }"#);
         assert!(both.starts_with("key `source` contradicts `binary`"), "{both}");
         assert_eq!(error(r#"S, { name = "s", binary = "" }"#), "`binary` is empty");
+    }
+
+    #[test]
+    fn a_package_is_given_with_its_whole_version() {
+        assert!(expand(r#"S, { name = "s", crates = "scx_s@1.2.3" }"#.parse().expect("tokens")).is_ok());
+        for odd in ["scx_s", "scx_s@1.2", "scx_s@^1.2.3"] {
+            let found = error(&format!(r#"S, {{ name = "s", crates = "{odd}" }}"#));
+            assert!(found.contains(odd) && found.contains("scx_lavd@1.1.4"), "{found}");
+        }
     }
 
     #[test]

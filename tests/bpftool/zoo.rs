@@ -14,7 +14,7 @@ use ktstr_replay::value::Snapshot;
 use ktstr_replay::view::View;
 use serde_json::Value as Json;
 
-use super::{MARK, bpftool, bpftool_files, bytes, dumps, ours, printed, theirs};
+use super::shared::{MARK, bpftool, bpftool_files, bytes, dumps, ours, printed, theirs};
 
 declare_scheduler!(ZOO, { name = "zoo", source = "map_zoo", topology = (1, 1, 2, 1) });
 
@@ -160,7 +160,7 @@ fn contents_are_known(objects: &BpfObjects, snapshot: &Snapshot<'_>, trace: &Tra
     ensure!(of_tasks.len() > 20, "only {} tasks have storage", of_tasks.len());
     ensure!(of_tasks.contains_key(&1), "init has no storage: {of_tasks:?}");
     let [config] = trace.blobs(BlobRole::KernelConfig)[..] else { bail!("not one configuration") };
-    let config = String::from_utf8(trace.blob(&config)?)?;
+    let config = String::from_utf8(trace.blob(&config)?.to_vec())?;
     let hz = snapshot.var("kernel_hz")?.as_u64()?;
     ensure!(config.lines().any(|line| line == format!("CONFIG_HZ={hz}")), "CONFIG_HZ is not {hz}");
     ensure!(of_tasks.len() as u64 <= snapshot.var("nr_told")?.as_u64()?, "more tasks than it was told of");

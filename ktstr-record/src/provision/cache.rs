@@ -4,6 +4,7 @@
 //! $XDG_CACHE_HOME/ktstr            else $HOME/.cache/ktstr
 //! +- bundles/NAME-RECIPE/          an unpacked program bundle: root/ and bundle.json
 //! +- kernels/RELEASE/              bzImage, vmlinux, config, kernel.json of a kernel of the archive
+//! +- crates/NAME-VERSION/          bin/ of a scheduler of the package registry
 //! +- sources/PACKAGE/              folders of a kernel's source
 //! +- kernels/file-XXH3/            vmlinux, kernel.json out of a bzImage that the user gave
 //! +- apt/NAME/                     apt's private state: package lists of some suites

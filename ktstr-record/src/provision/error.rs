@@ -140,6 +140,28 @@ pub enum Error {
         /// What it lacks.
         missing: &'static str,
     },
+    /// A package of the registry does not build.
+    #[error(
+        "{spec} does not build: {program} ended with {status}{}\nschedulers of the registry need headers and programs of the host: on Debian libelf-dev, zlib1g-dev, libseccomp-dev, pkg-config, protobuf-compiler and libclang-dev", tail(.output)
+    )]
+    CrateBuild {
+        /// The package and version.
+        spec: String,
+        /// The cargo that was run.
+        program: String,
+        /// How it ended.
+        status: String,
+        /// The last lines that it printed.
+        output: String,
+    },
+    /// An installed package has no program, or several and none of its name.
+    #[error("{spec} has {}; name the one that is meant by `binary_path`", no_program(.found))]
+    CrateProgram {
+        /// The package and version.
+        spec: String,
+        /// The names of its programs.
+        found: Vec<String>,
+    },
     /// The text of `--kernel` is not one of its forms.
     #[error(
         "kernel {asked:?} is neither a file, nor a version (`7`, `7.3`, `7.3.4` or a whole release), nor `latest`; `ktstr kernel list` lists the available ones"
@@ -234,6 +256,13 @@ impl Error {
 
 fn tail(output: &str) -> String {
     if output.is_empty() { String::new() } else { format!(":\n{output}") }
+}
+
+fn no_program(found: &[String]) -> String {
+    match found {
+        [] => "no program".to_owned(),
+        many => format!("several programs and none of its name: {}", many.join(", ")),
+    }
 }
 
 fn there_are(versions: &[String]) -> String {

@@ -18,13 +18,16 @@ mod apt;
 mod bundle;
 mod emulator;
 mod toolchain;
+mod crates;
 mod kernel;
 mod provisioner;
 
 pub use cache::{Cache, Lock};
+pub use crates::{BadCrateSpec, CrateSpec};
 pub use error::{Error, Result};
 pub use host::Host;
 pub use kernel::{KernelListing, KernelSpec, KernelVersion};
 pub use progress::Progress;
 pub use provisioner::{Clean, Provisioner};
 pub use toolchain::BpfToolchain;
+pub(crate) use toolchain::write_starter;

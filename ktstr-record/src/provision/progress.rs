@@ -72,6 +72,13 @@ impl Step {
         }
     }
 
+    /// Says what it is at, where a bar shows it.
+    pub(crate) fn say(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_owned());
+        }
+    }
+
     /// Ends the step with one line that says how long it took.
     pub(crate) fn done(self) {
         let took = self.began.elapsed();

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::apt;
 use super::cache::Cache;
+use super::crates::{self, CrateSpec};
 use super::emulator;
 use super::error::Result;
 use super::host::{Context, Host};
@@ -148,6 +149,15 @@ impl Provisioner {
             return Ok(toolchain.clone());
         }
         Ok(slot.insert(toolchain::find(&self.context, false)?).clone())
+    }
+
+    /// The program of a scheduler of the package registry: of the cache, else built by `cargo install --locked`, with the
+    /// toolchain's clang where the host has none that will do.
+    ///
+    /// # Errors
+    /// Where it cannot be downloaded or built, or has no program of its name.
+    pub fn crate_program(&self, spec: &CrateSpec) -> Result<PathBuf> {
+        crates::program(&self.context, spec, || self.toolchain())
     }
 
     /// Fetches the bundles anew, as the archive has them now; a program that the user gave stays.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -17,11 +18,24 @@ const POLL: Duration = Duration::from_millis(20);
 ///
 /// The child holds `lock` too: when this process is killed, what the child still writes to is not
 /// taken over by another before the child is gone.
-pub(super) fn run(mut command: Command, doing: &str, lock: &Lock, mut tick: impl FnMut()) -> Result<String> {
+pub(super) fn run(command: Command, doing: &str, lock: &Lock, tick: impl FnMut()) -> Result<String> {
+    let program = PathBuf::from(command.get_program());
+    let stderr = tempfile::tempfile().map_err(|source| Error::Spawn { program, source })?;
+    run_into(command, doing, lock, &stderr, TAIL_LINES, tick)
+}
+
+/// As [`run`], with what it prints to stderr in a file of the caller's, of which an error shows the last `tail` lines.
+pub(super) fn run_into(
+    mut command: Command,
+    doing: &str,
+    lock: &Lock,
+    stderr: &File,
+    tail: usize,
+    mut tick: impl FnMut(),
+) -> Result<String> {
     let program = command.get_program().to_owned();
     let spawn_error = |source| Error::Spawn { program: program.clone().into(), source };
     let mut stdout = tempfile::tempfile().map_err(spawn_error)?;
-    let mut stderr = tempfile::tempfile().map_err(spawn_error)?;
     command
         .env("LC_ALL", "C")
         .env("DEBIAN_FRONTEND", "noninteractive")
@@ -40,7 +54,7 @@ pub(super) fn run(mut command: Command, doing: &str, lock: &Lock, mut tick: impl
     if status.success() {
         return Ok(output);
     }
-    let errors = text(&mut stderr).map_err(spawn_error)?;
+    let errors = text(&mut &*stderr).map_err(spawn_error)?;
     // apt's and dpkg's words for ENOSPC and for apt's own forecast of it.
     if ["No space left on device", "enough free space", "Disk quota exceeded"]
         .iter()
@@ -53,11 +67,11 @@ pub(super) fn run(mut command: Command, doing: &str, lock: &Lock, mut tick: impl
         doing: doing.to_owned(),
         program: program.to_string_lossy().into_owned(),
         status: status.to_string(),
-        output: lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n"),
+        output: lines[lines.len().saturating_sub(tail)..].join("\n"),
     })
 }
 
-fn text(file: &mut File) -> std::io::Result<String> {
+fn text(file: &mut (impl Read + Seek)) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     file.rewind()?;
     file.read_to_end(&mut bytes)?;

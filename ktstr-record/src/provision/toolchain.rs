@@ -1,6 +1,8 @@
 //! The BPF toolchain: clang, lld, bpftool, libbpf and what static loaders are linked with.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::UNIX_EPOCH;
@@ -109,6 +111,20 @@ impl BpfToolchain {
     }
 }
 
+/// Write a program to `path` that runs `command` with the arguments that it is given: for programs that start another by one
+/// path, where it is a dynamic loader with arguments.
+pub(crate) fn write_starter(command: &Command, path: &Path) -> io::Result<()> {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<String> = words.map(|word| quoted(&word.to_string_lossy())).collect();
+    fs::write(path, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+/// `text` as one word of a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// The toolchain to use.
 pub(super) fn find(context: &Context, refresh: bool) -> Result<BpfToolchain> {
     if let Some(root) = &context.host.bpf_root {
@@ -156,6 +172,17 @@ fn prove(toolchain: &BpfToolchain) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_starter_runs_its_command_whatever_the_words_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let (starter, word) = (dir.path().join("start it"), "it's a $HOME folder");
+        let mut command = Command::new("/bin/echo");
+        command.args(["-n", word]);
+        write_starter(&command, &starter).unwrap();
+        let output = Command::new(&starter).arg("and more").output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{word} and more"));
+    }
 
     #[test]
     fn a_given_root_without_its_files_is_refused_by_the_name_of_the_first_that_is_missing() {

@@ -1,13 +1,11 @@
 //! Running the toolchain's programs, each step with a name, and keeping a log of them.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::error::BuildError;
-use crate::provision::BpfToolchain;
+use crate::provision::{BpfToolchain, write_starter};
 
 /// The steps of one build.
 #[derive(Debug)]
@@ -94,15 +92,7 @@ impl<'a> Tools<'a> {
         scratch: &Path,
     ) -> Result<(), BuildError> {
         let wrapper = scratch.join("ld.lld");
-        let linker = self.toolchain.lld();
-        let words: Vec<String> = std::iter::once(linker.get_program())
-            .chain(linker.get_args())
-            .map(|word| quoted(&word.to_string_lossy()))
-            .collect();
-        fs::write(&wrapper, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")))
-            .map_err(BuildError::io("write", &wrapper))?;
-        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))
-            .map_err(BuildError::io("make executable", &wrapper))?;
+        write_starter(&self.toolchain.lld(), &wrapper).map_err(BuildError::io("write", &wrapper))?;
         let mut ld_path = OsString::from("--ld-path=");
         ld_path.push(&wrapper);
         let mut command = self.toolchain.clang();
@@ -137,22 +127,9 @@ fn include_args(folders: &[PathBuf]) -> impl Iterator<Item = &OsStr> {
     folders.iter().flat_map(|folder| [OsStr::new("-I"), folder.as_os_str()])
 }
 
-/// `text` as one word of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn shell_words_survive_quotes_and_spaces() {
-        let word = "it's a $HOME folder";
-        let script = format!("printf %s {}", quoted(word));
-        let output = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), word);
-    }
 
     #[test]
     fn a_toolchain_without_programs_is_named() {

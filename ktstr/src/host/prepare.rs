@@ -175,6 +175,7 @@ fn program(
         SchedulerSource::Path(path) => {
             Ok(program::at(&manifest_dir.join(path), || format!("`binary_path = \"{path}\"`"))?)
         }
+        SchedulerSource::Crate(package) => Ok(provisioner.crate_program(&package.parse()?)?),
         SchedulerSource::CSource(folder) => {
             let folder = manifest_dir.join(folder);
             let name = folder.file_name().and_then(|name| name.to_str());

@@ -13,21 +13,28 @@ mod without_program {
     use ktstr::prelude::*;
 
     declare_scheduler!(DEMO, { name = "demo" });
-//                     ^^^^ no program: give one of `binary`, `binary_path`, `source`
+//                     ^^^^ no program: give one of `binary`, `binary_path`, `source`, `crates`
 }
 
 mod with_two_programs {
     use ktstr::prelude::*;
 
     declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", source = "scx_demo" });
-//                                                                 ^^^^^^ key `source` contradicts `binary`: give one of `binary`, `binary_path`, `source`
+//                                                                 ^^^^^^ key `source` contradicts `binary`: give one of `binary`, `binary_path`, `source`, `crates`
+}
+
+mod crate_without_version {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", crates = "scx_demo" });
+//                                                     ^^^^^^^^^^ `crates` = "scx_demo" names no version of a package: it has no `@`; write it as "scx_lavd@1.1.4"
 }
 
 mod unknown_key {
     use ktstr::prelude::*;
 
     declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", args = ["-v"] });
-//                                                                 ^^^^ unknown key `args`; the keys are name, binary, binary_path, source, sched_args, topology, kargs, enable_timeout_s
+//                                                                 ^^^^ unknown key `args`; the keys are name, binary, binary_path, source, crates, sched_args, topology, kargs, enable_timeout_s
 }
 
 mod key_twice {

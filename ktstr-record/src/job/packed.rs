@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use guest_init::layout::ChannelMemory;
-use guest_init::message::{Job, Source, ToGuest};
+use guest_init::message::{SchedulerJob, Source, TestJob, ToGuest};
+use rkyv::rancor;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::channel::{HostChannel, SendError};
 
@@ -36,7 +38,8 @@ pub struct PackedJob {
     pub(super) early: Vec<(String, JobFile)>,
     /// What only the test binary needs.
     pub(super) late: Vec<(String, JobFile)>,
-    pub(super) job: Job,
+    pub(super) scheduler: Option<SchedulerJob>,
+    pub(super) test: TestJob,
 }
 
 /// What differs between two runs of a job: the time and the randomness that the guest starts with.
@@ -73,34 +76,65 @@ pub struct Delivered {
 }
 
 impl PackedJob {
-    /// What init is told to run.
-    pub fn job(&self) -> &Job {
-        &self.job
+    /// The scheduler that init is told to run, if any.
+    pub fn scheduler(&self) -> Option<&SchedulerJob> {
+        self.scheduler.as_ref()
+    }
+
+    /// XXH3-128 (hex) of all that a guest has of this job when its scheduler is enabled and nothing of the test has been
+    /// sent: the scheduler's program, arguments, environment and time limits, and every file by path, permissions and
+    /// content. `None` without a scheduler.
+    ///
+    /// # Errors
+    /// [`JobError::Archive`], for a job that could not be sent either.
+    pub fn scheduler_digest(&self) -> Result<Option<String>, JobError> {
+        let Some(job) = &self.scheduler else { return Ok(None) };
+        let mut hash = Xxh3::new();
+        // Each part with its length, so that no two sequences of parts are the same bytes.
+        let mut part = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        let archive = rkyv::to_bytes::<rancor::Error>(job)
+            .map_err(|error| JobError::Archive { why: error.to_string() })?;
+        part(&archive);
+        for (path, entry) in &self.early {
+            part(path.as_bytes());
+            match entry {
+                JobFile::File { mode, bytes } => {
+                    part(&mode.to_le_bytes());
+                    part(bytes);
+                }
+                JobFile::Link(target) => {
+                    part(b"link");
+                    part(target.as_bytes());
+                }
+            }
+        }
+        Ok(Some(format!("{:032x}", hash.digest128())))
     }
 
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        let length = |entry: &JobFile| match entry {
-            JobFile::File { bytes, .. } => bytes.len() as u64,
-            JobFile::Link(_) => 0,
-        };
-        self.entries().map(|(_, entry)| length(entry)).sum()
+        bytes_of(&self.early) + bytes_of(&self.late)
     }
 
     /// All that is unpacked, in the order in which it is sent: paths and what is there.
+    #[cfg(test)]
     pub(super) fn entries(&self) -> impl Iterator<Item = &(String, JobFile)> {
         self.early.iter().chain(&self.late)
     }
 
-    /// Send all of it. The guest must be `Ready`. The scheduler is started when its files are there, and enabled
-    /// while those of the test binary are still on their way. Calls `idle` again and again while the guest has no room
-    /// for more.
+    /// Send these parts of it, after the time. The guest must be `Ready` for the first part, and have it for the second.
+    /// The scheduler is started when its files are there, and enabled while those of the test binary are still on
+    /// their way. Calls `idle` again and again while the guest has no room for more.
     ///
     /// # Errors
     /// [`JobError::Send`] when the guest does not take all of it until `deadline`. If it gave up, what it sent
     /// says why.
     pub fn deliver<H: ChannelMemory>(
         &self,
+        parts: JobParts,
         channel: &mut HostChannel<H>,
         clock_and_seed: ClockAndSeed,
         deadline: Instant,
@@ -109,22 +143,56 @@ impl PackedJob {
         let begin = Instant::now();
         let ClockAndSeed { wall_clock_ns, seed } = clock_and_seed;
         let send: &mut Send<'_> = &mut |message| channel.send_while(message, deadline, idle);
-        let order = |send: &mut Send<'_>, message| {
-            send(&message).map_err(|source| JobError::Send { what: "what to run".into(), source })
-        };
-        order(send, ToGuest::Job(Job { wall_clock_ns, seed, ..self.job.clone() }))?;
-        send_entries(send, &self.early)?;
-        if self.job.scheduler.is_some() {
-            order(send, ToGuest::Start(Source::Scheduler))?;
+        order(send, ToGuest::Clock { wall_clock_ns, seed })?;
+        let (mut files, mut bytes) = (0, 0);
+        if parts != JobParts::Test {
+            if let Some(scheduler) = &self.scheduler {
+                order(send, ToGuest::Scheduler(scheduler.clone()))?;
+            }
+            send_entries(send, &self.early)?;
+            if self.scheduler.is_some() {
+                order(send, ToGuest::Start(Source::Scheduler))?;
+            }
+            files += self.early.len();
+            bytes += bytes_of(&self.early);
         }
-        send_entries(send, &self.late)?;
-        order(send, ToGuest::Start(Source::Test))?;
-        Ok(Delivered { files: self.entries().count(), bytes: self.bytes(), elapsed: begin.elapsed() })
+        if parts != JobParts::Scheduler {
+            order(send, ToGuest::Test(self.test.clone()))?;
+            send_entries(send, &self.late)?;
+            order(send, ToGuest::Start(Source::Test))?;
+            files += self.late.len();
+            bytes += bytes_of(&self.late);
+        }
+        Ok(Delivered { files, bytes, elapsed: begin.elapsed() })
     }
+}
+
+/// Which parts of a job are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobParts {
+    /// Both.
+    All,
+    /// The scheduler, and every file that it may read.
+    Scheduler,
+    /// The test, with the files that only its binary needs.
+    Test,
 }
 
 /// Sends one message, waiting for room.
 type Send<'a> = dyn FnMut(&ToGuest) -> Result<(), SendError> + 'a;
+
+fn order(send: &mut Send<'_>, message: ToGuest) -> Result<(), JobError> {
+    send(&message).map_err(|source| JobError::Send { what: "what to run".into(), source })
+}
+
+/// Bytes of these files.
+fn bytes_of(entries: &[(String, JobFile)]) -> u64 {
+    let length = |entry: &JobFile| match entry {
+        JobFile::File { bytes, .. } => bytes.len() as u64,
+        JobFile::Link(_) => 0,
+    };
+    entries.iter().map(|(_, entry)| length(entry)).sum()
+}
 
 fn send_entries(send: &mut Send<'_>, entries: &[(String, JobFile)]) -> Result<(), JobError> {
     for (path, entry) in entries {
@@ -197,6 +265,12 @@ pub enum JobError {
     NotUtf8 {
         /// Which.
         path: PathBuf,
+    },
+    /// What is to be run could not be archived.
+    #[error("archiving what the guest is to run: {why}")]
+    Archive {
+        /// What rkyv said.
+        why: String,
     },
     /// No test program was named.
     #[error("the job has no test program")]

@@ -18,6 +18,7 @@ mod capture;
 mod writer;
 mod outbox;
 mod enabling;
+mod attached;
 mod session;
 mod run;
 

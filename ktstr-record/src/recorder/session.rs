@@ -1,12 +1,14 @@
 //! The loop: what a running machine says, and what is taken from it.
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::{Duration, Instant};
 
 use guest_init::message::{CaptureReason, FromTest, ToHost};
 use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Stage};
 use ktstr_replay::units::GuestNs;
 
+use super::attached::{Attached, Unfit};
 use super::capture::{CaptureRequest, Capturer, Pause};
 use super::clock::{Cadence, RunClock};
 use super::enabling::Enabling;
@@ -16,8 +18,8 @@ use super::interrupt::Guard;
 use super::outbox::Outbox;
 use super::request::CapturePlan;
 use super::writer::{Item, Written};
-use crate::channel::{HostChannel, Received};
-use crate::job::{ClockAndSeed, JobError, PackedJob};
+use crate::channel::{GuestState, HostChannel, Received};
+use crate::job::{ClockAndSeed, JobError, JobParts, PackedJob};
 use crate::machine::{ChannelRam, Machine, MachineError, MachineEvent, WatchId};
 
 /// How often the channel is looked at.
@@ -37,6 +39,20 @@ const LATE: Duration = Duration::from_millis(250);
 
 /// A machine that the host runs stops within this time.
 const LONGEST_STOP: Duration = Duration::from_millis(300);
+
+/// How a run ends whose guest does not take its job.
+pub(super) const UNDELIVERED: &str = "the guest did not take its job";
+
+/// Why a job was not handed over.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DeliveryError {
+    /// There is no seed for the guest.
+    #[error("could not read /dev/urandom: {0}")]
+    Seed(io::Error),
+    /// The guest did not take it.
+    #[error(transparent)]
+    Job(#[from] JobError),
+}
 
 /// How a run ended.
 pub(super) struct Ending {
@@ -63,6 +79,9 @@ pub(super) struct Session<'c> {
     cadence: Cadence,
     requests: VecDeque<GuestRequest>,
     enabling: Enabling,
+    /// What is done when the scheduler is enabled, if init waits for it.
+    attached: Option<Attached<'c>>,
+    unfit: Unfit,
     phase: Option<(u32, String)>,
     /// Running time at which the body began.
     body_began: Option<Duration>,
@@ -91,6 +110,8 @@ impl<'c> Session<'c> {
             cadence: Cadence::new(plan.window, plan.periodic),
             requests: VecDeque::new(),
             enabling: Enabling::new(enable_limit),
+            attached: None,
+            unfit: Unfit::default(),
             phase: None,
             body_began: None,
             body_ended: false,
@@ -99,12 +120,24 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// Hand the job to init.
-    pub(super) fn deliver(&mut self, job: &PackedJob, clock_and_seed: ClockAndSeed) -> Result<(), JobError> {
+    /// Hand parts of the job to init, with the time.
+    pub(super) fn deliver(&mut self, job: &PackedJob, parts: JobParts) -> Result<(), DeliveryError> {
+        let clock_and_seed = ClockAndSeed::now().map_err(DeliveryError::Seed)?;
         let Self { machine, channel, .. } = self;
         // The scheduler may be on its way to be enabled before all is delivered.
         let idle = &mut || machine.tend();
-        job.deliver(channel, clock_and_seed, Instant::now() + DELIVERY, idle).map(|_| ())
+        job.deliver(parts, channel, clock_and_seed, Instant::now() + DELIVERY, idle)?;
+        Ok(())
+    }
+
+    /// Do this when the scheduler is enabled.
+    pub(super) fn when_attached(&mut self, attached: Attached<'c>) {
+        self.attached = Some(attached);
+    }
+
+    /// The guest's clock stood at `guest_ns` when its template was saved.
+    pub(super) fn restored_at(&mut self, guest_ns: GuestNs) {
+        self.clock.frame(guest_ns);
     }
 
     /// Add an event of the host's own.
@@ -133,6 +166,13 @@ impl<'c> Session<'c> {
                     }
                 }
             }
+            if self.attached.is_some()
+                && self.channel.state() == GuestState::Attached
+                && let Err(error) = self.go_on_attached()
+            {
+                self.tell(EventBody::Stage { stage: Stage::InitFailed, detail: error.to_string() });
+                return Ending { end: GuestEnd::TimedOut, detail: UNDELIVERED.to_owned() };
+            }
             self.look_at_host_time();
             self.capture_if_due();
             self.enabling.tell();
@@ -152,6 +192,37 @@ impl<'c> Session<'c> {
                 self.tell_clock();
             }
         }
+    }
+
+    /// The scheduler is enabled, and init waits for the test: save the machine, and send it.
+    fn go_on_attached(&mut self) -> Result<(), DeliveryError> {
+        let Some(Attached { template, job }) = self.attached.take() else { return Ok(()) };
+        let begun = Instant::now();
+        let pause = self.pause().map_err(|error| error.to_string());
+        let saved = pause.and_then(|pause| {
+            self.listen();
+            self.tell_mended();
+            let at = self.clock.guest_ns();
+            let fault = self
+                .unfit
+                .why(&self.machine.console_text(), self.channel.has_all())
+                .or_else(|| self.capturer.why_not_enabled(&*self.machine));
+            let saved = match fault {
+                Some(why) => Err(why),
+                None => template.save(&mut *self.machine, at).map_err(|error| error.to_string()),
+            };
+            let resumed = self.go_on();
+            self.clock.paused(pause.ended(resumed).0);
+            saved
+        });
+        let detail = match saved {
+            Ok(()) => {
+                format!("saved with the scheduler enabled, in {:.3} s", begun.elapsed().as_secs_f64())
+            }
+            Err(why) => format!("not saved with the scheduler enabled: {why}"),
+        };
+        self.tell(EventBody::Op { name: EventBody::TEMPLATE.to_owned(), detail });
+        self.deliver(job, JobParts::Test)
     }
 
     /// Take what is left of a machine that has ended or is to be, and close the recording.
@@ -206,6 +277,7 @@ impl<'c> Session<'c> {
     /// What the machine did wrong and mended is told, as a test can depend on it.
     fn tell_mended(&mut self) {
         for stale in self.machine.stale_breakpoints() {
+            self.unfit.hear_mended();
             let place = self.capturer.place(stale.at);
             self.tell(events::of_stale_breakpoint(stale, &place));
         }
@@ -230,6 +302,7 @@ impl<'c> Session<'c> {
                         self.message(guest_ns, message);
                     }
                     Received::Loss(loss) => {
+                        self.unfit.hear_loss();
                         self.outbox.loss(self.clock.host_ns(), LossKind::GuestFrames, 1, loss.to_string());
                     }
                 }
@@ -252,6 +325,7 @@ impl<'c> Session<'c> {
                 self.requests.push_back(GuestRequest { id, capture, received: Instant::now() });
             }
             ToHost::Dropped { frames, bytes } => {
+                self.unfit.hear_loss();
                 let detail = format!("init dropped {frames} frames of {bytes} bytes: the ring was full");
                 self.outbox.loss(host_ns, LossKind::GuestFrames, frames, detail);
             }
@@ -261,6 +335,7 @@ impl<'c> Session<'c> {
             },
             other => {
                 self.enabling.hear(&other);
+                self.unfit.hear(&other);
                 if let Some(body) = events::of_message(other) {
                     self.outbox.event(guest_ns, host_ns, body);
                 }
@@ -462,6 +537,10 @@ mod tests {
 
         fn console_text(&self) -> String {
             String::new()
+        }
+
+        fn save(&mut self) -> Result<Vec<u8>, MachineError> {
+            Ok(Vec::new())
         }
 
         fn kill(&mut self) {}

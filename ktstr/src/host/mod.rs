@@ -67,6 +67,7 @@ mod tests {
         allow_restarts: false,
         allow_inconclusive: false,
         kaslr: true,
+        attached: true,
         kargs: &[],
         extra_sched_args: &[],
         include_files: None,

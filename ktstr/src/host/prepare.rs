@@ -104,6 +104,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         cache: provisioner.cache().root().to_owned(),
         machine,
         policy: StartPolicy { cold: environment.cold, ..StartPolicy::default() },
+        attached: def.attached,
         job,
         captures: CapturePlan {
             periodic: def.num_snapshots,

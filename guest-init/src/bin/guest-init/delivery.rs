@@ -1,33 +1,33 @@
-//! What the host sends: first the job, then its files, and when what of it may be started.
+//! What the host sends: what is to be run, its files, and when what of it may be started.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use guest_init::message::{ArchivedSource, ArchivedToGuest, Job, ToGuest};
+use guest_init::message::{ArchivedSource, ArchivedToGuest, SchedulerJob, TestJob};
+use rkyv::api::high::HighDeserializer;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::Failure;
 use crate::kernel::Kmsg;
 use crate::link::Link;
+use crate::{Failure, system};
 
 /// How often the ring is looked at. The template is saved in this state: nothing may depend on a moment in it.
 const PERIOD: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
-/// Wait for the job; `None` when the host wants no more of this guest.
-pub fn await_job(link: &mut Link, kmsg: &mut Kmsg) -> Result<Option<Job>, Failure> {
+/// Wait for the begin of the job: the time.
+pub fn await_job(link: &mut Link, kmsg: &mut Kmsg) -> Result<Delivery, Failure> {
     loop {
         if let Some(archive) = link.receive() {
             let archive = archive.map_err(|loss| format!("receiving the job: {loss}"))?;
-            let message = rkyv::from_bytes::<ToGuest, rancor::Error>(archive)
-                .map_err(|error| format!("reading the job: {error}"))?;
-            return match message {
-                ToGuest::Job(job) => Ok(Some(job)),
-                ToGuest::Stop => Ok(None),
-                _ => Err("the host sent files before it said what to run".into()),
+            let mut delivery = Delivery::default();
+            delivery.take(archive)?;
+            return match delivery.has_clock || delivery.stop {
+                true => Ok(delivery),
+                false => Err("the host sent other things before it said what time it is".into()),
             };
         }
         let log = poll(&mut [PollFd::new(kmsg, PollFlags::IN)], Some(&PERIOD));
@@ -41,10 +41,15 @@ pub fn await_job(link: &mut Link, kmsg: &mut Kmsg) -> Result<Option<Job>, Failur
 #[derive(Default)]
 pub struct Delivery {
     files: Unpacker,
-    /// The scheduler may be started.
-    pub scheduler: bool,
-    /// The test binary may be started: all is there.
-    pub test: bool,
+    has_clock: bool,
+    /// The scheduler, which may be started when `has_scheduler`.
+    pub scheduler: Option<SchedulerJob>,
+    /// The files of the scheduler are there.
+    pub has_scheduler: bool,
+    /// The test, which may be started when `has_test`.
+    pub test: Option<TestJob>,
+    /// The files of the test are there: all is there.
+    pub has_test: bool,
     /// The host wants the run to end.
     pub stop: bool,
 }
@@ -62,15 +67,40 @@ impl Delivery {
             ArchivedToGuest::Start(source) => {
                 // A program cannot be run while it is open for writing.
                 self.files = Unpacker::default();
-                match source {
-                    ArchivedSource::Scheduler => self.scheduler = true,
-                    _ => self.test = true,
+                let (known, ready) = match source {
+                    ArchivedSource::Scheduler => (self.scheduler.is_some(), &mut self.has_scheduler),
+                    _ => (self.test.is_some(), &mut self.has_test),
+                };
+                if !known {
+                    return Err("the host wants to start what it has not named".into());
                 }
+                *ready = true;
             }
+            ArchivedToGuest::Clock { wall_clock_ns, seed } => {
+                system::set_wall_clock(wall_clock_ns.to_native())?;
+                system::seed_randomness(seed)?;
+                self.has_clock = true;
+            }
+            ArchivedToGuest::Scheduler(job) => once(&mut self.scheduler, deserialized(job)?)?,
+            ArchivedToGuest::Test(job) => once(&mut self.test, deserialized(job)?)?,
             ArchivedToGuest::Stop => self.stop = true,
-            ArchivedToGuest::Job(_) => return Err("the host sent a second job".into()),
         }
         Ok(())
+    }
+}
+
+/// The value of a part of the job.
+fn deserialized<A, T>(archived: &A) -> Result<T, Failure>
+where
+    A: rkyv::Deserialize<T, HighDeserializer<rancor::Error>>,
+{
+    rkyv::deserialize::<T, rancor::Error>(archived).map_err(|error| format!("reading the job: {error}"))
+}
+
+fn once<T>(place: &mut Option<T>, job: T) -> Result<(), Failure> {
+    match place.replace(job) {
+        None => Ok(()),
+        Some(_) => Err("the host sent a second job".into()),
     }
 }
 

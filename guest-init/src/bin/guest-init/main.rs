@@ -80,16 +80,14 @@ fn work(link: &mut Link, socket: TestSocket) -> Result<(), Failure> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     link.send(&ToHost::Ready { release });
     link.set_state(STATE_READY);
-    let job = delivery::await_job(link, &mut kmsg)?;
+    let delivery = delivery::await_job(link, &mut kmsg)?;
     link.set_state(STATE_BUSY);
-    match job {
-        Some(job) => {
-            let outcome = run::JobRun::new(link, &mut kmsg, socket, job).finish();
-            kmsg.flush(link);
-            outcome
-        }
-        None => Ok(()),
+    if delivery.stop {
+        return Ok(());
     }
+    let outcome = run::JobRun::new(link, &mut kmsg, socket, delivery).finish();
+    kmsg.flush(link);
+    outcome
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

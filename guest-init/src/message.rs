@@ -19,6 +19,18 @@ pub enum ToGuest {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// The host wants to write the begin of a file into guest memory by itself. init answers with
+    /// [`ToHost::Pages`].
+    Place {
+        /// Absolute path in the guest.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+        /// Size of the file.
+        bytes: u64,
+    },
+    /// It has: the file has its begin, as far as the pages go. What is missing follows as pieces.
+    Placed,
     /// A symbolic link.
     Link {
         /// Absolute path in the guest.
@@ -127,6 +139,13 @@ pub enum ToHost {
         tag: String,
         /// Why.
         reason: CaptureReason,
+    },
+    /// Where the pages of the file are that the host wants to place. They begin with stamps.
+    Pages {
+        /// The page of index `i` begins with this value XOR `i`.
+        stamp: u64,
+        /// Numbers of the page frames, in the file's order; none: the file is to be sent in pieces.
+        frames: Vec<u64>,
     },
     /// init had to drop frames because the ring was full.
     Dropped {

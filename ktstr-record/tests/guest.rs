@@ -13,7 +13,7 @@ use guest_init::layout::{CMDLINE_CHANNEL, OFF_TO_HOST_HEAD, OFF_TO_HOST_RING, TO
 use guest_init::message::{CaptureReason, FromTest, GuestStage, Source, TEST_SOCKET_FD, ToGuest, ToHost};
 use ktstr_record::channel::{GuestState, HostChannel, Received};
 use ktstr_record::init_image;
-use ktstr_record::job::{ClockAndSeed, JobBuilder, JobLimits, JobParts, PackedJob};
+use ktstr_record::job::{ByChannel, ClockAndSeed, JobBuilder, JobLimits, JobParts, PackedJob};
 use ktstr_record::machine::{ChannelRam, Machine, MachineEvent, StartPolicy, WatchId, start};
 use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::spec::{MachineSpec, Topology};
@@ -64,9 +64,8 @@ impl Guest {
 
     fn deliver(&mut self, job: &PackedJob) {
         let clock_and_seed = ClockAndSeed { wall_clock_ns: WALL_CLOCK_S * 1_000_000_000, seed: vec![7; 32] };
-        let delivered = job
-            .deliver(JobParts::All, &mut self.channel, clock_and_seed, Instant::now() + LONG, &mut || ())
-            .expect("taken");
+        let way = &mut ByChannel { channel: &mut self.channel, deadline: Instant::now() + LONG };
+        let delivered = job.deliver(JobParts::All, way, clock_and_seed).expect("taken");
         println!("{delivered:?}");
     }
 

@@ -155,8 +155,16 @@ impl JobBuilder {
             restart_timeout_ms: limits.restart_ms,
             timeout_ms: limits.test_ms,
         };
-        let (late, early) = self.entries.into_iter().partition(|(path, _)| self.tests_own.contains(path));
-        Ok(PackedJob { early, late, scheduler, test })
+        let (own, early): (Vec<_>, _) =
+            self.entries.into_iter().partition(|(path, _)| self.tests_own.contains(path));
+        let known = &test.program.path;
+        let real = own.iter().find_map(|(path, entry)| match entry {
+            JobFile::Link(real) if path == known => Some(real.clone()),
+            _ => None,
+        });
+        let (binary, libraries) =
+            own.into_iter().partition(|(path, _)| path == known || Some(path) == real.as_ref());
+        Ok(PackedJob { early, libraries, binary, scheduler, test })
     }
 
     /// Pack a program that others than the test binary need, too.
@@ -349,10 +357,10 @@ mod tests {
         builder.file(&config, "/etc/config").expect("packed");
         let job = builder.build(LIMITS).expect("complete");
         let has = |entries: &[(String, JobFile)], name| entries.iter().any(|(path, _)| path.ends_with(name));
-        assert!(has(&job.late, "/bash") && !has(&job.early, "/bash"));
+        assert!(has(&job.binary, "/bash") && !has(&job.early, "/bash"));
         // A scheduler may read any file, and the libraries of both are there before either is started.
         for name in ["/true", "/libc.so.6", "/etc/config"] {
-            assert!(has(&job.early, name) && !has(&job.late, name), "{name}");
+            assert!(has(&job.early, name) && !has(&job.binary, name) && !has(&job.libraries, name), "{name}");
         }
     }
 
@@ -379,9 +387,9 @@ mod tests {
         write("config", "x", 0o644);
         let base = digest(path, |_| {}, LIMITS);
         assert!(base.is_some());
-        // What is of the test alone.
+        // What is of the test alone, its libraries aside.
         let same = [
-            digest(path, |job| job.test("/bin/true".as_ref(), &[], &["T=1".into()]).expect("packed"), LIMITS),
+            digest(path, |job| job.test("/bin/bash".as_ref(), &[], &["T=1".into()]).expect("packed"), LIMITS),
             digest(path, |job| job.test_waits(), JobLimits { test_ms: 9, restart_ms: 9, ..LIMITS }),
         ];
         assert!(same.iter().all(|digest| *digest == base));

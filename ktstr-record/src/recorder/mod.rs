@@ -19,6 +19,7 @@ mod writer;
 mod outbox;
 mod enabling;
 mod attached;
+mod placing;
 mod session;
 mod run;
 

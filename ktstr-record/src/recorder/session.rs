@@ -1,7 +1,8 @@
 //! The loop: what a running machine says, and what is taken from it.
 
+mod delivering;
+
 use std::collections::VecDeque;
-use std::io;
 use std::time::{Duration, Instant};
 
 use guest_init::message::{CaptureReason, FromTest, ToHost};
@@ -16,10 +17,10 @@ use super::events;
 use super::host_time::{HostGap, HostTime};
 use super::interrupt::Guard;
 use super::outbox::Outbox;
+use super::placing::Pages;
 use super::request::CapturePlan;
 use super::writer::{Item, Written};
 use crate::channel::{GuestState, HostChannel, Received};
-use crate::job::{ClockAndSeed, JobError, JobParts, PackedJob};
 use crate::machine::{ChannelRam, Machine, MachineError, MachineEvent, WatchId};
 
 /// How often the channel is looked at.
@@ -30,8 +31,6 @@ const POLLS_AT_ONCE: usize = 8;
 const FLUSH: Duration = Duration::from_millis(100);
 /// How long a capture request may wait for its doorbell before the machine is stopped without it.
 const DOORBELL_GRACE: Duration = Duration::from_millis(50);
-/// How long init may take to unpack its job.
-const DELIVERY: Duration = Duration::from_secs(20);
 /// Time between clock records.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// A periodic capture that is this much late is told as a loss.
@@ -40,19 +39,7 @@ const LATE: Duration = Duration::from_millis(250);
 /// A machine that the host runs stops within this time.
 const LONGEST_STOP: Duration = Duration::from_millis(300);
 
-/// How a run ends whose guest does not take its job.
-pub(super) const UNDELIVERED: &str = "the guest did not take its job";
-
-/// Why a job was not handed over.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DeliveryError {
-    /// There is no seed for the guest.
-    #[error("could not read /dev/urandom: {0}")]
-    Seed(io::Error),
-    /// The guest did not take it.
-    #[error(transparent)]
-    Job(#[from] JobError),
-}
+pub(super) use delivering::UNDELIVERED;
 
 /// How a run ended.
 pub(super) struct Ending {
@@ -82,6 +69,8 @@ pub(super) struct Session<'c> {
     /// What is done when the scheduler is enabled, if init waits for it.
     attached: Option<Attached<'c>>,
     unfit: Unfit,
+    /// Where init has room for the file that is being placed.
+    pages: Option<Pages>,
     phase: Option<(u32, String)>,
     /// Running time at which the body began.
     body_began: Option<Duration>,
@@ -112,27 +101,13 @@ impl<'c> Session<'c> {
             enabling: Enabling::new(enable_limit),
             attached: None,
             unfit: Unfit::default(),
+            pages: None,
             phase: None,
             body_began: None,
             body_ended: false,
             host_time: HostTime::new(),
             pauses_looked_at: Duration::ZERO,
         }
-    }
-
-    /// Hand parts of the job to init, with the time.
-    pub(super) fn deliver(&mut self, job: &PackedJob, parts: JobParts) -> Result<(), DeliveryError> {
-        let clock_and_seed = ClockAndSeed::now().map_err(DeliveryError::Seed)?;
-        let Self { machine, channel, .. } = self;
-        // The scheduler may be on its way to be enabled before all is delivered.
-        let idle = &mut || machine.tend();
-        job.deliver(parts, channel, clock_and_seed, Instant::now() + DELIVERY, idle)?;
-        Ok(())
-    }
-
-    /// Do this when the scheduler is enabled.
-    pub(super) fn when_attached(&mut self, attached: Attached<'c>) {
-        self.attached = Some(attached);
     }
 
     /// The guest's clock stood at `guest_ns` when its template was saved.
@@ -192,37 +167,6 @@ impl<'c> Session<'c> {
                 self.tell_clock();
             }
         }
-    }
-
-    /// The scheduler is enabled, and init waits for the test: save the machine, and send it.
-    fn go_on_attached(&mut self) -> Result<(), DeliveryError> {
-        let Some(Attached { template, job }) = self.attached.take() else { return Ok(()) };
-        let begun = Instant::now();
-        let pause = self.pause().map_err(|error| error.to_string());
-        let saved = pause.and_then(|pause| {
-            self.listen();
-            self.tell_mended();
-            let at = self.clock.guest_ns();
-            let fault = self
-                .unfit
-                .why(&self.machine.console_text(), self.channel.has_all())
-                .or_else(|| self.capturer.why_not_enabled(&*self.machine));
-            let saved = match fault {
-                Some(why) => Err(why),
-                None => template.save(&mut *self.machine, at).map_err(|error| error.to_string()),
-            };
-            let resumed = self.go_on();
-            self.clock.paused(pause.ended(resumed).0);
-            saved
-        });
-        let detail = match saved {
-            Ok(()) => {
-                format!("saved with the scheduler enabled, in {:.3} s", begun.elapsed().as_secs_f64())
-            }
-            Err(why) => format!("not saved with the scheduler enabled: {why}"),
-        };
-        self.tell(EventBody::Op { name: EventBody::TEMPLATE.to_owned(), detail });
-        self.deliver(job, JobParts::Test)
     }
 
     /// Take what is left of a machine that has ended or is to be, and close the recording.
@@ -336,6 +280,7 @@ impl<'c> Session<'c> {
             other => {
                 self.enabling.hear(&other);
                 self.unfit.hear(&other);
+                self.pages = Pages::hear(&other).or_else(|| self.pages.take());
                 if let Some(body) = events::of_message(other) {
                     self.outbox.event(guest_ns, host_ns, body);
                 }
@@ -464,125 +409,4 @@ impl<'c> Session<'c> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use ktstr_replay::trace::record::{Manifest, VcpuRegs};
-    use ktstr_replay::trace::{Trace, TraceWriter};
-    use ktstr_replay::units::{Cpu, GuestPhys, KernelVirt};
-
-    use super::*;
-    use crate::machine::{CpuUse, GuestRam, StaleBreakpoint, Watch, WatchSupport};
-    use crate::recorder::capture::Profile;
-    use crate::recorder::request::{CheckpointPolicy, PageSelection};
-    use crate::recorder::writer::WriterThread;
-
-    /// A machine that mends a breakpoint before each of its ends: the first is found by a wait, the other by none.
-    struct Mending(Arc<GuestRam>, Vec<StaleBreakpoint>);
-
-    impl Mending {
-        fn mends(&mut self, at: u64) {
-            self.1.push(StaleBreakpoint { vcpu: Cpu(1), at: KernelVirt(at), replaced: true });
-        }
-    }
-
-    impl Machine for Mending {
-        fn ram(&self) -> Arc<GuestRam> {
-            Arc::clone(&self.0)
-        }
-
-        fn pause(&mut self) -> Result<Duration, MachineError> {
-            self.mends(0xffff_ffff_8100_0002);
-            Ok(Duration::ZERO)
-        }
-
-        fn resume(&mut self) -> Result<Duration, MachineError> {
-            Ok(Duration::ZERO)
-        }
-
-        fn registers(&mut self) -> Result<Vec<VcpuRegs>, MachineError> {
-            Ok(Vec::new())
-        }
-
-        fn wait_event(&mut self, _timeout: Duration) -> Option<MachineEvent> {
-            self.mends(0xffff_ffff_8100_0001);
-            Some(MachineEvent::Ended { end: GuestEnd::Panicked, detail: String::new() })
-        }
-
-        fn tend(&mut self) {}
-
-        fn watch_support(&self) -> WatchSupport {
-            WatchSupport { most: 0, write_bytes: 0, execute: false }
-        }
-
-        fn arm(&mut self, _id: WatchId, _watch: Watch) -> Result<(), MachineError> {
-            Ok(())
-        }
-
-        fn disarm(&mut self, _id: WatchId) -> Result<(), MachineError> {
-            Ok(())
-        }
-
-        fn cpu_use(&self) -> Option<CpuUse> {
-            None
-        }
-
-        fn stale_breakpoints(&mut self) -> Vec<StaleBreakpoint> {
-            std::mem::take(&mut self.1)
-        }
-
-        fn console(&mut self) -> Vec<u8> {
-            Vec::new()
-        }
-
-        fn console_text(&self) -> String {
-            String::new()
-        }
-
-        fn save(&mut self) -> Result<Vec<u8>, MachineError> {
-            Ok(Vec::new())
-        }
-
-        fn kill(&mut self) {}
-    }
-
-    #[test]
-    fn what_a_machine_mended_is_in_the_trace_to_its_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.trace.zst");
-        let writer = TraceWriter::create(&path, &Manifest::default()).unwrap();
-        let ram = Arc::new(GuestRam::new(&[16 << 20]).unwrap());
-        let channel = HostChannel::new(ChannelRam::new(Arc::clone(&ram), GuestPhys(8 << 20)).unwrap());
-        let plan = CapturePlan {
-            periodic: 0,
-            window: Duration::ZERO,
-            checkpoint: CheckpointPolicy::Never,
-            pages: PageSelection::Kernel,
-        };
-        let profile = Profile::start(Arc::clone(&ram)).unwrap();
-        let capturer = Capturer::new(profile, ram.ranges(), 8 << 20..16 << 20, &plan);
-        let outbox = Outbox::new(WriterThread::start(writer).unwrap());
-        let mut clock = RunClock::start();
-        let machine = Box::new(Mending(ram, Vec::new()));
-        let mut session = Session::new(machine, channel, capturer, outbox, &mut clock, plan, Duration::ZERO);
-        let ending = session.run(Duration::from_secs(60), &Guard::new().unwrap());
-        let written = session.close(ending);
-        written.writer.finish().unwrap();
-
-        let told: Vec<String> = Trace::open(&path)
-            .unwrap()
-            .events()
-            .into_iter()
-            .filter_map(|event| match event.body {
-                EventBody::Op { name, detail } if name == EventBody::MENDED => Some(detail),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(
-            told[0].contains("CPU 1 executed a breakpoint at 0xffffffff81000001 that was gone"),
-            "{told:?}"
-        );
-        assert!(told[1].contains("0xffffffff81000002"), "{told:?}");
-    }
-}
+mod tests;

@@ -13,17 +13,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::kernel::Kmsg;
 use crate::link::Link;
+use crate::reserve::{Place, Reserve};
 use crate::{Failure, system};
 
 /// How often the ring is looked at. The template is saved in this state: nothing may depend on a moment in it.
 const PERIOD: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
 /// Wait for the begin of the job: the time.
-pub fn await_job(link: &mut Link, kmsg: &mut Kmsg) -> Result<Delivery, Failure> {
+pub fn await_job(link: &mut Link, kmsg: &mut Kmsg, reserve: Option<Reserve>) -> Result<Delivery, Failure> {
     loop {
         if let Some(archive) = link.receive() {
             let archive = archive.map_err(|loss| format!("receiving the job: {loss}"))?;
-            let mut delivery = Delivery::default();
+            let mut delivery = Delivery { reserve, ..Delivery::default() };
             delivery.take(archive)?;
             return match delivery.has_clock || delivery.stop {
                 true => Ok(delivery),
@@ -41,6 +42,12 @@ pub fn await_job(link: &mut Link, kmsg: &mut Kmsg) -> Result<Delivery, Failure> 
 #[derive(Default)]
 pub struct Delivery {
     files: Unpacker,
+    reserve: Option<Reserve>,
+    placing: Option<Placing>,
+    /// A number of the host's choice, which memory holds nowhere by chance.
+    stamp: u64,
+    /// Bytes that the host has placed.
+    pub placed_bytes: u64,
     has_clock: bool,
     /// The scheduler, which may be started when `has_scheduler`.
     pub scheduler: Option<SchedulerJob>,
@@ -63,6 +70,18 @@ impl Delivery {
             ArchivedToGuest::File { path, mode, first, bytes } => {
                 self.files.piece(path, mode.to_native(), *first, bytes)?;
             }
+            ArchivedToGuest::Place { path, mode, bytes } => {
+                let (mode, bytes) = (mode.to_native(), bytes.to_native());
+                self.placing = Some(Placing { path: path.to_string(), mode, bytes, is_told: false });
+            }
+            ArchivedToGuest::Placed => {
+                let Some((placing, reserve)) = self.placing.take().zip(self.reserve.take()) else {
+                    return Err("the host has placed what it did not announce".into());
+                };
+                let path = Path::new(&placing.path);
+                make_room(path).map_err(|error| format!("making room for {}: {error}", placing.path))?;
+                self.placed_bytes += reserve.name(path, placing.mode, placing.bytes)?;
+            }
             ArchivedToGuest::Link { path, target } => self.files.link(path, target)?,
             ArchivedToGuest::Start(source) => {
                 // A program cannot be run while it is open for writing.
@@ -75,10 +94,16 @@ impl Delivery {
                     return Err("the host wants to start what it has not named".into());
                 }
                 *ready = true;
+                if self.has_test
+                    && let Some(reserve) = self.reserve.take()
+                {
+                    reserve.free();
+                }
             }
             ArchivedToGuest::Clock { wall_clock_ns, seed } => {
                 system::set_wall_clock(wall_clock_ns.to_native())?;
                 system::seed_randomness(seed)?;
+                self.stamp = seed.first_chunk().copied().map_or(self.stamp, u64::from_le_bytes);
                 self.has_clock = true;
             }
             ArchivedToGuest::Scheduler(job) => once(&mut self.scheduler, deserialized(job)?)?,
@@ -87,6 +112,26 @@ impl Delivery {
         }
         Ok(())
     }
+}
+
+impl Delivery {
+    /// Where the host may write, if it has asked and was not told.
+    pub fn tell_where(&mut self) -> Option<Place> {
+        let stamp = self.stamp;
+        let placing = self.placing.as_mut().filter(|placing| !placing.is_told)?;
+        placing.is_told = true;
+        let bytes = placing.bytes;
+        let place = self.reserve.as_mut().and_then(|reserve| reserve.place(bytes, stamp));
+        Some(place.unwrap_or(Place { stamp, frames: Vec::new() }))
+    }
+}
+
+/// A file that the host wants to place.
+struct Placing {
+    path: String,
+    mode: u32,
+    bytes: u64,
+    is_told: bool,
 }
 
 /// The value of a part of the job.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use guest_init::layout::STATE_BUSY;
 use guest_init::message::{
-    CaptureReason, GuestStage, RESTART_MS, SCHEDULER_PID, SchedulerJob, Source, TestJob,
+    CaptureReason, GuestStage, RESTART_MS, SCHEDULER_PID, SchedulerJob, Source, TestJob, ToHost,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
@@ -16,6 +16,7 @@ use crate::kernel::{
 };
 use crate::link::Link;
 use crate::program::{Running, reap};
+use crate::reserve::Place;
 use crate::socket::TestSocket;
 
 /// How often sched_ext's state and the host's ring are looked at, beyond what descriptors tell.
@@ -366,7 +367,11 @@ impl<'a> JobRun<'a> {
                 .map_err(|loss| format!("receiving the job: {loss}"))
                 .and_then(|archive| self.delivery.take(archive));
             match taken {
-                Ok(()) => {}
+                Ok(()) => {
+                    if let Some(Place { stamp, frames }) = self.delivery.tell_where() {
+                        self.link.send(&ToHost::Pages { stamp, frames });
+                    }
+                }
                 // A run that has all it needs goes on.
                 Err(why) if had_all => self.link.note(&format!("from the host: {why}")),
                 Err(why) => {
@@ -375,7 +380,10 @@ impl<'a> JobRun<'a> {
             }
         }
         if self.delivery.has_test && !had_all {
-            self.link.stage(GuestStage::JobUnpacked, "");
+            let placed = self.delivery.placed_bytes;
+            let detail =
+                if placed > 0 { format!("{placed} bytes placed by the host") } else { String::new() };
+            self.link.stage(GuestStage::JobUnpacked, detail);
         }
     }
 }

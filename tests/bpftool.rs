@@ -25,6 +25,7 @@ const MARK: &str = "bpftool-dump ";
     scheduler = DEMO,
     duration_s = 2,
     checkpoint = "never",
+    attached = false,
     extra_sched_args = ["--freeze-after-ms", "1500"],
     include_files = bpftool_files,
     check = bpftool_agrees
@@ -39,6 +40,7 @@ fn every_map_agrees(ctx: &Ctx) -> Result<AssertResult> {
     duration_s = 2,
     kaslr = false,
     checkpoint = "never",
+    attached = false,
     extra_sched_args = ["--freeze-after-ms", "1500"],
     include_files = bpftool_files,
     check = bpftool_agrees

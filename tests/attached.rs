@@ -200,6 +200,12 @@ fn cold_warm_and_attached_runs_are_alike() {
     assert_eq!(how(&cold), StartInfo::BOOTED);
     assert!(saved(&warm).is_empty() && saved(&cold).is_empty());
 
+    for run in [&first, &attached[0], &warm, &cold] {
+        let unpacked = stages(run).into_iter().find(|(stage, ..)| *stage == Stage::JobUnpacked);
+        let (.., detail) = unpacked.unwrap_or_else(|| panic!("nothing was unpacked: {run}"));
+        assert!(detail.ends_with("bytes placed by the host"), "{detail}: {run}");
+    }
+
     let expected = facts(&cold);
     assert_eq!(expected.losses, 0, "{cold}");
     assert!(expected.findings.len() > 4 && expected.maps.len() > 4 && expected.variables.len() > 4);

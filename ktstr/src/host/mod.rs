@@ -32,6 +32,8 @@ pub fn run(def: &TestDef) -> anyhow::Result<()> {
     );
     let mut request = prepare::prepare(def, &environment)?;
     request.manifest.taints.push(Manifest::RETRIED.to_owned());
+    // What failed may be in the template.
+    request.attached = false;
     judge::judge(def, record(request)?)
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use guest_init::message::{Program, SchedulerJob, TestJob};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::libraries::Loader;
 use super::packed::{JobError, JobFile, PackedJob};
@@ -45,6 +46,8 @@ pub struct JobLimits {
 pub struct JobBuilder {
     loader: Loader,
     entries: BTreeMap<String, JobFile>,
+    /// XXH3-128 of programs and libraries as they are on the host.
+    xxh3: BTreeMap<String, u128>,
     /// Those that only the test binary needs: they may arrive while the scheduler is being enabled.
     tests_own: BTreeSet<String>,
     scheduler: Option<Program>,
@@ -66,6 +69,7 @@ impl JobBuilder {
         Self {
             loader: Loader::of_host(),
             entries: BTreeMap::new(),
+            xxh3: BTreeMap::new(),
             tests_own: BTreeSet::new(),
             scheduler: None,
             test: None,
@@ -143,6 +147,8 @@ impl JobBuilder {
     /// # Errors
     /// [`JobError::NoTest`].
     pub fn build(self, limits: JobLimits) -> Result<PackedJob, JobError> {
+        let program = self.scheduler.as_ref().map(|program| self.real(&program.path));
+        let scheduler_xxh3 = program.and_then(|real| self.xxh3.get(real)).copied();
         let test = self.test.ok_or(JobError::NoTest)?;
         let scheduler = self.scheduler.map(|program| SchedulerJob {
             program,
@@ -164,7 +170,7 @@ impl JobBuilder {
         });
         let (binary, libraries) =
             own.into_iter().partition(|(path, _)| path == known || Some(path) == real.as_ref());
-        Ok(PackedJob { early, libraries, binary, scheduler, test })
+        Ok(PackedJob { early, libraries, binary, scheduler, scheduler_xxh3, test })
     }
 
     /// Pack a program that others than the test binary need, too.
@@ -184,9 +190,10 @@ impl JobBuilder {
         packed.path = self.add(&absolute, &mut packed.entries)?;
         let mut program = absolute;
         for _ in 0..MAX_INTERPRETERS {
-            let (_, start) = read(&program)?;
-            if is_elf(&start) {
-                let closure = self.loader.closure(&program)?;
+            // What was packed, as a program is read once: debug builds have a hundred megabytes.
+            let data = self.content(&utf8(&program)?);
+            if is_elf(data) {
+                let closure = self.loader.closure(&program, data)?;
                 for file in &closure.files {
                     self.add(file, &mut packed.entries)?;
                 }
@@ -194,11 +201,26 @@ impl JobBuilder {
                 break;
             }
             // A script, or a file that the kernel will refuse to run and init will say so of.
-            let Some(interpreter) = script_interpreter(&start).map(PathBuf::from) else { break };
+            let Some(interpreter) = script_interpreter(data).map(PathBuf::from) else { break };
             self.add(&interpreter, &mut packed.entries)?;
             program = interpreter;
         }
         Ok(packed)
+    }
+
+    /// The content of the file that is packed as `path`, or that a link of this name leads to.
+    fn content(&self, path: &str) -> &[u8] {
+        match self.entries.get(self.real(path)) {
+            Some(JobFile::File { bytes, .. }) => bytes,
+            _ => &[],
+        }
+    }
+
+    fn real<'p>(&'p self, path: &'p str) -> &'p str {
+        match self.entries.get(path) {
+            Some(JobFile::Link(real)) => real,
+            _ => path,
+        }
     }
 
     /// Put a file where it really is on the host, with a link from the path by which it is known, and return that
@@ -209,6 +231,7 @@ impl JobBuilder {
         let (known, real_path) = (utf8(path)?, utf8(&real)?);
         if !self.entries.contains_key(&real_path) {
             let (mode, bytes) = read(&real)?;
+            self.xxh3.insert(real_path.clone(), xxh3_128(&bytes));
             let bytes = without_debug(&bytes).into_owned();
             self.entries.insert(real_path.clone(), JobFile::File { mode, bytes });
         }
@@ -321,6 +344,8 @@ mod tests {
         builder.scheduler(&link, &[], &[]).expect("packed");
         let job = builder.build(LIMITS).expect("complete");
         let scheduler = job.scheduler().expect("a scheduler");
+        let whole = format!("{:032x}", xxh3_128(crate::init_image()));
+        assert_eq!(job.scheduler_xxh3(), Some(whole));
         let real = fs::canonicalize(real).expect("there").to_str().expect("UTF-8").to_owned();
         assert_eq!(job.test.program.path, link.to_str().expect("UTF-8"));
         assert_eq!(job.test.program.args, ["a"]);

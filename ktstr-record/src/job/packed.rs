@@ -43,6 +43,8 @@ pub struct PackedJob {
     /// The test binary, as what it is and by what it is known.
     pub(super) binary: Vec<(String, JobFile)>,
     pub(super) scheduler: Option<SchedulerJob>,
+    /// XXH3-128 of its program as it is on the host.
+    pub(super) scheduler_xxh3: Option<u128>,
     pub(super) test: TestJob,
 }
 
@@ -83,6 +85,11 @@ impl PackedJob {
     /// The scheduler that init is told to run, if any.
     pub fn scheduler(&self) -> Option<&SchedulerJob> {
         self.scheduler.as_ref()
+    }
+
+    /// XXH3-128 (hex) of the scheduler's program as it is on the host, debug sections included.
+    pub fn scheduler_xxh3(&self) -> Option<String> {
+        self.scheduler_xxh3.map(|hash| format!("{hash:032x}"))
     }
 
     /// XXH3-128 (hex) of all that a guest has of this job when its scheduler is enabled and nothing of the test but its

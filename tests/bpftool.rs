@@ -19,6 +19,7 @@ declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1,
     scheduler = DEMO,
     duration_s = 2,
     checkpoint = "never",
+    attached = false,
     extra_sched_args = ["--freeze-after-ms", "1500"],
     include_files = bpftool_files,
     check = bpftool_agrees
@@ -33,6 +34,7 @@ fn every_map_agrees(ctx: &Ctx) -> Result<AssertResult> {
     duration_s = 2,
     kaslr = false,
     checkpoint = "never",
+    attached = false,
     extra_sched_args = ["--freeze-after-ms", "1500"],
     include_files = bpftool_files,
     check = bpftool_agrees

@@ -37,6 +37,7 @@ fn steady(ctx: &Ctx) -> Result<AssertResult> {
     duration_s = 8,
     num_snapshots = 10,
     claims = ["strictly_increasing(nr_dispatched)", "always(alive)"],
+    attached = false,
     extra_sched_args = ["--stall-after-ms", "2000", "--timeout-ms", "2000"]
 )]
 fn stall(ctx: &Ctx) -> Result<AssertResult> {

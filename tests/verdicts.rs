@@ -27,6 +27,7 @@ const EMULATOR: &str = "qemu-system-x86_64";
     scheduler = DEMO,
     duration_s = 3,
     checkpoint = "ends",
+    attached = false,
     extra_sched_args = ["--leave-after-ms", "1000", "--exit-message", "enough"]
 )]
 fn leaves(_ctx: &Ctx) -> Result<AssertResult> {
@@ -39,6 +40,7 @@ fn leaves(_ctx: &Ctx) -> Result<AssertResult> {
     duration_s = 3,
     checkpoint = "ends",
     expect_scx_exit = "UNREG_BPF",
+    attached = false,
     extra_sched_args = ["--leave-after-ms", "1000"]
 )]
 fn leaves_as_expected(ctx: &Ctx) -> Result<AssertResult> {

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ktstr::prelude::*;
 use ktstr_replay::trace::record::{EventBody, OutputSource, Stage};
-use ktstr_tests::{TestRun, fixture};
+use ktstr_tests::{TestRun, cache_without_templates, fixture};
 
 /// Begins what the body says of its guest: `this guest: NAME=VALUE`.
 const MARK: &str = "this guest: ";
@@ -144,19 +143,4 @@ fn start_s(run: &TestRun, how: Stage) -> f64 {
     let found: Vec<f64> = details.filter_map(seconds).collect();
     assert_eq!(found.len(), 1, "{how:?} of {run}");
     found[0]
-}
-
-/// A cache with what is provisioned here and no templates.
-fn cache_without_templates() -> tempfile::TempDir {
-    let home = tempfile::tempdir().expect("a folder");
-    let ours = home.path().join("ktstr");
-    fs::create_dir(&ours).expect("a folder");
-    let cache = ktstr_record::provision::Cache::open().expect("the cache");
-    for folder in ["bundles", "kernels", "apt"] {
-        let from: &Path = &cache.path(folder);
-        if from.exists() {
-            std::os::unix::fs::symlink(from, ours.join(folder)).expect("a link");
-        }
-    }
-    home
 }

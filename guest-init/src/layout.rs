@@ -25,13 +25,16 @@ use crate::ring::Ring;
 /// First eight bytes of the channel memory once init has set it up.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRCH1");
 /// Version of layout, frames and messages together.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 /// Nothing is there yet.
 pub const STATE_EMPTY: u32 = 0;
 /// init is up and waits for its job: the moment at which a template is saved.
 pub const STATE_READY: u32 = 1;
 /// init has taken its job.
 pub const STATE_BUSY: u32 = 2;
+/// The scheduler is enabled, and init waits for the test: the moment at which a template with an attached scheduler is
+/// saved.
+pub const STATE_ATTACHED: u32 = 4;
 /// init is about to power off; nothing will follow in the ring.
 pub const STATE_DONE: u32 = 3;
 

@@ -4,7 +4,8 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-/// From the host to init: a job, then files, and between them the orders to start what they were for.
+/// From the host to init, in this order: the clock; the scheduler, its files and the order to start it; the clock once
+/// more, where the machine was or may be saved meanwhile; the test binary, its files and the order to start it.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub enum ToGuest {
     /// A piece of a file, to be appended at `path` (its folders are made, the first piece truncates).
@@ -18,6 +19,18 @@ pub enum ToGuest {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// The host wants to write the begin of a file into guest memory by itself. init answers with
+    /// [`ToHost::Pages`].
+    Place {
+        /// Absolute path in the guest.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+        /// Size of the file.
+        bytes: u64,
+    },
+    /// It has: the file has its begin, as far as the pages go. What is missing follows as pieces.
+    Placed,
     /// A symbolic link.
     Link {
         /// Absolute path in the guest.
@@ -25,37 +38,48 @@ pub enum ToGuest {
         /// What it points to.
         target: String,
     },
-    /// What is to be run. The first message; clock and seed are set now.
-    Job(Job),
-    /// All files of this program are there: start it. The scheduler's order, if the job has one, comes before that
+    /// Set the wall clock, and add to the kernel's randomness. The first message.
+    Clock {
+        /// Ns since the epoch.
+        wall_clock_ns: u64,
+        /// Bytes for the kernel's entropy pool.
+        seed: Vec<u8>,
+    },
+    /// The scheduler that is to be run. A job without one has no such message.
+    Scheduler(SchedulerJob),
+    /// The test that is to be run.
+    Test(TestJob),
+    /// All files of this program are there: start it. The scheduler's order, if there is one, comes before that
     /// of the test binary, so that the scheduler is being enabled while the rest still arrives.
     Start(Source),
     /// Stop the run: end the test binary and the scheduler, then power off.
     Stop,
 }
 
-/// What init is to run.
+/// A scheduler to run. Nothing in it depends on the test: a machine may be saved when the scheduler is enabled, and
+/// serve other tests.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
-pub struct Job {
-    /// Wall clock to set, ns since the epoch.
-    pub wall_clock_ns: u64,
-    /// Bytes to add to the kernel's entropy pool.
-    pub seed: Vec<u8>,
-    /// The scheduler, if any.
-    pub scheduler: Option<Program>,
-    /// How long the scheduler may take to become `enabled`, in ms.
+pub struct SchedulerJob {
+    /// Its program.
+    pub program: Program,
+    /// How long it may take to become `enabled`, in ms.
     pub enable_timeout_ms: u64,
+    /// How long it may take to exit after SIGINT at the end, in ms, before it is killed.
+    pub exit_timeout_ms: u64,
+}
+
+/// A test to run.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+pub struct TestJob {
     /// The test binary, in guest mode.
-    pub test: Program,
+    pub program: Program,
     /// The test binary waits for a packet of one byte on its socket before it runs the body: so it can be started
     /// while the scheduler is being enabled.
-    pub test_waits: bool,
+    pub waits: bool,
     /// How long a scheduler that is not enabled any more may take to be enabled again, in ms.
     pub restart_timeout_ms: u64,
     /// How long the test binary may run, in ms, before init ends it.
-    pub test_timeout_ms: u64,
-    /// How long the scheduler may take to exit after SIGINT at the end, in ms, before it is killed.
-    pub exit_timeout_ms: u64,
+    pub timeout_ms: u64,
 }
 
 /// A program with its arguments and environment.
@@ -115,6 +139,13 @@ pub enum ToHost {
         tag: String,
         /// Why.
         reason: CaptureReason,
+    },
+    /// Where the pages of the file are that the host wants to place. They begin with stamps.
+    Pages {
+        /// The page of index `i` begins with this value XOR `i`.
+        stamp: u64,
+        /// Numbers of the page frames, in the file's order; none: the file is to be sent in pieces.
+        frames: Vec<u64>,
     },
     /// init had to drop frames because the ring was full.
     Dropped {
@@ -235,7 +266,7 @@ pub struct WorkerReport {
 /// Environment variable of the test binary with the process id of the scheduler, where there is one.
 pub const SCHEDULER_PID: &str = "KTSTR_SCHEDULER_PID";
 
-/// Environment variable of the test binary with [`Job::restart_timeout_ms`], where there is a scheduler.
+/// Environment variable of the test binary with [`TestJob::restart_timeout_ms`], where there is a scheduler.
 pub const RESTART_MS: &str = "KTSTR_RESTART_MS";
 
 /// The file descriptor of the test binary's socket to init.

@@ -212,6 +212,11 @@ impl Reader {
         Self { position, ..Self::default() }
     }
 
+    /// The next frame may be another writer's, which counts anew.
+    pub fn expect_another_writer(&mut self) {
+        self.due = None;
+    }
+
     /// The next frame or loss, or `None` when there is nothing new. A frame's payload replaces `payload`.
     ///
     /// Each call does at most about three laps' work, whatever the memory holds.

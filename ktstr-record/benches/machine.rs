@@ -13,7 +13,7 @@ use guest_init::message::{GuestStage, ToHost};
 use ktstr_record::channel::{HostChannel, Received};
 use ktstr_record::checkpoint::ChangeTracker;
 use ktstr_record::init_image;
-use ktstr_record::job::{ClockAndSeed, JobBuilder, JobLimits};
+use ktstr_record::job::{ByChannel, ClockAndSeed, JobBuilder, JobLimits, JobParts};
 use ktstr_record::machine::{ChannelRam, Machine, StartPolicy, start};
 use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::spec::{MachineSpec, Topology};
@@ -84,8 +84,8 @@ fn restore_to_job(bencher: Bencher<'_, '_>) {
         let memory = ChannelRam::new(machine.ram(), HOST.spec.channel_base()).expect("the channel");
         let mut channel = HostChannel::new(memory);
         let deadline = Instant::now() + UNPACKING;
-        job.deliver(&mut channel, ClockAndSeed::now().expect("a seed"), deadline, &mut || ())
-            .expect("a delivery");
+        let way = &mut ByChannel { channel: &mut channel, deadline };
+        job.deliver(JobParts::All, way, ClockAndSeed::now().expect("a seed")).expect("a delivery");
         while !channel.poll().iter().any(is_unpacked) {
             assert!(Instant::now() < deadline, "the job is not unpacked");
             std::thread::sleep(Duration::from_micros(200));

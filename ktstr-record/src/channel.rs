@@ -8,7 +8,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use guest_init::layout::{
-    ChannelMemory, MAGIC, PROTOCOL_VERSION, STATE_BUSY, STATE_DONE, STATE_EMPTY, STATE_READY,
+    ChannelMemory, MAGIC, OFF_TO_HOST_HEAD, PROTOCOL_VERSION, STATE_ATTACHED, STATE_BUSY, STATE_DONE,
+    STATE_EMPTY, STATE_READY, TO_HOST_BYTES,
 };
 use guest_init::message::{ToGuest, ToHost};
 use guest_init::ring::{Event, Loss, PushError, Reader, Writer};
@@ -147,6 +148,11 @@ impl<H: ChannelMemory> HostChannel<H> {
         self.memory.capture_ack().store(id, Ordering::Release);
     }
 
+    /// Whether all that the guest has ever sent is still in the ring, so that another channel over it hears it again.
+    pub fn has_all(&self) -> bool {
+        self.memory.words()[OFF_TO_HOST_HEAD / 8].load(Ordering::Acquire) <= TO_HOST_BYTES as u64
+    }
+
     /// How far the guest says it is.
     pub fn state(&self) -> GuestState {
         if self.memory.magic().load(Ordering::Acquire) != MAGIC {
@@ -159,6 +165,7 @@ impl<H: ChannelMemory> HostChannel<H> {
             STATE_EMPTY => GuestState::Empty,
             STATE_READY => GuestState::Ready,
             STATE_BUSY => GuestState::Busy,
+            STATE_ATTACHED => GuestState::Attached,
             STATE_DONE => GuestState::Done,
             state => GuestState::Unknown { state },
         }
@@ -206,6 +213,8 @@ pub enum GuestState {
     Ready,
     /// At its job.
     Busy,
+    /// Its scheduler is enabled, and it waits for the test: the moment to save a template of that.
+    Attached,
     /// About to power off; nothing follows.
     Done,
     /// The init of another version of this program.
@@ -226,7 +235,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use guest_init::layout::{CHANNEL_WORDS, OFF_TO_HOST_RING};
-    use guest_init::message::{GuestStage, Job};
+    use guest_init::message::{GuestStage, TestJob};
     use proptest::prelude::*;
 
     use super::*;
@@ -300,7 +309,7 @@ mod tests {
     fn a_job_reaches_the_guest() {
         let memory = Shared::new();
         let mut host = HostChannel::new(memory.clone());
-        let job = ToGuest::Job(Job { wall_clock_ns: 5, seed: vec![1, 2, 3], ..Job::default() });
+        let job = ToGuest::Test(TestJob { timeout_ms: 5, waits: true, ..TestJob::default() });
         host.send(&job, Instant::now()).expect("room");
         let mut payload = AlignedVec::new();
         let event = Reader::default().next(&memory.to_guest(), &mut payload);
@@ -347,6 +356,7 @@ mod tests {
             (PROTOCOL_VERSION, 1, GuestState::Ready),
             (PROTOCOL_VERSION, 2, GuestState::Busy),
             (PROTOCOL_VERSION, 3, GuestState::Done),
+            (PROTOCOL_VERSION, 4, GuestState::Attached),
             (PROTOCOL_VERSION, 9, GuestState::Unknown { state: 9 }),
             (other, 1, GuestState::OtherVersion { version: other }),
         ] {

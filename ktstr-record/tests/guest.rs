@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use guest_init::layout::{CMDLINE_CHANNEL, OFF_TO_HOST_HEAD, OFF_TO_HOST_RING, TO_HOST_BYTES};
 use guest_init::message::{CaptureReason, FromTest, GuestStage, Source, TEST_SOCKET_FD, ToGuest, ToHost};
-use ktstr_record::channel::{GuestState, HostChannel, Received};
+use ktstr_record::channel::{GuestState, HostChannel, Received, SendError};
 use ktstr_record::init_image;
-use ktstr_record::job::{ClockAndSeed, JobBuilder, JobLimits, PackedJob};
+use ktstr_record::job::{ByChannel, ClockAndSeed, JobBuilder, JobLimits, JobParts, PackedJob, Way};
 use ktstr_record::machine::{ChannelRam, Machine, MachineEvent, StartPolicy, WatchId, start};
 use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::spec::{MachineSpec, Topology};
@@ -63,9 +63,8 @@ impl Guest {
     }
 
     fn deliver(&mut self, job: &PackedJob) {
-        let clock_and_seed = ClockAndSeed { wall_clock_ns: WALL_CLOCK_S * 1_000_000_000, seed: vec![7; 32] };
-        let delivered =
-            job.deliver(&mut self.channel, clock_and_seed, Instant::now() + LONG, &mut || ()).expect("taken");
+        let way = &mut ByChannel { channel: &mut self.channel, deadline: Instant::now() + LONG };
+        let delivered = job.deliver(JobParts::All, way, clock_and_seed()).expect("taken");
         println!("{delivered:?}");
     }
 
@@ -174,6 +173,47 @@ fn job(role: &str, change: impl FnOnce(&mut JobBuilder)) -> PackedJob {
     builder.test(&me, &args, &[format!("{ROLE}={role}"), "RUST_BACKTRACE=0".into()]).expect("packed");
     change(&mut builder);
     builder.build(LIMITS).expect("complete")
+}
+
+/// What `in_guest` looks for.
+fn clock_and_seed() -> ClockAndSeed {
+    ClockAndSeed { wall_clock_ns: WALL_CLOCK_S * 1_000_000_000, seed: vec![7; 32] }
+}
+
+/// A host that asks where it may write and then sends the file after all.
+struct Undecided<'c>(ByChannel<'c, ChannelRam>);
+
+impl Way for Undecided<'_> {
+    fn send(&mut self, message: &ToGuest) -> Result<(), SendError> {
+        self.0.send(message)
+    }
+
+    fn place(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<usize, SendError> {
+        self.send(&ToGuest::Place { path: path.to_owned(), mode, bytes: bytes.len() as u64 })?;
+        Ok(0)
+    }
+}
+
+#[test]
+fn a_file_that_is_not_placed_after_all_is_taken_in_pieces() {
+    let mut guest = Guest::start();
+    let way = &mut Undecided(ByChannel { channel: &mut guest.channel, deadline: Instant::now() + LONG });
+    let job = job("speak", |_| {});
+    job.deliver(JobParts::All, way, clock_and_seed()).expect("taken");
+    let heard = guest.listen();
+    let pages = heard.messages.iter().find_map(|message| match message {
+        ToHost::Pages { frames, .. } => Some(frames.clone()),
+        _ => None,
+    });
+    let mut frames = pages.unwrap_or_else(|| panic!("no pages: {heard}"));
+    assert!(frames.len() > 256, "{} pages for a test binary", frames.len());
+    let told = frames.len();
+    frames.sort_unstable();
+    frames.dedup();
+    assert_eq!(frames.len(), told, "a page lies in two places");
+    assert_eq!(heard.detail(GuestStage::JobUnpacked), "");
+    assert_eq!(heard.detail(GuestStage::TestExited), "exit code 0", "{heard}");
+    assert!(heard.output(Source::Test).contains("hello from the guest"), "{heard}");
 }
 
 #[test]

@@ -70,6 +70,8 @@ pub struct TestDef {
     pub allow_inconclusive: bool,
     /// Place the kernel at random.
     pub kaslr: bool,
+    /// A template in which the scheduler is enabled may be used, and made.
+    pub attached: bool,
     /// More words for the kernel's command line, after the scheduler's.
     pub kargs: &'static [&'static str],
     /// More arguments for the scheduler, after its own.

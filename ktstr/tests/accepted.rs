@@ -38,6 +38,7 @@ declare_scheduler!(
     allow_inconclusive = false,
     ignore,
     kaslr = false,
+    attached = false,
     kargs = ["loglevel=7"],
     extra_sched_args = ["--stall-after", "2"],
     include_files = files,

@@ -46,6 +46,7 @@ use proc_macro::TokenStream;
 /// | `allow_inconclusive` | `true` or `false` | false | an inconclusive verdict passes |
 /// | `ignore` | `true` or `false` | false | emit `#[ignore]` |
 /// | `kaslr` | `true` or `false` | true | place the kernel at random |
+/// | `attached` | `true` or `false` | true | begin with the scheduler enabled, from a template, where there is one; `false`: load it anew in every run |
 /// | `kargs` | a list of strings, `["..", ".."]` | none | more words for the kernel's command line, after the scheduler's |
 /// | `extra_sched_args` | a list of strings, `["..", ".."]` | none | more arguments for the scheduler, after its own |
 /// | `include_files` | the path of a function | none | `fn() -> Result<Vec<IncludedFile>>`, run on the host: files for the guest |

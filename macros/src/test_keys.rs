@@ -79,6 +79,9 @@ pub const KEYS: &[Key] = &[
     flag("allow_inconclusive", "an inconclusive verdict passes"),
     flag("ignore", "emit `#[ignore]`").place(TestAttribute),
     flag("kaslr", "place the kernel at random").default("true"),
+    flag("attached", "begin with the scheduler enabled, from a template, where there is one; `false`: load it anew in \
+         every run").default("true")
+        .needs(&[("scheduler", "a `scheduler`, which is what is enabled in the template")]),
     key("kargs", Shape::Texts,
         "more words for the kernel's command line, after the scheduler's"),
     key("extra_sched_args", Shape::Texts,
@@ -158,6 +161,7 @@ mod tests {
             "pages : :: ktstr :: __private :: Pages :: Kernel ,",
             "seed : 1 ,",
             "kaslr : true ,",
+            "attached : true ,",
             "not_starved : false ,",
             "expect_err : false ,",
             "allow_inconclusive : false ,",

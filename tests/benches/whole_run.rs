@@ -1,4 +1,5 @@
-//! The whole command: what `cargo ktstr test` takes beyond the workload window of the test, cold and warm.
+//! The whole command: what `cargo ktstr test` takes beyond the workload window of the test, cold and from its
+//! templates: the run before those that count saves the machine, booted and with its scheduler.
 //!
 //! A program of its own and not a harness's: one run takes seconds, and is itself the sample. The demo test is built and
 //! everything is provisioned before the first run that counts.
@@ -13,7 +14,7 @@ fn main() {
     let once = std::env::args().any(|arg| arg == "--test");
     run(&[]);
     let (warm_runs, cold_runs) = if once { (1, 0) } else { (5, 3) };
-    report("warm, promised 1.5 s", &[], warm_runs);
+    report("attached, promised 1.5 s", &[], warm_runs);
     report("cold, promised 4 s", &["--cold"], cold_runs);
 }
 

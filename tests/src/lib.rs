@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: running tests as child processes, and looking at what they leave.
 
+mod cache;
 mod child;
 mod fixture;
 mod ktstr;
@@ -7,6 +8,7 @@ mod procs;
 mod python;
 mod readings;
 
+pub use cache::cache_without_templates;
 pub use child::{Ended, run_bounded};
 pub use fixture::{Fixture, Point, TestRun, fixture};
 pub use ktstr::{cargo_ktstr, ktstr};

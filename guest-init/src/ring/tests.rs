@@ -212,6 +212,25 @@ fn a_second_reader_hears_what_the_first_consumed() {
 }
 
 #[test]
+fn another_writer_may_count_anew_where_it_is_expected() {
+    let memory = Memory::new(64);
+    let (mut writer, mut reader) = (Writer::default(), Reader::default());
+    for i in 0..3 {
+        writer.push(&memory.ring(), 0, &payload(i, 9), 0).expect("room");
+    }
+    assert_eq!(drain(&mut reader, &memory.ring()).losses, []);
+    let mut other = Writer::resume(&memory.ring());
+    reader.expect_another_writer();
+    other.push(&memory.ring(), 0, &payload(7, 5), 0).expect("room");
+    let heard = drain(&mut reader, &memory.ring());
+    assert_eq!((heard.payloads, heard.losses), (vec![payload(7, 5)], vec![]));
+    // Once only: from there on, each number is due.
+    Writer::resume(&memory.ring()).push(&memory.ring(), 0, &payload(8, 5), 0).expect("room");
+    let loss = Loss::Sequence { expected: 1, found: 0 };
+    assert_eq!(drain(&mut reader, &memory.ring()).losses, [loss]);
+}
+
+#[test]
 fn forged_headers_cost_two_laps_of_checksums_at_most() {
     let memory = Memory::new(1 << 15);
     // At every word of the magic's kind a header that claims the rest of the ring and is where it says.

@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use guest_init::message::{Job, Program};
+use guest_init::message::{Program, SchedulerJob, TestJob};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::libraries::Loader;
 use super::packed::{JobError, JobFile, PackedJob};
@@ -45,6 +46,8 @@ pub struct JobLimits {
 pub struct JobBuilder {
     loader: Loader,
     entries: BTreeMap<String, JobFile>,
+    /// XXH3-128 of programs and libraries as they are on the host.
+    xxh3: BTreeMap<String, u128>,
     /// Those that only the test binary needs: they may arrive while the scheduler is being enabled.
     tests_own: BTreeSet<String>,
     scheduler: Option<Program>,
@@ -66,6 +69,7 @@ impl JobBuilder {
         Self {
             loader: Loader::of_host(),
             entries: BTreeMap::new(),
+            xxh3: BTreeMap::new(),
             tests_own: BTreeSet::new(),
             scheduler: None,
             test: None,
@@ -143,19 +147,30 @@ impl JobBuilder {
     /// # Errors
     /// [`JobError::NoTest`].
     pub fn build(self, limits: JobLimits) -> Result<PackedJob, JobError> {
+        let program = self.scheduler.as_ref().map(|program| self.real(&program.path));
+        let scheduler_xxh3 = program.and_then(|real| self.xxh3.get(real)).copied();
         let test = self.test.ok_or(JobError::NoTest)?;
-        let job = Job {
-            scheduler: self.scheduler,
+        let scheduler = self.scheduler.map(|program| SchedulerJob {
+            program,
             enable_timeout_ms: limits.enable_ms,
-            restart_timeout_ms: limits.restart_ms,
-            test: Program { env: with_library_path(&test.env, &self.test_folders), ..test },
-            test_waits: self.test_waits,
-            test_timeout_ms: limits.test_ms,
             exit_timeout_ms: limits.exit_ms,
-            ..Job::default()
+        });
+        let test = TestJob {
+            program: Program { env: with_library_path(&test.env, &self.test_folders), ..test },
+            waits: self.test_waits,
+            restart_timeout_ms: limits.restart_ms,
+            timeout_ms: limits.test_ms,
         };
-        let (late, early) = self.entries.into_iter().partition(|(path, _)| self.tests_own.contains(path));
-        Ok(PackedJob { early, late, job })
+        let (own, early): (Vec<_>, _) =
+            self.entries.into_iter().partition(|(path, _)| self.tests_own.contains(path));
+        let known = &test.program.path;
+        let real = own.iter().find_map(|(path, entry)| match entry {
+            JobFile::Link(real) if path == known => Some(real.clone()),
+            _ => None,
+        });
+        let (binary, libraries) =
+            own.into_iter().partition(|(path, _)| path == known || Some(path) == real.as_ref());
+        Ok(PackedJob { early, libraries, binary, scheduler, scheduler_xxh3, test })
     }
 
     /// Pack a program that others than the test binary need, too.
@@ -175,9 +190,10 @@ impl JobBuilder {
         packed.path = self.add(&absolute, &mut packed.entries)?;
         let mut program = absolute;
         for _ in 0..MAX_INTERPRETERS {
-            let (_, start) = read(&program)?;
-            if is_elf(&start) {
-                let closure = self.loader.closure(&program)?;
+            // What was packed, as a program is read once: debug builds have a hundred megabytes.
+            let data = self.content(&utf8(&program)?);
+            if is_elf(data) {
+                let closure = self.loader.closure(&program, data)?;
                 for file in &closure.files {
                     self.add(file, &mut packed.entries)?;
                 }
@@ -185,11 +201,26 @@ impl JobBuilder {
                 break;
             }
             // A script, or a file that the kernel will refuse to run and init will say so of.
-            let Some(interpreter) = script_interpreter(&start).map(PathBuf::from) else { break };
+            let Some(interpreter) = script_interpreter(data).map(PathBuf::from) else { break };
             self.add(&interpreter, &mut packed.entries)?;
             program = interpreter;
         }
         Ok(packed)
+    }
+
+    /// The content of the file that is packed as `path`, or that a link of this name leads to.
+    fn content(&self, path: &str) -> &[u8] {
+        match self.entries.get(self.real(path)) {
+            Some(JobFile::File { bytes, .. }) => bytes,
+            _ => &[],
+        }
+    }
+
+    fn real<'p>(&'p self, path: &'p str) -> &'p str {
+        match self.entries.get(path) {
+            Some(JobFile::Link(real)) => real,
+            _ => path,
+        }
     }
 
     /// Put a file where it really is on the host, with a link from the path by which it is known, and return that
@@ -200,6 +231,7 @@ impl JobBuilder {
         let (known, real_path) = (utf8(path)?, utf8(&real)?);
         if !self.entries.contains_key(&real_path) {
             let (mode, bytes) = read(&real)?;
+            self.xxh3.insert(real_path.clone(), xxh3_128(&bytes));
             let bytes = without_debug(&bytes).into_owned();
             self.entries.insert(real_path.clone(), JobFile::File { mode, bytes });
         }
@@ -282,7 +314,8 @@ mod tests {
                 }
             }
         }
-        let variable = job.job.test.env.iter().find_map(|variable| variable.strip_prefix("LD_LIBRARY_PATH="));
+        let variable =
+            job.test.program.env.iter().find_map(|variable| variable.strip_prefix("LD_LIBRARY_PATH="));
         let folders = variable.expect("set").split(':').map(|at| format!("{}{at}", folder.path().display()));
         let output = Command::new(folder.path().join("lib64/ld-linux-x86-64.so.2"))
             .arg("--inhibit-cache")
@@ -308,16 +341,20 @@ mod tests {
         symlink("real", &link).expect("linked");
         let mut builder = JobBuilder::new();
         builder.test(&link, &["a".into()], &["X=1".into()]).expect("packed");
+        builder.scheduler(&link, &[], &[]).expect("packed");
         let job = builder.build(LIMITS).expect("complete");
+        let scheduler = job.scheduler().expect("a scheduler");
+        let whole = format!("{:032x}", xxh3_128(crate::init_image()));
+        assert_eq!(job.scheduler_xxh3(), Some(whole));
         let real = fs::canonicalize(real).expect("there").to_str().expect("UTF-8").to_owned();
-        assert_eq!(job.job.test.path, link.to_str().expect("UTF-8"));
-        assert_eq!(job.job.test.args, ["a"]);
-        assert_eq!(job.job.test.env, ["X=1"]);
-        assert_eq!(entry(&job, &job.job.test.path), &JobFile::Link(real.clone()));
+        assert_eq!(job.test.program.path, link.to_str().expect("UTF-8"));
+        assert_eq!(job.test.program.args, ["a"]);
+        assert_eq!(job.test.program.env, ["X=1"]);
+        assert_eq!(entry(&job, &job.test.program.path), &JobFile::Link(real.clone()));
         assert!(
             matches!(entry(&job, &real), JobFile::File { mode: 0o750, bytes } if bytes == crate::init_image())
         );
-        assert_eq!((job.job.enable_timeout_ms, job.job.test_timeout_ms, job.job.exit_timeout_ms), (1, 2, 3));
+        assert_eq!((scheduler.enable_timeout_ms, job.test.timeout_ms, scheduler.exit_timeout_ms), (1, 2, 3));
     }
 
     #[test]
@@ -345,11 +382,70 @@ mod tests {
         builder.file(&config, "/etc/config").expect("packed");
         let job = builder.build(LIMITS).expect("complete");
         let has = |entries: &[(String, JobFile)], name| entries.iter().any(|(path, _)| path.ends_with(name));
-        assert!(has(&job.late, "/bash") && !has(&job.early, "/bash"));
+        assert!(has(&job.binary, "/bash") && !has(&job.early, "/bash"));
         // A scheduler may read any file, and the libraries of both are there before either is started.
         for name in ["/true", "/libc.so.6", "/etc/config"] {
-            assert!(has(&job.early, name) && !has(&job.late, name), "{name}");
+            assert!(has(&job.early, name) && !has(&job.binary, name) && !has(&job.libraries, name), "{name}");
         }
+    }
+
+    /// The digest of a job with a script for a scheduler, another script that it may read, and bash as the test.
+    fn digest(folder: &Path, change: impl FnOnce(&mut JobBuilder), limits: JobLimits) -> Option<String> {
+        let mut builder = JobBuilder::new();
+        builder.test("/bin/bash".as_ref(), &["a".into()], &[]).expect("packed");
+        builder.scheduler(&folder.join("scheduler"), &["--slow".into()], &["A=b".into()]).expect("packed");
+        builder.file(&folder.join("config"), "/etc/config").expect("packed");
+        builder.link("/etc/link", "/etc/config");
+        change(&mut builder);
+        builder.build(limits).expect("complete").scheduler_digest().expect("archived")
+    }
+
+    #[test]
+    fn the_digest_is_of_all_that_a_scheduler_sees_and_of_nothing_else() {
+        let folder = tempfile::tempdir().expect("made");
+        let path = folder.path();
+        let write = |name: &str, text: &str, mode: u32| {
+            fs::write(path.join(name), text).expect("written");
+            fs::set_permissions(path.join(name), fs::Permissions::from_mode(mode)).expect("set");
+        };
+        write("scheduler", "#!/bin/true\n", 0o755);
+        write("config", "x", 0o644);
+        let base = digest(path, |_| {}, LIMITS);
+        assert!(base.is_some());
+        // What is of the test alone, its libraries aside.
+        let same = [
+            digest(path, |job| job.test("/bin/bash".as_ref(), &[], &["T=1".into()]).expect("packed"), LIMITS),
+            digest(path, |job| job.test_waits(), JobLimits { test_ms: 9, restart_ms: 9, ..LIMITS }),
+        ];
+        assert!(same.iter().all(|digest| *digest == base));
+        let scheduler = path.join("scheduler");
+        let again = |args: &[&str], env: &str| {
+            let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+            digest(path, |job| job.scheduler(&scheduler, &args, &[env.into()]).expect("packed"), LIMITS)
+        };
+        let mut seen = vec![
+            base.clone(),
+            again(&["--slow", ""], "A=b"),
+            again(&["--fast"], "A=b"),
+            again(&["--slow"], "A=c"),
+            digest(path, |job| job.bytes("/etc/config", 0o644, b"y".to_vec()), LIMITS),
+            digest(path, |job| job.bytes("/etc/config", 0o600, b"x".to_vec()), LIMITS),
+            digest(path, |job| job.bytes("/boot/config-7", 0o444, b"x".to_vec()), LIMITS),
+            digest(path, |job| job.link("/etc/link", "/etc/other"), LIMITS),
+            digest(path, |_| {}, JobLimits { enable_ms: 9, ..LIMITS }),
+            digest(path, |_| {}, JobLimits { exit_ms: 9, ..LIMITS }),
+        ];
+        write("scheduler", "#!/bin/true\n# a comment\n", 0o755);
+        seen.push(digest(path, |_| {}, LIMITS));
+        write("scheduler", "#!/bin/true\n", 0o700);
+        seen.push(digest(path, |_| {}, LIMITS));
+        let count = seen.len();
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), count, "two different schedulers have one digest");
+        let mut alone = JobBuilder::new();
+        alone.test("/bin/true".as_ref(), &[], &[]).expect("packed");
+        assert_eq!(alone.build(LIMITS).expect("complete").scheduler_digest().expect("archived"), None);
     }
 
     #[test]

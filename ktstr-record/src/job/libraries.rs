@@ -56,9 +56,9 @@ impl Loader {
     }
 
     /// Everything that the ELF at `program` needs.
-    pub(super) fn closure(&self, program: &Path) -> Result<Closure, JobError> {
+    pub(super) fn closure(&self, program: &Path, data: &[u8]) -> Result<Closure, JobError> {
         let mut closure = Closure::default();
-        let root = Object { path: program.to_owned(), needs: needs_of(program)?, parent: None };
+        let root = Object { path: program.to_owned(), needs: needs_of(program, data)?, parent: None };
         closure.files.extend(root.needs.interpreter.as_ref().map(PathBuf::from));
         let mut seen = HashSet::new();
         // Breadth first, as the loader does it; a name is loaded once, whoever asks again.
@@ -70,7 +70,11 @@ impl Loader {
                     continue;
                 }
                 let path = self.find(&name, &objects, at, &mut closure.folders)?;
-                objects.push(Object { needs: needs_of(&path)?, path: path.clone(), parent: Some(at) });
+                objects.push(Object {
+                    needs: needs_of(&path, &read(&path)?)?,
+                    path: path.clone(),
+                    parent: Some(at),
+                });
                 closure.files.push(path);
             }
             at += 1;
@@ -161,12 +165,15 @@ fn usable(path: &Path) -> bool {
     })
 }
 
-fn needs_of(path: &Path) -> Result<Needs, JobError> {
-    let data = fs::read(path).map_err(|source| JobError::Read { path: path.to_owned(), source })?;
-    if !is_for_guest(&data) {
+fn read(path: &Path) -> Result<Vec<u8>, JobError> {
+    fs::read(path).map_err(|source| JobError::Read { path: path.to_owned(), source })
+}
+
+fn needs_of(path: &Path, data: &[u8]) -> Result<Needs, JobError> {
+    if !is_for_guest(data) {
         return Err(JobError::Machine { path: path.to_owned() });
     }
-    needs(&data).map_err(|source| JobError::Elf { path: path.to_owned(), source })
+    needs(data).map_err(|source| JobError::Elf { path: path.to_owned(), source })
 }
 
 /// Where it lies.
@@ -296,7 +303,7 @@ mod tests {
         let me = std::env::current_exe().expect("known");
         let loader = Loader::of_host();
         for program in [me.as_path(), Path::new("/bin/bash"), Path::new("/usr/bin/cc")] {
-            let closure = loader.closure(program).expect("complete");
+            let closure = loader.closure(program, &fs::read(program).expect("readable")).expect("complete");
             assert_eq!(really(&closure.files), by_ldd(program), "{}", program.display());
         }
     }
@@ -306,7 +313,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("made");
         let program = folder.path().join("init");
         fs::write(&program, crate::init_image()).expect("written");
-        assert!(Loader::of_host().closure(&program).expect("complete").files.is_empty());
+        assert!(Loader::of_host().closure(&program, crate::init_image()).expect("complete").files.is_empty());
     }
 
     #[test]

@@ -14,4 +14,4 @@ mod libraries;
 mod builder;
 
 pub use builder::{JobBuilder, JobLimits};
-pub use packed::{ClockAndSeed, Delivered, JobError, PackedJob};
+pub use packed::{ByChannel, ClockAndSeed, Delivered, JobError, JobParts, PackedJob, Way};

@@ -6,12 +6,16 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use guest_init::layout::ChannelMemory;
-use guest_init::message::{Job, Source, ToGuest};
+use guest_init::message::{SchedulerJob, Source, TestJob, ToGuest};
+use rkyv::rancor;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::channel::{HostChannel, SendError};
 
 /// Bytes of a file in one frame.
 const PIECE_BYTES: usize = 256 << 10;
+/// A smaller file is sent as quickly as it is placed.
+const WORTH_PLACING_BYTES: u64 = 1 << 20;
 /// Bytes of the seed: as much as the kernel's generator takes in at once.
 const SEED_BYTES: usize = 32;
 
@@ -34,9 +38,14 @@ pub(super) enum JobFile {
 pub struct PackedJob {
     /// What has to be there before the scheduler is started.
     pub(super) early: Vec<(String, JobFile)>,
-    /// What only the test binary needs.
-    pub(super) late: Vec<(String, JobFile)>,
-    pub(super) job: Job,
+    /// The test binary's libraries, where nothing else needs them.
+    pub(super) libraries: Vec<(String, JobFile)>,
+    /// The test binary, as what it is and by what it is known.
+    pub(super) binary: Vec<(String, JobFile)>,
+    pub(super) scheduler: Option<SchedulerJob>,
+    /// XXH3-128 of its program as it is on the host.
+    pub(super) scheduler_xxh3: Option<u128>,
+    pub(super) test: TestJob,
 }
 
 /// What differs between two runs of a job: the time and the randomness that the guest starts with.
@@ -73,80 +82,207 @@ pub struct Delivered {
 }
 
 impl PackedJob {
-    /// What init is told to run.
-    pub fn job(&self) -> &Job {
-        &self.job
+    /// The scheduler that init is told to run, if any.
+    pub fn scheduler(&self) -> Option<&SchedulerJob> {
+        self.scheduler.as_ref()
+    }
+
+    /// XXH3-128 (hex) of the scheduler's program as it is on the host, debug sections included.
+    pub fn scheduler_xxh3(&self) -> Option<String> {
+        self.scheduler_xxh3.map(|hash| format!("{hash:032x}"))
+    }
+
+    /// XXH3-128 (hex) of all that a guest has of this job when its scheduler is enabled and nothing of the test but its
+    /// libraries has been sent: the scheduler's program, arguments, environment and time limits, and every file by path,
+    /// permissions and content. `None` without a scheduler.
+    ///
+    /// # Errors
+    /// [`JobError::Archive`], for a job that could not be sent either.
+    pub fn scheduler_digest(&self) -> Result<Option<String>, JobError> {
+        let Some(job) = &self.scheduler else { return Ok(None) };
+        let mut hash = Xxh3::new();
+        // Each part with its length, so that no two sequences of parts are the same bytes.
+        let mut part = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        let archive = rkyv::to_bytes::<rancor::Error>(job)
+            .map_err(|error| JobError::Archive { why: error.to_string() })?;
+        part(&archive);
+        for (path, entry) in self.early.iter().chain(&self.libraries) {
+            part(path.as_bytes());
+            match entry {
+                JobFile::File { mode, bytes } => {
+                    part(&mode.to_le_bytes());
+                    part(bytes);
+                }
+                JobFile::Link(target) => {
+                    part(b"link");
+                    part(target.as_bytes());
+                }
+            }
+        }
+        Ok(Some(format!("{:032x}", hash.digest128())))
     }
 
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        let length = |entry: &JobFile| match entry {
-            JobFile::File { bytes, .. } => bytes.len() as u64,
-            JobFile::Link(_) => 0,
-        };
-        self.entries().map(|(_, entry)| length(entry)).sum()
+        bytes_of(&self.early) + bytes_of(&self.libraries) + bytes_of(&self.binary)
     }
 
     /// All that is unpacked, in the order in which it is sent: paths and what is there.
+    #[cfg(test)]
     pub(super) fn entries(&self) -> impl Iterator<Item = &(String, JobFile)> {
-        self.early.iter().chain(&self.late)
+        self.early.iter().chain(&self.libraries).chain(&self.binary)
     }
 
-    /// Send all of it. The guest must be `Ready`. The scheduler is started when its files are there, and enabled
-    /// while those of the test binary are still on their way. Calls `idle` again and again while the guest has no room
-    /// for more.
+    /// Send these parts of it, after the time. The guest must be `Ready` for the first part, and have it for the second.
+    /// The scheduler is started when its files are there, and enabled while those of the test binary are still on
+    /// their way.
     ///
     /// # Errors
-    /// [`JobError::Send`] when the guest does not take all of it until `deadline`. If it gave up, what it sent
-    /// says why.
-    pub fn deliver<H: ChannelMemory>(
+    /// [`JobError::Send`] when the guest does not take all of it. If it gave up, what it sent says why.
+    pub fn deliver(
         &self,
-        channel: &mut HostChannel<H>,
+        parts: JobParts,
+        way: &mut dyn Way,
         clock_and_seed: ClockAndSeed,
-        deadline: Instant,
-        idle: &mut dyn FnMut(),
     ) -> Result<Delivered, JobError> {
         let begin = Instant::now();
         let ClockAndSeed { wall_clock_ns, seed } = clock_and_seed;
-        let send: &mut Send<'_> = &mut |message| channel.send_while(message, deadline, idle);
-        let order = |send: &mut Send<'_>, message| {
-            send(&message).map_err(|source| JobError::Send { what: "what to run".into(), source })
-        };
-        order(send, ToGuest::Job(Job { wall_clock_ns, seed, ..self.job.clone() }))?;
-        send_entries(send, &self.early)?;
-        if self.job.scheduler.is_some() {
-            order(send, ToGuest::Start(Source::Scheduler))?;
+        order(way, ToGuest::Clock { wall_clock_ns, seed })?;
+        let (mut files, mut bytes) = (0, 0);
+        if parts != JobParts::Test {
+            if let Some(scheduler) = &self.scheduler {
+                order(way, ToGuest::Scheduler(scheduler.clone()))?;
+            }
+            send_entries(way, &self.early, None)?;
+            // Most test binaries have the same ones, so that they can be in a template. They are there before the order to
+            // start: what comes after it is not in the template.
+            if parts == JobParts::Scheduler {
+                send_entries(way, &self.libraries, None)?;
+            }
+            if self.scheduler.is_some() {
+                order(way, ToGuest::Start(Source::Scheduler))?;
+            }
+            files += self.early.len();
+            bytes += bytes_of(&self.early);
         }
-        send_entries(send, &self.late)?;
-        order(send, ToGuest::Start(Source::Test))?;
-        Ok(Delivered { files: self.entries().count(), bytes: self.bytes(), elapsed: begin.elapsed() })
+        if parts != JobParts::Scheduler {
+            order(way, ToGuest::Test(self.test.clone()))?;
+            if parts == JobParts::All {
+                send_entries(way, &self.libraries, None)?;
+            }
+            send_entries(way, &self.binary, largest(&self.binary))?;
+            order(way, ToGuest::Start(Source::Test))?;
+            files += self.binary.len();
+            bytes += bytes_of(&self.binary);
+        }
+        if parts != JobParts::Test {
+            files += self.libraries.len();
+            bytes += bytes_of(&self.libraries);
+        }
+        Ok(Delivered { files, bytes, elapsed: begin.elapsed() })
     }
 }
 
-/// Sends one message, waiting for room.
-type Send<'a> = dyn FnMut(&ToGuest) -> Result<(), SendError> + 'a;
+/// Which parts of a job are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobParts {
+    /// Both.
+    All,
+    /// The scheduler, every file that it may read, and the libraries of the test binary.
+    Scheduler,
+    /// The test binary.
+    Test,
+}
 
-fn send_entries(send: &mut Send<'_>, entries: &[(String, JobFile)]) -> Result<(), JobError> {
+/// How the parts of a job get into a guest.
+pub trait Way {
+    /// Send one message, waiting for room.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing of the message has then been sent.
+    fn send(&mut self, message: &ToGuest) -> Result<(), SendError>;
+
+    /// Write the begin of a file into guest memory; returns how many bytes of it, 0 where that cannot be done.
+    ///
+    /// # Errors
+    /// As [`send`](Way::send).
+    fn place(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<usize, SendError>;
+}
+
+/// The channel alone.
+pub struct ByChannel<'c, H> {
+    /// It.
+    pub channel: &'c mut HostChannel<H>,
+    /// Until when the guest must have taken all.
+    pub deadline: Instant,
+}
+
+impl<H: ChannelMemory> Way for ByChannel<'_, H> {
+    fn send(&mut self, message: &ToGuest) -> Result<(), SendError> {
+        self.channel.send(message, self.deadline)
+    }
+
+    fn place(&mut self, _path: &str, _mode: u32, _bytes: &[u8]) -> Result<usize, SendError> {
+        Ok(0)
+    }
+}
+
+fn order(way: &mut dyn Way, message: ToGuest) -> Result<(), JobError> {
+    way.send(&message).map_err(|source| JobError::Send { what: "what to run".into(), source })
+}
+
+/// Bytes of these files.
+fn bytes_of(entries: &[(String, JobFile)]) -> u64 {
+    entries.iter().map(|(_, entry)| bytes_of_entry(entry)).sum()
+}
+
+fn bytes_of_entry(entry: &JobFile) -> u64 {
+    match entry {
+        JobFile::File { bytes, .. } => bytes.len() as u64,
+        JobFile::Link(_) => 0,
+    }
+}
+
+/// The path of the largest of these files, if it is worth placing.
+fn largest(entries: &[(String, JobFile)]) -> Option<&str> {
+    let size = |entry: &JobFile| bytes_of_entry(entry);
+    let found = entries.iter().max_by_key(|(_, entry)| size(entry));
+    found.filter(|(_, entry)| size(entry) >= WORTH_PLACING_BYTES).map(|(path, _)| path.as_str())
+}
+
+/// Send these files, the one at `place` by writing it into guest memory, as far as that can be done.
+fn send_entries(
+    way: &mut dyn Way,
+    entries: &[(String, JobFile)],
+    place: Option<&str>,
+) -> Result<(), JobError> {
     for (path, entry) in entries {
-        send_entry(send, path, entry).map_err(|source| JobError::Send { what: path.clone(), source })?;
+        let is_placed = place == Some(path.as_str());
+        send_entry(way, path, entry, is_placed)
+            .map_err(|source| JobError::Send { what: path.clone(), source })?;
     }
     Ok(())
 }
 
-fn send_entry(send: &mut Send<'_>, path: &str, entry: &JobFile) -> Result<(), SendError> {
+fn send_entry(way: &mut dyn Way, path: &str, entry: &JobFile, place: bool) -> Result<(), SendError> {
     match entry {
-        JobFile::Link(target) => send(&ToGuest::Link { path: path.to_owned(), target: target.clone() }),
+        JobFile::Link(target) => way.send(&ToGuest::Link { path: path.to_owned(), target: target.clone() }),
         JobFile::File { mode, bytes } => {
+            let placed = if place { way.place(path, *mode, bytes)? } else { 0 };
+            let rest = bytes.get(placed..).unwrap_or_default();
             // An empty file is one empty piece.
-            let pieces = bytes.chunks(PIECE_BYTES).chain(bytes.is_empty().then_some(&[][..]));
+            let pieces = rest.chunks(PIECE_BYTES).chain(bytes.is_empty().then_some(&[][..]));
             for (i, piece) in pieces.enumerate() {
                 let message = ToGuest::File {
                     path: path.to_owned(),
                     mode: *mode,
-                    first: i == 0,
+                    first: i == 0 && placed == 0,
                     bytes: piece.to_vec(),
                 };
-                send(&message)?;
+                way.send(&message)?;
             }
             Ok(())
         }
@@ -197,6 +333,12 @@ pub enum JobError {
     NotUtf8 {
         /// Which.
         path: PathBuf,
+    },
+    /// What is to be run could not be archived.
+    #[error("archiving what the guest is to run: {why}")]
+    Archive {
+        /// What rkyv said.
+        why: String,
     },
     /// No test program was named.
     #[error("the job has no test program")]

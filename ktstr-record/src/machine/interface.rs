@@ -80,6 +80,12 @@ pub trait Machine: Send {
     /// All of the console so far, as text, whether [`console`](Machine::console) took it or not.
     fn console_text(&self) -> String;
 
+    /// The state of CPUs and devices while the machine is stopped, for a template of it. RAM is not in it.
+    ///
+    /// # Errors
+    /// [`MachineError`] when the machine runs, is gone or does not answer.
+    fn save(&mut self) -> Result<Vec<u8>, MachineError>;
+
     /// End the machine now. RAM and console stay readable.
     fn kill(&mut self);
 }
@@ -197,9 +203,6 @@ pub(super) trait Backend {
 
     /// init of a machine that was booted is ready, so that its kernel can be read. The machine runs, before and after.
     fn ready(machine: &mut Self::Machine) -> Result<(), MachineError>;
-
-    /// The state of CPUs and devices of a stopped machine. RAM is not in it.
-    fn save(machine: &mut Self::Machine) -> Result<Vec<u8>, MachineError>;
 
     /// Keep `slots` until the machine is gone.
     fn hold(machine: &mut Self::Machine, slots: CpuSlots);

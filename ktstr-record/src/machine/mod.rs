@@ -4,7 +4,8 @@
 //! start()     checks the host, waits for its CPUs, restores a template or boots     start.rs
 //!   limits    what the host has                                                     limits.rs
 //!   slots     host CPUs shared among parallel VMs                                   slots.rs
-//!   template  a VM saved when it was ready for its first job                        template.rs
+//!   template  a VM saved when it was ready for its first job, or had its scheduler  template.rs
+//!   attached  saving the latter                                                     attached.rs
 //! Machine     what every running machine can do                                     interface.rs
 //! Backend     what every kind of machine does to start and save one                 interface.rs
 //!   qemu      the emulated machine: arguments, process, QMP, gdbstub                qemu/
@@ -19,6 +20,7 @@ mod limits;
 mod slots;
 mod template;
 mod interface;
+mod attached;
 mod qemu;
 mod start;
 
@@ -29,11 +31,13 @@ use ktstr_replay::trace::record::Manifest;
 use crate::spec::{BackendSpec, MachineSpec};
 use interface::Backend;
 
+pub use attached::{AttachedTemplate, NotSaved};
 pub use cpu_use::{CpuUse, ThreadUse};
 pub use error::{MachineError, StartError};
 pub use interface::{Machine, MachineEvent, StaleBreakpoint, Watch, WatchId, WatchSupport};
 pub use ram::{ChannelRam, GuestRam};
-pub use start::{Start, StartKind, StartPolicy};
+pub(crate) use start::kernel_fault;
+pub use start::{Start, StartKind, StartPolicy, Started};
 
 /// The kinds of machines, one row for each: evaluates `$body` with `$backend` as the one that `$spec` names.
 macro_rules! with_backend {
@@ -57,7 +61,24 @@ pub fn start(
     cache_dir: &Path,
     policy: StartPolicy,
 ) -> Result<(Box<dyn Machine>, Start), StartError> {
-    with_backend!(spec, |backend| start::start(&backend, spec, init, cache_dir, policy))
+    start_for(spec, init, cache_dir, policy, None).map(|started| (started.machine, started.start))
+}
+
+/// As [`start`], for a job whose scheduler has this digest ([`PackedJob::scheduler_digest`]): where there is a template of
+/// the machine with that scheduler enabled, init waits for the test alone.
+///
+/// [`PackedJob::scheduler_digest`]: crate::job::PackedJob::scheduler_digest
+///
+/// # Errors
+/// As [`start`].
+pub fn start_for(
+    spec: &MachineSpec,
+    init: &[u8],
+    cache_dir: &Path,
+    policy: StartPolicy,
+    scheduler: Option<&str>,
+) -> Result<Started, StartError> {
+    with_backend!(spec, |backend| start::start(&backend, spec, init, cache_dir, policy, scheduler))
 }
 
 /// How many times as long as on hardware the guest's work may take on the machine of `spec`: a factor for limits that

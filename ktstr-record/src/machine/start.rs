@@ -4,10 +4,13 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use guest_init::layout::{MAGIC, OFF_MAGIC, OFF_STATE, OFF_VERSION, PROTOCOL_VERSION, STATE_READY};
+use guest_init::layout::{
+    MAGIC, OFF_MAGIC, OFF_STATE, OFF_VERSION, PROTOCOL_VERSION, STATE_ATTACHED, STATE_READY,
+};
 use ktstr_replay::memory::Memory;
-use ktstr_replay::units::GuestPhys;
+use ktstr_replay::units::{GuestNs, GuestPhys};
 
+use super::attached::AttachedTemplate;
 use super::error::{MachineError, StartError, tail};
 use super::interface::{AttemptError, Backend, Machine, MachineEvent};
 use super::limits::HostLimits;
@@ -65,19 +68,36 @@ pub enum StartKind {
     Booted,
     /// The machine was restored from a template.
     Restored,
+    /// The machine was restored from a template in which the scheduler is enabled; init waits for the test.
+    Attached {
+        /// The guest's time when that was saved: what is earlier is of the template.
+        saved_at: GuestNs,
+    },
     /// The kernel was booted, and the machine saved as a template before it went on.
     BootedAndSaved,
 }
 
+/// A machine that was started.
+pub struct Started {
+    /// It runs.
+    pub machine: Box<dyn Machine>,
+    /// How it came about.
+    pub start: Start,
+    /// Where the machine is to be saved when the scheduler is enabled; `None` without a scheduler, with one that is
+    /// enabled already, and where templates are not wanted.
+    pub attached: Option<AttachedTemplate>,
+}
+
 /// Start the machine of `spec` by `backend`, with `init` as its only program, up to the point where init waits for its
-/// job. It runs.
+/// job, or where the scheduler of this digest is enabled. It runs.
 pub(super) fn start<B: Backend>(
     backend: &B,
     spec: &MachineSpec,
     init: &[u8],
     cache_dir: &Path,
     policy: StartPolicy,
-) -> Result<(Box<dyn Machine>, Start), StartError> {
+    scheduler: Option<&str>,
+) -> Result<Started, StartError> {
     let host = HostLimits::measure();
     backend.check(&host)?;
     let image = spec.boot_image();
@@ -100,12 +120,14 @@ pub(super) fn start<B: Backend>(
         attempts: 0,
         faults: Vec::new(),
     };
-    let (mut machine, kind) =
-        if policy.cold { (starter.boot()?, StartKind::Booted) } else { starter.warm(cache_dir)? };
+    let (mut machine, kind, attached) = match policy.cold {
+        true => (starter.boot()?, StartKind::Booted, None),
+        false => starter.warm(cache_dir, scheduler)?,
+    };
     B::hold(&mut machine, slots);
     let Starter { begun, attempts, faults, .. } = starter;
     let start = Start { kind, attempts, faults, duration: begun.elapsed(), waited };
-    Ok((Box::new(machine), start))
+    Ok(Started { machine: Box::new(machine), start, attached })
 }
 
 /// One start, with what has happened so far.
@@ -120,35 +142,64 @@ struct Starter<'a, B> {
 }
 
 impl<B: Backend> Starter<'_, B> {
-    /// Restore the template; make it where there is none or a damaged one.
-    fn warm(&mut self, cache_dir: &Path) -> Result<(B::Machine, StartKind), StartError> {
+    /// The machine with its scheduler enabled, if there is a template of that; else the machine that waits for its job, and
+    /// where to save the other.
+    fn warm(
+        &mut self,
+        cache_dir: &Path,
+        scheduler: Option<&str>,
+    ) -> Result<(B::Machine, StartKind, Option<AttachedTemplate>), StartError> {
         let unusable = |source| StartError::Cache { path: cache_dir.join("templates"), source };
         let store = Store::open(cache_dir).map_err(unusable)?;
         let key = Key::of(self.backend.key(), self.initrd);
-        let patience = self.policy.patience;
-        let lock = |access| {
-            let asked = Instant::now();
-            let locked = store.lock(&key, access, asked + patience).map_err(unusable)?;
-            locked.ok_or_else(|| StartError::TemplateBusy {
-                waited: asked.elapsed(),
-                dir: store.root().to_owned(),
-            })
-        };
-        let shared = lock(Access::Shared)?;
-        if let Some(machine) = self.restore_or_note(&store, &key)? {
+        let mut attached = None;
+        if let Some(digest) = scheduler {
+            let key = key.with_scheduler(digest);
+            if let Some((machine, saved_at)) = self.attached(&store, &key)? {
+                return Ok((machine, StartKind::Attached { saved_at }, None));
+            }
+            attached = Some(AttachedTemplate::new(store.clone(), key));
+        }
+        let (machine, kind) = self.ready(&store, &key)?;
+        Ok((machine, kind, attached))
+    }
+
+    fn lock(&self, store: &Store, key: &Key, access: Access) -> Result<File, StartError> {
+        let asked = Instant::now();
+        let unusable = |source| StartError::Cache { path: store.root().to_owned(), source };
+        let locked = store.lock(key, access, asked + self.policy.patience).map_err(unusable)?;
+        locked
+            .ok_or_else(|| StartError::TemplateBusy { waited: asked.elapsed(), dir: store.root().to_owned() })
+    }
+
+    /// Restore the template of a machine with its scheduler; one that is damaged is removed.
+    fn attached(&mut self, store: &Store, key: &Key) -> Result<Option<(B::Machine, GuestNs)>, StartError> {
+        let shared = self.lock(store, key, Access::Shared)?;
+        let faults = self.faults.len();
+        let restored = self.restore_or_note(store, key, STATE_ATTACHED)?;
+        if restored.is_none() && self.faults.len() > faults {
+            drop(shared);
+            let _exclusive = self.lock(store, key, Access::Exclusive)?;
+            self.remove(store, key);
+        }
+        Ok(restored)
+    }
+
+    /// Restore the template of a machine that waits for its job; make it where there is none or a damaged one.
+    fn ready(&mut self, store: &Store, key: &Key) -> Result<(B::Machine, StartKind), StartError> {
+        let shared = self.lock(store, key, Access::Shared)?;
+        if let Some((machine, _)) = self.restore_or_note(store, key, STATE_READY)? {
             return Ok((machine, StartKind::Restored));
         }
         drop(shared);
-        let _exclusive = lock(Access::Exclusive)?;
+        let _exclusive = self.lock(store, key, Access::Exclusive)?;
         // Another machine may have made it while we waited.
-        if let Some(machine) = self.restore_or_note(&store, &key)? {
+        if let Some((machine, _)) = self.restore_or_note(store, key, STATE_READY)? {
             return Ok((machine, StartKind::Restored));
         }
-        if let Err(e) = store.remove(&key) {
-            self.faults.push(format!("the damaged template could not be removed: {e}"));
-        }
+        self.remove(store, key);
         let mut machine = self.boot()?;
-        match save::<B>(&mut machine, &store, &key) {
+        match save(&mut machine, store, key) {
             Ok(()) => Ok((machine, StartKind::BootedAndSaved)),
             Err(SaveError::NotKept(why)) => {
                 self.faults.push(format!("the template could not be saved: {why}"));
@@ -161,8 +212,20 @@ impl<B: Backend> Starter<'_, B> {
         }
     }
 
-    /// A machine from the template of `key`; `None` if there is none, or if it fails, which is noted.
-    fn restore_or_note(&mut self, store: &Store, key: &Key) -> Result<Option<B::Machine>, StartError> {
+    fn remove(&mut self, store: &Store, key: &Key) {
+        if let Err(e) = store.remove(key) {
+            self.faults.push(format!("the damaged template could not be removed: {e}"));
+        }
+    }
+
+    /// A machine from the template of `key`, which must be in this state, and the guest's time in the template; `None` if
+    /// there is none, or if it fails, which is noted.
+    fn restore_or_note(
+        &mut self,
+        store: &Store,
+        key: &Key,
+        state: u32,
+    ) -> Result<Option<(B::Machine, GuestNs)>, StartError> {
         let template = match store.find(key) {
             Ok(None) => return Ok(None),
             Ok(Some(template)) => template,
@@ -171,8 +234,8 @@ impl<B: Backend> Starter<'_, B> {
                 return Ok(None);
             }
         };
-        match self.restore(&template)? {
-            Ok(machine) => Ok(Some(machine)),
+        match self.restore(&template, state)? {
+            Ok(machine) => Ok(Some((machine, template.guest_ns))),
             Err(why) => {
                 self.note(why);
                 Ok(None)
@@ -187,7 +250,7 @@ impl<B: Backend> Starter<'_, B> {
         }
     }
 
-    fn restore(&mut self, template: &Template) -> Result<Result<B::Machine, String>, StartError> {
+    fn restore(&mut self, template: &Template, state: u32) -> Result<Result<B::Machine, String>, StartError> {
         self.attempts += 1;
         let failed = |error| Ok(Err(format!("the template could not be restored: {error}")));
         let mut machine = match self.backend.restore(self.initrd, template) {
@@ -196,13 +259,15 @@ impl<B: Backend> Starter<'_, B> {
             Err(AttemptError::Machine(error)) => return failed(error),
             Err(AttemptError::Template(damage)) => return Ok(Err(damage.to_string())),
         };
+        // Before it goes on, which would be a change of the state.
+        match readiness(&machine.ram(), self.spec, state) {
+            Readiness::Ready => {}
+            other => return Ok(Err(format!("the template holds no machine that is ready: {other:?}"))),
+        }
         if let Err(error) = machine.resume() {
             return failed(error);
         }
-        Ok(match readiness(&machine.ram(), self.spec) {
-            Readiness::Ready => Ok(machine),
-            other => Err(format!("the template holds no machine that is ready: {other:?}")),
-        })
+        Ok(Ok(machine))
     }
 
     /// Boot until init is ready, with a second attempt.
@@ -257,10 +322,11 @@ enum SaveError {
     Lost(MachineError),
 }
 
-fn save<B: Backend>(machine: &mut B::Machine, store: &Store, key: &Key) -> Result<(), SaveError> {
+fn save(machine: &mut impl Machine, store: &Store, key: &Key) -> Result<(), SaveError> {
     machine.pause().map_err(SaveError::Lost)?;
-    let saved = match B::save(machine) {
-        Ok(state) => store.save(key, &machine.ram(), &state).map_err(|e| e.to_string()),
+    let saved = match machine.save() {
+        // No clock of a run has begun, so there is no time to tell.
+        Ok(state) => store.save(key, &machine.ram(), &state, GuestNs(0)).map_err(|e| e.to_string()),
         Err(e) => Err(e.to_string()),
     };
     machine.resume().map_err(SaveError::Lost)?;
@@ -282,12 +348,12 @@ fn await_ready(machine: &mut impl Machine, spec: &MachineSpec, timeout: Duration
             }
             None => {}
         }
-        match readiness(&ram, spec) {
+        match readiness(&ram, spec, STATE_READY) {
             Readiness::Ready => {
                 // A kernel with an Oops or a BUG is neither tested on nor saved.
                 let console = machine.console_text();
-                let fault = console.lines().find(|line| FAULT_MARKS.iter().any(|mark| line.contains(mark)));
-                return fault.map_or(Ok(()), |line| Err(format!("the kernel stumbled: {}", line.trim())));
+                return kernel_fault(&console)
+                    .map_or(Ok(()), |line| Err(format!("the kernel stumbled: {line}")));
             }
             Readiness::OtherVersion(found) => {
                 return Err(format!(
@@ -302,6 +368,11 @@ fn await_ready(machine: &mut impl Machine, spec: &MachineSpec, timeout: Duration
     }
 }
 
+/// The first line of a console that says that the kernel is broken.
+pub(crate) fn kernel_fault(console: &str) -> Option<&str> {
+    console.lines().find(|line| FAULT_MARKS.iter().any(|mark| line.contains(mark))).map(str::trim)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readiness {
     NotYet,
@@ -309,8 +380,8 @@ enum Readiness {
     OtherVersion(u32),
 }
 
-/// What the header of the channel memory says.
-fn readiness(ram: &GuestRam, spec: &MachineSpec) -> Readiness {
+/// What the header of the channel memory says, where a machine is ready in this state.
+fn readiness(ram: &GuestRam, spec: &MachineSpec, wanted: u32) -> Readiness {
     let word = |offset: usize| {
         let mut bytes = [0; 8];
         let at = GuestPhys(spec.channel_base().0 + offset as u64);
@@ -320,7 +391,7 @@ fn readiness(ram: &GuestRam, spec: &MachineSpec) -> Readiness {
     const _: () = assert!(OFF_STATE == OFF_VERSION + 4 && OFF_VERSION.is_multiple_of(8));
     let both = word(OFF_VERSION);
     let (version, state) = (both as u32, (both >> 32) as u32);
-    match word(OFF_MAGIC) == MAGIC && state == STATE_READY {
+    match word(OFF_MAGIC) == MAGIC && state == wanted {
         false => Readiness::NotYet,
         true if version == PROTOCOL_VERSION => Readiness::Ready,
         true => Readiness::OtherVersion(version),

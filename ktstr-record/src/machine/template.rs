@@ -1,4 +1,5 @@
-//! Templates: machines that were booted until init was ready for its first job, and saved.
+//! Templates: machines that were saved, when init was ready for its first job or when the scheduler of a job was
+//! enabled and nothing else of it had been sent.
 //!
 //! ```text
 //! <cache>/templates/
@@ -10,7 +11,7 @@
 //!     state          the CPUs and devices
 //! ```
 //!
-//! A template appears by one rename, so that it is whole or absent. It holds nothing of any test: jobs arrive after the
+//! A template appears by one rename, so that it is whole or absent. It holds nothing of any test: tests arrive after the
 //! restore. All of its restores share what the boot had drawn at random (KASLR's placement, the kernel's entropy, to
 //! which init adds the job's seed).
 
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use guest_init::layout::PROTOCOL_VERSION;
+use ktstr_replay::units::GuestNs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_128;
@@ -31,7 +33,7 @@ use super::slots::{Access, lock_within, open, try_lock};
 use pages::{PageError, PageIndex, pack, unpack};
 
 /// Version of the files in a template.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 const META: &str = "meta.json";
 const RAM: &str = "ram";
 const STATE: &str = "state";
@@ -62,6 +64,15 @@ impl Key {
             "initramfs_xxh3": format!("{:032x}", xxh3_128(initramfs)),
             "host_cpu": host_cpu,
         });
+        Self::of_inputs(inputs)
+    }
+
+    /// Of the same machine with the scheduler of this digest enabled.
+    pub(super) fn with_scheduler(&self, digest: &str) -> Self {
+        Self::of_inputs(json!({ "machine_at_ready": self.inputs, "scheduler_xxh3": digest }))
+    }
+
+    fn of_inputs(inputs: Value) -> Self {
         Self { digits: format!("{:032x}", xxh3_128(inputs.to_string().as_bytes())), inputs }
     }
 }
@@ -91,6 +102,8 @@ pub(super) struct Store {
 pub(super) struct Template {
     dir: PathBuf,
     pages: PageIndex,
+    /// The guest's time when it was saved.
+    pub guest_ns: GuestNs,
     /// CPUs and devices, as the kind of machine saved them.
     pub state: Vec<u8>,
 }
@@ -106,6 +119,7 @@ pub(super) struct Damage {
 #[derive(Debug, Serialize, Deserialize)]
 struct Meta {
     made_from: Value,
+    guest_ns: u64,
     pages: PageIndex,
     state_xxh3: String,
 }
@@ -144,18 +158,19 @@ impl Store {
         // Only eviction needs it.
         let _ =
             File::options().append(true).open(dir.join(META)).and_then(|f| f.set_modified(SystemTime::now()));
-        Ok(Some(Template { dir, pages: meta.pages, state }))
+        Ok(Some(Template { dir, guest_ns: GuestNs(meta.guest_ns), pages: meta.pages, state }))
     }
 
-    /// Save a stopped machine as the template of `key`, then evict what exceeds the limits. Needs exclusive access.
-    pub(super) fn save(&self, key: &Key, ram: &GuestRam, state: &[u8]) -> io::Result<()> {
+    /// Save a machine that is stopped at this time of its guest as the template of `key`, then evict what exceeds the
+    /// limits. Needs exclusive access.
+    pub(super) fn save(&self, key: &Key, ram: &GuestRam, state: &[u8], guest_ns: GuestNs) -> io::Result<()> {
         let tmp = tempfile::Builder::new().prefix(TMP_PREFIX).tempdir_in(&self.root)?;
         let mut out = BufWriter::with_capacity(1 << 20, File::create_new(tmp.path().join(RAM))?);
         let pages = pack(ram, &mut out)?;
         out.flush()?;
         fs::write(tmp.path().join(STATE), state)?;
         let state_xxh3 = format!("{:032x}", xxh3_128(state));
-        let meta = Meta { made_from: key.inputs.clone(), pages, state_xxh3 };
+        let meta = Meta { made_from: key.inputs.clone(), guest_ns: guest_ns.0, pages, state_xxh3 };
         fs::write(tmp.path().join(META), serde_json::to_vec_pretty(&meta)?)?;
         fs::rename(tmp.path(), self.dir(key))?;
         evict(&self.root, &key.digits, Limits::default(), SystemTime::now());
@@ -291,7 +306,7 @@ mod tests {
         let key = Key::of(json!({}), b"init");
         let ram = GuestRam::new(&NODES).unwrap();
         ram.write(GuestPhys(0x1234), b"guest").unwrap();
-        store.save(&key, &ram, b"state").unwrap();
+        store.save(&key, &ram, b"state", GuestNs(7)).unwrap();
         (cache, store, key)
     }
 
@@ -299,7 +314,7 @@ mod tests {
     fn what_was_saved_is_found() {
         let (_cache, store, key) = saved();
         let template = store.find(&key).unwrap().unwrap();
-        assert_eq!(template.state, b"state");
+        assert_eq!((template.state.as_slice(), template.guest_ns), (&b"state"[..], GuestNs(7)));
         let ram = GuestRam::new(&NODES).unwrap();
         template.load(&ram).unwrap();
         let mut five = [0; 5];
@@ -342,6 +357,10 @@ mod tests {
         {
             assert_ne!(other, base);
         }
+        let machine = Key::on_host(json!("machine"), b"init", "cpu");
+        let (one, other) = (machine.with_scheduler("01"), machine.with_scheduler("02"));
+        assert!(one != other && one.digits != base && one == machine.with_scheduler("01"));
+        assert_ne!(Key::on_host(json!("other"), b"init", "cpu").with_scheduler("01"), one);
     }
 
     #[test]

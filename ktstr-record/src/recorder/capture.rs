@@ -23,6 +23,9 @@ use super::request::{CapturePlan, CheckpointPolicy, PageSelection};
 use crate::checkpoint::ChangeTracker;
 use crate::machine::{GuestRam, Machine};
 
+/// The state of sched_ext with a scheduler.
+const ENABLED: &str = "enabled";
+
 /// What is asked of one capture.
 pub(super) struct CaptureRequest {
     /// Its name.
@@ -142,6 +145,21 @@ impl Capturer {
             )
         });
         Captured { sample, checkpoint, blobs }
+    }
+
+    /// What keeps `machine`, which is stopped, from being one with a scheduler that is enabled and well.
+    pub(super) fn why_not_enabled(&mut self, machine: &dyn Machine) -> Option<String> {
+        let profile = match self.profile.get() {
+            Ok(profile) => profile,
+            Err(why) => return Some(format!("the kernel could not be read: {why}")),
+        };
+        let ram = machine.ram();
+        // A reader of its own, as one gives each blob once, to the first sample.
+        match SampleReader::new(Caps::default()).read(&KernelView::new(&profile, &*ram)).scx {
+            Some(scx) if scx.state == ENABLED && scx.exit_kind == 0 => None,
+            Some(scx) => Some(format!("sched_ext is {}, exit kind {}", scx.state, scx.exit_kind)),
+            None => Some("sched_ext's state could not be read".to_owned()),
+        }
     }
 
     /// What the pages are, unless all of them are wanted. The machine is stopped.

@@ -24,7 +24,9 @@ pub(super) fn of_message(message: ToHost) -> Option<EventBody> {
             EventBody::Kmsg { level, sequence, kernel_ns, text }
         }
         ToHost::Ready { release } => EventBody::Stage { stage: Stage::Ready, detail: release },
-        ToHost::Test(_) | ToHost::Capture { .. } | ToHost::Dropped { .. } => return None,
+        ToHost::Test(_) | ToHost::Capture { .. } | ToHost::Dropped { .. } | ToHost::Pages { .. } => {
+            return None;
+        }
     })
 }
 

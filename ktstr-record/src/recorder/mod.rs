@@ -18,6 +18,8 @@ mod capture;
 mod writer;
 mod outbox;
 mod enabling;
+mod attached;
+mod placing;
 mod session;
 mod run;
 

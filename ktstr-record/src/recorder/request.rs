@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use ktstr_replay::trace::WriteError;
-use ktstr_replay::trace::record::manifest::KernelInfo;
+use ktstr_replay::trace::record::manifest::{KernelInfo, StartInfo};
 use ktstr_replay::trace::record::{ClaimRecord, Manifest};
 
 use crate::job::{JobError, PackedJob};
-use crate::machine::{self, Start, StartError, StartPolicy};
+use crate::machine::{self, Start, StartError, StartKind, StartPolicy};
 use crate::spec::{KernelConfig, MachineSpec};
 
 /// One run: a machine, what it is to do, and what is to be kept of it.
@@ -24,6 +24,8 @@ pub struct RecordRequest {
     pub machine: MachineSpec,
     /// Whether a template may be used.
     pub policy: StartPolicy,
+    /// Whether a template in which the scheduler is enabled may be used, and made.
+    pub attached: bool,
     /// What runs in the guest.
     pub job: PackedJob,
     /// Captures on cadence.
@@ -145,6 +147,13 @@ pub(super) fn complete_manifest(request: &RecordRequest, start: Option<&Start>) 
         config: request.config.as_ref().map(|config| config.origin.clone()),
     };
     machine::describe(spec, &mut manifest);
+    manifest.machine.start = start.map(|start| match start.kind {
+        StartKind::Booted | StartKind::BootedAndSaved => StartInfo::new(StartInfo::BOOTED),
+        StartKind::Restored => StartInfo::new(StartInfo::RESTORED),
+        StartKind::Attached { saved_at } => {
+            StartInfo { template_until_ns: Some(saved_at), ..StartInfo::new(StartInfo::ATTACHED) }
+        }
+    });
     if start.is_some_and(|start| !start.faults.is_empty()) {
         manifest.taints.push(String::from("start-retried"));
     }

@@ -7,17 +7,18 @@ use ktstr_replay::trace::record::{BlobRole, EventBody, GuestEnd, Stage};
 use ktstr_replay::trace::{TraceWriter, WriteError};
 use ktstr_replay::units::GuestNs;
 
+use super::attached::Attached;
 use super::capture::{Capturer, Profile};
 use super::clock::RunClock;
 use super::interrupt::Guard;
 use super::outbox::Outbox;
 use super::request::{RecordError, RecordRequest, complete_manifest};
-use super::session::{Ending, Session};
+use super::session::{Ending, Session, UNDELIVERED};
 use super::writer::{Item, WriterThread, Written};
 use crate::channel::HostChannel;
 use crate::init_image;
-use crate::job::ClockAndSeed;
-use crate::machine::{self, ChannelRam, Start, StartError, StartKind};
+use crate::job::JobParts;
+use crate::machine::{self, ChannelRam, Start, StartError, StartKind, Started};
 
 /// A finished recording: all is written and committed, the verdict and the footer are still to come.
 pub struct Recording {
@@ -47,8 +48,15 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
     }
     let begun = Instant::now();
     let mut clock = RunClock::start();
-    let started = machine::start(&request.machine, init_image(), &request.cache, request.policy);
-    let manifest = complete_manifest(&request, started.as_ref().ok().map(|(_, start)| start));
+    let scheduler = if request.attached { request.job.scheduler_digest()? } else { None };
+    let started = machine::start_for(
+        &request.machine,
+        init_image(),
+        &request.cache,
+        request.policy,
+        scheduler.as_deref(),
+    );
+    let manifest = complete_manifest(&request, started.as_ref().ok().map(|started| &started.start));
     let trace = |source| RecordError::Trace { path: request.trace.clone(), source };
     let began = |manifest| -> Result<TraceWriter, WriteError> {
         let mut writer = TraceWriter::create(&request.trace, manifest)?;
@@ -58,7 +66,7 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
         writer.commit()?;
         Ok(writer)
     };
-    let (machine, start) = match started {
+    let Started { machine, start, attached } = match started {
         Ok(started) => started,
         Err(StartError::Boot { attempts, fault, console }) => {
             let writer = began(&manifest).map_err(trace)?;
@@ -92,17 +100,26 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
         outbox.give(Item::Blob(BlobRole::KernelConfig, config.text.clone()));
     }
 
-    let enable_limit = Duration::from_millis(request.job.job().enable_timeout_ms);
+    let enable_limit = Duration::from_millis(request.job.scheduler().map_or(0, |job| job.enable_timeout_ms));
     let channel = HostChannel::new(channel);
     let mut session =
         Session::new(machine, channel, capturer, outbox, &mut clock, request.captures, enable_limit);
-    let clock_and_seed =
-        ClockAndSeed::now().map_err(|source| RecordError::Host { what: "read /dev/urandom", source })?;
-    let ending = match session.deliver(&request.job, clock_and_seed) {
+    let parts = match (start.kind, attached) {
+        (StartKind::Attached { saved_at }, _) => {
+            session.restored_at(saved_at);
+            JobParts::Test
+        }
+        (_, Some(template)) => {
+            session.when_attached(Attached { template, job: &request.job });
+            JobParts::Scheduler
+        }
+        (_, None) => JobParts::All,
+    };
+    let ending = match session.deliver(&request.job, parts) {
         Ok(()) => session.run(request.run_timeout, &guard),
         Err(error) => {
             session.tell(EventBody::Stage { stage: Stage::InitFailed, detail: error.to_string() });
-            Ending { end: GuestEnd::TimedOut, detail: String::from("the guest did not take its job") }
+            Ending { end: GuestEnd::TimedOut, detail: String::from(UNDELIVERED) }
         }
     };
     let interrupted = ending.end == GuestEnd::Interrupted;
@@ -122,8 +139,13 @@ fn thread(source: std::io::Error) -> RecordError {
 }
 
 fn tell_start(outbox: &mut Outbox, clock: &RunClock, start: &Start) {
+    // What comes before the time at which a template was saved is of the template.
+    let guest_ns = match start.kind {
+        StartKind::Attached { saved_at } => saved_at,
+        _ => clock.guest_ns(),
+    };
     let mut stage = |stage, detail: String| {
-        outbox.event(clock.guest_ns(), clock.host_ns(), EventBody::Stage { stage, detail });
+        outbox.event(guest_ns, clock.host_ns(), EventBody::Stage { stage, detail });
     };
     for fault in &start.faults {
         stage(Stage::StartRetried, fault.clone());
@@ -133,6 +155,12 @@ fn tell_start(outbox: &mut Outbox, clock: &RunClock, start: &Start) {
         StartKind::Booted => stage(Stage::Booting, took),
         StartKind::BootedAndSaved => stage(Stage::Booting, format!("{took}, saved as a template")),
         StartKind::Restored => stage(Stage::Restored, took),
+        StartKind::Attached { .. } => {
+            stage(
+                Stage::Restored,
+                format!("{took}, with the scheduler enabled; what is above is of the template"),
+            );
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The loop: what a running machine says, and what is taken from it.
 
+mod delivering;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -7,6 +9,7 @@ use guest_init::message::{CaptureReason, FromTest, ToHost};
 use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Stage};
 use ktstr_replay::units::GuestNs;
 
+use super::attached::{Attached, Unfit};
 use super::capture::{CaptureRequest, Capturer, Pause};
 use super::clock::{Cadence, RunClock};
 use super::enabling::Enabling;
@@ -14,10 +17,10 @@ use super::events;
 use super::host_time::{HostGap, HostTime};
 use super::interrupt::Guard;
 use super::outbox::Outbox;
+use super::placing::Pages;
 use super::request::CapturePlan;
 use super::writer::{Item, Written};
-use crate::channel::{HostChannel, Received};
-use crate::job::{ClockAndSeed, JobError, PackedJob};
+use crate::channel::{GuestState, HostChannel, Received};
 use crate::machine::{ChannelRam, Machine, MachineError, MachineEvent, WatchId};
 
 /// How often the channel is looked at.
@@ -28,8 +31,6 @@ const POLLS_AT_ONCE: usize = 8;
 const FLUSH: Duration = Duration::from_millis(100);
 /// How long a capture request may wait for its doorbell before the machine is stopped without it.
 const DOORBELL_GRACE: Duration = Duration::from_millis(50);
-/// How long init may take to unpack its job.
-const DELIVERY: Duration = Duration::from_secs(20);
 /// Time between clock records.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// A periodic capture that is this much late is told as a loss.
@@ -37,6 +38,8 @@ const LATE: Duration = Duration::from_millis(250);
 
 /// A machine that the host runs stops within this time.
 const LONGEST_STOP: Duration = Duration::from_millis(300);
+
+pub(super) use delivering::UNDELIVERED;
 
 /// How a run ended.
 pub(super) struct Ending {
@@ -63,6 +66,11 @@ pub(super) struct Session<'c> {
     cadence: Cadence,
     requests: VecDeque<GuestRequest>,
     enabling: Enabling,
+    /// What is done when the scheduler is enabled, if init waits for it.
+    attached: Option<Attached<'c>>,
+    unfit: Unfit,
+    /// Where init has room for the file that is being placed.
+    pages: Option<Pages>,
     phase: Option<(u32, String)>,
     /// Running time at which the body began.
     body_began: Option<Duration>,
@@ -91,6 +99,9 @@ impl<'c> Session<'c> {
             cadence: Cadence::new(plan.window, plan.periodic),
             requests: VecDeque::new(),
             enabling: Enabling::new(enable_limit),
+            attached: None,
+            unfit: Unfit::default(),
+            pages: None,
             phase: None,
             body_began: None,
             body_ended: false,
@@ -99,12 +110,9 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// Hand the job to init.
-    pub(super) fn deliver(&mut self, job: &PackedJob, clock_and_seed: ClockAndSeed) -> Result<(), JobError> {
-        let Self { machine, channel, .. } = self;
-        // The scheduler may be on its way to be enabled before all is delivered.
-        let idle = &mut || machine.tend();
-        job.deliver(channel, clock_and_seed, Instant::now() + DELIVERY, idle).map(|_| ())
+    /// The guest's clock stood at `guest_ns` when its template was saved.
+    pub(super) fn restored_at(&mut self, guest_ns: GuestNs) {
+        self.clock.frame(guest_ns);
     }
 
     /// Add an event of the host's own.
@@ -132,6 +140,13 @@ impl<'c> Session<'c> {
                         self.serve(None);
                     }
                 }
+            }
+            if self.attached.is_some()
+                && self.channel.state() == GuestState::Attached
+                && let Err(error) = self.go_on_attached()
+            {
+                self.tell(EventBody::Stage { stage: Stage::InitFailed, detail: error.to_string() });
+                return Ending { end: GuestEnd::TimedOut, detail: UNDELIVERED.to_owned() };
             }
             self.look_at_host_time();
             self.capture_if_due();
@@ -206,6 +221,7 @@ impl<'c> Session<'c> {
     /// What the machine did wrong and mended is told, as a test can depend on it.
     fn tell_mended(&mut self) {
         for stale in self.machine.stale_breakpoints() {
+            self.unfit.hear_mended();
             let place = self.capturer.place(stale.at);
             self.tell(events::of_stale_breakpoint(stale, &place));
         }
@@ -230,6 +246,7 @@ impl<'c> Session<'c> {
                         self.message(guest_ns, message);
                     }
                     Received::Loss(loss) => {
+                        self.unfit.hear_loss();
                         self.outbox.loss(self.clock.host_ns(), LossKind::GuestFrames, 1, loss.to_string());
                     }
                 }
@@ -252,6 +269,7 @@ impl<'c> Session<'c> {
                 self.requests.push_back(GuestRequest { id, capture, received: Instant::now() });
             }
             ToHost::Dropped { frames, bytes } => {
+                self.unfit.hear_loss();
                 let detail = format!("init dropped {frames} frames of {bytes} bytes: the ring was full");
                 self.outbox.loss(host_ns, LossKind::GuestFrames, frames, detail);
             }
@@ -261,6 +279,8 @@ impl<'c> Session<'c> {
             },
             other => {
                 self.enabling.hear(&other);
+                self.unfit.hear(&other);
+                self.pages = Pages::hear(&other).or_else(|| self.pages.take());
                 if let Some(body) = events::of_message(other) {
                     self.outbox.event(guest_ns, host_ns, body);
                 }
@@ -389,121 +409,4 @@ impl<'c> Session<'c> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use ktstr_replay::trace::record::{Manifest, VcpuRegs};
-    use ktstr_replay::trace::{Trace, TraceWriter};
-    use ktstr_replay::units::{Cpu, GuestPhys, KernelVirt};
-
-    use super::*;
-    use crate::machine::{CpuUse, GuestRam, StaleBreakpoint, Watch, WatchSupport};
-    use crate::recorder::capture::Profile;
-    use crate::recorder::request::{CheckpointPolicy, PageSelection};
-    use crate::recorder::writer::WriterThread;
-
-    /// A machine that mends a breakpoint before each of its ends: the first is found by a wait, the other by none.
-    struct Mending(Arc<GuestRam>, Vec<StaleBreakpoint>);
-
-    impl Mending {
-        fn mends(&mut self, at: u64) {
-            self.1.push(StaleBreakpoint { vcpu: Cpu(1), at: KernelVirt(at), replaced: true });
-        }
-    }
-
-    impl Machine for Mending {
-        fn ram(&self) -> Arc<GuestRam> {
-            Arc::clone(&self.0)
-        }
-
-        fn pause(&mut self) -> Result<Duration, MachineError> {
-            self.mends(0xffff_ffff_8100_0002);
-            Ok(Duration::ZERO)
-        }
-
-        fn resume(&mut self) -> Result<Duration, MachineError> {
-            Ok(Duration::ZERO)
-        }
-
-        fn registers(&mut self) -> Result<Vec<VcpuRegs>, MachineError> {
-            Ok(Vec::new())
-        }
-
-        fn wait_event(&mut self, _timeout: Duration) -> Option<MachineEvent> {
-            self.mends(0xffff_ffff_8100_0001);
-            Some(MachineEvent::Ended { end: GuestEnd::Panicked, detail: String::new() })
-        }
-
-        fn tend(&mut self) {}
-
-        fn watch_support(&self) -> WatchSupport {
-            WatchSupport { most: 0, write_bytes: 0, execute: false }
-        }
-
-        fn arm(&mut self, _id: WatchId, _watch: Watch) -> Result<(), MachineError> {
-            Ok(())
-        }
-
-        fn disarm(&mut self, _id: WatchId) -> Result<(), MachineError> {
-            Ok(())
-        }
-
-        fn cpu_use(&self) -> Option<CpuUse> {
-            None
-        }
-
-        fn stale_breakpoints(&mut self) -> Vec<StaleBreakpoint> {
-            std::mem::take(&mut self.1)
-        }
-
-        fn console(&mut self) -> Vec<u8> {
-            Vec::new()
-        }
-
-        fn console_text(&self) -> String {
-            String::new()
-        }
-
-        fn kill(&mut self) {}
-    }
-
-    #[test]
-    fn what_a_machine_mended_is_in_the_trace_to_its_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.trace.zst");
-        let writer = TraceWriter::create(&path, &Manifest::default()).unwrap();
-        let ram = Arc::new(GuestRam::new(&[16 << 20]).unwrap());
-        let channel = HostChannel::new(ChannelRam::new(Arc::clone(&ram), GuestPhys(8 << 20)).unwrap());
-        let plan = CapturePlan {
-            periodic: 0,
-            window: Duration::ZERO,
-            checkpoint: CheckpointPolicy::Never,
-            pages: PageSelection::Kernel,
-        };
-        let profile = Profile::start(Arc::clone(&ram)).unwrap();
-        let capturer = Capturer::new(profile, ram.ranges(), 8 << 20..16 << 20, &plan);
-        let outbox = Outbox::new(WriterThread::start(writer).unwrap());
-        let mut clock = RunClock::start();
-        let machine = Box::new(Mending(ram, Vec::new()));
-        let mut session = Session::new(machine, channel, capturer, outbox, &mut clock, plan, Duration::ZERO);
-        let ending = session.run(Duration::from_secs(60), &Guard::new().unwrap());
-        let written = session.close(ending);
-        written.writer.finish().unwrap();
-
-        let told: Vec<String> = Trace::open(&path)
-            .unwrap()
-            .events()
-            .into_iter()
-            .filter_map(|event| match event.body {
-                EventBody::Op { name, detail } if name == EventBody::MENDED => Some(detail),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(
-            told[0].contains("CPU 1 executed a breakpoint at 0xffffffff81000001 that was gone"),
-            "{told:?}"
-        );
-        assert!(told[1].contains("0xffffffff81000002"), "{told:?}");
-    }
-}
+mod tests;

@@ -137,6 +137,7 @@ fn machine(run: &Run<'_>) -> String {
         }
         None => parts.push("the kernel's own scheduler".to_owned()),
     }
+    parts.extend(machine.start.iter().filter(|start| start.is_attached()).map(ToString::to_string));
     parts.extend(manifest.taints.iter().cloned());
     if run.stage(Stage::BodyStarted).is_some() {
         let at = run.samples.origin_ns().since(GuestNs(0));

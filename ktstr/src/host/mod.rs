@@ -32,6 +32,8 @@ pub fn run(def: &TestDef) -> anyhow::Result<()> {
     );
     let mut request = prepare::prepare(def, &environment)?;
     request.manifest.taints.push(Manifest::RETRIED.to_owned());
+    // What failed may be in the template.
+    request.attached = false;
     judge::judge(def, record(request)?)
 }
 
@@ -67,6 +69,7 @@ mod tests {
         allow_restarts: false,
         allow_inconclusive: false,
         kaslr: true,
+        attached: true,
         kargs: &[],
         extra_sched_args: &[],
         include_files: None,

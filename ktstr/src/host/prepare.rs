@@ -1,10 +1,13 @@
 //! From a test's description to what the recorder is asked for.
 
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::environment::{Environment, PAGES};
+use super::program::{self, Places};
+use super::results;
+use crate::test_def::{Checkpoint, HostCheck, Pages, Scheduler, SchedulerSource, TestDef};
 use anyhow::{Context, Result, bail};
 use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
 use ktstr_record::machine::{self, StartPolicy};
@@ -15,12 +18,6 @@ use ktstr_record::spec::{Kernel, KernelConfig, MachineSpec};
 use ktstr_replay::claim;
 use ktstr_replay::trace::record::manifest::{Asked, NotStarved, SchedulerInfo, TestInfo};
 use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
-use xxhash_rust::xxh3::xxh3_128;
-
-use super::environment::{Environment, PAGES};
-use super::program::{self, Places};
-use super::results;
-use crate::test_def::{Checkpoint, HostCheck, Pages, Scheduler, SchedulerSource, TestDef};
 
 /// How long a scheduler may take to become `enabled` on hardware, if nobody says.
 const ENABLE_LIMIT: Duration = Duration::from_secs(30);
@@ -85,7 +82,9 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
     let manifest = Manifest {
         test: TestInfo { pages: pages.as_str().to_owned(), ..test_info(def) },
         scheduler: match (def.scheduler, &program) {
-            (Some(scheduler), Some(program)) => Some(scheduler_info(def, scheduler, program, enable_limit)?),
+            (Some(scheduler), Some(program)) => {
+                Some(scheduler_info(def, scheduler, program, &job, enable_limit))
+            }
             _ => None,
         },
         ..Manifest::default()
@@ -104,6 +103,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         cache: provisioner.cache().root().to_owned(),
         machine,
         policy: StartPolicy { cold: environment.cold, ..StartPolicy::default() },
+        attached: def.attached,
         job,
         captures: CapturePlan {
             periodic: def.num_snapshots,
@@ -280,16 +280,16 @@ fn scheduler_info(
     def: &TestDef,
     scheduler: &Scheduler,
     program: &Path,
+    job: &PackedJob,
     enable_limit: Duration,
-) -> Result<SchedulerInfo> {
-    let bytes = fs::read(program).with_context(|| format!("could not read {}", program.display()))?;
-    Ok(SchedulerInfo {
+) -> SchedulerInfo {
+    SchedulerInfo {
         name: scheduler.name.to_owned(),
         binary: program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         args: def.all_sched_args(),
-        xxh3: format!("{:032x}", xxh3_128(&bytes)),
+        xxh3: job.scheduler_xxh3().unwrap_or_default(),
         enable_timeout_ms: millis(enable_limit),
-    })
+    }
 }
 
 /// Guest RAM for a test that asks for `asked_mib`: the job's files lie in it, unpacked, and must leave room.

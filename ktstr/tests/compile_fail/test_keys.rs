@@ -6,7 +6,7 @@ mod unknown_key {
     use ktstr::prelude::*;
 
     #[ktstr_test(llc = 1)]
-//               ^^^ unknown key `llc`; the keys are scheduler, numa_nodes, llcs, cores, threads, memory_mib, duration_s, enable_timeout_s, watchdog_timeout_s, num_snapshots, checkpoint, pages, seed, claims, check, not_starved, max_gap_ms, max_spread_pct, min_share_pct, expect_err, expect_scx_error_contains, expect_scx_exit, allow_restarts, allow_inconclusive, ignore, kaslr, kargs, extra_sched_args, include_files
+//               ^^^ unknown key `llc`; the keys are scheduler, numa_nodes, llcs, cores, threads, memory_mib, duration_s, enable_timeout_s, watchdog_timeout_s, num_snapshots, checkpoint, pages, seed, claims, check, not_starved, max_gap_ms, max_spread_pct, min_share_pct, expect_err, expect_scx_error_contains, expect_scx_exit, allow_restarts, allow_inconclusive, ignore, kaslr, attached, kargs, extra_sched_args, include_files
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])
     }

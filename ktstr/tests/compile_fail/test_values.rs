@@ -146,6 +146,16 @@ mod error_matcher_without_expect_err {
     }
 }
 
+mod attached_without_scheduler {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(attached)]
+//               ^^^^^^^^ `attached` needs a `scheduler`, which is what is enabled in the template
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
 mod error_matcher_empty {
     use ktstr::prelude::*;
 

@@ -1,33 +1,34 @@
-//! What the host sends: first the job, then its files, and when what of it may be started.
+//! What the host sends: what is to be run, its files, and when what of it may be started.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use guest_init::message::{ArchivedSource, ArchivedToGuest, Job, ToGuest};
+use guest_init::message::{ArchivedSource, ArchivedToGuest, SchedulerJob, TestJob};
+use rkyv::api::high::HighDeserializer;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::Failure;
 use crate::kernel::Kmsg;
 use crate::link::Link;
+use crate::reserve::{Place, Reserve};
+use crate::{Failure, system};
 
 /// How often the ring is looked at. The template is saved in this state: nothing may depend on a moment in it.
 const PERIOD: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
-/// Wait for the job; `None` when the host wants no more of this guest.
-pub fn await_job(link: &mut Link, kmsg: &mut Kmsg) -> Result<Option<Job>, Failure> {
+/// Wait for the begin of the job: the time.
+pub fn await_job(link: &mut Link, kmsg: &mut Kmsg, reserve: Option<Reserve>) -> Result<Delivery, Failure> {
     loop {
         if let Some(archive) = link.receive() {
             let archive = archive.map_err(|loss| format!("receiving the job: {loss}"))?;
-            let message = rkyv::from_bytes::<ToGuest, rancor::Error>(archive)
-                .map_err(|error| format!("reading the job: {error}"))?;
-            return match message {
-                ToGuest::Job(job) => Ok(Some(job)),
-                ToGuest::Stop => Ok(None),
-                _ => Err("the host sent files before it said what to run".into()),
+            let mut delivery = Delivery { reserve, ..Delivery::default() };
+            delivery.take(archive)?;
+            return match delivery.has_clock || delivery.stop {
+                true => Ok(delivery),
+                false => Err("the host sent other things before it said what time it is".into()),
             };
         }
         let log = poll(&mut [PollFd::new(kmsg, PollFlags::IN)], Some(&PERIOD));
@@ -41,10 +42,21 @@ pub fn await_job(link: &mut Link, kmsg: &mut Kmsg) -> Result<Option<Job>, Failur
 #[derive(Default)]
 pub struct Delivery {
     files: Unpacker,
-    /// The scheduler may be started.
-    pub scheduler: bool,
-    /// The test binary may be started: all is there.
-    pub test: bool,
+    reserve: Option<Reserve>,
+    placing: Option<Placing>,
+    /// A number of the host's choice, which memory holds nowhere by chance.
+    stamp: u64,
+    /// Bytes that the host has placed.
+    pub placed_bytes: u64,
+    has_clock: bool,
+    /// The scheduler, which may be started when `has_scheduler`.
+    pub scheduler: Option<SchedulerJob>,
+    /// The files of the scheduler are there.
+    pub has_scheduler: bool,
+    /// The test, which may be started when `has_test`.
+    pub test: Option<TestJob>,
+    /// The files of the test are there: all is there.
+    pub has_test: bool,
     /// The host wants the run to end.
     pub stop: bool,
 }
@@ -58,19 +70,82 @@ impl Delivery {
             ArchivedToGuest::File { path, mode, first, bytes } => {
                 self.files.piece(path, mode.to_native(), *first, bytes)?;
             }
+            ArchivedToGuest::Place { path, mode, bytes } => {
+                let (mode, bytes) = (mode.to_native(), bytes.to_native());
+                self.placing = Some(Placing { path: path.to_string(), mode, bytes, is_told: false });
+            }
+            ArchivedToGuest::Placed => {
+                let Some((placing, reserve)) = self.placing.take().zip(self.reserve.take()) else {
+                    return Err("the host has placed what it did not announce".into());
+                };
+                let path = Path::new(&placing.path);
+                make_room(path).map_err(|error| format!("making room for {}: {error}", placing.path))?;
+                self.placed_bytes += reserve.name(path, placing.mode, placing.bytes)?;
+            }
             ArchivedToGuest::Link { path, target } => self.files.link(path, target)?,
             ArchivedToGuest::Start(source) => {
                 // A program cannot be run while it is open for writing.
                 self.files = Unpacker::default();
-                match source {
-                    ArchivedSource::Scheduler => self.scheduler = true,
-                    _ => self.test = true,
+                let (known, ready) = match source {
+                    ArchivedSource::Scheduler => (self.scheduler.is_some(), &mut self.has_scheduler),
+                    _ => (self.test.is_some(), &mut self.has_test),
+                };
+                if !known {
+                    return Err("the host wants to start what it has not named".into());
+                }
+                *ready = true;
+                if self.has_test
+                    && let Some(reserve) = self.reserve.take()
+                {
+                    reserve.free();
                 }
             }
+            ArchivedToGuest::Clock { wall_clock_ns, seed } => {
+                system::set_wall_clock(wall_clock_ns.to_native())?;
+                system::seed_randomness(seed)?;
+                self.stamp = seed.first_chunk().copied().map_or(self.stamp, u64::from_le_bytes);
+                self.has_clock = true;
+            }
+            ArchivedToGuest::Scheduler(job) => once(&mut self.scheduler, deserialized(job)?)?,
+            ArchivedToGuest::Test(job) => once(&mut self.test, deserialized(job)?)?,
             ArchivedToGuest::Stop => self.stop = true,
-            ArchivedToGuest::Job(_) => return Err("the host sent a second job".into()),
         }
         Ok(())
+    }
+}
+
+impl Delivery {
+    /// Where the host may write, if it has asked and was not told.
+    pub fn tell_where(&mut self) -> Option<Place> {
+        let stamp = self.stamp;
+        let placing = self.placing.as_mut().filter(|placing| !placing.is_told)?;
+        placing.is_told = true;
+        let bytes = placing.bytes;
+        let place = self.reserve.as_mut().and_then(|reserve| reserve.place(bytes, stamp));
+        Some(place.unwrap_or(Place { stamp, frames: Vec::new() }))
+    }
+}
+
+/// A file that the host wants to place.
+struct Placing {
+    path: String,
+    mode: u32,
+    bytes: u64,
+    is_told: bool,
+}
+
+/// The value of a part of the job.
+fn deserialized<A, T>(archived: &A) -> Result<T, Failure>
+where
+    A: rkyv::Deserialize<T, HighDeserializer<rancor::Error>>,
+{
+    rkyv::deserialize::<T, rancor::Error>(archived).map_err(|error| format!("reading the job: {error}"))
+}
+
+fn once<T>(place: &mut Option<T>, job: T) -> Result<(), Failure> {
+    match place.replace(job) {
+        None => Ok(()),
+        Some(_) => Err("the host sent a second job".into()),
     }
 }
 

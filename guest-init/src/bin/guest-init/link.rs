@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use guest_init::layout::{ChannelMemory, MAGIC, PROTOCOL_VERSION};
+use guest_init::layout::{ChannelMemory, MAGIC, PROTOCOL_VERSION, STATE_ATTACHED};
 use guest_init::message::{CaptureReason, GuestStage, Source, ToHost};
 use guest_init::ring::{Event, Loss, PushError, Reader, Writer};
 use rkyv::rancor;
@@ -58,6 +58,12 @@ impl Link {
     pub fn set_state(&self, state: u32) {
         let word = u64::from(PROTOCOL_VERSION) | u64::from(state) << 32;
         self.memory.version_and_state().store(word, Ordering::Release);
+    }
+
+    /// Say that the scheduler is enabled and the test may come: from this host, or from another after a restore.
+    pub fn await_test(&mut self) {
+        self.reader.expect_another_writer();
+        self.set_state(STATE_ATTACHED);
     }
 
     /// Send a message; when the host makes no room in time, count it as dropped.

@@ -8,6 +8,7 @@
 mod memory;
 mod link;
 mod kernel;
+mod reserve;
 mod delivery;
 mod program;
 mod socket;
@@ -24,6 +25,7 @@ use guest_init::message::{GuestStage, ToHost};
 use crate::kernel::Kmsg;
 use crate::link::Link;
 use crate::memory::Cmdline;
+use crate::reserve::Reserve;
 use crate::socket::TestSocket;
 
 /// Why init cannot do its job: what was tried and what was found, for the host's report.
@@ -77,19 +79,18 @@ fn work(link: &mut Link, socket: TestSocket) -> Result<(), Failure> {
     system::raise_priority()?;
     let mut kmsg = Kmsg::open()?;
     kmsg.flush(link);
+    let reserve = Reserve::allocate();
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     link.send(&ToHost::Ready { release });
     link.set_state(STATE_READY);
-    let job = delivery::await_job(link, &mut kmsg)?;
+    let delivery = delivery::await_job(link, &mut kmsg, reserve)?;
     link.set_state(STATE_BUSY);
-    match job {
-        Some(job) => {
-            let outcome = run::JobRun::new(link, &mut kmsg, socket, job).finish();
-            kmsg.flush(link);
-            outcome
-        }
-        None => Ok(()),
+    if delivery.stop {
+        return Ok(());
     }
+    let outcome = run::JobRun::new(link, &mut kmsg, socket, delivery).finish();
+    kmsg.flush(link);
+    outcome
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -2,18 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use guest_init::message::{CaptureReason, GuestStage, Job, RESTART_MS, SCHEDULER_PID, Source};
+use guest_init::layout::STATE_BUSY;
+use guest_init::message::{
+    CaptureReason, GuestStage, RESTART_MS, SCHEDULER_PID, SchedulerJob, Source, TestJob, ToHost,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
+use crate::Failure;
 use crate::delivery::Delivery;
 use crate::kernel::{
     Kmsg, Uevents, is_sched_ext_enabled, sched_ext_enable_seq, sched_ext_ops_name, sched_ext_state,
 };
 use crate::link::Link;
 use crate::program::{Running, reap};
+use crate::reserve::Place;
 use crate::socket::TestSocket;
-use crate::{Failure, system};
 
 /// How often sched_ext's state and the host's ring are looked at, beyond what descriptors tell.
 const TICK: Duration = Duration::from_millis(50);
@@ -34,7 +38,6 @@ const DRAIN: Duration = Duration::from_millis(100);
 pub struct JobRun<'a> {
     link: &'a mut Link,
     kmsg: &'a mut Kmsg,
-    job: Job,
     delivery: Delivery,
     /// What is wrong with what the host sent.
     delivery_failure: Option<Failure>,
@@ -51,12 +54,11 @@ pub struct JobRun<'a> {
 
 impl<'a> JobRun<'a> {
     /// A run that has not begun.
-    pub fn new(link: &'a mut Link, kmsg: &'a mut Kmsg, socket: TestSocket, job: Job) -> Self {
+    pub fn new(link: &'a mut Link, kmsg: &'a mut Kmsg, socket: TestSocket, delivery: Delivery) -> Self {
         Self {
             link,
             kmsg,
-            job,
-            delivery: Delivery::default(),
+            delivery,
             delivery_failure: None,
             scheduler: None,
             test: None,
@@ -77,16 +79,22 @@ impl<'a> JobRun<'a> {
     }
 
     fn phases(&mut self) -> Result<(), Failure> {
-        system::set_wall_clock(self.job.wall_clock_ns)?;
-        system::seed_randomness(&self.job.seed)?;
-        self.start_scheduler()?;
-        self.receive_until(|delivery| delivery.test)?;
-        if self.delivery.stop {
-            return Ok(());
+        self.receive_until(|delivery| delivery.has_scheduler || delivery.has_test)?;
+        if let Some(job) = self.delivery.scheduler.clone() {
+            self.start_scheduler(&job)?;
         }
-        self.start_test_that_waits()?;
+        if !self.delivery.has_test {
+            // A template may be saved until the test comes: nothing may depend on a moment in this state.
+            self.link.await_test();
+        }
+        self.receive_until(|delivery| delivery.has_test)?;
+        self.link.set_state(STATE_BUSY);
+        let Some(job) = self.delivery.test.clone().filter(|_| !self.delivery.stop) else { return Ok(()) };
+        if job.waits {
+            self.start_test(&job)?;
+        }
         self.link.capture("attach", CaptureReason::Attach);
-        self.run_test()
+        self.run_test(&job)
     }
 
     /// Take in what the host sends until enough of it is there, or it wants the run to end.
@@ -103,9 +111,7 @@ impl<'a> JobRun<'a> {
     }
 
     /// Start the scheduler and wait until it is enabled.
-    fn start_scheduler(&mut self) -> Result<(), Failure> {
-        let Some(program) = self.job.scheduler.clone() else { return Ok(()) };
-        self.receive_until(|delivery| delivery.scheduler)?;
+    fn start_scheduler(&mut self, job: &SchedulerJob) -> Result<(), Failure> {
         if self.delivery.stop {
             return Ok(());
         }
@@ -114,15 +120,18 @@ impl<'a> JobRun<'a> {
         }
         self.uevents = Some(Uevents::listen()?);
         let seq_before = sched_ext_enable_seq();
-        self.scheduler = Some(Running::start(Source::Scheduler, &program)?);
-        self.link.stage(GuestStage::SchedulerStarted, &*program.path);
-        let timeout = Duration::from_millis(self.job.enable_timeout_ms);
+        self.scheduler = Some(Running::start(Source::Scheduler, &job.program)?);
+        self.link.stage(GuestStage::SchedulerStarted, &*job.program.path);
+        let timeout = Duration::from_millis(job.enable_timeout_ms);
         let begin = Instant::now();
         while !is_sched_ext_enabled()? && !self.delivery.stop {
             self.turn(ENABLE_TICK);
             self.check_delivery()?;
-            if self.delivery.test {
-                self.start_test_that_waits()?;
+            if self.test.is_none()
+                && self.delivery.has_test
+                && let Some(test) = self.delivery.test.clone().filter(|test| test.waits)
+            {
+                self.start_test(&test)?;
             }
             if let Some(scheduler) = self.scheduler.as_ref().filter(|scheduler| !scheduler.is_alive()) {
                 let how = scheduler.how_it_ended();
@@ -149,38 +158,34 @@ impl<'a> JobRun<'a> {
         Ok(())
     }
 
-    /// Start the test binary as soon as it is there, if it does not begin before it is told to.
-    fn start_test_that_waits(&mut self) -> Result<(), Failure> {
-        if self.job.test_waits && self.test.is_none() {
-            self.start_test()?;
+    /// Start the test binary, if it is not started yet.
+    fn start_test(&mut self, job: &TestJob) -> Result<(), Failure> {
+        if self.test.is_some() {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    fn start_test(&mut self) -> Result<(), Failure> {
-        let mut program = self.job.test.clone();
+        let mut program = job.program.clone();
         if let Some(scheduler) = &self.scheduler {
             program.env.push(format!("{SCHEDULER_PID}={}", scheduler.pid()));
-            program.env.push(format!("{RESTART_MS}={}", self.job.restart_timeout_ms));
+            program.env.push(format!("{RESTART_MS}={}", job.restart_timeout_ms));
         }
         self.test = Some(self.socket.hand_over(|| Running::start(Source::Test, &program))?);
         Ok(())
     }
 
     /// Run the test binary until it has ended, by itself or not.
-    fn run_test(&mut self) -> Result<(), Failure> {
+    fn run_test(&mut self, job: &TestJob) -> Result<(), Failure> {
         match self.test {
             Some(_) => self.socket.begin(),
-            None => self.start_test()?,
+            None => self.start_test(job)?,
         }
-        let timeout = Duration::from_millis(self.job.test_timeout_ms);
+        let timeout = Duration::from_millis(job.timeout_ms);
         let begin = Instant::now();
         let mut ended_by: Option<(String, Instant)> = None;
         while self.test.as_ref().is_some_and(Running::is_alive) {
             self.turn(TICK);
             self.watch_scheduler()?;
             let reason = match &ended_by {
-                None => self.reason_to_end(begin, timeout),
+                None => self.reason_to_end(begin, timeout, job),
                 Some((_, since)) => {
                     if since.elapsed() >= GRACE_AFTER_TERM {
                         self.signal_test(Signal::KILL);
@@ -204,12 +209,12 @@ impl<'a> JobRun<'a> {
         Ok(())
     }
 
-    fn reason_to_end(&self, begin: Instant, timeout: Duration) -> Option<String> {
+    fn reason_to_end(&self, begin: Instant, timeout: Duration, job: &TestJob) -> Option<String> {
         if self.delivery.stop {
             return Some("the host asked for it".into());
         }
         let lives = self.scheduler.as_ref().is_some_and(Running::is_alive);
-        let restart = if lives { Duration::from_millis(self.job.restart_timeout_ms) } else { Duration::ZERO };
+        let restart = if lives { Duration::from_millis(job.restart_timeout_ms) } else { Duration::ZERO };
         let patience = restart + GRACE_AFTER_SCHEDULER;
         if self.scheduler_gone.is_some_and(|gone| gone.elapsed() >= patience) {
             return Some(format!("the scheduler had been gone for {patience:?}"));
@@ -260,7 +265,8 @@ impl<'a> JobRun<'a> {
     /// End the scheduler as its user would, with SIGINT, and by force if that does not help.
     fn end_scheduler(&mut self) -> Result<(), Failure> {
         let Some(scheduler) = &self.scheduler else { return Ok(()) };
-        let timeout = Duration::from_millis(self.job.exit_timeout_ms);
+        let exit_ms = self.delivery.scheduler.as_ref().map_or(0, |job| job.exit_timeout_ms);
+        let timeout = Duration::from_millis(exit_ms);
         let mut why = "";
         if scheduler.is_alive() {
             scheduler.signal(Signal::INT);
@@ -297,7 +303,7 @@ impl<'a> JobRun<'a> {
 
     /// Sleep until something happens, at most for `timeout`, and pass it on; whether anything was.
     fn turn(&mut self, timeout: Duration) -> bool {
-        let timeout = if self.delivery.test { timeout } else { timeout.min(DELIVERY_TICK) };
+        let timeout = if self.delivery.has_test { timeout } else { timeout.min(DELIVERY_TICK) };
         let ready = self.wait(timeout);
         for source in &ready {
             match source {
@@ -352,16 +358,20 @@ impl<'a> JobRun<'a> {
     }
 
     fn listen_to_host(&mut self) {
-        let (had_all, had_scheduler) = (self.delivery.test, self.delivery.scheduler);
+        let (had_all, had_scheduler) = (self.delivery.has_test, self.delivery.has_scheduler);
         // The scheduler is started before more is unpacked.
-        while self.delivery.scheduler == had_scheduler
+        while self.delivery.has_scheduler == had_scheduler
             && let Some(archive) = self.link.receive()
         {
             let taken = archive
                 .map_err(|loss| format!("receiving the job: {loss}"))
                 .and_then(|archive| self.delivery.take(archive));
             match taken {
-                Ok(()) => {}
+                Ok(()) => {
+                    if let Some(Place { stamp, frames }) = self.delivery.tell_where() {
+                        self.link.send(&ToHost::Pages { stamp, frames });
+                    }
+                }
                 // A run that has all it needs goes on.
                 Err(why) if had_all => self.link.note(&format!("from the host: {why}")),
                 Err(why) => {
@@ -369,8 +379,11 @@ impl<'a> JobRun<'a> {
                 }
             }
         }
-        if self.delivery.test && !had_all {
-            self.link.stage(GuestStage::JobUnpacked, "");
+        if self.delivery.has_test && !had_all {
+            let placed = self.delivery.placed_bytes;
+            let detail =
+                if placed > 0 { format!("{placed} bytes placed by the host") } else { String::new() };
+            self.link.stage(GuestStage::JobUnpacked, detail);
         }
     }
 }

@@ -16,6 +16,7 @@ use super::gdb::Gdb;
 use super::process::{Process, inherited_path};
 use super::qmp::Qmp;
 use super::regs::RegLayout;
+use super::saved::Saved;
 use super::stale::Places;
 use super::vm::{COMMAND_TIMEOUT, Connections, Vm};
 use super::{kaslr, limits};
@@ -121,11 +122,6 @@ impl Backend for Qemu<'_> {
         })
     }
 
-    fn save(machine: &mut Vm) -> Result<Vec<u8>, MachineError> {
-        let state = machine.save_state()?;
-        Ok(Saved { places: machine.places().cloned(), state }.encode())
-    }
-
     fn hold(machine: &mut Vm, slots: CpuSlots) {
         machine.hold(slots);
     }
@@ -192,34 +188,6 @@ impl Qemu<'_> {
     }
 }
 
-/// What a template keeps of the emulator: a line of JSON, and the emulator's own bytes.
-#[derive(Debug, PartialEq)]
-struct Saved<S> {
-    /// Where stale breakpoints are mended, if that is known.
-    places: Option<Places>,
-    /// CPUs and devices.
-    state: S,
-}
-
-impl Saved<Vec<u8>> {
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = json!(self.places).to_string().into_bytes();
-        bytes.push(b'\n');
-        bytes.extend_from_slice(&self.state);
-        bytes
-    }
-}
-
-impl<'b> Saved<&'b [u8]> {
-    fn decode(bytes: &'b [u8]) -> Result<Self, String> {
-        let end = bytes.iter().position(|&byte| byte == b'\n').ok_or("its state has no first line")?;
-        let (line, state) = bytes.split_at(end);
-        let places =
-            serde_json::from_slice(line).map_err(|error| format!("its state's first line: {error}"))?;
-        Ok(Self { places, state: &state[1..] })
-    }
-}
-
 fn memory_file(name: &str, bytes: &[u8]) -> io::Result<File> {
     let mut file = memfd(name, 0)?;
     file.write_all(bytes)?;
@@ -267,7 +235,7 @@ impl Starting {
 mod tests {
     use serde_json::Value;
 
-    use super::{Qemu, Saved};
+    use super::Qemu;
     use crate::machine::interface::Backend;
     use crate::spec::{BackendSpec, Emulator, MachineSpec, test_spec};
 
@@ -304,24 +272,6 @@ mod tests {
             let key = key(&spec);
             assert!(!seen.contains(&key), "{what} does not change the key");
             seen.push(key);
-        }
-    }
-
-    #[test]
-    fn what_is_saved_is_read_back() {
-        for places in [
-            None,
-            Some(
-                serde_json::from_str(r#"{"chain":1,"loading":[{"start":2,"end":3}],"die":4,"ip":5}"#)
-                    .unwrap(),
-            ),
-        ] {
-            let bytes = Saved { places: places.clone(), state: b"a\nb".to_vec() }.encode();
-            assert_eq!(Saved::decode(&bytes), Ok(Saved { places, state: &b"a\nb"[..] }));
-        }
-        for (damaged, why) in [(&b"QEVM"[..], "no first line"), (b"QE\nVM", "first line: expected")] {
-            let found = Saved::decode(damaged).unwrap_err();
-            assert!(found.contains(why), "{found}");
         }
     }
 

@@ -17,6 +17,7 @@ mod qmp;
 mod gdb;
 mod regs;
 mod stale;
+mod saved;
 mod vm;
 mod backend;
 

@@ -15,6 +15,7 @@ use super::gdb::{Gdb, StopReply};
 use super::process::{Process, read_from};
 use super::qmp::{Event, Qmp};
 use super::regs::RegLayout;
+use super::saved::Saved;
 use super::socket::wait_readable;
 use super::stale::{Mender, Places};
 use crate::machine::cpu_use::CpuUse;
@@ -129,13 +130,6 @@ impl Vm {
         Ok(vm)
     }
 
-    /// Save the state of CPUs and devices of the stopped machine, and return it. RAM is not in it.
-    pub(super) fn save_state(&mut self) -> Result<Vec<u8>, MachineError> {
-        self.qmp.save_state(&self.state_file).map_err(|e| self.explain(e))?;
-        read_from(&self.state_file, 0)
-            .map_err(|source| MachineError::Io { what: "read the saved state".into(), source })
-    }
-
     /// Hold `slots` as long as the emulator lives.
     pub(super) fn hold(&mut self, slots: CpuSlots) {
         self.slots = Some(slots);
@@ -153,11 +147,6 @@ impl Vm {
     pub(super) fn mend_stale_breakpoints(&mut self, places: Places) -> Result<(), MachineError> {
         self.mender = Some(Mender::new(places, &mut self.gdb).map_err(|e| self.explain(e))?);
         Ok(())
-    }
-
-    /// Where stale breakpoints are mended.
-    pub(super) fn places(&self) -> Option<&Places> {
-        self.mender.as_ref().map(Mender::places)
     }
 
     /// Take note of a stop.
@@ -489,6 +478,14 @@ impl Machine for Vm {
 
     fn console_text(&self) -> String {
         String::from_utf8_lossy(&read_from(&self.console, 0).unwrap_or_default()).into_owned()
+    }
+
+    fn save(&mut self) -> Result<Vec<u8>, MachineError> {
+        self.qmp.save_state(&self.state_file).map_err(|e| self.explain(e))?;
+        let state = read_from(&self.state_file, 0)
+            .map_err(|source| MachineError::Io { what: "read the saved state".into(), source })?;
+        let places = self.mender.as_ref().map(|mender| mender.places().clone());
+        Ok(Saved { places, state }.encode())
     }
 
     fn kill(&mut self) {

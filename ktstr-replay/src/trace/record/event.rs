@@ -95,6 +95,8 @@ pub enum EventBodyV1 {
 }
 
 impl EventBodyV1 {
+    /// Name of the [`Op`](EventBodyV1::Op) that tells whether the machine was saved as a template with its scheduler enabled.
+    pub const TEMPLATE: &str = "template";
     /// Name of the [`Op`](EventBodyV1::Op) that tells of a fault of the machine which it has mended itself.
     pub const MENDED: &str = "the emulator's fault, mended";
     /// What the detail of such an operation says of a breakpoint that is in the kernel's memory, and not of the kernel's own

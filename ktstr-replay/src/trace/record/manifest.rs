@@ -1,11 +1,14 @@
 //! The manifest: what was run, on what, with what. JSON, for people and `jq`.
 
+use std::fmt;
+
 use rkyv::util::AlignedVec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::trace::body::{Body, BodyError};
 use crate::trace::kind::Kind;
+use crate::units::GuestNs;
 
 /// The first record of every trace. Unknown keys are kept out of the way, absent ones have defaults, so that
 /// a newer minor version's manifest opens.
@@ -137,6 +140,51 @@ pub struct MachineInfo {
     pub memory_mib: u32,
     /// CPUs of the host.
     pub host_cpus: u32,
+    /// How it came to run the test; `None` when it did not, and in traces from before this was kept.
+    pub start: Option<StartInfo>,
+}
+
+/// How a machine came to run its test.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StartInfo {
+    /// [`BOOTED`](Self::BOOTED), [`RESTORED`](Self::RESTORED) or [`ATTACHED`](Self::ATTACHED).
+    pub how: String,
+    /// Of an attached start, the guest's `CLOCK_MONOTONIC` in ns when the template was saved: events that are earlier are
+    /// those of the run that made the template.
+    pub template_until_ns: Option<GuestNs>,
+}
+
+impl StartInfo {
+    /// Its kernel was booted.
+    pub const BOOTED: &str = "booted";
+    /// It was restored from a template in which nothing of the job was.
+    pub const RESTORED: &str = "restored";
+    /// It was restored from a template in which the scheduler was enabled.
+    pub const ATTACHED: &str = "attached";
+
+    /// A start in one of these ways.
+    #[must_use]
+    pub fn new(how: &str) -> Self {
+        Self { how: how.to_owned(), template_until_ns: None }
+    }
+
+    /// The scheduler was enabled when the run began.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.how == Self::ATTACHED
+    }
+}
+
+/// In words, for people.
+impl fmt::Display for StartInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.how.as_str() {
+            Self::RESTORED => f.write_str("restored from a template"),
+            Self::ATTACHED => f.write_str("restored from a template with the scheduler enabled"),
+            how => f.write_str(how),
+        }
+    }
 }
 
 impl Manifest {

@@ -206,6 +206,9 @@ impl Info {
                         machine.kind, machine.version, machine.topology, machine.cpus, machine.memory_mib
                     )),
                 );
+                if let Some(start) = &machine.start {
+                    line("start", printable(&start.to_string()));
+                }
                 line("recorded", printable(&format!("{} by ktstr {}", m.started_at, m.ktstr_version)));
                 line("taints", printable(&m.taints.join(", ")));
             }

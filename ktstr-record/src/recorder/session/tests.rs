@@ -1,0 +1,119 @@
+//! A session over a machine of the test's own.
+
+use std::sync::Arc;
+
+use ktstr_replay::trace::record::{Manifest, VcpuRegs};
+use ktstr_replay::trace::{Trace, TraceWriter};
+use ktstr_replay::units::{Cpu, GuestPhys, KernelVirt};
+
+use super::*;
+use crate::machine::{CpuUse, GuestRam, StaleBreakpoint, Watch, WatchSupport};
+use crate::recorder::capture::Profile;
+use crate::recorder::request::{CheckpointPolicy, PageSelection};
+use crate::recorder::writer::WriterThread;
+
+/// A machine that mends a breakpoint before each of its ends: the first is found by a wait, the other by none.
+struct Mending(Arc<GuestRam>, Vec<StaleBreakpoint>);
+
+impl Mending {
+    fn mends(&mut self, at: u64) {
+        self.1.push(StaleBreakpoint { vcpu: Cpu(1), at: KernelVirt(at), replaced: true });
+    }
+}
+
+impl Machine for Mending {
+    fn ram(&self) -> Arc<GuestRam> {
+        Arc::clone(&self.0)
+    }
+
+    fn pause(&mut self) -> Result<Duration, MachineError> {
+        self.mends(0xffff_ffff_8100_0002);
+        Ok(Duration::ZERO)
+    }
+
+    fn resume(&mut self) -> Result<Duration, MachineError> {
+        Ok(Duration::ZERO)
+    }
+
+    fn registers(&mut self) -> Result<Vec<VcpuRegs>, MachineError> {
+        Ok(Vec::new())
+    }
+
+    fn wait_event(&mut self, _timeout: Duration) -> Option<MachineEvent> {
+        self.mends(0xffff_ffff_8100_0001);
+        Some(MachineEvent::Ended { end: GuestEnd::Panicked, detail: String::new() })
+    }
+
+    fn tend(&mut self) {}
+
+    fn watch_support(&self) -> WatchSupport {
+        WatchSupport { most: 0, write_bytes: 0, execute: false }
+    }
+
+    fn arm(&mut self, _id: WatchId, _watch: Watch) -> Result<(), MachineError> {
+        Ok(())
+    }
+
+    fn disarm(&mut self, _id: WatchId) -> Result<(), MachineError> {
+        Ok(())
+    }
+
+    fn cpu_use(&self) -> Option<CpuUse> {
+        None
+    }
+
+    fn stale_breakpoints(&mut self) -> Vec<StaleBreakpoint> {
+        std::mem::take(&mut self.1)
+    }
+
+    fn console(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn console_text(&self) -> String {
+        String::new()
+    }
+
+    fn save(&mut self) -> Result<Vec<u8>, MachineError> {
+        Ok(Vec::new())
+    }
+
+    fn kill(&mut self) {}
+}
+
+#[test]
+fn what_a_machine_mended_is_in_the_trace_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.trace.zst");
+    let writer = TraceWriter::create(&path, &Manifest::default()).unwrap();
+    let ram = Arc::new(GuestRam::new(&[16 << 20]).unwrap());
+    let channel = HostChannel::new(ChannelRam::new(Arc::clone(&ram), GuestPhys(8 << 20)).unwrap());
+    let plan = CapturePlan {
+        periodic: 0,
+        window: Duration::ZERO,
+        checkpoint: CheckpointPolicy::Never,
+        pages: PageSelection::Kernel,
+    };
+    let profile = Profile::start(Arc::clone(&ram)).unwrap();
+    let capturer = Capturer::new(profile, ram.ranges(), 8 << 20..16 << 20, &plan);
+    let outbox = Outbox::new(WriterThread::start(writer).unwrap());
+    let mut clock = RunClock::start();
+    let machine = Box::new(Mending(ram, Vec::new()));
+    let mut session = Session::new(machine, channel, capturer, outbox, &mut clock, plan, Duration::ZERO);
+    let ending = session.run(Duration::from_secs(60), &Guard::new().unwrap());
+    let written = session.close(ending);
+    written.writer.finish().unwrap();
+
+    let told: Vec<String> = Trace::open(&path)
+        .unwrap()
+        .events()
+        .into_iter()
+        .filter_map(|event| match event.body {
+            EventBody::Op { name, detail } if name == EventBody::MENDED => Some(detail),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("CPU 1 executed a breakpoint at 0xffffffff81000001 that was gone"), "{told:?}");
+    assert!(told[1].contains("0xffffffff81000002"), "{told:?}");
+}

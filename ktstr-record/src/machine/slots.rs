@@ -23,6 +23,24 @@ use super::StartError;
 /// How often a collector looks for freed slots.
 const POLL: Duration = Duration::from_millis(5);
 
+/// How long one waits before it is said: a machine that just ends is not worth a line.
+const TELL_AFTER: Duration = Duration::from_secs(1);
+
+/// Something that is done once at most.
+struct Once<F>(Option<F>);
+
+impl<F: FnOnce()> Once<F> {
+    fn new(what: F) -> Self {
+        Self(Some(what))
+    }
+
+    fn now(&mut self) {
+        if let Some(what) = self.0.take() {
+            what();
+        }
+    }
+}
+
 /// CpuSlots that are held until this is dropped.
 #[derive(Debug)]
 pub(super) struct CpuSlots {
@@ -30,12 +48,13 @@ pub(super) struct CpuSlots {
 }
 
 impl CpuSlots {
-    /// Wait for `min(vcpus, host_cpus)` slots of `cache`, at most `patience`.
+    /// Wait for `min(vcpus, host_cpus)` slots of `cache`, at most `patience`. `say` is told if that takes a while.
     pub(super) fn take(
         cache: &Path,
         vcpus: u32,
         host_cpus: u32,
         patience: Duration,
+        say: fn(&str),
     ) -> Result<Self, StartError> {
         let dir = cache.join("slots");
         let unusable = |path: &Path| {
@@ -48,9 +67,13 @@ impl CpuSlots {
         let want = vcpus.min(host_cpus);
         let busy = || StartError::Busy { want, waited: begun.elapsed(), dir: dir.clone() };
 
+        let mut tell = Once::new(|| {
+            let cpus = if want == 1 { "a CPU".to_owned() } else { format!("{want} CPUs") };
+            say(&format!("waiting for {cpus} of this host, which other machines of tests have"));
+        });
         let queue_path = dir.join("queue");
-        let Some(_queue) =
-            lock_within(&queue_path, Access::Exclusive, deadline).map_err(unusable(&queue_path))?
+        let Some(_queue) = lock_within(&queue_path, Access::Exclusive, deadline, || tell.now())
+            .map_err(unusable(&queue_path))?
         else {
             return Err(busy());
         };
@@ -77,6 +100,9 @@ impl CpuSlots {
             if Instant::now() >= deadline {
                 return Err(busy());
             }
+            if begun.elapsed() >= TELL_AFTER {
+                tell.now();
+            }
             std::thread::sleep(POLL);
         }
     }
@@ -96,8 +122,13 @@ pub(super) enum Access {
     Exclusive,
 }
 
-/// Lock the file at `path`, waiting in line until `deadline`; `None` when that passes.
-pub(super) fn lock_within(path: &Path, access: Access, deadline: Instant) -> io::Result<Option<File>> {
+/// Lock the file at `path`, waiting in line until `deadline`; `None` when that passes. `tell` is called if it takes a while.
+pub(super) fn lock_within(
+    path: &Path,
+    access: Access,
+    deadline: Instant,
+    tell: impl FnOnce(),
+) -> io::Result<Option<File>> {
     let file = open(path)?;
     if access == Access::Exclusive && try_lock(&file)? {
         return Ok(Some(file));
@@ -112,10 +143,14 @@ pub(super) fn lock_within(path: &Path, access: Access, deadline: Instant) -> io:
         // Fails when it is no longer waited for: then the file is dropped here.
         let _ = sender.send(locked.map(|()| file));
     });
-    match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Ok(locked) => locked.map(Some),
-        Err(_) => Ok(None),
-    }
+    let rest = || deadline.saturating_duration_since(Instant::now());
+    let locked = receiver.recv_timeout(rest().min(TELL_AFTER)).or_else(|_| {
+        if !rest().is_zero() {
+            tell();
+        }
+        receiver.recv_timeout(rest())
+    });
+    locked.map_or(Ok(None), |locked| locked.map(Some))
 }
 
 /// Lock `file` if no one else has it.
@@ -129,6 +164,7 @@ pub(super) fn try_lock(file: &File) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
@@ -145,7 +181,7 @@ mod tests {
             for vcpus in [1, 2, 3, 1, 4, 2, 1, 9] {
                 let (cache, running, most) = (cache.path(), &running, &most);
                 scope.spawn(move || {
-                    let slots = CpuSlots::take(cache, vcpus, 3, LONG).unwrap();
+                    let slots = CpuSlots::take(cache, vcpus, 3, LONG, |_| {}).unwrap();
                     let now = running.fetch_add(vcpus.min(3), Ordering::SeqCst) + vcpus.min(3);
                     most.fetch_max(now, Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(10));
@@ -158,12 +194,34 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_is_told_once() {
+        static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let say = |text: &str| SAID.lock().unwrap().push(text.to_owned());
+        let cache = tempfile::tempdir().unwrap();
+        let held = CpuSlots::take(cache.path(), 2, 2, LONG, say).unwrap();
+        assert!(SAID.lock().unwrap().is_empty(), "nothing was waited for");
+        std::thread::scope(|scope| {
+            // One has its place in the queue and waits for slots, the others for the queue.
+            for _ in 0..2 {
+                scope.spawn(|| drop(CpuSlots::take(cache.path(), 2, 2, LONG, say).unwrap()));
+            }
+            while SAID.lock().unwrap().len() < 2 {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            drop(held);
+        });
+        let said = SAID.lock().unwrap();
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said.iter().all(|text| text.contains("2 CPUs of this host")), "{said:?}");
+    }
+
+    #[test]
     fn impatience_is_an_error_that_names_the_place() {
         let cache = tempfile::tempdir().unwrap();
-        let held = CpuSlots::take(cache.path(), 2, 2, LONG).unwrap();
-        let error = CpuSlots::take(cache.path(), 1, 2, Duration::from_millis(20)).unwrap_err();
+        let held = CpuSlots::take(cache.path(), 2, 2, LONG, |_| {}).unwrap();
+        let error = CpuSlots::take(cache.path(), 1, 2, Duration::from_millis(20), |_| {}).unwrap_err();
         assert!(matches!(error, StartError::Busy { want: 1, .. }), "{error}");
         drop(held);
-        CpuSlots::take(cache.path(), 1, 2, Duration::ZERO).unwrap();
+        CpuSlots::take(cache.path(), 1, 2, Duration::ZERO, |_| {}).unwrap();
     }
 }

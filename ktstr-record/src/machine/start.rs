@@ -30,7 +30,7 @@ const FAULT_MARKS: [&str; 3] = ["Kernel panic - not syncing", "Oops: ", "BUG: "]
 const CONSOLE_TAIL_BYTES: usize = 4000;
 
 /// How to start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct StartPolicy {
     /// Boot, and neither restore nor save a template.
     pub cold: bool,
@@ -38,11 +38,14 @@ pub struct StartPolicy {
     pub boot_timeout: Duration,
     /// How long to wait for other machines of this cache: for their CPUs, and for a template that one of them makes.
     pub patience: Duration,
+    /// Told when it waits for those.
+    pub say: fn(&str),
 }
 
 impl Default for StartPolicy {
     fn default() -> Self {
-        Self { cold: false, boot_timeout: Duration::from_secs(30), patience: Duration::from_secs(1800) }
+        let (boot_timeout, patience) = (Duration::from_secs(30), Duration::from_secs(1800));
+        Self { cold: false, boot_timeout, patience, say: |_| {} }
     }
 }
 
@@ -109,7 +112,7 @@ pub(super) fn start<B: Backend>(
     let initrd = initramfs::newc(init)?;
 
     let asked = Instant::now();
-    let slots = CpuSlots::take(cache_dir, spec.topology.cpus(), host.cpus, policy.patience)?;
+    let slots = CpuSlots::take(cache_dir, spec.topology.cpus(), host.cpus, policy.patience, policy.say)?;
     let waited = asked.elapsed();
     let mut starter = Starter {
         backend,
@@ -167,7 +170,8 @@ impl<B: Backend> Starter<'_, B> {
     fn lock(&self, store: &Store, key: &Key, access: Access) -> Result<File, StartError> {
         let asked = Instant::now();
         let unusable = |source| StartError::Cache { path: store.root().to_owned(), source };
-        let locked = store.lock(key, access, asked + self.policy.patience).map_err(unusable)?;
+        let tell = || (self.policy.say)("waiting for a template that another machine of tests makes");
+        let locked = store.lock(key, access, asked + self.policy.patience, tell).map_err(unusable)?;
         locked
             .ok_or_else(|| StartError::TemplateBusy { waited: asked.elapsed(), dir: store.root().to_owned() })
     }

@@ -136,9 +136,16 @@ impl Store {
         &self.root
     }
 
-    /// Wait for access to the template of `key`; `None` when `deadline` passed. Held until the file is dropped.
-    pub(super) fn lock(&self, key: &Key, access: Access, deadline: Instant) -> io::Result<Option<File>> {
-        lock_within(&lock_path(&self.root, &key.digits), access, deadline)
+    /// Wait for access to the template of `key`; `None` when `deadline` passed. Held until the file is dropped. `tell` is
+    /// called if it takes a while.
+    pub(super) fn lock(
+        &self,
+        key: &Key,
+        access: Access,
+        deadline: Instant,
+        tell: impl FnOnce(),
+    ) -> io::Result<Option<File>> {
+        lock_within(&lock_path(&self.root, &key.digits), access, deadline, tell)
     }
 
     /// The template of `key`, if there is one. Counts as its use. Needs shared access.

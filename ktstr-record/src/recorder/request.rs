@@ -147,12 +147,14 @@ pub(super) fn complete_manifest(request: &RecordRequest, start: Option<&Start>) 
         config: request.config.as_ref().map(|config| config.origin.clone()),
     };
     machine::describe(spec, &mut manifest);
-    manifest.machine.start = start.map(|start| match start.kind {
-        StartKind::Booted | StartKind::BootedAndSaved => StartInfo::new(StartInfo::BOOTED),
-        StartKind::Restored => StartInfo::new(StartInfo::RESTORED),
-        StartKind::Attached { saved_at } => {
-            StartInfo { template_until_ns: Some(saved_at), ..StartInfo::new(StartInfo::ATTACHED) }
-        }
+    manifest.machine.start = start.map(|start| {
+        let (how, template_until_ns) = match start.kind {
+            StartKind::Booted | StartKind::BootedAndSaved => (StartInfo::BOOTED, None),
+            StartKind::Restored => (StartInfo::RESTORED, None),
+            StartKind::Attached { saved_at } => (StartInfo::ATTACHED, Some(saved_at)),
+        };
+        let waited_ms = u64::try_from(start.waited.as_millis()).unwrap_or(u64::MAX);
+        StartInfo { how: how.to_owned(), template_until_ns, waited_ms }
     });
     if start.is_some_and(|start| !start.faults.is_empty()) {
         manifest.taints.push(String::from("start-retried"));

@@ -91,7 +91,8 @@ fn emulator(spec: &mut MachineSpec) -> &mut Emulator {
     emulator
 }
 
-const COLD: StartPolicy = StartPolicy { cold: true, boot_timeout: LONG, patience: Duration::from_secs(600) };
+const COLD: StartPolicy =
+    StartPolicy { cold: true, boot_timeout: LONG, patience: Duration::from_secs(600), say: |_| {} };
 const WARM: StartPolicy = StartPolicy { cold: false, ..COLD };
 
 /// A running probe.

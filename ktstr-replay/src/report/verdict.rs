@@ -110,6 +110,9 @@ fn sum(kind: LossKind, count: u64) -> String {
     }
 }
 
+/// Shorter waits for the host's CPUs are not worth a word, in ms.
+const TOLD_WAIT_MS: u64 = 1000;
+
 fn machine(run: &Run<'_>) -> String {
     let manifest = &run.manifest;
     let machine = &manifest.machine;
@@ -138,6 +141,10 @@ fn machine(run: &Run<'_>) -> String {
         None => parts.push("the kernel's own scheduler".to_owned()),
     }
     parts.extend(machine.start.iter().filter(|start| start.is_attached()).map(ToString::to_string));
+    let waited_ms = machine.start.as_ref().map_or(0, |start| start.waited_ms);
+    if waited_ms >= TOLD_WAIT_MS {
+        parts.push(format!("waited {} s for CPUs of the host", waited_ms / 1000));
+    }
     parts.extend(manifest.taints.iter().cloned());
     if run.stage(Stage::BodyStarted).is_some() {
         let at = run.samples.origin_ns().since(GuestNs(0));
@@ -194,4 +201,22 @@ fn broken(finding: &Finding) -> Vec<String> {
     add(&finding.summary, "");
     finding.lines.iter().for_each(|line| add(line, "  "));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TraceBuilder;
+    use crate::trace::record::manifest::StartInfo;
+
+    #[test]
+    fn a_wait_for_the_hosts_cpus_is_told_if_it_was_one() {
+        let line = |waited_ms| {
+            let mut run = TraceBuilder::begun();
+            run.manifest.machine.start = Some(StartInfo { waited_ms, ..StartInfo::default() });
+            machine(&Run::load(&run.trace()))
+        };
+        assert!(line(51_300).contains(", waited 51 s for CPUs of the host, "), "{}", line(51_300));
+        assert!(!line(999).contains("waited"), "{}", line(999));
+    }
 }

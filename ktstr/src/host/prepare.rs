@@ -1,6 +1,7 @@
 //! From a test's description to what the recorder is asked for.
 
 use std::env;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -102,7 +103,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         trace: results::trace_path(def, environment)?,
         cache: provisioner.cache().root().to_owned(),
         machine,
-        policy: StartPolicy { cold: environment.cold, ..StartPolicy::default() },
+        policy: StartPolicy { cold: environment.cold, say, ..StartPolicy::default() },
         attached: def.attached,
         job,
         captures: CapturePlan {
@@ -120,6 +121,12 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         claims,
         run_timeout: enable_limit + body_limit(def) + EXIT_LIMIT + RUN_SLACK,
     })
+}
+
+/// Tell a person now. `eprintln!` would do so when the test has failed: its harness keeps that.
+fn say(text: &str) {
+    // Nobody may be there to read it.
+    let _ = writeln!(io::stderr(), "ktstr: {text}");
 }
 
 /// Which pages are kept: what the run was told, else what the test says.

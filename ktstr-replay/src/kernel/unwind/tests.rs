@@ -330,7 +330,7 @@ fn steps_of_bpf(thunk: bool) -> (Vec<u8>, Vec<(u64, u64, bool)>) {
 
 #[test]
 fn the_caller_of_bpf_code_is_found_at_each_of_its_instructions() {
-    for (seed, thunk) in SEEDS.into_iter().flat_map(|seed| [(seed, false), (seed, true)]) {
+    for (seed, thunk) in SEEDS.flat_map(|seed| [(seed, false), (seed, true)]) {
         let made = &mut Made::new(seed, &[plain(0), end()]);
         let (mut code, steps) = steps_of_bpf(thunk);
         let at = made.guest.alloc(0x80);

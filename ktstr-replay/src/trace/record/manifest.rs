@@ -153,6 +153,8 @@ pub struct StartInfo {
     /// Of an attached start, the guest's `CLOCK_MONOTONIC` in ns when the template was saved: events that are earlier are
     /// those of the run that made the template.
     pub template_until_ns: Option<GuestNs>,
+    /// How long it waited for CPUs of the host before it was started, in ms.
+    pub waited_ms: u64,
 }
 
 impl StartInfo {
@@ -162,12 +164,6 @@ impl StartInfo {
     pub const RESTORED: &str = "restored";
     /// It was restored from a template in which the scheduler was enabled.
     pub const ATTACHED: &str = "attached";
-
-    /// A start in one of these ways.
-    #[must_use]
-    pub fn new(how: &str) -> Self {
-        Self { how: how.to_owned(), template_until_ns: None }
-    }
 
     /// The scheduler was enabled when the run began.
     #[must_use]

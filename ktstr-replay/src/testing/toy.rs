@@ -26,6 +26,9 @@ pub fn toy_kernel(seed: u64) -> (Guest, Range<u64>) {
         guest.text(task, "comm", "waits");
         guest.set(task, "scx.dsq", dsq);
         guest.set(task, "scx.runnable_at", 500u64);
+        guest.set(task, "nr_cpus_allowed", 1u32);
+        guest.set(task, "cpus_mask", 1u64);
+        guest.set(task, "cpus_ptr", guest.at(task, "cpus_mask"));
     }
     // Their queue, by list and by tree: `two` is the root, and `one` its left.
     let nodes = [one, two].map(|task| guest.at(task, "scx.dsq_list.node"));
@@ -98,6 +101,9 @@ fn cgroups(guest: &mut Guest, task: Object) {
     let set = guest.add("css_set");
     guest.set(set, "dfl_cgrp", child);
     guest.set(task, "cgroups", set);
+    guest.ring(&[guest.at(set, "tasks"), guest.at(task, "cg_list")]);
+    guest.ring(&[guest.at(set, "mg_tasks")]);
+    guest.ring(&[guest.at(set, "dying_tasks")]);
 }
 
 /// A log of four descriptors and 64 bytes: ids 5 and 6, of which 6 wraps to the start of the text.

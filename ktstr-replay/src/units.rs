@@ -7,7 +7,7 @@ use std::fmt;
 pub struct GuestPhys(pub u64);
 
 /// A kernel virtual address of the guest, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KernelVirt(pub u64);
 
 /// A number that records and JSON have as it is.

@@ -2,7 +2,7 @@
 
 use super::{Cell, Column, millis};
 use crate::kernel::runqueue::{RunnableTask, Runqueue};
-use crate::text::{clean, shorten};
+use crate::text::{clean, escaped, shorten};
 
 /// Runnable tasks of a CPU that are named.
 const NAMED: usize = 8;
@@ -70,8 +70,12 @@ fn name(task: &RunnableTask) -> String {
 
 fn runnable(rq: &Runqueue) -> String {
     let age = |task: &RunnableTask| task.runnable_age_ns.map_or_else(|| "-".to_owned(), millis);
-    let mut runnable: Vec<_> =
-        rq.runnable.iter().take(NAMED).map(|task| format!("{} {}", clean(&name(task)), age(task))).collect();
+    let mut runnable: Vec<_> = rq
+        .runnable
+        .iter()
+        .take(NAMED)
+        .map(|task| format!("{} {}", clean(&escaped(&name(task))), age(task)))
+        .collect();
     if rq.runnable.len() > NAMED {
         runnable.push(format!("{} more", rq.runnable.len() - NAMED));
     }

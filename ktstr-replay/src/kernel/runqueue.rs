@@ -42,7 +42,7 @@ mirror! {
 const MAX_RUNNABLE: usize = 1 << 16;
 
 /// A task on a runqueue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RunnableTask {
     /// Thread id; 0 for idle tasks.
     pub pid: i64,
@@ -57,7 +57,7 @@ pub struct RunnableTask {
 }
 
 /// The runqueue of one CPU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Runqueue {
     /// CPU number.
     pub cpu: Cpu,

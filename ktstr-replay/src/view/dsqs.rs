@@ -4,8 +4,8 @@ use super::{OpenCheckpoint, Shown, cell, millis};
 use crate::columns::{DSQS, lay_out};
 use crate::kernel::KernelError;
 use crate::kernel::dsq::{Dsq, read_dsqs};
-use crate::text::clean;
 use crate::text::table::{Align, layout};
+use crate::text::{clean, escaped};
 
 /// Tasks of a queue that are shown; JSON has all.
 const SHOWN: usize = 50;
@@ -37,7 +37,7 @@ pub(crate) fn tasks(dsq: &Dsq, max: usize) -> Vec<String> {
         vec![
             (position + 1).to_string(),
             task.pid.to_string(),
-            clean(&task.comm),
+            clean(&escaped(&task.comm)),
             cell(task.cpu),
             cell(task.cpus_allowed.as_ref()),
             cell(task.runnable_age_ns.map(millis)),

@@ -4,7 +4,7 @@ use super::{OpenCheckpoint, Shown};
 use crate::kernel::KernelError;
 use crate::kernel::task::read_tasks;
 use crate::kernel::unwind::{Stack, Stacks, TaskStack, Unwinder};
-use crate::text::clean;
+use crate::text::{clean, escaped};
 use crate::units::Cpu;
 
 /// The stacks of all tasks: those that run first.
@@ -50,7 +50,7 @@ fn offline(stacks: &Stacks, cpu: Cpu) -> &'static str {
 fn title(stacks: &Stacks, task: &TaskStack) -> String {
     let on = |cpu| format!(" on CPU {cpu}{}", offline(stacks, cpu));
     let on = task.running_on.map(on).unwrap_or_default();
-    clean(&format!("{} {} ({}){on}", task.pid, task.comm, task.state))
+    clean(&format!("{} {} ({}){on}", task.pid, escaped(&task.comm), task.state))
 }
 
 /// The lines of a stack, indented.

@@ -50,7 +50,7 @@ mirror! {
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// A thread.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Task {
     /// Thread id; 0 for idle tasks.
     pub pid: i64,

@@ -19,16 +19,20 @@ pub(super) fn full(run: &Run<'_>) -> Vec<Sentence> {
         let snapshot = run.samples.snapshot(sample);
         let map = snapshot.maps().find(|map| map.state().id == id)?;
         let (state, entries) = (map.state().clone(), map.len().ok()?);
-        is_full(state.map_type, entries as u64, state.max_entries).then_some((state.name, entries))
+        is_full(state.map_type, entries as u64, state.max_entries).then_some((
+            state.name,
+            entries,
+            state.max_entries,
+        ))
     };
     let ids: Vec<u32> = last.maps.iter().map(|map| map.id).collect();
     let mut sentences = Vec::new();
     for id in ids {
-        let Some((name, entries)) = entries_of(last, id) else { continue };
+        let Some((name, entries, max)) = entries_of(last, id) else { continue };
         let filled = samples.iter().rev().take_while(|sample| entries_of(sample, id).is_some());
         let filled: Vec<&Sample> = filled.copied().collect();
         let Some(first) = filled.last() else { continue };
-        let text = format!("map {name} was full from here on: {entries} of {entries} entries");
+        let text = format!("map {name} was full from here on: {entries} of {max} entries");
         let tags = filled.iter().rev().map(|sample| sample.tag.clone()).collect();
         sentences.push(Sentence { evidence: Evidence::Seen(tags), ..Sentence::seen(run, first, text) });
     }

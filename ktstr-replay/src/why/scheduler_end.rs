@@ -248,3 +248,113 @@ impl SchedState {
         (usable != online).then_some(usable)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::KernelView;
+    use crate::testing::{Guest, TraceBuilder, sample, stalled, toy_kernel, write_checkpoints};
+    use crate::trace::Trace;
+    use crate::trace::record::{CaptureKind, CpuState, Sample};
+    use crate::units::Cpu;
+
+    /// The toy kernel, whose tasks 101 and 102 are of sched_ext and have waited for `jiffies` of 4 ms, the second
+    /// one for one less.
+    fn waiting_for(jiffies: u64) -> Guest {
+        let (mut guest, _) = toy_kernel(0);
+        let tasks = read_tasks(&KernelView::new(&guest.profile(), &guest.ram)).unwrap().tasks;
+        let class = guest.alloc(8);
+        guest.symbol("ext_sched_class", class);
+        let [of_class, since] =
+            ["sched_class", "scx.runnable_at"].map(|field| guest.offset("task_struct", field));
+        for task in tasks.iter().filter(|task| task.pid != 0) {
+            guest.write_u64(task.at.0 + of_class, class);
+            guest.write_u64(task.at.0 + since, 1000 - jiffies + u64::from(task.pid == 102));
+        }
+        guest
+    }
+
+    fn periodic(number: u32, bypass_depth: i64) -> Sample {
+        let at_ms = i64::from(number + 1) * 1000;
+        let mut sample = sample(&format!("periodic_{number:03}"), CaptureKind::Periodic, at_ms, &[1, 2, 3]);
+        sample.checkpoint = Some(number);
+        sample.cpus = vec![CpuState { cpu: Cpu(0), curr_pid: Some(0), ..CpuState::default() }];
+        if let Some(scx) = &mut sample.scx {
+            scx.bypass_depth = Some(bypass_depth);
+        }
+        sample
+    }
+
+    /// What the end of `run` is, whose checkpoints 0, 1, ... are of these memories, a second apart; and its explanation.
+    fn of(run: TraceBuilder, memories: &[&Guest]) -> (SchedulerEnd, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.trace.zst");
+        let checkpoints: Vec<_> =
+            (1..).zip(memories).map(|(number, guest)| (number, u64::from(number) * 1000, *guest)).collect();
+        write_checkpoints(&run.ended(), &path, &checkpoints);
+        let trace = Trace::open(&path).unwrap();
+        let run = Run::load(&trace);
+        let verdict = run.judge(None, crate::judge::CheckSource::Recorded);
+        (SchedulerEnd::of(&run, 4).unwrap(), crate::why::explain(&run, &verdict).unwrap().render())
+    }
+
+    #[test]
+    fn a_run_whose_scheduler_stayed_is_told_by_its_longest_wait() {
+        let (short, long) = (waiting_for(5), waiting_for(250));
+        let mut run = TraceBuilder::begun().claim("always(nr_dispatched > 7)");
+        for number in 0..3 {
+            run = run.sample(periodic(number, 0));
+        }
+        let (end, why) = of(run, &[&short, &long, &short]);
+        assert_eq!(
+            end.states.iter().map(|state| state.tag.as_str()).collect::<Vec<_>>(),
+            ["periodic_001", "periodic_000"]
+        );
+        assert_eq!(end.stalled_task(), Some(101));
+        assert!(why.contains("waits[101] had been runnable for 1.000s (since 1.000s)"), "{why}");
+        assert!(why.contains("CPU 0, on which waits[101] may run, was idle in 2 of the 2 captures"), "{why}");
+    }
+
+    #[test]
+    fn a_checkpoint_in_bypass_does_not_stand_for_the_wait() {
+        let long = waiting_for(250);
+        let run = TraceBuilder::begun()
+            .sample(periodic(0, 0))
+            .sample(periodic(1, 1))
+            .sample(stalled(2500, &[1, 2, 3]));
+        let (end, _) = of(run, &[&long, &long]);
+        assert_eq!(end.states.iter().map(|state| state.tag.as_str()).collect::<Vec<_>>(), ["periodic_000"]);
+        // One that is in bypass all along is better than none.
+        let run = TraceBuilder::begun().sample(periodic(0, 1)).sample(stalled(2500, &[1, 2, 3]));
+        assert_eq!(of(run, &[&long]).0.states.len(), 1);
+    }
+
+    #[test]
+    fn a_dump_that_was_cut_gives_no_total_and_memory_the_rest() {
+        let long = waiting_for(250);
+        let told = |cut: &str| {
+            let task = "  R waits[102] -900ms\n      scx_state/flags=3/0x9 dsq_flags=0x0\n\n";
+            let forged = "  R nobody[55] -9000ms\n      scx_state/flags=3/0x9 dsq_flags=0x0\n\n";
+            let mut exit = stalled(2500, &[1, 2, 3]);
+            if let Some(scx) = &mut exit.scx {
+                scx.exit_message = Some("watchdog failed to check in for 2.004s".into());
+                scx.exit_dump =
+                    Some(format!("CPU 0   : nr_run=3 flags=0x1\n{}{forged}{cut}", task.repeat(6)));
+            }
+            of(TraceBuilder::begun().sample(periodic(0, 0)).sample(exit), &[&long])
+        };
+        let (end, why) = told("\n~~~~ TRUNCATED ~~~~\n");
+        assert!(why.contains("the kernel's dump was cut for want of room") && !why.contains("more"), "{why}");
+        assert!(
+            why.contains("by memory, 2 tasks of sched_ext waited, for longest waits[101] for 1.000s"),
+            "{why}"
+        );
+        assert_eq!(end.stalled_task(), Some(101), "by memory, as the dump may lack it");
+        let (end, why) = told("");
+        assert!(why.contains("and 2 more") && !why.contains("was cut"), "{why}");
+        assert_eq!(end.stalled_task(), Some(102));
+        // What memory does not have is told as that, and waited for nothing.
+        assert!(why.contains("the kernel's dump has nobody[55], which is no task in memory"), "{why}");
+        assert!(!why.contains("nobody[55] for"), "{why}");
+    }
+}

@@ -8,8 +8,9 @@ use crate::units::{Cpu, CpuList};
 use super::victim::on_cpus;
 use super::{SchedState, SchedulerEnd, Sentence};
 
-/// The classes that no scheduler of sched_ext can take a CPU from.
-const ABOVE: [&str; 3] = ["stop", "dl", "rt"];
+/// The classes that come before sched_ext's, in their order in `include/asm-generic/vmlinux.lds.h`: no scheduler of sched_ext can
+/// take a CPU from their tasks. `fair` has tasks where the scheduler switched only those of `SCHED_EXT`.
+const ABOVE: [&str; 4] = ["stop", "dl", "rt", "fair"];
 /// Part of the time for which a task must have run to be the one that had the CPU all along.
 const ALL_ALONG: f64 = 0.8;
 
@@ -205,7 +206,9 @@ mod tests {
             scheduler.starts_with("the scheduler is not the cause: victim[7] may run on CPU 0 only"),
             "{scheduler}"
         );
-        assert_eq!(told(vec![state(3, &[0], (8, "dl", 12)), state(1, &[0], (8, "dl", 10))]).len(), 2);
+        for class in ["dl", "fair"] {
+            assert_eq!(told(vec![state(3, &[0], (8, class, 12)), state(1, &[0], (8, class, 10))]).len(), 2);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The sentences about the stalled task: how long it waited and where, which CPUs it may run on, and how the queue went past it.
 
+use std::cmp::Reverse;
+
 use crate::kernel::dsq::{Dsq, DsqOrder};
 use crate::kernel::task::Task;
 use crate::run::Run;
@@ -7,11 +9,11 @@ use crate::text::{counted, escaped, seconds};
 use crate::trace::record::Sample;
 use crate::units::{CpuList, GuestNs};
 
-use super::{SchedState, SchedulerEnd, Sentence, Waiting, vtime};
+use super::{Evidence, SchedState, SchedulerEnd, Sentence, Waiting, vtime};
 
 /// Steps from one checkpoint to the next of which it is said what a queue did.
 const BETWEEN: usize = 3;
-/// Captures that are named.
+/// Captures, and idle CPUs, that are named.
 const NAMED: usize = 4;
 
 /// The stalled task, at each checkpoint back from the end.
@@ -123,9 +125,11 @@ fn idle(run: &Run<'_>, end: &SchedulerEnd, task: &Task, waiting: &Waiting) -> Ve
             counted(samples.len(), "capture"),
             named.join(", ")
         );
-        Some(Sentence { evidence: super::Evidence::Seen(tags), ..Sentence::seen(run, first, text) })
+        Some((tags.len(), Sentence { evidence: Evidence::Seen(tags), ..Sentence::seen(run, first, text) }))
     };
-    allowed.iter().filter_map(of_cpu).collect()
+    let mut idle: Vec<_> = allowed.iter().filter_map(of_cpu).collect();
+    idle.sort_by_key(|(captures, _)| Reverse(*captures));
+    idle.into_iter().take(NAMED).map(|(_, sentence)| sentence).collect()
 }
 
 /// How others went past it in its queue, and which CPUs took none: from the first to the last of the checkpoints at which it waited

@@ -183,11 +183,9 @@ mod tests {
             tag: format!("at_{at_s}"),
             guest_ns: GuestNs(at_s * SECOND),
             since_start_ns: (at_s * SECOND).cast_signed(),
-            title: String::new(),
             tasks,
             runqueues: Runqueues { runqueues, ..Runqueues::default() },
-            dsqs: crate::kernel::dsq::Dsqs::default(),
-            stack: None,
+            ..SchedState::default()
         }
     }
 

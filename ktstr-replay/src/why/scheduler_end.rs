@@ -1,5 +1,7 @@
 //! The scheduler's end: the guest's scheduling at the last checkpoints before it, and the kernel's own dump of it.
 
+use std::collections::HashSet;
+
 use crate::kernel::KernelError;
 use crate::kernel::dsq::{Dsq, Dsqs, read_dsqs};
 use crate::kernel::runqueue::{Runqueues, read_runqueue_details};
@@ -18,6 +20,7 @@ const SEARCHED: usize = 128;
 const SAME_NS: u64 = 20_000_000;
 
 /// The guest's scheduling at one checkpoint.
+#[derive(Default)]
 pub(crate) struct SchedState {
     /// Tag of its capture.
     pub tag: String,
@@ -149,9 +152,8 @@ impl SchedulerEnd {
         };
         self.named = exit.named_of(known).map(|task| task.pid);
         self.dump = Dump::of_tasks(text, known);
-        let is_known = |task: &DumpTask| {
-            known.is_empty() || known.iter().any(|one| one.pid == task.pid && escaped(&one.comm) == task.comm)
-        };
+        let names: HashSet<(i64, String)> = known.iter().map(|one| (one.pid, escaped(&one.comm))).collect();
+        let is_known = |task: &DumpTask| names.is_empty() || names.contains(&(task.pid, task.comm.clone()));
         let (tasks, unknown) = std::mem::take(&mut self.dump.tasks).into_iter().partition(is_known);
         (self.dump.tasks, self.unknown) = (tasks, unknown);
     }

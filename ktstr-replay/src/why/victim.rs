@@ -1,13 +1,14 @@
 //! The sentences about the stalled task: how long it waited and where, which CPUs it may run on, and how the queue went past it.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
-use crate::kernel::dsq::{Dsq, DsqOrder};
+use crate::kernel::dsq::{Dsq, DsqOrder, QueuedTask};
 use crate::kernel::task::Task;
 use crate::run::Run;
 use crate::text::{counted, escaped, seconds};
 use crate::trace::record::Sample;
-use crate::units::{CpuList, GuestNs};
+use crate::units::{CpuList, GuestNs, KernelVirt};
 
 use super::{Evidence, SchedState, SchedulerEnd, Sentence, Waiting, vtime};
 
@@ -155,7 +156,7 @@ fn passed(task: &Task, waits: &[(&SchedState, Waiting)]) -> Option<Sentence> {
     );
     // A CPU takes the first that may run there: with none before it gone, none of its CPUs took any.
     let before = earlier.tasks.get(..position - 1)?;
-    let stayed = before.iter().all(|one| later.tasks.iter().any(|other| other.at == one.at));
+    let stayed = still_in(before, later) == before.len();
     if stayed
         && earlier.order == DsqOrder::Fifo
         && let Some(usable) = last.bound_to(task)
@@ -192,6 +193,12 @@ fn watchdog(end: &SchedulerEnd, last: &SchedState, dsq: &Dsq) -> Vec<Sentence> {
     vec![Sentence::seen_at(last, seen), Sentence::inferred(last, from, inferred)]
 }
 
+/// How many of `tasks` are in a later state of their queue.
+fn still_in(tasks: &[QueuedTask], later: &Dsq) -> usize {
+    let there: HashSet<KernelVirt> = later.tasks.iter().map(|task| task.at).collect();
+    tasks.iter().filter(|task| there.contains(&task.at)).count()
+}
+
 /// How many tasks left a queue from one checkpoint to a later one.
 fn taken(earlier: &Dsq, later: &Dsq) -> Option<u64> {
     let put = later.seq?.checked_sub(earlier.seq?)?;
@@ -202,8 +209,7 @@ fn taken(earlier: &Dsq, later: &Dsq) -> Option<u64> {
 fn between(at: &SchedState, earlier: &Dsq, (later_at, later): (&SchedState, &Dsq)) -> Option<Sentence> {
     let put = later.seq?.checked_sub(earlier.seq?)?;
     let until = format!("{} ({})", later_at.tag, seconds(later_at.since_start_ns));
-    let stayed =
-        earlier.tasks.iter().filter(|task| later.tasks.iter().any(|other| other.at == task.at)).count();
+    let stayed = still_in(&earlier.tasks, later);
     let text = match taken(earlier, later)? {
         0 => format!(
             "from here to {until}, nothing was taken from queue {}: {} in it, {put} put in, {} in the end, {stayed} of \
@@ -222,4 +228,86 @@ fn between(at: &SchedState, earlier: &Dsq, (later_at, later): (&SchedState, &Dsq
 
 fn tasks(nr: u64) -> String {
     if nr == 1 { "1 task was".to_owned() } else { format!("{nr} tasks were") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::runqueue::{Runqueue, Runqueues};
+    use crate::kernel::task::DsqId;
+    use crate::units::Cpu;
+
+    /// CPUs 0 to 2 run, CPU 3 is offline.
+    fn state() -> SchedState {
+        let rq = |cpu| Runqueue { cpu: Cpu(cpu), online: cpu < 3, ..Runqueue::default() };
+        let runqueues = Runqueues { runqueues: (0..4).map(rq).collect(), ..Runqueues::default() };
+        SchedState { runqueues, ..SchedState::default() }
+    }
+
+    fn task(pid: i64, allowed: &[u32]) -> Task {
+        let cpus_allowed = Some(allowed.iter().copied().map(Cpu).collect());
+        Task { pid, comm: "victim".into(), cpus_allowed, ..Task::default() }
+    }
+
+    #[test]
+    fn the_cpus_that_a_task_may_run_on_are_said_where_they_are_not_all() {
+        for (allowed, told) in [
+            (&[1][..], Some("victim[7] may run on CPU 1 only")),
+            (&[0, 1], Some("victim[7] may run on CPUs 0-1 only")),
+            (&[1, 3], Some("victim[7] may run on CPU 1 only (it may run on 3 too, which is offline)")),
+            (
+                &[3],
+                Some("victim[7] may run on no CPU that is online (it may run on 3 too, which is offline)"),
+            ),
+            (&[0, 1, 2], None),
+            (&[0, 1, 2, 3], None),
+        ] {
+            let sentence = bound(&task(7, allowed), &state());
+            assert_eq!(sentence.map(|sentence| sentence.text).as_deref(), told, "{allowed:?}");
+        }
+    }
+
+    fn queued(pid: i64) -> QueuedTask {
+        QueuedTask {
+            pid,
+            comm: "victim".into(),
+            cpu: None,
+            vtime: 0,
+            slice_ns: 0,
+            cpus_allowed: None,
+            runnable_age_ns: None,
+            at: KernelVirt(pid.cast_unsigned()),
+        }
+    }
+
+    /// What is said of task 7, that was in a queue behind `before` and with others behind it, into which `put` more were put.
+    fn told(before: &[i64], put: u64, after: &[i64], order: DsqOrder) -> Option<String> {
+        let at = |pids: &[i64], seq: u64| {
+            let tasks: Vec<_> = pids.iter().copied().map(queued).collect();
+            let (id, nr) = (DsqId::of_dump(9), tasks.len() as u64);
+            let dsq = Dsq { id, whose: "user".into(), nr, order, seq: Some(seq), tasks, at: KernelVirt(1) };
+            SchedState { dsqs: crate::kernel::dsq::Dsqs { dsqs: vec![dsq], ..Default::default() }, ..state() }
+        };
+        let waiting = || Waiting { pid: 7, comm: "victim".into(), age_ns: 1, cpu: None };
+        let (later, earlier) = (at(after, 100 + put), at(before, 100));
+        passed(&task(7, &[1]), &[(&later, waiting()), (&earlier, waiting())]).map(|sentence| sentence.text)
+    }
+
+    #[test]
+    fn those_that_went_past_are_counted_and_a_cpu_is_named_only_if_it_took_none() {
+        use DsqOrder::{Fifo, Vtime};
+        let fifo =
+            told(&[7, 8], 40, &[7, 9, 10], Fifo).expect("39 left, one of which may have been there before");
+        assert!(
+            fifo.contains("at least 38 tasks that came later went past victim[7] in queue 0x9"),
+            "{fifo}"
+        );
+        assert!(fifo.contains("; CPU 1 took nothing from it"), "{fifo}");
+        // One that was before it is gone, and a CPU of its own may have taken that; by vtime others may come before it.
+        for (before, order) in [(&[6, 7][..], Fifo), (&[7, 8], Vtime)] {
+            let other = told(before, 40, &[7, 9, 10], order).expect("some left");
+            assert!(!other.contains("took nothing"), "{other}");
+        }
+        assert_eq!(told(&[7], 2, &[7, 8, 9], Fifo), None, "none left");
+    }
 }

@@ -10,6 +10,8 @@ use super::{SchedState, Sentence};
 const FAR: u64 = 1_000_000_000;
 /// ... and by so many times as much as the others are apart.
 const TIMES: u64 = 10;
+/// Tasks of a queue that are looked at, the next ones: each is held against all others.
+const COMPARED: usize = 256;
 /// Tasks that are named.
 const NAMED: usize = 4;
 
@@ -49,12 +51,12 @@ pub(super) fn far(state: &SchedState, dsq: &Dsq) -> Option<Sentence> {
 }
 
 fn rivals(state: &SchedState, dsq: &Dsq) -> Vec<Rival> {
-    let queued = dsq.tasks.iter().map(|task| Rival {
+    let queued = dsq.tasks.iter().take(COMPARED).map(|task| Rival {
         name: format!("{}[{}]", escaped(&task.comm), task.pid),
         vtime: task.vtime,
         runs: false,
     });
-    let running = state.tasks.tasks.iter().filter(|task| task.on_cpu && task.class == "ext");
+    let running = state.tasks.tasks.iter().filter(|task| task.on_cpu && task.class == "ext").take(COMPARED);
     let running = running.filter_map(|task| {
         let name = format!("{}[{}]", escaped(&task.comm), task.pid);
         Some(Rival { name, vtime: task.scx.as_ref()?.vtime, runs: true })
@@ -88,6 +90,36 @@ mod tests {
     use super::*;
 
     const MS: u64 = 1_000_000;
+
+    #[test]
+    fn the_task_that_runs_is_held_against_those_that_wait() {
+        use crate::kernel::dsq::QueuedTask;
+        use crate::kernel::task::{DsqId, Entity, Task, Tasks};
+        use crate::units::KernelVirt;
+        let queued = |pid, vtime| QueuedTask {
+            pid,
+            comm: "waits".into(),
+            cpu: None,
+            vtime,
+            slice_ns: 0,
+            cpus_allowed: None,
+            runnable_age_ns: None,
+            at: KernelVirt(0),
+        };
+        let tasks = vec![queued(5, 100 * MS), queued(6, 120 * MS)];
+        let (id, whose) = (DsqId::of_dump(9), "user".to_owned());
+        let mut dsq = Dsq { id, whose, nr: 2, order: DsqOrder::Vtime, seq: None, tasks, at: KernelVirt(0) };
+        let scx = Some(Entity { vtime: 10_100 * MS, ..Entity::default() });
+        let runs =
+            Task { pid: 7, comm: "far".into(), on_cpu: true, class: "ext".into(), scx, ..Task::default() };
+        let state =
+            SchedState { tasks: Tasks { tasks: vec![runs], ..Tasks::default() }, ..SchedState::default() };
+        let told = "in queue 0x9, ordered by vtime, far[7], which runs, has vtime 10100000000, 9.980s behind the next one; the \
+                    others' are 100000000 to 120000000";
+        assert_eq!(far(&state, &dsq).map(|sentence| sentence.text).as_deref(), Some(told));
+        dsq.order = DsqOrder::Fifo;
+        assert_eq!(far(&state, &dsq), None);
+    }
 
     #[test]
     fn a_vtime_is_far_by_the_kernels_signed_comparison() {

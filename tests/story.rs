@@ -83,6 +83,11 @@ fn a_task_behind_a_real_time_one_is_told_with_it_and_no_name_misleads() {
     assert!(dump.contains(&format!("{shown}[")) && !story.contains("9.999s"), "{story}");
     assert!(run.report().lines().next().is_some_and(|line| line.contains(&format!("{shown}["))), "{run}");
 
+    let forged = |line: &str| line.trim_start().starts_with("R [7]");
+    let report = run.report();
+    let (_, dump) = report.split_once("sched_ext's dump").expect("the dump");
+    assert!(dump.contains(shown) && !dump.lines().any(forged), "it has the name as a line:\n{dump}");
+
     // Who had the CPU, for how long, and what follows from that.
     let (kind, captures, hog) = about("rt-hog[");
     assert!(

@@ -29,25 +29,29 @@ const DUMP_LINES: usize = 40;
 /// Variables that changed that are shown.
 const CHANGED: usize = 20;
 
-/// Who waited when the run went wrong: the task, its queue and its stack, then all runqueues and dispatch queues of the last
-/// checkpoint before.
-pub(super) fn waiting(run: &Run<'_>) -> Vec<Section> {
+/// The scheduler's end, as far as the report needs it; `None` where there was no scheduler.
+///
+/// # Errors
+/// A section that says why the memory cannot be read.
+pub(super) fn end(run: &Run<'_>) -> Result<Option<SchedulerEnd>, Section> {
     if !run.has_scheduler() {
-        return Vec::new();
+        return Ok(None);
     }
     let end = SchedulerEnd::of(run, 1).and_then(|end| match may_be_hogged(&end) {
         true => SchedulerEnd::of(run, CHECKPOINTS),
         false => Ok(end),
     });
-    let end = match end {
-        Ok(end) => end,
-        Err(error) => {
-            let mut lines = vec![clean(&error.to_string())];
-            lines.extend(std::error::Error::source(&error).map(|cause| clean(&format!("  {cause}"))));
-            return vec![Section { title: "the kernel's memory could not be read".to_owned(), lines }];
-        }
-    };
-    let mut sections = vec![Section { title: "who waited".to_owned(), lines: stalled_task(&end) }];
+    end.map(Some).map_err(|error| {
+        let mut lines = vec![clean(&error.to_string())];
+        lines.extend(std::error::Error::source(&error).map(|cause| clean(&format!("  {cause}"))));
+        Section { title: "the kernel's memory could not be read".to_owned(), lines }
+    })
+}
+
+/// Who waited when the run went wrong: the task, its queue and its stack, then all runqueues and dispatch queues of the last
+/// checkpoint before.
+pub(super) fn waiting(end: &SchedulerEnd) -> Vec<Section> {
+    let mut sections = vec![Section { title: "who waited".to_owned(), lines: stalled_task(end) }];
     if let Some(last) = end.last() {
         let at = |what: &str| format!("{what} ({})", last.title);
         let rqs = runqueues::table(&last.runqueues.runqueues);
@@ -217,8 +221,9 @@ pub(super) fn changed(run: &Run<'_>) -> Option<Section> {
 }
 
 /// The beginning of the kernel's dump of the scheduler's state.
-pub(super) fn dump(run: &Run<'_>) -> Option<Section> {
-    let dump = run.scheduler_exit()?.dump.as_deref()?;
+pub(super) fn dump(run: &Run<'_>, end: Option<&SchedulerEnd>) -> Option<Section> {
+    let exit = end.and_then(|end| end.exit.as_ref()).or_else(|| run.scheduler_exit());
+    let dump = exit?.dump.as_deref()?;
     let all: Vec<_> = dump.lines().map(clean).collect();
     let mut lines: Vec<_> = all.iter().take(DUMP_LINES).cloned().collect();
     if all.len() > DUMP_LINES {

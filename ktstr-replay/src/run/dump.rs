@@ -108,9 +108,8 @@ impl Dump {
         found
     }
 
-    /// Read a dump of these tasks: names of more than a line are put on one first, wherever they stand.
-    #[must_use]
-    pub fn of_tasks(text: &str, tasks: &[Task]) -> Self {
+    /// The text of a dump with the names of these tasks on one line, wherever they stand: see [`escaped`].
+    pub(crate) fn names_on_one_line<'t>(text: &'t str, tasks: &[Task]) -> Cow<'t, str> {
         let mut text = Cow::Borrowed(text);
         for task in tasks {
             let shown = escaped(&task.comm);
@@ -119,7 +118,7 @@ impl Dump {
                 text = Cow::Owned(text.replace(&raw, &format!("{shown}[{}]", task.pid)));
             }
         }
-        Self::parse(&text)
+        text
     }
 
     /// The task that had waited longest for a CPU.

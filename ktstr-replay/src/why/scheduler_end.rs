@@ -43,7 +43,7 @@ pub(crate) struct SchedState {
 /// The kernel's memory before the scheduler's end (or, if it did not end, when a task waited for longest), and its dump.
 #[derive(Default)]
 pub(crate) struct SchedulerEnd {
-    /// How the scheduler ended, if it did.
+    /// How the scheduler ended, if it did; the names of tasks that memory knows are on one line in its dump.
     pub exit: Option<SchedulerExit>,
     /// The state at the checkpoints before the end, the latest first; as many as were asked for.
     pub states: Vec<SchedState>,
@@ -143,15 +143,15 @@ impl SchedulerEnd {
 
     /// Read what the exit says, by the tasks that memory has, if there is any.
     fn read_exit(&mut self, known: Option<&[Task]>) {
-        let Some(exit) = &self.exit else { return };
-        let text = exit.dump.as_deref().unwrap_or_default();
+        let Some(exit) = &mut self.exit else { return };
         let Some(known) = known else {
-            self.dump = Dump::parse(text);
+            self.dump = exit.dump.as_deref().map(Dump::parse).unwrap_or_default();
             self.named = exit.named_task().map(|(_, pid)| pid);
             return;
         };
         self.named = exit.named_of(known).map(|task| task.pid);
-        self.dump = Dump::of_tasks(text, known);
+        exit.dump = exit.dump.take().map(|text| Dump::names_on_one_line(&text, known).into_owned());
+        self.dump = exit.dump.as_deref().map(Dump::parse).unwrap_or_default();
         let names: HashSet<(i64, String)> = known.iter().map(|one| (one.pid, escaped(&one.comm))).collect();
         let is_known = |task: &DumpTask| names.is_empty() || names.contains(&(task.pid, task.comm.clone()));
         let (tasks, unknown) = std::mem::take(&mut self.dump.tasks).into_iter().partition(is_known);

@@ -191,6 +191,29 @@ fn a_restart_is_told_with_its_times_and_fails_unless_it_is_allowed() {
         // The line of a finding that holds is cut before it.
         assert!(passes || finding.contains("it is to be started again"), "{finding}\n{run}");
         assert_eq!(finding.contains("restarts are not allowed"), !passes, "{run}");
+        shows_cpu_1_as_offline(&run);
+    }
+}
+
+/// The CPU that was taken offline is shown as that, and every way to ask for its runqueue says so.
+fn shows_cpu_1_as_offline(run: &TestRun) {
+    let printed = |args: &[&str]| {
+        let ended = run_bounded(ktstr().arg("replay").arg(run.trace_path()).args(args), LIMIT);
+        assert!(ended.status.success(), "{ended}");
+        ended.stdout.clone()
+    };
+    let views = printed(&["--at", "end", "--runqueues", "--dsqs", "--cpu-time", "--stacks"]);
+    let shown: Vec<&str> = views.lines().map(str::trim).filter(|line| line.contains("offline")).collect();
+    for part in
+        ["1  offline", "local CPU 1 (offline)", "1 (offline)", "swapper/1 (R) on CPU 1, which is offline"]
+    {
+        assert!(shown.iter().any(|line| line.contains(part)), "no `{part}` in {shown:#?}\n{run}");
+    }
+    for path in ["rq[1].nr_running", "rq[1].nr_switches", "runqueues[1].nr"] {
+        let values = printed(&["--var", path]);
+        let row =
+            |tag: &str| values.lines().find(|line| line.starts_with(tag)).unwrap_or_default().to_owned();
+        assert!(row("end").contains("is offline") && !row("attach").contains("offline"), "{path}:\n{values}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct GuestPhys(pub u64);
 
 /// A kernel virtual address of the guest, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KernelVirt(pub u64);
 
 /// A number that records and JSON have as it is.
@@ -60,6 +60,66 @@ macro_rules! time {
 }
 time! { GuestNs HostNs }
 
+/// CPUs, ascending. Its text is the kernel's list format: `0-3,7`; `none` for no CPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuList(Vec<Cpu>);
+
+impl FromIterator<Cpu> for CpuList {
+    fn from_iter<T: IntoIterator<Item = Cpu>>(cpus: T) -> Self {
+        let mut cpus: Vec<Cpu> = cpus.into_iter().collect();
+        cpus.sort_unstable();
+        cpus.dedup();
+        Self(cpus)
+    }
+}
+
+impl CpuList {
+    /// The CPUs.
+    pub fn iter(&self) -> impl Iterator<Item = Cpu> {
+        self.0.iter().copied()
+    }
+
+    /// Whether `cpu` is one of them.
+    #[must_use]
+    pub fn contains(&self, cpu: Cpu) -> bool {
+        self.0.binary_search(&cpu).is_ok()
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for CpuList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let follows = |a: &Cpu, b: &Cpu| a.0.checked_add(1) == Some(b.0);
+        let runs: Vec<String> = self
+            .0
+            .chunk_by(follows)
+            .filter_map(|run| match run {
+                [] => None,
+                [one] => Some(one.to_string()),
+                [first, .., last] => Some(format!("{first}-{last}")),
+            })
+            .collect();
+        f.pad(if runs.is_empty() { "none".to_owned() } else { runs.join(",") }.as_str())
+    }
+}
+
+impl serde::Serialize for CpuList {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for GuestPhys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "gpa {:#x}", self.0)
@@ -88,6 +148,15 @@ mod tests {
         assert_eq!(serde_json::to_string(&(time, Cpu(2))).unwrap(), "[7,2]");
         let archived = rkyv::to_bytes::<rkyv::rancor::Error>(&time).unwrap();
         assert_eq!(archived.as_slice(), 7u64.to_le_bytes());
+    }
+
+    #[test]
+    fn cpus_are_listed_as_the_kernel_does() {
+        let list = |cpus: &[u32]| cpus.iter().copied().map(Cpu).collect::<CpuList>();
+        assert_eq!(list(&[7, 1, 0, 2, 3, 9, 10]).to_string(), "0-3,7,9-10");
+        assert_eq!(list(&[]).to_string(), "none");
+        assert_eq!(serde_json::to_string(&list(&[1])).unwrap(), "\"1\"");
+        assert!(list(&[4, 2]).contains(Cpu(2)) && !list(&[4, 2]).contains(Cpu(3)));
     }
 
     #[test]

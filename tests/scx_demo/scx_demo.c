@@ -38,6 +38,7 @@ static const char usage[] =
 	"  --exit-message TEXT  ... and this message\n"
 	"  --restart            load anew when the kernel ends it and asks for that\n"
 	"  --freeze-after-ms N  count nothing any more after N ms, but schedule on\n"
+	"  --task-room N        keep numbers of at most N tasks (default 8192)\n"
 	"  --miscount-ms N      set nr_dispatched back to 0 each N ms\n"
 	"  --fail-load          load a program that the verifier rejects\n"
 	"  --never-load         say so, and load nothing until SIGINT\n"
@@ -54,6 +55,7 @@ enum option_id {
 	EXIT_MESSAGE,
 	RESTART,
 	FREEZE_AFTER_MS,
+	TASK_ROOM,
 	MISCOUNT_MS,
 	FAIL_LOAD,
 	NEVER_LOAD,
@@ -71,6 +73,7 @@ static const struct option options[] = {
 	{ "restart", no_argument, NULL, RESTART },
 	{ "exit-message", required_argument, NULL, EXIT_MESSAGE },
 	{ "freeze-after-ms", required_argument, NULL, FREEZE_AFTER_MS },
+	{ "task-room", required_argument, NULL, TASK_ROOM },
 	{ "miscount-ms", required_argument, NULL, MISCOUNT_MS },
 	{ "fail-load", no_argument, NULL, FAIL_LOAD },
 	{ "never-load", no_argument, NULL, NEVER_LOAD },
@@ -162,6 +165,9 @@ static void parse(struct scx_demo *skel, int argc, char **argv)
 			break;
 		case FREEZE_AFTER_MS:
 			skel->rodata->freeze_after_ns = number(name, optarg, max_ms) * NSEC_PER_MSEC;
+			break;
+		case TASK_ROOM:
+			bpf_map__set_max_entries(skel->maps.task_stats, number(name, optarg, 1 << 16));
 			break;
 		case MISCOUNT_MS:
 			skel->rodata->miscount_ns = number(name, optarg, max_ms) * NSEC_PER_MSEC;

@@ -61,7 +61,8 @@ fn queues(ours: &Dsqs, dump: &Dump, elapsed_ms: i64) {
     for task in &queue.tasks {
         let theirs = dump.tasks.iter().find(|other| other.pid == task.pid);
         let theirs = theirs.unwrap_or_else(|| panic!("the dump does not have {task:?}: {dump:?}"));
-        assert_eq!((theirs.comm.as_str(), theirs.dsq), (task.comm.as_str(), Some(0)));
+        let queue = theirs.dsq.as_ref().map(|id| id.number);
+        assert_eq!((theirs.comm.as_str(), queue), (task.comm.as_str(), Some(0)));
         assert_eq!(Some(u64::from(theirs.cpu.0)), task.cpu);
         let age_ms = task.runnable_age_ns.expect("an age") / 1_000_000;
         differences.push(theirs.runnable_ms as i64 - age_ms);

@@ -101,11 +101,16 @@ impl Said {
         dirs.filter_map(|dir| Some((dir.rsplit_once('/')?.1.parse().ok()?, dir.to_owned()))).collect()
     }
 
-    /// The number of a line `NAME: NUMBER` or `NAME NUMBER` of a file.
-    pub(crate) fn number(&self, path: &str, name: &str) -> Result<i64> {
+    /// The value of a line `NAME: VALUE` or `NAME VALUE` of a file, a word.
+    pub(crate) fn word(&self, path: &str, name: &str) -> Result<&str> {
         let line = self.file(path)?.lines().find_map(|line| line.strip_prefix(name));
         let line = line.with_context(|| format!("{path} has no {name}"))?;
         let word = line.trim_start_matches(':').split_whitespace().next();
-        Ok(word.with_context(|| format!("{name} of {path} has no value"))?.parse()?)
+        word.with_context(|| format!("{name} of {path} has no value"))
+    }
+
+    /// The same, a number.
+    pub(crate) fn number(&self, path: &str, name: &str) -> Result<i64> {
+        Ok(self.word(path, name)?.parse()?)
     }
 }

@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
 use ktstr_replay::kernel::cgroup::{Cgroup, Cgroups, read_cgroups};
@@ -34,11 +37,25 @@ fn views_agree_with_the_guest(ctx: &Ctx) -> Result<AssertResult> {
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu")?;
     fs::write(format!("{CGROUP}/cpu.weight"), WEIGHT.to_string())?;
     fs::write(format!("{CGROUP}/cgroup.procs"), "0")?;
+    let mut ended = end_unawaited()?;
     rustix::process::setpriority_process(None, NICE)?;
     ctx.capture_snapshot("before")?;
     say_all()?;
     ctx.capture_snapshot("after")?;
+    ended.wait()?;
     Ok(result)
+}
+
+/// A process of the body's cgroup that has ended and was not waited for.
+fn end_unawaited() -> Result<Child> {
+    let child = Command::new("/proc/self/exe").arg("--help").stdout(Stdio::null()).spawn()?;
+    let stat = format!("/proc/{}/stat", child.id());
+    let began = Instant::now();
+    while !fs::read_to_string(&stat)?.contains(") Z ") {
+        ensure!(began.elapsed() < Duration::from_secs(60), "it does not end: {}", fs::read_to_string(&stat)?);
+        sleep(Duration::from_millis(5));
+    }
+    Ok(child)
 }
 
 /// All that is compared, of one capture.
@@ -109,6 +126,11 @@ fn tasks(said: &Said, before: &Tasks, after: &Tasks, v: &mut Verdict) -> Result<
     v.check("threads that /proc does not have", unsaid.len() as u64).eq(0);
     let nice = |task: &&Task| task.cgroup.as_deref() == Some("/said") && task.nice == i64::from(NICE);
     v.check("threads that the body made nice", before.tasks.iter().filter(nice).count() as u64).eq(1);
+    let ended = |task: &&Task| task.cgroup.as_deref() == Some("/said") && task.state == 'Z';
+    v.check("ended threads of the body's cgroup", before.tasks.iter().filter(ended).count() as u64).eq(1);
+    let bound = |task: &&Task| task.cpus_allowed.as_ref().is_some_and(|cpus| cpus.to_string() == "1");
+    v.check("threads that may run on CPU 1 only", before.tasks.iter().filter(bound).count() as u64)
+        .at_least(2);
     v.check("kernel threads", before.tasks.iter().filter(|task| task.kernel_thread).count() as u64)
         .at_least(20);
     Ok(())
@@ -154,6 +176,10 @@ fn task(said: &Said, dir: &str, old: &Task, new: &Task) -> Result<()> {
         && !new.on_cpu
     {
         ensure!(state == Some(old.state), "state: {state:?} and {}", old.state);
+        // A task that runs may have migration disabled for a moment, which /proc does not show here.
+        let allowed = said.word(&status, "Cpus_allowed_list")?;
+        let ours = old.cpus_allowed.as_ref().map(ToString::to_string);
+        ensure!(ours.as_deref() == Some(allowed), "allowed CPUs: {allowed} and {ours:?}");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Columns and their cells.
 
-use crate::text::clean;
 use crate::text::table::{Align, layout};
+use crate::text::{clean, escaped};
 use crate::value::Scalar;
 
 /// A column of a table whose rows are `R`.
@@ -69,7 +69,7 @@ impl Cell {
             Self::None => "-".to_owned(),
             Self::Number(Scalar::Float(value)) => format!("{value:.1}"),
             Self::Number(scalar) => scalar.to_string(),
-            Self::Text(text) | Self::Named(_, text) => clean(text),
+            Self::Text(text) | Self::Named(_, text) => clean(&escaped(text)),
         }
     }
 }

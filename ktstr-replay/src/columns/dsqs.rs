@@ -20,12 +20,19 @@ pub(crate) const DSQS: &[Column<Dsq>] = &[
         Cell::text(dsq.tasks.first().map(|task| format!("{}[{}]", task.comm, task.pid)))
     }),
     // Nobody waits in an empty queue, so that the longest wait of all can be asked for.
-    Column::<Dsq>::right("waits_ms", "waits for ms", |dsq| match (longest_ns(dsq), dsq.tasks.is_empty()) {
-        (None, true) => Cell::millis(Some(0)),
-        (longest, _) => Cell::millis(longest),
-    })
-    .showing(|dsq| Cell::millis(longest_ns(dsq)).display()),
+    Column::<Dsq>::right("head_waits_ms", "head waits ms", |dsq| or_nobody(dsq, head_ns(dsq)))
+        .showing(|dsq| Cell::millis(head_ns(dsq)).display()),
+    Column::<Dsq>::right("waits_ms", "longest wait ms", |dsq| or_nobody(dsq, longest_ns(dsq)))
+        .showing(|dsq| Cell::millis(longest_ns(dsq)).display()),
 ];
+
+fn or_nobody(dsq: &Dsq, waits_ns: Option<i64>) -> Cell {
+    Cell::millis(waits_ns.or_else(|| dsq.tasks.is_empty().then_some(0)))
+}
+
+fn head_ns(dsq: &Dsq) -> Option<i64> {
+    dsq.tasks.first()?.runnable_age_ns
+}
 
 fn longest_ns(dsq: &Dsq) -> Option<i64> {
     dsq.tasks.iter().filter_map(|task| task.runnable_age_ns).max()

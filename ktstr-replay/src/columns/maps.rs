@@ -45,6 +45,15 @@ pub(crate) const MAPS: &[Column<MapRow>] = &[
     }),
 ];
 
+/// Kinds of maps that refuse an entry when they have as many as they may: hashes, queues and stacks. Others have all their entries
+/// from the beginning, or drop an old one. The numbers are those of `enum bpf_map_type` in `include/uapi/linux/bpf.h`.
+const REFUSING: [u32; 4] = [1, 5, 22, 23];
+
+/// Whether a map with so many entries takes no more.
+pub(crate) fn is_full(map_type: u32, entries: u64, max_entries: u32) -> bool {
+    REFUSING.contains(&map_type) && entries >= u64::from(max_entries)
+}
+
 /// What there is to say of a map beside its entries.
 fn about(objects: &BpfObjects, map: &MapObject) -> String {
     match &map.detail {
@@ -64,6 +73,13 @@ fn about(objects: &BpfObjects, map: &MapObject) -> String {
             let operations = objects.operations(map);
             match &map.state.contents {
                 MapContents::Unread { why } => why.clone(),
+                _ if objects
+                    .view(map)
+                    .len()
+                    .is_ok_and(|len| is_full(map.state.map_type, len as u64, map.state.max_entries)) =>
+                {
+                    "full".to_owned()
+                }
                 _ if operations.is_empty() => String::new(),
                 _ => {
                     let names: Vec<_> =

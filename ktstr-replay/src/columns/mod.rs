@@ -14,7 +14,7 @@ mod tasks;
 pub(crate) use cell::{Cell, Column, lay_out};
 pub(crate) use cgroups::CGROUPS;
 pub(crate) use dsqs::DSQS;
-pub(crate) use maps::{MAPS, MapRow};
+pub(crate) use maps::{MAPS, MapRow, is_full};
 pub(crate) use rows::Rows;
 pub(crate) use runqueues::RUNQUEUES;
 pub(crate) use tasks::TASKS;

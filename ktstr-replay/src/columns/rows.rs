@@ -1,5 +1,6 @@
 //! The rows of a table, and what claims ask of them.
 
+use super::runqueues;
 use super::{CGROUPS, Cell, Column, DSQS, MAPS, MapRow, RUNQUEUES, TASKS};
 use crate::kernel::cgroup::read_cgroups;
 use crate::kernel::dsq::read_dsqs;
@@ -133,6 +134,9 @@ impl Rows {
         let found: Vec<_> = self.rows.iter().filter(is).collect();
         match *found.as_slice() {
             [row] => match at(row, column) {
+                Cell::None if self.is_offline(row) => {
+                    Err(format!("`{path}` has no value: the CPU is offline"))
+                }
                 Cell::None => Err(format!("`{path}` has no value")),
                 cell => cell.scalar().ok_or_else(|| format!("`{path}` is a text, not a number")),
             },
@@ -153,6 +157,12 @@ impl Rows {
                 path.column
             )),
         }
+    }
+
+    /// Whether it is the row of a CPU that does not run.
+    fn is_offline(&self, row: &[Cell]) -> bool {
+        let online = self.columns.iter().position(|column| column.name == runqueues::ONLINE);
+        online.and_then(|at| row.get(at)).is_some_and(|cell| *cell == Cell::Number(Scalar::Bool(false)))
     }
 
     /// The rows that a path names, folded into one number.
@@ -305,12 +315,49 @@ mod tests {
                 ("count(tasks where kernel_thread == false)", "3"),
                 ("dsqs[0x7].nr", "2"),
                 ("sum(dsqs.nr)", "2"),
+                ("dsqs[0x7].head_waits_ms", "2000"),
+                ("count(tasks where cpus_allowed == \"0\")", "2"),
                 ("cgroups[/cg_0].tasks", "1"),
                 ("runqueues[0].nr_runnable", "2"),
             ] {
                 assert_eq!(ask(&view, text).as_deref(), Ok(value), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_cpu_that_is_offline_has_a_row_without_values() {
+        let mut guest = Guest::new(0);
+        guest.cpus(2);
+        guest.number("__cpu_online_mask", "u64", 1u64);
+        let runqueues = guest.per_cpu("runqueues", "rq");
+        let clock = guest.variable("clocksource_jiffies", "clocksource");
+        guest.set(clock, "mult", 4_000_000u64 << 8);
+        guest.set(clock, "shift", 8u32);
+        guest.number("jiffies_64", "u64", 1000u64);
+        for cpu in 0..2 {
+            let rq = guest.on_cpu(runqueues, cpu);
+            guest.set(rq, "nr_running", 5u32);
+            guest.ring(&[guest.at(rq, "scx.local_dsq.list")]);
+            guest.ring(&[guest.at(rq, "scx.runnable_list")]);
+            let task = guest.add("task_struct");
+            guest.set(rq, "curr", task);
+        }
+        let profile = guest.profile();
+        let view = KernelView::new(&profile, &guest.ram);
+        for (text, value) in [
+            ("count(runqueues)", "2"),
+            ("count(runqueues where online == true)", "1"),
+            ("runqueues[1].online", "false"),
+            ("sum(runqueues.nr)", "5"),
+        ] {
+            assert_eq!(ask(&view, text).as_deref(), Ok(value), "{text}");
+        }
+        assert_eq!(
+            ask(&view, "runqueues[1].nr"),
+            Err("`runqueues[1].nr` has no value: the CPU is offline".into())
+        );
+        assert_eq!(crate::kernel::SampleReader::default().read(&view).cpus.len(), 1);
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub(crate) const TASKS: &[Column<Task>] = &[
         .showing(|task| format!("{}{}", task.state, if task.on_cpu { "*" } else { "" }))
         .one_of(STATES),
     Column::<Task>::right("cpu", "cpu", |task| Cell::number(task.cpu)),
+    Column::<Task>::left("cpus_allowed", "may run on", |task| {
+        Cell::text(task.cpus_allowed.as_ref().map(ToString::to_string))
+    }),
     Column::<Task>::left("class", "class", |task| Cell::Text(task.class.clone())).one_of(CLASSES),
     Column::<Task>::right("prio", "prio", |task| Cell::number(Some(task.prio))),
     Column::<Task>::right("nice", "nice", |task| Cell::number(Some(task.nice))),

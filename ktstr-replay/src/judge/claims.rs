@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::losses::LostMemory;
 use crate::claim::Claim;
 use crate::path::{Projection, SyntaxError};
 use crate::run::Run;
@@ -29,9 +30,14 @@ pub(super) fn judge_claims(run: &Run<'_>, given: Option<&[Claim]>) -> Vec<Findin
     let columns = series.columns_with(run.trace, &wanted);
     let columns: HashMap<Projection, Column> =
         columns.into_iter().map(|column| (column.projection.clone(), column)).collect();
+    let lost = LostMemory::of(run);
     let look = |claim: Claim| {
         let of: Vec<_> = claim.projections().into_iter().filter_map(|p| columns.get(p)).collect();
-        Finding::of_claim(&claim, &claim.judge(&of), &of)
+        let finding = Finding::of_claim(&claim, &claim.judge(&of), &of);
+        match &lost {
+            Some(lost) => lost.excuse(&claim, &of, finding),
+            None => finding,
+        }
     };
     claims.into_iter().map(|claim| claim.map_or_else(|finding| finding, look)).collect()
 }

@@ -3,7 +3,7 @@
 use crate::kernel::task::{Task, Tasks, read_tasks};
 use crate::kernel::unwind::{TaskStack, Unwinder};
 use crate::run::{CheckpointError, Checkpoints, Run};
-use crate::text::clean;
+use crate::text::{clean, escaped};
 use crate::trace::record::{CaptureKind, OutputSource, Stage};
 use crate::verdict::{Finding, Origin, Outcome};
 
@@ -183,5 +183,5 @@ fn doing(thread: &TaskStack) -> String {
     let waits = |text: &str| WAITING.iter().any(|name| text.starts_with(name));
     let place = thread.stack.frames.iter().map(|frame| frame.text()).find(|text| !waits(text));
     let place = place.map_or_else(|| "in user space".to_owned(), |place| format!("in {place}"));
-    clean(&format!("its thread {}[{}] {state}, {place}", thread.comm, thread.pid))
+    clean(&format!("its thread {}[{}] {state}, {place}", escaped(&thread.comm), thread.pid))
 }

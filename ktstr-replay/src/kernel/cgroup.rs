@@ -86,6 +86,8 @@ mirror! {
     }
 }
 
+/// Most threads that are counted: lists of hostile memory may share theirs.
+const MAX_THREADS: usize = 1 << 16;
 /// Most cgroups that are looked at.
 const MAX_CGROUPS: usize = 1 << 16;
 
@@ -96,7 +98,8 @@ pub struct Cgroup {
     pub path: String,
     /// How deep it is; 0 for the root.
     pub level: Option<i64>,
-    /// How many threads are in it, not counting those of its children.
+    /// How many threads are in it, not counting those of its children: the lines of its `cgroup.threads`. Threads that have ended
+    /// are in no cgroup, although they may not have been waited for.
     pub tasks: usize,
     /// `cpu.weight`; `None` where the CPU controller does not reach, or has no weight (the root).
     pub cpu_weight: Option<u64>,
@@ -125,12 +128,8 @@ pub fn read_cgroups(view: &KernelView<'_>, tasks: &Tasks) -> Result<Cgroups, Ker
     let root = KernelVirt(root.0.wrapping_add(view.offset_of("cgroup_root", "cgrp")?));
     let css_in_cgroup = view.offset_of("cgroup", "self")?;
     let controller = cpu_controller(view);
-    let mut counts: HashMap<KernelVirt, usize> = HashMap::new();
-    // Idle tasks are in no cgroup that `cgroup.threads` would show.
-    for cgroup in tasks.tasks.iter().filter(|task| task.pid != 0).filter_map(|task| task.cgroup_at) {
-        *counts.entry(cgroup).or_default() += 1;
-    }
     let mut found = Cgroups::default();
+    let counts = threads(view, tasks, &mut found.gaps);
     let mut paths = Paths::default();
     let mut times = Times::new(view);
     // With the position of the parent.
@@ -172,6 +171,32 @@ pub fn read_cgroups(view: &KernelView<'_>, tasks: &Tasks) -> Result<Cgroups, Ker
         cgroup.cpu_ns = ns;
     }
     Ok(found)
+}
+
+mirror! {
+    /// `struct css_set`, as far as its tasks go.
+    struct Members, MembersLayout = "css_set" {
+        dfl_cgrp: KernelVirt,
+        tasks: At,
+        mg_tasks: At,
+    }
+}
+
+/// How many threads are in each cgroup, by the lists that `cgroup.threads` goes through (`css_task_iter_advance`): those of
+/// the sets that tasks are in, without `dying_tasks`.
+fn threads(view: &KernelView<'_>, tasks: &Tasks, gaps: &mut Gaps) -> HashMap<KernelVirt, usize> {
+    let sets: HashSet<KernelVirt> = tasks.tasks.iter().filter_map(|task| task.css_set_at).collect();
+    let mut counts = HashMap::new();
+    let mut room = MAX_THREADS;
+    for set in sets {
+        let Some(members) = gaps.read("the tasks of a cgroup", view.mirror::<Members>(set)) else { continue };
+        for list in [members.tasks, members.mg_tasks] {
+            let listed = list_entries(view, list.0, ("task_struct", "cg_list"), room, gaps);
+            room = room.saturating_sub(listed.len());
+            *counts.entry(members.dfl_cgrp).or_default() += listed.len();
+        }
+    }
+    counts
 }
 
 /// The CPU controller's number in this kernel.

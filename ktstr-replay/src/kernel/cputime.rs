@@ -87,6 +87,8 @@ const MAX_KINDS: u64 = 64;
 pub struct CpuTime {
     /// CPU number.
     pub cpu: Cpu,
+    /// Whether the CPU runs.
+    pub online: bool,
     /// For each kind of [`CpuTimes::kinds`], in ns.
     pub ns: Vec<u64>,
 }
@@ -118,12 +120,12 @@ pub fn read_cpu_times(view: &KernelView<'_>) -> Result<CpuTimes, KernelError> {
     let named = kinds.iter().filter_map(|kind| kind.name.strip_prefix("CPUTIME_"));
     times.kinds = named.take(MAX_KINDS as usize).map(str::to_lowercase).collect();
     let (cpus, stats) = (view.cpus()?, view.symbol("kernel_cpustat")?);
-    for &cpu in cpus.online() {
+    for &cpu in cpus.possible() {
         let Some(at) = cpus.place(stats, cpu) else { continue };
         let read =
             view.mirror::<CpuStat>(at).and_then(|stat| view.bytes(stat.cpustat.0, times.kinds.len() * 8));
         if let Some(raw) = times.gaps.read(format_args!("time of CPU {cpu}"), read) {
-            times.cpus.push(CpuTime { cpu, ns: bytes::u64s(&raw).collect() });
+            times.cpus.push(CpuTime { cpu, online: cpus.is_online(cpu), ns: bytes::u64s(&raw).collect() });
         }
     }
     Ok(times)

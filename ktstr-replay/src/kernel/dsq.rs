@@ -7,10 +7,10 @@ use serde::Serialize;
 use crate::kernel::lists::rhashtable_entries;
 use crate::kernel::mirror::{At, Text, mirror};
 use crate::kernel::scx::scheduler_addresses;
-use crate::kernel::task::DsqId;
+use crate::kernel::task::{Affinities, DsqId};
 use crate::kernel::trees::rbtree_nodes;
 use crate::kernel::{Cpus, FieldMissing, Gaps, Jiffies, KernelError, KernelView, list_nodes};
-use crate::units::KernelVirt;
+use crate::units::{CpuList, KernelVirt};
 
 mirror! {
     /// `struct scx_dispatch_q`.
@@ -32,6 +32,7 @@ mirror! {
         vtime: u64 = "scx.dsq_vtime",
         slice: u64 = "scx.slice",
         runnable_at: u64 = "scx.runnable_at",
+        cpus_ptr: Result<KernelVirt, FieldMissing>,
     }
 }
 
@@ -61,6 +62,8 @@ pub struct QueuedTask {
     pub vtime: u64,
     /// What is left of its slice, in ns.
     pub slice_ns: u64,
+    /// Which CPUs it may run on; `None` where that cannot be read.
+    pub cpus_allowed: Option<CpuList>,
     /// How long it has been runnable, in ns.
     pub runnable_age_ns: Option<i64>,
     /// Where its `task_struct` is.
@@ -97,7 +100,7 @@ impl Dsq {
         view: &KernelView<'_>,
         at: KernelVirt,
         whose: String,
-        jiffies: Option<Jiffies>,
+        shared: Shared,
         room: &mut usize,
         gaps: &mut Gaps,
     ) -> Result<Self, KernelError> {
@@ -115,15 +118,18 @@ impl Dsq {
         for at in listed {
             let task: Option<RawQueued> =
                 gaps.read(format_args!("{what}: the task at {at}"), view.mirror(at));
-            tasks.extend(task.map(|task| QueuedTask {
+            let Some(task) = task else { continue };
+            let mask = gaps.field(task.cpus_ptr).map(|mask| shared.affinities.read(view, mask));
+            tasks.push(QueuedTask {
                 pid: task.pid,
                 comm: task.comm.0,
                 cpu: gaps.field(task.cpu),
                 vtime: task.vtime,
                 slice_ns: task.slice,
-                runnable_age_ns: jiffies.map(|jiffies| jiffies.age_ns(task.runnable_at)),
+                cpus_allowed: mask.and_then(|mask| gaps.read(&what, mask)).flatten(),
+                runnable_age_ns: shared.jiffies.map(|jiffies| jiffies.age_ns(task.runnable_at)),
                 at,
-            }));
+            });
         }
         if tasks.len() as u64 != raw.nr {
             gaps.fault(format_args!(
@@ -203,10 +209,17 @@ impl Dsqs {
     }
 }
 
+/// What is read once for all queues.
+#[derive(Clone, Copy)]
+struct Shared {
+    jiffies: Option<Jiffies>,
+    affinities: Affinities,
+}
+
 /// Where queues are found and what is needed to read them.
 struct Reader<'v, 'm> {
     view: &'v KernelView<'m>,
-    jiffies: Option<Jiffies>,
+    shared: Shared,
     /// How many tasks may still be read.
     room: usize,
     found: Dsqs,
@@ -219,18 +232,23 @@ struct Reader<'v, 'm> {
 pub fn read_dsqs(view: &KernelView<'_>) -> Result<Dsqs, KernelError> {
     let mut found = Dsqs::default();
     let jiffies = found.gaps.read("the age of tasks", Jiffies::read(view));
-    let mut reader = Reader { view, jiffies, room: MAX_QUEUED, found };
+    let affinities = Affinities::new(view, &mut found.gaps);
+    let shared = Shared { jiffies, affinities };
+    let mut reader = Reader { view, shared, room: MAX_QUEUED, found };
     let cpus = view.cpus()?;
     let runqueues = view.symbol("runqueues")?;
     let local = view.offset_of("rq", "scx.local_dsq")?;
     // Queues of the runqueue that only newer kernels have.
     let others = [("reject", "scx.reject_dsq"), ("rescue", "scx.rescue.dsq")];
-    for &cpu in cpus.online() {
+    // Tasks in the queue of a CPU that is gone wait for it to come back.
+    for &cpu in cpus.possible() {
         let Some(rq) = cpus.place(runqueues, cpu) else { continue };
-        reader.add(KernelVirt(rq.0.wrapping_add(local)), format!("local CPU {cpu}"));
+        let offline = if cpus.is_online(cpu) { "" } else { " (offline)" };
+        reader.add(KernelVirt(rq.0.wrapping_add(local)), format!("local CPU {cpu}{offline}"));
         for (name, path) in others {
             if let Ok(offset) = view.offset_of("rq", path) {
-                reader.add_if_used(KernelVirt(rq.0.wrapping_add(offset)), format!("{name} CPU {cpu}"));
+                let whose = format!("{name} CPU {cpu}{offline}");
+                reader.add_if_used(KernelVirt(rq.0.wrapping_add(offset)), whose);
             }
         }
     }
@@ -249,14 +267,14 @@ pub fn read_dsqs(view: &KernelView<'_>) -> Result<Dsqs, KernelError> {
 impl Reader<'_, '_> {
     fn add(&mut self, at: KernelVirt, whose: String) {
         let what = format!("dispatch queue {whose}");
-        let dsq = Dsq::read(self.view, at, whose, self.jiffies, &mut self.room, &mut self.found.gaps);
+        let dsq = Dsq::read(self.view, at, whose, self.shared, &mut self.room, &mut self.found.gaps);
         self.found.dsqs.extend(self.found.gaps.read(what, dsq));
     }
 
     /// A queue that is only worth a line when there is something in it.
     fn add_if_used(&mut self, at: KernelVirt, whose: String) {
         let what = format!("dispatch queue {whose}");
-        let dsq = Dsq::read(self.view, at, whose, self.jiffies, &mut self.room, &mut self.found.gaps);
+        let dsq = Dsq::read(self.view, at, whose, self.shared, &mut self.room, &mut self.found.gaps);
         let dsq = self.found.gaps.read(what, dsq).filter(|dsq| dsq.nr > 0 || !dsq.tasks.is_empty());
         self.found.dsqs.extend(dsq);
     }

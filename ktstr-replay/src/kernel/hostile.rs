@@ -36,6 +36,7 @@ fn the_kernel_is_read_as_it_was_made() {
         assert_eq!(pids, [0, 101, 102]);
         let one = &tasks.tasks[1];
         assert_eq!((one.comm.as_str(), one.cgroup.as_deref()), ("waits", Some("/cg_0")));
+        assert_eq!(one.cpus_allowed.as_ref().map(ToString::to_string).as_deref(), Some("0"));
         let scx = one.scx.as_ref().unwrap();
         assert_eq!((scx.dsq.as_ref().unwrap().number, scx.runnable_age_ns), (7, Some(2_000_000_000)));
         assert!(scx.runnable);
@@ -65,6 +66,31 @@ fn the_kernel_is_read_as_it_was_made() {
         let groups: Vec<_> = groups.cgroups.iter().map(|one| (one.path.as_str(), one.tasks)).collect();
         assert_eq!(groups, [("/", 0), ("/cg_0", 1)]);
         assert_eq!(read_cpu_times(&view).unwrap().cpus[0].ns, [5_000_000, 0]);
+    }
+}
+
+#[test]
+fn a_thread_that_has_ended_is_counted_in_no_cgroup() {
+    for seed in SEEDS {
+        let (mut guest, _) = toy_kernel(seed);
+        let profile = guest.profile();
+        let tasks = read_tasks(&KernelView::new(&profile, &guest.ram)).unwrap();
+        let [one, two] = [101, 102].map(|pid| tasks.by_pid(pid).unwrap());
+        let set = one.css_set_at.unwrap().0;
+        let [cgroups, node] = ["cgroups", "cg_list"].map(|field| guest.offset("task_struct", field));
+        let [running, dying] = ["tasks", "dying_tasks"].map(|field| guest.offset("css_set", field));
+        let count = |guest: &Guest| {
+            let view = KernelView::new(&profile, &guest.ram);
+            let tasks = read_tasks(&view).unwrap();
+            let all = read_cgroups(&view, &tasks).unwrap().cgroups;
+            all.iter().find(|cgroup| cgroup.path == "/cg_0").unwrap().tasks
+        };
+        // The second has ended and was not waited for: it is in the same set, on another list.
+        guest.write_u64(two.at.0 + cgroups, set);
+        guest.ring(&[set + dying, two.at.0 + node]);
+        assert_eq!(count(&guest), 1);
+        guest.ring(&[set + running, one.at.0 + node, two.at.0 + node]);
+        assert_eq!(count(&guest), 2);
     }
 }
 

@@ -54,5 +54,6 @@ pub use sample::{Caps, SampleReader, SampleState};
 use scx::read_scx;
 pub use symbols::{Symbol, Symbols, SymbolsError};
 pub use view::{Cpus, KernelView};
+use view::{mask, nr_cpu_ids};
 pub use virt::{Levels, PageTable, VirtualMemory};
 pub use vmcoreinfo::Vmcoreinfo;

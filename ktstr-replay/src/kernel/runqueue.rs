@@ -42,7 +42,7 @@ mirror! {
 const MAX_RUNNABLE: usize = 1 << 16;
 
 /// A task on a runqueue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RunnableTask {
     /// Thread id; 0 for idle tasks.
     pub pid: i64,
@@ -57,10 +57,12 @@ pub struct RunnableTask {
 }
 
 /// The runqueue of one CPU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Runqueue {
     /// CPU number.
     pub cpu: Cpu,
+    /// Whether the CPU runs. The numbers of one that does not are those it was left with.
+    pub online: bool,
     /// Runnable tasks of all classes.
     pub nr_running: u64,
     /// The task that runs.
@@ -86,13 +88,13 @@ pub struct Runqueue {
 /// The runqueues at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Runqueues {
-    /// The runqueues of the online CPUs.
+    /// The runqueues of the possible CPUs, ascending.
     pub runqueues: Vec<Runqueue>,
     /// What could not be read.
     pub gaps: Gaps,
 }
 
-/// Read the runqueues of all online CPUs.
+/// Read the runqueues of all CPUs, offline ones too.
 ///
 /// # Errors
 /// [`KernelError`] when the CPUs or the place of the runqueues cannot be found.
@@ -101,9 +103,10 @@ pub fn read_runqueue_details(view: &KernelView<'_>) -> Result<Runqueues, KernelE
     let jiffies = found.gaps.read("the age of tasks", Jiffies::read(view));
     let (cpus, runqueues) = (view.cpus()?, view.symbol("runqueues")?);
     let mut room = MAX_RUNNABLE;
-    for &cpu in cpus.online() {
+    for &cpu in cpus.possible() {
         let Some(at) = cpus.place(runqueues, cpu) else { continue };
         let one = one(view, (cpu, at), jiffies, &mut room, &mut found.gaps);
+        let one = one.map(|one| Runqueue { online: cpus.is_online(cpu), ..one });
         found.runqueues.extend(found.gaps.read(format_args!("runqueue of CPU {cpu}"), one));
     }
     Ok(found)
@@ -134,6 +137,7 @@ fn one(
     let flags = gaps.field(rq.scx_flags).unwrap_or_default();
     Ok(Runqueue {
         cpu,
+        online: true,
         nr_running: rq.nr_running,
         curr: task(rq.curr, gaps),
         nr_switches: rq.nr_switches,

@@ -120,15 +120,11 @@ pub struct Cpus {
 
 impl Cpus {
     fn read(view: &KernelView<'_>) -> Result<Self, KernelError> {
-        let ids = view.u32(view.symbol("nr_cpu_ids")?)?;
-        if ids == 0 || ids > MAX_CPUS {
-            let why = format!("it claims {ids} CPUs");
-            return Err(KernelError::Broken { what: "nr_cpu_ids", at: view.symbol("nr_cpu_ids")?, why });
-        }
+        let ids = nr_cpu_ids(view)?;
         let offsets = view.bytes(view.symbol("__per_cpu_offset")?, ids as usize * 8)?;
         Ok(Self {
-            possible: mask(view, "__cpu_possible_mask", ids)?,
-            online: mask(view, "__cpu_online_mask", ids)?,
+            possible: mask(view, view.symbol("__cpu_possible_mask")?, ids)?,
+            online: mask(view, view.symbol("__cpu_online_mask")?, ids)?,
             offsets: bytes::u64s(&offsets).collect(),
         })
     }
@@ -145,6 +141,12 @@ impl Cpus {
         &self.online
     }
 
+    /// Whether `cpu` runs.
+    #[must_use]
+    pub fn is_online(&self, cpu: Cpu) -> bool {
+        self.online.binary_search(&cpu).is_ok()
+    }
+
     /// Where CPU `cpu` has its copy of the per-CPU object at `at`.
     #[must_use]
     pub fn place(&self, at: KernelVirt, cpu: Cpu) -> Option<KernelVirt> {
@@ -152,9 +154,24 @@ impl Cpus {
     }
 }
 
-/// The numbers below `ids` whose bits are set in a `struct cpumask`.
-fn mask(view: &KernelView<'_>, symbol: &str, ids: u32) -> Result<Vec<Cpu>, KernelError> {
-    let words = view.bytes(view.symbol(symbol)?, (ids as usize).div_ceil(64) * 8)?;
+/// How many CPU numbers there are: one more than the greatest that is possible.
+///
+/// # Errors
+/// [`KernelError::Broken`] when no kernel has as many; those of reading a symbol.
+pub(super) fn nr_cpu_ids(view: &KernelView<'_>) -> Result<u32, KernelError> {
+    let at = view.symbol("nr_cpu_ids")?;
+    match view.u32(at)? {
+        ids @ 1..=MAX_CPUS => Ok(ids),
+        ids => Err(KernelError::Broken { what: "nr_cpu_ids", at, why: format!("it claims {ids} CPUs") }),
+    }
+}
+
+/// The numbers below `ids` whose bits are set in the `struct cpumask` at `at`.
+///
+/// # Errors
+/// Those of [`VirtualMemory::read`].
+pub(super) fn mask(view: &KernelView<'_>, at: KernelVirt, ids: u32) -> Result<Vec<Cpu>, KernelError> {
+    let words = view.bytes(at, (ids as usize).div_ceil(64) * 8)?;
     let words: Vec<u64> = bytes::u64s(&words).collect();
     let set = |cpu: &u32| words.get((cpu / 64) as usize).is_some_and(|word| word >> (cpu % 64) & 1 == 1);
     Ok((0..ids).filter(set).map(Cpu).collect())

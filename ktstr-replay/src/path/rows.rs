@@ -146,13 +146,20 @@ fn text(p: &mut Parser<'_>, what: &str) -> Result<String, SyntaxError> {
             return Ok(text);
         }
     }
+    // Names of tasks are seldom words alone: `kworker/0:0`.
+    let in_quotes = |text: &str| format!("a word, or the whole text in quotes: `\"{text}...\"`");
     loop {
+        if !text.is_empty() && !matches!(p.peek(), TokenKind::Ident(_)) {
+            return Err(p.expected(in_quotes(&text)));
+        }
         text.push_str(&p.ident(what)?.0);
         match p.peek() {
             TokenKind::Sign(sign @ ("/" | ".")) if p.touches() => {
                 text.push_str(sign);
                 p.advance();
             }
+            TokenKind::End | TokenKind::Sign(")" | "]") => return Ok(text),
+            _ if p.touches() => return Err(p.expected(in_quotes(&text))),
             _ => return Ok(text),
         }
     }
@@ -317,6 +324,19 @@ mod tests {
         ] {
             let error = text.parse::<Projection>().expect_err(text);
             assert_eq!(error.span, at, "{}", error.render());
+        }
+    }
+
+    #[test]
+    fn a_text_that_needs_quotes_says_so() {
+        for text in [
+            "count(tasks where comm == kworker/0:0)",
+            "count(tasks where comm == a:b)",
+            "count(tasks where comm ~ stress-ng and cpu == 1)",
+            "tasks[kworker/0:0].prio",
+        ] {
+            let error = text.parse::<Projection>().expect_err(text).render();
+            assert!(error.contains("or the whole text in quotes: `\""), "{error}");
         }
     }
 }

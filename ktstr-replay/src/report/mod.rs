@@ -41,14 +41,18 @@ pub fn render(run: &Run<'_>, verdict: &Verdict) -> String {
     out.extend(verdict::findings(verdict));
     let mut sections = Vec::new();
     if verdict.outcome() > Outcome::Pass {
-        sections.extend(scheduler::waiting(run));
+        let end = scheduler::end(run).unwrap_or_else(|unread| {
+            sections.push(unread);
+            None
+        });
+        sections.extend(end.iter().flat_map(scheduler::waiting));
         sections.extend(scheduler::variables(run));
         sections.extend(scheduler::changed(run));
         sections.extend(guest::workers(run));
         sections.push(guest::timeline(run));
         sections.extend(guest::logs(run, verdict));
         sections.extend(guest::log_in_memory(run));
-        sections.extend(scheduler::dump(run));
+        sections.extend(scheduler::dump(run, end.as_ref()));
     }
     sections.extend(recording::absent(run, verdict));
     for section in sections.into_iter().filter(|s| !s.lines.is_empty()) {

@@ -2,14 +2,18 @@
 
 use crate::run::Run;
 use crate::text::table::{Align, layout};
-use crate::text::{clean, seconds, shorten};
+use crate::text::{clean, escaped, seconds, shorten, wrapped};
 use crate::trace::record::Sample;
 use crate::value::{Leaf, Snapshot, Value, changing};
 use crate::view::{dsqs, runqueues};
-use crate::why::{SchedState, SchedulerEnd};
+use crate::why::{SchedState, SchedulerEnd, hogs, may_be_hogged};
 
 use super::Section;
 
+/// Checkpoints before the end that tell for how long a task had a CPU.
+const CHECKPOINTS: usize = 8;
+/// Width of a sentence's lines, in characters.
+const WIDTH: usize = 140;
 /// Tasks of a queue that are listed.
 const QUEUED: usize = 12;
 /// Frames of a stack that are shown.
@@ -25,21 +29,29 @@ const DUMP_LINES: usize = 40;
 /// Variables that changed that are shown.
 const CHANGED: usize = 20;
 
+/// The scheduler's end, as far as the report needs it; `None` where there was no scheduler.
+///
+/// # Errors
+/// A section that says why the memory cannot be read.
+pub(super) fn end(run: &Run<'_>) -> Result<Option<SchedulerEnd>, Section> {
+    if !run.has_scheduler() {
+        return Ok(None);
+    }
+    let end = SchedulerEnd::of(run, 1).and_then(|end| match may_be_hogged(&end) {
+        true => SchedulerEnd::of(run, CHECKPOINTS),
+        false => Ok(end),
+    });
+    end.map(Some).map_err(|error| {
+        let mut lines = vec![clean(&error.to_string())];
+        lines.extend(std::error::Error::source(&error).map(|cause| clean(&format!("  {cause}"))));
+        Section { title: "the kernel's memory could not be read".to_owned(), lines }
+    })
+}
+
 /// Who waited when the run went wrong: the task, its queue and its stack, then all runqueues and dispatch queues of the last
 /// checkpoint before.
-pub(super) fn waiting(run: &Run<'_>) -> Vec<Section> {
-    if !run.has_scheduler() {
-        return Vec::new();
-    }
-    let end = match SchedulerEnd::of(run, 1) {
-        Ok(end) => end,
-        Err(error) => {
-            let mut lines = vec![clean(&error.to_string())];
-            lines.extend(std::error::Error::source(&error).map(|cause| clean(&format!("  {cause}"))));
-            return vec![Section { title: "the kernel's memory could not be read".to_owned(), lines }];
-        }
-    };
-    let mut sections = vec![Section { title: "who waited".to_owned(), lines: stalled_task(&end) }];
+pub(super) fn waiting(end: &SchedulerEnd) -> Vec<Section> {
+    let mut sections = vec![Section { title: "who waited".to_owned(), lines: stalled_task(end) }];
     if let Some(last) = end.last() {
         let at = |what: &str| format!("{what} ({})", last.title);
         let rqs = runqueues::table(&last.runqueues.runqueues);
@@ -52,7 +64,11 @@ pub(super) fn waiting(run: &Run<'_>) -> Vec<Section> {
 /// The task that waited longest, or that the exit names: at the exit, and at the last checkpoint before.
 fn stalled_task(end: &SchedulerEnd) -> Vec<String> {
     let Some(pid) = end.stalled_task() else { return Vec::new() };
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> =
+        hogs(end).iter().flat_map(|sentence| wrapped(&sentence.text, WIDTH)).collect();
+    if end.dump.cut {
+        lines.push("the kernel's dump was cut for want of room: it does not have all that waited".to_owned());
+    }
     let dumped = end.dump.tasks.iter().find(|task| task.pid == pid);
     if let Some(task) = dumped {
         lines.push(format!(
@@ -77,9 +93,16 @@ fn stalled_task(end: &SchedulerEnd) -> Vec<String> {
 fn at_checkpoint(last: &SchedState, pid: i64) -> Vec<String> {
     let Some(task) = last.tasks.by_pid(pid) else { return Vec::new() };
     let Some(waiting) = SchedState::waiting(task) else { return Vec::new() };
-    let cpu = waiting.cpu.map_or_else(String::new, |cpu| format!(", on CPU {cpu}"));
-    let who =
-        format!("in {}: {}[{pid}] had been runnable for {}", last.title, task.comm, seconds(waiting.age_ns));
+    let mut cpu = waiting.cpu.map_or_else(String::new, |cpu| format!(", on CPU {cpu}"));
+    if let Some(usable) = last.bound_to(task) {
+        cpu.push_str(&format!(", may run on {usable} only"));
+    }
+    let who = format!(
+        "in {}: {}[{pid}] had been runnable for {}",
+        last.title,
+        escaped(&task.comm),
+        seconds(waiting.age_ns)
+    );
     let own = last.stack.as_ref().filter(|(of, _)| *of == pid);
     let stack = own.map(|(_, stack)| stack.lines()).unwrap_or_default();
     let stack = stack.iter().take(FRAMES).map(|frame| format!("    {frame}"));
@@ -198,8 +221,9 @@ pub(super) fn changed(run: &Run<'_>) -> Option<Section> {
 }
 
 /// The beginning of the kernel's dump of the scheduler's state.
-pub(super) fn dump(run: &Run<'_>) -> Option<Section> {
-    let dump = run.scheduler_exit()?.dump.as_deref()?;
+pub(super) fn dump(run: &Run<'_>, end: Option<&SchedulerEnd>) -> Option<Section> {
+    let exit = end.and_then(|end| end.exit.as_ref()).or_else(|| run.scheduler_exit());
+    let dump = exit?.dump.as_deref()?;
     let all: Vec<_> = dump.lines().map(clean).collect();
     let mut lines: Vec<_> = all.iter().take(DUMP_LINES).cloned().collect();
     if all.len() > DUMP_LINES {

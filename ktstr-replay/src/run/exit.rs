@@ -2,6 +2,8 @@
 
 use super::Run;
 use super::dump::named;
+use crate::kernel::task::Task;
+use crate::text::escaped;
 use crate::trace::record::{CaptureKind, EventBody, Sample, Stage};
 use crate::units::GuestNs;
 
@@ -222,9 +224,26 @@ impl SchedulerExit {
         in_brackets.or_else(|| Some((String::new(), by_number()?)))
     }
 
-    /// Reason and message on one line, as far as they are known.
+    /// Of these tasks the one that the message names: with its name and pid, or as [`SchedulerExit::named_task`] reads it, which
+    /// a name with brackets can mislead.
+    pub(crate) fn named_of<'t>(&self, tasks: &'t [Task]) -> Option<&'t Task> {
+        let message = self.message.as_deref()?;
+        let whole = |task: &&Task| message.contains(&format!("{}[{}]", task.comm, task.pid));
+        let longest =
+            tasks.iter().filter(|task| task.pid != 0).filter(whole).max_by_key(|task| task.comm.len());
+        longest.or_else(|| {
+            let (comm, pid) = self.named_task()?;
+            // A message may have more of a name than the 15 bytes that the kernel keeps.
+            let is =
+                |task: &&Task| task.pid == pid && (comm.is_empty() || comm.starts_with(&escaped(&task.comm)));
+            tasks.iter().find(is)
+        })
+    }
+
+    /// Reason and message on one line, as far as they are known: names in them are those that threads chose.
     pub(crate) fn cause(&self) -> Option<String> {
-        match (&self.reason, &self.message) {
+        let one_line = |text: &Option<String>| text.as_deref().map(|text| escaped(text.trim_end()));
+        match (&one_line(&self.reason), &one_line(&self.message)) {
             (Some(reason), Some(message)) if reason != message => Some(format!("{reason}: {message}")),
             (Some(one), _) | (None, Some(one)) => Some(one.clone()),
             (None, None) => None,

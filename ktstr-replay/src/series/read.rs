@@ -182,6 +182,10 @@ fn no_cpu(sample: &Sample, cpu: Cpu) -> Absent {
     if have.is_empty() {
         return not_recorded(sample, "any runqueue");
     }
+    // Registers are those of all vCPUs, runqueues those of the CPUs that run.
+    if sample.vcpus.iter().any(|vcpu| vcpu.cpu == cpu) {
+        return Absent::Unreadable(format!("CPU {cpu} is offline"));
+    }
     Absent::Unreadable(format!("there is no CPU {cpu}; there are {}", have.join(", ")))
 }
 
@@ -225,7 +229,7 @@ pub(super) fn without_memory(projection: &Projection) -> Absent {
 mod tests {
     use crate::series::{Absent, Series};
     use crate::testing::{TraceBuilder, sample};
-    use crate::trace::record::{CaptureKind, CpuState, ScxState};
+    use crate::trace::record::{CaptureKind, CpuState, ScxState, VcpuRegs};
     use crate::units::Cpu;
 
     fn series() -> Series {
@@ -238,6 +242,7 @@ mod tests {
                 ..CpuState::default()
             })
             .collect();
+        one.vcpus = (0..3).map(|cpu| VcpuRegs { cpu: Cpu(cpu), ..VcpuRegs::default() }).collect();
         let mut two = sample("two", CaptureKind::Periodic, 2, &[]);
         two.missed = Some("late".into());
         TraceBuilder::new().sample(one).sample(two).trace().periodic()
@@ -262,6 +267,7 @@ mod tests {
     #[test]
     fn what_is_not_there_says_what_is() {
         assert_eq!(first("rq[9].nr_running").unwrap_err(), "there is no CPU 9; there are 0, 1");
+        assert_eq!(first("rq[2].nr_running").unwrap_err(), "CPU 2 is offline");
         assert!(first("scx.bypass_depth").unwrap_err().contains("was not recorded"));
         assert!(first("nr_dispatched").unwrap_err().contains("no variable `nr_dispatched`"));
         assert!(first("map(ctrs).at(0).x").unwrap_err().contains("no map `ctrs`"));

@@ -13,7 +13,7 @@ mod toy;
 mod trace;
 
 pub use guest::{DIRECT_MAP, Guest, Object, PER_CPU_BYTES};
-pub use toy::{Overwrite, overwrite, toy_kernel, write_with_memory};
+pub use toy::{Overwrite, overwrite, toy_kernel, write_checkpoints, write_with_memory};
 pub use trace::{BODY_MS, DEMO_BTF, TraceBuilder, missed, sample, stalled};
 
 /// Seeds of kernels' layouts: a test of a kernel holds for each.

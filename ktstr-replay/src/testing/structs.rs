@@ -24,7 +24,7 @@ enum cpu_usage_stat { CPUTIME_USER = 0, CPUTIME_NICE = 1, NR_STATS = 2 }
 cgroup_subsys_state { cgroup: ptr, sibling: list_head, children: list_head }
 cgroup { self: cgroup_subsys_state, kn: ptr, subsys: ptr[4], level: int }
 cgroup_root { cgrp: cgroup, flags: u32 }
-css_set { dfl_cgrp: ptr, refcount: int }
+css_set { dfl_cgrp: ptr, refcount: int, tasks: list_head, mg_tasks: list_head, dying_tasks: list_head }
 kernfs_node { __parent: ptr, name: ptr, id: u64 }
 task_group { css: cgroup_subsys_state, shares: u64 }
 enum cgroup_subsys_id { cpu_cgrp_id = 1 }
@@ -59,7 +59,7 @@ sched_entity { sum_exec_runtime: u64, vruntime: u64 }
 task_struct {
     thread_info: thread_info, __state: u32, exit_state: u32, flags: u32, on_cpu: u8, pid: int, tgid: int, comm: char[16],
     sched_class: ptr, policy: u32, prio: int, static_prio: int, rt_priority: u32, mm: ptr, utime: u64, stime: u64,
-    se: sched_entity, nvcsw: u64, nivcsw: u64, nr_cpus_allowed: u32, cgroups: ptr, scx: sched_ext_entity, tasks: list_head,
+    se: sched_entity, nvcsw: u64, nivcsw: u64, nr_cpus_allowed: u32, cpus_ptr: ptr, cpus_mask: u64, cgroups: ptr, cg_list: list_head, scx: sched_ext_entity, tasks: list_head,
     thread_node: list_head, signal: ptr, stack: ptr, thread: thread_struct, bits: u32:3
 }
 signal_struct { thread_head: list_head, nr_threads: int }

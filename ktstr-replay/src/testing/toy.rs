@@ -26,6 +26,9 @@ pub fn toy_kernel(seed: u64) -> (Guest, Range<u64>) {
         guest.text(task, "comm", "waits");
         guest.set(task, "scx.dsq", dsq);
         guest.set(task, "scx.runnable_at", 500u64);
+        guest.set(task, "nr_cpus_allowed", 1u32);
+        guest.set(task, "cpus_mask", 1u64);
+        guest.set(task, "cpus_ptr", guest.at(task, "cpus_mask"));
     }
     // Their queue, by list and by tree: `two` is the root, and `one` its left.
     let nodes = [one, two].map(|task| guest.at(task, "scx.dsq_list.node"));
@@ -98,6 +101,9 @@ fn cgroups(guest: &mut Guest, task: Object) {
     let set = guest.add("css_set");
     guest.set(set, "dfl_cgrp", child);
     guest.set(task, "cgroups", set);
+    guest.ring(&[guest.at(set, "tasks"), guest.at(task, "cg_list")]);
+    guest.ring(&[guest.at(set, "mg_tasks")]);
+    guest.ring(&[guest.at(set, "dying_tasks")]);
 }
 
 /// A log of four descriptors and 64 bytes: ids 5 and 6, of which 6 wraps to the start of the text.
@@ -160,31 +166,38 @@ pub fn write_with_memory(guest: &Guest, path: &Path) {
         .claim("final(kernel.jiffies_64 > 0)")
         .claim("always(dsq[0x7].nr == 2)")
         .ended();
+    // The samples that these belong to are the second and the third, after that at attach.
+    write_checkpoints(&run, path, &[(1, 1000, guest), (2, 2000, guest)]);
+}
+
+/// Write `run` with checkpoints: the number of the sample that each belongs to, when it was taken in ms since the body began, and
+/// the memory. All are of one kernel.
+pub fn write_checkpoints(run: &TraceBuilder, path: &Path, checkpoints: &[(u32, u64, &Guest)]) {
     let mut writer = run.writer(path);
-    for blob in guest.profile().to_blobs() {
+    for blob in checkpoints.first().map(|(.., guest)| guest.profile().to_blobs()).into_iter().flatten() {
         writer.blob(blob.role, &blob.bytes).expect("the trace can be written");
     }
-    let mut batch = PageBatch::default();
-    for (gfn, page) in guest.ram.bytes.as_chunks::<PAGE_BYTES>().0.iter().enumerate() {
-        if page.iter().any(|byte| *byte != 0) {
-            batch.push(gfn as u64, page);
+    let mut before: Option<&Guest> = None;
+    for &(sample, at_ms, guest) in checkpoints {
+        let at_ns = (BODY_MS + at_ms) * 1_000_000;
+        let same = before.replace(guest).is_some_and(|before| std::ptr::eq(before, guest));
+        let mut batch = PageBatch::default();
+        for (gfn, page) in guest.ram.bytes.as_chunks::<PAGE_BYTES>().0.iter().enumerate() {
+            if !same && page.iter().any(|byte| *byte != 0) {
+                batch.push(gfn as u64, page);
+            }
         }
-    }
-    // The samples that these belong to are the second and the third, after that at attach.
-    for (sample, base, changed) in [(1, CaptureBase::Zero, vec![batch]), (2, CaptureBase::Previous, vec![])] {
-        let at_ns = (BODY_MS + u64::from(sample) * 1000) * 1_000_000;
-        let ram = std::iter::once(0..guest.ram.bytes.len() as u64).collect();
-        let (zeroed, left_out) = (Vec::new(), Vec::new());
-        let sample = Some(sample);
+        let (base, changed) =
+            if same { (CaptureBase::Previous, vec![]) } else { (CaptureBase::Zero, vec![batch]) };
         let checkpoint = CapturedCheckpoint {
-            sample,
+            sample: Some(sample),
             guest_ns: GuestNs(at_ns),
             host_ns: HostNs(at_ns),
-            ram,
+            ram: std::iter::once(0..guest.ram.bytes.len() as u64).collect(),
             base,
             changed,
-            zeroed,
-            left_out,
+            zeroed: Vec::new(),
+            left_out: Vec::new(),
         };
         writer.checkpoint(&checkpoint).expect("the trace can be written");
     }

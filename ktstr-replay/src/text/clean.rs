@@ -47,6 +47,17 @@ pub fn printable(line: &str) -> String {
     out
 }
 
+/// A name that a guest gave, on one line: control characters, and what else is harmful, are shown as `\n` or `\u{1b}`. A name is not
+/// cut or made shorter otherwise, so that two names stay two.
+#[must_use]
+pub fn escaped(name: &str) -> String {
+    let show = |c: char, out: &mut String| match c {
+        '\n' | '\r' | '\t' => out.extend(c.escape_default()),
+        c => out.extend(c.escape_unicode()),
+    };
+    escape(name, |_| false, show)
+}
+
 /// The first `max` characters, and `...` if there are more.
 pub(crate) fn shorten(text: &str, max: usize) -> String {
     match text.char_indices().nth(max) {
@@ -137,6 +148,12 @@ mod tests {
         assert_eq!(plain_lines(EVIL), shown);
         assert_eq!(plain_lines(shown), shown);
         assert_eq!(plain_lines("\u{e4}\u{4e16} \u{1f980}"), "\u{e4}\u{4e16} \u{1f980}");
+    }
+
+    #[test]
+    fn a_name_stays_on_its_line_with_all_that_is_in_it() {
+        assert_eq!(escaped("\nR [7] -9999ms\n"), "\\nR [7] -9999ms\\n");
+        assert_eq!(escaped("a\t\u{1b}[31m\u{202e}\u{e4}"), "a\\t\\u{1b}[31m\\u{202e}\u{e4}");
     }
 
     #[test]

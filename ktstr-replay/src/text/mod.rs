@@ -6,7 +6,7 @@ pub(crate) mod table;
 mod time;
 
 pub(crate) use clean::{clean, counted, shorten, tail, wrapped};
-pub use clean::{plain_json, plain_lines, printable};
+pub use clean::{escaped, plain_json, plain_lines, printable};
 pub use suggest::Candidates;
 pub(crate) use suggest::nearest;
 pub use time::SpanNs;

@@ -12,7 +12,8 @@ pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError
     rows[0].extend(all.kinds.iter().map(|kind| clean(kind)));
     rows.extend(all.cpus.iter().map(|one| {
         let times = one.ns.iter().map(|ns| millis(i64::try_from(*ns).unwrap_or(i64::MAX)));
-        std::iter::once(one.cpu.to_string()).chain(times).collect()
+        let offline = if one.online { "" } else { " (offline)" };
+        std::iter::once(format!("{}{offline}", one.cpu)).chain(times).collect()
     }));
     let up = all.uptime_ns.map(|ns| format!("{:.3}s", ns as f64 / 1e9));
     let mut lines = vec![format!("uptime {}", cell(up))];

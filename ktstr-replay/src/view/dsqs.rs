@@ -4,8 +4,8 @@ use super::{OpenCheckpoint, Shown, cell, millis};
 use crate::columns::{DSQS, lay_out};
 use crate::kernel::KernelError;
 use crate::kernel::dsq::{Dsq, read_dsqs};
-use crate::text::clean;
 use crate::text::table::{Align, layout};
+use crate::text::{clean, escaped};
 
 /// Tasks of a queue that are shown; JSON has all.
 const SHOWN: usize = 50;
@@ -28,21 +28,25 @@ pub(crate) fn queues(dsqs: &[Dsq]) -> Vec<String> {
 
 /// A line for each task of a queue, at most `max`.
 pub(crate) fn tasks(dsq: &Dsq, max: usize) -> Vec<String> {
-    let mut rows =
-        vec![["#", "pid", "comm", "cpu", "runnable ms", "slice ms", "vtime"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["#", "pid", "comm", "cpu", "may run on", "runnable ms", "slice ms", "vtime"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     rows.extend(dsq.tasks.iter().take(max).enumerate().map(|(position, task)| {
         vec![
             (position + 1).to_string(),
             task.pid.to_string(),
-            clean(&task.comm),
+            clean(&escaped(&task.comm)),
             cell(task.cpu),
+            cell(task.cpus_allowed.as_ref()),
             cell(task.runnable_age_ns.map(millis)),
             millis(i64::try_from(task.slice_ns).unwrap_or(i64::MAX)),
             task.vtime.to_string(),
         ]
     }));
-    let mut align = [Align::Right; 7];
-    align[2] = Align::Left;
+    let mut align = [Align::Right; 8];
+    (align[2], align[4]) = (Align::Left, Align::Left);
     let mut lines = layout(&align, &rows);
     if dsq.tasks.len() > max {
         lines.push(format!("and {} more", dsq.tasks.len() - max));

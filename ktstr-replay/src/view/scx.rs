@@ -3,8 +3,8 @@
 use super::{OpenCheckpoint, Shown, cell, millis};
 use crate::kernel::scx::{Scheduler, read_schedulers};
 use crate::kernel::{Gaps, KernelError};
-use crate::text::clean;
 use crate::text::table::{Align, layout};
+use crate::text::{clean, escaped};
 
 pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
     let Some(all) = read_schedulers(&checkpoint.kernel()) else {
@@ -45,8 +45,9 @@ fn of(scheduler: &Scheduler) -> Vec<(&str, String)> {
         let kind = scheduler.exit_kind_name.as_deref().unwrap_or("exit kind");
         rows.push(("exit", clean(&format!("{kind} ({})", scheduler.exit_kind))));
         rows.push(("exit code", cell(scheduler.exit_code)));
-        rows.push(("reason", cell(scheduler.exit_reason.as_ref())));
-        rows.push(("message", cell(scheduler.exit_message.as_ref())));
+        let one_line = |text: &Option<String>| cell(text.as_ref().map(|text| escaped(text.trim_end())));
+        rows.push(("reason", one_line(&scheduler.exit_reason)));
+        rows.push(("message", one_line(&scheduler.exit_message)));
         rows.extend(scheduler.exit_backtrace.iter().map(|frame| ("at", clean(frame))));
         if let Some(dump) = &scheduler.exit_dump {
             rows.push(("dump", format!("{} lines, see --json", dump.lines().count())));

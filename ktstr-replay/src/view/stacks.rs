@@ -4,7 +4,8 @@ use super::{OpenCheckpoint, Shown};
 use crate::kernel::KernelError;
 use crate::kernel::task::read_tasks;
 use crate::kernel::unwind::{Stack, Stacks, TaskStack, Unwinder};
-use crate::text::clean;
+use crate::text::{clean, escaped};
+use crate::units::Cpu;
 
 /// The stacks of all tasks: those that run first.
 pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
@@ -32,19 +33,24 @@ fn lines(stacks: &Stacks) -> Vec<String> {
     groups.sort_by_key(|(_, tasks)| tasks[0].running_on.is_none());
     let mut out = Vec::new();
     for (cpu, stack) in &stacks.vcpus {
-        out.push(format!("CPU {cpu}, no task that is known"));
+        out.push(format!("CPU {cpu}{}, no task that is known", offline(stacks, *cpu)));
         out.extend(frames(stack));
     }
     for (lines, tasks) in groups {
-        out.extend(tasks.iter().map(|task| title(task)));
+        out.extend(tasks.iter().map(|task| title(stacks, task)));
         out.extend(lines);
     }
     out
 }
 
-fn title(task: &TaskStack) -> String {
-    let on = task.running_on.map(|cpu| format!(" on CPU {cpu}")).unwrap_or_default();
-    clean(&format!("{} {} ({}){on}", task.pid, task.comm, task.state))
+fn offline(stacks: &Stacks, cpu: Cpu) -> &'static str {
+    if stacks.offline.contains(&cpu) { ", which is offline" } else { "" }
+}
+
+fn title(stacks: &Stacks, task: &TaskStack) -> String {
+    let on = |cpu| format!(" on CPU {cpu}{}", offline(stacks, cpu));
+    let on = task.running_on.map(on).unwrap_or_default();
+    clean(&format!("{} {} ({}){on}", task.pid, escaped(&task.comm), task.state))
 }
 
 /// The lines of a stack, indented.

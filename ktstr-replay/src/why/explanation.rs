@@ -1,4 +1,4 @@
-//! The explanation: sentences, each with the capture and the time that it is seen at.
+//! The explanation: the verdict, and the sentences that lead to it.
 
 use serde::Serialize;
 
@@ -6,44 +6,22 @@ use crate::run::{CheckpointError, Run};
 use crate::text::seconds;
 use crate::text::table::{Align, layout};
 use crate::text::{clean, wrapped};
-use crate::trace::record::Sample;
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-use super::{SchedulerEnd, sentences};
+use super::{Evidence, SchedulerEnd, Sentence, cpus, exit, maps, variables, victim};
 
 /// Checkpoints before the end that are looked at.
-const CHECKPOINTS: usize = 4;
+const CHECKPOINTS: usize = 8;
 /// Width of a sentence's lines, in characters.
 const WIDTH: usize = 110;
-
-/// One sentence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Sentence {
-    /// Guest time since the body began, in ns; `None` for what is of the whole run.
-    pub since_start_ns: Option<i64>,
-    /// The capture, or other record, that shows it.
-    pub seen_in: String,
-    /// The sentence.
-    pub text: String,
-}
 
 /// Why a run ended as it did, from the verdict back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// The verdict and its first cause.
     pub verdict: String,
-    /// What led to it, the latest first.
+    /// What led to it: the cause first, what followed from it last.
     pub sentences: Vec<Sentence>,
-}
-
-impl Sentence {
-    pub(super) fn at(run: &Run<'_>, sample: &Sample, text: impl Into<String>) -> Self {
-        Self {
-            since_start_ns: Some(run.since_start_ns(sample.guest_ns)),
-            seen_in: sample.tag.clone(),
-            text: text.into(),
-        }
-    }
 }
 
 /// Explain a run that was judged.
@@ -51,43 +29,46 @@ impl Sentence {
 /// # Errors
 /// [`CheckpointError`] when the trace has memory that cannot be read.
 pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, CheckpointError> {
-    let end = SchedulerEnd::of(run, CHECKPOINTS)?;
     let name = Some(run.manifest.test.name.as_str()).filter(|name| !name.is_empty());
     let mut explanation = Explanation {
         verdict: format!("{} {}", verdict.outcome(), name.unwrap_or("(unnamed test)")),
         sentences: Vec::new(),
     };
-    if verdict.outcome() <= Outcome::Pass && run.scheduler_exit().is_none() {
+    let exit = run.scheduler_exit();
+    if verdict.outcome() <= Outcome::Pass && exit.is_none() {
         return Ok(explanation);
     }
+    let end = SchedulerEnd::of(run, CHECKPOINTS)?;
     let all = &mut explanation.sentences;
     // The scheduler's exit is the cause of what else failed; without one the findings are all there is.
-    let exited = run.scheduler_exit().is_some();
-    if !exited {
-        all.extend(findings(run, verdict));
+    if exit.is_none() {
+        all.extend(findings(verdict, false));
     }
-    all.extend(sentences::exit(run, &end));
-    all.extend(sentences::queues(run, &end));
-    all.extend(sentences::cpus(&end));
-    all.extend(sentences::variables(run));
-    if exited {
-        all.extend(findings(run, verdict));
+    all.extend(exit::exit(run, &end));
+    all.extend(cpus::hogs(&end));
+    all.extend(exit::dump(run, &end));
+    all.extend(victim::victim(run, &end));
+    all.extend(cpus::cpus(&end));
+    all.extend(maps::full(run));
+    all.extend(variables::variables(run));
+    if exit.is_some() {
+        all.extend(findings(verdict, true));
     }
     Ok(explanation)
 }
 
 /// The findings that are as bad as the verdict; the scheduler's exit has sentences of its own.
-fn findings(run: &Run<'_>, verdict: &Verdict) -> Vec<Sentence> {
-    let said_below = |finding: &Finding| finding.what == "scheduler" && run.scheduler_exit().is_some();
-    let bad = verdict.findings.iter().filter(|f| f.outcome > Outcome::Pass && !said_below(f));
+fn findings(verdict: &Verdict, exited: bool) -> Vec<Sentence> {
+    let said_above = |finding: &Finding| finding.what == "scheduler" && exited;
+    let bad = verdict.findings.iter().filter(|f| f.outcome > Outcome::Pass && !said_above(f));
     bad.map(|finding| Sentence {
         since_start_ns: None,
-        seen_in: match finding.origin {
+        evidence: Evidence::Seen(vec![match finding.origin {
             Origin::Run => finding.what.clone(),
             Origin::Claim => "claim".to_owned(),
             Origin::Threshold => "threshold".to_owned(),
             Origin::Check(_) => "check".to_owned(),
-        },
+        }]),
         text: match finding.origin {
             Origin::Run => finding.summary.clone(),
             _ => format!("{}: {}", finding.what, finding.summary),
@@ -97,16 +78,20 @@ fn findings(run: &Run<'_>, verdict: &Verdict) -> Vec<Sentence> {
 }
 
 impl Explanation {
-    /// The explanation as text: the verdict, then a sentence a line with its time and where it is seen.
+    /// The explanation as text: the verdict, then a sentence a line with its time and whether it was seen, and in what, or
+    /// inferred, and from what.
     #[must_use]
     pub fn render(&self) -> String {
         let mut rows = Vec::new();
         for sentence in &self.sentences {
-            let mut place =
-                [sentence.since_start_ns.map_or_else(String::new, seconds), clean(&sentence.seen_in)];
-            for piece in wrapped(&sentence.text, WIDTH) {
-                rows.push([place[0].clone(), place[1].clone(), piece].to_vec());
-                place = [String::new(), String::new()];
+            let label = clean(&sentence.evidence.label());
+            let mut place = [sentence.since_start_ns.map_or_else(String::new, seconds), label];
+            let premises = sentence.evidence.premises();
+            for text in std::iter::once(&sentence.text).chain(&premises) {
+                for piece in wrapped(text, WIDTH) {
+                    rows.push([place[0].clone(), place[1].clone(), piece].to_vec());
+                    place = [String::new(), String::new()];
+                }
             }
         }
         let mut out = format!("{}\n", clean(&self.verdict));

@@ -1,8 +1,8 @@
 //! Why a run ended as it did: what the evidence tells, from the verdict back.
 //!
 //! [`explain`] gives the [`Explanation`] that `ktstr why` prints. `SchedulerEnd` (the last checkpoints before the scheduler's
-//! end, and the kernel's own dump) is what it and the report have in common. Everything here is a function of the trace; what
-//! is concluded rather than seen says "may".
+//! end, and the kernel's own dump) is what it and the report have in common. Everything here is a function of the trace. Every
+//! [`Sentence`] has its [`Evidence`]: the captures that it was seen in, or that it was inferred, and from what.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,9 +19,17 @@
 //! # }
 //! ```
 
+mod cpus;
+mod evidence;
+mod exit;
 mod explanation;
+mod maps;
 mod scheduler_end;
-mod sentences;
+mod variables;
+mod victim;
+mod vtime;
 
-pub use explanation::{Explanation, Sentence, explain};
-pub(crate) use scheduler_end::{SchedState, SchedulerEnd};
+pub(crate) use cpus::{hogs, may_be_hogged};
+pub use evidence::{Evidence, Sentence};
+pub use explanation::{Explanation, explain};
+pub(crate) use scheduler_end::{SchedState, SchedulerEnd, Waiting};

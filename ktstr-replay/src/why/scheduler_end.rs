@@ -1,19 +1,31 @@
 //! The scheduler's end: the guest's scheduling at the last checkpoints before it, and the kernel's own dump of it.
 
+use std::collections::HashSet;
+
 use crate::kernel::KernelError;
 use crate::kernel::dsq::{Dsq, Dsqs, read_dsqs};
 use crate::kernel::runqueue::{Runqueues, read_runqueue_details};
 use crate::kernel::task::{Task, Tasks, read_tasks};
 use crate::kernel::unwind::{Stack, Unwinder};
-use crate::run::{CheckpointError, Checkpoints, Dump, OpenCheckpoint, Run, SchedulerExit};
+use crate::run::{CheckpointError, Checkpoints, Dump, DumpTask, OpenCheckpoint, Run, SchedulerExit};
+use crate::text::escaped;
+use crate::trace::CheckpointInfo;
+use crate::units::{CpuList, GuestNs};
 
 /// A task that waited for less counts as stalled only if the kernel says so: five slices of the default length, in ns.
 const LONG_NS: i64 = 100_000_000;
+/// Most checkpoints that are searched for the longest wait.
+const SEARCHED: usize = 128;
+/// Two captures see the same wait if it began within so much, in ns: the kernel counts waits in ticks.
+const SAME_NS: u64 = 20_000_000;
 
 /// The guest's scheduling at one checkpoint.
+#[derive(Default)]
 pub(crate) struct SchedState {
     /// Tag of its capture.
     pub tag: String,
+    /// Guest time, in ns.
+    pub guest_ns: GuestNs,
     /// Guest time since the body began, in ns.
     pub since_start_ns: i64,
     /// Which checkpoint it is, for people.
@@ -28,14 +40,19 @@ pub(crate) struct SchedState {
     pub stack: Option<(i64, Stack)>,
 }
 
-/// The kernel's memory before the scheduler's end (or, if it did not end, at the end of the run), and its dump.
+/// The kernel's memory before the scheduler's end (or, if it did not end, when a task waited for longest), and its dump.
+#[derive(Default)]
 pub(crate) struct SchedulerEnd {
+    /// How the scheduler ended, if it did; the names of tasks that memory knows are on one line in its dump.
+    pub exit: Option<SchedulerExit>,
     /// The state at the checkpoints before the end, the latest first; as many as were asked for.
     pub states: Vec<SchedState>,
-    /// The kernel's dump at the scheduler's end.
+    /// The kernel's dump at the scheduler's end, without `unknown`.
     pub dump: Dump,
-    /// The task that the exit's message names.
-    pub named: Option<(String, i64)>,
+    /// What the dump has that is no task in memory: a name that looks like one.
+    pub unknown: Vec<DumpTask>,
+    /// Pid of the task that the exit's message names.
+    pub named: Option<i64>,
 }
 
 /// A task that waited for a CPU.
@@ -51,40 +68,94 @@ pub(crate) struct Waiting {
 }
 
 impl SchedulerEnd {
-    /// What is known of the scheduler's end in `run`, from the last `count` checkpoints before it.
+    /// What is known of the scheduler's end in `run`, from the last `count` checkpoints before it; where it did not end, from
+    /// those up to the one at which a task had waited for longest.
     ///
     /// # Errors
     /// [`CheckpointError`] when there is memory, and it cannot be read.
     pub(crate) fn of(run: &Run<'_>, count: usize) -> Result<Self, CheckpointError> {
-        let exit = run.scheduler_exit();
-        let dump = exit.and_then(|exit| exit.dump.as_deref()).map(Dump::parse).unwrap_or_default();
-        let named = exit.and_then(SchedulerExit::named_task);
-        let mut end = Self { states: Vec::new(), dump, named };
+        let exit = run.scheduler_exit().cloned();
+        let mut end = Self { exit, ..Self::default() };
         let checkpoints = match Checkpoints::of(run) {
             Ok(checkpoints) => checkpoints,
-            Err(CheckpointError::NoCheckpoint) => return Ok(end),
+            Err(CheckpointError::NoCheckpoint) => {
+                end.read_exit(None);
+                return Ok(end);
+            }
             Err(error) => return Err(error),
         };
-        for info in checkpoints.all().iter().rev() {
-            if end.states.len() >= count {
-                break;
-            }
-            let checkpoint = checkpoints.open(*info)?;
-            // An ejected scheduler's tasks are in other queues: the kernel takes them at once.
-            let alive = || {
-                checkpoint
-                    .sample()
-                    .and_then(|sample| sample.scx.as_ref())
-                    .is_none_or(|scx| scx.state == "enabled")
-            };
-            if exit.as_ref().is_none_or(|exit| info.guest_ns <= exit.at_ns && alive()) {
-                end.states.push(SchedState::of(&checkpoint)?);
-                if end.states.len() == 1 {
-                    end.unwind(&checkpoint);
-                }
-            }
+        let chosen = end.choose(run, &checkpoints, count)?;
+        for info in chosen {
+            let checkpoint = checkpoints.open(info)?;
+            end.states.push(SchedState::of(&checkpoint)?);
+        }
+        // Memory at the exit itself has the tasks that the dump is of; the scheduling there is that of after the end.
+        let at_exit = end.exit.as_ref().and_then(|exit| exit.sample);
+        let at_exit = checkpoints.all().iter().find(|info| info.sample.is_some() && info.sample == at_exit);
+        let mut known = end.states.first().map(|state| state.tasks.tasks.clone()).unwrap_or_default();
+        if let Some(info) = at_exit {
+            known.extend(read_tasks(&checkpoints.open(*info)?.kernel())?.tasks);
+        }
+        end.read_exit(Some(&known));
+        let last = end.states.first().map(|state| state.guest_ns);
+        if let Some(info) = checkpoints.all().iter().rev().find(|info| Some(info.guest_ns) == last) {
+            end.unwind(&checkpoints.open(*info)?);
         }
         Ok(end)
+    }
+
+    /// The checkpoints that are looked at, the latest first.
+    fn choose(
+        &self,
+        run: &Run<'_>,
+        checkpoints: &Checkpoints<'_>,
+        count: usize,
+    ) -> Result<Vec<CheckpointInfo>, CheckpointError> {
+        let mut enabled = Vec::new();
+        for info in checkpoints.all().iter().rev() {
+            // An ejected scheduler's tasks are in other queues: the kernel takes them at once, and while it is in
+            // bypass, as it is when it makes its dump.
+            let sample = info.sample.and_then(|index| run.sample(index));
+            let scx = sample.and_then(|sample| sample.scx.as_ref());
+            let in_time = self.exit.as_ref().is_none_or(|exit| info.guest_ns <= exit.at_ns);
+            if in_time && scx.is_none_or(|scx| scx.state == "enabled") {
+                enabled.push((*info, scx.is_none_or(|scx| scx.bypass_depth.unwrap_or_default() <= 0)));
+            }
+        }
+        if enabled.iter().any(|(_, schedules)| *schedules) {
+            enabled.retain(|(_, schedules)| *schedules);
+        }
+        let mut enabled: Vec<CheckpointInfo> = enabled.into_iter().map(|(info, _)| info).collect();
+        if self.exit.is_none() {
+            let mut longest = None;
+            for (position, info) in enabled.iter().take(SEARCHED).enumerate() {
+                let tasks = read_tasks(&checkpoints.open(*info)?.kernel())?;
+                let waits = tasks.tasks.iter().filter_map(SchedState::waiting).map(|task| task.age_ns).max();
+                if waits.is_some_and(|ns| ns >= LONG_NS && longest.is_none_or(|(most, _)| ns > most)) {
+                    longest = waits.map(|ns| (ns, position));
+                }
+            }
+            enabled.drain(..longest.map_or(0, |(_, position)| position));
+        }
+        enabled.truncate(count);
+        Ok(enabled)
+    }
+
+    /// Read what the exit says, by the tasks that memory has, if there is any.
+    fn read_exit(&mut self, known: Option<&[Task]>) {
+        let Some(exit) = &mut self.exit else { return };
+        let Some(known) = known else {
+            self.dump = exit.dump.as_deref().map(Dump::parse).unwrap_or_default();
+            self.named = exit.named_task().map(|(_, pid)| pid);
+            return;
+        };
+        self.named = exit.named_of(known).map(|task| task.pid);
+        exit.dump = exit.dump.take().map(|text| Dump::names_on_one_line(&text, known).into_owned());
+        self.dump = exit.dump.as_deref().map(Dump::parse).unwrap_or_default();
+        let names: HashSet<(i64, String)> = known.iter().map(|one| (one.pid, escaped(&one.comm))).collect();
+        let is_known = |task: &DumpTask| names.is_empty() || names.contains(&(task.pid, task.comm.clone()));
+        let (tasks, unknown) = std::mem::take(&mut self.dump.tasks).into_iter().partition(is_known);
+        (self.dump.tasks, self.unknown) = (tasks, unknown);
     }
 
     /// Follow the stalled task's stack at the last checkpoint.
@@ -102,13 +173,33 @@ impl SchedulerEnd {
     }
 
     /// The pid of the stalled task: the one that the exit names, if there is one of that pid, else the one that waited longest,
-    /// by the kernel's dump or else by the last checkpoint.
+    /// by the kernel's dump or else by the last checkpoint. A dump that was cut may lack that one.
     pub(crate) fn stalled_task(&self) -> Option<i64> {
         let exists = |pid: &i64| self.last().is_none_or(|state| state.tasks.by_pid(*pid).is_some());
-        let named = self.named.as_ref().map(|(_, pid)| *pid).filter(exists);
-        named
-            .or_else(|| self.dump.longest().map(|task| task.pid))
-            .or_else(|| self.last()?.longest().filter(|task| task.age_ns >= LONG_NS).map(|task| task.pid))
+        let dumped = || self.dump.longest().map(|task| task.pid);
+        let by_memory = || self.last()?.longest().filter(|task| task.age_ns >= LONG_NS).map(|task| task.pid);
+        let longest = || match self.dump.cut {
+            true => by_memory().or_else(dumped),
+            false => dumped().or_else(by_memory),
+        };
+        self.named.filter(exists).or_else(longest)
+    }
+
+    /// The checkpoints at which the task `pid` waited as it did at the last one, the latest first: the wait had begun, and
+    /// had not been interrupted since.
+    pub(crate) fn waits(&self, pid: i64) -> Vec<(&SchedState, Waiting)> {
+        let mut since = None;
+        let at = |state: &SchedState| state.tasks.by_pid(pid).and_then(SchedState::waiting);
+        self.states
+            .iter()
+            .map_while(|state| {
+                let waiting = at(state)?;
+                let began = state.guest_ns.0.saturating_sub(u64::try_from(waiting.age_ns).unwrap_or(0));
+                let same = since.is_none_or(|since: u64| since.abs_diff(began) <= SAME_NS);
+                since.get_or_insert(began);
+                same.then_some((state, waiting))
+            })
+            .collect()
     }
 }
 
@@ -117,6 +208,7 @@ impl SchedState {
         let view = checkpoint.kernel();
         Ok(Self {
             tag: checkpoint.tag().to_owned(),
+            guest_ns: checkpoint.info().guest_ns,
             since_start_ns: checkpoint.since_start_ns(),
             title: checkpoint.title(),
             tasks: read_tasks(&view)?,
@@ -144,5 +236,127 @@ impl SchedState {
             let position = dsq.tasks.iter().position(|task| task.pid == pid)?;
             Some((dsq, position + 1))
         })
+    }
+
+    /// The CPUs that run.
+    pub(crate) fn online(&self) -> CpuList {
+        self.runqueues.runqueues.iter().filter(|rq| rq.online).map(|rq| rq.cpu).collect()
+    }
+
+    /// The CPUs that run of those that a task may run on, where they are fewer than all that run.
+    pub(crate) fn bound_to(&self, task: &Task) -> Option<CpuList> {
+        let (online, allowed) = (self.online(), task.cpus_allowed.as_ref()?);
+        let usable: CpuList = online.iter().filter(|cpu| allowed.contains(*cpu)).collect();
+        (usable != online).then_some(usable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::KernelView;
+    use crate::testing::{Guest, TraceBuilder, sample, stalled, toy_kernel, write_checkpoints};
+    use crate::trace::Trace;
+    use crate::trace::record::{CaptureKind, CpuState, Sample};
+    use crate::units::Cpu;
+
+    /// The toy kernel, whose tasks 101 and 102 are of sched_ext and have waited for `jiffies` of 4 ms, the second
+    /// one for one less.
+    fn waiting_for(jiffies: u64) -> Guest {
+        let (mut guest, _) = toy_kernel(0);
+        let tasks = read_tasks(&KernelView::new(&guest.profile(), &guest.ram)).unwrap().tasks;
+        let class = guest.alloc(8);
+        guest.symbol("ext_sched_class", class);
+        let [of_class, since] =
+            ["sched_class", "scx.runnable_at"].map(|field| guest.offset("task_struct", field));
+        for task in tasks.iter().filter(|task| task.pid != 0) {
+            guest.write_u64(task.at.0 + of_class, class);
+            guest.write_u64(task.at.0 + since, 1000 - jiffies + u64::from(task.pid == 102));
+        }
+        guest
+    }
+
+    fn periodic(number: u32, bypass_depth: i64) -> Sample {
+        let at_ms = i64::from(number + 1) * 1000;
+        let mut sample = sample(&format!("periodic_{number:03}"), CaptureKind::Periodic, at_ms, &[1, 2, 3]);
+        sample.checkpoint = Some(number);
+        sample.cpus = vec![CpuState { cpu: Cpu(0), curr_pid: Some(0), ..CpuState::default() }];
+        if let Some(scx) = &mut sample.scx {
+            scx.bypass_depth = Some(bypass_depth);
+        }
+        sample
+    }
+
+    /// What the end of `run` is, whose checkpoints 0, 1, ... are of these memories, a second apart; and its explanation.
+    fn of(run: TraceBuilder, memories: &[&Guest]) -> (SchedulerEnd, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.trace.zst");
+        let checkpoints: Vec<_> =
+            (1..).zip(memories).map(|(number, guest)| (number, u64::from(number) * 1000, *guest)).collect();
+        write_checkpoints(&run.ended(), &path, &checkpoints);
+        let trace = Trace::open(&path).unwrap();
+        let run = Run::load(&trace);
+        let verdict = run.judge(None, crate::judge::CheckSource::Recorded);
+        (SchedulerEnd::of(&run, 4).unwrap(), crate::why::explain(&run, &verdict).unwrap().render())
+    }
+
+    #[test]
+    fn a_run_whose_scheduler_stayed_is_told_by_its_longest_wait() {
+        let (short, long) = (waiting_for(5), waiting_for(250));
+        let mut run = TraceBuilder::begun().claim("always(nr_dispatched > 7)");
+        for number in 0..3 {
+            run = run.sample(periodic(number, 0));
+        }
+        let (end, why) = of(run, &[&short, &long, &short]);
+        assert_eq!(
+            end.states.iter().map(|state| state.tag.as_str()).collect::<Vec<_>>(),
+            ["periodic_001", "periodic_000"]
+        );
+        assert_eq!(end.stalled_task(), Some(101));
+        assert!(why.contains("waits[101] had been runnable for 1.000s (since 1.000s)"), "{why}");
+        assert!(why.contains("CPU 0, on which waits[101] may run, was idle in 2 of the 2 captures"), "{why}");
+    }
+
+    #[test]
+    fn a_checkpoint_in_bypass_does_not_stand_for_the_wait() {
+        let long = waiting_for(250);
+        let run = TraceBuilder::begun()
+            .sample(periodic(0, 0))
+            .sample(periodic(1, 1))
+            .sample(stalled(2500, &[1, 2, 3]));
+        let (end, _) = of(run, &[&long, &long]);
+        assert_eq!(end.states.iter().map(|state| state.tag.as_str()).collect::<Vec<_>>(), ["periodic_000"]);
+        // One that is in bypass all along is better than none.
+        let run = TraceBuilder::begun().sample(periodic(0, 1)).sample(stalled(2500, &[1, 2, 3]));
+        assert_eq!(of(run, &[&long]).0.states.len(), 1);
+    }
+
+    #[test]
+    fn a_dump_that_was_cut_gives_no_total_and_memory_the_rest() {
+        let long = waiting_for(250);
+        let told = |cut: &str| {
+            let task = "  R waits[102] -900ms\n      scx_state/flags=3/0x9 dsq_flags=0x0\n\n";
+            let forged = "  R nobody[55] -9000ms\n      scx_state/flags=3/0x9 dsq_flags=0x0\n\n";
+            let mut exit = stalled(2500, &[1, 2, 3]);
+            if let Some(scx) = &mut exit.scx {
+                scx.exit_message = Some("watchdog failed to check in for 2.004s".into());
+                scx.exit_dump =
+                    Some(format!("CPU 0   : nr_run=3 flags=0x1\n{}{forged}{cut}", task.repeat(6)));
+            }
+            of(TraceBuilder::begun().sample(periodic(0, 0)).sample(exit), &[&long])
+        };
+        let (end, why) = told("\n~~~~ TRUNCATED ~~~~\n");
+        assert!(why.contains("the kernel's dump was cut for want of room") && !why.contains("more"), "{why}");
+        assert!(
+            why.contains("by memory, 2 tasks of sched_ext waited, for longest waits[101] for 1.000s"),
+            "{why}"
+        );
+        assert_eq!(end.stalled_task(), Some(101), "by memory, as the dump may lack it");
+        let (end, why) = told("");
+        assert!(why.contains("and 2 more") && !why.contains("was cut"), "{why}");
+        assert_eq!(end.stalled_task(), Some(102));
+        // What memory does not have is told as that, and waited for nothing.
+        assert!(why.contains("the kernel's dump has nobody[55], which is no task in memory"), "{why}");
+        assert!(!why.contains("nobody[55] for"), "{why}");
     }
 }

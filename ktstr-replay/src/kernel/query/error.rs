@@ -58,6 +58,12 @@ pub enum QueryError {
         /// Those that are possible.
         have: Vec<Cpu>,
     },
+    /// A CPU that does not run.
+    #[error("CPU {cpu} is offline")]
+    Offline {
+        /// The CPU that was asked for.
+        cpu: Cpu,
+    },
     /// No such task.
     #[error("there is no task {wanted}{candidates}")]
     NoTask {

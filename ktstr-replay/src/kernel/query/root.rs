@@ -22,7 +22,14 @@ pub(super) fn find(view: &KernelView<'_>, root: &Root) -> Result<(KernelVirt, CT
             };
             Ok((on_cpu(view, name, at, *cpu)?, of))
         }
-        Root::Rq(cpu) => typed(place(view, view.symbol("runqueues")?, *cpu)?, "struct rq"),
+        Root::Rq(cpu) => {
+            let at = place(view, view.symbol("runqueues")?, *cpu)?;
+            // What its runqueue was left with says nothing of now; the sample has no runqueue of it either.
+            if !view.cpus()?.is_online(*cpu) {
+                return Err(QueryError::Offline { cpu: *cpu });
+            }
+            typed(at, "struct rq")
+        }
         Root::Task(key) => typed(task(view, key)?, "struct task_struct"),
         Root::Dsq(id) => typed(dsq(view, *id)?, "struct scx_dispatch_q"),
     }

@@ -53,6 +53,14 @@ fn ask(guest: &Guest, text: &str) -> Result<Scalar, String> {
     read.map(|reading| reading.scalar).map_err(|error| error.to_string())
 }
 
+#[test]
+fn the_runqueue_of_a_cpu_that_is_offline_is_not_read() {
+    let (mut guest, _) = guest(0);
+    assert_eq!(ask(&guest, "rq[1].scx.depth"), Ok(Scalar::from(8u64)));
+    guest.number("__cpu_online_mask", "u64", 1u64);
+    assert_eq!(ask(&guest, "rq[1].scx.depth"), Err("CPU 1 is offline".to_owned()));
+}
+
 /// What the rest of a path leads to from a value of a program.
 fn from(view: &KernelView<'_>, value: &Value<'_>, root: &str, rest: &str) -> Result<Scalar, String> {
     let rest: FieldPath = rest.parse().unwrap();

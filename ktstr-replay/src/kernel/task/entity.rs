@@ -36,7 +36,7 @@ mirror! {
 }
 
 /// A task as sched_ext sees it: `struct sched_ext_entity`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Entity {
     /// What is left of its slice, in ns.
     pub slice_ns: u64,
@@ -165,6 +165,22 @@ impl DsqId {
             _ => types
                 .enum_name_of("scx_dsq_id_flags", i128::from(number))
                 .map(|name| name.trim_start_matches("SCX_DSQ_").to_owned()),
+        };
+        Self { number, name }
+    }
+
+    /// The id without a kernel's types, as the kernel's dump prints it. The numbers are those that BPF programs are compiled
+    /// with: `enum scx_dsq_id_flags` of `include/linux/sched/ext.h`.
+    #[must_use]
+    pub fn of_dump(number: u64) -> Self {
+        const BUILTIN: u64 = 1 << 63;
+        const LOCAL_ON: u64 = 3 << 62;
+        let name = match number {
+            _ if number & BUILTIN == 0 => None,
+            _ if number & LOCAL_ON == LOCAL_ON => Some(format!("LOCAL_ON|{}", number & 0xffff_ffff)),
+            _ => ["INVALID", "GLOBAL", "LOCAL", "BYPASS"]
+                .get(usize::try_from(number & !BUILTIN).unwrap_or(usize::MAX))
+                .map(|name| (*name).to_owned()),
         };
         Self { number, name }
     }

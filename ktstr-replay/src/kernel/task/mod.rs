@@ -2,9 +2,11 @@
 //!
 //! Sources: `include/linux/sched.h`, `include/linux/sched/ext.h`, `fs/proc/array.c` of Linux.
 
+mod affinity;
 mod entity;
 mod read;
 
+pub(in crate::kernel) use affinity::Affinities;
 pub(in crate::kernel) use entity::named_flags;
 pub use entity::{DsqId, Entity};
 pub use read::{Task, Tasks, read_tasks};

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::kernel::cgroup::Paths;
 use crate::kernel::mirror::{At, Text, mirror};
-use crate::kernel::task::Entity;
+use crate::kernel::task::{Affinities, Entity};
 use crate::kernel::{FieldMissing, Gaps, Jiffies, KernelError, KernelView, list_entries};
-use crate::units::{Cpu, KernelVirt};
+use crate::units::{Cpu, CpuList, KernelVirt};
 
 mirror! {
     /// `struct task_struct`.
@@ -33,6 +33,7 @@ mirror! {
         nvcsw: u64,
         nivcsw: u64,
         nr_cpus_allowed: u64,
+        cpus_ptr: Result<KernelVirt, FieldMissing>,
         cgroup: Result<KernelVirt, FieldMissing> = "cgroups",
         scx: Result<At, FieldMissing>,
     }
@@ -49,7 +50,7 @@ mirror! {
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// A thread.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Task {
     /// Thread id; 0 for idle tasks.
     pub pid: i64,
@@ -93,6 +94,8 @@ pub struct Task {
     pub involuntary_switches: u64,
     /// How many CPUs it may run on.
     pub nr_cpus_allowed: u64,
+    /// Which CPUs it may run on, offline ones among them; `None` where that cannot be read.
+    pub cpus_allowed: Option<CpuList>,
     /// As sched_ext sees it; `None` where the kernel has none.
     pub scx: Option<Entity>,
     /// Where its `task_struct` is.
@@ -101,6 +104,9 @@ pub struct Task {
     /// Where its cgroup of the unified hierarchy is.
     #[serde(skip)]
     pub cgroup_at: Option<KernelVirt>,
+    /// Where the set of cgroups is that it is in.
+    #[serde(skip)]
+    pub css_set_at: Option<KernelVirt>,
 }
 
 /// All tasks at one moment.
@@ -126,28 +132,38 @@ impl Tasks {
 /// Those of `task_addresses`.
 pub fn read_tasks(view: &KernelView<'_>) -> Result<Tasks, KernelError> {
     let mut gaps = Gaps::default();
-    let jiffies = gaps.read("the age of tasks", Jiffies::read(view));
-    let mut paths = Paths::default();
+    let mut shared = Shared {
+        jiffies: gaps.read("the age of tasks", Jiffies::read(view)),
+        affinities: Affinities::new(view, &mut gaps),
+        paths: Paths::default(),
+    };
     let mut tasks = Vec::new();
     for at in task_addresses(view, &mut gaps)? {
-        let task = one(view, at, jiffies, &mut paths, &mut gaps);
+        let task = one(view, at, &mut shared, &mut gaps);
         tasks.extend(gaps.read(format_args!("the task at {at}"), task));
     }
     Ok(Tasks { tasks, gaps })
 }
 
+/// What is read once for all tasks.
+struct Shared {
+    jiffies: Option<Jiffies>,
+    affinities: Affinities,
+    paths: Paths,
+}
+
 fn one(
     view: &KernelView<'_>,
     at: KernelVirt,
-    jiffies: Option<Jiffies>,
-    paths: &mut Paths,
+    shared: &mut Shared,
     gaps: &mut Gaps,
 ) -> Result<Task, KernelError> {
     let raw: RawTask = view.mirror(at)?;
-    let set = gaps.field(raw.cgroup).filter(|set| set.0 != 0);
-    let set = set.and_then(|set| gaps.read("a task's cgroup", view.mirror::<CssSet>(set)));
+    let css_set_at = gaps.field(raw.cgroup).filter(|set| set.0 != 0);
+    let set = css_set_at.and_then(|set| gaps.read("a task's cgroup", view.mirror::<CssSet>(set)));
     let cgroup_at = set.map(|set| set.dfl_cgrp);
-    let entity = gaps.field(raw.scx).map(|at| Entity::read(view, at.0, jiffies, gaps));
+    let entity = gaps.field(raw.scx).map(|at| Entity::read(view, at.0, shared.jiffies, gaps));
+    let mask = gaps.field(raw.cpus_ptr).map(|mask| shared.affinities.read(view, mask));
     Ok(Task {
         pid: raw.pid,
         tgid: raw.tgid,
@@ -161,7 +177,7 @@ fn one(
         static_prio: raw.static_prio,
         nice: raw.static_prio.saturating_sub(120),
         rt_priority: raw.rt_priority,
-        cgroup: cgroup_at.and_then(|cgroup| gaps.read("a task's cgroup", paths.of(view, cgroup))),
+        cgroup: cgroup_at.and_then(|cgroup| gaps.read("a task's cgroup", shared.paths.of(view, cgroup))),
         kernel_thread: raw.flags & KERNEL_THREAD != 0,
         has_mm: raw.mm.0 != 0,
         utime_ns: raw.utime,
@@ -170,10 +186,12 @@ fn one(
         voluntary_switches: raw.nvcsw,
         involuntary_switches: raw.nivcsw,
         nr_cpus_allowed: raw.nr_cpus_allowed,
+        cpus_allowed: mask.and_then(|mask| gaps.read("a task's allowed CPUs", mask)).flatten(),
         scx: entity
             .and_then(|entity| gaps.read(format_args!("sched_ext's part of task {}", raw.pid), entity)),
         at,
         cgroup_at,
+        css_set_at,
     })
 }
 
@@ -252,7 +270,7 @@ mirror! {
 /// Most tasks that are looked at.
 const MAX_TASKS: usize = 1 << 16;
 
-/// The addresses of all `task_struct`s: the idle tasks by CPU, then each process with its threads, in the order of the
+/// The addresses of all `task_struct`s: the idle tasks by CPU (those of offline CPUs too), then each process with its threads, in the order of the
 /// kernel's own list.
 ///
 /// # Errors
@@ -301,7 +319,7 @@ fn idle_tasks(view: &KernelView<'_>, gaps: &mut Gaps) -> Vec<KernelVirt> {
         let at = cpus.place(runqueues, cpu)?;
         gaps.read(format_args!("idle task of CPU {cpu}"), view.mirror::<IdleRq>(at)).map(|rq| rq.idle)
     };
-    cpus.online().iter().filter_map(of).filter(|idle| idle.0 != 0).collect()
+    cpus.possible().iter().filter_map(of).filter(|idle| idle.0 != 0).collect()
 }
 
 #[cfg(test)]

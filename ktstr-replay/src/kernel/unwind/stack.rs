@@ -87,6 +87,8 @@ pub enum StackEnd {
     },
     /// The unwind tables say that nothing called this frame.
     Bottom,
+    /// There is no stack any more: the kernel has freed it, as it does when a task has ended and is not waited for yet.
+    Freed,
     /// The walk could not go on.
     Broken {
         /// What was wrong, and where.
@@ -163,6 +165,7 @@ impl StackEnd {
         match self {
             Self::User { ip, .. } => Some(format!("user space at {ip:#x}")),
             Self::Bottom => None,
+            Self::Freed => Some("(no stack: it was freed when the task ended)".to_owned()),
             Self::Broken { reason } => Some(format!("(the stack cannot be followed: {reason})")),
         }
     }

@@ -300,6 +300,8 @@ pub struct Stacks {
     pub tasks: Vec<TaskStack>,
     /// Of vCPUs that run no task that is known, by CPU.
     pub vcpus: Vec<(Cpu, Stack)>,
+    /// The CPUs that do not run: the task that is said to run on one is its idle task, where that was parked.
+    pub offline: Vec<Cpu>,
     /// What could not be read.
     pub gaps: Gaps,
 }
@@ -365,6 +367,9 @@ impl<'u, 'm> Unwinder<'u, 'm> {
         on: Option<&(Cpu, Registers, Vec<Area>)>,
     ) -> Result<Stack, KernelError> {
         let place: OnStack = self.view.mirror(task)?;
+        if place.stack.0 == 0 && on.is_none() {
+            return Ok(Stack::none(StackEnd::Freed));
+        }
         let own = Area::of_task(self.view, place.stack)?;
         if let Some((_, registers, areas)) = on {
             let areas: Vec<Area> = std::iter::once(own).chain(areas.iter().copied()).collect();
@@ -400,8 +405,10 @@ impl<'u, 'm> Unwinder<'u, 'm> {
         let vcpus = others
             .map(|(cpu, registers, areas)| (*cpu, self.walk(areas).run(*registers, FrameKind::Registers)));
         let vcpus = vcpus.collect();
+        let is_offline = |cpu: &Cpu| self.cpus.as_ref().is_some_and(|cpus| !cpus.is_online(*cpu));
+        let offline = self.vcpus.iter().map(|(cpu, ..)| *cpu).filter(is_offline).collect();
         let gaps = std::mem::take(&mut self.gaps);
-        Stacks { tasks: out, vcpus, gaps }
+        Stacks { tasks: out, vcpus, offline, gaps }
     }
 
     fn walk<'w>(&'w self, areas: &'w [Area]) -> Walk<'w, 'm> {

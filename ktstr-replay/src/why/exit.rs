@@ -1,0 +1,82 @@
+//! The sentences about the scheduler's exit and the kernel's dump of it.
+
+use std::cmp::Reverse;
+
+use crate::run::{DumpTask, Run};
+use crate::text::{counted, escaped, seconds};
+
+use super::{Evidence, SchedState, SchedulerEnd, Sentence};
+
+/// Tasks of the dump that are named.
+const TASKS: usize = 4;
+
+/// The scheduler's exit.
+pub(super) fn exit(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
+    let Some(exit) = &end.exit else { return Vec::new() };
+    let mut text = format!("{} ended: {}", run.scheduler_name(), exit.title());
+    if let Some(cause) = exit.cause() {
+        text.push_str(&format!(": {cause}"));
+    }
+    at_exit(run, end, text).into_iter().collect()
+}
+
+/// A sentence about what the capture of the exit has.
+fn at_exit(run: &Run<'_>, end: &SchedulerEnd, text: String) -> Option<Sentence> {
+    let exit = end.exit.as_ref()?;
+    let tag = exit.sample.and_then(|index| run.sample(index)).map(|sample| sample.tag.clone());
+    Some(Sentence {
+        since_start_ns: Some(run.since_start_ns(exit.at_ns)),
+        evidence: Evidence::Seen(vec![tag.unwrap_or_else(|| "exit".to_owned())]),
+        text,
+    })
+}
+
+/// Who had waited by then, as the kernel's dump has it; and what it lost, as memory has that.
+pub(super) fn dump(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
+    let mut sentences = Vec::new();
+    let mut waited: Vec<_> = end.dump.tasks.iter().filter(|task| !task.running).collect();
+    waited.sort_by_key(|task| Reverse(task.runnable_ms));
+    let one = |task: &&DumpTask| {
+        format!("{}[{}] for {:.3}s {}", task.comm, task.pid, task.runnable_ms as f64 / 1e3, task.place())
+    };
+    let cut = end.dump.cut;
+    if !waited.is_empty() {
+        let named: Vec<_> = waited.iter().take(TASKS).map(one).collect();
+        let more = waited.len().saturating_sub(TASKS);
+        let more = if more > 0 && !cut { format!(", and {more} more") } else { String::new() };
+        let whole = if cut { " as far as it goes" } else { "" };
+        let text = format!("by the kernel's dump{whole}, runnable and waiting: {}{more}", named.join(", "));
+        sentences.extend(at_exit(run, end, text));
+    }
+    if let Some(text) = unknown(&end.unknown) {
+        sentences.extend(at_exit(run, end, text));
+    }
+    if cut {
+        let text = "the kernel's dump was cut for want of room: who else waited is not in it".to_owned();
+        sentences.extend(at_exit(run, end, text));
+        sentences.extend(end.last().map(instead));
+    }
+    sentences
+}
+
+/// What the dump says of tasks that memory does not have.
+fn unknown(tasks: &[DumpTask]) -> Option<String> {
+    let names: Vec<_> = tasks.iter().take(TASKS).map(|task| format!("{}[{}]", task.comm, task.pid)).collect();
+    let are = if tasks.len() == 1 { "is no task" } else { "are no tasks" };
+    (!names.is_empty()).then(|| format!("the kernel's dump has {}, which {are} in memory", names.join(", ")))
+}
+
+/// Who waited by the memory of a checkpoint, in place of a dump that was cut.
+fn instead(state: &SchedState) -> Sentence {
+    let mut waiting: Vec<_> = state.tasks.tasks.iter().filter_map(SchedState::waiting).collect();
+    waiting.sort_by_key(|task| Reverse(task.age_ns));
+    let one =
+        |task: &super::Waiting| format!("{}[{}] for {}", escaped(&task.comm), task.pid, seconds(task.age_ns));
+    let longest: Vec<_> = waiting.iter().take(TASKS).map(one).collect();
+    let tasks = counted(waiting.len(), "task");
+    let text = match longest.is_empty() {
+        true => "by memory, no task of sched_ext waited".to_owned(),
+        false => format!("by memory, {tasks} of sched_ext waited, for longest {}", longest.join(", ")),
+    };
+    Sentence::seen_at(state, text)
+}

@@ -15,6 +15,7 @@ declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1,
     duration_s = 6,
     num_snapshots = 6,
     checkpoint = "every",
+    attached = false,
     extra_sched_args = ["--stall-after-ms", "1500", "--timeout-ms", "2000"]
 )]
 fn stalled(ctx: &Ctx) -> Result<AssertResult> {
@@ -34,7 +35,9 @@ fn the_kernels_dump_of_a_stall_says_the_same() {
     // The last one that was taken while the tasks still waited.
     let alive = |info: &&_| {
         let checkpoint = checkpoints.open(**info).expect("a checkpoint");
-        checkpoint.sample().and_then(|sample| sample.scx.as_ref()).is_some_and(|scx| scx.state == "enabled")
+        let scx = checkpoint.sample().and_then(|sample| sample.scx.as_ref());
+        // In bypass the kernel has taken the tasks from the scheduler's queues already.
+        scx.is_some_and(|scx| scx.state == "enabled" && scx.bypass_depth == Some(0))
     };
     let info = *checkpoints.all().iter().rev().find(alive).expect("a checkpoint before the exit");
     let checkpoint = checkpoints.open(info).expect("a checkpoint");

@@ -2,7 +2,6 @@
 
 use ktstr::prelude::*;
 use ktstr_replay::series::Samples;
-use ktstr_replay::trace::record::Sample;
 use serde_json::Value as Json;
 
 #[path = "bpftool/shared.rs"]
@@ -10,7 +9,7 @@ mod shared;
 #[path = "bpftool/zoo.rs"]
 mod zoo;
 
-use shared::{MARK, bpftool, bpftool_files, dumps, ours, theirs};
+use shared::{bpftool_files, dump_between_captures, dumps, ours, tagged, theirs};
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
 
@@ -25,7 +24,7 @@ declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1,
     check = bpftool_agrees
 )]
 fn every_map_agrees(ctx: &Ctx) -> Result<AssertResult> {
-    dump_between_captures(ctx)
+    dump_between_captures(ctx, false)
 }
 
 /// The same with the kernel where it was linked to be, and other page tables.
@@ -40,27 +39,12 @@ fn every_map_agrees(ctx: &Ctx) -> Result<AssertResult> {
     check = bpftool_agrees
 )]
 fn every_map_agrees_without_kaslr(ctx: &Ctx) -> Result<AssertResult> {
-    dump_between_captures(ctx)
-}
-
-fn dump_between_captures(ctx: &Ctx) -> Result<AssertResult> {
-    let result = execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])?;
-    ctx.capture_snapshot("before")?;
-    let maps = bpftool(&["map", "list"])?;
-    for map in maps.as_array().context("a list of maps")? {
-        let id = map["id"].as_u64().context("a map's id")?;
-        println!("{MARK}{id} {}", bpftool(&["map", "dump", "id", &id.to_string()])?);
-    }
-    ctx.capture_snapshot("after")?;
-    Ok(result)
+    dump_between_captures(ctx, false)
 }
 
 fn bpftool_agrees(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let samples = Samples::load(trace);
-    let tagged = |tag: &str| -> Result<&Sample> {
-        samples.iter().find(|sample| sample.tag == tag).with_context(|| format!("no capture {tag}"))
-    };
-    let (before, after) = (tagged("before")?, tagged("after")?);
+    let (before, after) = (tagged(&samples, "before")?, tagged(&samples, "after")?);
     let dumps = dumps(trace)?;
     ensure!(before.maps.len() >= 10, "only {} maps were captured", before.maps.len());
     for map in &before.maps {

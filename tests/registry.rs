@@ -2,12 +2,12 @@
 
 use ktstr::prelude::*;
 use ktstr_replay::series::Samples;
-use ktstr_replay::trace::record::{MapState, Sample};
+use ktstr_replay::trace::record::{MapContents, MapState};
 
 #[path = "bpftool/shared.rs"]
 mod shared;
 
-use shared::{MARK, bpftool, bpftool_files, dumps, ours, theirs};
+use shared::{bpftool_files, dump_between_captures, dumps, ours, tagged, theirs};
 
 declare_scheduler!(COSMOS, { name = "cosmos", crates = "scx_cosmos@1.1.7", topology = (1, 1, 2, 1) });
 declare_scheduler!(BPFLAND, { name = "bpfland", crates = "scx_bpfland@1.1.4", topology = (1, 1, 2, 1) });
@@ -15,36 +15,20 @@ declare_scheduler!(BPFLAND, { name = "bpfland", crates = "scx_bpfland@1.1.4", to
 #[ktstr_test(scheduler = COSMOS, duration_s = 2, memory_mib = 512, claims = ["always(alive)"],
              include_files = bpftool_files, check = bpftool_agrees)]
 fn cosmos(ctx: &Ctx) -> Result<AssertResult> {
-    dump_between_captures(ctx)
+    // It does not dump arrays of perf events, for one.
+    dump_between_captures(ctx, true)
 }
 
 #[ktstr_test(scheduler = BPFLAND, duration_s = 2, memory_mib = 512, claims = ["always(alive)"],
              include_files = bpftool_files, check = bpftool_agrees)]
 fn bpfland(ctx: &Ctx) -> Result<AssertResult> {
-    dump_between_captures(ctx)
-}
-
-fn dump_between_captures(ctx: &Ctx) -> Result<AssertResult> {
-    let result = execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])?;
-    ctx.capture_snapshot("before")?;
-    // Not those that it cannot dump, such as arrays of perf events.
-    for map in bpftool(&["map", "list"])?.as_array().context("a list of maps")? {
-        let id = map["id"].as_u64().context("a map's id")?;
-        if let Ok(dump) = bpftool(&["map", "dump", "id", &id.to_string()]) {
-            println!("{MARK}{id} {dump}");
-        }
-    }
-    ctx.capture_snapshot("after")?;
-    Ok(result)
+    dump_between_captures(ctx, true)
 }
 
 /// The scheduler runs while bpftool dumps, so the maps are compared that were the same before and after.
 fn bpftool_agrees(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let samples = Samples::load(trace);
-    let tagged = |tag: &str| -> Result<&Sample> {
-        samples.iter().find(|sample| sample.tag == tag).with_context(|| format!("no capture {tag}"))
-    };
-    let (before, after) = (tagged("before")?, tagged("after")?);
+    let (before, after) = (tagged(&samples, "before")?, tagged(&samples, "after")?);
     let dumps = dumps(trace)?;
     let (mut same, mut bytes) = (0, 0);
     for map in &before.maps {
@@ -75,5 +59,5 @@ fn is_same(ours: &[u8], theirs: &[u8]) -> bool {
 
 /// Whether its entries are in the sample: those of arenas and ring buffers are not.
 fn is_read(map: &MapState) -> bool {
-    !matches!(map.contents, ktstr_replay::trace::record::MapContents::Unread { .. })
+    !matches!(map.contents, MapContents::Unread { .. })
 }

@@ -5,6 +5,8 @@ use std::collections::btree_set;
 use std::fmt;
 use std::str::FromStr;
 
+use ktstr_replay::units::{Cpu, CpuList};
+
 /// A set of CPU (or NUMA node) numbers. Prints and parses as the kernel's lists do.
 ///
 /// ```
@@ -93,20 +95,10 @@ impl FromStr for CpuSet {
 
 impl fmt::Display for CpuSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut numbers = self.0.iter().copied().peekable();
-        let mut separator = "";
-        while let Some(first) = numbers.next() {
-            let mut last = first;
-            while let Some(next) = numbers.next_if(|&next| next == last + 1) {
-                last = next;
-            }
-            match first == last {
-                true => write!(f, "{separator}{first}")?,
-                false => write!(f, "{separator}{first}-{last}")?,
-            }
-            separator = ",";
+        match self.is_empty() {
+            true => Ok(()),
+            false => self.0.iter().copied().map(Cpu).collect::<CpuList>().fmt(f),
         }
-        Ok(())
     }
 }
 

@@ -1,11 +1,10 @@
 //! The cargo workspace that a test is in, by `cargo metadata`.
 
-use std::env;
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ktstr_record::provision::cargo;
 use serde::Deserialize;
 
 /// What `cargo metadata --no-deps` says, as far as it matters here.
@@ -61,11 +60,6 @@ pub enum WorkspaceError {
     /// Its answer is not understood.
     #[error("the answer of `cargo metadata` is not understood")]
     Answer(#[source] serde_json::Error),
-}
-
-/// The cargo that runs this program, else that on `PATH`.
-pub fn cargo() -> OsString {
-    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 impl Workspace {

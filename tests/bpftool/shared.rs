@@ -6,7 +6,8 @@ use std::process::Command;
 
 use ktstr::prelude::*;
 use ktstr_record::provision::{BpfToolchain, Provisioner};
-use ktstr_replay::trace::record::{EventBody, MapContents, MapState, OutputSource};
+use ktstr_replay::series::Samples;
+use ktstr_replay::trace::record::{EventBody, MapContents, MapState, OutputSource, Sample};
 use serde_json::Value as Json;
 
 /// Where bpftool and its libraries are in the guest.
@@ -21,6 +22,28 @@ pub fn bpftool(args: &[&str]) -> Result<Json> {
     let output = Command::new(program).args(leading).arg("--json").args(args).output().context("bpftool")?;
     ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).with_context(|| format!("the JSON of {args:?}"))
+}
+
+/// A body that loads the guest, and has each map dumped between the captures `before` and `after`, in lines that begin with
+/// [`MARK`]. A map that bpftool refuses to dump is an error, or with `may_refuse` left out.
+pub fn dump_between_captures(ctx: &Ctx, may_refuse: bool) -> Result<AssertResult> {
+    let result = execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])?;
+    ctx.capture_snapshot("before")?;
+    for map in bpftool(&["map", "list"])?.as_array().context("a list of maps")? {
+        let id = map["id"].as_u64().context("a map's id")?;
+        match bpftool(&["map", "dump", "id", &id.to_string()]) {
+            Ok(dump) => println!("{MARK}{id} {dump}"),
+            Err(_) if may_refuse => {}
+            Err(error) => return Err(error),
+        }
+    }
+    ctx.capture_snapshot("after")?;
+    Ok(result)
+}
+
+/// The capture of that tag.
+pub fn tagged<'s>(samples: &'s Samples, tag: &str) -> Result<&'s Sample> {
+    samples.iter().find(|sample| sample.tag == tag).with_context(|| format!("no capture {tag}"))
 }
 
 /// The dumps that the body printed, by the map's id.

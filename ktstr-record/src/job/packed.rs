@@ -71,7 +71,7 @@ impl ClockAndSeed {
 }
 
 /// What delivering a job came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
     /// Files and links.
     pub files: usize,
@@ -149,40 +149,32 @@ impl PackedJob {
         clock_and_seed: ClockAndSeed,
     ) -> Result<Delivered, JobError> {
         let begin = Instant::now();
+        let mut delivered = Delivered::default();
         let ClockAndSeed { wall_clock_ns, seed } = clock_and_seed;
         order(way, ToGuest::Clock { wall_clock_ns, seed })?;
-        let (mut files, mut bytes) = (0, 0);
         if parts != JobParts::Test {
             if let Some(scheduler) = &self.scheduler {
                 order(way, ToGuest::Scheduler(scheduler.clone()))?;
             }
-            send_entries(way, &self.early, None)?;
+            delivered.send(way, &self.early, None)?;
             // Most test binaries have the same ones, so that they can be in a template. They are there before the order to
             // start: what comes after it is not in the template.
             if parts == JobParts::Scheduler {
-                send_entries(way, &self.libraries, None)?;
+                delivered.send(way, &self.libraries, None)?;
             }
             if self.scheduler.is_some() {
                 order(way, ToGuest::Start(Source::Scheduler))?;
             }
-            files += self.early.len();
-            bytes += bytes_of(&self.early);
         }
         if parts != JobParts::Scheduler {
             order(way, ToGuest::Test(self.test.clone()))?;
             if parts == JobParts::All {
-                send_entries(way, &self.libraries, None)?;
+                delivered.send(way, &self.libraries, None)?;
             }
-            send_entries(way, &self.binary, largest(&self.binary))?;
+            delivered.send(way, &self.binary, largest(&self.binary))?;
             order(way, ToGuest::Start(Source::Test))?;
-            files += self.binary.len();
-            bytes += bytes_of(&self.binary);
         }
-        if parts != JobParts::Test {
-            files += self.libraries.len();
-            bytes += bytes_of(&self.libraries);
-        }
-        Ok(Delivered { files, bytes, elapsed: begin.elapsed() })
+        Ok(Delivered { elapsed: begin.elapsed(), ..delivered })
     }
 }
 
@@ -248,23 +240,27 @@ fn bytes_of_entry(entry: &JobFile) -> u64 {
 
 /// The path of the largest of these files, if it is worth placing.
 fn largest(entries: &[(String, JobFile)]) -> Option<&str> {
-    let size = |entry: &JobFile| bytes_of_entry(entry);
-    let found = entries.iter().max_by_key(|(_, entry)| size(entry));
-    found.filter(|(_, entry)| size(entry) >= WORTH_PLACING_BYTES).map(|(path, _)| path.as_str())
+    let found = entries.iter().max_by_key(|(_, entry)| bytes_of_entry(entry));
+    found.filter(|(_, entry)| bytes_of_entry(entry) >= WORTH_PLACING_BYTES).map(|(path, _)| path.as_str())
 }
 
-/// Send these files, the one at `place` by writing it into guest memory, as far as that can be done.
-fn send_entries(
-    way: &mut dyn Way,
-    entries: &[(String, JobFile)],
-    place: Option<&str>,
-) -> Result<(), JobError> {
-    for (path, entry) in entries {
-        let is_placed = place == Some(path.as_str());
-        send_entry(way, path, entry, is_placed)
-            .map_err(|source| JobError::Send { what: path.clone(), source })?;
+impl Delivered {
+    /// Send these files too, the one at `place` by writing it into guest memory, as far as that can be done.
+    fn send(
+        &mut self,
+        way: &mut dyn Way,
+        entries: &[(String, JobFile)],
+        place: Option<&str>,
+    ) -> Result<(), JobError> {
+        for (path, entry) in entries {
+            let is_placed = place == Some(path.as_str());
+            send_entry(way, path, entry, is_placed)
+                .map_err(|source| JobError::Send { what: path.clone(), source })?;
+        }
+        self.files += entries.len();
+        self.bytes += bytes_of(entries);
+        Ok(())
     }
-    Ok(())
 }
 
 fn send_entry(way: &mut dyn Way, path: &str, entry: &JobFile, place: bool) -> Result<(), SendError> {

@@ -15,7 +15,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Once, mpsc};
 use std::time::{Duration, Instant};
 
 use super::StartError;
@@ -25,21 +25,6 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// How long one waits before it is said: a machine that just ends is not worth a line.
 const TELL_AFTER: Duration = Duration::from_secs(1);
-
-/// Something that is done once at most.
-struct Once<F>(Option<F>);
-
-impl<F: FnOnce()> Once<F> {
-    fn new(what: F) -> Self {
-        Self(Some(what))
-    }
-
-    fn now(&mut self) {
-        if let Some(what) = self.0.take() {
-            what();
-        }
-    }
-}
 
 /// CpuSlots that are held until this is dropped.
 #[derive(Debug)]
@@ -67,13 +52,16 @@ impl CpuSlots {
         let want = vcpus.min(host_cpus);
         let busy = || StartError::Busy { want, waited: begun.elapsed(), dir: dir.clone() };
 
-        let mut tell = Once::new(|| {
-            let cpus = if want == 1 { "a CPU".to_owned() } else { format!("{want} CPUs") };
-            say(&format!("waiting for {cpus} of this host, which other machines of tests have"));
-        });
+        let told = Once::new();
+        let tell = || {
+            told.call_once(|| {
+                let cpus = if want == 1 { "a CPU".to_owned() } else { format!("{want} CPUs") };
+                say(&format!("waiting for {cpus} of this host, which other machines of tests have"));
+            });
+        };
         let queue_path = dir.join("queue");
-        let Some(_queue) = lock_within(&queue_path, Access::Exclusive, deadline, || tell.now())
-            .map_err(unusable(&queue_path))?
+        let Some(_queue) =
+            lock_within(&queue_path, Access::Exclusive, deadline, tell).map_err(unusable(&queue_path))?
         else {
             return Err(busy());
         };
@@ -101,7 +89,7 @@ impl CpuSlots {
                 return Err(busy());
             }
             if begun.elapsed() >= TELL_AFTER {
-                tell.now();
+                tell();
             }
             std::thread::sleep(POLL);
         }

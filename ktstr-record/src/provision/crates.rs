@@ -17,7 +17,7 @@ use std::{env, io};
 use semver::Version;
 
 use super::error::{Error, Result};
-use super::host::Context;
+use super::host::{Context, Host};
 use super::run::run_into;
 use super::toolchain::{BpfToolchain, write_starter};
 
@@ -132,8 +132,7 @@ fn install(
     }
     let staging = lock.stage()?;
     let made = staging.path().join(MADE);
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(&cargo);
+    let mut command = Command::new(cargo());
     command.args(["install", "--locked", "--no-track", "--root"]).arg(&made);
     command.arg("--target-dir").arg(context.cache.path(FOLDER).join("target"));
     command.arg("--version").arg(format!("={}", spec.version)).arg(&spec.name);
@@ -142,7 +141,7 @@ fn install(
     for variable in NOT_FOR_IT {
         command.env_remove(variable);
     }
-    if !has_clang(env::var_os("BPF_CLANG")) {
+    if env::var_os("BPF_CLANG").is_none() && !has_clang(&context.host) {
         let starter = staging.path().join("clang");
         let toolchain = toolchain()?;
         write_starter(&toolchain.clang(), &starter).map_err(Error::io("write", &starter))?;
@@ -169,14 +168,19 @@ fn install(
     staging.publish(MADE, &entry)
 }
 
-/// Whether the clang that build scripts use (`given` in `BPF_CLANG`, else `clang`) is there and new enough.
-fn has_clang(given: Option<OsString>) -> bool {
-    let is_given = given.is_some();
-    let output = Command::new(given.unwrap_or_else(|| "clang".into())).arg("--version").output();
-    // One that the user names is the user's choice: the build says what is wrong with it.
-    is_given
-        || output
-            .is_ok_and(|output| clang_major(&String::from_utf8_lossy(&output.stdout)) >= Some(OLDEST_CLANG))
+/// The cargo that runs this program, else that on `PATH`.
+pub fn cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// Whether the clang that build scripts use is there and new enough. One that the user names in `BPF_CLANG` is the user's
+/// choice: the build says what is wrong with it.
+fn has_clang(host: &Host) -> bool {
+    let Some(Ok(output)) = host.find("clang").map(|clang| Command::new(clang).arg("--version").output())
+    else {
+        return false;
+    };
+    clang_major(&String::from_utf8_lossy(&output.stdout)) >= Some(OLDEST_CLANG)
 }
 
 /// The first number of the version in what `clang --version` prints.
@@ -201,7 +205,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::provision::{Cache, Host, Progress};
+    use crate::provision::{Cache, Progress};
 
     fn spec(text: &str) -> Result<CrateSpec, BadCrateSpec> {
         text.parse()
@@ -230,8 +234,19 @@ mod tests {
         assert_eq!(clang_major("Debian clang version 19.1.7 (3+b1)\nTarget: x\n"), Some(19));
         assert_eq!(clang_major("Ubuntu clang version 14.0.0-1ubuntu1.1"), Some(14));
         assert_eq!(clang_major("gcc (Debian 12.2.0-14) 12.2.0"), None);
-        assert!(!has_clang(None) || Command::new("clang").output().is_ok());
-        assert!(has_clang(Some("/nonexistent/clang".into())), "the user's own choice stands");
+    }
+
+    #[test]
+    fn a_clang_that_is_absent_or_too_old_will_not_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host { root: dir.path().to_owned(), path: dir.path().into(), qemu: None, bpf_root: None };
+        assert!(!has_clang(&host));
+        for (version, will_do) in [("14.0.6", false), ("17.0.1", false), ("18.0.0", true), ("22.1.2", true)] {
+            let clang = dir.path().join("clang");
+            fs::write(&clang, format!("#!/bin/sh\necho Debian clang version {version}\n")).unwrap();
+            fs::set_permissions(&clang, fs::Permissions::from_mode(0o755)).unwrap();
+            assert_eq!(has_clang(&host), will_do, "{version}");
+        }
     }
 
     fn context(dir: &Path) -> Context {

@@ -23,7 +23,7 @@ mod kernel;
 mod provisioner;
 
 pub use cache::{Cache, Lock};
-pub use crates::{BadCrateSpec, CrateSpec};
+pub use crates::{BadCrateSpec, CrateSpec, cargo};
 pub use error::{Error, Result};
 pub use host::Host;
 pub use kernel::{KernelListing, KernelSpec, KernelVersion};

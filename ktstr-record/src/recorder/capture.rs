@@ -23,9 +23,6 @@ use super::request::{CapturePlan, CheckpointPolicy, PageSelection};
 use crate::checkpoint::ChangeTracker;
 use crate::machine::{GuestRam, Machine};
 
-/// The state of sched_ext with a scheduler.
-const ENABLED: &str = "enabled";
-
 /// What is asked of one capture.
 pub(super) struct CaptureRequest {
     /// Its name.
@@ -156,7 +153,7 @@ impl Capturer {
         let ram = machine.ram();
         // A reader of its own, as one gives each blob once, to the first sample.
         match SampleReader::new(Caps::default()).read(&KernelView::new(&profile, &*ram)).scx {
-            Some(scx) if scx.state == ENABLED && scx.exit_kind == 0 => None,
+            Some(scx) if scx.is_enabled() && scx.exit_kind == 0 => None,
             Some(scx) => Some(format!("sched_ext is {}, exit kind {}", scx.state, scx.exit_kind)),
             None => Some("sched_ext's state could not be read".to_owned()),
         }

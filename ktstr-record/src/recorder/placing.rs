@@ -1,6 +1,5 @@
 //! Writing the begin of a file into the pages that init has for it.
 
-use guest_init::message::ToHost;
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::record::PAGE_BYTES;
 use ktstr_replay::units::GuestPhys;
@@ -10,19 +9,13 @@ use crate::machine::GuestRam;
 /// The pages of a file, as init tells of them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Pages {
-    stamp: u64,
-    frames: Vec<u64>,
+    /// The page of index `i` begins with this value XOR `i`.
+    pub stamp: u64,
+    /// Numbers of the page frames, in the file's order.
+    pub frames: Vec<u64>,
 }
 
 impl Pages {
-    /// What a message says of them, if it is about them.
-    pub(super) fn hear(message: &ToHost) -> Option<Self> {
-        match message {
-            ToHost::Pages { stamp, frames } => Some(Self { stamp: *stamp, frames: frames.clone() }),
-            _ => None,
-        }
-    }
-
     /// Write the begin of `file` into them, the rest of the last page as zeros, and say how many bytes of the file that
     /// was. Nothing is written, and the answer is 0, unless every page begins with its stamp. The guest must be
     /// stopped. Whatever it says, no more than its own RAM is written to.

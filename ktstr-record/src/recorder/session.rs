@@ -277,10 +277,10 @@ impl<'c> Session<'c> {
                 Ok(said) => self.said(guest_ns, said),
                 Err(why) => self.outbox.loss(host_ns, LossKind::GuestFrames, 1, why),
             },
+            ToHost::Pages { stamp, frames } => self.pages = Some(Pages { stamp, frames }),
             other => {
                 self.enabling.hear(&other);
                 self.unfit.hear(&other);
-                self.pages = Pages::hear(&other).or_else(|| self.pages.take());
                 if let Some(body) = events::of_message(other) {
                     self.outbox.event(guest_ns, host_ns, body);
                 }
@@ -400,6 +400,12 @@ impl<'c> Session<'c> {
     /// Let the machine go on. That it cannot is heard of as its end, at the next wait.
     fn go_on(&mut self) -> Duration {
         self.machine.resume().unwrap_or_default()
+    }
+
+    /// The same after a stop in which nothing was captured.
+    fn go_on_after(&mut self, pause: Pause) {
+        let resumed = self.go_on();
+        self.clock.paused(pause.ended(resumed).0);
     }
 
     fn tell_clock(&mut self) {

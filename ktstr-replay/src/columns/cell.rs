@@ -10,10 +10,11 @@ pub(crate) struct Column<R> {
     pub name: &'static str,
     /// Its head in the view; `None`: the view does not show it.
     pub head: Option<(&'static str, Align)>,
-    /// The value.
-    pub value: fn(&R) -> Cell,
+    value: fn(&R) -> Cell,
     /// What the view shows in place of the value.
-    pub shown: Option<fn(&R) -> String>,
+    shown: Option<fn(&R) -> String>,
+    /// Of other rows it says nothing.
+    only: Option<fn(&R) -> bool>,
     /// The values that it can have, where they are few: another one in a claim is a slip.
     pub known: &'static [&'static str],
 }
@@ -77,22 +78,44 @@ impl Cell {
 impl<R> Column<R> {
     /// A column that the view does not show.
     pub(crate) const fn hidden(name: &'static str, value: fn(&R) -> Cell) -> Self {
-        Self { name, head: None, value, shown: None, known: &[] }
+        Self { name, head: None, value, shown: None, only: None, known: &[] }
     }
 
     /// A column of the view, aligned to the right.
     pub(crate) const fn right(name: &'static str, head: &'static str, value: fn(&R) -> Cell) -> Self {
-        Self { name, head: Some((head, Align::Right)), value, shown: None, known: &[] }
+        Self { name, head: Some((head, Align::Right)), value, shown: None, only: None, known: &[] }
     }
 
     /// A column of the view, aligned to the left.
     pub(crate) const fn left(name: &'static str, head: &'static str, value: fn(&R) -> Cell) -> Self {
-        Self { name, head: Some((head, Align::Left)), value, shown: None, known: &[] }
+        Self { name, head: Some((head, Align::Left)), value, shown: None, only: None, known: &[] }
     }
 
     /// The same, of which the view shows another text than that of the value.
     pub(crate) const fn showing(self, shown: fn(&R) -> String) -> Self {
         Self { shown: Some(shown), ..self }
+    }
+
+    /// The same, which says nothing of other rows than these.
+    pub(crate) const fn only(self, rows: fn(&R) -> bool) -> Self {
+        Self { only: Some(rows), ..self }
+    }
+
+    /// Its value in a row.
+    pub(crate) fn value(&self, row: &R) -> Cell {
+        if self.is_of(row) { (self.value)(row) } else { Cell::None }
+    }
+
+    /// What the view shows of a row.
+    fn show(&self, row: &R) -> String {
+        match self.shown.filter(|_| self.is_of(row)) {
+            Some(shown) => shown(row),
+            None => self.value(row).display(),
+        }
+    }
+
+    fn is_of(&self, row: &R) -> bool {
+        self.only.is_none_or(|only| only(row))
     }
 
     /// The same, with the values that it can have.
@@ -106,10 +129,6 @@ pub(crate) fn lay_out<'r, R: 'r>(columns: &[Column<R>], rows: impl Iterator<Item
     let shown: Vec<_> = columns.iter().filter_map(|column| Some((column, column.head?))).collect();
     let align: Vec<_> = shown.iter().map(|(_, (_, align))| *align).collect();
     let mut lines: Vec<Vec<String>> = vec![shown.iter().map(|(_, (head, _))| (*head).to_owned()).collect()];
-    let cell = |column: &Column<R>, row: &R| match column.shown {
-        Some(shown) => shown(row),
-        None => (column.value)(row).display(),
-    };
-    lines.extend(rows.map(|row| shown.iter().map(|(column, _)| cell(column, row)).collect()));
+    lines.extend(rows.map(|row| shown.iter().map(|(column, _)| column.show(row)).collect()));
     layout(&align, &lines)
 }

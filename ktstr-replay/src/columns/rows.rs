@@ -96,7 +96,7 @@ impl Rows {
         if let Some(fault) = gaps.faults.first() {
             return Err(format!("a part of the {} could not be read: {fault}", table.name()));
         }
-        let cells = |row: &R| columns.iter().map(|column| (column.value)(row)).collect();
+        let cells = |row: &R| columns.iter().map(|column| column.value(row)).collect();
         Ok(Self {
             table,
             columns: columns

@@ -10,58 +10,50 @@ const NAMED: usize = 8;
 /// The column that says whether the CPU runs.
 pub(super) const ONLINE: &str = "online";
 
-/// The columns, in the order of the view.
+/// The columns, in the order of the view. What the runqueue of an offline CPU was left with says nothing.
 pub(crate) const RUNQUEUES: &[Column<Runqueue>] = &[
     Column::<Runqueue>::right("cpu", "cpu", |rq| Cell::number(Some(rq.cpu.0))),
-    Column::<Runqueue>::left("runs", "runs", |rq| live(rq, |rq| Cell::text(rq.curr.as_ref().map(name))))
-        .showing(|rq| match rq.online {
-            true => Cell::text(rq.curr.as_ref().map(name)).display(),
-            false => "offline".to_owned(),
-        }),
-    Column::<Runqueue>::left("class", "class", |rq| {
-        live(rq, |rq| Cell::text(rq.curr.as_ref().map(|task| task.class.clone())))
-    }),
-    Column::<Runqueue>::right("nr", "nr", |rq| live(rq, |rq| Cell::number(Some(rq.nr_running)))),
-    Column::<Runqueue>::right("scx_nr", "scx nr", |rq| live(rq, |rq| Cell::number(rq.scx_nr_running))),
-    Column::<Runqueue>::right("local_dsq", "local dsq", |rq| live(rq, |rq| Cell::number(rq.local_dsq_nr))),
-    Column::<Runqueue>::right("switches", "switches", |rq| live(rq, |rq| Cell::number(Some(rq.nr_switches)))),
-    Column::<Runqueue>::right("clock_s", "clock", |rq| {
-        live(rq, |rq| Cell::number(rq.clock_ns.map(|ns| ns as f64 / 1e9)))
+    Column::<Runqueue>::left("runs", "runs", |rq| {
+        Cell::text(rq.curr.as_ref().filter(|_| rq.online).map(name))
     })
-    .showing(|rq| {
-        let clock = |rq: &Runqueue| Cell::text(rq.clock_ns.map(|ns| format!("{:.3}s", ns as f64 / 1e9)));
-        live(rq, clock).display()
+    .showing(|rq| match rq.online {
+        true => Cell::text(rq.curr.as_ref().map(name)).display(),
+        false => "offline".to_owned(),
     }),
-    Column::<Runqueue>::left("released", "released", |rq| live(rq, |rq| Cell::number(rq.cpu_released)))
+    Column::<Runqueue>::left("class", "class", |rq| {
+        Cell::text(rq.curr.as_ref().map(|task| task.class.clone()))
+    })
+    .only(online),
+    Column::<Runqueue>::right("nr", "nr", |rq| Cell::number(Some(rq.nr_running))).only(online),
+    Column::<Runqueue>::right("scx_nr", "scx nr", |rq| Cell::number(rq.scx_nr_running)).only(online),
+    Column::<Runqueue>::right("local_dsq", "local dsq", |rq| Cell::number(rq.local_dsq_nr)).only(online),
+    Column::<Runqueue>::right("switches", "switches", |rq| Cell::number(Some(rq.nr_switches))).only(online),
+    Column::<Runqueue>::right("clock_s", "clock", |rq| Cell::number(rq.clock_ns.map(|ns| ns as f64 / 1e9)))
+        .showing(|rq| Cell::text(rq.clock_ns.map(|ns| format!("{:.3}s", ns as f64 / 1e9))).display())
+        .only(online),
+    Column::<Runqueue>::left("released", "released", |rq| Cell::number(rq.cpu_released))
         .showing(|rq| {
-            let released = |rq: &Runqueue| {
-                Cell::text(rq.cpu_released.map(|released| if released { "yes" } else { "no" }))
-            };
-            live(rq, released).display()
-        }),
+            Cell::text(rq.cpu_released.map(|released| if released { "yes" } else { "no" })).display()
+        })
+        .only(online),
     Column::<Runqueue>::left("scx_flags", "scx flags", |rq| {
-        live(rq, |rq| Cell::text(Some(rq.scx_flags.join("|")).filter(|flags| !flags.is_empty())))
-    }),
+        Cell::text(Some(rq.scx_flags.join("|")).filter(|flags| !flags.is_empty()))
+    })
+    .only(online),
     // Nobody waits where no task is runnable.
     Column::<Runqueue>::left("runnable_ms", "runnable for (ms), the longest first", |rq| {
-        live(rq, |rq| {
-            let longest = rq.runnable.iter().filter_map(|task| task.runnable_age_ns).max();
-            Cell::millis(longest.or_else(|| rq.runnable.is_empty().then_some(0)))
-        })
+        let longest = rq.runnable.iter().filter_map(|task| task.runnable_age_ns).max();
+        Cell::millis(longest.or_else(|| rq.runnable.is_empty().then_some(0)).filter(|_| rq.online))
     })
     .showing(runnable),
-    Column::<Runqueue>::hidden("curr_pid", |rq| {
-        live(rq, |rq| Cell::number(rq.curr.as_ref().map(|task| task.pid)))
-    }),
-    Column::<Runqueue>::hidden("nr_runnable", |rq| {
-        live(rq, |rq| Cell::number(Some(rq.runnable.len() as u64)))
-    }),
+    Column::<Runqueue>::hidden("curr_pid", |rq| Cell::number(rq.curr.as_ref().map(|task| task.pid)))
+        .only(online),
+    Column::<Runqueue>::hidden("nr_runnable", |rq| Cell::number(Some(rq.runnable.len() as u64))).only(online),
     Column::<Runqueue>::hidden(ONLINE, |rq| Cell::number(Some(rq.online))),
 ];
 
-/// A cell of a CPU that runs; what one that is offline was left with says nothing.
-fn live(rq: &Runqueue, cell: impl FnOnce(&Runqueue) -> Cell) -> Cell {
-    if rq.online { cell(rq) } else { Cell::None }
+fn online(rq: &Runqueue) -> bool {
+    rq.online
 }
 
 fn name(task: &RunnableTask) -> String {

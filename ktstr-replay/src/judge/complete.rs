@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::claim::Claim;
 use crate::run::Run;
 use crate::text::{counted, seconds};
-use crate::trace::record::{CaptureKind, CpuState, Loss, LossKind, Sample, Stage};
+use crate::trace::record::{CaptureKind, CpuState, Loss, LossKind, Sample, ScxState, Stage};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
 /// Guest time between two captures over which the clock of a busy CPU's runqueue must have moved, in ns: it ticks at least
@@ -145,7 +145,7 @@ fn busy_clocks_stand(one: &Sample, two: &Sample) -> bool {
 fn other_maps(run: &Run<'_>) -> Option<Finding> {
     let taken: Vec<&Sample> = run.with_maps().collect();
     let enabling = |s: &Sample| s.scx.as_ref().map(|scx| (scx.enable_seq, scx.ops_name.clone()));
-    let is_enabled = |s: &Sample| s.scx.as_ref().is_some_and(|scx| scx.state == "enabled");
+    let is_enabled = |s: &Sample| s.scx.as_ref().is_some_and(ScxState::is_enabled);
     let only = |s: &Sample, name: &str| {
         let mut ids = s.maps.iter().filter(|map| map.name == name).map(|map| map.id);
         ids.next().filter(|_| ids.next().is_none())

@@ -3,7 +3,7 @@
 use super::not_enabled::{self, scheduler};
 use crate::run::{Run, SchedulerExit};
 use crate::text::{counted, seconds};
-use crate::trace::record::{CaptureKind, Sample, Stage};
+use crate::trace::record::{CaptureKind, Sample, ScxState, Stage};
 use crate::units::GuestNs;
 use crate::verdict::{Finding, Outcome};
 
@@ -31,7 +31,7 @@ fn enabled(run: &Run<'_>, name: &str) -> Finding {
         let found = format!("{name} was to exit with {kind}, and it was still enabled at the end");
         return scheduler(Outcome::Fail, found);
     }
-    let shows = |s: &&Sample| s.scx.as_ref().is_some_and(|scx| scx.state == "enabled");
+    let shows = |s: &&Sample| s.scx.as_ref().is_some_and(ScxState::is_enabled);
     let seen: Vec<&Sample> = run.taken().filter(shows).collect();
     let in_captures = format!("{name} was enabled in {}", counted(seen.len(), "capture"));
     if run.stage(Stage::TestExited).is_none() || run.is_partial() {

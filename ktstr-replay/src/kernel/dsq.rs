@@ -265,17 +265,20 @@ pub fn read_dsqs(view: &KernelView<'_>) -> Result<Dsqs, KernelError> {
 }
 
 impl Reader<'_, '_> {
-    fn add(&mut self, at: KernelVirt, whose: String) {
+    fn read(&mut self, at: KernelVirt, whose: String) -> Option<Dsq> {
         let what = format!("dispatch queue {whose}");
         let dsq = Dsq::read(self.view, at, whose, self.shared, &mut self.room, &mut self.found.gaps);
-        self.found.dsqs.extend(self.found.gaps.read(what, dsq));
+        self.found.gaps.read(what, dsq)
+    }
+
+    fn add(&mut self, at: KernelVirt, whose: String) {
+        let dsq = self.read(at, whose);
+        self.found.dsqs.extend(dsq);
     }
 
     /// A queue that is only worth a line when there is something in it.
     fn add_if_used(&mut self, at: KernelVirt, whose: String) {
-        let what = format!("dispatch queue {whose}");
-        let dsq = Dsq::read(self.view, at, whose, self.shared, &mut self.room, &mut self.found.gaps);
-        let dsq = self.found.gaps.read(what, dsq).filter(|dsq| dsq.nr > 0 || !dsq.tasks.is_empty());
+        let dsq = self.read(at, whose).filter(|dsq| dsq.nr > 0 || !dsq.tasks.is_empty());
         self.found.dsqs.extend(dsq);
     }
 

@@ -61,9 +61,7 @@ impl PageTable {
             level -= 1;
         }
     }
-}
 
-impl PageTable {
     /// Call `each` with the physical address and the number of pages, of 4 KiB, of everything that is mapped in the `len`
     /// bytes from `at` on, in ascending order: one page, or as much of a huge one as is in the range.
     ///
@@ -211,11 +209,10 @@ impl<'m> VirtualMemory<'m> {
         self.table.translate(self.memory, at)
     }
 
-    /// Call `each` with the physical address and the number of pages, of 4 KiB, of everything that is mapped in the `len`
-    /// bytes from `at` on, in ascending order: one page, or as much of a huge one as is in the range.
+    /// Call `each` with the pages that are mapped in the `len` bytes from `at` on: see [`PageTable::mapped_pages`].
     ///
     /// # Errors
-    /// [`KernelError::Memory`]; [`KernelError::Broken`] when the range ends beyond the last address.
+    /// Those of it.
     pub(super) fn mapped_pages(
         &self,
         at: KernelVirt,

@@ -122,7 +122,7 @@ impl Run<'_> {
         let shows = |sample: &&Sample| {
             let Some(scx) = &sample.scx else { return false };
             let another = counted(sample) && *enabling.get_or_insert(scx.enable_seq) != scx.enable_seq;
-            another || noticed.is_none() && (scx.exit_kind != 0 || scx.state != "enabled")
+            another || noticed.is_none() && (scx.exit_kind != 0 || !scx.is_enabled())
         };
         self.taken().filter(within).find(shows).map(|sample| sample.guest_ns)
     }

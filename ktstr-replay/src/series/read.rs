@@ -61,7 +61,7 @@ pub(super) fn read(
             let (scalar, bits) = cast_scalar(inner.scalar, words).map_err(unreadable)?;
             Ok(Reading { scalar, bits })
         }
-        Projection::Alive => Ok(wide(Scalar::Bool(scx(sample)?.state == "enabled"))),
+        Projection::Alive => Ok(wide(Scalar::Bool(scx(sample)?.is_enabled()))),
         Projection::Closure(label) => Err(Absent::Unreadable(format!(
             "`{label}` is computed by the test itself, which has to be run for it"
         ))),

@@ -71,6 +71,15 @@ pub(crate) fn is_aligned(bytes: &[u8]) -> bool {
     (bytes.as_ptr() as usize).is_multiple_of(AlignedVec::<16>::ALIGNMENT)
 }
 
+/// The archive in `bytes`, validated and read in place: they must be aligned.
+pub(crate) fn access<A>(bytes: &[u8]) -> Result<&A, BodyError>
+where
+    A: rkyv::Portable
+        + for<'a> rkyv::bytecheck::CheckBytes<rkyv::api::high::HighValidator<'a, rancor::Error>>,
+{
+    rkyv::access::<A, rancor::Error>(bytes).map_err(|error| BodyError::Invalid(error.to_string()))
+}
+
 /// Validate an archive and make the value of it.
 pub(crate) fn unarchive<T>(bytes: &[u8]) -> Result<T, BodyError>
 where

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::error::{Fault, FaultKind, TraceError};
 use super::kind::{CACHED_CHUNKS, Kind, MAX_PARENTS, MAX_RUNS};
-use super::reader::{CheckpointInfo, Trace, fault};
+use super::reader::{CheckpointInfo, Trace};
 use super::record::{Checkpoint, IndexEntry, PAGE_BYTES, PageState, StoredPages};
 use super::table::PageTable;
 use crate::memory::{LeftOut, Memory, MemoryError};
@@ -124,9 +124,7 @@ impl Trace {
     }
 
     fn content_fault(&self, entry: &IndexEntry, why: &str) -> TraceError {
-        let fault = fault(entry, FaultKind::Content(why.to_owned()));
-        self.note(fault.clone());
-        TraceError::Damaged(fault)
+        TraceError::Damaged(self.blame(entry, FaultKind::Content(why.to_owned())))
     }
 
     /// Note from now on which stored pages are read.

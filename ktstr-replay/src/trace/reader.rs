@@ -274,17 +274,10 @@ impl Trace {
                 have: format!("{} blobs", self.of_kind(Kind::Blob).count()),
             }
         })?;
-        let damaged = |why: FaultKind| {
-            let fault = fault(entry, why);
-            self.note(fault.clone());
-            TraceError::Damaged(fault)
-        };
-        let raw = self.raw_body(entry).map_err(TraceError::Damaged)?;
-        let (said, bytes) = Blob::in_place(entry.version, raw).map_err(|error| damaged(error.into()))?;
-        if said != *id || blob_id(&bytes) != *id {
-            return Err(damaged(FaultKind::Content("its bytes do not have its id".to_owned())));
+        match self.decode_blob(entry).map_err(TraceError::Damaged)? {
+            (said, bytes) if said == *id => Ok(bytes),
+            _ => Err(TraceError::Damaged(self.blame(entry, not_its_id()))),
         }
-        Ok(bytes)
     }
 
     /// What is known of each checkpoint without decoding it, in the order in which they were taken.
@@ -310,9 +303,7 @@ impl Trace {
             let Some(rest) = budget.checked_sub(entry.raw_len) else {
                 budget = 0;
                 let why = format!("it is beyond the {} MiB of {} records that are read", max >> 20, B::KIND);
-                let fault = fault(entry, FaultKind::Content(why));
-                self.note(fault.clone());
-                return Err(fault);
+                return Err(self.blame(entry, FaultKind::Content(why)));
             };
             budget = rest;
             self.decode(entry)
@@ -324,6 +315,17 @@ impl Trace {
         decode(&self.source, &self.located, entry).inspect_err(|fault| self.note(fault.clone()))
     }
 
+    /// The id and the bytes of a blob, if the one is that of the other.
+    pub(crate) fn decode_blob(&self, entry: &IndexEntry) -> Result<(BlobId, Bytes), Fault> {
+        let raw = self.raw_body(entry)?;
+        let found = Blob::in_place(entry.version, raw).map_err(|error| self.blame(entry, error.into()));
+        let (id, bytes) = found?;
+        if blob_id(&bytes) != id {
+            return Err(self.blame(entry, not_its_id()));
+        }
+        Ok((id, bytes))
+    }
+
     /// Decode a page chunk, and see that its pages have their ids.
     pub(crate) fn decode_chunk(&self, entry: &IndexEntry) -> Result<StoredPages, Fault> {
         let raw = self.raw_body(entry)?;
@@ -332,9 +334,7 @@ impl Trace {
             Ok(_) => FaultKind::Content("its pages do not have their ids".to_owned()),
             Err(error) => error.into(),
         };
-        let fault = fault(entry, why);
-        self.note(fault.clone());
-        Err(fault)
+        Err(self.blame(entry, why))
     }
 
     /// A record's body, decompressed and not decoded.
@@ -349,6 +349,13 @@ impl Trace {
             .inspect_err(|fault| self.note(fault.clone()))
     }
 
+    /// A fault of a record, which is noted.
+    pub(crate) fn blame(&self, entry: &IndexEntry, why: FaultKind) -> Fault {
+        let fault = fault(entry, why);
+        self.note(fault.clone());
+        fault
+    }
+
     pub(crate) fn note(&self, fault: Fault) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.offset, fault);
     }
@@ -357,6 +364,10 @@ impl Trace {
 /// A fault of a record.
 pub(crate) fn fault(entry: &IndexEntry, why: FaultKind) -> Fault {
     Fault { offset: entry.offset, record: Some((entry.kind, entry.sequence)), why }
+}
+
+fn not_its_id() -> FaultKind {
+    FaultKind::Content("its bytes do not have its id".to_owned())
 }
 
 /// The id in the keys of a blob record.

@@ -2,10 +2,9 @@
 
 use super::error::{Fault, FaultKind};
 use super::kind::Kind;
-use super::reader::{Completeness, Trace, fault};
+use super::reader::{Completeness, Trace};
 use super::record::{
-    Blob, Checkpoint, ClaimRecord, Clock, Commit, EventChunk, IndexEntry, Loss, Manifest, Sample,
-    VerdictText, blob_id,
+    Checkpoint, ClaimRecord, Clock, Commit, EventChunk, IndexEntry, Loss, Manifest, Sample, VerdictText,
 };
 
 /// What came of a verification.
@@ -46,21 +45,11 @@ impl Trace {
     /// Decode one record, whatever its kind. Of what only newer releases read (a kind, a version, another segment) the
     /// checksums are all that can be verified.
     fn verify_record(&self, entry: &IndexEntry) -> Result<(), Fault> {
-        let wrong = |why: String| {
-            let fault = fault(entry, FaultKind::Content(why));
-            self.note(fault.clone());
-            Err(fault)
-        };
+        let wrong = |why: String| Err(self.blame(entry, FaultKind::Content(why)));
         match entry.read_as().filter(|kind| entry.version <= kind.newest_version()) {
             None => self.raw_record(entry).map(drop),
             Some(Kind::Manifest) => self.decode::<Manifest>(entry).map(drop),
-            Some(Kind::Blob) => {
-                let blob: Blob = self.decode(entry)?;
-                if blob_id(&blob.bytes) == blob.id {
-                    return Ok(());
-                }
-                wrong("its bytes do not have its id".to_owned())
-            }
+            Some(Kind::Blob) => self.decode_blob(entry).map(drop),
             Some(Kind::Events) => self.decode::<EventChunk>(entry).map(drop),
             Some(Kind::Sample) => self.decode::<Sample>(entry).map(drop),
             Some(Kind::PageChunk) => self.decode_chunk(entry).map(drop),
@@ -96,8 +85,6 @@ impl Trace {
             },
             Err(e) => e.to_string(),
         };
-        let fault = fault(entry, FaultKind::Content(why));
-        self.note(fault.clone());
-        Err(fault)
+        Err(self.blame(entry, FaultKind::Content(why)))
     }
 }

@@ -18,9 +18,9 @@ pub(super) fn full(run: &Run<'_>) -> Vec<Sentence> {
     let entries_of = |sample: &Sample, id: u32| {
         let snapshot = run.samples.snapshot(sample);
         let map = snapshot.maps().find(|map| map.state().id == id)?;
-        let (state, entries) = (map.state().clone(), map.len().ok()?);
+        let (state, entries) = (map.state(), map.len().ok()?);
         is_full(state.map_type, entries as u64, state.max_entries).then_some((
-            state.name,
+            state.name.clone(),
             entries,
             state.max_entries,
         ))

@@ -10,6 +10,7 @@ use crate::kernel::unwind::{Stack, Unwinder};
 use crate::run::{CheckpointError, Checkpoints, Dump, DumpTask, OpenCheckpoint, Run, SchedulerExit};
 use crate::text::escaped;
 use crate::trace::CheckpointInfo;
+use crate::trace::record::ScxState;
 use crate::units::{CpuList, GuestNs};
 
 /// A task that waited for less counts as stalled only if the kernel says so: five slices of the default length, in ns.
@@ -85,10 +86,9 @@ impl SchedulerEnd {
             Err(error) => return Err(error),
         };
         let chosen = end.choose(run, &checkpoints, count)?;
-        for info in chosen {
-            let checkpoint = checkpoints.open(info)?;
-            end.states.push(SchedState::of(&checkpoint)?);
-        }
+        let chosen: Vec<_> =
+            chosen.into_iter().map(|info| checkpoints.open(info)).collect::<Result<_, _>>()?;
+        end.states = chosen.iter().map(SchedState::of).collect::<Result<_, _>>()?;
         // Memory at the exit itself has the tasks that the dump is of; the scheduling there is that of after the end.
         let at_exit = end.exit.as_ref().and_then(|exit| exit.sample);
         let at_exit = checkpoints.all().iter().find(|info| info.sample.is_some() && info.sample == at_exit);
@@ -97,9 +97,8 @@ impl SchedulerEnd {
             known.extend(read_tasks(&checkpoints.open(*info)?.kernel())?.tasks);
         }
         end.read_exit(Some(&known));
-        let last = end.states.first().map(|state| state.guest_ns);
-        if let Some(info) = checkpoints.all().iter().rev().find(|info| Some(info.guest_ns) == last) {
-            end.unwind(&checkpoints.open(*info)?);
+        if let Some(last) = chosen.first() {
+            end.unwind(last);
         }
         Ok(end)
     }
@@ -118,7 +117,7 @@ impl SchedulerEnd {
             let sample = info.sample.and_then(|index| run.sample(index));
             let scx = sample.and_then(|sample| sample.scx.as_ref());
             let in_time = self.exit.as_ref().is_none_or(|exit| info.guest_ns <= exit.at_ns);
-            if in_time && scx.is_none_or(|scx| scx.state == "enabled") {
+            if in_time && scx.is_none_or(ScxState::is_enabled) {
                 enabled.push((*info, scx.is_none_or(|scx| scx.bypass_depth.unwrap_or_default() <= 0)));
             }
         }

@@ -7,7 +7,7 @@ use crate::kernel::dsq::{Dsq, DsqOrder, QueuedTask};
 use crate::kernel::task::Task;
 use crate::run::Run;
 use crate::text::{counted, escaped, seconds};
-use crate::trace::record::Sample;
+use crate::trace::record::{Sample, ScxState};
 use crate::units::{CpuList, GuestNs, KernelVirt};
 
 use super::{Evidence, SchedState, SchedulerEnd, Sentence, Waiting, vtime};
@@ -106,7 +106,7 @@ fn idle(run: &Run<'_>, end: &SchedulerEnd, task: &Task, waiting: &Waiting) -> Ve
     let since = GuestNs(last.guest_ns.0.saturating_sub(age_ns));
     let within = |sample: &&Sample| {
         (since..=last.guest_ns).contains(&sample.guest_ns)
-            && sample.scx.as_ref().is_none_or(|scx| scx.state == "enabled")
+            && sample.scx.as_ref().is_none_or(ScxState::is_enabled)
     };
     let samples: Vec<&Sample> = run.taken().filter(within).collect();
     let Some(first) = samples.first() else { return Vec::new() };

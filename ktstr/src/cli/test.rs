@@ -11,7 +11,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use ktstr_record::provision::{KernelSpec, Provisioner};
+use ktstr_record::provision::{KernelSpec, Provisioner, cargo};
 use ktstr_replay::report;
 use ktstr_replay::run::Run;
 use ktstr_replay::text;
@@ -23,7 +23,7 @@ use super::commands::CommandArgs;
 use super::out;
 use crate::host::environment;
 use crate::host::results::{RUNS, TRACE_SUFFIX, new_run_name};
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::Workspace;
 
 /// The package that tests are written with.
 const LIBRARY: &str = "ktstr";

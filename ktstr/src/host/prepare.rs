@@ -5,10 +5,6 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::environment::{Environment, PAGES};
-use super::program::{self, Places};
-use super::results;
-use crate::test_def::{Checkpoint, HostCheck, Pages, Scheduler, SchedulerSource, TestDef};
 use anyhow::{Context, Result, bail};
 use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
 use ktstr_record::machine::{self, StartPolicy};
@@ -19,6 +15,11 @@ use ktstr_record::spec::{Kernel, KernelConfig, MachineSpec};
 use ktstr_replay::claim;
 use ktstr_replay::trace::record::manifest::{Asked, NotStarved, SchedulerInfo, TestInfo};
 use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
+
+use super::environment::{Environment, PAGES};
+use super::program::{self, Places};
+use super::results;
+use crate::test_def::{Checkpoint, HostCheck, Pages, Scheduler, SchedulerSource, TestDef};
 
 /// How long a scheduler may take to become `enabled` on hardware, if nobody says.
 const ENABLE_LIMIT: Duration = Duration::from_secs(30);

@@ -7,10 +7,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use ktstr_record::provision::cargo;
 use serde::Deserialize;
 
 use super::environment;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::Workspace;
 
 /// Why there is no program.
 #[derive(Debug, thiserror::Error)]

@@ -51,8 +51,7 @@ impl<'c> Session<'c> {
         // A page cannot move while the machine is stopped.
         let Ok(pause) = self.pause() else { return 0 };
         let placed = pages.fill(&self.machine.ram(), bytes);
-        let resumed = self.go_on();
-        self.clock.paused(pause.ended(resumed).0);
+        self.go_on_after(pause);
         placed
     }
 
@@ -78,8 +77,7 @@ impl<'c> Session<'c> {
                 Some(why) => Err(why),
                 None => template.save(&mut *self.machine, at).map_err(|error| error.to_string()),
             };
-            let resumed = self.go_on();
-            self.clock.paused(pause.ended(resumed).0);
+            self.go_on_after(pause);
             saved
         });
         let detail = match saved {

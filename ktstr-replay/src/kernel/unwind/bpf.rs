@@ -11,7 +11,6 @@
 //! Source: `emit_prologue`, `emit_return` and `__arch_prepare_bpf_trampoline` of `arch/x86/net/bpf_jit_comp.c` of Linux.
 
 use super::orc::{Base, Rule};
-use super::walk::call;
 use crate::kernel::{JitSymbol, KernelError, KernelView};
 use crate::units::KernelVirt;
 
@@ -69,8 +68,8 @@ pub(super) fn caller(
         let begin = view.bytes(code.start, len as usize).map_err(unread)?;
         let push = before_push(&begin).ok_or_else(|| Unknown::NoFrame(code.name.clone()))?;
         match offset.checked_sub(push as u64) {
-            None | Some(0) => return Ok(call(Base::Sp, 8, Base::Undefined, 0)),
-            Some(into) if into == PUSH_BP as u64 => return Ok(call(Base::Sp, 16, Base::PrevSp, -16)),
+            None | Some(0) => return Ok(Rule::call(Base::Sp, 8, Base::Undefined, 0)),
+            Some(into) if into == PUSH_BP as u64 => return Ok(Rule::call(Base::Sp, 16, Base::PrevSp, -16)),
             Some(_) => {}
         }
     }
@@ -91,14 +90,14 @@ pub(super) fn caller(
         _ => false,
     };
     Ok(match returns {
-        true => call(Base::Sp, 8 + skipped, Base::Undefined, 0),
+        true => Rule::call(Base::Sp, 8 + skipped, Base::Undefined, 0),
         false => framed(),
     })
 }
 
 /// Where the caller is while the code has its frame: the caller's frame pointer where %rbp points, the return address above.
 pub(super) fn framed() -> Rule {
-    call(Base::Bp, 16, Base::PrevSp, -16)
+    Rule::call(Base::Bp, 16, Base::PrevSp, -16)
 }
 
 /// Where `push %rbp; mov %rsp,%rbp` is, if nothing stands before it but what may.

@@ -31,6 +31,13 @@ pub(super) struct Rule {
     pub signal: bool,
 }
 
+impl Rule {
+    /// Of a frame that was called: the return address is below the caller's stack pointer.
+    pub(super) fn call(sp_reg: Base, sp_offset: i64, bp_reg: Base, bp_offset: i64) -> Self {
+        Self { sp_offset, bp_offset, sp_reg, bp_reg, kind: kind::CALL, signal: false }
+    }
+}
+
 /// `ORC_TYPE_*` of `arch/x86/include/asm/orc_types.h`.
 pub(super) mod kind {
     pub const UNDEFINED: u64 = 0;

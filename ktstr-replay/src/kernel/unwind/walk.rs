@@ -146,7 +146,7 @@ impl Walk<'_, '_> {
         }
         if ip == 0 {
             // A call of a null pointer: nothing but the return address has been pushed.
-            return Ok(call(Base::Sp, 8, Base::Undefined, 0));
+            return Ok(Rule::call(Base::Sp, 8, Base::Undefined, 0));
         }
         if !self.code.is_kernel(lookup) {
             return Err(format!("{ip:#x} is not in the kernel's code nor in BPF code"));
@@ -258,10 +258,6 @@ impl Walk<'_, '_> {
         };
         words.filter_map(guess).take(MAX_GUESSES).collect()
     }
-}
-
-pub(super) fn call(sp_reg: Base, sp_offset: i64, bp_reg: Base, bp_offset: i64) -> Rule {
-    Rule { sp_offset, bp_offset, sp_reg, bp_reg, kind: kind::CALL, signal: false }
 }
 
 /// Unwinds the stacks of one moment.

@@ -1,10 +1,10 @@
 //! Content-addressed bytes that other records refer to: BTF, symbols, vmcoreinfo.
 
 use bytes::Bytes;
-use rkyv::{Archive, Deserialize, Serialize, rancor};
+use rkyv::{Archive, Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::trace::body::{Body, BodyError, archived_body, is_aligned};
+use crate::trace::body::{Body, BodyError, access, archived_body, is_aligned};
 
 /// XXH3-128 of a blob's bytes, little-endian.
 pub type BlobId = [u8; 16];
@@ -51,8 +51,7 @@ impl BlobV1 {
             return Self::decode(version, &raw).map(|blob| (blob.id, blob.bytes.into()));
         }
         let raw = Bytes::from(raw);
-        let blob = rkyv::access::<ArchivedBlobV1, rancor::Error>(&raw)
-            .map_err(|error| BodyError::Invalid(error.to_string()))?;
+        let blob = access::<ArchivedBlobV1>(&raw)?;
         Ok((blob.id, raw.slice_ref(&blob.bytes)))
     }
 }

@@ -1,11 +1,11 @@
 //! Guest memory: stored pages, and which of them it was made of at one moment.
 
 use bytes::Bytes;
-use rkyv::{Archive, Deserialize, Serialize, rancor};
+use rkyv::{Archive, Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::memory::LeftOut;
-use crate::trace::body::{Body, BodyError, archived_body, is_aligned};
+use crate::trace::body::{Body, BodyError, access, archived_body, is_aligned};
 use crate::units::{GuestNs, HostNs};
 
 /// Bytes of a page.
@@ -84,8 +84,7 @@ impl PageChunkV1 {
             return Ok(StoredPages::sound(chunk.first, &ids, chunk.bytes.into()));
         }
         let raw = Bytes::from(raw);
-        let chunk = rkyv::access::<ArchivedPageChunkV1, rancor::Error>(&raw)
-            .map_err(|error| BodyError::Invalid(error.to_string()))?;
+        let chunk = access::<ArchivedPageChunkV1>(&raw)?;
         let ids: Vec<_> = chunk.ids.iter().map(|id| id.0).collect();
         Ok(StoredPages::sound(chunk.first.to_native(), &ids, raw.slice_ref(&chunk.bytes)))
     }

@@ -228,6 +228,13 @@ pub struct VcpuRegsV1 {
 
 archived_body!(SampleV1, Sample, 1);
 
+impl ScxStateV1 {
+    /// A scheduler is enabled. In bypass it is too, and the kernel schedules.
+    pub fn is_enabled(&self) -> bool {
+        self.state == "enabled"
+    }
+}
+
 impl SampleV1 {
     /// A capture of which nothing has been read yet.
     #[must_use]

@@ -54,6 +54,7 @@ fn evil_event(event: &mut Event) {
             [&mut report.cgroup, &mut report.work].into_iter().for_each(evil);
             evil_option(&mut report.fault);
         }
+        EventBody::WorkerDetail(detail) => evil(&mut detail.policy),
         EventBody::Body { error, failures } => {
             evil_option(error);
             failures.push(EVIL.to_owned());

@@ -261,6 +261,31 @@ pub struct WorkerReport {
     pub migrations: u64,
     pub cpus_used: Vec<u32>,
     pub fault: Option<String>,
+    pub detail: WorkerDetail,
+}
+
+/// What else a worker measured; see `WorkerDetailV1` of `ktstr-replay` for the fields.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct WorkerDetail {
+    pub policy: String,
+    pub is_thread: bool,
+    pub max_off_cpu_ns: u64,
+    pub minor_faults: u64,
+    pub major_faults: u64,
+    pub voluntary_switches: u64,
+    pub involuntary_switches: u64,
+    pub wakes: Latencies,
+    pub timers: Latencies,
+    pub node_pages: Vec<(u32, u64)>,
+}
+
+/// Measured latencies; see `LatenciesV1` of `ktstr-replay` for the fields.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct Latencies {
+    pub total: u64,
+    pub sum_ns: u64,
+    pub max_ns: u64,
+    pub samples_ns: Vec<u64>,
 }
 
 /// Environment variable of the test binary with the process id of the scheduler, where there is one.

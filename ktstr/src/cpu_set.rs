@@ -62,6 +62,11 @@ impl CpuSet {
         self.0.iter()
     }
 
+    /// Those of its numbers that `other` has as well.
+    pub fn intersection(&self, other: &Self) -> Self {
+        Self(self.0.intersection(&other.0).copied().collect())
+    }
+
     /// Those of its numbers that `other` lacks.
     pub fn difference(&self, other: &Self) -> Self {
         Self(self.0.difference(&other.0).copied().collect())

@@ -1,7 +1,12 @@
 //! From the guest channel's messages to the trace's events.
 
-use guest_init::message::{FromTest, GuestStage, Source, ToHost, WorkerReport as GuestReport};
-use ktstr_replay::trace::record::{EventBody, OutputSource, Stage, WorkerReport};
+use guest_init::message::{
+    FromTest, GuestStage, Latencies as GuestLatencies, Source, ToHost, WorkerDetail as GuestDetail,
+    WorkerReport as GuestReport,
+};
+use ktstr_replay::trace::record::{
+    EventBody, Latencies, NodePages, OutputSource, Stage, WorkerDetail, WorkerReport,
+};
 use ktstr_replay::units::Cpu;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
@@ -63,20 +68,23 @@ pub(super) fn decode_test(bytes: &[u8]) -> Result<FromTest, String> {
         .map_err(|error| format!("a message of the test binary cannot be read: {error}"))
 }
 
-/// The event that a message of the test binary stands for; `None` for requests that init answers itself.
-pub(super) fn of_test(message: FromTest) -> Option<EventBody> {
-    Some(match message {
+/// The events that a message of the test binary stands for; none for requests that init answers itself.
+pub(super) fn of_test(message: FromTest) -> Vec<EventBody> {
+    vec![match message {
         FromTest::BodyStarted => EventBody::Stage { stage: Stage::BodyStarted, detail: String::new() },
         FromTest::BodyEnded { error, failures } => EventBody::Body { error, failures },
         FromTest::PhaseBegin { index, name } => EventBody::PhaseBegin { index, name },
         FromTest::PhaseEnd { index } => EventBody::PhaseEnd { index },
         FromTest::Op { name, detail } => EventBody::Op { name, detail },
-        FromTest::Worker(report) => EventBody::Worker(worker(report)),
-        FromTest::Capture { .. } => return None,
-    })
+        FromTest::Worker(report) => {
+            let (report, detail) = worker(report);
+            return vec![EventBody::Worker(report), EventBody::WorkerDetail(Box::new(detail))];
+        }
+        FromTest::Capture { .. } => return Vec::new(),
+    }]
 }
 
-fn worker(report: GuestReport) -> WorkerReport {
+fn worker(report: GuestReport) -> (WorkerReport, WorkerDetail) {
     // Captured apart by name, so that a field added on one side only does not compile.
     let GuestReport {
         index,
@@ -93,8 +101,10 @@ fn worker(report: GuestReport) -> WorkerReport {
         migrations,
         cpus_used,
         fault,
+        detail,
     } = report;
-    WorkerReport {
+    let detail = worker_detail(pid, detail);
+    let report = WorkerReport {
         index,
         pid,
         cgroup,
@@ -109,7 +119,41 @@ fn worker(report: GuestReport) -> WorkerReport {
         migrations,
         cpus_used: cpus_used.into_iter().map(Cpu).collect(),
         fault,
+    };
+    (report, detail)
+}
+
+fn worker_detail(pid: u32, detail: GuestDetail) -> WorkerDetail {
+    let GuestDetail {
+        policy,
+        is_thread,
+        max_off_cpu_ns,
+        minor_faults,
+        major_faults,
+        voluntary_switches,
+        involuntary_switches,
+        wakes,
+        timers,
+        node_pages,
+    } = detail;
+    WorkerDetail {
+        pid,
+        policy,
+        is_thread,
+        max_off_cpu_ns,
+        minor_faults,
+        major_faults,
+        voluntary_switches,
+        involuntary_switches,
+        wakes: latencies(wakes),
+        timers: latencies(timers),
+        node_pages: node_pages.into_iter().map(|(node, pages)| NodePages { node, pages }).collect(),
     }
+}
+
+fn latencies(latencies: GuestLatencies) -> Latencies {
+    let GuestLatencies { total, sum_ns, max_ns, samples_ns } = latencies;
+    Latencies { total, sum_ns, max_ns, samples_ns }
 }
 
 #[cfg(test)]

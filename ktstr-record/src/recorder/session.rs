@@ -297,7 +297,7 @@ impl<'c> Session<'c> {
             _ => {}
         }
         let ended = matches!(said, FromTest::BodyEnded { .. });
-        if let Some(body) = events::of_test(said) {
+        for body in events::of_test(said) {
             self.outbox.event(guest_ns, self.clock.host_ns(), body);
         }
         if ended {

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde_json::{Map, Value as Json, json};
 
 use crate::run::Run;
-use crate::trace::record::{Event, EventBody, Sample};
+use crate::trace::record::{Event, EventBody, Latencies, Sample};
 use crate::value::leaves;
 
 /// Write the events and captures of a run as JSON lines: one object a line, each with `record` saying what it is
@@ -145,7 +145,17 @@ fn name(body: &EventBody) -> &'static str {
         EventBody::Worker(_) => "worker",
         EventBody::Body { .. } => "body",
         EventBody::End { .. } => "end",
+        EventBody::WorkerDetail(_) => "worker_detail",
     }
+}
+
+fn latencies(latencies: &Latencies) -> Json {
+    json!({
+        "total": latencies.total,
+        "sum_ns": latencies.sum_ns,
+        "max_ns": latencies.max_ns,
+        "samples_ns": latencies.samples_ns,
+    })
 }
 
 /// What it says, by name.
@@ -181,5 +191,18 @@ fn details(body: &EventBody) -> Json {
         }),
         EventBody::Body { error, failures } => json!({ "error": error, "failures": failures }),
         EventBody::End { end, detail } => json!({ "end": format!("{end:?}"), "text": detail }),
+        EventBody::WorkerDetail(w) => json!({
+            "pid": w.pid,
+            "policy": w.policy,
+            "is_thread": w.is_thread,
+            "max_off_cpu_ns": w.max_off_cpu_ns,
+            "minor_faults": w.minor_faults,
+            "major_faults": w.major_faults,
+            "voluntary_switches": w.voluntary_switches,
+            "involuntary_switches": w.involuntary_switches,
+            "wakes": latencies(&w.wakes),
+            "timers": latencies(&w.timers),
+            "node_pages": w.node_pages.iter().map(|on| json!({ "node": on.node, "pages": on.pages })).collect::<Vec<_>>(),
+        }),
     }
 }

@@ -9,7 +9,7 @@ use crate::series::{Column, Samples, Series};
 use crate::trace::Trace;
 use crate::trace::record::{
     CaptureKind, ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, OutputSource, Sample, Stage,
-    WorkerReport,
+    WorkerDetail, WorkerReport,
 };
 use crate::units::GuestNs;
 use crate::verdict::Verdict;
@@ -175,6 +175,22 @@ impl<'t> Run<'t> {
             EventBody::Worker(report) => Some(report),
             _ => None,
         })
+    }
+
+    /// The reports, each with what the worker measured besides: `None` in traces from before that was recorded.
+    pub(crate) fn detailed_workers(&self) -> Vec<(&WorkerReport, Option<&WorkerDetail>)> {
+        let mut workers: Vec<(&WorkerReport, Option<&WorkerDetail>)> = Vec::new();
+        for event in &self.events {
+            match (&event.body, workers.last_mut()) {
+                (EventBody::Worker(report), _) => workers.push((report, None)),
+                // A detail comes after its report: a pid may be used again.
+                (EventBody::WorkerDetail(detail), Some((report, of_it))) if report.pid == detail.pid => {
+                    *of_it = Some(detail);
+                }
+                _ => {}
+            }
+        }
+        workers
     }
 
     /// Level and text of each line of the kernel log, in order.

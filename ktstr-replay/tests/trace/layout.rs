@@ -10,7 +10,8 @@ use ktstr_replay::memory::LeftOut;
 use ktstr_replay::trace::Body;
 use ktstr_replay::trace::record::blob::BlobV1;
 use ktstr_replay::trace::record::event::{
-    EventBodyV1, EventChunkV1, EventV1, GuestEndV1, OutputSourceV1, StageV1, WorkerReportV1,
+    EventBodyV1, EventChunkV1, EventV1, GuestEndV1, LatenciesV1, NodePagesV1, OutputSourceV1, StageV1,
+    WorkerDetailV1, WorkerReportV1,
 };
 use ktstr_replay::trace::record::memory::{CheckpointV1, PageChunkV1, PageRunV1, PageStateV1, RamRangeV1};
 use ktstr_replay::trace::record::sample::{
@@ -94,6 +95,25 @@ fn event_bodies() -> Vec<EventBodyV1> {
     bodies
 }
 
+/// Those that no release had at first. They may not make events larger than they were.
+fn later_event_bodies() -> Vec<EventBodyV1> {
+    let latencies =
+        |of| LatenciesV1 { total: 3 * of, sum_ns: 4 * of, max_ns: 2 * of, samples_ns: vec![of, 2 * of] };
+    vec![EventBodyV1::WorkerDetail(Box::new(WorkerDetailV1 {
+        pid: 2,
+        policy: "Fifo(10)".to_owned(),
+        is_thread: true,
+        max_off_cpu_ns: 3,
+        minor_faults: 4,
+        major_faults: 5,
+        voluntary_switches: 6,
+        involuntary_switches: 7,
+        wakes: latencies(8),
+        timers: latencies(9),
+        node_pages: vec![NodePagesV1 { node: 1, pages: 10 }],
+    }))]
+}
+
 fn map(id: u32, contents: MapContentsV1) -> MapStateV1 {
     MapStateV1 {
         id,
@@ -173,11 +193,10 @@ fn sample(kind: CaptureKindV1) -> SampleV1 {
 
 #[test]
 fn frozen_types_have_not_moved() {
-    let events = event_bodies().into_iter().zip(0..).map(|(body, i)| EventV1 {
-        guest_ns: GuestNs(i),
-        host_ns: HostNs(2 * i),
-        body,
-    });
+    let chunk = |bodies: Vec<EventBodyV1>| {
+        let event = |(body, i)| EventV1 { guest_ns: GuestNs(i), host_ns: HostNs(2 * i), body };
+        EventChunkV1 { events: bodies.into_iter().zip(0..).map(event).collect() }
+    };
     let states = LeftOut::ALL
         .map(PageStateV1::LeftOut)
         .into_iter()
@@ -196,7 +215,8 @@ fn frozen_types_have_not_moved() {
         keys: [10, 11],
     };
     let found = [
-        frozen("EventChunkV1", &EventChunkV1 { events: events.collect() }),
+        frozen("EventChunkV1", &chunk(event_bodies())),
+        frozen("EventChunkV1 (later events)", &chunk(later_event_bodies())),
         frozen("SampleV1 (attach)", &sample(CaptureKindV1::Attach)),
         frozen("SampleV1 (periodic)", &sample(CaptureKindV1::Periodic)),
         frozen("SampleV1 (on demand)", &sample(CaptureKindV1::OnDemand)),
@@ -254,8 +274,9 @@ fn loss(kind: LossKindV1) -> LossV1 {
     LossV1 { host_ns: HostNs(1), kind, count: 2, detail: "ring full".to_owned() }
 }
 
-const FROZEN: [Frozen; 34] = [
+const FROZEN: [Frozen; 35] = [
     ("EventChunkV1", 0x59bb_e10a_cca1_cb21, 8, 4),
+    ("EventChunkV1 (later events)", 0, 8, 4),
     ("SampleV1 (attach)", 0xcd5d_edd4_1f3a_ccc4, 288, 8),
     ("SampleV1 (periodic)", 0x9ae9_f3d0_8a04_7e65, 288, 8),
     ("SampleV1 (on demand)", 0xc6f9_d628_6b5f_8b2e, 288, 8),

@@ -15,7 +15,7 @@ use crate::cgroup::{Cgroup, CgroupDef, CgroupError, CpusetError};
 use crate::channel::ChannelError;
 use crate::ctx::Ctx;
 use crate::scheduler_life::SchedulerDied;
-use crate::worker::{WorkerError, WorkerGroup, Workload, is_command_name};
+use crate::worker::{Settings, WorkerError, WorkerGroup, WorkloadHandle};
 
 /// How often a hold checks the scheduler's state.
 const LIFE_CHECK: Duration = Duration::from_millis(100);
@@ -201,9 +201,9 @@ impl Phase<'_> {
         Ok(())
     }
 
-    fn spawn(&self, made: &[Cgroup]) -> Result<Workload, ScenarioError> {
+    fn spawn(&self, made: &[Cgroup]) -> Result<WorkloadHandle, ScenarioError> {
         let groups: Vec<WorkerGroup> = self.step.setup.iter().filter_map(|def| self.group(def)).collect();
-        let workload = Workload::spawn(&groups).map_err(|source| self.workers(source))?;
+        let workload = WorkloadHandle::spawn(&groups).map_err(|source| self.workers(source))?;
         for (pid, name) in workload.pids() {
             let def = self.step.setup.iter().find(|def| def.name == name);
             let cgroup = made.iter().find(|cgroup| cgroup.name() == name);
@@ -230,7 +230,8 @@ impl Phase<'_> {
             cgroup: def.name.clone(),
             count,
             work: def.work,
-            comm: def.comm.clone(),
+            settings: Settings { comm: def.comm.clone(), ..Settings::default() },
+            cpus: Vec::new(),
         })
     }
 
@@ -299,9 +300,6 @@ fn check_ranges(def: &CgroupDef) -> Result<(), ScenarioError> {
     }
     if let Some(nice) = def.nice.filter(|nice| !(-20..=19).contains(nice)) {
         return fault("nice", nice.to_string(), "from -20 to 19");
-    }
-    if let Some(comm) = def.comm.as_ref().filter(|comm| !is_command_name(comm)) {
-        return fault("comm", format!("`{comm}`"), "1 to 15 bytes long, none of them zero");
     }
     Ok(())
 }

@@ -7,11 +7,13 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::WorkerReport;
 use super::links::Links;
 use super::process::{self, Process, Schedstat, SchedstatError, Task, wait_for_all};
+use super::settings::{RangeError, Settings};
 use super::shared::{SharedMemory, SlotState, WorkerSlot, monotonic_ns};
 use super::work::WorkType;
+use crate::cpu_set::CpuSet;
+use guest_init::message::{WorkerDetail, WorkerReport};
 
 /// How long workers may take to end after they were told to. Longer than a scheduler is let starve them by the
 /// default watchdog (5 s), so that only a worker that is really stuck is killed.
@@ -20,7 +22,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 const KILL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Workers of one kind in one cgroup.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WorkerGroup {
     /// Name of the cgroup, for reports.
     pub cgroup: String,
@@ -28,8 +30,23 @@ pub struct WorkerGroup {
     pub count: usize,
     /// What they do.
     pub work: WorkType,
-    /// Their command name, 1 to 15 bytes and none of them zero; `None`: that of the test binary.
-    pub comm: Option<String>,
+    /// How the kernel is to treat them.
+    pub settings: Settings,
+    /// The CPUs of each, in turn; empty: those of the cgroup.
+    pub cpus: Vec<CpuSet>,
+}
+
+impl WorkerGroup {
+    /// So many workers of this kind, with nothing set.
+    pub fn new(cgroup: impl Into<String>, count: usize, work: impl Into<WorkType>) -> Self {
+        Self {
+            cgroup: cgroup.into(),
+            count,
+            work: work.into(),
+            settings: Settings::default(),
+            cpus: Vec::new(),
+        }
+    }
 }
 
 /// Why workers could not be had.
@@ -49,15 +66,13 @@ pub enum WorkerError {
         /// How many work together.
         gang: usize,
     },
-    /// The kernel would cut the command name, or not take it.
-    #[error(
-        "the command name of the workers of `{cgroup}` is `{comm}`; it must be 1 to 15 bytes long, none of them zero"
-    )]
-    Comm {
+    /// A setting out of its range.
+    #[error("workers of `{cgroup}`")]
+    Range {
         /// The group's cgroup.
         cgroup: String,
-        /// The name asked for.
-        comm: String,
+        /// Which.
+        source: RangeError,
     },
     /// The kernel gave no process, pipe or memory.
     #[error("could not {what} for worker {index} of `{cgroup}`")]
@@ -89,8 +104,8 @@ pub enum WorkerError {
 /// ```
 /// use ktstr::prelude::*;
 ///
-/// let group = WorkerGroup { cgroup: "cg_0".to_owned(), count: 2, work: WorkType::SpinWait, comm: None };
-/// let mut workload = Workload::spawn(&[group])?;
+/// let group = WorkerGroup::new("cg_0", 2, WorkType::SpinWait);
+/// let mut workload = WorkloadHandle::spawn(&[group])?;
 /// workload.start()?;
 /// std::thread::sleep(std::time::Duration::from_millis(10));
 /// let reports = workload.stop_and_collect();
@@ -98,7 +113,7 @@ pub enum WorkerError {
 /// # Ok::<(), anyhow::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Workload {
+pub struct WorkloadHandle {
     shared: SharedMemory,
     workers: Vec<Worker>,
 }
@@ -111,21 +126,19 @@ struct Worker {
     baseline: Schedstat,
 }
 
-impl Workload {
-    /// Fork the workers of all groups; they sleep until [`Workload::start`].
+impl WorkloadHandle {
+    /// Fork the workers of all groups; they sleep until [`WorkloadHandle::start`].
     ///
     /// # Errors
     /// A group whose size does not fit its work, and what the kernel refuses. Workers that were already forked
     /// are killed.
     pub fn spawn(groups: &[WorkerGroup]) -> Result<Self, WorkerError> {
-        for WorkerGroup { cgroup, count, work, comm } in groups {
+        for WorkerGroup { cgroup, count, work, settings, .. } in groups {
             let gang = work.gang();
             if *count == 0 || !count.is_multiple_of(gang) {
                 return Err(WorkerError::Count { cgroup: cgroup.clone(), count: *count, work: *work, gang });
             }
-            if let Some(comm) = comm.as_ref().filter(|comm| !is_command_name(comm)) {
-                return Err(WorkerError::Comm { cgroup: cgroup.clone(), comm: comm.clone() });
-            }
+            settings.check().map_err(|source| WorkerError::Range { cgroup: cgroup.clone(), source })?;
         }
         let total = groups.iter().map(|group| group.count).sum();
         let shared =
@@ -152,7 +165,7 @@ impl Workload {
             }
             let slots = self.shared.slots();
             let slot = slots.get(self.workers.len()).ok_or(Errno::NOMEM).map_err(fault("find memory"))?;
-            let comm = group.comm.as_ref().and_then(|comm| CString::new(comm.as_str()).ok());
+            let comm = group.settings.comm.as_ref().and_then(|comm| CString::new(comm.as_str()).ok());
             let task =
                 Task { header: &self.shared, slot, work: group.work, comm: comm.as_deref(), member, ring };
             let (pid, given_back) = process::fork(task).map_err(fault("fork"))?;
@@ -257,6 +270,7 @@ impl Worker {
             migrations: slot.migrations.load(Relaxed),
             cpus_used: slot.cpus_used(),
             fault,
+            detail: WorkerDetail::default(),
         };
         if !matches!(state, SlotState::Done | SlotState::PeerGone | SlotState::Failed) {
             // It never wrote its last numbers: the kernel knows its CPU time, and the time since its last turn
@@ -285,11 +299,6 @@ fn state_fault(slot: &WorkerSlot, state: SlotState, early: bool) -> Option<Strin
     }
 }
 
-/// What the kernel keeps whole (`TASK_COMM_LEN` of its include/linux/sched.h, less the zero at the end).
-pub fn is_command_name(comm: &str) -> bool {
-    (1..=15).contains(&comm.len()) && !comm.contains('\0')
-}
-
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -304,11 +313,11 @@ mod tests {
     use super::*;
 
     fn group(work: WorkType, count: usize) -> WorkerGroup {
-        WorkerGroup { cgroup: "cg".to_owned(), count, work, comm: None }
+        WorkerGroup::new("cg", count, work)
     }
 
     fn run(work: WorkType, count: usize, ms: u64) -> Vec<WorkerReport> {
-        let mut workload = Workload::spawn(&[group(work, count)]).expect("workers");
+        let mut workload = WorkloadHandle::spawn(&[group(work, count)]).expect("workers");
         workload.start().expect("a start");
         sleep(Duration::from_millis(ms));
         workload.stop_and_collect()
@@ -343,7 +352,7 @@ mod tests {
 
     #[test]
     fn workers_wait_for_the_common_start() {
-        let workload = Workload::spawn(&[group(WorkType::SpinWait, 2)]).expect("workers");
+        let workload = WorkloadHandle::spawn(&[group(WorkType::SpinWait, 2)]).expect("workers");
         sleep(Duration::from_millis(50));
         assert!(workload.shared.slots().iter().all(|slot| slot.state() == SlotState::Waiting));
         assert_eq!(workload.pids().count(), 2);
@@ -351,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_is_killed_is_a_fault_with_its_numbers_so_far() {
-        let mut workload = Workload::spawn(&[group(WorkType::SpinWait, 2)]).expect("workers");
+        let mut workload = WorkloadHandle::spawn(&[group(WorkType::SpinWait, 2)]).expect("workers");
         workload.start().expect("a start");
         sleep(Duration::from_millis(100));
         let (killed, _) = workload.pids().next().expect("a worker");
@@ -365,7 +374,7 @@ mod tests {
 
     #[test]
     fn the_peer_of_a_lost_worker_says_so() {
-        let mut workload = Workload::spawn(&[group(WorkType::PipeIo, 2)]).expect("workers");
+        let mut workload = WorkloadHandle::spawn(&[group(WorkType::PipeIo, 2)]).expect("workers");
         workload.start().expect("a start");
         let (killed, _) = workload.pids().next().expect("a worker");
         kill_process(killed, Signal::KILL).expect("a signal");
@@ -378,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_stopped_worker_shows_the_gap() {
-        let mut workload = Workload::spawn(&[group(WorkType::SpinWait, 1)]).expect("workers");
+        let mut workload = WorkloadHandle::spawn(&[group(WorkType::SpinWait, 1)]).expect("workers");
         workload.start().expect("a start");
         let (pid, _) = workload.pids().next().expect("a worker");
         sleep(Duration::from_millis(50));
@@ -394,16 +403,19 @@ mod tests {
 
     #[test]
     fn odd_numbers_of_pairs_and_empty_groups_are_refused() {
-        let error = Workload::spawn(&[group(WorkType::PipeIo, 3)]).expect_err("an odd one").to_string();
+        let error = WorkloadHandle::spawn(&[group(WorkType::PipeIo, 3)]).expect_err("an odd one").to_string();
         assert!(error.contains("multiple of 2"), "{error}");
-        assert!(Workload::spawn(&[group(WorkType::SpinWait, 0)]).is_err());
+        assert!(WorkloadHandle::spawn(&[group(WorkType::SpinWait, 0)]).is_err());
     }
 
     #[test]
     fn workers_have_the_command_name_that_is_asked_for() {
-        let named = |comm: &str| WorkerGroup { comm: Some(comm.to_owned()), ..group(WorkType::SpinWait, 1) };
-        let workload =
-            Workload::spawn(&[named("fifteen bytes !"), group(WorkType::SpinWait, 1)]).expect("workers");
+        let named = |comm: &str| WorkerGroup {
+            settings: Settings { comm: Some(comm.to_owned()), ..Settings::default() },
+            ..group(WorkType::SpinWait, 1)
+        };
+        let workload = WorkloadHandle::spawn(&[named("fifteen bytes !"), group(WorkType::SpinWait, 1)])
+            .expect("workers");
         let comm = |pid: Pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).expect("a name");
         let pids: Vec<Pid> = workload.pids().map(|(pid, _)| pid).collect();
         // It names itself right after the fork, whenever that is.
@@ -412,14 +424,14 @@ mod tests {
         }
         assert_eq!(comm(pids[0]), "fifteen bytes !\n");
         for bad in ["", "sixteen bytes !!", "a\0b"] {
-            let error = Workload::spawn(&[named(bad)]).expect_err("a bad name").to_string();
-            assert!(error.contains("1 to 15 bytes"), "{error}");
+            let error = WorkloadHandle::spawn(&[named(bad)]).expect_err("a bad name");
+            assert!(matches!(error, WorkerError::Range { .. }), "{error}");
         }
     }
 
     #[test]
     fn dropping_a_workload_leaves_no_process() {
-        let workload = Workload::spawn(&[group(WorkType::SpinWait, 2)]).expect("workers");
+        let workload = WorkloadHandle::spawn(&[group(WorkType::SpinWait, 2)]).expect("workers");
         let pids: Vec<Pid> = workload.pids().map(|(pid, _)| pid).collect();
         drop(workload);
         for pid in pids {

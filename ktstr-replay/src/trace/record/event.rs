@@ -92,6 +92,9 @@ pub enum EventBodyV1 {
         /// For people.
         detail: String,
     },
+    /// What else a worker measured; comes right after its [`Worker`](EventBodyV1::Worker). In a box, so that events stay of the
+    /// size that they had before there was this.
+    WorkerDetail(Box<WorkerDetailV1>),
 }
 
 impl EventBodyV1 {
@@ -223,6 +226,55 @@ pub struct WorkerReportV1 {
     pub fault: Option<String>,
 }
 
+/// What else one worker measured. Times are in ns and of the guest.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct WorkerDetailV1 {
+    /// Process id in the guest (thread id, of a thread): that of the report before.
+    pub pid: u32,
+    /// Scheduling policy that it ran with, as `SchedPolicy` prints it: `Fifo(10)`.
+    pub policy: String,
+    /// A thread of a process with others, not a process of its own.
+    pub is_thread: bool,
+    /// Longest stretch between two of its own looks at the clocks in which it was on no CPU.
+    pub max_off_cpu_ns: u64,
+    /// Page faults without I/O, from the common start to the end. Source: `getrusage(RUSAGE_THREAD)`.
+    pub minor_faults: u64,
+    /// Page faults with I/O.
+    pub major_faults: u64,
+    /// Times that it gave up its CPU to wait.
+    pub voluntary_switches: u64,
+    /// Times that its CPU was taken from it.
+    pub involuntary_switches: u64,
+    /// From the waker's store or write until the woken worker ran. Empty for work that nobody wakes.
+    pub wakes: LatenciesV1,
+    /// From the time that a timer was set to until the worker ran. Empty for work without timers.
+    pub timers: LatenciesV1,
+    /// Pages of its work's memory, by NUMA node; empty for work without memory of its own.
+    pub node_pages: Vec<NodePagesV1>,
+}
+
+/// Pages on one NUMA node.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodePagesV1 {
+    /// The node.
+    pub node: u32,
+    /// How many.
+    pub pages: u64,
+}
+
+/// Latencies: how many there were, and a fair sample of them (a reservoir, so that none is likelier kept than another).
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct LatenciesV1 {
+    /// How many were measured.
+    pub total: u64,
+    /// Their sum.
+    pub sum_ns: u64,
+    /// The longest, whether it is in the sample or not.
+    pub max_ns: u64,
+    /// The sample, at most 512, in no order.
+    pub samples_ns: Vec<u64>,
+}
+
 archived_body!(EventChunkV1, Events, 1);
 
 /// The current chunk of events.
@@ -239,3 +291,9 @@ pub type Stage = StageV1;
 pub type GuestEnd = GuestEndV1;
 /// The current worker report.
 pub type WorkerReport = WorkerReportV1;
+/// The current detail of a worker.
+pub type WorkerDetail = WorkerDetailV1;
+/// The current latencies.
+pub type Latencies = LatenciesV1;
+/// The current pages of a node.
+pub type NodePages = NodePagesV1;

@@ -14,7 +14,10 @@ pub mod sample;
 pub mod small;
 
 pub use blob::{Blob, BlobId, BlobRole, blob_id};
-pub use event::{Event, EventBody, EventChunk, GuestEnd, OutputSource, Stage, WorkerReport};
+pub use event::{
+    Event, EventBody, EventChunk, GuestEnd, Latencies, NodePages, OutputSource, Stage, WorkerDetail,
+    WorkerReport,
+};
 pub use manifest::Manifest;
 pub(crate) use memory::StoredPages;
 pub use memory::{Checkpoint, PAGE_BYTES, PageChunk, PageId, PageRun, PageState, RamRange};

@@ -23,6 +23,8 @@ mod scheduler_life;
 mod ctx;
 /// Phases of set-up, hold and teardown.
 mod scenario;
+/// The limits of a test, layer by layer.
+mod limits;
 /// What the macros make: descriptions of a test and of a scheduler.
 mod test_def;
 /// Running the body, in the guest.
@@ -41,6 +43,7 @@ pub mod cli;
 /// What the macros' expansions name. Not for people.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::limits::Assert;
     pub use crate::run::{TestFailure, run};
     pub use crate::test_def::{
         Checkpoint, HostCheck, Pages, Scheduler, SchedulerSource, TestDef, Topology, resolve_topology,

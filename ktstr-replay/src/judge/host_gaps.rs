@@ -10,6 +10,9 @@ const STALL: &str = "ERROR_STALL";
 /// Gaps matter from this part of a wait on. The kernel ends a scheduler soon after the timeout, so that without a bound
 /// the least gap would explain every stall.
 const GAP_PART: u64 = 4;
+/// Thresholds that judge where something was, not when.
+const UNTIMED_THRESHOLDS: [&str; 4] =
+    ["isolation", "max_migration_ratio", "min_page_locality", "max_cross_node_migration_ratio"];
 /// Beginnings of the claims that judge by the clock.
 const TIMED_CLAIMS: [&str; 4] = ["rate(", "steady(", "converges(", "eventually("];
 
@@ -26,7 +29,7 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
     for finding in verdict.findings.iter_mut().filter(|finding| finding.outcome == Outcome::Fail) {
         let is_timing = match finding.origin {
             Origin::Run => finding.what == "scheduler" && stall_is_explained,
-            Origin::Threshold => true,
+            Origin::Threshold => !UNTIMED_THRESHOLDS.contains(&finding.what.as_str()),
             Origin::Claim => TIMED_CLAIMS.iter().any(|begin| finding.what.starts_with(begin)),
             Origin::Check(_) => false,
         };

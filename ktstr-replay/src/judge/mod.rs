@@ -11,7 +11,7 @@ mod lifecycle;
 mod losses;
 mod not_enabled;
 mod scheduler;
-mod starved;
+mod thresholds;
 #[cfg(test)]
 mod tests;
 
@@ -47,7 +47,7 @@ impl Run<'_> {
         verdict.findings.extend(complete::judge_captures(self, ran));
         verdict.findings.extend(complete::judge_workers(self, ran));
         verdict.findings.extend(losses::judge(self));
-        verdict.findings.extend(starved::judge(self));
+        verdict.findings.extend(thresholds::judge(self));
         verdict.findings.extend(claims::judge_claims(self, claims));
         verdict.findings.extend(claims::judge_checks(self, checks));
         verdict.findings.extend(complete::judge_asked(self, &verdict, claims.is_none()));

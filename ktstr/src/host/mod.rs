@@ -40,6 +40,7 @@ pub fn run(def: &TestDef) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use crate::assert::AssertResult;
+    use crate::limits::Assert;
     use crate::test_def::{Checkpoint, Pages, TestDef, resolve_topology};
 
     /// A test with all defaults.
@@ -59,14 +60,12 @@ mod tests {
         seed: 1,
         claims: &[],
         check: None,
-        not_starved: false,
-        max_gap_ms: None,
-        max_spread_pct: None,
-        min_share_pct: None,
+        assert: Assert::NONE,
         expect_err: false,
         expect_scx_error_contains: None,
         expect_scx_exit: None,
         allow_restarts: false,
+        allow_splats: false,
         allow_inconclusive: false,
         kaslr: true,
         attached: true,

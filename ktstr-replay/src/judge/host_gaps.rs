@@ -1,5 +1,6 @@
 //! Times in which the host did not run the machine: what they can explain is not the scheduler's failure.
 
+use super::splats;
 use crate::run::{Run, SchedulerExit};
 use crate::text::seconds;
 use crate::trace::record::{Loss, LossKind};
@@ -28,6 +29,7 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
     let stall_is_explained = exits.iter().any(|exit| explains(run, &gaps, exit));
     for finding in verdict.findings.iter_mut().filter(|finding| finding.outcome == Outcome::Fail) {
         let is_timing = match finding.origin {
+            Origin::Run if finding.what == splats::WHAT => splats::are_of_time(run),
             Origin::Run => finding.what == "scheduler" && stall_is_explained,
             Origin::Threshold => !UNTIMED_THRESHOLDS.contains(&finding.what.as_str()),
             Origin::Claim => TIMED_CLAIMS.iter().any(|begin| finding.what.starts_with(begin)),

@@ -11,6 +11,7 @@ mod lifecycle;
 mod losses;
 mod not_enabled;
 mod scheduler;
+mod splats;
 mod thresholds;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ impl Run<'_> {
         }
         verdict.findings.push(lifecycle::judge_body(self, verdict.outcome()));
         let ran = verdict.outcome();
+        verdict.findings.extend(splats::judge(self));
         verdict.findings.extend(lifecycle::judge_trace(self));
         verdict.findings.extend(complete::judge_captures(self, ran));
         verdict.findings.extend(complete::judge_workers(self, ran));

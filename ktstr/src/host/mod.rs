@@ -5,6 +5,7 @@ mod judge;
 mod prepare;
 mod program;
 pub mod results;
+mod thresholds;
 
 use environment::Environment;
 use ktstr_record::recorder::record;
@@ -19,6 +20,9 @@ use crate::test_def::TestDef;
 /// A test that did not pass; what could not be had, recorded or judged.
 pub fn run(def: &TestDef) -> anyhow::Result<()> {
     let environment = Environment::read();
+    if let Some(folder) = &environment.show_thresholds {
+        return thresholds::show(def, folder);
+    }
     let recording = record(prepare::prepare(def, &environment)?)?;
     if !judge::emulator_failed(&recording) {
         return judge::judge(def, recording);

@@ -139,6 +139,8 @@ class Archive:
             return size, size
         if name == "String" or name.startswith("Vec<"):
             return 8, 4
+        if name.startswith("Box<"):
+            return 4, 4
         if name.startswith("["):
             element, count = self.array(name)
             size, alignment = self.layout(element)
@@ -151,6 +153,8 @@ class Archive:
             return take(PRIMITIVES[name], data, at)
         if name == "String":
             return self.string(data, at)
+        if name.startswith("Box<"):
+            return self.elements(name[4:-1], 1, data, at + take("<i", data, at))[0]
         if name.startswith("Vec<"):
             return self.elements(name[4:-1], take("<I", data, at + 4), data, at + take("<i", data, at))
         if name.startswith("["):

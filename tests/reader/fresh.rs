@@ -4,9 +4,9 @@ use std::path::Path;
 
 use ktstr_replay::memory::LeftOut;
 use ktstr_replay::trace::record::{
-    BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Clock, CpuState, Event, EventBody, GuestEnd, Loss,
-    LossKind, Manifest, MapContents, MapState, OutputSource, PAGE_BYTES, Sample, ScxState, Stage, VcpuRegs,
-    WorkerReport,
+    BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Clock, CpuState, Event, EventBody, GuestEnd, Latencies,
+    Loss, LossKind, Manifest, MapContents, MapState, NodePages, OutputSource, PAGE_BYTES, Sample, ScxState,
+    Stage, VcpuRegs, WorkerDetail, WorkerReport,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter};
 use ktstr_replay::units::{Cpu, GuestNs, HostNs};
@@ -83,6 +83,15 @@ fn events() -> Vec<Event> {
             max_gap_at_ns: u64::MAX,
             ..WorkerReport::default()
         }),
+        EventBody::WorkerDetail(Box::new(WorkerDetail {
+            pid: 7,
+            policy: "Fifo(10)".to_owned(),
+            is_thread: true,
+            wakes: Latencies { total: 3, sum_ns: 1 << 40, max_ns: 5, samples_ns: vec![5, 4] },
+            node_pages: vec![NodePages { node: 1, pages: 9 }],
+            cross_node_migrations: Some(2),
+            ..WorkerDetail::default()
+        })),
         EventBody::Body { error: None, failures: vec!["one".to_owned(), LONG.to_owned()] },
         EventBody::End { end: GuestEnd::Interrupted, detail: "x".repeat(300) },
     ];
@@ -104,6 +113,13 @@ pub fn events_as_read() -> Value {
             "index": 1, "pid": 0, "cgroup": "cg_0", "work": "", "work_units": 0, "iterations": 0, "cpu_ns": 0, "wall_ns": 0,
             "max_gap_ns": 0, "max_gap_at_ns": u64::MAX, "run_delay_ns": 0, "migrations": 0, "cpus_used": [0, 70_000],
             "fault": LONG,
+        } }),
+        json!({ "WorkerDetail": {
+            "pid": 7, "policy": "Fifo(10)", "is_thread": true, "max_off_cpu_ns": 0, "minor_faults": 0, "major_faults": 0,
+            "voluntary_switches": 0, "involuntary_switches": 0,
+            "wakes": { "total": 3, "sum_ns": 1u64 << 40, "max_ns": 5, "samples_ns": [5, 4] },
+            "timers": { "total": 0, "sum_ns": 0, "max_ns": 0, "samples_ns": [] },
+            "node_pages": [{ "node": 1, "pages": 9 }], "cross_node_migrations": 2,
         } }),
         json!({ "Body": { "error": null, "failures": ["one", LONG] } }),
         json!({ "End": { "end": "Interrupted", "detail": "x".repeat(300) } }),

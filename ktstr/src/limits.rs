@@ -122,6 +122,7 @@ impl Layers {
     pub fn thresholds(self) -> Option<Thresholds> {
         let all = self.merged();
         let thresholds = Thresholds {
+            not_starved: all.not_starved == Some(true),
             max_spread_pct: all.max_spread_pct.map(f64::from),
             max_gap_ms: all.max_gap_ms,
             min_share_pct: all.min_share_pct.map(f64::from),
@@ -234,15 +235,16 @@ mod tests {
             sustained_samples: Some(14),
         };
         let found = serde_json::to_value(layers(all, Assert::NONE).thresholds()).expect("JSON");
-        // All but `not_starved`, which stands for others.
-        for (name, value) in all.values().into_iter().skip(1) {
+        for (name, value) in all.values() {
             let value: f64 = match value.expect("a value").as_str() {
                 "true" => continue,
                 number => number.parse().expect("a number"),
             };
             assert_eq!(found[name].as_f64(), Some(value), "{name}");
         }
-        assert_eq!((&found["isolation"], &found["fail_on_stall"]), (&true.into(), &true.into()));
+        for flag in ["not_starved", "isolation", "fail_on_stall"] {
+            assert_eq!(found[flag], true, "{flag}");
+        }
     }
 
     #[test]

@@ -183,6 +183,7 @@ impl TraceBuilder {
     /// The test asserts that no worker starved.
     pub fn not_starved(self) -> Self {
         self.limits(|limits| {
+            limits.not_starved = true;
             limits.max_spread_pct = Some(15.0);
             limits.max_gap_ms = Some(2000);
             limits.min_share_pct = Some(50.0);

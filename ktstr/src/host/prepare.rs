@@ -252,6 +252,7 @@ fn test_info(def: &TestDef) -> TestInfo {
         watchdog_timeout_ms: def.watchdog_timeout_s.saturating_mul(1000),
         seed: def.seed,
         thresholds: def.limits().thresholds(),
+        not_starved: None,
         asked: Some(Asked {
             claims: def.claims.iter().map(|&text| text.to_owned()).collect(),
             checks: def.check.iter().map(|check| check.label.to_owned()).collect(),

@@ -24,7 +24,7 @@ use crate::verdict::Finding;
 
 /// The findings of all limits of a test.
 pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
-    let Some(limits) = &run.manifest.test.thresholds else { return Vec::new() };
+    let Some(limits) = &run.manifest.test.limits() else { return Vec::new() };
     let workers = Workers::of(run);
     let mut findings: Vec<Finding> = Vec::new();
     findings.extend(starved::judge(run, limits));

@@ -47,7 +47,7 @@ fn what(limits: &Thresholds) -> Option<String> {
     let set: Vec<&str> = all.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
     match set.len() {
         0 => None,
-        n if n == all.len() => Some("not_starved".to_owned()),
+        _ if limits.not_starved => Some("not_starved".to_owned()),
         _ => Some(set.join(", ")),
     }
 }
@@ -356,6 +356,17 @@ mod tests {
         };
         assert_eq!(called(|_| {}), None);
         assert_eq!(called(|limits| limits.max_gap_ms = Some(1)).as_deref(), Some("max_gap_ms"));
+        let called = |not_starved| {
+            let (gap, spread) = (Some(1), Some(1.0));
+            what(&Thresholds {
+                max_gap_ms: gap,
+                max_spread_pct: spread,
+                not_starved,
+                ..Thresholds::default()
+            })
+        };
+        assert_eq!(called(false).as_deref(), Some("max_gap_ms, max_spread_pct"));
+        assert_eq!(called(true).as_deref(), Some("not_starved"));
     }
 
     #[test]

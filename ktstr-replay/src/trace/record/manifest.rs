@@ -52,10 +52,12 @@ pub struct TestInfo {
     pub watchdog_timeout_ms: u64,
     /// Random seed given to the guest.
     pub seed: u64,
-    /// The limits that the test sets, if it sets any. Traces from before there were others have those of `not_starved` under
-    /// that name.
-    #[serde(alias = "not_starved", skip_serializing_if = "Option::is_none")]
+    /// The limits that the test sets, if it sets any. See [`TestInfo::limits`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Thresholds>,
+    /// Those of the check `not_starved`, in traces from before there were others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_starved: Option<Thresholds>,
     /// What is to be judged, from the test's definition. `None` in traces from before this was kept.
     pub asked: Option<Asked>,
     /// The run is expected to fail.
@@ -70,6 +72,15 @@ pub struct TestInfo {
     pub allow_splats: bool,
     /// Inconclusive counts as a pass.
     pub allow_inconclusive: bool,
+}
+
+impl TestInfo {
+    /// The limits that the test sets, whichever release has written them.
+    #[must_use]
+    pub fn limits(&self) -> Option<Thresholds> {
+        let older = || Some(Thresholds { not_starved: true, ..self.not_starved.clone()? });
+        self.thresholds.clone().or_else(older)
+    }
 }
 
 /// What a test wants judged, so that nothing of it can get lost on its way into the trace or out of it.

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Thresholds {
+    /// The three below it are those of the check `not_starved`, not limits alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub not_starved: bool,
     /// Largest allowed spread of CPU share inside a cgroup, in percent of a CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_spread_pct: Option<f64>,

@@ -1,5 +1,6 @@
 //! What a test's body is given.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct Ctx {
     /// The cgroup hierarchy.
     pub cgroups: Cgroups,
     pub(crate) life: SchedulerLife,
+    /// Where the guest's file system begins.
+    root: PathBuf,
     channel: Arc<Channel>,
     next_phase: AtomicU32,
     held: Mutex<Duration>,
@@ -40,11 +43,12 @@ impl Ctx {
         topo: GuestTopology,
         cgroups: Cgroups,
         life: SchedulerLife,
+        root: PathBuf,
         channel: Arc<Channel>,
     ) -> Self {
         let (workers_per_cgroup, next_phase) = (WORKERS_PER_CGROUP, AtomicU32::new(0));
         let held = Mutex::new(Duration::ZERO);
-        Self { duration, seed, workers_per_cgroup, topo, cgroups, life, channel, next_phase, held }
+        Self { duration, seed, workers_per_cgroup, topo, cgroups, life, root, channel, next_phase, held }
     }
 
     /// A cgroup with [`Ctx::workers_per_cgroup`] workers.
@@ -68,6 +72,17 @@ impl Ctx {
     /// Note an operation in the trace.
     pub(crate) fn op(&self, name: &str, detail: impl Into<String>) -> Result<(), ChannelError> {
         self.tell(FromTest::Op { name: name.to_owned(), detail: detail.into() })
+    }
+
+    /// A file of the guest, by its absolute path or one from the root.
+    pub(crate) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// How many phases have begun.
+    pub(crate) fn phases_begun(&self) -> u32 {
+        self.next_phase.load(Ordering::Relaxed)
     }
 
     /// Number of the next phase.

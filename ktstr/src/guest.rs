@@ -65,7 +65,7 @@ fn context(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> Ctx {
         }
         None => SchedulerLife::none(),
     };
-    Ctx::new(def.duration(), def.seed, topo, Cgroups::at(Cgroups::GUEST_ROOT), life, channel)
+    Ctx::new(def.duration(), def.seed, topo, Cgroups::at(Cgroups::GUEST_ROOT), life, "/".into(), channel)
 }
 
 /// Run the body; a panic becomes an error with its message and place.

@@ -32,7 +32,7 @@ pub use crate::cgroup::{Cgroup, CgroupDef, Cgroups, CpusetSpec};
 pub use crate::cpu_set::CpuSet;
 pub use crate::ctx::Ctx;
 pub use crate::guest_topo::GuestTopology;
-pub use crate::scenario::{HoldSpec, Step, execute_defs, execute_steps};
+pub use crate::scenario::{Backdrop, HoldSpec, Op, Step, execute_defs, execute_scenario, execute_steps};
 pub use crate::test_def::{IncludedFile, Scheduler, Topology};
 pub use crate::worker::{
     Affinity, CloneMode, MemPolicy, SchedPolicy, Settings, WorkSpec, WorkType, WorkerGroup, WorkloadHandle,

@@ -36,7 +36,7 @@ pub struct WorkSpec {
 }
 
 impl WorkSpec {
-    /// Workers of this kind, as many as the cgroup's definition says.
+    /// Workers of this kind, `Ctx::workers_per_cgroup` of them.
     pub fn new(work: impl Into<WorkType>) -> Self {
         Self { work: work.into(), count: None, affinity: None, settings: Settings::default() }
     }

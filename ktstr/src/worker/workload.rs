@@ -47,6 +47,19 @@ impl WorkerGroup {
             cpus: Vec::new(),
         }
     }
+
+    /// Whether there can be such workers.
+    ///
+    /// # Errors
+    /// A number that does not fit the work, a setting out of its range.
+    pub fn check(&self) -> Result<(), WorkerError> {
+        let Self { cgroup, count, work, settings, .. } = self;
+        let gang = work.gang();
+        if *count == 0 || !count.is_multiple_of(gang) {
+            return Err(WorkerError::Count { cgroup: cgroup.clone(), count: *count, work: *work, gang });
+        }
+        settings.check().map_err(|source| WorkerError::Range { cgroup: cgroup.clone(), source })
+    }
 }
 
 /// Why workers could not be had.
@@ -133,13 +146,7 @@ impl WorkloadHandle {
     /// A group whose size does not fit its work, and what the kernel refuses. Workers that were already forked
     /// are killed.
     pub fn spawn(groups: &[WorkerGroup]) -> Result<Self, WorkerError> {
-        for WorkerGroup { cgroup, count, work, settings, .. } in groups {
-            let gang = work.gang();
-            if *count == 0 || !count.is_multiple_of(gang) {
-                return Err(WorkerError::Count { cgroup: cgroup.clone(), count: *count, work: *work, gang });
-            }
-            settings.check().map_err(|source| WorkerError::Range { cgroup: cgroup.clone(), source })?;
-        }
+        groups.iter().try_for_each(WorkerGroup::check)?;
         let total = groups.iter().map(|group| group.count).sum();
         let shared =
             SharedMemory::new(total).map_err(|source| WorkerError::Map { workers: total, source })?;

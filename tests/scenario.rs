@@ -1,0 +1,233 @@
+//! Every operation of a scenario, in a guest: it does what it says, and is undone at the end of its step.
+//!
+//! A thread of the body, which the scenario knows nothing of, reads the kernel's files all the time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle, sleep};
+use std::time::Duration;
+
+use ktstr::prelude::*;
+use ktstr_replay::trace::record::{EventBody, WorkerReport};
+
+const GROUPS: &str = "/sys/fs/cgroup";
+const PID_MAX: &str = "/proc/sys/kernel/pid_max";
+const MADVISE: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+
+/// Reads files again and again, and keeps what each of them ever had.
+struct Spy {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<BTreeMap<String, BTreeSet<String>>>,
+}
+
+impl Spy {
+    fn on(files: &[&str]) -> Self {
+        let files: Vec<String> = files.iter().map(|&file| file.to_owned()).collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+            while !until.load(Ordering::Relaxed) {
+                for file in &files {
+                    if let Ok(text) = fs::read_to_string(file) {
+                        seen.entry(file.clone()).or_default().insert(text.trim().to_owned());
+                    }
+                }
+                sleep(Duration::from_millis(3));
+            }
+            seen
+        });
+        Self { stop, thread }
+    }
+
+    fn seen(self) -> BTreeMap<String, BTreeSet<String>> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+/// Two LLCs of one core with two threads each. CPUs 0 and 1 are one core, 2 and 3 the other.
+#[ktstr_test(llcs = 2, cores = 1, threads = 2, duration_s = 12, check = events_tell)]
+fn operations(ctx: &Ctx) -> Result<AssertResult> {
+    let files = [
+        "/sys/devices/system/cpu/cpu1/online",
+        PID_MAX,
+        MADVISE,
+        "/tmp/written",
+        "/sys/fs/cgroup/a/cpuset.cpus",
+        "/sys/fs/cgroup/a/cpu.weight",
+        "/sys/fs/cgroup/a/cgroup.freeze",
+        "/sys/fs/cgroup/b/cpuset.cpus",
+        "/sys/fs/cgroup/limited/cpu.max",
+        "/sys/fs/cgroup/limited/memory.max",
+        "/sys/fs/cgroup/limited/memory.high",
+        "/sys/fs/cgroup/limited/pids.max",
+        "/sys/fs/cgroup/limited/cpuset.mems",
+        "/sys/fs/cgroup/outer/inner/cgroup.procs",
+    ];
+    let before = fs::read_to_string(PID_MAX)?;
+    let before_madvise = fs::read_to_string(MADVISE)?;
+    let irqs = fs::read_to_string("/proc/irq/9/smp_affinity_list")?;
+    let spy = Spy::on(&files);
+    let hold = HoldSpec::Frac(0.08);
+    let part = |index| CpusetSpec::Disjoint { index, of: 2 };
+    let backdrop =
+        Backdrop::new(vec![ctx.cgroup_def("a").cpuset(part(0)), ctx.cgroup_def("b").cpuset(part(1))]);
+    let limited = CgroupDef::named("limited")
+        .workers(1)
+        .cpu_quota_pct(150.0)
+        .memory_max(256 << 20)
+        .memory_high(128 << 20)
+        .pids_max(100)
+        .cpuset_mems("0".parse()?);
+    let inner = CgroupDef::named("outer/inner").workers(1).cpu_weight(50);
+    let pinned = CgroupDef::named("pinned").workers(4).affinity(Affinity::SingleCpu);
+    let pairs = CgroupDef::named("pairs").workers(2).affinity(Affinity::SmtSiblingPair);
+    let steps = vec![
+        Step::new(vec![limited, CgroupDef::named("outer").workers(0), inner, pinned, pairs], hold)
+            .named("made"),
+        Step::of_ops([Op::swap_cpusets("a", "b")], hold).named("swapped"),
+        Step::of_ops([Op::clear_cpuset("a"), Op::set_cpu_weight("a", 300)], hold).named("cleared"),
+        Step::of_ops([Op::freeze("a"), Op::capture_snapshot("frozen")], hold).named("frozen"),
+        Step::of_ops([Op::offline(1), Op::capture_snapshot("offline")], hold).named("offline"),
+        Step::of_ops(
+            [
+                Op::sysctl("kernel.pid_max", "30000"),
+                Op::write_file(MADVISE, "never"),
+                Op::write_file("/tmp/written", "text"),
+                Op::irq_affinity(9, "2".parse()?),
+            ],
+            hold,
+        )
+        .named("files"),
+        Step::new(vec![CgroupDef::named("c").workers(0)], hold)
+            .ops([Op::move_tasks("a", "c"), Op::set_affinity("b", Affinity::Exact("3".parse()?))])
+            .named("moved"),
+        Step::new(vec![CgroupDef::named("d").workers(1)], hold)
+            .ops([
+                Op::spawn("b", WorkSpec::new(WorkType::default()).workers(1).comm("besides")),
+                Op::stop_cgroup("d"),
+                Op::add_cgroup(CgroupDef::named("e").workers(1)),
+                Op::remove_cgroup("e"),
+            ])
+            .named("spawned"),
+        Step::of_ops(
+            [Op::offline(3), Op::online(3)],
+            HoldSpec::Loop { interval: Duration::from_millis(300) },
+        )
+        .named("looped"),
+    ];
+    let mut result = execute_scenario(ctx, backdrop, steps)?;
+    let seen = spy.seen();
+    let had = |file: &str| seen.get(file).cloned().unwrap_or_default();
+    for (file, text) in [
+        ("/sys/devices/system/cpu/cpu1/online", "0"),
+        (PID_MAX, "30000"),
+        (MADVISE, "always madvise [never]"),
+        ("/tmp/written", "text"),
+        ("/sys/fs/cgroup/a/cpuset.cpus", "0-1"),
+        ("/sys/fs/cgroup/a/cpuset.cpus", "2-3"),
+        ("/sys/fs/cgroup/a/cpuset.cpus", ""),
+        ("/sys/fs/cgroup/b/cpuset.cpus", "0-1"),
+        ("/sys/fs/cgroup/a/cpu.weight", "300"),
+        ("/sys/fs/cgroup/a/cgroup.freeze", "1"),
+        ("/sys/fs/cgroup/limited/cpu.max", "150000 100000"),
+        ("/sys/fs/cgroup/limited/memory.max", "268435456"),
+        ("/sys/fs/cgroup/limited/memory.high", "134217728"),
+        ("/sys/fs/cgroup/limited/pids.max", "100"),
+        ("/sys/fs/cgroup/limited/cpuset.mems", "0"),
+    ] {
+        result.check(had(file).contains(text), format!("{file} never had `{text}`: {:?}", had(file)));
+    }
+    result.check(
+        !had("/sys/fs/cgroup/outer/inner/cgroup.procs").is_empty(),
+        "the inner cgroup was never there",
+    );
+    result.check(fs::read_to_string(PID_MAX)? == before, "pid_max is as before");
+    result.check(fs::read_to_string(MADVISE)? == before_madvise, "transparent_hugepage is as before");
+    result.check(fs::read_to_string("/proc/irq/9/smp_affinity_list")? == irqs, "the interrupt is as before");
+    result
+        .check(fs::read_to_string("/sys/devices/system/cpu/online")?.trim() == "0-3", "all CPUs are online");
+    result.check(fs::metadata("/tmp/written").is_err(), "the file that was written is gone");
+    let left: Vec<_> = fs::read_dir(GROUPS)?.flatten().filter(|entry| entry.path().is_dir()).collect();
+    result.check(left.is_empty(), format!("cgroups are left: {left:?}"));
+    Ok(result)
+}
+
+fn reports(trace: &Trace) -> Vec<WorkerReport> {
+    let reports = trace.events().into_iter().filter_map(|event| match event.body {
+        EventBody::Worker(report) => Some(report),
+        _ => None,
+    });
+    reports.collect()
+}
+
+/// What was done is told by events, and the workers ran where they were to run.
+fn events_tell(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    let mut phase = String::new();
+    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for event in trace.events() {
+        match event.body {
+            EventBody::PhaseBegin { name, .. } => phase = name,
+            EventBody::Op { name, detail } => {
+                told.entry(phase.clone()).or_default().push(format!("{name} {detail}"));
+            }
+            _ => {}
+        }
+    }
+    for (phase, op) in [
+        ("made", "set_affinity pinned: 0 | 1 | 2 | 3"),
+        ("made", "set_affinity pairs: 0-1 | 2-3"),
+        ("swapped", "set_cpuset a: 2-3"),
+        ("swapped", "set_cpuset b: 0-1"),
+        ("swapped", "set_cpuset a: 0-1"),
+        ("cleared", "clear_cpuset a"),
+        ("cleared", "set_cpu_weight a: 300"),
+        ("frozen", "unfreeze a"),
+        ("offline", "offline 1"),
+        ("offline", "online 1"),
+        ("files", "irq_affinity 9: 2"),
+        ("moved", "move_tasks 2 from a to c"),
+        ("moved", "move_tasks back to a"),
+        ("moved", "set_affinity b: 3"),
+        ("spawned", "spawn b: 1 SpinWait"),
+        ("spawned", "stop d"),
+        ("spawned", "remove_cgroup e"),
+    ] {
+        let ops = told.get(phase).map_or(&[][..], Vec::as_slice);
+        claim!(v, ops.iter().filter(|told| *told == op).count())
+            .at_least(1)
+            .because(format!("{phase}: {op} in {ops:?}"));
+    }
+    let rounds = told.get("looped").into_iter().flatten().filter(|op| *op == "offline 3").count();
+    claim!(v, rounds).at_least(2).because("a loop does its operations again");
+    let reports = reports(trace);
+    for (cpu, report) in reports.iter().filter(|report| report.cgroup == "pinned").enumerate() {
+        let used: Vec<u32> = report.cpus_used.iter().map(|cpu| cpu.0).collect();
+        claim!(v, u8::from(used == [cpu as u32]))
+            .eq(1)
+            .because(format!("pinned worker {cpu} ran on {used:?}"));
+    }
+    let count = |cgroup: &str| reports.iter().filter(|report| report.cgroup == cgroup).count();
+    let expected = [
+        ("a", 2),
+        ("b", 3),
+        ("pinned", 4),
+        ("pairs", 2),
+        ("limited", 1),
+        ("outer/inner", 1),
+        ("d", 1),
+        ("e", 1),
+    ];
+    for (cgroup, workers) in expected {
+        claim!(v, count(cgroup)).eq(workers).because(format!("workers of {cgroup} that reported"));
+    }
+    for report in reports {
+        claim!(v, report.work_units)
+            .at_least(u64::from(report.cgroup != "e" && report.cgroup != "d"))
+            .because(format!("{report:?}"));
+    }
+    Ok(())
+}

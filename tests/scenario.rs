@@ -10,7 +10,10 @@ use std::thread::{self, JoinHandle, sleep};
 use std::time::Duration;
 
 use ktstr::prelude::*;
-use ktstr_replay::trace::record::{EventBody, WorkerReport};
+use ktstr_replay::trace::record::{CaptureKind, EventBody, ScxState, WorkerReport};
+
+declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", sched_args = ["--restart"] });
+declare_scheduler!(ZOO, { name = "zoo", source = "map_zoo" });
 
 const GROUPS: &str = "/sys/fs/cgroup";
 const PID_MAX: &str = "/proc/sys/kernel/pid_max";
@@ -229,5 +232,61 @@ fn events_tell(trace: &Trace, v: &mut Verdict) -> Result<()> {
             .at_least(u64::from(report.cgroup != "e" && report.cgroup != "d"))
             .because(format!("{report:?}"));
     }
+    Ok(())
+}
+
+/// The scheduler is detached, started again, replaced by another one, and restarts at the loss of a CPU; at the end of each step it is
+/// there again.
+#[ktstr_test(
+    scheduler = DEMO,
+    staged_schedulers = [ZOO],
+    duration_s = 10,
+    num_snapshots = 12,
+    checkpoint = ends,
+    allow_restarts,
+    check = schedulers_come_and_go
+)]
+fn schedulers(ctx: &Ctx) -> Result<AssertResult> {
+    let spy = Spy::on(&["/sys/kernel/sched_ext/state", "/sys/kernel/sched_ext/root/ops"]);
+    let hold = HoldSpec::Frac(0.15);
+    let steps = vec![
+        Step::new(vec![], hold).named("before"),
+        Step::of_ops([Op::detach_scheduler(), Op::capture_snapshot("detached")], hold).named("detached"),
+        Step::of_ops([Op::restart_scheduler(), Op::capture_snapshot("restarted")], hold).named("restarted"),
+        Step::of_ops([Op::replace_scheduler(&ZOO), Op::capture_snapshot("replaced")], hold).named("replaced"),
+        Step::of_ops([Op::offline(1)], hold).named("hotplug"),
+        Step::of_ops([Op::detach_scheduler(), Op::attach_scheduler()], hold).named("attached"),
+    ];
+    let mut result = execute_scenario(ctx, Backdrop::new(vec![ctx.cgroup_def("cg_0")]), steps)?;
+    let seen = spy.seen();
+    let had = |file: &str, text: &str| seen.get(file).is_some_and(|texts| texts.contains(text));
+    result.check(had("/sys/kernel/sched_ext/state", "disabled"), "the scheduler was never detached");
+    for ops in ["demo", "zoo"] {
+        result.check(had("/sys/kernel/sched_ext/root/ops", ops), format!("{ops} was never attached"));
+    }
+    let now = fs::read_to_string("/sys/kernel/sched_ext/root/ops")?;
+    result.check(now.trim() == "demo", format!("at the end it is {now}"));
+    Ok(result)
+}
+
+fn schedulers_come_and_go(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    let samples = trace.samples().collect::<Result<Vec<_>, _>>()?;
+    let scx = |tag: &str| {
+        let sample = samples.iter().find(|sample| sample.tag == tag);
+        let scx = sample.and_then(|sample| sample.scx.clone());
+        scx.with_context(|| format!("no state of sched_ext in {tag}"))
+    };
+    let (attach, detached, restarted, replaced, end) =
+        (scx("attach")?, scx("detached")?, scx("restarted")?, scx("replaced")?, scx("end")?);
+    claim!(v, u8::from(detached.is_enabled())).eq(0).because("nothing is attached while it is detached");
+    let seq = |scx: &ScxState| scx.enable_seq.context("the kernel counts enablings");
+    claim!(v, seq(&restarted)?).gt(seq(&attach)?).because("a restart enables anew");
+    claim!(v, u8::from(replaced.ops_name.as_deref() == Some("zoo")))
+        .eq(1)
+        .because(format!("{:?}", replaced.ops_name));
+    claim!(v, u8::from(end.ops_name.as_deref() == Some("demo"))).eq(1).because(format!("{:?}", end.ops_name));
+    // Exits that nobody ordered: the loss of a CPU and its return, of which one may be over before it is noticed.
+    let exits = samples.iter().filter(|sample| sample.kind == CaptureKind::SchedulerExit).count();
+    claim!(v, exits).between(1, 2).because("what the test orders is no exit");
     Ok(())
 }

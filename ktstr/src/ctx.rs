@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use guest_init::message::FromTest;
+use guest_init::message::{FromTest, SchedulerOrder};
 
 use crate::cgroup::{CgroupDef, Cgroups};
 use crate::channel::{Channel, ChannelError};
@@ -29,6 +29,8 @@ pub struct Ctx {
     /// The cgroup hierarchy.
     pub cgroups: Cgroups,
     pub(crate) life: SchedulerLife,
+    /// Names of the schedulers that may take its place.
+    pub(crate) staged: Vec<&'static str>,
     /// Where the guest's file system begins.
     root: PathBuf,
     channel: Arc<Channel>,
@@ -48,7 +50,20 @@ impl Ctx {
     ) -> Self {
         let (workers_per_cgroup, next_phase) = (WORKERS_PER_CGROUP, AtomicU32::new(0));
         let held = Mutex::new(Duration::ZERO);
-        Self { duration, seed, workers_per_cgroup, topo, cgroups, life, root, channel, next_phase, held }
+        let staged = Vec::new();
+        Self {
+            duration,
+            seed,
+            workers_per_cgroup,
+            topo,
+            cgroups,
+            life,
+            staged,
+            root,
+            channel,
+            next_phase,
+            held,
+        }
     }
 
     /// A cgroup with [`Ctx::workers_per_cgroup`] workers.
@@ -62,6 +77,11 @@ impl Ctx {
     /// A host that could not take it, a channel that does not work.
     pub fn capture_snapshot(&self, name: &str) -> Result<(), ChannelError> {
         self.channel.capture(name)
+    }
+
+    /// Have guest-init do something with the scheduler. Returns the scheduler's process id.
+    pub(crate) fn order(&self, order: SchedulerOrder) -> Result<u32, ChannelError> {
+        self.channel.order(order)
     }
 
     /// Note something in the trace.

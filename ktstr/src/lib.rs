@@ -15,6 +15,8 @@ mod guest_topo;
 mod worker;
 /// Control groups, and how a test describes them.
 mod cgroup;
+/// A scheduler, as `declare_scheduler!` describes it.
+mod scheduler;
 /// The socket to guest-init.
 mod channel;
 /// Whether the scheduler under test still schedules.
@@ -42,7 +44,6 @@ pub mod cli;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::run::{TestFailure, run};
-    pub use crate::test_def::{
-        Checkpoint, HostCheck, Pages, Scheduler, SchedulerSource, TestDef, Topology, resolve_topology,
-    };
+    pub use crate::scheduler::{Scheduler, SchedulerSource};
+    pub use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef, Topology, resolve_topology};
 }

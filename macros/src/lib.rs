@@ -49,6 +49,7 @@ use proc_macro::TokenStream;
 /// | `attached` | `true` or `false` | true | begin with the scheduler enabled, from a template, where there is one; `false`: load it anew in every run |
 /// | `kargs` | a list of strings, `["..", ".."]` | none | more words for the kernel's command line, after the scheduler's |
 /// | `extra_sched_args` | a list of strings, `["..", ".."]` | none | more arguments for the scheduler, after its own |
+/// | `staged_schedulers` | a list of paths of consts, `[A, B]` | none | schedulers that the body may attach in the place of the one under test, with `Op::replace_scheduler` |
 /// | `include_files` | the path of a function | none | `fn() -> Result<Vec<IncludedFile>>`, run on the host: files for the guest |
 #[proc_macro_attribute]
 pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {

@@ -30,6 +30,8 @@ pub enum Shape {
     Texts,
     /// A path to a const, which becomes a reference.
     Const,
+    /// A list of paths to consts, which become references.
+    Consts,
     /// A path to a function.
     Function,
     /// A path to a function that judges on the host; the path is its label.
@@ -56,6 +58,8 @@ pub enum Value {
     Text(LitStr),
     /// Of [`Shape::Texts`].
     Texts(Vec<LitStr>),
+    /// Of [`Shape::Consts`].
+    Paths(Vec<Path>),
     /// Of [`Shape::Const`], [`Shape::Function`] and [`Shape::HostCheck`].
     Path(Path),
     /// Of [`Shape::Four`].
@@ -63,6 +67,11 @@ pub enum Value {
 }
 
 impl Shape {
+    /// Its value is a list, which is empty when it is not given.
+    pub fn is_list(self) -> bool {
+        matches!(self, Self::Texts | Self::Consts)
+    }
+
     /// Read a value of this shape, whatever it is.
     pub fn parse(self, input: ParseStream<'_>) -> Result<Value> {
         match self {
@@ -74,6 +83,12 @@ impl Shape {
                 bracketed!(inner in input);
                 let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&inner)?;
                 Ok(Value::Texts(list.into_iter().collect()))
+            }
+            Self::Consts => {
+                let inner;
+                bracketed!(inner in input);
+                let list = Punctuated::<Path, Token![,]>::parse_terminated(&inner)?;
+                Ok(Value::Paths(list.into_iter().collect()))
             }
             Self::Const | Self::Function | Self::HostCheck => Ok(Value::Path(input.parse()?)),
             Self::Word { .. } if input.peek(LitStr) => Ok(Value::Text(input.parse()?)),
@@ -125,6 +140,7 @@ impl Shape {
             Self::Text => "a string".to_owned(),
             Self::Texts => "a list of strings, `[\"..\", \"..\"]`".to_owned(),
             Self::Const => "the path of a const".to_owned(),
+            Self::Consts => "a list of paths of consts, `[A, B]`".to_owned(),
             Self::Function | Self::HostCheck => "the path of a function".to_owned(),
             Self::Word { words, .. } => format!("one of {}", words.join(", ")),
             Self::Four => "(numa_nodes, llcs, cores, threads)".to_owned(),
@@ -138,6 +154,7 @@ impl Shape {
             Self::Number { min, .. } => min.to_string(),
             Self::Text => "\"..\"".to_owned(),
             Self::Texts => "[\"..\"]".to_owned(),
+            Self::Consts => "[NAME]".to_owned(),
             Self::Const | Self::Function | Self::HostCheck => "NAME".to_owned(),
             Self::Word { words, .. } => words.first().copied().unwrap_or_default().to_owned(),
             Self::Four => "(1, 1, 2, 1)".to_owned(),
@@ -157,6 +174,7 @@ impl Shape {
                 _ => quote!(#word),
             },
             Value::Texts(texts) => quote!(&[#(#texts),*]),
+            Value::Paths(paths) => quote!(&[#(&#paths),*]),
             Value::Path(path) => match self {
                 Self::Const => quote!(&#path),
                 Self::HostCheck => {

@@ -87,6 +87,9 @@ pub const KEYS: &[Key] = &[
     key("extra_sched_args", Shape::Texts,
         "more arguments for the scheduler, after its own")
         .needs(&[("scheduler", "a `scheduler` to give them to")]),
+    key("staged_schedulers", Shape::Consts,
+        "schedulers that the body may attach in the place of the one under test, with `Op::replace_scheduler`")
+        .needs(&[("scheduler", "a `scheduler` that they take the place of")]),
     key("include_files", Shape::Function,
         "`fn() -> Result<Vec<IncludedFile>>`, run on the host: files for the guest"),
 ];

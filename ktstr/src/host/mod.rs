@@ -72,6 +72,7 @@ mod tests {
         attached: true,
         kargs: &[],
         extra_sched_args: &[],
+        staged_schedulers: &[],
         include_files: None,
     };
 }

@@ -19,7 +19,8 @@ use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
 use super::environment::{Environment, PAGES};
 use super::program::{self, Places};
 use super::results;
-use crate::test_def::{Checkpoint, HostCheck, Pages, Scheduler, SchedulerSource, TestDef};
+use crate::scheduler::{Scheduler, SchedulerSource};
+use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef};
 
 /// How long a scheduler may take to become `enabled` on hardware, if nobody says.
 const ENABLE_LIMIT: Duration = Duration::from_secs(30);
@@ -60,7 +61,8 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
                     scheduler.name
                 );
             }
-            let program = program(scheduler, environment, &provisioner, &kernel);
+            let given = environment.scheduler.as_deref();
+            let program = program_of(scheduler, given, &provisioner, &kernel);
             Some(program.with_context(|| format!("no program for scheduler `{}`", scheduler.name))?)
         }
         None => None,
@@ -79,8 +81,16 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         kargs: def.all_kargs(),
     };
     let enable_limit = def.enable_timeout().unwrap_or_else(|| ENABLE_LIMIT * machine::slowdown(&machine));
+    let staged: Vec<(&Scheduler, PathBuf)> = def
+        .staged_schedulers
+        .iter()
+        .map(|&other| {
+            let found = program_of(other, None, &provisioner, &machine.kernel);
+            Ok((other, found.with_context(|| format!("no program for scheduler `{}`", other.name))?))
+        })
+        .collect::<Result<_>>()?;
     let kernel_config = config.as_ref().map(|config| (machine.kernel.release.as_str(), config));
-    let job = job(def, program.as_deref(), kernel_config, enable_limit)?;
+    let job = job(def, program.as_deref(), &staged, kernel_config, enable_limit)?;
     let manifest = Manifest {
         test: TestInfo { pages: pages.as_str().to_owned(), ..test_info(def) },
         scheduler: match (def.scheduler, &program) {
@@ -162,9 +172,10 @@ fn recorded_claims(def: &TestDef) -> Result<Vec<ClaimRecord>> {
     Ok(claims)
 }
 
-fn program(
+/// The program of a scheduler; `given` is taken in the place of a `binary`.
+fn program_of(
     scheduler: &Scheduler,
-    environment: &Environment,
+    given: Option<&Path>,
     provisioner: &Provisioner,
     kernel: &Kernel,
 ) -> Result<PathBuf> {
@@ -172,12 +183,7 @@ fn program(
     match scheduler.source {
         SchedulerSource::Binary(name) => {
             let exe = env::current_exe().context("could not find the test binary")?;
-            let places = Places {
-                given: environment.scheduler.as_deref(),
-                manifest_dir,
-                exe: &exe,
-                search: program::search_path(),
-            };
+            let places = Places { given, manifest_dir, exe: &exe, search: program::search_path() };
             Ok(program::find(name, &places)?)
         }
         SchedulerSource::Path(path) => {
@@ -202,6 +208,7 @@ fn program(
 fn job(
     def: &TestDef,
     scheduler: Option<&Path>,
+    staged: &[(&Scheduler, PathBuf)],
     kernel_config: Option<(&str, &KernelConfig)>,
     enable_limit: Duration,
 ) -> Result<PackedJob> {
@@ -214,6 +221,10 @@ fn job(
     job.test_waits();
     if let Some(program) = scheduler {
         job.scheduler(program, &def.all_sched_args(), &GUEST_VARIABLES.map(str::to_owned))?;
+    }
+    for (other, program) in staged {
+        let args: Vec<String> = other.sched_args.iter().map(|&arg| arg.to_owned()).collect();
+        job.staged(other.name, program, &args, &GUEST_VARIABLES.map(str::to_owned))?;
     }
     if let Some((release, config)) = kernel_config {
         job.bytes(&KernelConfig::guest_path(release), 0o444, config.text.clone());

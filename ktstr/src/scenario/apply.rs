@@ -8,8 +8,8 @@ use rustix::thread::{CpuSet as KernelSet, sched_getaffinity, sched_setaffinity};
 
 use super::engine::{Engine, failed, listed, move_task};
 use super::error::{Fault, ScenarioError};
-use super::op::{Kind, Op};
-use super::undo::{Undo, write_file};
+use super::op::{Kind, Op, SchedulerOp};
+use super::undo::{Attached, Undo, write_file};
 use crate::cpu_set::CpuSet;
 use crate::worker::Affinity;
 
@@ -92,6 +92,7 @@ impl Engine<'_> {
                 self.write(&path, text)?;
                 Ok(ctx.op("write_file", format!("{}: {}", path.display(), text.trim_end()))?)
             }
+            Kind::Scheduler(op) => self.with_scheduler(*op),
             Kind::Sysctl(name, value) => {
                 let file = ctx.path(sysctl_path(name));
                 if !file.exists() {
@@ -101,6 +102,27 @@ impl Engine<'_> {
                 Ok(ctx.op("sysctl", format!("{name}: {value}"))?)
             }
         }
+    }
+
+    fn with_scheduler(&mut self, op: SchedulerOp) -> Result<(), Fault> {
+        let before = self.attached().clone();
+        let what = || format!("the scheduler `{}`", self.ctx.life.name().unwrap_or_default());
+        match (op, &before) {
+            (SchedulerOp::Detach, Attached::None) => {
+                return Err(Fault::Already { what: what(), state: "detached" });
+            }
+            (SchedulerOp::Attach, Attached::Own) => {
+                return Err(Fault::Already { what: what(), state: "attached" });
+            }
+            _ => {}
+        }
+        self.undo_with(Undo::Scheduler { before });
+        let wanted = match op {
+            SchedulerOp::Detach => Attached::None,
+            SchedulerOp::Attach | SchedulerOp::Restart => Attached::Own,
+            SchedulerOp::Replace(other) => Attached::Staged(other.name.to_owned()),
+        };
+        self.attach(wanted)
     }
 
     fn write(&mut self, path: &Path, text: &str) -> Result<(), Fault> {

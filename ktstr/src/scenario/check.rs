@@ -5,7 +5,7 @@ use ktstr_replay::text::Candidates;
 use super::apply::online_file;
 use super::engine::failed;
 use super::error::{Fault, ScenarioError};
-use super::op::{Kind, Op};
+use super::op::{Kind, Op, SchedulerOp};
 use super::step::{Backdrop, HoldSpec, Step};
 use crate::cgroup::{CgroupDef, CgroupError, check_name};
 use crate::ctx::Ctx;
@@ -123,6 +123,12 @@ impl Names<'_> {
                     true => Ok(()),
                 }
             }
+            Kind::Scheduler(_) if self.ctx.life.name().is_none() => Err(Fault::NoScheduler),
+            Kind::Scheduler(SchedulerOp::Replace(other)) if !self.ctx.staged.contains(&other.name) => {
+                let candidates = Candidates::new(other.name, self.ctx.staged.iter().copied());
+                Err(Fault::NotStaged { name: other.name.to_owned(), candidates })
+            }
+            Kind::Scheduler(_) => Ok(()),
             Kind::Capture(_) | Kind::IrqAffinity(..) | Kind::WriteFile(..) | Kind::Sysctl(..) => Ok(()),
         }
     }

@@ -1,12 +1,12 @@
 //! What a scenario has made: frames of cgroups, workers and ways back, one for the backdrop and one for the step.
 
-use guest_init::message::FromTest;
-use ktstr_replay::run::SpawnedWorkers;
+use guest_init::message::{FromTest, SchedulerOrder};
+use ktstr_replay::run::{DetachedTimes, SpawnedWorkers};
 use ktstr_replay::text::Candidates;
 use rustix::process::Pid;
 
 use super::error::{Fault, ScenarioError};
-use super::undo::{Undo, restore_file};
+use super::undo::{Attached, Undo, restore_file};
 use crate::cgroup::{Cgroup, CgroupDef, CgroupError};
 use crate::cpu_set::CpuSet;
 use crate::ctx::Ctx;
@@ -16,6 +16,7 @@ use crate::worker::{Affinity, WorkSpec, WorkerCount, WorkerGroup, WorkloadHandle
 pub(super) struct Engine<'a> {
     pub(super) ctx: &'a Ctx,
     frames: Vec<Frame>,
+    attached: Attached,
 }
 
 /// What one step made and changed.
@@ -45,7 +46,7 @@ pub(super) fn failed<E: Into<Fault>>(what: &str, whose: &str) -> impl FnOnce(E) 
 
 impl<'a> Engine<'a> {
     pub(super) fn new(ctx: &'a Ctx) -> Self {
-        Self { ctx, frames: Vec::new() }
+        Self { ctx, frames: Vec::new(), attached: Attached::default() }
     }
 
     /// What is made from now on belongs to a new frame.
@@ -208,7 +209,7 @@ impl<'a> Engine<'a> {
     pub(super) fn stop(&mut self, workloads: Vec<(String, WorkloadHandle)>, whom: &str) -> Result<(), Fault> {
         for (_, workload) in workloads {
             for report in workload.stop_and_collect() {
-                self.ctx.tell(FromTest::Worker(report))?;
+                self.ctx.tell(FromTest::Worker(Box::new(report)))?;
             }
         }
         Ok(self.ctx.op("stop", whom)?)
@@ -296,6 +297,38 @@ impl<'a> Engine<'a> {
         Ok(true)
     }
 
+    /// Which scheduler is attached.
+    pub(super) fn attached(&self) -> &Attached {
+        &self.attached
+    }
+
+    /// End the scheduler, if one is attached, and start the wanted one. What the trace is told comes before the end and after the
+    /// start, so that all captures without a scheduler are between them.
+    pub(super) fn attach(&mut self, wanted: Attached) -> Result<(), Fault> {
+        let ctx = self.ctx;
+        let own = ctx.life.name().unwrap_or_default();
+        let name = |attached: &Attached| match attached {
+            Attached::Staged(name) => name.clone(),
+            Attached::Own | Attached::None => own.to_owned(),
+        };
+        let before = std::mem::replace(&mut self.attached, Attached::None);
+        if before != Attached::None {
+            ctx.op(DetachedTimes::DETACH, name(&before))?;
+            ctx.life.detached();
+            ctx.order(SchedulerOrder::Detach)?;
+        }
+        let staged = match &wanted {
+            Attached::None => return Ok(()),
+            Attached::Own => None,
+            Attached::Staged(name) => Some(name.clone()),
+        };
+        let pid = ctx.order(SchedulerOrder::Attach { name: staged })?;
+        ctx.life.attached(pid);
+        ctx.op(DetachedTimes::ATTACH, name(&wanted))?;
+        self.attached = wanted;
+        Ok(())
+    }
+
     fn undo(&mut self, undo: Undo) -> Result<(), Fault> {
         let ctx = self.ctx;
         match undo {
@@ -314,6 +347,8 @@ impl<'a> Engine<'a> {
             }
             Undo::Affinity { tid, before } => super::apply::set_affinity(tid, &before),
             Undo::Freeze { name, freeze } => self.set_frozen(&name, freeze).map(drop),
+            Undo::Scheduler { before } if before == self.attached => Ok(()),
+            Undo::Scheduler { before } => self.attach(before),
             Undo::Remove { name } => self.remove(&name),
         }
     }

@@ -104,6 +104,17 @@ pub enum Fault {
         /// The file that others have.
         file: PathBuf,
     },
+    /// No scheduler to do it with.
+    #[error("the test has no scheduler: give it one with `scheduler = ...`")]
+    NoScheduler,
+    /// A scheduler that was not packed.
+    #[error("scheduler `{name}` is not in the guest: name it in the test's `staged_schedulers`{candidates}")]
+    NotStaged {
+        /// The scheduler.
+        name: String,
+        /// Those that are.
+        candidates: Candidates,
+    },
     /// No such parameter.
     #[error("the kernel has no parameter `{name}`: there is no {}", file.display())]
     NoSysctl {

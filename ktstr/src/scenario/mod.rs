@@ -8,6 +8,7 @@ mod check;
 mod engine;
 mod apply;
 mod execute;
+pub mod canned;
 
 pub use execute::{execute_defs, execute_scenario, execute_steps};
 pub use op::Op;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::cgroup::{CgroupDef, CpusetSpec};
 use crate::cpu_set::CpuSet;
+use crate::scheduler::Scheduler;
 use crate::worker::{Affinity, WorkSpec};
 
 /// Something that a step does to the guest. Each is a timed event of the trace. What it changes is as before at the end of the step,
@@ -49,6 +50,16 @@ pub(super) enum Kind {
     IrqAffinity(u32, CpuSet),
     WriteFile(PathBuf, String),
     Sysctl(String, String),
+    Scheduler(SchedulerOp),
+}
+
+/// What is done with the scheduler under test.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum SchedulerOp {
+    Detach,
+    Attach,
+    Restart,
+    Replace(&'static Scheduler),
 }
 
 impl Op {
@@ -143,6 +154,26 @@ impl Op {
     pub fn sysctl(name: impl Into<String>, value: impl Into<String>) -> Self {
         Self(Kind::Sysctl(name.into(), value.into()))
     }
+
+    /// End the scheduler as its user would, with SIGINT, so that the kernel's own schedules. It is attached again at the end of the step.
+    pub const fn detach_scheduler() -> Self {
+        Self(Kind::Scheduler(SchedulerOp::Detach))
+    }
+
+    /// Start the scheduler under test again, after it was detached.
+    pub const fn attach_scheduler() -> Self {
+        Self(Kind::Scheduler(SchedulerOp::Attach))
+    }
+
+    /// End the scheduler and start it again.
+    pub const fn restart_scheduler() -> Self {
+        Self(Kind::Scheduler(SchedulerOp::Restart))
+    }
+
+    /// End the scheduler and start another one, which is among the test's `staged_schedulers`. The first comes back at the end of the step.
+    pub const fn replace_scheduler(other: &'static Scheduler) -> Self {
+        Self(Kind::Scheduler(SchedulerOp::Replace(other)))
+    }
 }
 
 /// As its author wrote it, in short: `offline 1`.
@@ -167,6 +198,10 @@ impl fmt::Display for Op {
             Kind::IrqAffinity(irq, cpus) => write!(f, "irq_affinity {irq} {cpus}"),
             Kind::WriteFile(path, _) => write!(f, "write_file {}", path.display()),
             Kind::Sysctl(name, _) => write!(f, "sysctl {name}"),
+            Kind::Scheduler(SchedulerOp::Detach) => f.write_str("detach_scheduler"),
+            Kind::Scheduler(SchedulerOp::Attach) => f.write_str("attach_scheduler"),
+            Kind::Scheduler(SchedulerOp::Restart) => f.write_str("restart_scheduler"),
+            Kind::Scheduler(SchedulerOp::Replace(other)) => write!(f, "replace_scheduler {}", other.name),
         }
     }
 }

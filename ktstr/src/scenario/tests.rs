@@ -107,14 +107,8 @@ fn a_step_is_a_phase_of_set_up_hold_and_teardown() {
     assert!(execute_defs(&fixture.ctx, defs).expect("a pass").passed());
     assert!(began.elapsed() >= Duration::from_millis(20));
     assert!(!fixture.cgroup_folder("a").exists() && !fixture.cgroup_folder("b").exists());
-    let expected = [
-        "begin 0 step_0",
-        "add_cgroup a",
-        "add_cgroup b",
-        "remove_cgroup b",
-        "remove_cgroup a",
-        "end 0",
-    ];
+    let expected =
+        ["begin 0 step_0", "add_cgroup a", "add_cgroup b", "remove_cgroup b", "remove_cgroup a", "end 0"];
     assert_eq!(fixture.told(), expected);
 }
 

@@ -11,6 +11,18 @@ use rustix::thread::CpuSet as KernelSet;
 use super::error::Fault;
 use crate::cgroup::Cgroup;
 
+/// Which scheduler is attached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Attached {
+    /// The one under test.
+    #[default]
+    Own,
+    /// A staged one, by name.
+    Staged(String),
+    /// None: the kernel's own schedules.
+    None,
+}
+
 /// A way back. Made before the change, so that there is one when the change fails half-way.
 #[derive(Debug)]
 pub enum Undo {
@@ -28,6 +40,8 @@ pub enum Undo {
     Affinity { tid: Pid, before: KernelSet },
     /// The cgroup is frozen again, or not.
     Freeze { name: String, freeze: bool },
+    /// This scheduler is attached.
+    Scheduler { before: Attached },
     /// The cgroup, with its workers, goes.
     Remove { name: String },
 }
@@ -52,6 +66,7 @@ impl Undo {
             (Self::Cpuset { name: one, .. }, Self::Cpuset { name: two, .. })
             | (Self::CpuWeight { name: one, .. }, Self::CpuWeight { name: two, .. })
             | (Self::Freeze { name: one, .. }, Self::Freeze { name: two, .. }) => one == two,
+            (Self::Scheduler { .. }, Self::Scheduler { .. }) => true,
             _ => false,
         }
     }
@@ -64,7 +79,7 @@ impl Undo {
             | Self::Freeze { name, .. }
             | Self::Remove { name } => Some(name),
             Self::Move { to, .. } => Some(to.name()),
-            Self::File { .. } | Self::Online { .. } | Self::Affinity { .. } => None,
+            Self::File { .. } | Self::Online { .. } | Self::Affinity { .. } | Self::Scheduler { .. } => None,
         }
     }
 }
@@ -82,6 +97,7 @@ impl fmt::Display for Undo {
             Self::Affinity { tid, .. } => write!(f, "set_affinity of {tid}"),
             Self::Freeze { name, freeze: true } => write!(f, "unfreeze {name}"),
             Self::Freeze { name, freeze: false } => write!(f, "freeze {name}"),
+            Self::Scheduler { .. } => f.write_str("what was done with the scheduler"),
             Self::Remove { name } => write!(f, "add_cgroup {name}"),
         }
     }

@@ -30,6 +30,10 @@ const KNOWN: [&str; 8] = [
     "scx_simple",
     "scx_userland",
 ];
+/// Those under which all of our own scenarios run.
+const WITH_SCENARIOS: [&str; 2] = ["scx_qmap", "scx_simple"];
+/// How long each of these takes.
+const SCENARIO: Duration = Duration::from_millis(300);
 /// How long one may take to be enabled, and to exit.
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long it schedules.
@@ -68,6 +72,11 @@ fn run(ctx: &Ctx, name: &str) -> Result<()> {
             });
         }
     });
+    if WITH_SCENARIOS.contains(&name) {
+        for (scenario, run) in scenarios::ALL {
+            run(&ctx.part(SCENARIO.as_secs_f64() / ctx.duration.as_secs_f64())).context(scenario)?;
+        }
+    }
     ensure!(state()? == "enabled", "it did not stay enabled");
     ctx.capture_snapshot(name)?;
     kill_process(Pid::from_child(&scheduler), Signal::INT)?;

@@ -290,3 +290,33 @@ fn schedulers_come_and_go(trace: &Trace, v: &mut Verdict) -> Result<()> {
     claim!(v, exits).between(1, 2).because("what the test orders is no exit");
     Ok(())
 }
+
+/// The scenarios that come with ktstr, one after the other.
+#[ktstr_test(llcs = 2, cores = 1, threads = 2, duration_s = 7, check = every_worker_worked)]
+fn canned_under_the_kernels_own(ctx: &Ctx) -> Result<AssertResult> {
+    all_canned(ctx)
+}
+
+#[ktstr_test(scheduler = DEMO, cores = 4, duration_s = 7, checkpoint = ends, claims = ["always(alive)"], check = every_worker_worked)]
+fn canned_under_demo(ctx: &Ctx) -> Result<AssertResult> {
+    all_canned(ctx)
+}
+
+fn all_canned(ctx: &Ctx) -> Result<AssertResult> {
+    let part = 1.0 / scenarios::ALL.len() as f64;
+    let mut all = AssertResult::pass();
+    for (name, scenario) in scenarios::ALL {
+        all = all.merge(scenario(&ctx.part(part)).context(name)?);
+    }
+    Ok(all)
+}
+
+/// Nothing is starved so long that it did nothing at all.
+fn every_worker_worked(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    let reports = reports(trace);
+    claim!(v, reports.len()).at_least(60);
+    for report in reports {
+        claim!(v, report.work_units).at_least(1).because(format!("{report:?}"));
+    }
+    Ok(())
+}

@@ -28,13 +28,13 @@ pub struct Ctx {
     pub topo: GuestTopology,
     /// The cgroup hierarchy.
     pub cgroups: Cgroups,
-    pub(crate) life: SchedulerLife,
+    pub(crate) life: Arc<SchedulerLife>,
     /// Names of the schedulers that may take its place.
     pub(crate) staged: Vec<&'static str>,
     /// Where the guest's file system begins.
     root: PathBuf,
     channel: Arc<Channel>,
-    next_phase: AtomicU32,
+    next_phase: Arc<AtomicU32>,
     held: Mutex<Duration>,
 }
 
@@ -48,7 +48,8 @@ impl Ctx {
         root: PathBuf,
         channel: Arc<Channel>,
     ) -> Self {
-        let (workers_per_cgroup, next_phase) = (WORKERS_PER_CGROUP, AtomicU32::new(0));
+        let (workers_per_cgroup, next_phase) = (WORKERS_PER_CGROUP, Arc::default());
+        let life = Arc::new(life);
         let held = Mutex::new(Duration::ZERO);
         let staged = Vec::new();
         Self {
@@ -69,6 +70,36 @@ impl Ctx {
     /// A cgroup with [`Ctx::workers_per_cgroup`] workers.
     pub fn cgroup_def(&self, name: impl Into<String>) -> CgroupDef {
         CgroupDef::named(name).workers(self.workers_per_cgroup)
+    }
+
+    /// The same guest with a part of the workload window, which is taken from this one's: for a body that runs scenarios one after the
+    /// other, each of which would take the whole window. A part that is above what is left is what is left.
+    ///
+    /// ```
+    /// use ktstr::prelude::*;
+    ///
+    /// fn body(ctx: &Ctx) -> Result<AssertResult> {
+    ///     let steady = scenarios::steady(&ctx.part(0.5))?;
+    ///     Ok(steady.merge(scenarios::oversubscribed(&ctx.part(0.5))?))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn part(&self, fraction: f64) -> Self {
+        // A duration takes neither a negative factor nor one that is no number.
+        let wanted = self.duration.mul_f64(if fraction > 0.0 { fraction.min(1.0) } else { 0.0 });
+        Self {
+            duration: self.take_hold(wanted),
+            seed: self.seed,
+            workers_per_cgroup: self.workers_per_cgroup,
+            topo: self.topo.clone(),
+            cgroups: self.cgroups.clone(),
+            life: Arc::clone(&self.life),
+            staged: self.staged.clone(),
+            root: self.root.clone(),
+            channel: Arc::clone(&self.channel),
+            next_phase: Arc::clone(&self.next_phase),
+            held: Mutex::new(Duration::ZERO),
+        }
     }
 
     /// Take a capture now. Returns once it was taken; repeats of a name are all kept, in order.

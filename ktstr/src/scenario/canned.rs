@@ -21,6 +21,27 @@ use crate::worker::{Affinity, WorkType};
 
 type Outcome = anyhow::Result<AssertResult>;
 
+/// A scenario of this module.
+pub type Scenario = fn(&Ctx) -> Outcome;
+
+/// All of them, by name.
+pub const ALL: [(&str, Scenario); 14] = [
+    ("steady", steady),
+    ("steady_llc", steady_llc),
+    ("oversubscribed", oversubscribed),
+    ("cpuset_apply", cpuset_apply),
+    ("cpuset_clear", cpuset_clear),
+    ("cpuset_resize", cpuset_resize),
+    ("cgroup_add", cgroup_add),
+    ("cgroup_remove", cgroup_remove),
+    ("affinity_change", affinity_change),
+    ("affinity_pinned", affinity_pinned),
+    ("host_contention", host_contention),
+    ("mixed_workloads", mixed_workloads),
+    ("nested_steady", nested_steady),
+    ("nested_task_move", nested_task_move),
+];
+
 const HALF: HoldSpec = HoldSpec::Frac(0.5);
 const THIRD: HoldSpec = HoldSpec::Frac(1.0 / 3.0);
 /// From one change to the next in scenarios that change all the time.
@@ -177,7 +198,7 @@ fn nested(ctx: &Ctx) -> Vec<CgroupDef> {
     ]
 }
 
-/// Two cgroups inside of a third, with a cgroup beside that one.
+/// Two cgroups inside of a third one, and a cgroup beside that.
 ///
 /// # Errors
 /// As [`execute_scenario`].

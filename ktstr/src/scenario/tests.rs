@@ -313,3 +313,19 @@ fn a_hold_of_no_time_is_an_error_of_its_step() {
     let result = execute_steps(&fixture.ctx, vec![step]).expect_err("no time");
     assert!(matches!(result.downcast_ref(), Some(ScenarioError::Step { source: Fault::Hold(_), .. })));
 }
+
+#[test]
+fn parts_of_the_window_are_taken_from_it() {
+    let fixture = Fixture::new(Duration::from_millis(40));
+    let part = fixture.ctx.part(0.5);
+    assert_eq!(part.duration, Duration::from_millis(20));
+    execute_steps(&part, vec![Step::new(vec![], HoldSpec::FULL)]).expect("a pass");
+    execute_steps(&fixture.ctx, vec![Step::new(vec![], HoldSpec::FULL)]).expect("a pass");
+    for (fraction, ms) in [(1.0, 0), (-1.0, 0), (f64::NAN, 0)] {
+        assert_eq!(fixture.ctx.part(fraction).duration, Duration::from_millis(ms));
+    }
+    drop(part);
+    let told = fixture.told();
+    assert!(told[3].contains("`step_1` holds for 20 ms of the 40 ms"), "{told:?}");
+    assert!(told[1] == "end 0" && told.last().is_some_and(|last| last == "end 1"), "{told:?}");
+}

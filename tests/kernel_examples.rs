@@ -89,14 +89,18 @@ fn run(ctx: &Ctx, name: &str) -> Result<()> {
 
 fn wait_until(what: &str, child: &mut Child, done: impl Fn(&mut Child) -> Result<bool>) -> Result<()> {
     let begin = Instant::now();
-    while !done(child)? {
-        if let Some(status) = child.try_wait()? {
+    loop {
+        // In this order: it may end in between.
+        let ended = child.try_wait()?;
+        if done(child)? {
+            return Ok(());
+        }
+        if let Some(status) = ended {
             bail!("{status} before {what}");
         }
         ensure!(begin.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
         sleep(Duration::from_millis(10));
     }
-    Ok(())
 }
 
 fn state() -> Result<String> {

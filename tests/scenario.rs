@@ -320,3 +320,39 @@ fn every_worker_worked(trace: &Trace, v: &mut Verdict) -> Result<()> {
     }
     Ok(())
 }
+
+declare_scheduler!(CONFIGURED, {
+    name = "configured",
+    source = "scx_demo",
+    sysctls = ["kernel.sched_rr_timeslice_ms = 70"],
+    config_file_def = ("--config {file}", "/etc/demo/slice"),
+});
+declare_scheduler!(FROM_FILE, { name = "from_file", source = "scx_demo", config_file = "fixtures/slice.conf" });
+
+/// Configuration as text, kernel parameters of the scheduler and of the test.
+#[ktstr_test(
+    scheduler = CONFIGURED,
+    config = "slice-us 7000\n",
+    sysctls = ["kernel.pid_max=30000"],
+    duration_s = 1,
+    checkpoint = never,
+    claims = ["final(slice_ns == 7000000)"]
+)]
+fn configured_by_the_test(ctx: &Ctx) -> Result<AssertResult> {
+    let mut result = execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])?;
+    for (name, value) in [("sched_rr_timeslice_ms", "70"), ("pid_max", "30000")] {
+        let is = fs::read_to_string(format!("/proc/sys/kernel/{name}"))?;
+        result.check(is.trim() == value, format!("{name} is {is}"));
+    }
+    Ok(result)
+}
+
+#[ktstr_test(
+    scheduler = FROM_FILE,
+    duration_s = 1,
+    checkpoint = never,
+    claims = ["final(slice_ns == 9000000)"]
+)]
+fn configured_by_a_file(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+}

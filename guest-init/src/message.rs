@@ -62,6 +62,8 @@ pub enum ToGuest {
 pub struct SchedulerJob {
     /// Its program.
     pub program: Program,
+    /// Kernel parameters that are set before it is started.
+    pub sysctls: Vec<Sysctl>,
     /// How long it may take to become `enabled`, in ms.
     pub enable_timeout_ms: u64,
     /// How long it may take to exit after SIGINT at the end, in ms, before it is killed.
@@ -73,6 +75,8 @@ pub struct SchedulerJob {
 pub struct TestJob {
     /// The test binary, in guest mode.
     pub program: Program,
+    /// Kernel parameters that are set before it is started.
+    pub sysctls: Vec<Sysctl>,
     /// The test binary waits for a packet of one byte on its socket before it runs the body: so it can be started
     /// while the scheduler is being enabled.
     pub waits: bool,
@@ -82,6 +86,15 @@ pub struct TestJob {
     pub timeout_ms: u64,
     /// Schedulers that the test may attach in the place of the first, by name.
     pub staged: Vec<StagedScheduler>,
+}
+
+/// A kernel parameter with its value.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+pub struct Sysctl {
+    /// Its name: `kernel.pid_max`.
+    pub name: String,
+    /// What is written to its file.
+    pub value: String,
 }
 
 /// A scheduler that is there and does not run.

@@ -44,6 +44,6 @@ pub mod cli;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::run::{TestFailure, run};
-    pub use crate::scheduler::{Scheduler, SchedulerSource};
+    pub use crate::scheduler::{Scheduler, SchedulerSource, check_config};
     pub use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef, Topology, resolve_topology};
 }

@@ -15,6 +15,12 @@ pub struct Scheduler {
     pub topology: Option<Topology>,
     /// Words for the kernel's command line.
     pub kargs: &'static [&'static str],
+    /// Kernel parameters that are set before it is started, `NAME=VALUE`.
+    pub sysctls: &'static [&'static str],
+    /// Its configuration, relative to the package's folder.
+    pub config_file: Option<&'static str>,
+    /// How it takes the configuration of a test: arguments with `{file}`, and the path in the guest.
+    pub config_file_def: Option<(&'static str, &'static str)>,
     /// How long it may take to become enabled, in s; `None`: what fits the machine.
     pub enable_timeout_s: Option<u64>,
     /// Folder of the package that declares it, for relative paths.
@@ -32,4 +38,19 @@ pub enum SchedulerSource {
     CSource(&'static str),
     /// A version of a package of the registry: `scx_lavd@1.1.4`.
     Crate(&'static str),
+}
+
+/// Whether a test gives a configuration exactly where its scheduler wants one.
+///
+/// # Panics
+/// While compiling, where it does not.
+pub const fn check_config(scheduler: &Scheduler, is_given: bool) {
+    assert!(
+        is_given || scheduler.config_file_def.is_none(),
+        "the scheduler's declaration has a `config_file_def`: the test must give the `config`"
+    );
+    assert!(
+        !is_given || scheduler.config_file_def.is_some(),
+        "the test gives a `config`, and the scheduler's declaration has no `config_file_def` that says how it is taken"
+    );
 }

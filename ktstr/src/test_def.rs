@@ -77,6 +77,10 @@ pub struct TestDef {
     pub kargs: &'static [&'static str],
     /// More arguments for the scheduler, after its own.
     pub extra_sched_args: &'static [&'static str],
+    /// Kernel parameters that are set before the body, `NAME=VALUE`.
+    pub sysctls: &'static [&'static str],
+    /// The scheduler's configuration, as text.
+    pub config: Option<&'static str>,
     /// Schedulers that the body may attach in the place of the one under test.
     pub staged_schedulers: &'static [&'static Scheduler],
     /// Names files of the host that the guest gets.

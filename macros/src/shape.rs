@@ -30,6 +30,10 @@ pub enum Shape {
     Texts,
     /// A path to a const, which becomes a reference.
     Const,
+    /// A list of strings of the form `NAME=VALUE`.
+    Settings,
+    /// Two strings, `("..", "..")`.
+    Pair,
     /// A list of paths to consts, which become references.
     Consts,
     /// A path to a function.
@@ -56,8 +60,10 @@ pub enum Value {
     Number(u64),
     /// Of [`Shape::Text`] or [`Shape::Word`].
     Text(LitStr),
-    /// Of [`Shape::Texts`].
+    /// Of [`Shape::Texts`] and [`Shape::Settings`].
     Texts(Vec<LitStr>),
+    /// Of [`Shape::Pair`].
+    Pair(LitStr, LitStr),
     /// Of [`Shape::Consts`].
     Paths(Vec<Path>),
     /// Of [`Shape::Const`], [`Shape::Function`] and [`Shape::HostCheck`].
@@ -69,7 +75,7 @@ pub enum Value {
 impl Shape {
     /// Its value is a list, which is empty when it is not given.
     pub fn is_list(self) -> bool {
-        matches!(self, Self::Texts | Self::Consts)
+        matches!(self, Self::Texts | Self::Settings | Self::Consts)
     }
 
     /// Read a value of this shape, whatever it is.
@@ -78,7 +84,20 @@ impl Shape {
             Self::Flag => Ok(Value::Flag(input.parse::<LitBool>()?.value)),
             Self::Number { .. } => Ok(Value::Number(input.parse::<LitInt>()?.base10_parse()?)),
             Self::Text => Ok(Value::Text(input.parse()?)),
-            Self::Texts => {
+            Self::Pair => {
+                let inner;
+                parenthesized!(inner in input);
+                let first = inner.parse()?;
+                inner.parse::<Token![,]>()?;
+                let second = inner.parse()?;
+                inner.parse::<Option<Token![,]>>()?;
+                if inner.is_empty() {
+                    Ok(Value::Pair(first, second))
+                } else {
+                    Err(inner.error("more than two"))
+                }
+            }
+            Self::Texts | Self::Settings => {
                 let inner;
                 bracketed!(inner in input);
                 let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&inner)?;
@@ -121,6 +140,14 @@ impl Shape {
             (Self::Word { words, .. }, Value::Text(word)) if !words.contains(&word.value().as_str()) => {
                 Some(format!("`{name}` is one of {}, not `{}`", words.join(", "), word.value()))
             }
+            (Self::Settings, Value::Texts(texts)) => {
+                let is_setting = |text: &str| {
+                    text.split_once('=')
+                        .is_some_and(|(name, value)| !name.trim().is_empty() && !value.trim().is_empty())
+                };
+                let odd = texts.iter().map(LitStr::value).find(|text| !is_setting(text))?;
+                Some(format!("`{name}` has {odd:?}, which is not of the form \"NAME=VALUE\""))
+            }
             (Self::Four, Value::Four(four)) if four.contains(&0) => {
                 Some(format!("`{name}` has a 0; each of {} must be at least 1", self.describe()))
             }
@@ -139,6 +166,8 @@ impl Shape {
             Self::Number { min, max, .. } => format!("an integer from {min} to {max}"),
             Self::Text => "a string".to_owned(),
             Self::Texts => "a list of strings, `[\"..\", \"..\"]`".to_owned(),
+            Self::Settings => "a list of settings, `[\"NAME=VALUE\", \"..\"]`".to_owned(),
+            Self::Pair => "two strings, `(\"..\", \"..\")`".to_owned(),
             Self::Const => "the path of a const".to_owned(),
             Self::Consts => "a list of paths of consts, `[A, B]`".to_owned(),
             Self::Function | Self::HostCheck => "the path of a function".to_owned(),
@@ -154,6 +183,8 @@ impl Shape {
             Self::Number { min, .. } => min.to_string(),
             Self::Text => "\"..\"".to_owned(),
             Self::Texts => "[\"..\"]".to_owned(),
+            Self::Settings => "[\"NAME=VALUE\"]".to_owned(),
+            Self::Pair => "(\"..\", \"..\")".to_owned(),
             Self::Consts => "[NAME]".to_owned(),
             Self::Const | Self::Function | Self::HostCheck => "NAME".to_owned(),
             Self::Word { words, .. } => words.first().copied().unwrap_or_default().to_owned(),
@@ -174,6 +205,7 @@ impl Shape {
                 _ => quote!(#word),
             },
             Value::Texts(texts) => quote!(&[#(#texts),*]),
+            Value::Pair(first, second) => quote!((#first, #second)),
             Value::Paths(paths) => quote!(&[#(&#paths),*]),
             Value::Path(path) => match self {
                 Self::Const => quote!(&#path),

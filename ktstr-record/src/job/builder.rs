@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use guest_init::message::{Program, SchedulerJob, StagedScheduler, TestJob};
+use guest_init::message::{Program, SchedulerJob, StagedScheduler, Sysctl, TestJob};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::libraries::Loader;
@@ -53,6 +53,8 @@ pub struct JobBuilder {
     scheduler: Option<Program>,
     test: Option<Program>,
     staged: Vec<StagedScheduler>,
+    scheduler_sysctls: Vec<Sysctl>,
+    test_sysctls: Vec<Sysctl>,
     test_waits: bool,
     /// Folders for the test's `LD_LIBRARY_PATH`: its own, and those of the programs that it starts.
     test_folders: Vec<PathBuf>,
@@ -75,6 +77,8 @@ impl JobBuilder {
             scheduler: None,
             test: None,
             staged: Vec::new(),
+            scheduler_sysctls: Vec::new(),
+            test_sysctls: Vec::new(),
             test_waits: false,
             test_folders: Vec::new(),
         }
@@ -105,6 +109,12 @@ impl JobBuilder {
         let env = with_library_path(env, &folders);
         self.scheduler = Some(Program { path, args: args.to_vec(), env });
         Ok(())
+    }
+
+    /// Kernel parameters: those that are set before the scheduler is started, and those that are set before the test binary is.
+    pub fn sysctls(&mut self, of_scheduler: Vec<Sysctl>, of_test: Vec<Sysctl>) {
+        self.scheduler_sysctls = of_scheduler;
+        self.test_sysctls = of_test;
     }
 
     /// A scheduler that the test may attach in the place of its own. No part of the scheduler's own files: a machine that was saved
@@ -170,11 +180,13 @@ impl JobBuilder {
         let test = self.test.ok_or(JobError::NoTest)?;
         let scheduler = self.scheduler.map(|program| SchedulerJob {
             program,
+            sysctls: self.scheduler_sysctls,
             enable_timeout_ms: limits.enable_ms,
             exit_timeout_ms: limits.exit_ms,
         });
         let test = TestJob {
             program: Program { env: with_library_path(&test.env, &self.test_folders), ..test },
+            sysctls: self.test_sysctls,
             waits: self.test_waits,
             restart_timeout_ms: limits.restart_ms,
             timeout_ms: limits.test_ms,

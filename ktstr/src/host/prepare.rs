@@ -1,11 +1,13 @@
 //! From a test's description to what the recorder is asked for.
 
 use std::env;
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use guest_init::message::Sysctl;
 use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
 use ktstr_record::machine::{self, StartPolicy};
 use ktstr_record::provision::{KernelSpec, Provisioner};
@@ -35,6 +37,8 @@ const RUN_SLACK: Duration = Duration::from_secs(30);
 const BASE_MEMORY_MIB: u64 = 192;
 /// Guest RAM is raised in steps of this size, in MiB, so that few templates are needed.
 const MEMORY_STEP_MIB: u64 = 128;
+/// What stands for the path of a configuration in a scheduler's arguments.
+const CONFIG_PLACE: &str = "{file}";
 /// Variables of the host that the test binary keeps in the guest.
 const KEPT_VARIABLES: [&str; 2] = ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"];
 /// The rest of its environment there.
@@ -219,9 +223,15 @@ fn job(
     let mut job = JobBuilder::new();
     job.test(&exe, &guest_args(def), &variables)?;
     job.test_waits();
-    if let Some(program) = scheduler {
-        job.scheduler(program, &def.all_sched_args(), &GUEST_VARIABLES.map(str::to_owned))?;
+    if let Some((program, scheduler)) = scheduler.zip(def.scheduler) {
+        let (args, config) = configured(def, scheduler)?;
+        job.scheduler(program, &args, &GUEST_VARIABLES.map(str::to_owned))?;
+        if let Some((path, text)) = config {
+            job.bytes(&path, 0o644, text);
+        }
     }
+    let of_scheduler = def.scheduler.map_or(&[][..], |scheduler| scheduler.sysctls);
+    job.sysctls(sysctls(of_scheduler), sysctls(def.sysctls));
     for (other, program) in staged {
         let args: Vec<String> = other.sched_args.iter().map(|&arg| arg.to_owned()).collect();
         job.staged(other.name, program, &args, &GUEST_VARIABLES.map(str::to_owned))?;
@@ -240,6 +250,36 @@ fn job(
         test_ms: millis(body_limit(def)),
         exit_ms: millis(EXIT_LIMIT),
     })?)
+}
+
+/// The scheduler's arguments, and its configuration with its path in the guest.
+fn configured(def: &TestDef, scheduler: &Scheduler) -> Result<(Vec<String>, Option<(String, Vec<u8>)>)> {
+    let mut args = def.all_sched_args();
+    if let (Some((template, path)), Some(text)) = (scheduler.config_file_def, def.config) {
+        args.extend(template.split_ascii_whitespace().map(|word| word.replace(CONFIG_PLACE, path)));
+        return Ok((args, Some((path.to_owned(), text.as_bytes().to_vec()))));
+    }
+    let Some(file) = scheduler.config_file else { return Ok((args, None)) };
+    let host = Path::new(scheduler.manifest_dir).join(file);
+    let text = fs::read(&host).with_context(|| {
+        format!("could not read {}, the `config_file` of scheduler `{}`", host.display(), scheduler.name)
+    })?;
+    let name = host.file_name().and_then(|name| name.to_str()).unwrap_or("config");
+    let path = format!("/etc/{}/{name}", scheduler.name);
+    if args.iter().any(|arg| arg.contains(CONFIG_PLACE)) {
+        args = args.iter().map(|arg| arg.replace(CONFIG_PLACE, &path)).collect();
+    } else {
+        args.extend(["--config".to_owned(), path.clone()]);
+    }
+    Ok((args, Some((path, text))))
+}
+
+/// The macros refuse what has no `=`.
+fn sysctls(settings: &[&str]) -> Vec<Sysctl> {
+    let pairs = settings.iter().filter_map(|setting| setting.split_once('='));
+    pairs
+        .map(|(name, value)| Sysctl { name: name.trim().to_owned(), value: value.trim().to_owned() })
+        .collect()
 }
 
 /// What makes libtest run this test alone, in its only thread, with its output on the standard streams.

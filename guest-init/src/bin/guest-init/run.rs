@@ -15,6 +15,7 @@ use crate::Failure;
 use crate::delivery::Delivery;
 use crate::kernel::{
     Kmsg, Uevents, is_sched_ext_enabled, sched_ext_enable_seq, sched_ext_ops_name, sched_ext_state,
+    set_sysctls,
 };
 use crate::link::Link;
 use crate::program::{Running, reap};
@@ -118,6 +119,7 @@ impl<'a> JobRun<'a> {
             return Ok(());
         }
         self.uevents = Some(Uevents::listen()?);
+        set_sysctls(&job.sysctls)?;
         let seq_before = self.launch(job)?;
         self.link.stage(GuestStage::SchedulerStarted, &*job.program.path);
         self.await_enabled(job, seq_before)?;
@@ -177,6 +179,7 @@ impl<'a> JobRun<'a> {
         if self.test.is_some() {
             return Ok(());
         }
+        set_sysctls(&job.sysctls)?;
         let mut program = job.program.clone();
         if let Some(scheduler) = &self.scheduler {
             program.env.push(format!("{SCHEDULER_PID}={}", scheduler.pid()));

@@ -34,6 +34,8 @@ pub use crate::ctx::Ctx;
 pub use crate::guest_topo::GuestTopology;
 pub use crate::scenario::{HoldSpec, Step, execute_defs, execute_steps};
 pub use crate::test_def::{IncludedFile, Scheduler, Topology};
+pub use crate::worker::kinds::*;
 pub use crate::worker::{
-    Affinity, CloneMode, MemPolicy, SchedPolicy, Settings, WorkSpec, WorkType, WorkerGroup, WorkloadHandle,
+    Affinity, CloneMode, Gang, MemPolicy, SchedPolicy, Settings, WorkSpec, WorkType, Worker, WorkerGroup,
+    WorkloadHandle,
 };

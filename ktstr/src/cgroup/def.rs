@@ -9,7 +9,7 @@ use crate::worker::WorkType;
 /// ```
 /// use ktstr::prelude::*;
 ///
-/// let def = CgroupDef::named("cg_0").workers(4).work_type(WorkType::Bursty).cpuset(CpusetSpec::Llc(0));
+/// let def = CgroupDef::named("cg_0").workers(4).work_type(Bursty::default()).cpuset(CpusetSpec::Llc(0));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a definition does nothing until it is executed"]
@@ -44,8 +44,8 @@ impl CgroupDef {
     }
 
     /// What the workers do.
-    pub fn work_type(mut self, work: WorkType) -> Self {
-        self.work = work;
+    pub fn work_type(mut self, work: impl Into<WorkType>) -> Self {
+        self.work = work.into();
         self
     }
 

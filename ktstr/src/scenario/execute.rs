@@ -122,7 +122,7 @@ pub fn execute_defs(ctx: &Ctx, defs: Vec<CgroupDef>) -> anyhow::Result<AssertRes
 ///
 /// fn body(ctx: &Ctx) -> Result<AssertResult> {
 ///     let quiet = Step::new(vec![ctx.cgroup_def("cg_0")], HoldSpec::Frac(0.5)).named("quiet");
-///     let bursts = CgroupDef::named("cg_1").work_type(WorkType::Bursty);
+///     let bursts = CgroupDef::named("cg_1").work_type(Bursty::default());
 ///     execute_steps(ctx, vec![quiet, Step::new(vec![ctx.cgroup_def("cg_0"), bursts], HoldSpec::Frac(0.5))])
 /// }
 /// ```
@@ -229,7 +229,7 @@ impl Phase<'_> {
         (count > 0).then(|| WorkerGroup {
             cgroup: def.name.clone(),
             count,
-            work: def.work,
+            work: def.work.clone(),
             settings: Settings { comm: def.comm.clone(), ..Settings::default() },
             cpus: Vec::new(),
         })

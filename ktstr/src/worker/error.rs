@@ -1,5 +1,7 @@
 //! Why workers could not be had.
 
+use std::time::Duration;
+
 use rustix::io::Errno;
 
 use super::group::GroupError;
@@ -47,12 +49,14 @@ pub enum WorkerError {
         reason: &'static str,
     },
     /// Workers that did not come to apply their settings.
-    #[error("{workers} did not apply their settings within {seconds} s: does the scheduler run them?")]
+    #[error(
+        "not all workers applied their settings within {timeout:?}; the scheduler may not run these: {workers}"
+    )]
     Late {
         /// Which.
         workers: String,
         /// How long they were waited for.
-        seconds: u64,
+        timeout: Duration,
     },
     /// Workers that died before the start.
     #[error("worker {index} of `{cgroup}` {how} before the start")]

@@ -62,10 +62,10 @@ pub fn fork_worker(task: &Task<'_>, files: &mut Files) -> Result<Pid, Errno> {
 /// The kernel's, when there can be no more processes.
 pub fn fork_threads(threads: &[Thread<'_>], mut room: Vec<libc::pthread_t>) -> Result<Pid, Errno> {
     fork(|| {
+        if threads.first().is_some_and(|thread| !bind_to(thread.task.parent)) {
+            exit(2);
+        }
         for thread in threads {
-            if !bind_to(thread.task.parent) {
-                exit(2);
-            }
             let mut handle: libc::pthread_t = 0;
             let argument = (&raw const *thread).cast_mut().cast::<c_void>();
             // SAFETY: the thread gets a `Thread` that stays until it is joined below. The C library's own locks and its

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use guest_init::message::WorkerReport;
+use guest_init::message::{Latencies, WorkerDetail, WorkerReport};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::kinds::*;
@@ -135,6 +135,34 @@ fn a_worker_that_dies_before_the_start_is_named() {
     kill_process(killed, Signal::KILL).expect("a signal");
     let error = workload.start().expect_err("a dead worker").to_string();
     assert_eq!(error, "worker 1 of `cg` was killed by signal 9 before the start");
+}
+
+#[test]
+fn a_worker_that_does_not_come_to_its_settings_is_named() {
+    let mut workload = WorkloadHandle::spawn(&[group(SpinWait, 2)]).expect("workers");
+    let (stopped, _) = workload.pids().nth(1).expect("a worker");
+    kill_process(stopped, Signal::STOP).expect("a signal");
+    wait_until(|| status(stopped, "State:").starts_with('T'));
+    let timeout = Duration::from_millis(200);
+    let error = WorkloadHandle::start_within(&mut [&mut workload], timeout).expect_err("a stopped worker");
+    let error = error.to_string();
+    assert!(error.contains("within 200ms") && error.contains("worker 1 of `cg`"), "{error}");
+}
+
+#[test]
+fn the_reports_of_64_workers_have_room_in_a_mebibyte() {
+    let full = Latencies { samples_ns: vec![u64::MAX; latency::SAMPLES], ..Latencies::default() };
+    let detail = WorkerDetail {
+        policy: "Deadline { runtime: 100.123456ms, deadline: 100.123456ms, period: 100.123456ms }".to_owned(),
+        wakes: full.clone(),
+        timers: full,
+        node_pages: (0..slot::MAX_NODES as u32).map(|node| (node, 1)).collect(),
+        ..WorkerDetail::default()
+    };
+    let cpus_used = (0..slot::MAX_CPUS as u32).collect();
+    let report = WorkerReport { cpus_used, detail, ..WorkerReport::default() };
+    let bytes = rkyv::to_bytes::<rkyv::rancor::Error>(&report).expect("bytes").len();
+    assert!(64 * bytes <= 1 << 20, "{bytes} bytes of each");
 }
 
 #[test]

@@ -172,12 +172,20 @@ impl WorkloadHandle {
     /// # Errors
     /// As there. Then none of them has begun.
     pub fn start_together(handles: &mut [&mut Self]) -> Result<(), WorkerError> {
+        Self::start_within(handles, CONFIGURE_TIMEOUT)
+    }
+
+    /// As [`WorkloadHandle::start_together`], with a time of its own for the settings.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn start_within(handles: &mut [&mut Self], timeout: Duration) -> Result<(), WorkerError> {
         for handle in &*handles {
             handle.shared.configure();
         }
-        let deadline_ns = monotonic_ns().saturating_add(nanos(CONFIGURE_TIMEOUT));
+        let deadline_ns = monotonic_ns().saturating_add(nanos(timeout));
         for handle in &mut *handles {
-            handle.wait_until_configured(deadline_ns)?;
+            handle.wait_until_configured(deadline_ns, timeout)?;
             handle.take_baselines()?;
         }
         let now_ns = monotonic_ns();
@@ -187,7 +195,7 @@ impl WorkloadHandle {
         Ok(())
     }
 
-    fn wait_until_configured(&self, deadline_ns: u64) -> Result<(), WorkerError> {
+    fn wait_until_configured(&self, deadline_ns: u64, timeout: Duration) -> Result<(), WorkerError> {
         while !self.shared.wait_for_acknowledged(self.members.len(), nanos(CONFIGURE_LOOK)) {
             self.look_for_dead()?;
             if monotonic_ns() > deadline_ns {
@@ -195,8 +203,7 @@ impl WorkloadHandle {
                 let late: Vec<String> = late
                     .map(|(member, _)| format!("worker {} of `{}`", member.index, self.cgroup(member)))
                     .collect();
-                let seconds = CONFIGURE_TIMEOUT.as_secs();
-                return Err(WorkerError::Late { workers: late.join(", "), seconds });
+                return Err(WorkerError::Late { workers: late.join(", "), timeout });
             }
         }
         match self.slotted().find(|(_, slot)| slot.state() == SlotState::Refused) {

@@ -81,6 +81,19 @@ fn every_kind_does_some_work_and_ends_when_told_to() {
 }
 
 #[test]
+fn the_page_of_workers_has_a_row_for_each_kind() {
+    let page = include_str!("../../../../docs/workers.md");
+    for work in WorkType::defaults() {
+        let workers = match work.gang() {
+            Gang::Alone => "1".to_owned(),
+            Gang::Of(size) => size.to_string(),
+            Gang::Group { .. } => "group".to_owned(),
+        };
+        assert!(page.contains(&format!("| `{work}` | {workers} |")), "{work}: {workers}");
+    }
+}
+
+#[test]
 fn names_are_those_of_the_kinds() {
     let kinds = WorkType::defaults();
     assert_eq!(kinds.len(), 31);
@@ -137,13 +150,15 @@ fn kinds_that_wake_each_other_measure_it() {
         WakeChain::default().into(),
         SignalStorm { burst: 1 }.into(),
     ] {
-        for report in run(smallest(work), turns(200)) {
+        let reports = run(smallest(work), turns(200));
+        for report in &reports {
             let trips = report.iterations;
             assert!((trips..=trips + 2).contains(&report.detail.wakes.total), "{report:?}");
             assert!(report.detail.wakes.max_ns > 0, "{report:?}");
-            // Whoever is woken had mostly gone to sleep for it.
-            assert!(report.detail.voluntary_switches >= trips / 10, "{report:?}");
         }
+        // On one CPU a worker may be preempted by the one that it woke, which then sleeps before it is woken again.
+        let slept: u64 = reports.iter().map(|report| report.detail.voluntary_switches).sum();
+        assert!(slept >= reports[0].iterations / 10, "{reports:?}");
     }
     for work in [WorkType::from(ThunderingHerd::default()), EpollStorm::default().into()] {
         let reports = run(smallest(work), turns(20));

@@ -19,6 +19,8 @@ use super::slot::WorkerSlot;
 pub struct Header {
     /// 1 once the workers are to apply their settings; they sleep on it.
     configure: AtomicU32,
+    /// Workers that are to do so; written before `configure`.
+    workers: AtomicU32,
     /// Workers that have applied theirs, or were refused one.
     configured: AtomicU32,
     /// 1 once the workers may begin; they sleep on it.
@@ -88,8 +90,9 @@ impl Drop for SharedMemory {
 }
 
 impl Header {
-    /// Tell all workers to apply their settings.
-    pub fn configure(&self) {
+    /// Tell all workers, so many, to apply their settings.
+    pub fn configure(&self, workers: usize) {
+        self.workers.store(u32::try_from(workers).unwrap_or(u32::MAX), Ordering::Relaxed);
         raise(&self.configure);
     }
 
@@ -100,8 +103,11 @@ impl Header {
 
     /// Say that a worker's settings are applied, or that one was refused; its slot says which.
     pub fn acknowledge(&self) {
-        self.configured.fetch_add(1, Ordering::Release);
-        let _ = futex::wake(&self.configured, futex::Flags::empty(), i32::MAX.cast_unsigned());
+        let before = self.configured.fetch_add(1, Ordering::AcqRel);
+        // The test is woken once. What a worker was refused before it was told to begin is told with the others.
+        if before + 1 == self.workers.load(Ordering::Acquire) {
+            let _ = futex::wake(&self.configured, futex::Flags::empty(), i32::MAX.cast_unsigned());
+        }
     }
 
     /// Sleep for at most `ns` while fewer than `workers` have acknowledged. Returns whether all have.

@@ -181,7 +181,7 @@ impl WorkloadHandle {
     /// As there.
     pub(super) fn start_within(handles: &mut [&mut Self], timeout: Duration) -> Result<(), WorkerError> {
         for handle in &*handles {
-            handle.shared.configure();
+            handle.shared.configure(handle.members.len());
         }
         let deadline_ns = monotonic_ns().saturating_add(nanos(timeout));
         for handle in &mut *handles {

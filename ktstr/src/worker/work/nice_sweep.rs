@@ -8,7 +8,7 @@ use super::{Ended, Never, RangeError, Work, Worker, range, turn};
 /// Computes with one nice value after the other, from the lowest to the highest, and again. Stresses the change of a task's
 /// weight while it is queued and accounted. Only root may begin again, which lowers the value.
 ///
-/// A unit is a change that the kernel tells back.
+/// A unit is a change that the kernel tells back. At the end it has the value that it had before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NiceSweep {
     /// Lowest nice value, -20 to 19. Default: -20.
@@ -34,6 +34,16 @@ impl Work for NiceSweep {
     }
 
     fn run(&self, worker: &mut Worker<'_>) -> Result<Never, Ended> {
+        let before = getpriority_process(None)?;
+        let ended = self.sweep(worker);
+        // For the next work of a sequence. It was set before; if not now, the worker ends all the same.
+        let _ = setpriority_process(None, before);
+        ended
+    }
+}
+
+impl NiceSweep {
+    fn sweep(&self, worker: &mut Worker<'_>) -> Result<Never, Ended> {
         loop {
             for nice in self.from..=self.to {
                 setpriority_process(None, nice)?;

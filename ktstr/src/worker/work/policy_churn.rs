@@ -55,7 +55,7 @@ impl Work for PolicyChurn {
             }
         };
         if let Some(first) = self.policies.first() {
-            // It was set before; if not now, the worker ends all the same.
+            // For the next work of a sequence. It was set before; if not now, the worker ends all the same.
             let _ = set_policy(*first);
         }
         Err(ended)

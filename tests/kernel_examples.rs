@@ -74,7 +74,9 @@ fn run(ctx: &Ctx, name: &str) -> Result<()> {
     });
     if WITH_SCENARIOS.contains(&name) {
         for (scenario, run) in scenarios::ALL {
-            run(&ctx.part(SCENARIO.as_secs_f64() / ctx.duration.as_secs_f64())).context(scenario)?;
+            let part = ctx.part(SCENARIO.as_secs_f64() / ctx.duration.as_secs_f64());
+            let result = run(&part).context(scenario)?;
+            ensure!(result.passed(), "{scenario}: {result:?}");
         }
     }
     ensure!(state()? == "enabled", "it did not stay enabled");

@@ -11,7 +11,7 @@ mod assert;
 mod cpu_set;
 /// The CPUs of the running machine, as its `/sys` shows them.
 mod guest_topo;
-/// The processes that load the guest's CPUs.
+/// The processes and threads that load the guest's CPUs.
 mod worker;
 /// Control groups, and how a test describes them.
 mod cgroup;

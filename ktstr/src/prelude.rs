@@ -36,6 +36,8 @@ pub use crate::scenario::canned as scenarios;
 pub use crate::scenario::{Backdrop, HoldSpec, Op, Step, execute_defs, execute_scenario, execute_steps};
 pub use crate::scheduler::Scheduler;
 pub use crate::test_def::{IncludedFile, Topology};
+pub use crate::worker::kinds::*;
 pub use crate::worker::{
-    Affinity, CloneMode, MemPolicy, SchedPolicy, Settings, WorkSpec, WorkType, WorkerGroup, WorkloadHandle,
+    Affinity, CloneMode, Gang, MemPolicy, SchedPolicy, Settings, WorkSpec, WorkType, Worker, WorkerGroup,
+    WorkloadHandle,
 };

@@ -17,6 +17,7 @@ use super::step::{Backdrop, HoldSpec, Step};
 use crate::assert::AssertResult;
 use crate::cgroup::{CgroupDef, CpusetSpec};
 use crate::ctx::Ctx;
+use crate::worker::kinds::{Bursty, PipeIo, SpinWait, YieldHeavy};
 use crate::worker::{Affinity, WorkType};
 
 type Outcome = anyhow::Result<AssertResult>;
@@ -179,10 +180,10 @@ pub fn host_contention(ctx: &Ctx) -> Outcome {
 /// As [`execute_scenario`].
 pub fn mixed_workloads(ctx: &Ctx) -> Outcome {
     let kinds = [
-        ("spin", WorkType::SpinWait),
-        ("bursts", WorkType::Bursty),
-        ("yields", WorkType::YieldHeavy),
-        ("pipes", WorkType::PipeIo),
+        ("spin", WorkType::from(SpinWait)),
+        ("bursts", Bursty::default().into()),
+        ("yields", YieldHeavy::default().into()),
+        ("pipes", PipeIo::default().into()),
     ];
     // An even number, as those with pipes are pairs.
     let def = |(name, work)| CgroupDef::named(name).workers(2).work_type(work);

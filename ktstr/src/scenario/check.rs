@@ -58,7 +58,7 @@ impl Names<'_> {
             None => self.ctx.topo.cpus.clone(),
         };
         for group in def.groups() {
-            let count = self.group(&group, cpus.len())?;
+            let count = self.group(&def.name, &group, cpus.len())?;
             if let Some(affinity) = &group.affinity {
                 affinity.resolve(&self.ctx.topo, &cpus, count, self.ctx.seed)?;
             }
@@ -68,11 +68,11 @@ impl Names<'_> {
     }
 
     /// Check a group of workers; returns their number.
-    fn group(&self, group: &WorkSpec, cpus: usize) -> Result<usize, Fault> {
+    fn group(&self, name: &str, group: &WorkSpec, cpus: usize) -> Result<usize, Fault> {
         let count = group.count.unwrap_or(WorkerCount::Exactly(self.ctx.workers_per_cgroup)).of(cpus)?;
         group.settings.check()?;
         if count > 0 {
-            WorkerGroup::new("", count, group.work.clone()).check()?;
+            WorkerGroup::new(name, count, group.work.clone()).check()?;
         }
         Ok(count)
     }
@@ -106,7 +106,7 @@ impl Names<'_> {
             }
             Kind::Spawn(name, group) => {
                 self.known(name)?;
-                self.group(group, self.ctx.topo.cpus.len()).map(drop)
+                self.group(name, group, self.ctx.topo.cpus.len()).map(drop)
             }
             Kind::SetAffinity(name, affinity) => {
                 self.known(name)?;

@@ -163,9 +163,10 @@ impl<'a> Engine<'a> {
         if workloads.is_empty() {
             return Ok(());
         }
-        let workers: usize = workloads.iter().map(|workload| workload.pids().count()).sum();
-        for mut workload in workloads {
-            workload.start()?;
+        let workers: usize = workloads.iter().map(WorkloadHandle::worker_count).sum();
+        let mut workloads = workloads;
+        WorkloadHandle::start_together(&mut workloads.iter_mut().collect::<Vec<_>>())?;
+        for workload in workloads {
             let name = workload.pids().next().map_or_else(String::new, |(_, name)| name.to_owned());
             if let Some(frame) = self.frames.last_mut() {
                 frame.workloads.push((name, workload));
@@ -207,10 +208,9 @@ impl<'a> Engine<'a> {
 
     /// End workers; their reports go into the trace.
     pub(super) fn stop(&mut self, workloads: Vec<(String, WorkloadHandle)>, whom: &str) -> Result<(), Fault> {
-        for (_, workload) in workloads {
-            for report in workload.stop_and_collect() {
-                self.ctx.tell(FromTest::Worker(Box::new(report)))?;
-            }
+        let workloads = workloads.into_iter().map(|(_, workload)| workload).collect();
+        for report in WorkloadHandle::stop_together(workloads) {
+            self.ctx.tell(FromTest::Worker(Box::new(report)))?;
         }
         Ok(self.ctx.op("stop", whom)?)
     }

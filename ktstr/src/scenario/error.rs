@@ -11,7 +11,7 @@ use crate::cgroup::{CgroupError, CpusetError};
 use crate::channel::ChannelError;
 use crate::cpu_set::CpuSet;
 use crate::scheduler_life::SchedulerDied;
-use crate::worker::{AffinityError, CountError, RangeError, WorkerError};
+use crate::worker::{AffinityError, CountError, GroupError, RangeError, WorkerError};
 
 /// Why a scenario could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,9 @@ pub enum Fault {
     /// A number of workers that cannot be.
     #[error(transparent)]
     Count(#[from] CountError),
+    /// Workers that cannot be.
+    #[error(transparent)]
+    Group(#[from] GroupError),
     /// CPUs that the cgroup does not have.
     #[error(transparent)]
     Affinity(#[from] AffinityError),

@@ -252,8 +252,11 @@ fn job(
     })?)
 }
 
-/// The scheduler's arguments, and its configuration with its path in the guest.
-fn configured(def: &TestDef, scheduler: &Scheduler) -> Result<(Vec<String>, Option<(String, Vec<u8>)>)> {
+/// A scheduler's configuration: its path in the guest, and what is in it.
+type Configuration = (String, Vec<u8>);
+
+/// The scheduler's arguments, and its configuration.
+fn configured(def: &TestDef, scheduler: &Scheduler) -> Result<(Vec<String>, Option<Configuration>)> {
     let mut args = def.all_sched_args();
     if let (Some((template, path)), Some(text)) = (scheduler.config_file_def, def.config) {
         args.extend(template.split_ascii_whitespace().map(|word| word.replace(CONFIG_PLACE, path)));

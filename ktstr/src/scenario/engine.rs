@@ -41,7 +41,7 @@ pub(super) struct Live {
 /// An error of one thing becomes that of a scenario.
 pub(super) fn failed<E: Into<Fault>>(what: &str, whose: &str) -> impl FnOnce(E) -> ScenarioError {
     let (what, whose) = (what.to_owned(), whose.to_owned());
-    move |source| ScenarioError::Step { what, whose, source: source.into() }
+    move |source| ScenarioError::Step { what, whose, source: Box::new(source.into()) }
 }
 
 impl<'a> Engine<'a> {
@@ -271,10 +271,11 @@ impl<'a> Engine<'a> {
         let live = self.live(name)?;
         live.cgroup.set("cpuset.cpus", cpus)?;
         live.cpuset = cpus.to_owned();
-        Ok(match cpus {
-            "" => ctx.op("clear_cpuset", name)?,
-            cpus => ctx.op("set_cpuset", format!("{name}: {cpus}"))?,
-        })
+        let told = match cpus {
+            "" => ctx.op("clear_cpuset", name),
+            cpus => ctx.op("set_cpuset", format!("{name}: {cpus}")),
+        };
+        Ok(told?)
     }
 
     /// Give a cgroup its weight.

@@ -32,7 +32,7 @@ pub enum ScenarioError {
         /// Whose: ``step `quiet` ``.
         whose: String,
         /// Why not.
-        source: Fault,
+        source: Box<Fault>,
     },
     /// The host could not be told.
     #[error("could not record what the scenario does")]

@@ -314,7 +314,11 @@ fn a_hold_of_no_time_is_an_error_of_its_step() {
     let fixture = Fixture::new(Duration::from_millis(10));
     let step = Step::new(Vec::new(), HoldSpec::Frac(0.0)).named("none");
     let result = execute_steps(&fixture.ctx, vec![step]).expect_err("no time");
-    assert!(matches!(result.downcast_ref(), Some(ScenarioError::Step { source: Fault::Hold(_), .. })));
+    let fault = match result.downcast_ref() {
+        Some(ScenarioError::Step { source, .. }) => source,
+        other => panic!("not a step's error: {other:?}"),
+    };
+    assert!(matches!(**fault, Fault::Hold(_)));
 }
 
 #[test]

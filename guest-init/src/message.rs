@@ -316,6 +316,7 @@ pub struct WorkerDetail {
     pub wakes: Latencies,
     pub timers: Latencies,
     pub node_pages: Vec<(u32, u64)>,
+    pub cross_node_migrations: Option<u64>,
 }
 
 /// Measured latencies; see `LatenciesV1` of `ktstr-replay` for the fields.

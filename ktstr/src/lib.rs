@@ -15,6 +15,8 @@ mod guest_topo;
 mod worker;
 /// Control groups, and how a test describes them.
 mod cgroup;
+/// The limits of a test, layer by layer.
+mod limits;
 /// A scheduler, as `declare_scheduler!` describes it.
 mod scheduler;
 /// The socket to guest-init.
@@ -43,6 +45,7 @@ pub mod cli;
 /// What the macros' expansions name. Not for people.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::limits::Assert;
     pub use crate::run::{TestFailure, run};
     pub use crate::scheduler::{Scheduler, SchedulerSource, check_config};
     pub use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef, Topology, resolve_topology};

@@ -32,6 +32,7 @@ pub use crate::cgroup::{Cgroup, CgroupDef, Cgroups, CpusetSpec};
 pub use crate::cpu_set::CpuSet;
 pub use crate::ctx::Ctx;
 pub use crate::guest_topo::GuestTopology;
+pub use crate::limits::Assert;
 pub use crate::scenario::canned as scenarios;
 pub use crate::scenario::{Backdrop, HoldSpec, Op, Step, execute_defs, execute_scenario, execute_steps};
 pub use crate::scheduler::Scheduler;

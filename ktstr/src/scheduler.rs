@@ -2,8 +2,10 @@
 
 use ktstr_record::spec::Topology;
 
+use crate::limits::Assert;
+
 /// A scheduler under test; made by `declare_scheduler!`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scheduler {
     /// What reports call it.
     pub name: &'static str,
@@ -23,6 +25,8 @@ pub struct Scheduler {
     pub config_file_def: Option<(&'static str, &'static str)>,
     /// How long it may take to become enabled, in s; `None`: what fits the machine.
     pub enable_timeout_s: Option<u64>,
+    /// The limits of all tests of it, where they do not set their own.
+    pub assert: Option<Assert>,
     /// Folder of the package that declares it, for relative paths.
     pub manifest_dir: &'static str,
 }

@@ -7,6 +7,7 @@ pub use ktstr_record::spec::Topology;
 
 use crate::assert::AssertResult;
 use crate::ctx::Ctx;
+use crate::limits::{Assert, Layers};
 use crate::scheduler::Scheduler;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::verdict::Verdict;
@@ -51,14 +52,8 @@ pub struct TestDef {
     pub claims: &'static [&'static str],
     /// A judgement in code.
     pub check: Option<HostCheck>,
-    /// The `not_starved` check is on.
-    pub not_starved: bool,
-    /// Longest gap between two turns of a worker, in ms.
-    pub max_gap_ms: Option<u64>,
-    /// Largest spread of CPU shares in a cgroup, in percent.
-    pub max_spread_pct: Option<u32>,
-    /// Least part of an even share of the CPUs that a worker must get, in percent.
-    pub min_share_pct: Option<u32>,
+    /// The limits that the test itself sets.
+    pub assert: Assert,
     /// The run must fail.
     pub expect_err: bool,
     /// Text that the scheduler's error must contain.
@@ -67,6 +62,8 @@ pub struct TestDef {
     pub expect_scx_exit: Option<&'static str>,
     /// A scheduler that exits and comes back does not fail the test.
     pub allow_restarts: bool,
+    /// A warning or a report of a fault in the kernel's log does not fail the test.
+    pub allow_splats: bool,
     /// An inconclusive verdict passes.
     pub allow_inconclusive: bool,
     /// Place the kernel at random.
@@ -136,6 +133,12 @@ impl TestDef {
     /// The workload window.
     pub fn duration(&self) -> Duration {
         Duration::from_secs(self.duration_s)
+    }
+
+    /// The limits that it is judged by, layer by layer.
+    pub fn limits(&self) -> Layers {
+        let scheduler = self.scheduler.and_then(|scheduler| scheduler.assert).unwrap_or(Assert::NONE);
+        Layers { test: self.assert, scheduler }
     }
 
     /// How long the scheduler may be away before it counts as gone. `enable_limit`: how long it may take to become enabled.

@@ -6,6 +6,8 @@
 
 use ktstr::prelude::*;
 
+const LIMITS: Assert = Assert::NONE.not_starved(true).max_gap_ms(500);
+
 declare_scheduler!(
     /// With every key.
     WIDE, {
@@ -14,6 +16,7 @@ declare_scheduler!(
         sched_args = ["-v"],
         topology = (2, 4, 2, 1),
         kargs = ["quiet"],
+        assert = LIMITS.min_page_locality(0.5),
     }
 );
 
@@ -32,7 +35,26 @@ declare_scheduler!(
     seed = 7,
     claims = ["nondecreasing(nr_dispatched)", "each(nr_dispatched >= 1)"],
     check = judge,
-    not_starved,
+    not_starved = false,
+    max_gap_ms = 100,
+    max_spread_pct = 10,
+    min_share_pct = 50,
+    isolation,
+    max_throughput_cv = 0.5,
+    min_work_rate = 10,
+    min_iteration_rate = 0.5,
+    max_migration_ratio = 0.1,
+    max_p99_wake_latency_ns = 5_000_000,
+    max_wake_latency_cv = 2,
+    min_page_locality = 1,
+    max_cross_node_migration_ratio = 0,
+    max_imbalance_ratio = 3.5,
+    max_local_dsq_depth = 8,
+    max_fallback_rate = 100,
+    max_keep_last_rate = 1e3,
+    fail_on_stall,
+    sustained_samples = 2,
+    allow_splats,
     expect_err,
     expect_scx_error_contains = "stall",
     allow_inconclusive = false,
@@ -76,5 +98,6 @@ mod names {
 fn a_declared_scheduler_is_a_const_with_what_was_declared() {
     assert_eq!((WIDE.name, WIDE.sched_args, WIDE.kargs), ("wide", &["-v"][..], &["quiet"][..]));
     assert_eq!(WIDE.topology.map(|topology| topology.to_string()).as_deref(), Some("2n4l2c1t"));
+    assert_eq!(WIDE.assert, Some(LIMITS.min_page_locality(0.5)));
     assert_eq!(WIDE.manifest_dir, env!("CARGO_MANIFEST_DIR"));
 }

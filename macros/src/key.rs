@@ -41,6 +41,8 @@ pub enum Place {
     Source(&'static str),
     /// Into the attributes of the `#[test]`.
     TestAttribute,
+    /// Into the test's `Assert`, by the method of its name, if it is given; else the scheduler's is taken.
+    Limit,
 }
 
 /// A key that goes into the field of its name and may be left out.
@@ -57,6 +59,11 @@ pub const fn flag(name: &'static str, doc: &'static str) -> Key {
 /// The shape of an integer from `min` to `max`; `of` says what is counted.
 pub const fn count(min: u64, max: u64, of: &'static str) -> Shape {
     Shape::Number { min, max, of }
+}
+
+/// The shape of a number from `min` to `max`; `of` says what is measured.
+pub const fn decimal(min: f64, max: f64, of: &'static str) -> Shape {
+    Shape::Decimal { min, max, of }
 }
 
 impl Key {
@@ -142,7 +149,8 @@ pub fn doc_table(keys: &[Key]) -> String {
     for key in keys {
         let default = match (key.place, key.default, key.required) {
             (Place::Source(_), ..) => "one of these is needed".to_owned(),
-            (Place::Topology, Some(text), _) => format!("the scheduler's, else {text}"),
+            (Place::Topology | Place::Limit, Some(text), _) => format!("the scheduler's, else {text}"),
+            (Place::Limit, None, _) => "the scheduler's, else none".to_owned(),
             (_, Some(text), _) => text.to_owned(),
             (_, None, true) => "required".to_owned(),
             (_, None, false) => "none".to_owned(),

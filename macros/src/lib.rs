@@ -35,14 +35,30 @@ use proc_macro::TokenStream;
 /// | `seed` | an integer from 0 | 1 | random seed of the guest |
 /// | `claims` | a list of strings, `["..", ".."]` | none | claims as text |
 /// | `check` | the path of a function | none | `fn(&Trace, &mut Verdict) -> Result<()>`, a judgement in code, run on the host |
-/// | `not_starved` | `true` or `false` | false | every worker did work, made no pause over 2 s, got at least half of an even share of the CPUs, and had a CPU share within 15 % of its cgroup's others (3 s and 35 % in a debug build) |
-/// | `max_gap_ms` | an integer from 1 to 86400000 | none | longest pause that a worker may make, in ms |
-/// | `max_spread_pct` | an integer from 0 to 100 | none | largest spread of CPU shares inside a cgroup, in percent of a CPU |
-/// | `min_share_pct` | an integer from 1 to 100 | none | least part that a worker that always wants to run must get of what an even split of the CPUs would give it, in percent; not judged where the scenario sets cpusets, weights or nice values |
+/// | `not_starved` | `true` or `false` | the scheduler's, else false | every worker did work, made no pause over 2 s, got at least half of an even share of the CPUs, and had a CPU share within 15 % of its cgroup's others (3 s and 35 % in a debug build) |
+/// | `max_gap_ms` | an integer from 1 to 86400000 | the scheduler's, else none | longest pause that a worker may make, in ms |
+/// | `max_spread_pct` | an integer from 0 to 100 | the scheduler's, else none | largest spread of CPU shares inside a cgroup, in percent of a CPU |
+/// | `min_share_pct` | an integer from 1 to 100 | the scheduler's, else none | least part that a worker that always wants to run must get of what an even split of the CPUs would give it, in percent; not judged where the scenario makes shares uneven: cpusets, weights, quotas, policies, nice values |
+/// | `isolation` | `true` or `false` | the scheduler's, else false | workers ran only on CPUs of their cgroup's cpuset |
+/// | `max_throughput_cv` | a number from 0 to 1000 | the scheduler's, else none | largest coefficient of variation (standard deviation over mean) of work per second among workers that do the same work in one cgroup |
+/// | `min_work_rate` | a number from 0.001 to 1000000000000 | the scheduler's, else none | least work units per second of each worker |
+/// | `min_iteration_rate` | a number from 0.001 to 1000000000000 | the scheduler's, else none | least turns of its loop per second of each worker |
+/// | `max_migration_ratio` | a number from 0 to 1000000 | the scheduler's, else none | most migrations per turn of its loop of each worker |
+/// | `max_p99_wake_latency_ns` | an integer from 1 to 3600000000000 | the scheduler's, else none | largest 99th percentile of the wake latencies of a cgroup, in ns |
+/// | `max_wake_latency_cv` | a number from 0 to 1000 | the scheduler's, else none | largest coefficient of variation of the wake latencies of a cgroup |
+/// | `min_page_locality` | a number from 0.001 to 1 | the scheduler's, else none | least part of a worker's pages that are on the NUMA nodes of its cgroup's cpuset, or without one of the CPUs it ran on |
+/// | `max_cross_node_migration_ratio` | a number from 0 to 1 | the scheduler's, else none | largest part of a worker's migrations that go to another NUMA node |
+/// | `max_imbalance_ratio` | a number from 1 to 1000000 | the scheduler's, else none | largest ratio of the longest runqueue to the shortest in a capture, each with one added |
+/// | `max_local_dsq_depth` | an integer from 0 to 1000000 | the scheduler's, else none | most tasks in the local dispatch queue of a CPU in a capture |
+/// | `max_fallback_rate` | a number from 0 to 1000000000 | the scheduler's, else none | most `SCX_EV_SELECT_CPU_FALLBACK` per second between two captures with a checkpoint |
+/// | `max_keep_last_rate` | a number from 0 to 1000000000 | the scheduler's, else none | most `SCX_EV_DISPATCH_KEEP_LAST` per second between two captures with a checkpoint |
+/// | `fail_on_stall` | `true` or `false` | the scheduler's, else false | the clock of a busy CPU's runqueue did not stand still between two captures |
+/// | `sustained_samples` | an integer from 1 to 256 | the scheduler's, else none | captures in a row that must break one of the five limits before this one until it counts; without it, one |
 /// | `expect_err` | `true` or `false` | false | the run must fail |
 /// | `expect_scx_error_contains` | a string | none | text that the scheduler's error must contain |
 /// | `expect_scx_exit` | a string | none | kind of exit that the scheduler must leave with, such as `UNREG_KERN` or `ERROR_STALL` |
 /// | `allow_restarts` | `true` or `false` | false | a scheduler that exits and is enabled again does not fail the test |
+/// | `allow_splats` | `true` or `false` | false | a WARN, a lockdep report, an RCU stall or another report of a fault in the kernel's log does not fail the test |
 /// | `allow_inconclusive` | `true` or `false` | false | an inconclusive verdict passes |
 /// | `ignore` | `true` or `false` | false | emit `#[ignore]` |
 /// | `kaslr` | `true` or `false` | true | place the kernel at random |
@@ -77,6 +93,7 @@ pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
 /// | `config_file` | a string | none | its configuration, a path relative to the package's folder: in the guest it is where `{file}` in `sched_args` says, or behind `--config` |
 /// | `config_file_def` | two strings, `("..", "..")` | none | how it takes a configuration that each test gives as `config`: its arguments, with `{file}` for the path, and the path in the guest: `("--config {file}", "/etc/mine.json")` |
 /// | `enable_timeout_s` | an integer from 1 to 3600 | none | how long it may take to become enabled, for tests that do not say |
+/// | `assert` | a constant expression of type `Assert` | none | limits for all tests of it, where a test does not set its own |
 ///
 /// Exactly one of `binary`, `binary_path`, `source` and `crates` is given. A name is made of ASCII letters, digits, `_`, `-` and
 /// `.`; `eevdf` is reserved.

@@ -46,6 +46,8 @@ const KEYS: &[Key] = &[
          the guest: `(\"--config {file}\", \"/etc/mine.json\")`"),
     key("enable_timeout_s", count(1, MAX_ENABLE_S, "s until it is enabled"),
         "how long it may take to become enabled, for tests that do not say"),
+    key("assert", Shape::Expression { of: "Assert" },
+        "limits for all tests of it, where a test does not set its own"),
 ];
 
 struct Declaration {

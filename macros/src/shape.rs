@@ -5,13 +5,13 @@ use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
 use syn::punctuated::Punctuated;
-use syn::{Ident, LitBool, LitInt, LitStr, Path, Result, Token, bracketed, parenthesized};
+use syn::{Expr, Ident, LitBool, LitFloat, LitInt, LitStr, Path, Result, Token, bracketed, parenthesized};
 
 /// Largest number of a [`Shape::Four`].
 const FOUR_MAX: u32 = 1024;
 
 /// What a value looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape {
     /// `true`, `false`, or the key alone.
     Flag,
@@ -22,6 +22,20 @@ pub enum Shape {
         /// Largest value.
         max: u64,
         /// What is counted, for errors.
+        of: &'static str,
+    },
+    /// An integer or a decimal fraction in this range.
+    Decimal {
+        /// Smallest value.
+        min: f64,
+        /// Largest value.
+        max: f64,
+        /// What is measured, for errors.
+        of: &'static str,
+    },
+    /// A constant expression of a type of the prelude.
+    Expression {
+        /// The type.
         of: &'static str,
     },
     /// A string.
@@ -58,6 +72,10 @@ pub enum Value {
     Flag(bool),
     /// Of [`Shape::Number`].
     Number(u64),
+    /// Of [`Shape::Decimal`].
+    Decimal(f64),
+    /// Of [`Shape::Expression`].
+    Expression(Box<Expr>),
     /// Of [`Shape::Text`] or [`Shape::Word`].
     Text(LitStr),
     /// Of [`Shape::Texts`] and [`Shape::Settings`].
@@ -83,6 +101,11 @@ impl Shape {
         match self {
             Self::Flag => Ok(Value::Flag(input.parse::<LitBool>()?.value)),
             Self::Number { .. } => Ok(Value::Number(input.parse::<LitInt>()?.base10_parse()?)),
+            Self::Decimal { .. } if input.peek(LitFloat) => {
+                Ok(Value::Decimal(input.parse::<LitFloat>()?.base10_parse()?))
+            }
+            Self::Decimal { .. } => Ok(Value::Decimal(input.parse::<LitInt>()?.base10_parse()?)),
+            Self::Expression { .. } => Ok(Value::Expression(Box::new(input.parse()?))),
             Self::Text => Ok(Value::Text(input.parse()?)),
             Self::Pair => {
                 let inner;
@@ -137,6 +160,9 @@ impl Shape {
             (Self::Number { min, max, of }, Value::Number(number)) if !(min..=max).contains(number) => {
                 Some(format!("`{name}` is {number}; it must be from {min} to {max} {of}"))
             }
+            (Self::Decimal { min, max, of }, Value::Decimal(number)) if !(min..=max).contains(number) => {
+                Some(format!("`{name}` is {number}; it must be from {min} to {max} {of}"))
+            }
             (Self::Word { words, .. }, Value::Text(word)) if !words.contains(&word.value().as_str()) => {
                 Some(format!("`{name}` is one of {}, not `{}`", words.join(", "), word.value()))
             }
@@ -164,6 +190,8 @@ impl Shape {
             Self::Flag => "`true` or `false`".to_owned(),
             Self::Number { min, max: u64::MAX, .. } => format!("an integer from {min}"),
             Self::Number { min, max, .. } => format!("an integer from {min} to {max}"),
+            Self::Decimal { min, max, .. } => format!("a number from {min} to {max}"),
+            Self::Expression { of } => format!("a constant expression of type `{of}`"),
             Self::Text => "a string".to_owned(),
             Self::Texts => "a list of strings, `[\"..\", \"..\"]`".to_owned(),
             Self::Settings => "a list of settings, `[\"NAME=VALUE\", \"..\"]`".to_owned(),
@@ -181,6 +209,8 @@ impl Shape {
         match self {
             Self::Flag => "true".to_owned(),
             Self::Number { min, .. } => min.to_string(),
+            Self::Decimal { min, .. } => min.to_string(),
+            Self::Expression { .. } => "NAME".to_owned(),
             Self::Text => "\"..\"".to_owned(),
             Self::Texts => "[\"..\"]".to_owned(),
             Self::Settings => "[\"NAME=VALUE\"]".to_owned(),
@@ -197,6 +227,8 @@ impl Shape {
         match value {
             Value::Flag(flag) => quote!(#flag),
             Value::Number(number) => Literal::u64_unsuffixed(*number).into_token_stream(),
+            Value::Decimal(number) => Literal::f64_unsuffixed(*number).into_token_stream(),
+            Value::Expression(expression) => expression.to_token_stream(),
             Value::Text(word) => match self {
                 Self::Word { of, .. } => {
                     let (of, variant) = (format_ident!("{of}"), variant(&word.value(), word.span()));

@@ -30,6 +30,11 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let topology = topology(&args)?;
     let fields = args.fields()?;
     let config = config(&args);
+    let limits = args.at(|place| place == Place::Limit);
+    let limits = limits.filter_map(|key| Some((key, args.value(key.name)?))).map(|(key, value)| {
+        let (name, value) = (format_ident!("{}", key.name), key.shape.expression(value));
+        quote!(.#name(#value))
+    });
     // The static stands outside of the test, so that a body is checked in builds without tests, too.
     Ok(quote! {
         #(#cfgs)*
@@ -45,6 +50,7 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
                 package: ::core::env!("CARGO_PKG_NAME"),
                 body: #name,
                 topology: __KTSTR_TOPOLOGY,
+                assert: ::ktstr::__private::Assert::NONE #(#limits)*,
                 #fields
             }
         };
@@ -159,6 +165,19 @@ mod tests {
         assert!(held.contains("cfg (unix)") && held.contains("inline") && !held.contains("Doc."), "{held}");
         assert!(docs.contains("cfg (unix)") && docs.contains("Doc."), "{docs}");
         assert!(!test.contains("inline"), "{test}");
+        Ok(())
+    }
+
+    #[test]
+    fn only_limits_that_are_given_are_set() -> Result<()> {
+        let item = "fn t(ctx: &Ctx) -> R { x() }";
+        let text =
+            expanded("not_starved = false, max_imbalance_ratio = 2, scheduler = S, max_gap_ms = 5", item)?;
+        assert!(
+            text.contains("NONE . not_starved (false) . max_gap_ms (5) . max_imbalance_ratio (2.0) ,"),
+            "{text}"
+        );
+        assert!(expanded("", item)?.contains("Assert :: NONE ,"));
         Ok(())
     }
 

@@ -4,8 +4,8 @@ use proc_macro2::Span;
 use syn::Result;
 
 use crate::args::{Args, Faults};
-use crate::key::Place::{TestAttribute, Topology};
-use crate::key::{Key, count, flag, key};
+use crate::key::Place::{Limit, TestAttribute, Topology};
+use crate::key::{Key, count, decimal, flag, key};
 use crate::shape::Shape;
 
 /// Longest watchdog timeout that the kernel takes, in s: `SCX_WATCHDOG_MAX_TIMEOUT` of `kernel/sched/ext.c`.
@@ -57,14 +57,47 @@ pub const KEYS: &[Key] = &[
     key("check", Shape::HostCheck,
         "`fn(&Trace, &mut Verdict) -> Result<()>`, a judgement in code, run on the host"),
     flag("not_starved", "every worker did work, made no pause over 2 s, got at least half of an even share of the CPUs, and had \
-         a CPU share within 15 % of its cgroup's others (3 s and 35 % in a debug build)"),
+         a CPU share within 15 % of its cgroup's others (3 s and 35 % in a debug build)").place(Limit),
     key("max_gap_ms", count(1, 86_400_000, "ms between two turns of a worker"),
-        "longest pause that a worker may make, in ms"),
+        "longest pause that a worker may make, in ms").place(Limit),
     key("max_spread_pct", count(0, 100, "percent of CPU"),
-        "largest spread of CPU shares inside a cgroup, in percent of a CPU"),
+        "largest spread of CPU shares inside a cgroup, in percent of a CPU").place(Limit),
     key("min_share_pct", count(1, 100, "percent of an even share"),
         "least part that a worker that always wants to run must get of what an even split of the CPUs would give it, in \
-         percent; not judged where the scenario sets cpusets, weights or nice values"),
+         percent; not judged where the scenario makes shares uneven: cpusets, weights, quotas, policies, nice values").place(Limit),
+    flag("isolation", "workers ran only on CPUs of their cgroup's cpuset").place(Limit),
+    key("max_throughput_cv", decimal(0.0, 1000.0, "standard deviations over the mean"),
+        "largest coefficient of variation (standard deviation over mean) of work per second among workers that do the same \
+         work in one cgroup").place(Limit),
+    key("min_work_rate", decimal(0.001, 1e12, "work units per second"),
+        "least work units per second of each worker").place(Limit),
+    key("min_iteration_rate", decimal(0.001, 1e12, "turns per second"),
+        "least turns of its loop per second of each worker").place(Limit),
+    key("max_migration_ratio", decimal(0.0, 1e6, "migrations per turn"),
+        "most migrations per turn of its loop of each worker").place(Limit),
+    key("max_p99_wake_latency_ns", count(1, 3_600_000_000_000, "ns from the wake until the worker ran"),
+        "largest 99th percentile of the wake latencies of a cgroup, in ns").place(Limit),
+    key("max_wake_latency_cv", decimal(0.0, 1000.0, "standard deviations over the mean"),
+        "largest coefficient of variation of the wake latencies of a cgroup").place(Limit),
+    key("min_page_locality", decimal(0.001, 1.0, "of the pages"),
+        "least part of a worker's pages that are on the NUMA nodes of its cgroup's cpuset, or without one of the CPUs it ran on")
+        .place(Limit),
+    key("max_cross_node_migration_ratio", decimal(0.0, 1.0, "of the migrations"),
+        "largest part of a worker's migrations that go to another NUMA node").place(Limit),
+    key("max_imbalance_ratio", decimal(1.0, 1e6, "of the shortest runqueue"),
+        "largest ratio of the longest runqueue to the shortest in a capture, each with one added").place(Limit),
+    key("max_local_dsq_depth", count(0, 1_000_000, "tasks"),
+        "most tasks in the local dispatch queue of a CPU in a capture").place(Limit)
+        .needs(&[("scheduler", "a `scheduler`: only sched_ext has dispatch queues")]),
+    key("max_fallback_rate", decimal(0.0, 1e9, "events per second"),
+        "most `SCX_EV_SELECT_CPU_FALLBACK` per second between two captures with a checkpoint").place(Limit)
+        .needs(&[("scheduler", "a `scheduler`: only sched_ext counts its events")]),
+    key("max_keep_last_rate", decimal(0.0, 1e9, "events per second"),
+        "most `SCX_EV_DISPATCH_KEEP_LAST` per second between two captures with a checkpoint").place(Limit)
+        .needs(&[("scheduler", "a `scheduler`: only sched_ext counts its events")]),
+    flag("fail_on_stall", "the clock of a busy CPU's runqueue did not stand still between two captures").place(Limit),
+    key("sustained_samples", count(1, MAX_SNAPSHOTS, "captures in a row"),
+        "captures in a row that must break one of the five limits before this one until it counts; without it, one").place(Limit),
     flag("expect_err", "the run must fail"),
     key("expect_scx_error_contains", Shape::Text,
         "text that the scheduler's error must contain").not_empty(", which every text contains")
@@ -76,6 +109,8 @@ pub const KEYS: &[Key] = &[
         .needs(&[("scheduler", "a `scheduler`: the kernel's own does not exit")]),
     flag("allow_restarts", "a scheduler that exits and is enabled again does not fail the test")
         .needs(&[("scheduler", "a `scheduler`: the kernel's own does not restart")]),
+    flag("allow_splats", "a WARN, a lockdep report, an RCU stall or another report of a fault in the kernel's log does not fail the \
+         test"),
     flag("allow_inconclusive", "an inconclusive verdict passes"),
     flag("ignore", "emit `#[ignore]`").place(TestAttribute),
     flag("kaslr", "place the kernel at random").default("true"),
@@ -170,7 +205,7 @@ mod tests {
             "seed : 1 ,",
             "kaslr : true ,",
             "attached : true ,",
-            "not_starved : false ,",
+            "allow_splats : false ,",
             "expect_err : false ,",
             "allow_inconclusive : false ,",
             "scheduler : :: core :: option :: Option :: None ,",

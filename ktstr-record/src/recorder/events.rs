@@ -135,6 +135,7 @@ fn worker_detail(pid: u32, detail: GuestDetail) -> WorkerDetail {
         wakes,
         timers,
         node_pages,
+        cross_node_migrations,
     } = detail;
     WorkerDetail {
         pid,
@@ -148,6 +149,7 @@ fn worker_detail(pid: u32, detail: GuestDetail) -> WorkerDetail {
         wakes: latencies(wakes),
         timers: latencies(timers),
         node_pages: node_pages.into_iter().map(|(node, pages)| NodePages { node, pages }).collect(),
+        cross_node_migrations,
     }
 }
 

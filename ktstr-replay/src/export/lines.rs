@@ -203,6 +203,7 @@ fn details(body: &EventBody) -> Json {
             "wakes": latencies(&w.wakes),
             "timers": latencies(&w.timers),
             "node_pages": w.node_pages.iter().map(|on| json!({ "node": on.node, "pages": on.pages })).collect::<Vec<_>>(),
+            "cross_node_migrations": w.cross_node_migrations,
         }),
     }
 }

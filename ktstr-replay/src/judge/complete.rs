@@ -6,15 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use super::thresholds::{BUSY_CLOCK_MOVES_NS, is_busy};
 use crate::claim::Claim;
 use crate::run::Run;
 use crate::text::{counted, seconds};
-use crate::trace::record::{CaptureKind, CpuState, Loss, LossKind, Sample, ScxState, Stage};
+use crate::trace::record::{CaptureKind, Loss, LossKind, Sample, ScxState, Stage};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-/// Guest time between two captures over which the clock of a busy CPU's runqueue must have moved, in ns: it ticks at least
-/// 100 times a second. That of an idle CPU may stand for as long as it idles.
-const BUSY_CLOCK_MOVES_NS: u64 = 250_000_000;
 /// Lines of evidence.
 const LISTED: usize = 8;
 
@@ -133,7 +131,6 @@ fn same_instant(run: &Run<'_>) -> Option<Finding> {
 
 /// There are CPUs that were busy in both captures, and the clock of none of them moved.
 fn busy_clocks_stand(one: &Sample, two: &Sample) -> bool {
-    let is_busy = |cpu: &CpuState| cpu.curr_pid.is_some_and(|pid| pid != 0) && cpu.clock_ns.is_some();
     let mut busy = one.cpus.iter().filter(|cpu| is_busy(cpu)).filter_map(|cpu| {
         let later = two.cpus.iter().find(|other| other.cpu == cpu.cpu && is_busy(other))?;
         Some(later.clock_ns == cpu.clock_ns)

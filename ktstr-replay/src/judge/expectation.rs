@@ -2,6 +2,7 @@
 
 use super::host_gaps;
 use super::lifecycle::{BODY_ERROR, cut_short};
+use super::splats;
 use crate::run::Run;
 use crate::trace::record::{GuestEnd, Stage};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
@@ -17,6 +18,8 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
         return;
     }
     let exited = run.scheduler_exit().is_some();
+    let kernel_at_fault = splats::is_fault(run);
+    let can_be_expected = |finding: &Finding| can_be_expected(finding, exited, kernel_at_fault);
     let (outcome, found) = if let Some(why) = not_set_up(run) {
         let unknown = run.is_partial() || cut_short(run).is_some();
         let outcome = if unknown { Outcome::Inconclusive } else { Outcome::Fail };
@@ -25,7 +28,7 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
         (Outcome::Inconclusive, "whether the scheduler failed or the host is not known".to_owned())
     } else if let Some(text) = &test.expect_scx_error_contains {
         expect_text(run, text)
-    } else if verdict.findings.iter().any(|f| can_be_expected(f, exited)) {
+    } else if verdict.findings.iter().any(can_be_expected) {
         (Outcome::Pass, "failed, as expected".to_owned())
     } else if let Some(other) = verdict.findings.iter().find(|f| f.outcome == Outcome::Fail) {
         let found = format!("failed, but not as a test can expect: {}: {}", other.what, other.summary);
@@ -36,7 +39,7 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
         (Outcome::Fail, "did not fail, although a failure is expected".to_owned())
     };
     if outcome == Outcome::Pass {
-        for finding in verdict.findings.iter_mut().filter(|f| can_be_expected(f, exited)) {
+        for finding in verdict.findings.iter_mut().filter(|f| can_be_expected(f)) {
             finding.expected = true;
         }
     }
@@ -46,11 +49,12 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
 /// A failure that the scheduler or what is claimed of it can be the reason of. An error of the test itself is none: not a
 /// claim about something that does not exist, nor a body that could not do its work while the scheduler was healthy.
 ///
-/// `exited`: the scheduler exited.
-fn can_be_expected(finding: &Finding, exited: bool) -> bool {
+/// `exited`: the scheduler exited. `kernel_at_fault`: a splat is of a fault of the kernel, not of something that took too long.
+fn can_be_expected(finding: &Finding, exited: bool, kernel_at_fault: bool) -> bool {
     let is_own = match finding.origin {
         Origin::Run => match finding.what.as_str() {
             "scheduler" | "machine" => false,
+            splats::WHAT => kernel_at_fault,
             "body" => !exited && finding.summary.starts_with(BODY_ERROR),
             _ => true,
         },

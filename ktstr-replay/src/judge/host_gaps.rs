@@ -1,5 +1,6 @@
 //! Times in which the host did not run the machine: what they can explain is not the scheduler's failure.
 
+use super::splats;
 use crate::run::{Run, SchedulerExit};
 use crate::text::seconds;
 use crate::trace::record::{Loss, LossKind};
@@ -10,6 +11,9 @@ const STALL: &str = "ERROR_STALL";
 /// Gaps matter from this part of a wait on. The kernel ends a scheduler soon after the timeout, so that without a bound
 /// the least gap would explain every stall.
 const GAP_PART: u64 = 4;
+/// Thresholds that judge where something was, not when.
+const UNTIMED_THRESHOLDS: [&str; 4] =
+    ["isolation", "max_migration_ratio", "min_page_locality", "max_cross_node_migration_ratio"];
 /// Beginnings of the claims that judge by the clock.
 const TIMED_CLAIMS: [&str; 4] = ["rate(", "steady(", "converges(", "eventually("];
 
@@ -25,8 +29,9 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
     let stall_is_explained = exits.iter().any(|exit| explains(run, &gaps, exit));
     for finding in verdict.findings.iter_mut().filter(|finding| finding.outcome == Outcome::Fail) {
         let is_timing = match finding.origin {
+            Origin::Run if finding.what == splats::WHAT => splats::are_of_time(run),
             Origin::Run => finding.what == "scheduler" && stall_is_explained,
-            Origin::Threshold => true,
+            Origin::Threshold => !UNTIMED_THRESHOLDS.contains(&finding.what.as_str()),
             Origin::Claim => TIMED_CLAIMS.iter().any(|begin| finding.what.starts_with(begin)),
             Origin::Check(_) => false,
         };

@@ -97,7 +97,7 @@ fn panic_title(run: &Run<'_>) -> Option<String> {
 }
 
 /// What is said of a guest that died of [`is_emulators_fault`].
-const EMULATORS_FAULT: &str = "note: `Oops: int3` is the emulator's fault, not the scheduler's: it ran an instruction that \
+pub(super) const EMULATORS_FAULT: &str = "note: `Oops: int3` is the emulator's fault, not the scheduler's: it ran an instruction that \
      the kernel had already replaced. The run says nothing of either";
 
 /// The kernel patches its running code by way of a breakpoint (`text_poke` in `arch/x86/kernel/alternative.c` of Linux), and

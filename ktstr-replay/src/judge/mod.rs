@@ -11,7 +11,8 @@ mod lifecycle;
 mod losses;
 mod not_enabled;
 mod scheduler;
-mod starved;
+mod splats;
+mod thresholds;
 #[cfg(test)]
 mod tests;
 
@@ -43,11 +44,12 @@ impl Run<'_> {
         }
         verdict.findings.push(lifecycle::judge_body(self, verdict.outcome()));
         let ran = verdict.outcome();
+        verdict.findings.extend(splats::judge(self));
         verdict.findings.extend(lifecycle::judge_trace(self));
         verdict.findings.extend(complete::judge_captures(self, ran));
         verdict.findings.extend(complete::judge_workers(self, ran));
         verdict.findings.extend(losses::judge(self));
-        verdict.findings.extend(starved::judge(self));
+        verdict.findings.extend(thresholds::judge(self));
         verdict.findings.extend(claims::judge_claims(self, claims));
         verdict.findings.extend(claims::judge_checks(self, checks));
         verdict.findings.extend(complete::judge_asked(self, &verdict, claims.is_none()));

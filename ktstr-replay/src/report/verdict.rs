@@ -2,7 +2,7 @@
 
 use crate::run::Run;
 use crate::text::{clean, counted, seconds, shorten, wrapped};
-use crate::trace::record::{CaptureKind, LossKind, Sample, Stage};
+use crate::trace::record::{CaptureKind, GuestEnd, LossKind, Sample, Stage};
 use crate::units::GuestNs;
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
@@ -77,6 +77,11 @@ fn checked(run: &Run<'_>, verdict: &Verdict) -> String {
     parts.extend(labels.iter().map(|label| format!("check {label}")));
     if run.has_scheduler() {
         parts.push("the scheduler's life".to_owned());
+    }
+    // What a kernel wrote that panicked is in the finding of the machine.
+    let panicked = run.end().is_some_and(|(end, _)| end == GuestEnd::Panicked);
+    if !run.manifest.test.allow_splats && !panicked && run.kmsg().next().is_some() {
+        parts.push("the kernel log".to_owned());
     }
     parts.extend(lost(run));
     parts.join(", ")

@@ -193,6 +193,20 @@ impl<'t> Run<'t> {
         workers
     }
 
+    /// For each report of a worker, the phase that was on.
+    pub(crate) fn phases_of_workers(&self) -> Vec<Option<u32>> {
+        let (mut phases, mut on) = (Vec::new(), None);
+        for event in &self.events {
+            match &event.body {
+                EventBody::PhaseBegin { index, .. } => on = Some(*index),
+                EventBody::PhaseEnd { .. } => on = None,
+                EventBody::Worker(_) => phases.push(on),
+                _ => {}
+            }
+        }
+        phases
+    }
+
     /// Level and text of each line of the kernel log, in order.
     pub(crate) fn kmsg(&self) -> impl DoubleEndedIterator<Item = (u8, GuestNs, &str)> {
         self.events.iter().filter_map(|e| match &e.body {

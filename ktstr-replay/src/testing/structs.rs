@@ -42,7 +42,7 @@ sched_ext_entity {
     dsq: ptr, ops_state: u64, dsq_list: scx_dsq_list_node, dsq_priq: rb_node, flags: u32, weight: u32, sticky_cpu: int,
     holding_cpu: int, selected_cpu: int, runnable_node: list_head, runnable_at: u64, slice: u64, dsq_vtime: u64, ddsp_dsq_id: u64
 }
-scx_event_stats { SCX_EV_A: s64, SCX_EV_B: s64 }
+scx_event_stats { SCX_EV_SELECT_CPU_FALLBACK: s64, SCX_EV_B: s64 }
 scx_sched_pcpu { event_stats: scx_event_stats, bypass_dsq: scx_dispatch_q }
 scx_sched_pnode { global_dsq: scx_dispatch_q }
 sched_ext_ops { name: char[16], flags: u64, priv: ptr }

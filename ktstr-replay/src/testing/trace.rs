@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::btf::{Kind, TypeId, Types};
-use crate::trace::record::manifest::{KernelInfo, MachineInfo, NotStarved, SchedulerInfo, TestInfo};
+use crate::trace::record::manifest::{KernelInfo, MachineInfo, SchedulerInfo, TestInfo};
 use crate::trace::record::{
     BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, MapContents,
-    MapState, OutputSource, Sample, ScxState, Stage, WorkerReport, blob_id,
+    MapState, OutputSource, Sample, ScxState, Stage, Thresholds, WorkerDetail, WorkerReport, blob_id,
 };
 use crate::trace::{Trace, TraceWriter};
 use crate::units::{Cpu, GuestNs, HostNs};
@@ -123,6 +123,17 @@ impl TraceBuilder {
         self.event(5000, EventBody::Worker(report))
     }
 
+    /// A worker's report, with what it measured besides.
+    pub fn detailed_worker(self, report: WorkerReport, detail: WorkerDetail) -> Self {
+        let detail = WorkerDetail { pid: report.pid, ..detail };
+        self.worker(report).event(5000, EventBody::WorkerDetail(Box::new(detail)))
+    }
+
+    /// Something that the scenario did.
+    pub fn op(self, at_ms: i64, name: &str, detail: &str) -> Self {
+        self.event(at_ms, EventBody::Op { name: name.into(), detail: detail.into() })
+    }
+
     /// A sample; its index is given.
     pub fn sample(mut self, mut sample: Sample) -> Self {
         sample.index = self.samples.len() as u32;
@@ -170,12 +181,17 @@ impl TraceBuilder {
     }
 
     /// The test asserts that no worker starved.
-    pub fn not_starved(mut self) -> Self {
-        self.manifest.test.not_starved = Some(NotStarved {
-            max_spread_pct: Some(15.0),
-            max_gap_ms: Some(2000),
-            min_share_pct: Some(50.0),
-        });
+    pub fn not_starved(self) -> Self {
+        self.limits(|limits| {
+            limits.max_spread_pct = Some(15.0);
+            limits.max_gap_ms = Some(2000);
+            limits.min_share_pct = Some(50.0);
+        })
+    }
+
+    /// The test sets limits.
+    pub fn limits(mut self, set: impl FnOnce(&mut Thresholds)) -> Self {
+        set(self.manifest.test.thresholds.get_or_insert_default());
         self
     }
 

@@ -111,6 +111,7 @@ fn later_event_bodies() -> Vec<EventBodyV1> {
         wakes: latencies(8),
         timers: latencies(9),
         node_pages: vec![NodePagesV1 { node: 1, pages: 10 }],
+        cross_node_migrations: Some(11),
     }))]
 }
 
@@ -276,7 +277,7 @@ fn loss(kind: LossKindV1) -> LossV1 {
 
 const FROZEN: [Frozen; 35] = [
     ("EventChunkV1", 0x59bb_e10a_cca1_cb21, 8, 4),
-    ("EventChunkV1 (later events)", 0, 8, 4),
+    ("EventChunkV1 (later events)", 0x051f_a325_9f92_2d6c, 8, 4),
     ("SampleV1 (attach)", 0xcd5d_edd4_1f3a_ccc4, 288, 8),
     ("SampleV1 (periodic)", 0x9ae9_f3d0_8a04_7e65, 288, 8),
     ("SampleV1 (on demand)", 0xc6f9_d628_6b5f_8b2e, 288, 8),

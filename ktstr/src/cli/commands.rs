@@ -10,6 +10,7 @@ use super::kernel::KernelArgs;
 use super::replay::ReplayArgs;
 use super::setup::SetupArgs;
 use super::test::TestArgs;
+use super::thresholds::ShowThresholdsArgs;
 use super::trace;
 use super::why::WhyArgs;
 
@@ -17,6 +18,7 @@ use super::why::WhyArgs;
 /// what it does, and a row here.
 const COMMANDS: &[Row] = &[
     Row::new::<TestArgs>("test").only(Program::CargoKtstr),
+    Row::new::<ShowThresholdsArgs>("show-thresholds").only(Program::CargoKtstr),
     Row::new::<ReplayArgs>("replay"),
     Row::new::<WhyArgs>("why"),
     trace::ROW,

@@ -11,6 +11,7 @@ mod kernel;
 mod replay;
 mod setup;
 mod test;
+mod thresholds;
 mod trace;
 mod why;
 mod commands;

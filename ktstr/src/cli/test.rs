@@ -59,9 +59,16 @@ pub struct TestArgs {
 
 /// What runs test binaries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Runner {
+pub(super) enum Runner {
     Nextest,
     CargoTest,
+}
+
+impl TestArgs {
+    /// Those tests, of those packages, with these arguments for the runner.
+    pub(super) fn of(filter: &str, package: &[String], rest: Vec<String>) -> Self {
+        Self { filter: Some(filter.to_owned()), package: package.to_vec(), rest, ..Self::default() }
+    }
 }
 
 impl CommandArgs for TestArgs {
@@ -165,7 +172,7 @@ impl Runner {
 
 /// What cargo is given: only packages that use ktstr are built, and of those only the test target that the filter
 /// names, if it names one.
-fn arguments(args: &TestArgs, workspace: &Workspace, runner: Runner) -> Result<Vec<OsString>> {
+pub(super) fn arguments(args: &TestArgs, workspace: &Workspace, runner: Runner) -> Result<Vec<OsString>> {
     let mut packages: Vec<&str> = args.package.iter().map(String::as_str).collect();
     if packages.is_empty() {
         packages.extend(workspace.dependents(LIBRARY).map(|package| package.name.as_str()));

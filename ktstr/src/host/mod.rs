@@ -5,6 +5,7 @@ mod judge;
 mod prepare;
 mod program;
 pub mod results;
+mod thresholds;
 
 use environment::Environment;
 use ktstr_record::recorder::record;
@@ -19,6 +20,9 @@ use crate::test_def::TestDef;
 /// A test that did not pass; what could not be had, recorded or judged.
 pub fn run(def: &TestDef) -> anyhow::Result<()> {
     let environment = Environment::read();
+    if let Some(folder) = &environment.show_thresholds {
+        return thresholds::show(def, folder);
+    }
     let recording = record(prepare::prepare(def, &environment)?)?;
     if !judge::emulator_failed(&recording) {
         return judge::judge(def, recording);
@@ -40,6 +44,7 @@ pub fn run(def: &TestDef) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use crate::assert::AssertResult;
+    use crate::limits::Assert;
     use crate::test_def::{Checkpoint, Pages, TestDef, resolve_topology};
 
     /// A test with all defaults.
@@ -59,14 +64,12 @@ mod tests {
         seed: 1,
         claims: &[],
         check: None,
-        not_starved: false,
-        max_gap_ms: None,
-        max_spread_pct: None,
-        min_share_pct: None,
+        assert: Assert::NONE,
         expect_err: false,
         expect_scx_error_contains: None,
         expect_scx_exit: None,
         allow_restarts: false,
+        allow_splats: false,
         allow_inconclusive: false,
         kaslr: true,
         attached: true,

@@ -15,7 +15,7 @@ use ktstr_record::recorder::{CapturePlan, CheckpointPolicy, RecordRequest};
 use ktstr_record::scheduler::build_c;
 use ktstr_record::spec::{Kernel, KernelConfig, MachineSpec};
 use ktstr_replay::claim;
-use ktstr_replay::trace::record::manifest::{Asked, NotStarved, SchedulerInfo, TestInfo};
+use ktstr_replay::trace::record::manifest::{Asked, SchedulerInfo, TestInfo};
 use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
 
 use super::environment::{Environment, PAGES};
@@ -305,7 +305,7 @@ fn test_info(def: &TestDef) -> TestInfo {
         pages: def.pages.as_str().to_owned(),
         watchdog_timeout_ms: def.watchdog_timeout_s.saturating_mul(1000),
         seed: def.seed,
-        not_starved: not_starved(def),
+        thresholds: def.limits().thresholds(),
         asked: Some(Asked {
             claims: def.claims.iter().map(|&text| text.to_owned()).collect(),
             checks: def.check.iter().map(|check| check.label.to_owned()).collect(),
@@ -314,28 +314,9 @@ fn test_info(def: &TestDef) -> TestInfo {
         expect_scx_error_contains: def.expect_scx_error_contains.map(str::to_owned),
         expect_scx_exit: def.expect_scx_exit.map(str::to_owned),
         allow_restarts: def.allow_restarts,
+        allow_splats: def.allow_splats,
         allow_inconclusive: def.allow_inconclusive,
     }
-}
-
-/// The thresholds over worker reports: those that are set, and where `not_starved` is on the defaults of the others,
-/// which are wider in a debug build, whose workers are slower.
-fn not_starved(def: &TestDef) -> Option<NotStarved> {
-    let defaults = match (def.not_starved, cfg!(debug_assertions)) {
-        (false, _) => NotStarved::default(),
-        (true, true) => {
-            NotStarved { max_spread_pct: Some(35.0), max_gap_ms: Some(3000), min_share_pct: Some(50.0) }
-        }
-        (true, false) => {
-            NotStarved { max_spread_pct: Some(15.0), max_gap_ms: Some(2000), min_share_pct: Some(50.0) }
-        }
-    };
-    let limits = NotStarved {
-        max_spread_pct: def.max_spread_pct.map(f64::from).or(defaults.max_spread_pct),
-        max_gap_ms: def.max_gap_ms.or(defaults.max_gap_ms),
-        min_share_pct: def.min_share_pct.map(f64::from).or(defaults.min_share_pct),
-    };
-    (limits != NotStarved::default()).then_some(limits)
 }
 
 fn scheduler_info(
@@ -372,6 +353,7 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::host::tests::TEST;
+    use crate::limits::Assert;
 
     #[test]
     fn memory_is_raised_only_for_jobs_that_need_it() {
@@ -417,14 +399,12 @@ mod tests {
     }
 
     #[test]
-    fn a_threshold_that_is_set_is_judged_and_takes_the_place_of_a_default() {
-        assert_eq!(not_starved(&TEST), None);
-        let alone = not_starved(&TestDef { max_gap_ms: Some(100), ..TEST });
-        assert_eq!(alone, Some(NotStarved { max_gap_ms: Some(100), ..NotStarved::default() }));
-        let both = not_starved(&TestDef { not_starved: true, min_share_pct: Some(80), ..TEST });
-        let both = both.expect("thresholds");
-        assert_eq!(both.min_share_pct, Some(80.0));
-        assert!(both.max_gap_ms.is_some() && both.max_spread_pct.is_some());
+    fn the_limits_of_test_and_scheduler_are_recorded() {
+        assert_eq!(test_info(&TEST).thresholds, None);
+        let def = TestDef { assert: Assert::NONE.max_gap_ms(100), allow_splats: true, ..TEST };
+        let info = test_info(&def);
+        assert_eq!(info.thresholds.and_then(|limits| limits.max_gap_ms), Some(100));
+        assert!(info.allow_splats);
     }
 
     #[test]

@@ -167,3 +167,93 @@ mod error_matcher_empty {
         execute_defs(ctx, vec![])
     }
 }
+
+mod page_locality_above_one {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(min_page_locality = 80)]
+//               ^^^^^^^^^^^^^^^^^^^^^^ `min_page_locality` is 80; it must be from 0.001 to 1 of the pages
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod work_rate_zero {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(min_work_rate = 0)]
+//               ^^^^^^^^^^^^^^^^^ `min_work_rate` is 0; it must be from 0.001 to 1000000000000 work units per second
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod imbalance_below_one {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(max_imbalance_ratio = 0.5)]
+//               ^^^^^^^^^^^^^^^^^^^^^^^^^ `max_imbalance_ratio` is 0.5; it must be from 1 to 1000000 of the shortest runqueue
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod migration_ratio_negative {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(max_migration_ratio = -1)]
+//               ^^^^^^^^^^^^^^^^^^^^^^^ `max_migration_ratio` is -1; it must be from 0 to 1000000 migrations per turn
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod migration_ratio_as_text {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(max_migration_ratio = "low")]
+//               ^^^^^^^^^^^^^^^^^^^^^^^^^^^ `max_migration_ratio` takes a number from 0 to 1000000
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod no_sustained_samples {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(sustained_samples = 0)]
+//               ^^^^^^^^^^^^^^^^^^^^^ `sustained_samples` is 0; it must be at least 1 captures in a row
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod max_local_dsq_depth_without_scheduler {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(max_local_dsq_depth = 4)]
+//               ^^^^^^^^^^^^^^^^^^^ `max_local_dsq_depth` needs a `scheduler`: only sched_ext has dispatch queues
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod max_fallback_rate_without_scheduler {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(max_fallback_rate = 4)]
+//               ^^^^^^^^^^^^^^^^^ `max_fallback_rate` needs a `scheduler`: only sched_ext counts its events
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod max_keep_last_rate_without_scheduler {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(max_keep_last_rate = 4)]
+//               ^^^^^^^^^^^^^^^^^^ `max_keep_last_rate` needs a `scheduler`: only sched_ext counts its events
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}

@@ -251,6 +251,8 @@ pub struct WorkerDetailV1 {
     pub timers: LatenciesV1,
     /// Pages of its work's memory, by NUMA node; empty for work without memory of its own.
     pub node_pages: Vec<NodePagesV1>,
+    /// Of its migrations, those to a CPU of another NUMA node. `None`: it was not counted.
+    pub cross_node_migrations: Option<u64>,
 }
 
 /// Pages on one NUMA node.

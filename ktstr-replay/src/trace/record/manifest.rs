@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::trace::body::{Body, BodyError};
 use crate::trace::kind::Kind;
+use crate::trace::record::Thresholds;
 use crate::units::GuestNs;
 
 /// The first record of every trace. Unknown keys are kept out of the way, absent ones have defaults, so that
@@ -51,8 +52,10 @@ pub struct TestInfo {
     pub watchdog_timeout_ms: u64,
     /// Random seed given to the guest.
     pub seed: u64,
-    /// `not_starved` thresholds, if the check is on.
-    pub not_starved: Option<NotStarved>,
+    /// The limits that the test sets, if it sets any. Traces from before there were others have those of `not_starved` under
+    /// that name.
+    #[serde(alias = "not_starved", skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Thresholds>,
     /// What is to be judged, from the test's definition. `None` in traces from before this was kept.
     pub asked: Option<Asked>,
     /// The run is expected to fail.
@@ -63,6 +66,8 @@ pub struct TestInfo {
     pub expect_scx_exit: Option<String>,
     /// A scheduler that exits and comes back does not fail the test.
     pub allow_restarts: bool,
+    /// A warning or a report of a fault in the kernel's log does not fail the test.
+    pub allow_splats: bool,
     /// Inconclusive counts as a pass.
     pub allow_inconclusive: bool,
 }
@@ -75,19 +80,6 @@ pub struct Asked {
     pub claims: Vec<String>,
     /// Labels of the checks in code.
     pub checks: Vec<String>,
-}
-
-/// Thresholds over worker reports; one that is absent is not judged.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct NotStarved {
-    /// Largest allowed spread of CPU share inside a cgroup, in percent.
-    pub max_spread_pct: Option<f64>,
-    /// Longest allowed gap between two turns of a worker's loop, in ms.
-    pub max_gap_ms: Option<u64>,
-    /// Least part that a worker must get of what it would have had if the CPUs were shared evenly among all that
-    /// wanted to run, in percent.
-    pub min_share_pct: Option<f64>,
 }
 
 /// The scheduler under test.

@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod memory;
 pub mod sample;
 pub mod small;
+pub mod thresholds;
 
 pub use blob::{Blob, BlobId, BlobRole, blob_id};
 pub use event::{
@@ -23,3 +24,4 @@ pub(crate) use memory::StoredPages;
 pub use memory::{Checkpoint, PAGE_BYTES, PageChunk, PageId, PageRun, PageState, RamRange};
 pub use sample::{CaptureKind, CpuState, MapContents, MapState, Sample, ScxState, VcpuRegs};
 pub use small::{ClaimOrigin, ClaimRecord, Clock, Commit, Index, IndexEntry, Loss, LossKind, VerdictText};
+pub use thresholds::Thresholds;

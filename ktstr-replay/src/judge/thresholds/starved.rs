@@ -2,20 +2,29 @@
 
 use std::collections::BTreeMap;
 
+use super::limit::{name, time};
 use crate::run::Run;
-use crate::text::{counted, seconds};
-use crate::trace::record::manifest::NotStarved;
-use crate::trace::record::{EventBody, WorkerReport};
+use crate::text::counted;
+use crate::trace::record::{EventBody, Thresholds, WorkerReport};
 use crate::verdict::{Finding, Origin, Outcome};
 
 /// What a worker that waits or runs for this part of its time wants: a CPU of its own. Workers that sleep for more of it
 /// wait for each other as much as for the scheduler.
 const WANTS_A_CPU: f64 = 0.8;
 /// Operations after which CPUs are not to be shared evenly.
-const UNEVEN_OPS: [&str; 3] = ["set_cpuset", "set_cpu_weight", "set_nice"];
+const UNEVEN_OPS: [&str; 8] = [
+    "set_cpuset",
+    "set_cpu_weight",
+    "set_cpu_max",
+    "set_nice",
+    "set_policy",
+    "set_affinity",
+    "freeze",
+    "offline",
+];
 
-pub(super) fn judge(run: &Run<'_>) -> Option<Finding> {
-    let limits = run.manifest.test.not_starved.as_ref()?;
+pub(super) fn judge(run: &Run<'_>, limits: &Thresholds) -> Option<Finding> {
+    let what = what(limits)?;
     let uneven = run.events.iter().find_map(|event| match &event.body {
         EventBody::Op { name, .. } => UNEVEN_OPS.iter().find(|op| *op == name),
         _ => None,
@@ -25,7 +34,22 @@ pub(super) fn judge(run: &Run<'_>) -> Option<Finding> {
         emulated: run.manifest.is_emulated(),
         uneven: uneven.copied(),
     };
-    Some(look(limits, &run.workers().collect::<Vec<_>>(), machine))
+    Some(Finding { what, ..look(limits, &run.workers().collect::<Vec<_>>(), machine) })
+}
+
+/// What the finding is called: the check, or those of its limits that are set alone. `None`: none is.
+fn what(limits: &Thresholds) -> Option<String> {
+    let all = [
+        ("max_gap_ms", limits.max_gap_ms.is_some()),
+        ("max_spread_pct", limits.max_spread_pct.is_some()),
+        ("min_share_pct", limits.min_share_pct.is_some()),
+    ];
+    let set: Vec<&str> = all.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
+    match set.len() {
+        0 => None,
+        n if n == all.len() => Some("not_starved".to_owned()),
+        _ => Some(set.join(", ")),
+    }
 }
 
 /// What the workers ran on.
@@ -46,7 +70,7 @@ struct Looks {
     worst: Vec<String>,
 }
 
-fn look(limits: &NotStarved, workers: &[&WorkerReport], machine: Machine) -> Finding {
+fn look(limits: &Thresholds, workers: &[&WorkerReport], machine: Machine) -> Finding {
     let finding = |outcome, found: String| Finding::new(Origin::Threshold, "not_starved", outcome, found);
     if workers.is_empty() {
         return finding(Outcome::Inconclusive, "no worker has reported".to_owned());
@@ -205,14 +229,6 @@ fn spread<'w>(members: &[&'w WorkerReport]) -> Result<(Share<'w>, Share<'w>), St
     least.zip(shares.iter().max_by(order).copied()).ok_or_else(|| "it has no workers".to_owned())
 }
 
-fn name(worker: &WorkerReport) -> String {
-    format!("worker {}/{} (pid {})", worker.cgroup, worker.index, worker.pid)
-}
-
-fn time(ns: u64) -> String {
-    seconds(i64::try_from(ns).unwrap_or(i64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,8 +254,12 @@ mod tests {
     }
 
     fn found_on(cpus: u32, uneven: Option<&'static str>, workers: &[WorkerReport]) -> Finding {
-        let limits =
-            NotStarved { max_spread_pct: Some(15.0), max_gap_ms: Some(2000), min_share_pct: Some(50.0) };
+        let limits = Thresholds {
+            max_spread_pct: Some(15.0),
+            max_gap_ms: Some(2000),
+            min_share_pct: Some(50.0),
+            ..Thresholds::default()
+        };
         look(&limits, &workers.iter().collect::<Vec<_>>(), Machine { cpus, emulated: true, uneven })
     }
 
@@ -325,6 +345,17 @@ mod tests {
             finding.summary,
             "2 workers ran, longest gap 0.100s of 2.000s allowed, CPU shares at most 5.0% apart in a cgroup of 15% allowed"
         );
+    }
+
+    #[test]
+    fn a_limit_alone_is_called_by_its_name() {
+        let called = |set: fn(&mut Thresholds)| {
+            let mut limits = Thresholds::default();
+            set(&mut limits);
+            what(&limits)
+        };
+        assert_eq!(called(|_| {}), None);
+        assert_eq!(called(|limits| limits.max_gap_ms = Some(1)).as_deref(), Some("max_gap_ms"));
     }
 
     #[test]

@@ -1,0 +1,73 @@
+//! Thresholds: limits that a test sets, over what its workers report and over what its captures show.
+//!
+//! Each is off unless it is set. One that is set makes one finding, which says the limit and the worst that was measured, on
+//! a pass too. What cannot be measured is inconclusive, never a pass.
+
+mod limit;
+mod cpusets;
+mod isolation;
+mod locality;
+mod monitor;
+mod rates;
+mod scx_events;
+mod stall;
+mod starved;
+mod wakes;
+#[cfg(test)]
+mod tests;
+
+pub(super) use stall::{BUSY_CLOCK_MOVES_NS, is_busy};
+
+use crate::run::Run;
+use crate::trace::record::{WorkerDetail, WorkerReport};
+use crate::verdict::Finding;
+
+/// The findings of all limits of a test.
+pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
+    let Some(limits) = &run.manifest.test.thresholds else { return Vec::new() };
+    let workers = Workers::of(run);
+    let mut findings: Vec<Finding> = Vec::new();
+    findings.extend(starved::judge(run, limits));
+    findings.extend(limits.isolation.then(|| isolation::judge(run)));
+    findings.extend(rates::judge(run, limits, &workers));
+    findings.extend(wakes::judge(run, limits, &workers));
+    findings.extend(locality::judge(run, limits, &workers));
+    findings.extend(monitor::judge(run, limits));
+    findings.extend(scx_events::judge(run, limits));
+    findings.extend(stall::judge(run, limits));
+    findings
+}
+
+/// The workers whose reports are whole: one that died has partial numbers, and its death is a finding of its own.
+struct Workers<'r> {
+    alive: Vec<Worker<'r>>,
+    /// Why nothing can be measured where no report is whole.
+    nobody: &'static str,
+}
+
+/// A worker that lived until it was told to end.
+#[derive(Clone, Copy)]
+struct Worker<'r> {
+    report: &'r WorkerReport,
+    /// `None`: the trace is of a release that did not record it.
+    detail: Option<&'r WorkerDetail>,
+    /// Number among the reports of the run.
+    number: usize,
+    /// Phase of the scenario in which it reported; workers of two phases are not compared.
+    phase: Option<u32>,
+}
+
+impl<'r> Workers<'r> {
+    fn of(run: &'r Run<'_>) -> Self {
+        let all = run.detailed_workers();
+        let nobody = if all.is_empty() { "no worker has reported" } else { "every worker died" };
+        let alive = all.into_iter().zip(run.phases_of_workers()).enumerate();
+        let alive = alive
+            .map(|(number, ((report, detail), phase))| Worker { report, detail, number, phase })
+            .filter(|worker| worker.report.fault.is_none());
+        Self { alive: alive.collect(), nobody }
+    }
+}
+
+/// Why a measurement that older traces do not have is not there.
+const NO_DETAIL: &str = "the trace does not have it: it was recorded by a release that did not measure it";

@@ -9,7 +9,7 @@ use guest_init::message::WorkerReport;
 use super::super::group::WorkerGroup;
 use super::super::settings::{CloneMode, SchedPolicy, Settings};
 use super::super::slot::WorkerSlot;
-use super::super::tests::{own_cpus, run_until};
+use super::super::tests::{own_cpus, run_until, wait_until};
 use super::*;
 use crate::cpu_set::CpuSet;
 
@@ -234,12 +234,12 @@ fn the_cgroups_of_a_churner_are_gone_also_when_it_was_killed() {
             .filter_map(|line| line.strip_prefix("0::/"))
             .find_map(|path| path.contains(CHURN_PREFIX).then(|| mount.join(path)))
     };
-    let path = loop {
-        if let Some(path) = churning() {
-            break path;
-        }
-        std::thread::yield_now();
-    };
+    let mut path = None;
+    wait_until(|| {
+        path = churning();
+        path.is_some()
+    });
+    let path = path.expect("a cgroup of its own");
     assert!(path.exists());
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a signal");
     let report = workload.stop_and_collect().remove(0);

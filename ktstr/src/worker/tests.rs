@@ -240,7 +240,7 @@ fn what_the_kernel_has_of_a_worker_is_what_was_set() {
 static GROUP: u32 = 4711;
 
 /// `sched_getattr(2)`: policy, priority, and the three times of a deadline.
-fn policy(tid: Pid) -> (i32, u32, [u64; 3]) {
+pub fn policy(tid: Pid) -> (i32, u32, [u64; 3]) {
     // SAFETY: all zeros is a valid structure.
     let mut attr: libc::sched_attr = unsafe { std::mem::zeroed() };
     let (tid, bytes) = (tid.as_raw_pid(), size_of::<libc::sched_attr>());

@@ -36,6 +36,6 @@ pub use crate::scenario::{HoldSpec, Step, execute_defs, execute_steps};
 pub use crate::test_def::{IncludedFile, Scheduler, Topology};
 pub use crate::worker::kinds::*;
 pub use crate::worker::{
-    Affinity, CloneMode, Gang, MemPolicy, SchedPolicy, Settings, WorkSpec, WorkType, Worker, WorkerGroup,
-    WorkloadHandle,
+    Affinity, CloneMode, Gang, GroupError, MemPolicy, RangeError, SchedPolicy, Settings, WorkSpec, WorkType,
+    Worker, WorkerError, WorkerGroup, WorkloadHandle,
 };

@@ -39,6 +39,6 @@ pub use crate::scheduler::Scheduler;
 pub use crate::test_def::{IncludedFile, Topology};
 pub use crate::worker::kinds::*;
 pub use crate::worker::{
-    Affinity, CloneMode, Gang, MemPolicy, SchedPolicy, Settings, WorkSpec, WorkType, Worker, WorkerGroup,
-    WorkloadHandle,
+    Affinity, CloneMode, Gang, GroupError, MemPolicy, RangeError, SchedPolicy, Settings, WorkSpec, WorkType,
+    Worker, WorkerError, WorkerGroup, WorkloadHandle,
 };

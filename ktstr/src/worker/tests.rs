@@ -42,7 +42,8 @@ pub fn run_until(groups: &[WorkerGroup], done: impl Fn(&[WorkerSlot]) -> bool) -
     workload.stop_and_collect()
 }
 
-fn wait_until(mut done: impl FnMut() -> bool) {
+/// Wait until it is so.
+pub fn wait_until(mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
         assert!(began.elapsed() < HANG, "nothing came of it");
@@ -204,6 +205,10 @@ fn a_stopped_worker_shows_the_gap_off_the_cpu() {
 #[test]
 fn what_the_kernel_has_of_a_worker_is_what_was_set() {
     let cpu = own_cpus()[0];
+    // Of this thread only, from which workers are forked.
+    // SAFETY: the kernel reads one group from a constant.
+    let set = unsafe { libc::syscall(libc::SYS_setgroups, 1, &raw const GROUP) };
+    assert_eq!(set, 0);
     let settings = Settings {
         nice: Some(7),
         comm: Some("fifteen bytes !".to_owned()),
@@ -231,8 +236,11 @@ fn what_the_kernel_has_of_a_worker_is_what_was_set() {
     }
 }
 
+/// A further group of the test, which is not that of the worker.
+static GROUP: u32 = 4711;
+
 /// `sched_getattr(2)`: policy, priority, and the three times of a deadline.
-fn policy(tid: Pid) -> (i32, u32, [u64; 3]) {
+pub fn policy(tid: Pid) -> (i32, u32, [u64; 3]) {
     // SAFETY: all zeros is a valid structure.
     let mut attr: libc::sched_attr = unsafe { std::mem::zeroed() };
     let (tid, bytes) = (tid.as_raw_pid(), size_of::<libc::sched_attr>());
@@ -382,4 +390,20 @@ fn dropping_a_workload_leaves_no_process() {
     for pid in pids {
         assert!(!PathBuf::from(format!("/proc/{pid}")).exists(), "{pid} is left");
     }
+}
+
+#[test]
+fn a_worker_of_another_user_still_dies_with_the_test() {
+    let tells_signal = Custom(|worker| {
+        let signal = rustix::process::parent_process_death_signal()?;
+        let units = signal.map_or(0, |signal| signal.as_raw().unsigned_abs().into());
+        while worker.turn(units) {
+            worker.rest(Duration::from_millis(1));
+        }
+        Ok(())
+    });
+    let settings = Settings { uid: Some(65_534), gid: Some(65_534), ..Settings::default() };
+    let group = WorkerGroup { settings, ..group(tells_signal, 1) };
+    let report = run_until(&[group], |slots| slots[0].iterations.load(Relaxed) > 0).remove(0);
+    assert_eq!((report.fault, report.work_units), (None, 9 * report.iterations));
 }

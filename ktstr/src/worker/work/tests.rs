@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use guest_init::message::WorkerReport;
 
+use super::super::WorkloadHandle;
 use super::super::group::WorkerGroup;
 use super::super::settings::{CloneMode, SchedPolicy, Settings};
 use super::super::slot::WorkerSlot;
-use super::super::tests::{own_cpus, run_until};
+use super::super::tests::{own_cpus, policy, run_until, wait_until};
 use super::*;
 use crate::cpu_set::CpuSet;
 
@@ -186,6 +187,32 @@ fn kinds_that_share_something_wait_for_it() {
     assert!(owners.iter().any(|owner| owner.detail.wakes.total > 0), "{owners:?}");
 }
 
+/// Policy, priority and nice value of each worker of a group, when each has done a turn.
+fn classes(group: WorkerGroup) -> Vec<(i32, u32, i32)> {
+    let mut workload = WorkloadHandle::spawn(&[group]).expect("workers");
+    workload.start().expect("a start");
+    wait_until(|| turns(1)(workload.slots()));
+    let class = |tid| {
+        let (policy, priority, _) = policy(tid);
+        (policy, priority, rustix::process::getpriority_process(Some(tid)).expect("a nice value"))
+    };
+    workload.tids().map(|(tid, _)| class(tid)).collect()
+}
+
+#[test]
+fn kinds_of_unequal_workers_give_them_their_classes() {
+    let (fifo, other) = (libc::SCHED_FIFO, libc::SCHED_OTHER);
+    let own = rustix::process::getpriority_process(None).expect("the test's nice value");
+    let nice = PriorityInversion::default();
+    let realtime = PriorityInversion { realtime: true, ..nice };
+    assert_eq!(classes(group(nice, 3)), [(other, 0, 19), (other, 0, 0), (other, 0, -20)]);
+    assert_eq!(classes(group(realtime, 3)), [(fifo, 1, own), (fifo, 2, own), (fifo, 3, own)]);
+    let preempts = PreemptStorm { priority: 7, ..PreemptStorm::default() };
+    assert_eq!(classes(group(preempts, 3)), [(fifo, 7, own), (other, 0, own), (other, 0, own)]);
+    let starves = RtStarvation { priority: 8, busy: Duration::from_millis(5), ..RtStarvation::default() };
+    assert_eq!(classes(group(starves, 2)), [(fifo, 8, own), (other, 0, own)]);
+}
+
 #[test]
 fn the_important_worker_of_an_inversion_waits_for_the_mutex() {
     for inherit in [false, true] {
@@ -223,8 +250,7 @@ fn the_cgroups_of_a_churner_are_gone_also_when_it_was_killed() {
     if !can_make_cgroups() {
         return;
     }
-    let mut workload =
-        super::super::WorkloadHandle::spawn(&[group(CgroupChurn::default(), 1)]).expect("a worker");
+    let mut workload = WorkloadHandle::spawn(&[group(CgroupChurn::default(), 1)]).expect("a worker");
     workload.start().expect("a start");
     let mount = PathBuf::from(cgroup2_mount().expect("a mount").to_str().expect("a path"));
     let (pid, _) = workload.pids().next().expect("a worker");
@@ -234,12 +260,12 @@ fn the_cgroups_of_a_churner_are_gone_also_when_it_was_killed() {
             .filter_map(|line| line.strip_prefix("0::/"))
             .find_map(|path| path.contains(CHURN_PREFIX).then(|| mount.join(path)))
     };
-    let path = loop {
-        if let Some(path) = churning() {
-            break path;
-        }
-        std::thread::yield_now();
-    };
+    let mut path = None;
+    wait_until(|| {
+        path = churning();
+        path.is_some()
+    });
+    let path = path.expect("a cgroup of its own");
     assert!(path.exists());
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a signal");
     let report = workload.stop_and_collect().remove(0);
@@ -264,6 +290,9 @@ fn kinds_that_preempt_take_the_cpu_from_the_others() {
         let has_run = |slot: &WorkerSlot| slot.cpu_ns.load(Relaxed) >= 50_000_000;
         let reports = run(pinned(work, 2), |slots| turns(20)(slots) && has_run(&slots[1]));
         assert!(reports[1].detail.involuntary_switches >= 5, "{reports:?}");
+        if reports[0].work == "RtStarvation" {
+            assert!(reports[1].detail.max_off_cpu_ns >= 19_000_000, "{reports:?}");
+        }
     }
 }
 

@@ -182,6 +182,8 @@ fn kinds_report_what_they_are_for(trace: &Trace, v: &mut Verdict) -> Result<()> 
                 claim!(v, sum(|(report, _)| report.migrations))
                     .at_least(1)
                     .because("it goes from CPU to CPU");
+                let crossed = sum(|(_, detail)| detail.cross_node_migrations.unwrap_or_default());
+                claim!(v, crossed).at_least(1).because("the CPUs are of two nodes");
             }
             "NumaSweep" | "CachePressure" => {
                 let pages = sum(|(_, detail)| detail.node_pages.iter().map(|on| on.pages).sum());

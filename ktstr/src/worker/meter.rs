@@ -31,6 +31,8 @@ pub struct Meter<'a> {
     iterations: u64,
     max_gap_ns: u64,
     migrations: u64,
+    last_node: u32,
+    cross_node_migrations: u64,
     usage: Usage,
     /// For the samples of latencies, and for work that wants chance.
     pub random: Random,
@@ -57,6 +59,8 @@ impl<'a> Meter<'a> {
             iterations: 0,
             max_gap_ns: 0,
             migrations: 0,
+            last_node: sys::node(),
+            cross_node_migrations: 0,
             usage: sys::usage(),
             random: Random::new(seed),
         };
@@ -75,6 +79,7 @@ impl<'a> Meter<'a> {
             self.last_cpu = cpu;
             self.migrations += 1;
             self.slot.migrations.store(self.migrations, Relaxed);
+            self.note_node();
             self.note_cpu(cpu);
         }
         let now_ns = self.note_time();
@@ -82,6 +87,15 @@ impl<'a> Meter<'a> {
             self.look(now_ns, thread_cpu_ns());
         }
         now_ns
+    }
+
+    fn note_node(&mut self) {
+        let node = sys::node();
+        if node != self.last_node {
+            self.last_node = node;
+            self.cross_node_migrations += 1;
+            self.slot.cross_node_migrations.store(self.cross_node_migrations, Relaxed);
+        }
     }
 
     /// Note how long it took from the waker's `stamp_ns` until now.

@@ -76,7 +76,7 @@ impl Member {
             cpus_used: slot.cpus_used(),
             fault: fault(slot, state, &end),
             detail: WorkerDetail {
-                cross_node_migrations: slot.cross_node_migrations.load(Relaxed),
+                cross_node_migrations: Some(now(&slot.cross_node_migrations)),
                 policy: policy_name(group, slot),
                 is_thread,
                 max_off_cpu_ns: now(&slot.max_off_cpu_ns),

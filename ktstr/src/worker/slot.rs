@@ -41,6 +41,8 @@ pub struct WorkerSlot {
     pub max_off_cpu_ns: AtomicU64,
     /// Times it was seen on another CPU than before.
     pub migrations: AtomicU64,
+    /// Times it was seen on another NUMA node than before.
+    pub cross_node_migrations: AtomicU64,
     /// The kernel's account of its run delay when it ended, ns; valid as `cpu_ns` is.
     pub run_delay_ns: AtomicU64,
     /// `ru_minflt`, from the common start to the end.

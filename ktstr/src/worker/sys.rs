@@ -75,6 +75,14 @@ pub fn set_affinity(tid: u32, cpus: &Mask) -> Result<()> {
     Ok(())
 }
 
+/// NUMA node of the CPU that the calling thread runs on; 0 where the kernel does not tell.
+pub fn node() -> u32 {
+    let mut node = 0_u32;
+    // SAFETY: the kernel writes the number of the node, which is ours; it takes null for what is not asked.
+    let told = result(unsafe { syscall(libc::SYS_getcpu, null::<u32>(), &raw mut node, null::<u32>()) });
+    told.map_or(0, |_| node)
+}
+
 /// The CPUs that the calling thread may run on.
 pub fn affinity() -> Result<Mask> {
     let mut cpus = Mask::default();

@@ -30,6 +30,10 @@ const KNOWN: [&str; 8] = [
     "scx_simple",
     "scx_userland",
 ];
+/// Those under which all of our own scenarios run.
+const WITH_SCENARIOS: [&str; 2] = ["scx_qmap", "scx_simple"];
+/// How long each of these takes.
+const SCENARIO: Duration = Duration::from_millis(300);
 /// How long one may take to be enabled, and to exit.
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long it schedules.
@@ -68,6 +72,13 @@ fn run(ctx: &Ctx, name: &str) -> Result<()> {
             });
         }
     });
+    if WITH_SCENARIOS.contains(&name) {
+        for (scenario, run) in scenarios::ALL {
+            let part = ctx.part(SCENARIO.as_secs_f64() / ctx.duration.as_secs_f64());
+            let result = run(&part).context(scenario)?;
+            ensure!(result.passed(), "{scenario}: {result:?}");
+        }
+    }
     ensure!(state()? == "enabled", "it did not stay enabled");
     ctx.capture_snapshot(name)?;
     kill_process(Pid::from_child(&scheduler), Signal::INT)?;
@@ -80,14 +91,18 @@ fn run(ctx: &Ctx, name: &str) -> Result<()> {
 
 fn wait_until(what: &str, child: &mut Child, done: impl Fn(&mut Child) -> Result<bool>) -> Result<()> {
     let begin = Instant::now();
-    while !done(child)? {
-        if let Some(status) = child.try_wait()? {
+    loop {
+        // In this order: it may end in between.
+        let ended = child.try_wait()?;
+        if done(child)? {
+            return Ok(());
+        }
+        if let Some(status) = ended {
             bail!("{status} before {what}");
         }
         ensure!(begin.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
         sleep(Duration::from_millis(10));
     }
-    Ok(())
 }
 
 fn state() -> Result<String> {

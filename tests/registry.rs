@@ -12,17 +12,26 @@ use shared::{bpftool_files, dump_between_captures, dumps, ours, tagged, theirs};
 declare_scheduler!(COSMOS, { name = "cosmos", crates = "scx_cosmos@1.1.7", topology = (1, 1, 2, 1) });
 declare_scheduler!(BPFLAND, { name = "bpfland", crates = "scx_bpfland@1.1.4", topology = (1, 1, 2, 1) });
 
-#[ktstr_test(scheduler = COSMOS, duration_s = 2, memory_mib = 512, claims = ["always(alive)"],
+#[ktstr_test(scheduler = COSMOS, duration_s = 8, memory_mib = 512, claims = ["always(alive)"],
              include_files = bpftool_files, check = bpftool_agrees)]
 fn cosmos(ctx: &Ctx) -> Result<AssertResult> {
     // It does not dump arrays of perf events, for one.
-    dump_between_captures(ctx, true)
+    Ok(dump_between_captures(&ctx.part(0.1), true)?.merge(all_scenarios(ctx)?))
 }
 
-#[ktstr_test(scheduler = BPFLAND, duration_s = 2, memory_mib = 512, claims = ["always(alive)"],
+#[ktstr_test(scheduler = BPFLAND, duration_s = 8, memory_mib = 512, claims = ["always(alive)"],
              include_files = bpftool_files, check = bpftool_agrees)]
 fn bpfland(ctx: &Ctx) -> Result<AssertResult> {
-    dump_between_captures(ctx, true)
+    Ok(dump_between_captures(&ctx.part(0.1), true)?.merge(all_scenarios(ctx)?))
+}
+
+/// Our own scenarios, one after the other: the scheduler has to live through all of them.
+fn all_scenarios(ctx: &Ctx) -> Result<AssertResult> {
+    let mut all = AssertResult::pass();
+    for (name, scenario) in scenarios::ALL {
+        all = all.merge(scenario(&ctx.part(0.06)).context(name)?);
+    }
+    Ok(all)
 }
 
 /// The scheduler runs while bpftool dumps, so the maps are compared that were the same before and after.

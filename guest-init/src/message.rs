@@ -62,6 +62,8 @@ pub enum ToGuest {
 pub struct SchedulerJob {
     /// Its program.
     pub program: Program,
+    /// Kernel parameters that are set before it is started.
+    pub sysctls: Vec<Sysctl>,
     /// How long it may take to become `enabled`, in ms.
     pub enable_timeout_ms: u64,
     /// How long it may take to exit after SIGINT at the end, in ms, before it is killed.
@@ -73,6 +75,8 @@ pub struct SchedulerJob {
 pub struct TestJob {
     /// The test binary, in guest mode.
     pub program: Program,
+    /// Kernel parameters that are set before it is started.
+    pub sysctls: Vec<Sysctl>,
     /// The test binary waits for a packet of one byte on its socket before it runs the body: so it can be started
     /// while the scheduler is being enabled.
     pub waits: bool,
@@ -80,6 +84,38 @@ pub struct TestJob {
     pub restart_timeout_ms: u64,
     /// How long the test binary may run, in ms, before init ends it.
     pub timeout_ms: u64,
+    /// Schedulers that the test may attach in the place of the first, by name.
+    pub staged: Vec<StagedScheduler>,
+}
+
+/// A kernel parameter with its value.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+pub struct Sysctl {
+    /// Its name: `kernel.pid_max`.
+    pub name: String,
+    /// What is written to its file.
+    pub value: String,
+}
+
+/// A scheduler that is there and does not run.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+pub struct StagedScheduler {
+    /// What the test calls it.
+    pub name: String,
+    /// Its program.
+    pub program: Program,
+}
+
+/// What a test does with its scheduler.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub enum SchedulerOrder {
+    /// End it as its user would, and wait until the kernel's own schedules.
+    Detach,
+    /// Start one where there is none, and wait until it is enabled.
+    Attach {
+        /// A staged one; `None`: the scheduler under test.
+        name: Option<String>,
+    },
 }
 
 /// A program with its arguments and environment.
@@ -236,12 +272,15 @@ pub enum FromTest {
         detail: String,
     },
     /// A worker's report.
-    Worker(WorkerReport),
+    Worker(Box<WorkerReport>),
     /// Take a capture; init answers with a packet of one byte, 1 when it was taken and 0 when not.
     Capture {
         /// Name of the capture.
         tag: String,
     },
+    /// Do something with the scheduler. init answers with a packet when it is done: 1 and the process id of the scheduler (4 bytes,
+    /// little-endian, 0 where there is none), or 0 and why it could not be done.
+    Scheduler(SchedulerOrder),
 }
 
 /// What a worker did; see `WorkerReportV1` of `ktstr-replay` for the fields.

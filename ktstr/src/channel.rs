@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use guest_init::message::FromTest;
+use guest_init::message::{FromTest, SchedulerOrder};
 use rkyv::rancor;
 use rustix::io::{self, Errno};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -50,6 +50,12 @@ pub enum ChannelError {
         tag: String,
         /// What came.
         found: String,
+    },
+    /// init could not do with the scheduler what it was to do.
+    #[error("guest-init could not do it: {why}")]
+    Scheduler {
+        /// Why.
+        why: String,
     },
     /// The host could not take the capture.
     #[error("the host did not take the capture `{tag}`; its placeholder in the trace has the reason")]
@@ -109,6 +115,34 @@ impl Channel {
             (bytes, [first]) => format!("{bytes} bytes beginning with {first}"),
         };
         Err(ChannelError::Answer { tag: tag.to_owned(), found })
+    }
+
+    /// Have init do something with the scheduler. Returns the scheduler's process id, 0 where there is none, once it is done: init
+    /// bounds how long that takes.
+    ///
+    /// # Errors
+    /// As [`Channel::send`], what init could not do and why.
+    pub fn order(&self, order: SchedulerOrder) -> Result<u32, ChannelError> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let timeout = |timeout| {
+            set_socket_timeout(&*socket, Timeout::Recv, timeout)
+                .map_err(|source| ChannelError::Socket { what: "set up", source })
+        };
+        timeout(None)?;
+        send_packet(&socket, FromTest::Scheduler(order))?;
+        let mut answer = [0_u8; 4 << 10];
+        let (_, bytes) = io::retry_on_intr(|| recv(&*socket, &mut answer[..], RecvFlags::empty()))
+            .map_err(|source| ChannelError::Socket { what: "read from", source })?;
+        timeout(Some(CAPTURE_TIMEOUT))?;
+        match answer.get(..bytes) {
+            Some([1, pid @ ..]) if pid.len() == 4 => {
+                Ok(pid.iter().rev().fold(0, |pid, &byte| pid << 8 | u32::from(byte)))
+            }
+            Some([0, why @ ..]) => {
+                Err(ChannelError::Scheduler { why: String::from_utf8_lossy(why).into_owned() })
+            }
+            _ => Err(ChannelError::Scheduler { why: "guest-init closed its socket".to_owned() }),
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! What a test's body is given.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use guest_init::message::FromTest;
+use guest_init::message::{FromTest, SchedulerOrder};
 
 use crate::cgroup::{CgroupDef, Cgroups};
 use crate::channel::{Channel, ChannelError};
@@ -27,9 +28,13 @@ pub struct Ctx {
     pub topo: GuestTopology,
     /// The cgroup hierarchy.
     pub cgroups: Cgroups,
-    pub(crate) life: SchedulerLife,
+    pub(crate) life: Arc<SchedulerLife>,
+    /// Names of the schedulers that may take its place.
+    pub(crate) staged: Vec<&'static str>,
+    /// Where the guest's file system begins.
+    root: PathBuf,
     channel: Arc<Channel>,
-    next_phase: AtomicU32,
+    next_phase: Arc<AtomicU32>,
     held: Mutex<Duration>,
 }
 
@@ -40,16 +45,61 @@ impl Ctx {
         topo: GuestTopology,
         cgroups: Cgroups,
         life: SchedulerLife,
+        root: PathBuf,
         channel: Arc<Channel>,
     ) -> Self {
-        let (workers_per_cgroup, next_phase) = (WORKERS_PER_CGROUP, AtomicU32::new(0));
+        let (workers_per_cgroup, next_phase) = (WORKERS_PER_CGROUP, Arc::default());
+        let life = Arc::new(life);
         let held = Mutex::new(Duration::ZERO);
-        Self { duration, seed, workers_per_cgroup, topo, cgroups, life, channel, next_phase, held }
+        let staged = Vec::new();
+        Self {
+            duration,
+            seed,
+            workers_per_cgroup,
+            topo,
+            cgroups,
+            life,
+            staged,
+            root,
+            channel,
+            next_phase,
+            held,
+        }
     }
 
     /// A cgroup with [`Ctx::workers_per_cgroup`] workers.
     pub fn cgroup_def(&self, name: impl Into<String>) -> CgroupDef {
         CgroupDef::named(name).workers(self.workers_per_cgroup)
+    }
+
+    /// The same guest with a part of the workload window, which is taken from this one's: for a body that runs scenarios one after the
+    /// other, each of which would take the whole window. A part that is above what is left is what is left.
+    ///
+    /// ```
+    /// use ktstr::prelude::*;
+    ///
+    /// fn body(ctx: &Ctx) -> Result<AssertResult> {
+    ///     let steady = scenarios::steady(&ctx.part(0.5))?;
+    ///     Ok(steady.merge(scenarios::oversubscribed(&ctx.part(0.5))?))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn part(&self, fraction: f64) -> Self {
+        // A duration takes neither a negative factor nor one that is no number.
+        let wanted = self.duration.mul_f64(if fraction > 0.0 { fraction.min(1.0) } else { 0.0 });
+        Self {
+            duration: self.take_hold(wanted),
+            seed: self.seed,
+            workers_per_cgroup: self.workers_per_cgroup,
+            topo: self.topo.clone(),
+            cgroups: self.cgroups.clone(),
+            life: Arc::clone(&self.life),
+            staged: self.staged.clone(),
+            root: self.root.clone(),
+            channel: Arc::clone(&self.channel),
+            next_phase: Arc::clone(&self.next_phase),
+            held: Mutex::new(Duration::ZERO),
+        }
     }
 
     /// Take a capture now. Returns once it was taken; repeats of a name are all kept, in order.
@@ -60,6 +110,11 @@ impl Ctx {
         self.channel.capture(name)
     }
 
+    /// Have guest-init do something with the scheduler. Returns the scheduler's process id.
+    pub(crate) fn order(&self, order: SchedulerOrder) -> Result<u32, ChannelError> {
+        self.channel.order(order)
+    }
+
     /// Note something in the trace.
     pub(crate) fn tell(&self, message: FromTest) -> Result<(), ChannelError> {
         self.channel.send(message)
@@ -68,6 +123,17 @@ impl Ctx {
     /// Note an operation in the trace.
     pub(crate) fn op(&self, name: &str, detail: impl Into<String>) -> Result<(), ChannelError> {
         self.tell(FromTest::Op { name: name.to_owned(), detail: detail.into() })
+    }
+
+    /// A file of the guest, by its absolute path or one from the root.
+    pub(crate) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// How many phases have begun.
+    pub(crate) fn phases_begun(&self) -> u32 {
+        self.next_phase.load(Ordering::Relaxed)
     }
 
     /// Number of the next phase.

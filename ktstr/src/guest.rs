@@ -65,7 +65,10 @@ fn context(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> Ctx {
         }
         None => SchedulerLife::none(),
     };
-    Ctx::new(def.duration(), def.seed, topo, Cgroups::at(Cgroups::GUEST_ROOT), life, channel)
+    let cgroups = Cgroups::at(Cgroups::GUEST_ROOT);
+    let mut ctx = Ctx::new(def.duration(), def.seed, topo, cgroups, life, "/".into(), channel);
+    ctx.staged = def.staged_schedulers.iter().map(|scheduler| scheduler.name).collect();
+    ctx
 }
 
 /// Run the body; a panic becomes an error with its message and place.

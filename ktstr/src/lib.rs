@@ -11,10 +11,14 @@ mod assert;
 mod cpu_set;
 /// The CPUs of the running machine, as its `/sys` shows them.
 mod guest_topo;
-/// The processes that load the guest's CPUs.
+/// The processes and threads that load the guest's CPUs.
 mod worker;
 /// Control groups, and how a test describes them.
 mod cgroup;
+/// The limits of a test, layer by layer.
+mod limits;
+/// A scheduler, as `declare_scheduler!` describes it.
+mod scheduler;
 /// The socket to guest-init.
 mod channel;
 /// Whether the scheduler under test still schedules.
@@ -23,8 +27,6 @@ mod scheduler_life;
 mod ctx;
 /// Phases of set-up, hold and teardown.
 mod scenario;
-/// The limits of a test, layer by layer.
-mod limits;
 /// What the macros make: descriptions of a test and of a scheduler.
 mod test_def;
 /// Running the body, in the guest.
@@ -45,7 +47,6 @@ pub mod cli;
 pub mod __private {
     pub use crate::limits::Assert;
     pub use crate::run::{TestFailure, run};
-    pub use crate::test_def::{
-        Checkpoint, HostCheck, Pages, Scheduler, SchedulerSource, TestDef, Topology, resolve_topology,
-    };
+    pub use crate::scheduler::{Scheduler, SchedulerSource, check_config};
+    pub use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef, Topology, resolve_topology};
 }

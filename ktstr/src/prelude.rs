@@ -33,8 +33,12 @@ pub use crate::cpu_set::CpuSet;
 pub use crate::ctx::Ctx;
 pub use crate::guest_topo::GuestTopology;
 pub use crate::limits::Assert;
-pub use crate::scenario::{HoldSpec, Step, execute_defs, execute_steps};
-pub use crate::test_def::{IncludedFile, Scheduler, Topology};
+pub use crate::scenario::canned as scenarios;
+pub use crate::scenario::{Backdrop, HoldSpec, Op, Step, execute_defs, execute_scenario, execute_steps};
+pub use crate::scheduler::Scheduler;
+pub use crate::test_def::{IncludedFile, Topology};
+pub use crate::worker::kinds::*;
 pub use crate::worker::{
-    Affinity, CloneMode, MemPolicy, SchedPolicy, Settings, WorkSpec, WorkType, WorkerGroup, WorkloadHandle,
+    Affinity, CloneMode, Gang, GroupError, MemPolicy, RangeError, SchedPolicy, Settings, WorkSpec, WorkType,
+    Worker, WorkerError, WorkerGroup, WorkloadHandle,
 };

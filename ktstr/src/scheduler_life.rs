@@ -1,7 +1,8 @@
 //! Whether the scheduler under test still schedules.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -11,17 +12,25 @@ use ktstr_replay::run::gone_words;
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Watches `/sys/kernel/sched_ext/state`. Source: `kernel/sched/ext.c`, `scx_attr_state_show`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SchedulerLife(Option<Watched>);
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Watched {
     name: String,
     state_file: PathBuf,
-    /// Its process, without which it does not come back, where that is known.
-    process: Option<PathBuf>,
+    process: Mutex<Process>,
     /// How long it may be away.
     restart: Duration,
+}
+
+/// The scheduler's process.
+#[derive(Clone, Debug)]
+enum Process {
+    /// Its folder in `/proc`, without which it does not come back, where that is known.
+    At(Option<PathBuf>),
+    /// The test has detached it, so it is not looked for.
+    Detached,
 }
 
 /// The scheduler under test no longer schedules.
@@ -46,7 +55,29 @@ impl SchedulerLife {
     /// Watch the scheduler `name`, whose state is in `state_file`. One that exits may come back within `restart`, if its
     /// process, the folder `process` of `/proc`, still lives.
     pub fn watched(name: &str, state_file: PathBuf, process: Option<PathBuf>, restart: Duration) -> Self {
+        let process = Mutex::new(Process::At(process));
         Self(Some(Watched { name: name.to_owned(), state_file, process, restart }))
+    }
+
+    /// Name of the scheduler under test, if there is one.
+    pub fn name(&self) -> Option<&str> {
+        self.0.as_ref().map(|watched| watched.name.as_str())
+    }
+
+    /// The test detaches the scheduler: it does not count as gone.
+    pub fn detached(&self) {
+        self.set(Process::Detached);
+    }
+
+    /// The test has attached a scheduler, whose process this is.
+    pub fn attached(&self, pid: u32) {
+        self.set(Process::At(Some(Path::new("/proc").join(pid.to_string()))));
+    }
+
+    fn set(&self, process: Process) {
+        if let Some(watched) = &self.0 {
+            *watched.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
+        }
     }
 
     /// Whether the scheduler is enabled, or is again after a restart, for which this waits. Whether restarts are allowed is
@@ -58,6 +89,8 @@ impl SchedulerLife {
         let Some(Watched { name, state_file, process, restart }) = &self.0 else {
             return Ok(());
         };
+        let process = process.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Process::At(process) = process else { return Ok(()) };
         let begin = Instant::now();
         loop {
             let state = match fs::read_to_string(state_file) {
@@ -90,6 +123,10 @@ mod tests {
             fs::write(&file, state).expect("a file");
             assert_eq!(life.check().is_ok(), alive, "{state}");
         }
+        life.detached();
+        assert_eq!(life.check(), Ok(()), "nobody expects it");
+        life.attached(std::process::id());
+        assert!(life.check().is_err());
         assert_eq!(SchedulerLife::none().check(), Ok(()));
     }
 

@@ -8,6 +8,7 @@ pub use ktstr_record::spec::Topology;
 use crate::assert::AssertResult;
 use crate::ctx::Ctx;
 use crate::limits::{Assert, Layers};
+use crate::scheduler::Scheduler;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::verdict::Verdict;
 
@@ -73,6 +74,12 @@ pub struct TestDef {
     pub kargs: &'static [&'static str],
     /// More arguments for the scheduler, after its own.
     pub extra_sched_args: &'static [&'static str],
+    /// Kernel parameters that are set before the body, `NAME=VALUE`.
+    pub sysctls: &'static [&'static str],
+    /// The scheduler's configuration, as text.
+    pub config: Option<&'static str>,
+    /// Schedulers that the body may attach in the place of the one under test.
+    pub staged_schedulers: &'static [&'static Scheduler],
     /// Names files of the host that the guest gets.
     pub include_files: Option<IncludeFiles>,
 }
@@ -110,40 +117,6 @@ pub struct HostCheck {
     pub label: &'static str,
     /// The function.
     pub run: fn(&Trace, &mut Verdict) -> anyhow::Result<()>,
-}
-
-/// A scheduler under test; made by `declare_scheduler!`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Scheduler {
-    /// What reports call it.
-    pub name: &'static str,
-    /// Where its program comes from.
-    pub source: SchedulerSource,
-    /// Its arguments.
-    pub sched_args: &'static [&'static str],
-    /// The topology of tests that give none.
-    pub topology: Option<Topology>,
-    /// Words for the kernel's command line.
-    pub kargs: &'static [&'static str],
-    /// How long it may take to become enabled, in s; `None`: what fits the machine.
-    pub enable_timeout_s: Option<u64>,
-    /// The limits of all tests of it, where they do not set their own.
-    pub assert: Option<Assert>,
-    /// Folder of the package that declares it, for relative paths.
-    pub manifest_dir: &'static str,
-}
-
-/// Where a scheduler's program comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SchedulerSource {
-    /// A package of the workspace, or a program beside the test binary or on `PATH`.
-    Binary(&'static str),
-    /// A program's path, relative to the package's folder.
-    Path(&'static str),
-    /// A folder with C sources, relative to the package's folder.
-    CSource(&'static str),
-    /// A version of a package of the registry: `scx_lavd@1.1.4`.
-    Crate(&'static str),
 }
 
 impl TestDef {

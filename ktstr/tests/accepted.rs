@@ -66,7 +66,7 @@ declare_scheduler!(
     include_files = files,
 )]
 fn every_key(ctx: &Ctx) -> Result<AssertResult> {
-    execute_defs(ctx, vec![ctx.cgroup_def("cg_0").cpuset(CpusetSpec::Llc(0)).work_type(WorkType::Bursty)])
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0").cpuset(CpusetSpec::Llc(0)).work_type(Bursty::default())])
 }
 
 fn judge(_: &Trace, _: &mut Verdict) -> Result<()> {

@@ -130,9 +130,9 @@ impl Key {
     pub fn field(&self, given: Option<&Value>) -> Result<TokenStream> {
         let name = format_ident!("{}", self.name);
         let expression = match (given, self.default) {
-            (None, None) if self.shape == Shape::Texts => quote!(&[]),
+            (None, None) if self.shape.is_list() => quote!(&[]),
             (None, _) => self.default_expression()?,
-            (Some(value), None) if self.shape != Shape::Texts && !self.required => {
+            (Some(value), None) if !self.shape.is_list() && !self.required => {
                 let value = self.shape.expression(value);
                 quote!(::core::option::Option::Some(#value))
             }

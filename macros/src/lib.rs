@@ -65,6 +65,9 @@ use proc_macro::TokenStream;
 /// | `attached` | `true` or `false` | true | begin with the scheduler enabled, from a template, where there is one; `false`: load it anew in every run |
 /// | `kargs` | a list of strings, `["..", ".."]` | none | more words for the kernel's command line, after the scheduler's |
 /// | `extra_sched_args` | a list of strings, `["..", ".."]` | none | more arguments for the scheduler, after its own |
+/// | `sysctls` | a list of settings, `["NAME=VALUE", ".."]` | none | kernel parameters that are set before the body, as `kernel.pid_max=30000` |
+/// | `config` | a string | none | the scheduler's configuration, as text; needed where its declaration has a `config_file_def`, and only there |
+/// | `staged_schedulers` | a list of paths of consts, `[A, B]` | none | schedulers that the body may attach in the place of the one under test, with `Op::replace_scheduler` |
 /// | `include_files` | the path of a function | none | `fn() -> Result<Vec<IncludedFile>>`, run on the host: files for the guest |
 #[proc_macro_attribute]
 pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
@@ -86,6 +89,9 @@ pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
 /// | `sched_args` | a list of strings, `["..", ".."]` | none | its arguments |
 /// | `topology` | (numa_nodes, llcs, cores, threads) | none | the topology of tests that give none |
 /// | `kargs` | a list of strings, `["..", ".."]` | none | words for the kernel's command line |
+/// | `sysctls` | a list of settings, `["NAME=VALUE", ".."]` | none | kernel parameters that are set before it is started, as `kernel.sched_rt_runtime_us=-1` |
+/// | `config_file` | a string | none | its configuration, a path relative to the package's folder: in the guest it is where `{file}` in `sched_args` says, or behind `--config` |
+/// | `config_file_def` | two strings, `("..", "..")` | none | how it takes a configuration that each test gives as `config`: its arguments, with `{file}` for the path, and the path in the guest: `("--config {file}", "/etc/mine.json")` |
 /// | `enable_timeout_s` | an integer from 1 to 3600 | none | how long it may take to become enabled, for tests that do not say |
 /// | `assert` | a constant expression of type `Assert` | none | limits for all tests of it, where a test does not set its own |
 ///

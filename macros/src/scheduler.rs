@@ -35,6 +35,15 @@ const KEYS: &[Key] = &[
         "the topology of tests that give none"),
     key("kargs", Shape::Texts,
         "words for the kernel's command line"),
+    key("sysctls", Shape::Settings,
+        "kernel parameters that are set before it is started, as `kernel.sched_rt_runtime_us=-1`"),
+    key("config_file", Shape::Text,
+        "its configuration, a path relative to the package's folder: in the guest it is where `{file}` in `sched_args` says, or \
+         behind `--config`")
+        .not_empty(""),
+    key("config_file_def", Shape::Pair,
+        "how it takes a configuration that each test gives as `config`: its arguments, with `{file}` for the path, and the path in \
+         the guest: `(\"--config {file}\", \"/etc/mine.json\")`"),
     key("enable_timeout_s", count(1, MAX_ENABLE_S, "s until it is enabled"),
         "how long it may take to become enabled, for tests that do not say"),
     key("assert", Shape::Expression { of: "Assert" },
@@ -89,6 +98,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
     if let Some(Value::Text(package)) = args.value("crates") {
         check_crate(package)?;
     }
+    check_config(&args)?;
     let (source, fields) = (source(&ident, &args)?, args.fields()?);
     let doc = format!("The scheduler `{name}`.");
     let doc = (!attrs.iter().any(|attr| attr.path().is_ident("doc"))).then(|| quote!(#[doc = #doc]));
@@ -120,6 +130,30 @@ fn source(ident: &Ident, args: &Args) -> Result<TokenStream> {
     };
     let (variant, value) = (format_ident!("{variant}"), first.shape.expression(value));
     Ok(quote!(::ktstr::__private::SchedulerSource::#variant(#value)))
+}
+
+/// Refuse a configuration that would reach nobody.
+fn check_config(args: &Args) -> Result<()> {
+    let Some((Value::Pair(arguments, path), span)) =
+        args.value("config_file_def").zip(args.span("config_file_def"))
+    else {
+        return Ok(());
+    };
+    let fault = |message: &str| Err(Error::new(span, format!("`config_file_def` {message}")));
+    if args.span("config_file").is_some() {
+        return fault(
+            "contradicts `config_file`: the one is the same for all tests, the other is given by each",
+        );
+    }
+    if !arguments.value().contains("{file}") {
+        return fault(
+            "has no `{file}` in its arguments, for the path: write it as (\"--config {file}\", \"/etc/mine.json\")",
+        );
+    }
+    if !path.value().starts_with('/') || path.value().ends_with('/') {
+        return fault("has a path in the guest that is no absolute path of a file");
+    }
+    Ok(())
 }
 
 /// Refuse what is no package with its whole version: a test is to run the same program tomorrow.
@@ -197,6 +231,17 @@ mod tests {
             let found = error(&format!(r#"S, {{ name = "s", crates = "{odd}" }}"#));
             assert!(found.contains(odd) && found.contains("scx_lavd@1.1.4"), "{found}");
         }
+    }
+
+    #[test]
+    fn a_configuration_has_to_reach_the_scheduler() {
+        let of = |keys: &str| error(&format!(r#"S, {{ name = "s", binary = "b", {keys} }}"#));
+        assert!(of(r#"config_file_def = ("-c", "/etc/c")"#).contains("no `{file}`"));
+        assert!(of(r#"config_file_def = ("-c {file}", "etc/c")"#).contains("no absolute path"));
+        let both = of(r#"config_file = "c", config_file_def = ("-c {file}", "/etc/c")"#);
+        assert!(both.contains("contradicts `config_file`"), "{both}");
+        assert!(of(r#"config_file_def = ("-c {file}")"#).contains("takes two strings"));
+        assert!(of(r#"sysctls = ["kernel.pid_max"]"#).contains("not of the form"));
     }
 
     #[test]

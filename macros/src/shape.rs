@@ -44,6 +44,12 @@ pub enum Shape {
     Texts,
     /// A path to a const, which becomes a reference.
     Const,
+    /// A list of strings of the form `NAME=VALUE`.
+    Settings,
+    /// Two strings, `("..", "..")`.
+    Pair,
+    /// A list of paths to consts, which become references.
+    Consts,
     /// A path to a function.
     Function,
     /// A path to a function that judges on the host; the path is its label.
@@ -72,8 +78,12 @@ pub enum Value {
     Expression(Box<Expr>),
     /// Of [`Shape::Text`] or [`Shape::Word`].
     Text(LitStr),
-    /// Of [`Shape::Texts`].
+    /// Of [`Shape::Texts`] and [`Shape::Settings`].
     Texts(Vec<LitStr>),
+    /// Of [`Shape::Pair`].
+    Pair(LitStr, LitStr),
+    /// Of [`Shape::Consts`].
+    Paths(Vec<Path>),
     /// Of [`Shape::Const`], [`Shape::Function`] and [`Shape::HostCheck`].
     Path(Path),
     /// Of [`Shape::Four`].
@@ -81,6 +91,11 @@ pub enum Value {
 }
 
 impl Shape {
+    /// Its value is a list, which is empty when it is not given.
+    pub fn is_list(self) -> bool {
+        matches!(self, Self::Texts | Self::Settings | Self::Consts)
+    }
+
     /// Read a value of this shape, whatever it is.
     pub fn parse(self, input: ParseStream<'_>) -> Result<Value> {
         match self {
@@ -92,11 +107,30 @@ impl Shape {
             Self::Decimal { .. } => Ok(Value::Decimal(input.parse::<LitInt>()?.base10_parse()?)),
             Self::Expression { .. } => Ok(Value::Expression(Box::new(input.parse()?))),
             Self::Text => Ok(Value::Text(input.parse()?)),
-            Self::Texts => {
+            Self::Pair => {
+                let inner;
+                parenthesized!(inner in input);
+                let first = inner.parse()?;
+                inner.parse::<Token![,]>()?;
+                let second = inner.parse()?;
+                inner.parse::<Option<Token![,]>>()?;
+                if inner.is_empty() {
+                    Ok(Value::Pair(first, second))
+                } else {
+                    Err(inner.error("more than two"))
+                }
+            }
+            Self::Texts | Self::Settings => {
                 let inner;
                 bracketed!(inner in input);
                 let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&inner)?;
                 Ok(Value::Texts(list.into_iter().collect()))
+            }
+            Self::Consts => {
+                let inner;
+                bracketed!(inner in input);
+                let list = Punctuated::<Path, Token![,]>::parse_terminated(&inner)?;
+                Ok(Value::Paths(list.into_iter().collect()))
             }
             Self::Const | Self::Function | Self::HostCheck => Ok(Value::Path(input.parse()?)),
             Self::Word { .. } if input.peek(LitStr) => Ok(Value::Text(input.parse()?)),
@@ -132,6 +166,14 @@ impl Shape {
             (Self::Word { words, .. }, Value::Text(word)) if !words.contains(&word.value().as_str()) => {
                 Some(format!("`{name}` is one of {}, not `{}`", words.join(", "), word.value()))
             }
+            (Self::Settings, Value::Texts(texts)) => {
+                let is_setting = |text: &str| {
+                    text.split_once('=')
+                        .is_some_and(|(name, value)| !name.trim().is_empty() && !value.trim().is_empty())
+                };
+                let odd = texts.iter().map(LitStr::value).find(|text| !is_setting(text))?;
+                Some(format!("`{name}` has {odd:?}, which is not of the form \"NAME=VALUE\""))
+            }
             (Self::Four, Value::Four(four)) if four.contains(&0) => {
                 Some(format!("`{name}` has a 0; each of {} must be at least 1", self.describe()))
             }
@@ -152,7 +194,10 @@ impl Shape {
             Self::Expression { of } => format!("a constant expression of type `{of}`"),
             Self::Text => "a string".to_owned(),
             Self::Texts => "a list of strings, `[\"..\", \"..\"]`".to_owned(),
+            Self::Settings => "a list of settings, `[\"NAME=VALUE\", \"..\"]`".to_owned(),
+            Self::Pair => "two strings, `(\"..\", \"..\")`".to_owned(),
             Self::Const => "the path of a const".to_owned(),
+            Self::Consts => "a list of paths of consts, `[A, B]`".to_owned(),
             Self::Function | Self::HostCheck => "the path of a function".to_owned(),
             Self::Word { words, .. } => format!("one of {}", words.join(", ")),
             Self::Four => "(numa_nodes, llcs, cores, threads)".to_owned(),
@@ -168,6 +213,9 @@ impl Shape {
             Self::Expression { .. } => "NAME".to_owned(),
             Self::Text => "\"..\"".to_owned(),
             Self::Texts => "[\"..\"]".to_owned(),
+            Self::Settings => "[\"NAME=VALUE\"]".to_owned(),
+            Self::Pair => "(\"..\", \"..\")".to_owned(),
+            Self::Consts => "[NAME]".to_owned(),
             Self::Const | Self::Function | Self::HostCheck => "NAME".to_owned(),
             Self::Word { words, .. } => words.first().copied().unwrap_or_default().to_owned(),
             Self::Four => "(1, 1, 2, 1)".to_owned(),
@@ -189,6 +237,8 @@ impl Shape {
                 _ => quote!(#word),
             },
             Value::Texts(texts) => quote!(&[#(#texts),*]),
+            Value::Pair(first, second) => quote!((#first, #second)),
+            Value::Paths(paths) => quote!(&[#(&#paths),*]),
             Value::Path(path) => match self {
                 Self::Const => quote!(&#path),
                 Self::HostCheck => {

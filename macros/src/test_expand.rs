@@ -29,6 +29,7 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let holder = format_ident!("__KTSTR_TEST_{label}");
     let topology = topology(&args)?;
     let fields = args.fields()?;
+    let config = config(&args);
     let limits = args.at(|place| place == Place::Limit);
     let limits = limits.filter_map(|key| Some((key, args.value(key.name)?))).map(|(key, value)| {
         let (name, value) = (format_ident!("{}", key.name), key.shape.expression(value));
@@ -43,6 +44,7 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
             #body
             // A const, so that a part inherited from the scheduler that does not fit is a compile error too.
             const __KTSTR_TOPOLOGY: ::ktstr::__private::Topology = #topology;
+            #config
             ::ktstr::__private::TestDef {
                 path: ::core::concat!(::core::module_path!(), "::", #label),
                 package: ::core::env!("CARGO_PKG_NAME"),
@@ -82,6 +84,16 @@ fn topology(args: &Args) -> Result<TokenStream> {
     Ok(quote_spanned! {span=>
         ::ktstr::__private::resolve_topology(#inherited, [#(#given),*], [#(#defaults),*])
     })
+}
+
+/// The test gives a configuration exactly where the scheduler wants one.
+fn config(args: &Args) -> TokenStream {
+    let Some(Value::Path(scheduler)) = args.value("scheduler") else { return TokenStream::new() };
+    let span = args.span("config").or_else(|| args.span("scheduler")).unwrap_or_else(Span::call_site);
+    let is_given = args.span("config").is_some();
+    quote_spanned! {span=>
+        const _: () = ::ktstr::__private::check_config(&#scheduler, #is_given);
+    }
 }
 
 /// A function's attributes by where they belong.

@@ -122,6 +122,14 @@ pub const KEYS: &[Key] = &[
     key("extra_sched_args", Shape::Texts,
         "more arguments for the scheduler, after its own")
         .needs(&[("scheduler", "a `scheduler` to give them to")]),
+    key("sysctls", Shape::Settings,
+        "kernel parameters that are set before the body, as `kernel.pid_max=30000`"),
+    key("config", Shape::Text,
+        "the scheduler's configuration, as text; needed where its declaration has a `config_file_def`, and only there")
+        .needs(&[("scheduler", "a `scheduler` whose declaration has a `config_file_def`")]),
+    key("staged_schedulers", Shape::Consts,
+        "schedulers that the body may attach in the place of the one under test, with `Op::replace_scheduler`")
+        .needs(&[("scheduler", "a `scheduler` that they take the place of")]),
     key("include_files", Shape::Function,
         "`fn() -> Result<Vec<IncludedFile>>`, run on the host: files for the guest"),
 ];

@@ -29,6 +29,7 @@ static const char usage[] =
 	"Times count from the attach.\n"
 	"\n"
 	"  --slice-us N         length of a time slice (default 20000)\n"
+	"  --config FILE        a file with a line \"slice-us N\", in the place of that option\n"
 	"  --timeout-ms N       watchdog timeout (default 5000)\n"
 	"  --stall-after-ms N   dispatch nothing any more after N ms\n"
 	"  --starve CGROUP      serve tasks of the cgroup of this name only now and then\n"
@@ -46,6 +47,7 @@ static const char usage[] =
 
 enum option_id {
 	SLICE_US = 256,
+	CONFIG,
 	TIMEOUT_MS,
 	STALL_AFTER_MS,
 	STARVE,
@@ -64,6 +66,7 @@ enum option_id {
 
 static const struct option options[] = {
 	{ "slice-us", required_argument, NULL, SLICE_US },
+	{ "config", required_argument, NULL, CONFIG },
 	{ "timeout-ms", required_argument, NULL, TIMEOUT_MS },
 	{ "stall-after-ms", required_argument, NULL, STALL_AFTER_MS },
 	{ "starve", required_argument, NULL, STARVE },
@@ -124,6 +127,19 @@ static void text_into(const char *what, char *to, size_t room, const char *text)
 	strcpy(to, text);
 }
 
+static u64 slice_of_file(const char *path)
+{
+	char value[32] = "";
+	FILE *file = fopen(path, "r");
+
+	if (!file)
+		fail("could not open %s: %s", path, strerror(errno));
+	if (fscanf(file, " slice-us %31s", value) != 1)
+		fail("%s has no line \"slice-us N\"", path);
+	fclose(file);
+	return number("config", value, 60 * 1000 * 1000) * NSEC_PER_USEC;
+}
+
 static void parse(struct scx_demo *skel, int argc, char **argv)
 {
 	const u64 max_ms = 24 * 60 * 60 * 1000;
@@ -135,6 +151,9 @@ static void parse(struct scx_demo *skel, int argc, char **argv)
 		switch (id) {
 		case SLICE_US:
 			skel->rodata->slice_ns = number(name, optarg, 60 * 1000 * 1000) * NSEC_PER_USEC;
+			break;
+		case CONFIG:
+			skel->rodata->slice_ns = slice_of_file(optarg);
 			break;
 		case TIMEOUT_MS:
 			/* The kernel's own limit is 30 s. */

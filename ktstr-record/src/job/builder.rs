@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use guest_init::message::{Program, SchedulerJob, TestJob};
+use guest_init::message::{Program, SchedulerJob, StagedScheduler, Sysctl, TestJob};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::libraries::Loader;
@@ -52,6 +52,9 @@ pub struct JobBuilder {
     tests_own: BTreeSet<String>,
     scheduler: Option<Program>,
     test: Option<Program>,
+    staged: Vec<StagedScheduler>,
+    scheduler_sysctls: Vec<Sysctl>,
+    test_sysctls: Vec<Sysctl>,
     test_waits: bool,
     /// Folders for the test's `LD_LIBRARY_PATH`: its own, and those of the programs that it starts.
     test_folders: Vec<PathBuf>,
@@ -73,6 +76,9 @@ impl JobBuilder {
             tests_own: BTreeSet::new(),
             scheduler: None,
             test: None,
+            staged: Vec::new(),
+            scheduler_sysctls: Vec::new(),
+            test_sysctls: Vec::new(),
             test_waits: false,
             test_folders: Vec::new(),
         }
@@ -83,9 +89,7 @@ impl JobBuilder {
     /// # Errors
     /// [`JobError`] when it or something that it needs cannot be packed.
     pub fn test(&mut self, host: &Path, args: &[String], env: &[String]) -> Result<(), JobError> {
-        let others: BTreeSet<String> = self.entries.keys().cloned().collect();
-        let Packed { path, folders, entries } = self.pack(host)?;
-        self.tests_own.extend(entries.into_iter().filter(|entry| !others.contains(entry)));
+        let (path, folders) = self.pack_for_test(host)?;
         self.test_folders.extend(folders);
         self.test = Some(Program { path, args: args.to_vec(), env: env.to_vec() });
         Ok(())
@@ -104,6 +108,30 @@ impl JobBuilder {
         let (path, folders) = self.pack_shared(host)?;
         let env = with_library_path(env, &folders);
         self.scheduler = Some(Program { path, args: args.to_vec(), env });
+        Ok(())
+    }
+
+    /// Kernel parameters: those that are set before the scheduler is started, and those that are set before the test binary is.
+    pub fn sysctls(&mut self, of_scheduler: Vec<Sysctl>, of_test: Vec<Sysctl>) {
+        self.scheduler_sysctls = of_scheduler;
+        self.test_sysctls = of_test;
+    }
+
+    /// A scheduler that the test may attach in the place of its own. No part of the scheduler's own files: a machine that was saved
+    /// with the scheduler enabled serves tests with other staged ones.
+    ///
+    /// # Errors
+    /// [`JobError`] when it or something that it needs cannot be packed.
+    pub fn staged(
+        &mut self,
+        name: &str,
+        host: &Path,
+        args: &[String],
+        env: &[String],
+    ) -> Result<(), JobError> {
+        let (path, folders) = self.pack_for_test(host)?;
+        let program = Program { path, args: args.to_vec(), env: with_library_path(env, &folders) };
+        self.staged.push(StagedScheduler { name: name.to_owned(), program });
         Ok(())
     }
 
@@ -152,14 +180,17 @@ impl JobBuilder {
         let test = self.test.ok_or(JobError::NoTest)?;
         let scheduler = self.scheduler.map(|program| SchedulerJob {
             program,
+            sysctls: self.scheduler_sysctls,
             enable_timeout_ms: limits.enable_ms,
             exit_timeout_ms: limits.exit_ms,
         });
         let test = TestJob {
             program: Program { env: with_library_path(&test.env, &self.test_folders), ..test },
+            sysctls: self.test_sysctls,
             waits: self.test_waits,
             restart_timeout_ms: limits.restart_ms,
             timeout_ms: limits.test_ms,
+            staged: self.staged,
         };
         let (own, early): (Vec<_>, _) =
             self.entries.into_iter().partition(|(path, _)| self.tests_own.contains(path));
@@ -171,6 +202,14 @@ impl JobBuilder {
         let (binary, libraries) =
             own.into_iter().partition(|(path, _)| path == known || Some(path) == real.as_ref());
         Ok(PackedJob { early, libraries, binary, scheduler, scheduler_xxh3, test })
+    }
+
+    /// Pack a program that only the test needs, as far as nothing of it is there already.
+    fn pack_for_test(&mut self, host: &Path) -> Result<(String, Vec<PathBuf>), JobError> {
+        let others: BTreeSet<String> = self.entries.keys().cloned().collect();
+        let Packed { path, folders, entries } = self.pack(host)?;
+        self.tests_own.extend(entries.into_iter().filter(|entry| !others.contains(entry)));
+        Ok((path, folders))
     }
 
     /// Pack a program that others than the test binary need, too.

@@ -77,10 +77,10 @@ pub(super) fn of_test(message: FromTest) -> Vec<EventBody> {
         FromTest::PhaseEnd { index } => EventBody::PhaseEnd { index },
         FromTest::Op { name, detail } => EventBody::Op { name, detail },
         FromTest::Worker(report) => {
-            let (report, detail) = worker(report);
+            let (report, detail) = worker(*report);
             return vec![EventBody::Worker(report), EventBody::WorkerDetail(Box::new(detail))];
         }
-        FromTest::Capture { .. } => return Vec::new(),
+        FromTest::Capture { .. } | FromTest::Scheduler(_) => return Vec::new(),
     }]
 }
 
@@ -181,13 +181,21 @@ mod tests {
             migrations: 10,
             cpus_used: vec![0, 1],
             fault: Some("killed".to_owned()),
+            detail: GuestDetail { policy: "Ext".to_owned(), minor_faults: 11, ..GuestDetail::default() },
         };
-        let bytes = rkyv::to_bytes::<rancor::Error>(&FromTest::Worker(report)).unwrap();
+        let bytes = rkyv::to_bytes::<rancor::Error>(&FromTest::Worker(Box::new(report))).unwrap();
         let said = decode_test(&bytes).unwrap();
-        let Some(EventBody::Worker(report)) = of_test(said) else { panic!("not a report") };
+        let events = of_test(said);
+        let [EventBody::Worker(report), EventBody::WorkerDetail(detail)] = events.as_slice() else {
+            panic!("not a report with its detail: {events:?}")
+        };
+        assert_eq!((detail.pid, detail.policy.as_str(), detail.minor_faults), (2, "Ext", 11));
         assert_eq!((report.index, report.pid, report.work_units, report.iterations), (1, 2, 3, 4));
         assert_eq!((report.cpu_ns, report.wall_ns, report.max_gap_ns, report.max_gap_at_ns), (5, 6, 7, 8));
-        assert_eq!((report.run_delay_ns, report.migrations, report.cpus_used), (9, 10, vec![Cpu(0), Cpu(1)]));
+        assert_eq!(
+            (report.run_delay_ns, report.migrations, &report.cpus_used),
+            (9, 10, &vec![Cpu(0), Cpu(1)])
+        );
         assert_eq!((report.cgroup.as_str(), report.work.as_str()), ("cg_0", "SpinWait"));
         assert_eq!(report.fault.as_deref(), Some("killed"));
     }

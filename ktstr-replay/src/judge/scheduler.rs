@@ -33,7 +33,12 @@ fn enabled(run: &Run<'_>, name: &str) -> Finding {
     }
     let shows = |s: &&Sample| s.scx.as_ref().is_some_and(ScxState::is_enabled);
     let seen: Vec<&Sample> = run.taken().filter(shows).collect();
-    let in_captures = format!("{name} was enabled in {}", counted(seen.len(), "capture"));
+    let mut in_captures = format!("{name} was enabled in {}", counted(seen.len(), "capture"));
+    let detached = match run.detached_times().count() {
+        0 => String::new(),
+        times => format!(", and the test detached it {}", counted(times, "time")),
+    };
+    in_captures.push_str(&detached);
     if run.stage(Stage::TestExited).is_none() || run.is_partial() {
         return scheduler(Outcome::Pass, format!("{in_captures}, as far as the recording goes"));
     }
@@ -43,7 +48,8 @@ fn enabled(run: &Run<'_>, name: &str) -> Finding {
         .map(|(_, tag)| tag)
         .collect();
     if missing.is_empty() {
-        return scheduler(Outcome::Pass, format!("{in_captures}, the same from attach to end"));
+        let same = if detached.is_empty() { ", the same from attach to end" } else { "" };
+        return scheduler(Outcome::Pass, format!("{in_captures}{same}"));
     }
     let found = format!(
         "{in_captures}; whether it was throughout is not known: nothing shows it at {}",

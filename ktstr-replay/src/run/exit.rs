@@ -110,6 +110,7 @@ impl Run<'_> {
     /// that there was one more.
     fn shown_gone(&self, from: GuestNs, noticed: Option<GuestNs>) -> Option<GuestNs> {
         let mut enabling = None;
+        let detached = self.detached_times();
         let tested = self.stage(Stage::TestExited).map(|(_, event, _)| event.guest_ns);
         let within = |s: &&Sample| match noticed {
             _ if s.guest_ns < from => false,
@@ -121,7 +122,19 @@ impl Run<'_> {
         let counted = |s: &Sample| self.manifest.test.asked.is_some() || s.kind != CaptureKind::Attach;
         let shows = |sample: &&Sample| {
             let Some(scx) = &sample.scx else { return false };
-            let another = counted(sample) && *enabling.get_or_insert(scx.enable_seq) != scx.enable_seq;
+            if detached.contain(sample) {
+                // Only what no order of the test's explains.
+                return noticed.is_none() && scx.exit_kind >= SCX_EXIT_ERROR;
+            }
+            let another = counted(sample) && {
+                let now = (detached.before(sample), scx.enable_seq);
+                let first = *enabling.get_or_insert(now);
+                // One that the test has started is another one.
+                if first.0 != now.0 {
+                    enabling = Some(now);
+                }
+                first.0 == now.0 && first.1 != now.1
+            };
             another || noticed.is_none() && (scx.exit_kind != 0 || !scx.is_enabled())
         };
         self.taken().filter(within).find(shows).map(|sample| sample.guest_ns)

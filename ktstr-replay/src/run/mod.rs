@@ -21,12 +21,14 @@
 
 mod checkpoints;
 mod decoded;
+mod detached;
 mod dump;
 mod exit;
 mod spawned;
 
 pub use checkpoints::{CheckpointError, Checkpoints, OpenCheckpoint};
 pub use decoded::{Run, periodic_due};
+pub use detached::DetachedTimes;
 pub use dump::{Dump, DumpCpu, DumpTask};
 pub use exit::{SchedulerExit, gone_words};
 pub use spawned::{NotSpawned, SpawnedWorkers};

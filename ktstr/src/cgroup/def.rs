@@ -1,51 +1,68 @@
-//! What a test wants of a cgroup, its CPUs said in terms of the machine.
+//! What a test wants of a cgroup.
 
+use super::cpuset::CpusetSpec;
+use super::limits::Limits;
 use crate::cpu_set::CpuSet;
-use crate::guest_topo::GuestTopology;
-use crate::worker::WorkType;
+use crate::worker::{Affinity, CloneMode, MemPolicy, SchedPolicy, Settings, WorkSpec, WorkType, WorkerCount};
 
 /// A cgroup with its workers.
 ///
 /// ```
 /// use ktstr::prelude::*;
 ///
-/// let def = CgroupDef::named("cg_0").workers(4).work_type(WorkType::Bursty).cpuset(CpusetSpec::Llc(0));
+/// let def = CgroupDef::named("cg_0").workers(4).cpuset(CpusetSpec::Llc(0)).cpu_quota_pct(150.0);
+/// let hog = WorkSpec::new(WorkType::default()).workers(1).sched_policy(SchedPolicy::Fifo(50));
+/// let def = def.work(hog);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[must_use = "a definition does nothing until it is executed"]
 pub struct CgroupDef {
     pub(crate) name: String,
-    pub(crate) workers: Option<usize>,
-    pub(crate) work: WorkType,
+    count: Option<WorkerCount>,
+    work: Option<WorkType>,
+    more: Vec<WorkSpec>,
+    affinity: Option<Affinity>,
+    settings: Settings,
     pub(crate) cpuset: Option<CpusetSpec>,
-    pub(crate) cpu_weight: Option<u32>,
-    pub(crate) nice: Option<i32>,
-    pub(crate) comm: Option<String>,
+    pub(crate) limits: Limits,
 }
 
 impl CgroupDef {
-    /// A cgroup of this name, with `Ctx::workers_per_cgroup` workers that spin.
+    /// A cgroup of this name, with `Ctx::workers_per_cgroup` workers that spin. `outer/inner` is one inside of `outer`.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            workers: None,
-            work: WorkType::default(),
+            count: None,
+            work: None,
+            more: Vec::new(),
+            affinity: None,
+            settings: Settings::default(),
             cpuset: None,
-            cpu_weight: None,
-            nice: None,
-            comm: None,
+            limits: Limits::default(),
         }
     }
 
     /// How many workers; 0 makes a cgroup without any.
     pub fn workers(mut self, count: usize) -> Self {
-        self.workers = Some(count);
+        self.count = Some(WorkerCount::Exactly(count));
+        self
+    }
+
+    /// How many workers, in percent of the CPUs that the cgroup may use, at least one.
+    pub fn workers_pct(mut self, percent: f64) -> Self {
+        self.count = Some(WorkerCount::Percent(percent));
         self
     }
 
     /// What the workers do.
-    pub fn work_type(mut self, work: WorkType) -> Self {
-        self.work = work;
+    pub fn work_type(mut self, work: impl Into<WorkType>) -> Self {
+        self.work = Some(work.into());
+        self
+    }
+
+    /// A group of workers besides. If neither `workers` nor `work_type` is said, such groups are all that there is.
+    pub fn work(mut self, group: WorkSpec) -> Self {
+        self.more.push(group);
         self
     }
 
@@ -55,96 +72,108 @@ impl CgroupDef {
         self
     }
 
+    /// The NUMA nodes whose memory the cgroup may use (`cpuset.mems`).
+    pub fn cpuset_mems(mut self, nodes: CpuSet) -> Self {
+        self.limits.cpuset_mems = Some(nodes);
+        self
+    }
+
     /// The cgroup's weight (`cpu.weight`), 1 to 10000, the kernel's default being 100.
     pub fn cpu_weight(mut self, weight: u32) -> Self {
-        self.cpu_weight = Some(weight);
+        self.limits.cpu_weight = Some(weight);
         self
     }
 
-    /// The workers' nice value, -20 to 19.
+    /// The CPU time that the cgroup may use (`cpu.max`), in percent of one CPU: 150 is one CPU and a half.
+    pub fn cpu_quota_pct(mut self, percent: f64) -> Self {
+        self.limits.cpu_quota_pct = Some(percent);
+        self
+    }
+
+    /// The memory that the cgroup may use (`memory.max`), in bytes.
+    pub fn memory_max(mut self, bytes: u64) -> Self {
+        self.limits.memory_max = Some(bytes);
+        self
+    }
+
+    /// The memory above which the cgroup is slowed down (`memory.high`), in bytes.
+    pub fn memory_high(mut self, bytes: u64) -> Self {
+        self.limits.memory_high = Some(bytes);
+        self
+    }
+
+    /// The cgroup's weight at disks (`io.weight`), 1 to 10000.
+    pub fn io_weight(mut self, weight: u32) -> Self {
+        self.limits.io_weight = Some(weight);
+        self
+    }
+
+    /// How many tasks the cgroup may have (`pids.max`).
+    pub fn pids_max(mut self, tasks: u64) -> Self {
+        self.limits.pids_max = Some(tasks);
+        self
+    }
+
+    /// The workers' scheduling policy, unless their group has its own.
+    pub fn sched_policy(mut self, policy: SchedPolicy) -> Self {
+        self.settings.policy = Some(policy);
+        self
+    }
+
+    /// Which of the cgroup's CPUs the workers may use, unless their group has its own.
+    pub fn affinity(mut self, affinity: Affinity) -> Self {
+        self.affinity = Some(affinity);
+        self
+    }
+
+    /// Where the workers' memory is taken from, unless their group has its own.
+    pub fn mem_policy(mut self, policy: MemPolicy) -> Self {
+        self.settings.mem_policy = Some(policy);
+        self
+    }
+
+    /// The workers' nice value, -20 to 19, unless their group has its own.
     pub fn nice(mut self, nice: i32) -> Self {
-        self.nice = Some(nice);
+        self.settings.nice = Some(nice);
         self
     }
 
-    /// The workers' command name, 1 to 15 bytes.
+    /// The workers' command name, 1 to 15 bytes, unless their group has its own.
     pub fn comm(mut self, comm: impl Into<String>) -> Self {
-        self.comm = Some(comm.into());
+        self.settings.comm = Some(comm.into());
         self
     }
-}
 
-/// Which CPUs a cgroup gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CpusetSpec {
-    /// Those of an LLC, by number.
-    Llc(usize),
-    /// Those of a NUMA node, by number.
-    Numa(usize),
-    /// From `start` up to, not including, `end`.
-    Range {
-        /// First CPU.
-        start: u32,
-        /// One past the last CPU.
-        end: u32,
-    },
-    /// These.
-    Exact(CpuSet),
-}
+    /// The user that the workers run as, unless their group has its own.
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.settings.uid = Some(uid);
+        self
+    }
 
-/// A cpuset that the machine does not have.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CpusetError {
-    /// No such LLC or node.
-    #[error("there is no {kind} {index}: the machine has {count}, numbered from 0")]
-    NoSuch {
-        /// `LLC` or `NUMA node`.
-        kind: &'static str,
-        /// The number asked for.
-        index: usize,
-        /// How many there are.
-        count: usize,
-    },
-    /// No CPU at all.
-    #[error("the cpuset {asked} holds no CPU")]
-    Empty {
-        /// What was asked for.
-        asked: String,
-    },
-    /// CPUs that do not exist.
-    #[error("CPUs {missing} are not there: the machine has {cpus}")]
-    Missing {
-        /// Those that do not exist.
-        missing: CpuSet,
-        /// Those that do.
-        cpus: CpuSet,
-    },
-}
+    /// The group that the workers run as, unless their group has its own.
+    pub fn gid(mut self, gid: u32) -> Self {
+        self.settings.gid = Some(gid);
+        self
+    }
 
-impl CpusetSpec {
-    /// The CPUs on this machine.
-    ///
-    /// # Errors
-    /// `CpusetError` when the machine has no such CPUs.
-    pub fn resolve(&self, topo: &GuestTopology) -> Result<CpuSet, CpusetError> {
-        let pick = |kind, sets: &[CpuSet], index: usize| {
-            let missing = CpusetError::NoSuch { kind, index, count: sets.len() };
-            sets.get(index).cloned().ok_or(missing)
-        };
-        let set = match self {
-            Self::Llc(index) => pick("LLC", &topo.llcs, *index)?,
-            Self::Numa(index) => pick("NUMA node", &topo.numa_nodes, *index)?,
-            Self::Range { start, end } => (*start..(*end).min(CpuSet::LIMIT)).collect(),
-            Self::Exact(set) => set.clone(),
-        };
-        if set.is_empty() {
-            return Err(CpusetError::Empty { asked: format!("{self:?}") });
-        }
-        let missing = set.difference(&topo.cpus);
-        if missing.is_empty() {
-            return Ok(set);
-        }
-        Err(CpusetError::Missing { missing, cpus: topo.cpus.clone() })
+    /// Whether the workers are processes or threads of one process, unless their group has its own.
+    pub fn clone_mode(mut self, mode: CloneMode) -> Self {
+        self.settings.clone_mode = Some(mode);
+        self
+    }
+
+    /// Its groups of workers, each with all that is said for the whole cgroup.
+    pub(crate) fn groups(&self) -> Vec<WorkSpec> {
+        let first = self.count.is_some() || self.work.is_some() || self.more.is_empty();
+        let first = first
+            .then(|| WorkSpec { count: self.count, ..WorkSpec::new(self.work.clone().unwrap_or_default()) });
+        let groups = first.into_iter().chain(self.more.iter().cloned());
+        let with_defaults = groups.map(|group| WorkSpec {
+            affinity: group.affinity.or_else(|| self.affinity.clone()),
+            settings: group.settings.or(&self.settings),
+            ..group
+        });
+        with_defaults.collect()
     }
 }
 
@@ -152,34 +181,14 @@ impl CpusetSpec {
 mod tests {
     use super::*;
 
-    fn topo() -> GuestTopology {
-        let set = |text: &str| text.parse().expect("a list");
-        GuestTopology {
-            cpus: set("0-3"),
-            cores: vec![set("0"), set("1"), set("2"), set("3")],
-            llcs: vec![set("0-1"), set("2-3")],
-            numa_nodes: vec![set("0-3")],
-        }
-    }
-
-    fn resolved(spec: CpusetSpec) -> Result<String, CpusetError> {
-        spec.resolve(&topo()).map(|set| set.to_string())
-    }
-
     #[test]
-    fn each_form_gives_its_cpus() {
-        assert_eq!(resolved(CpusetSpec::Llc(1)).as_deref(), Ok("2-3"));
-        assert_eq!(resolved(CpusetSpec::Numa(0)).as_deref(), Ok("0-3"));
-        assert_eq!(resolved(CpusetSpec::Range { start: 1, end: 3 }).as_deref(), Ok("1-2"));
-        assert_eq!(resolved(CpusetSpec::Exact([0, 3].into_iter().collect())).as_deref(), Ok("0,3"));
-    }
-
-    #[test]
-    fn cpus_that_are_not_there_are_errors() {
-        let no_llc = CpusetError::NoSuch { kind: "LLC", index: 2, count: 2 };
-        assert_eq!(resolved(CpusetSpec::Llc(2)), Err(no_llc));
-        assert!(matches!(resolved(CpusetSpec::Range { start: 2, end: 2 }), Err(CpusetError::Empty { .. })));
-        let error = resolved(CpusetSpec::Range { start: 3, end: 6 }).expect_err("too far").to_string();
-        assert_eq!(error, "CPUs 4-5 are not there: the machine has 0-3");
+    fn groups_are_the_first_and_those_besides_with_the_cgroups_defaults() {
+        assert_eq!(CgroupDef::named("a").groups().len(), 1, "workers that spin, if nothing is said");
+        let besides = WorkSpec::new(WorkType::default()).nice(3);
+        let def = CgroupDef::named("a").nice(1).uid(7).work(besides);
+        assert_eq!(def.groups().len(), 1, "what is said is all there is");
+        let groups = def.workers(2).groups();
+        let seen: Vec<_> = groups.iter().map(|group| (group.settings.nice, group.settings.uid)).collect();
+        assert_eq!(seen, [(Some(1), Some(7)), (Some(3), Some(7))]);
     }
 }

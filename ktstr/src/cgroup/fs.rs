@@ -10,6 +10,8 @@ use rustix::process::Pid;
 
 /// How long an emptied cgroup may stay busy: the kernel releases a dead task a little after it was reaped.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long processes may take to be frozen: each has to be scheduled once for it.
+const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The cgroup hierarchy of the guest.
 #[derive(Clone, Debug)]
@@ -29,11 +31,40 @@ pub struct Cgroup {
 pub enum CgroupError {
     /// A name that cannot be a folder, or that the kernel keeps for its own files.
     #[error(
-        "`{name}` cannot be a cgroup's name: it needs at least one character, no `/`, and may not be `.` or `..` or begin with the name of a controller and a dot"
+        "`{name}` cannot be a cgroup's name: between each `/` it needs at least one character, and may not be `.` or `..` or begin with the name of a controller and a dot"
     )]
     Name {
         /// The name.
         name: String,
+    },
+    /// The cgroup above it is not there.
+    #[error("cgroup `{name}` has nothing to be in: make `{parent}` first")]
+    Parent {
+        /// Its name.
+        name: String,
+        /// The one that it would be in.
+        parent: String,
+    },
+    /// The kernel gives cgroups inside of one with processes no controllers.
+    #[error(
+        "{} has processes of its own, so what is inside of it cannot have `{controller}`: put workers into inner cgroups only",
+        path.display()
+    )]
+    HasProcesses {
+        /// The cgroup outside.
+        path: PathBuf,
+        /// What was wanted inside.
+        controller: &'static str,
+    },
+    /// It was not frozen, or not thawed, in time.
+    #[error("cgroup `{name}` did not become {wanted} within {timeout:?}", wanted = if *freeze { "frozen" } else { "unfrozen" })]
+    Freeze {
+        /// Its name.
+        name: String,
+        /// What was wanted.
+        freeze: bool,
+        /// How long was waited.
+        timeout: Duration,
     },
     /// There is one already.
     #[error("cgroup `{name}` exists already")]
@@ -77,10 +108,10 @@ impl Cgroups {
         &self.root
     }
 
-    /// Make a cgroup below the root.
+    /// Make a cgroup below the root, or below another: `outer/inner`.
     ///
     /// # Errors
-    /// A bad name, a name that is taken, and what the kernel refuses.
+    /// A bad name, a name that is taken, an outer cgroup that is not there, and what the kernel refuses.
     pub fn create(&self, name: &str) -> Result<Cgroup, CgroupError> {
         check_name(name)?;
         let path = self.root.join(name);
@@ -89,21 +120,36 @@ impl Cgroups {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(CgroupError::Exists { name: name.to_owned() })
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && name.contains('/') => {
+                let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+                Err(CgroupError::Parent { name: name.to_owned(), parent })
+            }
             Err(source) => Err(CgroupError::Io { what: "make the cgroup".to_owned(), path, source }),
         }
     }
 
-    /// Give the children of the root the files of a controller (`cpu`, `cpuset`).
+    /// Give the cgroup `name`, and those beside it, the files of a controller (`cpu`, `cpuset`).
     ///
     /// # Errors
-    /// A controller that the kernel does not offer, or will not enable.
-    pub fn enable(&self, controller: &'static str) -> Result<(), CgroupError> {
+    /// A controller that the kernel does not offer, or will not enable: not below a cgroup that has processes of its own.
+    pub fn enable(&self, controller: &'static str, name: &str) -> Result<(), CgroupError> {
         let path = self.root.join("cgroup.controllers");
         let offered = read(&path)?;
         if !offered.split_ascii_whitespace().any(|name| name == controller) {
             return Err(CgroupError::Controller { controller, path, offered: offered.trim().to_owned() });
         }
-        write(&self.root.join("cgroup.subtree_control"), &format!("+{controller}"))
+        // From the root down to the cgroup that it is in.
+        let mut outer = self.root.clone();
+        for inner in name.split('/') {
+            match write(&outer.join("cgroup.subtree_control"), &format!("+{controller}")) {
+                Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy => {
+                    return Err(CgroupError::HasProcesses { path: outer, controller });
+                }
+                enabled => enabled?,
+            }
+            outer.push(inner);
+        }
+        Ok(())
     }
 }
 
@@ -132,6 +178,33 @@ impl Cgroup {
     /// What the kernel refuses.
     pub fn get(&self, file: &str) -> Result<String, CgroupError> {
         read(&self.path.join(file)).map(|text| text.trim_end().to_owned())
+    }
+
+    /// Its processes.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn pids(&self) -> Result<Vec<Pid>, CgroupError> {
+        let text = self.get("cgroup.procs")?;
+        Ok(text.lines().filter_map(|line| line.trim().parse().ok().and_then(Pid::from_raw)).collect())
+    }
+
+    /// Stop all its processes where they are, or let them go on, and wait until that is so.
+    ///
+    /// # Errors
+    /// What the kernel refuses; processes that did not stop within 10 s.
+    pub fn freeze(&self, freeze: bool) -> Result<(), CgroupError> {
+        self.set("cgroup.freeze", if freeze { "1" } else { "0" })?;
+        let wanted = if freeze { "frozen 1" } else { "frozen 0" };
+        let deadline = Instant::now() + FREEZE_TIMEOUT;
+        while !self.get("cgroup.events")?.lines().any(|line| line == wanted) {
+            if Instant::now() >= deadline {
+                let (name, timeout) = (self.name.clone(), FREEZE_TIMEOUT);
+                return Err(CgroupError::Freeze { name, freeze, timeout });
+            }
+            sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Move a process into it.
@@ -163,12 +236,22 @@ impl Cgroup {
     }
 }
 
-fn check_name(name: &str) -> Result<(), CgroupError> {
+/// Whether a name can be a cgroup's.
+///
+/// # Errors
+/// [`CgroupError::Name`].
+pub fn check_name(name: &str) -> Result<(), CgroupError> {
     // The kernel's own files are `CONTROLLER.FILE`; a folder of such a name would clash (cgroup-v2.rst, "Avoid Name Collisions").
     let reserved =
         ["cgroup.", "cpu.", "cpuset.", "io.", "memory.", "pids.", "hugetlb.", "rdma.", "misc.", "irq."];
-    let bad = name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0', '\n']);
-    match bad || reserved.iter().any(|prefix| name.starts_with(prefix)) {
+    let is_bad = |part: &str| {
+        part.is_empty()
+            || part == "."
+            || part == ".."
+            || part.contains(['\0', '\n'])
+            || reserved.iter().any(|prefix| part.starts_with(prefix))
+    };
+    match name.split('/').any(is_bad) {
         true => Err(CgroupError::Name { name: name.to_owned() }),
         false => Ok(()),
     }
@@ -183,7 +266,9 @@ fn read(path: &Path) -> Result<String, CgroupError> {
 }
 
 fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
-    fs::write(path, value).map_err(|source| CgroupError::Io {
+    // Nothing at all would be no write.
+    let bytes = if value.is_empty() { "\n" } else { value };
+    fs::write(path, bytes).map_err(|source| CgroupError::Io {
         what: format!("write `{value}` to"),
         path: path.to_owned(),
         source,
@@ -205,10 +290,13 @@ mod tests {
     #[test]
     fn names_that_would_leave_the_root_or_clash_are_refused() {
         let (_dir, cgroups) = hierarchy();
-        for name in ["", ".", "..", "a/b", "cgroup.procs", "cpu.max"] {
+        for name in ["", ".", "..", "/a", "a/", "a//b", "a/..", "cgroup.procs", "cpu.max", "a/cpu.max"] {
             assert!(matches!(cgroups.create(name), Err(CgroupError::Name { .. })), "{name}");
         }
         cgroups.create("cg_0").expect("a plain name");
+        cgroups.create("cg_0/inner").expect("one inside of it");
+        let error = cgroups.create("cg_1/inner").expect_err("nothing to be in").to_string();
+        assert!(error.ends_with("make `cg_1` first"), "{error}");
     }
 
     #[test]
@@ -222,11 +310,14 @@ mod tests {
     fn a_controller_that_is_not_offered_is_an_error_that_lists_those_that_are() {
         let (dir, cgroups) = hierarchy();
         fs::write(dir.path().join("cgroup.controllers"), "cpu io\n").expect("a file");
-        let error = cgroups.enable("cpuset").expect_err("not offered").to_string();
+        let error = cgroups.enable("cpuset", "cg").expect_err("not offered").to_string();
         assert!(error.ends_with("the kernel offers `cpu io`"), "{error}");
-        cgroups.enable("cpu").expect("offered");
-        let written = fs::read_to_string(dir.path().join("cgroup.subtree_control")).expect("the file");
-        assert_eq!(written, "+cpu");
+        cgroups.create("outer").expect("a cgroup");
+        cgroups.enable("cpu", "outer/inner").expect("offered");
+        for folder in ["", "outer"] {
+            let file = dir.path().join(folder).join("cgroup.subtree_control");
+            assert_eq!(fs::read_to_string(file).expect("the file"), "+cpu");
+        }
     }
 
     #[test]

@@ -75,6 +75,9 @@ mod tests {
         attached: true,
         kargs: &[],
         extra_sched_args: &[],
+        sysctls: &[],
+        config: None,
+        staged_schedulers: &[],
         include_files: None,
     };
 }

@@ -1,11 +1,13 @@
 //! From a test's description to what the recorder is asked for.
 
 use std::env;
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use guest_init::message::Sysctl;
 use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
 use ktstr_record::machine::{self, StartPolicy};
 use ktstr_record::provision::{KernelSpec, Provisioner};
@@ -19,7 +21,8 @@ use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
 use super::environment::{Environment, PAGES};
 use super::program::{self, Places};
 use super::results;
-use crate::test_def::{Checkpoint, HostCheck, Pages, Scheduler, SchedulerSource, TestDef};
+use crate::scheduler::{Scheduler, SchedulerSource};
+use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef};
 
 /// How long a scheduler may take to become `enabled` on hardware, if nobody says.
 const ENABLE_LIMIT: Duration = Duration::from_secs(30);
@@ -34,6 +37,8 @@ const RUN_SLACK: Duration = Duration::from_secs(30);
 const BASE_MEMORY_MIB: u64 = 192;
 /// Guest RAM is raised in steps of this size, in MiB, so that few templates are needed.
 const MEMORY_STEP_MIB: u64 = 128;
+/// What stands for the path of a configuration in a scheduler's arguments.
+const CONFIG_PLACE: &str = "{file}";
 /// Variables of the host that the test binary keeps in the guest.
 const KEPT_VARIABLES: [&str; 2] = ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"];
 /// The rest of its environment there.
@@ -60,7 +65,8 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
                     scheduler.name
                 );
             }
-            let program = program(scheduler, environment, &provisioner, &kernel);
+            let given = environment.scheduler.as_deref();
+            let program = program_of(scheduler, given, &provisioner, &kernel);
             Some(program.with_context(|| format!("no program for scheduler `{}`", scheduler.name))?)
         }
         None => None,
@@ -79,8 +85,16 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         kargs: def.all_kargs(),
     };
     let enable_limit = def.enable_timeout().unwrap_or_else(|| ENABLE_LIMIT * machine::slowdown(&machine));
+    let staged: Vec<(&Scheduler, PathBuf)> = def
+        .staged_schedulers
+        .iter()
+        .map(|&other| {
+            let found = program_of(other, None, &provisioner, &machine.kernel);
+            Ok((other, found.with_context(|| format!("no program for scheduler `{}`", other.name))?))
+        })
+        .collect::<Result<_>>()?;
     let kernel_config = config.as_ref().map(|config| (machine.kernel.release.as_str(), config));
-    let job = job(def, program.as_deref(), kernel_config, enable_limit)?;
+    let job = job(def, program.as_deref(), &staged, kernel_config, enable_limit)?;
     let manifest = Manifest {
         test: TestInfo { pages: pages.as_str().to_owned(), ..test_info(def) },
         scheduler: match (def.scheduler, &program) {
@@ -162,9 +176,10 @@ fn recorded_claims(def: &TestDef) -> Result<Vec<ClaimRecord>> {
     Ok(claims)
 }
 
-fn program(
+/// The program of a scheduler; `given` is taken in the place of a `binary`.
+fn program_of(
     scheduler: &Scheduler,
-    environment: &Environment,
+    given: Option<&Path>,
     provisioner: &Provisioner,
     kernel: &Kernel,
 ) -> Result<PathBuf> {
@@ -172,12 +187,7 @@ fn program(
     match scheduler.source {
         SchedulerSource::Binary(name) => {
             let exe = env::current_exe().context("could not find the test binary")?;
-            let places = Places {
-                given: environment.scheduler.as_deref(),
-                manifest_dir,
-                exe: &exe,
-                search: program::search_path(),
-            };
+            let places = Places { given, manifest_dir, exe: &exe, search: program::search_path() };
             Ok(program::find(name, &places)?)
         }
         SchedulerSource::Path(path) => {
@@ -202,6 +212,7 @@ fn program(
 fn job(
     def: &TestDef,
     scheduler: Option<&Path>,
+    staged: &[(&Scheduler, PathBuf)],
     kernel_config: Option<(&str, &KernelConfig)>,
     enable_limit: Duration,
 ) -> Result<PackedJob> {
@@ -212,8 +223,18 @@ fn job(
     let mut job = JobBuilder::new();
     job.test(&exe, &guest_args(def), &variables)?;
     job.test_waits();
-    if let Some(program) = scheduler {
-        job.scheduler(program, &def.all_sched_args(), &GUEST_VARIABLES.map(str::to_owned))?;
+    if let Some((program, scheduler)) = scheduler.zip(def.scheduler) {
+        let (args, config) = configured(def, scheduler)?;
+        job.scheduler(program, &args, &GUEST_VARIABLES.map(str::to_owned))?;
+        if let Some((path, text)) = config {
+            job.bytes(&path, 0o644, text);
+        }
+    }
+    let of_scheduler = def.scheduler.map_or(&[][..], |scheduler| scheduler.sysctls);
+    job.sysctls(sysctls(of_scheduler), sysctls(def.sysctls));
+    for (other, program) in staged {
+        let args: Vec<String> = other.sched_args.iter().map(|&arg| arg.to_owned()).collect();
+        job.staged(other.name, program, &args, &GUEST_VARIABLES.map(str::to_owned))?;
     }
     if let Some((release, config)) = kernel_config {
         job.bytes(&KernelConfig::guest_path(release), 0o444, config.text.clone());
@@ -229,6 +250,39 @@ fn job(
         test_ms: millis(body_limit(def)),
         exit_ms: millis(EXIT_LIMIT),
     })?)
+}
+
+/// A scheduler's configuration: its path in the guest, and what is in it.
+type Configuration = (String, Vec<u8>);
+
+/// The scheduler's arguments, and its configuration.
+fn configured(def: &TestDef, scheduler: &Scheduler) -> Result<(Vec<String>, Option<Configuration>)> {
+    let mut args = def.all_sched_args();
+    if let (Some((template, path)), Some(text)) = (scheduler.config_file_def, def.config) {
+        args.extend(template.split_ascii_whitespace().map(|word| word.replace(CONFIG_PLACE, path)));
+        return Ok((args, Some((path.to_owned(), text.as_bytes().to_vec()))));
+    }
+    let Some(file) = scheduler.config_file else { return Ok((args, None)) };
+    let host = Path::new(scheduler.manifest_dir).join(file);
+    let text = fs::read(&host).with_context(|| {
+        format!("could not read {}, the `config_file` of scheduler `{}`", host.display(), scheduler.name)
+    })?;
+    let name = host.file_name().and_then(|name| name.to_str()).unwrap_or("config");
+    let path = format!("/etc/{}/{name}", scheduler.name);
+    if args.iter().any(|arg| arg.contains(CONFIG_PLACE)) {
+        args = args.iter().map(|arg| arg.replace(CONFIG_PLACE, &path)).collect();
+    } else {
+        args.extend(["--config".to_owned(), path.clone()]);
+    }
+    Ok((args, Some((path, text))))
+}
+
+/// The macros refuse what has no `=`.
+fn sysctls(settings: &[&str]) -> Vec<Sysctl> {
+    let pairs = settings.iter().filter_map(|setting| setting.split_once('='));
+    pairs
+        .map(|(name, value)| Sysctl { name: name.trim().to_owned(), value: value.trim().to_owned() })
+        .collect()
 }
 
 /// What makes libtest run this test alone, in its only thread, with its output on the standard streams.

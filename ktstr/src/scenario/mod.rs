@@ -1,10 +1,18 @@
-//! Scenarios: phases of set-up, hold and teardown, each of them timed events in the trace.
+//! Scenarios: phases of set-up, operations, hold and teardown, each of them timed events in the trace.
 
-mod execute;
+mod op;
 mod step;
+mod error;
+mod undo;
+mod check;
+mod engine;
+mod apply;
+mod execute;
+pub mod canned;
 
-pub use execute::{execute_defs, execute_steps};
-pub use step::{HoldSpec, Step};
+pub use execute::{execute_defs, execute_scenario, execute_steps};
+pub use op::Op;
+pub use step::{Backdrop, HoldSpec, Step};
 
 #[cfg(test)]
 mod tests;

@@ -11,15 +11,19 @@ use std::time::{Duration, Instant};
 use guest_init::message::FromTest;
 use tempfile::TempDir;
 
-use super::execute::ScenarioError;
-use super::{HoldSpec, Step, execute_defs, execute_steps};
+use super::error::{Fault, ScenarioError};
+use super::{Backdrop, HoldSpec, Op, Step, execute_defs, execute_scenario, execute_steps};
 use crate::cgroup::{CgroupDef, Cgroups, CpusetSpec};
 use crate::channel::tests::{next, pair};
 use crate::ctx::Ctx;
 use crate::guest_topo::GuestTopology;
 use crate::scheduler_life::SchedulerLife;
+use crate::worker::{Affinity, SchedPolicy, WorkSpec, WorkType};
 
-/// A guest made of a folder.
+const CPU1: &str = "sys/devices/system/cpu/cpu1/online";
+const PID_MAX: &str = "proc/sys/kernel/pid_max";
+
+/// A guest made of a folder, with two CPUs.
 struct Fixture {
     dir: TempDir,
     ctx: Ctx,
@@ -39,9 +43,20 @@ impl Fixture {
         };
         let fixture_dir = dir.path().to_owned();
         let life = SchedulerLife::watched("demo", fixture_dir.join("state"), None, Duration::ZERO);
-        let ctx =
-            Ctx::new(duration, 1, topo, Cgroups::at(fixture_dir.join("cgroup")), life, Arc::new(channel));
-        fs::create_dir(fixture_dir.join("cgroup")).expect("a folder");
+        let ctx = Ctx::new(
+            duration,
+            1,
+            topo,
+            Cgroups::at(fixture_dir.join("cgroup")),
+            life,
+            fixture_dir.clone(),
+            Arc::new(channel),
+        );
+        for folder in ["cgroup", "sys/devices/system/cpu/cpu1", "proc/sys/kernel"] {
+            fs::create_dir_all(fixture_dir.join(folder)).expect("a folder");
+        }
+        fs::write(fixture_dir.join(CPU1), "1\n").expect("a file");
+        fs::write(fixture_dir.join(PID_MAX), "4096\n").expect("a file");
         let fixture = Self { dir, ctx, inits };
         fixture.set_state("enabled");
         fixture
@@ -49,6 +64,10 @@ impl Fixture {
 
     fn state_file(&self) -> PathBuf {
         self.dir.path().join("state")
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.dir.path().join(file)).expect("a file")
     }
 
     fn set_state(&self, state: &str) {
@@ -76,6 +95,10 @@ impl Fixture {
     }
 }
 
+fn passes(result: anyhow::Result<crate::assert::AssertResult>) {
+    assert!(result.expect("a pass").passed());
+}
+
 fn error(result: anyhow::Result<crate::assert::AssertResult>) -> String {
     format!("{:#}", result.expect_err("an error"))
 }
@@ -88,16 +111,8 @@ fn a_step_is_a_phase_of_set_up_hold_and_teardown() {
     assert!(execute_defs(&fixture.ctx, defs).expect("a pass").passed());
     assert!(began.elapsed() >= Duration::from_millis(20));
     assert!(!fixture.cgroup_folder("a").exists() && !fixture.cgroup_folder("b").exists());
-    let expected = [
-        "begin 0 step_0",
-        "add_cgroup a",
-        "add_cgroup b",
-        "start 0 workers",
-        "stop all workers",
-        "remove_cgroup a",
-        "remove_cgroup b",
-        "end 0",
-    ];
+    let expected =
+        ["begin 0 step_0", "add_cgroup a", "add_cgroup b", "remove_cgroup b", "remove_cgroup a", "end 0"];
     assert_eq!(fixture.told(), expected);
 }
 
@@ -158,25 +173,140 @@ fn a_cgroup_that_cannot_be_had_names_itself_and_the_step_and_leaves_nothing() {
 }
 
 #[test]
-fn values_out_of_their_range_are_refused_before_anything_is_made() {
-    for (def, what) in [
-        (CgroupDef::named("a").nice(20), "nice of cgroup `a` is 20"),
-        (CgroupDef::named("a").cpu_weight(0), "cpu_weight of cgroup `a` is 0"),
-        (CgroupDef::named("a").comm("a name that is too long"), "1 to 15 bytes"),
+fn what_is_wrong_is_said_before_anything_is_done() {
+    let def = |name: &str| CgroupDef::named(name).workers(0);
+    let hold = HoldSpec::Frac(0.1);
+    let looped = HoldSpec::Loop { interval: Duration::from_millis(1) };
+    let step =
+        |defs, ops: Vec<Op>| vec![Step::new(Vec::new(), hold), Step::new(defs, hold).ops(ops).named("bad")];
+    let of_op = |op| step(vec![def("cg_0"), def("cg_1")], vec![op]);
+    for (steps, what) in [
+        (step(vec![def("a").nice(20)], vec![]), "cgroup `a` of step `bad`: nice is 20"),
+        (step(vec![def("a").cpu_weight(0)], vec![]), "cpu_weight is 0"),
+        (step(vec![def("a").workers(1).comm("a name that is too long")], vec![]), "1 to 15 bytes"),
+        (step(vec![def("a").sched_policy(SchedPolicy::Fifo(100)).workers(1)], vec![]), "the priority is 100"),
+        (step(vec![def("a").workers_pct(0.0)], vec![]), "workers_pct is 0"),
+        (step(vec![def("a").cpuset(CpusetSpec::Llc(7))], vec![]), "there is no LLC 7: the machine has 1"),
+        (step(vec![def("a").affinity(Affinity::SmtSiblingPair).workers(1)], vec![]), "declare `threads = 2`"),
+        (step(vec![def("a"), def("a")], vec![]), "cgroup `a` exists already"),
+        (step(vec![def("a/../b")], vec![]), "cannot be a cgroup's name"),
+        (
+            of_op(Op::remove_cgroup("cg")),
+            "`remove_cgroup cg` of step `bad`: there is no cgroup `cg` at this time",
+        ),
+        (of_op(Op::stop_cgroup("cg_2")), "there are: cg_0, cg_1"),
+        (of_op(Op::add_cgroup(def("cg_1"))), "cgroup `cg_1` exists already"),
+        (of_op(Op::set_cpuset("cg_0", CpusetSpec::Range { start: 1, end: 3 })), "CPUs 2 are not there"),
+        (of_op(Op::set_cpu_weight("cg_0", 0)), "cpu.weight is 0; it must be from 1 to 10000"),
+        (of_op(Op::move_tasks("cg_0", "nowhere")), "no cgroup `nowhere`"),
+        (of_op(Op::spawn("cg_0", WorkSpec::new(WorkType::default()).nice(99))), "nice is 99"),
+        (of_op(Op::offline(0)), "the kernel does not let CPU 0 be taken offline"),
+        (of_op(Op::online(2)), "there is no CPU 2: the machine has 0-1"),
+        (
+            vec![Step::new(vec![], HoldSpec::Frac(0.0)).named("none")],
+            "the hold of step `none`: HoldSpec::Frac(0)",
+        ),
+        (vec![Step::new(vec![], looped)], "there is nothing to do again"),
+        (vec![Step::of_ops([Op::add_cgroup(def("a"))], looped)], "cgroup `a` exists already"),
     ] {
         let fixture = Fixture::new(Duration::from_millis(10));
-        let text = error(execute_defs(&fixture.ctx, vec![def]));
-        assert!(text.contains(what), "{text}");
-        assert_eq!(fixture.told(), ["begin 0 step_0", "end 0"]);
+        let text = error(execute_steps(&fixture.ctx, steps));
+        assert!(text.contains(what), "{what}: {text}");
+        assert!(fixture.told().is_empty(), "{what}");
     }
 }
 
 #[test]
-fn a_cpuset_that_the_machine_does_not_have_is_an_error() {
+fn a_name_is_known_only_while_its_cgroup_is_there() {
+    let def = |name: &str| CgroupDef::named(name).workers(0);
+    let hold = HoldSpec::Frac(0.1);
+    let gone = Op::stop_cgroup("a");
+    let removed = Step::new(vec![def("a")], hold).ops([Op::remove_cgroup("a"), gone.clone()]);
+    let of_another_step = [Step::new(vec![def("a")], hold), Step::of_ops([gone.clone()], hold)];
+    for steps in [vec![removed], of_another_step.to_vec()] {
+        let fixture = Fixture::new(Duration::from_millis(10));
+        let text = error(execute_steps(&fixture.ctx, steps));
+        assert!(text.contains("no cgroup `a` at this time"), "{text}");
+    }
     let fixture = Fixture::new(Duration::from_millis(10));
-    let def = CgroupDef::named("a").cpuset(CpusetSpec::Llc(7));
-    let text = error(execute_defs(&fixture.ctx, vec![def]));
-    assert_eq!(text, "cpuset of cgroup `a`: there is no LLC 7: the machine has 1, numbered from 0");
+    let again = Step::new(vec![def("b")], hold);
+    let steps = vec![again.clone(), again, Step::of_ops([gone], hold)];
+    passes(execute_scenario(&fixture.ctx, Backdrop::new(vec![def("a")]), steps));
+}
+
+#[test]
+fn a_step_undoes_what_it_changed_the_latest_first_and_the_backdrop_outlives_it() {
+    let fixture = Fixture::new(Duration::from_millis(20));
+    let def = |name: &str| CgroupDef::named(name).workers(0);
+    let backdrop = Backdrop::new(vec![def("a")]).ops([Op::sysctl("kernel.pid_max", "1000")]);
+    let ops = [Op::offline(1), Op::sysctl("kernel.pid_max", "2000"), Op::write_file("/new", "text")];
+    let steps = vec![Step::new(vec![def("a/b")], HoldSpec::FULL).ops(ops)];
+    passes(execute_scenario(&fixture.ctx, backdrop, steps));
+    assert_eq!((fixture.read(CPU1).trim(), fixture.read(PID_MAX).as_str()), ("1", "4096\n"));
+    assert!(!fixture.dir.path().join("new").exists() && !fixture.cgroup_folder("a").exists());
+    let dir = fixture.dir.path().display().to_string();
+    let told: Vec<String> = fixture.told().iter().map(|line| line.replace(&dir, "")).collect();
+    let expected = [
+        "add_cgroup a",
+        "sysctl kernel.pid_max: 1000",
+        "begin 0 step_0",
+        "add_cgroup a/b",
+        "offline 1",
+        "sysctl kernel.pid_max: 2000",
+        "write_file /new: text",
+        "restore_file /new",
+        "restore_file /proc/sys/kernel/pid_max",
+        "online 1",
+        "remove_cgroup a/b",
+        "end 0",
+        "restore_file /proc/sys/kernel/pid_max",
+        "remove_cgroup a",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn an_operation_that_fails_ends_the_step_and_what_was_done_before_is_undone() {
+    let fixture = Fixture::new(Duration::from_secs(60));
+    let ops = [Op::offline(1), Op::offline(1), Op::sysctl("kernel.pid_max", "1")];
+    let text = error(execute_steps(&fixture.ctx, vec![Step::of_ops(ops, HoldSpec::FULL)]));
+    assert_eq!(text, "`offline 1` of step `step_0`: CPU 1 is offline already");
+    assert_eq!((fixture.read(CPU1).trim(), fixture.read(PID_MAX).as_str()), ("1", "4096\n"));
+    let text =
+        error(execute_steps(&fixture.ctx, vec![Step::of_ops([Op::sysctl("no.such", "1")], HoldSpec::FULL)]));
+    assert!(text.contains("the kernel has no parameter `no.such`: there is no"), "{text}");
+}
+
+#[test]
+fn what_a_died_schedulers_step_changed_is_undone() {
+    let fixture = Fixture::new(Duration::from_secs(60));
+    // The operation itself ends the scheduler.
+    let ops = [Op::offline(1), Op::write_file("/state", "disabled")];
+    let result = execute_steps(&fixture.ctx, vec![Step::of_ops(ops, HoldSpec::FULL)]).expect_err("it died");
+    let when = match result.downcast_ref() {
+        Some(ScenarioError::Died { when, .. }) => when.clone(),
+        _ => String::new(),
+    };
+    assert_eq!(when, "after `write_file /state`");
+    assert_eq!(fixture.read(CPU1).trim(), "1");
+}
+
+#[test]
+fn a_loop_does_its_operations_again_until_the_window_ends() {
+    let fixture = Fixture::new(Duration::from_millis(100));
+    let looped = HoldSpec::Loop { interval: Duration::from_millis(10) };
+    let steps = vec![
+        Step::new(Vec::new(), HoldSpec::Frac(0.5)),
+        Step::of_ops([Op::offline(1), Op::online(1)], looped),
+    ];
+    let began = Instant::now();
+    passes(execute_steps(&fixture.ctx, steps));
+    assert!(began.elapsed() >= Duration::from_millis(100));
+    let told = fixture.told();
+    let rounds = told.iter().filter(|line| *line == "offline 1").count();
+    // The first, and at most one for each interval that follows.
+    assert!((2..=6).contains(&rounds), "{told:?}");
+    assert!(!told.iter().any(|line| line.starts_with("clip_hold")), "{told:?}");
 }
 
 #[test]
@@ -184,5 +314,25 @@ fn a_hold_of_no_time_is_an_error_of_its_step() {
     let fixture = Fixture::new(Duration::from_millis(10));
     let step = Step::new(Vec::new(), HoldSpec::Frac(0.0)).named("none");
     let result = execute_steps(&fixture.ctx, vec![step]).expect_err("no time");
-    assert!(matches!(result.downcast_ref(), Some(ScenarioError::Hold { step, .. }) if step == "none"));
+    let fault = match result.downcast_ref() {
+        Some(ScenarioError::Step { source, .. }) => source,
+        other => panic!("not a step's error: {other:?}"),
+    };
+    assert!(matches!(**fault, Fault::Hold(_)));
+}
+
+#[test]
+fn parts_of_the_window_are_taken_from_it() {
+    let fixture = Fixture::new(Duration::from_millis(40));
+    let part = fixture.ctx.part(0.5);
+    assert_eq!(part.duration, Duration::from_millis(20));
+    passes(execute_steps(&part, vec![Step::new(vec![], HoldSpec::FULL)]));
+    passes(execute_steps(&fixture.ctx, vec![Step::new(vec![], HoldSpec::FULL)]));
+    for (fraction, ms) in [(1.0, 0), (-1.0, 0), (f64::NAN, 0)] {
+        assert_eq!(fixture.ctx.part(fraction).duration, Duration::from_millis(ms));
+    }
+    drop(part);
+    let told = fixture.told();
+    assert!(told[3].contains("`step_1` holds for 20 ms of the 40 ms"), "{told:?}");
+    assert!(told[1] == "end 0" && told.last().is_some_and(|last| last == "end 1"), "{told:?}");
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::cpu_set::CpuSet;
 
+/// Node numbers are below this (`MAX_NUMNODES` of no x86 kernel is larger).
+const NODES: u32 = 1024;
+
 /// How the kernel is to treat a worker. What is not given is inherited: from the cgroup's definition, else from the test.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -119,6 +122,9 @@ impl Settings {
         if let Some(comm) = self.comm.as_ref().filter(|comm| !is_command_name(comm)) {
             return fault("comm", format!("`{comm}`"), "1 to 15 bytes long, none of them zero");
         }
+        if let Some(policy) = self.mem_policy.as_ref().filter(|policy| !policy.has_nodes()) {
+            return fault("mem_policy", format!("{policy:?}"), "of at least one node, all below 1024");
+        }
         match self.policy {
             Some(SchedPolicy::Fifo(priority) | SchedPolicy::RoundRobin(priority))
                 if !(1..=99).contains(&priority) =>
@@ -136,6 +142,20 @@ impl Settings {
                 )
             }
             _ => Ok(()),
+        }
+    }
+}
+
+impl MemPolicy {
+    /// Whether it has nodes, if it wants some.
+    fn has_nodes(&self) -> bool {
+        match self {
+            Self::Default | Self::Local => true,
+            Self::Preferred(node) => *node < NODES,
+            Self::Bind(nodes)
+            | Self::Interleave(nodes)
+            | Self::PreferredMany(nodes)
+            | Self::WeightedInterleave(nodes) => !nodes.is_empty() && nodes.iter().all(|node| *node < NODES),
         }
     }
 }
@@ -194,6 +214,17 @@ mod tests {
                 is_good,
                 "{nice}"
             );
+        }
+        let set = |text: &str| text.parse().expect("a list");
+        for (policy, is_good) in [
+            (MemPolicy::Local, true),
+            (MemPolicy::Bind(CpuSet::new()), false),
+            (MemPolicy::Interleave(set("0-1")), true),
+            (MemPolicy::PreferredMany(set("1024")), false),
+            (MemPolicy::Preferred(1024), false),
+        ] {
+            let settings = Settings { mem_policy: Some(policy.clone()), ..Settings::default() };
+            assert_eq!(settings.check().is_ok(), is_good, "{policy:?}");
         }
         for (comm, is_good) in
             [("", false), ("fifteen bytes !", true), ("sixteen bytes !!", false), ("a\0b", false)]

@@ -23,7 +23,7 @@ pub struct CountError(f64);
 /// ```
 /// use ktstr::prelude::*;
 ///
-/// let hog = WorkSpec::new(WorkType::SpinWait).workers(1).sched_policy(SchedPolicy::Fifo(50)).affinity(Affinity::SingleCpu);
+/// let hog = WorkSpec::new(SpinWait).workers(1).sched_policy(SchedPolicy::Fifo(50)).affinity(Affinity::SingleCpu);
 /// let def = CgroupDef::named("cg_0").workers(4).work(hog);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +36,7 @@ pub struct WorkSpec {
 }
 
 impl WorkSpec {
-    /// Workers of this kind, as many as the cgroup's definition says.
+    /// Workers of this kind, `Ctx::workers_per_cgroup` of them.
     pub fn new(work: impl Into<WorkType>) -> Self {
         Self { work: work.into(), count: None, affinity: None, settings: Settings::default() }
     }

@@ -1,110 +1,38 @@
-//! A set of workers that begin together: spawn, place, start, stop, collect.
+//! A set of workers that begin together: spawn, place, configure, start, stop, collect.
 
 use std::ffi::CString;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, getpid};
 
-use super::links::Links;
-use super::process::{self, Process, Schedstat, SchedstatError, Task, wait_for_all};
-use super::settings::{RangeError, Settings};
-use super::shared::{SharedMemory, SlotState, WorkerSlot, monotonic_ns};
-use super::work::WorkType;
+use super::apply::{Setting, Wanted};
+use super::churned::Churned;
+use super::clock::{monotonic_ns, nanos};
+use super::error::WorkerError;
+use super::fork::{Task, Thread, fork_threads, fork_worker};
+use super::group::WorkerGroup;
+use super::links::Files;
+use super::process::{Process, Schedstat, wait_for_all};
+use super::report::{End, KILL_TIMEOUT, Member, STOP_TIMEOUT};
+use super::shared::SharedMemory;
+use super::slot::{SlotState, WorkerSlot};
+use super::sys;
 use crate::cpu_set::CpuSet;
-use guest_init::message::{WorkerDetail, WorkerReport};
+use guest_init::message::WorkerReport;
 
-/// How long workers may take to end after they were told to. Longer than a scheduler is let starve them by the
-/// default watchdog (5 s), so that only a worker that is really stuck is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long a killed worker may take to die.
-const KILL_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// Workers of one kind in one cgroup.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WorkerGroup {
-    /// Name of the cgroup, for reports.
-    pub cgroup: String,
-    /// How many.
-    pub count: usize,
-    /// What they do.
-    pub work: WorkType,
-    /// How the kernel is to treat them.
-    pub settings: Settings,
-    /// The CPUs of each, in turn; empty: those of the cgroup.
-    pub cpus: Vec<CpuSet>,
-}
-
-impl WorkerGroup {
-    /// So many workers of this kind, with nothing set.
-    pub fn new(cgroup: impl Into<String>, count: usize, work: impl Into<WorkType>) -> Self {
-        Self {
-            cgroup: cgroup.into(),
-            count,
-            work: work.into(),
-            settings: Settings::default(),
-            cpus: Vec::new(),
-        }
-    }
-}
-
-/// Why workers could not be had.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkerError {
-    /// A group's size does not fit its work.
-    #[error(
-        "{count} workers of type {work} in `{cgroup}`: workers of this type work in groups of {gang}: the number must be a multiple of {gang}, and at least {gang}"
-    )]
-    Count {
-        /// The group's cgroup.
-        cgroup: String,
-        /// Workers asked for.
-        count: usize,
-        /// Their work.
-        work: WorkType,
-        /// How many work together.
-        gang: usize,
-    },
-    /// A setting out of its range.
-    #[error("workers of `{cgroup}`")]
-    Range {
-        /// The group's cgroup.
-        cgroup: String,
-        /// Which.
-        source: RangeError,
-    },
-    /// The kernel gave no process, pipe or memory.
-    #[error("could not {what} for worker {index} of `{cgroup}`")]
-    Spawn {
-        /// What was tried.
-        what: &'static str,
-        /// The worker's number in its group.
-        index: usize,
-        /// The group's cgroup.
-        cgroup: String,
-        /// Why.
-        source: Errno,
-    },
-    /// No memory to share with the workers.
-    #[error("could not map shared memory for {workers} workers")]
-    Map {
-        /// How many.
-        workers: usize,
-        /// Why.
-        source: Errno,
-    },
-    /// The kernel does not tell a worker's run delay.
-    #[error(transparent)]
-    Schedstat(#[from] SchedstatError),
-}
+/// How long workers may take to apply their settings.
+const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time between two looks whether a worker has died before it applied its settings.
+const CONFIGURE_LOOK: Duration = Duration::from_millis(100);
 
 /// Forked workers. Dropping it kills those that still live.
 ///
 /// ```
 /// use ktstr::prelude::*;
 ///
-/// let group = WorkerGroup::new("cg_0", 2, WorkType::SpinWait);
+/// let group = WorkerGroup::new("cg_0", 2, SpinWait);
 /// let mut workload = WorkloadHandle::spawn(&[group])?;
 /// workload.start()?;
 /// std::thread::sleep(std::time::Duration::from_millis(10));
@@ -115,327 +43,312 @@ pub enum WorkerError {
 #[derive(Debug)]
 pub struct WorkloadHandle {
     shared: SharedMemory,
-    workers: Vec<Worker>,
-}
-
-#[derive(Debug)]
-struct Worker {
-    process: Process,
-    index: usize,
-    group: WorkerGroup,
-    baseline: Schedstat,
+    groups: Vec<WorkerGroup>,
+    processes: Vec<Process>,
+    /// For each process, its group.
+    homes: Vec<usize>,
+    /// The workers, in the order of the slots.
+    members: Vec<Member>,
+    /// Last, so that it is dropped when the processes are gone.
+    churned: Churned,
 }
 
 impl WorkloadHandle {
     /// Fork the workers of all groups; they sleep until [`WorkloadHandle::start`].
     ///
     /// # Errors
-    /// A group whose size does not fit its work, and what the kernel refuses. Workers that were already forked
-    /// are killed.
+    /// A group that cannot be, and what the kernel refuses. Workers that were already forked are killed.
     pub fn spawn(groups: &[WorkerGroup]) -> Result<Self, WorkerError> {
-        for WorkerGroup { cgroup, count, work, settings, .. } in groups {
-            let gang = work.gang();
-            if *count == 0 || !count.is_multiple_of(gang) {
-                return Err(WorkerError::Count { cgroup: cgroup.clone(), count: *count, work: *work, gang });
-            }
-            settings.check().map_err(|source| WorkerError::Range { cgroup: cgroup.clone(), source })?;
+        for group in groups {
+            group.check()?;
         }
         let total = groups.iter().map(|group| group.count).sum();
         let shared =
             SharedMemory::new(total).map_err(|source| WorkerError::Map { workers: total, source })?;
-        let mut workload = Self { shared, workers: Vec::with_capacity(total) };
-        for group in groups {
-            workload.spawn_group(group)?;
+        let mut workload = Self {
+            shared,
+            groups: groups.to_vec(),
+            processes: Vec::new(),
+            homes: Vec::new(),
+            members: Vec::with_capacity(total),
+            churned: Churned::new(groups),
+        };
+        for (number, group) in groups.iter().enumerate() {
+            workload.spawn_group(number, group)?;
         }
         Ok(workload)
     }
 
-    fn spawn_group(&mut self, group: &WorkerGroup) -> Result<(), WorkerError> {
-        let gang = group.work.gang();
-        let mut ring: Vec<Links> = Vec::new();
-        for index in 0..group.count {
-            let fault = |what| {
-                let cgroup = group.cgroup.clone();
-                move |source| WorkerError::Spawn { what, index, cgroup, source }
-            };
-            let member = index % gang;
-            if member == 0 && gang > 1 {
-                // Drops the ring of the gang before: only its members hold those pipes now.
-                ring = Links::ring(gang).map_err(fault("make pipes"))?;
+    fn spawn_group(&mut self, number: usize, group: &WorkerGroup) -> Result<(), WorkerError> {
+        let fault = |what, index| {
+            let cgroup = group.cgroup.clone();
+            move |source| WorkerError::Spawn { what, index, cgroup, source }
+        };
+        let (size, wants) = (group.gang_size(), group.work.files());
+        let wanted = Wanted::of(&group.settings);
+        let mount = self.churned.mount().map(CString::from);
+        let slots = self.shared.slots();
+        let slots = slots.get(self.members.len()..).and_then(|slots| slots.get(..group.count));
+        let slots = slots.ok_or(Errno::NOMEM).map_err(fault("find memory", 0))?;
+        let parent = getpid();
+        let task = |index: usize, gang| Task {
+            header: &self.shared,
+            gang,
+            member: index % size,
+            index,
+            count: group.count,
+            work: &group.work,
+            wanted: &wanted,
+            cpus: group.cpus_of(index).and_then(sys::mask),
+            cgroup_mount: mount.as_deref(),
+            parent,
+        };
+        let mut forked = Vec::new();
+        if group.is_threads() {
+            let gangs: Vec<(&[WorkerSlot], Files)> = slots
+                .chunks(size)
+                .map(|gang| Files::new(wants, size).map(|files| (gang, files)))
+                .collect::<Result<_, _>>()
+                .map_err(fault("make pipes", 0))?;
+            let threads: Vec<Thread<'_>> = (0..group.count)
+                .filter_map(|index| {
+                    let (gang, files) = gangs.get(index / size)?;
+                    Some(Thread { task: task(index, gang), files })
+                })
+                .collect();
+            forked.push(fork_threads(&threads, Vec::with_capacity(group.count)).map_err(fault("fork", 0))?);
+        } else {
+            for (gang, slots) in slots.chunks(size).enumerate() {
+                // Dropped after its members are forked: only they hold it then.
+                let mut files = Files::new(wants, size).map_err(fault("make pipes", gang * size))?;
+                for index in gang * size..(gang + 1) * size {
+                    forked.push(fork_worker(&task(index, slots), &mut files).map_err(fault("fork", index))?);
+                }
             }
-            let slots = self.shared.slots();
-            let slot = slots.get(self.workers.len()).ok_or(Errno::NOMEM).map_err(fault("find memory"))?;
-            let comm = group.settings.comm.as_ref().and_then(|comm| CString::new(comm.as_str()).ok());
-            let task =
-                Task { header: &self.shared, slot, work: group.work, comm: comm.as_deref(), member, ring };
-            let (pid, given_back) = process::fork(task).map_err(fault("fork"))?;
-            ring = given_back;
-            let process = Process::new(pid).map_err(fault("open a pidfd"))?;
-            let (group, baseline) = (group.clone(), Schedstat::default());
-            self.workers.push(Worker { process, index, group, baseline });
+        }
+        for index in 0..group.count {
+            let process = self.processes.len() + index.min(forked.len().saturating_sub(1));
+            self.members.push(Member { process, group: number, index, baseline: Schedstat::default() });
+        }
+        for (index, pid) in forked.into_iter().enumerate() {
+            self.processes.push(Process::new(pid).map_err(fault("open a pidfd", index))?);
+            self.homes.push(number);
         }
         Ok(())
     }
 
-    /// The workers' pids with their cgroups' names, in the order of the groups.
+    /// The workers' processes with their cgroups' names, in the order of the groups. A group of threads is one process.
     pub fn pids(&self) -> impl Iterator<Item = (Pid, &str)> {
-        self.workers.iter().map(|worker| (worker.process.pid(), worker.group.cgroup.as_str()))
+        let homes = self.homes.iter().filter_map(|group| self.groups.get(*group));
+        self.processes.iter().zip(homes).map(|(process, group)| (process.pid(), group.cgroup.as_str()))
     }
 
-    /// Let all workers begin.
+    /// The workers' thread ids with their cgroups' names, in the order of the groups; those of threads that do not run yet
+    /// are left out. A process of its own has its pid.
+    pub fn tids(&self) -> impl Iterator<Item = (Pid, &str)> {
+        let slots = self.shared.slots().iter();
+        self.members.iter().zip(slots).filter_map(|(member, slot)| {
+            let group = self.groups.get(member.group)?;
+            Some((self.tid(member, slot)?, group.cgroup.as_str()))
+        })
+    }
+
+    /// Workers of all groups.
+    pub fn worker_count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Let all workers apply their settings, then begin at one moment.
     ///
     /// # Errors
+    /// A setting that the kernel refused, a worker that died or did not come to it within 30 s, and
     /// `WorkerError::Schedstat`.
     pub fn start(&mut self) -> Result<(), WorkerError> {
-        for worker in &mut self.workers {
-            worker.baseline = worker.process.schedstat()?;
+        Self::start_together(&mut [self])
+    }
+
+    /// As [`WorkloadHandle::start`], of several at one moment.
+    ///
+    /// # Errors
+    /// As there. Then none of them has begun.
+    pub fn start_together(handles: &mut [&mut Self]) -> Result<(), WorkerError> {
+        Self::start_within(handles, CONFIGURE_TIMEOUT)
+    }
+
+    /// As [`WorkloadHandle::start_together`], with a time of its own for the settings.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn start_within(handles: &mut [&mut Self], timeout: Duration) -> Result<(), WorkerError> {
+        for handle in &*handles {
+            handle.shared.configure(handle.members.len());
         }
-        self.shared.start();
+        let deadline_ns = monotonic_ns().saturating_add(nanos(timeout));
+        for handle in &mut *handles {
+            handle.wait_until_configured(deadline_ns, timeout)?;
+            handle.take_baselines()?;
+        }
+        let now_ns = monotonic_ns();
+        for handle in &*handles {
+            handle.shared.start(now_ns);
+        }
         Ok(())
+    }
+
+    fn wait_until_configured(&self, deadline_ns: u64, timeout: Duration) -> Result<(), WorkerError> {
+        while !self.shared.wait_for_acknowledged(self.members.len(), nanos(CONFIGURE_LOOK)) {
+            self.look_for_dead()?;
+            if monotonic_ns() > deadline_ns {
+                let late = self.slotted().filter(|(_, slot)| slot.state() == SlotState::Forked);
+                let late: Vec<String> = late
+                    .map(|(member, _)| format!("worker {} of `{}`", member.index, self.cgroup(member)))
+                    .collect();
+                return Err(WorkerError::Late { workers: late.join(", "), timeout });
+            }
+        }
+        match self.slotted().find(|(_, slot)| slot.state() == SlotState::Refused) {
+            None => Ok(()),
+            Some((member, slot)) => Err(self.refused(member, slot)),
+        }
+    }
+
+    fn look_for_dead(&self) -> Result<(), WorkerError> {
+        for (member, slot) in self.slotted().filter(|(_, slot)| slot.state() == SlotState::Forked) {
+            let end = self.processes.get(member.process).and_then(Process::end);
+            // It may have applied its settings, or been refused one, between the two looks.
+            if let Some(how) = end.filter(|_| slot.state() == SlotState::Forked) {
+                let how = how.unwrap_or_else(|| "ended".to_owned());
+                return Err(WorkerError::Died { index: member.index, cgroup: self.cgroup(member), how });
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&self, member: &Member, slot: &WorkerSlot) -> WorkerError {
+        let errno = Errno::from_raw_os_error(slot.errno.load(Relaxed).cast_signed());
+        let setting = Setting::from_number(slot.setting.load(Relaxed));
+        let (mut what, mut reason) = (String::new(), "");
+        if let Some(group) = self.groups.get(member.group) {
+            what = setting.describe(&group.settings, group.cpus_of(member.index));
+            reason = setting.reason(&group.settings, errno);
+        }
+        WorkerError::Setting { index: member.index, cgroup: self.cgroup(member), what, errno, reason }
+    }
+
+    fn take_baselines(&mut self) -> Result<(), WorkerError> {
+        for (member, slot) in self.members.iter_mut().zip(self.shared.slots()) {
+            let process = self.processes.get(member.process);
+            let tid = Pid::from_raw(slot.tid.load(Relaxed).cast_signed());
+            if let Some((process, tid)) = process.zip(tid) {
+                member.baseline = process.schedstat(tid)?;
+            }
+        }
+        self.churned.note(&self.processes);
+        Ok(())
+    }
+
+    /// Let a worker, by its number over all groups, run on these CPUs from now on.
+    ///
+    /// # Errors
+    /// No such worker, a CPU of 1024 or above, and what the kernel refuses: none of the CPUs in the cgroup's
+    /// cpuset, or a worker that has ended.
+    pub fn set_affinity(&self, worker: usize, cpus: &CpuSet) -> Result<(), WorkerError> {
+        let workers = self.members.len();
+        let found = self.members.get(worker).zip(self.shared.slots().get(worker));
+        let (member, slot) = found.ok_or(WorkerError::NoSuchWorker { worker, workers })?;
+        let tid = self.tid(member, slot).ok_or(Errno::SRCH);
+        let mask = sys::mask(cpus).ok_or(Errno::INVAL);
+        let set = tid.and_then(|tid| sys::set_affinity(tid.as_raw_pid().cast_unsigned(), &mask?));
+        set.map_err(|errno| WorkerError::Affinity {
+            index: member.index,
+            cgroup: self.cgroup(member),
+            cpus: cpus.clone(),
+            errno,
+        })
     }
 
     /// Tell all workers to end, wait for them, kill those that do not, and report on each.
     ///
     /// Takes at most the two timeouts (16 s), however many workers are stuck.
-    pub fn stop_and_collect(mut self) -> Vec<WorkerReport> {
+    pub fn stop_and_collect(self) -> Vec<WorkerReport> {
+        Self::stop_together(vec![self])
+    }
+
+    /// As [`WorkloadHandle::stop_and_collect`], of several: all are told at one moment, and the two timeouts are for all of them.
+    pub fn stop_together(handles: Vec<Self>) -> Vec<WorkerReport> {
         // Whoever ended before the flag did so on its own.
-        let early: Vec<bool> = self.workers.iter().map(|worker| worker.process.has_ended()).collect();
-        self.shared.stop();
+        let early: Vec<Vec<bool>> = handles.iter().map(Self::ended_early).collect();
+        handles.iter().for_each(|handle| handle.shared.stop());
         let stopped_ns = monotonic_ns();
-        wait_for_all(&self.alive(), nanos(STOP_TIMEOUT));
-        let stuck: Vec<bool> = self.workers.iter().map(|worker| !worker.process.has_ended()).collect();
-        for (worker, _) in self.workers.iter().zip(&stuck).filter(|(_, stuck)| **stuck) {
-            worker.process.kill();
-        }
-        wait_for_all(&self.alive(), nanos(KILL_TIMEOUT));
-        let started_ns = self.shared.started_ns();
-        let wall_ns = if started_ns == 0 { 0 } else { stopped_ns.saturating_sub(started_ns) };
-        let slots = self.shared.slots();
-        let ends = early.into_iter().zip(stuck).map(|(early, stuck)| End { early, stuck, wall_ns });
-        self.workers
-            .iter_mut()
-            .zip(slots)
-            .zip(ends)
-            .map(|((worker, slot), end)| worker.report(slot, end))
+        let all = || handles.iter().flat_map(|handle| &handle.processes);
+        wait_for_all(&all().collect::<Vec<_>>(), nanos(STOP_TIMEOUT));
+        // A thread's numbers are gone with it.
+        let ends: Vec<(Vec<bool>, Vec<Option<Schedstat>>)> = handles
+            .iter()
+            .map(|handle| {
+                let stuck = handle.processes.iter().map(|process| !process.has_ended()).collect();
+                (stuck, handle.slotted().map(|(member, slot)| handle.schedstat(member, slot)).collect())
+            })
+            .collect();
+        all().filter(|process| !process.has_ended()).for_each(Process::kill);
+        wait_for_all(&all().collect::<Vec<_>>(), nanos(KILL_TIMEOUT));
+        let told = handles.into_iter().zip(early).zip(ends);
+        told.flat_map(|((handle, early), (stuck, last))| handle.reports(&early, &stuck, last, stopped_ns))
             .collect()
     }
 
-    fn alive(&self) -> Vec<&Process> {
-        self.workers.iter().map(|worker| &worker.process).collect()
-    }
-}
-
-/// How a worker's end looked from outside.
-#[derive(Clone, Copy, Debug)]
-struct End {
-    /// It had ended before it was told to.
-    early: bool,
-    /// It had to be killed.
-    stuck: bool,
-    /// From the common start to the stop, ns.
-    wall_ns: u64,
-}
-
-impl Worker {
-    fn report(&mut self, slot: &WorkerSlot, end: End) -> WorkerReport {
-        let now = self.process.schedstat();
-        let exit = self.process.reap();
-        let state = slot.state();
-        let fault = match (end.stuck, exit) {
-            (_, None) => Some(format!("did not die within {} s of being killed", KILL_TIMEOUT.as_secs())),
-            (true, Some(_)) => {
-                Some(format!("did not end within {} s and was killed", STOP_TIMEOUT.as_secs()))
-            }
-            (false, Some(Some(how))) => Some(how),
-            (false, Some(None)) => state_fault(slot, state, end.early),
-        };
-        let now = match now {
-            Ok(now) => now,
-            // The file was there at the start: it can only be gone with the process, which is a fault already.
-            Err(_) => self.baseline,
-        };
-        let from_kernel_ns = now.cpu_ns.saturating_sub(self.baseline.cpu_ns);
-        let mut report = WorkerReport {
-            index: u32::try_from(self.index).unwrap_or(u32::MAX),
-            pid: self.process.pid().as_raw_pid().cast_unsigned(),
-            cgroup: self.group.cgroup.clone(),
-            work: self.group.work.name().to_owned(),
-            work_units: slot.work_units.load(Relaxed),
-            iterations: slot.iterations.load(Relaxed),
-            cpu_ns: slot.cpu_ns.load(Relaxed),
-            wall_ns: slot.wall_ns.load(Relaxed),
-            max_gap_ns: slot.max_gap_ns.load(Relaxed),
-            max_gap_at_ns: slot.max_gap_at_ns.load(Relaxed),
-            run_delay_ns: now.run_delay_ns.saturating_sub(self.baseline.run_delay_ns),
-            migrations: slot.migrations.load(Relaxed),
-            cpus_used: slot.cpus_used(),
-            fault,
-            detail: WorkerDetail::default(),
-        };
-        if !matches!(state, SlotState::Done | SlotState::PeerGone | SlotState::Failed) {
-            // It never wrote its last numbers: the kernel knows its CPU time, and the time since its last turn
-            // is a gap that it did not live to count.
-            report.cpu_ns = from_kernel_ns;
-            let last_gap_ns = end.wall_ns.saturating_sub(report.wall_ns);
-            if last_gap_ns > report.max_gap_ns {
-                report.max_gap_ns = last_gap_ns;
-                report.max_gap_at_ns = end.wall_ns;
-            }
-            report.wall_ns = end.wall_ns;
-        }
-        report
-    }
-}
-
-fn state_fault(slot: &WorkerSlot, state: SlotState, early: bool) -> Option<String> {
-    match state {
-        SlotState::Done => early.then(|| "ended before it was told to".to_owned()),
-        SlotState::PeerGone => Some("the worker that it works with ended before it was told to".to_owned()),
-        SlotState::Failed => {
-            let errno = Errno::from_raw_os_error(slot.errno.load(Relaxed).cast_signed());
-            Some(format!("a system call of its work failed: {errno}"))
-        }
-        SlotState::Waiting | SlotState::Running => Some("exited in the middle of its work".to_owned()),
-    }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-    use std::thread::sleep;
-
-    use rustix::process::{Signal, kill_process};
-
-    use super::*;
-
-    fn group(work: WorkType, count: usize) -> WorkerGroup {
-        WorkerGroup::new("cg", count, work)
+    fn ended_early(&self) -> Vec<bool> {
+        let ended: Vec<bool> = self.processes.iter().map(Process::has_ended).collect();
+        self.slotted()
+            .map(|(member, slot)| slot.state().is_end() || ended.get(member.process) == Some(&true))
+            .collect()
     }
 
-    fn run(work: WorkType, count: usize, ms: u64) -> Vec<WorkerReport> {
-        let mut workload = WorkloadHandle::spawn(&[group(work, count)]).expect("workers");
-        workload.start().expect("a start");
-        sleep(Duration::from_millis(ms));
-        workload.stop_and_collect()
+    /// What each worker says, or is said of it. `early`, and `last`, what the kernel said last: by worker; `stuck`: by process.
+    fn reports(
+        mut self,
+        early: &[bool],
+        stuck: &[bool],
+        last: Vec<Option<Schedstat>>,
+        stopped_ns: u64,
+    ) -> Vec<WorkerReport> {
+        let exits: Vec<Option<Option<String>>> = self.processes.iter_mut().map(Process::reap).collect();
+        let started_ns = self.shared.started_ns();
+        let wall_ns = if started_ns == 0 { 0 } else { stopped_ns.saturating_sub(started_ns) };
+        let ends = early.iter().copied().zip(last).zip(self.slotted());
+        let reports = ends.filter_map(|((early, last), (member, slot))| {
+            let group = self.groups.get(member.group)?;
+            let exit = exits.get(member.process).cloned().flatten();
+            let stuck = stuck.get(member.process) == Some(&true);
+            let pid = self.processes.get(member.process)?.pid();
+            Some(member.report(group, pid, slot, End { early, stuck, exit, last, wall_ns }))
+        });
+        reports.collect()
     }
 
-    #[test]
-    fn every_kind_of_work_does_some_and_ends_when_told_to() {
-        for work in WorkType::ALL {
-            for report in run(*work, 2, 100) {
-                assert_eq!(report.fault, None, "{report:?}");
-                assert!(report.work_units > 0 && report.iterations > 0, "{report:?}");
-                assert!(report.wall_ns >= 50_000_000, "{report:?}");
-                assert!(report.cpu_ns > 0 && report.cpu_ns <= report.wall_ns, "{report:?}");
-                assert!(report.max_gap_ns > 0 && report.max_gap_at_ns <= report.wall_ns, "{report:?}");
-                assert!(!report.cpus_used.is_empty(), "{report:?}");
-                assert_eq!(report.work, work.name());
-            }
+    fn schedstat(&self, member: &Member, slot: &WorkerSlot) -> Option<Schedstat> {
+        self.processes.get(member.process)?.schedstat(self.tid(member, slot)?).ok()
+    }
+
+    fn tid(&self, member: &Member, slot: &WorkerSlot) -> Option<Pid> {
+        let tid = Pid::from_raw(slot.tid.load(Relaxed).cast_signed());
+        match self.groups.get(member.group)?.is_threads() {
+            true => tid,
+            false => Some(self.processes.get(member.process)?.pid()),
         }
     }
 
-    #[test]
-    fn a_spinning_worker_always_wants_the_cpu_and_a_bursty_one_does_not() {
-        // Time on a CPU or waiting for one, as a part of wall time: true on a busy host, too.
-        let wanting = |work| {
-            let report = run(work, 1, 300).remove(0);
-            (report.cpu_ns + report.run_delay_ns) as f64 / report.wall_ns as f64
-        };
-        let (spin, bursty) = (wanting(WorkType::SpinWait), wanting(WorkType::Bursty));
-        assert!(spin > 0.9, "spin {spin:.2}");
-        assert!(bursty < spin, "spin {spin:.2}, bursty {bursty:.2}");
+    fn slotted(&self) -> impl Iterator<Item = (&Member, &WorkerSlot)> {
+        self.members.iter().zip(self.shared.slots())
     }
 
-    #[test]
-    fn workers_wait_for_the_common_start() {
-        let workload = WorkloadHandle::spawn(&[group(WorkType::SpinWait, 2)]).expect("workers");
-        sleep(Duration::from_millis(50));
-        assert!(workload.shared.slots().iter().all(|slot| slot.state() == SlotState::Waiting));
-        assert_eq!(workload.pids().count(), 2);
+    fn cgroup(&self, member: &Member) -> String {
+        self.groups.get(member.group).map(|group| group.cgroup.clone()).unwrap_or_default()
     }
 
-    #[test]
-    fn a_worker_that_is_killed_is_a_fault_with_its_numbers_so_far() {
-        let mut workload = WorkloadHandle::spawn(&[group(WorkType::SpinWait, 2)]).expect("workers");
-        workload.start().expect("a start");
-        sleep(Duration::from_millis(100));
-        let (killed, _) = workload.pids().next().expect("a worker");
-        kill_process(killed, Signal::ABORT).expect("a signal");
-        sleep(Duration::from_millis(100));
-        let reports = workload.stop_and_collect();
-        assert_eq!(reports[0].fault.as_deref(), Some("was killed by signal 6"));
-        assert!(reports[0].work_units > 0 && reports[0].cpu_ns > 0, "{:?}", reports[0]);
-        assert_eq!(reports[1].fault, None);
-    }
-
-    #[test]
-    fn the_peer_of_a_lost_worker_says_so() {
-        let mut workload = WorkloadHandle::spawn(&[group(WorkType::PipeIo, 2)]).expect("workers");
-        workload.start().expect("a start");
-        let (killed, _) = workload.pids().next().expect("a worker");
-        kill_process(killed, Signal::KILL).expect("a signal");
-        wait_for_all(&workload.alive(), nanos(STOP_TIMEOUT));
-        let reports = workload.stop_and_collect();
-        assert_eq!(reports[0].fault.as_deref(), Some("was killed by signal 9"));
-        let fault = reports[1].fault.as_deref().unwrap_or_default();
-        assert!(fault.contains("the worker that it works with ended"), "{fault}");
-    }
-
-    #[test]
-    fn a_stopped_worker_shows_the_gap() {
-        let mut workload = WorkloadHandle::spawn(&[group(WorkType::SpinWait, 1)]).expect("workers");
-        workload.start().expect("a start");
-        let (pid, _) = workload.pids().next().expect("a worker");
-        sleep(Duration::from_millis(50));
-        kill_process(pid, Signal::STOP).expect("a signal");
-        sleep(Duration::from_millis(300));
-        kill_process(pid, Signal::CONT).expect("a signal");
-        sleep(Duration::from_millis(50));
-        let reports = workload.stop_and_collect();
-        assert_eq!(reports[0].fault, None);
-        assert!(reports[0].max_gap_ns >= 290_000_000, "{:?}", reports[0]);
-        assert!(reports[0].max_gap_at_ns >= 300_000_000, "{:?}", reports[0]);
-    }
-
-    #[test]
-    fn odd_numbers_of_pairs_and_empty_groups_are_refused() {
-        let error = WorkloadHandle::spawn(&[group(WorkType::PipeIo, 3)]).expect_err("an odd one").to_string();
-        assert!(error.contains("multiple of 2"), "{error}");
-        assert!(WorkloadHandle::spawn(&[group(WorkType::SpinWait, 0)]).is_err());
-    }
-
-    #[test]
-    fn workers_have_the_command_name_that_is_asked_for() {
-        let named = |comm: &str| WorkerGroup {
-            settings: Settings { comm: Some(comm.to_owned()), ..Settings::default() },
-            ..group(WorkType::SpinWait, 1)
-        };
-        let workload = WorkloadHandle::spawn(&[named("fifteen bytes !"), group(WorkType::SpinWait, 1)])
-            .expect("workers");
-        let comm = |pid: Pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).expect("a name");
-        let pids: Vec<Pid> = workload.pids().map(|(pid, _)| pid).collect();
-        // It names itself right after the fork, whenever that is.
-        while comm(pids[0]) == comm(pids[1]) {
-            sleep(Duration::from_millis(1));
-        }
-        assert_eq!(comm(pids[0]), "fifteen bytes !\n");
-        for bad in ["", "sixteen bytes !!", "a\0b"] {
-            let error = WorkloadHandle::spawn(&[named(bad)]).expect_err("a bad name");
-            assert!(matches!(error, WorkerError::Range { .. }), "{error}");
-        }
-    }
-
-    #[test]
-    fn dropping_a_workload_leaves_no_process() {
-        let workload = WorkloadHandle::spawn(&[group(WorkType::SpinWait, 2)]).expect("workers");
-        let pids: Vec<Pid> = workload.pids().map(|(pid, _)| pid).collect();
-        drop(workload);
-        for pid in pids {
-            assert!(!PathBuf::from(format!("/proc/{pid}")).exists(), "{pid} is left");
-        }
+    /// The slots, to look at running workers.
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> &[WorkerSlot] {
+        self.shared.slots()
     }
 }

@@ -34,7 +34,7 @@ mod unknown_key {
     use ktstr::prelude::*;
 
     declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", args = ["-v"] });
-//                                                                 ^^^^ unknown key `args`; the keys are name, binary, binary_path, source, crates, sched_args, topology, kargs, enable_timeout_s, assert
+//                                                                 ^^^^ unknown key `args`; the keys are name, binary, binary_path, source, crates, sched_args, topology, kargs, sysctls, config_file, config_file_def, enable_timeout_s, assert
 }
 
 mod key_twice {
@@ -77,4 +77,39 @@ mod zero_dimension {
 
     declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", topology = (1, 1, 0, 1) });
 //                                                                 ^^^^^^^^^^^^^^^^^^^^^^^ `topology` has a 0; each of (numa_nodes, llcs, cores, threads) must be at least 1
+}
+
+mod config_file_twice {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", config_file = "c", config_file_def = ("-c {file}", "/etc/c") });
+//                                                                                    ^^^^^^^^^^^^^^^ `config_file_def` contradicts `config_file`: the one is the same for all tests, the other is given by each
+}
+
+mod config_file_def_without_its_place {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", config_file_def = ("-c", "/etc/c") });
+//                                                                 ^^^^^^^^^^^^^^^ `config_file_def` has no `{file}` in its arguments, for the path: write it as ("--config {file}", "/etc/mine.json")
+}
+
+mod config_file_def_of_a_relative_path {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", config_file_def = ("-c {file}", "etc/c") });
+//                                                                 ^^^^^^^^^^^^^^^ `config_file_def` has a path in the guest that is no absolute path of a file
+}
+
+mod config_file_def_of_one {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", config_file_def = ("-c {file}") });
+//                                                                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ `config_file_def` takes two strings, `("..", "..")`
+}
+
+mod sysctl_without_a_value {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", sysctls = ["kernel.pid_max"] });
+//                                                                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^ `sysctls` has "kernel.pid_max", which is not of the form "NAME=VALUE"
 }

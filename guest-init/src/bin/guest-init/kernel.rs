@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use guest_init::message::ToHost;
+use guest_init::message::{Sysctl, ToHost};
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
@@ -163,4 +163,16 @@ mod tests {
             ToHost::Kmsg { level: 0, sequence: 0, kernel_ns: 0, text: "no prefix \u{fffd}".into() };
         assert_eq!(parse(b"no prefix \xff\n"), expected);
     }
+}
+
+/// Set kernel parameters.
+pub fn set_sysctls(sysctls: &[Sysctl]) -> Result<(), Failure> {
+    for Sysctl { name, value } in sysctls {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        if !fs::exists(&path).unwrap_or(false) {
+            return Err(format!("the kernel has no parameter `{name}`: there is no {path}"));
+        }
+        fs::write(&path, value).map_err(|error| format!("setting `{name}` to `{value}`: {error}"))?;
+    }
+    Ok(())
 }

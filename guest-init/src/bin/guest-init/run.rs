@@ -1,5 +1,7 @@
 //! The run of a job: the scheduler, the test binary, and the end of both.
 
+mod orders;
+
 use std::time::{Duration, Instant};
 
 use guest_init::layout::STATE_BUSY;
@@ -13,6 +15,7 @@ use crate::Failure;
 use crate::delivery::Delivery;
 use crate::kernel::{
     Kmsg, Uevents, is_sched_ext_enabled, sched_ext_enable_seq, sched_ext_ops_name, sched_ext_state,
+    set_sysctls,
 };
 use crate::link::Link;
 use crate::program::{Running, reap};
@@ -115,13 +118,27 @@ impl<'a> JobRun<'a> {
         if self.delivery.stop {
             return Ok(());
         }
+        self.uevents = Some(Uevents::listen()?);
+        set_sysctls(&job.sysctls)?;
+        let seq_before = self.launch(job)?;
+        self.link.stage(GuestStage::SchedulerStarted, &*job.program.path);
+        self.await_enabled(job, seq_before)?;
+        self.link.stage(GuestStage::SchedulerEnabled, sched_ext_ops_name());
+        Ok(())
+    }
+
+    /// Start a scheduler's program. Returns the number of the last enabling before it.
+    fn launch(&mut self, job: &SchedulerJob) -> Result<Option<u64>, Failure> {
         if is_sched_ext_enabled()? {
             return Err(format!("a scheduler is enabled already: {}", sched_ext_ops_name()));
         }
-        self.uevents = Some(Uevents::listen()?);
         let seq_before = sched_ext_enable_seq();
         self.scheduler = Some(Running::start(Source::Scheduler, &job.program)?);
-        self.link.stage(GuestStage::SchedulerStarted, &*job.program.path);
+        Ok(seq_before)
+    }
+
+    /// Wait until the scheduler that was started is enabled.
+    fn await_enabled(&mut self, job: &SchedulerJob, seq_before: Option<u64>) -> Result<(), Failure> {
         let timeout = Duration::from_millis(job.enable_timeout_ms);
         let begin = Instant::now();
         while !is_sched_ext_enabled()? && !self.delivery.stop {
@@ -154,7 +171,6 @@ impl<'a> JobRun<'a> {
             self.turn(DELIVERY_TICK);
         }
         self.enable_seq = sched_ext_enable_seq();
-        self.link.stage(GuestStage::SchedulerEnabled, sched_ext_ops_name());
         Ok(())
     }
 
@@ -163,6 +179,7 @@ impl<'a> JobRun<'a> {
         if self.test.is_some() {
             return Ok(());
         }
+        set_sysctls(&job.sysctls)?;
         let mut program = job.program.clone();
         if let Some(scheduler) = &self.scheduler {
             program.env.push(format!("{SCHEDULER_PID}={}", scheduler.pid()));
@@ -183,6 +200,7 @@ impl<'a> JobRun<'a> {
         let mut ended_by: Option<(String, Instant)> = None;
         while self.test.as_ref().is_some_and(Running::is_alive) {
             self.turn(TICK);
+            self.obey();
             self.watch_scheduler()?;
             let reason = match &ended_by {
                 None => self.reason_to_end(begin, timeout, job),

@@ -2,7 +2,9 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use guest_init::message::{ArchivedFromTest, CaptureReason, TEST_SOCKET_FD, ToHost};
+use guest_init::message::{
+    ArchivedFromTest, ArchivedSchedulerOrder, CaptureReason, SchedulerOrder, TEST_SOCKET_FD, ToHost,
+};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -19,6 +21,8 @@ pub struct TestSocket {
     ours: Option<OwnedFd>,
     theirs: Option<OwnedFd>,
     packet: AlignedVec,
+    /// What the test wants done with the scheduler, until it is.
+    order: Option<SchedulerOrder>,
 }
 
 impl TestSocket {
@@ -36,7 +40,7 @@ impl TestSocket {
         }
         let mut packet = AlignedVec::new();
         packet.resize(PACKET_BYTES, 0);
-        Ok(Self { ours: Some(ours), theirs: Some(theirs), packet })
+        Ok(Self { ours: Some(ours), theirs: Some(theirs), packet, order: None })
     }
 
     /// Run `start` so that what it starts inherits the other end, and close that end in init.
@@ -55,6 +59,22 @@ impl TestSocket {
         if let Some(ours) = &self.ours {
             let _closed = send(ours, &[1], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         }
+    }
+
+    /// What the test wants done with the scheduler, and waits for.
+    pub fn take_order(&mut self) -> Option<SchedulerOrder> {
+        self.order.take()
+    }
+
+    /// Say how an order went: the scheduler's process id, or why it could not be done.
+    pub fn answer_order(&self, done: &Result<i32, Failure>) {
+        let Some(ours) = &self.ours else { return };
+        let packet = match done {
+            Ok(pid) => [&[1], &pid.to_le_bytes()[..]].concat(),
+            Err(why) => [&[0], why.as_bytes()].concat(),
+        };
+        // The test may have ended meanwhile; then nobody waits for the answer.
+        let _closed = send(ours, &packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     }
 
     /// The descriptor to poll, while the other end is open.
@@ -76,6 +96,14 @@ impl TestSocket {
                 let taken = link.capture(tag, CaptureReason::OnDemand);
                 // The test may have ended meanwhile; then nobody waits for the answer.
                 let _closed = send(ours, &[u8::from(taken)], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            }
+            (Some(ArchivedFromTest::Scheduler(order)), _) => {
+                self.order = Some(match order {
+                    ArchivedSchedulerOrder::Detach => SchedulerOrder::Detach,
+                    ArchivedSchedulerOrder::Attach { name } => {
+                        SchedulerOrder::Attach { name: name.as_ref().map(|name| name.as_str().to_owned()) }
+                    }
+                });
             }
             (Some(_), Some(bytes)) => link.send(&ToHost::Test(bytes.to_vec())),
             _ => link.note(&format!("the test binary sent a packet of {length} bytes that is no message")),

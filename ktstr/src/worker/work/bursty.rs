@@ -1,31 +1,37 @@
-//! Work that comes in bursts: wake-ups into a busy or idle machine.
+//! Work that comes in bursts.
 
-use super::super::shared::monotonic_ns;
-use super::{Ended, Links, Meter, Work, burn};
+use std::time::Duration;
 
-/// See `WorkType::Bursty`.
-pub struct Bursty;
+use super::{Ended, Never, RangeError, Work, Worker, range, turn};
 
-/// Rounds of arithmetic in a unit.
-const ROUNDS: u32 = 1024;
-/// Length of a burst, in ns of wall time.
-const BURST_NS: u64 = 5_000_000;
-/// Rest between two bursts, in ns.
-const REST_NS: u64 = 10_000_000;
+/// Computes for a while, sleeps for a while. Stresses wake-ups into a busy or idle machine.
+///
+/// A unit is 1024 rounds of arithmetic. How much longer than asked it slept is its timer latency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bursty {
+    /// How long it computes, of wall time, 1 µs to 10 s. Default: 5 ms.
+    pub burst: Duration,
+    /// How long it sleeps, 1 µs to 10 s. Default: 10 ms.
+    pub rest: Duration,
+}
+
+impl Default for Bursty {
+    fn default() -> Self {
+        Self { burst: Duration::from_millis(5), rest: Duration::from_millis(10) }
+    }
+}
 
 impl Work for Bursty {
-    fn run(meter: &mut Meter<'_>, _: usize, _: Option<&Links>) -> Ended {
+    fn check(&self) -> Result<(), RangeError> {
+        range::time("Bursty.burst", self.burst)?;
+        range::time("Bursty.rest", self.rest)
+    }
+
+    fn run(&self, worker: &mut Worker<'_>) -> Result<Never, Ended> {
         loop {
-            let began_ns = monotonic_ns();
-            let mut units = 0;
-            while monotonic_ns().saturating_sub(began_ns) < BURST_NS {
-                burn(ROUNDS);
-                units += 1;
-            }
-            if !meter.turn(units) {
-                return Ended::Told;
-            }
-            meter.rest(REST_NS);
+            let units = worker.compute(self.burst);
+            turn(worker, units)?;
+            worker.rest(self.rest);
         }
     }
 }

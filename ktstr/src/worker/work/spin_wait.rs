@@ -1,20 +1,19 @@
 //! Work that never leaves the CPU on its own.
 
-use super::{Ended, Links, Meter, Work, burn};
+use super::super::member::burn;
+use super::{Ended, Never, Work, Worker, turn};
 
-/// See `WorkType::SpinWait`.
+/// Computes without a break. Stresses preemption and load balance: it always wants a CPU.
+///
+/// A unit is 1024 rounds of arithmetic. It has no parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpinWait;
 
-/// Rounds of arithmetic in a unit.
-const ROUNDS: u32 = 1024;
-
 impl Work for SpinWait {
-    fn run(meter: &mut Meter<'_>, _: usize, _: Option<&Links>) -> Ended {
+    fn run(&self, worker: &mut Worker<'_>) -> Result<Never, Ended> {
         loop {
-            burn(ROUNDS);
-            if !meter.turn(1) {
-                return Ended::Told;
-            }
+            burn(1024);
+            turn(worker, 1)?;
         }
     }
 }

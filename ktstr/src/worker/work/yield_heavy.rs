@@ -2,22 +2,34 @@
 
 use rustix::thread::sched_yield;
 
-use super::{Ended, Links, Meter, Work, burn};
+use super::super::member::burn;
+use super::{Ended, Never, RangeError, Work, Worker, range, turn};
 
-/// See `WorkType::YieldHeavy`.
-pub struct YieldHeavy;
+/// Gives up its CPU after every unit (`sched_yield(2)`). Stresses the yield and dispatch paths.
+///
+/// A unit is `rounds` rounds of arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct YieldHeavy {
+    /// Rounds of arithmetic between two yields, 1 to 10000000. Default: 64.
+    pub rounds: u32,
+}
 
-/// Rounds of arithmetic between two yields.
-const ROUNDS: u32 = 64;
+impl Default for YieldHeavy {
+    fn default() -> Self {
+        Self { rounds: 64 }
+    }
+}
 
 impl Work for YieldHeavy {
-    fn run(meter: &mut Meter<'_>, _: usize, _: Option<&Links>) -> Ended {
+    fn check(&self) -> Result<(), RangeError> {
+        range::rounds("YieldHeavy.rounds", self.rounds)
+    }
+
+    fn run(&self, worker: &mut Worker<'_>) -> Result<Never, Ended> {
         loop {
-            burn(ROUNDS);
+            burn(self.rounds);
             sched_yield();
-            if !meter.turn(1) {
-                return Ended::Told;
-            }
+            turn(worker, 1)?;
         }
     }
 }

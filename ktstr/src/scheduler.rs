@@ -1,0 +1,60 @@
+//! A scheduler, as `declare_scheduler!` describes it.
+
+use ktstr_record::spec::Topology;
+
+use crate::limits::Assert;
+
+/// A scheduler under test; made by `declare_scheduler!`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scheduler {
+    /// What reports call it.
+    pub name: &'static str,
+    /// Where its program comes from.
+    pub source: SchedulerSource,
+    /// Its arguments.
+    pub sched_args: &'static [&'static str],
+    /// The topology of tests that give none.
+    pub topology: Option<Topology>,
+    /// Words for the kernel's command line.
+    pub kargs: &'static [&'static str],
+    /// Kernel parameters that are set before it is started, `NAME=VALUE`.
+    pub sysctls: &'static [&'static str],
+    /// Its configuration, relative to the package's folder.
+    pub config_file: Option<&'static str>,
+    /// How it takes the configuration of a test: arguments with `{file}`, and the path in the guest.
+    pub config_file_def: Option<(&'static str, &'static str)>,
+    /// How long it may take to become enabled, in s; `None`: what fits the machine.
+    pub enable_timeout_s: Option<u64>,
+    /// The limits of all tests of it, where they do not set their own.
+    pub assert: Option<Assert>,
+    /// Folder of the package that declares it, for relative paths.
+    pub manifest_dir: &'static str,
+}
+
+/// Where a scheduler's program comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchedulerSource {
+    /// A package of the workspace, or a program beside the test binary or on `PATH`.
+    Binary(&'static str),
+    /// A program's path, relative to the package's folder.
+    Path(&'static str),
+    /// A folder with C sources, relative to the package's folder.
+    CSource(&'static str),
+    /// A version of a package of the registry: `scx_lavd@1.1.4`.
+    Crate(&'static str),
+}
+
+/// Whether a test gives a configuration exactly where its scheduler wants one.
+///
+/// # Panics
+/// While compiling, where it does not.
+pub const fn check_config(scheduler: &Scheduler, is_given: bool) {
+    assert!(
+        is_given || scheduler.config_file_def.is_none(),
+        "the scheduler's declaration has a `config_file_def`: the test must give the `config`"
+    );
+    assert!(
+        !is_given || scheduler.config_file_def.is_some(),
+        "the test gives a `config`, and the scheduler's declaration has no `config_file_def` that says how it is taken"
+    );
+}

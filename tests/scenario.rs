@@ -1,0 +1,358 @@
+//! Every operation of a scenario, in a guest: it does what it says, and is undone at the end of its step.
+//!
+//! A thread of the body, which the scenario knows nothing of, reads the kernel's files all the time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle, sleep};
+use std::time::Duration;
+
+use ktstr::prelude::*;
+use ktstr_replay::trace::record::{CaptureKind, EventBody, ScxState, WorkerReport};
+
+declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", sched_args = ["--restart"] });
+declare_scheduler!(ZOO, { name = "zoo", source = "map_zoo" });
+
+const GROUPS: &str = "/sys/fs/cgroup";
+const PID_MAX: &str = "/proc/sys/kernel/pid_max";
+const MADVISE: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+
+/// Reads files again and again, and keeps what each of them ever had.
+struct Spy {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<BTreeMap<String, BTreeSet<String>>>,
+}
+
+impl Spy {
+    fn on(files: &[&str]) -> Self {
+        let files: Vec<String> = files.iter().map(|&file| file.to_owned()).collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+            while !until.load(Ordering::Relaxed) {
+                for file in &files {
+                    if let Ok(text) = fs::read_to_string(file) {
+                        seen.entry(file.clone()).or_default().insert(text.trim().to_owned());
+                    }
+                }
+                sleep(Duration::from_millis(3));
+            }
+            seen
+        });
+        Self { stop, thread }
+    }
+
+    fn seen(self) -> BTreeMap<String, BTreeSet<String>> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+/// Two LLCs of one core with two threads each. CPUs 0 and 1 are one core, 2 and 3 the other.
+#[ktstr_test(llcs = 2, cores = 1, threads = 2, duration_s = 12, check = events_tell)]
+fn operations(ctx: &Ctx) -> Result<AssertResult> {
+    let files = [
+        "/sys/devices/system/cpu/cpu1/online",
+        PID_MAX,
+        MADVISE,
+        "/tmp/written",
+        "/sys/fs/cgroup/a/cpuset.cpus",
+        "/sys/fs/cgroup/a/cpu.weight",
+        "/sys/fs/cgroup/a/cgroup.freeze",
+        "/sys/fs/cgroup/b/cpuset.cpus",
+        "/sys/fs/cgroup/limited/cpu.max",
+        "/sys/fs/cgroup/limited/memory.max",
+        "/sys/fs/cgroup/limited/memory.high",
+        "/sys/fs/cgroup/limited/pids.max",
+        "/sys/fs/cgroup/limited/cpuset.mems",
+        "/sys/fs/cgroup/outer/inner/cgroup.procs",
+    ];
+    let before = fs::read_to_string(PID_MAX)?;
+    let before_madvise = fs::read_to_string(MADVISE)?;
+    let irqs = fs::read_to_string("/proc/irq/9/smp_affinity_list")?;
+    let spy = Spy::on(&files);
+    let hold = HoldSpec::Frac(0.08);
+    let part = |index| CpusetSpec::Disjoint { index, of: 2 };
+    let backdrop =
+        Backdrop::new(vec![ctx.cgroup_def("a").cpuset(part(0)), ctx.cgroup_def("b").cpuset(part(1))]);
+    let limited = CgroupDef::named("limited")
+        .workers(1)
+        .cpu_quota_pct(150.0)
+        .memory_max(256 << 20)
+        .memory_high(128 << 20)
+        .pids_max(100)
+        .cpuset_mems("0".parse()?);
+    let inner = CgroupDef::named("outer/inner").workers(1).cpu_weight(50);
+    let pinned = CgroupDef::named("pinned").workers(4).affinity(Affinity::SingleCpu);
+    let pairs = CgroupDef::named("pairs").workers(2).affinity(Affinity::SmtSiblingPair);
+    let steps = vec![
+        Step::new(vec![limited, CgroupDef::named("outer").workers(0), inner, pinned, pairs], hold)
+            .named("made"),
+        Step::of_ops([Op::swap_cpusets("a", "b")], hold).named("swapped"),
+        Step::of_ops([Op::clear_cpuset("a"), Op::set_cpu_weight("a", 300)], hold).named("cleared"),
+        Step::of_ops([Op::freeze("a"), Op::capture_snapshot("frozen")], hold).named("frozen"),
+        Step::of_ops([Op::offline(1), Op::capture_snapshot("offline")], hold).named("offline"),
+        Step::of_ops(
+            [
+                Op::sysctl("kernel.pid_max", "30000"),
+                Op::write_file(MADVISE, "never"),
+                Op::write_file("/tmp/written", "text"),
+                Op::irq_affinity(9, "2".parse()?),
+            ],
+            hold,
+        )
+        .named("files"),
+        Step::new(vec![CgroupDef::named("c").workers(0)], hold)
+            .ops([Op::move_tasks("a", "c"), Op::set_affinity("b", Affinity::Exact("3".parse()?))])
+            .named("moved"),
+        Step::new(vec![CgroupDef::named("d").workers(1)], hold)
+            .ops([
+                Op::spawn("b", WorkSpec::new(WorkType::default()).workers(1).comm("besides")),
+                Op::stop_cgroup("d"),
+                Op::add_cgroup(CgroupDef::named("e").workers(1)),
+                Op::remove_cgroup("e"),
+            ])
+            .named("spawned"),
+        Step::of_ops(
+            [Op::offline(3), Op::online(3)],
+            HoldSpec::Loop { interval: Duration::from_millis(300) },
+        )
+        .named("looped"),
+    ];
+    let mut result = execute_scenario(ctx, backdrop, steps)?;
+    let seen = spy.seen();
+    let had = |file: &str| seen.get(file).cloned().unwrap_or_default();
+    for (file, text) in [
+        ("/sys/devices/system/cpu/cpu1/online", "0"),
+        (PID_MAX, "30000"),
+        (MADVISE, "always madvise [never]"),
+        ("/tmp/written", "text"),
+        ("/sys/fs/cgroup/a/cpuset.cpus", "0-1"),
+        ("/sys/fs/cgroup/a/cpuset.cpus", "2-3"),
+        ("/sys/fs/cgroup/a/cpuset.cpus", ""),
+        ("/sys/fs/cgroup/b/cpuset.cpus", "0-1"),
+        ("/sys/fs/cgroup/a/cpu.weight", "300"),
+        ("/sys/fs/cgroup/a/cgroup.freeze", "1"),
+        ("/sys/fs/cgroup/limited/cpu.max", "150000 100000"),
+        ("/sys/fs/cgroup/limited/memory.max", "268435456"),
+        ("/sys/fs/cgroup/limited/memory.high", "134217728"),
+        ("/sys/fs/cgroup/limited/pids.max", "100"),
+        ("/sys/fs/cgroup/limited/cpuset.mems", "0"),
+    ] {
+        result.check(had(file).contains(text), format!("{file} never had `{text}`: {:?}", had(file)));
+    }
+    result.check(
+        !had("/sys/fs/cgroup/outer/inner/cgroup.procs").is_empty(),
+        "the inner cgroup was never there",
+    );
+    result.check(fs::read_to_string(PID_MAX)? == before, "pid_max is as before");
+    result.check(fs::read_to_string(MADVISE)? == before_madvise, "transparent_hugepage is as before");
+    result.check(fs::read_to_string("/proc/irq/9/smp_affinity_list")? == irqs, "the interrupt is as before");
+    result
+        .check(fs::read_to_string("/sys/devices/system/cpu/online")?.trim() == "0-3", "all CPUs are online");
+    result.check(fs::metadata("/tmp/written").is_err(), "the file that was written is gone");
+    let left: Vec<_> = fs::read_dir(GROUPS)?.flatten().filter(|entry| entry.path().is_dir()).collect();
+    result.check(left.is_empty(), format!("cgroups are left: {left:?}"));
+    Ok(result)
+}
+
+fn reports(trace: &Trace) -> Vec<WorkerReport> {
+    let reports = trace.events().into_iter().filter_map(|event| match event.body {
+        EventBody::Worker(report) => Some(report),
+        _ => None,
+    });
+    reports.collect()
+}
+
+/// What was done is told by events, and the workers ran where they were to run.
+fn events_tell(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    let mut phase = String::new();
+    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for event in trace.events() {
+        match event.body {
+            EventBody::PhaseBegin { name, .. } => phase = name,
+            EventBody::Op { name, detail } => {
+                told.entry(phase.clone()).or_default().push(format!("{name} {detail}"));
+            }
+            _ => {}
+        }
+    }
+    for (phase, op) in [
+        ("made", "set_affinity pinned: 0 | 1 | 2 | 3"),
+        ("made", "set_affinity pairs: 0-1 | 2-3"),
+        ("swapped", "set_cpuset a: 2-3"),
+        ("swapped", "set_cpuset b: 0-1"),
+        ("swapped", "set_cpuset a: 0-1"),
+        ("cleared", "clear_cpuset a"),
+        ("cleared", "set_cpu_weight a: 300"),
+        ("frozen", "unfreeze a"),
+        ("offline", "offline 1"),
+        ("offline", "online 1"),
+        ("files", "irq_affinity 9: 2"),
+        ("moved", "move_tasks 2 from a to c"),
+        ("moved", "move_tasks back to a"),
+        ("moved", "set_affinity b: 3"),
+        ("spawned", "spawn b: 1 SpinWait"),
+        ("spawned", "stop d"),
+        ("spawned", "remove_cgroup e"),
+    ] {
+        let ops = told.get(phase).map_or(&[][..], Vec::as_slice);
+        claim!(v, ops.iter().filter(|told| *told == op).count())
+            .at_least(1)
+            .because(format!("{phase}: {op} in {ops:?}"));
+    }
+    let rounds = told.get("looped").into_iter().flatten().filter(|op| *op == "offline 3").count();
+    claim!(v, rounds).at_least(2).because("a loop does its operations again");
+    let reports = reports(trace);
+    for (cpu, report) in reports.iter().filter(|report| report.cgroup == "pinned").enumerate() {
+        let used: Vec<u32> = report.cpus_used.iter().map(|cpu| cpu.0).collect();
+        claim!(v, u8::from(used == [cpu as u32]))
+            .eq(1)
+            .because(format!("pinned worker {cpu} ran on {used:?}"));
+    }
+    let count = |cgroup: &str| reports.iter().filter(|report| report.cgroup == cgroup).count();
+    let expected = [
+        ("a", 2),
+        ("b", 3),
+        ("pinned", 4),
+        ("pairs", 2),
+        ("limited", 1),
+        ("outer/inner", 1),
+        ("d", 1),
+        ("e", 1),
+    ];
+    for (cgroup, workers) in expected {
+        claim!(v, count(cgroup)).eq(workers).because(format!("workers of {cgroup} that reported"));
+    }
+    for report in reports {
+        claim!(v, report.work_units)
+            .at_least(u64::from(report.cgroup != "e" && report.cgroup != "d"))
+            .because(format!("{report:?}"));
+    }
+    Ok(())
+}
+
+/// The scheduler is detached, started again, replaced by another one, and restarts at the loss of a CPU; at the end of each step it is
+/// there again.
+#[ktstr_test(
+    scheduler = DEMO,
+    staged_schedulers = [ZOO],
+    duration_s = 10,
+    num_snapshots = 12,
+    checkpoint = ends,
+    allow_restarts,
+    check = schedulers_come_and_go
+)]
+fn schedulers(ctx: &Ctx) -> Result<AssertResult> {
+    let spy = Spy::on(&["/sys/kernel/sched_ext/state", "/sys/kernel/sched_ext/root/ops"]);
+    let hold = HoldSpec::Frac(0.15);
+    let steps = vec![
+        Step::new(vec![], hold).named("before"),
+        Step::of_ops([Op::detach_scheduler(), Op::capture_snapshot("detached")], hold).named("detached"),
+        Step::of_ops([Op::restart_scheduler(), Op::capture_snapshot("restarted")], hold).named("restarted"),
+        Step::of_ops([Op::replace_scheduler(&ZOO), Op::capture_snapshot("replaced")], hold).named("replaced"),
+        Step::of_ops([Op::offline(1)], hold).named("hotplug"),
+        Step::of_ops([Op::detach_scheduler(), Op::attach_scheduler()], hold).named("attached"),
+    ];
+    let mut result = execute_scenario(ctx, Backdrop::new(vec![ctx.cgroup_def("cg_0")]), steps)?;
+    let seen = spy.seen();
+    let had = |file: &str, text: &str| seen.get(file).is_some_and(|texts| texts.contains(text));
+    result.check(had("/sys/kernel/sched_ext/state", "disabled"), "the scheduler was never detached");
+    for ops in ["demo", "zoo"] {
+        result.check(had("/sys/kernel/sched_ext/root/ops", ops), format!("{ops} was never attached"));
+    }
+    let now = fs::read_to_string("/sys/kernel/sched_ext/root/ops")?;
+    result.check(now.trim() == "demo", format!("at the end it is {now}"));
+    Ok(result)
+}
+
+fn schedulers_come_and_go(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    let samples = trace.samples().collect::<Result<Vec<_>, _>>()?;
+    let scx = |tag: &str| {
+        let sample = samples.iter().find(|sample| sample.tag == tag);
+        let scx = sample.and_then(|sample| sample.scx.clone());
+        scx.with_context(|| format!("no state of sched_ext in {tag}"))
+    };
+    let (attach, detached, restarted, replaced, end) =
+        (scx("attach")?, scx("detached")?, scx("restarted")?, scx("replaced")?, scx("end")?);
+    claim!(v, u8::from(detached.is_enabled())).eq(0).because("nothing is attached while it is detached");
+    let seq = |scx: &ScxState| scx.enable_seq.context("the kernel counts enablings");
+    claim!(v, seq(&restarted)?).gt(seq(&attach)?).because("a restart enables anew");
+    claim!(v, u8::from(replaced.ops_name.as_deref() == Some("zoo")))
+        .eq(1)
+        .because(format!("{:?}", replaced.ops_name));
+    claim!(v, u8::from(end.ops_name.as_deref() == Some("demo"))).eq(1).because(format!("{:?}", end.ops_name));
+    // Exits that nobody ordered: the loss of a CPU and its return, of which one may be over before it is noticed.
+    let exits = samples.iter().filter(|sample| sample.kind == CaptureKind::SchedulerExit).count();
+    claim!(v, exits).between(1, 2).because("what the test orders is no exit");
+    Ok(())
+}
+
+/// The scenarios that come with ktstr, one after the other.
+#[ktstr_test(llcs = 2, cores = 1, threads = 2, duration_s = 7, check = every_worker_worked)]
+fn canned_under_the_kernels_own(ctx: &Ctx) -> Result<AssertResult> {
+    all_canned(ctx)
+}
+
+#[ktstr_test(scheduler = DEMO, cores = 4, duration_s = 7, checkpoint = ends, claims = ["always(alive)"], check = every_worker_worked)]
+fn canned_under_demo(ctx: &Ctx) -> Result<AssertResult> {
+    all_canned(ctx)
+}
+
+fn all_canned(ctx: &Ctx) -> Result<AssertResult> {
+    let part = 1.0 / scenarios::ALL.len() as f64;
+    let mut all = AssertResult::pass();
+    for (name, scenario) in scenarios::ALL {
+        all = all.merge(scenario(&ctx.part(part)).context(name)?);
+    }
+    Ok(all)
+}
+
+/// Nothing is starved so long that it did nothing at all.
+fn every_worker_worked(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    let reports = reports(trace);
+    claim!(v, reports.len()).at_least(60);
+    for report in reports {
+        claim!(v, report.work_units).at_least(1).because(format!("{report:?}"));
+    }
+    Ok(())
+}
+
+declare_scheduler!(CONFIGURED, {
+    name = "configured",
+    source = "scx_demo",
+    sysctls = ["kernel.sched_rr_timeslice_ms = 70"],
+    config_file_def = ("--config {file}", "/etc/demo/slice"),
+});
+declare_scheduler!(FROM_FILE, { name = "from_file", source = "scx_demo", config_file = "fixtures/slice.conf" });
+
+/// Configuration as text, kernel parameters of the scheduler and of the test.
+#[ktstr_test(
+    scheduler = CONFIGURED,
+    config = "slice-us 7000\n",
+    sysctls = ["kernel.pid_max=30000"],
+    duration_s = 1,
+    checkpoint = never,
+    claims = ["final(slice_ns == 7000000)"]
+)]
+fn configured_by_the_test(ctx: &Ctx) -> Result<AssertResult> {
+    let mut result = execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])?;
+    for (name, value) in [("sched_rr_timeslice_ms", "70"), ("pid_max", "30000")] {
+        let is = fs::read_to_string(format!("/proc/sys/kernel/{name}"))?;
+        result.check(is.trim() == value, format!("{name} is {is}"));
+    }
+    Ok(result)
+}
+
+#[ktstr_test(
+    scheduler = FROM_FILE,
+    duration_s = 1,
+    checkpoint = never,
+    claims = ["final(slice_ns == 9000000)"]
+)]
+fn configured_by_a_file(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+}

@@ -141,6 +141,18 @@ impl AsFd for Uevents {
     }
 }
 
+/// Set kernel parameters.
+pub fn set_sysctls(sysctls: &[Sysctl]) -> Result<(), Failure> {
+    for Sysctl { name, value } in sysctls {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        if !fs::exists(&path).unwrap_or(false) {
+            return Err(format!("the kernel has no parameter `{name}`: there is no {path}"));
+        }
+        fs::write(&path, value).map_err(|error| format!("setting `{name}` to `{value}`: {error}"))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,16 +175,4 @@ mod tests {
             ToHost::Kmsg { level: 0, sequence: 0, kernel_ns: 0, text: "no prefix \u{fffd}".into() };
         assert_eq!(parse(b"no prefix \xff\n"), expected);
     }
-}
-
-/// Set kernel parameters.
-pub fn set_sysctls(sysctls: &[Sysctl]) -> Result<(), Failure> {
-    for Sysctl { name, value } in sysctls {
-        let path = format!("/proc/sys/{}", name.replace('.', "/"));
-        if !fs::exists(&path).unwrap_or(false) {
-            return Err(format!("the kernel has no parameter `{name}`: there is no {path}"));
-        }
-        fs::write(&path, value).map_err(|error| format!("setting `{name}` to `{value}`: {error}"))?;
-    }
-    Ok(())
 }

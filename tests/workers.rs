@@ -13,7 +13,7 @@ use ktstr_replay::trace::record::{EventBody, WorkerDetail, WorkerReport};
 const AT_ONCE: usize = 8;
 
 /// All kinds with their default parameters, a cgroup each, then all settings.
-#[ktstr_test(numa_nodes = 2, llcs = 2, cores = 2, duration_s = 8, check = kinds_report_what_they_are_for)]
+#[ktstr_test(numa_nodes = 2, llcs = 2, cores = 2, duration_s = 16, check = kinds_report_what_they_are_for)]
 fn kinds_and_settings(ctx: &Ctx) -> Result<AssertResult> {
     let kinds: Vec<WorkType> = WorkType::defaults();
     let rounds = kinds.chunks(AT_ONCE).map(|kinds| {

@@ -293,19 +293,21 @@ fn what_a_died_schedulers_step_changed_is_undone() {
 
 #[test]
 fn a_loop_does_its_operations_again_until_the_window_ends() {
-    let fixture = Fixture::new(Duration::from_millis(100));
-    let looped = HoldSpec::Loop { interval: Duration::from_millis(10) };
+    // Long enough for a second round on a host that does not let this run for most of it.
+    let window = Duration::from_secs(2);
+    let fixture = Fixture::new(window);
+    let looped = HoldSpec::Loop { interval: Duration::from_millis(100) };
     let steps = vec![
-        Step::new(Vec::new(), HoldSpec::Frac(0.5)),
+        Step::new(Vec::new(), HoldSpec::Frac(0.1)),
         Step::of_ops([Op::offline(1), Op::online(1)], looped),
     ];
     let began = Instant::now();
     passes(execute_steps(&fixture.ctx, steps));
-    assert!(began.elapsed() >= Duration::from_millis(100));
+    assert!(began.elapsed() >= window);
     let told = fixture.told();
     let rounds = told.iter().filter(|line| *line == "offline 1").count();
     // The first, and at most one for each interval that follows.
-    assert!((2..=6).contains(&rounds), "{told:?}");
+    assert!((2..=19).contains(&rounds), "{told:?}");
     assert!(!told.iter().any(|line| line.starts_with("clip_hold")), "{told:?}");
 }
 

@@ -1,0 +1,107 @@
+//! Every threshold over one real workload: with limits that it keeps, each is measured and holds; with limits that nothing keeps, each fails
+//! by its name. And a kernel that writes of a fault fails a test.
+
+use std::fs;
+
+use ktstr::prelude::*;
+use ktstr_tests::fixture;
+
+declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", assert = Assert::NONE.sustained_samples(1) });
+
+/// Limits that are impossible to keep (scx_demo has nothing in local queues, so the one over these is not among them). What each of them is of is there to be measured: the same workload keeps those of `all_hold`.
+const BROKEN: [&str; 12] = [
+    "max_gap_ms",
+    "max_throughput_cv",
+    "min_work_rate",
+    "min_iteration_rate",
+    "max_migration_ratio",
+    "max_p99_wake_latency_ns",
+    "max_wake_latency_cv",
+    "min_page_locality",
+    "max_cross_node_migration_ratio",
+    "max_imbalance_ratio",
+    "max_keep_last_rate",
+    "kernel log",
+];
+
+#[ktstr_test(
+    scheduler = DEMO,
+    numa_nodes = 2,
+    llcs = 2,
+    cores = 2,
+    duration_s = 6,
+    num_snapshots = 6,
+    isolation,
+    max_gap_ms = 6000,
+    max_spread_pct = 100,
+    max_throughput_cv = 100,
+    min_work_rate = 0.1,
+    min_iteration_rate = 0.1,
+    max_migration_ratio = 100,
+    max_p99_wake_latency_ns = 6_000_000_000,
+    max_wake_latency_cv = 100,
+    min_page_locality = 0.001,
+    max_cross_node_migration_ratio = 1,
+    max_imbalance_ratio = 100,
+    max_local_dsq_depth = 1000,
+    max_fallback_rate = 1e9,
+    max_keep_last_rate = 1e9,
+    fail_on_stall
+)]
+fn all_hold(ctx: &Ctx) -> Result<AssertResult> {
+    measured(ctx, 1)
+}
+
+#[ktstr_test(
+    ignore,
+    scheduler = DEMO,
+    numa_nodes = 2,
+    llcs = 2,
+    cores = 2,
+    duration_s = 6,
+    num_snapshots = 6,
+    max_gap_ms = 1,
+    max_throughput_cv = 0,
+    min_work_rate = 1e12,
+    min_iteration_rate = 1e12,
+    max_migration_ratio = 0,
+    max_p99_wake_latency_ns = 1,
+    max_wake_latency_cv = 0,
+    min_page_locality = 1,
+    max_cross_node_migration_ratio = 0,
+    max_imbalance_ratio = 1,
+    max_keep_last_rate = 0
+)]
+fn none_holds(ctx: &Ctx) -> Result<AssertResult> {
+    fs::write("/dev/kmsg", "WARNING: CPU: 0 PID: 1 at kernel/sched/ext.c:1 written_by_a_test+0x0/0x10\n")?;
+    measured(ctx, 0)
+}
+
+/// The memory of workers on node 1 is on the node `memory`. The rest is what it takes for every limit to be measured: workers that are woken, that migrate between nodes, that have memory, that crowd a CPU.
+fn measured(ctx: &Ctx, memory: u32) -> Result<AssertResult> {
+    let defs = vec![
+        CgroupDef::named("crowd").workers(6).cpuset(CpusetSpec::Exact("0".parse()?)),
+        CgroupDef::named("pairs").workers(4).work_type(FutexPingPong::default()),
+        CgroupDef::named("churn").workers(2).work_type(AffinityChurn::default()),
+        CgroupDef::named("memory")
+            .workers(2)
+            .work_type(CachePressure::default())
+            .cpuset(CpusetSpec::Numa(1))
+            .mem_policy(MemPolicy::Bind([memory].into_iter().collect())),
+    ];
+    execute_defs(ctx, defs)
+}
+
+#[test]
+fn limits_that_nothing_keeps_fail_by_name() {
+    let run = fixture("none_holds").run();
+    assert!(!run.status.success(), "it passed:\n{run}");
+    run.assert_replays();
+    let report = run.report();
+    for name in BROKEN {
+        let fails = |line: &str| {
+            line.starts_with("FAIL") && line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ") == name
+        };
+        assert!(report.lines().any(fails), "{name} does not fail:\n{run}");
+    }
+}

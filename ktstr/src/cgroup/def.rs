@@ -3,9 +3,11 @@
 use super::cpuset::CpusetSpec;
 use super::limits::Limits;
 use crate::cpu_set::CpuSet;
-use crate::worker::{Affinity, CloneMode, MemPolicy, SchedPolicy, Settings, WorkSpec, WorkType, WorkerCount};
+use crate::worker::{
+    Affinity, CloneMode, MemPolicy, SchedPolicy, Settings, WorkSpec, WorkType, WorkerCount, treatment_setters,
+};
 
-/// A cgroup with its workers.
+/// A cgroup with its workers. How they are treated (policy, affinity, name and the like) counts for all groups that do not say otherwise.
 ///
 /// ```
 /// use ktstr::prelude::*;
@@ -114,53 +116,7 @@ impl CgroupDef {
         self
     }
 
-    /// The workers' scheduling policy, unless their group has its own.
-    pub fn sched_policy(mut self, policy: SchedPolicy) -> Self {
-        self.settings.policy = Some(policy);
-        self
-    }
-
-    /// Which of the cgroup's CPUs the workers may use, unless their group has its own.
-    pub fn affinity(mut self, affinity: Affinity) -> Self {
-        self.affinity = Some(affinity);
-        self
-    }
-
-    /// Where the workers' memory is taken from, unless their group has its own.
-    pub fn mem_policy(mut self, policy: MemPolicy) -> Self {
-        self.settings.mem_policy = Some(policy);
-        self
-    }
-
-    /// The workers' nice value, -20 to 19, unless their group has its own.
-    pub fn nice(mut self, nice: i32) -> Self {
-        self.settings.nice = Some(nice);
-        self
-    }
-
-    /// The workers' command name, 1 to 15 bytes, unless their group has its own.
-    pub fn comm(mut self, comm: impl Into<String>) -> Self {
-        self.settings.comm = Some(comm.into());
-        self
-    }
-
-    /// The user that the workers run as, unless their group has its own.
-    pub fn uid(mut self, uid: u32) -> Self {
-        self.settings.uid = Some(uid);
-        self
-    }
-
-    /// The group that the workers run as, unless their group has its own.
-    pub fn gid(mut self, gid: u32) -> Self {
-        self.settings.gid = Some(gid);
-        self
-    }
-
-    /// Whether the workers are processes or threads of one process, unless their group has its own.
-    pub fn clone_mode(mut self, mode: CloneMode) -> Self {
-        self.settings.clone_mode = Some(mode);
-        self
-    }
+    treatment_setters!();
 
     /// Its groups of workers, each with all that is said for the whole cgroup.
     pub(crate) fn groups(&self) -> Vec<WorkSpec> {

@@ -4,6 +4,60 @@ use super::affinity::Affinity;
 use super::settings::{CloneMode, MemPolicy, SchedPolicy, Settings};
 use super::work::WorkType;
 
+/// How workers are treated, said of a group of them or of a whole cgroup: the setters for the fields `affinity` and `settings`.
+macro_rules! treatment_setters {
+    () => {
+        /// Their scheduling policy.
+        pub fn sched_policy(mut self, policy: SchedPolicy) -> Self {
+            self.settings.policy = Some(policy);
+            self
+        }
+
+        /// Which CPUs they may use, among those of the cgroup.
+        pub fn affinity(mut self, affinity: Affinity) -> Self {
+            self.affinity = Some(affinity);
+            self
+        }
+
+        /// Where their memory is taken from.
+        pub fn mem_policy(mut self, policy: MemPolicy) -> Self {
+            self.settings.mem_policy = Some(policy);
+            self
+        }
+
+        /// Their nice value, -20 to 19.
+        pub fn nice(mut self, nice: i32) -> Self {
+            self.settings.nice = Some(nice);
+            self
+        }
+
+        /// Their command name, 1 to 15 bytes.
+        pub fn comm(mut self, comm: impl Into<String>) -> Self {
+            self.settings.comm = Some(comm.into());
+            self
+        }
+
+        /// The user that they run as.
+        pub fn uid(mut self, uid: u32) -> Self {
+            self.settings.uid = Some(uid);
+            self
+        }
+
+        /// The group that they run as.
+        pub fn gid(mut self, gid: u32) -> Self {
+            self.settings.gid = Some(gid);
+            self
+        }
+
+        /// Whether they are processes or threads of one process.
+        pub fn clone_mode(mut self, mode: CloneMode) -> Self {
+            self.settings.clone_mode = Some(mode);
+            self
+        }
+    };
+}
+pub(crate) use treatment_setters;
+
 /// How many workers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum WorkerCount {
@@ -53,53 +107,7 @@ impl WorkSpec {
         self
     }
 
-    /// Their scheduling policy.
-    pub fn sched_policy(mut self, policy: SchedPolicy) -> Self {
-        self.settings.policy = Some(policy);
-        self
-    }
-
-    /// Which CPUs they may use, among those of the cgroup.
-    pub fn affinity(mut self, affinity: Affinity) -> Self {
-        self.affinity = Some(affinity);
-        self
-    }
-
-    /// Where their memory is taken from.
-    pub fn mem_policy(mut self, policy: MemPolicy) -> Self {
-        self.settings.mem_policy = Some(policy);
-        self
-    }
-
-    /// Their nice value, -20 to 19.
-    pub fn nice(mut self, nice: i32) -> Self {
-        self.settings.nice = Some(nice);
-        self
-    }
-
-    /// Their command name, 1 to 15 bytes.
-    pub fn comm(mut self, comm: impl Into<String>) -> Self {
-        self.settings.comm = Some(comm.into());
-        self
-    }
-
-    /// The user that they run as.
-    pub fn uid(mut self, uid: u32) -> Self {
-        self.settings.uid = Some(uid);
-        self
-    }
-
-    /// The group that they run as.
-    pub fn gid(mut self, gid: u32) -> Self {
-        self.settings.gid = Some(gid);
-        self
-    }
-
-    /// Whether they are processes or threads of one process.
-    pub fn clone_mode(mut self, mode: CloneMode) -> Self {
-        self.settings.clone_mode = Some(mode);
-        self
-    }
+    treatment_setters!();
 }
 
 impl WorkerCount {

@@ -153,11 +153,12 @@ fn main() {
         let order = get(0x200);
         if order != 0 {
             put(0x200, 0);
+            // The host looks at the CPU on which an order stops the machine, and what it mends it mends for that CPU: a timer in between
+            // must not have the kernel move this thread.
+            stay(true);
             match order {
                 RING => {
                     rung += 1;
-                    // A timer that comes right after the stop must not have the kernel move it: the host looks at this CPU.
-                    stay(true);
                     // SAFETY: the page was mapped above.
                     unsafe { doorbell.write_volatile(rung) };
                 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use guest_init::message::{SchedulerJob, SchedulerOrder};
 use rustix::process::Signal;
 
-use super::{ENABLE_TICK, GRACE_AFTER_TERM, JobRun};
+use super::{ENABLE_COUNTED, ENABLE_TICK, GRACE_AFTER_TERM, JobRun};
 use crate::Failure;
 use crate::kernel::{is_sched_ext_enabled, sched_ext_state};
 use crate::program::Running;
@@ -14,18 +14,26 @@ use crate::program::Running;
 const DISABLE_LIMIT: Duration = Duration::from_secs(30);
 
 impl JobRun<'_> {
-    /// Do what the test wants done with the scheduler, if anything, and tell it how that went.
-    pub(super) fn obey(&mut self) {
+    /// Do what the test wants done with the scheduler, and tell it how that went. Returns whether it wanted anything.
+    pub(super) fn obey(&mut self) -> bool {
         let done = match self.socket.take_order() {
             Some(SchedulerOrder::Detach) => self.detach(),
             Some(SchedulerOrder::Attach { name }) => self.attach(name.as_deref()),
-            None => return,
+            None => return false,
         };
         self.socket.answer_order(&done);
+        true
     }
 
     /// End the scheduler as its user would. It is not looked for any more.
     fn detach(&mut self) -> Result<i32, Failure> {
+        // The test may have seen that it is back from a restart before this has: the kernel says so first, and counts it then.
+        let begin = Instant::now();
+        self.watch_scheduler()?;
+        while self.scheduler_gone.is_some() && is_sched_ext_enabled()? && begin.elapsed() < ENABLE_COUNTED {
+            self.turn(ENABLE_TICK);
+            self.watch_scheduler()?;
+        }
         let Some(scheduler) = &self.scheduler else { return Err("no scheduler is attached".to_owned()) };
         if !scheduler.is_alive() || self.scheduler_gone.is_some() {
             let how = scheduler.how_it_ended();

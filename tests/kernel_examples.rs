@@ -39,10 +39,13 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// How long it schedules.
 const WINDOW: Duration = Duration::from_millis(300);
 
+// The kernel's own examples may have it warn: 7.3.4 did once in ten runs, of a task that was put back when one of them came or went (the
+// `WARN_ON_ONCE` of `put_prev_task_scx`). That they load and are read is what is tested.
 #[ktstr_test(
     cores = 4,
     duration_s = 240,
     checkpoint = "never",
+    allow_splats,
     include_files = programs_and_configuration,
     check = each_was_enabled_and_read
 )]

@@ -97,6 +97,13 @@ pub struct Sysctl {
     pub value: String,
 }
 
+impl Sysctl {
+    /// The file of the parameter of this name.
+    pub fn path(name: &str) -> String {
+        format!("/proc/sys/{}", name.replace('.', "/"))
+    }
+}
+
 /// A scheduler that is there and does not run.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 pub struct StagedScheduler {

@@ -6,15 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use super::thresholds::{BUSY_CLOCK_MOVES_NS, is_busy};
+use super::thresholds::{BUSY_CLOCK_MOVES_NS, is_busy, worker_name};
 use crate::claim::Claim;
 use crate::run::Run;
-use crate::text::{counted, seconds};
+use crate::text::{counted, listed, seconds};
 use crate::trace::record::{CaptureKind, Loss, LossKind, Sample, ScxState, Stage};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
-
-/// Lines of evidence.
-const LISTED: usize = 8;
 
 fn finding(what: &str, outcome: Outcome, found: String) -> Finding {
     Finding::new(Origin::Run, what, outcome, found)
@@ -186,7 +183,7 @@ pub(super) fn judge_workers(run: &Run<'_>, so_far: Outcome) -> Option<Finding> {
     for worker in run.workers() {
         *reported.entry(&worker.cgroup).or_default() += 1;
         if let Some(fault) = &worker.fault {
-            wrong.push(format!("worker {}/{} (pid {}): {fault}", worker.cgroup, worker.index, worker.pid));
+            wrong.push(format!("{}: {fault}", worker_name(worker)));
         }
     }
     for (cgroup, count) in &spawned {
@@ -260,13 +257,4 @@ fn compare(
             _ => wrong.push(format!("the {what} `{text}` was judged, and the test does not have it")),
         }
     }
-}
-
-fn listed(mut lines: Vec<String>) -> Vec<String> {
-    let more = lines.len().saturating_sub(LISTED);
-    lines.truncate(LISTED);
-    if more > 0 {
-        lines.push(format!("and {more} more"));
-    }
-    lines
 }

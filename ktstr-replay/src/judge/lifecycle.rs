@@ -1,7 +1,7 @@
 //! The run itself: its machine, the test's body, and whether the trace is all there.
 
 use crate::run::{Run, gone_words};
-use crate::text::{counted, seconds};
+use crate::text::{counted, listed, seconds};
 use crate::trace::record::{EventBody, GuestEnd, Stage};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
@@ -9,8 +9,6 @@ use crate::verdict::{Finding, Origin, Outcome, Verdict};
 const PANIC_LINES: usize = 14;
 /// How the finding of a body begins that returned an error.
 pub(super) const BODY_ERROR: &str = "returned an error: ";
-/// Lines of damage that are listed.
-const DAMAGE_LISTED: usize = 8;
 
 /// What was found about the machine.
 pub(super) struct Machine {
@@ -206,9 +204,5 @@ pub(super) fn judge_trace(run: &Run<'_>) -> Option<Finding> {
         return None;
     }
     let found = format!("the trace is damaged in {}", counted(damage.len(), "place"));
-    let mut lines: Vec<_> = damage.iter().take(DAMAGE_LISTED).cloned().collect();
-    if damage.len() > DAMAGE_LISTED {
-        lines.push(format!("and {} more", damage.len() - DAMAGE_LISTED));
-    }
-    Some(Finding::new(Origin::Run, "trace", Outcome::Inconclusive, found).with_lines(lines))
+    Some(Finding::new(Origin::Run, "trace", Outcome::Inconclusive, found).with_lines(listed(damage.clone())))
 }

@@ -6,15 +6,13 @@
 
 use super::lifecycle;
 use crate::run::Run;
-use crate::text::{counted, seconds};
+use crate::text::{counted, listed, seconds};
 use crate::trace::record::{GuestEnd, Stage};
 use crate::units::GuestNs;
 use crate::verdict::{Finding, Origin, Outcome};
 
 /// What the finding is of.
 pub(super) const WHAT: &str = "kernel log";
-/// Splats that are listed.
-const LISTED: usize = 8;
 /// Lines after a splat in which its place is looked for.
 const PLACE_WITHIN: usize = 24;
 /// The line before the message of a warning.
@@ -89,11 +87,7 @@ pub(super) fn judge(run: &Run<'_>) -> Option<Finding> {
     };
     let mut lines: Vec<String> = match splats.len() {
         1 => Vec::new(),
-        n => {
-            let more = n.saturating_sub(LISTED);
-            let more = (more > 0).then(|| format!("and {more} more"));
-            splats.iter().take(LISTED).map(line).chain(more).collect()
-        }
+        _ => listed(splats.iter().map(line).collect()),
     };
     let strays = emulated && splats.iter().all(|splat| splat.kind == Kind::Breakpoint);
     if strays {

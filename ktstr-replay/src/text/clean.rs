@@ -78,6 +78,19 @@ pub(crate) fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
+/// Lines of evidence that are listed.
+const LISTED: usize = 8;
+
+/// The first of many lines, and how many there are more.
+pub(crate) fn listed(mut lines: Vec<String>) -> Vec<String> {
+    let more = lines.len().saturating_sub(LISTED);
+    lines.truncate(LISTED);
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
 /// Whether a character is not to be sent to a terminal: control characters are obeyed there, and those that turn the
 /// direction of writing or part lines mislead who reads. Sources: ECMA-48; Unicode's UAX #9, 2. All are in the basic plane.
 fn is_harmful(c: char) -> bool {

@@ -5,7 +5,7 @@ mod suggest;
 pub(crate) mod table;
 mod time;
 
-pub(crate) use clean::{clean, counted, shorten, tail, wrapped};
+pub(crate) use clean::{clean, counted, listed, shorten, tail, wrapped};
 pub use clean::{escaped, plain_json, plain_lines, printable};
 pub use suggest::Candidates;
 pub(crate) use suggest::nearest;

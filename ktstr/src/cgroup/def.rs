@@ -4,7 +4,7 @@ use super::cpuset::CpusetSpec;
 use super::limits::Limits;
 use crate::cpu_set::CpuSet;
 use crate::worker::{
-    Affinity, CloneMode, MemPolicy, SchedPolicy, Settings, WorkSpec, WorkType, WorkerCount, treatment_setters,
+    Affinity, CloneMode, MemPolicy, SchedPolicy, Settings, WorkSpec, WorkType, WorkerCount, worker_setters,
 };
 
 /// A cgroup with its workers. How they are treated (policy, affinity, name and the like) counts for all groups that do not say otherwise.
@@ -42,18 +42,6 @@ impl CgroupDef {
             cpuset: None,
             limits: Limits::default(),
         }
-    }
-
-    /// How many workers; 0 makes a cgroup without any.
-    pub fn workers(mut self, count: usize) -> Self {
-        self.count = Some(WorkerCount::Exactly(count));
-        self
-    }
-
-    /// How many workers, in percent of the CPUs that the cgroup may use, at least one.
-    pub fn workers_pct(mut self, percent: f64) -> Self {
-        self.count = Some(WorkerCount::Percent(percent));
-        self
     }
 
     /// What the workers do.
@@ -116,7 +104,7 @@ impl CgroupDef {
         self
     }
 
-    treatment_setters!();
+    worker_setters!();
 
     /// Its groups of workers, each with all that is said for the whole cgroup.
     pub(crate) fn groups(&self) -> Vec<WorkSpec> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use guest_init::message::Sysctl;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet as KernelSet, sched_getaffinity, sched_setaffinity};
 
@@ -94,7 +95,7 @@ impl Engine<'_> {
             }
             Kind::Scheduler(op) => self.with_scheduler(*op),
             Kind::Sysctl(name, value) => {
-                let file = ctx.path(sysctl_path(name));
+                let file = ctx.path(Sysctl::path(name));
                 if !file.exists() {
                     return Err(Fault::NoSysctl { name: name.clone(), file });
                 }
@@ -205,11 +206,6 @@ impl Engine<'_> {
 /// The file by which a CPU is brought in or out.
 pub(super) fn online_file(cpus: PathBuf, cpu: u32) -> PathBuf {
     cpus.join(format!("cpu{cpu}/online"))
-}
-
-/// Where a kernel parameter is: `kernel.pid_max` in `proc/sys/kernel/pid_max`.
-fn sysctl_path(name: &str) -> String {
-    format!("proc/sys/{}", name.replace('.', "/"))
 }
 
 /// Let a thread use these CPUs. One that has ended needs none.

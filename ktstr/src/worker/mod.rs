@@ -38,7 +38,7 @@ pub use error::WorkerError;
 pub use group::{GroupError, WorkerGroup};
 pub use member::Worker;
 pub use settings::{CloneMode, MemPolicy, RangeError, SchedPolicy, Settings};
-pub(crate) use spec::treatment_setters;
+pub(crate) use spec::worker_setters;
 pub use spec::{CountError, WorkSpec, WorkerCount};
 pub use work::{Gang, WorkType, kinds};
 pub use workload::WorkloadHandle;

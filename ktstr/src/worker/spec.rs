@@ -4,9 +4,22 @@ use super::affinity::Affinity;
 use super::settings::{CloneMode, MemPolicy, SchedPolicy, Settings};
 use super::work::WorkType;
 
-/// How workers are treated, said of a group of them or of a whole cgroup: the setters for the fields `affinity` and `settings`.
-macro_rules! treatment_setters {
+/// How many workers there are and how they are treated, said of a group of them or of a whole cgroup: the setters for the fields `count`,
+/// `affinity` and `settings`.
+macro_rules! worker_setters {
     () => {
+        /// How many workers; 0 are none.
+        pub fn workers(mut self, count: usize) -> Self {
+            self.count = Some(WorkerCount::Exactly(count));
+            self
+        }
+
+        /// How many workers, in percent of the CPUs that the cgroup may use, at least one.
+        pub fn workers_pct(mut self, percent: f64) -> Self {
+            self.count = Some(WorkerCount::Percent(percent));
+            self
+        }
+
         /// Their scheduling policy.
         pub fn sched_policy(mut self, policy: SchedPolicy) -> Self {
             self.settings.policy = Some(policy);
@@ -56,7 +69,7 @@ macro_rules! treatment_setters {
         }
     };
 }
-pub(crate) use treatment_setters;
+pub(crate) use worker_setters;
 
 /// How many workers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,19 +108,7 @@ impl WorkSpec {
         Self { work: work.into(), count: None, affinity: None, settings: Settings::default() }
     }
 
-    /// How many workers.
-    pub fn workers(mut self, count: usize) -> Self {
-        self.count = Some(WorkerCount::Exactly(count));
-        self
-    }
-
-    /// How many workers, in percent of the CPUs that the cgroup may use, at least one.
-    pub fn workers_pct(mut self, percent: f64) -> Self {
-        self.count = Some(WorkerCount::Percent(percent));
-        self
-    }
-
-    treatment_setters!();
+    worker_setters!();
 }
 
 impl WorkerCount {

@@ -144,7 +144,7 @@ impl AsFd for Uevents {
 /// Set kernel parameters.
 pub fn set_sysctls(sysctls: &[Sysctl]) -> Result<(), Failure> {
     for Sysctl { name, value } in sysctls {
-        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        let path = Sysctl::path(name);
         if !fs::exists(&path).unwrap_or(false) {
             return Err(format!("the kernel has no parameter `{name}`: there is no {path}"));
         }

@@ -1,9 +1,9 @@
 //! `isolation`: workers stay inside the cpuset of their cgroup.
 
 use super::cpusets::{Allowed, allowed, list};
-use super::limit::{listed, name};
+use super::limit::name;
 use crate::run::Run;
-use crate::text::counted;
+use crate::text::{counted, listed};
 use crate::verdict::{Finding, Origin, Outcome};
 
 pub(super) fn judge(run: &Run<'_>) -> Finding {

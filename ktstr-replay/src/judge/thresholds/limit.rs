@@ -1,12 +1,9 @@
 //! A limit, what was measured for it, and the finding that both make.
 
 use crate::run::Run;
-use crate::text::{counted, seconds};
+use crate::text::{counted, listed, seconds};
 use crate::trace::record::WorkerReport;
 use crate::verdict::{Finding, Origin, Outcome};
-
-/// Lines of evidence.
-const LISTED: usize = 8;
 
 /// Where a limit is.
 #[derive(Clone, Copy, Debug)]
@@ -151,18 +148,8 @@ impl Clock {
     }
 }
 
-/// The first of many lines.
-pub(super) fn listed(mut lines: Vec<String>) -> Vec<String> {
-    let more = lines.len().saturating_sub(LISTED);
-    lines.truncate(LISTED);
-    if more > 0 {
-        lines.push(format!("and {more} more"));
-    }
-    lines
-}
-
 /// A worker, for people.
-pub(super) fn name(worker: &WorkerReport) -> String {
+pub(in crate::judge) fn name(worker: &WorkerReport) -> String {
     format!("worker {}/{} (pid {})", worker.cgroup, worker.index, worker.pid)
 }
 

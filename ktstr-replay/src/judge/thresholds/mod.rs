@@ -16,6 +16,7 @@ mod wakes;
 #[cfg(test)]
 mod tests;
 
+pub(super) use limit::name as worker_name;
 pub(super) use stall::{BUSY_CLOCK_MOVES_NS, is_busy};
 
 use crate::run::Run;

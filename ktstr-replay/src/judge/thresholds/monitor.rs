@@ -1,8 +1,8 @@
 //! Limits over the captures that were taken while the body ran: runqueues and local dispatch queues.
 
-use super::limit::{Bound, Clock, Limit, listed, number};
+use super::limit::{Bound, Clock, Limit, number};
 use crate::run::Run;
-use crate::text::{counted, seconds};
+use crate::text::{counted, listed, seconds};
 use crate::trace::record::{CpuState, Sample, Thresholds};
 use crate::verdict::{Finding, Outcome};
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::limit::{Clock, listed, time};
+use super::limit::{Clock, time};
 use super::monitor::place;
 use crate::run::Run;
-use crate::text::counted;
+use crate::text::{counted, listed};
 use crate::trace::record::{CpuState, Sample, Thresholds};
 use crate::units::{Cpu, GuestNs};
 use crate::verdict::{Finding, Origin, Outcome};

@@ -8,6 +8,7 @@ use rustix::io::{Errno, Result};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use super::super::member::PAGE;
+use super::{Ended, Never, Worker, turn};
 
 /// Private memory, zeroed, in pages of the base size.
 #[derive(Debug)]
@@ -53,6 +54,25 @@ impl Buffer {
     pub fn sweep(&mut self) {
         for byte in self.iter_mut().step_by(64) {
             *byte = std::hint::black_box(byte.wrapping_add(1));
+        }
+    }
+}
+
+/// Do a pass over memory of the worker's own, over and over; each is a unit. At the end the worker notes where the memory is.
+///
+/// # Errors
+/// How it ended. There is no other end.
+pub fn passes(
+    worker: &mut Worker<'_>,
+    bytes: usize,
+    mut pass: impl FnMut(&mut Buffer) -> Result<()>,
+) -> std::result::Result<Never, Ended> {
+    let mut buffer = Buffer::new(bytes)?;
+    loop {
+        pass(&mut buffer)?;
+        if let Err(ended) = turn(worker, 1) {
+            worker.note_pages(&buffer);
+            return Err(ended);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Work that fills the caches.
 
-use super::buffer::Buffer;
-use super::{Ended, Never, RangeError, Work, Worker, range, turn};
+use super::buffer::passes;
+use super::{Ended, Never, RangeError, Work, Worker, range};
 
 /// Writes to each cache line of its memory, over and over, without a break. Stresses the choice of a CPU: a migration costs the
 /// warm cache, and workers on one LLC evict each other.
@@ -25,13 +25,9 @@ impl Work for CachePressure {
     }
 
     fn run(&self, worker: &mut Worker<'_>) -> Result<Never, Ended> {
-        let mut buffer = Buffer::new(self.bytes)?;
-        loop {
+        passes(worker, self.bytes, |buffer| {
             buffer.sweep();
-            if let Err(ended) = turn(worker, 1) {
-                worker.note_pages(&buffer);
-                return Err(ended);
-            }
-        }
+            Ok(())
+        })
     }
 }

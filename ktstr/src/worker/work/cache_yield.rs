@@ -2,8 +2,8 @@
 
 use rustix::thread::sched_yield;
 
-use super::buffer::Buffer;
-use super::{Ended, Never, RangeError, Work, Worker, range, turn};
+use super::buffer::passes;
+use super::{Ended, Never, RangeError, Work, Worker, range};
 
 /// Writes to each cache line of its memory, then yields. Stresses what a scheduler does with a task that is cheap to switch away
 /// from and costly to move.
@@ -27,14 +27,10 @@ impl Work for CacheYield {
     }
 
     fn run(&self, worker: &mut Worker<'_>) -> Result<Never, Ended> {
-        let mut buffer = Buffer::new(self.bytes)?;
-        loop {
+        passes(worker, self.bytes, |buffer| {
             buffer.sweep();
             sched_yield();
-            if let Err(ended) = turn(worker, 1) {
-                worker.note_pages(&buffer);
-                return Err(ended);
-            }
-        }
+            Ok(())
+        })
     }
 }

@@ -1,8 +1,8 @@
 //! Work whose memory moves between NUMA nodes.
 
 use super::super::sys::{memory_nodes, move_to_node, next_in};
-use super::buffer::Buffer;
-use super::{Ended, Never, RangeError, Work, Worker, range, turn};
+use super::buffer::passes;
+use super::{Ended, Never, RangeError, Work, Worker, range};
 
 /// Moves its memory to the next NUMA node (`mbind(2)`) and writes to each cache line of it, over and over. Stresses placement by
 /// NUMA node: whatever node the scheduler keeps it on, its memory is mostly elsewhere. With one node nothing moves.
@@ -26,17 +26,13 @@ impl Work for NumaSweep {
     }
 
     fn run(&self, worker: &mut Worker<'_>) -> Result<Never, Ended> {
-        let mut buffer = Buffer::new(self.bytes)?;
         let nodes = memory_nodes()?;
         let mut node = 0;
-        loop {
+        passes(worker, self.bytes, |buffer| {
             node = next_in(&nodes, node).unwrap_or(node);
-            move_to_node(&mut buffer, node)?;
+            move_to_node(buffer, node)?;
             buffer.sweep();
-            if let Err(ended) = turn(worker, 1) {
-                worker.note_pages(&buffer);
-                return Err(ended);
-            }
-        }
+            Ok(())
+        })
     }
 }

@@ -1,8 +1,8 @@
 //! Work that faults.
 
 use super::super::member::PAGE;
-use super::buffer::Buffer;
-use super::{Ended, Never, RangeError, Work, Worker, range, turn};
+use super::buffer::passes;
+use super::{Ended, Never, RangeError, Work, Worker, range};
 
 /// Touches fresh memory page by page and gives it back, over and over. Stresses a scheduler with tasks that spend their time in
 /// the kernel, on locks of their address space.
@@ -27,14 +27,10 @@ impl Work for PageFaultChurn {
     }
 
     fn run(&self, worker: &mut Worker<'_>) -> Result<Never, Ended> {
-        let mut buffer = Buffer::new(self.pages * PAGE)?;
-        loop {
-            buffer.touch();
-            if let Err(ended) = turn(worker, 1) {
-                worker.note_pages(&buffer);
-                return Err(ended);
-            }
+        passes(worker, self.pages * PAGE, |buffer| {
             buffer.drop_pages()?;
-        }
+            buffer.touch();
+            Ok(())
+        })
     }
 }

@@ -1,11 +1,19 @@
 //! Tests that expect to fail.
 
+use std::fmt;
+
+use regex_lite::{Regex, RegexBuilder};
+
 use super::host_gaps;
 use super::lifecycle::{BODY_ERROR, cut_short};
 use super::splats;
 use crate::run::Run;
+use crate::trace::record::manifest::TestInfo;
 use crate::trace::record::{GuestEnd, Stage};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
+
+/// Most memory that a pattern of a trace may take once it is compiled, in bytes.
+const MAX_PATTERN_BYTES: usize = 1 << 20;
 
 /// Turn the verdict of a test with `expect_err` around: the failures that it expects do not count, and their
 /// absence does.
@@ -26,8 +34,11 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
         (outcome, format!("{why}, which is not the failure that is expected"))
     } else if host_gaps::explained(verdict) {
         (Outcome::Inconclusive, "whether the scheduler failed or the host is not known".to_owned())
-    } else if let Some(text) = &test.expect_scx_error_contains {
-        expect_text(run, text)
+    } else if test.expect_scx_error_contains.is_some() || test.expect_scx_error_matches.is_some() {
+        match wanted(test) {
+            Ok(wanted) => expect_error(run, &wanted),
+            Err(error) => (Outcome::Fail, error),
+        }
     } else if verdict.findings.iter().any(can_be_expected) {
         (Outcome::Pass, "failed, as expected".to_owned())
     } else if let Some(other) = verdict.findings.iter().find(|f| f.outcome == Outcome::Fail) {
@@ -81,17 +92,62 @@ fn not_set_up(run: &Run<'_>) -> Option<String> {
     }
 }
 
-fn expect_text(run: &Run<'_>, text: &str) -> (Outcome, String) {
+/// One thing that the scheduler's error must be like.
+enum Wanted<'a> {
+    Text(&'a str),
+    Pattern(&'a str, Regex),
+}
+
+impl Wanted<'_> {
+    fn is_met(&self, line: &str) -> bool {
+        match self {
+            Self::Text(text) => line.contains(text),
+            Self::Pattern(_, regex) => regex.is_match(line),
+        }
+    }
+}
+
+impl fmt::Display for Wanted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Pattern(pattern, _) => write!(f, "what matches `{pattern}`"),
+        }
+    }
+}
+
+/// What the test wants of the scheduler's error: nothing, a text, a match, or both.
+///
+/// # Errors
+/// A pattern that is none. The macro takes no such: the trace is damaged, or made by hand.
+fn wanted(test: &TestInfo) -> Result<Vec<Wanted<'_>>, String> {
+    let mut wanted: Vec<_> = test.expect_scx_error_contains.iter().map(|text| Wanted::Text(text)).collect();
+    if let Some(pattern) = &test.expect_scx_error_matches {
+        let regex = RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build();
+        let regex =
+            regex.map_err(|error| format!("error: `expect_scx_error_matches` is not usable: {error}"))?;
+        wanted.push(Wanted::Pattern(pattern, regex));
+    }
+    Ok(wanted)
+}
+
+fn expect_error(run: &Run<'_>, wanted: &[Wanted<'_>]) -> (Outcome, String) {
+    let listed =
+        |wanted: &[&Wanted<'_>]| wanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+    let all = listed(&wanted.iter().collect::<Vec<_>>());
     let Some(exit) = run.scheduler_exit() else {
-        return (Outcome::Fail, format!("the scheduler did not fail; its error was to contain {text:?}"));
+        return (Outcome::Fail, format!("the scheduler did not fail; its error was to contain {all}"));
     };
     // Where no capture has the kernel's own record, its log has the same words.
     let log = run.kmsg().map(|(_, _, line)| line).filter(|line| line.contains("sched_ext"));
     let kernel = [exit.reason.as_deref(), exit.message.as_deref()];
-    let mut told = kernel.into_iter().flatten().chain(log);
-    if told.any(|line| line.contains(text)) {
-        return (Outcome::Pass, format!("the scheduler failed with {text:?}, as expected"));
+    let told: Vec<&str> = kernel.into_iter().flatten().chain(log).collect();
+    let missing: Vec<&Wanted<'_>> =
+        wanted.iter().filter(|wanted| !told.iter().any(|line| wanted.is_met(line))).collect();
+    if missing.is_empty() {
+        return (Outcome::Pass, format!("the scheduler failed with {all}, as expected"));
     }
     let said = exit.cause().unwrap_or_else(|| exit.title());
-    (Outcome::Fail, format!("the scheduler's error was to contain {text:?}, and it is: {said}"))
+    let missing = listed(&missing);
+    (Outcome::Fail, format!("the scheduler's error was to contain {missing}, and it is: {said}"))
 }

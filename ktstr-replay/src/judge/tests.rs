@@ -333,6 +333,23 @@ fn the_expected_text_has_to_be_in_the_schedulers_error() {
 }
 
 #[test]
+fn the_schedulers_error_has_to_match_the_pattern() {
+    let run = || stall().expect_err(Some("failed to run"));
+    assert_eq!(judge(&run().expect_error_matches(r"failed to run for \d+\.\d+s")).outcome(), Pass);
+    let verdict = judge(&run().expect_error_matches(r"failed to run for \d+ days"));
+    assert_eq!(verdict.outcome(), Fail);
+    let said = &finding(&verdict, "expect_err").summary;
+    assert!(said.contains(r"to contain what matches `failed to run for \d+ days`, and it is"), "{said}");
+    // The text is not there, whatever the pattern.
+    let verdict = judge(&stall().expect_err(Some("nothing of it")).expect_error_matches("failed"));
+    assert_eq!(verdict.outcome(), Fail);
+    for hostile in ["(", "(a{1000}){1000}"] {
+        let verdict = judge(&run().expect_error_matches(hostile));
+        assert!(finding(&verdict, "expect_err").summary.contains("is not usable"), "{hostile}");
+    }
+}
+
+#[test]
 fn the_kernel_log_stands_in_for_a_missed_capture_of_the_exit() {
     let run = TraceBuilder::begun()
         .kmsg(1000, 3, "sched_ext: demo: error -2 from user space")

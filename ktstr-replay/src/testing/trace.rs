@@ -203,6 +203,12 @@ impl TraceBuilder {
         self
     }
 
+    /// The scheduler's error is to match this pattern, too.
+    pub fn expect_error_matches(mut self, pattern: &str) -> Self {
+        self.manifest.test.expect_scx_error_matches = Some(pattern.to_owned());
+        self
+    }
+
     /// Everything but a verdict and the end of the file.
     pub fn writer(&self, path: &Path) -> TraceWriter {
         let mut writer = TraceWriter::create(path, &self.manifest).expect("the trace can be created");

@@ -64,6 +64,9 @@ pub struct TestInfo {
     pub expect_err: bool,
     /// Text that the scheduler's error must contain.
     pub expect_scx_error_contains: Option<String>,
+    /// Regular expression that the scheduler's error must match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect_scx_error_matches: Option<String>,
     /// Kind of exit that the scheduler must leave with, such as `UNREG_KERN`.
     pub expect_scx_exit: Option<String>,
     /// A scheduler that exits and comes back does not fail the test.

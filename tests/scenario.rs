@@ -326,10 +326,11 @@ declare_scheduler!(CONFIGURED, {
     source = "scx_demo",
     sysctls = ["kernel.sched_rr_timeslice_ms = 70"],
     config_file_def = ("--config {file}", "/etc/demo/slice"),
+    cgroup_parent = "workload.slice/tests",
 });
 declare_scheduler!(FROM_FILE, { name = "from_file", source = "scx_demo", config_file = "fixtures/slice.conf" });
 
-/// Configuration as text, kernel parameters of the scheduler and of the test.
+/// Configuration as text, kernel parameters of the scheduler and of the test, cgroups where the scheduler wants them.
 #[ktstr_test(
     scheduler = CONFIGURED,
     config = "slice-us 7000\n",
@@ -339,7 +340,15 @@ declare_scheduler!(FROM_FILE, { name = "from_file", source = "scx_demo", config_
     claims = ["final(slice_ns == 7000000)"]
 )]
 fn configured_by_the_test(ctx: &Ctx) -> Result<AssertResult> {
-    let mut result = execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])?;
+    let parent = format!("{GROUPS}/workload.slice/tests");
+    let (of_test, elsewhere) = (format!("{parent}/cg_0/cpu.weight"), format!("{GROUPS}/cg_0/cpu.weight"));
+    let spy = Spy::on(&[&of_test, &elsewhere]);
+    // The weight takes a controller, which has to be enabled all the way down.
+    let mut result = execute_defs(ctx, vec![ctx.cgroup_def("cg_0").cpu_weight(300)])?;
+    let seen = spy.seen();
+    let weights = seen.get(&of_test).cloned().unwrap_or_default();
+    result.check(weights.contains("300"), format!("cg_0 is not in {parent}: {seen:?}"));
+    result.check(!seen.contains_key(&elsewhere), "cg_0 is in the root, too".to_owned());
     for (name, value) in [("sched_rr_timeslice_ms", "70"), ("pid_max", "30000")] {
         let is = fs::read_to_string(format!("/proc/sys/kernel/{name}"))?;
         result.check(is.trim() == value, format!("{name} is {is}"));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
 use guest_init::message::{FromTest, RESTART_MS, SCHEDULER_PID};
 
 use crate::assert::AssertResult;
@@ -37,7 +38,7 @@ pub fn run(def: &TestDef, socket: OwnedFd) -> anyhow::Result<()> {
     let result = match topo {
         Ok(topo) => {
             let ctx = context(def, topo, Arc::clone(&channel));
-            caught(|| (def.body)(&ctx)).map_err(|error| format!("{error:#}"))
+            ctx.and_then(|ctx| caught(|| (def.body)(&ctx))).map_err(|error| format!("{error:#}"))
         }
         Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
     };
@@ -54,7 +55,7 @@ pub fn run(def: &TestDef, socket: OwnedFd) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn context(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> Ctx {
+fn context(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> anyhow::Result<Ctx> {
     let life = match def.scheduler {
         Some(scheduler) => {
             let state_file = PathBuf::from(SchedulerLife::STATE_FILE);
@@ -65,10 +66,13 @@ fn context(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> Ctx {
         }
         None => SchedulerLife::none(),
     };
-    let cgroups = Cgroups::at(Cgroups::GUEST_ROOT);
+    let mut cgroups = Cgroups::at(Cgroups::GUEST_ROOT);
+    if let Some(parent) = def.scheduler.and_then(|scheduler| scheduler.cgroup_parent) {
+        cgroups = cgroups.below(parent).context("the scheduler's `cgroup_parent`")?;
+    }
     let mut ctx = Ctx::new(def.duration(), def.seed, topo, cgroups, life, "/".into(), channel);
     ctx.staged = def.staged_schedulers.iter().map(|scheduler| scheduler.name).collect();
-    ctx
+    Ok(ctx)
 }
 
 /// Run the body; a panic becomes an error with its message and place.

@@ -17,6 +17,8 @@ mod worker;
 mod cgroup;
 /// The limits of a test, layer by layer.
 mod limits;
+/// The gauntlet: every test on many machines.
+mod gauntlet;
 /// A scheduler, as `declare_scheduler!` describes it.
 mod scheduler;
 /// The socket to guest-init.
@@ -29,6 +31,8 @@ mod ctx;
 mod scenario;
 /// What the macros make: descriptions of a test and of a scheduler.
 mod test_def;
+/// What a test says of itself when it is asked, and not run.
+mod description;
 /// Running the body, in the guest.
 mod guest;
 /// The cargo workspace that a test is in.
@@ -45,8 +49,9 @@ pub mod cli;
 /// What the macros' expansions name. Not for people.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::gauntlet::{Constraints, check_constraints};
     pub use crate::limits::Assert;
-    pub use crate::run::{TestFailure, run};
+    pub use crate::run::{TestFailure, run, run_variant};
     pub use crate::scheduler::{Scheduler, SchedulerSource, check_config};
-    pub use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef, Topology, resolve_topology};
+    pub use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef, Topology, resolve_topology, unmarked};
 }

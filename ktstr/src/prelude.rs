@@ -31,6 +31,7 @@ pub use crate::assert::AssertResult;
 pub use crate::cgroup::{Cgroup, CgroupDef, Cgroups, CpusetSpec};
 pub use crate::cpu_set::CpuSet;
 pub use crate::ctx::Ctx;
+pub use crate::gauntlet::Constraints;
 pub use crate::guest_topo::GuestTopology;
 pub use crate::limits::Assert;
 pub use crate::scenario::canned as scenarios;

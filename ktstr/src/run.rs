@@ -10,6 +10,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::sockopt::{socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 
+use crate::gauntlet::PRESETS;
 use crate::test_def::TestDef;
 use crate::{guest, host};
 
@@ -21,6 +22,24 @@ pub fn run(def: &'static TestDef) -> Result<(), TestFailure> {
     let result = match place() {
         Ok(Place::Guest(socket)) => guest::run(def, socket),
         Ok(Place::Host) => host::run(def),
+        Err(error) => Err(error.into()),
+    };
+    result.map_err(TestFailure::from)
+}
+
+/// Run the variant of a test, on the machine of this index in the gauntlet's table, as the test `path`.
+///
+/// # Errors
+/// [`TestFailure`] when it did not pass.
+///
+/// # Panics
+/// When the macro is of another version than this library.
+pub fn run_variant(def: &'static TestDef, path: &'static str, index: usize) -> Result<(), TestFailure> {
+    let preset = &PRESETS[index];
+    let def = def.variant(path, preset);
+    let result = match place() {
+        Ok(Place::Guest(socket)) => guest::run(&def, socket),
+        Ok(Place::Host) => host::run_variant(&def, preset),
         Err(error) => Err(error.into()),
     };
     result.map_err(TestFailure::from)

@@ -2,6 +2,7 @@
 
 use ktstr_record::spec::Topology;
 
+use crate::gauntlet::Constraints;
 use crate::limits::Assert;
 
 /// A scheduler under test; made by `declare_scheduler!`.
@@ -23,10 +24,14 @@ pub struct Scheduler {
     pub config_file: Option<&'static str>,
     /// How it takes the configuration of a test: arguments with `{file}`, and the path in the guest.
     pub config_file_def: Option<(&'static str, &'static str)>,
+    /// The cgroup that its tests make theirs in.
+    pub cgroup_parent: Option<&'static str>,
     /// How long it may take to become enabled, in s; `None`: what fits the machine.
     pub enable_timeout_s: Option<u64>,
     /// The limits of all tests of it, where they do not set their own.
     pub assert: Option<Assert>,
+    /// The machines of the gauntlet that its tests are for, where they do not set their own bounds.
+    pub constraints: Option<Constraints>,
     /// Folder of the package that declares it, for relative paths.
     pub manifest_dir: &'static str,
 }

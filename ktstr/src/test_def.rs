@@ -7,6 +7,7 @@ pub use ktstr_record::spec::Topology;
 
 use crate::assert::AssertResult;
 use crate::ctx::Ctx;
+use crate::gauntlet::{Constraints, Preset};
 use crate::limits::{Assert, Layers};
 use crate::scheduler::Scheduler;
 use ktstr_replay::trace::Trace;
@@ -54,10 +55,14 @@ pub struct TestDef {
     pub check: Option<HostCheck>,
     /// The limits that the test itself sets.
     pub assert: Assert,
+    /// The machines of the gauntlet that the test itself asks for.
+    pub constraints: Constraints,
     /// The run must fail.
     pub expect_err: bool,
     /// Text that the scheduler's error must contain.
     pub expect_scx_error_contains: Option<&'static str>,
+    /// Regular expression that the scheduler's error must match.
+    pub expect_scx_error_matches: Option<&'static str>,
     /// Kind of exit that the scheduler must leave with.
     pub expect_scx_exit: Option<&'static str>,
     /// A scheduler that exits and comes back does not fail the test.
@@ -130,6 +135,26 @@ impl TestDef {
         self.path.split_once("::").map_or("", |(target, _)| target)
     }
 
+    /// The test on another machine, as the test `path`.
+    pub fn variant(&self, path: &'static str, preset: &Preset) -> Self {
+        let memory_mib = preset.memory_mib(self.memory_mib);
+        Self { path, topology: preset.topology, memory_mib, ..*self }
+    }
+
+    /// Name of its variant on a machine, as libtest knows it: as the macro makes it.
+    pub fn variant_name(&self, preset: &Preset) -> String {
+        let name = self.libtest_name();
+        let (module, function) = name.rsplit_once("::").unwrap_or(("", name));
+        let separator = if module.is_empty() { "" } else { "::" };
+        format!("{module}{separator}gauntlet_{function}::{}", preset.name)
+    }
+
+    /// The machines of the gauntlet that it is for: its own bounds, over the scheduler's.
+    pub fn bounds(&self) -> Constraints {
+        let scheduler = self.scheduler.and_then(|scheduler| scheduler.constraints);
+        self.constraints.over(scheduler.unwrap_or(Constraints::NONE))
+    }
+
     /// The workload window.
     pub fn duration(&self) -> Duration {
         Duration::from_secs(self.duration_s)
@@ -163,6 +188,26 @@ impl TestDef {
         let own = self.scheduler.map_or(&[][..], |scheduler| scheduler.sched_args);
         own.iter().chain(self.extra_sched_args).map(|&word| word.to_owned()).collect()
     }
+}
+
+/// What stands before and behind the path of each test in a test binary, so that the tests can be told from others without
+/// running anything: `MARK_BEGIN PATH MARK_END`.
+pub const MARK_BEGIN: &str = "\u{1}ktstr::test\u{1}";
+/// See [`MARK_BEGIN`].
+pub const MARK_END: &str = "\u{1}";
+
+/// The path between the marks.
+///
+/// # Panics
+/// While compiling, when the marks are not those that the macro writes.
+pub const fn unmarked(marked: &'static str) -> &'static str {
+    let (begin, rest) = marked.split_at(MARK_BEGIN.len());
+    let (path, end) = rest.split_at(rest.len() - MARK_END.len());
+    assert!(
+        begin.len() == MARK_BEGIN.len() && end.as_bytes()[0] == MARK_END.as_bytes()[0],
+        "marks of another version"
+    );
+    path
 }
 
 impl Checkpoint {

@@ -17,6 +17,8 @@ declare_scheduler!(
         topology = (2, 4, 2, 1),
         kargs = ["quiet"],
         assert = LIMITS.min_page_locality(0.5),
+        constraints = Constraints::NONE.min_llcs(2).max_numa_nodes(4),
+        cgroup_parent = "workload.slice",
     }
 );
 
@@ -57,12 +59,20 @@ declare_scheduler!(
     allow_splats,
     expect_err,
     expect_scx_error_contains = "stall",
+    expect_scx_error_matches = r"failed to run for \d+",
     allow_inconclusive = false,
     ignore,
     kaslr = false,
     attached = false,
     kargs = ["loglevel=7"],
     extra_sched_args = ["--stall-after", "2"],
+    min_llcs = 1,
+    max_llcs = 4,
+    min_cpus = 2,
+    max_cpus = 64,
+    min_numa_nodes = 1,
+    max_numa_nodes = 2,
+    requires_smt = false,
     include_files = files,
 )]
 fn every_key(ctx: &Ctx) -> Result<AssertResult> {

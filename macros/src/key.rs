@@ -43,6 +43,8 @@ pub enum Place {
     TestAttribute,
     /// Into the test's `Assert`, by the method of its name, if it is given; else the scheduler's is taken.
     Limit,
+    /// Into the test's `Constraints`, in the same way.
+    Constraint,
 }
 
 /// A key that goes into the field of its name and may be left out.
@@ -149,7 +151,9 @@ pub fn doc_table(keys: &[Key]) -> String {
     for key in keys {
         let default = match (key.place, key.default, key.required) {
             (Place::Source(_), ..) => "one of these is needed".to_owned(),
-            (Place::Topology | Place::Limit, Some(text), _) => format!("the scheduler's, else {text}"),
+            (Place::Topology | Place::Limit | Place::Constraint, Some(text), _) => {
+                format!("the scheduler's, else {text}")
+            }
             (Place::Limit, None, _) => "the scheduler's, else none".to_owned(),
             (_, Some(text), _) => text.to_owned(),
             (_, None, true) => "required".to_owned(),

@@ -8,6 +8,7 @@ mod key;
 mod args;
 mod test_keys;
 mod scheduler;
+mod presets;
 mod test_expand;
 
 use proc_macro::TokenStream;
@@ -56,6 +57,7 @@ use proc_macro::TokenStream;
 /// | `sustained_samples` | an integer from 1 to 256 | the scheduler's, else none | captures in a row that must break one of the five limits before this one until it counts; without it, one |
 /// | `expect_err` | `true` or `false` | false | the run must fail |
 /// | `expect_scx_error_contains` | a string | none | text that the scheduler's error must contain |
+/// | `expect_scx_error_matches` | a regular expression, `r".."` | none | regular expression that the scheduler's error must match |
 /// | `expect_scx_exit` | a string | none | kind of exit that the scheduler must leave with, such as `UNREG_KERN` or `ERROR_STALL` |
 /// | `allow_restarts` | `true` or `false` | false | a scheduler that exits and is enabled again does not fail the test |
 /// | `allow_splats` | `true` or `false` | false | a WARN, a lockdep report, an RCU stall or another report of a fault in the kernel's log does not fail the test |
@@ -68,6 +70,13 @@ use proc_macro::TokenStream;
 /// | `sysctls` | a list of settings, `["NAME=VALUE", ".."]` | none | kernel parameters that are set before the body, as `kernel.pid_max=30000` |
 /// | `config` | a string | none | the scheduler's configuration, as text; needed where its declaration has a `config_file_def`, and only there |
 /// | `staged_schedulers` | a list of paths of consts, `[A, B]` | none | schedulers that the body may attach in the place of the one under test, with `Op::replace_scheduler` |
+/// | `min_llcs` | an integer from 1 to 64 | the scheduler's, else 1 | gauntlet: least LLCs of the machine |
+/// | `max_llcs` | an integer from 1 to 64 | the scheduler's, else 12 | gauntlet: most LLCs of the machine |
+/// | `min_cpus` | an integer from 1 to 4096 | the scheduler's, else 1 | gauntlet: least CPUs of the machine |
+/// | `max_cpus` | an integer from 1 to 4096 | the scheduler's, else 192 | gauntlet: most CPUs of the machine |
+/// | `min_numa_nodes` | an integer from 1 to 64 | the scheduler's, else 1 | gauntlet: least NUMA nodes of the machine |
+/// | `max_numa_nodes` | an integer from 1 to 64 | the scheduler's, else 1 | gauntlet: most NUMA nodes of the machine |
+/// | `requires_smt` | `true` or `false` | the scheduler's, else false | gauntlet: only machines whose cores have more than one thread |
 /// | `include_files` | the path of a function | none | `fn() -> Result<Vec<IncludedFile>>`, run on the host: files for the guest |
 #[proc_macro_attribute]
 pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
@@ -92,12 +101,21 @@ pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
 /// | `sysctls` | a list of settings, `["NAME=VALUE", ".."]` | none | kernel parameters that are set before it is started, as `kernel.sched_rt_runtime_us=-1` |
 /// | `config_file` | a string | none | its configuration, a path relative to the package's folder: in the guest it is where `{file}` in `sched_args` says, or behind `--config` |
 /// | `config_file_def` | two strings, `("..", "..")` | none | how it takes a configuration that each test gives as `config`: its arguments, with `{file}` for the path, and the path in the guest: `("--config {file}", "/etc/mine.json")` |
+/// | `cgroup_parent` | a string | none | the cgroup that its tests make theirs in, as `workload.slice/tests`, for a scheduler that goes by their paths |
 /// | `enable_timeout_s` | an integer from 1 to 3600 | none | how long it may take to become enabled, for tests that do not say |
 /// | `assert` | a constant expression of type `Assert` | none | limits for all tests of it, where a test does not set its own |
+/// | `constraints` | a constant expression of type `Constraints` | none | machines of the gauntlet for all tests of it, where a test does not set its own bounds |
 ///
 /// Exactly one of `binary`, `binary_path`, `source` and `crates` is given. A name is made of ASCII letters, digits, `_`, `-` and
 /// `.`; `eevdf` is reserved.
 #[proc_macro]
 pub fn declare_scheduler(input: TokenStream) -> TokenStream {
     scheduler::expand(input.into()).unwrap_or_else(|error| error.into_compile_error()).into()
+}
+
+/// The table of the gauntlet's machines: an array of `(name, [numa_nodes, llcs, cores, threads])`. For ktstr itself.
+#[doc(hidden)]
+#[proc_macro]
+pub fn presets(_: TokenStream) -> TokenStream {
+    presets::expand().into()
 }

@@ -44,10 +44,15 @@ const KEYS: &[Key] = &[
     key("config_file_def", Shape::Pair,
         "how it takes a configuration that each test gives as `config`: its arguments, with `{file}` for the path, and the path in \
          the guest: `(\"--config {file}\", \"/etc/mine.json\")`"),
+    key("cgroup_parent", Shape::Text,
+        "the cgroup that its tests make theirs in, as `workload.slice/tests`, for a scheduler that goes by their paths")
+        .not_empty(", which is where cgroups are anyway"),
     key("enable_timeout_s", count(1, MAX_ENABLE_S, "s until it is enabled"),
         "how long it may take to become enabled, for tests that do not say"),
     key("assert", Shape::Expression { of: "Assert" },
         "limits for all tests of it, where a test does not set its own"),
+    key("constraints", Shape::Expression { of: "Constraints" },
+        "machines of the gauntlet for all tests of it, where a test does not set its own bounds"),
 ];
 
 struct Declaration {

@@ -2,6 +2,7 @@
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{ToTokens, format_ident, quote};
+use regex_lite::Regex;
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
 use syn::punctuated::Punctuated;
@@ -40,6 +41,8 @@ pub enum Shape {
     },
     /// A string.
     Text,
+    /// A regular expression, which some text does not match.
+    Pattern,
     /// A list of strings.
     Texts,
     /// A path to a const, which becomes a reference.
@@ -76,7 +79,7 @@ pub enum Value {
     Decimal(f64),
     /// Of [`Shape::Expression`].
     Expression(Box<Expr>),
-    /// Of [`Shape::Text`] or [`Shape::Word`].
+    /// Of [`Shape::Text`], [`Shape::Pattern`] or [`Shape::Word`].
     Text(LitStr),
     /// Of [`Shape::Texts`] and [`Shape::Settings`].
     Texts(Vec<LitStr>),
@@ -106,7 +109,7 @@ impl Shape {
             }
             Self::Decimal { .. } => Ok(Value::Decimal(input.parse::<LitInt>()?.base10_parse()?)),
             Self::Expression { .. } => Ok(Value::Expression(Box::new(input.parse()?))),
-            Self::Text => Ok(Value::Text(input.parse()?)),
+            Self::Text | Self::Pattern => Ok(Value::Text(input.parse()?)),
             Self::Pair => {
                 let inner;
                 parenthesized!(inner in input);
@@ -166,6 +169,13 @@ impl Shape {
             (Self::Word { words, .. }, Value::Text(word)) if !words.contains(&word.value().as_str()) => {
                 Some(format!("`{name}` is one of {}, not `{}`", words.join(", "), word.value()))
             }
+            (Self::Pattern, Value::Text(text)) => match Regex::new(&text.value()) {
+                Err(error) => Some(format!("`{name}` is no regular expression: {error}")),
+                Ok(pattern) if pattern.is_match("") => {
+                    Some(format!("`{name}` matches the empty text, and so every one"))
+                }
+                Ok(_) => None,
+            },
             (Self::Settings, Value::Texts(texts)) => {
                 let is_setting = |text: &str| {
                     text.split_once('=')
@@ -193,6 +203,7 @@ impl Shape {
             Self::Decimal { min, max, .. } => format!("a number from {min} to {max}"),
             Self::Expression { of } => format!("a constant expression of type `{of}`"),
             Self::Text => "a string".to_owned(),
+            Self::Pattern => "a regular expression, `r\"..\"`".to_owned(),
             Self::Texts => "a list of strings, `[\"..\", \"..\"]`".to_owned(),
             Self::Settings => "a list of settings, `[\"NAME=VALUE\", \"..\"]`".to_owned(),
             Self::Pair => "two strings, `(\"..\", \"..\")`".to_owned(),
@@ -212,6 +223,7 @@ impl Shape {
             Self::Decimal { min, .. } => min.to_string(),
             Self::Expression { .. } => "NAME".to_owned(),
             Self::Text => "\"..\"".to_owned(),
+            Self::Pattern => "r\"..\"".to_owned(),
             Self::Texts => "[\"..\"]".to_owned(),
             Self::Settings => "[\"NAME=VALUE\"]".to_owned(),
             Self::Pair => "(\"..\", \"..\")".to_owned(),

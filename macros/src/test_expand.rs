@@ -4,10 +4,11 @@ use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, ItemFn, Result, ReturnType, Safety, Signature};
+use syn::{Attribute, Error, Ident, ItemFn, Result, ReturnType, Safety, Signature};
 
 use crate::args::Args;
 use crate::key::Place;
+use crate::presets::PRESETS;
 use crate::shape::Value;
 use crate::test_keys::{self, KEYS};
 
@@ -30,11 +31,9 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let topology = topology(&args)?;
     let fields = args.fields()?;
     let config = config(&args);
-    let limits = args.at(|place| place == Place::Limit);
-    let limits = limits.filter_map(|key| Some((key, args.value(key.name)?))).map(|(key, value)| {
-        let (name, value) = (format_ident!("{}", key.name), key.shape.expression(value));
-        quote!(.#name(#value))
-    });
+    let (limits, constraints) = (setters(&args, Place::Limit), setters(&args, Place::Constraint));
+    let constraints_check = constraints_check(&args, &constraints);
+    let gauntlet = if args.is_set("ignore") { TokenStream::new() } else { gauntlet(&label, &holder, &cfgs) };
     // The static stands outside of the test, so that a body is checked in builds without tests, too.
     Ok(quote! {
         #(#cfgs)*
@@ -45,12 +44,17 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
             // A const, so that a part inherited from the scheduler that does not fit is a compile error too.
             const __KTSTR_TOPOLOGY: ::ktstr::__private::Topology = #topology;
             #config
+            #constraints_check
+            // With a mark, by which the test is found in the binary.
+            const __KTSTR_MARKED: &str =
+                ::core::concat!("\u{1}ktstr::test\u{1}", ::core::module_path!(), "::", #label, "\u{1}");
             ::ktstr::__private::TestDef {
-                path: ::core::concat!(::core::module_path!(), "::", #label),
+                path: ::ktstr::__private::unmarked(__KTSTR_MARKED),
                 package: ::core::env!("CARGO_PKG_NAME"),
                 body: #name,
                 topology: __KTSTR_TOPOLOGY,
-                assert: ::ktstr::__private::Assert::NONE #(#limits)*,
+                assert: ::ktstr::__private::Assert::NONE #limits,
+                constraints: ::ktstr::__private::Constraints::NONE #constraints,
                 #fields
             }
         };
@@ -61,7 +65,59 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
         #vis fn #name() -> ::core::result::Result<(), ::ktstr::__private::TestFailure> {
             ::ktstr::__private::run(&#holder)
         }
+        #gauntlet
     })
+}
+
+/// A call of the method of its name for each key with this place that is given.
+fn setters(args: &Args, place: Place) -> TokenStream {
+    let rows = args.at(|of| of == place);
+    rows.filter_map(|key| Some((key, args.value(key.name)?)))
+        .map(|(key, value)| {
+            let (name, value) = (format_ident!("{}", key.name), key.shape.expression(value));
+            quote!(.#name(#value))
+        })
+        .collect()
+}
+
+/// There is a machine between the bounds, where the test sets any.
+fn constraints_check(args: &Args, setters: &TokenStream) -> TokenStream {
+    let given = args.at(|place| place == Place::Constraint).find_map(|key| args.span(key.name));
+    let Some(span) = given else { return TokenStream::new() };
+    let inherited = match args.value("scheduler") {
+        Some(Value::Path(scheduler)) => quote!(#scheduler.constraints),
+        _ => quote!(::core::option::Option::None),
+    };
+    quote_spanned! {span=>
+        const _: () = ::ktstr::__private::check_constraints(
+            #inherited, ::ktstr::__private::Constraints::NONE #setters
+        );
+    }
+}
+
+/// The variants of a test, one for each machine: ignored tests in a module that is named after the test.
+fn gauntlet(label: &str, holder: &Ident, cfgs: &[Attribute]) -> TokenStream {
+    let module = format_ident!("gauntlet_{label}");
+    let variants = PRESETS.iter().enumerate().map(|(index, (name, _))| {
+        let function = format_ident!("{name}");
+        quote! {
+            #[::core::prelude::v1::test]
+            #[ignore = "of the gauntlet: cargo ktstr test --gauntlet"]
+            fn #function() -> ::core::result::Result<(), ::ktstr::__private::TestFailure> {
+                let path = ::core::concat!(::core::module_path!(), "::", #name);
+                ::ktstr::__private::run_variant(&super::#holder, path, #index)
+            }
+        }
+    });
+    quote! {
+        #[cfg(test)]
+        #(#cfgs)*
+        #[doc(hidden)]
+        #[allow(non_snake_case)]
+        mod #module {
+            #(#variants)*
+        }
+    }
 }
 
 /// The machine's topology: each part from the test, else from the scheduler, else the row's default.
@@ -184,8 +240,20 @@ mod tests {
     #[test]
     fn ignore_is_emitted_only_when_asked_for() -> Result<()> {
         let item = "fn t(ctx: &Ctx) -> R { x() }";
-        assert!(expanded("ignore", item)?.contains("# [ignore"));
-        assert!(!expanded("ignore = false", item)?.contains("# [ignore"));
+        assert!(expanded("ignore", item)?.contains("# [ignore = \"marked"));
+        assert!(!expanded("ignore = false", item)?.contains("# [ignore = \"marked"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_test_has_an_ignored_variant_for_each_machine_and_one_that_is_ignored_has_none() -> Result<()> {
+        let item = "#[cfg(unix)] fn t(ctx: &Ctx) -> R { x() }";
+        let text = expanded("", item)?;
+        let (_, gauntlet) = text.split_once("mod gauntlet_t {").expect("the module");
+        assert_eq!(gauntlet.matches("# [ignore = \"of the gauntlet").count(), PRESETS.len());
+        assert!(gauntlet.contains("fn llcs1_cpus4 ()"), "{gauntlet}");
+        assert_eq!(text.matches("cfg (unix)").count(), 3, "{text}");
+        assert!(!expanded("ignore", item)?.contains("gauntlet_t"));
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use proc_macro2::Span;
 use syn::Result;
 
 use crate::args::{Args, Faults};
-use crate::key::Place::{Limit, TestAttribute, Topology};
+use crate::key::Place::{Constraint, Limit, TestAttribute, Topology};
 use crate::key::{Key, count, decimal, flag, key};
 use crate::shape::Shape;
 
@@ -103,6 +103,10 @@ pub const KEYS: &[Key] = &[
         "text that the scheduler's error must contain").not_empty(", which every text contains")
         .needs(&[("expect_err", "`expect_err`: a run that must not fail has no error to match"),
                  ("scheduler", "a `scheduler`: the kernel's own has no sched_ext error")]),
+    key("expect_scx_error_matches", Shape::Pattern,
+        "regular expression that the scheduler's error must match")
+        .needs(&[("expect_err", "`expect_err`: a run that must not fail has no error to match"),
+                 ("scheduler", "a `scheduler`: the kernel's own has no sched_ext error")]),
     key("expect_scx_exit", Shape::Text,
         "kind of exit that the scheduler must leave with, such as `UNREG_KERN` or `ERROR_STALL`")
         .not_empty(", which is the name of no exit kind")
@@ -130,6 +134,19 @@ pub const KEYS: &[Key] = &[
     key("staged_schedulers", Shape::Consts,
         "schedulers that the body may attach in the place of the one under test, with `Op::replace_scheduler`")
         .needs(&[("scheduler", "a `scheduler` that they take the place of")]),
+    key("min_llcs", count(1, 64, "LLC"),
+        "gauntlet: least LLCs of the machine").place(Constraint).default("1"),
+    key("max_llcs", count(1, 64, "LLC"),
+        "gauntlet: most LLCs of the machine").place(Constraint).default("12"),
+    key("min_cpus", count(1, 4096, "CPU"),
+        "gauntlet: least CPUs of the machine").place(Constraint).default("1"),
+    key("max_cpus", count(1, 4096, "CPU"),
+        "gauntlet: most CPUs of the machine").place(Constraint).default("192"),
+    key("min_numa_nodes", count(1, 64, "NUMA node"),
+        "gauntlet: least NUMA nodes of the machine").place(Constraint).default("1"),
+    key("max_numa_nodes", count(1, 64, "NUMA node"),
+        "gauntlet: most NUMA nodes of the machine").place(Constraint).default("1"),
+    flag("requires_smt", "gauntlet: only machines whose cores have more than one thread").place(Constraint),
     key("include_files", Shape::Function,
         "`fn() -> Result<Vec<IncludedFile>>`, run on the host: files for the guest"),
 ];
@@ -158,6 +175,18 @@ pub fn check(args: &Args) -> Result<()> {
              {MIN_SNAPSHOT_GAP_MS} ms apart: fewer of them, or a longer `duration_s`"
         );
         faults.add(span("num_snapshots"), message);
+    }
+    for (min, max) in
+        [("min_llcs", "max_llcs"), ("min_cpus", "max_cpus"), ("min_numa_nodes", "max_numa_nodes")]
+    {
+        if let (Some(_), Some(_)) = (args.span(min), args.span(max))
+            && let (Some(least), Some(most)) = (args.number(min), args.number(max))
+            && least > most
+        {
+            let message =
+                format!("`{min}` = {least} is more than `{max}` = {most}, so that no machine would do");
+            faults.add(span(min), message);
+        }
     }
     args.check_rows(Span::call_site(), &mut faults);
     faults.into_result()

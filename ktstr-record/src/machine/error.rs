@@ -174,6 +174,14 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// Whether a larger host, or one that does less besides, would start the machine.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::TooManyCpus { .. } | Self::TooMuchMemory { .. })
+    }
+}
+
 fn said(stderr: &str) -> String {
     if stderr.is_empty() { String::from(" without a word") } else { format!(", saying: {stderr}") }
 }

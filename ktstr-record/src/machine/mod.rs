@@ -81,6 +81,14 @@ pub fn start_for(
     with_backend!(spec, |backend| start::start(&backend, spec, init, cache_dir, policy, scheduler))
 }
 
+/// Whether this host can carry the machine of `spec`.
+///
+/// # Errors
+/// [`StartError`], the one that [`start`] would give before anything is started.
+pub fn carries(spec: &MachineSpec) -> Result<(), StartError> {
+    with_backend!(spec, |backend| backend.check(&limits::HostLimits::measure()))
+}
+
 /// How many times as long as on hardware the guest's work may take on the machine of `spec`: a factor for limits that
 /// nobody has set.
 #[must_use]

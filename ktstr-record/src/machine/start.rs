@@ -13,7 +13,7 @@ use ktstr_replay::units::{GuestNs, GuestPhys};
 use super::attached::AttachedTemplate;
 use super::error::{MachineError, StartError, tail};
 use super::interface::{AttemptError, Backend, Machine, MachineEvent};
-use super::limits::HostLimits;
+use super::limits::{HostLimits, host_cpus};
 use super::ram::GuestRam;
 use super::slots::{Access, CpuSlots};
 use super::template::{Key, Store, Template};
@@ -34,7 +34,8 @@ const CONSOLE_TAIL_BYTES: usize = 4000;
 pub struct StartPolicy {
     /// Boot, and neither restore nor save a template.
     pub cold: bool,
-    /// How long a boot may take until init is ready.
+    /// How long a boot may take until init is ready, where no more than two vCPUs share a CPU of the host. Of a machine with
+    /// more it may take that many times as long.
     pub boot_timeout: Duration,
     /// How long to wait for other machines of this cache: for their CPUs, and for a template that one of them makes.
     pub patience: Duration,
@@ -300,15 +301,22 @@ impl<B: Backend> Starter<'_, B> {
             Err(AttemptError::Machine(error)) => return silent(error.to_string()),
             Err(AttemptError::Template(damage)) => return silent(damage.to_string()),
         };
-        Ok(match await_ready(&mut machine, self.spec, self.policy.boot_timeout) {
-            Ok(()) => match B::ready(&mut machine) {
-                Ok(()) => Ok(machine),
-                Err(error) => Err(BootFault { what: error.to_string(), console: String::new() }),
+        Ok(
+            match await_ready(
+                &mut machine,
+                self.spec,
+                self.policy.boot_timeout * crowding(self.spec.topology.cpus(), host_cpus()),
+            ) {
+                Ok(()) => match B::ready(&mut machine) {
+                    Ok(()) => Ok(machine),
+                    Err(error) => Err(BootFault { what: error.to_string(), console: String::new() }),
+                },
+                Err(what) => Err(BootFault {
+                    what,
+                    console: tail(&machine.console_text(), CONSOLE_TAIL_BYTES).to_owned(),
+                }),
             },
-            Err(what) => {
-                Err(BootFault { what, console: tail(&machine.console_text(), CONSOLE_TAIL_BYTES).to_owned() })
-            }
-        })
+        )
     }
 }
 
@@ -335,6 +343,11 @@ fn save(machine: &mut impl Machine, store: &Store, key: &Key) -> Result<(), Save
     };
     machine.resume().map_err(SaveError::Lost)?;
     saved.map_err(SaveError::NotKept)
+}
+
+/// How many times as long a boot may take on a machine whose vCPUs share the host's CPUs, up to two on one being as good as alone.
+fn crowding(vcpus: u32, host_cpus: u32) -> u32 {
+    vcpus.div_ceil(host_cpus.saturating_mul(2).max(1)).max(1)
 }
 
 /// Let the machine run until init is ready.
@@ -399,5 +412,19 @@ fn readiness(ram: &GuestRam, spec: &MachineSpec, wanted: u32) -> Readiness {
         false => Readiness::NotYet,
         true if version == PROTOCOL_VERSION => Readiness::Ready,
         true => Readiness::OtherVersion(version),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crowding;
+
+    #[test]
+    fn a_crowded_machine_has_longer_to_boot() {
+        for (vcpus, host_cpus, times) in
+            [(2, 2, 1), (4, 2, 1), (5, 2, 2), (32, 2, 8), (32, 64, 1), (0, 0, 1), (4, u32::MAX, 1)]
+        {
+            assert_eq!(crowding(vcpus, host_cpus), times, "{vcpus} on {host_cpus}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::samples;
 use crate::series::{Column, Point};
 use crate::text::seconds;
-use crate::text::table::{Align, layout};
+use crate::text::{Align, layout};
 use crate::verdict::{Finding, Origin, Outcome};
 
 /// Offending samples that are shown; the others are counted.

@@ -1,6 +1,6 @@
 //! Columns and their cells.
 
-use crate::text::table::{Align, layout};
+use crate::text::{Align, layout};
 use crate::text::{clean, escaped};
 use crate::value::Scalar;
 

@@ -2,7 +2,7 @@
 
 use crate::kernel::log::read_log;
 use crate::run::{Checkpoints, Run};
-use crate::text::table::{Align, layout};
+use crate::text::{Align, layout};
 use crate::text::{clean, counted, seconds, shorten, tail};
 use crate::trace::record::{CaptureKind, EventBody, GuestEnd, OutputSource, Stage};
 use crate::units::GuestNs;

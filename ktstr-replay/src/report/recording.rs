@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::memory::LeftOut;
 use crate::run::Run;
 use crate::series::Column;
-use crate::text::table::{Align, layout};
+use crate::text::{Align, layout};
 use crate::text::{clean, seconds, shorten};
 use crate::trace::record::Sample;
 use crate::verdict::Verdict;

@@ -1,7 +1,7 @@
 //! The scheduler and its tasks when the run went wrong: who waited, its variables, and the kernel's dump.
 
 use crate::run::Run;
-use crate::text::table::{Align, layout};
+use crate::text::{Align, layout};
 use crate::text::{clean, escaped, seconds, shorten, wrapped};
 use crate::trace::record::Sample;
 use crate::value::{Leaf, Snapshot, Value, changing};

@@ -2,12 +2,13 @@
 
 mod clean;
 mod suggest;
-pub(crate) mod table;
+mod table;
 mod time;
 
 pub(crate) use clean::{clean, counted, listed, shorten, tail, wrapped};
 pub use clean::{escaped, plain_json, plain_lines, printable};
 pub use suggest::Candidates;
 pub(crate) use suggest::nearest;
+pub use table::{Align, layout};
 pub use time::SpanNs;
 pub(crate) use time::{seconds, time_ns};

@@ -4,7 +4,7 @@ use super::{OpenCheckpoint, Shown, cell, millis};
 use crate::kernel::KernelError;
 use crate::kernel::cputime::read_cpu_times;
 use crate::text::clean;
-use crate::text::table::{Align, layout};
+use crate::text::{Align, layout};
 
 pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
     let all = read_cpu_times(&checkpoint.kernel())?;

@@ -4,7 +4,7 @@ use super::{OpenCheckpoint, Shown, cell, millis};
 use crate::columns::{DSQS, lay_out};
 use crate::kernel::KernelError;
 use crate::kernel::dsq::{Dsq, read_dsqs};
-use crate::text::table::{Align, layout};
+use crate::text::{Align, layout};
 use crate::text::{clean, escaped};
 
 /// Tasks of a queue that are shown; JSON has all.

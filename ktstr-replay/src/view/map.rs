@@ -11,7 +11,7 @@ use crate::kernel::query::{Landmarks, each_node, pointee};
 use crate::kernel::{KernelError, KernelView};
 use crate::text::Candidates;
 use crate::text::clean;
-use crate::text::table::{Align, layout};
+use crate::text::{Align, layout};
 use crate::units::Cpu;
 use crate::value::{Beyond, MapEntry, Scalar, Value, ValueError};
 

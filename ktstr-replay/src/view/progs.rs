@@ -7,7 +7,7 @@ use super::{OpenCheckpoint, Shown, cell};
 use crate::kernel::maps::BpfObjects;
 use crate::kernel::{BpfProgram, KernelError};
 use crate::text::clean;
-use crate::text::table::{Align, layout};
+use crate::text::{Align, layout};
 
 /// All programs; those of the running scheduler are marked.
 pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {

@@ -3,7 +3,7 @@
 use super::{OpenCheckpoint, Shown, cell, millis};
 use crate::kernel::scx::{Scheduler, read_schedulers};
 use crate::kernel::{Gaps, KernelError};
-use crate::text::table::{Align, layout};
+use crate::text::{Align, layout};
 use crate::text::{clean, escaped};
 
 pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {

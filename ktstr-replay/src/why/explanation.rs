@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::run::{CheckpointError, Run};
 use crate::text::seconds;
-use crate::text::table::{Align, layout};
+use crate::text::{Align, layout};
 use crate::text::{clean, wrapped};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 

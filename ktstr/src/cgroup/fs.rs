@@ -16,7 +16,10 @@ const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The cgroup hierarchy of the guest.
 #[derive(Clone, Debug)]
 pub struct Cgroups {
-    root: PathBuf,
+    /// Where the hierarchy is mounted.
+    mount: PathBuf,
+    /// The cgroup that all others are made in, below the mount; empty: in none.
+    parent: String,
 }
 
 /// One cgroup. It stays until [`Cgroup::remove`].
@@ -99,13 +102,32 @@ impl Cgroups {
     pub const GUEST_ROOT: &str = "/sys/fs/cgroup";
 
     /// The hierarchy mounted at `root`.
-    pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+    pub fn at(mount: impl Into<PathBuf>) -> Self {
+        Self { mount: mount.into(), parent: String::new() }
     }
 
-    /// Where it is mounted.
-    pub fn root(&self) -> &Path {
-        &self.root
+    /// The same, where all cgroups are made in `parent`, as `outer/inner`. It is made, if it is not there.
+    ///
+    /// # Errors
+    /// A bad name, and what the kernel refuses.
+    pub(crate) fn below(self, parent: &str) -> Result<Self, CgroupError> {
+        let parent = parent.trim_matches('/');
+        check_name(parent)?;
+        let path = self.mount.join(parent);
+        let failed =
+            |source| CgroupError::Io { what: "make the cgroup".to_owned(), path: path.clone(), source };
+        fs::create_dir_all(&path).map_err(failed)?;
+        Ok(Self { parent: parent.to_owned(), ..self })
+    }
+
+    /// Where the hierarchy is mounted.
+    pub(crate) fn mount(&self) -> &Path {
+        &self.mount
+    }
+
+    /// The folder that cgroups are made in.
+    pub fn root(&self) -> PathBuf {
+        self.mount.join(&self.parent)
     }
 
     /// Make a cgroup below the root, or below another: `outer/inner`.
@@ -114,7 +136,7 @@ impl Cgroups {
     /// A bad name, a name that is taken, an outer cgroup that is not there, and what the kernel refuses.
     pub fn create(&self, name: &str) -> Result<Cgroup, CgroupError> {
         check_name(name)?;
-        let path = self.root.join(name);
+        let path = self.root().join(name);
         match fs::create_dir(&path) {
             Ok(()) => Ok(Cgroup { name: name.to_owned(), path }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -133,14 +155,14 @@ impl Cgroups {
     /// # Errors
     /// A controller that the kernel does not offer, or will not enable: not below a cgroup that has processes of its own.
     pub fn enable(&self, controller: &'static str, name: &str) -> Result<(), CgroupError> {
-        let path = self.root.join("cgroup.controllers");
+        let path = self.mount.join("cgroup.controllers");
         let offered = read(&path)?;
         if !offered.split_ascii_whitespace().any(|name| name == controller) {
             return Err(CgroupError::Controller { controller, path, offered: offered.trim().to_owned() });
         }
         // From the root down to the cgroup that it is in.
-        let mut outer = self.root.clone();
-        for inner in name.split('/') {
+        let mut outer = self.mount.clone();
+        for inner in self.parent.split('/').filter(|part| !part.is_empty()).chain(name.split('/')) {
             match write(&outer.join("cgroup.subtree_control"), &format!("+{controller}")) {
                 Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy => {
                     return Err(CgroupError::HasProcesses { path: outer, controller });
@@ -318,6 +340,21 @@ mod tests {
             let file = dir.path().join(folder).join("cgroup.subtree_control");
             assert_eq!(fs::read_to_string(file).expect("the file"), "+cpu");
         }
+    }
+
+    #[test]
+    fn cgroups_are_made_in_their_parent_and_have_its_controllers() {
+        let (dir, cgroups) = hierarchy();
+        fs::write(dir.path().join("cgroup.controllers"), "cpu\n").expect("a file");
+        let cgroups = cgroups.below("/work/tests").expect("made");
+        let cgroup = cgroups.create("cg").expect("a cgroup");
+        assert_eq!((cgroup.name(), cgroup.path()), ("cg", dir.path().join("work/tests/cg").as_path()));
+        cgroups.enable("cpu", "cg").expect("offered");
+        for folder in ["", "work", "work/tests"] {
+            let file = dir.path().join(folder).join("cgroup.subtree_control");
+            assert_eq!(fs::read_to_string(file).expect("the file"), "+cpu", "{folder}");
+        }
+        assert!(matches!(cgroups.below("../out"), Err(CgroupError::Name { .. })));
     }
 
     #[test]

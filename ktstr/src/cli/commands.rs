@@ -7,6 +7,7 @@ use clap::{ArgMatches, Args, Command};
 
 use super::completions::CompletionsArgs;
 use super::kernel::KernelArgs;
+use super::list::ListArgs;
 use super::replay::ReplayArgs;
 use super::setup::SetupArgs;
 use super::test::TestArgs;
@@ -18,6 +19,7 @@ use super::why::WhyArgs;
 /// what it does, and a row here.
 const COMMANDS: &[Row] = &[
     Row::new::<TestArgs>("test").only(Program::CargoKtstr),
+    Row::new::<ListArgs>("list").only(Program::CargoKtstr),
     Row::new::<ShowThresholdsArgs>("show-thresholds").only(Program::CargoKtstr),
     Row::new::<ReplayArgs>("replay"),
     Row::new::<WhyArgs>("why"),

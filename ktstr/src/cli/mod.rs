@@ -6,8 +6,11 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "all output goes through `out`")]
 
 mod out;
+mod asked;
 mod completions;
+mod gauntlet;
 mod kernel;
+mod list;
 mod replay;
 mod setup;
 mod test;

@@ -8,10 +8,13 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use jiff::SignedDuration;
 use ktstr_record::provision::{KernelSpec, Provisioner, cargo};
+use ktstr_record::spec::MachineSpec;
 use ktstr_replay::report;
 use ktstr_replay::run::Run;
 use ktstr_replay::text;
@@ -19,8 +22,11 @@ use ktstr_replay::trace::Trace;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
+use super::asked::descriptions;
 use super::commands::CommandArgs;
+use super::gauntlet::Plan;
 use super::out;
+use crate::gauntlet::PRESETS;
 use crate::host::environment;
 use crate::host::results::{RUNS, TRACE_SUFFIX, new_run_name};
 use crate::workspace::Workspace;
@@ -52,6 +58,16 @@ pub struct TestArgs {
     /// Run the tests of these packages only (default: all that depend on ktstr).
     #[arg(short, long, value_name = "NAME")]
     package: Vec<String>,
+    /// Run the tests on the machines of the gauntlet, from 4 to 252 CPUs, in place of their own: those that each test is for
+    /// and that this host can carry.
+    #[arg(long)]
+    gauntlet: bool,
+    /// With --gauntlet: run what shows most in about this time, as 10m or 2h.
+    #[arg(long, value_name = "TIME", requires = "gauntlet", value_parser = budget)]
+    budget: Option<Duration>,
+    /// The part of the tests that this run is for, as count:1/4, of cargo nextest: for CI jobs that share them.
+    #[arg(long, value_name = "PART")]
+    partition: Option<String>,
     /// Arguments for cargo nextest run, or cargo test where nextest is not installed.
     #[arg(last = true, value_name = "ARGS")]
     rest: Vec<String>,
@@ -66,8 +82,46 @@ pub(super) enum Runner {
 
 impl TestArgs {
     /// Those tests, of those packages, with these arguments for the runner.
-    pub(super) fn of(filter: &str, package: &[String], rest: Vec<String>) -> Self {
-        Self { filter: Some(filter.to_owned()), package: package.to_vec(), rest, ..Self::default() }
+    pub(super) fn of(filter: Option<String>, package: Vec<String>, rest: Vec<String>) -> Self {
+        Self { filter, package, rest, ..Self::default() }
+    }
+
+    /// The same with other arguments for the runner.
+    pub(super) fn with_rest(self, rest: Vec<String>) -> Self {
+        Self { rest, partition: None, ..self }
+    }
+
+    /// What selects tests by name.
+    pub(super) fn filter(&self) -> Option<&str> {
+        self.filter.as_deref()
+    }
+
+    /// Whether the tests of this package are run.
+    pub(super) fn selects(&self, workspace: &Workspace, package: &str) -> bool {
+        if self.package.is_empty() {
+            return workspace.dependents(LIBRARY).any(|dependent| dependent.name == package);
+        }
+        self.package.iter().any(|name| name == package)
+    }
+
+    /// Those of the runner's arguments that decide what is built.
+    pub(super) fn build_words(&self) -> Vec<String> {
+        const ALONE: [&str; 3] = ["--release", "--all-features", "--no-default-features"];
+        const WITH_VALUE: [&str; 5] = ["--features", "-F", "--profile", "--cargo-profile", "--target"];
+        let mut words = Vec::new();
+        let mut rest = self.rest.iter().take_while(|word| *word != "--");
+        while let Some(word) = rest.next() {
+            let (name, value) =
+                word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
+            if ALONE.contains(&name) {
+                words.push(word.clone());
+            } else if WITH_VALUE.contains(&name) {
+                // nextest has a `--profile` of its own, and calls cargo's `--cargo-profile`.
+                words.push(if name == "--cargo-profile" { "--profile" } else { name }.to_owned());
+                words.extend(value.map(str::to_owned).or_else(|| rest.next().cloned()));
+            }
+        }
+        words
     }
 }
 
@@ -84,8 +138,14 @@ impl CommandArgs for TestArgs {
         });
         let workspace = workspace?;
         let runs = workspace.target_directory.join(RUNS);
-        let words = arguments(&self, &workspace, runner)?;
         let kernel = kernel?;
+        let words = if self.gauntlet {
+            let plan = Plan::new(&descriptions(&workspace, &self)?, &kernel.machine, self.budget)?;
+            out::note(&plan.summary());
+            plan.arguments(runner, self.partition.as_deref(), &self.rest)?
+        } else {
+            arguments(&self, &workspace, runner)?
+        };
         if let Some(keep) = self.keep {
             remove_old_runs(&runs, keep)?;
         }
@@ -118,6 +178,8 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
 /// What the tests are told of the kernel, where they are told anything. They run in other folders, so paths are absolute.
 #[derive(Debug)]
 struct ToldKernel {
+    /// A machine with it.
+    machine: MachineSpec,
     spec: Option<OsString>,
     config: Option<PathBuf>,
 }
@@ -144,7 +206,22 @@ fn provision(asked: Option<&str>, config: Option<&Path>) -> Result<ToldKernel> {
         KernelSpec::Path(path) => Some(absolute(&path)?.into_os_string()),
         _ => given.map(OsString::from),
     };
-    Ok(ToldKernel { spec, config })
+    let machine = MachineSpec {
+        backend: emulator.into(),
+        kernel,
+        topology: PRESETS[0].topology,
+        memory_mib: 0,
+        kaslr: false,
+        kargs: Vec::new(),
+    };
+    Ok(ToldKernel { machine, spec, config })
+}
+
+/// A time as people write it: `90s`, `10m`, `1h 30m`.
+fn budget(text: &str) -> Result<Duration, String> {
+    let span: SignedDuration = text.parse().map_err(|error| format!("{error}; write it as 10m or 2h"))?;
+    let time = Duration::try_from(span).map_err(|_| "a time cannot be negative".to_owned())?;
+    if time.is_zero() { Err("nothing can be run in no time".to_owned()) } else { Ok(time) }
 }
 
 /// That there is no configuration, for whom it matters and how to give one.
@@ -200,6 +277,14 @@ pub(super) fn arguments(args: &TestArgs, workspace: &Workspace, runner: Runner) 
         filter = None;
     }
     words.extend(filter);
+    if let Some(partition) = &args.partition {
+        if runner == Runner::CargoTest {
+            bail!(
+                "--partition is cargo nextest's, which is not installed: cargo install cargo-nextest --locked"
+            );
+        }
+        words.extend(["--partition", partition]);
+    }
     words.extend(args.rest.iter().map(String::as_str));
     Ok(words.into_iter().map(OsString::from).collect())
 }

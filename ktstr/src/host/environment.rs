@@ -15,8 +15,8 @@ pub const PAGES: &str = "KTSTR_PAGES";
 pub const RESULTS: &str = "KTSTR_RESULTS";
 /// Variable with the program to take for every scheduler that is declared by `binary`.
 pub const SCHEDULER: &str = "KTSTR_SCHEDULER";
-/// Variable with a folder into which tests write their limits, in place of being run. A test that does so fails.
-pub const SHOW_THRESHOLDS: &str = "KTSTR_SHOW_THRESHOLDS";
+/// Variable with a folder into which tests write what they are, in place of being run. A test that does so fails.
+pub const DESCRIBE: &str = "KTSTR_DESCRIBE";
 
 /// The variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub struct Environment {
     pub results: Option<PathBuf>,
     /// The program to take for a scheduler that is declared by `binary`.
     pub scheduler: Option<PathBuf>,
-    /// Where the limits of tests go that are not to be run.
-    pub show_thresholds: Option<PathBuf>,
+    /// Where the descriptions of tests go that are not to be run.
+    pub describe: Option<PathBuf>,
 }
 
 impl Environment {
@@ -51,7 +51,7 @@ impl Environment {
             pages: get(PAGES),
             results: get(RESULTS).map(PathBuf::from),
             scheduler: get(SCHEDULER).map(PathBuf::from),
-            show_thresholds: get(SHOW_THRESHOLDS).map(PathBuf::from),
+            describe: get(DESCRIBE).map(PathBuf::from),
         }
     }
 }

@@ -1,16 +1,19 @@
 //! Host mode: from a test's description to its verdict.
 
 pub mod environment;
+mod describe;
 mod judge;
 mod prepare;
 mod program;
 pub mod results;
-mod thresholds;
 
-use environment::Environment;
-use ktstr_record::recorder::record;
+use anyhow::bail;
+use environment::{DESCRIBE, Environment};
+use ktstr_record::machine;
+use ktstr_record::recorder::{RecordRequest, record};
 use ktstr_replay::trace::record::Manifest;
 
+use crate::gauntlet::Preset;
 use crate::test_def::TestDef;
 
 /// Record a run of a test, and judge the recording. A run in which the emulator failed says nothing of the test, and is
@@ -20,10 +23,37 @@ use crate::test_def::TestDef;
 /// A test that did not pass; what could not be had, recorded or judged.
 pub fn run(def: &TestDef) -> anyhow::Result<()> {
     let environment = Environment::read();
-    if let Some(folder) = &environment.show_thresholds {
-        return thresholds::show(def, folder);
+    if let Some(folder) = &environment.describe {
+        return describe::describe(def, folder);
     }
-    let recording = record(prepare::prepare(def, &environment)?)?;
+    let request = prepare::prepare(def, &environment)?;
+    run_request(def, &environment, request)
+}
+
+/// As [`run`], of the variant of a test on a machine of the gauntlet. A machine that the test is not for, or that this host
+/// cannot carry, is skipped, with the reason in the results.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_variant(def: &TestDef, preset: &Preset) -> anyhow::Result<()> {
+    let environment = Environment::read();
+    if environment.describe.is_some() {
+        bail!(
+            "the test was not run: {DESCRIBE} asks for descriptions, which variants have in that of their test"
+        );
+    }
+    if let Some(why) = def.bounds().excludes(preset.topology) {
+        return results::skip(def, &environment, &why);
+    }
+    let request = prepare::prepare(def, &environment)?;
+    match machine::carries(&request.machine) {
+        Err(error) if error.is_limit() => results::skip(def, &environment, &error.to_string()),
+        _ => run_request(def, &environment, request),
+    }
+}
+
+fn run_request(def: &TestDef, environment: &Environment, request: RecordRequest) -> anyhow::Result<()> {
+    let recording = record(request)?;
     if !judge::emulator_failed(&recording) {
         return judge::judge(def, recording);
     }
@@ -34,7 +64,7 @@ pub fn run(def: &TestDef) -> anyhow::Result<()> {
         "note: the emulator failed, so the test is run once more; the trace of that run is {}",
         first.display()
     );
-    let mut request = prepare::prepare(def, &environment)?;
+    let mut request = prepare::prepare(def, environment)?;
     request.manifest.taints.push(Manifest::RETRIED.to_owned());
     // What failed may be in the template.
     request.attached = false;
@@ -42,8 +72,9 @@ pub fn run(def: &TestDef) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use crate::assert::AssertResult;
+    use crate::gauntlet::Constraints;
     use crate::limits::Assert;
     use crate::test_def::{Checkpoint, Pages, TestDef, resolve_topology};
 
@@ -65,8 +96,10 @@ mod tests {
         claims: &[],
         check: None,
         assert: Assert::NONE,
+        constraints: Constraints::NONE,
         expect_err: false,
         expect_scx_error_contains: None,
+        expect_scx_error_matches: None,
         expect_scx_exit: None,
         allow_restarts: false,
         allow_splats: false,

@@ -313,6 +313,7 @@ fn test_info(def: &TestDef) -> TestInfo {
         }),
         expect_err: def.expect_err,
         expect_scx_error_contains: def.expect_scx_error_contains.map(str::to_owned),
+        expect_scx_error_matches: def.expect_scx_error_matches.map(str::to_owned),
         expect_scx_exit: def.expect_scx_exit.map(str::to_owned),
         allow_restarts: def.allow_restarts,
         allow_splats: def.allow_splats,

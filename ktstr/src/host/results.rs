@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::OnceLock;
 
+use anyhow::Context;
 use jiff::Timestamp;
 
 use super::environment::Environment;
@@ -16,6 +17,8 @@ use crate::test_def::TestDef;
 const TARGET_MARK: &str = "CACHEDIR.TAG";
 /// How traces are named.
 pub const TRACE_SUFFIX: &str = ".trace.zst";
+/// How files are named that say why a test was not run.
+pub const SKIP_SUFFIX: &str = ".skip";
 /// Folder of all runs, in the target folder.
 pub const RUNS: &str = "ktstr";
 /// nextest's name of a run, the same in all of its test processes.
@@ -34,6 +37,11 @@ pub struct ResultsError {
 /// # Errors
 /// A folder that cannot be made.
 pub fn trace_path(def: &TestDef, environment: &Environment) -> Result<PathBuf, ResultsError> {
+    Ok(free_path(&folder(environment)?, &def.path.replace("::", ".")))
+}
+
+/// The folder of this run's results, which is made.
+fn folder(environment: &Environment) -> Result<PathBuf, ResultsError> {
     let folder = match &environment.results {
         Some(folder) => folder.clone(),
         None => {
@@ -41,8 +49,10 @@ pub fn trace_path(def: &TestDef, environment: &Environment) -> Result<PathBuf, R
             target_folder(&exe).join(RUNS).join(run_name())
         }
     };
-    fs::create_dir_all(&folder).map_err(|source| ResultsError { path: folder.clone(), source })?;
-    Ok(free_path(&folder, &def.path.replace("::", ".")))
+    match fs::create_dir_all(&folder) {
+        Ok(()) => Ok(folder),
+        Err(source) => Err(ResultsError { path: folder, source }),
+    }
 }
 
 /// A name for a run that begins now: sorts by time, and no two runs of a host share it.
@@ -67,6 +77,17 @@ fn target_folder(exe: &Path) -> PathBuf {
         deps.ancestors().nth(2)
     };
     marked.or_else(by_layout).map_or_else(|| PathBuf::from("target"), Path::to_owned)
+}
+
+/// Say that a test is not run, and why: to its reader, and to the results.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn skip(def: &TestDef, environment: &Environment, why: &str) -> anyhow::Result<()> {
+    println!("SKIP {}: {why}", def.libtest_name());
+    let folder = folder(environment)?;
+    let path = folder.join(format!("{}{SKIP_SUFFIX}", def.path.replace("::", ".")));
+    fs::write(&path, why).with_context(|| format!("could not write {}", path.display()))
 }
 
 fn free_path(folder: &Path, name: &str) -> PathBuf {

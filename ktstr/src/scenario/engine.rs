@@ -256,8 +256,8 @@ impl<'a> Engine<'a> {
     pub(super) fn allowed(&mut self, name: &str) -> Result<CpuSet, Fault> {
         let path = self.live(name)?.cgroup.path().to_owned();
         // Where the controller is not enabled there is no file, and the CPUs are those of the cgroup outside.
-        let root = self.ctx.cgroups.root();
-        let folders = path.ancestors().take_while(|folder| folder.starts_with(root));
+        let mount = self.ctx.cgroups.mount();
+        let folders = path.ancestors().take_while(|folder| folder.starts_with(mount));
         let texts =
             folders.filter_map(|folder| std::fs::read_to_string(folder.join("cpuset.cpus.effective")).ok());
         let set = texts.filter_map(|text| text.parse::<CpuSet>().ok()).find(|set| !set.is_empty());

@@ -257,3 +257,73 @@ mod max_keep_last_rate_without_scheduler {
         execute_defs(ctx, vec![])
     }
 }
+
+mod error_pattern_without_expect_err {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo" });
+
+    #[ktstr_test(scheduler = DEMO, expect_scx_error_matches = "stall")]
+//                                 ^^^^^^^^^^^^^^^^^^^^^^^^ `expect_scx_error_matches` needs `expect_err`: a run that must not fail has no error to match
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod error_pattern_that_is_none {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo" });
+
+    #[ktstr_test(scheduler = DEMO, expect_err, expect_scx_error_matches = "(stall")]
+//                                             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ `expect_scx_error_matches` is no regular expression: found open group without closing ')'
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod error_pattern_that_matches_everything {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo" });
+
+    #[ktstr_test(scheduler = DEMO, expect_err, expect_scx_error_matches = ".*")]
+//                                             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ `expect_scx_error_matches` matches the empty text, and so every one
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod more_llcs_than_at_most {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(min_llcs = 4, max_llcs = 2)]
+//               ^^^^^^^^ `min_llcs` = 4 is more than `max_llcs` = 2, so that no machine would do
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod more_cpus_than_by_default {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(min_cpus = 200)]
+//               ^^^^^^^^ evaluation panicked: no machine has so many and so few CPUs: give `max_cpus`, too (what is not given is the scheduler's, else 192): evaluation of `more_cpus_than_by_default::__KTSTR_TEST_a_test::_` failed inside this call
+//    note: inside `ktstr::__private::check_constraints`
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod nodes_beyond_the_schedulers {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", constraints = Constraints::NONE.max_numa_nodes(2) });
+
+    #[ktstr_test(scheduler = DEMO, min_numa_nodes = 3)]
+//                                 ^^^^^^^^^^^^^^ evaluation panicked: no machine has so many and so few NUMA nodes: give `max_numa_nodes`, too (what is not given is the scheduler's, else 1): evaluation of `nodes_beyond_the_schedulers::__KTSTR_TEST_a_test::_` failed inside this call
+//    note: inside `ktstr::__private::check_constraints`
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}

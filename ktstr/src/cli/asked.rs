@@ -1,0 +1,189 @@
+//! The tests of a workspace, which are built and asked what they are. Nothing is booted.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use ktstr_record::provision::cargo;
+use memchr::memmem;
+use serde::Deserialize;
+
+use super::test::{Runner, TestArgs, arguments};
+use crate::description::TestDescription;
+use crate::host::environment;
+use crate::host::results::RUNS;
+use crate::test_def::{MARK_BEGIN, MARK_END};
+use crate::workspace::Workspace;
+
+/// Longest path of a test that is looked for in a test binary, in bytes.
+const MAX_PATH_BYTES: usize = 4096;
+
+/// Descriptions of the tests that `args` select: by the target of its name, else by a part of their names. They are in the
+/// order of package, target and name.
+///
+/// # Errors
+/// Tests that cannot be built or do not answer; no test at all.
+pub(super) fn descriptions(workspace: &Workspace, args: &TestArgs) -> Result<Vec<TestDescription>> {
+    let by_name = args.filter().filter(|name| !names_target(workspace, args, name));
+    let folder = workspace.target_directory.join(RUNS).join(format!("asked-{}", process::id()));
+    fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+    let asked = binaries(workspace, args).and_then(|binaries| {
+        let mut found = Vec::new();
+        for binary in binaries {
+            found.extend(binary.ask(by_name, &folder)?);
+        }
+        Ok(found)
+    });
+    let removed = fs::remove_dir_all(&folder);
+    let mut asked = asked?;
+    removed.with_context(|| format!("could not remove {}", folder.display()))?;
+    if asked.is_empty() {
+        match args.filter() {
+            Some(filter) => bail!("no test with #[ktstr_test] has `{filter}` in its name"),
+            None => bail!("no test has #[ktstr_test]"),
+        }
+    }
+    let key = |test: &TestDescription| (test.package.clone(), test.target.clone(), test.name.clone());
+    asked.sort_by_key(key);
+    Ok(asked)
+}
+
+fn names_target(workspace: &Workspace, args: &TestArgs, name: &str) -> bool {
+    let mut packages = workspace.packages.iter();
+    packages.any(|package| args.selects(workspace, &package.name) && package.has_target("test", Some(name)))
+}
+
+/// An executable that cargo built, with the folder in which it runs its tests.
+#[derive(Debug, PartialEq, Eq)]
+struct Binary {
+    path: PathBuf,
+    package_folder: PathBuf,
+}
+
+/// A line of cargo's messages, as far as it matters here.
+#[derive(Debug, Deserialize)]
+struct Message {
+    #[serde(default)]
+    profile: Profile,
+    executable: Option<PathBuf>,
+    manifest_path: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+/// Build the tests; their progress and errors are the reader's.
+fn binaries(workspace: &Workspace, args: &TestArgs) -> Result<Vec<Binary>> {
+    let mut rest = args.build_words();
+    rest.extend(["--no-run", "--message-format=json-render-diagnostics"].map(str::to_owned));
+    let build = args.clone().with_rest(rest);
+    let mut command = Command::new(cargo());
+    command.args(arguments(&build, workspace, Runner::CargoTest)?);
+    let output = command.stderr(Stdio::inherit()).output().context("could not start cargo")?;
+    if !output.status.success() {
+        bail!("the tests could not be built");
+    }
+    Ok(test_binaries(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn test_binaries(messages: &str) -> Vec<Binary> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
+    messages
+        .filter(|message| message.profile.test)
+        .filter_map(|message| {
+            let package_folder = message.manifest_path?.parent()?.to_owned();
+            Some(Binary { path: message.executable?, package_folder })
+        })
+        .collect()
+}
+
+impl Binary {
+    /// What its tests say of themselves whose names contain `filter`.
+    fn ask(&self, filter: Option<&str>, folder: &Path) -> Result<Vec<TestDescription>> {
+        let bytes =
+            fs::read(&self.path).with_context(|| format!("could not read {}", self.path.display()))?;
+        let names = marked(&bytes);
+        let names: Vec<&String> =
+            names.iter().filter(|name| filter.is_none_or(|filter| name.contains(filter))).collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let folder = folder.join(self.path.file_name().unwrap_or_default());
+        fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+        let mut command = Command::new(&self.path);
+        command.args(["--exact", "--include-ignored"]).args(&names);
+        // A test that is asked does not pass, so that nothing can mistake this for a run.
+        command.env(environment::DESCRIBE, &folder).current_dir(&self.package_folder).stdin(Stdio::null());
+        let output = command.output().with_context(|| format!("could not start {}", self.path.display()))?;
+        let entries =
+            fs::read_dir(&folder).with_context(|| format!("could not list {}", folder.display()))?;
+        let mut found = Vec::new();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let text = fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
+            let described = serde_json::from_slice(&text);
+            found.push(described.with_context(|| {
+                format!("{} is of another version of ktstr than this command", self.path.display())
+            })?);
+        }
+        if found.len() < names.len() {
+            bail!(
+                "{} has {} tests with #[ktstr_test], and {} said what they are:\n{}",
+                self.path.display(),
+                names.len(),
+                found.len(),
+                String::from_utf8_lossy(&output.stdout).trim()
+            );
+        }
+        Ok(found)
+    }
+}
+
+/// The tests with `#[ktstr_test]` of a binary, as libtest knows them.
+fn marked(binary: &[u8]) -> BTreeSet<String> {
+    let begin = MARK_BEGIN.as_bytes();
+    memmem::find_iter(binary, begin)
+        .filter_map(|at| {
+            let rest = &binary[at + begin.len()..];
+            let rest = &rest[..rest.len().min(MAX_PATH_BYTES)];
+            let path = str::from_utf8(&rest[..memmem::find(rest, MARK_END.as_bytes())?]).ok()?;
+            let (_, name) = path.split_once("::")?;
+            Some(name.to_owned())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_are_found_by_their_marks() {
+        let mut binary = b"\x7fELF rubbish ".to_vec();
+        for text in [
+            format!("{MARK_BEGIN}demo::inner::two{MARK_END}"),
+            format!("{MARK_BEGIN}demo::one{MARK_END}"),
+            format!("{MARK_BEGIN}demo::one{MARK_END}"),
+            // As this library has it.
+            MARK_BEGIN.to_owned(),
+        ] {
+            binary.extend_from_slice(text.as_bytes());
+        }
+        assert_eq!(marked(&binary).into_iter().collect::<Vec<_>>(), ["inner::two", "one"]);
+        assert!(marked(b"").is_empty());
+    }
+
+    #[test]
+    fn only_test_binaries_of_cargos_messages_are_asked() {
+        let messages = r#"{"reason":"compiler-artifact","profile":{"test":true},"executable":"/t/demo-1","manifest_path":"/w/a/Cargo.toml"}
+{"reason":"compiler-artifact","profile":{"test":false},"executable":"/t/ktstr","manifest_path":"/w/k/Cargo.toml"}
+{"reason":"compiler-artifact","profile":{"test":true},"executable":null,"manifest_path":"/w/a/Cargo.toml"}
+{"reason":"build-finished","success":true}
+not json"#;
+        let expected = Binary { path: "/t/demo-1".into(), package_folder: "/w/a".into() };
+        assert_eq!(test_binaries(messages), [expected]);
+    }
+}

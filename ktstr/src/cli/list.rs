@@ -1,0 +1,76 @@
+//! `cargo ktstr list`: which tests there are.
+
+use std::env;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use ktstr_replay::text::{Align, layout};
+
+use super::asked::descriptions;
+use super::commands::CommandArgs;
+use super::out;
+use super::test::TestArgs;
+use crate::description::TestDescription;
+use crate::workspace::Workspace;
+
+/// List the workspace's ktstr tests: scheduler, machine, workload window, and how many machines of the gauntlet each is for.
+///
+/// The test binaries are built and asked; nothing is booted.
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// The tests of the test target of this name, else those whose names contain it.
+    #[arg(value_name = "TEST")]
+    filter: Option<String>,
+    /// The tests of these packages only (default: all that depend on ktstr).
+    #[arg(short, long, value_name = "NAME")]
+    package: Vec<String>,
+    /// Each test with its limits and its variants of the gauntlet, as a JSON array.
+    #[arg(long)]
+    json: bool,
+}
+
+impl CommandArgs for ListArgs {
+    fn run(self) -> Result<ExitCode> {
+        let here = env::current_dir().context("could not find the working folder")?;
+        let workspace = Workspace::around(&here)?;
+        let tests = descriptions(&workspace, &TestArgs::of(self.filter, self.package, Vec::new()))?;
+        if self.json {
+            out::write_json(&tests)?;
+        } else {
+            out::write(&table(&tests))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn table(tests: &[TestDescription]) -> String {
+    let head = ["TEST", "SCHEDULER", "TOPOLOGY", "RAM", "WINDOW", "GAUNTLET"];
+    let align = [Align::Left, Align::Left, Align::Left, Align::Right, Align::Right, Align::Right];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(tests.iter().map(|test| {
+        let fitting = test.variants.iter().filter(|variant| variant.excluded.is_none()).count();
+        vec![
+            format!("{}::{}", test.target, test.name),
+            test.scheduler.clone(),
+            test.topology.clone(),
+            format!("{} MiB", test.memory_mib),
+            format!("{} s", test.duration_s),
+            format!("{fitting} of {}", test.variants.len()),
+        ]
+    }));
+    layout(&align, &rows).iter().map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::tests::TEST;
+
+    #[test]
+    fn a_test_is_a_line() {
+        let text = table(&[TestDescription::of(&TEST)]);
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[1], ["demo::two", "eevdf", "1n1l2c1t", "512", "MiB", "12", "s", "10", "of", "16"]);
+    }
+}

@@ -1,0 +1,85 @@
+//! What a test says of itself when it is asked, and not run. It crosses from a test binary to `cargo ktstr`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::gauntlet::PRESETS;
+use crate::test_def::TestDef;
+
+/// A test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestDescription {
+    /// Package that it is in.
+    pub package: String,
+    /// Test target that it is in.
+    pub target: String,
+    /// Its name as libtest knows it, `module::function`.
+    pub name: String,
+    /// The scheduler under test.
+    pub scheduler: String,
+    /// The machine's CPUs, as `1n2l4c1t`.
+    pub topology: String,
+    /// Guest RAM, in MiB.
+    pub memory_mib: u32,
+    /// Workload window, in s.
+    pub duration_s: u64,
+    /// The limits that it is judged by, for people.
+    pub limits: String,
+    /// It on each machine of the gauntlet, in the order of the table.
+    pub variants: Vec<VariantDescription>,
+}
+
+/// A test on a machine of the gauntlet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VariantDescription {
+    /// Name of the machine.
+    pub preset: String,
+    /// Name of the variant as libtest knows it.
+    pub name: String,
+    /// Guest RAM, in MiB.
+    pub memory_mib: u32,
+    /// Why the test is not for that machine, if it is not.
+    pub excluded: Option<String>,
+}
+
+impl TestDescription {
+    /// Of a test.
+    pub fn of(def: &TestDef) -> Self {
+        let bounds = def.bounds();
+        let variants = PRESETS.iter().map(|preset| VariantDescription {
+            preset: preset.name.to_owned(),
+            name: def.variant_name(preset),
+            memory_mib: preset.memory_mib(def.memory_mib),
+            excluded: bounds.excludes(preset.topology),
+        });
+        Self {
+            package: def.package.to_owned(),
+            target: def.target().to_owned(),
+            name: def.libtest_name().to_owned(),
+            scheduler: def.scheduler.map_or("eevdf", |scheduler| scheduler.name).to_owned(),
+            topology: def.topology.to_string(),
+            memory_mib: def.memory_mib,
+            duration_s: def.duration_s,
+            limits: def.limits().to_string(),
+            variants: variants.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gauntlet::Constraints;
+    use crate::host::tests::TEST;
+
+    #[test]
+    fn a_description_has_every_machine_and_why_it_is_none_of_the_tests() {
+        let def = TestDef { path: "demo::inner::two", constraints: Constraints::NONE.min_llcs(2), ..TEST };
+        let said = TestDescription::of(&def);
+        assert_eq!((said.target.as_str(), said.name.as_str()), ("demo", "inner::two"));
+        assert_eq!(said.variants.len(), PRESETS.len());
+        let first = &said.variants[0];
+        assert_eq!(first.name, "inner::gauntlet_two::llcs1_cpus4");
+        assert_eq!(first.excluded.as_deref(), Some("1 LLC, `min_llcs` is 2"));
+        assert_eq!(said.variants[2].excluded, None);
+    }
+}

@@ -1,0 +1,66 @@
+//! The machines of the gauntlet. Their table is in `macros/src/presets.rs`, because the macro makes a function of each.
+
+use ktstr_record::spec::Topology;
+
+/// RAM of the smallest machines, in MiB.
+const BASE_MIB: u32 = 448;
+/// What the kernel takes for each CPU besides, in MiB: its per-CPU areas, stacks and caches.
+const MIB_PER_CPU: u32 = 4;
+/// RAM comes in steps of this size, in MiB, so that machines share templates.
+const STEP_MIB: u32 = 128;
+
+/// A machine that tests can be run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preset {
+    /// Its name, as `llcs2_cpus8_smt`.
+    pub name: &'static str,
+    /// Its CPUs.
+    pub topology: Topology,
+}
+
+const ROWS: [(&str, [u32; 4]); COUNT] = ktstr_macros::presets!();
+const COUNT: usize = ktstr_macros::presets!().len();
+
+/// All of them, the smaller ones first.
+pub const PRESETS: [Preset; COUNT] = {
+    let mut presets = [Preset { name: "", topology: topology([1; 4]) }; COUNT];
+    let mut index = 0;
+    while index < COUNT {
+        let (name, counts) = ROWS[index];
+        presets[index] = Preset { name, topology: topology(counts) };
+        index += 1;
+    }
+    presets
+};
+
+const fn topology([numa_nodes, llcs, cores_per_llc, threads_per_core]: [u32; 4]) -> Topology {
+    Topology { numa_nodes, llcs, cores_per_llc, threads_per_core }
+}
+
+impl Preset {
+    /// RAM that a test which asks for `asked_mib` has on this machine, in MiB.
+    #[must_use]
+    pub fn memory_mib(&self, asked_mib: u32) -> u32 {
+        let needed = BASE_MIB + MIB_PER_CPU.saturating_mul(self.topology.cpus());
+        asked_mib.max(needed.next_multiple_of(STEP_MIB))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_that_of_the_macro() {
+        assert_eq!(PRESETS[0], Preset { name: "llcs1_cpus4", topology: topology([1, 1, 4, 1]) });
+        assert!(PRESETS.iter().all(|preset| !preset.name.is_empty()));
+    }
+
+    #[test]
+    fn memory_grows_with_the_cpus_and_is_never_less_than_asked_for() {
+        assert_eq!(PRESETS[0].memory_mib(512), 512);
+        assert_eq!(PRESETS[0].memory_mib(4096), 4096);
+        let largest = PRESETS.iter().max_by_key(|preset| preset.topology.cpus()).expect("one");
+        assert_eq!(largest.memory_mib(512), 1536);
+    }
+}

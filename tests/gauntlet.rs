@@ -1,0 +1,97 @@
+//! The gauntlet: a test on machines that are not its own, found, chosen, run and skipped by the commands for it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ktstr::prelude::*;
+use ktstr_tests::{Ended, cargo_ktstr, fixture, run_bounded};
+
+/// Longer than any of the commands may take: they build, and machines wait for free CPUs of the host.
+const LIMIT: Duration = Duration::from_secs(1200);
+
+declare_scheduler!(DEMO, {
+    name = "demo",
+    source = "scx_demo",
+    constraints = Constraints::NONE.max_cpus(8).max_llcs(3),
+});
+
+/// On its own machine it has one LLC; the bounds are for the gauntlet.
+#[ktstr_test(
+    scheduler = DEMO,
+    min_llcs = 2,
+    max_llcs = 2,
+    duration_s = 2,
+    num_snapshots = 2,
+    checkpoint = ends,
+    claims = ["each(nr_dispatched >= 1)"]
+)]
+fn shares(ctx: &Ctx) -> Result<AssertResult> {
+    let last = ctx.topo.llcs.len() - 1;
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1").cpuset(CpusetSpec::Llc(last))])
+}
+
+fn command(words: &[&str]) -> Ended {
+    run_bounded(cargo_ktstr().args(words).current_dir(env!("CARGO_MANIFEST_DIR")), LIMIT)
+}
+
+/// Of the presets, two have two LLCs, one node and at most eight CPUs.
+#[test]
+fn a_test_is_run_on_every_machine_that_it_is_for_and_on_no_other() {
+    let run = command(&["test", "gauntlet", "--gauntlet", "--package", "ktstr-tests"]);
+    assert!(run.status.success(), "{run}");
+    assert!(run.stderr.contains("gauntlet: 2 of 16 variants, about 1 min"), "{run}");
+    assert!(run.stderr.contains("1 LLC, `min_llcs` is 2"), "a bound of the test:\n{run}");
+    assert!(
+        run.stderr.contains("3 LLCs, `max_llcs` is 2"),
+        "a bound of the test over the scheduler's:\n{run}"
+    );
+    let traces = run.stdout.lines().filter_map(|line| line.trim().strip_prefix("again: ktstr replay "));
+    let traces = traces.filter_map(|rest| rest.strip_suffix(" --assert"));
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let machines: BTreeMap<String, String> = traces
+        .map(|path| {
+            let trace = Trace::open(&root.join(path)).expect("a trace");
+            let manifest = trace.manifest().expect("a manifest");
+            (manifest.test.name.clone(), manifest.machine.topology.clone())
+        })
+        .collect();
+    let expected = [
+        ("gauntlet_shares::llcs2_cpus4".to_owned(), "1n2l2c1t".to_owned()),
+        ("gauntlet_shares::llcs2_cpus8_smt".to_owned(), "1n2l2c2t".to_owned()),
+    ];
+    assert_eq!(machines, BTreeMap::from(expected), "{run}");
+}
+
+#[test]
+fn a_machine_that_is_none_of_the_tests_is_skipped_with_the_reason() {
+    let run = fixture("gauntlet_shares::nodes2_llcs2_cpus8").run();
+    assert!(run.status.success(), "{run}");
+    let why = "2 NUMA nodes, `max_numa_nodes` is 1";
+    assert!(run.stdout.contains(&format!("SKIP gauntlet_shares::nodes2_llcs2_cpus8: {why}")), "{run}");
+    let kept = fs::read_to_string(run.result("gauntlet.gauntlet_shares.nodes2_llcs2_cpus8.skip"));
+    assert_eq!(kept.expect("the reason"), why);
+}
+
+#[test]
+fn tests_say_what_they_are_without_being_run() {
+    let run = command(&["list", "gauntlet", "--package", "ktstr-tests", "--json"]);
+    assert!(run.status.success(), "{run}");
+    let tests: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+    let tests = tests.as_array().expect("an array");
+    assert_eq!(tests.len(), 1, "plain tests and variants are none of ours:\n{run}");
+    assert_eq!((&tests[0]["name"], &tests[0]["topology"]), (&"shares".into(), &"1n1l2c1t".into()), "{run}");
+    let run = command(&["list", "no such test", "--package", "ktstr-tests"]);
+    assert_eq!(run.status.code(), Some(3), "{run}");
+    assert!(run.stderr.contains("no test with #[ktstr_test] has `no such test` in its name"), "{run}");
+}
+
+#[test]
+fn a_budget_in_which_nothing_can_be_run_is_an_error() {
+    let run = command(&["test", "gauntlet", "--gauntlet", "--budget", "1s", "--package", "ktstr-tests"]);
+    assert_eq!(run.status.code(), Some(3), "{run}");
+    assert!(run.stderr.contains("beyond the budget"), "{run}");
+    let run = command(&["test", "--gauntlet", "--budget", "soon"]);
+    assert!(run.stderr.contains("write it as 10m"), "{run}");
+}

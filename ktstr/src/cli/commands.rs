@@ -8,6 +8,7 @@ use clap::{ArgMatches, Args, Command};
 use super::completions::CompletionsArgs;
 use super::kernel::KernelArgs;
 use super::list::ListArgs;
+use super::new::NewArgs;
 use super::replay::ReplayArgs;
 use super::setup::SetupArgs;
 use super::test::TestArgs;
@@ -19,6 +20,7 @@ use super::why::WhyArgs;
 /// what it does, and a row here.
 const COMMANDS: &[Row] = &[
     Row::new::<TestArgs>("test").only(Program::CargoKtstr),
+    Row::new::<NewArgs>("new").only(Program::CargoKtstr),
     Row::new::<ListArgs>("list").only(Program::CargoKtstr),
     Row::new::<ShowThresholdsArgs>("show-thresholds").only(Program::CargoKtstr),
     Row::new::<ReplayArgs>("replay"),

@@ -11,6 +11,7 @@ mod completions;
 mod gauntlet;
 mod kernel;
 mod list;
+mod new;
 mod replay;
 mod setup;
 mod test;

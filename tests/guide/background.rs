@@ -1,0 +1,13 @@
+#[ktstr_test(
+    scheduler = SCX_MINE,
+    duration_s = 8,
+    num_snapshots = 10,
+    max_gap_ms = 2000,
+    claims = ["final(nr_background >= 1)"]
+)]
+fn background_is_served(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![
+        CgroupDef::named("foreground").workers(4),
+        CgroupDef::named("background").workers(2).nice(10),
+    ])
+}

@@ -1,0 +1,1 @@
+../../../../ktstr/templates/new/scx_mine/scx_mine.c

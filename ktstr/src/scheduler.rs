@@ -27,6 +27,8 @@ pub struct Scheduler {
     pub enable_timeout_s: Option<u64>,
     /// The limits of all tests of it, where they do not set their own.
     pub assert: Option<Assert>,
+    /// The kernels that it is for, as `7.1..`; `None`: all.
+    pub kernels: Option<&'static str>,
     /// Folder of the package that declares it, for relative paths.
     pub manifest_dir: &'static str,
 }

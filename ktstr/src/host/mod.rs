@@ -5,6 +5,7 @@ mod judge;
 mod prepare;
 mod program;
 pub mod results;
+mod skip;
 mod thresholds;
 
 use environment::Environment;
@@ -22,6 +23,9 @@ pub fn run(def: &TestDef) -> anyhow::Result<()> {
     let environment = Environment::read();
     if let Some(folder) = &environment.show_thresholds {
         return thresholds::show(def, folder);
+    }
+    if skip::is_skipped(def, &environment)? {
+        return Ok(());
     }
     let recording = record(prepare::prepare(def, &environment)?)?;
     if !judge::emulator_failed(&recording) {

@@ -34,7 +34,7 @@ mod unknown_key {
     use ktstr::prelude::*;
 
     declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", args = ["-v"] });
-//                                                                 ^^^^ unknown key `args`; the keys are name, binary, binary_path, source, crates, sched_args, topology, kargs, sysctls, config_file, config_file_def, enable_timeout_s, assert
+//                                                                 ^^^^ unknown key `args`; the keys are name, binary, binary_path, source, crates, sched_args, topology, kargs, sysctls, config_file, config_file_def, enable_timeout_s, assert, kernels
 }
 
 mod key_twice {
@@ -112,4 +112,18 @@ mod sysctl_without_a_value {
 
     declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", sysctls = ["kernel.pid_max"] });
 //                                                                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^ `sysctls` has "kernel.pid_max", which is not of the form "NAME=VALUE"
+}
+
+mod kernels_without_range {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", kernels = "7.1" });
+//                                                                           ^^^^^ `kernels` = "7.1" is no range of kernels: it has no `..`; write it as "7.1..", "..7.2" or "7.0..7.2"
+}
+
+mod kernels_the_wrong_way_round {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", kernels = "7.3..7.1" });
+//                                                                           ^^^^^^^^^^ `kernels` = "7.3..7.1" is no range of kernels: it is the wrong way round; write it as "7.1..", "..7.2" or "7.0..7.2"
 }

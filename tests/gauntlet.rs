@@ -1,7 +1,6 @@
 //! The gauntlet: a test on machines that are not its own, found, chosen, run and skipped by the commands for it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,16 +61,18 @@ fn a_test_is_run_on_every_machine_that_it_is_for_and_on_no_other() {
         ("gauntlet_shares::llcs2_cpus8_smt".to_owned(), "1n2l2c2t".to_owned()),
     ];
     assert_eq!(machines, BTreeMap::from(expected), "{run}");
+    let table: Vec<Vec<&str>> =
+        run.stdout.lines().rev().take(2).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(table, [["gauntlet::shares", "PASS", "PASS"], ["test", "1n2l2c1t", "1n2l2c2t"]], "{run}");
 }
 
 #[test]
 fn a_machine_that_is_none_of_the_tests_is_skipped_with_the_reason() {
     let run = fixture("gauntlet_shares::nodes2_llcs2_cpus8").run();
     assert!(run.status.success(), "{run}");
-    let why = "2 NUMA nodes, `max_numa_nodes` is 1";
-    assert!(run.stdout.contains(&format!("SKIP gauntlet_shares::nodes2_llcs2_cpus8: {why}")), "{run}");
-    let kept = fs::read_to_string(run.result("gauntlet.gauntlet_shares.nodes2_llcs2_cpus8.skip"));
-    assert_eq!(kept.expect("the reason"), why);
+    let line = "SKIP gauntlet_shares::nodes2_llcs2_cpus8: 2 NUMA nodes, `max_numa_nodes` is 1";
+    assert_eq!(run.report().lines().next(), Some(line), "{run}");
+    run.assert_replays();
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl TestDescription {
         let bounds = def.bounds();
         let variants = PRESETS.iter().map(|preset| VariantDescription {
             preset: preset.name.to_owned(),
-            name: def.variant_name(preset),
+            name: preset.variant_of(def.libtest_name()),
             memory_mib: preset.memory_mib(def.memory_mib),
             excluded: bounds.excludes(preset.topology),
         });

@@ -32,6 +32,8 @@ pub struct Scheduler {
     pub assert: Option<Assert>,
     /// The machines of the gauntlet that its tests are for, where they do not set their own bounds.
     pub constraints: Option<Constraints>,
+    /// The kernels that it is for, as `7.1..`; `None`: all.
+    pub kernels: Option<&'static str>,
     /// Folder of the package that declares it, for relative paths.
     pub manifest_dir: &'static str,
 }

@@ -141,14 +141,6 @@ impl TestDef {
         Self { path, topology: preset.topology, memory_mib, ..*self }
     }
 
-    /// Name of its variant on a machine, as libtest knows it: as the macro makes it.
-    pub fn variant_name(&self, preset: &Preset) -> String {
-        let name = self.libtest_name();
-        let (module, function) = name.rsplit_once("::").unwrap_or(("", name));
-        let separator = if module.is_empty() { "" } else { "::" };
-        format!("{module}{separator}gauntlet_{function}::{}", preset.name)
-    }
-
     /// The machines of the gauntlet that it is for: its own bounds, over the scheduler's.
     pub fn bounds(&self) -> Constraints {
         let scheduler = self.scheduler.and_then(|scheduler| scheduler.constraints);

@@ -105,6 +105,7 @@ pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
 /// | `enable_timeout_s` | an integer from 1 to 3600 | none | how long it may take to become enabled, for tests that do not say |
 /// | `assert` | a constant expression of type `Assert` | none | limits for all tests of it, where a test does not set its own |
 /// | `constraints` | a constant expression of type `Constraints` | none | machines of the gauntlet for all tests of it, where a test does not set its own bounds |
+/// | `kernels` | a string | none | the kernels that it is for, as `7.1..` or `6.16..7.2` with both ends in it: on another one its tests are skipped |
 ///
 /// Exactly one of `binary`, `binary_path`, `source` and `crates` is given. A name is made of ASCII letters, digits, `_`, `-` and
 /// `.`; `eevdf` is reserved.

@@ -53,6 +53,8 @@ const KEYS: &[Key] = &[
         "limits for all tests of it, where a test does not set its own"),
     key("constraints", Shape::Expression { of: "Constraints" },
         "machines of the gauntlet for all tests of it, where a test does not set its own bounds"),
+    key("kernels", Shape::Text,
+        "the kernels that it is for, as `7.1..` or `6.16..7.2` with both ends in it: on another one its tests are skipped"),
 ];
 
 struct Declaration {
@@ -102,6 +104,9 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
     }
     if let Some(Value::Text(package)) = args.value("crates") {
         check_crate(package)?;
+    }
+    if let Some(Value::Text(range)) = args.value("kernels") {
+        check_kernels(range)?;
     }
     check_config(&args)?;
     let (source, fields) = (source(&ident, &args)?, args.fields()?);
@@ -175,6 +180,33 @@ fn check_crate(package: &LitStr) -> Result<()> {
     Err(Error::new(package.span(), message))
 }
 
+/// Refuse what is no range of kernels, `KernelRange` of `ktstr-record`: a test that is skipped everywhere checks nothing.
+fn check_kernels(range: &LitStr) -> Result<()> {
+    let text = range.value();
+    let fault = |why: &str| {
+        let message = format!(
+            "`kernels` = {text:?} is no range of kernels: {why}; write it as \"7.1..\", \"..7.2\" or \"7.0..7.2\""
+        );
+        Err(Error::new(range.span(), message))
+    };
+    let Some((from, to)) = text.split_once("..") else { return fault("it has no `..`") };
+    let numbers = |end: &str| -> Option<Vec<u32>> {
+        let digits =
+            end.split('.').all(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()));
+        let numbers: Vec<u32> = end.split('.').filter_map(|number| number.parse().ok()).collect();
+        (digits && numbers.len() == end.split('.').count() && numbers.len() <= 3).then_some(numbers)
+    };
+    match (from, to, numbers(from), numbers(to)) {
+        ("", "", ..) => fault("it has neither end"),
+        ("", _, _, Some(_)) | (_, "", Some(_), _) => Ok(()),
+        (_, _, Some(first), Some(last)) => {
+            let common = first.len().min(last.len());
+            if first[..common] > last[..common] { fault("it is the wrong way round") } else { Ok(()) }
+        }
+        _ => fault("an end of it is no version of one to three numbers"),
+    }
+}
+
 /// The name, if it is one that a scheduler may have.
 fn check_name(name: &LitStr) -> Result<String> {
     let text = name.value();
@@ -235,6 +267,29 @@ mod tests {
         for odd in ["scx_s", "scx_s@1.2", "scx_s@^1.2.3"] {
             let found = error(&format!(r#"S, {{ name = "s", crates = "{odd}" }}"#));
             assert!(found.contains(odd) && found.contains("scx_lavd@1.1.4"), "{found}");
+        }
+    }
+
+    #[test]
+    fn kernels_are_a_range() {
+        let of = |range: &str| format!(r#"S, {{ name = "s", binary = "b", kernels = "{range}" }}"#);
+        for range in ["7.1..", "..7.2", "6.16..7.2.4", "7.3..7"] {
+            let text = expand(of(range).parse().expect("tokens")).expect("a range").to_string();
+            assert!(
+                text.contains(&format!("kernels : :: core :: option :: Option :: Some (\"{range}\")")),
+                "{text}"
+            );
+        }
+        for (odd, why) in [
+            ("7.1", "no `..`"),
+            ("..", "neither end"),
+            ("7.3..7.1", "the wrong way round"),
+            ("v7..", "no version"),
+            ("7.1...7.2", "no version"),
+            ("7.1.2.3..", "no version"),
+        ] {
+            let found = error(&of(odd));
+            assert!(found.contains(why) && found.contains("7.1.."), "{found}");
         }
     }
 

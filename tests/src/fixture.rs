@@ -110,11 +110,6 @@ impl TestRun {
         entries.map(|entry| entry.expect("a result").path()).collect()
     }
 
-    /// A file of this name among its results.
-    pub fn result(&self, name: &str) -> PathBuf {
-        self.results.path().join(name)
-    }
-
     /// The one trace that it left; of two the second, where the emulator failed in the first.
     ///
     /// # Panics

@@ -6,7 +6,9 @@
 //! +- kernels/RELEASE/              bzImage, vmlinux, config, kernel.json of a kernel of the archive
 //! +- crates/NAME-VERSION/          bin/ of a scheduler of the package registry
 //! +- sources/PACKAGE/              folders of a kernel's source
-//! +- kernels/file-XXH3/            vmlinux, kernel.json out of a bzImage that the user gave
+//! +- kernels/file-XXH3/            the same out of a file that the user gave
+//! +- kernels/build-XXH3/           the same of a source tree, by its content
+//! +- builds/XXH3/                  objects, config and log of a source tree, by its path
 //! +- apt/NAME/                     apt's private state: package lists of some suites
 //! +- locks/NAME.lock               flock(2)ed by whoever makes NAME; never deleted while in use
 //! +- staging/NAME/                 what the holder of lock NAME is making; renamed into place

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use super::kernel::PackageError;
+
 /// A result of provisioning.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -164,15 +166,80 @@ pub enum Error {
     },
     /// The text of `--kernel` is not one of its forms.
     #[error(
-        "kernel {asked:?} is neither a file, nor a version (`7`, `7.3`, `7.3.4` or a whole release), nor `latest`; `ktstr kernel list` lists the available ones"
+        "kernel {asked:?} is neither a file, nor a version (`7`, `7.3`, `7.3.4` or a whole release), nor `latest`{}; `ktstr kernel list` lists the available ones",
+        if .asked.contains("..") { ", and a range of versions is taken by `cargo ktstr test --kernel` alone" } else { "" }
     )]
     BadKernelSpec {
         /// What was asked for.
         asked: String,
     },
+    /// A range of kernels that is none.
+    #[error(
+        "{asked:?} is no range of kernels: {why}; write it as `7.0..7.3` (7.3 is in it), `7.1..` or `..7.2`"
+    )]
+    BadKernelRange {
+        /// What was asked for.
+        asked: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No kernel of a range can be had.
+    #[error("no kernel with sched_ext in the range {asked}: {}; {}", found.join("; "), "`ktstr kernel list` lists the available ones")]
+    EmptyRange {
+        /// The range.
+        asked: String,
+        /// What there is of it, and what is not.
+        found: Vec<String>,
+    },
+    /// A kernel package is not one, or has no kernel.
+    #[error("cannot take a kernel out of {path}")]
+    Package {
+        /// The package.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: PackageError,
+    },
+    /// A source tree in which nothing was built.
+    #[error(
+        "{folder} is a source tree of Linux {version} that was not built: there is neither arch/x86/boot/bzImage nor vmlinux{found}; run \
+         `make` in it, or let ktstr build it: `cargo ktstr test --build --kernel {folder}` or `ktstr kernel build {folder}`"
+    )]
+    NotBuilt {
+        /// The tree.
+        folder: PathBuf,
+        /// Its version, by its Makefile.
+        version: String,
+        /// What was built in it instead, as `; it was ...`.
+        found: String,
+    },
+    /// A folder that is no source tree.
+    #[error(
+        "{folder} is no kernel source tree (there is no Makefile with a VERSION beside Kconfig and arch/x86) and no build folder \
+         (there is no arch/x86/boot/bzImage); it has {}", match found.as_slice() { [] => "nothing".to_owned(), some => some.join(", ") }
+    )]
+    NotATree {
+        /// The folder.
+        folder: PathBuf,
+        /// The first of what is in it.
+        found: Vec<String>,
+    },
+    /// A source tree does not take the options that tests need.
+    #[error(
+        "{tree}: make left out what tests need: {}; these depend on other options, or on programs (CONFIG_DEBUG_INFO_BTF on pahole), see \
+         {config}", missing.join(", ")
+    )]
+    BuildConfig {
+        /// The tree.
+        tree: PathBuf,
+        /// The options.
+        missing: Vec<String>,
+        /// The configuration that make wrote.
+        config: PathBuf,
+    },
     /// A kernel's file does not exist or cannot be read.
     #[error(
-        "cannot read the kernel {path}; give the path of a bzImage or of a vmlinux ELF, a version, or `latest`"
+        "cannot read the kernel {path}; give the path of a bzImage, a vmlinux ELF, a kernel package or a source tree, a version, or `latest`"
     )]
     KernelFile {
         /// The file.
@@ -277,9 +344,9 @@ fn there_are(versions: &[String]) -> String {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
-    /// It is a folder.
-    #[error("it is a folder; give the file in it, arch/x86/boot/bzImage or vmlinux")]
-    Folder,
+    /// It is a device, a pipe or a socket.
+    #[error("it is no regular file; give a bzImage, a vmlinux, a kernel package or a source tree")]
+    NotAFile,
     /// It is neither of the two formats.
     #[error("it is neither an ELF file nor a bzImage (it begins with {})", hex(.start))]
     Format {
@@ -351,6 +418,12 @@ pub enum ImageError {
     /// It has no type information.
     #[error("it has no BTF, without which its memory cannot be read; build with CONFIG_DEBUG_INFO_BTF=y")]
     NoBtf,
+    /// Its type information is damaged, or of a form that is not read.
+    #[error("its BTF cannot be read: {why}")]
+    BrokenBtf {
+        /// What is wrong with it.
+        why: String,
+    },
     /// It cannot be entered as an ELF.
     #[error(
         "it has no PVH entry, so that it can only boot through a bzImage's own loader; build with CONFIG_PVH=y"

@@ -26,7 +26,10 @@ pub use cache::{Cache, Lock};
 pub use crates::{BadCrateSpec, CrateSpec, cargo};
 pub use error::{Error, Result};
 pub use host::Host;
-pub use kernel::{KernelListing, KernelSpec, KernelVersion};
+pub use kernel::{
+    KernelCheck, KernelListing, KernelRange, KernelSelection, KernelSpec, KernelVersion, Need, OptionCheck,
+    PackageError,
+};
 pub use progress::Progress;
 pub use provisioner::{Clean, Provisioner};
 pub use toolchain::BpfToolchain;

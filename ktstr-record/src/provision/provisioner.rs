@@ -10,7 +10,7 @@ use super::crates::{self, CrateSpec};
 use super::emulator;
 use super::error::Result;
 use super::host::{Context, Host};
-use super::kernel::{self, KernelListing, KernelSpec};
+use super::kernel::{self, KernelCheck, KernelListing, KernelRange, KernelSelection, KernelSpec};
 use super::progress::Progress;
 use super::toolchain::{self, BpfToolchain};
 use crate::spec::{Emulator, Kernel, KernelConfig};
@@ -18,7 +18,7 @@ use crate::spec::{Emulator, Kernel, KernelConfig};
 /// What to remove from the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clean {
-    /// All kernels.
+    /// All kernels, and the objects of builds.
     Kernels,
     /// Everything: kernels, bundles, package lists, and what other parts of ktstr keep there.
     Everything,
@@ -106,6 +106,31 @@ impl Provisioner {
         }
     }
 
+    /// The newest kernel with sched_ext of each series in `range`: of the cache, else of the archive.
+    ///
+    /// # Errors
+    /// Where there is none, or one cannot be fetched; see [`super::Error`].
+    pub fn select_kernels(&self, range: &KernelRange) -> Result<KernelSelection> {
+        kernel::select(&self.context, range)
+    }
+
+    /// What can be said of `kernel`, whose configuration is `config`, without booting it.
+    ///
+    /// # Errors
+    /// Where its file or its types cannot be read.
+    pub fn check_kernel(&self, kernel: &Kernel, config: Option<&KernelConfig>) -> Result<KernelCheck> {
+        kernel::check(kernel, config)
+    }
+
+    /// The kernel of the source tree `folder`, built by make unless the cache has a build of the same source. What is run, and
+    /// with which configuration, is told.
+    ///
+    /// # Errors
+    /// Where it is no source tree, make fails, or the tree does not take the options that tests need.
+    pub fn build_kernel(&self, folder: &Path) -> Result<Kernel> {
+        kernel::build(&self.context, folder)
+    }
+
     /// The root of the source of `kernel`, in which at least `parts` are: files and folders, as `tools/sched_ext`. It is
     /// the archive's source package of the kernel's major and minor version; for parts that are not there yet 160 MB are
     /// downloaded.
@@ -178,7 +203,7 @@ impl Provisioner {
     pub fn clean(&self, what: Clean) -> Result<Vec<String>> {
         let Context { cache, progress, .. } = &self.context;
         let names = match what {
-            Clean::Kernels => vec!["kernels".to_owned()],
+            Clean::Kernels => vec!["kernels".to_owned(), kernel::BUILDS.to_owned()],
             Clean::Everything => cache.entries("")?,
         };
         let mut removed = Vec::new();

@@ -330,6 +330,19 @@ impl Types {
             .collect()
     }
 
+    /// Types of the parameters of a function, or of a prototype, in their order; empty for all else.
+    ///
+    /// # Errors
+    /// [`BtfError::TooDeep`], [`BtfError::NoSuchId`].
+    pub fn parameters(&self, function: TypeId) -> Result<Vec<TypeId>, BtfError> {
+        let prototype = match self.resolve(function)? {
+            (_, function @ Type::Func(_)) => target(function),
+            (id, _) => id,
+        };
+        let Type::FuncProto(prototype) = self.get(prototype)? else { return Ok(Vec::new()) };
+        Ok(prototype.parameters.iter().map(|p| TypeId(p.get_type_id().unwrap_or_default())).collect())
+    }
+
     /// Target of a pointer, element of an array, type of a variable; `None` for all else.
     ///
     /// # Errors

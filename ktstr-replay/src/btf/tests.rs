@@ -178,3 +178,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn parameters_of_functions_keep_their_order() {
+    let mut b = Builder::new();
+    let u64 = b.unsigned("u64", 8);
+    let aux = b.structure("bpf_prog_aux", 8, &[("refcnt", u64, 0, 0)]);
+    let pointer = b.pointer(aux);
+    let function = b.function("scx_bpf_create_dsq", &[u64, pointer]);
+    let nothing = b.function("scx_bpf_now", &[]);
+    let types = b.types();
+    assert_eq!(types.parameters(function).unwrap(), [u64, pointer]);
+    assert_eq!(types.describe(pointer), "struct bpf_prog_aux *");
+    assert_eq!(types.parameters(nothing).unwrap(), []);
+    assert_eq!(types.parameters(aux).unwrap(), []);
+    assert!(types.parameters(TypeId(99)).is_err());
+}

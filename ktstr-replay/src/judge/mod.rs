@@ -20,7 +20,7 @@ pub use claims::{CheckFn, CheckSource, LabelledCheck};
 
 use crate::claim::Claim;
 use crate::run::Run;
-use crate::verdict::Verdict;
+use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
 impl Run<'_> {
     /// The guest died of a fault of the emulator: nothing can be said of the test, and it is worth another run.
@@ -33,6 +33,10 @@ impl Run<'_> {
         let mut verdict = Verdict::new();
         verdict.allow_inconclusive = self.manifest.test.allow_inconclusive;
         verdict.run = self.identity();
+        if let Some(why) = &self.manifest.skipped {
+            verdict.findings.push(Finding::new(Origin::Run, "skipped", Outcome::Skip, why));
+            return verdict;
+        }
         let machine = lifecycle::judge_machine(self);
         // A guest that died takes the scheduler with it; one that hangs may hang because of the scheduler.
         if machine.is_cause {

@@ -455,3 +455,16 @@ fn kinds_without_a_scheduler_are_not_judged_for_one() {
     assert_eq!(verdict.outcome(), Pass);
     assert!(verdict.findings.iter().all(|f| f.what != "scheduler"));
 }
+
+/// A test for other kernels leaves a trace in which nothing happened: that is no pass, whatever is claimed of it.
+#[test]
+fn a_test_that_was_not_run_is_skipped_with_the_reason() {
+    let mut skipped = TraceBuilder::new();
+    skipped.manifest.skipped = Some("scheduler `demo` is for kernels 7.1..".to_owned());
+    let verdict = judge(&skipped.claim("always(alive)"));
+    assert_eq!((verdict.outcome(), verdict.exit_code()), (Skip, 0));
+    assert_eq!(finding(&verdict, "skipped").summary, "scheduler `demo` is for kernels 7.1..");
+    let mut ran = TraceBuilder::begun().ended();
+    ran.manifest.skipped = None;
+    assert_eq!(judge(&ran).outcome(), Pass);
+}

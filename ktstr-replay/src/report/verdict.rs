@@ -25,7 +25,12 @@ pub(super) fn header(run: &Run<'_>, verdict: &Verdict) -> Vec<String> {
         title.push_str(&cause);
     }
     let mut lines = vec![clean(&title)];
-    for line in [format!("checked: {}", checked(run, verdict)), machine(run)] {
+    let checked = if run.manifest.skipped.is_some() {
+        "nothing, it was not run".to_owned()
+    } else {
+        checked(run, verdict)
+    };
+    for line in [format!("checked: {checked}"), machine(run)] {
         let mut indent = "  ";
         for piece in wrapped(&line, WIDTH) {
             lines.push(format!("{indent}{piece}"));
@@ -38,6 +43,9 @@ pub(super) fn header(run: &Run<'_>, verdict: &Verdict) -> Vec<String> {
 /// The first finding that is as bad as the verdict.
 fn cause(verdict: &Verdict) -> Option<String> {
     let outcome = verdict.outcome();
+    if outcome == Outcome::Skip {
+        return verdict.findings.first().map(|f| f.summary.clone());
+    }
     if outcome <= Outcome::Pass {
         return verdict.findings.iter().find(|f| f.what == "expect_err").map(|f| f.summary.clone());
     }

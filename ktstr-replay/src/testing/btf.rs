@@ -96,6 +96,13 @@ impl Builder {
         self.aggregate(5, name, bytes, members)
     }
 
+    /// A function with these parameters and no result, which have no names.
+    pub fn function(&mut self, name: &str, parameters: &[TypeId]) -> TypeId {
+        let tail: Vec<u32> = parameters.iter().flat_map(|parameter| [0, parameter.0]).collect();
+        let prototype = self.raw("", 13 << 24 | parameters.len() as u32, 0, &tail);
+        self.raw(name, 12 << 24, prototype.0, &[])
+    }
+
     /// An enum of 32 bits, signed when a value is negative.
     pub fn enumeration(&mut self, name: &str, values: &[(&str, i32)]) -> TypeId {
         let tail: Vec<u32> =

@@ -67,6 +67,7 @@ impl TraceBuilder {
                 ..MachineInfo::default()
             },
             taints: vec!["emulated".into()],
+            skipped: None,
         };
         Self { manifest, events: Vec::new(), samples: Vec::new(), claims: Vec::new(), losses: Vec::new() }
     }

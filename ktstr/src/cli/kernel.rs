@@ -1,15 +1,16 @@
 //! `ktstr kernel`: the kernels that tests can boot.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use ktstr_record::provision::{Clean, KernelListing, KernelSpec, Provisioner};
+use ktstr_record::provision::{Clean, KernelCheck, KernelListing, KernelSpec, Need, Provisioner};
 use ktstr_record::spec::Kernel;
 
 use super::commands::CommandArgs;
 use super::out;
 
-/// List, fetch and remove kernels
+/// List, check, fetch, build and remove kernels
 #[derive(Debug, Args)]
 pub struct KernelArgs {
     #[command(subcommand)]
@@ -20,24 +21,44 @@ pub struct KernelArgs {
 enum KernelCommand {
     /// List the kernels of the cache and of the archive, newest first
     List {
-        /// Print JSON: an array of objects with release, cached, package, has_sched_ext
+        /// Print JSON: an array of objects with release, cached, package, has_sched_ext, source, check
         #[arg(long)]
         json: bool,
         /// List those of the cache alone, without asking the archive
         #[arg(long)]
         cached: bool,
     },
+    /// Say what is known of a kernel without booting it: sched_ext, BTF, configuration. Exit code 1: schedulers or tests
+    /// will fail on it
+    Check {
+        /// What `cargo ktstr test --kernel` takes, a range aside
+        kernel: String,
+        /// The kernel's configuration (default: that of the archive's package, beside the kernel's file or inside it)
+        #[arg(long, value_name = "FILE")]
+        kernel_config: Option<PathBuf>,
+        /// Print JSON: an object with release, has_sched_ext, hidden_arguments, config, options, faults
+        #[arg(long)]
+        json: bool,
+    },
+    /// Build the kernel of a source tree, unless the cache has a build of the same source
+    Build {
+        /// The source tree
+        tree: PathBuf,
+        /// Print JSON: an object with release, vmlinux, bzimage, id, has_sched_ext
+        #[arg(long)]
+        json: bool,
+    },
     /// Fetch a kernel into the cache as the archive has it now
     Fetch {
         /// A version (`7.3.4`), its prefix (`7.3`, `7`), a whole release, `latest`, or the path of a
-        /// bzImage or vmlinux to check
+        /// bzImage, a vmlinux, a kernel package or a source tree that was built
         #[arg(default_value = "latest")]
         spec: String,
         /// Print JSON: an object with release, vmlinux, bzimage, id, has_sched_ext
         #[arg(long)]
         json: bool,
     },
-    /// Remove all kernels from the cache
+    /// Remove all kernels from the cache, and the objects of builds
     Clean,
 }
 
@@ -56,13 +77,24 @@ impl CommandArgs for KernelArgs {
                     out::write(&table(&kernels))?;
                 }
             }
-            KernelCommand::Fetch { spec, json } => {
-                let kernel = provisioner.fetch_kernel(&KernelSpec::parse(&spec)?)?;
+            KernelCommand::Check { kernel, kernel_config, json } => {
+                let spec = KernelSpec::parse(&kernel)?;
+                let kernel = provisioner.kernel(&spec)?;
+                let config = provisioner.kernel_config(&spec, &kernel, kernel_config.as_deref())?;
+                let check = provisioner.check_kernel(&kernel, config.as_ref())?;
+                let faults = check.faults();
                 if json {
-                    out::write_json(&to_json(&kernel))?;
+                    let mut value = serde_json::to_value(&check)?;
+                    value["faults"] = faults.iter().map(String::as_str).collect();
+                    out::write_json(&value)?;
                 } else {
-                    out::write(&text(&kernel))?;
+                    out::write(&checked(&check, &faults))?;
                 }
+                return Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            }
+            KernelCommand::Build { tree, json } => told(&provisioner.build_kernel(&tree)?, json)?,
+            KernelCommand::Fetch { spec, json } => {
+                told(&provisioner.fetch_kernel(&KernelSpec::parse(&spec)?)?, json)?;
             }
             KernelCommand::Clean => {
                 let removed = provisioner.clean(Clean::Kernels)?;
@@ -77,21 +109,80 @@ impl CommandArgs for KernelArgs {
     }
 }
 
-/// One line a kernel, in the order given.
+/// Tell of a kernel.
+fn told(kernel: &Kernel, json: bool) -> anyhow::Result<()> {
+    if json { out::write_json(&to_json(kernel)) } else { out::write(&text(kernel)) }
+}
+
+/// One line a kernel, in the order given: release, where it is, sched_ext, BTF, configuration, and where it came from if it is
+/// the user's own.
 fn table(kernels: &[KernelListing]) -> String {
-    let width = kernels.iter().map(|kernel| kernel.release.len()).max().unwrap_or_default();
+    let head = ["release", "", "sched_ext", "BTF", "configuration", ""].map(str::to_owned);
+    let lines: Vec<[String; 6]> = std::iter::once(head).chain(kernels.iter().map(cells)).collect();
+    let width =
+        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..6).map(width).collect();
     let mut table = String::new();
-    for KernelListing { release, cached, has_sched_ext, .. } in kernels {
-        let place = if *cached { "cached " } else { "archive" };
-        let sched_ext = match has_sched_ext {
-            Some(true) => "sched_ext",
-            Some(false) => "no sched_ext",
-            None => "",
-        };
-        table.push_str(format!("{release:width$}  {place}  {sched_ext}").trim_end());
+    for line in &lines {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        table.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         table.push('\n');
     }
     table
+}
+
+fn cells(kernel: &KernelListing) -> [String; 6] {
+    let place = if kernel.cached { "cached" } else { "archive" };
+    let sched_ext = match kernel.has_sched_ext {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "",
+    };
+    let check = kernel.check.as_ref();
+    let btf = check.map(|check| match check.hidden_arguments.len() {
+        0 => "sound".to_owned(),
+        kfuncs => format!("{kfuncs} kfuncs wrong"),
+    });
+    let config = check.map(|check| match (&check.config, check.lacks().count()) {
+        (None, _) => "not found".to_owned(),
+        (Some(_), 0) => "complete".to_owned(),
+        (Some(_), lacks) => format!("lacks {lacks}"),
+    });
+    let source = kernel.source.clone().unwrap_or_default();
+    [
+        kernel.release.clone(),
+        place.to_owned(),
+        sched_ext.to_owned(),
+        btf.unwrap_or_default(),
+        config.unwrap_or_default(),
+        source,
+    ]
+}
+
+/// What is known of a kernel: a line for each thing, and one for each fault.
+fn checked(check: &KernelCheck, faults: &[String]) -> String {
+    let mut lines = vec![
+        format!("release        {}", check.release),
+        format!("sched_ext      {}", if check.has_sched_ext { "yes" } else { "no" }),
+        match check.hidden_arguments.as_slice() {
+            [] => "BTF            sound".to_owned(),
+            names => format!("BTF            hidden arguments shown: {}", names.join(", ")),
+        },
+        match &check.config {
+            None => "configuration  not found; --kernel-config FILE gives one".to_owned(),
+            Some(origin) => {
+                let met = check.options.iter().filter(|option| option.is_met()).count();
+                format!("configuration  {met} of {} options that tests use, {origin}", check.options.len())
+            }
+        },
+    ];
+    let features = check.lacks().filter(|option| option.need == Need::Feature);
+    lines.extend(features.map(|option| format!("  without {}: {}", option.option, option.what)));
+    lines.extend(faults.iter().map(|fault| format!("FAULT          {fault}")));
+    if faults.is_empty() {
+        lines.push("tests and schedulers can run on it".to_owned());
+    }
+    lines.join("\n") + "\n"
 }
 
 /// A line for each thing that there is to say of a kernel.
@@ -128,8 +219,26 @@ mod tests {
         kernel: KernelArgs,
     }
 
-    fn listing(release: &str, cached: bool, has_sched_ext: Option<bool>) -> KernelListing {
-        KernelListing { release: release.to_owned(), cached, package: None, has_sched_ext }
+    fn listing(release: &str, cached: bool, check: Option<KernelCheck>) -> KernelListing {
+        let has_sched_ext = check.as_ref().map(|check| check.has_sched_ext);
+        KernelListing {
+            release: release.to_owned(),
+            cached,
+            package: None,
+            has_sched_ext,
+            source: None,
+            check,
+        }
+    }
+
+    fn check(release: &str, has_sched_ext: bool, hidden: &[&str], config: Option<&str>) -> KernelCheck {
+        KernelCheck {
+            release: release.to_owned(),
+            has_sched_ext,
+            hidden_arguments: hidden.iter().map(|&name| name.to_owned()).collect(),
+            config: config.map(str::to_owned),
+            options: Vec::new(),
+        }
     }
 
     #[test]
@@ -137,20 +246,38 @@ mod tests {
         let cli = Cli::try_parse_from(["kernel", "fetch"]).unwrap();
         assert!(matches!(cli.kernel.command, KernelCommand::Fetch { spec, json: false } if spec == "latest"));
         assert!(Cli::try_parse_from(["kernel"]).is_err());
+        assert!(Cli::try_parse_from(["kernel", "check"]).is_err());
     }
 
     #[test]
     fn the_table_has_a_line_for_each_kernel_without_blanks_at_its_end() {
         let kernels = [
-            listing("6.12.94+deb13-amd64", true, Some(false)),
-            listing("7.3.4-amd64", true, Some(true)),
+            listing("6.12.94+deb13-amd64", true, Some(check("6.12.94+deb13-amd64", false, &[], None))),
+            listing(
+                "7.1.13-amd64",
+                true,
+                Some(check("7.1.13-amd64", true, &["scx_bpf_create_dsq"], Some("p"))),
+            ),
+            KernelListing { source: Some("/my/bzImage".to_owned()), ..listing("7.3.4-my", true, None) },
             listing("7.3.5-amd64", false, None),
         ];
         assert_eq!(
             table(&kernels),
-            "6.12.94+deb13-amd64  cached   no sched_ext\n\
-             7.3.4-amd64          cached   sched_ext\n\
+            "release                       sched_ext  BTF             configuration\n\
+             6.12.94+deb13-amd64  cached   no         sound           not found\n\
+             7.1.13-amd64         cached   yes        1 kfuncs wrong  complete\n\
+             7.3.4-my             cached                                             /my/bzImage\n\
              7.3.5-amd64          archive\n"
         );
+    }
+
+    #[test]
+    fn a_check_ends_with_its_faults_or_says_that_there_are_none() {
+        let sound = check("7.3.4", true, &[], None);
+        assert!(checked(&sound, &sound.faults()).ends_with("tests and schedulers can run on it\n"));
+        let bad = check("7.1.13", true, &["scx_bpf_create_dsq"], None);
+        let text = checked(&bad, &bad.faults());
+        assert!(text.lines().last().unwrap().starts_with("FAULT          its BTF shows"), "{text}");
+        assert!(text.contains("BTF            hidden arguments shown: scx_bpf_create_dsq"), "{text}");
     }
 }

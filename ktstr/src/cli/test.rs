@@ -1,20 +1,22 @@
 //! `cargo ktstr test`: provision, then run the tests.
 
+mod kernels;
+mod table;
+
 use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::SignedDuration;
-use ktstr_record::provision::{KernelSpec, Provisioner, cargo};
-use ktstr_record::spec::MachineSpec;
+use ktstr_record::provision::cargo;
 use ktstr_replay::report;
 use ktstr_replay::run::Run;
 use ktstr_replay::text;
@@ -22,11 +24,12 @@ use ktstr_replay::trace::Trace;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
+use self::kernels::{KernelChoice, Pass};
+use self::table::Row;
 use super::asked::descriptions;
 use super::commands::CommandArgs;
 use super::gauntlet::Plan;
 use super::out;
-use crate::gauntlet::PRESETS;
 use crate::host::environment;
 use crate::host::results::{RUNS, TRACE_SUFFIX, new_run_name};
 use crate::workspace::Workspace;
@@ -39,13 +42,8 @@ const LIBRARY: &str = "ktstr";
 pub struct TestArgs {
     /// Run the tests of the test target of this name, else those whose names contain it.
     filter: Option<String>,
-    /// The kernel to boot: a bzImage or vmlinux, a version or its prefix (7.3, 7), or latest.
-    #[arg(long, value_name = "SPEC")]
-    kernel: Option<String>,
-    /// The kernel's configuration, which schedulers with __kconfig variables need (default: that of the archive's
-    /// package, beside the kernel's file or inside it).
-    #[arg(long, value_name = "FILE")]
-    kernel_config: Option<PathBuf>,
+    #[command(flatten)]
+    kernels: KernelChoice,
     /// Boot each machine, even when there is a template to restore.
     #[arg(long)]
     cold: bool,
@@ -126,21 +124,22 @@ impl TestArgs {
 }
 
 impl CommandArgs for TestArgs {
-    /// The exit code is the runner's.
+    /// The exit code is the runner's; with several kernels the worst of them.
     fn run(self) -> Result<ExitCode> {
         let here = env::current_dir().context("could not find the working folder")?;
         // Each of the three waits for programs.
-        let (workspace, runner, kernel) = thread::scope(|scope| {
+        let (workspace, runner, passes) = thread::scope(|scope| {
             let workspace = scope.spawn(|| Workspace::around(&here));
             let runner = scope.spawn(Runner::installed);
-            let kernel = provision(self.kernel.as_deref(), self.kernel_config.as_deref());
-            (joined(workspace), joined(runner), kernel)
+            let passes = self.kernels.provision();
+            (joined(workspace), joined(runner), passes)
         });
         let workspace = workspace?;
         let runs = workspace.target_directory.join(RUNS);
-        let kernel = kernel?;
+        let passes = passes?;
         let words = if self.gauntlet {
-            let plan = Plan::new(&descriptions(&workspace, &self)?, &kernel.machine, self.budget)?;
+            let machine = passes.first().context("no kernel")?.machine();
+            let plan = Plan::new(&descriptions(&workspace, &self)?, &machine, self.budget)?;
             out::note(&plan.summary());
             plan.arguments(runner, self.partition.as_deref(), &self.rest)?
         } else {
@@ -150,71 +149,77 @@ impl CommandArgs for TestArgs {
             remove_old_runs(&runs, keep)?;
         }
         let results = runs.join(new_run_name());
+        let interrupted = Arc::new(AtomicBool::new(false));
+        flag::register(SIGINT, Arc::clone(&interrupted)).context("could not take over Ctrl-C")?;
+        let [pass] = passes.as_slice() else {
+            return self.run_passes(&passes, runner, &words, &results, &interrupted);
+        };
+        let status = run_to_end(&mut self.command(pass, &words, &results))?;
+        print_traces(&results)?;
+        if self.gauntlet {
+            let rows: Vec<Row> =
+                traces(&results)?.iter().filter_map(|trace| Row::of(trace, &pass.label)).collect();
+            out::write(&format!("\n{}", table::render(&rows, |row| row.topology.clone())))?;
+        }
+        Ok(ExitCode::from(exit_code(status)))
+    }
+}
+
+impl TestArgs {
+    /// What runs the tests on the kernel of `pass`.
+    fn command(&self, pass: &Pass, words: &[OsString], results: &Path) -> Command {
         let mut command = Command::new(cargo());
-        command.args(&words).env(environment::RESULTS, &results);
+        command.args(words).env(environment::RESULTS, results).envs(pass.variables());
         if self.cold {
             command.env(environment::COLD, "1");
         }
         if let Some(pages) = &self.pages {
             command.env(environment::PAGES, pages);
         }
-        if let Some(spec) = kernel.spec {
-            command.env(environment::KERNEL, spec);
+        command
+    }
+
+    /// The tests on one kernel after the other, each with a folder of its own, and a table of what came of it.
+    fn run_passes(
+        &self,
+        passes: &[Pass],
+        runner: Runner,
+        words: &[OsString],
+        results: &Path,
+        interrupted: &AtomicBool,
+    ) -> Result<ExitCode> {
+        // What does not compile does so on no kernel.
+        let mut build = words.to_vec();
+        build.insert(runner.words().len(), "--no-run".into());
+        let built = run_to_end(Command::new(cargo()).args(build))?;
+        if !built.success() {
+            return Ok(ExitCode::from(exit_code(built)));
         }
-        if let Some(config) = kernel.config {
-            command.env(environment::KERNEL_CONFIG, config);
+        let (mut rows, mut worst) = (Vec::new(), 0);
+        for (number, pass) in (1..).zip(passes) {
+            out::note(&format!("ktstr: kernel {number} of {}: {}", passes.len(), pass.label));
+            let results = results.join(pass.folder());
+            let status = run_to_end(&mut self.command(pass, words, &results))?;
+            print_traces(&results)?;
+            rows.extend(traces(&results)?.iter().filter_map(|trace| Row::of(trace, &pass.label)));
+            // Both runners have 0 for a pass, and larger codes for what is worse.
+            worst = worst.max(exit_code(status));
+            if interrupted.load(Ordering::Relaxed) {
+                break;
+            }
         }
-        let status = run_to_end(&mut command)?;
-        print_traces(&results)?;
-        Ok(exit_code(status))
+        let column = |row: &Row| match self.gauntlet {
+            true => format!("{}, {}", row.topology, row.kernel),
+            false => row.kernel.clone(),
+        };
+        out::write(&format!("\n{}", table::render(&rows, column)))?;
+        Ok(ExitCode::from(worst))
     }
 }
 
 /// A thread's result; its panic is raised again here.
 fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-/// What the tests are told of the kernel, where they are told anything. They run in other folders, so paths are absolute.
-#[derive(Debug)]
-struct ToldKernel {
-    /// A machine with it.
-    machine: MachineSpec,
-    spec: Option<OsString>,
-    config: Option<PathBuf>,
-}
-
-/// Fetch what every test needs before the first one starts, where progress is visible.
-fn provision(asked: Option<&str>, config: Option<&Path>) -> Result<ToldKernel> {
-    let given = asked
-        .map(str::to_owned)
-        .or_else(|| env::var(environment::KERNEL).ok())
-        .filter(|text| !text.is_empty());
-    let config =
-        config.map(Path::to_owned).or_else(|| env::var_os(environment::KERNEL_CONFIG).map(PathBuf::from));
-    let config = config.filter(|path| !path.as_os_str().is_empty()).as_deref().map(absolute).transpose()?;
-    let spec = KernelSpec::parse(given.as_deref().unwrap_or("latest"))?;
-    let provisioner = Provisioner::open()?;
-    let kernel = provisioner.kernel(&spec)?;
-    let has_config = provisioner.kernel_config(&spec, &kernel, config.as_deref())?.is_some();
-    let emulator = provisioner.emulator()?;
-    out::note(&format!("ktstr: kernel {}, QEMU {} ({})", kernel.release, emulator.version, emulator.origin));
-    if !has_config && kernel.has_sched_ext {
-        out::note(&format!("ktstr: {}", no_config(&kernel.release)));
-    }
-    let spec = match spec {
-        KernelSpec::Path(path) => Some(absolute(&path)?.into_os_string()),
-        _ => given.map(OsString::from),
-    };
-    let machine = MachineSpec {
-        backend: emulator.into(),
-        kernel,
-        topology: PRESETS[0].topology,
-        memory_mib: 0,
-        kaslr: false,
-        kargs: Vec::new(),
-    };
-    Ok(ToldKernel { machine, spec, config })
 }
 
 /// A time as people write it: `90s`, `10m`, `1h 30m`.
@@ -224,19 +229,15 @@ fn budget(text: &str) -> Result<Duration, String> {
     if time.is_zero() { Err("nothing can be run in no time".to_owned()) } else { Ok(time) }
 }
 
-/// That there is no configuration, for whom it matters and how to give one.
-fn no_config(release: &str) -> String {
-    format!(
-        "no configuration of kernel {release} was found: a scheduler with `__kconfig` variables will not load. \
-         --kernel-config FILE gives one"
-    )
-}
-
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("could not resolve {}", path.display()))
-}
-
 impl Runner {
+    /// The words of its command.
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Nextest => &["nextest", "run"],
+            Self::CargoTest => &["test"],
+        }
+    }
+
     fn installed() -> Self {
         let mut probe = Command::new(cargo());
         probe.args(["nextest", "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -258,10 +259,7 @@ pub(super) fn arguments(args: &TestArgs, workspace: &Workspace, runner: Runner) 
         let names: Vec<&str> = workspace.packages.iter().map(|package| package.name.as_str()).collect();
         bail!("no package of the workspace depends on {LIBRARY}; it has {}", names.join(", "));
     }
-    let mut words: Vec<&str> = match runner {
-        Runner::Nextest => vec!["nextest", "run"],
-        Runner::CargoTest => vec!["test"],
-    };
+    let mut words = runner.words().to_vec();
     for package in &packages {
         words.extend(["-p", package]);
     }
@@ -272,7 +270,7 @@ pub(super) fn arguments(args: &TestArgs, workspace: &Workspace, runner: Runner) 
             workspace.packages.iter().find(|p| chosen(&p.name) && p.has_target("test", Some(name)))
     {
         // Of other packages nothing is wanted then.
-        words.truncate(if runner == Runner::Nextest { 2 } else { 1 });
+        words.truncate(runner.words().len());
         words.extend(["-p", &package.name, "--test", name]);
         filter = None;
     }
@@ -289,9 +287,9 @@ pub(super) fn arguments(args: &TestArgs, workspace: &Workspace, runner: Runner) 
     Ok(words.into_iter().map(OsString::from).collect())
 }
 
-/// Run a command to its end. Ctrl-C reaches the command too, which ends in its own way; this process must outlive it.
+/// Run a command to its end. Ctrl-C reaches the command too, which ends in its own way; this process has to outlive it, and
+/// has taken over Ctrl-C for that.
 fn run_to_end(command: &mut Command) -> Result<ExitStatus> {
-    flag::register(SIGINT, Arc::new(AtomicBool::new(false))).context("could not take over Ctrl-C")?;
     let shown = format!("{} {}", command.get_program().display(), words(command));
     command.status().with_context(|| format!("could not start `{shown}`"))
 }
@@ -301,10 +299,10 @@ fn words(command: &Command) -> String {
 }
 
 /// The runner's own code; 128 and the signal's number when it was killed.
-fn exit_code(status: ExitStatus) -> ExitCode {
+fn exit_code(status: ExitStatus) -> u8 {
     use std::os::unix::process::ExitStatusExt;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    ExitCode::from(u8::try_from(code).unwrap_or(1))
+    u8::try_from(code).unwrap_or(1)
 }
 
 /// Say of each trace how its run ended, what was verified, and how to look at it again.
@@ -445,10 +443,10 @@ mod tests {
     fn the_exit_code_of_the_runner_is_kept() {
         let code = |script: &str| {
             let status = Command::new("sh").args(["-c", script]).status().expect("a shell");
-            format!("{:?}", exit_code(status))
+            exit_code(status)
         };
-        assert_eq!(code("exit 100"), format!("{:?}", ExitCode::from(100)));
-        assert_eq!(code("kill -TERM $$"), format!("{:?}", ExitCode::from(143)));
+        assert_eq!(code("exit 100"), 100);
+        assert_eq!(code("kill -TERM $$"), 143);
     }
 
     #[test]

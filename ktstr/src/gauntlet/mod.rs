@@ -6,4 +6,4 @@ mod choose;
 
 pub use choose::{Candidate, choose};
 pub use constraints::{Constraints, check_constraints};
-pub use presets::{PRESETS, Preset};
+pub use presets::{PRESETS, Preset, test_of_variant};

@@ -1,7 +1,11 @@
 //! The machines of the gauntlet. Their table is in `macros/src/presets.rs`, because the macro makes a function of each.
 
+use std::borrow::Cow;
+
 use ktstr_record::spec::Topology;
 
+/// Begins the name of the module with a test's variants.
+const VARIANTS: &str = "gauntlet_";
 /// RAM of the smallest machines, in MiB.
 const BASE_MIB: u32 = 448;
 /// What the kernel takes for each CPU besides, in MiB: its per-CPU areas, stacks and caches.
@@ -37,7 +41,26 @@ const fn topology([numa_nodes, llcs, cores_per_llc, threads_per_core]: [u32; 4])
     Topology { numa_nodes, llcs, cores_per_llc, threads_per_core }
 }
 
+/// Name of the test that a variant is one of; another test's own name.
+pub fn test_of_variant(name: &str) -> Cow<'_, str> {
+    let parts = || {
+        let (module, machine) = name.rsplit_once("::")?;
+        let at = module.rfind("::").map_or(0, |at| at + 2);
+        let test = module[at..].strip_prefix(VARIANTS)?;
+        let is_machine = PRESETS.iter().any(|preset| preset.name == machine);
+        is_machine.then(|| format!("{}{test}", &module[..at]))
+    };
+    parts().map_or(Cow::Borrowed(name), Cow::Owned)
+}
+
 impl Preset {
+    /// Name of the variant of a test on this machine, as the macro makes it of the test's.
+    pub fn variant_of(&self, test: &str) -> String {
+        let at = test.rfind("::").map_or(0, |at| at + 2);
+        let (module, function) = test.split_at(at);
+        format!("{module}{VARIANTS}{function}::{}", self.name)
+    }
+
     /// RAM that a test which asks for `asked_mib` has on this machine, in MiB.
     #[must_use]
     pub fn memory_mib(&self, asked_mib: u32) -> u32 {
@@ -54,6 +77,18 @@ mod tests {
     fn the_table_is_that_of_the_macro() {
         assert_eq!(PRESETS[0], Preset { name: "llcs1_cpus4", topology: topology([1, 1, 4, 1]) });
         assert!(PRESETS.iter().all(|preset| !preset.name.is_empty()));
+    }
+
+    #[test]
+    fn a_variants_name_leads_back_to_its_test() {
+        for test in ["two", "inner::two", "gauntlet_of_two"] {
+            let variant = PRESETS[0].variant_of(test);
+            assert!(variant.ends_with("two::llcs1_cpus4"), "{variant}");
+            assert_eq!(test_of_variant(&variant), test);
+            assert_eq!(test_of_variant(test), test);
+        }
+        assert_eq!(PRESETS[0].variant_of("inner::two"), "inner::gauntlet_two::llcs1_cpus4");
+        assert_eq!(test_of_variant("gauntlet_two::another"), "gauntlet_two::another");
     }
 
     #[test]

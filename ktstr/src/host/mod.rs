@@ -6,6 +6,7 @@ mod judge;
 mod prepare;
 mod program;
 pub mod results;
+mod skip;
 
 use anyhow::bail;
 use environment::{DESCRIBE, Environment};
@@ -26,12 +27,15 @@ pub fn run(def: &TestDef) -> anyhow::Result<()> {
     if let Some(folder) = &environment.describe {
         return describe::describe(def, folder);
     }
+    if skip::is_for_another_kernel(def, &environment)? {
+        return Ok(());
+    }
     let request = prepare::prepare(def, &environment)?;
     run_request(def, &environment, request)
 }
 
 /// As [`run`], of the variant of a test on a machine of the gauntlet. A machine that the test is not for, or that this host
-/// cannot carry, is skipped, with the reason in the results.
+/// cannot carry, is skipped, and its trace has the reason.
 ///
 /// # Errors
 /// Those of [`run`].
@@ -43,11 +47,14 @@ pub fn run_variant(def: &TestDef, preset: &Preset) -> anyhow::Result<()> {
         );
     }
     if let Some(why) = def.bounds().excludes(preset.topology) {
-        return results::skip(def, &environment, &why);
+        return skip::skip(def, &environment, why);
+    }
+    if skip::is_for_another_kernel(def, &environment)? {
+        return Ok(());
     }
     let request = prepare::prepare(def, &environment)?;
     match machine::carries(&request.machine) {
-        Err(error) if error.is_limit() => results::skip(def, &environment, &error.to_string()),
+        Err(error) if error.is_limit() => skip::skip(def, &environment, error.to_string()),
         _ => run_request(def, &environment, request),
     }
 }

@@ -139,7 +139,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
 }
 
 /// Tell a person now. `eprintln!` would do so when the test has failed: its harness keeps that.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     // Nobody may be there to read it.
     let _ = writeln!(io::stderr(), "ktstr: {text}");
 }
@@ -295,7 +295,7 @@ fn body_limit(def: &TestDef) -> Duration {
     def.duration() + Duration::from_secs(def.watchdog_timeout_s) + BODY_SLACK
 }
 
-fn test_info(def: &TestDef) -> TestInfo {
+pub(super) fn test_info(def: &TestDef) -> TestInfo {
     TestInfo {
         name: def.libtest_name().to_owned(),
         package: format!("{}::{}", def.package, def.target()),

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::OnceLock;
 
-use anyhow::Context;
 use jiff::Timestamp;
 
 use super::environment::Environment;
@@ -17,8 +16,6 @@ use crate::test_def::TestDef;
 const TARGET_MARK: &str = "CACHEDIR.TAG";
 /// How traces are named.
 pub const TRACE_SUFFIX: &str = ".trace.zst";
-/// How files are named that say why a test was not run.
-pub const SKIP_SUFFIX: &str = ".skip";
 /// Folder of all runs, in the target folder.
 pub const RUNS: &str = "ktstr";
 /// nextest's name of a run, the same in all of its test processes.
@@ -77,17 +74,6 @@ fn target_folder(exe: &Path) -> PathBuf {
         deps.ancestors().nth(2)
     };
     marked.or_else(by_layout).map_or_else(|| PathBuf::from("target"), Path::to_owned)
-}
-
-/// Say that a test is not run, and why: to its reader, and to the results.
-///
-/// # Errors
-/// A file that cannot be written.
-pub fn skip(def: &TestDef, environment: &Environment, why: &str) -> anyhow::Result<()> {
-    println!("SKIP {}: {why}", def.libtest_name());
-    let folder = folder(environment)?;
-    let path = folder.join(format!("{}{SKIP_SUFFIX}", def.path.replace("::", ".")));
-    fs::write(&path, why).with_context(|| format!("could not write {}", path.display()))
 }
 
 fn free_path(folder: &Path, name: &str) -> PathBuf {

@@ -113,3 +113,17 @@ mod sysctl_without_a_value {
     declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", sysctls = ["kernel.pid_max"] });
 //                                                                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^ `sysctls` has "kernel.pid_max", which is not of the form "NAME=VALUE"
 }
+
+mod kernels_without_range {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", kernels = "7.1" });
+//                                                                           ^^^^^ `kernels` = "7.1" is no range of kernels: it has no `..`; write it as "7.1..", "..7.2" or "7.0..7.2"
+}
+
+mod kernels_the_wrong_way_round {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", kernels = "7.3..7.1" });
+//                                                                           ^^^^^^^^^^ `kernels` = "7.3..7.1" is no range of kernels: it is the wrong way round; write it as "7.1..", "..7.2" or "7.0..7.2"
+}

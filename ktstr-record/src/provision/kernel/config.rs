@@ -10,6 +10,7 @@ use flate2::read::GzDecoder;
 use memchr::memmem;
 
 use super::super::error::{Error, Result};
+use super::entry;
 use super::spec::release_numbers;
 use crate::spec::{Kernel, KernelConfig};
 
@@ -49,6 +50,14 @@ pub(super) fn of_file(path: &Path, kernel: &Kernel) -> Option<KernelConfig> {
             folders.iter().flat_map(|folder| [".config", "config"].map(|name| folder.join(name)));
         others.find_map(|path| read(&path).ok().filter(|config| fits(&config.text, &kernel.release)))
     })
+}
+
+/// The configuration that the cache keeps with `kernel`, where its package or build had one.
+pub(super) fn with_kernel(kernel: &Kernel) -> Option<KernelConfig> {
+    let path = entry::config_of(kernel)?;
+    let KernelConfig { text, .. } = read(&path).ok()?;
+    let source = entry::source_of(kernel).unwrap_or_default();
+    Some(KernelConfig { text, origin: format!("with the kernel, of {source}") })
 }
 
 /// The folders in which the configuration of the kernel at `path` may be: those of the file and of what it links to,

@@ -11,7 +11,7 @@ use object::{Object, ObjectSection, elf};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::super::cache::{Lock, Staging, create_dir_all};
+use super::super::cache::{Staging, create_dir_all};
 use super::super::error::{Error, ImageError, Result};
 use super::super::host::Context;
 use super::image::{self, Image};
@@ -21,8 +21,6 @@ use crate::spec::Kernel;
 
 /// The folder of kernels in the cache.
 pub(super) const FOLDER: &str = "kernels";
-/// Begins the names of entries made of the user's own files.
-const FILE_PREFIX: &str = "file-";
 
 /// `kernel.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,8 +37,7 @@ struct Metadata {
 /// The kernel in the cache's entry `name`, as an answer to `asked`; `None` where the entry is absent or incomplete.
 pub(super) fn load(context: &Context, name: &str, asked: &str) -> Option<Kernel> {
     let folder = context.cache.path(FOLDER).join(name);
-    let json = fs::read(folder.join("kernel.json")).ok()?;
-    let metadata: Metadata = serde_json::from_slice(&json).ok()?;
+    let metadata = metadata(&folder)?;
     let (vmlinux, bzimage) = (folder.join("vmlinux"), folder.join("bzImage"));
     if fs::metadata(&vmlinux).ok()?.len() != metadata.vmlinux_bytes || !bzimage.is_file() {
         return None;
@@ -55,13 +52,22 @@ pub(super) fn load(context: &Context, name: &str, asked: &str) -> Option<Kernel>
     })
 }
 
-/// The archive's kernels in the cache, newest first.
+/// The archive's kernels in the cache, newest first: their entries have the names of their releases.
 pub(super) fn cached(context: &Context, asked: &str) -> Vec<Kernel> {
+    of_entries(context, asked, |name| name.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// The kernels in the cache that came out of the user's files and builds, newest first.
+pub(super) fn cached_of_files(context: &Context) -> Vec<Kernel> {
+    of_entries(context, "", |name| !name.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+fn of_entries(context: &Context, asked: &str, is_wanted: fn(&str) -> bool) -> Vec<Kernel> {
     let folder = context.cache.path(FOLDER);
     let names = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut kernels: Vec<Kernel> = names
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| !name.starts_with(FILE_PREFIX))
+        .filter(|name| is_wanted(name))
         .filter_map(|name| load(context, &name, asked))
         .collect();
     kernels.sort_by(|a, b| order(&b.release).cmp(&order(&a.release)));
@@ -73,10 +79,28 @@ pub(super) fn config_path(context: &Context, release: &str) -> PathBuf {
     context.cache.path(FOLDER).join(release).join("config")
 }
 
-/// The archive's package that the entry of `release` came from.
-pub(super) fn package(context: &Context, release: &str) -> Option<String> {
-    let json = fs::read(context.cache.path(FOLDER).join(release).join("kernel.json")).ok()?;
-    serde_json::from_slice(&json).ok().map(|Metadata { source, .. }| source)
+/// Where the entry of `kernel` has its configuration, if it is an entry of the cache and has one.
+pub(super) fn config_of(kernel: &Kernel) -> Option<PathBuf> {
+    let folder = folder_of(kernel)?;
+    Some(folder.join("config")).filter(|config| config.is_file())
+}
+
+/// What the entry of `kernel` came from, if it is an entry of the cache.
+pub(super) fn source_of(kernel: &Kernel) -> Option<String> {
+    metadata(folder_of(kernel)?).map(|metadata| metadata.source)
+}
+
+fn folder_of(kernel: &Kernel) -> Option<&Path> {
+    kernel.vmlinux.parent().filter(|folder| metadata(folder).is_some_and(|metadata| metadata.id == kernel.id))
+}
+
+fn metadata(folder: &Path) -> Option<Metadata> {
+    serde_json::from_slice(&fs::read(folder.join("kernel.json")).ok()?).ok()
+}
+
+/// What the cache's entry `name` came from: a package of the archive, a file, a source tree.
+pub(super) fn source(context: &Context, name: &str) -> Option<String> {
+    metadata(&context.cache.path(FOLDER).join(name)).map(|metadata| metadata.source)
 }
 
 /// The files that a kernel's entry is made of, and where they came from.
@@ -131,44 +155,11 @@ pub(super) fn make(
     load(context, name, asked).ok_or_else(|| Error::Incomplete { what: source.to_owned(), path: target })
 }
 
-/// The kernel in a file of the user's.
-pub(super) fn of_file(context: &Context, path: &Path, asked: &str) -> Result<Kernel> {
-    let not_a_kernel = |source| Error::NotAKernel { path: path.to_owned(), source };
-    if path.is_dir() {
-        return Err(not_a_kernel(ImageError::Folder));
-    }
-    let path = std::path::absolute(path).map_err(Error::io("find", path))?;
-    let bytes = read(&path)?;
-    if bytes.starts_with(image::ELF_MAGIC) {
-        let Facts { release, has_sched_ext } = inspect(&bytes).map_err(not_a_kernel)?;
-        let id = content_id(&bytes);
-        return Ok(Kernel {
-            asked: asked.to_owned(),
-            release,
-            vmlinux: path,
-            bzimage: None,
-            id,
-            has_sched_ext,
-        });
-    }
-    let name = format!("{FILE_PREFIX}{}", content_id(&bytes));
-    drop(bytes);
-    if let Some(kernel) = load(context, &name, asked) {
-        return Ok(kernel);
-    }
-    let lock: Lock = context.cache.lock(&format!("kernel-{name}"), context.progress)?;
-    if let Some(kernel) = load(context, &name, asked) {
-        return Ok(kernel);
-    }
-    let files = Files { image: &path, config: None, source: &path.display().to_string() };
-    make(context, &lock.stage()?, &name, asked, &files)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|source| Error::KernelFile { path: PathBuf::from(path), source })
 }
 
-fn content_id(bytes: &[u8]) -> String {
+pub(super) fn content_id(bytes: &[u8]) -> String {
     format!("{:032x}", xxh3_128(bytes))
 }
 

@@ -11,9 +11,10 @@ use super::super::cache::{Lock, create_dir_all};
 use super::super::error::{Error, Result};
 use super::super::host::Context;
 use super::super::sources::SourceEntry;
+use super::check::{self, KernelCheck};
 use super::entry::Files;
 use super::spec::{self, Candidate, KernelSpec};
-use super::{config, entry};
+use super::{config, entry, file, tree};
 use crate::spec::{Kernel, KernelConfig};
 
 const PURPOSE: Purpose = Purpose {
@@ -24,7 +25,7 @@ const PURPOSE: Purpose = Purpose {
 /// Where kernels with sched_ext are, besides the suites that the host itself uses.
 const SUITES: &[&str] = &["trixie-backports", "trixie", "sid"];
 /// How old package lists may be when a kernel that is not in the cache is looked for.
-const LISTS_MAX_AGE: Duration = Duration::from_secs(6 * 3600);
+pub(super) const LISTS_MAX_AGE: Duration = Duration::from_secs(6 * 3600);
 /// The same where the user asks what there is now.
 const FRESH_LISTS_MAX_AGE: Duration = Duration::from_secs(120);
 /// Kernels without sched_ext that are fetched in search of one with it.
@@ -44,13 +45,17 @@ pub struct KernelListing {
     pub package: Option<String>,
     /// Whether it has sched_ext; `None` where it was never fetched.
     pub has_sched_ext: Option<bool>,
+    /// The file, package or source tree that it came from, for the user's own; its path is what `--kernel` takes.
+    pub source: Option<String>,
+    /// What is known of it besides; `None` where it was never fetched.
+    pub check: Option<KernelCheck>,
 }
 
 /// The kernel that `spec` asks for. With `fresh` the archive is asked even where the cache has an
 /// answer.
 pub(in super::super) fn resolve(context: &Context, spec: &KernelSpec, fresh: bool) -> Result<Kernel> {
     if let KernelSpec::Path(path) = spec {
-        return entry::of_file(context, path, &spec.to_string());
+        return file::kernel_at(context, path, &spec.to_string());
     }
     if !fresh && let Some(kernel) = cached(context, spec) {
         return Ok(kernel);
@@ -80,13 +85,14 @@ pub(in super::super) fn resolve(context: &Context, spec: &KernelSpec, fresh: boo
 /// All kernels of the archive and of the cache, newest first.
 pub(in super::super) fn list(context: &Context) -> Result<Vec<KernelListing>> {
     let cached = entry::cached(context, "");
+    let own = of_files(context);
     let archived = open_apt(context).and_then(|apt| {
         apt.update(FRESH_LISTS_MAX_AGE)?;
         Ok(spec::candidates(&apt.names(spec::PATTERN)?))
     });
     let archived = match archived {
         Ok(archived) => archived,
-        Err(e) if cached.is_empty() => return Err(e),
+        Err(e) if cached.is_empty() && own.is_empty() => return Err(e),
         Err(e) => {
             context.progress.note(&format!("showing the cache alone: {e}"));
             Vec::new()
@@ -96,6 +102,7 @@ pub(in super::super) fn list(context: &Context) -> Result<Vec<KernelListing>> {
     let mut listings: Vec<KernelListing> =
         gone.map(|kernel| listing(&kernel.release, None, &cached)).collect();
     listings.extend(archived.iter().map(|c| listing(&c.release, Some(c.package.clone()), &cached)));
+    listings.extend(own);
     listings.sort_by(|a, b| spec::order(&b.release).cmp(&spec::order(&a.release)));
     Ok(listings)
 }
@@ -103,7 +110,24 @@ pub(in super::super) fn list(context: &Context) -> Result<Vec<KernelListing>> {
 /// The kernels of the cache, newest first.
 pub(in super::super) fn list_cached(context: &Context) -> Vec<KernelListing> {
     let cached = entry::cached(context, "");
-    cached.iter().map(|kernel| listing(&kernel.release, None, &cached)).collect()
+    let archives = cached.iter().map(|kernel| listing(&kernel.release, None, &cached));
+    let mut listings: Vec<KernelListing> = archives.chain(of_files(context)).collect();
+    listings.sort_by(|a, b| spec::order(&b.release).cmp(&spec::order(&a.release)));
+    listings
+}
+
+/// The kernels of the cache that came out of the user's files and builds.
+fn of_files(context: &Context) -> Vec<KernelListing> {
+    let all = entry::cached_of_files(context).into_iter();
+    all.map(|kernel| KernelListing {
+        release: kernel.release.clone(),
+        cached: true,
+        package: None,
+        has_sched_ext: Some(kernel.has_sched_ext),
+        source: entry::source_of(&kernel),
+        check: checked(&kernel),
+    })
+    .collect()
 }
 
 fn listing(release: &str, package: Option<String>, cached: &[Kernel]) -> KernelListing {
@@ -113,7 +137,14 @@ fn listing(release: &str, package: Option<String>, cached: &[Kernel]) -> KernelL
         cached: kernel.is_some(),
         package,
         has_sched_ext: kernel.map(|kernel| kernel.has_sched_ext),
+        source: None,
+        check: kernel.and_then(checked),
     }
+}
+
+/// What is known of a kernel of the cache, without fetching anything.
+fn checked(kernel: &Kernel) -> Option<KernelCheck> {
+    check::check(kernel, config::with_kernel(kernel).as_ref()).ok()
 }
 
 /// The newest kernel of the cache that `spec` asks for.
@@ -136,7 +167,7 @@ pub(super) fn open_apt(context: &Context) -> Result<Apt<'_>> {
 }
 
 /// Fetches one kernel of the archive into the cache, unless it is there.
-fn fetch(context: &Context, apt: &Apt<'_>, candidate: &Candidate, asked: &str) -> Result<Kernel> {
+pub(super) fn fetch(context: &Context, apt: &Apt<'_>, candidate: &Candidate, asked: &str) -> Result<Kernel> {
     let Candidate { release, package, .. } = candidate;
     if let Some(kernel) = entry::load(context, release, asked) {
         return Ok(kernel);
@@ -183,7 +214,9 @@ pub(in super::super) fn config_of(
     kernel: &Kernel,
 ) -> Result<Option<KernelConfig>> {
     if let KernelSpec::Path(path) = spec {
-        return Ok(config::of_file(path, kernel));
+        let built = path.is_dir().then(|| tree::built(path)).transpose()?;
+        let path = built.as_ref().map_or(path.as_path(), |built| &built.image);
+        return Ok(config::with_kernel(kernel).or_else(|| config::of_file(path, kernel)));
     }
     let release = &kernel.release;
     let path = entry::config_path(context, release);
@@ -196,7 +229,7 @@ pub(in super::super) fn config_of(
             return Ok(None);
         }
     }
-    let package = entry::package(context, release).unwrap_or_default();
+    let package = entry::source(context, release).unwrap_or_default();
     let KernelConfig { text, .. } = config::read(&path)?;
     Ok(Some(KernelConfig { text, origin: format!("the archive's packages of {package}") }))
 }
@@ -208,7 +241,7 @@ fn add_config(context: &Context, release: &str) -> Result<()> {
     if age.is_some_and(|age| age <= LISTS_MAX_AGE) {
         return Ok(());
     }
-    let Some(package) = entry::package(context, release) else { return Ok(()) };
+    let Some(package) = entry::source(context, release) else { return Ok(()) };
     let apt = open_apt(context)?;
     apt.update(LISTS_MAX_AGE)?;
     let lock = context.cache.lock(&format!("kernel-{release}"), context.progress)?;

@@ -13,7 +13,7 @@ use super::super::error::{Error, Result};
 /// Which kernel is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KernelSpec {
-    /// A file: a bzImage or a vmlinux ELF.
+    /// What the user has: a bzImage, a vmlinux ELF, a kernel package, or a folder in which a kernel was built.
     Path(PathBuf),
     /// A version of the archive, or the newest of those that begin so.
     Version(KernelVersion),
@@ -22,7 +22,7 @@ pub enum KernelSpec {
 }
 
 impl KernelSpec {
-    /// Reads the text of `--kernel`. What has a `/` in it or names an existing file is a path.
+    /// Reads the text of `--kernel` for one kernel. What has a `/` in it or names an existing file or folder is a path.
     ///
     /// # Errors
     /// [`Error::BadKernelSpec`] where the text has none of the forms.
@@ -31,7 +31,7 @@ impl KernelSpec {
     }
 
     fn parse_in(text: &str, folder: &Path) -> Result<Self> {
-        if text.contains('/') || (!text.is_empty() && folder.join(text).is_file()) {
+        if text.contains('/') || (!text.is_empty() && folder.join(text).exists()) {
             return Ok(KernelSpec::Path(PathBuf::from(text)));
         }
         if text == "latest" {
@@ -180,6 +180,12 @@ pub(super) fn candidates(packages: &[String]) -> Vec<Candidate> {
     all.sort_by(|a, b| (order(&b.release), b.rank).cmp(&(order(&a.release), a.rank)));
     all.dedup_by(|later, earlier| later.release == earlier.release);
     all
+}
+
+/// The version alone of a release, as `7.3.4`; the release where it has none.
+pub(super) fn version(release: &str) -> String {
+    let numbers = release_numbers(release).map(|numbers| numbers.map(|number| number.to_string()).join("."));
+    numbers.unwrap_or_else(|| release.to_owned())
 }
 
 /// What releases are ordered by: the version, cloud before generic, then the rest of the name.

@@ -30,6 +30,9 @@ pub struct Manifest {
     pub machine: MachineInfo,
     /// What makes verdicts of this run weaker, such as `emulated`.
     pub taints: Vec<String>,
+    /// Why the test was not run at all: then there is nothing but this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
 }
 
 /// What was asked of the run.

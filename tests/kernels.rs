@@ -1,0 +1,265 @@
+//! Kernels of the user's own, and several of them: packages, source trees, two kernels in one run of tests.
+
+use std::env;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use ktstr::prelude::*;
+use ktstr_record::provision::{KernelSpec, Provisioner};
+use ktstr_record::spec::{Kernel, KernelConfig};
+use ktstr_replay::trace::record::manifest::StartInfo;
+use ktstr_tests::{Ended, cargo_ktstr, fixture, ktstr, run_bounded};
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(900);
+
+#[ktstr_test(ignore, duration_s = 1)]
+fn small(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+}
+
+/// The kernel of this run, with its configuration.
+fn kernel() -> (Kernel, KernelConfig) {
+    let spec = env::var("KTSTR_KERNEL").unwrap_or_else(|_| "latest".to_owned());
+    let spec = KernelSpec::parse(&spec).expect("a kernel");
+    let provisioner = Provisioner::open().expect("a cache");
+    let kernel = provisioner.kernel(&spec).expect("a kernel");
+    let config = provisioner.kernel_config(&spec, &kernel, None).expect("readable").expect("of the archive");
+    (kernel, config)
+}
+
+/// A package as pacman has it, of that kernel.
+fn package(path: &Path, arch: &str) {
+    let (kernel, config) = kernel();
+    let image = fs::read(kernel.bzimage.expect("a bzImage")).expect("the image");
+    let about = format!("pkgname = linux\narch = {arch}\n");
+    let modules = format!("usr/lib/modules/{}", kernel.release);
+    let out = zstd::Encoder::new(File::create(path).expect("a file"), 1).expect("an encoder");
+    let mut package = tar::Builder::new(out);
+    for (name, content) in [
+        (".PKGINFO".to_owned(), about.as_bytes()),
+        (format!("{modules}/vmlinuz"), &image),
+        (format!("{modules}/config"), &config.text),
+    ] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        package.append_data(&mut header, name, content).expect("a member");
+    }
+    package.into_inner().expect("written").finish().expect("compressed");
+}
+
+/// `ktstr kernel ...` with a cache of its own.
+fn kernel_command(cache: &TempDir, words: &[&str]) -> Command {
+    let mut command = ktstr();
+    command.arg("kernel").args(words).env("XDG_CACHE_HOME", cache.path());
+    command
+}
+
+fn run(command: &mut Command) -> Ended {
+    run_bounded(command, LIMIT)
+}
+
+fn json(ended: &Ended) -> serde_json::Value {
+    serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}:\n{ended}"))
+}
+
+/// The kernel of a package is the same wherever the package lies: a second run restores the machine that the first has saved.
+#[test]
+fn a_package_is_booted_and_its_content_is_what_it_is_known_by() {
+    let (first, second) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+    let (path, copy) = (first.path().join("linux.pkg.tar.zst"), second.path().join("other-name"));
+    package(&path, "x86_64");
+    let run = fixture("small").env("KTSTR_KERNEL", &path).run();
+    assert!(run.status.success(), "{run}");
+    let of_first = run.trace().manifest().expect("a manifest").kernel.clone();
+    fs::rename(&path, &copy).expect("renamed");
+    let run = fixture("small").env("KTSTR_KERNEL", &copy).run();
+    assert!(run.status.success(), "{run}");
+    let manifest = run.trace().manifest().expect("a manifest").clone();
+    assert_eq!((&manifest.kernel.release, &manifest.kernel.xxh3), (&of_first.release, &of_first.xxh3));
+    assert_eq!(manifest.kernel.xxh3, kernel().0.id, "the package has the very kernel");
+    assert_eq!(manifest.machine.start.expect("a start").how, StartInfo::RESTORED, "{run}");
+}
+
+#[test]
+fn a_package_is_checked_and_listed_without_a_boot() {
+    let (cache, folder) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+    let path = folder.path().join("linux.pkg.tar.zst");
+    package(&path, "x86_64");
+    let path = path.to_str().expect("text");
+    let checked = run(&mut kernel_command(&cache, &["check", path, "--json"]));
+    assert!(checked.status.success(), "{checked}");
+    let found = json(&checked);
+    assert_eq!(found["faults"], serde_json::json!([]));
+    assert_eq!(
+        (&found["release"], &found["hidden_arguments"]),
+        (&kernel().0.release.into(), &serde_json::json!([]))
+    );
+    let options = found["options"].as_array().expect("options");
+    assert!(
+        options.iter().any(|option| option["option"] == "CONFIG_SCHED_CLASS_EXT" && option["value"] == "y")
+    );
+    let listed = json(&run(&mut kernel_command(&cache, &["list", "--cached", "--json"])));
+    assert_eq!(listed.as_array().map(Vec::len), Some(1));
+    assert_eq!((&listed[0]["source"], &listed[0]["check"]["options"]), (&path.into(), &found["options"]));
+    let table = run(&mut kernel_command(&cache, &["list", "--cached"])).stdout;
+    assert!(table.contains("sound") && table.contains("complete") && table.contains(path), "{table}");
+}
+
+/// A configuration that lacks what schedulers need makes exit code 1, and says what.
+#[test]
+fn what_a_configuration_lacks_is_a_fault() {
+    let (cache, folder) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+    let (kernel, config) = kernel();
+    let text =
+        String::from_utf8_lossy(&config.text).replace("CONFIG_BPF_JIT=y", "").replace("CONFIG_NUMA=y", "");
+    let lacking = folder.path().join("config");
+    fs::write(&lacking, text).expect("a file");
+    let image = kernel.bzimage.expect("a bzImage");
+    let words = ["check", image.to_str().expect("text"), "--kernel-config", lacking.to_str().expect("text")];
+    let checked = run(&mut kernel_command(&cache, &words));
+    assert_eq!(checked.status.code(), Some(1), "{checked}");
+    assert!(checked.stdout.contains("FAULT") && checked.stdout.contains("CONFIG_BPF_JIT"), "{checked}");
+    assert!(checked.stdout.contains("without CONFIG_NUMA: topologies"), "{checked}");
+}
+
+/// A tree that stands in for Linux: what make "builds" is a kernel that is there already.
+fn tree(folder: &Path) {
+    let (kernel, config) = kernel();
+    fs::create_dir_all(folder.join("arch/x86/boot")).expect("folders");
+    fs::write(folder.join("Kconfig"), "").expect("a file");
+    fs::write(folder.join(".gitignore"), ".*\n*.o\n/arch/x86/boot/bzImage\n").expect("a file");
+    fs::write(folder.join(".config"), &config.text).expect("a file");
+    let makefile = format!(
+        "VERSION = 7\nPATCHLEVEL = 3\nolddefconfig:\n\ttest -n \"$(KCONFIG_CONFIG)\"\nbzImage:\n\
+         \tcp {} arch/x86/boot/bzImage\n\techo built >> times.o\n",
+        kernel.bzimage.expect("a bzImage").display()
+    );
+    fs::write(folder.join("Makefile"), makefile).expect("a file");
+}
+
+#[test]
+fn a_source_tree_is_used_as_it_was_built_or_is_built_once() {
+    let (cache, folder) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+    tree(folder.path());
+    let path = folder.path().to_str().expect("text");
+    let unbuilt = run(&mut kernel_command(&cache, &["check", path]));
+    assert_eq!(unbuilt.status.code(), Some(3), "{unbuilt}");
+    assert!(
+        unbuilt.stderr.contains("source tree of Linux 7.3.0") && unbuilt.stderr.contains("--build"),
+        "{unbuilt}"
+    );
+    let built = run(&mut kernel_command(&cache, &["build", path, "--json"]));
+    assert!(built.status.success(), "{built}");
+    for told in ["with its .config and over it", "CONFIG_SCHED_CLASS_EXT=y", "make -j"] {
+        assert!(built.stderr.contains(told), "`{told}` is not told:\n{built}");
+    }
+    assert_eq!(json(&built)["id"], kernel().0.id);
+    let again = run(&mut kernel_command(&cache, &["build", path, "--json"]));
+    assert_eq!(json(&again)["vmlinux"], json(&built)["vmlinux"]);
+    assert!(again.stderr.contains("was built before"), "{again}");
+    let times = fs::read_to_string(folder.path().join("times.o")).expect("a count");
+    assert_eq!(times.lines().count(), 1);
+    let checked = run(&mut kernel_command(&cache, &["check", path, "--json"]));
+    assert!(checked.status.success(), "{checked}");
+    let config = json(&checked)["config"].as_str().expect("a configuration").to_owned();
+    assert!(config.ends_with("/.config"), "{checked}");
+}
+
+#[test]
+fn what_is_no_kernel_says_what_was_found_and_what_to_do() {
+    let (cache, folder) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+    let make = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).expect("a file");
+        path.to_str().expect("text").to_owned()
+    };
+    let other = folder.path().join("arm.pkg.tar.zst");
+    package(&other, "aarch64");
+    let whole = fs::read(&other).expect("a package");
+    let elf = fs::read("/proc/self/exe").expect("this program");
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).expect("a folder");
+    for (kernel, words) in [
+        ("/no/such/file".to_owned(), &["/no/such/file", "a kernel package or a source tree"][..]),
+        ("/dev/zero".to_owned(), &["no regular file"]),
+        (make("text", b"hello"), &["neither an ELF file nor a bzImage"]),
+        (make("program", &elf), &["not an x86_64 kernel"]),
+        (make("cut.deb", b"!<arch>\ndebian-binary"), &["cannot take a kernel out of", "download it again"]),
+        (
+            make("cut.rpm", &[0xed, 0xab, 0xee, 0xdb, 3, 0]),
+            &["cannot take a kernel out of", "its lead cannot be read"],
+        ),
+        (make("cut.pkg.tar.zst", &whole[..whole.len() / 2]), &["cannot be read; download it again"]),
+        (other.to_str().expect("text").to_owned(), &["it is for aarch64"]),
+        (empty.to_str().expect("text").to_owned(), &["no kernel source tree", "it has nothing"]),
+        ("7.0..7.3".to_owned(), &["a range of versions is taken by `cargo ktstr test --kernel`"]),
+    ] {
+        let ended = run(&mut kernel_command(&cache, &["check", &kernel]));
+        assert_eq!(ended.status.code(), Some(3), "{kernel}: {ended}");
+        for word in words {
+            assert!(ended.stderr.contains(word), "{kernel}: `{word}` is not said:\n{ended}");
+        }
+    }
+    let staged = fs::read_dir(cache.path().join("ktstr/staging")).expect("a folder").count();
+    let kernels = fs::read_dir(cache.path().join("ktstr/kernels")).into_iter().flatten().count();
+    assert_eq!((staged, kernels), (0, 0), "something half-made is left");
+    for (words, told) in [
+        (["--kernel", "7.3..7.0"], "the wrong way round"),
+        (["--kernel", "7.a.."], "no version of one to three numbers"),
+    ] {
+        let ended =
+            run(cargo_ktstr().args(["test", "nothing"]).args(words).env("XDG_CACHE_HOME", cache.path()));
+        assert_eq!(ended.status.code(), Some(3), "{ended}");
+        assert!(ended.stderr.contains(told), "{ended}");
+    }
+}
+
+/// Each kernel is a pass. What a scheduler is not for is skipped, and says so; the exit code is the worst.
+#[test]
+fn tests_run_on_two_kernels_and_a_table_says_how_they_went() {
+    let provisioner = Provisioner::open().expect("a cache");
+    let older = ["6.16", "6.17", "6.18", "6.19", "7.0", "7.2"]
+        .into_iter()
+        .find_map(|version| provisioner.kernel(&KernelSpec::parse(version).expect("a version")).ok());
+    let (older, (newer, _)) = (older.expect("an older kernel with sched_ext").release, kernel());
+    // By its path, which is a kernel by its content; and twice, which is run once.
+    let folder = TempDir::new().expect("a folder");
+    let link = folder.path().join("bzImage");
+    symlink(newer.bzimage.expect("a bzImage"), &link).expect("a link");
+    let mut tests = cargo_ktstr();
+    tests.args(["test", "two_kernels", "-p", "ktstr-tests", "--kernel", &older]).arg("--kernel").arg(&link);
+    tests.arg("--kernel").arg(&link).args(["--", "--", "--include-ignored"]).env_remove("KTSTR_KERNEL");
+    let ended = run(tests.current_dir(env!("CARGO_MANIFEST_DIR")));
+    assert!(matches!(ended.status.code(), Some(100 | 101)), "the older kernel's failure counts: {ended}");
+    let release = &newer.release;
+    let lines: Vec<Vec<&str>> = ended.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    for line in [
+        vec!["test", &older, release],
+        vec!["two_kernels::fails_on_older", "FAIL", "PASS"],
+        vec!["two_kernels::for_newer", "SKIP", "PASS"],
+    ] {
+        assert!(lines.contains(&line), "no line {line:?}:\n{ended}");
+    }
+    let why = format!("SKIP for_newer: scheduler `newer` is for kernels 7.3.., and this one is {older}");
+    assert!(ended.stdout.contains(&why), "{ended}");
+    assert!(ended.stderr.contains("is the same kernel as"), "{ended}");
+    let traces: Vec<PathBuf> = ended
+        .stdout
+        .lines()
+        .filter_map(|line| line.split_once("ktstr replay ")?.1.strip_suffix(" --assert"))
+        .map(|path| Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .collect();
+    assert_eq!(traces.len(), 4, "{ended}");
+    let skipped = traces.iter().find(|path| {
+        path.to_string_lossy().contains(&older) && path.ends_with("two_kernels.for_newer.trace.zst")
+    });
+    let skipped = skipped.unwrap_or_else(|| panic!("no trace of what was skipped:\n{ended}"));
+    let replayed = run(ktstr().arg("replay").arg(skipped).arg("--assert"));
+    assert_eq!(replayed.status.code(), Some(0), "{replayed}");
+    assert!(replayed.stdout.starts_with(&why), "{replayed}");
+}

@@ -19,6 +19,7 @@ mod bundle;
 mod emulator;
 mod toolchain;
 mod crates;
+mod package;
 mod kernel;
 mod provisioner;
 
@@ -27,6 +28,7 @@ pub use crates::{BadCrateSpec, CrateSpec, cargo};
 pub use error::{Error, Result};
 pub use host::Host;
 pub use kernel::{KernelListing, KernelSpec, KernelVersion};
+pub use package::{PackageProgram, is_package_name};
 pub use progress::Progress;
 pub use provisioner::{Clean, Provisioner};
 pub use toolchain::BpfToolchain;

@@ -13,6 +13,8 @@ mod cpu_set;
 mod guest_topo;
 /// The processes and threads that load the guest's CPUs.
 mod worker;
+/// Programs that a test runs in its guest.
+mod payload;
 /// Control groups, and how a test describes them.
 mod cgroup;
 /// The limits of a test, layer by layer.
@@ -25,6 +27,8 @@ mod channel;
 mod scheduler_life;
 /// What a test's body is given.
 mod ctx;
+/// Running payloads from a test's body.
+mod payload_call;
 /// Phases of set-up, hold and teardown.
 mod scenario;
 /// What the macros make: descriptions of a test and of a scheduler.
@@ -46,7 +50,11 @@ pub mod cli;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::limits::Assert;
+    pub use crate::payload::{MetricDef, PayloadDef, check_payloads, definition_of};
     pub use crate::run::{TestFailure, run};
     pub use crate::scheduler::{Scheduler, SchedulerSource, check_config};
-    pub use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef, Topology, resolve_topology};
+    pub use crate::test_def::{
+        Checkpoint, HostCheck, IncludeFiles, Pages, TestDef, Topology, resolve_topology,
+    };
+    pub use ktstr_replay::trace::record::{PayloadOutput, Polarity};
 }

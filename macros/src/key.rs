@@ -43,6 +43,8 @@ pub enum Place {
     TestAttribute,
     /// Into the test's `Assert`, by the method of its name, if it is given; else the scheduler's is taken.
     Limit,
+    /// Among the payloads of the test.
+    Payload,
 }
 
 /// A key that goes into the field of its name and may be left out.

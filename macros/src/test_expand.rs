@@ -30,6 +30,7 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let topology = topology(&args)?;
     let fields = args.fields()?;
     let config = config(&args);
+    let payloads = payloads(&args);
     let limits = args.at(|place| place == Place::Limit);
     let limits = limits.filter_map(|key| Some((key, args.value(key.name)?))).map(|(key, value)| {
         let (name, value) = (format_ident!("{}", key.name), key.shape.expression(value));
@@ -48,9 +49,11 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
             ::ktstr::__private::TestDef {
                 path: ::core::concat!(::core::module_path!(), "::", #label),
                 package: ::core::env!("CARGO_PKG_NAME"),
+                manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
                 body: #name,
                 topology: __KTSTR_TOPOLOGY,
                 assert: ::ktstr::__private::Assert::NONE #(#limits)*,
+                #payloads
                 #fields
             }
         };
@@ -93,6 +96,21 @@ fn config(args: &Args) -> TokenStream {
     let is_given = args.span("config").is_some();
     quote_spanned! {span=>
         const _: () = ::ktstr::__private::check_config(&#scheduler, #is_given);
+    }
+}
+
+/// The field with the payloads of the test, which are checked while it is compiled.
+fn payloads(args: &Args) -> TokenStream {
+    let definitions = test_keys::payloads(args)
+        .into_iter()
+        .map(|path| quote_spanned!(path.span()=> ::ktstr::__private::definition_of(&#path)));
+    let span = args.span("workloads").unwrap_or_else(Span::call_site);
+    quote_spanned! {span=>
+        payloads: {
+            const PAYLOADS: &[&::ktstr::__private::PayloadDef] = &[#(#definitions),*];
+            const _: () = ::ktstr::__private::check_payloads(PAYLOADS);
+            PAYLOADS
+        },
     }
 }
 

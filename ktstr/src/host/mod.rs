@@ -2,8 +2,9 @@
 
 pub mod environment;
 mod judge;
-mod prepare;
 mod program;
+mod payloads;
+mod prepare;
 pub mod results;
 mod thresholds;
 
@@ -51,6 +52,7 @@ mod tests {
     pub const TEST: TestDef = TestDef {
         path: "demo::two",
         package: "demo",
+        manifest_dir: "/demo",
         body: |_| Ok(AssertResult::pass()),
         scheduler: None,
         topology: resolve_topology(None, [None; 4], [1, 1, 2, 1]),
@@ -79,5 +81,6 @@ mod tests {
         config: None,
         staged_schedulers: &[],
         include_files: None,
+        payloads: &[],
     };
 }

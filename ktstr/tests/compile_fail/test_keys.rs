@@ -6,7 +6,7 @@ mod unknown_key {
     use ktstr::prelude::*;
 
     #[ktstr_test(llc = 1)]
-//               ^^^ unknown key `llc`; the keys are scheduler, numa_nodes, llcs, cores, threads, memory_mib, duration_s, enable_timeout_s, watchdog_timeout_s, num_snapshots, checkpoint, pages, seed, claims, check, not_starved, max_gap_ms, max_spread_pct, min_share_pct, isolation, max_throughput_cv, min_work_rate, min_iteration_rate, max_migration_ratio, max_p99_wake_latency_ns, max_wake_latency_cv, min_page_locality, max_cross_node_migration_ratio, max_imbalance_ratio, max_local_dsq_depth, max_fallback_rate, max_keep_last_rate, fail_on_stall, sustained_samples, expect_err, expect_scx_error_contains, expect_scx_exit, allow_restarts, allow_splats, allow_inconclusive, ignore, kaslr, attached, kargs, extra_sched_args, sysctls, config, staged_schedulers, include_files
+//               ^^^ unknown key `llc`; the keys are scheduler, numa_nodes, llcs, cores, threads, memory_mib, duration_s, enable_timeout_s, watchdog_timeout_s, num_snapshots, checkpoint, pages, seed, claims, check, not_starved, max_gap_ms, max_spread_pct, min_share_pct, isolation, max_throughput_cv, min_work_rate, min_iteration_rate, max_migration_ratio, max_p99_wake_latency_ns, max_wake_latency_cv, min_page_locality, max_cross_node_migration_ratio, max_imbalance_ratio, max_local_dsq_depth, max_fallback_rate, max_keep_last_rate, fail_on_stall, sustained_samples, expect_err, expect_scx_error_contains, expect_scx_exit, allow_restarts, allow_splats, allow_inconclusive, ignore, kaslr, attached, kargs, extra_sched_args, sysctls, config, staged_schedulers, payload, workloads, include_files
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])
     }

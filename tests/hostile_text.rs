@@ -55,6 +55,16 @@ fn evil_event(event: &mut Event) {
             evil_option(&mut report.fault);
         }
         EventBody::WorkerDetail(detail) => evil(&mut detail.policy),
+        EventBody::Payload(run) => {
+            [&mut run.name, &mut run.program, &mut run.cgroup].into_iter().for_each(evil);
+            [&mut run.stdout_tail, &mut run.stderr_tail].into_iter().for_each(evil);
+            run.args.iter_mut().for_each(evil);
+            [&mut run.fault, &mut run.metrics_fault].into_iter().for_each(evil_option);
+            run.metrics.iter_mut().for_each(|metric| evil(&mut metric.path));
+            run.declared
+                .iter_mut()
+                .for_each(|metric| [&mut metric.path, &mut metric.unit].into_iter().for_each(evil));
+        }
         EventBody::Body { error, failures } => {
             evil_option(error);
             failures.push(EVIL.to_owned());

@@ -46,6 +46,7 @@ impl Parts {
         manifest.test.asked = Some(Asked {
             claims: claims.iter().map(|claim| claim.text.clone()).collect(),
             checks: vec![CHECK.to_owned()],
+            ..Asked::default()
         });
         claims.push(ClaimRecord { text: CHECK.to_owned(), origin: ClaimOrigin::Closure });
         let mut parts = Self {

@@ -288,6 +288,8 @@ pub enum FromTest {
     /// Do something with the scheduler. init answers with a packet when it is done: 1 and the process id of the scheduler (4 bytes,
     /// little-endian, 0 where there is none), or 0 and why it could not be done.
     Scheduler(SchedulerOrder),
+    /// A payload ended, or could not be started: an archive of `PayloadRunV1` of `ktstr-replay`, passed on unread.
+    Payload(Vec<u8>),
 }
 
 /// What a worker did; see `WorkerReportV1` of `ktstr-replay` for the fields.

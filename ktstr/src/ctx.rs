@@ -32,7 +32,7 @@ pub struct Ctx {
     /// Names of the schedulers that may take its place.
     pub(crate) staged: Vec<&'static str>,
     /// Where the guest's file system begins.
-    root: PathBuf,
+    pub(crate) root: PathBuf,
     channel: Arc<Channel>,
     next_phase: Arc<AtomicU32>,
     held: Mutex<Duration>,

@@ -13,6 +13,8 @@ mod cpu_set;
 mod guest_topo;
 /// The processes and threads that load the guest's CPUs.
 mod worker;
+/// Programs that a test runs in its guest.
+mod payload;
 /// Control groups, and how a test describes them.
 mod cgroup;
 /// The limits of a test, layer by layer.
@@ -27,6 +29,8 @@ mod channel;
 mod scheduler_life;
 /// What a test's body is given.
 mod ctx;
+/// Running payloads from a test's body.
+mod payload_call;
 /// Phases of set-up, hold and teardown.
 mod scenario;
 /// What the macros make: descriptions of a test and of a scheduler.
@@ -51,7 +55,11 @@ pub mod cli;
 pub mod __private {
     pub use crate::gauntlet::{Constraints, check_constraints};
     pub use crate::limits::Assert;
+    pub use crate::payload::{MetricDef, PayloadDef, check_payloads, definition_of};
     pub use crate::run::{TestFailure, run, run_variant};
     pub use crate::scheduler::{Scheduler, SchedulerSource, check_config};
-    pub use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef, Topology, resolve_topology, unmarked};
+    pub use crate::test_def::{
+        Checkpoint, HostCheck, IncludeFiles, Pages, TestDef, Topology, resolve_topology, unmarked,
+    };
+    pub use ktstr_replay::trace::record::{PayloadOutput, Polarity};
 }

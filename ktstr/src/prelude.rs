@@ -21,9 +21,10 @@
 
 pub use anyhow::{Context, Result, anyhow, bail, ensure};
 pub use guest_init::message::WorkerReport;
-pub use ktstr_macros::{declare_scheduler, ktstr_test};
+pub use ktstr_macros::{Payload, declare_scheduler, ktstr_test};
 pub use ktstr_replay::claim;
 pub use ktstr_replay::trace::Trace;
+pub use ktstr_replay::trace::record::{PayloadEnd, PayloadOutput, Polarity};
 pub use ktstr_replay::units::Cpu;
 pub use ktstr_replay::verdict::{Outcome, Verdict};
 
@@ -34,6 +35,8 @@ pub use crate::ctx::Ctx;
 pub use crate::gauntlet::Constraints;
 pub use crate::guest_topo::GuestTopology;
 pub use crate::limits::Assert;
+pub use crate::payload::{MetricCheck, Payload, PayloadReport, PayloadSpec};
+pub use crate::payload_call::{PayloadCall, PayloadError, PayloadHandle};
 pub use crate::scenario::canned as scenarios;
 pub use crate::scenario::{Backdrop, HoldSpec, Op, Step, execute_defs, execute_scenario, execute_steps};
 pub use crate::scheduler::Scheduler;

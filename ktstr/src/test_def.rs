@@ -9,6 +9,7 @@ use crate::assert::AssertResult;
 use crate::ctx::Ctx;
 use crate::gauntlet::{Constraints, Preset};
 use crate::limits::{Assert, Layers};
+use crate::payload::PayloadDef;
 use crate::scheduler::Scheduler;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::verdict::Verdict;
@@ -27,6 +28,8 @@ pub struct TestDef {
     pub path: &'static str,
     /// Package that the test is in.
     pub package: &'static str,
+    /// The package's folder.
+    pub manifest_dir: &'static str,
     /// What runs in the guest.
     pub body: Body,
     /// The scheduler under test; `None` for the kernel's own.
@@ -85,12 +88,20 @@ pub struct TestDef {
     pub config: Option<&'static str>,
     /// Schedulers that the body may attach in the place of the one under test.
     pub staged_schedulers: &'static [&'static Scheduler],
-    /// Names files of the host that the guest gets.
+    /// Files of the host that the guest gets.
     pub include_files: Option<IncludeFiles>,
+    /// Payloads, which are in the guest.
+    pub payloads: &'static [&'static PayloadDef],
 }
 
-/// Names files of the host that the guest of a test gets. Called on the host, before the machine starts.
-pub type IncludeFiles = fn() -> anyhow::Result<Vec<IncludedFile>>;
+/// Files of the host that the guest of a test gets.
+#[derive(Clone, Copy, Debug)]
+pub enum IncludeFiles {
+    /// By their paths.
+    Paths(&'static [&'static str]),
+    /// By a function that names them. Called on the host, before the machine starts.
+    By(fn() -> anyhow::Result<Vec<IncludedFile>>),
+}
 
 /// A file of the host that the guest gets, with its permissions.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -104,6 +104,43 @@ mod names {
     }
 }
 
+/// Every key of a payload.
+#[derive(Payload)]
+#[payload(binary = "fio", package = "fio", output = Json, name = "my-fio")]
+#[default_args("-a", "-b")]
+#[metric(name = "x.0", polarity = LowerBetter, unit = "ns")]
+#[metric(name = "y")]
+#[default_check(min("x.0", 1.0), MetricCheck::exit_code_eq(4))]
+#[default_check(range("y", -1.5, 2e3), exists("z"), max("y", LIMIT))]
+#[include_files("Cargo.toml", "../Cargo.toml:/etc/x")]
+struct Fio;
+
+const LIMIT: f64 = 7.0;
+/// A payload may be named by a const, too.
+const BY_CONST: Fio = Fio;
+
+#[derive(Payload)]
+#[payload(binary = "true")]
+struct Plain;
+
+#[ktstr_test(ignore, payload = BY_CONST, workloads = [Plain], include_files = ["Cargo.toml", "/etc/hostname"])]
+fn payloads(ctx: &Ctx) -> Result<AssertResult> {
+    let mut handle = ctx.payload(&BY_CONST).arg("-c").timeout(std::time::Duration::from_secs(1)).spawn()?;
+    handle.try_wait()?;
+    handle.wait()?;
+    execute_defs(ctx, vec![CgroupDef::named("a").workload(PayloadSpec::of(&Plain).arg("x")).workload(&Plain)])
+}
+
+#[test]
+fn a_payload_is_what_was_declared() {
+    let fio = Fio::DEFINITION;
+    assert_eq!((fio.name, fio.package, fio.output), ("my-fio", Some("fio"), PayloadOutput::Json));
+    assert_eq!((fio.args, fio.include_files.len(), fio.metrics.len()), (&["-a", "-b"][..], 2, 2));
+    assert_eq!((fio.metrics[0].polarity, fio.metrics[1].unit), (Polarity::LowerBetter, ""));
+    assert_eq!(fio.checks[4], MetricCheck::max("y", 7.0));
+    assert_eq!((Plain::DEFINITION.name, Plain::DEFINITION.output), ("plain", PayloadOutput::ExitCode));
+}
+
 #[test]
 fn a_declared_scheduler_is_a_const_with_what_was_declared() {
     assert_eq!((WIDE.name, WIDE.sched_args, WIDE.kargs), ("wide", &["-v"][..], &["quiet"][..]));

@@ -45,6 +45,8 @@ pub enum Place {
     Limit,
     /// Into the test's `Constraints`, in the same way.
     Constraint,
+    /// Among the payloads of the test.
+    Payload,
 }
 
 /// A key that goes into the field of its name and may be left out.

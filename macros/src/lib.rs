@@ -1,4 +1,4 @@
-//! `#[ktstr_test]` and `declare_scheduler!`.
+//! `#[ktstr_test]`, `declare_scheduler!` and `#[derive(Payload)]`.
 //!
 //! What each accepts is a table of keys (`test_keys`, `scheduler`): a row has a key's shape, default, documentation and
 //! place in the description that the macro makes. Parser, errors, defaults, fields and the tables below come from the rows.
@@ -10,6 +10,7 @@ mod test_keys;
 mod scheduler;
 mod presets;
 mod test_expand;
+mod payload;
 
 use proc_macro::TokenStream;
 
@@ -77,7 +78,9 @@ use proc_macro::TokenStream;
 /// | `min_numa_nodes` | an integer from 1 to 64 | the scheduler's, else 1 | gauntlet: least NUMA nodes of the machine |
 /// | `max_numa_nodes` | an integer from 1 to 64 | the scheduler's, else 1 | gauntlet: most NUMA nodes of the machine |
 /// | `requires_smt` | `true` or `false` | the scheduler's, else false | gauntlet: only machines whose cores have more than one thread |
-/// | `include_files` | the path of a function | none | `fn() -> Result<Vec<IncludedFile>>`, run on the host: files for the guest |
+/// | `payload` | the path of a const | none | the payload that the test is about: its program is in the guest, and it must be run |
+/// | `workloads` | a list of paths of consts, `[A, B]` | none | payloads besides, which load the machine: their programs are in the guest, and each must be run |
+/// | `include_files` | a list of paths, `["..", ".."]`, or the path of a function | none | files and folders for the guest, relative to the package's folder: `"PATH"` is at the same path below `/ktstr/files`, in which payloads start, and `"PATH:/PATH/IN/GUEST"` where it says. Or `fn() -> Result<Vec<IncludedFile>>`, run on the host |
 #[proc_macro_attribute]
 pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
     test_expand::expand(attr.into(), item.into()).unwrap_or_else(|error| error.into_compile_error()).into()
@@ -119,4 +122,41 @@ pub fn declare_scheduler(input: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn presets(_: TokenStream) -> TokenStream {
     presets::expand().into()
+}
+
+/// Make a payload of a struct without fields: a program that tests run in their guests.
+///
+/// ```text
+/// #[derive(Payload)]
+/// #[payload(binary = "fio", package = "fio", output = Json)]
+/// #[default_args("--output-format=json", "--name=reads", "--rw=randread", "--size=1m")]
+/// #[metric(name = "jobs.0.read.iops", polarity = HigherBetter, unit = "iops")]
+/// #[default_check(min("jobs.0.read.iops", 10.0))]
+/// #[include_files("jobs")]
+/// struct Fio;
+/// ```
+///
+/// The keys of `#[payload(..)]`:
+///
+/// | key | takes | default | meaning |
+/// |---|---|---|---|
+/// | `binary` | a string | required | the program: a name on `PATH` or in `package`, or a path relative to the folder of the Rust package, where it has a `/` |
+/// | `package` | a string | none | package of the distribution that has the program, for hosts on whose `PATH` it is not |
+/// | `output` | one of Json, ExitCode | ExitCode | what is made of its output: the numbers of the JSON that it writes are metrics, or only its exit code counts |
+/// | `name` | a string | none | what reports and claims call it; without it, the struct's name in snake case |
+///
+/// Those of `#[metric(..)]`, which may be there any number of times; each is a number that the payload must write:
+///
+/// | key | takes | default | meaning |
+/// |---|---|---|---|
+/// | `name` | a string | required | its path in the JSON, with dots between: `jobs.0.read.iops` |
+/// | `polarity` | one of Neutral, HigherBetter, LowerBetter | Neutral | which of two values is the better one, for reports |
+/// | `unit` | a string | "" | its unit, for reports |
+///
+/// `#[default_args("..")]` has the arguments that come before a test's own, `#[default_check(..)]` checks of every run (`min("x", 1.0)`,
+/// `max`, `range`, `exists("x")`, `exit_code_eq(0)`), and `#[include_files("..")]` files and folders that it reads, written as the key of
+/// `#[ktstr_test]` of that name.
+#[proc_macro_derive(Payload, attributes(payload, default_args, metric, default_check, include_files))]
+pub fn derive_payload(input: TokenStream) -> TokenStream {
+    payload::expand(input.into()).unwrap_or_else(|error| error.into_compile_error()).into()
 }

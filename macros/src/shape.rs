@@ -53,8 +53,8 @@ pub enum Shape {
     Pair,
     /// A list of paths to consts, which become references.
     Consts,
-    /// A path to a function.
-    Function,
+    /// A list of paths of files, or a path to a function that names files.
+    Files,
     /// A path to a function that judges on the host; the path is its label.
     HostCheck,
     /// One of these words, bare or as a string; each is a variant of an enum.
@@ -81,13 +81,13 @@ pub enum Value {
     Expression(Box<Expr>),
     /// Of [`Shape::Text`], [`Shape::Pattern`] or [`Shape::Word`].
     Text(LitStr),
-    /// Of [`Shape::Texts`] and [`Shape::Settings`].
+    /// Of [`Shape::Texts`], [`Shape::Settings`] and [`Shape::Files`].
     Texts(Vec<LitStr>),
     /// Of [`Shape::Pair`].
     Pair(LitStr, LitStr),
     /// Of [`Shape::Consts`].
     Paths(Vec<Path>),
-    /// Of [`Shape::Const`], [`Shape::Function`] and [`Shape::HostCheck`].
+    /// Of [`Shape::Const`], [`Shape::Files`] and [`Shape::HostCheck`].
     Path(Path),
     /// Of [`Shape::Four`].
     Four([u32; 4]),
@@ -123,7 +123,8 @@ impl Shape {
                     Err(inner.error("more than two"))
                 }
             }
-            Self::Texts | Self::Settings => {
+            Self::Files if !input.peek(syn::token::Bracket) => Ok(Value::Path(input.parse()?)),
+            Self::Texts | Self::Settings | Self::Files => {
                 let inner;
                 bracketed!(inner in input);
                 let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&inner)?;
@@ -135,7 +136,7 @@ impl Shape {
                 let list = Punctuated::<Path, Token![,]>::parse_terminated(&inner)?;
                 Ok(Value::Paths(list.into_iter().collect()))
             }
-            Self::Const | Self::Function | Self::HostCheck => Ok(Value::Path(input.parse()?)),
+            Self::Const | Self::HostCheck => Ok(Value::Path(input.parse()?)),
             Self::Word { .. } if input.peek(LitStr) => Ok(Value::Text(input.parse()?)),
             Self::Word { .. } => {
                 let ident = input.call(Ident::parse_any)?;
@@ -184,6 +185,9 @@ impl Shape {
                 let odd = texts.iter().map(LitStr::value).find(|text| !is_setting(text))?;
                 Some(format!("`{name}` has {odd:?}, which is not of the form \"NAME=VALUE\""))
             }
+            (Self::Files, Value::Texts(texts)) => {
+                texts.iter().find_map(|text| include_fault(name, &text.value()))
+            }
             (Self::Four, Value::Four(four)) if four.contains(&0) => {
                 Some(format!("`{name}` has a 0; each of {} must be at least 1", self.describe()))
             }
@@ -209,7 +213,8 @@ impl Shape {
             Self::Pair => "two strings, `(\"..\", \"..\")`".to_owned(),
             Self::Const => "the path of a const".to_owned(),
             Self::Consts => "a list of paths of consts, `[A, B]`".to_owned(),
-            Self::Function | Self::HostCheck => "the path of a function".to_owned(),
+            Self::Files => "a list of paths, `[\"..\", \"..\"]`, or the path of a function".to_owned(),
+            Self::HostCheck => "the path of a function".to_owned(),
             Self::Word { words, .. } => format!("one of {}", words.join(", ")),
             Self::Four => "(numa_nodes, llcs, cores, threads)".to_owned(),
         }
@@ -228,7 +233,8 @@ impl Shape {
             Self::Settings => "[\"NAME=VALUE\"]".to_owned(),
             Self::Pair => "(\"..\", \"..\")".to_owned(),
             Self::Consts => "[NAME]".to_owned(),
-            Self::Const | Self::Function | Self::HostCheck => "NAME".to_owned(),
+            Self::Files => "[\"..\"]".to_owned(),
+            Self::Const | Self::HostCheck => "NAME".to_owned(),
             Self::Word { words, .. } => words.first().copied().unwrap_or_default().to_owned(),
             Self::Four => "(1, 1, 2, 1)".to_owned(),
         }
@@ -248,7 +254,10 @@ impl Shape {
                 }
                 _ => quote!(#word),
             },
-            Value::Texts(texts) => quote!(&[#(#texts),*]),
+            Value::Texts(texts) => match self {
+                Self::Files => quote!(::ktstr::__private::IncludeFiles::Paths(&[#(#texts),*])),
+                _ => quote!(&[#(#texts),*]),
+            },
             Value::Pair(first, second) => quote!((#first, #second)),
             Value::Paths(paths) => quote!(&[#(&#paths),*]),
             Value::Path(path) => match self {
@@ -257,13 +266,30 @@ impl Shape {
                     let label = path.to_token_stream().to_string().replace(' ', "");
                     quote!(::ktstr::__private::HostCheck { label: #label, run: #path })
                 }
-                _ => quote!(#path),
+                _ => quote!(::ktstr::__private::IncludeFiles::By(#path)),
             },
             Value::Four([numa_nodes, llcs, cores, threads]) => quote!(::ktstr::__private::Topology {
                 numa_nodes: #numa_nodes, llcs: #llcs, cores_per_llc: #cores, threads_per_core: #threads,
             }),
         }
     }
+}
+
+/// Why a text of the key `name` names no file to include: `PATH`, or `PATH:/PATH/IN/GUEST`.
+pub fn include_fault(name: &str, text: &str) -> Option<String> {
+    let (host, guest) = text.rsplit_once(":/").map_or((text, None), |(host, guest)| (host, Some(guest)));
+    let climbs = |path: &str| path.split('/').any(|part| part == "..");
+    if host.is_empty() || guest.is_some_and(str::is_empty) {
+        return Some(format!(
+            "`{name}` has {text:?}, which names no file: write \"PATH\" or \"PATH:/PATH/IN/GUEST\""
+        ));
+    }
+    if guest.is_some_and(climbs) || (guest.is_none() && climbs(host)) {
+        return Some(format!(
+            "`{name}` has {text:?}, and a path in the guest cannot have `..`: say where it is to be, as \"PATH:/PATH/IN/GUEST\""
+        ));
+    }
+    None
 }
 
 /// The variant that a word means: `every` is `Every`.

@@ -34,6 +34,7 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let (limits, constraints) = (setters(&args, Place::Limit), setters(&args, Place::Constraint));
     let constraints_check = constraints_check(&args, &constraints);
     let gauntlet = if args.is_set("ignore") { TokenStream::new() } else { gauntlet(&label, &holder, &cfgs) };
+    let payloads = payloads(&args);
     // The static stands outside of the test, so that a body is checked in builds without tests, too.
     Ok(quote! {
         #(#cfgs)*
@@ -51,10 +52,12 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
             ::ktstr::__private::TestDef {
                 path: ::ktstr::__private::unmarked(__KTSTR_MARKED),
                 package: ::core::env!("CARGO_PKG_NAME"),
+                manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
                 body: #name,
                 topology: __KTSTR_TOPOLOGY,
                 assert: ::ktstr::__private::Assert::NONE #limits,
                 constraints: ::ktstr::__private::Constraints::NONE #constraints,
+                #payloads
                 #fields
             }
         };
@@ -149,6 +152,21 @@ fn config(args: &Args) -> TokenStream {
     let is_given = args.span("config").is_some();
     quote_spanned! {span=>
         const _: () = ::ktstr::__private::check_config(&#scheduler, #is_given);
+    }
+}
+
+/// The field with the payloads of the test, which are checked while it is compiled.
+fn payloads(args: &Args) -> TokenStream {
+    let definitions = test_keys::payloads(args)
+        .into_iter()
+        .map(|path| quote_spanned!(path.span()=> ::ktstr::__private::definition_of(&#path)));
+    let span = args.span("workloads").unwrap_or_else(Span::call_site);
+    quote_spanned! {span=>
+        payloads: {
+            const PAYLOADS: &[&::ktstr::__private::PayloadDef] = &[#(#definitions),*];
+            const _: () = ::ktstr::__private::check_payloads(PAYLOADS);
+            PAYLOADS
+        },
     }
 }
 

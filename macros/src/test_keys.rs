@@ -1,12 +1,14 @@
 //! The keys of `#[ktstr_test]`, and what they may not be together.
 
 use proc_macro2::Span;
+use quote::ToTokens;
 use syn::Result;
+use syn::spanned::Spanned;
 
 use crate::args::{Args, Faults};
-use crate::key::Place::{Constraint, Limit, TestAttribute, Topology};
+use crate::key::Place::{Constraint, Limit, Payload, TestAttribute, Topology};
 use crate::key::{Key, count, decimal, flag, key};
-use crate::shape::Shape;
+use crate::shape::{Shape, Value};
 
 /// Longest watchdog timeout that the kernel takes, in s: `SCX_WATCHDOG_MAX_TIMEOUT` of `kernel/sched/ext.c`.
 const WATCHDOG_MAX_S: u64 = 30;
@@ -147,8 +149,13 @@ pub const KEYS: &[Key] = &[
     key("max_numa_nodes", count(1, 64, "NUMA node"),
         "gauntlet: most NUMA nodes of the machine").place(Constraint).default("1"),
     flag("requires_smt", "gauntlet: only machines whose cores have more than one thread").place(Constraint),
-    key("include_files", Shape::Function,
-        "`fn() -> Result<Vec<IncludedFile>>`, run on the host: files for the guest"),
+    key("payload", Shape::Const,
+        "the payload that the test is about: its program is in the guest, and it must be run").place(Payload),
+    key("workloads", Shape::Consts,
+        "payloads besides, which load the machine: their programs are in the guest, and each must be run").place(Payload),
+    key("include_files", Shape::Files,
+        "files and folders for the guest, relative to the package's folder: `\"PATH\"` is at the same path below `/ktstr/files`, in \
+         which payloads start, and `\"PATH:/PATH/IN/GUEST\"` where it says. Or `fn() -> Result<Vec<IncludedFile>>`, run on the host"),
 ];
 
 /// Check everything that can be checked without the scheduler.
@@ -188,8 +195,37 @@ pub fn check(args: &Args) -> Result<()> {
             faults.add(span(min), message);
         }
     }
+    check_payloads(args, &mut faults);
     args.check_rows(Span::call_site(), &mut faults);
     faults.into_result()
+}
+
+/// A payload is named once. Two that differ only in what they are called are found when the test is compiled.
+fn check_payloads(args: &Args, faults: &mut Faults) {
+    let mut seen: Vec<String> = Vec::new();
+    for path in payloads(args) {
+        let text = path.to_token_stream().to_string().replace(' ', "");
+        if seen.contains(&text) {
+            faults.add(
+                path.span(),
+                format!("the payload `{text}` is named twice: `payload` and `workloads` are one list"),
+            );
+        }
+        seen.push(text);
+    }
+}
+
+/// The payloads of a test, the one that it is about first.
+pub fn payloads(args: &Args) -> Vec<&syn::Path> {
+    let mut all = Vec::new();
+    for key in args.at(|place| place == Payload) {
+        match args.value(key.name) {
+            Some(Value::Path(path)) => all.push(path),
+            Some(Value::Paths(paths)) => all.extend(paths),
+            _ => {}
+        }
+    }
+    all
 }
 
 /// Time between neighbouring periodic captures, in ms: they split the middle 80 % of the window.
@@ -258,6 +294,25 @@ mod tests {
         );
         assert_eq!(found.len(), 4, "{found:?}");
         assert!(found[0].contains("not a multiple of `numa_nodes` = 2"));
+    }
+
+    #[test]
+    fn a_payload_is_named_once() {
+        assert!(errors("payload = A, workloads = [B, b::A]").is_empty());
+        for text in ["payload = A, workloads = [B, A]", "workloads = [b::A, b::A]"] {
+            assert!(errors(text)[0].contains("is named twice"), "{text}");
+        }
+    }
+
+    #[test]
+    fn files_are_paths_that_stay_inside_or_say_where_they_go() {
+        for text in ["[\"a/b\"]", "[\"../a:/b\"]", "[\"/a\"]", "a::files", "[]"] {
+            let found = errors(&format!("include_files = {text}"));
+            assert!(found.is_empty(), "{text}: {found:?}");
+        }
+        for text in ["[\"\"]", "[\"a/../b\"]", "[\"a:/../b\"]", "[\":/b\"]", "[\"a:/\"]", "\"a\""] {
+            assert_eq!(errors(&format!("include_files = {text}")).len(), 1, "{text}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ import re
 import struct
 
 # Size and alignment are the same number.
-PRIMITIVES = {"u8": "<B", "u16": "<H", "u32": "<I", "u64": "<Q", "i64": "<q", "bool": "<?"}
+PRIMITIVES = {"u8": "<B", "u16": "<H", "u32": "<I", "u64": "<Q", "i32": "<i", "i64": "<q", "f64": "<d", "bool": "<?"}
 
 
 class Malformed(Exception):

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use ktstr_replay::memory::LeftOut;
 use ktstr_replay::trace::record::{
-    BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Clock, CpuState, Event, EventBody, GuestEnd, Latencies,
-    Loss, LossKind, Manifest, MapContents, MapState, NodePages, OutputSource, PAGE_BYTES, Sample, ScxState,
-    Stage, VcpuRegs, WorkerDetail, WorkerReport,
+    BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Clock, CpuState, DeclaredMetric, Event, EventBody,
+    GuestEnd, Latencies, Loss, LossKind, Manifest, MapContents, MapState, Metric, MetricCheck, NodePages,
+    OutputSource, PAGE_BYTES, PayloadEnd, PayloadOutput, PayloadRun, Polarity, Sample, ScxState, Stage,
+    VcpuRegs, WorkerDetail, WorkerReport,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter};
 use ktstr_replay::units::{Cpu, GuestNs, HostNs};
@@ -92,6 +93,28 @@ fn events() -> Vec<Event> {
             cross_node_migrations: Some(2),
             ..WorkerDetail::default()
         })),
+        EventBody::Payload(Box::new(PayloadRun {
+            name: "fio".to_owned(),
+            args: vec!["--json".to_owned(), LONG.to_owned()],
+            end: PayloadEnd::TimedOut,
+            exit_code: Some(-3),
+            output: PayloadOutput::Json,
+            stderr_tail: LONG.to_owned(),
+            metrics: vec![Metric { path: "a.b".to_owned(), value: -0.5 }],
+            declared: vec![DeclaredMetric {
+                path: "a.b".to_owned(),
+                polarity: Polarity::LowerBetter,
+                unit: "ns".to_owned(),
+            }],
+            checks: vec![
+                MetricCheck::Min { path: "m".to_owned(), limit: 1.25 },
+                MetricCheck::Max { path: "m".to_owned(), limit: 1e300 },
+                MetricCheck::Range { path: "m".to_owned(), low: -2.0, high: 2.0 },
+                MetricCheck::Exists { path: LONG.to_owned() },
+                MetricCheck::ExitCode { code: -1 },
+            ],
+            ..PayloadRun::default()
+        })),
         EventBody::Body { error: None, failures: vec!["one".to_owned(), LONG.to_owned()] },
         EventBody::End { end: GuestEnd::Interrupted, detail: "x".repeat(300) },
     ];
@@ -120,6 +143,18 @@ pub fn events_as_read() -> Value {
             "wakes": { "total": 3, "sum_ns": 1u64 << 40, "max_ns": 5, "samples_ns": [5, 4] },
             "timers": { "total": 0, "sum_ns": 0, "max_ns": 0, "samples_ns": [] },
             "node_pages": [{ "node": 1, "pages": 9 }], "cross_node_migrations": 2,
+        } }),
+        json!({ "Payload": {
+            "name": "fio", "program": "", "package": "", "args": ["--json", LONG], "cgroup": "", "pid": 0, "began_ns": 0,
+            "wall_ns": 0, "cpu_ns": 0, "timeout_ns": 0, "end": "TimedOut", "exit_code": -3, "signal": null, "fault": null,
+            "output": "Json", "stdout_bytes": 0, "stderr_bytes": 0, "stdout_tail": "", "stderr_tail": LONG,
+            "metrics": [{ "path": "a.b", "value": -0.5 }], "metrics_left_out": 0, "metrics_fault": null,
+            "declared": [{ "path": "a.b", "polarity": "LowerBetter", "unit": "ns" }],
+            "checks": [
+                { "Min": { "path": "m", "limit": 1.25 } }, { "Max": { "path": "m", "limit": 1e300 } },
+                { "Range": { "path": "m", "low": -2.0, "high": 2.0 } }, { "Exists": { "path": LONG } },
+                { "ExitCode": { "code": -1 } },
+            ],
         } }),
         json!({ "Body": { "error": null, "failures": ["one", LONG] } }),
         json!({ "End": { "end": "Interrupted", "detail": "x".repeat(300) } }),

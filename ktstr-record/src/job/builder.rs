@@ -44,12 +44,14 @@ pub struct JobLimits {
 /// ```
 #[derive(Debug)]
 pub struct JobBuilder {
-    loader: Loader,
+    pub(super) loader: Loader,
     entries: BTreeMap<String, JobFile>,
     /// XXH3-128 of programs and libraries as they are on the host.
     xxh3: BTreeMap<String, u128>,
     /// Those that only the test binary needs: they may arrive while the scheduler is being enabled.
     tests_own: BTreeSet<String>,
+    /// Those of them that come with the test binary and not with its libraries: no template has them.
+    with_binary: BTreeSet<String>,
     scheduler: Option<Program>,
     test: Option<Program>,
     staged: Vec<StagedScheduler>,
@@ -57,7 +59,9 @@ pub struct JobBuilder {
     test_sysctls: Vec<Sysctl>,
     test_waits: bool,
     /// Folders for the test's `LD_LIBRARY_PATH`: its own, and those of the programs that it starts.
-    test_folders: Vec<PathBuf>,
+    pub(super) test_folders: Vec<PathBuf>,
+    /// Folders for the `LD_LIBRARY_PATH` of payloads: those of the libraries of included files.
+    pub(super) included_folders: Vec<PathBuf>,
 }
 
 impl Default for JobBuilder {
@@ -74,6 +78,7 @@ impl JobBuilder {
             entries: BTreeMap::new(),
             xxh3: BTreeMap::new(),
             tests_own: BTreeSet::new(),
+            with_binary: BTreeSet::new(),
             scheduler: None,
             test: None,
             staged: Vec::new(),
@@ -81,6 +86,7 @@ impl JobBuilder {
             test_sysctls: Vec::new(),
             test_waits: false,
             test_folders: Vec::new(),
+            included_folders: Vec::new(),
         }
     }
 
@@ -167,7 +173,28 @@ impl JobBuilder {
 
     fn insert(&mut self, guest: &str, entry: JobFile) {
         self.tests_own.remove(guest);
+        self.with_binary.remove(guest);
         self.entries.insert(guest.to_owned(), entry);
+    }
+
+    /// Something that comes with the test binary, unless it is there already.
+    pub(super) fn insert_with_binary(&mut self, guest: &str, entry: JobFile) {
+        if !self.entries.contains_key(guest) {
+            self.entries.insert(guest.to_owned(), entry);
+            self.tests_own.insert(guest.to_owned());
+            self.with_binary.insert(guest.to_owned());
+        }
+    }
+
+    /// Pack a program that comes with the test binary, as far as nothing of it is there already.
+    pub(super) fn pack_with_binary(&mut self, host: &Path) -> Result<(String, Vec<PathBuf>), JobError> {
+        let others: BTreeSet<String> = self.entries.keys().cloned().collect();
+        let Packed { path, folders, entries } = self.pack(host)?;
+        for entry in entries.into_iter().filter(|entry| !others.contains(entry)) {
+            self.tests_own.insert(entry.clone());
+            self.with_binary.insert(entry);
+        }
+        Ok((path, folders))
     }
 
     /// The job, ready to be sent.
@@ -199,8 +226,9 @@ impl JobBuilder {
             JobFile::Link(real) if path == known => Some(real.clone()),
             _ => None,
         });
-        let (binary, libraries) =
-            own.into_iter().partition(|(path, _)| path == known || Some(path) == real.as_ref());
+        let (binary, libraries) = own.into_iter().partition(|(path, _)| {
+            path == known || Some(path) == real.as_ref() || self.with_binary.contains(path)
+        });
         Ok(PackedJob { early, libraries, binary, scheduler, scheduler_xxh3, test })
     }
 
@@ -208,6 +236,9 @@ impl JobBuilder {
     fn pack_for_test(&mut self, host: &Path) -> Result<(String, Vec<PathBuf>), JobError> {
         let others: BTreeSet<String> = self.entries.keys().cloned().collect();
         let Packed { path, folders, entries } = self.pack(host)?;
+        for entry in &entries {
+            self.with_binary.remove(entry);
+        }
         self.tests_own.extend(entries.into_iter().filter(|entry| !others.contains(entry)));
         Ok((path, folders))
     }
@@ -217,6 +248,7 @@ impl JobBuilder {
         let Packed { path, folders, entries } = self.pack(host)?;
         for entry in &entries {
             self.tests_own.remove(entry);
+            self.with_binary.remove(entry);
         }
         Ok((path, folders))
     }
@@ -293,17 +325,17 @@ struct Packed {
     entries: Vec<String>,
 }
 
-fn read(path: &Path) -> Result<(u32, Vec<u8>), JobError> {
+pub(super) fn read(path: &Path) -> Result<(u32, Vec<u8>), JobError> {
     let read = || Ok((fs::metadata(path)?.permissions().mode() & 0o7777, fs::read(path)?));
     read().map_err(|source| JobError::Read { path: path.to_owned(), source })
 }
 
-fn utf8(path: &Path) -> Result<String, JobError> {
+pub(super) fn utf8(path: &Path) -> Result<String, JobError> {
     path.to_str().map(str::to_owned).ok_or_else(|| JobError::NotUtf8 { path: path.to_owned() })
 }
 
 /// The environment with `folders` behind those that its `LD_LIBRARY_PATH` names already.
-fn with_library_path(env: &[String], folders: &[PathBuf]) -> Vec<String> {
+pub(super) fn with_library_path(env: &[String], folders: &[PathBuf]) -> Vec<String> {
     let value = |variable: &String| variable.strip_prefix(LIBRARY_PATH)?.strip_prefix('=').map(str::to_owned);
     let mut all: Vec<String> = env.iter().filter_map(value).filter(|value| !value.is_empty()).collect();
     for folder in folders.iter().map(|folder| folder.to_string_lossy().into_owned()) {

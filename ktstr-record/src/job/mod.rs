@@ -6,12 +6,16 @@
 //! ```text
 //! JobBuilder   programs and files in, a job out      builder.rs
 //!   libraries  where the dynamic loader finds them   libraries.rs
+//!   payload    programs that the test starts         payload.rs
+//!   include    files and folders that it reads       include.rs
 //! PackedJob    streams it through the channel        packed.rs
 //! ```
 
 mod packed;
 mod libraries;
 mod builder;
+mod include;
+mod payload;
 
 pub use builder::{JobBuilder, JobLimits};
 pub use packed::{ByChannel, ClockAndSeed, Delivered, JobError, JobParts, PackedJob, Way};

@@ -330,6 +330,22 @@ pub enum JobError {
         /// Which.
         path: PathBuf,
     },
+    /// A payload can not be started in a guest.
+    #[error("{path} cannot be run as a payload: {why}")]
+    Payload {
+        /// Which.
+        path: PathBuf,
+        /// Why not, and what to do.
+        why: String,
+    },
+    /// Something that is to be included cannot be.
+    #[error("{path} cannot be included in the guest: {why}")]
+    Include {
+        /// Which.
+        path: PathBuf,
+        /// Why not, and what to do.
+        why: String,
+    },
     /// What is to be run could not be archived.
     #[error("archiving what the guest is to run: {why}")]
     Archive {

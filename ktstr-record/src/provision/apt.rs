@@ -44,11 +44,11 @@ pub(super) fn lock_name(name: &str) -> String {
 
 /// What is fetched, for messages and for the choice of suites.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Purpose {
+pub(super) struct Purpose<'a> {
     /// Names the private state: `apt/NAME` in the cache.
     pub(super) name: &'static str,
     /// What the user wants: `the emulator`.
-    pub(super) what: &'static str,
+    pub(super) what: &'a str,
     /// What the user can supply where apt cannot.
     pub(super) instead: &'static str,
 }
@@ -57,7 +57,7 @@ pub(super) struct Purpose {
 #[derive(Debug)]
 pub(super) struct Apt<'a> {
     context: &'a Context,
-    purpose: Purpose,
+    purpose: Purpose<'a>,
     apt_get: PathBuf,
     apt_cache: PathBuf,
     dpkg_deb: PathBuf,
@@ -70,7 +70,7 @@ impl<'a> Apt<'a> {
     /// apt for the suites that `suites` picks, given the host's entry for its Debian mirror.
     pub(super) fn open(
         context: &'a Context,
-        purpose: Purpose,
+        purpose: Purpose<'a>,
         suites: impl FnOnce(&SourceEntry) -> Vec<String>,
     ) -> Result<Self> {
         let Purpose { name, what, instead } = purpose;

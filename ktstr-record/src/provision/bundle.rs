@@ -26,23 +26,23 @@ const LAYOUT: u32 = 1;
 const LISTS_MAX_AGE: Duration = Duration::from_secs(6 * 3600);
 
 /// The dynamic loader that starts a bundle's programs.
-const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
+pub(super) const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
 /// Where Debian keeps the libraries of this architecture.
 pub(super) const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// What goes into a bundle.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Recipe {
-    pub(super) purpose: Purpose,
+pub(super) struct Recipe<'a> {
+    pub(super) purpose: Purpose<'a>,
     /// Names the bundle: `bundles/NAME-RECIPE` in the cache.
-    pub(super) name: &'static str,
+    pub(super) name: &'a str,
     /// Its packages, without those that they depend on.
-    pub(super) packages: &'static [&'static str],
+    pub(super) packages: &'a [&'a str],
     /// Packages of the newest suite that are unpacked over these, without those that they depend on: headers and static
     /// libraries.
-    pub(super) newest: &'static [&'static str],
+    pub(super) newest: &'a [&'a str],
     /// Files that it must have to be of use.
-    pub(super) required: &'static [&'static str],
+    pub(super) required: &'a [&'a str],
 }
 
 /// `bundle.json`: what a bundle is made of.
@@ -66,7 +66,7 @@ pub(super) struct Bundle {
     pub(super) contents: Contents,
 }
 
-impl Recipe {
+impl Recipe<'_> {
     fn folder(&self, context: &Context) -> PathBuf {
         let mut recipe = format!("{LAYOUT} {SUITE} {}", self.packages.join(" "));
         if !self.newest.is_empty() {

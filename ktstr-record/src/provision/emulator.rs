@@ -20,7 +20,7 @@ const OLDEST: (u32, u32) = (8, 1);
 /// Modules are looked for here; a module of another build, found elsewhere, ends the emulator.
 const MODULES: &str = "usr/lib/x86_64-linux-gnu/qemu";
 
-pub(super) const RECIPE: Recipe = Recipe {
+pub(super) const RECIPE: Recipe<'static> = Recipe {
     purpose: Purpose { name: "trixie", what: "the emulator (QEMU)", instead: INSTEAD },
     name: "emulator",
     packages: &["qemu-system-x86"],

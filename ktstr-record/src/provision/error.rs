@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use super::kernel::PackageError;
+use ktstr_replay::text::Candidates;
 
 /// A result of provisioning.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -113,6 +114,35 @@ pub enum Error {
         what: String,
         /// The file.
         path: PathBuf,
+    },
+    /// A package cannot have this name.
+    #[error("`{name}` is no name of a package: it is made of lower-case letters, digits, `+`, `-` and `.`")]
+    PackageName {
+        /// What was asked for.
+        name: String,
+    },
+    /// A package has no program of this name.
+    #[error("the package {package} and those that it depends on have no program `{binary}`{candidates}")]
+    NotInPackage {
+        /// The package.
+        package: String,
+        /// The program.
+        binary: String,
+        /// Those that there are.
+        candidates: Candidates,
+    },
+    /// A program of a package cannot be started by the bundle's loader.
+    #[error(
+        "`{binary}` of the package {package} is {what}; only 64-bit x86 programs of packages are run: install it, so that it is on PATH, \
+         or give its path as `binary`"
+    )]
+    PackageScript {
+        /// The package.
+        package: String,
+        /// The program.
+        binary: String,
+        /// What it is.
+        what: &'static str,
     },
     /// The emulator that the user gave cannot be started.
     #[error("cannot run KTSTR_QEMU={program}; give the path of a qemu-system-x86_64 program, or unset it")]

@@ -19,6 +19,7 @@ mod bundle;
 mod emulator;
 mod toolchain;
 mod crates;
+mod package;
 mod kernel;
 mod provisioner;
 
@@ -30,6 +31,7 @@ pub use kernel::{
     KernelCheck, KernelListing, KernelRange, KernelSelection, KernelSpec, KernelVersion, Need, OptionCheck,
     PackageError,
 };
+pub use package::{PackageProgram, is_package_name};
 pub use progress::Progress;
 pub use provisioner::{Clean, Provisioner};
 pub use toolchain::BpfToolchain;

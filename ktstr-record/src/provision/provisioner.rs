@@ -11,6 +11,7 @@ use super::emulator;
 use super::error::Result;
 use super::host::{Context, Host};
 use super::kernel::{self, KernelCheck, KernelListing, KernelRange, KernelSelection, KernelSpec};
+use super::package::{self, PackageProgram};
 use super::progress::Progress;
 use super::toolchain::{self, BpfToolchain};
 use crate::spec::{Emulator, Kernel, KernelConfig};
@@ -183,6 +184,14 @@ impl Provisioner {
     /// Where it cannot be downloaded or built, or has no program of its name.
     pub fn crate_program(&self, spec: &CrateSpec) -> Result<PathBuf> {
         crates::program(&self.context, spec, || self.toolchain())
+    }
+
+    /// The program `binary` of a package of the archive, with its loader and libraries: of the cache, else fetched.
+    ///
+    /// # Errors
+    /// Where there is no such package or program, or it cannot be fetched; see [`super::Error`].
+    pub fn package_program(&self, package: &str, binary: &str) -> Result<PackageProgram> {
+        package::program(&self.context, package, binary)
     }
 
     /// Fetches the bundles anew, as the archive has them now; a program that the user gave stays.

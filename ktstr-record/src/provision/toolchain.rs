@@ -36,7 +36,7 @@ const REQUIRED: &[&str] = &[
     "usr/lib/x86_64-linux-gnu/libc.a",
 ];
 
-pub(super) const RECIPE: Recipe = Recipe {
+pub(super) const RECIPE: Recipe<'static> = Recipe {
     purpose: Purpose {
         name: "trixie",
         what: "the BPF toolchain",

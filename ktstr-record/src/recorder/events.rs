@@ -5,7 +5,7 @@ use guest_init::message::{
     WorkerReport as GuestReport,
 };
 use ktstr_replay::trace::record::{
-    EventBody, Latencies, NodePages, OutputSource, Stage, WorkerDetail, WorkerReport,
+    EventBody, Latencies, NodePages, OutputSource, PayloadRun, Stage, WorkerDetail, WorkerReport,
 };
 use ktstr_replay::units::Cpu;
 use rkyv::rancor;
@@ -80,8 +80,21 @@ pub(super) fn of_test(message: FromTest) -> Vec<EventBody> {
             let (report, detail) = worker(*report);
             return vec![EventBody::Worker(report), EventBody::WorkerDetail(Box::new(detail))];
         }
+        FromTest::Payload(archive) => match payload(&archive) {
+            Ok(run) => EventBody::Payload(Box::new(run)),
+            Err(error) => EventBody::Op { name: UNREAD_PAYLOAD.to_owned(), detail: error },
+        },
         FromTest::Capture { .. } | FromTest::Scheduler(_) => return Vec::new(),
     }]
+}
+
+/// Name of the operation that stands for a payload's run which could not be read.
+const UNREAD_PAYLOAD: &str = "a payload's run that could not be read";
+
+fn payload(archive: &[u8]) -> Result<PayloadRun, String> {
+    let mut aligned = AlignedVec::<16>::with_capacity(archive.len());
+    aligned.extend_from_slice(archive);
+    rkyv::from_bytes::<PayloadRun, rancor::Error>(&aligned).map_err(|error| error.to_string())
 }
 
 fn worker(report: GuestReport) -> (WorkerReport, WorkerDetail) {
@@ -198,6 +211,20 @@ mod tests {
         );
         assert_eq!((report.cgroup.as_str(), report.work.as_str()), ("cg_0", "SpinWait"));
         assert_eq!(report.fault.as_deref(), Some("killed"));
+    }
+
+    #[test]
+    fn a_payloads_run_crosses_whole_and_bytes_that_are_none_are_told() {
+        let run = PayloadRun { name: "fio".to_owned(), exit_code: Some(3), ..PayloadRun::default() };
+        let archive = rkyv::to_bytes::<rancor::Error>(&run).unwrap().to_vec();
+        for odd in [0, 1] {
+            // Wherever the archive lies in the message.
+            let message = [vec![0; odd], archive.clone()].concat();
+            let events = of_test(FromTest::Payload(message[odd..].to_vec()));
+            assert_eq!(events, [EventBody::Payload(Box::new(run.clone()))]);
+        }
+        let events = of_test(FromTest::Payload(vec![0xff; 64]));
+        assert!(matches!(&events[..], [EventBody::Op { name, .. }] if name == UNREAD_PAYLOAD), "{events:?}");
     }
 
     #[test]

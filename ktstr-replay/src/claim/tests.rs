@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::path::{
     Aggregate, Band, Bound, CellPath, Cmp, Condition, EntryKey, FieldPath, Fold, KernelPath, MapPath, Number,
-    Root, RowKey, RowsPath, RqField, ScxField, Step, TableName, TaskKey, Test,
+    PayloadPath, Root, RowKey, RowsPath, RqField, ScxField, Step, TableName, TaskKey, Test,
 };
 use crate::text::SpanNs;
 use crate::units::Cpu;
@@ -175,6 +175,10 @@ fn projection() -> impl Strategy<Value = Projection> {
         (fold, rq).prop_map(|(f, r)| Projection::RqFolded(f, r)),
         prop::sample::select(ScxField::ALL).prop_map(|(_, f)| Projection::Scx(f)),
         Just(Projection::Alive),
+        (name(), name(), 0..3_u64).prop_map(|(name, metric, index)| {
+            let field = [Step::Field(metric), Step::Index(index)].into_iter().collect();
+            Projection::Payload(PayloadPath { name, field })
+        }),
         rows(),
         prop_oneof![
             path(1, 3).prop_map(Projection::Var),

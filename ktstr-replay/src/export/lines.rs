@@ -146,6 +146,7 @@ fn name(body: &EventBody) -> &'static str {
         EventBody::Body { .. } => "body",
         EventBody::End { .. } => "end",
         EventBody::WorkerDetail(_) => "worker_detail",
+        EventBody::Payload(_) => "payload",
     }
 }
 
@@ -205,5 +206,6 @@ fn details(body: &EventBody) -> Json {
             "node_pages": w.node_pages.iter().map(|on| json!({ "node": on.node, "pages": on.pages })).collect::<Vec<_>>(),
             "cross_node_migrations": w.cross_node_migrations,
         }),
+        EventBody::Payload(run) => super::payload::json(run),
     }
 }

@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod payload;
 mod lines;
 pub mod vmcore;
 

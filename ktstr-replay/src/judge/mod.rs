@@ -10,6 +10,7 @@ mod host_gaps;
 mod lifecycle;
 mod losses;
 mod not_enabled;
+mod payloads;
 mod scheduler;
 mod splats;
 mod thresholds;
@@ -17,6 +18,7 @@ mod thresholds;
 mod tests;
 
 pub use claims::{CheckFn, CheckSource, LabelledCheck};
+pub(crate) use payloads::how_it_ended;
 
 use crate::claim::Claim;
 use crate::run::Run;
@@ -54,6 +56,7 @@ impl Run<'_> {
         verdict.findings.extend(complete::judge_workers(self, ran));
         verdict.findings.extend(losses::judge(self));
         verdict.findings.extend(thresholds::judge(self));
+        verdict.findings.extend(payloads::judge(self));
         verdict.findings.extend(claims::judge_claims(self, claims));
         verdict.findings.extend(claims::judge_checks(self, checks));
         verdict.findings.extend(complete::judge_asked(self, &verdict, claims.is_none()));

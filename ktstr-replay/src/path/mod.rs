@@ -10,6 +10,7 @@ mod lex;
 mod map_path;
 mod number;
 pub(crate) mod parse;
+mod payload_path;
 mod projection;
 mod rows;
 
@@ -19,5 +20,6 @@ pub(crate) use field::{Dotted, after_name, path_text};
 pub use kernel_path::{KernelPath, Root, TaskKey};
 pub use map_path::{EntryKey, MapPath};
 pub use number::{Band, Bound, Cmp, Number};
+pub use payload_path::PayloadPath;
 pub use projection::{Fold, Projection, RqField, ScxField};
 pub use rows::{Aggregate, CellPath, Condition, RowKey, RowsPath, TableName, Test};

@@ -8,6 +8,7 @@ use super::kernel_path::KernelPath;
 use super::lex::TokenKind;
 use super::map_path::MapPath;
 use super::parse::{Parser, names};
+use super::payload_path::PayloadPath;
 use super::rows::{Aggregate, CellPath, RowsPath, TableName};
 use crate::units::Cpu;
 
@@ -28,6 +29,7 @@ use crate::units::Cpu;
 /// | `task_ctx->vtime` | what a scheduler's pointer points at, where a checkpoint was taken |
 /// | `max(tasks.runnable_ms where class == ext)`, `dsqs[0x1].nr` | rows and cells of the views' tables, where a checkpoint was taken |
 /// | `count(root)`, `root[0].pid` | the nodes of a program's tree or list, where a checkpoint was taken |
+/// | `payload(fio).jobs.0.read.iops` | a metric of the run of a payload that had ended last; in claims and `--var` |
 /// | `alive` | whether a scheduler was enabled |
 ///
 /// ```
@@ -63,6 +65,8 @@ pub enum Projection {
     Count(Box<Projection>),
     /// A number as another type, in C's words. Only of those that have no path of fields, whose casts are steps of it.
     Cast(String, Box<Projection>),
+    /// A metric of a payload.
+    Payload(PayloadPath),
     /// Whether a scheduler was enabled.
     Alive,
     /// What a closure of the test made; by label, since only the test binary can make it again.
@@ -178,6 +182,9 @@ impl Projection {
         }
         if called && name == "map" {
             return Self::parse_map(p);
+        }
+        if called && name == "payload" {
+            return PayloadPath::parse(p).map(Self::Payload);
         }
         match name.as_str() {
             _ if quoted => Self::parse_var(p, name),
@@ -312,6 +319,7 @@ impl fmt::Display for Projection {
                 of => write!(f, "count({of})"),
             },
             Self::Cast(words, of) => write!(f, "({words}){of}"),
+            Self::Payload(path) => write!(f, "{path}"),
             Self::Alive => f.write_str("alive"),
             Self::Closure(label) => write!(f, "<{label}>"),
         }

@@ -1,5 +1,6 @@
 //! What happened in the guest: its workers, the timeline, and the ends of its logs.
 
+use crate::judge::how_it_ended;
 use crate::kernel::log::read_log;
 use crate::run::{Checkpoints, Run};
 use crate::text::{Align, layout};
@@ -73,6 +74,7 @@ pub(super) fn timeline(run: &Run<'_>) -> Section {
             EventBody::PhaseBegin { index, name } => format!("phase {index} begins: {name}"),
             EventBody::PhaseEnd { index } => format!("phase {index} ends"),
             EventBody::Op { name, detail } => with(name, detail),
+            EventBody::Payload(run) => format!("payload {} {}", run.name, how_it_ended(run)),
             EventBody::End { end, detail } => with(&format!("the machine ended ({end:?})"), detail),
             _ => continue,
         };

@@ -8,8 +8,8 @@ use crate::path::Projection;
 use crate::series::{Column, Samples, Series};
 use crate::trace::Trace;
 use crate::trace::record::{
-    CaptureKind, ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, OutputSource, Sample, Stage,
-    WorkerDetail, WorkerReport,
+    CaptureKind, ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, OutputSource, PayloadRun, Sample,
+    Stage, WorkerDetail, WorkerReport,
 };
 use crate::units::GuestNs;
 use crate::verdict::Verdict;
@@ -191,6 +191,14 @@ impl<'t> Run<'t> {
             }
         }
         workers
+    }
+
+    /// The runs of payloads, in the order in which they ended, with the guest's time of it.
+    pub(crate) fn payloads(&self) -> impl Iterator<Item = (GuestNs, &PayloadRun)> {
+        self.events.iter().filter_map(|e| match &e.body {
+            EventBody::Payload(run) => Some((e.guest_ns, &**run)),
+            _ => None,
+        })
     }
 
     /// For each report of a worker, the phase that was on.

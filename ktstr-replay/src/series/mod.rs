@@ -5,6 +5,7 @@
 
 mod column;
 mod memory;
+mod payloads;
 mod read;
 mod samples;
 mod selection;

@@ -8,6 +8,7 @@ use crate::units::Cpu;
 use crate::value::{MapEntry, Scalar, Snapshot, Value, ValueError, cast_scalar};
 
 use super::memory::{Kernel, Open};
+use super::payloads::Payloads;
 use super::{Absent, Column, Series};
 
 /// Width of what is computed, and of numbers whose width nobody recorded.
@@ -61,6 +62,9 @@ pub(super) fn read(
             let (scalar, bits) = cast_scalar(inner.scalar, words).map_err(unreadable)?;
             Ok(Reading { scalar, bits })
         }
+        Projection::Payload(_) => Err(Absent::Unreadable(format!(
+            "`{projection}` is out of the trace's events, which only claims and `--var` read, and not as another type"
+        ))),
         Projection::Alive => Ok(wide(Scalar::Bool(scx(sample)?.is_enabled()))),
         Projection::Closure(label) => Err(Absent::Unreadable(format!(
             "`{label}` is computed by the test itself, which has to be run for it"
@@ -201,12 +205,15 @@ impl Series {
     /// The columns of `projections`, in their order. Other than [`Series::column`] it has those of the kernel's memory
     /// too, for captures with a checkpoint in `trace`, which the series has to be of. Each checkpoint is opened once.
     pub fn columns_with(&self, trace: &Trace, projections: &[&Projection]) -> Vec<Column> {
-        let kernel = Kernel::new(trace);
+        let (kernel, payloads) = (Kernel::new(trace), Payloads::of(trace, projections));
         let mut found: Vec<Vec<Result<Reading, Absent>>> = vec![Vec::new(); projections.len()];
         for snapshot in self.snapshots().filter(|snapshot| snapshot.sample().missed.is_none()) {
             kernel.at(snapshot.sample(), |open| {
                 for (projection, values) in projections.iter().zip(&mut found) {
-                    values.push(read(projection, &snapshot, open));
+                    values.push(match projection {
+                        Projection::Payload(path) => payloads.read(path, snapshot.sample().guest_ns),
+                        _ => read(projection, &snapshot, open),
+                    });
                 }
             });
         }

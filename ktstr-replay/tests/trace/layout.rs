@@ -14,6 +14,9 @@ use ktstr_replay::trace::record::event::{
     WorkerDetailV1, WorkerReportV1,
 };
 use ktstr_replay::trace::record::memory::{CheckpointV1, PageChunkV1, PageRunV1, PageStateV1, RamRangeV1};
+use ktstr_replay::trace::record::payload::{
+    DeclaredMetricV1, MetricCheckV1, MetricV1, PayloadEndV1, PayloadOutputV1, PayloadRunV1, PolarityV1,
+};
 use ktstr_replay::trace::record::sample::{
     CaptureKindV1, CpuStateV1, MapContentsV1, MapStateV1, SampleV1, ScxStateV1, VcpuRegsV1,
 };
@@ -113,6 +116,55 @@ fn later_event_bodies() -> Vec<EventBodyV1> {
         node_pages: vec![NodePagesV1 { node: 1, pages: 10 }],
         cross_node_migrations: Some(11),
     }))]
+}
+
+/// Those of payloads, of which no release had any at first either.
+fn payload_bodies() -> Vec<EventBodyV1> {
+    let ends = [
+        PayloadEndV1::NotStarted,
+        PayloadEndV1::Ended,
+        PayloadEndV1::TimedOut,
+        PayloadEndV1::Stopped,
+        PayloadEndV1::Lost,
+    ];
+    let metric =
+        |polarity| DeclaredMetricV1 { path: "read.iops".to_owned(), polarity, unit: "iops".to_owned() };
+    let path = || "read.iops".to_owned();
+    let run = |(i, end)| PayloadRunV1 {
+        name: "fio".to_owned(),
+        program: "/usr/bin/fio".to_owned(),
+        package: "fio_3.39-1_amd64.deb".to_owned(),
+        args: vec!["--output-format=json".to_owned()],
+        cgroup: "cg_0".to_owned(),
+        pid: 2,
+        began_ns: 3,
+        wall_ns: 4,
+        cpu_ns: 5,
+        timeout_ns: 6,
+        end,
+        exit_code: Some(-7),
+        signal: Some(8),
+        fault: Some("no".to_owned()),
+        output: if i == 0 { PayloadOutputV1::ExitCode } else { PayloadOutputV1::Json },
+        stdout_bytes: 9,
+        stderr_bytes: 10,
+        stdout_tail: "out".to_owned(),
+        stderr_tail: "a longer text".to_owned(),
+        metrics: vec![MetricV1 { path: path(), value: 1.5 }],
+        metrics_left_out: 11,
+        metrics_fault: Some("none".to_owned()),
+        declared: [PolarityV1::Neutral, PolarityV1::HigherBetter, PolarityV1::LowerBetter]
+            .map(metric)
+            .to_vec(),
+        checks: vec![
+            MetricCheckV1::Min { path: path(), limit: 1.0 },
+            MetricCheckV1::Max { path: path(), limit: 2.0 },
+            MetricCheckV1::Range { path: path(), low: 3.0, high: 4.0 },
+            MetricCheckV1::Exists { path: path() },
+            MetricCheckV1::ExitCode { code: -5 },
+        ],
+    };
+    (0..).zip(ends).map(|one| EventBodyV1::Payload(Box::new(run(one)))).collect()
 }
 
 fn map(id: u32, contents: MapContentsV1) -> MapStateV1 {
@@ -218,6 +270,7 @@ fn frozen_types_have_not_moved() {
     let found = [
         frozen("EventChunkV1", &chunk(event_bodies())),
         frozen("EventChunkV1 (later events)", &chunk(later_event_bodies())),
+        frozen("EventChunkV1 (payloads)", &chunk(payload_bodies())),
         frozen("SampleV1 (attach)", &sample(CaptureKindV1::Attach)),
         frozen("SampleV1 (periodic)", &sample(CaptureKindV1::Periodic)),
         frozen("SampleV1 (on demand)", &sample(CaptureKindV1::OnDemand)),
@@ -275,9 +328,10 @@ fn loss(kind: LossKindV1) -> LossV1 {
     LossV1 { host_ns: HostNs(1), kind, count: 2, detail: "ring full".to_owned() }
 }
 
-const FROZEN: [Frozen; 35] = [
+const FROZEN: [Frozen; 36] = [
     ("EventChunkV1", 0x59bb_e10a_cca1_cb21, 8, 4),
     ("EventChunkV1 (later events)", 0x051f_a325_9f92_2d6c, 8, 4),
+    ("EventChunkV1 (payloads)", 0x80bc_bc5d_573d_4fae, 8, 4),
     ("SampleV1 (attach)", 0xcd5d_edd4_1f3a_ccc4, 288, 8),
     ("SampleV1 (periodic)", 0x9ae9_f3d0_8a04_7e65, 288, 8),
     ("SampleV1 (on demand)", 0xc6f9_d628_6b5f_8b2e, 288, 8),

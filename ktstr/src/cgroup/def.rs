@@ -3,6 +3,7 @@
 use super::cpuset::CpusetSpec;
 use super::limits::Limits;
 use crate::cpu_set::CpuSet;
+use crate::payload::PayloadSpec;
 use crate::worker::{
     Affinity, CloneMode, MemPolicy, SchedPolicy, Settings, WorkSpec, WorkType, WorkerCount, worker_setters,
 };
@@ -27,6 +28,7 @@ pub struct CgroupDef {
     settings: Settings,
     pub(crate) cpuset: Option<CpusetSpec>,
     pub(crate) limits: Limits,
+    pub(crate) payloads: Vec<PayloadSpec>,
 }
 
 impl CgroupDef {
@@ -41,12 +43,20 @@ impl CgroupDef {
             settings: Settings::default(),
             cpuset: None,
             limits: Limits::default(),
+            payloads: Vec::new(),
         }
     }
 
     /// What the workers do.
     pub fn work_type(mut self, work: impl Into<WorkType>) -> Self {
         self.work = Some(work.into());
+        self
+    }
+
+    /// A payload that is started in the cgroup with its workers, and ended with its step: `def.workload(&FIO)`. If neither `workers` nor
+    /// `work_type` is said, payloads and groups are all that there is.
+    pub fn workload(mut self, payload: impl Into<PayloadSpec>) -> Self {
+        self.payloads.push(payload.into().in_cgroup(&self.name));
         self
     }
 
@@ -108,7 +118,8 @@ impl CgroupDef {
 
     /// Its groups of workers, each with all that is said for the whole cgroup.
     pub(crate) fn groups(&self) -> Vec<WorkSpec> {
-        let first = self.count.is_some() || self.work.is_some() || self.more.is_empty();
+        let nothing_else = self.more.is_empty() && self.payloads.is_empty();
+        let first = self.count.is_some() || self.work.is_some() || nothing_else;
         let first = first
             .then(|| WorkSpec { count: self.count, ..WorkSpec::new(self.work.clone().unwrap_or_default()) });
         let groups = first.into_iter().chain(self.more.iter().cloned());
@@ -124,6 +135,7 @@ impl CgroupDef {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::payload::tests::Shell;
 
     #[test]
     fn groups_are_the_first_and_those_besides_with_the_cgroups_defaults() {
@@ -131,6 +143,10 @@ mod tests {
         let besides = WorkSpec::new(WorkType::default()).nice(3);
         let def = CgroupDef::named("a").nice(1).uid(7).work(besides);
         assert_eq!(def.groups().len(), 1, "what is said is all there is");
+        let loaded = CgroupDef::named("a").workload(PayloadSpec::of(&Shell));
+        assert!(loaded.groups().is_empty(), "a payload is all there is");
+        assert_eq!(loaded.payloads[0].cgroup.as_deref(), Some("a"));
+        assert_eq!(loaded.workers(1).groups().len(), 1);
         let groups = def.workers(2).groups();
         let seen: Vec<_> = groups.iter().map(|group| (group.settings.nice, group.settings.uid)).collect();
         assert_eq!(seen, [(Some(1), Some(7)), (Some(3), Some(7))]);

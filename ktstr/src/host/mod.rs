@@ -3,8 +3,9 @@
 pub mod environment;
 mod describe;
 mod judge;
-mod prepare;
 mod program;
+mod payloads;
+mod prepare;
 pub mod results;
 mod skip;
 
@@ -89,6 +90,7 @@ pub(crate) mod tests {
     pub const TEST: TestDef = TestDef {
         path: "demo::two",
         package: "demo",
+        manifest_dir: "/demo",
         body: |_| Ok(AssertResult::pass()),
         scheduler: None,
         topology: resolve_topology(None, [None; 4], [1, 1, 2, 1]),
@@ -119,5 +121,6 @@ pub(crate) mod tests {
         config: None,
         staged_schedulers: &[],
         include_files: None,
+        payloads: &[],
     };
 }

@@ -19,6 +19,7 @@ use ktstr_replay::trace::record::manifest::{Asked, SchedulerInfo, TestInfo};
 use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
 
 use super::environment::{Environment, PAGES};
+use super::payloads;
 use super::program::{self, Places};
 use super::results;
 use crate::scheduler::{Scheduler, SchedulerSource};
@@ -94,7 +95,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         })
         .collect::<Result<_>>()?;
     let kernel_config = config.as_ref().map(|config| (machine.kernel.release.as_str(), config));
-    let job = job(def, program.as_deref(), &staged, kernel_config, enable_limit)?;
+    let job = job(def, &provisioner, program.as_deref(), &staged, kernel_config, enable_limit)?;
     let manifest = Manifest {
         test: TestInfo { pages: pages.as_str().to_owned(), ..test_info(def) },
         scheduler: match (def.scheduler, &program) {
@@ -211,6 +212,7 @@ fn program_of(
 
 fn job(
     def: &TestDef,
+    provisioner: &Provisioner,
     scheduler: Option<&Path>,
     staged: &[(&Scheduler, PathBuf)],
     kernel_config: Option<(&str, &KernelConfig)>,
@@ -239,11 +241,7 @@ fn job(
     if let Some((release, config)) = kernel_config {
         job.bytes(&KernelConfig::guest_path(release), 0o444, config.text.clone());
     }
-    if let Some(files) = def.include_files {
-        for file in files().context("the files of `include_files`")? {
-            job.file(&file.host, &file.guest)?;
-        }
-    }
+    payloads::pack(def, provisioner, &mut job)?;
     Ok(job.build(JobLimits {
         enable_ms: millis(enable_limit),
         restart_ms: millis(def.restart_limit(enable_limit)),
@@ -310,6 +308,7 @@ pub(super) fn test_info(def: &TestDef) -> TestInfo {
         asked: Some(Asked {
             claims: def.claims.iter().map(|&text| text.to_owned()).collect(),
             checks: def.check.iter().map(|check| check.label.to_owned()).collect(),
+            payloads: def.payloads.iter().map(|payload| payload.name.to_owned()).collect(),
         }),
         expect_err: def.expect_err,
         expect_scx_error_contains: def.expect_scx_error_contains.map(str::to_owned),

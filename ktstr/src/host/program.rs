@@ -117,7 +117,8 @@ pub fn at(path: &Path, asked: impl FnOnce() -> String) -> Result<PathBuf, Progra
     }
 }
 
-fn is_program(path: &Path) -> bool {
+/// Whether it is a file that can be executed.
+pub fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 

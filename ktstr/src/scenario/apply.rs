@@ -30,7 +30,8 @@ impl Engine<'_> {
             Kind::AddCgroup(def) => {
                 self.make(def)?;
                 let workload = self.spawn(&def.name, &def.groups())?;
-                self.start(workload.into_iter().collect())
+                self.start(workload.into_iter().collect())?;
+                self.run_payloads(&def.payloads)
             }
             Kind::RemoveCgroup(name) => {
                 self.stop_workers_of(name)?;
@@ -94,6 +95,9 @@ impl Engine<'_> {
                 Ok(ctx.op("write_file", format!("{}: {}", path.display(), text.trim_end()))?)
             }
             Kind::Scheduler(op) => self.with_scheduler(*op),
+            Kind::RunPayload(spec) => self.run_payloads(std::slice::from_ref(spec)),
+            Kind::WaitPayload(name) => self.wait_payload(name),
+            Kind::KillPayload(name) => self.kill_payloads(|running| running.name == *name),
             Kind::Sysctl(name, value) => {
                 let file = ctx.path(Sysctl::path(name));
                 if !file.exists() {

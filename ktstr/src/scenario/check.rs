@@ -9,6 +9,8 @@ use super::op::{Kind, Op, SchedulerOp};
 use super::step::{Backdrop, HoldSpec, Step};
 use crate::cgroup::{CgroupDef, CgroupError, check_name};
 use crate::ctx::Ctx;
+use crate::payload::PayloadSpec;
+use crate::payload_call;
 use crate::worker::{Affinity, RangeError, WorkSpec, WorkerCount, WorkerGroup};
 
 /// Look through a scenario as if it was executed.
@@ -16,12 +18,12 @@ use crate::worker::{Affinity, RangeError, WorkSpec, WorkerCount, WorkerGroup};
 /// # Errors
 /// The first thing that is wrong: a name, a range, CPUs that are not there.
 pub(super) fn check(ctx: &Ctx, backdrop: &Backdrop, steps: &[(String, Step)]) -> Result<(), ScenarioError> {
-    let mut names = Names { ctx, names: Vec::new() };
+    let mut names = Names { ctx, names: Vec::new(), payloads: Vec::new() };
     names.walk(&backdrop.setup, &backdrop.ops, "the backdrop")?;
     for (name, step) in steps {
         let whose = format!("step `{name}`");
         step.hold(ctx.duration).map_err(failed("the hold", &whose))?;
-        let outside = names.names.clone();
+        let (outside, running) = (names.names.clone(), names.payloads.clone());
         names.walk(&step.setup, &step.ops, &whose)?;
         if matches!(step.hold, HoldSpec::Loop { .. }) {
             // What cannot be done twice is found now, and not in the second round.
@@ -29,6 +31,7 @@ pub(super) fn check(ctx: &Ctx, backdrop: &Backdrop, steps: &[(String, Step)]) ->
         }
         // What the step made is gone, and so is what it removed.
         names.names.retain(|name| outside.contains(name));
+        names.payloads = running;
     }
     Ok(())
 }
@@ -37,6 +40,8 @@ pub(super) fn check(ctx: &Ctx, backdrop: &Backdrop, steps: &[(String, Step)]) ->
 struct Names<'a> {
     ctx: &'a Ctx,
     names: Vec<String>,
+    /// Names of the payloads that were started.
+    payloads: Vec<&'static str>,
 }
 
 impl Names<'_> {
@@ -64,6 +69,16 @@ impl Names<'_> {
             }
         }
         self.names.push(def.name.clone());
+        def.payloads.iter().try_for_each(|payload| self.payload(payload))
+    }
+
+    /// Check a payload that is to be started.
+    fn payload(&mut self, spec: &PayloadSpec) -> Result<(), Fault> {
+        if let Some(cgroup) = &spec.cgroup {
+            self.known(cgroup)?;
+        }
+        payload_call::check(self.ctx, spec)?;
+        self.payloads.push(spec.def.name);
         Ok(())
     }
 
@@ -129,6 +144,12 @@ impl Names<'_> {
                 Err(Fault::NotStaged { name: other.name.to_owned(), candidates })
             }
             Kind::Scheduler(_) => Ok(()),
+            Kind::RunPayload(spec) => self.payload(spec),
+            Kind::WaitPayload(name) | Kind::KillPayload(name) if !self.payloads.contains(name) => {
+                let candidates = Candidates::new(name, self.payloads.iter().copied());
+                Err(Fault::NoPayload { name, candidates })
+            }
+            Kind::WaitPayload(_) | Kind::KillPayload(_) => Ok(()),
             Kind::Capture(_) | Kind::IrqAffinity(..) | Kind::WriteFile(..) | Kind::Sysctl(..) => Ok(()),
         }
     }

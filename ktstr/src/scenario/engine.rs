@@ -10,6 +10,7 @@ use super::undo::{Attached, Undo, restore_file};
 use crate::cgroup::{Cgroup, CgroupDef, CgroupError};
 use crate::cpu_set::CpuSet;
 use crate::ctx::Ctx;
+use crate::payload::Running;
 use crate::worker::{Affinity, WorkSpec, WorkerCount, WorkerGroup, WorkloadHandle};
 
 /// A scenario that is being executed.
@@ -26,6 +27,7 @@ struct Frame {
     cgroups: Vec<Live>,
     /// With the names of their cgroups.
     workloads: Vec<(String, WorkloadHandle)>,
+    payloads: Vec<Running>,
     undos: Vec<Undo>,
 }
 
@@ -51,7 +53,13 @@ impl<'a> Engine<'a> {
 
     /// What is made from now on belongs to a new frame.
     pub(super) fn begin_frame(&mut self, whose: String) {
-        self.frames.push(Frame { whose, cgroups: Vec::new(), workloads: Vec::new(), undos: Vec::new() });
+        self.frames.push(Frame {
+            whose,
+            cgroups: Vec::new(),
+            workloads: Vec::new(),
+            payloads: Vec::new(),
+            undos: Vec::new(),
+        });
     }
 
     /// Whether the scheduler still schedules.
@@ -94,7 +102,12 @@ impl<'a> Engine<'a> {
             let spawned = self.spawn(&def.name, &def.groups());
             begun.extend(spawned.map_err(failed(&format!("the workers of cgroup `{}`", def.name), &whose))?);
         }
-        self.start(begun).map_err(failed("the start", &whose))
+        self.start(begun).map_err(failed("the start", &whose))?;
+        for def in defs {
+            let run = self.run_payloads(&def.payloads);
+            run.map_err(failed(&format!("the payloads of cgroup `{}`", def.name), &whose))?;
+        }
+        Ok(())
     }
 
     /// Make a cgroup, without its workers.
@@ -191,6 +204,9 @@ impl<'a> Engine<'a> {
             let stopped = self.stop(workloads, "all workers").map_err(failed("the stop", &whose));
             first = first.and(stopped);
         }
+        let payloads = self.frames.last_mut().map(|frame| std::mem::take(&mut frame.payloads));
+        let ended = self.end_payloads(payloads.unwrap_or_default());
+        first = first.and(ended.map_err(failed("the end of its payloads", &whose)));
         while let Some(undo) = self.frames.last_mut().and_then(|frame| frame.undos.pop()) {
             let what = undo.to_string();
             let undone = self.undo(undo).map_err(failed(&format!("undoing `{what}`"), &whose));
@@ -223,6 +239,7 @@ impl<'a> Engine<'a> {
             stopped.extend(frame.workloads.extract_if(.., |(cgroup, _)| cgroup == name));
         }
         self.set_frozen(name, false)?;
+        self.kill_payloads(|running| running.cgroup.as_deref() == Some(name))?;
         self.stop(stopped, name)
     }
 
@@ -296,6 +313,19 @@ impl<'a> Engine<'a> {
         live.is_frozen = freeze;
         ctx.op(if freeze { "freeze" } else { "unfreeze" }, name)?;
         Ok(true)
+    }
+
+    /// A payload that is the frame's from now on.
+    pub(super) fn keep_payload(&mut self, running: Running) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.payloads.push(running);
+        }
+    }
+
+    /// Take payloads from whichever frame has them.
+    pub(super) fn take_payloads(&mut self, which: impl Fn(&Running) -> bool) -> Vec<Running> {
+        let frames = self.frames.iter_mut();
+        frames.flat_map(|frame| frame.payloads.extract_if(.., |running| which(running))).collect()
     }
 
     /// Which scheduler is attached.

@@ -10,6 +10,7 @@ use super::step::HoldError;
 use crate::cgroup::{CgroupError, CpusetError};
 use crate::channel::ChannelError;
 use crate::cpu_set::CpuSet;
+use crate::payload_call::PayloadError;
 use crate::scheduler_life::SchedulerDied;
 use crate::worker::{AffinityError, CountError, GroupError, RangeError, WorkerError};
 
@@ -116,6 +117,19 @@ pub enum Fault {
         /// The scheduler.
         name: String,
         /// Those that are.
+        candidates: Candidates,
+    },
+    /// A payload could not be had.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// A payload that nobody has started.
+    #[error(
+        "payload `{name}` is not running at this time: start it with `run_payload` or `workload`{candidates}"
+    )]
+    NoPayload {
+        /// The payload.
+        name: &'static str,
+        /// Those that were started.
         candidates: Candidates,
     },
     /// No such parameter.

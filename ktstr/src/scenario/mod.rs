@@ -7,6 +7,7 @@ mod undo;
 mod check;
 mod engine;
 mod apply;
+mod payloads;
 mod execute;
 pub mod canned;
 

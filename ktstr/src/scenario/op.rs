@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::cgroup::{CgroupDef, CpusetSpec};
 use crate::cpu_set::CpuSet;
+use crate::payload::{Payload, PayloadSpec};
 use crate::scheduler::Scheduler;
 use crate::worker::{Affinity, WorkSpec};
 
@@ -51,6 +52,9 @@ pub(super) enum Kind {
     WriteFile(PathBuf, String),
     Sysctl(String, String),
     Scheduler(SchedulerOp),
+    RunPayload(Box<PayloadSpec>),
+    WaitPayload(&'static str),
+    KillPayload(&'static str),
 }
 
 /// What is done with the scheduler under test.
@@ -174,6 +178,23 @@ impl Op {
     pub const fn replace_scheduler(other: &'static Scheduler) -> Self {
         Self(Kind::Scheduler(SchedulerOp::Replace(other)))
     }
+
+    /// Start a payload, and go on: `Op::run_payload(&FIO)`, or a [`PayloadSpec`] with arguments, a cgroup and checks. It is ended with the
+    /// step, if it is still running.
+    pub fn run_payload(payload: impl Into<PayloadSpec>) -> Self {
+        Self(Kind::RunPayload(Box::new(payload.into())))
+    }
+
+    /// Wait until a payload has ended that was started before, all runs of it. Its own timeout bounds that.
+    pub fn wait_payload<P: Payload>(_: &P) -> Self {
+        Self(Kind::WaitPayload(P::DEFINITION.name))
+    }
+
+    /// End a payload that was started before, all runs of it: with SIGTERM, and 5 s later with SIGKILL. One that has ended by itself is
+    /// only reported.
+    pub fn kill_payload<P: Payload>(_: &P) -> Self {
+        Self(Kind::KillPayload(P::DEFINITION.name))
+    }
 }
 
 /// As its author wrote it, in short: `offline 1`.
@@ -202,6 +223,9 @@ impl fmt::Display for Op {
             Kind::Scheduler(SchedulerOp::Attach) => f.write_str("attach_scheduler"),
             Kind::Scheduler(SchedulerOp::Restart) => f.write_str("restart_scheduler"),
             Kind::Scheduler(SchedulerOp::Replace(other)) => write!(f, "replace_scheduler {}", other.name),
+            Kind::RunPayload(spec) => write!(f, "run_payload {}", spec.def.name),
+            Kind::WaitPayload(name) => write!(f, "wait_payload {name}"),
+            Kind::KillPayload(name) => write!(f, "kill_payload {name}"),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use guest_init::message::FromTest;
+use ktstr_replay::trace::record::{PayloadEnd, PayloadRun};
 use tempfile::TempDir;
 
 use super::error::{Fault, ScenarioError};
@@ -17,6 +18,8 @@ use crate::cgroup::{CgroupDef, Cgroups, CpusetSpec};
 use crate::channel::tests::{next, pair};
 use crate::ctx::Ctx;
 use crate::guest_topo::GuestTopology;
+use crate::payload::PayloadSpec;
+use crate::payload::tests::{Shell, install};
 use crate::scheduler_life::SchedulerLife;
 use crate::worker::{Affinity, SchedPolicy, WorkSpec, WorkType};
 
@@ -337,4 +340,141 @@ fn parts_of_the_window_are_taken_from_it() {
     let told = fixture.told();
     assert!(told[3].contains("`step_1` holds for 20 ms of the 40 ms"), "{told:?}");
     assert!(told[1] == "end 0" && told.last().is_some_and(|last| last == "end 1"), "{told:?}");
+}
+
+/// A payload as it is told: its name, how it ended, and its exit code or signal.
+fn payloads_told(told: &[FromTest]) -> Vec<String> {
+    let runs = told.iter().filter_map(|message| match message {
+        FromTest::Payload(archive) => {
+            let mut aligned = rkyv::util::AlignedVec::<16>::new();
+            aligned.extend_from_slice(archive);
+            Some(rkyv::from_bytes::<PayloadRun, rkyv::rancor::Error>(&aligned).expect("a run"))
+        }
+        _ => None,
+    });
+    runs.map(|run| {
+        format!("{} {:?} {:?}", run.args.last().map_or("", String::as_str), run.end, run.exit_code)
+    })
+    .collect()
+}
+
+fn all_told(fixture: Fixture) -> Vec<FromTest> {
+    drop(fixture.ctx);
+    std::iter::from_fn(|| next(&fixture.inits)).collect()
+}
+
+#[test]
+fn payloads_end_with_their_step_however_it_ends() {
+    let sleep = || PayloadSpec::of(&Shell).arg("exec sleep 1000");
+    let hold = HoldSpec::Frac(0.1);
+    for fails in [false, true] {
+        let fixture = Fixture::new(Duration::from_millis(100));
+        install(fixture.dir.path());
+        let mut step = Step::of_ops([Op::run_payload(sleep())], hold);
+        if fails {
+            step = step.ops([Op::write_file("/no/such/folder/file", "x")]);
+        }
+        assert_eq!(execute_steps(&fixture.ctx, vec![step]).is_err(), fails);
+        assert_eq!(payloads_told(&all_told(fixture)), ["exec sleep 1000 Stopped None"]);
+    }
+}
+
+#[test]
+fn payloads_are_waited_for_and_killed_and_those_of_the_backdrop_outlive_steps() {
+    let fixture = Fixture::new(Duration::from_millis(100));
+    install(fixture.dir.path());
+    let spec = |script: &str| PayloadSpec::of(&Shell).arg(script);
+    let hold = HoldSpec::Frac(0.1);
+    let steps = vec![
+        Step::of_ops([Op::run_payload(spec("exit 3")), Op::wait_payload(&Shell)], hold),
+        Step::of_ops([Op::run_payload(spec("exec sleep 1000")), Op::kill_payload(&Shell)], hold),
+    ];
+    let backdrop = Backdrop::new(vec![]).ops([Op::run_payload(spec("exit 4"))]);
+    passes(execute_scenario(&fixture.ctx, backdrop, steps));
+    let mut told = payloads_told(&all_told(fixture));
+    // The one of the backdrop is of the same name, so that it is waited for with the first.
+    told[..2].sort();
+    assert_eq!(told, ["exit 3 Ended Some(3)", "exit 4 Ended Some(4)", "exec sleep 1000 Stopped None"]);
+}
+
+#[test]
+fn what_is_wrong_with_payloads_is_said_before_anything_is_done() {
+    let hold = HoldSpec::Frac(0.1);
+    let spec = || PayloadSpec::of(&Shell).arg("exit 0");
+    for (packed, steps, what) in [
+        (false, vec![Step::of_ops([Op::run_payload(&Shell)], hold)], "payload `shell` is not in the guest"),
+        (false, vec![Step::new(vec![CgroupDef::named("a").workload(&Shell)], hold)], "is not in the guest"),
+        (
+            true,
+            vec![Step::of_ops([Op::run_payload(spec().in_cgroup("a"))], hold)],
+            "no cgroup `a` at this time",
+        ),
+        (
+            true,
+            vec![Step::of_ops([Op::run_payload(spec().timeout(Duration::ZERO))], hold)],
+            "a timeout of zero",
+        ),
+        (
+            true,
+            vec![Step::of_ops([Op::wait_payload(&Shell)], hold)],
+            "payload `shell` is not running at this time",
+        ),
+        (
+            true,
+            vec![
+                Step::of_ops([Op::run_payload(spec())], hold),
+                Step::of_ops([Op::kill_payload(&Shell)], hold).named("late"),
+            ],
+            "`kill_payload shell` of step `late`: payload `shell` is not running",
+        ),
+    ] {
+        let fixture = Fixture::new(Duration::from_millis(10));
+        if packed {
+            install(fixture.dir.path());
+        }
+        let text = error(execute_steps(&fixture.ctx, steps));
+        assert!(text.contains(what), "{what}: {text}");
+        assert!(fixture.told().is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn a_body_may_wait_for_a_payload_kill_it_or_let_go_of_it() {
+    let fixture = Fixture::new(Duration::from_secs(60));
+    install(fixture.dir.path());
+    let sleep = || fixture.ctx.payload(&Shell).arg("exec sleep 1000");
+    let ran = fixture.ctx.payload(&Shell).arg("exit 5").run().expect("started");
+    assert_eq!(ran.exit_code(), Some(5));
+    let mut killed = sleep().spawn().expect("started");
+    assert!(killed.pid() > 0 && killed.try_wait().expect("told").is_none());
+    assert_eq!(killed.kill().expect("told").end(), PayloadEnd::Stopped);
+    let mut ended = fixture.ctx.payload(&Shell).arg("exit 6").spawn().expect("started");
+    let seen = loop {
+        if let Some(report) = ended.try_wait().expect("told") {
+            break report;
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!((seen.exit_code(), ended.wait().expect("told").exit_code()), (Some(6), Some(6)));
+    drop(sleep().spawn().expect("started"));
+    let told = payloads_told(&all_told(fixture));
+    let sleep = "exec sleep 1000 Stopped None";
+    assert_eq!(told, ["exit 5 Ended Some(5)", sleep, "exit 6 Ended Some(6)", sleep]);
+}
+
+#[test]
+fn a_payload_that_cannot_be_started_is_told_and_a_cgroup_that_is_not_there_names_those_that_are() {
+    let fixture = Fixture::new(Duration::from_secs(60));
+    let failed = fixture.ctx.payload(&Shell).run().expect_err("not packed").to_string();
+    assert!(failed.contains("is not in the guest"), "{failed}");
+    let mut launch = install(fixture.dir.path());
+    fixture.ctx.cgroups.create("load").expect("a folder");
+    let failed = fixture.ctx.payload(&Shell).in_cgroup("lod").run().expect_err("no cgroup").to_string();
+    assert!(failed.contains("did you mean `load`?"), "{failed}");
+    launch.program = "/no/such/program".to_owned();
+    let path = fixture.dir.path().join("ktstr/payloads/shell.json");
+    fs::write(path, serde_json::to_vec(&launch).expect("JSON")).expect("a file");
+    let failed = fixture.ctx.payload(&Shell).arg("x").run().expect_err("no program").to_string();
+    assert!(failed.contains("could not be started: there is no /no/such/program"), "{failed}");
+    assert_eq!(payloads_told(&all_told(fixture)), ["x NotStarted None"]);
 }

@@ -17,7 +17,7 @@ use super::spec::{self, Candidate, KernelSpec};
 use super::{config, entry, file, tree};
 use crate::spec::{Kernel, KernelConfig};
 
-const PURPOSE: Purpose = Purpose {
+const PURPOSE: Purpose<'static> = Purpose {
     name: "kernels",
     what: "a kernel",
     instead: "give the path of a bzImage or vmlinux with --kernel",

@@ -4,6 +4,7 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
+use super::payload::PayloadRunV1;
 use crate::trace::body::archived_body;
 use crate::units::{Cpu, GuestNs, HostNs};
 
@@ -95,6 +96,8 @@ pub enum EventBodyV1 {
     /// What else a worker measured; comes right after its [`Worker`](EventBodyV1::Worker). In a box, so that events stay of the
     /// size that they had before there was this.
     WorkerDetail(Box<WorkerDetailV1>),
+    /// A payload ended, or could not be started. In a box for the same reason.
+    Payload(Box<PayloadRunV1>),
 }
 
 impl EventBodyV1 {

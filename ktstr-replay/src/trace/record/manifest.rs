@@ -97,6 +97,9 @@ pub struct Asked {
     pub claims: Vec<String>,
     /// Labels of the checks in code.
     pub checks: Vec<String>,
+    /// Names of the payloads, each of which must have been run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub payloads: Vec<String>,
 }
 
 /// The scheduler under test.

@@ -10,6 +10,7 @@ pub mod blob;
 pub mod event;
 pub mod manifest;
 pub mod memory;
+pub mod payload;
 pub mod sample;
 pub mod small;
 pub mod thresholds;
@@ -22,6 +23,7 @@ pub use event::{
 pub use manifest::Manifest;
 pub(crate) use memory::StoredPages;
 pub use memory::{Checkpoint, PAGE_BYTES, PageChunk, PageId, PageRun, PageState, RamRange};
+pub use payload::{DeclaredMetric, Metric, MetricCheck, PayloadEnd, PayloadOutput, PayloadRun, Polarity};
 pub use sample::{CaptureKind, CpuState, MapContents, MapState, Sample, ScxState, VcpuRegs};
 pub use small::{ClaimOrigin, ClaimRecord, Clock, Commit, Index, IndexEntry, Loss, LossKind, VerdictText};
 pub use thresholds::Thresholds;

@@ -66,6 +66,9 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
                     scheduler.name
                 );
             }
+            for fault in provisioner.check_kernel(&kernel, None)?.faults() {
+                println!("note: kernel {}: {fault}", kernel.release);
+            }
             let given = environment.scheduler.as_deref();
             let program = program_of(scheduler, given, &provisioner, &kernel);
             Some(program.with_context(|| format!("no program for scheduler `{}`", scheduler.name))?)

@@ -146,6 +146,7 @@ fn name(body: &EventBody) -> &'static str {
         EventBody::Body { .. } => "body",
         EventBody::End { .. } => "end",
         EventBody::WorkerDetail(_) => "worker_detail",
+        EventBody::Stats(_) => "stats",
     }
 }
 
@@ -204,6 +205,13 @@ fn details(body: &EventBody) -> Json {
             "timers": latencies(&w.timers),
             "node_pages": w.node_pages.iter().map(|on| json!({ "node": on.node, "pages": on.pages })).collect::<Vec<_>>(),
             "cross_node_migrations": w.cross_node_migrations,
+        }),
+        EventBody::Stats(answer) => json!({
+            "sample": answer.sample,
+            "target": answer.target,
+            "asked_ns": answer.asked_ns,
+            "line": text(&answer.line),
+            "fault": answer.fault,
         }),
     }
 }

@@ -12,6 +12,7 @@ mod number;
 pub(crate) mod parse;
 mod projection;
 mod rows;
+mod stats_path;
 
 pub use error::{SyntaxError, SyntaxFault};
 pub use field::{AsPath, FieldPath, Step};
@@ -21,3 +22,4 @@ pub use map_path::{EntryKey, MapPath};
 pub use number::{Band, Bound, Cmp, Number};
 pub use projection::{Fold, Projection, RqField, ScxField};
 pub use rows::{Aggregate, CellPath, Condition, RowKey, RowsPath, TableName, Test};
+pub use stats_path::StatsPath;

@@ -9,6 +9,7 @@ use super::lex::TokenKind;
 use super::map_path::MapPath;
 use super::parse::{Parser, names};
 use super::rows::{Aggregate, CellPath, RowsPath, TableName};
+use super::stats_path::StatsPath;
 use crate::units::Cpu;
 
 /// What is read from each sample.
@@ -29,6 +30,7 @@ use crate::units::Cpu;
 /// | `max(tasks.runnable_ms where class == ext)`, `dsqs[0x1].nr` | rows and cells of the views' tables, where a checkpoint was taken |
 /// | `count(root)`, `root[0].pid` | the nodes of a program's tree or list, where a checkpoint was taken |
 /// | `alive` | whether a scheduler was enabled |
+/// | `stats(top).nr_migrations` | a member of the statistics that the scheduler serves |
 ///
 /// ```
 /// use ktstr_replay::path::{Projection, SyntaxError};
@@ -67,6 +69,8 @@ pub enum Projection {
     Alive,
     /// What a closure of the test made; by label, since only the test binary can make it again.
     Closure(String),
+    /// A member of the statistics that the scheduler served.
+    Stats(StatsPath),
 }
 
 names! {
@@ -178,6 +182,9 @@ impl Projection {
         }
         if called && name == "map" {
             return Self::parse_map(p);
+        }
+        if called && name == "stats" {
+            return StatsPath::parse(p).map(Self::Stats);
         }
         match name.as_str() {
             _ if quoted => Self::parse_var(p, name),
@@ -314,6 +321,7 @@ impl fmt::Display for Projection {
             Self::Cast(words, of) => write!(f, "({words}){of}"),
             Self::Alive => f.write_str("alive"),
             Self::Closure(label) => write!(f, "<{label}>"),
+            Self::Stats(path) => write!(f, "{path}"),
         }
     }
 }

@@ -62,6 +62,10 @@ pub(super) fn read(
             Ok(Reading { scalar, bits })
         }
         Projection::Alive => Ok(wide(Scalar::Bool(scx(sample)?.is_enabled()))),
+        Projection::Stats(path) => {
+            let scalar = snapshot.stats_at(path).and_then(|found| found.scalar()).map_err(unreadable)?;
+            Ok(wide(scalar))
+        }
         Projection::Closure(label) => Err(Absent::Unreadable(format!(
             "`{label}` is computed by the test itself, which has to be run for it"
         ))),

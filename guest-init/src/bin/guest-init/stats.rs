@@ -47,6 +47,8 @@ pub struct Stats {
     connection: Option<Connection>,
     /// This scheduler has served once, so that it is told when it does not any more.
     serves: bool,
+    /// Why it could not be connected to, where it never could.
+    refused: Option<Failure>,
     /// The captures whose answers are awaited. Only the first is asked for.
     waiting: VecDeque<Question>,
 }
@@ -90,36 +92,38 @@ impl Default for Stats {
 impl Stats {
     fn of_socket(socket: &Path, limit: Duration) -> Self {
         let socket = socket.to_owned();
-        Self { socket, limit, connection: None, serves: false, waiting: VecDeque::new() }
+        Self { socket, limit, connection: None, serves: false, refused: None, waiting: VecDeque::new() }
     }
 
     /// Another scheduler is about to be started: what the one before it served, and the socket that it left, are not of it.
     /// Returns what there is to say.
     pub fn begin_anew(&mut self) -> Vec<ToHost> {
-        self.serves = false;
+        let unanswered = self.give_up("the scheduler ended before an answer came");
+        (self.serves, self.refused) = (false, None);
         // A scheduler that listens removes it likewise.
         let _absent = fs::remove_file(&self.socket);
-        self.give_up("the scheduler ended before an answer came")
+        unanswered
+    }
+
+    /// Whether the scheduler serves statistics, as far as can be seen: it did, or something is there to connect to.
+    fn is_served(&self) -> bool {
+        self.serves || self.socket.exists()
     }
 
     /// A capture was taken: ask, where the scheduler serves statistics. Returns what there is to say at once.
     pub fn captured(&mut self, sample: u32) -> Option<ToHost> {
-        if !self.serves && !self.socket.exists() {
-            return None;
-        }
         let question = Question { sample, heard: Instant::now(), asked_ns: 0 };
         if self.waiting.len() >= WAITING {
-            return Some(
-                question.outcome(Err(format!("it was not asked for: {WAITING} answers are awaited"))),
-            );
+            let why = format!("it was not asked for: {WAITING} answers are awaited");
+            return self.is_served().then(|| question.outcome(Err(why)));
         }
         self.waiting.push_back(question);
         None
     }
 
-    /// Whether answers are awaited.
+    /// Whether answers are awaited of a scheduler that serves any.
     pub fn is_asking(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() && self.is_served()
     }
 
     /// The descriptor to poll while an answer is awaited.
@@ -139,6 +143,9 @@ impl Stats {
     /// Ask no more. Returns that the answers which are still awaited did not come.
     pub fn give_up(&mut self, why: &str) -> Vec<ToHost> {
         self.connection = None;
+        if !self.is_served() {
+            self.waiting.clear();
+        }
         self.waiting.drain(..).map(|question| question.outcome(Err(why.to_owned()))).collect()
     }
 
@@ -150,14 +157,30 @@ impl Stats {
         };
         loop {
             let question = self.waiting.front()?;
-            if question.heard.elapsed() >= self.limit {
+            let is_late = question.heard.elapsed() >= self.limit;
+            if !self.is_served() {
+                // Some begin to listen a moment after they are enabled. One that does not serves nothing, which is not said.
+                if !is_late {
+                    return None;
+                }
+                self.waiting.pop_front();
+                continue;
+            }
+            if is_late {
                 // What comes later would be taken for the next answer.
-                return failed(self, format!("no answer came within {:?} of the capture", self.limit));
+                let why = format!("no answer came within {:?} of the capture", self.limit);
+                let why = self.refused.take().unwrap_or(why);
+                return failed(self, why);
             }
             if question.asked_ns == 0
                 && let Err(why) = self.ask()
             {
-                return failed(self, why);
+                if self.serves {
+                    return failed(self, why);
+                }
+                // There is a socket a moment before there is a listener.
+                self.refused = Some(why);
+                return None;
             }
             let progress = self.connection.as_mut().map(Connection::read)?;
             match progress {
@@ -180,7 +203,7 @@ impl Stats {
             Some(connection) => connection,
             None => Connection::open(&self.socket)?,
         };
-        self.serves = true;
+        (self.serves, self.refused) = (true, None);
         let connection = self.connection.insert(connection);
         connection.line.clear();
         for question in self.waiting.iter_mut().take(1) {

@@ -5,7 +5,7 @@ use crate::path::{Fold, MapPath, Projection, RqField, ScxField};
 use crate::trace::Trace;
 use crate::trace::record::{CpuState, Sample, ScxState};
 use crate::units::Cpu;
-use crate::value::{MapEntry, Scalar, Snapshot, Value, ValueError, cast_scalar};
+use crate::value::{MapEntry, Scalar, Snapshot, StatsError, Value, ValueError, cast_scalar};
 
 use super::memory::{Kernel, Open};
 use super::{Absent, Column, Series};
@@ -63,8 +63,13 @@ pub(super) fn read(
         }
         Projection::Alive => Ok(wide(Scalar::Bool(scx(sample)?.is_enabled()))),
         Projection::Stats(path) => {
-            let scalar = snapshot.stats_at(path).and_then(|found| found.scalar()).map_err(unreadable)?;
-            Ok(wide(scalar))
+            let found = snapshot.stats_at(path).and_then(|found| found.scalar());
+            found.map(wide).map_err(|error| match error {
+                ValueError::Stats(StatsError::NotAsked | StatsError::NoAnswer { .. }) => {
+                    Absent::Unanswered(error.to_string())
+                }
+                other => unreadable(other),
+            })
         }
         Projection::Closure(label) => Err(Absent::Unreadable(format!(
             "`{label}` is computed by the test itself, which has to be run for it"

@@ -132,6 +132,9 @@ fn a_missing_answer_is_a_missing_sample_and_a_misspelt_member_is_an_error() {
     assert_eq!(judge("final(stats(top).nr == 2)", &answers).0, Outcome::Pass);
     let (outcome, why) = judge("each(stats(top).nr >= 1)", &answers);
     assert_eq!(outcome, Outcome::Fail, "{why}");
+    // What is misspelt says more than what did not come, however often that was.
+    let late = [answers[0], answers[1], answers[1], None, None, None];
+    assert!(judge("eventually(stats(top).nrr >= 1)", &late).1.contains("did you mean `nr`?"));
     let (outcome, why) = judge("eventually(stats(top).nrr >= 1)", &answers);
     assert_eq!(outcome, Outcome::Fail);
     assert!(

@@ -98,7 +98,7 @@ fn stats_are_told(trace: &Trace, v: &mut Verdict) -> Result<()> {
     ensure!(asked.len() > 1, "it was asked after {} captures", asked.len());
     for sample in asked {
         let told = told(sample);
-        v.check(&format!("answers after the capture {}", sample.tag), told).eq(1);
+        v.check(format!("answers after the capture {}", sample.tag), told).eq(1);
     }
     let shown = show_stats(&Run::load(trace), None)?;
     let rows = shown.lines.iter().filter(|line| line.starts_with("nr_")).count();
@@ -126,7 +126,7 @@ fn stats_agree(trace: &Trace, v: &mut Verdict) -> Result<()> {
         let told: u64 = told.collect::<Result<Vec<u64>>>()?.iter().sum();
         // The answer after capture 1 came before capture 2, and the one after capture 3 before capture 4.
         let (least, most) = (counted[3] - counted[2], counted[4] - counted[1]);
-        v.check(&format!("{name} of two answers"), told).between(least, most);
+        v.check(format!("{name} of two answers"), told).between(least, most);
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::units::GuestNs;
 /// Longest answer that is parsed, in bytes: a value takes many times what its text does.
 const MAX_BYTES: usize = 1 << 20;
 /// Most leaves of an answer that are listed.
-const MAX_LEAVES: usize = 2000;
+pub(crate) const MAX_LEAVES: usize = 2000;
 
 /// Why there is no value where a scheduler's statistics were asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -10,7 +10,7 @@ use crate::run::Run;
 use crate::text::table::{Align, layout};
 use crate::text::{clean, escaped, seconds, shorten};
 use crate::trace::record::Sample;
-use crate::value::{StatsError, StatsReply, stats_leaves};
+use crate::value::{MAX_LEAVES, StatsError, StatsReply, stats_leaves};
 
 /// Most captures side by side.
 const COLUMNS: usize = 12;
@@ -58,11 +58,15 @@ pub fn show_stats(run: &Run<'_>, at: Option<&str>) -> Result<Shown, NoStats> {
         .flat_map(|sample| answers.of_sample(sample.index).iter().map(|reply| Asked { sample, reply }))
         .collect();
     let json = json!({ "captures": asked.iter().map(|asked| asked.json(run)).collect::<Vec<_>>() });
-    let lines = match (at, asked.as_slice(), samples.as_slice()) {
+    let mut lines = match (at, asked.as_slice(), samples.as_slice()) {
         (Some(_), [], [sample, ..]) => return Err(NoStats::NotAsked { tag: clean(&sample.tag) }),
         (Some(_), ..) => asked.iter().flat_map(|asked| asked.lines(run)).collect(),
         (None, ..) => side_by_side(run, &asked),
     };
+    let is_cut = |one: &Asked<'_>| one.reply.json().is_ok_and(|json| stats_leaves(json).len() >= MAX_LEAVES);
+    if asked.iter().any(is_cut) {
+        lines.push(format!("the first {MAX_LEAVES} members of an answer are listed; --json has all"));
+    }
     Ok(Shown { lines, json })
 }
 

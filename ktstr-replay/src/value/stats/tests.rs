@@ -227,6 +227,17 @@ fn a_run_of_many_captures_shows_the_last_ones() {
 }
 
 #[test]
+fn an_answer_of_many_members_is_cut_and_that_is_said() {
+    let members: Vec<_> = (0..5000).map(|i| format!("\"m{i:04}\":{i}")).collect();
+    let answer = answer(&format!("{{{}}}", members.join(",")));
+    let trace = trace(&[Some(Ok(&answer))]);
+    let shown = show_stats(&Run::load(&trace), Some("periodic_000")).unwrap();
+    assert!(shown.lines.len() < MAX_LEAVES + 10);
+    assert_eq!(shown.lines.last().unwrap(), "the first 2000 members of an answer are listed; --json has all");
+    assert_eq!(shown.json["captures"][0]["stats"]["m4999"], 4999);
+}
+
+#[test]
 fn what_a_guest_answers_does_not_reach_the_terminal_as_it_is() {
     let evil = answer("{\"a\\u001b[31m\\nb\":\"\\u001b]0;x\\u0007\\u202e\",\"c\":1}");
     let trace = trace(&[Some(Ok(&evil)), Some(Err("\u{1b}[31mred"))]);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ktstr_replay::trace::record::{
-    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, Loss, MapContents, Sample, blob_id,
+    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, Loss, MapContents, Sample, StatsAnswer, blob_id,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace, TraceWriter};
 use ktstr_replay::units::{GuestNs, HostNs};
@@ -65,11 +65,30 @@ fn evil_event(event: &mut Event) {
                 .iter_mut()
                 .for_each(|metric| [&mut metric.path, &mut metric.unit].into_iter().for_each(evil));
         }
+        EventBody::Stats(answer) => {
+            evil(&mut answer.target);
+            // One that has a fault has no answer.
+            if let Some(fault) = &mut answer.fault {
+                evil(fault);
+            }
+        }
         EventBody::Body { error, failures } => {
             evil_option(error);
             failures.push(EVIL.to_owned());
         }
     }
+}
+
+/// Answers of a statistics server, of which the golden trace has none.
+fn evil_stats() -> Vec<Event> {
+    let line = serde_json::json!({ "errno": 0, "args": { "resp": { EVIL: EVIL, "nr": 1 } } }).to_string();
+    let answer = |(sample, fault)| {
+        let (target, line) = ("top".to_owned(), line.clone().into_bytes());
+        let body =
+            EventBody::Stats(Box::new(StatsAnswer { sample, target, asked_ns: GuestNs(1), line, fault }));
+        Event { guest_ns: GuestNs(2), host_ns: HostNs(2), body }
+    };
+    [(0, None), (1, Some(String::new()))].map(answer).into()
 }
 
 /// Names inside of BTF keep their length, as other names lie behind them.
@@ -131,6 +150,7 @@ fn write_evil(path: &Path) {
     }
     writer.claim(&ClaimRecord { text: EVIL.to_owned(), origin: ClaimOrigin::Closure }).expect("a claim");
     let mut events = stall.events();
+    events.extend(evil_stats());
     events.iter_mut().for_each(evil_event);
     writer.events(&events).expect("events");
     let mut page = PageBatch::with_capacity(1);

@@ -1,8 +1,12 @@
-//! Schedulers of the package registry, named by their version: built once, loaded, recorded, and their maps as bpftool has them.
+//! Schedulers of the package registry, named by their version: built once, loaded, recorded, their maps as bpftool has them, and
+//! their statistics as they serve them.
 
 use ktstr::prelude::*;
+use ktstr_replay::run::Run;
 use ktstr_replay::series::Samples;
-use ktstr_replay::trace::record::{MapContents, MapState};
+use ktstr_replay::trace::record::{Event, EventBody, MapContents, MapState, Sample, StatsAnswer};
+use ktstr_replay::units::GuestNs;
+use ktstr_replay::view::show_stats;
 
 #[path = "bpftool/shared.rs"]
 mod shared;
@@ -12,15 +16,17 @@ use shared::{bpftool_files, dump_between_captures, dumps, ours, tagged, theirs};
 declare_scheduler!(COSMOS, { name = "cosmos", crates = "scx_cosmos@1.1.7", topology = (1, 1, 2, 1) });
 declare_scheduler!(BPFLAND, { name = "bpfland", crates = "scx_bpfland@1.1.4", topology = (1, 1, 2, 1) });
 
-#[ktstr_test(scheduler = COSMOS, duration_s = 8, memory_mib = 512, claims = ["always(alive)"],
-             include_files = bpftool_files, check = bpftool_agrees)]
+#[ktstr_test(scheduler = COSMOS, duration_s = 8, memory_mib = 512,
+             claims = ["always(alive)", "eventually(stats(top).nr_event_dispatches >= 0)"],
+             include_files = bpftool_files, check = is_read)]
 fn cosmos(ctx: &Ctx) -> Result<AssertResult> {
     // It does not dump arrays of perf events, for one.
     Ok(dump_between_captures(&ctx.part(0.1), true)?.merge(all_scenarios(ctx)?))
 }
 
-#[ktstr_test(scheduler = BPFLAND, duration_s = 8, memory_mib = 512, claims = ["always(alive)"],
-             include_files = bpftool_files, check = bpftool_agrees)]
+#[ktstr_test(scheduler = BPFLAND, duration_s = 8, memory_mib = 512, num_snapshots = 5,
+             claims = ["always(alive)", "eventually(stats(top).nr_cpus == 2)"],
+             include_files = bpftool_files, check = is_read_with_counters)]
 fn bpfland(ctx: &Ctx) -> Result<AssertResult> {
     Ok(dump_between_captures(&ctx.part(0.1), true)?.merge(all_scenarios(ctx)?))
 }
@@ -34,6 +40,17 @@ fn all_scenarios(ctx: &Ctx) -> Result<AssertResult> {
     Ok(all)
 }
 
+/// Its maps and its statistics.
+fn is_read(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    bpftool_agrees(trace, v)?;
+    stats_are_told(trace, v)
+}
+
+fn is_read_with_counters(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    is_read(trace, v)?;
+    stats_agree(trace, v)
+}
+
 /// The scheduler runs while bpftool dumps, so the maps are compared that were the same before and after.
 fn bpftool_agrees(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let samples = Samples::load(trace);
@@ -42,7 +59,7 @@ fn bpftool_agrees(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let (mut same, mut bytes) = (0, 0);
     for map in &before.maps {
         let unchanged = after.maps.iter().find(|other| other.id == map.id) == Some(map);
-        let Some(dump) = dumps.get(&map.id).filter(|_| unchanged && is_read(map)) else { continue };
+        let Some(dump) = dumps.get(&map.id).filter(|_| unchanged && has_entries(map)) else { continue };
         let (ours, theirs) = (ours(map)?, theirs(dump, map)?);
         ensure!(ours.len() == theirs.len(), "bpftool has other keys in {}: {dump}", map.name);
         for ((key, ours), (other, theirs)) in ours.iter().zip(&theirs) {
@@ -67,6 +84,58 @@ fn is_same(ours: &[u8], theirs: &[u8]) -> bool {
 }
 
 /// Whether its entries are in the sample: those of arenas and ring buffers are not.
-fn is_read(map: &MapState) -> bool {
+fn has_entries(map: &MapState) -> bool {
     !matches!(map.contents, MapContents::Unread { .. })
+}
+
+/// The scheduler was asked after each capture, from the first one on at which it listened, and what did not come has its reason.
+fn stats_are_told(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    let answers = answers(trace);
+    let told = |sample: &Sample| answers.iter().filter(|(_, answer)| answer.sample == sample.index).count();
+    let samples = Samples::load(trace);
+    let taken = samples.iter().filter(|sample| sample.missed.is_none());
+    let asked: Vec<_> = taken.skip_while(|sample| told(sample) == 0).collect();
+    ensure!(asked.len() > 1, "it was asked after {} captures", asked.len());
+    for sample in asked {
+        let told = told(sample);
+        v.check(format!("answers after the capture {}", sample.tag), told).eq(1);
+    }
+    let shown = show_stats(&Run::load(trace), None)?;
+    let rows = shown.lines.iter().filter(|line| line.starts_with("nr_")).count();
+    v.check("members of the statistics that the view shows", rows).at_least(4);
+    Ok(())
+}
+
+/// What bpfland tells of its counters since the capture before is what its variables did meanwhile.
+fn stats_agree(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    let (periodic, answers) = (trace.periodic(), answers(trace));
+    let samples: Vec<_> = periodic.snapshots().collect();
+    // An answer that came late, after the next capture, says nothing of the time between the two.
+    let in_time = samples.windows(2).all(|pair| {
+        let (this, next) = (pair[0].sample(), pair[1].sample());
+        answers.iter().any(|(at, a)| a.sample == this.index && a.fault.is_none() && *at <= next.guest_ns)
+    });
+    ensure!(samples.len() == 5, "{} periodic captures", samples.len());
+    if !in_time {
+        return Ok(());
+    }
+    for name in ["nr_kthread_dispatches", "nr_direct_dispatches", "nr_shared_dispatches"] {
+        let counted = samples.iter().map(|sample| Ok(sample.var(name)?.as_u64()?));
+        let counted: Vec<u64> = counted.collect::<Result<_>>()?;
+        let told = samples[2..4].iter().map(|sample| Ok(sample.stats(&format!("top.{name}"))?.as_u64()?));
+        let told: u64 = told.collect::<Result<Vec<u64>>>()?.iter().sum();
+        // The answer after capture 1 came before capture 2, and the one after capture 3 before capture 4.
+        let (least, most) = (counted[3] - counted[2], counted[4] - counted[1]);
+        v.check(format!("{name} of two answers"), told).between(least, most);
+    }
+    Ok(())
+}
+
+/// The answers of a trace, with their times.
+fn answers(trace: &Trace) -> Vec<(GuestNs, StatsAnswer)> {
+    let answer = |event: Event| match event.body {
+        EventBody::Stats(answer) => Some((event.guest_ns, *answer)),
+        _ => None,
+    };
+    trace.events().into_iter().filter_map(answer).collect()
 }

@@ -14,7 +14,7 @@ use ktstr_replay::slim::{Dropped, KeepCheckpoints, KeepPages, SlimOptions, slim}
 use ktstr_replay::trace::{Trace, repair};
 use ktstr_replay::units::GuestPhys;
 use ktstr_replay::run::Checkpoints;
-use ktstr_replay::view::View;
+use ktstr_replay::view::{View, show_stats};
 use ktstr_replay::{diff, export, report, why};
 use libfuzzer_sys::fuzz_target;
 
@@ -41,6 +41,7 @@ fuzz_target!(|input: &[u8]| {
     let run = Run::load(&trace);
     let verdict = run.judge(None, CheckSource::Recorded);
     let _ = (report::render(&run, &verdict), why::explain(&run, &verdict).map(|why| why.render()));
+    let _ = (show_stats(&run, None), show_stats(&run, Some("0s")));
     let differences = diff::diff(&run, &run, diff::Part::ALL);
     let _ = differences.text();
     export::json_lines(&run, &mut std::io::sink()).expect("a sink takes everything");

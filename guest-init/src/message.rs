@@ -54,6 +54,12 @@ pub enum ToGuest {
     Start(Source),
     /// Stop the run: end the test binary and the scheduler, then power off.
     Stop,
+    /// A capture was taken: the scheduler is to be asked for its statistics, if it serves any. init answers with
+    /// [`ToHost::Stats`] then, and with nothing else.
+    Captured {
+        /// The number of its sample.
+        sample: u32,
+    },
 }
 
 /// A scheduler to run. Nothing in it depends on the test: a machine may be saved when the scheduler is enabled, and
@@ -196,6 +202,19 @@ pub enum ToHost {
         frames: u64,
         /// How many bytes they had.
         bytes: u64,
+    },
+    /// What the scheduler's statistics server answered after a capture, or why it did not.
+    Stats {
+        /// The number of the capture's sample.
+        sample: u32,
+        /// What was asked for.
+        target: String,
+        /// When it was asked, by the guest's `CLOCK_MONOTONIC`, ns; 0 where it was not.
+        asked_ns: u64,
+        /// The answer: one line, without its newline. Empty where there is none.
+        line: Vec<u8>,
+        /// Why there is none.
+        fault: Option<String>,
     },
 }
 

@@ -7,7 +7,7 @@ use ktstr_replay::judge::CheckSource;
 use ktstr_replay::report::{provenance, render};
 use ktstr_replay::run::Run;
 use ktstr_replay::testing::{TraceBuilder, stalled};
-use ktstr_replay::trace::record::{EventBody, GuestEnd, Stage};
+use ktstr_replay::trace::record::{CaptureKind, EventBody, GuestEnd, Stage};
 use tempfile::TempDir;
 
 /// A trace on disk, judged as a live run judges it.
@@ -127,6 +127,47 @@ periodic_002   1.500s             30                                60
 end            5.020s           1000                              2000
 ";
     assert_eq!(out, expected);
+}
+
+#[test]
+fn statistics_are_shown_side_by_side_or_of_one_capture_without_any_checkpoint() {
+    let answer = |nr: u32| format!(r#"{{"errno":0,"args":{{"resp":{{"nr_running":{nr},"busy":1.25}}}}}}"#);
+    let builder = TraceBuilder::begun()
+        .periodic(&[10])
+        .stats(Ok(&answer(3)))
+        .capture("probe", CaptureKind::OnDemand, 700, [20; 3])
+        .stats(Err("no answer came within 2s of the capture"))
+        .ended()
+        .claim("each(stats(top).nr_running == 3)");
+    let recorded = record(&builder);
+    let (code, out, _) = replay(&recorded.path, &["--stats"]);
+    let expected = "\
+stats
+  #  capture         time  asked after ms  took ms
+  0  periodic_000  0.500s            10.0      5.0
+  1  probe         0.700s            10.0      5.0  the scheduler's statistics did not come: no answer came within 2s of the capture
+
+  member         #0
+  busy        1.250
+  nr_running      3
+";
+    assert_eq!((code, out.as_str()), (0, expected));
+    let (code, out, _) = replay(&recorded.path, &["--stats", "--at", "periodic_000", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let captures = &json["views"]["stats"]["captures"];
+    assert_eq!((code, captures.as_array().map(Vec::len)), (0, Some(1)));
+    assert_eq!(captures[0]["stats"]["nr_running"], 3);
+    let (code, out, _) = replay(&recorded.path, &["--var", "stats(top).nr_running"]);
+    assert!(code == 0 && out.contains("periodic_000   0.500s"), "{out}");
+    // The claim is about the periodic capture alone; the answer that is late is said.
+    let (code, out, _) = replay(&recorded.path, &["--assert"]);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("after capture probe: the scheduler's statistics did not come: no answer"), "{out}");
+    let (code, out, err) = replay(&record(&steady()).path, &["--stats"]);
+    assert_eq!((code, out.as_str()), (3, ""));
+    assert!(err.contains("the trace has no statistics of the scheduler: it serves none"), "{err}");
+    let (code, _, err) = replay(&recorded.path, &["--var", "stats(top).nr_runing"]);
+    assert!(code == 3 && err.contains("did you mean `nr_running`?"), "{err}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use ktstr_replay::trace::record::{
     BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Clock, CpuState, DeclaredMetric, Event, EventBody,
     GuestEnd, Latencies, Loss, LossKind, Manifest, MapContents, MapState, Metric, MetricCheck, NodePages,
     OutputSource, PAGE_BYTES, PayloadEnd, PayloadOutput, PayloadRun, Polarity, Sample, ScxState, Stage,
-    VcpuRegs, WorkerDetail, WorkerReport,
+    StatsAnswer, VcpuRegs, WorkerDetail, WorkerReport,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter};
 use ktstr_replay::units::{Cpu, GuestNs, HostNs};
@@ -117,6 +117,13 @@ fn events() -> Vec<Event> {
         })),
         EventBody::Body { error: None, failures: vec!["one".to_owned(), LONG.to_owned()] },
         EventBody::End { end: GuestEnd::Interrupted, detail: "x".repeat(300) },
+        EventBody::Stats(Box::new(StatsAnswer {
+            sample: 3,
+            target: "top".to_owned(),
+            asked_ns: GuestNs(1 << 40),
+            line: b"{\"errno\":0}".to_vec(),
+            fault: Some(LONG.to_owned()),
+        })),
     ];
     let event = |(i, body)| Event { guest_ns: GuestNs(i), host_ns: HostNs(2 * i), body };
     (0..).zip(bodies).map(event).collect()
@@ -158,6 +165,9 @@ pub fn events_as_read() -> Value {
         } }),
         json!({ "Body": { "error": null, "failures": ["one", LONG] } }),
         json!({ "End": { "end": "Interrupted", "detail": "x".repeat(300) } }),
+        json!({ "Stats": {
+            "sample": 3, "target": "top", "asked_ns": 1u64 << 40, "line": bytes(b"{\"errno\":0}"), "fault": LONG,
+        } }),
     ];
     let event = |(i, body)| json!({ "guest_ns": i, "host_ns": 2 * i, "body": body });
     Value::Array((0u64..).zip(bodies).map(event).collect())

@@ -62,6 +62,8 @@ pub const READINGS: &[(Printed, &[&str])] = &[
     (Document, &["replay", "TRACE", "--map", "demo_ops", "--follow"]),
     (Document, &["replay", "TRACE", "--map", "nowhere"]),
     (Document, &["replay", "TRACE", "--progs"]),
+    (Document, &["replay", "TRACE", "--stats"]),
+    (Document, &["replay", "TRACE", "--stats", "--at", "attach"]),
     (Document, &["replay", "TRACE", "--runqueues", "--dsqs", "--at", "attach"]),
     (Document, &["replay", "TRACE", "--tasks", "--at", "nowhere"]),
 ];

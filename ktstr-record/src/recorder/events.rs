@@ -5,9 +5,9 @@ use guest_init::message::{
     WorkerReport as GuestReport,
 };
 use ktstr_replay::trace::record::{
-    EventBody, Latencies, NodePages, OutputSource, PayloadRun, Stage, WorkerDetail, WorkerReport,
+    EventBody, Latencies, NodePages, OutputSource, PayloadRun, Stage, StatsAnswer, WorkerDetail, WorkerReport,
 };
-use ktstr_replay::units::Cpu;
+use ktstr_replay::units::{Cpu, GuestNs};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
@@ -28,6 +28,13 @@ pub(super) fn of_message(message: ToHost) -> Option<EventBody> {
         ToHost::Kmsg { level, sequence, kernel_ns, text } => {
             EventBody::Kmsg { level, sequence, kernel_ns, text }
         }
+        ToHost::Stats { sample, target, asked_ns, line, fault } => EventBody::Stats(Box::new(StatsAnswer {
+            sample,
+            target,
+            asked_ns: GuestNs(asked_ns),
+            line,
+            fault,
+        })),
         ToHost::Ready { release } => EventBody::Stage { stage: Stage::Ready, detail: release },
         ToHost::Test(_) | ToHost::Capture { .. } | ToHost::Dropped { .. } | ToHost::Pages { .. } => {
             return None;

@@ -5,8 +5,8 @@ mod delivering;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use guest_init::message::{CaptureReason, FromTest, ToHost};
-use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Stage};
+use guest_init::message::{CaptureReason, FromTest, ToGuest, ToHost};
+use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Sample, Stage};
 use ktstr_replay::units::GuestNs;
 
 use super::attached::{Attached, Unfit};
@@ -386,6 +386,7 @@ impl<'c> Session<'c> {
             self.capturer.begin_anew();
         }
         let mut captured = self.capturer.take(self.machine.as_mut(), request);
+        self.have_stats_asked(&captured.sample);
         let resumed = if go_on { self.go_on() } else { Duration::ZERO };
         let (whole, machine) = pause.ended(resumed);
         self.clock.paused(whole);
@@ -395,6 +396,17 @@ impl<'c> Session<'c> {
             self.outbox.give(Item::Blob(role, bytes));
         }
         self.outbox.capture(captured.sample, captured.checkpoint);
+    }
+
+    /// Tell init of a capture, so that it asks the scheduler for its statistics. The machine may be stopped: nothing is waited for.
+    fn have_stats_asked(&mut self, sample: &Sample) {
+        if sample.kind == CaptureKind::GuestDeath {
+            return;
+        }
+        if let Err(error) = self.channel.send(&ToGuest::Captured { sample: sample.index }, Instant::now()) {
+            let detail = format!("init was not told of the capture {}: {error}", sample.tag);
+            self.outbox.loss(self.clock.host_ns(), LossKind::GuestFrames, 1, detail);
+        }
     }
 
     /// Let the machine go on. That it cannot is heard of as its end, at the next wait.

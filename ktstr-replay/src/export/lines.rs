@@ -147,6 +147,7 @@ fn name(body: &EventBody) -> &'static str {
         EventBody::End { .. } => "end",
         EventBody::WorkerDetail(_) => "worker_detail",
         EventBody::Payload(_) => "payload",
+        EventBody::Stats(_) => "stats",
     }
 }
 
@@ -207,5 +208,12 @@ fn details(body: &EventBody) -> Json {
             "cross_node_migrations": w.cross_node_migrations,
         }),
         EventBody::Payload(run) => super::payload::json(run),
+        EventBody::Stats(answer) => json!({
+            "sample": answer.sample,
+            "target": answer.target,
+            "asked_ns": answer.asked_ns,
+            "line": text(&answer.line),
+            "fault": answer.fault,
+        }),
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod parse;
 mod payload_path;
 mod projection;
 mod rows;
+mod stats_path;
 
 pub use error::{SyntaxError, SyntaxFault};
 pub use field::{AsPath, FieldPath, Step};
@@ -23,3 +24,4 @@ pub use number::{Band, Bound, Cmp, Number};
 pub use payload_path::PayloadPath;
 pub use projection::{Fold, Projection, RqField, ScxField};
 pub use rows::{Aggregate, CellPath, Condition, RowKey, RowsPath, TableName, Test};
+pub use stats_path::StatsPath;

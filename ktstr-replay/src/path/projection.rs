@@ -10,6 +10,7 @@ use super::map_path::MapPath;
 use super::parse::{Parser, names};
 use super::payload_path::PayloadPath;
 use super::rows::{Aggregate, CellPath, RowsPath, TableName};
+use super::stats_path::StatsPath;
 use crate::units::Cpu;
 
 /// What is read from each sample.
@@ -31,6 +32,7 @@ use crate::units::Cpu;
 /// | `count(root)`, `root[0].pid` | the nodes of a program's tree or list, where a checkpoint was taken |
 /// | `payload(fio).jobs.0.read.iops` | a metric of the run of a payload that had ended last; in claims and `--var` |
 /// | `alive` | whether a scheduler was enabled |
+/// | `stats(top).nr_migrations` | a member of the statistics that the scheduler serves |
 ///
 /// ```
 /// use ktstr_replay::path::{Projection, SyntaxError};
@@ -71,6 +73,8 @@ pub enum Projection {
     Alive,
     /// What a closure of the test made; by label, since only the test binary can make it again.
     Closure(String),
+    /// A member of the statistics that the scheduler served.
+    Stats(StatsPath),
 }
 
 names! {
@@ -185,6 +189,9 @@ impl Projection {
         }
         if called && name == "payload" {
             return PayloadPath::parse(p).map(Self::Payload);
+        }
+        if called && name == "stats" {
+            return StatsPath::parse(p).map(Self::Stats);
         }
         match name.as_str() {
             _ if quoted => Self::parse_var(p, name),
@@ -322,6 +329,7 @@ impl fmt::Display for Projection {
             Self::Payload(path) => write!(f, "{path}"),
             Self::Alive => f.write_str("alive"),
             Self::Closure(label) => write!(f, "<{label}>"),
+            Self::Stats(path) => write!(f, "{path}"),
         }
     }
 }

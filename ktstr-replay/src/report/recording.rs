@@ -73,6 +73,18 @@ pub(super) fn absent(run: &Run<'_>, verdict: &Verdict) -> Option<Section> {
         n => format!("not read in {n} captures, first in {first}: {fault}"),
     });
     extend(&mut lines, faults.collect());
+    // The same reason comes again with each capture after an end.
+    let mut unanswered: BTreeMap<String, (usize, &str)> = BTreeMap::new();
+    for sample in run.samples.iter() {
+        for why in run.samples.stats().of_sample(sample.index).iter().filter_map(|reply| reply.json().err()) {
+            unanswered.entry(why.to_string()).or_insert((0, &sample.tag)).0 += 1;
+        }
+    }
+    let unanswered = unanswered.iter().map(|(why, (count, first))| match count {
+        1 => format!("after capture {first}: {why}"),
+        n => format!("after {n} captures, first {first}: {why}"),
+    });
+    extend(&mut lines, unanswered.collect());
     let losses = run.losses.iter().map(|loss| {
         let count = if loss.count == 0 { String::new() } else { format!("{} ", loss.count) };
         format!("lost: {count}{:?}: {}", loss.kind, loss.detail)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::exit::SchedulerExit;
 use crate::path::Projection;
 use crate::series::{Column, Samples, Series};
+use crate::text::time_ns;
 use crate::trace::Trace;
 use crate::trace::record::{
     CaptureKind, ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, OutputSource, PayloadRun, Sample,
@@ -40,7 +41,7 @@ impl<'t> Run<'t> {
     /// Decode what judges and reports need. Damage is not an error: it is found, and reported.
     pub fn load(trace: &'t Trace) -> Self {
         let events = trace.events();
-        let samples = Samples::with_origin(trace, crate::series::origin_ns(&events));
+        let samples = Samples::with_events(trace, &events);
         let claims = trace.claims();
         let losses = trace.losses();
         let manifest = trace.manifest().cloned().unwrap_or_default();
@@ -98,6 +99,15 @@ impl<'t> Run<'t> {
     /// The sample of that index, if it could be read.
     pub(crate) fn sample(&self, index: u32) -> Option<&Sample> {
         self.samples.iter().find(|sample| sample.index == index)
+    }
+
+    /// The capture tagged `at`, the last of several; or, where `at` is a time such as `2.5s` or `-300ms`, the last one at or before
+    /// it.
+    pub(crate) fn capture_at(&self, at: &str) -> Option<&Sample> {
+        self.samples.iter().rev().find(|sample| sample.tag == at).or_else(|| {
+            let until = time_ns(at)?;
+            self.samples.iter().rev().find(|sample| self.since_start_ns(sample.guest_ns) <= until)
+        })
     }
 
     /// What the scheduler is called.

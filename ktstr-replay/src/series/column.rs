@@ -44,13 +44,15 @@ pub enum Absent {
     NoMemory(String),
     /// The capture is there, but what was asked for is not in it.
     Unreadable(String),
+    /// The capture is there, and what the scheduler should have told after it did not come.
+    Unanswered(String),
 }
 
 impl Absent {
     /// The reason alone.
     pub fn reason(&self) -> &str {
         match self {
-            Self::Missed(why) | Self::NoMemory(why) | Self::Unreadable(why) => why,
+            Self::Missed(why) | Self::NoMemory(why) | Self::Unreadable(why) | Self::Unanswered(why) => why,
         }
     }
 }
@@ -59,7 +61,7 @@ impl fmt::Display for Absent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missed(why) => write!(f, "missed: {why}"),
-            Self::NoMemory(why) => write!(f, "missing: {why}"),
+            Self::NoMemory(why) | Self::Unanswered(why) => write!(f, "missing: {why}"),
             Self::Unreadable(why) => f.write_str(why),
         }
     }
@@ -77,14 +79,14 @@ impl Column {
     }
 
     /// Why there is no value, of a column that has none at all: the reason that most captures have, of several the last one's, as
-    /// by then the most has happened. What could not be read says more than memory that was not kept, and both more than what was
-    /// missed. `None` for captures that were all missed.
+    /// by then the most has happened. What could not be read says more than memory that was not kept or an answer that did not come, and both
+    /// more than what was missed. `None` for captures that were all missed.
     pub fn why_never(&self) -> Option<&Absent> {
         let errors = || self.points.iter().filter_map(|p| p.value.as_ref().err());
         let count = |why: &Absent| errors().filter(|other| *other == why).count();
         let rank = |why: &Absent| match why {
             Absent::Unreadable(_) => 2,
-            Absent::NoMemory(_) => 1,
+            Absent::NoMemory(_) | Absent::Unanswered(_) => 1,
             Absent::Missed(_) => 0,
         };
         let best = errors().max_by_key(|why| (rank(why), count(why)))?;

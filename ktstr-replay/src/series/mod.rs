@@ -12,5 +12,4 @@ mod selection;
 
 pub use column::{Absent, Column, Point};
 pub use samples::Samples;
-pub(crate) use samples::origin_ns;
 pub use selection::{Series, SeriesEntry, SeriesMap};

@@ -5,7 +5,7 @@ use crate::path::{Fold, MapPath, Projection, RqField, ScxField};
 use crate::trace::Trace;
 use crate::trace::record::{CpuState, Sample, ScxState};
 use crate::units::Cpu;
-use crate::value::{MapEntry, Scalar, Snapshot, Value, ValueError, cast_scalar};
+use crate::value::{MapEntry, Scalar, Snapshot, StatsError, Value, ValueError, cast_scalar};
 
 use super::memory::{Kernel, Open};
 use super::payloads::Payloads;
@@ -66,6 +66,15 @@ pub(super) fn read(
             "`{projection}` is out of the trace's events, which only claims and `--var` read, and not as another type"
         ))),
         Projection::Alive => Ok(wide(Scalar::Bool(scx(sample)?.is_enabled()))),
+        Projection::Stats(path) => {
+            let found = snapshot.stats_at(path).and_then(|found| found.scalar());
+            found.map(wide).map_err(|error| match error {
+                ValueError::Stats(StatsError::NotAsked | StatsError::NoAnswer { .. }) => {
+                    Absent::Unanswered(error.to_string())
+                }
+                other => unreadable(other),
+            })
+        }
         Projection::Closure(label) => Err(Absent::Unreadable(format!(
             "`{label}` is computed by the test itself, which has to be run for it"
         ))),

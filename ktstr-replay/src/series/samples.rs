@@ -7,8 +7,8 @@ use crate::btf::Types;
 use crate::trace::record::{BlobId, BlobRole, CaptureKind, Event, EventBody, Sample, Stage};
 use crate::trace::{Trace, TraceError};
 use crate::units::GuestNs;
-use crate::value::Snapshot;
 use crate::value::snapshot::{BlobError, Blobs};
+use crate::value::{Snapshot, StatsAnswers};
 
 use super::Series;
 
@@ -18,6 +18,8 @@ pub struct Samples {
     types: HashMap<BlobId, Result<Arc<Types>, BlobError>>,
     /// Guest time at which the body began, in ns; 0 if it never did.
     pub(super) origin_ns: GuestNs,
+    /// What the scheduler answered after captures.
+    stats: StatsAnswers,
 }
 
 /// A sample as it was decoded.
@@ -29,11 +31,11 @@ pub(super) enum Decoded {
 impl Samples {
     /// Decode all samples of `trace`. Damaged ones keep their place.
     pub fn load(trace: &Trace) -> Self {
-        Self::with_origin(trace, origin_ns(&trace.events()))
+        Self::with_events(trace, &trace.events())
     }
 
-    /// As [`Samples::load`], where it is known when the body began.
-    pub(crate) fn with_origin(trace: &Trace, origin_ns: GuestNs) -> Self {
+    /// As [`Samples::load`], where the trace's events are decoded already.
+    pub(crate) fn with_events(trace: &Trace, events: &[Event]) -> Self {
         let mut all = Vec::new();
         let mut at_ns = GuestNs(0);
         for (i, sample) in trace.samples().enumerate() {
@@ -53,7 +55,7 @@ impl Samples {
         for id in wanted {
             types.entry(id).or_insert_with(|| parse_types(trace, &id));
         }
-        Self { all, types, origin_ns }
+        Self { all, types, origin_ns: origin_ns(events), stats: StatsAnswers::of_events(events) }
     }
 
     /// Guest time at which the test's body began, in ns; 0 if it never did.
@@ -67,8 +69,13 @@ impl Samples {
     }
 
     /// A sample with the types of its maps.
-    pub fn snapshot<'s>(&self, sample: &'s Sample) -> Snapshot<'s> {
-        Snapshot::new(sample, self)
+    pub fn snapshot<'s>(&'s self, sample: &'s Sample) -> Snapshot<'s> {
+        Snapshot::new(sample, self).with_stats(&self.stats)
+    }
+
+    /// What the scheduler answered after captures when it was asked for its statistics.
+    pub(crate) fn stats(&self) -> &StatsAnswers {
+        &self.stats
     }
 
     /// What claims are about unless they say otherwise: the periodic captures if the trace has any (placeholders
@@ -114,7 +121,7 @@ impl Blobs for Samples {
 }
 
 /// Guest time at which the body began, in ns; 0 if it never did.
-pub(crate) fn origin_ns(events: &[Event]) -> GuestNs {
+fn origin_ns(events: &[Event]) -> GuestNs {
     let began = |e: &&Event| matches!(e.body, EventBody::Stage { stage: Stage::BodyStarted, .. });
     events.iter().find(began).map_or(GuestNs(0), |e| e.guest_ns)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::kernel::query::Reading;
-use crate::path::{EntryKey, FieldPath, Fold, MapPath, Projection, RqField, ScxField};
+use crate::path::{EntryKey, FieldPath, Fold, MapPath, Projection, RqField, ScxField, StatsPath};
 use crate::trace::record::{CaptureKind, Sample};
 use crate::units::Cpu;
 use crate::value::{Scalar, Snapshot, ValueError};
@@ -109,6 +109,16 @@ impl Series {
     /// A field of sched_ext's state.
     pub fn scx(&self, field: ScxField) -> Column {
         self.column(&Projection::Scx(field))
+    }
+
+    /// A member of the statistics that the scheduler serves, by a path that begins with what it is asked for:
+    /// `top.nr_migrations`, `top.nodes.0.cpus[1]`. In a claim's text it is `stats(top).nr_migrations`.
+    pub fn stats(&self, path: &str) -> Column {
+        self.column_at(path, |path| {
+            let stats = StatsPath::of_steps(path.steps());
+            // Without a target it is of none that was asked for, and each sample says so.
+            Projection::Stats(stats.unwrap_or_else(|| StatsPath { target: String::new(), member: path }))
+        })
     }
 
     /// Whether a scheduler was enabled.

@@ -9,7 +9,8 @@ use crate::btf::{Kind, TypeId, Types};
 use crate::trace::record::manifest::{KernelInfo, MachineInfo, SchedulerInfo, TestInfo};
 use crate::trace::record::{
     BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, MapContents,
-    MapState, OutputSource, Sample, ScxState, Stage, Thresholds, WorkerDetail, WorkerReport, blob_id,
+    MapState, OutputSource, Sample, ScxState, Stage, StatsAnswer, Thresholds, WorkerDetail, WorkerReport,
+    blob_id,
 };
 use crate::trace::{Trace, TraceWriter};
 use crate::units::{Cpu, GuestNs, HostNs};
@@ -112,6 +113,20 @@ impl TraceBuilder {
         let kernel_ns = at_ns(at_ms);
         let sequence = self.events.len() as u64;
         self.event(at_ms, EventBody::Kmsg { level, sequence, kernel_ns, text: text.into() })
+    }
+
+    /// What the scheduler answered when it was asked for its statistics 10 ms after the last sample that was added, 5 ms later.
+    pub fn stats(self, answer: Result<&str, &str>) -> Self {
+        let taken = self.samples.last().expect("a sample was added");
+        let (sample, taken_ms) = (taken.index, (taken.guest_ns.0 / MS) as i64 - BODY_MS as i64);
+        let answer = StatsAnswer {
+            sample,
+            target: "top".into(),
+            asked_ns: GuestNs(at_ns(taken_ms + 10)),
+            line: answer.unwrap_or_default().into(),
+            fault: answer.err().map(str::to_owned),
+        };
+        self.event(taken_ms + 15, EventBody::Stats(Box::new(answer)))
     }
 
     /// A line of output.

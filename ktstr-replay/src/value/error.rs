@@ -1,5 +1,6 @@
 //! Why a value could not be read.
 
+use super::StatsError;
 use crate::btf::BtfError;
 use crate::path::SyntaxError;
 use crate::text::Candidates;
@@ -219,6 +220,9 @@ pub enum ValueError {
     /// The types contradict themselves.
     #[error(transparent)]
     Types(#[from] BtfError),
+    /// The scheduler's statistics have no such value.
+    #[error(transparent)]
+    Stats(#[from] StatsError),
 }
 
 impl ValueError {

@@ -11,6 +11,7 @@ mod number;
 mod render;
 mod scalar;
 mod scope;
+mod stats;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -25,5 +26,7 @@ pub use scalar::Scalar;
 pub(crate) use scope::Scope;
 pub use snapshot::Snapshot;
 pub(crate) use snapshot::{Leaf, changing, leaves};
+pub(crate) use stats::{MAX_LEAVES, StatsAnswers, StatsReply, stats_leaves};
+pub use stats::{StatsError, StatsValue};
 pub(crate) use typed::Place;
 pub use typed::Value;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{MapView, Scope, Value, ValueError};
+use super::{MapView, Scope, StatsAnswers, StatsError, StatsValue, Value, ValueError};
 use crate::btf::{BtfError, Kind, TypeId, Types, plain};
-use crate::path::{AsPath, Dotted, Step, after_name, path_text};
+use crate::path::{AsPath, Dotted, StatsPath, Step, after_name, path_text};
 use crate::text::Candidates;
 use crate::trace::record::{BlobId, MapContents, MapState, Sample};
 
@@ -46,6 +46,8 @@ pub struct Snapshot<'a> {
     types: Vec<(BlobId, Result<Arc<Types>, BlobError>)>,
     /// The blobs of the objects that have a `struct_ops` map.
     schedulers: Vec<BlobId>,
+    /// What the scheduler answered after captures, where that is known.
+    stats: Option<&'a StatsAnswers>,
 }
 
 /// A map that is a data section, with the names that it goes by in paths.
@@ -89,7 +91,12 @@ impl<'a> Snapshot<'a> {
                 schedulers.push(id);
             }
         }
-        Self { sample, types, schedulers }
+        Self { sample, types, schedulers, stats: None }
+    }
+
+    /// The same with what the scheduler answered after captures.
+    pub(crate) fn with_stats(self, stats: &'a StatsAnswers) -> Self {
+        Self { stats: Some(stats), ..self }
     }
 
     /// The sample.
@@ -284,6 +291,27 @@ impl<'a> Snapshot<'a> {
     /// All maps, ascending by id.
     pub fn maps(&self) -> impl Iterator<Item = MapView<'_>> {
         self.sample.maps.iter().map(|map| self.view(map))
+    }
+
+    /// The statistics that the scheduler served after this capture, or a part of them, by a path that begins with what it was
+    /// asked for: `top.nr_migrations`, `top.nodes.0.cpus[1]`. Many schedulers tell what has changed since the answer before.
+    ///
+    /// # Errors
+    /// [`ValueError::Stats`] with what is there instead, or why nothing is; [`ValueError::Missed`] for a placeholder.
+    pub fn stats(&self, path: &(impl AsPath + ?Sized)) -> Result<StatsValue<'a>, ValueError> {
+        let steps = path.steps()?;
+        let path = StatsPath::of_steps(&steps).ok_or_else(|| ValueError::BadPath {
+            path: path_text(&"", &steps),
+            at: 1,
+            why: "it begins with what the scheduler is asked for, as in `top.nr_migrations`".to_owned(),
+        })?;
+        self.stats_at(&path)
+    }
+
+    /// As [`Snapshot::stats`], by a path of a claim.
+    pub(crate) fn stats_at(&self, path: &StatsPath) -> Result<StatsValue<'a>, ValueError> {
+        self.present()?;
+        Ok(self.stats.ok_or(StatsError::None)?.at(self.sample.index, path)?)
     }
 
     fn view<'s>(&'s self, map: &'s MapState) -> MapView<'s> {

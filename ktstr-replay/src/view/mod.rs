@@ -32,6 +32,7 @@ mod progs;
 pub(crate) mod runqueues;
 mod scx;
 mod stacks;
+mod stats;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,8 @@ use crate::columns::millis;
 use crate::kernel::{Gaps, KernelError};
 use crate::run::OpenCheckpoint;
 use crate::text::clean;
+
+pub use stats::{NoStats, show_stats};
 
 /// A row of the table of views: its option of `ktstr replay`.
 #[derive(Clone, Copy, Debug)]

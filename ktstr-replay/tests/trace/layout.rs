@@ -11,7 +11,7 @@ use ktstr_replay::trace::Body;
 use ktstr_replay::trace::record::blob::BlobV1;
 use ktstr_replay::trace::record::event::{
     EventBodyV1, EventChunkV1, EventV1, GuestEndV1, LatenciesV1, NodePagesV1, OutputSourceV1, StageV1,
-    WorkerDetailV1, WorkerReportV1,
+    StatsAnswerV1, WorkerDetailV1, WorkerReportV1,
 };
 use ktstr_replay::trace::record::memory::{CheckpointV1, PageChunkV1, PageRunV1, PageStateV1, RamRangeV1};
 use ktstr_replay::trace::record::payload::{
@@ -116,6 +116,19 @@ fn later_event_bodies() -> Vec<EventBodyV1> {
         node_pages: vec![NodePagesV1 { node: 1, pages: 10 }],
         cross_node_migrations: Some(11),
     }))]
+}
+
+fn stats_bodies() -> Vec<EventBodyV1> {
+    let answer = |fault: Option<&str>| {
+        EventBodyV1::Stats(Box::new(StatsAnswerV1 {
+            sample: 1,
+            target: "top".to_owned(),
+            asked_ns: GuestNs(2),
+            line: b"{\"errno\":0}".to_vec(),
+            fault: fault.map(str::to_owned),
+        }))
+    };
+    vec![answer(None), answer(Some("no answer came"))]
 }
 
 /// Those of payloads, of which no release had any at first either.
@@ -270,6 +283,7 @@ fn frozen_types_have_not_moved() {
     let found = [
         frozen("EventChunkV1", &chunk(event_bodies())),
         frozen("EventChunkV1 (later events)", &chunk(later_event_bodies())),
+        frozen("EventChunkV1 (statistics)", &chunk(stats_bodies())),
         frozen("EventChunkV1 (payloads)", &chunk(payload_bodies())),
         frozen("SampleV1 (attach)", &sample(CaptureKindV1::Attach)),
         frozen("SampleV1 (periodic)", &sample(CaptureKindV1::Periodic)),
@@ -328,10 +342,11 @@ fn loss(kind: LossKindV1) -> LossV1 {
     LossV1 { host_ns: HostNs(1), kind, count: 2, detail: "ring full".to_owned() }
 }
 
-const FROZEN: [Frozen; 36] = [
+const FROZEN: [Frozen; 37] = [
     ("EventChunkV1", 0x59bb_e10a_cca1_cb21, 8, 4),
     ("EventChunkV1 (later events)", 0x051f_a325_9f92_2d6c, 8, 4),
-    ("EventChunkV1 (payloads)", 0x80bc_bc5d_573d_4fae, 8, 4),
+    ("EventChunkV1 (statistics)", 0x6480_6919_4b5d_d091, 8, 4),
+    ("EventChunkV1 (payloads)", 0x9430_75af_9c87_d7ac, 8, 4),
     ("SampleV1 (attach)", 0xcd5d_edd4_1f3a_ccc4, 288, 8),
     ("SampleV1 (periodic)", 0x9ae9_f3d0_8a04_7e65, 288, 8),
     ("SampleV1 (on demand)", 0xc6f9_d628_6b5f_8b2e, 288, 8),

@@ -59,6 +59,8 @@ pub struct Delivery {
     pub has_test: bool,
     /// The host wants the run to end.
     pub stop: bool,
+    /// Captures that the host has taken, by the numbers of their samples, until somebody takes them from here.
+    pub captured: Vec<u32>,
 }
 
 impl Delivery {
@@ -109,6 +111,7 @@ impl Delivery {
             ArchivedToGuest::Scheduler(job) => once(&mut self.scheduler, deserialized(job)?)?,
             ArchivedToGuest::Test(job) => once(&mut self.test, deserialized(job)?)?,
             ArchivedToGuest::Stop => self.stop = true,
+            ArchivedToGuest::Captured { sample } => self.captured.push(sample.to_native()),
         }
         Ok(())
     }

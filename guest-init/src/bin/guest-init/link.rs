@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::Failure;
 use crate::memory::{Cmdline, DevMem, map_doorbell};
 
-/// Room that output and kernel log leave for what must get through.
+/// Room that output, kernel log and statistics leave for what must get through.
 const RESERVE_BYTES: u64 = 256 << 10;
 /// How long a full ring is waited for before frames are dropped. The host reads every millisecond; a stopped
 /// machine does not count, because its clock does not advance.
@@ -74,7 +74,7 @@ impl Link {
             Err(error) => return eprintln!("guest-init: archiving a message: {error}"),
         };
         let reserve = match message {
-            ToHost::Output { .. } | ToHost::Kmsg { .. } => RESERVE_BYTES,
+            ToHost::Output { .. } | ToHost::Kmsg { .. } | ToHost::Stats { .. } => RESERVE_BYTES,
             _ => 0,
         };
         // Once a message had to be dropped, waiting helps only after there is room again.
@@ -149,7 +149,7 @@ impl Link {
 }
 
 /// `CLOCK_MONOTONIC` in ns.
-fn monotonic_ns() -> u64 {
+pub fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
 }

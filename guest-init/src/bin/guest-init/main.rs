@@ -12,6 +12,7 @@ mod reserve;
 mod delivery;
 mod program;
 mod socket;
+mod stats;
 mod system;
 mod run;
 

@@ -21,6 +21,7 @@ use crate::link::Link;
 use crate::program::{Running, reap};
 use crate::reserve::Place;
 use crate::socket::TestSocket;
+use crate::stats::Stats;
 
 /// How often sched_ext's state and the host's ring are looked at, beyond what descriptors tell.
 const TICK: Duration = Duration::from_millis(50);
@@ -48,6 +49,7 @@ pub struct JobRun<'a> {
     test: Option<Running>,
     socket: TestSocket,
     uevents: Option<Uevents>,
+    stats: Stats,
     /// Which enabling of sched_ext is the scheduler's, where the kernel tells.
     enable_seq: Option<u64>,
     /// When it was seen that the scheduler is not enabled any more.
@@ -67,6 +69,7 @@ impl<'a> JobRun<'a> {
             test: None,
             socket,
             uevents: None,
+            stats: Stats::default(),
             enable_seq: None,
             scheduler_gone: None,
             exit_reported: false,
@@ -78,6 +81,8 @@ impl<'a> JobRun<'a> {
         let outcome = self.phases();
         self.end_test();
         let scheduler = self.end_scheduler();
+        let unanswered = self.stats.give_up("the run ended before an answer came");
+        self.say(unanswered);
         outcome.and(scheduler)
     }
 
@@ -133,6 +138,8 @@ impl<'a> JobRun<'a> {
             return Err(format!("a scheduler is enabled already: {}", sched_ext_ops_name()));
         }
         let seq_before = sched_ext_enable_seq();
+        let unanswered = self.stats.begin_anew();
+        self.say(unanswered);
         self.scheduler = Some(Running::start(Source::Scheduler, &job.program)?);
         Ok(seq_before)
     }
@@ -223,6 +230,7 @@ impl<'a> JobRun<'a> {
         }
         self.drain();
         self.link.capture("end", CaptureReason::End);
+        self.await_stats();
         let how = self.test.as_ref().map(Running::how_it_ended).unwrap_or_default();
         let detail = match ended_by {
             Some((reason, _)) => format!("{how}; ended by init: {reason}"),
@@ -318,6 +326,18 @@ impl<'a> JobRun<'a> {
         }
     }
 
+    /// Let the scheduler answer what it was asked, while it lives. Each question has its limit.
+    fn await_stats(&mut self) {
+        self.listen_to_host();
+        while self.stats.is_asking() {
+            self.turn(ENABLE_TICK);
+        }
+    }
+
+    fn say(&mut self, messages: impl IntoIterator<Item = ToHost>) {
+        messages.into_iter().for_each(|message| self.link.send(&message));
+    }
+
     /// Pass on what ended programs left in their pipes.
     fn drain(&mut self) {
         let begin = Instant::now();
@@ -342,11 +362,13 @@ impl<'a> JobRun<'a> {
                     };
                     program.iter_mut().for_each(|program| program.pipes[*i].relay(self.link));
                 }
-                Ready::Exit => {}
+                Ready::Exit | Ready::Stats => {}
             }
         }
         reap(&mut [&mut self.scheduler, &mut self.test]);
         self.listen_to_host();
+        let answers = self.stats.turn();
+        self.say(answers);
         !ready.is_empty()
     }
 
@@ -360,6 +382,10 @@ impl<'a> JobRun<'a> {
         }
         if let Some(fd) = self.socket.fd() {
             names.push(Ready::Socket);
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        if let Some(fd) = self.stats.fd() {
+            names.push(Ready::Stats);
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         for program in [&self.scheduler, &self.test].into_iter().flatten() {
@@ -402,6 +428,13 @@ impl<'a> JobRun<'a> {
                 }
             }
         }
+        for sample in std::mem::take(&mut self.delivery.captured) {
+            // Without a scheduler there is nobody to ask.
+            if self.scheduler.is_some() {
+                let refused = self.stats.captured(sample);
+                self.say(refused);
+            }
+        }
         if self.delivery.has_test && !had_all {
             let placed = self.delivery.placed_bytes;
             let detail =
@@ -416,6 +449,7 @@ enum Ready {
     Kmsg,
     Uevents,
     Socket,
+    Stats,
     /// The pipe of this number of the scheduler or the test.
     Pipe(Source, usize),
     Exit,

@@ -96,6 +96,8 @@ pub enum EventBodyV1 {
     /// What else a worker measured; comes right after its [`Worker`](EventBodyV1::Worker). In a box, so that events stay of the
     /// size that they had before there was this.
     WorkerDetail(Box<WorkerDetailV1>),
+    /// What the scheduler's statistics server answered after a capture, or why it did not. In a box likewise.
+    Stats(Box<StatsAnswerV1>),
     /// A payload ended, or could not be started. In a box for the same reason.
     Payload(Box<PayloadRunV1>),
 }
@@ -280,6 +282,22 @@ pub struct LatenciesV1 {
     pub samples_ns: Vec<u64>,
 }
 
+/// What a scheduler's statistics server answered after a capture. The time of the event is that of the answer.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct StatsAnswerV1 {
+    /// The capture, by the number of its sample.
+    pub sample: u32,
+    /// What was asked for: `top`.
+    pub target: String,
+    /// When it was asked for, guest `CLOCK_MONOTONIC`, in ns; 0 where it was not.
+    pub asked_ns: GuestNs,
+    /// The answer as it came: one line of JSON, without its newline. Source: crate scx_stats, `server.rs`. Empty where there is
+    /// none.
+    pub line: Vec<u8>,
+    /// Why there is none.
+    pub fault: Option<String>,
+}
+
 archived_body!(EventChunkV1, Events, 1);
 
 /// The current chunk of events.
@@ -302,3 +320,5 @@ pub type WorkerDetail = WorkerDetailV1;
 pub type Latencies = LatenciesV1;
 /// The current pages of a node.
 pub type NodePages = NodePagesV1;
+/// The current answer of a statistics server.
+pub type StatsAnswer = StatsAnswerV1;

@@ -17,8 +17,8 @@ pub mod thresholds;
 
 pub use blob::{Blob, BlobId, BlobRole, blob_id};
 pub use event::{
-    Event, EventBody, EventChunk, GuestEnd, Latencies, NodePages, OutputSource, Stage, WorkerDetail,
-    WorkerReport,
+    Event, EventBody, EventChunk, GuestEnd, Latencies, NodePages, OutputSource, Stage, StatsAnswer,
+    WorkerDetail, WorkerReport,
 };
 pub use manifest::Manifest;
 pub(crate) use memory::StoredPages;

@@ -22,7 +22,7 @@ use views::ViewArgs;
 /// Exits with 0 when the run passed or was skipped, 1 when it failed, 2 when that could not be told, 3 when the
 /// trace cannot be read or a claim not be understood. Views exit with 0.
 #[derive(Args, Debug)]
-#[command(after_help = claims_help(), override_usage = "ktstr replay <TRACE> [--assert [CLAIM]...] [--json]\n       ktstr replay <TRACE> --var <PATH> [--json]\n       ktstr replay <TRACE> --tasks ... [--at <T|TAG>] [--json]")]
+#[command(after_help = claims_help(), override_usage = "ktstr replay <TRACE> [--assert [CLAIM]...] [--json]\n       ktstr replay <TRACE> --var <PATH> [--json]\n       ktstr replay <TRACE> --tasks ... [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --stats [--at <T|TAG>] [--json]")]
 pub struct ReplayArgs {
     /// The trace; before the options
     #[arg(required = true)]
@@ -47,7 +47,7 @@ fn claims_help() -> String {
     let list: String = PATTERNS.iter().map(line).collect();
     format!(
         "Claims:\n{list}\nA PATH is a variable (nr_dispatched, stats.nr[2], bss.x), map(NAME).at(I).FIELD, \
-         map(NAME).key(K).FIELD, cpu_sum(map(NAME).at(I).FIELD), rq[CPU].FIELD, scx.FIELD or alive; see \
+         map(NAME).key(K).FIELD, cpu_sum(map(NAME).at(I).FIELD), rq[CPU].FIELD, scx.FIELD, stats(top).MEMBER or alive; see \
          docs/claims.md."
     )
 }

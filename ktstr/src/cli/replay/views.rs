@@ -1,4 +1,5 @@
-//! `--tasks` and its like: the kernel's memory at one checkpoint, as `ktstr_replay::view` shows it.
+//! `--tasks` and its like: the kernel's memory at one checkpoint, as `ktstr_replay::view` shows it. And `--stats`, which needs no
+//! memory.
 //!
 //! The options are made from the table of views in `ktstr-replay/src/view/mod.rs`.
 
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use ktstr_replay::run::{Checkpoints, OpenCheckpoint, Run};
-use ktstr_replay::view::{VIEWS, View};
+use ktstr_replay::view::{Shown, VIEWS, View, show_stats};
 use serde_json::{Value, json};
 
 use crate::cli::out;
@@ -19,8 +20,13 @@ pub(super) struct ViewArgs {
     wanted: Vec<View>,
     /// Whether source lines are asked for, and where they are.
     debuginfo: Option<Option<PathBuf>>,
+    /// Whether the scheduler's statistics are asked for.
+    stats: bool,
     at: Option<String>,
 }
+
+/// The name of its option, and of its part of the JSON.
+const STATS: &str = "stats";
 
 impl Args for ViewArgs {
     fn augment_args(command: Command) -> Command {
@@ -53,6 +59,10 @@ impl Args for ViewArgs {
             "Which checkpoint: a capture's tag, or the last one at or before a time (2.5s, -300ms); default: that of the \
              scheduler's exit, or the last",
         ));
+        let stats = Arg::new(STATS).long(STATS).action(ArgAction::SetTrue).help(
+            "The statistics that the scheduler served (scx_stats), of all captures; with --at of one. It needs no checkpoint",
+        );
+        args.push(stats);
         let group = ArgGroup::new("views").multiple(true).args(args.iter().map(Arg::get_id));
         let args = args.into_iter().map(|arg| arg.help_heading("Views of one checkpoint"));
         command.args(args).group(group)
@@ -71,6 +81,7 @@ impl FromArgMatches for ViewArgs {
             debuginfo: matches
                 .contains_id("debuginfo")
                 .then(|| matches.get_one::<PathBuf>("debuginfo").cloned()),
+            stats: matches.get_flag(STATS),
             at: text("at"),
         })
     }
@@ -84,47 +95,52 @@ impl FromArgMatches for ViewArgs {
 impl ViewArgs {
     /// Whether a checkpoint is named without a view of it, which would print what is of no checkpoint.
     pub(super) fn only_when(&self) -> bool {
-        self.at.is_some() && self.wanted.is_empty()
+        self.at.is_some() && self.is_empty()
     }
 
     /// Whether there is no view to print.
     pub(super) fn is_empty(&self) -> bool {
-        self.wanted.is_empty()
+        self.wanted.is_empty() && !self.stats
     }
 
     /// Print the views.
     ///
     /// # Errors
-    /// A trace without such a checkpoint, or whose kernel cannot be read; a view that cannot be made.
+    /// A trace without such a checkpoint, or whose kernel cannot be read; a view that cannot be made; a trace without statistics.
     pub(super) fn print(&self, trace: &Path, run: &Run<'_>, as_json: bool) -> anyhow::Result<ExitCode> {
-        let mut checkpoints = Checkpoints::of(run)?;
-        if let Some(given) = &self.debuginfo {
-            checkpoints = checkpoints.with_debuginfo(given.as_deref())?;
+        let mut json = json!({ "trace": trace });
+        let (mut text, mut shown) = (String::new(), Vec::new());
+        if !self.wanted.is_empty() {
+            let mut checkpoints = Checkpoints::of(run)?;
+            if let Some(given) = &self.debuginfo {
+                checkpoints = checkpoints.with_debuginfo(given.as_deref())?;
+            }
+            let checkpoint = checkpoints.at(self.at.as_deref())?;
+            for view in &self.wanted {
+                shown.push((view.name(), view.show(&checkpoint)?));
+            }
+            json["checkpoint"] = checkpoint_json(&checkpoint);
+            text.push_str(&format!("{}\n\n", checkpoint.title()));
         }
-        let checkpoint = checkpoints.at(self.at.as_deref())?;
-        let mut shown = Vec::new();
-        for view in &self.wanted {
-            shown.push((view.name(), view.show(&checkpoint)?));
+        if self.stats {
+            shown.push((STATS, show_stats(run, self.at.as_deref())?));
         }
         if as_json {
-            let views: serde_json::Map<String, Value> =
-                shown.into_iter().map(|(name, shown)| (name.to_owned(), shown.json)).collect();
-            out::write_json(
-                &json!({ "trace": trace, "checkpoint": checkpoint_json(&checkpoint), "views": views }),
-            )?;
+            let views = shown.into_iter().map(|(name, shown)| (name.to_owned(), shown.json));
+            json["views"] = views.collect::<serde_json::Map<String, Value>>().into();
+            out::write_json(&json)?;
         } else {
-            let mut text = format!("{}\n", checkpoint.title());
-            for (name, shown) in shown {
-                text.push_str(&format!("\n{name}\n"));
-                for line in shown.lines {
-                    text.push_str(format!("  {line}").trim_end());
-                    text.push('\n');
-                }
-            }
-            out::write(&text)?;
+            let shown: Vec<_> = shown.iter().map(|(name, shown)| titled(name, shown)).collect();
+            out::write(&(text + &shown.join("\n")))?;
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The lines of a view, with its name above them.
+fn titled(name: &str, shown: &Shown) -> String {
+    let line = |line: &String| format!("{}\n", format!("  {line}").trim_end());
+    format!("{name}\n{}", shown.lines.iter().map(line).collect::<String>())
 }
 
 fn checkpoint_json(checkpoint: &OpenCheckpoint<'_>) -> Value {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ktstr_replay::run::Run;
-use ktstr_replay::text::printable;
+use ktstr_replay::text::{Align, layout, printable};
 use ktstr_replay::trace::Trace;
 
 use crate::gauntlet::test_of_variant;
@@ -77,22 +77,10 @@ pub(super) fn render(rows: &[Row], column: impl Fn(&Row) -> String) -> String {
         std::iter::once((*test).clone()).chain(columns.iter().map(|key| cell(test, key))).collect()
     };
     let lines: Vec<Vec<String>> = std::iter::once(head).chain(tests.iter().map(line)).collect();
-    let mut text = aligned(&lines);
+    let align = vec![Align::Left; columns.len() + 1];
+    let mut text: String = layout(&align, &lines).iter().map(|line| format!("{line}\n")).collect();
     if lines.iter().flatten().any(|cell| cell == NO_TRACE) {
         text.push_str(&format!("{NO_TRACE}: it left no trace; what it printed above says why\n"));
-    }
-    text
-}
-
-/// Lines of cells, each column as wide as its widest cell.
-fn aligned(lines: &[Vec<String>]) -> String {
-    let width =
-        |at: usize| lines.iter().filter_map(|line| line.get(at)).map(|cell| cell.chars().count()).max();
-    let mut text = String::new();
-    for line in lines {
-        let cells = line.iter().enumerate().map(|(at, cell)| format!("{cell:<0$}", width(at).unwrap_or(0)));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
     }
     text
 }

@@ -34,7 +34,7 @@ mod unknown_key {
     use ktstr::prelude::*;
 
     declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", args = ["-v"] });
-//                                                                 ^^^^ unknown key `args`; the keys are name, binary, binary_path, source, crates, sched_args, topology, kargs, sysctls, config_file, config_file_def, cgroup_parent, enable_timeout_s, assert, constraints
+//                                                                 ^^^^ unknown key `args`; the keys are name, binary, binary_path, source, crates, sched_args, topology, kargs, sysctls, config_file, config_file_def, cgroup_parent, enable_timeout_s, assert, constraints, kernels
 }
 
 mod key_twice {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ktstr::prelude::*;
 use ktstr_replay::series::Samples;
 use ktstr_replay::trace::record::manifest::StartInfo;
-use ktstr_replay::trace::record::{CaptureKind, EventBody, OutputSource, Stage};
+use ktstr_replay::trace::record::{CaptureKind, EventBody, LossKind, OutputSource, Stage};
 use ktstr_replay::units::GuestNs;
 use ktstr_tests::{TestRun, cache_without_templates, fixture};
 
@@ -123,6 +123,7 @@ struct Facts {
     scheduler_said: String,
     /// Lines of the kernel's log about sched_ext, and its first one.
     kernel_said: Vec<String>,
+    /// Those that are not the host's, which may be busy.
     losses: usize,
     ops: Vec<String>,
 }
@@ -169,7 +170,7 @@ fn facts(run: &TestRun) -> Facts {
         variables: samples.snapshot(&attach).vars().into_iter().map(|(name, _)| name).collect(),
         scheduler_said,
         kernel_said,
-        losses: trace.losses().len(),
+        losses: trace.losses().iter().filter(|loss| loss.kind != LossKind::HostTime).count(),
         ops,
     }
 }

@@ -90,7 +90,7 @@ fn tests_say_what_they_are_without_being_run() {
 
 #[test]
 fn a_budget_in_which_nothing_can_be_run_is_an_error() {
-    let run = command(&["test", "gauntlet", "--gauntlet", "--budget", "1s", "--package", "ktstr-tests"]);
+    let run = command(&["test", "gauntlet", "--gauntlet", "--budget", "1ms", "--package", "ktstr-tests"]);
     assert_eq!(run.status.code(), Some(3), "{run}");
     assert!(run.stderr.contains("beyond the budget"), "{run}");
     let run = command(&["test", "--gauntlet", "--budget", "soon"]);

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use ktstr::prelude::*;
-use ktstr_record::provision::{KernelSpec, Provisioner};
+use ktstr_record::provision::{KernelCheck, KernelRange, KernelSpec, Provisioner};
 use ktstr_record::spec::{Kernel, KernelConfig};
 use ktstr_replay::trace::record::manifest::StartInfo;
 use ktstr_tests::{Ended, cargo_ktstr, fixture, ktstr, run_bounded};
@@ -29,6 +29,17 @@ fn kernel() -> (Kernel, KernelConfig) {
     let kernel = provisioner.kernel(&spec).expect("a kernel");
     let config = provisioner.kernel_config(&spec, &kernel, None).expect("readable").expect("of the archive");
     (kernel, config)
+}
+
+/// What is known of that kernel: not every kernel of the archive is sound.
+fn known() -> KernelCheck {
+    let (kernel, config) = kernel();
+    Provisioner::open().expect("a cache").check_kernel(&kernel, Some(&config)).expect("readable")
+}
+
+/// How `ktstr kernel check` ends for it.
+fn exit_code(known: &KernelCheck) -> i32 {
+    i32::from(!known.faults().is_empty())
 }
 
 /// A package as pacman has it, of that kernel.
@@ -92,13 +103,13 @@ fn a_package_is_checked_and_listed_without_a_boot() {
     package(&path, "x86_64");
     let path = path.to_str().expect("text");
     let checked = run(&mut kernel_command(&cache, &["check", path, "--json"]));
-    assert!(checked.status.success(), "{checked}");
+    let known = known();
+    assert_eq!(checked.status.code(), Some(exit_code(&known)), "{checked}");
     let found = json(&checked);
-    assert_eq!(found["faults"], serde_json::json!([]));
-    assert_eq!(
-        (&found["release"], &found["hidden_arguments"]),
-        (&kernel().0.release.into(), &serde_json::json!([]))
-    );
+    assert_eq!(found["faults"], serde_json::json!(known.faults()));
+    assert_eq!(found["release"], serde_json::json!(known.release));
+    assert_eq!(found["hidden_arguments"], serde_json::json!(known.hidden_arguments));
+    assert_eq!(found["options"], serde_json::json!(known.options));
     let options = found["options"].as_array().expect("options");
     assert!(
         options.iter().any(|option| option["option"] == "CONFIG_SCHED_CLASS_EXT" && option["value"] == "y")
@@ -107,7 +118,17 @@ fn a_package_is_checked_and_listed_without_a_boot() {
     assert_eq!(listed.as_array().map(Vec::len), Some(1));
     assert_eq!((&listed[0]["source"], &listed[0]["check"]["options"]), (&path.into(), &found["options"]));
     let table = run(&mut kernel_command(&cache, &["list", "--cached"])).stdout;
-    assert!(table.contains("sound") && table.contains("complete") && table.contains(path), "{table}");
+    let btf = match known.hidden_arguments.len() {
+        0 => "sound".to_owned(),
+        kfuncs => format!("{kfuncs} kfuncs wrong"),
+    };
+    let config = match known.lacks().count() {
+        0 => "complete".to_owned(),
+        lacks => format!("lacks {lacks}"),
+    };
+    for cell in [btf.as_str(), config.as_str(), path] {
+        assert!(table.contains(cell), "no {cell:?}:\n{table}");
+    }
 }
 
 /// A configuration that lacks what schedulers need makes exit code 1, and says what.
@@ -162,10 +183,13 @@ fn a_source_tree_is_used_as_it_was_built_or_is_built_once() {
     let again = run(&mut kernel_command(&cache, &["build", path, "--json"]));
     assert_eq!(json(&again)["vmlinux"], json(&built)["vmlinux"]);
     assert!(again.stderr.contains("was built before"), "{again}");
-    let times = fs::read_to_string(folder.path().join("times.o")).expect("a count");
-    assert_eq!(times.lines().count(), 1);
+    let times = || fs::read_to_string(folder.path().join("times.o")).expect("a count").lines().count();
+    assert_eq!(times(), 1);
+    let named = run(kernel_command(&cache, &["build", path]).env("LOCALVERSION", "-of-this-test"));
+    assert!(named.status.success(), "{named}");
+    assert_eq!(times(), 2, "another release is another kernel: {named}");
     let checked = run(&mut kernel_command(&cache, &["check", path, "--json"]));
-    assert!(checked.status.success(), "{checked}");
+    assert_eq!(checked.status.code(), Some(exit_code(&known())), "{checked}");
     let config = json(&checked)["config"].as_str().expect("a configuration").to_owned();
     assert!(config.ends_with("/.config"), "{checked}");
 }
@@ -226,7 +250,14 @@ fn tests_run_on_two_kernels_and_a_table_says_how_they_went() {
     let older = ["6.16", "6.17", "6.18", "6.19", "7.0", "7.2"]
         .into_iter()
         .find_map(|version| provisioner.kernel(&KernelSpec::parse(version).expect("a version")).ok());
-    let (older, (newer, _)) = (older.expect("an older kernel with sched_ext").release, kernel());
+    let older = older.expect("an older kernel with sched_ext").release;
+    // Whatever the kernel of this run is: one that scheduler `newer` is for and loads on.
+    let range = KernelRange::parse("7.3..").expect("a range");
+    let mut newest_first = provisioner.select_kernels(&range).expect("kernels").kernels.into_iter().rev();
+    let loads = |kernel: &Kernel| {
+        provisioner.check_kernel(kernel, None).expect("readable").hidden_arguments.is_empty()
+    };
+    let newer = newest_first.find(loads).expect("a kernel from 7.3 on whose types are sound");
     // By its path, which is a kernel by its content; and twice, which is run once.
     let folder = TempDir::new().expect("a folder");
     let link = folder.path().join("bzImage");
@@ -234,6 +265,7 @@ fn tests_run_on_two_kernels_and_a_table_says_how_they_went() {
     let mut tests = cargo_ktstr();
     tests.args(["test", "two_kernels", "-p", "ktstr-tests", "--kernel", &older]).arg("--kernel").arg(&link);
     tests.arg("--kernel").arg(&link).args(["--", "--", "--include-ignored"]).env_remove("KTSTR_KERNEL");
+    tests.env_remove("KTSTR_KERNEL_CONFIG");
     let ended = run(tests.current_dir(env!("CARGO_MANIFEST_DIR")));
     assert!(matches!(ended.status.code(), Some(100 | 101)), "the older kernel's failure counts: {ended}");
     let release = &newer.release;

@@ -5,7 +5,7 @@ use ktstr::prelude::*;
 declare_scheduler!(NEWER, { name = "newer", source = "scx_demo", topology = (1, 1, 2, 1), kernels = "7.3.." });
 
 /// Skipped on a kernel before 7.3.
-#[ktstr_test(scheduler = NEWER, duration_s = 1, num_snapshots = 2, claims = ["each(nr_dispatched >= 1)"])]
+#[ktstr_test(ignore, scheduler = NEWER, duration_s = 1, num_snapshots = 2, claims = ["each(nr_dispatched >= 1)"])]
 fn for_newer(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
 }

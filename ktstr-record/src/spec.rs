@@ -21,7 +21,7 @@ pub struct Topology {
 
 impl Topology {
     /// vCPUs in the machine; `u32::MAX` where the product is larger.
-    pub fn cpus(&self) -> u32 {
+    pub const fn cpus(&self) -> u32 {
         self.llcs.saturating_mul(self.cores_per_llc).saturating_mul(self.threads_per_core)
     }
 }

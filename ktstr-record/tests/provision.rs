@@ -279,7 +279,7 @@ fn a_missing_kernel_and_a_file_that_is_none_are_refused() {
         text.contains("script is not a kernel that can be used: it is neither an ELF file nor a bzImage"),
         "{text}"
     );
-    assert!(asked(dir.path().to_owned()).contains("it is a folder"));
+    assert!(asked(dir.path().to_owned()).contains("is no kernel source tree"));
     assert!(asked("/proc/self/exe".into()).contains("it is not an x86_64 kernel"));
 }
 

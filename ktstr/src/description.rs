@@ -10,8 +10,11 @@ use crate::test_def::TestDef;
 pub struct TestDescription {
     /// Package that it is in.
     pub package: String,
-    /// Test target that it is in.
+    /// The target that it is in, as the crate is called; once it was asked by cargo's words, as cargo calls it.
     pub target: String,
+    /// What cargo calls such a target: `test`, `lib`, `bin`. A test cannot know it: it is filled in by who asks.
+    #[serde(default)]
+    pub kind: String,
     /// Its name as libtest knows it, `module::function`.
     pub name: String,
     /// The scheduler under test.
@@ -24,7 +27,7 @@ pub struct TestDescription {
     pub duration_s: u64,
     /// The limits that it is judged by, for people.
     pub limits: String,
-    /// It on each machine of the gauntlet, in the order of the table.
+    /// It on each machine of the gauntlet, in the order of the table; none of a test that is ignored.
     pub variants: Vec<VariantDescription>,
 }
 
@@ -54,13 +57,14 @@ impl TestDescription {
         Self {
             package: def.package.to_owned(),
             target: def.target().to_owned(),
+            kind: String::new(),
             name: def.libtest_name().to_owned(),
             scheduler: def.scheduler.map_or("eevdf", |scheduler| scheduler.name).to_owned(),
             topology: def.topology.to_string(),
             memory_mib: def.memory_mib,
             duration_s: def.duration_s,
             limits: def.limits().to_string(),
-            variants: variants.collect(),
+            variants: if def.ignored { Vec::new() } else { variants.collect() },
         }
     }
 }
@@ -81,5 +85,6 @@ mod tests {
         assert_eq!(first.name, "inner::gauntlet_two::llcs1_cpus4");
         assert_eq!(first.excluded.as_deref(), Some("1 LLC, `min_llcs` is 2"));
         assert_eq!(said.variants[2].excluded, None);
+        assert!(TestDescription::of(&TestDef { ignored: true, ..TEST }).variants.is_empty());
     }
 }

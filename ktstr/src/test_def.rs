@@ -60,6 +60,8 @@ pub struct TestDef {
     pub assert: Assert,
     /// The machines of the gauntlet that the test itself asks for.
     pub constraints: Constraints,
+    /// It is run only when it is asked for, and has no variants.
+    pub ignored: bool,
     /// The run must fail.
     pub expect_err: bool,
     /// Text that the scheduler's error must contain.

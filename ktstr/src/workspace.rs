@@ -35,7 +35,7 @@ pub struct Dependency {
 }
 
 /// A target of a package.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Target {
     /// Its name.
     pub name: String,

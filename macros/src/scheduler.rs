@@ -109,6 +109,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
         check_kernels(range)?;
     }
     check_config(&args)?;
+    check_cgroup_parent(&args)?;
     let (source, fields) = (source(&ident, &args)?, args.fields()?);
     let doc = format!("The scheduler `{name}`.");
     let doc = (!attrs.iter().any(|attr| attr.path().is_ident("doc"))).then(|| quote!(#[doc = #doc]));
@@ -164,6 +165,19 @@ fn check_config(args: &Args) -> Result<()> {
         return fault("has a path in the guest that is no absolute path of a file");
     }
     Ok(())
+}
+
+/// Refuse what is no path of a cgroup.
+fn check_cgroup_parent(args: &Args) -> Result<()> {
+    let Some(Value::Text(path)) = args.value("cgroup_parent") else { return Ok(()) };
+    let text = path.value();
+    let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
+    if text.trim_matches('/').split('/').all(is_part) {
+        return Ok(());
+    }
+    let message =
+        format!("`cgroup_parent` = {text:?} is no path of a cgroup; write it as \"workload.slice/tests\"");
+    Err(Error::new(path.span(), message))
 }
 
 /// Refuse what is no package with its whole version: a test is to run the same program tomorrow.
@@ -302,6 +316,16 @@ mod tests {
         assert!(both.contains("contradicts `config_file`"), "{both}");
         assert!(of(r#"config_file_def = ("-c {file}")"#).contains("takes two strings"));
         assert!(of(r#"sysctls = ["kernel.pid_max"]"#).contains("not of the form"));
+    }
+
+    #[test]
+    fn a_cgroup_is_named_by_its_path() {
+        for odd in ["/", "a//b", "../a", "a/./b"] {
+            let found = error(&format!(r#"S, {{ name = "s", binary = "b", cgroup_parent = "{odd}" }}"#));
+            assert!(found.contains("no path of a cgroup"), "{odd}: {found}");
+        }
+        let fine = r#"S, { name = "s", binary = "b", cgroup_parent = "/a.slice/b" }"#;
+        assert!(expand(fine.parse().expect("tokens")).is_ok());
     }
 
     #[test]

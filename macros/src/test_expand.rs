@@ -26,14 +26,15 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let Split { docs, cfgs, rest } = Split::of(std::mem::take(&mut body.attrs));
     body.attrs = rest;
     let vis = std::mem::replace(&mut body.vis, syn::Visibility::Inherited);
-    let ignore = args.is_set("ignore").then(|| quote!(#[ignore = "marked `ignore` in #[ktstr_test]"]));
+    let is_ignored = args.is_set("ignore");
+    let ignore = is_ignored.then(|| quote!(#[ignore = "marked `ignore` in #[ktstr_test]"]));
     let holder = format_ident!("__KTSTR_TEST_{label}");
     let topology = topology(&args)?;
     let fields = args.fields()?;
     let config = config(&args);
     let (limits, constraints) = (setters(&args, Place::Limit), setters(&args, Place::Constraint));
     let constraints_check = constraints_check(&args, &constraints);
-    let gauntlet = if args.is_set("ignore") { TokenStream::new() } else { gauntlet(&label, &holder, &cfgs) };
+    let gauntlet = if is_ignored { TokenStream::new() } else { gauntlet(&label, &holder, &cfgs) };
     let payloads = payloads(&args);
     // The static stands outside of the test, so that a body is checked in builds without tests, too.
     Ok(quote! {
@@ -57,6 +58,7 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
                 topology: __KTSTR_TOPOLOGY,
                 assert: ::ktstr::__private::Assert::NONE #limits,
                 constraints: ::ktstr::__private::Constraints::NONE #constraints,
+                ignored: #is_ignored,
                 #payloads
                 #fields
             }
@@ -83,10 +85,10 @@ fn setters(args: &Args, place: Place) -> TokenStream {
         .collect()
 }
 
-/// There is a machine between the bounds, where the test sets any.
+/// There is a machine between the bounds, where test or scheduler set any.
 fn constraints_check(args: &Args, setters: &TokenStream) -> TokenStream {
     let given = args.at(|place| place == Place::Constraint).find_map(|key| args.span(key.name));
-    let Some(span) = given else { return TokenStream::new() };
+    let Some(span) = given.or_else(|| args.span("scheduler")) else { return TokenStream::new() };
     let inherited = match args.value("scheduler") {
         Some(Value::Path(scheduler)) => quote!(#scheduler.constraints),
         _ => quote!(::core::option::Option::None),

@@ -62,6 +62,10 @@ pub struct JobBuilder {
     pub(super) test_folders: Vec<PathBuf>,
     /// Folders for the `LD_LIBRARY_PATH` of payloads: those of the libraries of included files.
     pub(super) included_folders: Vec<PathBuf>,
+    /// What the files are that come with the test binary and have another path on the host, by their path in the guest.
+    origins: BTreeMap<String, String>,
+    /// The first two files of one path.
+    taken: Option<JobError>,
 }
 
 impl Default for JobBuilder {
@@ -87,6 +91,8 @@ impl JobBuilder {
             test_waits: false,
             test_folders: Vec::new(),
             included_folders: Vec::new(),
+            origins: BTreeMap::new(),
+            taken: None,
         }
     }
 
@@ -174,15 +180,38 @@ impl JobBuilder {
     fn insert(&mut self, guest: &str, entry: JobFile) {
         self.tests_own.remove(guest);
         self.with_binary.remove(guest);
+        self.origins.remove(guest);
         self.entries.insert(guest.to_owned(), entry);
     }
 
-    /// Something that comes with the test binary, unless it is there already.
-    pub(super) fn insert_with_binary(&mut self, guest: &str, entry: JobFile) {
+    /// Something that comes with the test binary, unless the same is there already; `origin` says what it is. That something else is
+    /// there is told when the job is built.
+    pub(super) fn insert_with_binary(&mut self, guest: &str, entry: JobFile, origin: &str) {
         if !self.entries.contains_key(guest) {
             self.entries.insert(guest.to_owned(), entry);
+            self.origins.insert(guest.to_owned(), origin.to_owned());
             self.tests_own.insert(guest.to_owned());
             self.with_binary.insert(guest.to_owned());
+        } else if !self.has(guest, &entry) {
+            let is_there = self.origins.get(guest).map_or("a file that the job needs", String::as_str);
+            self.taken.get_or_insert_with(|| JobError::Taken {
+                guest: guest.to_owned(),
+                one: is_there.to_owned(),
+                other: origin.to_owned(),
+            });
+        }
+    }
+
+    /// Whether a path of the guest has this, as it is or as programs are packed.
+    fn has(&self, guest: &str, entry: &JobFile) -> bool {
+        match entry {
+            JobFile::Link(_) => self.entries.get(guest) == Some(entry),
+            JobFile::File { bytes, .. } => match self.entries.get(self.real(guest)) {
+                Some(JobFile::File { bytes: there, .. }) => {
+                    there == bytes || there[..] == without_debug(bytes)[..]
+                }
+                _ => false,
+            },
         }
     }
 
@@ -200,8 +229,11 @@ impl JobBuilder {
     /// The job, ready to be sent.
     ///
     /// # Errors
-    /// [`JobError::NoTest`].
+    /// [`JobError::NoTest`]; [`JobError::Taken`].
     pub fn build(self, limits: JobLimits) -> Result<PackedJob, JobError> {
+        if let Some(taken) = self.taken {
+            return Err(taken);
+        }
         let program = self.scheduler.as_ref().map(|program| self.real(&program.path));
         let scheduler_xxh3 = program.and_then(|real| self.xxh3.get(real)).copied();
         let test = self.test.ok_or(JobError::NoTest)?;

@@ -13,11 +13,11 @@ const MOST_ENTRIES: usize = 20_000;
 impl JobBuilder {
     /// A file, or a folder with all that is in it, at a path of the guest. An ELF of the guest's CPUs brings its libraries.
     ///
-    /// A link to something inside of the folder stays a link; what other links lead to is packed in their place. Empty folders are left
-    /// out.
+    /// A link to something inside of the folder, by a way that stays inside, stays a link; what other links lead to is packed in their
+    /// place. Empty folders are left out. That something else is to be at the same path is told when the job is built.
     ///
     /// # Errors
-    /// What is not there, or is neither a file nor a folder; a link that leads nowhere, or to a folder outside; too many files.
+    /// What is not there, or is neither a file nor a folder; a link that leads nowhere, or to a folder by a way outside; too many files.
     pub fn include(&mut self, host: &Path, guest: &str) -> Result<(), JobError> {
         let meta = fs::metadata(host).map_err(|source| {
             refused(host, if is_link(host) { dangling(host) } else { source.to_string() })
@@ -70,15 +70,19 @@ impl JobBuilder {
     fn include_link(&mut self, link: &Path, guest: &str, root: &Path) -> Result<(), JobError> {
         let real = fs::canonicalize(link).map_err(|_| refused(link, dangling(link)))?;
         let target = fs::read_link(link).map_err(|source| refused(link, source.to_string()))?;
-        if real.starts_with(root) && target.is_relative() {
-            self.insert_with_binary(guest, JobFile::Link(utf8(&target)?));
+        if stays_below(link, &target, root) {
+            self.insert_with_binary(guest, JobFile::Link(utf8(&target)?), &utf8(link)?);
             return Ok(());
         }
         if real.is_dir() {
-            return Err(refused(
-                link,
-                format!("it leads to the folder {}, outside: include that, too", real.display()),
-            ));
+            let real_path = real.display();
+            let why = match real.starts_with(root) {
+                true => format!(
+                    "it leads to the folder {real_path} by a way that is not in the guest: make it a relative link that stays inside"
+                ),
+                false => format!("it leads to the folder {real_path}, outside: include that, too"),
+            };
+            return Err(refused(link, why));
         }
         self.include_file(&real, guest)
     }
@@ -95,9 +99,21 @@ impl JobBuilder {
             self.test_folders.extend(folders.iter().cloned());
             self.included_folders.extend(folders);
         }
-        self.insert_with_binary(guest, JobFile::File { mode, bytes });
+        self.insert_with_binary(guest, JobFile::File { mode, bytes }, &utf8(host)?);
         Ok(())
     }
+}
+
+/// Whether a link leads to its end without leaving `root`, whose real path that is, on the way.
+fn stays_below(link: &Path, target: &Path, root: &Path) -> bool {
+    let Some(mut at) = link.parent().and_then(|folder| fs::canonicalize(folder).ok()) else { return false };
+    target.components().all(|part| match fs::canonicalize(at.join(part)) {
+        Ok(next) => {
+            at = next;
+            at.starts_with(root)
+        }
+        Err(_) => false,
+    })
 }
 
 const SPECIAL: &str = "it is neither a file nor a folder";
@@ -123,9 +139,11 @@ mod tests {
     use super::*;
     use crate::job::{JobLimits, PackedJob};
 
+    const LIMITS: JobLimits = JobLimits { enable_ms: 1, restart_ms: 4, test_ms: 2, exit_ms: 3 };
+
     fn built(mut builder: JobBuilder) -> PackedJob {
         builder.test("/bin/true".as_ref(), &[], &[]).expect("packed");
-        builder.build(JobLimits { enable_ms: 1, restart_ms: 4, test_ms: 2, exit_ms: 3 }).expect("complete")
+        builder.build(LIMITS).expect("complete")
     }
 
     fn tree() -> tempfile::TempDir {
@@ -156,6 +174,63 @@ mod tests {
         };
         let found = ["a", "inner/b", "link", "out"].map(|name| text(&format!("/files/data/{name}")));
         assert_eq!(found, ["a", "b", "-> inner/b", "o"]);
+    }
+
+    #[test]
+    fn a_link_that_leaves_the_folder_and_comes_back_is_followed() {
+        let dir = tree();
+        let data = dir.path().join("data");
+        // In the guest the folder has another name, and nothing of its folder.
+        for (name, target) in
+            [("back", "../data/a"), ("inner/up", "../a"), ("inner/back", "../../data/inner/b")]
+        {
+            symlink(target, data.join(name)).expect("linked");
+        }
+        let mut builder = JobBuilder::new();
+        builder.include(&data, "/files/other").expect("included");
+        let job = built(builder);
+        let entry = |name: &str| {
+            let path = format!("/files/other/{name}");
+            match &job.binary.iter().find(|(at, _)| *at == path).expect(name).1 {
+                JobFile::File { bytes, .. } => String::from_utf8_lossy(bytes).into_owned(),
+                JobFile::Link(target) => format!("-> {target}"),
+            }
+        };
+        assert_eq!(["back", "inner/up", "inner/back"].map(entry), ["a", "-> ../a", "b"]);
+        symlink("../data/inner", data.join("folder")).expect("linked");
+        assert!(error(&data).contains("by a way that is not in the guest"), "{}", error(&data));
+    }
+
+    #[test]
+    fn two_files_of_one_path_are_named_and_the_same_one_twice_is_none() {
+        let folder = tempfile::tempdir().expect("made");
+        for (name, text) in [("one", "1"), ("same", "1"), ("other", "2")] {
+            fs::write(folder.path().join(name), text).expect("written");
+        }
+        let included = |names: &[&str], guest: &str| {
+            let mut builder = JobBuilder::new();
+            for name in names {
+                builder.include(&folder.path().join(name), guest).expect("read");
+            }
+            builder.test("/bin/bash".as_ref(), &[], &[]).expect("packed");
+            builder.build(LIMITS).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(included(&["one", "same", "one"], "/x"), Ok(()));
+        let error = included(&["one", "same", "other"], "/x").expect_err("taken");
+        assert!(error.contains("/one and ") && error.contains("/other are both to be /x"), "{error}");
+        // A program that is packed without its debug sections, and by its real path, is the same one.
+        let mut builder = JobBuilder::new();
+        builder.test("/bin/bash".as_ref(), &[], &[]).expect("packed");
+        builder.include("/bin/bash".as_ref(), "/bin/bash").expect("read");
+        assert!(builder.build(LIMITS).is_ok());
+        let mut builder = JobBuilder::new();
+        builder.test("/bin/bash".as_ref(), &[], &[]).expect("packed");
+        builder.include(&folder.path().join("one"), "/bin/bash").expect("read");
+        let error = builder.build(LIMITS).expect_err("taken").to_string();
+        assert!(
+            error.contains("a file that the job needs and ") && error.contains("/one are both"),
+            "{error}"
+        );
     }
 
     #[test]

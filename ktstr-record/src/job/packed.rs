@@ -346,6 +346,18 @@ pub enum JobError {
         /// Why not, and what to do.
         why: String,
     },
+    /// Two different files are to be at one path of the guest.
+    #[error(
+        "{one} and {other} are both to be {guest} in the guest, and differ: give one of them another path, as in \"PATH:/PATH/IN/GUEST\""
+    )]
+    Taken {
+        /// The path in the guest.
+        guest: String,
+        /// What is there.
+        one: String,
+        /// What is to be there, too.
+        other: String,
+    },
     /// What is to be run could not be archived.
     #[error("archiving what the guest is to run: {why}")]
     Archive {

@@ -52,8 +52,9 @@ impl JobBuilder {
     pub fn package_payload(&mut self, package: &str, program: &PackageProgram) -> Result<Program, JobError> {
         let inside = |path: &Path| Ok(format!("{PACKAGES}/{package}/{}", utf8(path)?));
         for file in program.loader.iter().chain([&program.program]).chain(&program.libraries) {
-            let (mode, bytes) = read(&program.root.join(file))?;
-            self.insert_with_binary(&inside(file)?, JobFile::File { mode, bytes });
+            let host = program.root.join(file);
+            let (mode, bytes) = read(&host)?;
+            self.insert_with_binary(&inside(file)?, JobFile::File { mode, bytes }, &utf8(&host)?);
         }
         let path = inside(&program.program)?;
         let Some(loader) = &program.loader else {
@@ -67,7 +68,7 @@ impl JobBuilder {
 
     /// A file that does not exist on the host and that only the test reads.
     pub fn bytes_for_test(&mut self, guest: &str, mode: u32, bytes: Vec<u8>) {
-        self.insert_with_binary(guest, JobFile::File { mode, bytes });
+        self.insert_with_binary(guest, JobFile::File { mode, bytes }, "a file that ktstr makes for the test");
     }
 }
 

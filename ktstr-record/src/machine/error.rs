@@ -175,7 +175,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether a larger host, or one that does less besides, would start the machine.
+    /// Whether a larger host would start the machine.
     #[must_use]
     pub fn is_limit(&self) -> bool {
         matches!(self, Self::TooManyCpus { .. } | Self::TooMuchMemory { .. })

@@ -25,10 +25,20 @@ impl HostLimits {
     pub(super) fn measure() -> Self {
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let free_bytes = available_bytes(&meminfo)
+        let free_bytes = meminfo_bytes(&meminfo, "MemAvailable:")
             .unwrap_or(u64::MAX)
-            .min(cgroup_free_bytes(Path::new("/sys/fs/cgroup"), &cgroup).unwrap_or(u64::MAX));
+            .min(cgroup_bytes(Path::new("/sys/fs/cgroup"), &cgroup, u64::saturating_sub).unwrap_or(u64::MAX));
         Self { cpus: host_cpus(), free_mib: free_bytes >> 20 }
+    }
+
+    /// What the host has when nothing else runs on it: `MemTotal`, and what its cgroups allow.
+    pub(super) fn capacity() -> Self {
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let bytes = meminfo_bytes(&meminfo, "MemTotal:")
+            .unwrap_or(u64::MAX)
+            .min(cgroup_bytes(Path::new("/sys/fs/cgroup"), &cgroup, |max, _| max).unwrap_or(u64::MAX));
+        Self { cpus: host_cpus(), free_mib: bytes >> 20 }
     }
 
     /// Whether there is enough RAM for the guest of `spec` and for the `overhead_mib` that its machine takes besides.
@@ -67,13 +77,13 @@ pub(super) fn check_topology(topology: Topology) -> Result<(), StartError> {
     Ok(())
 }
 
-fn available_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+fn meminfo_bytes(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|l| l.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The least room below `memory.max` in the cgroup (version 2) of this process and those above it.
-fn cgroup_free_bytes(mount: &Path, proc_self_cgroup: &str) -> Option<u64> {
+/// The least of what `of` makes of `memory.max` and `memory.current`, in the cgroup (version 2) of this process and those above it.
+fn cgroup_bytes(mount: &Path, proc_self_cgroup: &str, of: impl Fn(u64, u64) -> u64) -> Option<u64> {
     let own = proc_self_cgroup.lines().find_map(|l| l.strip_prefix("0::/"))?;
     let number = |path: &Path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     mount
@@ -82,7 +92,7 @@ fn cgroup_free_bytes(mount: &Path, proc_self_cgroup: &str) -> Option<u64> {
         .take_while(|folder| folder.starts_with(mount))
         .filter_map(|folder| {
             let max = number(&folder.join("memory.max"))?;
-            Some(max.saturating_sub(number(&folder.join("memory.current")).unwrap_or(0)))
+            Some(of(max, number(&folder.join("memory.current")).unwrap_or(0)))
         })
         .min()
 }
@@ -91,20 +101,24 @@ fn cgroup_free_bytes(mount: &Path, proc_self_cgroup: &str) -> Option<u64> {
 mod tests {
     use std::fs;
 
-    use super::{available_bytes, cgroup_free_bytes};
+    use super::{cgroup_bytes, meminfo_bytes};
 
     #[test]
     fn free_memory_is_the_least_of_all_levels() {
-        assert_eq!(available_bytes("MemTotal: 9 kB\nMemAvailable:   2048 kB\n"), Some(2 << 20));
-        assert_eq!(available_bytes("MemTotal: 9 kB\n"), None);
+        let meminfo = "MemTotal: 9 kB\nMemAvailable:   2048 kB\n";
+        assert_eq!(meminfo_bytes(meminfo, "MemAvailable:"), Some(2 << 20));
+        assert_eq!(meminfo_bytes(meminfo, "MemTotal:"), Some(9 << 10));
+        assert_eq!(meminfo_bytes("MemTotal: 9 kB\n", "MemAvailable:"), None);
         let mount = tempfile::tempdir().unwrap();
         let inner = mount.path().join("a/b");
         fs::create_dir_all(&inner).unwrap();
         fs::write(inner.join("memory.max"), "max\n").unwrap();
         fs::write(mount.path().join("a/memory.max"), "1000\n").unwrap();
         fs::write(mount.path().join("a/memory.current"), "400\n").unwrap();
-        assert_eq!(cgroup_free_bytes(mount.path(), "0::/a/b\n"), Some(600));
-        assert_eq!(cgroup_free_bytes(mount.path(), "0::/\n"), None);
-        assert_eq!(cgroup_free_bytes(mount.path(), "1:memory:/a\n"), None);
+        let free = |of: &str| cgroup_bytes(mount.path(), of, u64::saturating_sub);
+        assert_eq!(free("0::/a/b\n"), Some(600));
+        assert_eq!(cgroup_bytes(mount.path(), "0::/a/b\n", |max, _| max), Some(1000));
+        assert_eq!(free("0::/\n"), None);
+        assert_eq!(free("1:memory:/a\n"), None);
     }
 }

@@ -81,12 +81,12 @@ pub fn start_for(
     with_backend!(spec, |backend| start::start(&backend, spec, init, cache_dir, policy, scheduler))
 }
 
-/// Whether this host can carry the machine of `spec`.
+/// Whether this host can carry the machine of `spec` when nothing else runs on it.
 ///
 /// # Errors
-/// [`StartError`], the one that [`start`] would give before anything is started.
+/// [`StartError`], as [`start`] would give it before anything is started.
 pub fn carries(spec: &MachineSpec) -> Result<(), StartError> {
-    with_backend!(spec, |backend| backend.check(&limits::HostLimits::measure()))
+    with_backend!(spec, |backend| backend.check(&limits::HostLimits::capacity()))
 }
 
 /// How many times as long as on hardware the guest's work may take on the machine of `spec`: a factor for limits that

@@ -5,7 +5,8 @@ use guest_init::message::{
     WorkerReport as GuestReport,
 };
 use ktstr_replay::trace::record::{
-    EventBody, Latencies, NodePages, OutputSource, PayloadRun, Stage, StatsAnswer, WorkerDetail, WorkerReport,
+    EventBody, Latencies, NodePages, OutputSource, PayloadEnd, PayloadRun, Stage, StatsAnswer, WorkerDetail,
+    WorkerReport,
 };
 use ktstr_replay::units::{Cpu, GuestNs};
 use rkyv::rancor;
@@ -89,14 +90,20 @@ pub(super) fn of_test(message: FromTest) -> Vec<EventBody> {
         }
         FromTest::Payload(archive) => match payload(&archive) {
             Ok(run) => EventBody::Payload(Box::new(run)),
-            Err(error) => EventBody::Op { name: UNREAD_PAYLOAD.to_owned(), detail: error },
+            // A run all the same: one that nobody judges would be one that went well.
+            Err(error) => EventBody::Payload(Box::new(PayloadRun {
+                name: UNREAD_PAYLOAD.to_owned(),
+                end: PayloadEnd::Lost,
+                fault: Some(format!("what the test said of it cannot be read: {error}")),
+                ..PayloadRun::default()
+            })),
         },
         FromTest::Capture { .. } | FromTest::Scheduler(_) => return Vec::new(),
     }]
 }
 
-/// Name of the operation that stands for a payload's run which could not be read.
-const UNREAD_PAYLOAD: &str = "a payload's run that could not be read";
+/// What a payload is called whose run could not be read. No payload of an author has such a name.
+const UNREAD_PAYLOAD: &str = "(unknown)";
 
 fn payload(archive: &[u8]) -> Result<PayloadRun, String> {
     let mut aligned = AlignedVec::<16>::with_capacity(archive.len());
@@ -231,7 +238,9 @@ mod tests {
             assert_eq!(events, [EventBody::Payload(Box::new(run.clone()))]);
         }
         let events = of_test(FromTest::Payload(vec![0xff; 64]));
-        assert!(matches!(&events[..], [EventBody::Op { name, .. }] if name == UNREAD_PAYLOAD), "{events:?}");
+        let [EventBody::Payload(run)] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((run.name.as_str(), run.end), (UNREAD_PAYLOAD, PayloadEnd::Lost));
+        assert!(run.fault.as_deref().is_some_and(|why| why.contains("cannot be read: ")), "{run:?}");
     }
 
     #[test]

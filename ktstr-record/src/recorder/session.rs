@@ -404,8 +404,9 @@ impl<'c> Session<'c> {
             return;
         }
         if let Err(error) = self.channel.send(&ToGuest::Captured { sample: sample.index }, Instant::now()) {
+            // Nothing that the guest said was lost, so that nothing else is in doubt.
             let detail = format!("init was not told of the capture {}: {error}", sample.tag);
-            self.outbox.loss(self.clock.host_ns(), LossKind::GuestFrames, 1, detail);
+            self.outbox.loss(self.clock.host_ns(), LossKind::GuestFrames, 0, detail);
         }
     }
 

@@ -4,6 +4,7 @@ use super::splats;
 use crate::run::{Run, SchedulerExit};
 use crate::text::seconds;
 use crate::trace::record::{Loss, LossKind};
+use crate::units::HostNs;
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
 /// The kind of exit by which the watchdog ends a scheduler.
@@ -20,11 +21,11 @@ const TIMED_CLAIMS: [&str; 4] = ["rate(", "steady(", "converges(", "eventually("
 /// Turn failures into what cannot be said, where the host's gaps can be the reason: a stall that would not have been one
 /// without them, thresholds over workers' times, claims about rates.
 pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
-    let gaps: Vec<&Loss> = run.losses.iter().filter(|loss| loss.kind == LossKind::HostTime).collect();
-    if gaps.is_empty() {
+    let gaps = HostGaps::of(run);
+    if gaps.0.is_empty() {
         return;
     }
-    let total_ns = gaps.iter().fold(0_u64, |sum, gap| sum.saturating_add(gap.count));
+    let total_ns = gaps.total_ns();
     let exits = run.scheduler_exits();
     let stall_is_explained = exits.iter().any(|exit| explains(run, &gaps, exit));
     for finding in verdict.findings.iter_mut().filter(|finding| finding.outcome == Outcome::Fail) {
@@ -42,13 +43,41 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
     }
 }
 
-fn said(total_ns: u64) -> String {
+/// A line of evidence: `total_ns` of the run may be the reason.
+pub(super) fn said(total_ns: u64) -> String {
     let total = seconds(i64::try_from(total_ns).unwrap_or(i64::MAX));
     format!("the host did not run the machine for {total} of this run, which may be the reason")
 }
 
+/// The gaps of a run.
+pub(super) struct HostGaps<'r>(Vec<&'r Loss>);
+
+impl<'r> HostGaps<'r> {
+    /// Those that the recorder told of.
+    pub(super) fn of(run: &'r Run<'_>) -> Self {
+        Self(run.losses.iter().filter(|loss| loss.kind == LossKind::HostTime).collect())
+    }
+
+    /// All of them, in ns.
+    pub(super) fn total_ns(&self) -> u64 {
+        self.0.iter().fold(0, |sum, gap| sum.saturating_add(gap.count))
+    }
+
+    /// Whether a wait of `waited_ns` that ended at `end` would have been shorter than `timeout_ns` without the gaps in it.
+    pub(super) fn explain(&self, end: HostNs, waited_ns: u64, timeout_ns: u64) -> bool {
+        // A gap is told when it has ended, and counts as far as it lies in the wait.
+        let from = end.0.saturating_sub(waited_ns);
+        let within = self.0.iter().map(|gap| {
+            let begin = gap.host_ns.0.saturating_sub(gap.count).max(from);
+            gap.host_ns.0.min(end.0).saturating_sub(begin)
+        });
+        let gaps_ns = within.fold(0, u64::saturating_add);
+        gaps_ns > 0 && gaps_ns >= waited_ns / GAP_PART && waited_ns.saturating_sub(gaps_ns) < timeout_ns
+    }
+}
+
 /// Whether a task would have waited for less than the watchdog's timeout without the gaps in its wait.
-fn explains(run: &Run<'_>, gaps: &[&Loss], exit: &SchedulerExit) -> bool {
+fn explains(run: &Run<'_>, gaps: &HostGaps<'_>, exit: &SchedulerExit) -> bool {
     let Some(sample) = exit.sample.and_then(|index| run.sample(index)).filter(|_| exit.is_of_kind(STALL))
     else {
         return false;
@@ -57,14 +86,7 @@ fn explains(run: &Run<'_>, gaps: &[&Loss], exit: &SchedulerExit) -> bool {
     let timeout_ns = timeout_ns.unwrap_or(run.manifest.test.watchdog_timeout_ms.saturating_mul(1_000_000));
     // Where the message does not say how long, the wait is taken to be as short as a stall can be.
     let waited_ns = exit.message.as_deref().and_then(waited_ns).unwrap_or(timeout_ns);
-    // A gap is told when it has ended, and counts as far as it lies in the wait.
-    let from = sample.host_ns.0.saturating_sub(waited_ns);
-    let within = gaps.iter().map(|gap| {
-        let begin = gap.host_ns.0.saturating_sub(gap.count).max(from);
-        gap.host_ns.0.min(sample.host_ns.0).saturating_sub(begin)
-    });
-    let gaps_ns: u64 = within.sum();
-    gaps_ns >= waited_ns / GAP_PART && waited_ns.saturating_sub(gaps_ns) < timeout_ns
+    gaps.explain(sample.host_ns, waited_ns, timeout_ns)
 }
 
 /// The time in `burner[103] failed to run for 5.104s`, or `watchdog failed to check in for 9.856s`, in ns.
@@ -87,7 +109,6 @@ mod tests {
     use crate::judge::CheckSource;
     use crate::testing::{TraceBuilder, stalled};
     use crate::trace::record::Stage;
-    use crate::units::HostNs;
 
     #[test]
     fn the_kernels_messages_say_how_long_a_task_waited() {

@@ -12,6 +12,7 @@ mod losses;
 mod not_enabled;
 mod payloads;
 mod scheduler;
+mod skipped;
 mod splats;
 mod thresholds;
 #[cfg(test)]
@@ -22,7 +23,7 @@ pub(crate) use payloads::how_it_ended;
 
 use crate::claim::Claim;
 use crate::run::Run;
-use crate::verdict::{Finding, Origin, Outcome, Verdict};
+use crate::verdict::Verdict;
 
 impl Run<'_> {
     /// The guest died of a fault of the emulator: nothing can be said of the test, and it is worth another run.
@@ -36,7 +37,7 @@ impl Run<'_> {
         verdict.allow_inconclusive = self.manifest.test.allow_inconclusive;
         verdict.run = self.identity();
         if let Some(why) = &self.manifest.skipped {
-            verdict.findings.push(Finding::new(Origin::Run, "skipped", Outcome::Skip, why));
+            verdict.findings.extend(skipped::judge(self, why, claims));
             return verdict;
         }
         let machine = lifecycle::judge_machine(self);

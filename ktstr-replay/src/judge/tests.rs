@@ -464,6 +464,16 @@ fn a_test_that_was_not_run_is_skipped_with_the_reason() {
     let verdict = judge(&skipped.claim("always(alive)"));
     assert_eq!((verdict.outcome(), verdict.exit_code()), (Skip, 0));
     assert_eq!(finding(&verdict, "skipped").summary, "scheduler `demo` is for kernels 7.1..");
+    // What is asked of it later is not known, and a recording gives it the lie.
+    let claim: crate::claim::Claim = "always(alive)".parse().expect("a claim");
+    let mut asked = TraceBuilder::new();
+    asked.manifest.skipped = Some("no".to_owned());
+    let trace = asked.trace();
+    let verdict = Run::load(&trace).judge(Some(&[claim]), CheckSource::Recorded);
+    assert_eq!(verdict.outcome(), Inconclusive);
+    let mut recorded = TraceBuilder::begun().ended();
+    recorded.manifest.skipped = Some("no".to_owned());
+    assert_eq!(judge(&recorded).outcome(), Fail);
     let mut ran = TraceBuilder::begun().ended();
     ran.manifest.skipped = None;
     assert_eq!(judge(&ran).outcome(), Pass);

@@ -52,7 +52,8 @@ fn cause(verdict: &Verdict) -> Option<String> {
     let mut as_bad = verdict.findings.iter().filter(|f| f.counts_as() == outcome);
     let first = as_bad.next()?;
     let cause = match first.origin {
-        Origin::Run => first.summary.clone(),
+        // Of several payloads it is not clear which one is meant.
+        Origin::Run if !first.what.starts_with(PAYLOAD) => first.summary.clone(),
         _ => format!("{}: {}", first.what, first.summary),
     };
     Some(match as_bad.count() {
@@ -73,7 +74,8 @@ fn checked(run: &Run<'_>, verdict: &Verdict) -> String {
     let periodic = run.taken().filter(|s| s.kind == CaptureKind::Periodic).count();
     let captures = counted(run.taken().count(), "capture");
     parts.push(if periodic > 0 { format!("{captures} ({periodic} periodic)") } else { captures });
-    parts.extend(of(|o| *o == Origin::Threshold).map(|f| f.what.clone()));
+    let limits = verdict.findings.iter().filter(|f| f.origin == Origin::Threshold || is_check_of_payload(f));
+    parts.extend(limits.map(|f| f.what.clone()));
     let mut labels: Vec<&str> = Vec::new();
     for finding in of(|o| matches!(o, Origin::Check(_))) {
         if let Origin::Check(label) = &finding.origin
@@ -93,6 +95,13 @@ fn checked(run: &Run<'_>, verdict: &Verdict) -> String {
     }
     parts.extend(lost(run));
     parts.join(", ")
+}
+
+/// How findings of payloads begin; those of their checks go on after a colon.
+const PAYLOAD: &str = "payload ";
+
+fn is_check_of_payload(finding: &Finding) -> bool {
+    finding.what.strip_prefix(PAYLOAD).is_some_and(|rest| rest.contains(": "))
 }
 
 /// What is not there although it should be, in sum; nothing of what a person left out.
@@ -219,8 +228,30 @@ fn broken(finding: &Finding) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::CheckSource;
     use crate::testing::TraceBuilder;
     use crate::trace::record::manifest::StartInfo;
+    use crate::trace::record::{EventBody, MetricCheck, PayloadEnd, PayloadRun};
+
+    #[test]
+    fn checks_of_payloads_are_told_as_checked_and_their_failures_with_the_payloads_name() {
+        let run = PayloadRun {
+            name: "fio".into(),
+            end: PayloadEnd::Ended,
+            exit_code: Some(3),
+            checks: vec![MetricCheck::ExitCode { code: 4 }, MetricCheck::Exists { path: "iops".into() }],
+            ..PayloadRun::default()
+        };
+        let trace = TraceBuilder::begun().event(100, EventBody::Payload(Box::new(run))).ended().trace();
+        let run = Run::load(&trace);
+        let lines = header(&run, &run.judge(None, CheckSource::Recorded));
+        assert!(
+            lines[0].contains("FAIL demo::two_cgroups: payload fio: exit code: 3; 4 needed"),
+            "{lines:?}"
+        );
+        let text = lines.join(" ");
+        assert!(text.contains(", payload fio: exit code, payload fio: iops, the scheduler's life"), "{text}");
+    }
 
     #[test]
     fn a_wait_for_the_hosts_cpus_is_told_if_it_was_one() {

@@ -19,6 +19,8 @@ use crate::units::GuestNs;
 const MAX_BYTES: usize = 1 << 20;
 /// Most leaves of an answer that are listed.
 pub(crate) const MAX_LEAVES: usize = 2000;
+/// Most bytes of their paths: of a long name that has many parts each path is long.
+const MAX_PATH_BYTES: usize = 256 << 10;
 
 /// Why there is no value where a scheduler's statistics were asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -376,30 +378,47 @@ fn kind(json: &Json) -> &'static str {
     }
 }
 
-/// The numbers, texts and truth values in some statistics, by path. At most 2000.
-pub(crate) fn stats_leaves(json: &Json) -> Vec<(String, &Json)> {
-    let mut leaves = Vec::new();
-    flatten(json, &mut Vec::new(), &mut leaves);
+/// The numbers, texts and truth values in some statistics.
+#[derive(Debug, Default)]
+pub(crate) struct StatsLeaves<'j> {
+    /// By path, in the order of the names: at most 2000, and none after the one at which all paths together have 256 KiB.
+    pub found: Vec<(String, &'j Json)>,
+    /// Whether there are more.
+    pub is_cut: bool,
+    path_bytes: usize,
+}
+
+/// Those of `json`.
+pub(crate) fn stats_leaves(json: &Json) -> StatsLeaves<'_> {
+    let mut leaves = StatsLeaves::default();
+    leaves.add(json, &mut Vec::new());
     leaves
 }
 
-/// As deep as the answer was parsed.
-fn flatten<'j>(json: &'j Json, steps: &mut Vec<Step>, leaves: &mut Vec<(String, &'j Json)>) {
-    let mut part = |step, part| {
-        if leaves.len() < MAX_LEAVES {
-            steps.push(step);
-            flatten(part, steps, leaves);
-            steps.pop();
+impl<'j> StatsLeaves<'j> {
+    /// As deep as the answer was parsed.
+    fn add(&mut self, json: &'j Json, steps: &mut Vec<Step>) {
+        let mut part = |step, part| {
+            if !self.is_cut {
+                steps.push(step);
+                self.add(part, steps);
+                steps.pop();
+            }
+        };
+        match json {
+            Json::Object(members) if !members.is_empty() => {
+                members.iter().for_each(|(name, member)| part(Step::Field(name.clone()), member));
+            }
+            Json::Array(elements) if !elements.is_empty() => {
+                elements.iter().zip(0..).for_each(|(element, index)| part(Step::Index(index), element));
+            }
+            _ if self.found.len() >= MAX_LEAVES || self.path_bytes >= MAX_PATH_BYTES => self.is_cut = true,
+            leaf => {
+                let path = path_text(&"", steps);
+                self.path_bytes = self.path_bytes.saturating_add(path.len());
+                self.found.push((path, leaf));
+            }
         }
-    };
-    match json {
-        Json::Object(members) if !members.is_empty() => {
-            members.iter().for_each(|(name, member)| part(Step::Field(name.clone()), member));
-        }
-        Json::Array(elements) if !elements.is_empty() => {
-            elements.iter().zip(0..).for_each(|(element, index)| part(Step::Index(index), element));
-        }
-        leaf => leaves.push((path_text(&"", steps), leaf)),
     }
 }
 

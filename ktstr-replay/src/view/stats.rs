@@ -16,6 +16,8 @@ use crate::value::{MAX_LEAVES, StatsError, StatsReply, stats_leaves};
 const COLUMNS: usize = 12;
 /// Longest text in a cell, in characters.
 const CELL_CHARS: usize = 24;
+/// Longest path of a member, in characters.
+const MEMBER_CHARS: usize = 200;
 
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
@@ -63,9 +65,10 @@ pub fn show_stats(run: &Run<'_>, at: Option<&str>) -> Result<Shown, NoStats> {
         (Some(_), ..) => asked.iter().flat_map(|asked| asked.lines(run)).collect(),
         (None, ..) => side_by_side(run, &asked),
     };
-    let is_cut = |one: &Asked<'_>| one.reply.json().is_ok_and(|json| stats_leaves(json).len() >= MAX_LEAVES);
-    if asked.iter().any(is_cut) {
-        lines.push(format!("the first {MAX_LEAVES} members of an answer are listed; --json has all"));
+    let cut = asked.iter().filter_map(|one| Some(stats_leaves(one.reply.json().ok()?)));
+    if let Some(most) = cut.filter(|leaves| leaves.is_cut).map(|leaves| leaves.found.len()).max() {
+        let why = if most < MAX_LEAVES { ", as their names are long" } else { "" };
+        lines.push(format!("the first {most} members of an answer are listed{why}; --json has all"));
     }
     Ok(Shown { lines, json })
 }
@@ -116,6 +119,7 @@ impl Asked<'_> {
             .json()
             .map(stats_leaves)
             .unwrap_or_default()
+            .found
             .into_iter()
             .map(|(path, leaf)| vec![member(&path), clean(&escaped(&leaf.to_string()))])
             .collect();
@@ -152,7 +156,7 @@ fn side_by_side(run: &Run<'_>, asked: &[Asked<'_>]) -> Vec<String> {
     // By target, as there may be several.
     let mut members: BTreeMap<(&str, String), BTreeMap<usize, String>> = BTreeMap::new();
     for (i, one) in shown.iter().filter_map(|i| Some((*i, asked.get(*i)?))) {
-        for (path, leaf) in one.reply.json().map(stats_leaves).unwrap_or_default() {
+        for (path, leaf) in one.reply.json().map(stats_leaves).unwrap_or_default().found {
             members.entry((&one.reply.target, path)).or_default().insert(i, cell(leaf));
         }
     }
@@ -173,9 +177,9 @@ fn side_by_side(run: &Run<'_>, asked: &[Asked<'_>]) -> Vec<String> {
     lines
 }
 
-/// A path out of an answer.
+/// A path out of an answer. A table is as wide as its longest one.
 fn member(path: &str) -> String {
-    clean(&escaped(path))
+    shorten(&clean(&escaped(path)), MEMBER_CHARS)
 }
 
 /// A value in a table: floats with three digits, texts cut.

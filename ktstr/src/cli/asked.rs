@@ -15,7 +15,7 @@ use crate::description::TestDescription;
 use crate::host::environment;
 use crate::host::results::RUNS;
 use crate::test_def::{MARK_BEGIN, MARK_END};
-use crate::workspace::Workspace;
+use crate::workspace::{Target, Workspace};
 
 /// Longest path of a test that is looked for in a test binary, in bytes.
 const MAX_PATH_BYTES: usize = 4096;
@@ -60,6 +60,7 @@ fn names_target(workspace: &Workspace, args: &TestArgs, name: &str) -> bool {
 struct Binary {
     path: PathBuf,
     package_folder: PathBuf,
+    target: Target,
 }
 
 /// A line of cargo's messages, as far as it matters here.
@@ -67,6 +68,7 @@ struct Binary {
 struct Message {
     #[serde(default)]
     profile: Profile,
+    target: Option<Target>,
     executable: Option<PathBuf>,
     manifest_path: Option<PathBuf>,
 }
@@ -78,7 +80,7 @@ struct Profile {
 
 /// Build the tests; their progress and errors are the reader's.
 fn binaries(workspace: &Workspace, args: &TestArgs) -> Result<Vec<Binary>> {
-    let mut rest = args.build_words();
+    let mut rest = args.build_words(Runner::installed());
     rest.extend(["--no-run", "--message-format=json-render-diagnostics"].map(str::to_owned));
     let build = args.clone().with_rest(rest);
     let mut command = Command::new(cargo());
@@ -96,7 +98,7 @@ fn test_binaries(messages: &str) -> Vec<Binary> {
         .filter(|message| message.profile.test)
         .filter_map(|message| {
             let package_folder = message.manifest_path?.parent()?.to_owned();
-            Some(Binary { path: message.executable?, package_folder })
+            Some(Binary { path: message.executable?, package_folder, target: message.target? })
         })
         .collect()
 }
@@ -121,13 +123,17 @@ impl Binary {
         let output = command.output().with_context(|| format!("could not start {}", self.path.display()))?;
         let entries =
             fs::read_dir(&folder).with_context(|| format!("could not list {}", folder.display()))?;
-        let mut found = Vec::new();
+        let mut found: Vec<TestDescription> = Vec::new();
         for path in entries.flatten().map(|entry| entry.path()) {
             let text = fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
             let described = serde_json::from_slice(&text);
             found.push(described.with_context(|| {
                 format!("{} is of another version of ktstr than this command", self.path.display())
             })?);
+        }
+        for test in &mut found {
+            test.target.clone_from(&self.target.name);
+            test.kind = self.target.kind.first().cloned().unwrap_or_default();
         }
         if found.len() < names.len() {
             bail!(
@@ -178,12 +184,13 @@ mod tests {
 
     #[test]
     fn only_test_binaries_of_cargos_messages_are_asked() {
-        let messages = r#"{"reason":"compiler-artifact","profile":{"test":true},"executable":"/t/demo-1","manifest_path":"/w/a/Cargo.toml"}
-{"reason":"compiler-artifact","profile":{"test":false},"executable":"/t/ktstr","manifest_path":"/w/k/Cargo.toml"}
-{"reason":"compiler-artifact","profile":{"test":true},"executable":null,"manifest_path":"/w/a/Cargo.toml"}
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"demo","kind":["test"]},"profile":{"test":true},"executable":"/t/demo-1","manifest_path":"/w/a/Cargo.toml"}
+{"reason":"compiler-artifact","target":{"name":"ktstr","kind":["bin"]},"profile":{"test":false},"executable":"/t/ktstr","manifest_path":"/w/k/Cargo.toml"}
+{"reason":"compiler-artifact","target":{"name":"a","kind":["lib"]},"profile":{"test":true},"executable":null,"manifest_path":"/w/a/Cargo.toml"}
 {"reason":"build-finished","success":true}
 not json"#;
-        let expected = Binary { path: "/t/demo-1".into(), package_folder: "/w/a".into() };
+        let target = Target { name: "demo".to_owned(), kind: vec!["test".to_owned()] };
+        let expected = Binary { path: "/t/demo-1".into(), package_folder: "/w/a".into(), target };
         assert_eq!(test_binaries(messages), [expected]);
     }
 }

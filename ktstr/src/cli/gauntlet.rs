@@ -7,11 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use ktstr_record::machine;
+use ktstr_record::machine::StartError;
 use ktstr_record::spec::MachineSpec;
 use ktstr_replay::text::{Align, layout};
 
-use super::test::Runner;
+use super::test::table::TestName;
+use super::test::{NEEDS_NEXTEST, NO_FAIL_FAST, Runner};
 use crate::description::TestDescription;
 use crate::gauntlet::{Candidate, PRESETS, Preset, choose};
 
@@ -26,6 +27,27 @@ pub(super) struct Plan {
     variants: Vec<Variant>,
 }
 
+/// A target of cargo's with tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Target<'a> {
+    package: &'a str,
+    name: &'a str,
+    kind: &'a str,
+}
+
+impl Target<'_> {
+    /// What makes cargo build it and no other.
+    fn words(&self) -> Vec<String> {
+        let Self { package, name, kind } = *self;
+        let mut words = vec!["-p".to_owned(), package.to_owned()];
+        match kind {
+            "test" | "bin" | "example" | "bench" => words.extend([format!("--{kind}"), name.to_owned()]),
+            _ => words.push("--lib".to_owned()),
+        }
+        words
+    }
+}
+
 /// A test on a machine.
 #[derive(Debug)]
 struct Variant {
@@ -33,6 +55,8 @@ struct Variant {
     test: usize,
     package: String,
     target: String,
+    /// Of the target.
+    kind: String,
     name: String,
     preset: &'static Preset,
     cost: Duration,
@@ -49,9 +73,10 @@ impl Plan {
         tests: &[TestDescription],
         base: &MachineSpec,
         budget: Option<Duration>,
+        carries: impl Fn(&MachineSpec) -> Result<(), StartError>,
     ) -> Result<Self> {
         let mut variants: Vec<Variant> =
-            tests.iter().enumerate().flat_map(|(n, test)| of(n, test, base)).collect();
+            tests.iter().enumerate().flat_map(|(n, test)| of(n, test, base, &carries)).collect();
         if let Some(budget) = budget {
             keep_within(&mut variants, budget);
         }
@@ -66,71 +91,95 @@ impl Plan {
         self.variants.iter().filter(|variant| variant.skipped.is_none())
     }
 
-    /// What the runner is given, for exactly these variants, and after it `rest`.
+    /// The runner's commands, for exactly these variants, each with `rest` behind it.
     ///
     /// # Errors
     /// Arguments for nextest where there is none.
-    pub(super) fn arguments(
+    pub(super) fn commands(
         &self,
         runner: Runner,
         partition: Option<&str>,
         rest: &[String],
-    ) -> Result<Vec<OsString>> {
-        let mut packages: Vec<&str> = self.runs().map(|variant| variant.package.as_str()).collect();
-        packages.sort_unstable();
-        packages.dedup();
-        let mut targets: Vec<&str> = self.runs().map(|variant| variant.target.as_str()).collect();
-        targets.sort_unstable();
-        targets.dedup();
-        let mut words: Vec<String> = Vec::new();
-        let mut of = |flag: &str, names: Vec<&str>| {
-            for name in names {
-                words.extend([flag.to_owned(), name.to_owned()]);
-            }
-        };
-        of("-p", packages);
-        of("--test", targets);
-        match runner {
+    ) -> Result<Vec<Vec<OsString>>> {
+        let mut targets: BTreeMap<Target<'_>, Vec<&Variant>> = BTreeMap::new();
+        for variant in self.runs() {
+            targets.entry(variant.target()).or_default().push(variant);
+        }
+        let go_on = (!rest.iter().any(|word| word == NO_FAIL_FAST)).then_some(NO_FAIL_FAST);
+        let commands: Vec<Vec<String>> = match runner {
+            // One for all, so that what is to be shared among jobs is shared.
             Runner::Nextest => {
-                words.splice(0..0, ["nextest", "run"].map(str::to_owned));
+                let mut words: Vec<String> = ["nextest", "run"].map(str::to_owned).to_vec();
+                words.extend(targets.keys().flat_map(Target::words));
                 words.extend(["--run-ignored", "only"].map(str::to_owned));
+                words.extend(go_on.map(str::to_owned));
                 if let Some(partition) = partition {
                     words.extend(["--partition".to_owned(), partition.to_owned()]);
                 }
-                for Variant { package, target, name, .. } in self.runs() {
-                    words.extend([
-                        "-E".to_owned(),
-                        format!("package(={package}) & binary(={target}) & test(={name})"),
-                    ]);
+                for (target, variants) in &targets {
+                    let of = |variant: &&Variant| {
+                        let Target { package, name, .. } = target;
+                        format!("package(={package}) & binary(={name}) & test(={})", variant.name)
+                    };
+                    words.extend(variants.iter().flat_map(|variant| ["-E".to_owned(), of(variant)]));
                 }
                 words.extend_from_slice(rest);
+                vec![words]
             }
+            // One for each target: names are the same in several.
             Runner::CargoTest => {
                 if partition.is_some() {
-                    bail!(
-                        "--partition is cargo nextest's, which is not installed: cargo install cargo-nextest --locked"
-                    );
+                    bail!(NEEDS_NEXTEST);
                 }
-                words.insert(0, "test".to_owned());
-                words.push("--no-fail-fast".to_owned());
                 let (before, after) = match rest.iter().position(|word| word == "--") {
                     Some(at) => (&rest[..at], &rest[at + 1..]),
                     None => (rest, &rest[rest.len()..]),
                 };
-                words.extend_from_slice(before);
-                words.extend(["--", "--ignored", "--exact"].map(str::to_owned));
-                words.extend(self.runs().map(|variant| variant.name.clone()));
-                words.extend_from_slice(after);
+                let of = |(target, variants): (&Target<'_>, &Vec<&Variant>)| {
+                    let mut words = vec!["test".to_owned()];
+                    words.extend(target.words());
+                    words.extend_from_slice(before);
+                    words.extend(["--", "--ignored", "--exact"].map(str::to_owned));
+                    words.extend(variants.iter().map(|variant| variant.name.clone()));
+                    words.extend_from_slice(after);
+                    words
+                };
+                targets.iter().map(of).collect()
             }
-        }
-        Ok(words.into_iter().map(OsString::from).collect())
+        };
+        Ok(commands.into_iter().map(|words| words.into_iter().map(OsString::from).collect()).collect())
+    }
+
+    /// How many variants are run.
+    pub(super) fn count(&self) -> usize {
+        self.runs().count()
+    }
+
+    /// The topologies that something is run on, in the order of the table.
+    pub(super) fn topologies(&self) -> Vec<String> {
+        let is_run = |preset: &&Preset| self.runs().any(|variant| variant.preset == *preset);
+        PRESETS.iter().filter(is_run).map(|preset| preset.topology.to_string()).collect()
+    }
+
+    /// The tests of which something is run.
+    pub(super) fn tests(&self) -> Vec<TestName> {
+        let mut tests: Vec<TestName> = self.runs().map(Variant::test_name).collect();
+        tests.sort();
+        tests.dedup();
+        tests
+    }
+
+    /// Whether a test, by its package, target and name, is run on a machine.
+    pub(super) fn runs_on(&self, test: &TestName, topology: &str) -> bool {
+        self.runs()
+            .any(|variant| variant.test_name() == *test && variant.preset.topology.to_string() == topology)
     }
 
     /// How much is run, what that takes, and why the rest is not run.
     pub(super) fn summary(&self) -> String {
         let (runs, all) = (self.runs().count(), self.variants.len());
         let cost: Duration = self.runs().map(|variant| variant.cost).sum();
-        let minutes = cost.as_secs().div_ceil(60);
+        let minutes = cost.as_secs().div_ceil(60).max(1);
         let reasons = self.reasons();
         let mut text = format!("gauntlet: {runs} of {all} variants, about {minutes} min\n");
         if !reasons.is_empty() {
@@ -152,17 +201,33 @@ impl Plan {
     }
 }
 
+impl Variant {
+    fn target(&self) -> Target<'_> {
+        Target { package: &self.package, name: &self.target, kind: &self.kind }
+    }
+
+    fn test_name(&self) -> TestName {
+        TestName::of(&self.package, &self.target, &self.name)
+    }
+}
+
 /// A test on every machine.
-fn of(number: usize, test: &TestDescription, base: &MachineSpec) -> Vec<Variant> {
+fn of(
+    number: usize,
+    test: &TestDescription,
+    base: &MachineSpec,
+    carries: &impl Fn(&MachineSpec) -> Result<(), StartError>,
+) -> Vec<Variant> {
     let variants = test.variants.iter().filter_map(|variant| {
         let preset = PRESETS.iter().find(|preset| preset.name == variant.preset)?;
         let spec = MachineSpec { topology: preset.topology, memory_mib: variant.memory_mib, ..base.clone() };
-        let too_large = || machine::carries(&spec).err().filter(machine::StartError::is_limit);
+        let too_large = || carries(&spec).err().filter(StartError::is_limit);
         let skipped = variant.excluded.clone().or_else(|| too_large().map(|error| error.to_string()));
         Some(Variant {
             test: number,
             package: test.package.clone(),
             target: test.target.clone(),
+            kind: test.kind.clone(),
             name: variant.name.clone(),
             preset,
             cost: cost(preset, test.duration_s),
@@ -230,39 +295,65 @@ mod tests {
         }
     }
 
+    /// Two tests of the same names in two targets, each on six machines that every host can carry.
     fn plan(budget: Option<Duration>) -> Plan {
         let mut tests = vec![TestDescription::of(&TEST), TestDescription::of(&TEST)];
-        for test in &mut tests {
-            // What this host could carry is not the question here.
+        for (test, target) in tests.iter_mut().zip(["demo", "my-demo"]) {
             test.variants.truncate(6);
+            test.target = target.to_owned();
+            test.kind = "test".to_owned();
         }
-        Plan::new(&tests, &machine(), budget).expect("a plan")
+        Plan::new(&tests, &machine(), budget, |_| Ok(())).expect("a plan")
     }
 
-    fn line(plan: &Plan, runner: Runner, partition: Option<&str>, rest: &[&str]) -> String {
+    fn lines(plan: &Plan, runner: Runner, partition: Option<&str>, rest: &[&str]) -> Vec<String> {
         let rest: Vec<String> = rest.iter().map(|&word| word.to_owned()).collect();
-        let words = plan.arguments(runner, partition, &rest).expect("arguments");
-        words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        let commands = plan.commands(runner, partition, &rest).expect("arguments");
+        let line = |words: &Vec<OsString>| {
+            words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        };
+        commands.iter().map(line).collect()
     }
 
     #[test]
-    fn nextest_is_given_each_variant_by_name() {
-        let line = line(&plan(None), Runner::Nextest, Some("count:1/2"), &["--no-capture"]);
-        let begin = "nextest run -p demo --test demo --run-ignored only --partition count:1/2 \
-                     -E package(=demo) & binary(=demo) & test(=gauntlet_two::llcs1_cpus4) -E ";
+    fn nextest_is_given_each_variant_by_name_and_told_to_go_on() {
+        let lines = lines(&plan(None), Runner::Nextest, Some("count:1/2"), &["--no-capture"]);
+        let [line] = lines.as_slice() else { panic!("{lines:?}") };
+        let begin = "nextest run -p demo --test demo -p demo --test my-demo --run-ignored only --no-fail-fast \
+                     --partition count:1/2 -E package(=demo) & binary(=demo) & test(=gauntlet_two::llcs1_cpus4) -E ";
         assert!(line.starts_with(begin), "{line}");
-        assert!(line.ends_with("--no-capture"), "{line}");
+        assert!(line.contains("binary(=my-demo)") && line.ends_with("--no-capture"), "{line}");
         assert_eq!(line.matches(" -E ").count(), 12);
     }
 
     #[test]
-    fn cargo_test_is_given_the_names_behind_its_own_arguments() {
-        let line = line(&plan(None), Runner::CargoTest, None, &["--release", "--", "--nocapture"]);
-        let begin = "test -p demo --test demo --no-fail-fast --release -- --ignored --exact gauntlet_two::llcs1_cpus4 ";
-        assert!(line.starts_with(begin), "{line}");
-        assert!(line.ends_with(" --nocapture"), "{line}");
-        let error = plan(None).arguments(Runner::CargoTest, Some("count:1/2"), &[]).expect_err("no nextest");
+    fn cargo_test_is_given_the_names_of_each_target_behind_its_own_arguments() {
+        let lines = lines(&plan(None), Runner::CargoTest, None, &["--release", "--", "--nocapture"]);
+        assert_eq!(lines.len(), 2);
+        for (line, target) in lines.iter().zip(["demo", "my-demo"]) {
+            let begin = format!(
+                "test -p demo --test {target} --release -- --ignored --exact gauntlet_two::llcs1_cpus4 "
+            );
+            assert!(line.starts_with(&begin) && line.ends_with(" --nocapture"), "{line}");
+            assert_eq!(line.matches("gauntlet_two::").count(), 6);
+        }
+        let error = plan(None).commands(Runner::CargoTest, Some("count:1/2"), &[]).expect_err("no nextest");
         assert!(error.to_string().contains("cargo install cargo-nextest"), "{error}");
+    }
+
+    #[test]
+    fn a_test_of_a_library_is_asked_for_by_its_kind() {
+        let target = |kind| Target { package: "p", name: "n", kind }.words().join(" ");
+        assert_eq!((target("lib"), target("bin")), ("-p p --lib".to_owned(), "-p p --bin n".to_owned()));
+    }
+
+    #[test]
+    fn the_plan_knows_what_runs_where() {
+        let plan = plan(None);
+        assert_eq!(plan.topologies().len(), 6);
+        let test = TestName::of("demo", "my-demo", "gauntlet_two::llcs1_cpus4");
+        assert!(plan.runs_on(&test, "1n1l4c1t") && !plan.runs_on(&test, "2n2l4c1t"));
+        assert_eq!(plan.tests(), [TestName::of("demo", "demo", "two"), test]);
     }
 
     #[test]
@@ -282,7 +373,7 @@ mod tests {
         for variant in &mut test.variants {
             variant.excluded = Some("1 LLC, `min_llcs` is 99".to_owned());
         }
-        let error = Plan::new(&[test], &machine(), None).expect_err("nothing to run").to_string();
+        let error = Plan::new(&[test], &machine(), None, |_| Ok(())).expect_err("nothing to run").to_string();
         assert!(error.contains("16  1 LLC, `min_llcs` is 99"), "{error}");
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use ktstr_record::provision::{Clean, KernelCheck, KernelListing, KernelSpec, Need, Provisioner};
 use ktstr_record::spec::Kernel;
+use ktstr_replay::text::{Align, layout};
 
 use super::commands::CommandArgs;
 use super::out;
@@ -117,18 +118,10 @@ fn told(kernel: &Kernel, json: bool) -> anyhow::Result<()> {
 /// One line a kernel, in the order given: release, where it is, sched_ext, BTF, configuration, and where it came from if it is
 /// the user's own.
 fn table(kernels: &[KernelListing]) -> String {
-    let head = ["release", "", "sched_ext", "BTF", "configuration", ""].map(str::to_owned);
-    let lines: Vec<[String; 6]> = std::iter::once(head).chain(kernels.iter().map(cells)).collect();
-    let width =
-        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..6).map(width).collect();
-    let mut table = String::new();
-    for line in &lines {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        table.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        table.push('\n');
-    }
-    table
+    let head = ["release", "", "sched_ext", "BTF", "configuration", ""].map(str::to_owned).to_vec();
+    let rows: Vec<Vec<String>> =
+        std::iter::once(head).chain(kernels.iter().map(|kernel| cells(kernel).to_vec())).collect();
+    layout(&[Align::Left; 6], &rows).iter().map(|line| format!("{line}\n")).collect()
 }
 
 fn cells(kernel: &KernelListing) -> [String; 6] {

@@ -13,8 +13,8 @@ use super::out;
 
 /// The name that the templates have.
 const TEMPLATE_NAME: &str = "scx_mine";
-/// What stands for the library in the template of the package.
-const LIBRARY_PLACE: &str = "KTSTR";
+/// What stands for the library's path in the template of the package.
+const LIBRARY_PLACE: &str = "@LIBRARY@";
 /// Longest name, in bytes, without `scx_`, so that it fits into the lines of reports.
 const MAX_SHORT_NAME: usize = 24;
 
@@ -92,21 +92,40 @@ fn write(folder: &Path, name: &str, short: &str, library: &Path) -> Result<()> {
     // As TOML writes it, whatever is in the path.
     let path =
         serde_json::to_string(&library.to_string_lossy()).context("could not write the library's path")?;
+    // The longest first, so that nothing takes a part of it.
+    let names = [
+        (LIBRARY_PLACE, path),
+        ("SCX_MINE", name.to_uppercase()),
+        (TEMPLATE_NAME, name.to_owned()),
+        ("\"mine\"", format!("\"{short}\"")),
+        ("mine_", format!("{short}_")),
+    ];
     for (place, template) in FILES {
-        let named = |text: &str| {
-            let constant = (TEMPLATE_NAME.to_uppercase(), name.to_uppercase());
-            text.replace(TEMPLATE_NAME, name)
-                .replace(&constant.0, &constant.1)
-                .replace("\"mine\"", &format!("\"{short}\""))
-                .replace("mine_", &format!("{short}_"))
-                .replace(LIBRARY_PLACE, &format!("{{ path = {path} }}"))
-        };
-        let file = folder.join(named(place));
+        let file = folder.join(replaced(place, &names));
         let parent = file.parent().unwrap_or(folder);
         fs::create_dir_all(parent).with_context(|| format!("could not make {}", parent.display()))?;
-        fs::write(&file, named(template)).with_context(|| format!("could not write {}", file.display()))?;
+        fs::write(&file, replaced(template, &names))
+            .with_context(|| format!("could not write {}", file.display()))?;
     }
     Ok(())
+}
+
+/// `text` with the first of `names` that is at a place replaced; what stands in its stead is not looked at again.
+fn replaced(text: &str, names: &[(&str, String)]) -> String {
+    let (mut done, mut rest) = (String::new(), text);
+    while let Some(next) = rest.chars().next() {
+        match names.iter().find(|(name, _)| rest.starts_with(name)) {
+            Some((name, with)) => {
+                done.push_str(with);
+                rest = &rest[name.len()..];
+            }
+            None => {
+                done.push(next);
+                rest = &rest[next.len_utf8()..];
+            }
+        }
+    }
+    done
 }
 
 #[cfg(test)]
@@ -152,6 +171,17 @@ mod tests {
             read(&folder, "tests/scx_other.rs")
                 .contains(r#"SCX_OTHER, { name = "other", source = "scx_other""#)
         );
+        for (name, short) in
+            [("scx_mine_2", "mine_2"), ("scx_ktstr", "ktstr"), ("scx_examine_x", "examine_x")]
+        {
+            let folder = dir.path().join(name);
+            write(&folder, name, short, Path::new("/lib/ktstr")).expect("written");
+            let test = read(&folder, &format!("tests/{name}.rs"));
+            let declared = format!(r#"{}, {{ name = "{short}", source = "{name}""#, name.to_uppercase());
+            assert!(test.contains(&declared), "{test}");
+            let program = read(&folder, &format!("{name}/{name}.bpf.c"));
+            assert!(program.contains(&format!("BPF_PROG({short}_enqueue, ")), "{program}");
+        }
         let error = write(&folder, "scx_other", "other", Path::new("/lib/ktstr")).expect_err("there already");
         assert!(error.to_string().ends_with("exists already: nothing was written"));
     }

@@ -1,8 +1,9 @@
 //! `cargo ktstr test`: provision, then run the tests.
 
 mod kernels;
-mod table;
+pub(super) mod table;
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::SignedDuration;
+use ktstr_record::machine;
 use ktstr_record::provision::cargo;
 use ktstr_replay::report;
 use ktstr_replay::run::Run;
@@ -25,7 +27,7 @@ use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
 use self::kernels::{KernelChoice, Pass};
-use self::table::Row;
+use self::table::{Column, Row, TestName};
 use super::asked::descriptions;
 use super::commands::CommandArgs;
 use super::gauntlet::Plan;
@@ -36,6 +38,14 @@ use crate::workspace::Workspace;
 
 /// The package that tests are written with.
 const LIBRARY: &str = "ktstr";
+
+/// What is said where nextest is needed.
+pub(super) const NEEDS_NEXTEST: &str =
+    "--partition is cargo nextest's, which is not installed: cargo install cargo-nextest --locked";
+/// Has both runners go on after a test that failed.
+pub(super) const NO_FAIL_FAST: &str = "--no-fail-fast";
+/// Exit code of what Ctrl-C ended, as shells have it.
+const INTERRUPTED: u8 = 130;
 
 /// Run the workspace's ktstr tests: boot, record, judge.
 #[derive(Args, Clone, Debug, Default)]
@@ -102,20 +112,21 @@ impl TestArgs {
         self.package.iter().any(|name| name == package)
     }
 
-    /// Those of the runner's arguments that decide what is built.
-    pub(super) fn build_words(&self) -> Vec<String> {
-        const ALONE: [&str; 3] = ["--release", "--all-features", "--no-default-features"];
-        const WITH_VALUE: [&str; 5] = ["--features", "-F", "--profile", "--cargo-profile", "--target"];
+    /// Those of the runner's arguments that decide what is built, as cargo itself takes them.
+    pub(super) fn build_words(&self, runner: Runner) -> Vec<String> {
+        const ALONE: [&str; 4] = ["--release", "-r", "--all-features", "--no-default-features"];
+        // nextest has a `--profile` of its own, and calls cargo's `--cargo-profile`.
+        let profile = if runner == Runner::Nextest { "--cargo-profile" } else { "--profile" };
+        let with_value = ["--features", "-F", "--target", profile];
         let mut words = Vec::new();
         let mut rest = self.rest.iter().take_while(|word| *word != "--");
         while let Some(word) = rest.next() {
             let (name, value) =
                 word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
-            if ALONE.contains(&name) {
+            if ALONE.contains(&name) || (name.starts_with("-F") && name != "-F") {
                 words.push(word.clone());
-            } else if WITH_VALUE.contains(&name) {
-                // nextest has a `--profile` of its own, and calls cargo's `--cargo-profile`.
-                words.push(if name == "--cargo-profile" { "--profile" } else { name }.to_owned());
+            } else if with_value.contains(&name) {
+                words.push(if name == profile { "--profile" } else { name }.to_owned());
                 words.extend(value.map(str::to_owned).or_else(|| rest.next().cloned()));
             }
         }
@@ -124,7 +135,7 @@ impl TestArgs {
 }
 
 impl CommandArgs for TestArgs {
-    /// The exit code is the runner's; with several kernels the worst of them.
+    /// The exit code is the runner's; of several runs of it the worst.
     fn run(self) -> Result<ExitCode> {
         let here = env::current_dir().context("could not find the working folder")?;
         // Each of the three waits for programs.
@@ -137,13 +148,22 @@ impl CommandArgs for TestArgs {
         let workspace = workspace?;
         let runs = workspace.target_directory.join(RUNS);
         let passes = passes?;
-        let words = if self.gauntlet {
-            let machine = passes.first().context("no kernel")?.machine();
-            let plan = Plan::new(&descriptions(&workspace, &self)?, &machine, self.budget)?;
-            out::note(&plan.summary());
-            plan.arguments(runner, self.partition.as_deref(), &self.rest)?
-        } else {
-            arguments(&self, &workspace, runner)?
+        let plan = match self.gauntlet {
+            true => {
+                let machine = passes.first().context("no kernel")?.machine();
+                let tests = descriptions(&workspace, &self)?;
+                let plan = Plan::new(&tests, &machine, self.budget, machine::carries)?;
+                out::note(&plan.summary());
+                Some(plan)
+            }
+            false => None,
+        };
+        let go_on = passes.len() > 1 && !self.rest.iter().any(|word| word == NO_FAIL_FAST);
+        let rest: Vec<String> =
+            go_on.then(|| NO_FAIL_FAST.to_owned()).into_iter().chain(self.rest.iter().cloned()).collect();
+        let commands = match &plan {
+            Some(plan) => plan.commands(runner, self.partition.as_deref(), &self.rest)?,
+            None => vec![arguments(&Self { rest, ..self.clone() }, &workspace, runner)?],
         };
         if let Some(keep) = self.keep {
             remove_old_runs(&runs, keep)?;
@@ -151,17 +171,50 @@ impl CommandArgs for TestArgs {
         let results = runs.join(new_run_name());
         let interrupted = Arc::new(AtomicBool::new(false));
         flag::register(SIGINT, Arc::clone(&interrupted)).context("could not take over Ctrl-C")?;
-        let [pass] = passes.as_slice() else {
-            return self.run_passes(&passes, runner, &words, &results, &interrupted);
-        };
-        let status = run_to_end(&mut self.command(pass, &words, &results))?;
-        print_traces(&results)?;
-        if self.gauntlet {
-            let rows: Vec<Row> =
-                traces(&results)?.iter().filter_map(|trace| Row::of(trace, &pass.label)).collect();
-            out::write(&format!("\n{}", table::render(&rows, |row| row.topology.clone())))?;
+        // What does not compile does so on no kernel. What the gauntlet needs has been built to be asked.
+        if passes.len() > 1 && plan.is_none() {
+            let mut words = self.build_words(runner);
+            words.push("--no-run".to_owned());
+            let build = arguments(&self.clone().with_rest(words), &workspace, Runner::CargoTest)?;
+            let built = run_to_end(Command::new(cargo()).args(build))?;
+            if !built.success() {
+                return Ok(ExitCode::from(exit_code(built)));
+            }
         }
-        Ok(ExitCode::from(exit_code(status)))
+        let (mut rows, mut worst) = (Vec::new(), 0);
+        for (number, pass) in (1..).zip(&passes) {
+            let results = match passes.len() {
+                1 => results.clone(),
+                all => {
+                    out::note(&format!("ktstr: kernel {number} of {all}: {}", pass.label));
+                    results.join(pass.folder(number))
+                }
+            };
+            for words in &commands {
+                // Both runners have 0 for a pass, and larger codes for what is worse.
+                worst = worst.max(exit_code(run_to_end(&mut self.command(pass, words, &results))?));
+            }
+            print_traces(&results)?;
+            rows.extend(traces(&results)?.iter().filter_map(|trace| Row::of(trace, &pass.label)));
+            if interrupted.load(Ordering::Relaxed) {
+                worst = worst.max(INTERRUPTED);
+                break;
+            }
+        }
+        if let Some(plan) = &plan {
+            out::write(&format!("\n{}", of_gauntlet(&rows, plan, &passes)))?;
+            let planned = plan.count() * passes.len();
+            let runs: BTreeSet<_> = rows.iter().map(|row| (&row.test, &row.topology, &row.kernel)).collect();
+            // A part of them is another job's.
+            if worst == 0 && self.partition.is_none() && runs.len() < planned {
+                bail!("{planned} runs were planned, and {} left a trace", runs.len());
+            }
+        } else if passes.len() > 1 {
+            let columns: Vec<Column> =
+                passes.iter().map(|pass| Column::of(None, pass, pass.label.clone())).collect();
+            out::write(&format!("\n{}", table::render(&rows, &[], &columns, |_, _| true)))?;
+        }
+        Ok(ExitCode::from(worst))
     }
 }
 
@@ -178,43 +231,27 @@ impl TestArgs {
         }
         command
     }
+}
 
-    /// The tests on one kernel after the other, each with a folder of its own, and a table of what came of it.
-    fn run_passes(
-        &self,
-        passes: &[Pass],
-        runner: Runner,
-        words: &[OsString],
-        results: &Path,
-        interrupted: &AtomicBool,
-    ) -> Result<ExitCode> {
-        // What does not compile does so on no kernel.
-        let mut build = words.to_vec();
-        build.insert(runner.words().len(), "--no-run".into());
-        let built = run_to_end(Command::new(cargo()).args(build))?;
-        if !built.success() {
-            return Ok(ExitCode::from(exit_code(built)));
-        }
-        let (mut rows, mut worst) = (Vec::new(), 0);
-        for (number, pass) in (1..).zip(passes) {
-            out::note(&format!("ktstr: kernel {number} of {}: {}", passes.len(), pass.label));
-            let results = results.join(pass.folder());
-            let status = run_to_end(&mut self.command(pass, words, &results))?;
-            print_traces(&results)?;
-            rows.extend(traces(&results)?.iter().filter_map(|trace| Row::of(trace, &pass.label)));
-            // Both runners have 0 for a pass, and larger codes for what is worse.
-            worst = worst.max(exit_code(status));
-            if interrupted.load(Ordering::Relaxed) {
-                break;
-            }
-        }
-        let column = |row: &Row| match self.gauntlet {
-            true => format!("{}, {}", row.topology, row.kernel),
-            false => row.kernel.clone(),
-        };
-        out::write(&format!("\n{}", table::render(&rows, column)))?;
-        Ok(ExitCode::from(worst))
+impl Column {
+    fn of(topology: Option<&str>, pass: &Pass, head: String) -> Self {
+        Self { topology: topology.map(str::to_owned), kernel: pass.label.clone(), head }
     }
+}
+
+/// The table of a gauntlet: a column for each machine, and of several kernels for each machine and kernel.
+fn of_gauntlet(rows: &[Row], plan: &Plan, passes: &[Pass]) -> String {
+    let topologies = plan.topologies();
+    let of = |topology: &String, pass: &Pass| {
+        let head = if passes.len() > 1 { format!("{topology}, {}", pass.label) } else { topology.clone() };
+        Column::of(Some(topology), pass, head)
+    };
+    let columns: Vec<Column> =
+        topologies.iter().flat_map(|topology| passes.iter().map(move |pass| of(topology, pass))).collect();
+    let is_planned = |test: &TestName, column: &Column| {
+        column.topology.as_ref().is_some_and(|topology| plan.runs_on(test, topology))
+    };
+    table::render(rows, &plan.tests(), &columns, is_planned)
 }
 
 /// A thread's result; its panic is raised again here.
@@ -238,7 +275,7 @@ impl Runner {
         }
     }
 
-    fn installed() -> Self {
+    pub(super) fn installed() -> Self {
         let mut probe = Command::new(cargo());
         probe.args(["nextest", "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         match probe.status() {
@@ -277,9 +314,7 @@ pub(super) fn arguments(args: &TestArgs, workspace: &Workspace, runner: Runner) 
     words.extend(filter);
     if let Some(partition) = &args.partition {
         if runner == Runner::CargoTest {
-            bail!(
-                "--partition is cargo nextest's, which is not installed: cargo install cargo-nextest --locked"
-            );
+            bail!(NEEDS_NEXTEST);
         }
         words.extend(["--partition", partition]);
     }

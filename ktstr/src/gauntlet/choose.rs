@@ -16,8 +16,8 @@ pub struct Candidate {
     pub cost: Duration,
 }
 
-/// What a run of a variant shows. The first kinds weigh most: a test that is not run at all, and a machine that nothing is run on, are
-/// the largest holes.
+/// What a run of a variant shows. The first kinds weigh most: a test that is not run at all, and a machine that nothing is run
+/// on, are the largest holes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fact {
     Test(usize),
@@ -57,8 +57,9 @@ impl Candidate {
     }
 }
 
-/// Numbers of the candidates that are run within `budget`, in their order: greedily that which shows most that is not shown yet
-/// for its cost. What shows nothing new comes last, the cheaper before the dearer.
+/// Numbers of the candidates that are run within `budget`, in their order. Each test is run once before any is run twice, the cheap
+/// ones first, so that there are many; then greedily that which shows most that is not shown yet for its cost. What shows nothing
+/// new comes last, the cheaper before the dearer.
 #[must_use]
 pub fn choose(candidates: &[Candidate], budget: Duration) -> Vec<usize> {
     let mut left: Vec<usize> = (0..candidates.len()).collect();
@@ -71,7 +72,11 @@ pub fn choose(candidates: &[Candidate], budget: Duration) -> Vec<usize> {
             let gain: f64 = new.map(Fact::weight).sum::<f64>() + 0.1;
             gain / candidates[index].cost.as_secs_f64().max(0.001)
         };
-        let best = left.iter().copied().max_by(|&a, &b| value(a).total_cmp(&value(b)).then(b.cmp(&a)));
+        let is_first = |index: usize| !known.contains(&Fact::Test(candidates[index].test));
+        let best = left.iter().copied().max_by(|&a, &b| {
+            let first = is_first(a).cmp(&is_first(b));
+            first.then(value(a).total_cmp(&value(b))).then(b.cmp(&a))
+        });
         let Some(best) = best else { break };
         known.extend(candidates[best].facts());
         spent += candidates[best].cost;
@@ -131,6 +136,19 @@ mod tests {
         let chosen = choose(&candidates, Duration::from_secs(5 * 14));
         let tests: BTreeSet<usize> = chosen.iter().map(|&index| candidates[index].test).collect();
         assert_eq!(tests.len(), 5, "{chosen:?}");
+    }
+
+    #[test]
+    fn a_long_test_is_not_put_off_for_machines_of_a_short_one() {
+        let mut candidates = all(1);
+        let long = candidates.clone().into_iter().map(|one| Candidate {
+            test: 1,
+            cost: one.cost + Duration::from_secs(300),
+            ..one
+        });
+        candidates.extend(long);
+        let chosen = choose(&candidates, Duration::from_secs(400));
+        assert!(chosen.iter().any(|&index| candidates[index].test == 1), "{chosen:?}");
     }
 
     #[test]

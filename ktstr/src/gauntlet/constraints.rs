@@ -2,6 +2,8 @@
 
 use ktstr_record::spec::Topology;
 
+use super::presets::PRESETS;
+
 /// [`Constraints`], from one list of bounds.
 macro_rules! constraints {
     ($($(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr,)*) => {
@@ -66,6 +68,24 @@ constraints! {
 }
 
 impl Constraints {
+    /// Whether such a machine is one of these. Bounds that are not set are those of no layer.
+    const fn admits(self, topology: Topology) -> bool {
+        const fn within(count: u32, min: Option<u32>, max: Option<u32>) -> bool {
+            let is_enough = match min {
+                Some(min) => count >= min,
+                None => true,
+            };
+            match max {
+                Some(max) => is_enough && count <= max,
+                None => is_enough,
+            }
+        }
+        within(topology.llcs, self.min_llcs, self.max_llcs)
+            && within(topology.cpus(), self.min_cpus, self.max_cpus)
+            && within(topology.numa_nodes, self.min_numa_nodes, self.max_numa_nodes)
+            && !(matches!(self.requires_smt, Some(true)) && topology.threads_per_core < 2)
+    }
+
     /// Why such a machine is not one of these: the bound that it breaks.
     #[must_use]
     pub fn excludes(&self, topology: Topology) -> Option<String> {
@@ -115,6 +135,14 @@ pub const fn check_constraints(scheduler: Option<Constraints>, test: Constraints
         "no machine has so many and so few NUMA nodes: give `max_numa_nodes`, too (what is not given is the \
          scheduler's, else 1)"
     );
+    let mut index = 0;
+    while index < PRESETS.len() {
+        if bounds.admits(PRESETS[index].topology) {
+            return;
+        }
+        index += 1;
+    }
+    panic!("no machine of the gauntlet is within these bounds: docs/gauntlet.md has the table of them");
 }
 
 #[cfg(test)]
@@ -148,6 +176,25 @@ mod tests {
         }
         let exact = Constraints::NONE.min_llcs(1).max_llcs(1).min_cpus(4).max_cpus(4).requires_smt(false);
         assert_eq!(exact.excludes(small), None);
+    }
+
+    #[test]
+    fn what_compiles_and_what_is_skipped_is_decided_alike() {
+        for bounds in [
+            Constraints::NONE,
+            Constraints::NONE.min_llcs(3),
+            Constraints::NONE.max_cpus(8).requires_smt(true),
+            Constraints::NONE.max_numa_nodes(4).min_numa_nodes(2),
+        ] {
+            for preset in &PRESETS {
+                let whole = bounds.over(Constraints::DEFAULT);
+                assert_eq!(
+                    whole.admits(preset.topology),
+                    bounds.excludes(preset.topology).is_none(),
+                    "{preset:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -106,6 +106,7 @@ pub(crate) mod tests {
         check: None,
         assert: Assert::NONE,
         constraints: Constraints::NONE,
+        ignored: false,
         expect_err: false,
         expect_scx_error_contains: None,
         expect_scx_error_matches: None,

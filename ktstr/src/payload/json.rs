@@ -7,7 +7,7 @@ use serde_json::{Deserializer, Value};
 
 use super::output::Stream;
 
-/// Most beginnings of lines at which a JSON document is looked for in vain.
+/// Most documents of several lines that cannot be read: each may be the rest of the text.
 const TRIES: usize = 256;
 /// What stands for words that are numbers in C and Python and that JSON does not have.
 const WORDS: [(&str, f64); 3] = [("nan", f64::NAN), ("inf", f64::INFINITY), ("infinity", f64::INFINITY)];
@@ -34,10 +34,15 @@ pub fn metrics(stdout: &Stream, stderr: &Stream) -> Result<Vec<Metric>, String> 
 }
 
 fn of_text(text: &str) -> Result<Vec<Metric>, String> {
-    let document = match last_document(text) {
-        Some(document) => document,
-        None => last_document(&with_words(text)).ok_or("has no JSON object or array that begins a line")?,
-    };
+    let mut found = documents(text);
+    if found.unread {
+        // It may be one with words for numbers, and what was found then is no more than a part of it, or one before it.
+        found = documents(&with_words(text));
+    }
+    let document = found.last.ok_or(match found.is_cut {
+        true => "ends within a JSON object or array",
+        false => "has no JSON object or array that begins a line and ends one",
+    })?;
     let mut found = BTreeMap::new();
     let mut order = Vec::new();
     walk(&document, String::new(), &mut |path, value| {
@@ -54,24 +59,55 @@ fn of_text(text: &str) -> Result<Vec<Metric>, String> {
     if metrics.is_empty() { Err("is JSON without numbers".to_owned()) } else { Ok(metrics) }
 }
 
-/// The last object or array that begins at the begin of a line: programs write notes around it.
-fn last_document(text: &str) -> Option<Value> {
-    let (mut last, mut at, mut tries) = (None, 0, 0);
-    while at < text.len() && tries < TRIES {
-        let rest = text.get(at..)?;
-        let line = rest.split_inclusive('\n').next().unwrap_or(rest);
-        if line.trim_start().starts_with(['{', '[']) {
+/// What looking for documents found.
+#[derive(Default)]
+struct Found {
+    /// The last document: an object or array that begins in the first column of a line, and after which its last line is blank.
+    /// Programs write notes around it.
+    last: Option<Value>,
+    /// Something that began like one could not be read.
+    unread: bool,
+    /// The last of these has no end.
+    is_cut: bool,
+}
+
+fn documents(text: &str) -> Found {
+    let (mut found, mut at, mut tries) = (Found::default(), 0, 0);
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty() && tries < TRIES) {
+        let mut end = line_end(rest, 0);
+        if rest.starts_with(['{', '[']) {
             let mut documents = Deserializer::from_str(rest).into_iter::<Value>();
-            if let Some(Ok(document)) = documents.next() {
-                at += documents.byte_offset().max(1);
-                last = Some(document);
-                continue;
+            match documents.next() {
+                Some(Ok(document)) => {
+                    let behind = documents.byte_offset();
+                    end = line_end(rest, behind);
+                    // `[1] done` is a line of a log.
+                    if rest.get(behind..end).is_some_and(|behind| behind.trim().is_empty()) {
+                        found.last = Some(document);
+                    }
+                }
+                Some(Err(error)) => {
+                    found.unread = true;
+                    if error.is_eof() {
+                        // What follows is parts of it.
+                        found.is_cut = true;
+                        break;
+                    }
+                    // So is a line that is wrong by itself, as `[info] ..`; its newline counts as the begin of the next one.
+                    let is_of_line = error.line() < 2 || (error.line(), error.column()) == (2, 0);
+                    tries += usize::from(!is_of_line);
+                }
+                None => {}
             }
-            tries += 1;
         }
-        at += line.len();
+        at += end;
     }
-    last
+    found
+}
+
+/// Where the line that has the byte `at` ends, with its newline.
+fn line_end(text: &str, at: usize) -> usize {
+    text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |newline| at + newline + 1)
 }
 
 fn walk(value: &Value, path: String, tell: &mut impl FnMut(String, f64)) {
@@ -107,7 +143,8 @@ fn with_words(text: &str) -> String {
     while let Some(c) = rest.chars().next() {
         if in_string {
             let step = if c == '\\' { rest.chars().take(2).map(char::len_utf8).sum() } else { c.len_utf8() };
-            in_string = c != '"';
+            // No string of JSON goes on in the next line; a quote in a note is none.
+            in_string = c != '"' && !rest[..step].ends_with('\n');
             out.push_str(&rest[..step]);
             rest = &rest[step..];
             continue;
@@ -165,12 +202,70 @@ mod tests {
         assert_eq!((found[2].1, found[3].1, found[4].1), (f64::INFINITY, f64::NEG_INFINITY, 1.5));
     }
 
+    /// What was found, where all is a number.
+    fn numbers(text: &str) -> Vec<(String, f64)> {
+        found(text).unwrap_or_else(|why| panic!("{text}: {why}"))
+    }
+
+    fn named(pairs: &[(&str, f64)]) -> Vec<(String, f64)> {
+        pairs.iter().map(|&(path, value)| (path.to_owned(), value)).collect()
+    }
+
+    #[test]
+    fn a_part_of_a_document_with_words_is_not_taken_for_it() {
+        for inner in [" ", ""] {
+            let text =
+                ["{", "\"jobs\": [", "{\"x\": -nan}", "],", "\"disk_util\": [", "{\"util\": 1}", "]", "}"]
+                    .join(&format!("\n{inner}"));
+            let text = text.replace("\n }", "\n}");
+            let found = numbers(&text);
+            assert_eq!(found[..1], named(&[("disk_util.0.util", 1.0)]), "{text}");
+            assert!(found.len() == 2 && found[1].0 == "jobs.0.x" && found[1].1.is_nan(), "{text}");
+        }
+        // The last one counts, also where only that one has words.
+        let found = numbers("{\"a\": 1}\n{\"a\": inf}\n");
+        assert_eq!(found, named(&[("a", f64::INFINITY)]));
+    }
+
+    #[test]
+    fn parts_of_a_document_that_was_cut_are_no_documents() {
+        for cut in [
+            "{\n \"jobs\": [\n  {\"x\": 1},\n  {\"x\": 2},\n  {\"x\"",
+            "{\n\"jobs\": [\n{\"x\": 1}\n,\n{\"x\": 2}\n",
+            "[\n[1]\n,\n[NaN]\n,",
+        ] {
+            assert!(found(cut).expect_err(cut).contains("ends within a JSON object or array"), "{cut}");
+            assert_eq!(numbers(&format!("{{\"a\": 1}}\n{cut}")), named(&[("a", 1.0)]), "{cut}");
+        }
+    }
+
+    #[test]
+    fn lines_of_a_log_neither_replace_nor_hide_a_document() {
+        let document = "{\n  \"a\": 1\n}\n";
+        for line in ["[1] done", "{} x", "[info] \"started", "[\"open", "[warn", "{thread 7}", "[]]", "[-"] {
+            let lines = format!("{line}\n").repeat(2 * TRIES);
+            assert_eq!(numbers(&format!("{lines}{document}{line}\n")), named(&[("a", 1.0)]), "{line}");
+        }
+        // Where a document has words, too, and a note has a quote.
+        let text = "[info] a \"quote\nand one \\\n{\"a\": NaN, \"b\": 2}\n[2] 5\" long\n";
+        assert_eq!(numbers(text)[1], ("b".to_owned(), 2.0));
+    }
+
+    #[test]
+    fn of_two_members_of_one_name_the_last_counts() {
+        assert_eq!(numbers("{\"a\": 1, \"a\": 2}\r\n"), named(&[("a", 2.0)]));
+    }
+
     #[test]
     fn what_has_no_numbers_says_why() {
         for (text, why) in [
             ("", "no JSON object"),
             ("iops 7", "no JSON object"),
-            ("{\"a\": 1", "no JSON object"),
+            ("{\"a\": 1", "ends within a JSON object"),
+            (" {\"a\": 1}", "no JSON object"),
+            ("{\"a\": 1} done", "no JSON object"),
+            ("[1] done\n", "no JSON object"),
+            ("{\n\"a\": 1\n}, {\"b\": 2}\n", "no JSON object"),
             ("x {\"a\": 1}", "no JSON object"),
             ("{\"a\": 1e999}", "no JSON object"),
             ("{\"a\": \"1\"}", "without numbers"),

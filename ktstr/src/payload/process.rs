@@ -63,7 +63,7 @@ impl Running {
         timeout: Duration,
     ) -> Result<Self, Box<PayloadReport>> {
         let timeout = spec.timeout.unwrap_or(timeout);
-        let mut run = run_of(spec, timeout);
+        let (began, mut run) = (Instant::now(), run_of(spec, timeout));
         let started = Launch::read(root, spec.def).map_err(|error| error.to_string()).and_then(|launch| {
             run.program.clone_from(&launch.program);
             run.package.clone_from(&launch.package);
@@ -79,7 +79,7 @@ impl Running {
         };
         let pid = child.id();
         run.pid = pid;
-        let mut watched = Watched::new(child, told, run, timeout);
+        let mut watched = Watched::new(child, told, run, began, timeout);
         let thread =
             thread::Builder::new().name(format!("payload {}", spec.def.name)).spawn(move || watched.watch());
         match thread {
@@ -224,6 +224,7 @@ struct Watched {
     run: PayloadRun,
     out: Stream,
     err: Stream,
+    /// The same moment as the run's `began_ns`.
     began: Instant,
     timeout: Duration,
 }
@@ -237,7 +238,7 @@ enum Seen {
 }
 
 impl Watched {
-    fn new(mut child: Child, told: PipeReader, run: PayloadRun, timeout: Duration) -> Self {
+    fn new(mut child: Child, told: PipeReader, run: PayloadRun, began: Instant, timeout: Duration) -> Self {
         Self {
             pid: child.id(),
             stdout: child.stdout.take(),
@@ -246,7 +247,7 @@ impl Watched {
             run,
             out: Stream::default(),
             err: Stream::default(),
-            began: Instant::now(),
+            began,
             timeout,
         }
     }

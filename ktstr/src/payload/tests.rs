@@ -78,6 +78,17 @@ fn metrics_of_standard_error_count_where_standard_output_has_none() {
 }
 
 #[test]
+fn its_cpu_time_has_that_of_the_children_that_it_waited_for() {
+    // A child of it uses the CPU until it has had 20 ticks of 10 ms, by its own count.
+    let child =
+        "while read -r stat </proc/self/stat; set -- $stat; [ $((${14} + ${15})) -lt 20 ]; do :; done";
+    let report = ran(&format!("( {child} ); echo '{{\"done\": 1}}'"));
+    assert_eq!(report.metric("done"), Some(1.0), "{report:?}");
+    let cpu_ns = report.recorded().cpu_ns;
+    assert!(cpu_ns >= 200_000_000, "{cpu_ns}");
+}
+
+#[test]
 fn a_timeout_that_no_clock_reaches_is_none() {
     let (_dir, running) = started("exit 0", Duration::MAX, None);
     assert_eq!(running.wait().exit_code(), Some(0));
@@ -97,7 +108,9 @@ fn one_that_takes_too_long_is_ended_and_its_output_is_kept() {
     let (_dir, running) = started("echo '{\"x\": 1}'; exec sleep 1000", Duration::from_secs(2), None);
     let report = running.wait();
     let run = report.recorded();
-    assert_eq!((run.end, run.signal, run.exit_code), (PayloadEnd::TimedOut, Some(15), None));
+    assert_eq!((run.end, run.exit_code), (PayloadEnd::TimedOut, None));
+    // On a busy host it may not come to its end within the 5 s after SIGTERM.
+    assert!(matches!(run.signal, Some(9 | 15)), "{:?}", run.signal);
     assert_eq!(run.timeout_ns, 2_000_000_000);
     // A busy host may not have let it come to that.
     assert_eq!(report.metric("x"), (run.stdout_bytes > 0).then_some(1.0));

@@ -327,3 +327,27 @@ mod nodes_beyond_the_schedulers {
         execute_defs(ctx, vec![])
     }
 }
+
+mod bounds_between_the_machines {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(min_llcs = 5, max_llcs = 7)]
+//               ^^^^^^^^ evaluation panicked: no machine of the gauntlet is within these bounds: docs/gauntlet.md has the table of them: evaluation of `bounds_between_the_machines::__KTSTR_TEST_a_test::_` failed inside this call
+//    note: inside `ktstr::__private::check_constraints`
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod a_scheduler_for_no_machine {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", constraints = Constraints::NONE.min_llcs(20) });
+
+    #[ktstr_test(scheduler = DEMO)]
+//               ^^^^^^^^^ evaluation panicked: no machine has so many and so few LLCs: give `max_llcs`, too (what is not given is the scheduler's, else 12): evaluation of `a_scheduler_for_no_machine::__KTSTR_TEST_a_test::_` failed inside this call
+//    note: inside `ktstr::__private::check_constraints`
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}

@@ -25,8 +25,8 @@ use crate::spec::Kernel;
 pub(in super::super) const FOLDER: &str = "builds";
 /// The configuration of a tree without its own.
 const DEFAULT: &str = "x86_64_defconfig";
-/// Variables that choose the compiler, and so are a part of what is built.
-const COMPILER: [&str; 6] = ["CC", "HOSTCC", "LLVM", "LLVM_IAS", "CROSS_COMPILE", "KCFLAGS"];
+/// Variables that choose the compiler, its flags, or the end of the release, and so are a part of what is built.
+const VARIABLES: [&str; 7] = ["CC", "HOSTCC", "LLVM", "LLVM_IAS", "CROSS_COMPILE", "KCFLAGS", "LOCALVERSION"];
 /// Variables that would lead make elsewhere.
 const REMOVED: [&str; 6] = ["ARCH", "SUBARCH", "KBUILD_OUTPUT", "KBUILD_EXTMOD", "MAKEFLAGS", "INSTALL_PATH"];
 /// What the kernel says of who built it and when, so that the same source makes the same bytes.
@@ -114,18 +114,21 @@ impl Build<'_> {
             hash.update(&(part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        for name in COMPILER {
+        for name in VARIABLES {
             hash.update(format!("{name}={:?}\n", std::env::var_os(name)).as_bytes());
         }
-        hash.update(&self.compiler_version());
+        for compiler in compilers(|name| std::env::var(name).ok()) {
+            hash.update(&self.version_of(&compiler));
+        }
         Ok(format!("{:032x}", hash.digest128()))
     }
 
-    /// What the compiler says of itself; nothing where it is not there, which make will report.
-    fn compiler_version(&self) -> Vec<u8> {
-        let default = if std::env::var_os("LLVM").is_some() { "clang" } else { "gcc" };
-        let compiler = std::env::var("CC").unwrap_or_else(|_| default.to_owned());
-        let Some(program) = self.context.host.find(&compiler) else { return Vec::new() };
+    /// What a compiler says of itself; nothing where it is not there, which make will report.
+    fn version_of(&self, compiler: &str) -> Vec<u8> {
+        // A path is found from where make compiles.
+        let is_path = compiler.contains('/');
+        let found = if is_path { Some(self.root().join(compiler)) } else { self.context.host.find(compiler) };
+        let Some(program) = found else { return Vec::new() };
         Command::new(program).arg("--version").output().map(|output| output.stdout).unwrap_or_default()
     }
 
@@ -149,6 +152,11 @@ impl Build<'_> {
     /// Where objects go that do not go into the tree.
     fn objects(&self) -> PathBuf {
         self.folder.join("objects")
+    }
+
+    /// Where the build leaves what it makes.
+    fn root(&self) -> PathBuf {
+        if self.in_place { self.tree.clone() } else { self.objects() }
     }
 
     fn config(&self) -> PathBuf {
@@ -195,7 +203,7 @@ impl Build<'_> {
         let step = self.context.progress.step(label, None);
         self.make(&[&format!("-j{}", jobs()), "bzImage"], "build the kernel")?;
         step.done();
-        let root = if self.in_place { self.tree.clone() } else { self.objects() };
+        let root = self.root();
         let found = tree::IMAGES.iter().map(|image| root.join(image)).find(|image| image.is_file());
         found.ok_or_else(|| Error::Incomplete { what: "build".to_owned(), path: root.join(tree::IMAGES[0]) })
     }
@@ -217,6 +225,24 @@ impl Build<'_> {
         }
         run_into(command, doing, &self.lock, &stderr, TAIL_LINES, || {}).map(drop)
     }
+}
+
+/// The programs that may compile the kernel, by the variables of the environment: the one that Linux's makefiles take, and that of
+/// `CC`, which those set themselves and other makefiles need not.
+fn compilers(variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+    let chosen = match set("LLVM") {
+        Some(folder) if folder.ends_with('/') => format!("{folder}clang"),
+        Some(suffix) if suffix.starts_with('-') => format!("clang{suffix}"),
+        Some(_) => "clang".to_owned(),
+        None => format!("{}gcc", set("CROSS_COMPILE").unwrap_or_default()),
+    };
+    // Words before the compiler start it, as ccache does; flags are behind it.
+    let program = |words: String| {
+        let word = words.split_whitespace().rfind(|word| !word.starts_with('-'));
+        word.map(str::to_owned)
+    };
+    [Some(chosen), set("CC")].into_iter().flatten().filter_map(program).collect()
 }
 
 /// As many as there are CPUs for this process.

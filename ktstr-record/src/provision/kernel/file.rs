@@ -2,17 +2,15 @@
 //! same bytes at another place are the same kernel.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
-
-use xxhash_rust::xxh3::Xxh3;
 
 use super::super::cache::create_dir_all;
 use super::super::error::{Error, ImageError, Result};
 use super::super::host::Context;
 use super::entry::{self, FOLDER, Facts, Files};
 use super::package::{self, Format, MAX_PACKAGE_BYTES, PackageError};
-use super::{image, tree};
+use super::{hash, image, tree};
 use crate::spec::Kernel;
 
 /// Begins the names of entries made of the user's own files.
@@ -53,7 +51,8 @@ fn of_file(context: &Context, path: &Path, asked: &str) -> Result<Kernel> {
         let source = PackageError::TooLarge { part: "file", limit: MAX_PACKAGE_BYTES };
         return Err(Error::Package { path, source });
     }
-    let name = format!("{FILE_PREFIX}{}", hashed(&mut file).map_err(unread)?);
+    file.rewind().map_err(unread)?;
+    let name = format!("{FILE_PREFIX}{:032x}", hash::of(&mut file).map_err(unread)?);
     if let Some(kernel) = entry::load(context, &name, asked) {
         return Ok(kernel);
     }
@@ -95,18 +94,4 @@ fn entry_of(context: &Context, path: &Path) -> Option<String> {
     let below = path.strip_prefix(context.cache.path(FOLDER)).ok()?;
     let name = below.parent().filter(|name| below == name.join("bzImage"))?;
     name.to_str().filter(|name| !name.contains('/')).map(str::to_owned)
-}
-
-/// XXH3-128 of a file from its beginning, hex.
-fn hashed(file: &mut File) -> io::Result<String> {
-    const CHUNK_BYTES: usize = 1 << 20;
-    file.rewind()?;
-    let mut hash = Xxh3::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(format!("{:032x}", hash.digest128())),
-            bytes => hash.update(&chunk[..bytes]),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Kernels: what the user asks for, what the archive has, what is inside an image, a package or a source tree, and what is
 //! known of a kernel before it is booted.
 
+mod hash;
 mod payload;
 mod image;
 mod spec;

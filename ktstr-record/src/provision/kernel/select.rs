@@ -28,6 +28,7 @@ struct Offers {
 
 /// The newest kernel with sched_ext of each series in `range`: of the cache, else of the archive.
 pub(in super::super) fn select(context: &Context, range: &KernelRange) -> Result<KernelSelection> {
+    range.check_span()?;
     let asked = range.to_string();
     let mut offers: BTreeMap<Series, Offers> = BTreeMap::new();
     for kernel in
@@ -160,5 +161,16 @@ mod tests {
         );
         assert_eq!(told[1..], ["7.0: 7.0.4-amd64", "7.3: 7.3.4-amd64", "7.1 to 7.2: not in the cache"]);
         assert!(selected(&context, "6.0..6.9").is_err());
+    }
+
+    #[test]
+    fn a_range_of_too_many_major_versions_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = with(dir.path(), &["7.3.4-amd64"]);
+        for range in ["1..4000000000", "1..17"] {
+            let text = selected(&context, range).unwrap_err().to_string();
+            assert!(text.contains(range) && text.contains("more than 16 major versions"), "{text}");
+        }
+        assert_eq!(selected(&context, "1..16").unwrap().0, ["7.3.4-amd64"]);
     }
 }

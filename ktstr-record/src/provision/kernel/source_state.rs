@@ -3,7 +3,7 @@
 //! What a build in place leaves there is told by the tree's own `.gitignore` files, which the kernel's sources have in their tar files
 //! too. They are believed only if they let the tree itself be seen: the one in Debian's source packages excludes everything.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::num::NonZero;
 use std::os::unix::fs::PermissionsExt;
@@ -14,6 +14,7 @@ use ignore::WalkBuilder;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::super::error::{Error, Result};
+use super::hash;
 
 /// Files that are looked at, at most. Linux has 95,000.
 const MAX_FILES: usize = 1_000_000;
@@ -26,9 +27,9 @@ const SURELY_SOURCE: [&str; 2] = ["Makefile", "Kconfig"];
 /// The state of the source tree at `root`. With `is_built_in`, what a build leaves there is no part of it.
 ///
 /// # Errors
-/// [`Error::Io`] where it cannot be read.
+/// [`Error::Io`] of what cannot be read: the tree, or one of its files.
 pub(super) fn of(root: &Path, is_built_in: bool) -> Result<u128> {
-    let unread = |source| Error::io("read", root)(source);
+    let unread = |source| Error::io("list the files of", root)(source);
     let mut paths = files(root, is_built_in).map_err(unread)?;
     let has = |name: &&str| paths.contains(&root.join(name));
     if is_built_in && !SURELY_SOURCE.iter().all(has) {
@@ -37,7 +38,7 @@ pub(super) fn of(root: &Path, is_built_in: bool) -> Result<u128> {
     paths.sort();
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
     let share = paths.len().div_ceil(threads).max(1);
-    let hashes: Vec<io::Result<u128>> = thread::scope(|scope| {
+    let hashes: Vec<Result<u128>> = thread::scope(|scope| {
         let shares: Vec<_> =
             paths.chunks(share).map(|paths| scope.spawn(move || of_files(root, paths))).collect();
         let joined = shares.into_iter().map(|share| share.join());
@@ -45,7 +46,7 @@ pub(super) fn of(root: &Path, is_built_in: bool) -> Result<u128> {
     });
     let mut all = Xxh3::new();
     for hash in hashes {
-        all.update(&hash.map_err(unread)?.to_le_bytes());
+        all.update(&hash?.to_le_bytes());
     }
     Ok(all.digest128())
 }
@@ -71,22 +72,27 @@ fn files(root: &Path, believed: bool) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn of_files(root: &Path, paths: &[PathBuf]) -> io::Result<u128> {
+fn of_files(root: &Path, paths: &[PathBuf]) -> Result<u128> {
     let mut hash = Xxh3::new();
     for path in paths {
         let name = path.strip_prefix(root).unwrap_or(path).as_os_str().as_encoded_bytes();
-        let data = fs::symlink_metadata(path)?;
-        let (kind, content) = if data.is_symlink() {
-            (2_u8, xxh3_128(fs::read_link(path)?.as_os_str().as_encoded_bytes()))
-        } else {
-            (u8::from(data.permissions().mode() & 0o111 != 0), xxh3_128(&fs::read(path)?))
-        };
+        let (kind, content) = of_file(path).map_err(Error::io("read", path))?;
         hash.update(&(name.len() as u64).to_le_bytes());
         hash.update(name);
         hash.update(&[kind]);
         hash.update(&content.to_le_bytes());
     }
     Ok(hash.digest128())
+}
+
+/// What a file is, and the hash of its content: 0 for a file, 1 for one that can be run, 2 for a symbolic link.
+fn of_file(path: &Path) -> io::Result<(u8, u128)> {
+    let data = fs::symlink_metadata(path)?;
+    if data.is_symlink() {
+        return Ok((2, xxh3_128(fs::read_link(path)?.as_os_str().as_encoded_bytes())));
+    }
+    let is_executable = data.permissions().mode() & 0o111 != 0;
+    Ok((u8::from(is_executable), hash::of(&mut File::open(path)?)?))
 }
 
 #[cfg(test)]
@@ -137,6 +143,15 @@ mod tests {
         assert_ne!(renamed, changed);
         std::os::unix::fs::symlink("core.c", folder.join("ext.c")).unwrap();
         assert_ne!(tree.state(true), renamed);
+    }
+
+    /// That the tree cannot be read would not say which of 96,000 files it is.
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let tree = Tree::new("");
+        let (root, gone) = (tree.0.path(), tree.0.path().join("kernel/sched/gone.c"));
+        let error = of_files(root, &[root.join("Makefile"), gone.clone()]).unwrap_err();
+        assert!(matches!(&error, Error::Io { path, .. } if *path == gone), "{error}");
     }
 
     /// As the source packages of Debian have it: a change would go unseen, and the kernel from before be run.

@@ -81,8 +81,8 @@ impl Machine for Mending {
     fn kill(&mut self) {}
 }
 
-#[test]
-fn what_a_machine_mended_is_in_the_trace_to_its_end() {
+/// The trace of a session whose machine ends at once, after this was done to it.
+fn recorded(before: impl FnOnce(&mut Session<'_>)) -> Trace {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.trace.zst");
     let writer = TraceWriter::create(&path, &Manifest::default()).unwrap();
@@ -100,12 +100,31 @@ fn what_a_machine_mended_is_in_the_trace_to_its_end() {
     let mut clock = RunClock::start();
     let machine = Box::new(Mending(ram, Vec::new()));
     let mut session = Session::new(machine, channel, capturer, outbox, &mut clock, plan, Duration::ZERO);
+    before(&mut session);
     let ending = session.run(Duration::from_secs(60), &Guard::new().unwrap());
     let written = session.close(ending);
     written.writer.finish().unwrap();
+    Trace::open(&path).unwrap()
+}
 
-    let told: Vec<String> = Trace::open(&path)
-        .unwrap()
+#[test]
+fn an_order_that_has_no_room_is_told_and_puts_nothing_else_in_doubt() {
+    let trace = recorded(|session| {
+        // Nobody reads.
+        while session.channel.send(&ToGuest::Captured { sample: 0 }, Instant::now()).is_ok() {}
+        let at = (session.clock.guest_ns(), session.clock.host_ns());
+        session.have_stats_asked(&Sample::new(1, "mine", CaptureKind::OnDemand, at.0, at.1));
+    });
+    let losses: Vec<_> =
+        trace.losses().into_iter().filter(|loss| loss.detail.contains("of the capture mine")).collect();
+    let [loss] = &losses[..] else { panic!("{losses:?}") };
+    assert_eq!((loss.kind, loss.count), (LossKind::GuestFrames, 0));
+}
+
+#[test]
+fn what_a_machine_mended_is_in_the_trace_to_its_end() {
+    let trace = recorded(|_| ());
+    let told: Vec<String> = trace
         .events()
         .into_iter()
         .filter_map(|event| match event.body {

@@ -5,6 +5,9 @@ use crate::trace::record::{Metric, MetricCheck, PayloadEnd, PayloadRun};
 use crate::verdict::{Finding, Origin, Outcome};
 
 /// The finding of one check. `None`: the run's own finding says it, since there was no run.
+///
+/// What was measured is judged as a threshold, which a test can expect to fail and the host's gaps can excuse. A payload that did not
+/// measure it, or exited in another way, is at fault itself.
 pub(super) fn judge(run: &PayloadRun, check: &MetricCheck, who: &str) -> Option<Finding> {
     if run.end == PayloadEnd::NotStarted {
         return None;
@@ -22,15 +25,16 @@ pub(super) fn judge(run: &PayloadRun, check: &MetricCheck, who: &str) -> Option<
         }
         MetricCheck::Exists { path } => (path, "it must be there".to_owned()),
     };
-    let finding = |outcome, found: String| {
-        Finding::new(Origin::Threshold, format!("{who}: {path}"), outcome, format!("{found}; {limit}"))
+    let finding = |origin, outcome, found: String| {
+        Finding::new(origin, format!("{who}: {path}"), outcome, format!("{found}; {limit}"))
     };
     let Some(metric) = run.metrics.iter().find(|metric| metric.path == *path) else {
-        return Some(finding(Outcome::Fail, missing(run, path)));
+        return Some(finding(Origin::Run, Outcome::Fail, missing(run, path)));
     };
     let value = metric.value;
     if !value.is_finite() {
-        return Some(finding(Outcome::Fail, format!("its value is {value}, which is no measurement")));
+        let found = format!("its value is {value}, which is no measurement");
+        return Some(finding(Origin::Run, Outcome::Fail, found));
     }
     let holds = match check {
         MetricCheck::Min { limit, .. } => value >= *limit,
@@ -39,7 +43,7 @@ pub(super) fn judge(run: &PayloadRun, check: &MetricCheck, who: &str) -> Option<
         MetricCheck::Exists { .. } | MetricCheck::ExitCode { .. } => true,
     };
     let outcome = if holds { Outcome::Pass } else { Outcome::Fail };
-    Some(finding(outcome, shown(run, metric)))
+    Some(finding(Origin::Threshold, outcome, shown(run, metric)))
 }
 
 fn exit_code(run: &PayloadRun, wanted: i32, who: &str) -> Finding {
@@ -51,7 +55,7 @@ fn exit_code(run: &PayloadRun, wanted: i32, who: &str) -> Finding {
         _ => (Outcome::Fail, "it did not exit".to_owned()),
     };
     let found = format!("{found}; {wanted} needed");
-    Finding::new(Origin::Threshold, format!("{who}: exit code"), outcome, found)
+    Finding::new(Origin::Run, format!("{who}: exit code"), outcome, found)
 }
 
 /// Why there is no such metric, with those whose names are close.

@@ -4,7 +4,9 @@ use super::*;
 use crate::judge::CheckSource;
 use crate::testing::TraceBuilder;
 use crate::trace::record::manifest::Asked;
-use crate::trace::record::{DeclaredMetric, EventBody, Metric, MetricCheck, PayloadOutput, Polarity, Stage};
+use crate::trace::record::{
+    DeclaredMetric, EventBody, GuestEnd, Loss, LossKind, Metric, MetricCheck, PayloadOutput, Polarity, Stage,
+};
 use crate::verdict::Verdict;
 
 use Outcome::{Fail, Inconclusive, Pass, Skip};
@@ -177,7 +179,74 @@ fn each_check_can_hold_and_can_fail_and_says_limit_and_value() {
         let [run, finding] = &findings[..] else { panic!("{findings:?}") };
         assert_eq!((run.outcome, finding.outcome), (Pass, outcome), "{check:?}");
         assert!(finding.summary.starts_with(summary), "{summary}: {}", finding.summary);
-        assert_eq!(finding.origin, Origin::Threshold);
+        // What was measured is a threshold; all else is the payload's own fault.
+        let is_measured = !summary.contains("which is no measurement")
+            && !summary.contains("not there")
+            && !matches!(check, MetricCheck::ExitCode { .. });
+        let origin = if is_measured { Origin::Threshold } else { Origin::Run };
+        assert_eq!(finding.origin, origin, "{check:?}");
+    }
+}
+
+#[test]
+fn what_a_payload_measured_can_be_expected_to_fail_and_a_broken_payload_cannot() {
+    let outcome = |run: PayloadRun| {
+        let verdict = judged(&builder(&run).ended().expect_err(None));
+        verdict.findings.into_iter().find(|finding| finding.what == "expect_err").expect("judged").outcome
+    };
+    let checked = |check| outcome(PayloadRun { checks: vec![check], ..fio() });
+    let iops = || "read.iops".to_owned();
+    assert_eq!(checked(MetricCheck::Min { path: iops(), limit: 1e6 }), Pass);
+    assert_eq!(checked(MetricCheck::ExitCode { code: 4 }), Fail);
+    assert_eq!(checked(MetricCheck::Exists { path: "absent".into() }), Fail);
+    assert_eq!(checked(MetricCheck::Max { path: "nan".into(), limit: 1.0 }), Fail);
+    assert_eq!(outcome(PayloadRun { exit_code: Some(1), ..fio() }), Fail);
+    assert_eq!(outcome(fio()), Fail);
+}
+
+fn gap(end_ms: u64, length_ms: u64) -> Loss {
+    let ns = |ms: u64| ms * 1_000_000;
+    Loss {
+        host_ns: HostNs(ns(crate::testing::BODY_MS + end_ms)),
+        kind: LossKind::HostTime,
+        count: ns(length_ms),
+        detail: "the emulator was stopped".into(),
+    }
+}
+
+#[test]
+fn the_hosts_gaps_excuse_measurements_and_timeouts_and_nothing_that_is_broken() {
+    let checks = vec![
+        MetricCheck::Min { path: "read.iops".into(), limit: 1e6 },
+        MetricCheck::ExitCode { code: 4 },
+        MetricCheck::Exists { path: "absent".into() },
+    ];
+    let findings = of_payloads(&builder(&PayloadRun { checks, ..fio() }).loss(gap(1000, 500)).ended());
+    let outcomes: Vec<_> = findings.iter().map(|finding| finding.outcome).collect();
+    assert_eq!(outcomes, [Pass, Inconclusive, Fail, Fail]);
+
+    // From 1 s to 3.2 s of the body, of which it was allowed to take 2 s; told at 3.5 s.
+    let late = PayloadRun {
+        end: PayloadEnd::TimedOut,
+        began_ns: (crate::testing::BODY_MS + 1000) * 1_000_000,
+        wall_ns: 2_200_000_000,
+        checks: vec![MetricCheck::Exists { path: "absent".into() }],
+        ..fio()
+    };
+    let outcomes = |losses: &[Loss]| {
+        let mut builder = TraceBuilder::begun().event(3500, EventBody::Payload(Box::new(late.clone())));
+        for loss in losses {
+            builder = builder.loss(loss.clone());
+        }
+        let findings = of_payloads(&builder.ended());
+        findings.iter().map(|finding| finding.outcome).collect::<Vec<_>>()
+    };
+    assert_eq!(outcomes(&[]), [Fail, Fail]);
+    assert_eq!(outcomes(&[gap(2500, 1000)]), [Inconclusive, Inconclusive]);
+    assert_eq!(outcomes(&[gap(2000, 300), gap(2800, 300)]), [Inconclusive, Inconclusive]);
+    // Before it, after it, and too short to matter.
+    for losses in [gap(1000, 900), gap(4500, 1300), gap(2500, 300)] {
+        assert_eq!(outcomes(std::slice::from_ref(&losses)), [Fail, Fail], "{losses:?}");
     }
 }
 
@@ -239,11 +308,42 @@ fn a_payload_that_the_test_names_and_nobody_ran_fails() {
         .ended();
     // `ended` has a body's end of its own, which is the one that counts.
     assert_eq!(of(&asked(failed, &["fio"])), Some(Fail));
+    // A scheduler that left is no reason not to start it, unless the body failed with it.
+    let left = || TraceBuilder::begun().stage(1500, Stage::SchedulerExited, "exited with status 1");
+    assert_eq!(of(&asked(left().ended(), &["fio"])), Some(Fail));
+    let expected = asked(left().ended().expect_err(None), &["fio"]);
+    assert_eq!(judged(&expected).outcome(), Fail);
+    let body = EventBody::Body { error: Some("it died".into()), failures: vec![] };
+    let ended = EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() };
+    let with_body = left().event(1600, body).event(1700, ended);
+    assert_eq!(of(&asked(with_body, &["fio"])), Some(Skip));
+}
+
+#[test]
+fn a_payload_that_was_started_and_did_not_end_is_told_from_one_that_never_was() {
+    let of = |detail: &str, names: &[&str]| {
+        let mut builder = TraceBuilder::begun().op(100, "run_payload", detail).ended();
+        let payloads = names.iter().map(|&name| name.to_owned()).collect();
+        builder.manifest.test.asked = Some(Asked { payloads, ..Asked::default() });
+        let findings = of_payloads(&builder);
+        let finding = findings.into_iter().find(|finding| finding.what == "payloads").expect("a finding");
+        assert_eq!(finding.outcome, Fail);
+        [vec![finding.summary], finding.lines].concat().join("; ")
+    };
+    let started = "payload fio was started, and its end is not in the trace";
+    assert_eq!(of("fio, pid 7", &["fio"]), started);
+    assert_eq!(of("fio in cg_0, pid 7", &["fio"]), started);
+    assert!(of("fio_2, pid 7", &["fio"]).starts_with("payload fio was never run: start it"));
+    let both = format!("of 2 payloads there is no run; {started}; payload load was never run");
+    assert_eq!(of("fio, pid 7", &["fio", "load"]), both);
 }
 
 #[test]
 fn a_scheduler_that_left_excuses_what_did_not_end_by_itself() {
-    let late = PayloadRun { end: PayloadEnd::TimedOut, ..fio() };
+    // It left at 1.5 s of the body: a run that ended at 1.6 s may be its doing, one that ended at 1.4 s is not.
+    let began_ns = (crate::testing::BODY_MS + 600) * 1_000_000;
+    let late = PayloadRun { end: PayloadEnd::TimedOut, began_ns, ..fio() };
+    let before = PayloadRun { began_ns: began_ns - 200_000_000, ..late.clone() };
     let failed = PayloadRun { exit_code: Some(1), ..fio() };
     let outcome = |run: &PayloadRun| {
         let died = builder(run).stage(1500, Stage::SchedulerExited, "exited with status 1");
@@ -252,5 +352,5 @@ fn a_scheduler_that_left_excuses_what_did_not_end_by_itself() {
         )[0]
         .outcome
     };
-    assert_eq!((outcome(&late), outcome(&failed)), (Skip, Fail));
+    assert_eq!((outcome(&late), outcome(&before), outcome(&failed)), (Skip, Fail, Fail));
 }

@@ -238,6 +238,23 @@ fn an_answer_of_many_members_is_cut_and_that_is_said() {
 }
 
 #[test]
+fn a_long_name_of_many_parts_takes_no_more_room_than_many_names() {
+    let name = "x".repeat(100_000);
+    let answer = answer(&format!("{{\"a\":1,\"{name}\":[{}0]}}", "0,".repeat(1500)));
+    let trace = trace(&[Some(Ok(&answer))]);
+    let run = Run::load(&trace);
+    for shown in [show_stats(&run, None), show_stats(&run, Some("periodic_000"))] {
+        let shown = shown.unwrap();
+        // Of the long one as many as reach the limit.
+        let last = "the first 4 members of an answer are listed, as their names are long; --json has all";
+        assert_eq!(shown.lines.last().unwrap(), last);
+        let bytes: usize = shown.lines.iter().map(String::len).sum();
+        assert!(bytes < 10_000, "{bytes}");
+        assert_eq!(shown.json["captures"][0]["stats"][&name][1500], 0);
+    }
+}
+
+#[test]
 fn what_a_guest_answers_does_not_reach_the_terminal_as_it_is() {
     let evil = answer("{\"a\\u001b[31m\\nb\":\"\\u001b]0;x\\u0007\\u202e\",\"c\":1}");
     let trace = trace(&[Some(Ok(&evil)), Some(Err("\u{1b}[31mred"))]);
@@ -256,7 +273,7 @@ proptest! {
         "[\\[\\]{}:,\"a0-9.e-]{0,60}".prop_map(|resp| answer(&resp).into_bytes()),
     ]) {
         if let Ok(json) = parse(&line) {
-            let leaves = stats_leaves(&json);
+            let leaves = stats_leaves(&json).found;
             prop_assert!(!leaves.is_empty());
             for (path, leaf) in leaves {
                 // A name with a quote in it has no path that parses.

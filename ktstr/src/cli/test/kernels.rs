@@ -14,6 +14,9 @@ use super::super::out;
 use crate::gauntlet::PRESETS;
 use crate::host::environment;
 
+/// Longest part of a label in the name of a folder.
+const FOLDER_CHARS: usize = 80;
+
 /// Which kernels.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct KernelChoice {
@@ -45,11 +48,12 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// The name of a folder for its traces: its label, without what means something in a path.
-    pub(super) fn folder(&self) -> String {
+    /// The name of a folder for its traces: which pass it is, and the begin of its label, without what means something in a path.
+    pub(super) fn folder(&self, number: u32) -> String {
         let plain = |c: char| c.is_ascii_alphanumeric() || "+~_-.".contains(c);
-        let name: String = self.label.chars().map(|c| if plain(c) { c } else { '_' }).collect();
-        name.trim_start_matches('.').to_owned()
+        let name: String =
+            self.label.chars().take(FOLDER_CHARS).map(|c| if plain(c) { c } else { '_' }).collect();
+        format!("{number}-{name}")
     }
 
     /// The smallest machine with its kernel.
@@ -265,8 +269,9 @@ mod tests {
             kernel: chosen("7.3.4", "7.3", "a").kernel,
             emulator: emulator.clone(),
         };
-        assert_eq!(pass("7.3.4+deb13 (/linux/../b)").folder(), "7.3.4+deb13___linux_.._b_");
-        assert_eq!(pass("../x").folder(), "_x");
+        assert_eq!(pass("7.3.4+deb13 (/linux/../b)").folder(2), "2-7.3.4+deb13___linux_.._b_");
+        assert_eq!(pass("../x").folder(1), "1-.._x");
+        assert!(pass(&"x".repeat(5000)).folder(1).len() < 100);
         assert_eq!(pass("x").variables().collect::<Vec<_>>(), [(environment::KERNEL, OsString::from("7.3"))]);
     }
 

@@ -137,6 +137,26 @@ fn a_source_that_changes_while_it_is_built_is_built_again() {
 }
 
 #[test]
+fn the_compiler_is_the_one_that_linux_takes() {
+    for (variables, expected) in [
+        (&[][..], &["gcc"][..]),
+        (&[("LLVM", "")], &["gcc"]),
+        (&[("LLVM", "1"), ("CROSS_COMPILE", "x86_64-linux-gnu-")], &["clang"]),
+        (&[("LLVM", "-18")], &["clang-18"]),
+        (&[("LLVM", "/opt/llvm/bin/")], &["/opt/llvm/bin/clang"]),
+        (&[("CROSS_COMPILE", "x86_64-linux-gnu-")], &["x86_64-linux-gnu-gcc"]),
+        (&[("CROSS_COMPILE", "ccache x86_64-linux-gnu-")], &["x86_64-linux-gnu-gcc"]),
+        (&[("CC", "ccache clang-19 -m64")], &["gcc", "clang-19"]),
+    ] {
+        let value = |name: &str| {
+            let mut pairs = variables.iter();
+            pairs.find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        assert_eq!(compilers(value), expected, "{variables:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_built_says_why() {
     let stand = Stand::new();
     let elsewhere = stand.dir.path().join("ktstr");

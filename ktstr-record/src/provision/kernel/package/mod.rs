@@ -42,7 +42,7 @@ impl Format {
 
     /// By the first bytes; `None` for what is no package.
     pub(super) fn of(head: &[u8]) -> Option<Self> {
-        if head.starts_with(b"!<arch>\n") {
+        if head.starts_with(&deb::MAGIC) {
             return Some(Self::Deb);
         }
         if head.starts_with(&rpm::LEAD_MAGIC) {

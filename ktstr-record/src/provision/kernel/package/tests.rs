@@ -45,15 +45,24 @@ fn zst(data: &[u8]) -> Vec<u8> {
     zstd::encode_all(data, 3).unwrap()
 }
 
+/// The header of a member as it is in `ar(5)`, of any name and size.
+fn ar_header(name: &str, bytes: impl std::fmt::Display) -> String {
+    format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{bytes:<10}`\n", 0, 0, 0, 100_644)
+}
+
+fn ar(members: &[Member<'_>]) -> Vec<u8> {
+    let mut out = deb::MAGIC.to_vec();
+    for (name, content) in members {
+        out.extend_from_slice(ar_header(name, content.len()).as_bytes());
+        out.extend_from_slice(content);
+        out.resize(out.len().next_multiple_of(2), b'\n');
+    }
+    out
+}
+
 fn deb(control: &str, members: &[Member<'_>]) -> Vec<u8> {
-    let mut builder = ar::Builder::new(Vec::new());
-    let mut add = |name: &str, data: &[u8]| {
-        builder.append(&ar::Header::new(name.as_bytes().to_vec(), data.len() as u64), data).unwrap();
-    };
-    add("debian-binary", b"2.0\n");
-    add("control.tar.zst", &zst(&tar(&[("./control", control.as_bytes())])));
-    add("data.tar.xz", &xz(&tar(members)));
-    builder.into_inner().unwrap()
+    let control = zst(&tar(&[("./control", control.as_bytes())]));
+    ar(&[("debian-binary", b"2.0\n"), ("control.tar.zst", &control), ("data.tar.xz", &xz(&tar(members)))])
 }
 
 fn rpm_header(strings: &[(u32, &str)]) -> Vec<u8> {
@@ -208,6 +217,44 @@ fn a_package_that_is_cut_off_is_an_error_wherever_it_ends() {
             assert!(extracted(&whole[..end]).is_err(), "{end} of {}", whole.len());
         }
     }
+}
+
+/// `ar` would look these names up, or read them, by a number of the header: it is believed nowhere.
+#[test]
+fn a_debian_package_has_no_name_that_refers_to_another() {
+    let begun = ar(&[("debian-binary", b"2.0\n")]);
+    for name in ["/99", "/", "//", "#1/9999999999", "#1/4"] {
+        for bytes in ["0", "4", "9999999999"] {
+            let text = refused(&[&begun, ar_header(name, bytes).as_bytes(), b"four"].concat());
+            assert!(text.contains(&format!("it has a member {name:?}")), "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_members_of_a_debian_package_are_as_their_headers_say() {
+    let whole = deb(CONTROL, &[("boot/vmlinuz-7", b"image")]);
+    let with = |header: &str, content: &[u8]| [&whole, header.as_bytes(), content].concat();
+    for (header, why) in [
+        (ar_header("extra", 6), "\"extra\" has 6 bytes, of which the last 2 are missing"),
+        (ar_header("extra", "9999999999"), "of which the last 9999999995 are missing"),
+        (ar_header("extra", "+4"), "the size of \"extra\" is \"+4\""),
+        (ar_header("extra", "0x4"), "the size of \"extra\" is \"0x4\""),
+        (ar_header("extra", ""), "the size of \"extra\" is \"\""),
+        (ar_header("extra", 4).replace('`', "'"), "no header of a member"),
+        (ar_header("extra", 4)[..50].to_owned(), "within the header"),
+    ] {
+        let text = refused(&with(&header, b"four"));
+        assert!(text.contains(why), "{text}");
+    }
+    for (bytes, content) in [(0, &b""[..]), (3, b"abc"), (3, b"abc\n"), (4, b"four")] {
+        assert!(extracted(&with(&ar_header("extra", bytes), content)).is_ok(), "{content:?}");
+    }
+    // Once more, with names as GNU's ar writes them.
+    let control = zst(&tar(&[("./control", CONTROL.as_bytes())]));
+    let data = xz(&tar(&[("boot/vmlinuz-7", b"image")]));
+    let gnu = ar(&[("debian-binary/", b"2.0\n"), ("control.tar.zst/", &control), ("data.tar.xz/", &data)]);
+    assert_eq!(extracted(&gnu).unwrap().0, b"image");
 }
 
 #[test]

@@ -15,6 +15,8 @@ use super::out;
 const TEMPLATE_NAME: &str = "scx_mine";
 /// What stands for the library's path in the template of the package.
 const LIBRARY_PLACE: &str = "@LIBRARY@";
+/// Begins what marks a part of a file for the guide.
+const ANCHOR: &str = "/* ANCHOR";
 /// Longest name, in bytes, without `scx_`, so that it fits into the lines of reports.
 const MAX_SHORT_NAME: usize = 24;
 
@@ -104,10 +106,15 @@ fn write(folder: &Path, name: &str, short: &str, library: &Path) -> Result<()> {
         let file = folder.join(replaced(place, &names));
         let parent = file.parent().unwrap_or(folder);
         fs::create_dir_all(parent).with_context(|| format!("could not make {}", parent.display()))?;
-        fs::write(&file, replaced(template, &names))
+        fs::write(&file, replaced(&without_anchors(template), &names))
             .with_context(|| format!("could not write {}", file.display()))?;
     }
     Ok(())
+}
+
+/// `template` without the lines by which the guide includes parts of it.
+fn without_anchors(template: &str) -> String {
+    template.split_inclusive('\n').filter(|line| !line.contains(ANCHOR)).collect()
 }
 
 /// `text` with the first of `names` that is at a place replaced; what stands in its stead is not looked at again.
@@ -145,8 +152,9 @@ mod tests {
         write(&folder, TEMPLATE_NAME, "mine", Path::new("/lib/ktstr")).expect("written");
         let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/new");
         for file in ["scx_mine/scx_mine.bpf.c", "scx_mine/scx_mine.c"] {
-            assert_eq!(read(&folder, file), read(&templates, file));
+            assert_eq!(read(&folder, file), without_anchors(&read(&templates, file)));
         }
+        assert!(!read(&folder, "scx_mine/scx_mine.bpf.c").contains("ANCHOR"));
         assert_eq!(read(&folder, "tests/scx_mine.rs"), read(&templates, "tests.rs"));
         let manifest = read(&folder, "Cargo.toml");
         assert!(manifest.contains("\nktstr = { path = \"/lib/ktstr\" }\n"), "{manifest}");

@@ -7,8 +7,9 @@ use std::fmt;
 
 use super::error::SyntaxError;
 use super::field::{FieldPath, c_type, write_cast};
-use super::lex::{TokenKind, is_word};
+use super::lex::TokenKind;
 use super::parse::Parser;
+use super::rows::word;
 use crate::units::Cpu;
 
 /// A number somewhere in the kernel's memory.
@@ -117,8 +118,7 @@ impl fmt::Display for Root {
             }
             Self::Rq(cpu) => write!(f, "rq[{cpu}]"),
             Self::Task(TaskKey::Pid(pid)) => write!(f, "task[{pid}]"),
-            Self::Task(TaskKey::Comm(comm)) if is_word(comm) => write!(f, "task[comm={comm}]"),
-            Self::Task(TaskKey::Comm(comm)) => write!(f, "task[comm=\"{comm}\"]"),
+            Self::Task(TaskKey::Comm(comm)) => write!(f, "task[comm={}]", word(comm)),
             Self::Dsq(id) => write!(f, "dsq[{id:#x}]"),
         }
     }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::error::SyntaxError;
 use super::field::{FieldPath, Step, write_cast};
-use super::lex::is_word;
 use super::parse::Parser;
+use super::rows::word;
 
 /// A metric of a payload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,8 +44,7 @@ impl PayloadPath {
 
 impl fmt::Display for PayloadPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quote = if is_word(&self.name) { "" } else { "\"" };
-        write_cast(f, &format!("payload({quote}{}{quote})", self.name), self.field.steps())
+        write_cast(f, &format!("payload({})", word(&self.name)), self.field.steps())
     }
 }
 

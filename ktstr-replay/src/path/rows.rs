@@ -127,8 +127,8 @@ fn plain(text: &str) -> impl fmt::Display {
     quoted(text, is_plain(text))
 }
 
-/// The name of a column.
-fn word(text: &str) -> impl fmt::Display {
+/// A name as the parser takes it: bare where it is a word, else in quotes.
+pub(super) fn word(text: &str) -> impl fmt::Display {
     quoted(text, is_word(text))
 }
 

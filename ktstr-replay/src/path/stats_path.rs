@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::error::SyntaxError;
 use super::field::{FieldPath, Step, write_cast};
-use super::lex::is_word;
 use super::parse::Parser;
+use super::rows::word;
 
 /// A member of the statistics that a scheduler serves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,10 +43,7 @@ impl StatsPath {
 
     /// The text without the member.
     pub(crate) fn head(&self) -> String {
-        match is_word(&self.target) {
-            true => format!("stats({})", self.target),
-            false => format!("stats(\"{}\")", self.target),
-        }
+        format!("stats({})", word(&self.target))
     }
 }
 

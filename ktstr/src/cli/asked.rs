@@ -21,15 +21,19 @@ use crate::workspace::{Target, Workspace};
 const MAX_PATH_BYTES: usize = 4096;
 
 /// Descriptions of the tests that `args` select: by the target of its name, else by a part of their names. They are in the
-/// order of package, target and name.
+/// order of package, target and name. `runner`: whose arguments theirs are.
 ///
 /// # Errors
 /// Tests that cannot be built or do not answer; no test at all.
-pub(super) fn descriptions(workspace: &Workspace, args: &TestArgs) -> Result<Vec<TestDescription>> {
-    let by_name = args.filter().filter(|name| !names_target(workspace, args, name));
+pub(super) fn descriptions(
+    workspace: &Workspace,
+    args: &TestArgs,
+    runner: Runner,
+) -> Result<Vec<TestDescription>> {
+    let by_name = args.filter().filter(|_| args.named_target(workspace).is_none());
     let folder = workspace.target_directory.join(RUNS).join(format!("asked-{}", process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
-    let asked = binaries(workspace, args).and_then(|binaries| {
+    let asked = binaries(workspace, args, runner).and_then(|binaries| {
         let mut found = Vec::new();
         for binary in binaries {
             found.extend(binary.ask(by_name, &folder)?);
@@ -48,11 +52,6 @@ pub(super) fn descriptions(workspace: &Workspace, args: &TestArgs) -> Result<Vec
     let key = |test: &TestDescription| (test.package.clone(), test.target.clone(), test.name.clone());
     asked.sort_by_key(key);
     Ok(asked)
-}
-
-fn names_target(workspace: &Workspace, args: &TestArgs, name: &str) -> bool {
-    let mut packages = workspace.packages.iter();
-    packages.any(|package| args.selects(workspace, &package.name) && package.has_target("test", Some(name)))
 }
 
 /// An executable that cargo built, with the folder in which it runs its tests.
@@ -79,8 +78,8 @@ struct Profile {
 }
 
 /// Build the tests; their progress and errors are the reader's.
-fn binaries(workspace: &Workspace, args: &TestArgs) -> Result<Vec<Binary>> {
-    let mut rest = args.build_words(Runner::installed());
+fn binaries(workspace: &Workspace, args: &TestArgs, runner: Runner) -> Result<Vec<Binary>> {
+    let mut rest = args.build_words(runner);
     rest.extend(["--no-run", "--message-format=json-render-diagnostics"].map(str::to_owned));
     let build = args.clone().with_rest(rest);
     let mut command = Command::new(cargo());

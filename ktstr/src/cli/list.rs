@@ -10,7 +10,7 @@ use ktstr_replay::text::{Align, layout};
 use super::asked::descriptions;
 use super::commands::CommandArgs;
 use super::out;
-use super::test::TestArgs;
+use super::test::{Runner, TestArgs};
 use crate::description::TestDescription;
 use crate::workspace::Workspace;
 
@@ -34,7 +34,11 @@ impl CommandArgs for ListArgs {
     fn run(self) -> Result<ExitCode> {
         let here = env::current_dir().context("could not find the working folder")?;
         let workspace = Workspace::around(&here)?;
-        let tests = descriptions(&workspace, &TestArgs::of(self.filter, self.package, Vec::new()))?;
+        let tests = descriptions(
+            &workspace,
+            &TestArgs::of(self.filter, self.package, Vec::new()),
+            Runner::CargoTest,
+        )?;
         if self.json {
             out::write_json(&tests)?;
         } else {

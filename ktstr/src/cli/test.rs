@@ -34,7 +34,7 @@ use super::gauntlet::Plan;
 use super::out;
 use crate::host::environment;
 use crate::host::results::{RUNS, TRACE_SUFFIX, new_run_name};
-use crate::workspace::Workspace;
+use crate::workspace::{Package, Workspace};
 
 /// The package that tests are written with.
 const LIBRARY: &str = "ktstr";
@@ -104,12 +104,20 @@ impl TestArgs {
         self.filter.as_deref()
     }
 
-    /// Whether the tests of this package are run.
-    pub(super) fn selects(&self, workspace: &Workspace, package: &str) -> bool {
+    /// Names of the packages whose tests are run; none where no package uses ktstr.
+    fn packages<'a>(&'a self, workspace: &'a Workspace) -> Vec<&'a str> {
         if self.package.is_empty() {
-            return workspace.dependents(LIBRARY).any(|dependent| dependent.name == package);
+            return workspace.dependents(LIBRARY).map(|package| package.name.as_str()).collect();
         }
-        self.package.iter().any(|name| name == package)
+        self.package.iter().map(String::as_str).collect()
+    }
+
+    /// The package with the test target that the filter names, if it names one.
+    pub(super) fn named_target<'w>(&self, workspace: &'w Workspace) -> Option<&'w Package> {
+        let (name, packages) = (self.filter.as_deref()?, self.packages(workspace));
+        let fits =
+            |package: &&Package| packages.contains(&&*package.name) && package.has_target("test", Some(name));
+        workspace.packages.iter().find(fits)
     }
 
     /// Those of the runner's arguments that decide what is built, as cargo itself takes them.
@@ -148,39 +156,24 @@ impl CommandArgs for TestArgs {
         let workspace = workspace?;
         let runs = workspace.target_directory.join(RUNS);
         let passes = passes?;
-        let plan = match self.gauntlet {
-            true => {
-                let machine = passes.first().context("no kernel")?.machine();
-                let tests = descriptions(&workspace, &self)?;
-                let plan = Plan::new(&tests, &machine, self.budget, machine::carries)?;
-                out::note(&plan.summary());
-                Some(plan)
-            }
-            false => None,
-        };
-        let go_on = passes.len() > 1 && !self.rest.iter().any(|word| word == NO_FAIL_FAST);
-        let rest: Vec<String> =
-            go_on.then(|| NO_FAIL_FAST.to_owned()).into_iter().chain(self.rest.iter().cloned()).collect();
+        let plan = self.plan(&workspace, runner, &passes)?;
         let commands = match &plan {
             Some(plan) => plan.commands(runner, self.partition.as_deref(), &self.rest)?,
-            None => vec![arguments(&Self { rest, ..self.clone() }, &workspace, runner)?],
+            None => vec![arguments(&self.over_all(&passes), &workspace, runner)?],
         };
         if let Some(keep) = self.keep {
             remove_old_runs(&runs, keep)?;
         }
-        let results = runs.join(new_run_name());
         let interrupted = Arc::new(AtomicBool::new(false));
         flag::register(SIGINT, Arc::clone(&interrupted)).context("could not take over Ctrl-C")?;
         // What does not compile does so on no kernel. What the gauntlet needs has been built to be asked.
         if passes.len() > 1 && plan.is_none() {
-            let mut words = self.build_words(runner);
-            words.push("--no-run".to_owned());
-            let build = arguments(&self.clone().with_rest(words), &workspace, Runner::CargoTest)?;
-            let built = run_to_end(Command::new(cargo()).args(build))?;
+            let built = self.build(&workspace, runner)?;
             if !built.success() {
                 return Ok(ExitCode::from(exit_code(built)));
             }
         }
+        let results = runs.join(new_run_name());
         let (mut rows, mut worst) = (Vec::new(), 0);
         for (number, pass) in (1..).zip(&passes) {
             let results = match passes.len() {
@@ -194,8 +187,7 @@ impl CommandArgs for TestArgs {
                 // Both runners have 0 for a pass, and larger codes for what is worse.
                 worst = worst.max(exit_code(run_to_end(&mut self.command(pass, words, &results))?));
             }
-            print_traces(&results)?;
-            rows.extend(traces(&results)?.iter().filter_map(|trace| Row::of(trace, &pass.label)));
+            rows.extend(print_traces(&results, &pass.label)?);
             if interrupted.load(Ordering::Relaxed) {
                 worst = worst.max(INTERRUPTED);
                 break;
@@ -219,6 +211,35 @@ impl CommandArgs for TestArgs {
 }
 
 impl TestArgs {
+    /// What of the gauntlet is run, if it is asked for; its reader is told.
+    fn plan(&self, workspace: &Workspace, runner: Runner, passes: &[Pass]) -> Result<Option<Plan>> {
+        if !self.gauntlet {
+            return Ok(None);
+        }
+        let machine = passes.first().context("no kernel")?.machine();
+        let tests = descriptions(workspace, self, runner)?;
+        let plan = Plan::new(&tests, &machine, self.budget, machine::carries)?;
+        out::note(&plan.summary());
+        Ok(Some(plan))
+    }
+
+    /// The same; on several kernels with the runner told to go on after a failure.
+    fn over_all(&self, passes: &[Pass]) -> Self {
+        let mut args = self.clone();
+        if passes.len() > 1 && !args.rest.iter().any(|word| word == NO_FAIL_FAST) {
+            args.rest.insert(0, NO_FAIL_FAST.to_owned());
+        }
+        args
+    }
+
+    /// Build the tests.
+    fn build(&self, workspace: &Workspace, runner: Runner) -> Result<ExitStatus> {
+        let mut words = self.build_words(runner);
+        words.push("--no-run".to_owned());
+        let build = arguments(&self.clone().with_rest(words), workspace, Runner::CargoTest)?;
+        run_to_end(Command::new(cargo()).args(build))
+    }
+
     /// What runs the tests on the kernel of `pass`.
     fn command(&self, pass: &Pass, words: &[OsString], results: &Path) -> Command {
         let mut command = Command::new(cargo());
@@ -275,7 +296,7 @@ impl Runner {
         }
     }
 
-    pub(super) fn installed() -> Self {
+    fn installed() -> Self {
         let mut probe = Command::new(cargo());
         probe.args(["nextest", "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         match probe.status() {
@@ -288,10 +309,7 @@ impl Runner {
 /// What cargo is given: only packages that use ktstr are built, and of those only the test target that the filter
 /// names, if it names one.
 pub(super) fn arguments(args: &TestArgs, workspace: &Workspace, runner: Runner) -> Result<Vec<OsString>> {
-    let mut packages: Vec<&str> = args.package.iter().map(String::as_str).collect();
-    if packages.is_empty() {
-        packages.extend(workspace.dependents(LIBRARY).map(|package| package.name.as_str()));
-    }
+    let packages = args.packages(workspace);
     if packages.is_empty() {
         let names: Vec<&str> = workspace.packages.iter().map(|package| package.name.as_str()).collect();
         bail!("no package of the workspace depends on {LIBRARY}; it has {}", names.join(", "));
@@ -301,11 +319,7 @@ pub(super) fn arguments(args: &TestArgs, workspace: &Workspace, runner: Runner) 
         words.extend(["-p", package]);
     }
     let mut filter = args.filter.as_deref();
-    let chosen = |name: &str| packages.contains(&name);
-    if let Some(name) = filter
-        && let Some(package) =
-            workspace.packages.iter().find(|p| chosen(&p.name) && p.has_target("test", Some(name)))
-    {
+    if let (Some(name), Some(package)) = (filter, args.named_target(workspace)) {
         // Of other packages nothing is wanted then.
         words.truncate(runner.words().len());
         words.extend(["-p", &package.name, "--test", name]);
@@ -340,30 +354,35 @@ fn exit_code(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(1)
 }
 
-/// Say of each trace how its run ended, what was verified, and how to look at it again.
-fn print_traces(results: &Path) -> Result<()> {
+/// Say of each trace how its run ended, what was verified, and how to look at it again. Returns the rows of those that can be read.
+fn print_traces(results: &Path, kernel: &str) -> Result<Vec<Row>> {
     let here = env::current_dir().unwrap_or_default();
+    let mut rows = Vec::new();
     for path in traces(results)? {
         let shown = path.strip_prefix(&here).unwrap_or(&path).display();
-        out::write(&format!("{}\n  again: ktstr replay {shown} --assert\n", summary(&path)))?;
+        let (summary, row) = look_at(&path, kernel);
+        out::write(&format!("{summary}\n  again: ktstr replay {shown} --assert\n"))?;
+        rows.extend(row);
     }
-    Ok(())
+    Ok(rows)
 }
 
-/// The first two lines of a trace's report, or why there are none.
-fn summary(path: &Path) -> String {
+/// The first two lines of a trace's report, or why there are none; and its row, if it can be read.
+fn look_at(path: &Path, kernel: &str) -> (String, Option<Row>) {
     let trace = match Trace::open(path) {
         Ok(trace) => trace,
-        Err(error) => return format!("the trace cannot be read: {error}"),
+        Err(error) => return (format!("the trace cannot be read: {error}"), None),
     };
     let run = Run::load(&trace);
-    match run.recorded_verdict() {
-        Some(verdict) => report::render(&run, &verdict).lines().take(2).collect::<Vec<_>>().join("\n"),
+    let verdict = run.recorded_verdict();
+    let summary = match &verdict {
+        Some(verdict) => report::render(&run, verdict).lines().take(2).collect::<Vec<_>>().join("\n"),
         None => format!(
             "{} was not judged: its run was ended from outside",
             text::printable(&run.manifest().test.name)
         ),
-    }
+    };
+    (summary, Some(Row::of(run.manifest(), verdict.as_ref(), path, kernel)))
 }
 
 /// The traces in a folder, by name; none when there is no folder, as no test was run.
@@ -502,17 +521,19 @@ mod tests {
     fn a_trace_is_summed_up_by_its_verdict() {
         let dir = TempDir::new().expect("a folder");
         let path = dir.path().join("x.trace.zst");
-        assert!(summary(&path).starts_with("the trace cannot be read"));
+        let (said, row) = look_at(&path, "7.3");
+        assert!(said.starts_with("the trace cannot be read"));
+        assert_eq!(row, None);
         let mut manifest = Manifest::default();
         manifest.test.name = "two".to_owned();
         let mut writer = TraceWriter::create(&path, &manifest).expect("a trace");
         writer.commit().expect("committed");
-        assert_eq!(summary(&path), "two was not judged: its run was ended from outside");
+        assert_eq!(look_at(&path, "7.3").0, "two was not judged: its run was ended from outside");
         let mut verdict = Verdict::new();
         verdict.add(Finding::new(Origin::Run, "body", Outcome::Fail, "fell over"));
         writer.verdict(&verdict).expect("a verdict");
         writer.finish().expect("finished");
-        let text = summary(&path);
+        let (text, _) = look_at(&path, "7.3");
         assert!(text.starts_with("FAIL two: fell over\n  checked: "), "{text}");
         assert_eq!(text.lines().count(), 2, "{text}");
     }

@@ -9,7 +9,7 @@ use clap::Args;
 use super::asked::descriptions;
 use super::commands::CommandArgs;
 use super::out;
-use super::test::TestArgs;
+use super::test::{Runner, TestArgs};
 use crate::workspace::Workspace;
 
 /// Show the limits that tests are judged by, and which layer each comes from: the test, its scheduler, or `not_starved`.
@@ -33,7 +33,11 @@ impl CommandArgs for ShowThresholdsArgs {
         let here = env::current_dir().context("could not find the working folder")?;
         let workspace = Workspace::around(&here)?;
         let rest = self.release.then(|| "--release".to_owned()).into_iter().collect();
-        let tests = descriptions(&workspace, &TestArgs::of(Some(self.filter), self.package, rest))?;
+        let tests = descriptions(
+            &workspace,
+            &TestArgs::of(Some(self.filter), self.package, rest),
+            Runner::CargoTest,
+        )?;
         let shown = tests
             .iter()
             .map(|test| format!("{}::{} ({})\n{}", test.target, test.name, test.scheduler, test.limits));

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use ktstr_replay::run::Run;
 use ktstr_replay::text::{Align, layout, printable};
-use ktstr_replay::trace::Trace;
+use ktstr_replay::trace::record::Manifest;
+use ktstr_replay::verdict::Verdict;
 
 use crate::gauntlet::test_of_variant;
 use crate::host::results::TRACE_SUFFIX;
@@ -58,20 +58,16 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Of a trace that was recorded on `kernel`; `None` where it cannot be read.
-    pub(super) fn of(trace: &Path, kernel: &str) -> Option<Self> {
-        let opened = Trace::open(trace).ok()?;
-        let run = Run::load(&opened);
-        let manifest = run.manifest();
+    /// Of the trace at `trace`, with its manifest and verdict, which was recorded on `kernel`.
+    pub(super) fn of(manifest: &Manifest, verdict: Option<&Verdict>, trace: &Path, kernel: &str) -> Self {
         let (package, target) = manifest.test.package.rsplit_once("::").unwrap_or_default();
-        let verdict = run.recorded_verdict();
-        Some(Self {
+        Self {
             test: TestName::of(&printable(package), &printable(target), &printable(&manifest.test.name)),
             topology: printable(&manifest.machine.topology),
             kernel: kernel.to_owned(),
             verdict: verdict.map_or_else(|| NOT_JUDGED.to_owned(), |verdict| verdict.outcome().to_string()),
             trace: trace.to_owned(),
-        })
+        }
     }
 
     /// Which of a test's tries in one run it is: `x.2.trace.zst` is the second.
@@ -214,10 +210,5 @@ mod tests {
         rows[9].verdict = "PASS".to_owned();
         rows.insert(0, row("p::a::t", "", "7.3", "FAIL", "a/x.t.trace.zst"));
         assert_eq!(render(&rows, &[], &[of_kernel("7.3")], |_, _| true), "test  7.3\na::t  PASS\n");
-    }
-
-    #[test]
-    fn a_trace_that_cannot_be_read_has_no_row() {
-        assert_eq!(Row::of(Path::new("/no/such.trace.zst"), "7.3"), None);
     }
 }

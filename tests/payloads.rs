@@ -38,12 +38,17 @@ struct Load;
 #[include_files("payloads/data:/ktstr/files/data")]
 struct Probe;
 
+/// The same, with a name of its own.
+#[derive(Payload)]
+#[payload(binary = "payloads/probe.sh", output = ExitCode)]
+struct Leaver;
+
 /// One that no body runs.
 #[derive(Payload)]
 #[payload(binary = "true", output = ExitCode)]
 struct Forgotten;
 
-#[ktstr_test(ignore, scheduler = DEMO, duration_s = 6, payload = Fio, workloads = [Load, Probe, Forgotten],
+#[ktstr_test(ignore, scheduler = DEMO, duration_s = 6, payload = Fio, workloads = [Load, Probe, Leaver, Forgotten],
              include_files = ["payloads/data"])]
 fn all_ways(ctx: &Ctx) -> Result<AssertResult> {
     let mut result = AssertResult::pass();
@@ -82,6 +87,9 @@ fn all_ways(ctx: &Ctx) -> Result<AssertResult> {
         Op::wait_payload(&Probe),
         Op::run_payload(PayloadSpec::of(&Probe).arg("busy")),
         Op::capture_snapshot("loaded"),
+        // What it leaves behind must not keep the cgroup from going.
+        Op::run_payload(PayloadSpec::of(&Leaver).arg("leave").in_cgroup("load")),
+        Op::wait_payload(&Leaver),
         Op::kill_payload(&Probe),
     ];
     let steps =
@@ -170,6 +178,11 @@ fn payloads_are_run_recorded_and_judged() {
     ] {
         assert!(run.stdout.contains(words), "{words}:\n{run}");
     }
+    let left = trace.events().into_iter().find_map(|event| match event.body {
+        EventBody::Op { name, detail } if name == "kill_leftovers" => Some(detail),
+        _ => None,
+    });
+    assert_eq!(left.as_deref(), Some("load: 1 processes"), "{run}");
     run.assert_replays();
     // The same trace with other limits: the metric is at the captures after the run.
     let again = |text: &str| {

@@ -237,6 +237,14 @@ impl Cgroup {
         self.set("cgroup.procs", &pid.as_raw_pid().to_string())
     }
 
+    /// Kill whatever is in it or below it. The cgroup stays.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        self.set("cgroup.kill", "1")
+    }
+
     /// Remove it. Its processes must have ended; the kernel may take up to 2 s to release the last of them.
     ///
     /// # Errors

@@ -243,6 +243,17 @@ impl<'a> Engine<'a> {
         self.stop(stopped, name)
     }
 
+    /// Kill what is left in a cgroup when all that was started there has ended: a payload may leave processes of its own.
+    fn kill_leftovers(&mut self, name: &str) -> Result<(), Fault> {
+        let cgroup = self.live(name)?.cgroup.clone();
+        let left = cgroup.pids()?.len();
+        if left == 0 {
+            return Ok(());
+        }
+        cgroup.kill()?;
+        Ok(self.ctx.op("kill_leftovers", format!("{name}: {left} processes"))?)
+    }
+
     /// Remove a cgroup that has no processes.
     pub(super) fn remove(&mut self, name: &str) -> Result<(), Fault> {
         self.live(name)?.cgroup.remove()?;
@@ -380,7 +391,10 @@ impl<'a> Engine<'a> {
             Undo::Freeze { name, freeze } => self.set_frozen(&name, freeze).map(drop),
             Undo::Scheduler { before } if before == self.attached => Ok(()),
             Undo::Scheduler { before } => self.attach(before),
-            Undo::Remove { name } => self.remove(&name),
+            Undo::Remove { name } => {
+                self.kill_leftovers(&name)?;
+                self.remove(&name)
+            }
         }
     }
 }

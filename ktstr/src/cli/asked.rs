@@ -1,13 +1,16 @@
 //! The tests of a workspace, which are built and asked what they are. Nothing is booted.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use ktstr_record::provision::cargo;
 use memchr::memmem;
+use object::read::ReadCache;
+use object::read::elf::ElfFile64;
+use object::{Endianness, Object, ObjectSection};
 use serde::Deserialize;
 
 use super::test::{Runner, TestArgs, arguments};
@@ -105,9 +108,7 @@ fn test_binaries(messages: &str) -> Vec<Binary> {
 impl Binary {
     /// What its tests say of themselves whose names contain `filter`.
     fn ask(&self, filter: Option<&str>, folder: &Path) -> Result<Vec<TestDescription>> {
-        let bytes =
-            fs::read(&self.path).with_context(|| format!("could not read {}", self.path.display()))?;
-        let names = marked(&bytes);
+        let names = self.marked().with_context(|| format!("could not read {}", self.path.display()))?;
         let names: Vec<&String> =
             names.iter().filter(|name| filter.is_none_or(|filter| name.contains(filter))).collect();
         if names.is_empty() {
@@ -147,7 +148,18 @@ impl Binary {
     }
 }
 
-/// The tests with `#[ktstr_test]` of a binary, as libtest knows them.
+impl Binary {
+    /// The tests with `#[ktstr_test]` in it, as libtest knows them. Their marks are among its constants: most of the file is
+    /// debug information, which is not read.
+    fn marked(&self) -> Result<BTreeSet<String>> {
+        let file = ReadCache::new(File::open(&self.path)?);
+        let elf = ElfFile64::<Endianness, _>::parse(&file)?;
+        let constants = elf.section_by_name(".rodata").context("it has no section .rodata")?;
+        Ok(marked(constants.data()?))
+    }
+}
+
+/// The tests with `#[ktstr_test]` that bytes of a binary name.
 fn marked(binary: &[u8]) -> BTreeSet<String> {
     let begin = MARK_BEGIN.as_bytes();
     memmem::find_iter(binary, begin)

@@ -50,6 +50,14 @@ pub enum KernelError {
         /// `uname -r` of the kernel.
         release: String,
     },
+    /// This kernel has no unwind tables that can be used, so that its stacks cannot be followed.
+    #[error("kernel {release} has no unwind tables that can be used: {why}")]
+    NoUnwindTables {
+        /// `uname -r` of the kernel.
+        release: String,
+        /// Which table it lacks, and since when or by which option a kernel has it.
+        why: &'static str,
+    },
     /// The kernel's symbol table cannot be decoded.
     #[error("cannot decode the kernel's symbols")]
     Symbols(#[from] SymbolsError),

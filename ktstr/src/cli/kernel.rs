@@ -22,7 +22,7 @@ pub struct KernelArgs {
 enum KernelCommand {
     /// List the kernels of the cache and of the archive, newest first
     List {
-        /// Print JSON: an array of objects with release, cached, package, has_sched_ext, source, check
+        /// Print JSON: an array of objects with release, cached, package, has_sched_ext, expects_sched_ext, source, check
         #[arg(long)]
         json: bool,
         /// List those of the cache alone, without asking the archive
@@ -126,10 +126,12 @@ fn table(kernels: &[KernelListing]) -> String {
 
 fn cells(kernel: &KernelListing) -> [String; 6] {
     let place = if kernel.cached { "cached" } else { "archive" };
-    let sched_ext = match kernel.has_sched_ext {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "",
+    let sched_ext = match (kernel.has_sched_ext, kernel.expects_sched_ext) {
+        (Some(true), _) => "yes",
+        (Some(false), _) => "no",
+        (None, Some(true)) => "likely",
+        (None, Some(false)) => "unlikely",
+        (None, None) => "",
     };
     let check = kernel.check.as_ref();
     let btf = check.map(|check| match check.hidden_arguments.len() {
@@ -219,6 +221,7 @@ mod tests {
             cached,
             package: None,
             has_sched_ext,
+            expects_sched_ext: (!cached).then_some(true),
             source: None,
             check,
         }
@@ -260,7 +263,7 @@ mod tests {
              6.12.94+deb13-amd64  cached   no         sound           not found\n\
              7.1.13-amd64         cached   yes        1 kfuncs wrong  complete\n\
              7.3.4-my             cached                                             /my/bzImage\n\
-             7.3.5-amd64          archive\n"
+             7.3.5-amd64          archive  likely\n"
         );
     }
 

@@ -59,8 +59,10 @@ fn hidden(kfuncs: &[String]) -> Option<String> {
         names.push_str(&format!(" and {} more", kfuncs.len() - SHOWN));
     }
     Some(format!(
-        "its BTF shows a hidden argument of {} of sched_ext's kfuncs ({names}): a scheduler that calls one of them does not load \
-         (`func_proto incompatible with vmlinux`). The kernel's build left it there; take another version",
+        "its BTF shows a hidden argument of {} of sched_ext's kfuncs ({names}): a scheduler that calls one of them does not compile \
+         (`call to undeclared function`), as the kernel's header for BPF leaves such functions out, or does not load \
+         (`func_proto incompatible with vmlinux`). The kernel's build left it there; take another version: `ktstr kernel list` \
+         shows which are sound",
         kfuncs.len()
     ))
 }

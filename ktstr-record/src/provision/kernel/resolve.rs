@@ -45,6 +45,9 @@ pub struct KernelListing {
     pub package: Option<String>,
     /// Whether it has sched_ext; `None` where it was never fetched.
     pub has_sched_ext: Option<bool>,
+    /// Whether it has by its version, where it was never fetched: Linux has sched_ext since 6.12, and of the archive's builds
+    /// those of 6.12 are without it and that of 6.16 is with it.
+    pub expects_sched_ext: Option<bool>,
     /// The file, package or source tree that it came from, for the user's own; its path is what `--kernel` takes.
     pub source: Option<String>,
     /// What is known of it besides; `None` where it was never fetched.
@@ -124,6 +127,7 @@ fn of_files(context: &Context) -> Vec<KernelListing> {
         cached: true,
         package: None,
         has_sched_ext: Some(kernel.has_sched_ext),
+        expects_sched_ext: None,
         source: entry::source_of(&kernel),
         check: checked(&kernel),
     })
@@ -137,6 +141,7 @@ fn listing(release: &str, package: Option<String>, cached: &[Kernel]) -> KernelL
         cached: kernel.is_some(),
         package,
         has_sched_ext: kernel.map(|kernel| kernel.has_sched_ext),
+        expects_sched_ext: if kernel.is_some() { None } else { spec::expects_sched_ext(release) },
         source: None,
         check: kernel.and_then(checked),
     }

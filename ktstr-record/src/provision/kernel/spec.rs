@@ -116,6 +116,14 @@ impl fmt::Display for KernelVersion {
     }
 }
 
+/// The first series of the archive that was found to be built with sched_ext; those of 6.12 are not.
+const BUILT_IN_SINCE: [u32; 3] = [6, 16, 0];
+
+/// Whether the archive's kernel of this release has sched_ext by its version; `None` for what is no release.
+pub(super) fn expects_sched_ext(release: &str) -> Option<bool> {
+    release_numbers(release).map(|numbers| numbers >= BUILT_IN_SINCE)
+}
+
 /// The three numbers that a release begins with; the third is 0 where it has only two.
 pub(super) fn release_numbers(release: &str) -> Option<[u32; 3]> {
     let KernelVersion { numbers, .. } = KernelVersion::parse(release)?;
@@ -211,6 +219,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_version_says_what_to_expect() {
+        let of = |release| expects_sched_ext(release);
+        assert_eq!((of("6.1.0-48-amd64"), of("6.12.94+deb13-amd64")), (Some(false), Some(false)));
+        assert_eq!((of("6.16.12+deb13-cloud-amd64"), of("7.0.4-amd64")), (Some(true), Some(true)));
+        assert_eq!(of("mine"), None);
+    }
 
     fn version(text: &str) -> KernelVersion {
         KernelVersion::parse(text).unwrap()

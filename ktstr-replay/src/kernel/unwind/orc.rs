@@ -112,7 +112,17 @@ const NUMBERINGS: [([u8; 20], &[Base]); 2] = [
 
 /// The numbering that a kernel's header names.
 fn numbering(view: &KernelView<'_>) -> Result<&'static [Base], KernelError> {
-    let at = view.symbol("__start_orc_header")?;
+    let absent = |why: &'static str| {
+        move |error| match error {
+            KernelError::NoSymbol { release, .. } => KernelError::NoUnwindTables { release, why },
+            other => other,
+        }
+    };
+    view.symbol("__start_orc_unwind")
+        .map_err(absent(".orc_unwind is absent; CONFIG_UNWINDER_ORC makes it"))?;
+    let at = view.symbol("__start_orc_header").map_err(absent(
+        ".orc_header, which says what the numbers in .orc_unwind mean, is absent; Linux has it since 6.4",
+    ))?;
     let mut hash = [0u8; 20];
     view.read(at, &mut hash)?;
     let known = NUMBERINGS.iter().find(|(known, _)| *known == hash);
@@ -142,7 +152,7 @@ impl OrcTables {
     /// Read the tables' addresses.
     ///
     /// # Errors
-    /// [`KernelError::NoSymbol`] for a kernel that has none (`CONFIG_UNWINDER_ORC`); [`KernelError::Broken`] when the
+    /// [`KernelError::NoUnwindTables`] for a kernel that has none; [`KernelError::Broken`] when the
     /// tables do not belong together, or are in a format that is not known.
     pub(super) fn read(view: &KernelView<'_>) -> Result<Self, KernelError> {
         let table = |name: &str| -> Result<(KernelVirt, u64), KernelError> {

@@ -9,7 +9,9 @@ use std::fs;
 use std::time::Duration;
 
 use ktstr_record::provision::{KernelSpec, Provisioner};
+use ktstr_replay::run::Run;
 use ktstr_replay::trace::record::{BlobRole, CaptureKind, Stage};
+use ktstr_replay::verdict::Outcome;
 use ktstr_tests::{TestRun, fixture};
 
 /// What a failed run has in common: it is the verdict's exit code, and replay prints its report again.
@@ -39,6 +41,42 @@ fn a_failing_claim_names_the_right_samples() {
     }
     // The bound that holds is not blamed.
     assert!(run.report().contains("each(nr_select_cpu >= 0)"), "{run}");
+}
+
+#[test]
+fn a_broken_claim_ends_a_run_that_fails_fast() {
+    let run = failed("fixtures::miscounts_and_is_ended");
+    let report = run.report();
+    assert!(
+        report.contains("the run was ended because a claim had failed: nondecreasing(nr_dispatched)"),
+        "{run}"
+    );
+    // What the body would have come to is not its failure.
+    assert!(report.contains("began and did not end"), "{run}");
+    let failed: Vec<String> = Run::load(&run.trace())
+        .recorded_verdict()
+        .expect("a verdict")
+        .findings
+        .into_iter()
+        .filter(|finding| finding.outcome == Outcome::Fail)
+        .map(|finding| finding.what)
+        .collect();
+    assert!(failed.iter().any(|what| what == "nondecreasing(nr_dispatched)"), "{failed:?}\n{run}");
+    assert!(!failed.iter().any(|what| what == "body" || what == "machine"), "{failed:?}\n{run}");
+    let trace = run.trace();
+    let missed = trace.samples().filter(|sample| sample.as_ref().is_ok_and(|s| s.missed.is_some())).count();
+    assert!((1..120).contains(&missed), "{missed} of 120 captures were not taken:\n{run}");
+}
+
+#[test]
+fn a_kernel_that_is_locked_down_says_so_once() {
+    let run = failed("fixtures::is_locked_down");
+    let report = run.report();
+    assert!(report.contains("Kernel is locked down from command line"), "{run}");
+    assert!(report.contains("opening /dev/mem, which the channel needs"), "{run}");
+    for untrue in ["did not get to init", "within its time", "CONFIG_DEVMEM"] {
+        assert!(!report.contains(untrue), "{untrue}:\n{run}");
+    }
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub struct TestDef {
     pub claims: &'static [&'static str],
     /// A judgement in code.
     pub check: Option<HostCheck>,
+    /// The run is ended where a claim is broken that later captures cannot mend.
+    pub fail_fast: bool,
     /// The limits that the test itself sets.
     pub assert: Assert,
     /// The machines of the gauntlet that the test itself asks for.

@@ -37,6 +37,7 @@ declare_scheduler!(
     seed = 7,
     claims = ["nondecreasing(nr_dispatched)", "each(nr_dispatched >= 1)"],
     check = judge,
+    fail_fast,
     not_starved = false,
     max_gap_ms = 100,
     max_spread_pct = 10,

@@ -58,6 +58,9 @@ pub const KEYS: &[Key] = &[
         "claims as text"),
     key("check", Shape::HostCheck,
         "`fn(&Trace, &mut Verdict) -> Result<()>`, a judgement in code, run on the host"),
+    flag("fail_fast", "end the run at the first capture that breaks a claim which later ones cannot mend: all patterns but `steady`, \
+         `converges`, `eventually`, `final` and `phase_ratio`")
+        .needs(&[("claims", "`claims`, which are what it looks at")]),
     flag("not_starved", "every worker did work, made no pause over 2 s, got at least half of an even share of the CPUs, and had \
          a CPU share within 15 % of its cgroup's others (3 s and 35 % in a debug build)").place(Limit),
     key("max_gap_ms", count(1, 86_400_000, "ms between two turns of a worker"),

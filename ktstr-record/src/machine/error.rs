@@ -11,7 +11,7 @@ use crate::spec::Topology;
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// The emulator's process is gone.
-    #[error("the emulator died{}", said(.stderr))]
+    #[error("the emulator died {}", last_words(.stderr))]
     Died {
         /// The end of its standard error.
         stderr: String,
@@ -162,6 +162,14 @@ pub enum StartError {
         /// The cause.
         source: io::Error,
     },
+    /// The kernel got to init, which could not go on.
+    #[error("the kernel came up, but ktstr's init could not go on: {failure}")]
+    Init {
+        /// What init said.
+        failure: String,
+        /// The end of the console.
+        console: String,
+    },
     /// The kernel did not get to init, twice.
     #[error("the kernel did not get to init in {attempts} attempts: {fault}{}", console_end(.console))]
     Boot {
@@ -182,8 +190,9 @@ impl StartError {
     }
 }
 
-fn said(stderr: &str) -> String {
-    if stderr.is_empty() { String::from(" without a word") } else { format!(", saying: {stderr}") }
+/// How a process ended, by what it wrote to standard error.
+pub(super) fn last_words(stderr: &str) -> String {
+    if stderr.is_empty() { String::from("without a word") } else { format!("saying: {stderr}") }
 }
 
 fn console_end(tail: &str) -> String {

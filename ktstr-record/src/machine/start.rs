@@ -26,6 +26,8 @@ const BOOT_ATTEMPTS: u32 = 2;
 const READY_POLL: Duration = Duration::from_millis(1);
 /// Begins a message of the kernel that it is broken (`arch/x86/kernel/dumpstack.c`, `kernel/panic.c`).
 const FAULT_MARKS: [&str; 3] = ["Kernel panic - not syncing", "Oops: ", "BUG: "];
+/// Begins the line of init that says why it cannot do its job.
+const INIT_SAYS: &str = "guest-init: ";
 /// What is shown of the console in errors.
 const CONSOLE_TAIL_BYTES: usize = 4000;
 
@@ -285,6 +287,11 @@ impl<B: Backend> Starter<'_, B> {
                 Ok(machine) => return Ok(machine),
                 Err(fault) => fault,
             };
+            if let Some(failure) = init_failure(&fault.console) {
+                // Another attempt would find the same kernel.
+                let failure = failure.to_owned();
+                return Err(StartError::Init { failure, console: fault.console });
+            }
             if attempts == BOOT_ATTEMPTS {
                 let BootFault { what: fault, console } = fault;
                 return Err(StartError::Boot { attempts, fault, console });
@@ -385,6 +392,11 @@ fn await_ready(machine: &mut impl Machine, spec: &MachineSpec, timeout: Duration
     }
 }
 
+/// Why init ended the guest before it could tell the host anything, by the line that it leaves on the console.
+fn init_failure(console: &str) -> Option<&str> {
+    console.lines().rev().find_map(|line| line.trim().strip_prefix(INIT_SAYS))
+}
+
 /// The first line of a console that says that the kernel is broken.
 pub(crate) fn kernel_fault(console: &str) -> Option<&str> {
     console.lines().find(|line| FAULT_MARKS.iter().any(|mark| line.contains(mark))).map(str::trim)
@@ -417,7 +429,14 @@ fn readiness(ram: &GuestRam, spec: &MachineSpec, wanted: u32) -> Readiness {
 
 #[cfg(test)]
 mod tests {
-    use super::crowding;
+    use super::{crowding, init_failure};
+
+    #[test]
+    fn init_is_quoted_from_the_console() {
+        let console = "[    0.1] x\r\nguest-init: opening /dev/mem: no\r\n[    0.2] reboot: Power down\r\n";
+        assert_eq!(init_failure(console), Some("opening /dev/mem: no"));
+        assert_eq!(init_failure("[    0.2] Kernel panic - not syncing: guest-init: x"), None);
+    }
 
     #[test]
     fn a_crowded_machine_has_longer_to_boot() {

@@ -4,6 +4,7 @@
 //!  machine ── doorbell, end ──►┐                       ┌── events, losses ──►┐
 //!  channel ── frames ─────────►│  the loop (`run`)     │                     │ writer thread ──► trace
 //!  cadence ── due ────────────►│  pause, read, resume  ├── captures ────────►┘ (compresses, commits)
+//!  claims ── broken ──────────►│ (fail_fast)           │
 //!                              └───────────────────────┘
 //! ```
 //!
@@ -18,6 +19,7 @@ mod capture;
 mod writer;
 mod outbox;
 mod enabling;
+mod fail_fast;
 mod attached;
 mod placing;
 mod session;

@@ -36,6 +36,8 @@ pub struct RecordRequest {
     pub config: Option<KernelConfig>,
     /// What is to be judged, kept in the trace.
     pub claims: Vec<ClaimRecord>,
+    /// End the run where a claim is broken that later captures cannot mend.
+    pub fail_fast: bool,
     /// How long the guest may take from its job to its power-off, before it is ended as hung.
     pub run_timeout: Duration,
 }

@@ -10,6 +10,7 @@ use ktstr_replay::units::GuestNs;
 use super::attached::Attached;
 use super::capture::{Capturer, Profile};
 use super::clock::RunClock;
+use super::fail_fast::FailFast;
 use super::interrupt::Guard;
 use super::outbox::Outbox;
 use super::request::{RecordError, RecordRequest, complete_manifest};
@@ -68,10 +69,10 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
     };
     let Started { machine, start, attached } = match started {
         Ok(started) => started,
-        Err(StartError::Boot { attempts, fault, console }) => {
+        Err(error @ (StartError::Boot { .. } | StartError::Init { .. })) => {
             let writer = began(&manifest).map_err(trace)?;
             let outbox = Outbox::new(WriterThread::start(writer).map_err(thread)?);
-            let written = tell_failed_boot(outbox, &clock, attempts, &fault, console);
+            let written = tell_failed_boot(outbox, &clock, error);
             return Ok(Recording {
                 path: request.trace,
                 writer: written.writer,
@@ -94,7 +95,14 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
     let channel_bytes = channel_base.0..channel_base.0 + guest_init::layout::CHANNEL_BYTES as u64;
     let profile = Profile::start(machine.ram()).map_err(thread)?;
     let capturer = Capturer::new(profile, ram.ranges(), channel_bytes, &request.captures);
-    let mut outbox = Outbox::new(WriterThread::start(writer).map_err(thread)?);
+    let (fail_fast, writer) = match request.fail_fast {
+        true => {
+            let (fail_fast, captured) = FailFast::start(request.trace.clone()).map_err(thread)?;
+            (Some(fail_fast), WriterThread::start_telling(writer, captured).map_err(thread)?)
+        }
+        false => (None, WriterThread::start(writer).map_err(thread)?),
+    };
+    let mut outbox = Outbox::new(writer);
     tell_start(&mut outbox, &clock, &start);
     if let Some(config) = &request.config {
         outbox.give(Item::Blob(BlobRole::KernelConfig, config.text.clone()));
@@ -104,6 +112,7 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
     let channel = HostChannel::new(channel);
     let mut session =
         Session::new(machine, channel, capturer, outbox, &mut clock, request.captures, enable_limit);
+    session.failing_fast(fail_fast);
     let parts = match (start.kind, attached) {
         (StartKind::Attached { saved_at }, _) => {
             session.restored_at(saved_at);
@@ -164,20 +173,21 @@ fn tell_start(outbox: &mut Outbox, clock: &RunClock, start: &Start) {
     }
 }
 
-fn tell_failed_boot(
-    mut outbox: Outbox,
-    clock: &RunClock,
-    attempts: u32,
-    fault: &str,
-    console: String,
-) -> Written {
+/// That the machine came up to no job: `error` is why.
+fn tell_failed_boot(mut outbox: Outbox, clock: &RunClock, error: StartError) -> Written {
+    let (attempts, fault, console) = match error {
+        StartError::Boot { attempts, fault, console } => {
+            (attempts, format!("the kernel did not get to init in {attempts} attempts: {fault}"), console)
+        }
+        StartError::Init { failure, console } => {
+            (1, format!("the kernel came up, but init could not go on: {failure}"), console)
+        }
+        other => (1, other.to_string(), String::new()),
+    };
     let mut event = |body| outbox.event(GuestNs(0), clock.host_ns(), body);
-    event(EventBody::Stage { stage: Stage::Booting, detail: format!("{attempts} attempts") });
+    event(EventBody::Stage { stage: Stage::Booting, detail: format!("attempts: {attempts}") });
     event(EventBody::Console(console.into_bytes()));
-    event(EventBody::Stage {
-        stage: Stage::InitFailed,
-        detail: format!("the kernel did not get to init in {attempts} attempts: {fault}"),
-    });
-    event(EventBody::End { end: GuestEnd::TimedOut, detail: fault.to_owned() });
+    event(EventBody::Stage { stage: Stage::InitFailed, detail: fault.clone() });
+    event(EventBody::End { end: GuestEnd::TimedOut, detail: fault });
     outbox.close(clock.host_ns()).finish()
 }

@@ -14,6 +14,7 @@ use super::capture::{CaptureRequest, Capturer, Pause};
 use super::clock::{Cadence, RunClock};
 use super::enabling::Enabling;
 use super::events;
+use super::fail_fast::FailFast;
 use super::host_time::{HostGap, HostTime};
 use super::interrupt::Guard;
 use super::outbox::Outbox;
@@ -69,6 +70,8 @@ pub(super) struct Session<'c> {
     /// What is done when the scheduler is enabled, if init waits for it.
     attached: Option<Attached<'c>>,
     unfit: Unfit,
+    /// What ends the run at a broken claim, where that is wanted.
+    fail_fast: Option<FailFast>,
     /// Where init has room for the file that is being placed.
     pages: Option<Pages>,
     phase: Option<(u32, String)>,
@@ -101,6 +104,7 @@ impl<'c> Session<'c> {
             enabling: Enabling::new(enable_limit),
             attached: None,
             unfit: Unfit::default(),
+            fail_fast: None,
             pages: None,
             phase: None,
             body_began: None,
@@ -113,6 +117,11 @@ impl<'c> Session<'c> {
     /// The guest's clock stood at `guest_ns` when its template was saved.
     pub(super) fn restored_at(&mut self, guest_ns: GuestNs) {
         self.clock.frame(guest_ns);
+    }
+
+    /// End the run where a claim is broken for good.
+    pub(super) fn failing_fast(&mut self, fail_fast: Option<FailFast>) {
+        self.fail_fast = fail_fast;
     }
 
     /// Add an event of the host's own.
@@ -151,6 +160,9 @@ impl<'c> Session<'c> {
             self.look_at_host_time();
             self.capture_if_due();
             self.enabling.tell();
+            if let Some(claim) = self.fail_fast.as_ref().and_then(FailFast::broken) {
+                return Ending { end: GuestEnd::FailedFast, detail: claim };
+            }
             if guard.interrupted() {
                 return Ending { end: GuestEnd::Interrupted, detail: String::from("a signal ended the run") };
             }

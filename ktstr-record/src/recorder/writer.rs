@@ -61,24 +61,33 @@ pub(super) struct Written {
 
 impl WriterThread {
     pub(super) fn start(writer: TraceWriter) -> std::io::Result<Self> {
-        Self::start_when(writer, || ())
+        Self::start_when(writer, None, || ())
+    }
+
+    /// A thread that says when a capture can be read from the trace.
+    pub(super) fn start_telling(writer: TraceWriter, captured: Sender<()>) -> std::io::Result<Self> {
+        Self::start_when(writer, Some(captured), || ())
     }
 
     /// A thread that writes nothing before `held` is closed: a disk that hangs.
     #[cfg(test)]
     pub(super) fn start_held(writer: TraceWriter, held: Receiver<()>) -> std::io::Result<Self> {
-        Self::start_when(writer, move || {
+        Self::start_when(writer, None, move || {
             let _closed = held.recv();
         })
     }
 
-    fn start_when(writer: TraceWriter, ready: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
+    fn start_when(
+        writer: TraceWriter,
+        captured: Option<Sender<()>>,
+        ready: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (queue, items) = crossbeam_channel::bounded(QUEUE_ITEMS);
         let state = Arc::<WriterState>::default();
         let of_thread = Arc::clone(&state);
         let thread = std::thread::Builder::new().name(String::from("ktstr-writer")).spawn(move || {
             ready();
-            write_all(writer, &items, &of_thread)
+            write_all(writer, &items, &of_thread, captured.as_ref())
         })?;
         Ok(Self { queue, state, thread })
     }
@@ -193,7 +202,12 @@ impl Unwritten {
     }
 }
 
-fn write_all(mut writer: TraceWriter, items: &Receiver<Item>, state: &WriterState) -> Written {
+fn write_all(
+    mut writer: TraceWriter,
+    items: &Receiver<Item>,
+    state: &WriterState,
+    captured: Option<&Sender<()>>,
+) -> Written {
     let mut unwritten = Unwritten::default();
     let mut committed = Instant::now();
     loop {
@@ -202,7 +216,8 @@ fn write_all(mut writer: TraceWriter, items: &Receiver<Item>, state: &WriterStat
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => None,
             Err(crossbeam_channel::RecvTimeoutError::Disconnected) => break,
         };
-        let now = item.as_ref().is_none_or(|item| matches!(item, Item::Capture(..)));
+        let is_capture = item.as_ref().is_some_and(|item| matches!(item, Item::Capture(..)));
+        let now = item.is_none() || is_capture;
         if let Some(item) = item {
             let bytes = page_bytes(&item);
             write(&mut writer, item, state, &mut unwritten);
@@ -211,6 +226,10 @@ fn write_all(mut writer: TraceWriter, items: &Receiver<Item>, state: &WriterStat
         if now || committed.elapsed() >= COMMIT_INTERVAL {
             committed = Instant::now();
             unwritten.commit(&mut writer);
+        }
+        if let Some(captured) = captured.filter(|_| is_capture) {
+            // Who listens is told of this one, too, when it has been told already and has not looked yet.
+            let _ = captured.try_send(());
         }
     }
     unwritten.commit(&mut writer);

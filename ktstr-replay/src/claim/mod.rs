@@ -130,6 +130,28 @@ patterns! {
     Wrapping,
 }
 
+impl Claim {
+    /// Whether a claim that fails stays so, whatever samples come after those that it was judged by.
+    pub(crate) fn fails_for_good(&self) -> bool {
+        match self {
+            Self::Nondecreasing(_)
+            | Self::StrictlyIncreasing(_)
+            | Self::Rate(_)
+            | Self::Always(_)
+            | Self::Each(_)
+            | Self::Ratio(_)
+            | Self::Never(_) => true,
+            Self::Wrapping(wrapping) => wrapping.inner.fails_for_good(),
+            // Later samples move the mean, come in time, or are the last ones.
+            Self::Steady(_)
+            | Self::Converges(_)
+            | Self::Eventually(_)
+            | Self::Final(_)
+            | Self::PhaseRatio(_) => false,
+        }
+    }
+}
+
 impl FromStr for Claim {
     type Err = SyntaxError;
 

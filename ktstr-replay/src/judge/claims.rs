@@ -8,7 +8,7 @@ use crate::path::{Projection, SyntaxError};
 use crate::run::Run;
 use crate::series::Column;
 use crate::trace::Trace;
-use crate::trace::record::ClaimOrigin;
+use crate::trace::record::{CaptureKind, ClaimOrigin};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
 /// Judge the recorded claims, or `given` in their place. Columns that claims share are made once.
@@ -40,6 +40,28 @@ pub(super) fn judge_claims(run: &Run<'_>, given: Option<&[Claim]>) -> Vec<Findin
         }
     };
     claims.into_iter().map(|claim| claim.map_or_else(|finding| finding, look)).collect()
+}
+
+/// A recorded claim that is broken by values which the trace has already, so that nothing that is still to come can make it hold:
+/// for a run that is on. A value that is missing may still come, as the scheduler's statistics do after their capture.
+pub fn broken_for_good(run: &Run<'_>) -> Option<Claim> {
+    // What claims are about is not there yet: `subject` would take the captures of the ends in its place.
+    if run.manifest.test.num_snapshots > 0 && !run.taken().any(|sample| sample.kind == CaptureKind::Periodic)
+    {
+        return None;
+    }
+    let series = run.subject();
+    let data = run.claims.iter().filter(|c| c.origin == ClaimOrigin::Data);
+    let mut claims = data.filter_map(|c| c.text.parse::<Claim>().ok()).filter(Claim::fails_for_good);
+    claims.find(|claim| {
+        let columns = series.columns_with(run.trace, &claim.projections());
+        let judgement = claim.judge(&columns.iter().collect::<Vec<_>>());
+        let has_values = |at: usize| {
+            columns.iter().all(|column| column.points.get(at).is_some_and(|point| point.value.is_ok()))
+        };
+        judgement.outcome == Outcome::Fail
+            && judgement.offenders.iter().any(|offender| has_values(offender.at))
+    })
 }
 
 /// A recorded claim that does not parse, as in a trace of a newer release.

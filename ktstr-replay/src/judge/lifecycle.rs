@@ -40,6 +40,9 @@ pub(super) fn judge_machine(run: &Run<'_>) -> Machine {
             (Outcome::Fail, panic_title(run).unwrap_or_else(|| with("the guest's kernel panicked")))
         }
         GuestEnd::Reset => (Outcome::Fail, with("the guest reset itself")),
+        GuestEnd::TimedOut if is_cause => {
+            (Outcome::Fail, "was ended, as there was nothing more to wait for".to_owned())
+        }
         GuestEnd::TimedOut => {
             let found = with("the guest did not get on within its time");
             (Outcome::Fail, format!("{found}; the last it reached is {}", last_known(run)))
@@ -159,6 +162,20 @@ fn panic_lines(run: &Run<'_>) -> Vec<String> {
     kept
 }
 
+/// That the run was ended because of a claim that had failed, and none has: what the rest of it would have been is not known.
+pub(super) fn unfounded_end(run: &Run<'_>, so_far: &Verdict) -> Option<Finding> {
+    let (end, claim) = run.end()?;
+    let is_founded = so_far
+        .findings
+        .iter()
+        .any(|finding| finding.origin == Origin::Claim && finding.outcome == Outcome::Fail);
+    (end == GuestEnd::FailedFast && !is_founded).then(|| {
+        let found =
+            format!("the run was ended as a claim had failed ({claim}), and by the whole trace none has");
+        of_machine("end", Outcome::Inconclusive, &found)
+    })
+}
+
 /// What the test's body said.
 ///
 /// `so_far`: the outcome of scheduler and machine. A body that did not begin or end because of them is not itself
@@ -188,6 +205,8 @@ pub(super) fn judge_body(run: &Run<'_>, so_far: Outcome) -> Finding {
             let found =
                 exited.map_or_else(|| how.to_owned(), |d| format!("{how}; how the test binary ended: {d}"));
             let outcome = match so_far {
+                // The claim that ended the run has its own finding.
+                _ if run.end().is_some_and(|(end, _)| end == GuestEnd::FailedFast) => Outcome::Skip,
                 Outcome::Skip | Outcome::Pass if run.is_partial() => Outcome::Inconclusive,
                 Outcome::Skip | Outcome::Pass if !left => Outcome::Fail,
                 _ => Outcome::Skip,

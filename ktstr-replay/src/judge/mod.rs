@@ -18,7 +18,7 @@ mod thresholds;
 #[cfg(test)]
 mod tests;
 
-pub use claims::{CheckFn, CheckSource, LabelledCheck};
+pub use claims::{CheckFn, CheckSource, LabelledCheck, broken_for_good};
 pub(crate) use payloads::how_it_ended;
 
 use crate::claim::Claim;
@@ -60,6 +60,7 @@ impl Run<'_> {
         verdict.findings.extend(payloads::judge(self));
         verdict.findings.extend(claims::judge_claims(self, claims));
         verdict.findings.extend(claims::judge_checks(self, checks));
+        verdict.findings.extend(lifecycle::unfounded_end(self, &verdict));
         verdict.findings.extend(complete::judge_asked(self, &verdict, claims.is_none()));
         lifecycle::apply_cut(self, &mut verdict);
         host_gaps::apply(self, &mut verdict);

@@ -1,6 +1,6 @@
 //! Judging whole traces.
 
-use crate::judge::{CheckSource, LabelledCheck};
+use crate::judge::{CheckSource, LabelledCheck, broken_for_good};
 use crate::run::Run;
 use crate::testing::btf::Builder;
 use crate::testing::{DEMO_BTF, TraceBuilder, missed, sample, stalled};
@@ -256,6 +256,52 @@ fn every_end_of_a_machine_has_its_outcome() {
     let verdict = judge(&TraceBuilder::begun());
     assert_eq!(finding(&verdict, "machine").outcome, Inconclusive);
     assert!(finding(&verdict, "machine").summary.contains("the body began at 0.000s"));
+}
+
+/// A run that ends at a broken claim: by the samples that a live run has so far.
+#[test]
+fn a_claim_is_broken_for_good_by_values_alone() {
+    let broken = |run: TraceBuilder| broken_for_good(&Run::load(&run.trace())).map(|claim| claim.to_string());
+    let falls = || TraceBuilder::begun().periodic(&[10, 40, 30]);
+    let claim = "nondecreasing(nr_dispatched)";
+    assert_eq!(broken(falls().claim("always(alive)").claim(claim)).as_deref(), Some(claim));
+    assert_eq!(broken(TraceBuilder::begun().periodic(&[10, 40]).claim(claim)), None);
+    // Later captures can still make these hold.
+    for open in [
+        "steady(nr_dispatched, within=1%)",
+        "eventually(nr_dispatched >= 100)",
+        "final(nr_dispatched >= 100)",
+        "converges(nr_dispatched, to=100, tol=1, by=5s)",
+    ] {
+        assert_eq!(broken(falls().claim(open)), None, "{open}");
+    }
+    // A value that is missing may be on its way.
+    assert_eq!(broken(falls().claim("each(stats(top).x >= 1)")), None);
+    // The capture at the scheduler's start is not what the claim is about, once there are periodic ones.
+    let attached = || {
+        let mut run = TraceBuilder::begun().capture("attach", CaptureKind::Attach, -10, [0, 0, 0]);
+        run.manifest.test.num_snapshots = 4;
+        run.claim("each(nr_dispatched >= 1)")
+    };
+    assert_eq!(broken(attached()), None);
+    assert!(broken(attached().periodic(&[0])).is_some());
+}
+
+#[test]
+fn an_end_for_a_broken_claim_is_borne_out_by_it() {
+    let ended = |run: TraceBuilder| {
+        let detail = "nondecreasing(nr_dispatched)".to_owned();
+        judge(&run.event(2000, EventBody::End { end: GuestEnd::FailedFast, detail }))
+    };
+    let run = |values: &[u64]| TraceBuilder::begun().periodic(values).claim("nondecreasing(nr_dispatched)");
+    let failed = ended(run(&[10, 40, 30]));
+    assert_eq!(failed.outcome(), Fail, "{failed:#?}");
+    let of: Vec<&str> =
+        failed.findings.iter().filter(|f| f.outcome == Fail).map(|f| f.what.as_str()).collect();
+    assert_eq!(of, ["nondecreasing(nr_dispatched)"], "{failed:#?}");
+    // A recorder that ended it without cause: nobody knows what the rest would have been.
+    let unfounded = ended(run(&[10, 20, 30]));
+    assert_eq!(unfounded.outcome(), Inconclusive, "{unfounded:#?}");
 }
 
 #[test]

@@ -104,6 +104,7 @@ pub(crate) mod tests {
         seed: 1,
         claims: &[],
         check: None,
+        fail_fast: false,
         assert: Assert::NONE,
         constraints: Constraints::NONE,
         ignored: false,

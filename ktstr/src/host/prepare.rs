@@ -45,6 +45,13 @@ const KEPT_VARIABLES: [&str; 2] = ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"];
 /// The rest of its environment there.
 const GUEST_VARIABLES: [&str; 2] = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"];
 
+/// That a scheduler could not be had on a kernel with these faults, which may be why.
+fn no_program(scheduler: &str, release: &str, faults: &[String]) -> String {
+    let blamed: String =
+        faults.iter().map(|fault| format!("; kernel {release} may be at fault: {fault}")).collect();
+    format!("no program for scheduler `{scheduler}`{blamed}")
+}
+
 /// What the recorder is to do for a test. What is missing is provisioned; nothing is left behind when something
 /// cannot be had.
 ///
@@ -66,12 +73,13 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
                     scheduler.name
                 );
             }
-            for fault in provisioner.check_kernel(&kernel, None)?.faults() {
+            let faults = provisioner.check_kernel(&kernel, None)?.faults();
+            for fault in &faults {
                 println!("note: kernel {}: {fault}", kernel.release);
             }
             let given = environment.scheduler.as_deref();
             let program = program_of(scheduler, given, &provisioner, &kernel);
-            Some(program.with_context(|| format!("no program for scheduler `{}`", scheduler.name))?)
+            Some(program.with_context(|| no_program(scheduler.name, &kernel.release, &faults))?)
         }
         None => None,
     };
@@ -138,6 +146,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         manifest,
         config,
         claims,
+        fail_fast: def.fail_fast,
         run_timeout: enable_limit + body_limit(def) + EXIT_LIMIT + RUN_SLACK,
     })
 }

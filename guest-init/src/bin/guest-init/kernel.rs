@@ -33,6 +33,22 @@ impl Kmsg {
             .map_err(|error| format!("opening /dev/kmsg: {error}"))
     }
 
+    /// The first of the records that are there whose text `wanted` takes.
+    pub fn find(&mut self, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let mut record = [0; RECORD_BYTES];
+        for _ in 0..BATCH * FLUSH_BATCHES {
+            match self.0.read(&mut record) {
+                Ok(length) => match parse(&record[..length]) {
+                    ToHost::Kmsg { text, .. } if wanted(&text) => return Some(text),
+                    _ => {}
+                },
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
     /// Pass on the records that are there, all of them unless they keep coming.
     pub fn flush(&mut self, link: &mut Link) {
         for _ in 0..FLUSH_BATCHES {

@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
 use std::sync::atomic::AtomicU64;
 
 use guest_init::layout::{
@@ -10,6 +11,7 @@ use guest_init::layout::{
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous};
 
 use crate::Failure;
+use crate::kernel::Kmsg;
 
 /// Words of the command line that are for init.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,7 +61,7 @@ impl DevMem {
             .read(true)
             .write(true)
             .open("/dev/mem")
-            .map_err(|error| format!("opening /dev/mem: {error}; the channel needs CONFIG_DEVMEM"))?;
+            .map_err(|error| refused(&error, lockdown))?;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address that the kernel chooses; no Rust object lies there.
         let mapping =
@@ -83,6 +85,27 @@ impl ChannelMemory for DevMem {
     }
 }
 
+/// Why `/dev/mem` could not be opened: `error` is the kernel's answer, `lockdown` finds what its log says of a lockdown.
+fn refused(error: &std::io::Error, lockdown: impl FnOnce() -> Option<String>) -> Failure {
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            let says = lockdown().map(|line| format!(": {line}")).unwrap_or_default();
+            format!(
+                "opening /dev/mem, which the channel needs: {error}. The kernel is locked down{says}. Take `lockdown=` off its \
+                 command line, or a kernel without CONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY and _CONFIDENTIALITY"
+            )
+        }
+        ErrorKind::NotFound => format!("opening /dev/mem: {error}; the channel needs CONFIG_DEVMEM"),
+        _ => format!("opening /dev/mem, which the channel needs: {error}"),
+    }
+}
+
+/// What the kernel's log says of its lockdown: how it came about (`security/lockdown/lockdown.c`).
+fn lockdown() -> Option<String> {
+    let mut log = Kmsg::open().ok()?;
+    log.find(|text| text.starts_with("Kernel is locked down from "))
+}
+
 /// Map the doorbell page and return its first word.
 pub fn map_doorbell() -> Result<&'static AtomicU64, Failure> {
     let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE | MapFlags::POPULATE;
@@ -97,6 +120,17 @@ pub fn map_doorbell() -> Result<&'static AtomicU64, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_that_is_refused_says_why() {
+        let of = |kind: ErrorKind, line: Option<&str>| refused(&kind.into(), || line.map(str::to_owned));
+        let locked = of(ErrorKind::PermissionDenied, Some("Kernel is locked down from command line"));
+        assert!(locked.contains("is locked down: Kernel is locked down from command line. Take"), "{locked}");
+        assert!(of(ErrorKind::PermissionDenied, None).contains("is locked down. Take"));
+        let absent = of(ErrorKind::NotFound, None);
+        assert!(absent.contains("CONFIG_DEVMEM") && !absent.contains("locked"), "{absent}");
+        assert!(!of(ErrorKind::Other, None).contains("CONFIG"));
+    }
 
     #[test]
     fn finds_its_words_among_others_and_takes_the_last() {

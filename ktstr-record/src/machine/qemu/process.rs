@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
@@ -14,7 +14,7 @@ use rustix::fd::BorrowedFd;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
-use crate::machine::error::tail;
+use crate::machine::error::{last_words, tail};
 use crate::spec::Emulator;
 
 /// What is shown of the emulator's standard error.
@@ -25,6 +25,8 @@ const STDERR_TAIL_BYTES: usize = 2000;
 pub(super) struct Process {
     child: Child,
     stderr: File,
+    /// Processes that the host's out-of-memory killer had killed when this one was started.
+    oom_kills: Option<u64>,
     /// The thread that is the child's parent in the eyes of the kernel, and what ends it.
     keeper: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
@@ -82,7 +84,7 @@ impl Process {
             }
         })?;
         let child = result.recv().map_err(|_| io::Error::other("the thread that starts it died"))??;
-        Ok(Self { child, stderr, keeper: Some((release, keeper)) })
+        Ok(Self { child, stderr, oom_kills: oom_kills(), keeper: Some((release, keeper)) })
     }
 
     /// Its process id.
@@ -107,8 +109,15 @@ impl Process {
         }
     }
 
-    /// Wait a little for it to end by itself, once its sockets are closed; how it ended, if it did.
-    pub(super) fn status(&mut self) -> Option<std::process::ExitStatus> {
+    /// How it ended, in words: status, whether the host ran out of memory, and its last words. Waits a little for it to end
+    /// by itself, once its sockets are closed.
+    pub(super) fn end(&mut self) -> String {
+        let status = self.status();
+        let killed = oom_kills().zip(self.oom_kills).map(|(now, then)| now.saturating_sub(then));
+        death(status, killed.unwrap_or(0), &self.stderr_tail())
+    }
+
+    fn status(&mut self) -> Option<ExitStatus> {
         for _ in 0..100 {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Some(status);
@@ -123,6 +132,25 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// How a process died, in words; `oom_kills` processes were killed on the host in its lifetime because memory was short.
+fn death(status: Option<ExitStatus>, oom_kills: u64, stderr: &str) -> String {
+    let mut words: Vec<String> = status.iter().map(ToString::to_string).collect();
+    if oom_kills > 0 && status.and_then(|status| status.signal()) == Some(Signal::KILL.as_raw()) {
+        words.push(format!(
+            "by the host's out-of-memory killer, which has killed {oom_kills} since the machine started; end other programs, \
+             run fewer tests at a time or lower memory_mib"
+        ));
+    }
+    words.push(last_words(stderr));
+    words.join(", ")
+}
+
+/// Processes that the host's out-of-memory killer has killed since it booted; `None` where the kernel does not say.
+fn oom_kills() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/vmstat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 /// A path by which a child that inherits `fd` opens that file anew.
@@ -150,9 +178,22 @@ pub(super) fn read_from(file: &File, from: u64) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
 
-    use super::read_from;
+    use super::{death, read_from};
     use crate::machine::ram::memfd;
+
+    #[test]
+    fn a_death_is_told_once_and_the_hosts_lack_of_memory_is_named() {
+        let killed = ExitStatus::from_raw(9);
+        assert_eq!(death(None, 3, ""), "without a word");
+        assert_eq!(death(Some(killed), 0, ""), "signal: 9 (SIGKILL), without a word");
+        let short = death(Some(killed), 1, "no room");
+        assert!(short.starts_with("signal: 9 (SIGKILL), by the host's out-of-memory killer"), "{short}");
+        assert!(short.ends_with("saying: no room"), "{short}");
+        assert_eq!(death(Some(ExitStatus::from_raw(6)), 1, ""), "signal: 6 (SIGABRT), without a word");
+    }
 
     #[test]
     fn reads_from_an_offset_to_the_end() {

@@ -351,17 +351,13 @@ impl Vm {
 
     /// The emulator is gone or out of order: end it and say so from now on.
     fn failed(&mut self, error: MachineError) -> MachineEvent {
-        let status = match error {
-            MachineError::Died { .. } => self.process.status(),
-            _ => None,
+        // The report says itself that the emulator died: `detail` is how.
+        let detail = match error {
+            MachineError::Died { .. } => self.process.end(),
+            other => other.to_string(),
         };
-        let error = self.explain(error);
         self.process.kill();
         self.slots = None;
-        let detail = match status {
-            Some(status) => format!("{error} ({status})"),
-            None => error.to_string(),
-        };
         let ended = MachineEvent::Ended { end: GuestEnd::MachineDied, detail };
         self.ended = Some(ended.clone());
         ended

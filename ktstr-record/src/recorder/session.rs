@@ -15,7 +15,7 @@ use super::clock::{Cadence, RunClock};
 use super::enabling::Enabling;
 use super::events;
 use super::host_time::{HostGap, HostTime};
-use super::interrupt::Guard;
+use super::interrupt;
 use super::outbox::Outbox;
 use super::placing::Pages;
 use super::request::CapturePlan;
@@ -120,8 +120,8 @@ impl<'c> Session<'c> {
         self.outbox.event(self.clock.guest_ns(), self.clock.host_ns(), body);
     }
 
-    /// Record until the machine ends, the time is up or a signal comes.
-    pub(super) fn run(&mut self, timeout: Duration, guard: &Guard) -> Ending {
+    /// Record until the machine ends, the time is up or this process is to end.
+    pub(super) fn run(&mut self, timeout: Duration) -> Ending {
         let deadline = Instant::now() + timeout;
         let (mut flushed, mut clocked) = (Instant::now(), Instant::now());
         loop {
@@ -151,8 +151,8 @@ impl<'c> Session<'c> {
             self.look_at_host_time();
             self.capture_if_due();
             self.enabling.tell();
-            if guard.interrupted() {
-                return Ending { end: GuestEnd::Interrupted, detail: String::from("a signal ended the run") };
+            if let Some(why) = interrupt::why() {
+                return Ending { end: GuestEnd::Interrupted, detail: why.to_owned() };
             }
             if Instant::now() > deadline {
                 let detail = format!("the guest did not power off within {:.1} s", timeout.as_secs_f64());

@@ -1,9 +1,11 @@
 //! Which packages have to be optimized in a debug build, so that recording keeps up with the machine.
 
+use std::env;
 use std::sync::Once;
 
 use ktstr_record::recorder::is_optimized;
 
+use super::environment::SAY;
 use super::say::say;
 
 /// The Cargo.toml that `cargo ktstr new` writes, which has them.
@@ -34,10 +36,11 @@ fn section() -> impl Iterator<Item = &'static str> {
     lines.take_while(|line| !line.trim().is_empty())
 }
 
-/// Tell a person, once in this process, that this build is not optimized.
+/// Tell a person, once in this process, that this build is not optimized. `cargo ktstr test` has it optimized unless the workspace
+/// says otherwise, which needs no advice; the trace has the taint all the same.
 pub fn say_if_not() {
     static ONCE: Once = Once::new();
-    if !is_optimized() {
+    if !is_optimized() && env::var_os(SAY).is_none() {
         ONCE.call_once(|| {
             let lines: Vec<&str> = section().collect();
             say(&format!(

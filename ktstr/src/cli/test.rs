@@ -187,7 +187,7 @@ impl CommandArgs for TestArgs {
                 command.envs(stderr.iter().map(|stderr| (environment::SAY, stderr.variable())));
                 // Both runners have 0 for a pass, and larger codes for what is worse.
                 worst = worst.max(exit_code(run_to_end(&mut command, &mut signals)?));
-                wait_for_tests(results, &mut signals)?;
+                wait_for_tests(results, &mut signals);
                 if signals.exit_code().is_some() {
                     break;
                 }
@@ -301,10 +301,10 @@ fn hold(folder: &Path) -> Result<LiveFolder> {
 }
 
 /// Wait until all tests that write into a folder have ended: those whose runner was killed close their traces still.
-fn wait_for_tests(results: &LiveFolder, signals: &mut Signals) -> Result<()> {
+fn wait_for_tests(results: &LiveFolder, signals: &mut Signals) {
     let begun = Instant::now();
     let is_told_to_end = signals.exit_code().is_some();
-    while !results.wait_until_alone(TELL_AFTER).context("could not wait for tests")? {
+    while !results.wait_until_alone(TELL_AFTER) {
         if begun.elapsed() < TELL_AFTER * 2 {
             out::note("ktstr: the runner has ended; waiting for tests that close their traces");
         }
@@ -314,7 +314,6 @@ fn wait_for_tests(results: &LiveFolder, signals: &mut Signals) -> Result<()> {
             break;
         }
     }
-    Ok(())
 }
 
 /// What cargo is given: only packages that use ktstr are built, and of those only the test target that the filter

@@ -1,7 +1,8 @@
 //! Folders of runs that go on: who writes into one holds a lock on it, and what is locked is not removed.
 //!
 //! The lock is flock(2) on the folder itself, so that it adds no file to the results, and is gone when its holder dies in any
-//! way. A run on several kernels has a folder in its folder for each.
+//! way. A run on several kernels has a folder in its folder for each. A file system without such locks holds nothing: what is in it
+//! is removed as if no run went on.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -24,7 +25,7 @@ impl LiveFolder {
     /// Make the folder, where it is missing, and hold it.
     ///
     /// # Errors
-    /// A folder that cannot be made, opened or locked.
+    /// A folder that cannot be made or opened.
     pub fn make(path: &Path) -> io::Result<Self> {
         loop {
             fs::create_dir_all(path)?;
@@ -33,7 +34,7 @@ impl LiveFolder {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            uninterrupted(|| folder.lock_shared())?;
+            hold(&folder);
             // It may have been removed before it was locked.
             if is_same(&folder, path) {
                 return Ok(Self { path: path.to_owned(), folder });
@@ -42,23 +43,17 @@ impl LiveFolder {
     }
 
     /// Wait until nobody else holds it, at most for `patience`; whether that is so.
-    ///
-    /// # Errors
-    /// A lock that cannot be asked for.
-    pub fn wait_until_alone(&self, patience: Duration) -> io::Result<bool> {
+    pub fn wait_until_alone(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let is_alone = loop {
-            if is_free(&self.folder)? {
-                break true;
+            match is_free(&self.folder) {
+                false if Instant::now() < deadline => thread::sleep(POLL),
+                is_alone => break is_alone,
             }
-            if Instant::now() >= deadline {
-                break false;
-            }
-            thread::sleep(POLL);
         };
-        // What was asked for has taken the place of the lock that was held.
-        uninterrupted(|| self.folder.lock_shared())?;
-        Ok(is_alone)
+        // What was asked for has taken the place of the lock that was held, also where it was refused: see flock(2).
+        hold(&self.folder);
+        is_alone
     }
 
     /// The folder.
@@ -83,7 +78,7 @@ pub fn remove_unless_live(path: &Path) -> io::Result<bool> {
     let mut held = Vec::new();
     for path in std::iter::once(path.to_owned()).chain(inner.map(|entry| entry.path())) {
         let folder = File::open(path)?;
-        if !is_free(&folder)? {
+        if !is_free(&folder) {
             return Ok(false);
         }
         held.push(folder);
@@ -92,27 +87,19 @@ pub fn remove_unless_live(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-fn is_free(folder: &File) -> io::Result<bool> {
-    match folder.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
+/// Whether nobody holds it. Then we do, alone.
+fn is_free(folder: &File) -> bool {
+    !matches!(folder.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+/// Hold it together with others. A signal may come while it is waited for.
+fn hold(folder: &File) {
+    while folder.lock_shared().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {}
 }
 
 fn is_same(folder: &File, path: &Path) -> bool {
     let id = |meta: &fs::Metadata| (meta.dev(), meta.ino());
     matches!((folder.metadata(), fs::metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
-}
-
-/// A signal may come while a lock is waited for.
-fn uninterrupted(lock: impl Fn() -> io::Result<()>) -> io::Result<()> {
-    loop {
-        match lock() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            done => return done,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -140,12 +127,12 @@ mod tests {
         let dir = TempDir::new().expect("a folder");
         let ours = LiveFolder::make(dir.path()).expect("held");
         let other = LiveFolder::make(dir.path()).expect("held");
-        assert!(!ours.wait_until_alone(Duration::ZERO).expect("asked"));
+        assert!(!ours.wait_until_alone(Duration::ZERO));
         assert!(!remove_unless_live(dir.path()).expect("asked"), "it is held again after the wait");
         thread::scope(|scope| {
             let waits = scope.spawn(|| ours.wait_until_alone(Duration::from_secs(60)));
             drop(other);
-            assert!(waits.join().expect("a thread").expect("asked"));
+            assert!(waits.join().expect("a thread"));
         });
         assert!(!remove_unless_live(dir.path()).expect("asked"), "it is held still");
     }

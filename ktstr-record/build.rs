@@ -32,6 +32,8 @@ fn main() {
         println!("cargo::rerun-if-changed={}", workspace.join(input).display());
     }
     println!("cargo::rerun-if-changed=build.rs");
+    // Only the compiler knows otherwise how much is optimized.
+    println!("cargo::rustc-env=KTSTR_OPT_LEVEL={}", env::var("OPT_LEVEL").expect("set by cargo"));
     if let Err(error) = build(&workspace, &out) {
         println!("cargo::error={error}");
     }

@@ -288,7 +288,8 @@ fn tests_run_on_two_kernels_and_a_table_says_how_they_went() {
         .collect();
     assert_eq!(traces.len(), 4, "{ended}");
     let skipped = traces.iter().find(|path| {
-        path.to_string_lossy().contains(&older) && path.ends_with("two_kernels.for_newer.trace.zst")
+        path.to_string_lossy().contains(&older)
+            && path.ends_with("ktstr-tests.two_kernels.for_newer.trace.zst")
     });
     let skipped = skipped.unwrap_or_else(|| panic!("no trace of what was skipped:\n{ended}"));
     let replayed = run(ktstr().arg("replay").arg(skipped).arg("--assert"));

@@ -1,11 +1,12 @@
 //! However a run ends, no process, socket or file in memory stays behind, and the trace opens.
 
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
+use ktstr_replay::run::Run;
 use ktstr_tests::{Tree, descendants, fixture};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
@@ -39,9 +40,23 @@ struct LongRun {
 }
 
 impl LongRun {
-    /// Starts it, and waits until its machine runs and a capture of it is in the trace.
+    /// Starts it.
     fn start() -> Self {
-        let (mut command, results) = fixture("long_run").into_parts();
+        let (command, results) = fixture("long_run").into_parts();
+        Self::of(command, results)
+    }
+
+    /// Starts it as the child of another process, as runners do.
+    fn start_by_runner() -> Self {
+        let (command, results) = fixture("long_run").into_parts();
+        let mut runner = Command::new("sh");
+        runner.args(["-c", r#""$@" & wait"#, "sh"]).arg(command.get_program()).args(command.get_args());
+        runner.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("NEXTEST", "1");
+        Self::of(runner, results)
+    }
+
+    /// Waits until its machine runs and a capture of it is in the trace.
+    fn of(mut command: Command, results: TempDir) -> Self {
         let child = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let mut run = Self { child: child.expect("a child"), seen: Tree::default(), results };
         let began = Instant::now();
@@ -87,6 +102,20 @@ fn ctrl_c_leaves_nothing_and_a_trace_that_opens() {
     assert_gone(&run.seen);
     let trace = run.trace().expect("the trace of an interrupted run opens");
     assert!(trace.sample_count() > 0, "what was captured before is lost");
+    assert!(trace.is_finalized() && Run::load(&trace).recorded_verdict().is_some(), "it is not judged");
+}
+
+/// The run went on to its end, and its trace was neither closed nor judged: its report went into a pipe that nobody read.
+#[test]
+fn a_run_whose_runner_is_killed_is_closed_and_judged() {
+    let mut run = LongRun::start_by_runner();
+    kill_process(run.pid(), Signal::KILL).expect("killing");
+    run.child.wait().expect("waiting");
+    assert_gone(&run.seen);
+    let trace = run.trace().expect("a trace");
+    assert!(trace.is_finalized() && trace.sample_count() > 0, "it is cut off");
+    let verdict = Run::load(&trace).recorded_verdict();
+    assert!(verdict.as_ref().is_some_and(|verdict| verdict.exit_code() != 0), "{verdict:?}");
 }
 
 #[test]

@@ -12,6 +12,8 @@ use serde::Deserialize;
 pub struct Workspace {
     /// The packages of the workspace.
     pub packages: Vec<Package>,
+    /// Its folder.
+    pub workspace_root: PathBuf,
     /// Where cargo builds.
     pub target_directory: PathBuf,
 }

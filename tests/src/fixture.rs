@@ -34,7 +34,8 @@ pub fn fixture(name: &str) -> Fixture {
     let mut command = Command::new(env::current_exe().expect("the path of this test"));
     command.args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"]);
     let results = tempfile::tempdir().expect("a folder for traces");
-    command.env("KTSTR_RESULTS", results.path());
+    // What it says is looked for in its own stderr.
+    command.env("KTSTR_RESULTS", results.path()).env_remove("KTSTR_SAY");
     Fixture { name: name.to_owned(), command, results }
 }
 

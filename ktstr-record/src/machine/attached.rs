@@ -47,7 +47,7 @@ impl AttachedTemplate {
     /// [`NotSaved`]; the machine can go on all the same.
     pub fn save(&self, machine: &mut dyn Machine, guest_ns: GuestNs) -> Result<(), NotSaved> {
         let deadline = Instant::now() + PATIENCE;
-        let Some(_lock) = self.store.lock(&self.key, Access::Exclusive, deadline, || {})? else {
+        let Some(_lock) = self.store.lock(&self.key, Access::Exclusive, deadline, || {}, || false)? else {
             return Err(NotSaved::Busy);
         };
         match self.store.find(&self.key) {

@@ -65,6 +65,9 @@ pub enum MachineError {
 /// Why no machine could be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// This process is to end.
+    #[error("interrupted before the machine was ready")]
+    Interrupted,
     /// A dimension is zero or the LLCs do not divide among the nodes.
     #[error("topology {topology} is not possible: {why}")]
     Topology {

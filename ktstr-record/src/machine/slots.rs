@@ -18,10 +18,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Once, mpsc};
 use std::time::{Duration, Instant};
 
-use super::StartError;
+use super::{StartError, StartPolicy};
 
 /// How often a collector looks for freed slots.
 const POLL: Duration = Duration::from_millis(5);
+
+/// How often a waiter in line asks whether it is to stop.
+const STOP_POLL: Duration = Duration::from_millis(50);
 
 /// How long one waits before it is said: a machine that just ends is not worth a line.
 const TELL_AFTER: Duration = Duration::from_secs(1);
@@ -33,14 +36,15 @@ pub(super) struct CpuSlots {
 }
 
 impl CpuSlots {
-    /// Wait for `min(vcpus, host_cpus)` slots of `cache`, at most `patience`. `say` is told if that takes a while.
+    /// Wait for `min(vcpus, host_cpus)` slots of `cache`, with the patience of `policy`, whose `say` is told if that takes a
+    /// while, and whose `stop` ends it.
     pub(super) fn take(
         cache: &Path,
         vcpus: u32,
         host_cpus: u32,
-        patience: Duration,
-        say: fn(&str),
+        policy: &StartPolicy,
     ) -> Result<Self, StartError> {
+        let StartPolicy { patience, say, stop, .. } = *policy;
         let dir = cache.join("slots");
         let unusable = |path: &Path| {
             let path = path.to_owned();
@@ -50,7 +54,10 @@ impl CpuSlots {
         let begun = Instant::now();
         let deadline = begun + patience;
         let want = vcpus.min(host_cpus);
-        let busy = || StartError::Busy { want, waited: begun.elapsed(), dir: dir.clone() };
+        let busy = || match stop() {
+            true => StartError::Interrupted,
+            false => StartError::Busy { want, waited: begun.elapsed(), dir: dir.clone() },
+        };
 
         let told = Once::new();
         let tell = || {
@@ -60,8 +67,8 @@ impl CpuSlots {
             });
         };
         let queue_path = dir.join("queue");
-        let Some(_queue) =
-            lock_within(&queue_path, Access::Exclusive, deadline, tell).map_err(unusable(&queue_path))?
+        let Some(_queue) = lock_within(&queue_path, Access::Exclusive, deadline, tell, stop)
+            .map_err(unusable(&queue_path))?
         else {
             return Err(busy());
         };
@@ -85,7 +92,7 @@ impl CpuSlots {
             if held.len() == want as usize {
                 return Ok(Self { _held: held });
             }
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline || stop() {
                 return Err(busy());
             }
             if begun.elapsed() >= TELL_AFTER {
@@ -110,12 +117,14 @@ pub(super) enum Access {
     Exclusive,
 }
 
-/// Lock the file at `path`, waiting in line until `deadline`; `None` when that passes. `tell` is called if it takes a while.
+/// Lock the file at `path`, waiting in line until `deadline`; `None` when that passes or `stop` says so. `tell` is called if it
+/// takes a while.
 pub(super) fn lock_within(
     path: &Path,
     access: Access,
     deadline: Instant,
     tell: impl FnOnce(),
+    stop: fn() -> bool,
 ) -> io::Result<Option<File>> {
     let file = open(path)?;
     if access == Access::Exclusive && try_lock(&file)? {
@@ -131,14 +140,21 @@ pub(super) fn lock_within(
         // Fails when it is no longer waited for: then the file is dropped here.
         let _ = sender.send(locked.map(|()| file));
     });
-    let rest = || deadline.saturating_duration_since(Instant::now());
-    let locked = receiver.recv_timeout(rest().min(TELL_AFTER)).or_else(|_| {
-        if !rest().is_zero() {
-            tell();
+    let begun = Instant::now();
+    let mut tell = Some(tell);
+    loop {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(rest.min(STOP_POLL)) {
+            Ok(locked) => return locked.map(Some),
+            Err(_) if rest.is_zero() || stop() => return Ok(None),
+            Err(_) if begun.elapsed() >= TELL_AFTER => {
+                if let Some(tell) = tell.take() {
+                    tell();
+                }
+            }
+            Err(_) => {}
         }
-        receiver.recv_timeout(rest())
-    });
-    locked.map_or(Ok(None), |locked| locked.map(Some))
+    }
 }
 
 /// Lock `file` if no one else has it.
@@ -153,13 +169,19 @@ pub(super) fn try_lock(file: &File) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::time::Duration;
 
     use super::CpuSlots;
-    use crate::machine::StartError;
+    use crate::machine::{StartError, StartPolicy};
 
-    const LONG: Duration = Duration::from_secs(60);
+    const PATIENT: StartPolicy = StartPolicy {
+        cold: false,
+        boot_timeout: Duration::ZERO,
+        patience: Duration::from_secs(60),
+        say: |_| {},
+        stop: || false,
+    };
 
     #[test]
     fn never_more_vcpus_at_once_than_host_cpus() {
@@ -169,7 +191,7 @@ mod tests {
             for vcpus in [1, 2, 3, 1, 4, 2, 1, 9] {
                 let (cache, running, most) = (cache.path(), &running, &most);
                 scope.spawn(move || {
-                    let slots = CpuSlots::take(cache, vcpus, 3, LONG, |_| {}).unwrap();
+                    let slots = CpuSlots::take(cache, vcpus, 3, &PATIENT).unwrap();
                     let now = running.fetch_add(vcpus.min(3), Ordering::SeqCst) + vcpus.min(3);
                     most.fetch_max(now, Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(10));
@@ -184,14 +206,14 @@ mod tests {
     #[test]
     fn a_wait_is_told_once() {
         static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
-        let say = |text: &str| SAID.lock().unwrap().push(text.to_owned());
+        let policy = StartPolicy { say: |text| SAID.lock().unwrap().push(text.to_owned()), ..PATIENT };
         let cache = tempfile::tempdir().unwrap();
-        let held = CpuSlots::take(cache.path(), 2, 2, LONG, say).unwrap();
+        let held = CpuSlots::take(cache.path(), 2, 2, &policy).unwrap();
         assert!(SAID.lock().unwrap().is_empty(), "nothing was waited for");
         std::thread::scope(|scope| {
             // One has its place in the queue and waits for slots, the others for the queue.
             for _ in 0..2 {
-                scope.spawn(|| drop(CpuSlots::take(cache.path(), 2, 2, LONG, say).unwrap()));
+                scope.spawn(|| drop(CpuSlots::take(cache.path(), 2, 2, &policy).unwrap()));
             }
             while SAID.lock().unwrap().len() < 2 {
                 std::thread::sleep(Duration::from_millis(10));
@@ -206,10 +228,39 @@ mod tests {
     #[test]
     fn impatience_is_an_error_that_names_the_place() {
         let cache = tempfile::tempdir().unwrap();
-        let held = CpuSlots::take(cache.path(), 2, 2, LONG, |_| {}).unwrap();
-        let error = CpuSlots::take(cache.path(), 1, 2, Duration::from_millis(20), |_| {}).unwrap_err();
+        let held = CpuSlots::take(cache.path(), 2, 2, &PATIENT).unwrap();
+        let hasty = StartPolicy { patience: Duration::from_millis(20), ..PATIENT };
+        let error = CpuSlots::take(cache.path(), 1, 2, &hasty).unwrap_err();
         assert!(matches!(error, StartError::Busy { want: 1, .. }), "{error}");
         drop(held);
-        CpuSlots::take(cache.path(), 1, 2, Duration::ZERO, |_| {}).unwrap();
+        CpuSlots::take(cache.path(), 1, 2, &StartPolicy { patience: Duration::ZERO, ..PATIENT }).unwrap();
+    }
+
+    /// Ctrl-C was ignored by those that waited, until their runner killed them.
+    #[test]
+    fn who_waits_for_slots_or_in_line_for_them_stops_when_told() {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        static SAID: AtomicU32 = AtomicU32::new(0);
+        let policy = StartPolicy {
+            say: |_| {
+                SAID.fetch_add(1, Ordering::SeqCst);
+            },
+            stop: || STOP.load(Ordering::SeqCst),
+            ..PATIENT
+        };
+        let cache = tempfile::tempdir().unwrap();
+        let _held = CpuSlots::take(cache.path(), 2, 2, &policy).unwrap();
+        std::thread::scope(|scope| {
+            let wait = || CpuSlots::take(cache.path(), 1, 2, &policy).unwrap_err();
+            let waiters = [scope.spawn(wait), scope.spawn(wait)];
+            while SAID.load(Ordering::SeqCst) < 2 {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            STOP.store(true, Ordering::SeqCst);
+            for waiter in waiters {
+                let error = waiter.join().unwrap();
+                assert!(matches!(error, StartError::Interrupted), "{error}");
+            }
+        });
     }
 }

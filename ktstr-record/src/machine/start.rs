@@ -43,12 +43,14 @@ pub struct StartPolicy {
     pub patience: Duration,
     /// Told when it waits for those.
     pub say: fn(&str),
+    /// Whether this process is to end, so that nothing is waited for any more.
+    pub stop: fn() -> bool,
 }
 
 impl Default for StartPolicy {
     fn default() -> Self {
         let (boot_timeout, patience) = (Duration::from_secs(30), Duration::from_secs(1800));
-        Self { cold: false, boot_timeout, patience, say: |_| {} }
+        Self { cold: false, boot_timeout, patience, say: |_| {}, stop: || false }
     }
 }
 
@@ -115,7 +117,7 @@ pub(super) fn start<B: Backend>(
     let initrd = initramfs::newc(init)?;
 
     let asked = Instant::now();
-    let slots = CpuSlots::take(cache_dir, spec.topology.cpus(), host.cpus, policy.patience, policy.say)?;
+    let slots = CpuSlots::take(cache_dir, spec.topology.cpus(), host.cpus, &policy)?;
     let waited = asked.elapsed();
     let mut starter = Starter {
         backend,
@@ -174,7 +176,11 @@ impl<B: Backend> Starter<'_, B> {
         let asked = Instant::now();
         let unusable = |source| StartError::Cache { path: store.root().to_owned(), source };
         let tell = || (self.policy.say)("waiting for a template that another machine of tests makes");
-        let locked = store.lock(key, access, asked + self.policy.patience, tell).map_err(unusable)?;
+        let deadline = asked + self.policy.patience;
+        let locked = store.lock(key, access, deadline, tell, self.policy.stop).map_err(unusable)?;
+        if locked.is_none() && (self.policy.stop)() {
+            return Err(StartError::Interrupted);
+        }
         locked
             .ok_or_else(|| StartError::TemplateBusy { waited: asked.elapsed(), dir: store.root().to_owned() })
     }
@@ -287,6 +293,9 @@ impl<B: Backend> Starter<'_, B> {
                 Ok(machine) => return Ok(machine),
                 Err(fault) => fault,
             };
+            if (self.policy.stop)() {
+                return Err(StartError::Interrupted);
+            }
             if let Some(failure) = init_failure(&fault.console) {
                 // Another attempt would find the same kernel.
                 let failure = failure.to_owned();
@@ -313,6 +322,7 @@ impl<B: Backend> Starter<'_, B> {
                 &mut machine,
                 self.spec,
                 self.policy.boot_timeout * crowding(self.spec.topology.cpus(), host_cpus()),
+                self.policy.stop,
             ) {
                 Ok(()) => match B::ready(&mut machine) {
                     Ok(()) => Ok(machine),
@@ -358,7 +368,12 @@ fn crowding(vcpus: u32, host_cpus: u32) -> u32 {
 }
 
 /// Let the machine run until init is ready.
-fn await_ready(machine: &mut impl Machine, spec: &MachineSpec, timeout: Duration) -> Result<(), String> {
+fn await_ready(
+    machine: &mut impl Machine,
+    spec: &MachineSpec,
+    timeout: Duration,
+    stop: fn() -> bool,
+) -> Result<(), String> {
     let ram = machine.ram();
     machine.resume().map_err(|e| e.to_string())?;
     let deadline = Instant::now() + timeout;
@@ -370,6 +385,7 @@ fn await_ready(machine: &mut impl Machine, spec: &MachineSpec, timeout: Duration
             Some(MachineEvent::Watch { .. }) => {
                 return Err("the guest rang the doorbell before it was ready".into());
             }
+            None if stop() => return Err("it is to end".into()),
             None => {}
         }
         match readiness(&ram, spec, STATE_READY) {

@@ -136,7 +136,7 @@ impl Store {
         &self.root
     }
 
-    /// Wait for access to the template of `key`; `None` when `deadline` passed. Held until the file is dropped. `tell` is
+    /// Wait for access to the template of `key`; `None` when `deadline` passed or `stop` said so. Held until the file is dropped. `tell` is
     /// called if it takes a while.
     pub(super) fn lock(
         &self,
@@ -144,8 +144,9 @@ impl Store {
         access: Access,
         deadline: Instant,
         tell: impl FnOnce(),
+        stop: fn() -> bool,
     ) -> io::Result<Option<File>> {
-        lock_within(&lock_path(&self.root, &key.digits), access, deadline, tell)
+        lock_within(&lock_path(&self.root, &key.digits), access, deadline, tell, stop)
     }
 
     /// The template of `key`, if there is one. Counts as its use. Needs shared access.

@@ -42,7 +42,7 @@ pub(super) fn find(context: &Context, refresh: bool) -> Result<Emulator> {
         })?;
         if parse_numbers(&version).is_some_and(|numbers| numbers < OLDEST) {
             let (major, minor) = OLDEST;
-            context.progress.note(&format!(
+            context.progress.note_once(&format!(
                 "KTSTR_QEMU is version {version}: before {major}.{minor} guests with several CPUs hang now and then"
             ));
         }
@@ -54,11 +54,11 @@ pub(super) fn find(context: &Context, refresh: bool) -> Result<Emulator> {
             Ok(version) if parse_numbers(&version).is_some_and(|numbers| numbers >= OLDEST) => {
                 return Ok(Emulator { command, env: Vec::new(), version, origin: "PATH".to_owned() });
             }
-            Ok(version) => context.progress.note(&format!(
+            Ok(version) => context.progress.note_once(&format!(
                 "{} is version {version}, which loses guests with several CPUs now and then: using a newer one",
                 program.display()
             )),
-            Err(e) => context.progress.note(&format!("{} is not used: {e}", program.display())),
+            Err(e) => context.progress.note_once(&format!("{} is not used: {e}", program.display())),
         }
     }
     let bundle =

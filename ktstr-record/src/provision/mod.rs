@@ -32,7 +32,7 @@ pub use kernel::{
     PackageError,
 };
 pub use package::{PackageProgram, is_package_name};
-pub use progress::Progress;
+pub use progress::{Progress, SAY};
 pub use provisioner::{Clean, Provisioner};
 pub use toolchain::BpfToolchain;
 pub(crate) use toolchain::write_starter;

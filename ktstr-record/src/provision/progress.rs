@@ -1,11 +1,17 @@
 //! Telling a person that long work moves on: a bar on a terminal, plain lines elsewhere.
 
+use std::collections::BTreeSet;
+use std::env;
 use std::io::{IsTerminal, stderr};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::error::Mib;
+
+/// Variable that `cargo ktstr test` sets for its tests, when it has said what is known of the host.
+pub const SAY: &str = "KTSTR_SAY";
 
 /// How a person is told of long work. All of it goes to stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,15 @@ impl Progress {
     pub(crate) fn note(self, text: &str) {
         if self != Progress::Silent {
             eprintln!("ktstr: {text}");
+        }
+    }
+
+    /// Says one thing once: not again in this process, and not in a test of a run that has said it.
+    pub(crate) fn note_once(self, text: &str) {
+        static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        let is_new = TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned());
+        if is_new && env::var_os(SAY).is_none() {
+            self.note(text);
         }
     }
 

@@ -1,14 +1,26 @@
-//! Ctrl-C and SIGTERM: a recording that is interrupted is closed, not cut off.
+//! What ends a recording from outside: a signal, or the end of the runner that started this process. The recording is then
+//! closed and judged, not cut off.
 //!
-//! While a recording is on, the signals set a flag that its loop looks at. At all other times they do what they
-//! always do, as a program that only reads traces must end at Ctrl-C.
+//! While a recording is on or is judged, the signals set a flag that the loops look at. At all other times they do what they
+//! always do, as a program that only reads traces must end at Ctrl-C. A signal that this process was started to ignore, as
+//! by nohup(1), is ignored.
+//!
+//! A runner that is killed cannot tell its tests. That it is gone is seen by this process having another parent.
 
+use std::env;
+use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use rustix::process::{Pid, getppid};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
+
+/// The signals by which people, terminals and runners end programs.
+const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+/// Variables that runners of tests set, nextest and cargo. Other parents may end while their child goes on.
+const RUNNERS: [&str; 2] = ["NEXTEST", "CARGO"];
 
 struct Signals {
     interrupted: Arc<AtomicBool>,
@@ -17,6 +29,37 @@ struct Signals {
 }
 
 static SIGNALS: OnceLock<Signals> = OnceLock::new();
+/// The runner, where one started this process.
+static RUNNER: OnceLock<Option<Pid>> = OnceLock::new();
+
+/// Remember which runner started this process. The earlier, the better: one that is gone before is not missed.
+pub fn remember_runner() {
+    RUNNER.get_or_init(|| {
+        let has_runner = RUNNERS.iter().any(|name| env::var_os(name).is_some());
+        if has_runner { getppid() } else { None }
+    });
+}
+
+/// Whether the runner that started this process is gone.
+fn is_runner_gone() -> bool {
+    match RUNNER.get() {
+        Some(Some(runner)) => getppid() != Some(*runner),
+        _ => false,
+    }
+}
+
+/// Whether this process is to end. It stays so: it starts no further recording.
+pub(super) fn is_interrupted() -> bool {
+    why().is_some()
+}
+
+/// Why this process is to end, if it is.
+pub(super) fn why() -> Option<&'static str> {
+    if SIGNALS.get().is_some_and(|signals| signals.interrupted.load(Ordering::Acquire)) {
+        return Some("a signal ended the run");
+    }
+    is_runner_gone().then_some("the runner that started it is gone")
+}
 
 /// Keeps signals from ending the process while it lives.
 pub(super) struct Guard {
@@ -26,6 +69,7 @@ pub(super) struct Guard {
 impl Guard {
     /// Take the signals over.
     pub(super) fn new() -> io::Result<Self> {
+        remember_runner();
         let signals = match SIGNALS.get() {
             Some(signals) => signals,
             None => {
@@ -37,11 +81,6 @@ impl Guard {
         *recordings += 1;
         signals.idle.store(false, Ordering::Release);
         Ok(Self { signals })
-    }
-
-    /// Whether a signal came. It stays so: a process that was interrupted starts no further recording.
-    pub(super) fn interrupted(&self) -> bool {
-        self.signals.interrupted.load(Ordering::Acquire)
     }
 }
 
@@ -60,10 +99,36 @@ impl Signals {
             idle: Arc::new(AtomicBool::new(true)),
             recordings: Mutex::new(0),
         };
-        for signal in [SIGINT, SIGTERM] {
+        let ignored = ignored_signals();
+        for signal in ENDING.into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0) {
             flag::register_conditional_default(signal, Arc::clone(&signals.idle))?;
             flag::register(signal, Arc::clone(&signals.interrupted))?;
         }
         Ok(signals)
+    }
+}
+
+/// The signals that this process ignores, the first in the lowest bit. See proc_pid_status(5); none where it cannot be read.
+pub fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_of_rust_ignores_sigpipe_and_no_signal_that_ends_runs() {
+        let ignored = ignored_signals();
+        assert_eq!(ignored >> (signal_hook::consts::SIGPIPE - 1) & 1, 1, "{ignored:x}");
+        assert_eq!(ignored >> (SIGTERM - 1) & 1, 0, "{ignored:x}");
+    }
+
+    #[test]
+    fn a_runner_that_is_there_is_not_gone() {
+        remember_runner();
+        assert!(!is_runner_gone());
     }
 }

@@ -11,6 +11,7 @@
 //! The loop never waits for the writer: what the writer cannot take becomes a loss record and the run goes on.
 
 mod clock;
+mod naming;
 mod request;
 mod events;
 mod host_time;
@@ -25,5 +26,7 @@ mod placing;
 mod session;
 mod run;
 
-pub use request::{CapturePlan, CheckpointPolicy, PageSelection, RecordError, RecordRequest};
+pub use interrupt::{ignored_signals, remember_runner};
+pub use naming::{TRACE_SUFFIX, begin_trace};
+pub use request::{CapturePlan, CheckpointPolicy, PageSelection, RecordError, RecordRequest, is_optimized};
 pub use run::{Recording, record};

@@ -16,7 +16,7 @@ use crate::spec::{KernelConfig, MachineSpec};
 /// One run: a machine, what it is to do, and what is to be kept of it.
 #[derive(Debug)]
 pub struct RecordRequest {
-    /// Where the trace goes. Created anew; its folder must exist.
+    /// Where the trace goes. Created anew, with a number where there is one already; its folder must exist.
     pub trace: PathBuf,
     /// The state directory's folder for templates and CPU slots.
     pub cache: PathBuf,
@@ -132,6 +132,11 @@ pub enum RecordError {
     Interrupted,
 }
 
+/// Whether this build of the recorder is optimized at all. One that is not stops guests many times as long for a capture.
+pub fn is_optimized() -> bool {
+    env!("KTSTR_OPT_LEVEL") != "0"
+}
+
 /// What the recorder knows, added to what the request says.
 pub(super) fn complete_manifest(request: &RecordRequest, start: Option<&Start>) -> Manifest {
     let spec = &request.machine;
@@ -158,6 +163,9 @@ pub(super) fn complete_manifest(request: &RecordRequest, start: Option<&Start>) 
         let waited_ms = u64::try_from(start.waited.as_millis()).unwrap_or(u64::MAX);
         StartInfo { how: how.to_owned(), template_until_ns, waited_ms }
     });
+    if !is_optimized() {
+        manifest.taints.push(Manifest::UNOPTIMIZED.to_owned());
+    }
     if start.is_some_and(|start| !start.faults.is_empty()) {
         manifest.taints.push(String::from("start-retried"));
     }

@@ -11,7 +11,8 @@ use super::attached::Attached;
 use super::capture::{Capturer, Profile};
 use super::clock::RunClock;
 use super::fail_fast::FailFast;
-use super::interrupt::Guard;
+use super::interrupt::{self, Guard};
+use super::naming::begin_trace;
 use super::outbox::Outbox;
 use super::request::{RecordError, RecordRequest, complete_manifest};
 use super::session::{Ending, Session, UNDELIVERED};
@@ -19,7 +20,7 @@ use super::writer::{Item, WriterThread, Written};
 use crate::channel::HostChannel;
 use crate::init_image;
 use crate::job::JobParts;
-use crate::machine::{self, ChannelRam, Start, StartError, StartKind, Started};
+use crate::machine::{self, ChannelRam, Start, StartError, StartKind, StartPolicy, Started};
 
 /// A finished recording: all is written and committed, the verdict and the footer are still to come.
 pub struct Recording {
@@ -29,12 +30,14 @@ pub struct Recording {
     pub writer: TraceWriter,
     /// How the machine came up; `None` when it did not, which the trace says, too.
     pub start: Option<Start>,
-    /// The run was ended by Ctrl-C or SIGTERM.
+    /// The run was ended by a signal, or because its runner is gone.
     pub interrupted: bool,
     /// The trace is incomplete: this is why the recorder stopped writing.
     pub write_error: Option<WriteError>,
     /// Time from the machine's start to its end.
     pub duration: Duration,
+    /// A signal that comes while the trace is judged does not cut that off.
+    _guard: Guard,
 }
 
 /// Start a machine, run the job in it and record it all.
@@ -44,7 +47,7 @@ pub struct Recording {
 /// no error: the trace tells of it.
 pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
     let guard = Guard::new().map_err(|source| RecordError::Host { what: "handle signals", source })?;
-    if guard.interrupted() {
+    if interrupt::is_interrupted() {
         return Err(RecordError::Interrupted);
     }
     let begun = Instant::now();
@@ -54,37 +57,39 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
         &request.machine,
         init_image(),
         &request.cache,
-        request.policy,
+        StartPolicy { stop: interrupt::is_interrupted, ..request.policy },
         scheduler.as_deref(),
     );
     let manifest = complete_manifest(&request, started.as_ref().ok().map(|started| &started.start));
     let trace = |source| RecordError::Trace { path: request.trace.clone(), source };
-    let began = |manifest| -> Result<TraceWriter, WriteError> {
-        let mut writer = TraceWriter::create(&request.trace, manifest)?;
+    let began = |manifest| -> Result<(PathBuf, TraceWriter), WriteError> {
+        let (path, mut writer) = begin_trace(&request.trace, manifest)?;
         for claim in &request.claims {
             writer.claim(claim)?;
         }
         writer.commit()?;
-        Ok(writer)
+        Ok((path, writer))
     };
     let Started { machine, start, attached } = match started {
         Ok(started) => started,
         Err(error @ (StartError::Boot { .. } | StartError::Init { .. })) => {
-            let writer = began(&manifest).map_err(trace)?;
+            let (path, writer) = began(&manifest).map_err(trace)?;
             let outbox = Outbox::new(WriterThread::start(writer).map_err(thread)?);
             let written = tell_failed_boot(outbox, &clock, error);
             return Ok(Recording {
-                path: request.trace,
+                path,
                 writer: written.writer,
                 start: None,
-                interrupted: guard.interrupted(),
+                interrupted: interrupt::is_interrupted(),
                 write_error: written.error,
                 duration: begun.elapsed(),
+                _guard: guard,
             });
         }
+        Err(StartError::Interrupted) => return Err(RecordError::Interrupted),
         Err(error) => return Err(error.into()),
     };
-    let writer = began(&manifest).map_err(trace)?;
+    let (path, writer) = began(&manifest).map_err(trace)?;
 
     let ram = machine.ram();
     let channel_base = request.machine.channel_base();
@@ -97,7 +102,7 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
     let capturer = Capturer::new(profile, ram.ranges(), channel_bytes, &request.captures);
     let (fail_fast, writer) = match request.fail_fast {
         true => {
-            let (fail_fast, captured) = FailFast::start(request.trace.clone()).map_err(thread)?;
+            let (fail_fast, captured) = FailFast::start(path.clone()).map_err(thread)?;
             (Some(fail_fast), WriterThread::start_telling(writer, captured).map_err(thread)?)
         }
         false => (None, WriterThread::start(writer).map_err(thread)?),
@@ -125,21 +130,25 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
         (_, None) => JobParts::All,
     };
     let ending = match session.deliver(&request.job, parts) {
-        Ok(()) => session.run(request.run_timeout, &guard),
+        Ok(()) => session.run(request.run_timeout),
         Err(error) => {
             session.tell(EventBody::Stage { stage: Stage::InitFailed, detail: error.to_string() });
-            Ending { end: GuestEnd::TimedOut, detail: String::from(UNDELIVERED) }
+            match interrupt::why() {
+                Some(why) => Ending { end: GuestEnd::Interrupted, detail: why.to_owned() },
+                None => Ending { end: GuestEnd::TimedOut, detail: String::from(UNDELIVERED) },
+            }
         }
     };
     let interrupted = ending.end == GuestEnd::Interrupted;
     let Written { writer, error } = session.close(ending);
     Ok(Recording {
-        path: request.trace,
+        path,
         writer,
         start: Some(start),
         interrupted,
         write_error: error,
         duration: begun.elapsed(),
+        _guard: guard,
     })
 }
 

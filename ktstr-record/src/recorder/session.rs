@@ -16,7 +16,7 @@ use super::enabling::Enabling;
 use super::events;
 use super::fail_fast::FailFast;
 use super::host_time::{HostGap, HostTime};
-use super::interrupt::Guard;
+use super::interrupt;
 use super::outbox::Outbox;
 use super::placing::Pages;
 use super::request::CapturePlan;
@@ -129,8 +129,8 @@ impl<'c> Session<'c> {
         self.outbox.event(self.clock.guest_ns(), self.clock.host_ns(), body);
     }
 
-    /// Record until the machine ends, the time is up or a signal comes.
-    pub(super) fn run(&mut self, timeout: Duration, guard: &Guard) -> Ending {
+    /// Record until the machine ends, the time is up or this process is to end.
+    pub(super) fn run(&mut self, timeout: Duration) -> Ending {
         let deadline = Instant::now() + timeout;
         let (mut flushed, mut clocked) = (Instant::now(), Instant::now());
         loop {
@@ -163,8 +163,8 @@ impl<'c> Session<'c> {
             if let Some(claim) = self.fail_fast.as_ref().and_then(FailFast::broken) {
                 return Ending { end: GuestEnd::FailedFast, detail: claim };
             }
-            if guard.interrupted() {
-                return Ending { end: GuestEnd::Interrupted, detail: String::from("a signal ended the run") };
+            if let Some(why) = interrupt::why() {
+                return Ending { end: GuestEnd::Interrupted, detail: why.to_owned() };
             }
             if Instant::now() > deadline {
                 let detail = format!("the guest did not power off within {:.1} s", timeout.as_secs_f64());

@@ -91,8 +91,13 @@ fn emulator(spec: &mut MachineSpec) -> &mut Emulator {
     emulator
 }
 
-const COLD: StartPolicy =
-    StartPolicy { cold: true, boot_timeout: LONG, patience: Duration::from_secs(600), say: |_| {} };
+const COLD: StartPolicy = StartPolicy {
+    cold: true,
+    boot_timeout: LONG,
+    patience: Duration::from_secs(600),
+    say: |_| {},
+    stop: || false,
+};
 const WARM: StartPolicy = StartPolicy { cold: false, ..COLD };
 
 /// A running probe.

@@ -12,7 +12,7 @@ use ktstr_record::spec::MachineSpec;
 use ktstr_replay::text::{Align, layout};
 
 use super::test::table::TestName;
-use super::test::{NEEDS_NEXTEST, NO_FAIL_FAST, Runner};
+use super::test::{NO_FAIL_FAST, Runner};
 use crate::description::TestDescription;
 use crate::gauntlet::{Candidate, PRESETS, Preset, choose};
 
@@ -92,15 +92,7 @@ impl Plan {
     }
 
     /// The runner's commands, for exactly these variants, each with `rest` behind it.
-    ///
-    /// # Errors
-    /// Arguments for nextest where there is none.
-    pub(super) fn commands(
-        &self,
-        runner: Runner,
-        partition: Option<&str>,
-        rest: &[String],
-    ) -> Result<Vec<Vec<OsString>>> {
+    pub(super) fn commands(&self, runner: Runner, rest: &[String]) -> Vec<Vec<OsString>> {
         let mut targets: BTreeMap<Target<'_>, Vec<&Variant>> = BTreeMap::new();
         for variant in self.runs() {
             targets.entry(variant.target()).or_default().push(variant);
@@ -113,9 +105,6 @@ impl Plan {
                 words.extend(targets.keys().flat_map(Target::words));
                 words.extend(["--run-ignored", "only"].map(str::to_owned));
                 words.extend(go_on.map(str::to_owned));
-                if let Some(partition) = partition {
-                    words.extend(["--partition".to_owned(), partition.to_owned()]);
-                }
                 for (target, variants) in &targets {
                     let of = |variant: &&Variant| {
                         let Target { package, name, .. } = target;
@@ -128,9 +117,6 @@ impl Plan {
             }
             // One for each target: names are the same in several.
             Runner::CargoTest => {
-                if partition.is_some() {
-                    bail!(NEEDS_NEXTEST);
-                }
                 let (before, after) = match rest.iter().position(|word| word == "--") {
                     Some(at) => (&rest[..at], &rest[at + 1..]),
                     None => (rest, &rest[rest.len()..]),
@@ -147,7 +133,7 @@ impl Plan {
                 targets.iter().map(of).collect()
             }
         };
-        Ok(commands.into_iter().map(|words| words.into_iter().map(OsString::from).collect()).collect())
+        commands.into_iter().map(|words| words.into_iter().map(OsString::from).collect()).collect()
     }
 
     /// How many variants are run.
@@ -306,9 +292,9 @@ mod tests {
         Plan::new(&tests, &machine(), budget, |_| Ok(())).expect("a plan")
     }
 
-    fn lines(plan: &Plan, runner: Runner, partition: Option<&str>, rest: &[&str]) -> Vec<String> {
+    fn lines(plan: &Plan, runner: Runner, rest: &[&str]) -> Vec<String> {
         let rest: Vec<String> = rest.iter().map(|&word| word.to_owned()).collect();
-        let commands = plan.commands(runner, partition, &rest).expect("arguments");
+        let commands = plan.commands(runner, &rest);
         let line = |words: &Vec<OsString>| {
             words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
         };
@@ -317,18 +303,21 @@ mod tests {
 
     #[test]
     fn nextest_is_given_each_variant_by_name_and_told_to_go_on() {
-        let lines = lines(&plan(None), Runner::Nextest, Some("count:1/2"), &["--no-capture"]);
+        let lines = lines(&plan(None), Runner::Nextest, &["--partition", "count:1/2", "--no-capture"]);
         let [line] = lines.as_slice() else { panic!("{lines:?}") };
         let begin = "nextest run -p demo --test demo -p demo --test my-demo --run-ignored only --no-fail-fast \
-                     --partition count:1/2 -E package(=demo) & binary(=demo) & test(=gauntlet_two::llcs1_cpus4) -E ";
+                     -E package(=demo) & binary(=demo) & test(=gauntlet_two::llcs1_cpus4) -E ";
         assert!(line.starts_with(begin), "{line}");
-        assert!(line.contains("binary(=my-demo)") && line.ends_with("--no-capture"), "{line}");
+        assert!(
+            line.contains("binary(=my-demo)") && line.ends_with("--partition count:1/2 --no-capture"),
+            "{line}"
+        );
         assert_eq!(line.matches(" -E ").count(), 12);
     }
 
     #[test]
     fn cargo_test_is_given_the_names_of_each_target_behind_its_own_arguments() {
-        let lines = lines(&plan(None), Runner::CargoTest, None, &["--release", "--", "--nocapture"]);
+        let lines = lines(&plan(None), Runner::CargoTest, &["--release", "--", "--nocapture"]);
         assert_eq!(lines.len(), 2);
         for (line, target) in lines.iter().zip(["demo", "my-demo"]) {
             let begin = format!(
@@ -337,8 +326,6 @@ mod tests {
             assert!(line.starts_with(&begin) && line.ends_with(" --nocapture"), "{line}");
             assert_eq!(line.matches("gauntlet_two::").count(), 6);
         }
-        let error = plan(None).commands(Runner::CargoTest, Some("count:1/2"), &[]).expect_err("no nextest");
-        assert!(error.to_string().contains("cargo install cargo-nextest"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use ktstr_replay::text::{Align, layout};
 use super::asked::descriptions;
 use super::commands::CommandArgs;
 use super::out;
+use super::test::table::TestName;
 use super::test::{Runner, TestArgs};
 use crate::description::TestDescription;
 use crate::workspace::Workspace;
@@ -51,11 +52,13 @@ impl CommandArgs for ListArgs {
 fn table(tests: &[TestDescription]) -> String {
     let head = ["TEST", "SCHEDULER", "TOPOLOGY", "RAM", "WINDOW", "GAUNTLET"];
     let align = [Align::Left, Align::Left, Align::Left, Align::Right, Align::Right, Align::Right];
+    let name = |test: &TestDescription| TestName::of(&test.package, &test.target, &test.name);
+    let names: Vec<TestName> = tests.iter().map(name).collect();
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(tests.iter().map(|test| {
         let fitting = test.variants.iter().filter(|variant| variant.excluded.is_none()).count();
         vec![
-            format!("{}::{}", test.target, test.name),
+            name(test).shown(&names),
             test.scheduler.clone(),
             test.topology.clone(),
             format!("{} MiB", test.memory_mib),

@@ -1,51 +1,49 @@
 //! `cargo ktstr test`: provision, then run the tests.
 
+mod child;
 mod kernels;
+mod profile;
+mod runner;
+mod runs;
 pub(super) mod table;
 
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
+use std::process::{Command, ExitCode, ExitStatus};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::SignedDuration;
 use ktstr_record::machine;
 use ktstr_record::provision::cargo;
-use ktstr_replay::report;
-use ktstr_replay::run::Run;
-use ktstr_replay::text;
-use ktstr_replay::trace::Trace;
-use signal_hook::consts::SIGINT;
-use signal_hook::flag;
 
+use self::child::{Signals, exit_code, run_to_end};
 use self::kernels::{KernelChoice, Pass};
+use self::runner::RunnerOptions;
+pub(super) use self::runner::{NO_FAIL_FAST, Runner};
+use self::runs::{print_traces, remove_old_runs};
 use self::table::{Column, Row, TestName};
 use super::asked::descriptions;
 use super::commands::CommandArgs;
 use super::gauntlet::Plan;
 use super::out;
 use crate::host::environment;
-use crate::host::results::{RUNS, TRACE_SUFFIX, new_run_name};
+use crate::host::live::LiveFolder;
+use crate::host::results::{RUNS, new_run_name};
+use crate::host::say::LeftOpen;
 use crate::workspace::{Package, Workspace};
 
 /// The package that tests are written with.
 const LIBRARY: &str = "ktstr";
 
-/// What is said where nextest is needed.
-pub(super) const NEEDS_NEXTEST: &str =
-    "--partition is cargo nextest's, which is not installed: cargo install cargo-nextest --locked";
-/// Has both runners go on after a test that failed.
-pub(super) const NO_FAIL_FAST: &str = "--no-fail-fast";
-/// Exit code of what Ctrl-C ended, as shells have it.
-const INTERRUPTED: u8 = 130;
+/// How long tests whose runner was killed may take to notice it and to close their traces.
+const TO_CLOSE: Duration = Duration::from_secs(30);
+/// After which part of that it is said.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 
 /// Run the workspace's ktstr tests: boot, record, judge.
 #[derive(Args, Clone, Debug, Default)]
@@ -60,7 +58,7 @@ pub struct TestArgs {
     /// Pages that checkpoints keep: kernel, which is what decoders read, or all (default: as each test says).
     #[arg(long, value_name = "WHICH", value_parser = ["kernel", "all"])]
     pages: Option<String>,
-    /// Remove all but the newest N runs' traces first.
+    /// Remove all but the newest N runs' traces first. Those of runs that go on stay.
     #[arg(long, value_name = "N")]
     keep: Option<usize>,
     /// Run the tests of these packages only (default: all that depend on ktstr).
@@ -73,19 +71,11 @@ pub struct TestArgs {
     /// With --gauntlet: run what shows most in about this time, as 10m or 2h.
     #[arg(long, value_name = "TIME", requires = "gauntlet", value_parser = budget)]
     budget: Option<Duration>,
-    /// The part of the tests that this run is for, as count:1/4, of cargo nextest: for CI jobs that share them.
-    #[arg(long, value_name = "PART")]
-    partition: Option<String>,
-    /// Arguments for cargo nextest run, or cargo test where nextest is not installed.
+    #[command(flatten)]
+    options: RunnerOptions,
+    /// Other arguments for cargo nextest run, or cargo test where nextest is not installed.
     #[arg(last = true, value_name = "ARGS")]
     rest: Vec<String>,
-}
-
-/// What runs test binaries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Runner {
-    Nextest,
-    CargoTest,
 }
 
 impl TestArgs {
@@ -96,7 +86,7 @@ impl TestArgs {
 
     /// The same with other arguments for the runner.
     pub(super) fn with_rest(self, rest: Vec<String>) -> Self {
-        Self { rest, partition: None, ..self }
+        Self { rest, options: RunnerOptions::default(), ..self }
     }
 
     /// What selects tests by name.
@@ -110,6 +100,13 @@ impl TestArgs {
             return workspace.dependents(LIBRARY).map(|package| package.name.as_str()).collect();
         }
         self.package.iter().map(String::as_str).collect()
+    }
+
+    /// What the runner is given besides the tests: what is to be optimized, its options, and what was behind `--`.
+    fn runner_words(&self, workspace: &Workspace, runner: Runner) -> Result<Vec<String>> {
+        let mut words = profile::words(&workspace.workspace_root);
+        words.extend(self.options.with(runner, &self.rest)?);
+        Ok(words)
     }
 
     /// The package with the test target that the filter names, if it names one.
@@ -154,51 +151,63 @@ impl CommandArgs for TestArgs {
             (joined(workspace), joined(runner), passes)
         });
         let workspace = workspace?;
-        let runs = workspace.target_directory.join(RUNS);
+        let given = env::var_os(environment::RESULTS).filter(|folder| !folder.is_empty());
+        let runs = given.map_or_else(|| workspace.target_directory.join(RUNS), |folder| here.join(folder));
         let passes = passes?;
         let plan = self.plan(&workspace, runner, &passes)?;
         let commands = match &plan {
-            Some(plan) => plan.commands(runner, self.partition.as_deref(), &self.rest)?,
+            Some(plan) => plan.commands(runner, &self.runner_words(&workspace, runner)?),
             None => vec![arguments(&self.over_all(&passes), &workspace, runner)?],
         };
         if let Some(keep) = self.keep {
             remove_old_runs(&runs, keep)?;
         }
-        let interrupted = Arc::new(AtomicBool::new(false));
-        flag::register(SIGINT, Arc::clone(&interrupted)).context("could not take over Ctrl-C")?;
+        let mut signals = Signals::take_over().context("could not take over the signals that end runs")?;
         // What does not compile does so on no kernel. What the gauntlet needs has been built to be asked.
         if passes.len() > 1 && plan.is_none() {
-            let built = self.build(&workspace, runner)?;
+            let built = self.build(&workspace, runner, &mut signals)?;
             if !built.success() {
                 return Ok(ExitCode::from(exit_code(built)));
             }
         }
-        let results = runs.join(new_run_name());
+        let run = hold(&runs.join(new_run_name()))?;
+        let stderr = LeftOpen::stderr();
         let (mut rows, mut worst) = (Vec::new(), 0);
         for (number, pass) in (1..).zip(&passes) {
-            let results = match passes.len() {
-                1 => results.clone(),
+            let folder = match passes.len() {
+                1 => None,
                 all => {
                     out::note(&format!("ktstr: kernel {number} of {all}: {}", pass.label));
-                    results.join(pass.folder(number))
+                    Some(hold(&run.path().join(pass.folder(number)))?)
                 }
             };
+            let results = folder.as_ref().unwrap_or(&run);
             for words in &commands {
+                let mut command = self.command(pass, words, results.path());
+                command.envs(stderr.iter().map(|stderr| (environment::SAY, stderr.variable())));
                 // Both runners have 0 for a pass, and larger codes for what is worse.
-                worst = worst.max(exit_code(run_to_end(&mut self.command(pass, words, &results))?));
+                worst = worst.max(exit_code(run_to_end(&mut command, &mut signals)?));
+                wait_for_tests(results, &mut signals);
+                if signals.exit_code().is_some() {
+                    break;
+                }
             }
-            rows.extend(print_traces(&results, &pass.label)?);
-            if interrupted.load(Ordering::Relaxed) {
-                worst = worst.max(INTERRUPTED);
+            rows.extend(print_traces(results.path(), &pass.label)?);
+            if let Some(folder) = folder {
+                folder.leave();
+            }
+            if let Some(code) = signals.exit_code() {
+                worst = worst.max(code);
                 break;
             }
         }
+        run.leave();
         if let Some(plan) = &plan {
             out::write(&format!("\n{}", of_gauntlet(&rows, plan, &passes)))?;
             let planned = plan.count() * passes.len();
             let runs: BTreeSet<_> = rows.iter().map(|row| (&row.test, &row.topology, &row.kernel)).collect();
             // A part of them is another job's.
-            if worst == 0 && self.partition.is_none() && runs.len() < planned {
+            if worst == 0 && self.options.partition.is_none() && runs.len() < planned {
                 bail!("{planned} runs were planned, and {} left a trace", runs.len());
             }
         } else if passes.len() > 1 {
@@ -226,18 +235,16 @@ impl TestArgs {
     /// The same; on several kernels with the runner told to go on after a failure.
     fn over_all(&self, passes: &[Pass]) -> Self {
         let mut args = self.clone();
-        if passes.len() > 1 && !args.rest.iter().any(|word| word == NO_FAIL_FAST) {
-            args.rest.insert(0, NO_FAIL_FAST.to_owned());
-        }
+        args.options.no_fail_fast |= passes.len() > 1;
         args
     }
 
     /// Build the tests.
-    fn build(&self, workspace: &Workspace, runner: Runner) -> Result<ExitStatus> {
+    fn build(&self, workspace: &Workspace, runner: Runner, signals: &mut Signals) -> Result<ExitStatus> {
         let mut words = self.build_words(runner);
         words.push("--no-run".to_owned());
         let build = arguments(&self.clone().with_rest(words), workspace, Runner::CargoTest)?;
-        run_to_end(Command::new(cargo()).args(build))
+        run_to_end(Command::new(cargo()).args(build), signals)
     }
 
     /// What runs the tests on the kernel of `pass`.
@@ -287,21 +294,24 @@ fn budget(text: &str) -> Result<Duration, String> {
     if time.is_zero() { Err("nothing can be run in no time".to_owned()) } else { Ok(time) }
 }
 
-impl Runner {
-    /// The words of its command.
-    fn words(self) -> &'static [&'static str] {
-        match self {
-            Self::Nextest => &["nextest", "run"],
-            Self::CargoTest => &["test"],
-        }
-    }
+/// Make a folder for traces, which other runs do not remove while it is held.
+fn hold(folder: &Path) -> Result<LiveFolder> {
+    LiveFolder::make(folder)
+        .with_context(|| format!("could not make the folder {} for traces", folder.display()))
+}
 
-    fn installed() -> Self {
-        let mut probe = Command::new(cargo());
-        probe.args(["nextest", "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        match probe.status() {
-            Ok(status) if status.success() => Self::Nextest,
-            _ => Self::CargoTest,
+/// Wait until all tests that write into a folder have ended: those whose runner was killed close their traces still.
+fn wait_for_tests(results: &LiveFolder, signals: &mut Signals) {
+    let begun = Instant::now();
+    let is_told_to_end = signals.exit_code().is_some();
+    while !results.wait_until_alone(TELL_AFTER) {
+        if begun.elapsed() < TELL_AFTER * 2 {
+            out::note("ktstr: the runner has ended; waiting for tests that close their traces");
+        }
+        // Who asks again does not want to wait.
+        let is_told_again = !is_told_to_end && signals.exit_code().is_some();
+        if begun.elapsed() >= TO_CLOSE || is_told_again {
+            break;
         }
     }
 }
@@ -315,6 +325,7 @@ pub(super) fn arguments(args: &TestArgs, workspace: &Workspace, runner: Runner) 
         bail!("no package of the workspace depends on {LIBRARY}; it has {}", names.join(", "));
     }
     let mut words = runner.words().to_vec();
+    let further = args.runner_words(workspace, runner)?;
     for package in &packages {
         words.extend(["-p", package]);
     }
@@ -326,103 +337,13 @@ pub(super) fn arguments(args: &TestArgs, workspace: &Workspace, runner: Runner) 
         filter = None;
     }
     words.extend(filter);
-    if let Some(partition) = &args.partition {
-        if runner == Runner::CargoTest {
-            bail!(NEEDS_NEXTEST);
-        }
-        words.extend(["--partition", partition]);
-    }
-    words.extend(args.rest.iter().map(String::as_str));
+    words.extend(further.iter().map(String::as_str));
     Ok(words.into_iter().map(OsString::from).collect())
-}
-
-/// Run a command to its end. Ctrl-C reaches the command too, which ends in its own way; this process has to outlive it, and
-/// has taken over Ctrl-C for that.
-fn run_to_end(command: &mut Command) -> Result<ExitStatus> {
-    let shown = format!("{} {}", command.get_program().display(), words(command));
-    command.status().with_context(|| format!("could not start `{shown}`"))
-}
-
-fn words(command: &Command) -> String {
-    command.get_args().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
-}
-
-/// The runner's own code; 128 and the signal's number when it was killed.
-fn exit_code(status: ExitStatus) -> u8 {
-    use std::os::unix::process::ExitStatusExt;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    u8::try_from(code).unwrap_or(1)
-}
-
-/// Say of each trace how its run ended, what was verified, and how to look at it again. Returns the rows of those that can be read.
-fn print_traces(results: &Path, kernel: &str) -> Result<Vec<Row>> {
-    let here = env::current_dir().unwrap_or_default();
-    let mut rows = Vec::new();
-    for path in traces(results)? {
-        let shown = path.strip_prefix(&here).unwrap_or(&path).display();
-        let (summary, row) = look_at(&path, kernel);
-        out::write(&format!("{summary}\n  again: ktstr replay {shown} --assert\n"))?;
-        rows.extend(row);
-    }
-    Ok(rows)
-}
-
-/// The first two lines of a trace's report, or why there are none; and its row, if it can be read.
-fn look_at(path: &Path, kernel: &str) -> (String, Option<Row>) {
-    let trace = match Trace::open(path) {
-        Ok(trace) => trace,
-        Err(error) => return (format!("the trace cannot be read: {error}"), None),
-    };
-    let run = Run::load(&trace);
-    let verdict = run.recorded_verdict();
-    let summary = match &verdict {
-        Some(verdict) => report::render(&run, verdict).lines().take(2).collect::<Vec<_>>().join("\n"),
-        None => format!(
-            "{} was not judged: its run was ended from outside",
-            text::printable(&run.manifest().test.name)
-        ),
-    };
-    (summary, Some(Row::of(run.manifest(), verdict.as_ref(), path, kernel)))
-}
-
-/// The traces in a folder, by name; none when there is no folder, as no test was run.
-fn traces(results: &Path) -> Result<Vec<PathBuf>> {
-    if !results.exists() {
-        return Ok(Vec::new());
-    }
-    let entries = fs::read_dir(results).with_context(|| format!("could not list {}", results.display()))?;
-    let paths = entries.flatten().map(|entry| entry.path());
-    let mut paths: Vec<PathBuf> =
-        paths.filter(|path| path.to_str().is_some_and(|name| name.ends_with(TRACE_SUFFIX))).collect();
-    paths.sort();
-    Ok(paths)
-}
-
-/// Remove the folders of all but the newest runs.
-fn remove_old_runs(runs: &Path, keep: usize) -> Result<()> {
-    if !runs.exists() {
-        return Ok(());
-    }
-    let entries = fs::read_dir(runs).with_context(|| format!("could not list {}", runs.display()))?;
-    let mut folders: Vec<_> = entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-        .collect();
-    folders.sort();
-    let old = folders.len().saturating_sub(keep);
-    for (_, folder) in folders.into_iter().take(old) {
-        fs::remove_dir_all(&folder).with_context(|| format!("could not remove {}", folder.display()))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use ktstr_replay::trace::TraceWriter;
-    use ktstr_replay::trace::record::Manifest;
-    use ktstr_replay::verdict::{Finding, Origin, Outcome, Verdict};
-    use tempfile::TempDir;
+    use std::path::PathBuf;
 
     use super::*;
     use crate::workspace::{Dependency, Package, Target};
@@ -443,6 +364,7 @@ mod tests {
                 package("b", &["lib", "ktstr"], &["other"]),
             ],
             target_directory: PathBuf::from("/t"),
+            workspace_root: PathBuf::from("/nonexistent"),
         }
     }
 
@@ -491,61 +413,5 @@ mod tests {
         let error =
             arguments(&TestArgs::default(), &workspace, Runner::Nextest).expect_err("none").to_string();
         assert_eq!(error, "no package of the workspace depends on ktstr; it has lib");
-    }
-
-    #[test]
-    fn the_exit_code_of_the_runner_is_kept() {
-        let code = |script: &str| {
-            let status = Command::new("sh").args(["-c", script]).status().expect("a shell");
-            exit_code(status)
-        };
-        assert_eq!(code("exit 100"), 100);
-        assert_eq!(code("kill -TERM $$"), 143);
-    }
-
-    #[test]
-    fn only_the_newest_runs_are_kept() {
-        let dir = TempDir::new().expect("a folder");
-        for name in ["1", "2", "3"] {
-            fs::create_dir(dir.path().join(name)).expect("a folder");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        remove_old_runs(dir.path(), 1).expect("removed");
-        let left: Vec<_> =
-            fs::read_dir(dir.path()).expect("a folder").flatten().map(|e| e.file_name()).collect();
-        assert_eq!(left, ["3"]);
-        remove_old_runs(&dir.path().join("none"), 1).expect("nothing to remove");
-    }
-
-    #[test]
-    fn a_trace_is_summed_up_by_its_verdict() {
-        let dir = TempDir::new().expect("a folder");
-        let path = dir.path().join("x.trace.zst");
-        let (said, row) = look_at(&path, "7.3");
-        assert!(said.starts_with("the trace cannot be read"));
-        assert_eq!(row, None);
-        let mut manifest = Manifest::default();
-        manifest.test.name = "two".to_owned();
-        let mut writer = TraceWriter::create(&path, &manifest).expect("a trace");
-        writer.commit().expect("committed");
-        assert_eq!(look_at(&path, "7.3").0, "two was not judged: its run was ended from outside");
-        let mut verdict = Verdict::new();
-        verdict.add(Finding::new(Origin::Run, "body", Outcome::Fail, "fell over"));
-        writer.verdict(&verdict).expect("a verdict");
-        writer.finish().expect("finished");
-        let (text, _) = look_at(&path, "7.3");
-        assert!(text.starts_with("FAIL two: fell over\n  checked: "), "{text}");
-        assert_eq!(text.lines().count(), 2, "{text}");
-    }
-
-    #[test]
-    fn traces_are_listed_by_name() {
-        let dir = TempDir::new().expect("a folder");
-        for name in ["b.trace.zst", "a.trace.zst", "c.txt"] {
-            fs::write(dir.path().join(name), "").expect("a file");
-        }
-        let names: Vec<_> = traces(dir.path()).expect("a list");
-        assert_eq!(names, [dir.path().join("a.trace.zst"), dir.path().join("b.trace.zst")]);
-        assert!(traces(&dir.path().join("none")).expect("no folder").is_empty());
     }
 }

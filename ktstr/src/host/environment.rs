@@ -3,6 +3,9 @@
 use std::env;
 use std::path::PathBuf;
 
+/// Variable with the stderr that `cargo ktstr test` leaves open for its tests, as `say` reads it.
+pub use ktstr_record::provision::SAY;
+
 /// Variable with the kernel to boot.
 pub const KERNEL: &str = "KTSTR_KERNEL";
 /// Variable with a file that is the kernel's configuration.

@@ -1,5 +1,9 @@
 //! From a recording to a verdict: all of it by reading the trace that was just written.
 
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use ktstr_record::recorder::Recording;
 use ktstr_replay::judge::{CheckSource, LabelledCheck};
@@ -7,6 +11,8 @@ use ktstr_replay::report;
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::verdict::Verdict;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::test_def::TestDef;
 
@@ -18,19 +24,35 @@ pub fn judge(def: &TestDef, recording: Recording) -> Result<()> {
     let Recording { path, mut writer, write_error, .. } = recording;
     let (verdict, text) =
         judged(def, &path).with_context(|| format!("could not judge {}", path.display()))?;
-    println!("{text}{}", report::provenance(&path));
     if let Some(error) = write_error {
+        print(&text, &path);
         let lost =
             anyhow::Error::new(error).context("the trace is incomplete: the recorder stopped writing it");
         return Err(lost);
     }
     writer.verdict(&verdict).context("could not add the verdict to the trace")?;
     writer.finish().context("could not close the trace")?;
+    // Last, as nobody may be there to read it.
+    print(&text, &path);
     if verdict.exit_code() == 0 {
         return Ok(());
     }
     let title = text.lines().next().unwrap_or_default();
     bail!("{title}\nthe report is above; to see it again: ktstr replay {} --assert", path.display())
+}
+
+/// Print the report, unless the runner that was to read it is gone: printing into its pipe would be a panic.
+fn print(text: &str, path: &Path) {
+    if !is_broken_pipe(&io::stdout()) {
+        println!("{text}{}", report::provenance(path));
+    }
+}
+
+/// Whether nobody reads the pipe any more. See poll(2).
+fn is_broken_pipe(pipe: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(pipe, PollFlags::OUT)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::ERR)
 }
 
 /// Whether the guest of a recording died of a fault of the emulator.
@@ -39,7 +61,7 @@ pub fn emulator_failed(recording: &Recording) -> bool {
 }
 
 /// The verdict on a trace with the test's own check run anew, and the report.
-fn judged(def: &TestDef, path: &std::path::Path) -> Result<(Verdict, String)> {
+fn judged(def: &TestDef, path: &Path) -> Result<(Verdict, String)> {
     let trace = Trace::open(path)?;
     let run = Run::load(&trace);
     let closure = def.check.map(|check| {
@@ -54,4 +76,17 @@ fn judged(def: &TestDef, path: &std::path::Path) -> Result<(Verdict, String)> {
     let verdict = run.judge(None, CheckSource::Fresh(&checks));
     let text = report::render(&run, &verdict);
     Ok((verdict, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_broken_when_its_reader_is_gone() {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        assert!(!is_broken_pipe(&writer));
+        drop(reader);
+        assert!(is_broken_pipe(&writer));
+    }
 }

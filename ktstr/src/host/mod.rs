@@ -1,18 +1,22 @@
 //! Host mode: from a test's description to its verdict.
 
 pub mod environment;
+pub mod say;
+pub mod live;
+mod sources;
+pub mod optimized;
 mod describe;
 mod judge;
 mod program;
 mod payloads;
-mod prepare;
 pub mod results;
+mod prepare;
 mod skip;
 
 use anyhow::bail;
 use environment::{DESCRIBE, Environment};
 use ktstr_record::machine;
-use ktstr_record::recorder::{RecordRequest, record};
+use ktstr_record::recorder::{RecordRequest, record, remember_runner};
 use ktstr_replay::trace::record::Manifest;
 
 use crate::gauntlet::Preset;
@@ -24,6 +28,8 @@ use crate::test_def::TestDef;
 /// # Errors
 /// A test that did not pass; what could not be had, recorded or judged.
 pub fn run(def: &TestDef) -> anyhow::Result<()> {
+    remember_runner();
+    say::runners_stderr();
     let environment = Environment::read();
     if let Some(folder) = &environment.describe {
         return describe::describe(def, folder);
@@ -41,6 +47,8 @@ pub fn run(def: &TestDef) -> anyhow::Result<()> {
 /// # Errors
 /// Those of [`run`].
 pub fn run_variant(def: &TestDef, preset: &Preset) -> anyhow::Result<()> {
+    remember_runner();
+    say::runners_stderr();
     let environment = Environment::read();
     if environment.describe.is_some() {
         bail!(

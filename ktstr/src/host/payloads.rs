@@ -9,6 +9,7 @@ use ktstr_record::job::JobBuilder;
 use ktstr_record::provision::Provisioner;
 
 use super::program;
+use super::sources::Sources;
 use crate::payload::{FILES, Launch, PayloadDef};
 use crate::test_def::{IncludeFiles, TestDef};
 
@@ -19,11 +20,11 @@ const VARIABLES: [&str; 2] = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"
 ///
 /// # Errors
 /// A program that is nowhere, or that the guest cannot run; a file that is not there.
-pub fn pack(def: &TestDef, provisioner: &Provisioner, job: &mut JobBuilder) -> Result<()> {
+pub fn pack(def: &TestDef, sources: &Sources, provisioner: &Provisioner, job: &mut JobBuilder) -> Result<()> {
     match def.include_files {
         None => {}
         Some(IncludeFiles::Paths(paths)) => {
-            include(paths, def.manifest_dir, job).context("the files of `include_files`")?;
+            include(paths, &sources.now(def.manifest_dir), job).context("the files of `include_files`")?;
         }
         Some(IncludeFiles::By(files)) => {
             for file in files().context("the files of `include_files`")? {
@@ -33,21 +34,21 @@ pub fn pack(def: &TestDef, provisioner: &Provisioner, job: &mut JobBuilder) -> R
     }
     // Before the programs: their libraries are in the environment of these.
     for payload in def.payloads {
-        let files = include(payload.include_files, payload.manifest_dir, job);
+        let files = include(payload.include_files, &sources.now(payload.manifest_dir), job);
         files.with_context(|| format!("the files of payload `{}`", payload.name))?;
     }
     for payload in def.payloads {
-        let launch = launch(payload, provisioner, job);
+        let launch = launch(payload, sources, provisioner, job);
         let launch = launch.with_context(|| format!("no program for payload `{}`", payload.name))?;
         job.bytes_for_test(&Launch::path(payload.name), 0o444, serde_json::to_vec(&launch)?);
     }
     Ok(())
 }
 
-fn include(paths: &[&str], manifest_dir: &str, job: &mut JobBuilder) -> Result<()> {
+fn include(paths: &[&str], manifest_dir: &Path, job: &mut JobBuilder) -> Result<()> {
     for text in paths {
         let (host, guest) = places(text);
-        job.include(&Path::new(manifest_dir).join(host), &guest)?;
+        job.include(&manifest_dir.join(host), &guest)?;
     }
     Ok(())
 }
@@ -62,8 +63,13 @@ fn places(text: &str) -> (&str, String) {
 }
 
 /// Pack the program, and say what starts it in the guest.
-fn launch(payload: &PayloadDef, provisioner: &Provisioner, job: &mut JobBuilder) -> Result<Launch> {
-    let (program, package) = match (on_host(payload)?, payload.package) {
+fn launch(
+    payload: &PayloadDef,
+    sources: &Sources,
+    provisioner: &Provisioner,
+    job: &mut JobBuilder,
+) -> Result<Launch> {
+    let (program, package) = match (on_host(payload, sources)?, payload.package) {
         (Some(path), _) => (job.payload(&path)?, String::new()),
         (None, Some(package)) => {
             let found = provisioner.package_program(package, payload.binary)?;
@@ -81,10 +87,10 @@ fn launch(payload: &PayloadDef, provisioner: &Provisioner, job: &mut JobBuilder)
 }
 
 /// The program on the host, if it is there.
-fn on_host(payload: &PayloadDef) -> Result<Option<PathBuf>> {
+fn on_host(payload: &PayloadDef, sources: &Sources) -> Result<Option<PathBuf>> {
     let binary = payload.binary;
     if binary.contains('/') {
-        let path = Path::new(payload.manifest_dir).join(binary);
+        let path = sources.now(payload.manifest_dir).join(binary);
         return Ok(Some(program::at(&path, || format!("`binary = \"{binary}\"`"))?));
     }
     let beside = env::current_exe().ok();
@@ -115,7 +121,7 @@ mod tests {
         let dir = TempDir::new().expect("a folder");
         let payloads: &'static [&'static PayloadDef] = Box::leak(Box::new([&*Box::leak(Box::new(payload))]));
         let def = TestDef { payloads, ..TEST };
-        let packed = pack(&def, &provisioner(dir.path()), &mut JobBuilder::new());
+        let packed = pack(&def, &Sources::default(), &provisioner(dir.path()), &mut JobBuilder::new());
         format!("{:#}", packed.expect_err("refused"))
     }
 
@@ -147,8 +153,9 @@ mod tests {
             manifest_dir: folder,
             ..TEST
         };
-        pack(&def, &provisioner(dir.path()), &mut job).expect("packed");
-        let launch = launch(&SHELL, &provisioner(dir.path()), &mut job).expect("packed");
+        let (sources, provisioner) = (Sources::default(), provisioner(dir.path()));
+        pack(&def, &sources, &provisioner, &mut job).expect("packed");
+        let launch = launch(&SHELL, &sources, &provisioner, &mut job).expect("packed");
         assert!(launch.program.ends_with("/sh") && launch.args.is_empty(), "{launch:?}");
         assert!(launch.env.iter().any(|variable| variable.starts_with("LD_LIBRARY_PATH=")), "{launch:?}");
     }

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,9 +18,12 @@ use ktstr_replay::trace::record::manifest::{Asked, SchedulerInfo, TestInfo};
 use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
 
 use super::environment::{Environment, PAGES};
+use super::optimized::say_if_not;
 use super::payloads;
 use super::program::{self, Places};
 use super::results;
+use super::say::say;
+use super::sources::Sources;
 use crate::scheduler::{Scheduler, SchedulerSource};
 use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef};
 
@@ -59,9 +61,18 @@ fn no_program(scheduler: &str, release: &str, faults: &[String]) -> String {
 /// A claim that cannot be read, a kernel, emulator, scheduler or library that cannot be had, a kernel without
 /// sched_ext for a test with a scheduler.
 pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest> {
+    say_if_not();
     let claims = recorded_claims(def)?;
     let pages = pages(def, environment)?;
     let spec = KernelSpec::parse(environment.kernel.as_deref().unwrap_or("latest"))?;
+    let sources = Sources::of(def);
+    if let Some((was, now)) = sources.moved() {
+        println!(
+            "note: the sources are those in {}; the test was compiled in {}",
+            now.display(),
+            was.display()
+        );
+    }
     let provisioner = Provisioner::open()?;
     let kernel = provisioner.kernel(&spec)?;
     let program = match def.scheduler {
@@ -78,7 +89,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
                 println!("note: kernel {}: {fault}", kernel.release);
             }
             let given = environment.scheduler.as_deref();
-            let program = program_of(scheduler, given, &provisioner, &kernel);
+            let program = program_of(scheduler, &sources, given, &provisioner, &kernel);
             Some(program.with_context(|| no_program(scheduler.name, &kernel.release, &faults))?)
         }
         None => None,
@@ -101,12 +112,12 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         .staged_schedulers
         .iter()
         .map(|&other| {
-            let found = program_of(other, None, &provisioner, &machine.kernel);
+            let found = program_of(other, &sources, None, &provisioner, &machine.kernel);
             Ok((other, found.with_context(|| format!("no program for scheduler `{}`", other.name))?))
         })
         .collect::<Result<_>>()?;
     let kernel_config = config.as_ref().map(|config| (machine.kernel.release.as_str(), config));
-    let job = job(def, &provisioner, program.as_deref(), &staged, kernel_config, enable_limit)?;
+    let job = job(def, &sources, &provisioner, program.as_deref(), &staged, kernel_config, enable_limit)?;
     let manifest = Manifest {
         test: TestInfo { pages: pages.as_str().to_owned(), ..test_info(def) },
         scheduler: match (def.scheduler, &program) {
@@ -151,12 +162,6 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
     })
 }
 
-/// Tell a person now. `eprintln!` would do so when the test has failed: its harness keeps that.
-pub(super) fn say(text: &str) {
-    // Nobody may be there to read it.
-    let _ = writeln!(io::stderr(), "ktstr: {text}");
-}
-
 /// Which pages are kept: what the run was told, else what the test says.
 fn pages(def: &TestDef, environment: &Environment) -> Result<Pages> {
     match &environment.pages {
@@ -192,15 +197,17 @@ fn recorded_claims(def: &TestDef) -> Result<Vec<ClaimRecord>> {
 /// The program of a scheduler; `given` is taken in the place of a `binary`.
 fn program_of(
     scheduler: &Scheduler,
+    sources: &Sources,
     given: Option<&Path>,
     provisioner: &Provisioner,
     kernel: &Kernel,
 ) -> Result<PathBuf> {
-    let manifest_dir = Path::new(scheduler.manifest_dir);
+    let manifest_dir = sources.now(scheduler.manifest_dir);
     match scheduler.source {
         SchedulerSource::Binary(name) => {
             let exe = env::current_exe().context("could not find the test binary")?;
-            let places = Places { given, manifest_dir, exe: &exe, search: program::search_path() };
+            let places =
+                Places { given, manifest_dir: &manifest_dir, exe: &exe, search: program::search_path() };
             Ok(program::find(name, &places)?)
         }
         SchedulerSource::Path(path) => {
@@ -224,6 +231,7 @@ fn program_of(
 
 fn job(
     def: &TestDef,
+    sources: &Sources,
     provisioner: &Provisioner,
     scheduler: Option<&Path>,
     staged: &[(&Scheduler, PathBuf)],
@@ -238,7 +246,7 @@ fn job(
     job.test(&exe, &guest_args(def), &variables)?;
     job.test_waits();
     if let Some((program, scheduler)) = scheduler.zip(def.scheduler) {
-        let (args, config) = configured(def, scheduler)?;
+        let (args, config) = configured(def, sources, scheduler)?;
         job.scheduler(program, &args, &GUEST_VARIABLES.map(str::to_owned))?;
         if let Some((path, text)) = config {
             job.bytes(&path, 0o644, text);
@@ -253,7 +261,7 @@ fn job(
     if let Some((release, config)) = kernel_config {
         job.bytes(&KernelConfig::guest_path(release), 0o444, config.text.clone());
     }
-    payloads::pack(def, provisioner, &mut job)?;
+    payloads::pack(def, sources, provisioner, &mut job)?;
     Ok(job.build(JobLimits {
         enable_ms: millis(enable_limit),
         restart_ms: millis(def.restart_limit(enable_limit)),
@@ -266,14 +274,18 @@ fn job(
 type Configuration = (String, Vec<u8>);
 
 /// The scheduler's arguments, and its configuration.
-fn configured(def: &TestDef, scheduler: &Scheduler) -> Result<(Vec<String>, Option<Configuration>)> {
+fn configured(
+    def: &TestDef,
+    sources: &Sources,
+    scheduler: &Scheduler,
+) -> Result<(Vec<String>, Option<Configuration>)> {
     let mut args = def.all_sched_args();
     if let (Some((template, path)), Some(text)) = (scheduler.config_file_def, def.config) {
         args.extend(template.split_ascii_whitespace().map(|word| word.replace(CONFIG_PLACE, path)));
         return Ok((args, Some((path.to_owned(), text.as_bytes().to_vec()))));
     }
     let Some(file) = scheduler.config_file else { return Ok((args, None)) };
-    let host = Path::new(scheduler.manifest_dir).join(file);
+    let host = sources.now(scheduler.manifest_dir).join(file);
     let text = fs::read(&host).with_context(|| {
         format!("could not read {}, the `config_file` of scheduler `{}`", host.display(), scheduler.name)
     })?;

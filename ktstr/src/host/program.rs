@@ -6,12 +6,19 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use ktstr_record::provision::cargo;
 use serde::Deserialize;
 
 use super::environment;
+use super::say::say;
 use crate::workspace::Workspace;
+
+/// How long a build takes before it is said.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 
 /// Why there is no program.
 #[derive(Debug, thiserror::Error)]
@@ -123,12 +130,19 @@ pub fn is_program(path: &Path) -> bool {
 }
 
 fn build(name: &str, dir: &Path) -> Result<PathBuf, ProgramError> {
-    let output = Command::new(cargo())
-        .args(["build", "--message-format=json-render-diagnostics", "-p", name])
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| ProgramError::Cargo { name: name.to_owned(), source })?;
+    let mut command = Command::new(cargo());
+    command.args(["build", "--message-format=json-render-diagnostics", "-p", name]);
+    command.current_dir(dir).stdin(Stdio::null());
+    let (sender, ended) = mpsc::channel();
+    thread::spawn(move || sender.send(command.output()));
+    let output = match ended.recv_timeout(TELL_AFTER) {
+        Ok(output) => output,
+        Err(_) => {
+            say(&format!("building scheduler {name}: cargo build -p {name}"));
+            ended.recv().unwrap_or_else(|_| Err(io::Error::other("the thread that waits for it died")))
+        }
+    };
+    let output = output.map_err(|source| ProgramError::Cargo { name: name.to_owned(), source })?;
     if !output.status.success() {
         return Err(ProgramError::Build {
             name: name.to_owned(),

@@ -1,25 +1,31 @@
-//! Where traces go: `target/ktstr/<run>/<target>.<test>.trace.zst`.
+//! Where traces go: `target/ktstr/<run>/<package>.<target>.<test>.trace.zst`, or into the folder of `KTSTR_RESULTS`.
 
+use std::collections::BTreeMap;
 use std::env;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
+pub use ktstr_record::recorder::TRACE_SUFFIX;
 
-use super::environment::Environment;
+use super::environment::{Environment, RESULTS};
+use super::live::LiveFolder;
+use super::say::say;
+use super::sources::Sources;
 use crate::test_def::TestDef;
 
 /// Where cargo marks its target folder.
 const TARGET_MARK: &str = "CACHEDIR.TAG";
-/// How traces are named.
-pub const TRACE_SUFFIX: &str = ".trace.zst";
+/// cargo's name for its target folder.
+const TARGET: &str = "target";
 /// Folder of all runs, in the target folder.
 pub const RUNS: &str = "ktstr";
 /// nextest's name of a run, the same in all of its test processes.
 const NEXTEST_RUN: &str = "NEXTEST_RUN_ID";
+/// Begins the name of the folder into which nextest unpacks an archive, and which it removes when the run has ended.
+const NEXTEST_ARCHIVE: &str = "nextest-archive-";
 
 /// A folder for traces that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -29,27 +35,37 @@ pub struct ResultsError {
     source: io::Error,
 }
 
-/// The path of a test's trace. Its folder is made; the name is free: a test that is tried again in one run gets a number.
+/// The path of a test's trace: by its package, target and name, as another package may have a test that is called the same.
+/// Its folder is made, and is not removed by others as long as this process lives.
 ///
 /// # Errors
 /// A folder that cannot be made.
 pub fn trace_path(def: &TestDef, environment: &Environment) -> Result<PathBuf, ResultsError> {
-    Ok(free_path(&folder(environment)?, &def.path.replace("::", ".")))
+    let name = format!("{}.{}{TRACE_SUFFIX}", def.package, def.path.replace("::", "."));
+    Ok(folder(def, environment)?.join(name))
 }
 
-/// The folder of this run's results, which is made.
-fn folder(environment: &Environment) -> Result<PathBuf, ResultsError> {
+/// The folder of this run's results, which is made and held.
+fn folder(def: &TestDef, environment: &Environment) -> Result<PathBuf, ResultsError> {
+    static HELD: Mutex<BTreeMap<PathBuf, LiveFolder>> = Mutex::new(BTreeMap::new());
     let folder = match &environment.results {
         Some(folder) => folder.clone(),
         None => {
             let exe = env::current_exe().unwrap_or_default();
-            target_folder(&exe).join(RUNS).join(run_name())
+            target_folder(&exe, Sources::of(def).workspace()).join(RUNS).join(run_name())
         }
     };
-    match fs::create_dir_all(&folder) {
-        Ok(()) => Ok(folder),
-        Err(source) => Err(ResultsError { path: folder, source }),
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    if !held.contains_key(&folder) {
+        let live =
+            LiveFolder::make(&folder).map_err(|source| ResultsError { path: folder.clone(), source })?;
+        // Who gave the folder knows it.
+        if environment.results.is_none() {
+            say(&format!("traces go to {} (set {RESULTS} for another folder)", folder.display()));
+        }
+        held.insert(folder.clone(), live);
     }
+    Ok(folder)
 }
 
 /// A name for a run that begins now: sorts by time, and no two runs of a host share it.
@@ -67,26 +83,32 @@ fn run_name() -> &'static str {
 ///
 /// Cargo marks the folders that it makes itself. One that was there before, such as a restored cache, has no mark, and is
 /// known by its layout: `TARGET/debug/deps/TEST-HASH`. The working folder cannot be used: it is that of the test's package.
-fn target_folder(exe: &Path) -> PathBuf {
+/// What nextest has unpacked does not outlive the run: then it is that of the workspace.
+fn target_folder(exe: &Path, workspace: Option<&Path>) -> PathBuf {
+    let is_of_archive = |folder: &Path| {
+        let name = folder.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(NEXTEST_ARCHIVE))
+    };
+    if let Some(workspace) = workspace.filter(|_| exe.ancestors().any(is_of_archive)) {
+        return workspace.join(TARGET);
+    }
     let marked = exe.ancestors().skip(1).find(|folder| folder.join(TARGET_MARK).is_file());
     let by_layout = || {
         let deps = exe.parent().filter(|folder| folder.ends_with("deps"))?;
         deps.ancestors().nth(2)
     };
-    marked.or_else(by_layout).map_or_else(|| PathBuf::from("target"), Path::to_owned)
-}
-
-fn free_path(folder: &Path, name: &str) -> PathBuf {
-    let first = folder.join(format!("{name}{TRACE_SUFFIX}"));
-    let numbered = (2_u32..).map(|number| folder.join(format!("{name}.{number}{TRACE_SUFFIX}")));
-    std::iter::once(first.clone()).chain(numbered).find(|path| !path.exists()).unwrap_or(first)
+    marked.or_else(by_layout).map_or_else(|| PathBuf::from(TARGET), Path::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tempfile::TempDir;
 
     use super::*;
+    use crate::host::live::remove_unless_live;
+    use crate::host::tests::TEST;
 
     #[test]
     fn the_target_folder_is_the_marked_one() {
@@ -94,23 +116,35 @@ mod tests {
         let exe = dir.path().join("target/x86_64-unknown-linux-gnu/debug/deps/demo-1");
         fs::create_dir_all(exe.parent().expect("a parent")).expect("folders");
         fs::write(dir.path().join("target").join(TARGET_MARK), "").expect("a mark");
-        assert_eq!(target_folder(&exe), dir.path().join("target"));
-        assert_eq!(target_folder(Path::new("/usr/bin/demo")), Path::new("target"));
+        assert_eq!(target_folder(&exe, None), dir.path().join("target"));
+        assert_eq!(target_folder(&exe, Some(Path::new("/ws"))), dir.path().join("target"));
+        assert_eq!(target_folder(Path::new("/usr/bin/demo"), None), Path::new("target"));
     }
 
     /// Traces of tests in a package's folder went to `PACKAGE/target`, which no .gitignore covers.
     #[test]
     fn a_target_folder_without_a_mark_is_known_by_its_layout() {
-        assert_eq!(target_folder(Path::new("/work/target/debug/deps/demo-1")), Path::new("/work/target"));
+        assert_eq!(
+            target_folder(Path::new("/work/target/debug/deps/demo-1"), None),
+            Path::new("/work/target")
+        );
+    }
+
+    /// Traces were removed together with what nextest had unpacked.
+    #[test]
+    fn traces_of_an_unpacked_archive_go_to_the_workspace() {
+        let exe = Path::new("/tmp/nextest-archive-x1/target/debug/deps/demo-1");
+        assert_eq!(target_folder(exe, Some(Path::new("/ws"))), Path::new("/ws/target"));
     }
 
     #[test]
-    fn a_second_try_gets_a_number() {
+    fn a_trace_is_named_by_package_target_and_test_and_its_folder_is_held() {
         let dir = TempDir::new().expect("a folder");
-        let name = |path: PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let first = free_path(dir.path(), "demo.two");
-        fs::write(&first, "").expect("a file");
-        assert_eq!(name(first).as_deref(), Some("demo.two.trace.zst"));
-        assert_eq!(name(free_path(dir.path(), "demo.two")).as_deref(), Some("demo.two.2.trace.zst"));
+        let run = dir.path().join("run");
+        let environment = Environment { results: Some(run.clone()), ..Environment::default() };
+        let path = |package| trace_path(&TestDef { package, ..TEST }, &environment).expect("a path");
+        assert_eq!(path("a"), run.join("a.demo.two.trace.zst"));
+        assert_eq!(path("b"), run.join("b.demo.two.trace.zst"));
+        assert!(!remove_unless_live(&run).expect("asked"), "this run goes on");
     }
 }

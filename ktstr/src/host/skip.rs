@@ -5,15 +5,17 @@ use std::iter;
 
 use anyhow::{Context, Result};
 use ktstr_record::provision::{KernelRange, KernelSpec, Provisioner};
+use ktstr_record::recorder::begin_trace;
 use ktstr_record::spec::Kernel;
 use ktstr_replay::judge::CheckSource;
 use ktstr_replay::report;
 use ktstr_replay::run::Run;
+use ktstr_replay::trace::Trace;
 use ktstr_replay::trace::record::Manifest;
 use ktstr_replay::trace::record::manifest::{KernelInfo, MachineInfo, SchedulerInfo};
-use ktstr_replay::trace::{Trace, TraceWriter};
 
 use super::environment::Environment;
+use super::say::say;
 use super::{prepare, results};
 use crate::scheduler::Scheduler;
 use crate::test_def::TestDef;
@@ -95,14 +97,14 @@ fn record(
         skipped: Some(why.clone()),
         ..Manifest::default()
     };
-    let mut writer = TraceWriter::create(&path, &manifest).context("could not write the trace")?;
+    let (path, mut writer) = begin_trace(&path, &manifest).context("could not write the trace")?;
     writer.commit().context("could not write the trace")?;
     let trace = Trace::open(&path)?;
     let run = Run::load(&trace);
     let verdict = run.judge(None, CheckSource::Recorded);
     println!("{}{}", report::render(&run, &verdict), report::provenance(&path));
     // Test harnesses keep what a test prints that does not fail.
-    prepare::say(&format!("skipped {}: {why}", def.libtest_name()));
+    say(&format!("skipped {}: {why}", def.libtest_name()));
     writer.verdict(&verdict).context("could not add the verdict to the trace")?;
     writer.finish().context("could not close the trace")?;
     Ok(())
@@ -158,7 +160,7 @@ mod tests {
         let def = TestDef { scheduler: Some(&FOR_7_1), claims: &["always(alive)"], ..TEST };
         record(&def, &environment, &KernelSpec::Latest, &kernel, "it is too old".to_owned())
             .expect("recorded");
-        let trace = Trace::open(&dir.path().join("demo.two.trace.zst")).expect("a trace");
+        let trace = Trace::open(&dir.path().join("demo.demo.two.trace.zst")).expect("a trace");
         let run = Run::load(&trace);
         let verdict = run.judge(None, CheckSource::Recorded);
         assert_eq!(run.recorded_verdict().as_ref(), Some(&verdict));

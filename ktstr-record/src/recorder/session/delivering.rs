@@ -10,9 +10,12 @@ use super::Session;
 use crate::channel::SendError;
 use crate::job::{ClockAndSeed, JobError, JobParts, PackedJob, Way};
 use crate::recorder::attached::Attached;
+use crate::recorder::interrupt;
 
 /// How long init may take to unpack its job.
 const DELIVERY: Duration = Duration::from_secs(20);
+/// How long it is waited for room between two looks at whether this process is to end.
+const ROOM: Duration = Duration::from_millis(200);
 /// How long init may take to say where it has room for a file.
 const PLACING: Duration = Duration::from_secs(2);
 /// How often it is asked.
@@ -100,8 +103,14 @@ struct Delivering<'s, 'c> {
 impl Way for Delivering<'_, '_> {
     fn send(&mut self, message: &ToGuest) -> Result<(), SendError> {
         let Session { machine, channel, .. } = &mut *self.session;
-        // The scheduler may be on its way to be enabled before all is delivered.
-        channel.send_while(message, self.deadline, &mut || machine.tend())
+        loop {
+            let until = self.deadline.min(Instant::now() + ROOM);
+            // The scheduler may be on its way to be enabled before all is delivered.
+            match channel.send_while(message, until, &mut || machine.tend()) {
+                Err(SendError::NoRoom { .. }) if until < self.deadline && !interrupt::is_interrupted() => {}
+                sent => return sent,
+            }
+        }
     }
 
     fn place(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<usize, SendError> {

@@ -101,7 +101,7 @@ fn recorded(before: impl FnOnce(&mut Session<'_>)) -> Trace {
     let machine = Box::new(Mending(ram, Vec::new()));
     let mut session = Session::new(machine, channel, capturer, outbox, &mut clock, plan, Duration::ZERO);
     before(&mut session);
-    let ending = session.run(Duration::from_secs(60), &Guard::new().unwrap());
+    let ending = session.run(Duration::from_secs(60));
     let written = session.close(ending);
     written.writer.finish().unwrap();
     Trace::open(&path).unwrap()

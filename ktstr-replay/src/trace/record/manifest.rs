@@ -201,6 +201,9 @@ impl Manifest {
     /// The taint of a run that takes the place of one in which the emulator failed.
     pub const RETRIED: &str = "second run: the emulator failed in the first";
 
+    /// The taint of a run that was recorded by a build without optimization: pauses are longer by far.
+    pub const UNOPTIMIZED: &str = "recorded by a build without optimization";
+
     /// The machine's CPUs were emulated.
     #[must_use]
     pub fn is_emulated(&self) -> bool {

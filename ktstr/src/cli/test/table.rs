@@ -32,8 +32,14 @@ impl TestName {
         Self { krate, name: test_of_variant(name).into_owned() }
     }
 
+    /// Its package and crate, if another of `all` is called the same as it in its own.
+    pub(super) fn told_apart<'a>(&self, mut all: impl Iterator<Item = &'a TestName>) -> Option<&str> {
+        let is_alike = |other: &TestName| other.name == self.name && other.krate != self.krate;
+        all.any(is_alike).then_some(self.krate.as_str())
+    }
+
     /// As people are told of it: with its package only where there is another test that is called the same otherwise.
-    fn shown(&self, all: &[TestName]) -> String {
+    pub(in super::super) fn shown(&self, all: &[TestName]) -> String {
         let target = |test: &TestName| test.krate.rsplit("::").next().unwrap_or_default().to_owned();
         let is_same = |other: &&TestName| target(other) == target(self) && other.name == self.name;
         match all.iter().filter(is_same).count() {
@@ -186,6 +192,9 @@ mod tests {
         ];
         let text = render(&rows, &[], &[of_kernel("7.3")], |_, _| true);
         assert_eq!(text, "test     7.3\np::a::t  FAIL\nq::a::t  PASS\n");
+        let all = || rows.iter().map(|row| &row.test);
+        assert_eq!(rows[0].test.told_apart(all()), Some("p::a"));
+        assert_eq!(name("p::a::u").told_apart(all()), None);
     }
 
     #[test]

@@ -1,0 +1,162 @@
+//! What runs test binaries, and which of its options are taken as `cargo ktstr test`'s own.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use ktstr_record::provision::cargo;
+
+/// Has both runners go on after a test that failed.
+pub(in super::super) const NO_FAIL_FAST: &str = "--no-fail-fast";
+
+/// What runs test binaries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Runner {
+    Nextest,
+    CargoTest,
+}
+
+impl Runner {
+    /// The words of its command.
+    pub(super) fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Nextest => &["nextest", "run"],
+            Self::CargoTest => &["test"],
+        }
+    }
+
+    /// That of this host.
+    pub(super) fn installed() -> Self {
+        let mut probe = Command::new(cargo());
+        probe.args(["nextest", "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        match probe.status() {
+            Ok(status) if status.success() => Self::Nextest,
+            _ => Self::CargoTest,
+        }
+    }
+}
+
+/// Options of the runner. Others go behind `--`.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct RunnerOptions {
+    /// Go on after a test that failed.
+    #[arg(long)]
+    pub(super) no_fail_fast: bool,
+    /// Run this many tests at a time. Each still waits until the CPUs of its machine are free on the host.
+    #[arg(short = 'j', long, value_name = "N", allow_negative_numbers = true)]
+    test_threads: Option<String>,
+    /// Run tests that `#[ktstr_test(ignore)]` leaves out, too (all), or no others (only).
+    #[arg(long, value_name = "WHICH", value_parser = ["default", "only", "all"], conflicts_with = "gauntlet")]
+    run_ignored: Option<String>,
+    /// Run a test that failed up to N times more, of cargo nextest.
+    #[arg(long, value_name = "N")]
+    retries: Option<u32>,
+    /// The profile of the nextest configuration, of cargo nextest. A profile of cargo's goes behind `--`, as
+    /// `-- --cargo-profile NAME`.
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// The part of the tests that this run is for, as count:1/4, of cargo nextest: for CI jobs that share them.
+    #[arg(long, value_name = "PART")]
+    pub(super) partition: Option<String>,
+}
+
+impl RunnerOptions {
+    /// These options and `rest`, which was behind `--`, as the runner takes them.
+    ///
+    /// # Errors
+    /// An option that only nextest has, where it is not installed.
+    pub(super) fn with(&self, runner: Runner, rest: &[String]) -> Result<Vec<String>> {
+        let (mut words, mut last) = (Vec::new(), Vec::new());
+        let at = rest.iter().position(|word| word == "--").unwrap_or(rest.len());
+        let (before, behind) = rest.split_at(at);
+        if self.no_fail_fast && !before.iter().any(|word| word == NO_FAIL_FAST) {
+            words.push(NO_FAIL_FAST.to_owned());
+        }
+        let retries = self.retries.map(|retries| retries.to_string());
+        let of_nextest = [
+            ("--retries", retries.as_ref()),
+            ("--profile", self.profile.as_ref()),
+            ("--partition", self.partition.as_ref()),
+        ];
+        for (name, value) in of_nextest {
+            let Some(value) = value else { continue };
+            if runner == Runner::CargoTest {
+                bail!(
+                    "{name} is cargo nextest's, which is not installed: cargo install cargo-nextest --locked"
+                );
+            }
+            words.extend([name.to_owned(), value.clone()]);
+        }
+        match runner {
+            Runner::Nextest => {
+                words.extend(self.test_threads.iter().flat_map(|n| ["--test-threads".to_owned(), n.clone()]));
+                words.extend(self.run_ignored.iter().flat_map(|of| ["--run-ignored".to_owned(), of.clone()]));
+            }
+            // What libtest takes, behind a `--` of its own.
+            Runner::CargoTest => {
+                last.extend(self.test_threads.iter().map(|n| format!("--test-threads={n}")));
+                last.extend(match self.run_ignored.as_deref() {
+                    Some("only") => Some("--ignored".to_owned()),
+                    Some("all") => Some("--include-ignored".to_owned()),
+                    _ => None,
+                });
+            }
+        }
+        words.extend_from_slice(before);
+        if behind.is_empty() && !last.is_empty() {
+            words.push("--".to_owned());
+        }
+        words.extend_from_slice(behind);
+        words.extend(last);
+        Ok(words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(options: &RunnerOptions, runner: Runner, rest: &str) -> String {
+        let rest: Vec<String> = rest.split_ascii_whitespace().map(str::to_owned).collect();
+        options.with(runner, &rest).expect("words").join(" ")
+    }
+
+    #[test]
+    fn each_runner_is_given_options_in_its_own_words() {
+        let options = RunnerOptions {
+            no_fail_fast: true,
+            test_threads: Some("2".to_owned()),
+            run_ignored: Some("all".to_owned()),
+            ..RunnerOptions::default()
+        };
+        assert_eq!(
+            line(&options, Runner::Nextest, "--release"),
+            "--no-fail-fast --test-threads 2 --run-ignored all --release"
+        );
+        assert_eq!(
+            line(&options, Runner::CargoTest, "--release -- --nocapture"),
+            "--no-fail-fast --release -- --nocapture --test-threads=2 --include-ignored"
+        );
+        assert_eq!(
+            line(&options, Runner::CargoTest, "--no-fail-fast"),
+            "--no-fail-fast -- --test-threads=2 --include-ignored"
+        );
+        assert_eq!(line(&RunnerOptions::default(), Runner::CargoTest, "--release"), "--release");
+    }
+
+    #[test]
+    fn what_only_nextest_has_is_an_error_that_says_how_to_get_it() {
+        for (options, name) in [
+            (RunnerOptions { retries: Some(2), ..RunnerOptions::default() }, "--retries"),
+            (RunnerOptions { profile: Some("ci".into()), ..RunnerOptions::default() }, "--profile"),
+            (
+                RunnerOptions { partition: Some("count:1/2".into()), ..RunnerOptions::default() },
+                "--partition",
+            ),
+        ] {
+            let error = options.with(Runner::CargoTest, &[]).expect_err("no nextest").to_string();
+            assert!(error.starts_with(name) && error.contains("cargo install cargo-nextest"), "{error}");
+            assert!(line(&options, Runner::Nextest, "").starts_with(name));
+        }
+    }
+}

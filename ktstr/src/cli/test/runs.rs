@@ -1,0 +1,148 @@
+//! The folders of runs: what is removed of them, and the traces of one, as people are told of them.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ktstr_replay::report;
+use ktstr_replay::run::Run;
+use ktstr_replay::text;
+use ktstr_replay::trace::Trace;
+
+use super::super::out;
+use super::table::Row;
+use crate::host::live::remove_unless_live;
+use crate::host::results::TRACE_SUFFIX;
+
+/// Say of each trace how its run ended, what was verified, and how to look at it again. Returns the rows of those that can be read.
+pub(super) fn print_traces(results: &Path, kernel: &str) -> Result<Vec<Row>> {
+    let here = env::current_dir().unwrap_or_default();
+    let looked_at: Vec<_> = traces(results)?.into_iter().map(|path| (look_at(&path, kernel), path)).collect();
+    let rows: Vec<Row> = looked_at.iter().filter_map(|((_, row), _)| row.clone()).collect();
+    for ((summary, row), path) in looked_at {
+        let shown = path.strip_prefix(&here).unwrap_or(&path).display();
+        let whose = row.as_ref().and_then(|row| row.test.told_apart(rows.iter().map(|row| &row.test)));
+        let whose = whose.map(|krate| format!("{krate}:\n")).unwrap_or_default();
+        out::write(&format!("{whose}{summary}\n  again: ktstr replay {shown} --assert\n"))?;
+    }
+    Ok(rows)
+}
+
+/// The first two lines of a trace's report, or why there are none; and its row, if it can be read.
+fn look_at(path: &Path, kernel: &str) -> (String, Option<Row>) {
+    let trace = match Trace::open(path) {
+        Ok(trace) => trace,
+        Err(error) => return (format!("the trace cannot be read: {error}"), None),
+    };
+    let run = Run::load(&trace);
+    let verdict = run.recorded_verdict();
+    let summary = match &verdict {
+        Some(verdict) => report::render(&run, verdict).lines().take(2).collect::<Vec<_>>().join("\n"),
+        None => format!(
+            "{} was not judged: its run was ended from outside",
+            text::printable(&run.manifest().test.name)
+        ),
+    };
+    (summary, Some(Row::of(run.manifest(), verdict.as_ref(), path, kernel)))
+}
+
+/// The traces in a folder, by name; none when there is no folder, as no test was run.
+fn traces(results: &Path) -> Result<Vec<PathBuf>> {
+    if !results.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(results).with_context(|| format!("could not list {}", results.display()))?;
+    let paths = entries.flatten().map(|entry| entry.path());
+    let mut paths: Vec<PathBuf> =
+        paths.filter(|path| path.to_str().is_some_and(|name| name.ends_with(TRACE_SUFFIX))).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// Remove the folders of all but the newest runs. Those of runs that go on stay.
+pub(super) fn remove_old_runs(runs: &Path, keep: usize) -> Result<()> {
+    if !runs.exists() {
+        return Ok(());
+    }
+    let entries = fs::read_dir(runs).with_context(|| format!("could not list {}", runs.display()))?;
+    let mut folders: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    folders.sort();
+    let old = folders.len().saturating_sub(keep);
+    for (_, folder) in folders.into_iter().take(old) {
+        let removed = remove_unless_live(&folder);
+        if !removed.with_context(|| format!("could not remove {}", folder.display()))? {
+            out::note(&format!("ktstr: {} is kept: its run goes on", folder.display()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ktstr_replay::trace::TraceWriter;
+    use ktstr_replay::trace::record::Manifest;
+    use ktstr_replay::verdict::{Finding, Origin, Outcome, Verdict};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::host::live::LiveFolder;
+
+    #[test]
+    fn only_the_newest_runs_are_kept_and_those_that_go_on() {
+        let dir = TempDir::new().expect("a folder");
+        for name in ["1", "2", "3", "4"] {
+            fs::create_dir(dir.path().join(name)).expect("a folder");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let live = LiveFolder::make(&dir.path().join("2")).expect("held");
+        remove_old_runs(dir.path(), 1).expect("removed");
+        let left = || {
+            let mut left: Vec<_> =
+                fs::read_dir(dir.path()).expect("a folder").flatten().map(|e| e.file_name()).collect();
+            left.sort();
+            left
+        };
+        assert_eq!(left(), ["2", "4"]);
+        drop(live);
+        remove_old_runs(dir.path(), 0).expect("removed");
+        assert!(left().is_empty());
+        remove_old_runs(&dir.path().join("none"), 1).expect("nothing to remove");
+    }
+
+    #[test]
+    fn a_trace_is_summed_up_by_its_verdict() {
+        let dir = TempDir::new().expect("a folder");
+        let path = dir.path().join("x.trace.zst");
+        let (said, row) = look_at(&path, "7.3");
+        assert!(said.starts_with("the trace cannot be read"));
+        assert_eq!(row, None);
+        let mut manifest = Manifest::default();
+        manifest.test.name = "two".to_owned();
+        let mut writer = TraceWriter::create(&path, &manifest).expect("a trace");
+        writer.commit().expect("committed");
+        assert_eq!(look_at(&path, "7.3").0, "two was not judged: its run was ended from outside");
+        let mut verdict = Verdict::new();
+        verdict.add(Finding::new(Origin::Run, "body", Outcome::Fail, "fell over"));
+        writer.verdict(&verdict).expect("a verdict");
+        writer.finish().expect("finished");
+        let (text, _) = look_at(&path, "7.3");
+        assert!(text.starts_with("FAIL two: fell over\n  checked: "), "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
+    }
+
+    #[test]
+    fn traces_are_listed_by_name() {
+        let dir = TempDir::new().expect("a folder");
+        for name in ["b.trace.zst", "a.trace.zst", "c.txt"] {
+            fs::write(dir.path().join(name), "").expect("a file");
+        }
+        let names: Vec<_> = traces(dir.path()).expect("a list");
+        assert_eq!(names, [dir.path().join("a.trace.zst"), dir.path().join("b.trace.zst")]);
+        assert!(traces(&dir.path().join("none")).expect("no folder").is_empty());
+    }
+}

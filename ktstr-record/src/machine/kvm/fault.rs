@@ -51,7 +51,7 @@ impl InternalError {
         let mut text = format!("KVM_EXIT_INTERNAL_ERROR: {what} (suberror {}), RIP {rip:#x}", self.suberror);
         let instruction = self.instruction();
         if !instruction.is_empty() {
-            text.push_str(", instruction");
+            text.push_str(", instruction bytes");
             instruction.iter().for_each(|byte| write!(text, " {byte:02x}").unwrap_or(()));
         } else if !self.data.is_empty() {
             text.push_str(", data");
@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(
             error.describe(0x20_0014),
             "KVM_EXIT_INTERNAL_ERROR: KVM had to emulate an instruction and cannot (suberror 1), RIP 0x200014, \
-             instruction f0 48 0f c7 4f 10"
+             instruction bytes f0 48 0f c7 4f 10"
         );
     }
 
@@ -83,7 +83,7 @@ mod tests {
         for (suberror, data, end) in [
             (1, vec![], "(suberror 1), RIP 0x10"),
             (1, vec![1], "data 0x1"),
-            (1, vec![1, 0xff], "instruction 00 00 00 00 00 00 00"),
+            (1, vec![1, 0xff], "instruction bytes 00 00 00 00 00 00 00"),
             (3, vec![0x8000_0b0e, 2], "(suberror 3), RIP 0x10, data 0x80000b0e 0x2"),
             (77, vec![], "does not know (suberror 77), RIP 0x10"),
         ] {

@@ -45,6 +45,8 @@ pub enum KvmProbe {
     PermissionDenied {
         /// The group that owns it.
         gid: u32,
+        /// Whether that group may open it.
+        group_may: bool,
     },
     /// It opens, and cannot carry a machine.
     Lacks {
@@ -127,7 +129,12 @@ impl fmt::Display for KvmProbe {
                 "there is no {DEVICE}: enable virtualization in the firmware and load kvm_intel or kvm_amd; in a \
                  container or VM, have the device passed on"
             ),
-            Self::PermissionDenied { gid } => write!(
+            Self::PermissionDenied { group_may: false, .. } => write!(
+                f,
+                "{DEVICE} is there, but only its owner may open it: as root, give it to a group of which the user is, as \
+                 distributions do (chgrp kvm {DEVICE}; chmod 660 {DEVICE})"
+            ),
+            Self::PermissionDenied { gid, group_may: true } => write!(
                 f,
                 "{DEVICE} is there, but this user may not open it: add the user to the group that owns it (gid {gid}) and \
                  log in again"
@@ -189,7 +196,8 @@ fn open(device: &Path) -> Result<Kvm, KvmProbe> {
     Kvm::new_with_path(&path).map_err(|error| match error.errno() {
         libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::ENOTDIR => KvmProbe::NoDevice,
         libc::EACCES | libc::EPERM => {
-            KvmProbe::PermissionDenied { gid: device.metadata().map_or(0, |meta| meta.gid()) }
+            let (gid, mode) = device.metadata().map_or((0, 0), |meta| (meta.gid(), meta.mode()));
+            KvmProbe::PermissionDenied { gid, group_may: mode & 0o060 == 0o060 }
         }
         _ => lacks(format!("could not open it: {}", io::Error::from(error))),
     })
@@ -260,7 +268,8 @@ mod tests {
         let probes = [
             none,
             other,
-            KvmProbe::PermissionDenied { gid: 104 },
+            KvmProbe::PermissionDenied { gid: 104, group_may: true },
+            KvmProbe::PermissionDenied { gid: 0, group_may: false },
             judged(Found::Emulates { what: "at SSE arithmetic: x".into() }),
             judged(Found::Executes { ns_per_instruction: 700.0 }),
             judged(Found::Executes { ns_per_instruction: 2.0 }),
@@ -269,7 +278,8 @@ mod tests {
         let says = [
             "there is no /dev/kvm",
             "cannot carry a machine: its API",
-            "may not open it: add the user to the group that owns it (gid 104)",
+            "this user may not open it: add the user to the group that owns it (gid 104)",
+            "only its owner may open it",
             "emulates kernel-mode code",
             "too slowly: 700 ns an instruction, at most 100",
             "executes guests on the CPU (2.0 ns",

@@ -8,6 +8,8 @@ mod control;
 mod state;
 mod whole;
 mod numbers;
+#[cfg(test)]
+mod second_process;
 
 use std::time::{Duration, Instant};
 

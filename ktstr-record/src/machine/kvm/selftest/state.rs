@@ -61,14 +61,7 @@ pub(super) fn dirty(kvm: &Kvm, means: Means) -> Checked {
 }
 
 pub(super) fn snapshot(kvm: &Kvm, means: Means) -> Checked {
-    let mut vm = tiny::vm(kvm, guests::sequence(), 1, means)?;
-    vm.shared.ram.write(GuestPhys(guests::DATA), b"sixteen bytes of")?;
-    for _ in 0..5 {
-        match next(&mut vm)? {
-            VmEvent::Rang { .. } => {}
-            other => return Err(format!("expected a ring, found {other:?}").into()),
-        }
-    }
+    let mut vm = at_fifth_ring(kvm, means)?;
     let state = vm.save(kvm)?;
     let mut second = tiny::bare(kvm, 1, means)?;
     copy_ram(&vm, &second)?;
@@ -79,16 +72,6 @@ pub(super) fn snapshot(kvm: &Kvm, means: Means) -> Checked {
         second.registers()?,
         vm.registers()?
     );
-    let rest = |vm: &mut Vm| {
-        let mut rang = Vec::new();
-        loop {
-            match next(vm)? {
-                VmEvent::Rang { id, .. } => rang.push(id),
-                VmEvent::Ended { end: GuestEnd::PoweredOff, .. } => return Ok::<_, Failure>(rang),
-                other => return Err(format!("{other:?}").into()),
-            }
-        }
-    };
     // The copy first: the original cannot lead it.
     let (copy, original) = (rest(&mut second)?, rest(&mut vm)?);
     ensure!(original.len() == 7, "{} rings of 7", original.len());
@@ -97,6 +80,31 @@ pub(super) fn snapshot(kvm: &Kvm, means: Means) -> Checked {
         ensure!(word(&second, offset)? == word(&vm, offset)?, "memory differs at {offset}");
     }
     Ok(format!("{} bytes of state; seven rings alike", state.len()))
+}
+
+/// A VM that has rung five times of twelve, each ring made of all that it has computed so far.
+pub(super) fn at_fifth_ring(kvm: &Kvm, means: Means) -> Result<Vm, Failure> {
+    let mut vm = tiny::vm(kvm, guests::sequence(), 1, means)?;
+    vm.shared.ram.write(GuestPhys(guests::DATA), b"sixteen bytes of")?;
+    for _ in 0..5 {
+        match next(&mut vm)? {
+            VmEvent::Rang { .. } => {}
+            other => return Err(format!("expected a ring, found {other:?}").into()),
+        }
+    }
+    Ok(vm)
+}
+
+/// The rings until the guest powers off.
+pub(super) fn rest(vm: &mut Vm) -> Result<Vec<u32>, Failure> {
+    let mut rang = Vec::new();
+    loop {
+        match next(vm)? {
+            VmEvent::Rang { id, .. } => rang.push(id),
+            VmEvent::Ended { end: GuestEnd::PoweredOff, .. } => return Ok(rang),
+            other => return Err(format!("{other:?}").into()),
+        }
+    }
 }
 
 pub(super) fn hostile(kvm: &Kvm, means: Means) -> Checked {

@@ -22,7 +22,9 @@ use ktstr_replay::memory::{Memory, MemoryError};
 use ktstr_replay::units::GuestPhys;
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::io::Errno;
-use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
+use vm_memory::{
+    Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
+};
 
 use crate::spec::LOW_RAM_LIMIT_BYTES;
 
@@ -47,6 +49,17 @@ pub struct GuestRam {
 pub(super) struct Node {
     pub file: File,
     pub bytes: u64,
+}
+
+/// A range of guest-physical addresses, and where it is mapped in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mapped {
+    /// Its first guest-physical address.
+    pub base: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// The address of its first byte here.
+    pub host: u64,
 }
 
 /// A range of guest-physical addresses that lies in one file.
@@ -81,6 +94,18 @@ impl GuestRam {
 
     pub(super) fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// Where its parts are mapped: ascending, disjoint. They stay there for as long as `self` lives.
+    pub(super) fn mapped(&self) -> Vec<Mapped> {
+        let regions = self.memory.iter();
+        regions
+            .map(|region| Mapped {
+                base: region.start_addr().0,
+                bytes: region.len(),
+                host: region.as_ptr().addr() as u64,
+            })
+            .collect()
     }
 
     /// RAM in bytes.

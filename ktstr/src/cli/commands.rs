@@ -8,8 +8,10 @@ use clap::{ArgMatches, Args, Command};
 use super::completions::CompletionsArgs;
 use super::kernel::KernelArgs;
 use super::list::ListArgs;
+use super::machine::MachineArgs;
 use super::new::NewArgs;
 use super::replay::ReplayArgs;
+use super::selftest::SelftestArgs;
 use super::setup::SetupArgs;
 use super::test::TestArgs;
 use super::thresholds::ShowThresholdsArgs;
@@ -28,6 +30,8 @@ const COMMANDS: &[Row] = &[
     trace::ROW,
     Row::new::<KernelArgs>("kernel"),
     Row::new::<SetupArgs>("setup"),
+    Row::new::<MachineArgs>("machine"),
+    Row::new::<SelftestArgs>("selftest"),
     Row::new::<CompletionsArgs>("completions").only(Program::Ktstr),
 ];
 

@@ -1,0 +1,282 @@
+# The tiny guests of the probe and of `ktstr selftest kvm`, in long mode (guests.rs). Intel syntax.
+#
+# On entry: rdi = the data area, rsp = the top of the vCPU's stack, interrupts off, memory below 4 GiB mapped one to one.
+# Each is loaded at an address of its own choice, so none may name an address of its own code. Interrupt vectors 1, 3
+# and 0x20 lead to offset 256 of the guest.
+#
+# What kernel-mode code may use on a KVM that emulates it is little: no int3, no SSE arithmetic, no cmpxchg16b outside
+# of the probe.
+
+.macro guest name
+    .balign 16
+    .globl ktstr_guest_\name
+ktstr_guest_\name:
+.endm
+
+.macro done name
+    .globl ktstr_guest_\name\()_end
+ktstr_guest_\name\()_end:
+.endm
+
+# Offset `at` of the guest `name`.
+.macro at name, at
+    .org ktstr_guest_\name + \at, 0x90
+.endm
+
+.macro ring
+    mov dx, 0x5f0
+    out dx, eax
+.endm
+
+.macro power_off
+    mov ax, 0x2000
+    mov dx, 0x604
+    out dx, ax
+8:  hlt
+    jmp 8b
+.endm
+
+    .pushsection .rodata.ktstr_guests, "a", @progbits
+
+# What a kernel needs and KVMs that emulate lack. [rdi] is the stage that was reached.
+guest probe
+    mov dword ptr [rdi], 1
+    xor eax, eax
+    xor edx, edx
+    mov ebx, 5
+    mov ecx, 7
+    lock cmpxchg16b xmmword ptr [rdi + 16]
+    mov dword ptr [rdi], 2
+    mov eax, 0x1111
+    movq xmm0, rax
+    paddq xmm0, xmm0
+    movq rax, xmm0
+    mov [rdi + 8], rax
+    mov dword ptr [rdi], 3
+    mov edx, 16
+    lzcnt rcx, rdx
+    mov [rdi + 32], rcx
+    mov dword ptr [rdi], 4
+    int3
+    mov dword ptr [rdi], 5
+    hlt
+    at probe, 256
+    mov dword ptr [rdi + 40], 3
+    iretq
+done probe
+
+# 1000 instructions and the end.
+guest count
+    mov ecx, 500
+9:  dec ecx
+    jnz 9b
+    hlt
+done count
+
+# Port input and output: the console, two rings of the doorbell, a port that nothing answers.
+guest ports
+    mov dx, 0x3f8
+    mov al, 'o'
+    out dx, al
+    mov al, 'k'
+    out dx, al
+    mov al, 10
+    out dx, al
+    mov dx, 0x3fd
+    xor eax, eax
+    in al, dx
+    mov [rdi], eax
+    mov dx, 0x2f0
+    xor eax, eax
+    in ax, dx
+    mov [rdi + 4], eax
+    mov eax, 41
+    ring
+    mov eax, 0x12345678
+    ring
+    power_off
+done ports
+
+# Memory-mapped input and output at rsi, where there is nothing.
+guest mmio
+    mov dword ptr [rsi], 0x55
+    mov rax, [rsi + 8]
+    mov [rdi], rax
+    xor eax, eax
+    mov al, [rsi + 16]
+    mov [rdi + 8], rax
+    power_off
+done mmio
+
+# Twenty interrupts of the local APIC's timer, each awaited in HLT; [rdi] counts them.
+guest timer
+    mov esi, 0xfee00000
+    mov dword ptr [rsi + 0xf0], 0x1ff
+    mov dword ptr [rsi + 0x3e0], 3
+    mov dword ptr [rsi + 0x320], 0x20020
+    mov dword ptr [rsi + 0x380], 62500
+9:  cli
+    cmp qword ptr [rdi], 20
+    jae 2f
+    sti
+    hlt
+    jmp 9b
+2:  power_off
+    at timer, 256
+    inc qword ptr [rdi]
+    mov dword ptr [rsi + 0xb0], 0
+    iretq
+done timer
+
+# Counts at [rdi] for ever, with a port access every 64 rounds.
+guest spin
+9:  inc qword ptr [rdi]
+    test byte ptr [rdi], 63
+    jnz 9b
+    mov dx, 0x2f0
+    in al, dx
+    jmp 9b
+done spin
+
+# Writes ecx pages from rdi on, rsi bytes apart; rings; writes the pages after those; rings; ends.
+guest dirty
+    mov ebx, 2
+9:  mov r8d, ecx
+2:  mov [rdi], rbx
+    add rdi, rsi
+    dec r8d
+    jnz 2b
+    mov eax, ebx
+    ring
+    dec ebx
+    jnz 9b
+    power_off
+done dirty
+
+# All registers of known values, then the doorbell.
+guest registers
+    mov ecx, 0xc0000102
+    mov eax, 0x12345000
+    mov edx, 0xffff8880
+    wrmsr
+    mov ecx, 0xc0000100
+    mov eax, 0x7000
+    xor edx, edx
+    wrmsr
+    mov ecx, 0xc0000101
+    mov eax, 0x8000
+    wrmsr
+    mov rbx, 0x1111111111111111
+    mov rcx, 0x2222222222222222
+    mov rsi, 0x4444444444444444
+    mov rdi, 0x5555555555555555
+    mov rbp, 0x6666666666666666
+    mov r8, 0x8888888888888888
+    mov r9, 0x9999999999999999
+    mov r10, 0xaaaaaaaaaaaaaaaa
+    mov r11, 0xbbbbbbbbbbbbbbbb
+    mov r12, 0xcccccccccccccccc
+    mov r13, 0xdddddddddddddddd
+    mov r14, 0xeeeeeeeeeeeeeeee
+    mov r15, 0xffffffffffffffff
+    mov eax, 7
+    ring
+    at registers, 256
+    power_off
+done registers
+
+# Counts rax to 5, from offset 64 on.
+guest breakpoint
+    xor eax, eax
+    at breakpoint, 64
+9:  inc rax
+    cmp rax, 5
+    jne 9b
+    power_off
+done breakpoint
+
+# Steps through some instructions of its own; [rdi] counts the debug exceptions.
+guest steps
+    pushfq
+    or dword ptr [rsp], 0x100
+    popfq
+    nop
+    nop
+    nop
+    pushfq
+    and dword ptr [rsp], 0xfffffeff
+    popfq
+    nop
+    power_off
+    at steps, 256
+    inc qword ptr [rdi]
+    iretq
+done steps
+
+# Stores 1 to 5 at [rdi] and, each time, the same beside it.
+guest watch
+    xor eax, eax
+9:  inc rax
+    mov [rdi], rax
+    mov [rdi + 64], rax
+    cmp rax, 5
+    jne 9b
+    power_off
+done watch
+
+# Twelve numbers, each out of registers, memory, an SSE register and flags, by the doorbell.
+guest sequence
+    movdqu xmm3, xmmword ptr [rdi]
+    mov rbx, 0x123456789abcdef
+    mov rsi, 6364136223846793005
+    mov r9d, 12
+9:  imul rbx, rsi
+    adc rbx, 0x1234567
+    movdqu xmmword ptr [rdi + 64], xmm3
+    add rbx, [rdi + 64]
+    add [rdi + 128], rbx
+    mov rax, [rdi + 128]
+    shr rax, 32
+    ring
+    dec r9d
+    jnz 9b
+    power_off
+done sequence
+
+# A fault with no handler to lead to.
+guest triple_fault
+    ud2
+done triple_fault
+
+# What a kernel does when it panics: the line, and a reset by the keyboard controller.
+guest panic
+    lea rsi, [rip + 2f]
+9:  mov al, [rsi]
+    test al, al
+    jz 3f
+    mov dx, 0x3f8
+    out dx, al
+    inc rsi
+    jmp 9b
+2:  .asciz "[    1.0] Kernel panic - not syncing: out of luck\n"
+3:  mov al, 0xfe
+    out 0x64, al
+4:  hlt
+    jmp 4b
+done panic
+
+# A reset without a panic.
+guest reset
+    mov al, 6
+    mov dx, 0xcf9
+    out dx, al
+4:  hlt
+    jmp 4b
+done reset
+
+# Executes what is no memory, which KVM cannot carry out.
+guest nowhere
+    jmp rsi
+done nowhere
+
+    .popsection

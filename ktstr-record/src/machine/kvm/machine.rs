@@ -1,0 +1,154 @@
+//! A VM as a [`Machine`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ktstr_replay::trace::record::{GuestEnd, VcpuRegs};
+use kvm_ioctls::Kvm;
+
+use super::vm::{Vm, VmEvent};
+use crate::machine::cpu_use::CpuUse;
+use crate::machine::error::MachineError;
+use crate::machine::interface::{Machine, MachineEvent, StaleBreakpoint, Watch, WatchId, WatchSupport};
+use crate::machine::ram::GuestRam;
+
+/// A machine of KVM.
+pub(super) struct KvmMachine {
+    kvm: Kvm,
+    /// Until it is killed.
+    vm: Option<Vm>,
+    ram: Arc<GuestRam>,
+    /// The console of a machine that was killed.
+    console: Vec<u8>,
+    /// What of the console was taken.
+    console_read: usize,
+    support: WatchSupport,
+    /// Set when the machine itself came to its end.
+    died: Option<MachineEvent>,
+}
+
+impl KvmMachine {
+    /// `vm`, which is stopped.
+    pub(super) fn new(kvm: Kvm, vm: Vm) -> Self {
+        let (ram, support) = (Arc::clone(&vm.shared.ram), vm.watch_support());
+        Self { kvm, vm: Some(vm), ram, console: Vec::new(), console_read: 0, support, died: None }
+    }
+
+    fn vm(&mut self) -> Result<&mut Vm, MachineError> {
+        self.vm.as_mut().ok_or(MachineError::Ended)
+    }
+
+    fn stopped(&mut self) -> Result<&mut Vm, MachineError> {
+        let vm = self.vm()?;
+        if vm.is_running() { Err(MachineError::Running) } else { Ok(vm) }
+    }
+
+    fn end(&mut self, detail: String) -> MachineEvent {
+        if let Some(vm) = self.vm.take() {
+            self.console = vm.console();
+        }
+        let ended = MachineEvent::Ended { end: GuestEnd::MachineDied, detail };
+        self.died.get_or_insert(ended).clone()
+    }
+}
+
+impl Machine for KvmMachine {
+    fn ram(&self) -> Arc<GuestRam> {
+        Arc::clone(&self.ram)
+    }
+
+    fn pause(&mut self) -> Result<Duration, MachineError> {
+        let begun = Instant::now();
+        let vm = self.vm()?;
+        if !vm.is_running() {
+            return Ok(Duration::ZERO);
+        }
+        vm.pause()?;
+        Ok(begun.elapsed())
+    }
+
+    fn resume(&mut self) -> Result<Duration, MachineError> {
+        let begun = Instant::now();
+        let vm = self.vm()?;
+        if vm.is_running() {
+            return Ok(Duration::ZERO);
+        }
+        vm.resume()?;
+        Ok(begun.elapsed())
+    }
+
+    fn registers(&mut self) -> Result<Vec<VcpuRegs>, MachineError> {
+        self.stopped()?.registers()
+    }
+
+    fn wait_event(&mut self, timeout: Duration) -> Option<MachineEvent> {
+        if let Some(died) = &self.died {
+            return Some(died.clone());
+        }
+        match self.vm().and_then(|vm| vm.wait(timeout)) {
+            Ok(event) => event.map(|event| match event {
+                VmEvent::Rang { cpu, .. } => MachineEvent::Watch { id: WatchId::DOORBELL, vcpu: cpu },
+                VmEvent::Fired { cpu, id } => MachineEvent::Watch { id, vcpu: cpu },
+                VmEvent::Ended { end, detail } => MachineEvent::Ended { end, detail },
+            }),
+            Err(error) => Some(self.end(error.to_string())),
+        }
+    }
+
+    fn tend(&mut self) {
+        if let Err(error) = self.vm().and_then(Vm::attend)
+            && self.died.is_none()
+        {
+            self.end(error.to_string());
+        }
+    }
+
+    fn watch_support(&self) -> WatchSupport {
+        self.support
+    }
+
+    fn arm(&mut self, id: WatchId, watch: Watch) -> Result<(), MachineError> {
+        if id == WatchId::DOORBELL {
+            return Err(MachineError::Unsupported { what: format!("arm watch {} twice", id.0) });
+        }
+        self.stopped()?.arm(id, watch)
+    }
+
+    fn disarm(&mut self, id: WatchId) -> Result<(), MachineError> {
+        self.stopped()?.disarm(id)
+    }
+
+    fn cpu_use(&self) -> Option<CpuUse> {
+        let tids = &self.vm.as_ref()?.tids;
+        let mut used = CpuUse::of(std::process::id())?;
+        used.threads.retain(|thread| tids.contains(&thread.id));
+        Some(used)
+    }
+
+    fn stale_breakpoints(&mut self) -> Vec<StaleBreakpoint> {
+        // A CPU executes none.
+        Vec::new()
+    }
+
+    fn console(&mut self) -> Vec<u8> {
+        let all = self.vm.as_ref().map_or_else(|| self.console.clone(), Vm::console);
+        let new = all.get(self.console_read..).unwrap_or_default().to_vec();
+        self.console_read = all.len();
+        new
+    }
+
+    fn console_text(&self) -> String {
+        let all = self.vm.as_ref().map_or_else(|| self.console.clone(), Vm::console);
+        String::from_utf8_lossy(&all).into_owned()
+    }
+
+    fn save(&mut self) -> Result<Vec<u8>, MachineError> {
+        self.stopped()?;
+        let Self { kvm, vm, .. } = self;
+        vm.as_ref().ok_or(MachineError::Ended)?.save(kvm)
+    }
+
+    fn kill(&mut self) {
+        self.end("the machine was killed".into());
+    }
+}

@@ -1,0 +1,44 @@
+//! The KVM machine: our own VMM, for hosts whose CPU executes guests.
+//!
+//! ```text
+//! probe     whether it is one, found out by executing a guest of a few instructions          probe.rs
+//!   stages    what that guest does, in a throw-away VM                                        stages.rs
+//!   memo      what was found out since the host booted                                        memo.rs
+//! guests    guests of a few instructions                                                     guests.rs, guests.s
+//! kick      how a thread is taken out of KVM_RUN                                              kick.rs
+//! fault     why KVM could not go on, in words                                                 fault.rs
+//! Vm        memory, interrupt controllers, clock and vCPUs, all running or all stopped        vm.rs
+//!   memory    its slots, read-only pages, the dirty log                                       memory.rs
+//!   ports     devices on ports: console, doorbell, reset, power-off                           ports.rs
+//!   vcpu      what a vCPU does while it runs                                                  vcpu.rs
+//!   thread    the thread that it does that on                                                 thread.rs
+//!   regs      its registers, as traces have them                                              regs.rs
+//!   watch     what is watched; watching: arming it; means: what this host's KVM can do        watch.rs, watching.rs, means.rs
+//!   state     saving and restoring all of it but memory                                       state.rs
+//! KvmMachine  a VM as a `Machine`                                                           machine.rs
+//! selftest  everything above, shown by tiny guests                                            selftest/
+//! ```
+
+mod error;
+mod kick;
+mod fault;
+mod guests;
+mod stages;
+mod memo;
+mod probe;
+mod ports;
+mod memory;
+mod watch;
+mod vcpu;
+mod thread;
+mod regs;
+mod vm;
+mod watching;
+mod tiny;
+mod means;
+mod state;
+mod machine;
+mod selftest;
+
+pub use probe::{KvmProbe, MachineChoice};
+pub use selftest::{KvmSelfTest, SelfTestOutcome, selftest_kvm};

@@ -1,0 +1,329 @@
+//! Whether this host's KVM executes guests, and what follows for the choice of a machine.
+//!
+//! That `/dev/kvm` opens proves nothing: there are KVMs that emulate kernel-mode code, incompletely and a thousand times
+//! slower than a CPU. No capability says so. So a guest of a few instructions is run.
+
+use std::ffi::CString;
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use kvm_ioctls::Kvm;
+use serde::{Deserialize, Serialize};
+
+use super::kick::{self, Thread};
+use super::memo;
+use super::stages::{self, Found};
+
+/// KVM's device.
+const DEVICE: &str = "/dev/kvm";
+/// How long the guest may run.
+const BOUND: Duration = Duration::from_millis(50);
+/// How long the thread that runs it may take to end when it is told to.
+const ENDING: Duration = Duration::from_millis(20);
+/// Above this KVM is no faster than an emulator. Hardware takes less than one, with its entry and exit a few.
+const MOST_NS_PER_INSTRUCTION: f64 = 100.0;
+
+/// What this host's KVM is good for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kvm", rename_all = "snake_case")]
+pub enum KvmProbe {
+    /// It executes guests on the CPU.
+    Executes {
+        /// Of a loop in the guest, entry and exit included.
+        ns_per_instruction: f64,
+    },
+    /// There is no device.
+    NoDevice,
+    /// There is one, which this user may not open.
+    PermissionDenied {
+        /// The group that owns it.
+        gid: u32,
+        /// Whether that group may open it.
+        group_may: bool,
+    },
+    /// It opens, and cannot carry a machine.
+    Lacks {
+        /// What it lacks.
+        what: String,
+    },
+    /// It emulates kernel-mode code.
+    Emulates {
+        /// How that was seen.
+        what: String,
+        /// The kernel module that it is of, where that is known.
+        module: Option<String>,
+    },
+    /// It executes everything, and too slowly: KVM in a VM whose hypervisor emulates it.
+    TooSlow {
+        /// Of a loop in the guest, entry and exit included.
+        ns_per_instruction: f64,
+    },
+    /// The guest did not end within its time, on a busy host or a KVM that hangs.
+    TookTooLong,
+}
+
+impl KvmProbe {
+    /// Ask this host, or `cache_dir` for what was found out since it booted.
+    #[must_use]
+    pub fn cached(cache_dir: &Path) -> Self {
+        Self::of(Path::new(DEVICE), Some(cache_dir))
+    }
+
+    /// Ask this host, whatever was found out before.
+    #[must_use]
+    pub fn fresh() -> Self {
+        Self::of(Path::new(DEVICE), None)
+    }
+
+    fn of(device: &Path, cache_dir: Option<&Path>) -> Self {
+        // Whether it opens can change at any time, and is known in no time.
+        let kvm = match open(device) {
+            Ok(kvm) => kvm,
+            Err(probe) => return probe,
+        };
+        let memory = cache_dir.zip(memo::boot_id());
+        if let Some((dir, boot_id)) = &memory
+            && let Some(known) = memo::recall(dir, boot_id)
+        {
+            return known;
+        }
+        let probe = bounded(kvm);
+        if let Some((dir, boot_id)) = &memory
+            && probe != Self::TookTooLong
+        {
+            // Without it the next one finds out anew.
+            let _ = memo::keep(dir, boot_id, &probe);
+        }
+        probe
+    }
+
+    fn judge(found: Found) -> Self {
+        match found {
+            Found::Executes { ns_per_instruction } if ns_per_instruction > MOST_NS_PER_INSTRUCTION => {
+                Self::TooSlow { ns_per_instruction }
+            }
+            Found::Executes { ns_per_instruction } => Self::Executes { ns_per_instruction },
+            Found::Emulates { what } => Self::Emulates { what, module: module(Path::new("/sys/module")) },
+            Found::Lacks { what } => Self::Lacks { what },
+            Found::Stopped => Self::TookTooLong,
+        }
+    }
+}
+
+impl fmt::Display for KvmProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Executes { ns_per_instruction } => write!(
+                f,
+                "KVM executes guests on the CPU ({ns_per_instruction:.1} ns an instruction in the probe)"
+            ),
+            Self::NoDevice => write!(
+                f,
+                "there is no {DEVICE}: enable virtualization in the firmware and load kvm_intel or kvm_amd; in a \
+                 container or VM, have the device passed on"
+            ),
+            Self::PermissionDenied { group_may: false, .. } => write!(
+                f,
+                "{DEVICE} is there, but only its owner may open it: as root, give it to a group of which the user is, as \
+                 distributions do (chgrp kvm {DEVICE}; chmod 660 {DEVICE})"
+            ),
+            Self::PermissionDenied { gid, group_may: true } => write!(
+                f,
+                "{DEVICE} is there, but this user may not open it: add the user to the group that owns it (gid {gid}) and \
+                 log in again"
+            ),
+            Self::Lacks { what } => write!(f, "{DEVICE} opens, but this KVM cannot carry a machine: {what}"),
+            Self::Emulates { what, module } => {
+                let of = module.as_ref().map_or_else(String::new, |module| format!(" (module {module})"));
+                write!(
+                    f,
+                    "{DEVICE} opens, but this KVM{of} emulates kernel-mode code instead of executing it on the CPU, so \
+                     that kernels do not boot: {what}"
+                )
+            }
+            Self::TooSlow { ns_per_instruction } => write!(
+                f,
+                "KVM executes guests, but too slowly: {ns_per_instruction:.0} ns an instruction, at most \
+                 {MOST_NS_PER_INSTRUCTION:.0} are of use. This host is itself a VM whose hypervisor emulates \
+                 virtualization; enable nested virtualization there, or use a host without a hypervisor"
+            ),
+            Self::TookTooLong => write!(
+                f,
+                "KVM did not run a guest of a few instructions within {} ms: the host is overloaded, or its KVM hangs; \
+                 try again on a calm host",
+                BOUND.as_millis()
+            ),
+        }
+    }
+}
+
+/// Which machine runs tests on this host, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MachineChoice {
+    /// As the manifest has it in `machine.kind`.
+    pub machine: &'static str,
+    /// The reason.
+    pub why: String,
+    /// What was found out of KVM.
+    pub probe: KvmProbe,
+}
+
+impl MachineChoice {
+    /// The choice that follows from `probe`.
+    #[must_use]
+    pub fn of(probe: KvmProbe) -> Self {
+        let why = match &probe {
+            KvmProbe::Executes { .. } => {
+                "the emulator is the only machine of this release that boots kernels, though KVM would do"
+                    .to_owned()
+            }
+            other => format!("KVM cannot be used, which leaves the emulator: {other}"),
+        };
+        Self { machine: "qemu", why, probe }
+    }
+}
+
+fn open(device: &Path) -> Result<Kvm, KvmProbe> {
+    let lacks = |what: String| KvmProbe::Lacks { what };
+    let path = CString::new(device.as_os_str().as_bytes()).map_err(|error| lacks(error.to_string()))?;
+    Kvm::new_with_path(&path).map_err(|error| match error.errno() {
+        libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::ENOTDIR => KvmProbe::NoDevice,
+        libc::EACCES | libc::EPERM => {
+            let (gid, mode) = device.metadata().map_or((0, 0), |meta| (meta.gid(), meta.mode()));
+            KvmProbe::PermissionDenied { gid, group_may: mode & 0o060 == 0o060 }
+        }
+        _ => lacks(format!("could not open it: {}", io::Error::from(error))),
+    })
+}
+
+/// Run the stages on a thread of their own, for at most [`BOUND`].
+fn bounded(kvm: Kvm) -> KvmProbe {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (say, hear) = mpsc::channel();
+    let (say_thread, hear_thread) = mpsc::channel();
+    let theirs = Arc::clone(&stop);
+    let spawned = std::thread::Builder::new().name("ktstr-kvm-probe".into()).spawn(move || {
+        // The answer, and then a sign that it may end: until then it can be kicked.
+        let (say_end, hear_end) = mpsc::channel::<()>();
+        let _ = say_thread.send((Thread::current(), say_end));
+        let _ = say.send(stages::run(&kvm, &theirs));
+        let _ = hear_end.recv();
+    });
+    let thread = match spawned {
+        Ok(thread) => thread,
+        Err(error) => return KvmProbe::Lacks { what: format!("could not start a thread: {error}") },
+    };
+    let begun = Instant::now();
+    let Ok((number, alive)) = hear_thread.recv_timeout(BOUND) else { return KvmProbe::TookTooLong };
+    let found = hear.recv_timeout(BOUND.saturating_sub(begun.elapsed())).or_else(|_| {
+        stop.store(true, Ordering::SeqCst);
+        // Without the handler it has not entered KVM_RUN, and looks at `stop` before it does.
+        if kick::ready() {
+            // SAFETY: the thread ends only when `alive` is dropped, and the handler is there.
+            unsafe { number.kick() };
+        }
+        hear.recv_timeout(ENDING)
+    });
+    drop(alive);
+    match found {
+        Ok(found) => {
+            let _ = thread.join();
+            KvmProbe::judge(found)
+        }
+        // It hangs in the kernel, where nothing can be done about it.
+        Err(_) => KvmProbe::TookTooLong,
+    }
+}
+
+/// The kernel module of a KVM that is neither VMX's nor SVM's, where sysfs shows one.
+fn module(sys_module: &Path) -> Option<String> {
+    let there = |name: &str| sys_module.join(name).is_dir();
+    (there("kvm_pvm") && !there("kvm_intel") && !there("kvm_amd")).then(|| "kvm_pvm".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_own_message() {
+        let dir = tempfile::tempdir().unwrap();
+        let none = KvmProbe::of(&dir.path().join("kvm"), None);
+        assert_eq!(none, KvmProbe::NoDevice);
+        let file = dir.path().join("file");
+        fs::write(&file, "no device").unwrap();
+        let other = KvmProbe::of(&file, None);
+        assert!(matches!(&other, KvmProbe::Lacks { what } if what.contains("API is version")), "{other:?}");
+        let judged = |found| KvmProbe::judge(found);
+        let probes = [
+            none,
+            other,
+            KvmProbe::PermissionDenied { gid: 104, group_may: true },
+            KvmProbe::PermissionDenied { gid: 0, group_may: false },
+            judged(Found::Emulates { what: "at SSE arithmetic: x".into() }),
+            judged(Found::Executes { ns_per_instruction: 700.0 }),
+            judged(Found::Executes { ns_per_instruction: 2.0 }),
+            judged(Found::Stopped),
+        ];
+        let says = [
+            "there is no /dev/kvm",
+            "cannot carry a machine: its API",
+            "this user may not open it: add the user to the group that owns it (gid 104)",
+            "only its owner may open it",
+            "emulates kernel-mode code",
+            "too slowly: 700 ns an instruction, at most 100",
+            "executes guests on the CPU (2.0 ns",
+            "within 50 ms",
+        ];
+        for (probe, says) in probes.iter().zip(says) {
+            assert!(probe.to_string().contains(says), "{probe}");
+            assert_eq!(probes.iter().filter(|other| other.to_string().contains(says)).count(), 1, "{says}");
+        }
+    }
+
+    #[test]
+    fn kvm_is_never_chosen_because_its_device_opens() {
+        for probe in
+            [KvmProbe::NoDevice, KvmProbe::TookTooLong, KvmProbe::Executes { ns_per_instruction: 1.0 }]
+        {
+            assert_eq!(MachineChoice::of(probe).machine, "qemu");
+        }
+    }
+
+    #[test]
+    fn what_this_host_says_is_kept_and_not_asked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let device = Path::new(DEVICE);
+        let probe = KvmProbe::of(device, Some(dir.path()));
+        eprintln!("{probe}");
+        let kept: Option<KvmProbe> = memo::recall(dir.path(), &memo::boot_id().unwrap());
+        let changes = [KvmProbe::NoDevice, KvmProbe::TookTooLong].contains(&probe)
+            || matches!(probe, KvmProbe::PermissionDenied { .. });
+        assert_eq!(kept, (!changes).then_some(probe));
+        if open(device).is_ok() {
+            let told = KvmProbe::TooSlow { ns_per_instruction: 123.5 };
+            memo::keep(dir.path(), &memo::boot_id().unwrap(), &told).unwrap();
+            assert_eq!(KvmProbe::of(device, Some(dir.path())), told);
+        }
+    }
+
+    #[test]
+    fn the_module_is_named_where_it_is_the_only_one() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(module(dir.path()), None);
+        fs::create_dir(dir.path().join("kvm_pvm")).unwrap();
+        assert_eq!(module(dir.path()).as_deref(), Some("kvm_pvm"));
+        fs::create_dir(dir.path().join("kvm_amd")).unwrap();
+        assert_eq!(module(dir.path()), None);
+    }
+}

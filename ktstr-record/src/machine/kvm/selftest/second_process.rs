@@ -1,0 +1,57 @@
+//! A VM that is saved in one process and goes on in another.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use ktstr_replay::memory::Memory;
+use ktstr_replay::units::GuestPhys;
+use kvm_ioctls::Kvm;
+
+use super::check::Failure;
+use super::state::{at_fifth_ring, rest};
+use crate::machine::kvm::guests;
+use crate::machine::kvm::means::Means;
+use crate::machine::kvm::tiny;
+
+/// Names the folder with the saved VM, for the second process.
+const FOLDER: &str = "KTSTR_TEST_SAVED_VM";
+const THIS_TEST: &str = "machine::kvm::selftest::second_process::a_saved_vm_goes_on_in_a_second_process";
+
+#[test]
+fn a_saved_vm_goes_on_in_a_second_process() {
+    let Ok(kvm) = Kvm::new() else { return eprintln!("not tested: there is no KVM that can be opened") };
+    match std::env::var_os(FOLDER) {
+        Some(folder) => second(&kvm, Path::new(&folder)).unwrap(),
+        None => first(&kvm).unwrap(),
+    }
+}
+
+fn first(kvm: &Kvm) -> Result<(), Failure> {
+    let io = |error: std::io::Error| Failure::from(error.to_string());
+    let folder = tempfile::tempdir().map_err(io)?;
+    let mut vm = at_fifth_ring(kvm, Means::of(kvm)?)?;
+    fs::write(folder.path().join("state"), vm.save(kvm)?).map_err(io)?;
+    let mut ram = vec![0; guests::RAM_BYTES as usize];
+    vm.shared.ram.read(GuestPhys(0), &mut ram)?;
+    fs::write(folder.path().join("ram"), ram).map_err(io)?;
+    let output = Command::new(std::env::current_exe().map_err(io)?)
+        .args(["--exact", THIS_TEST, "--nocapture"])
+        .env(FOLDER, folder.path())
+        .output()
+        .map_err(io)?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let copy = fs::read_to_string(folder.path().join("rang")).map_err(io)?;
+    let original = rest(&mut vm)?;
+    assert_eq!(original.len(), 7);
+    assert_eq!(copy, format!("{original:?}"));
+    Ok(())
+}
+
+fn second(kvm: &Kvm, folder: &Path) -> Result<(), Failure> {
+    let io = |error: std::io::Error| Failure::from(error.to_string());
+    let mut vm = tiny::bare(kvm, 1, Means::of(kvm)?)?;
+    vm.shared.ram.write(GuestPhys(0), &fs::read(folder.join("ram")).map_err(io)?)?;
+    vm.restore(&fs::read(folder.join("state")).map_err(io)?)?;
+    fs::write(folder.join("rang"), format!("{:?}", rest(&mut vm)?)).map_err(io)
+}

@@ -1,0 +1,40 @@
+//! `ktstr machine`: which machine runs tests on this host, and why.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use ktstr_record::machine::{KvmProbe, MachineChoice};
+use ktstr_record::provision::Cache;
+
+use super::commands::CommandArgs;
+use super::out;
+
+/// Say which machine runs tests on this host, and why
+///
+/// That /dev/kvm opens proves nothing, so a guest of a few instructions is run in it, for at most 50 ms. What that
+/// showed is kept until the host boots again.
+#[derive(Args, Debug)]
+pub struct MachineArgs {
+    /// Run the guest again, whatever was found before
+    #[arg(long)]
+    fresh: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl CommandArgs for MachineArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let probe = match self.fresh {
+            true => KvmProbe::fresh(),
+            false => KvmProbe::cached(Cache::open()?.root()),
+        };
+        let choice = MachineChoice::of(probe);
+        if self.json {
+            out::write_json(&choice)?;
+        } else {
+            out::write(&format!("machine    {}\nwhy        {}\n", choice.machine, choice.why))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -9,6 +9,7 @@
 //! Machine     what every running machine can do                                     interface.rs
 //! Backend     what every kind of machine does to start and save one                 interface.rs
 //!   qemu      the emulated machine: arguments, process, QMP, gdbstub                qemu/
+//!   kvm       the machine on the host's CPU: what its guest boots from              kvm/
 //! GuestRam    the guest's RAM, mapped by what runs the machine and by us            ram.rs
 //! ChannelRam  the channel memory in it                                              ram.rs
 //! ```
@@ -22,6 +23,7 @@ mod template;
 mod interface;
 mod attached;
 mod qemu;
+mod kvm;
 mod start;
 
 use std::path::Path;
@@ -35,6 +37,7 @@ pub use attached::{AttachedTemplate, NotSaved};
 pub use cpu_use::{CpuUse, ThreadUse};
 pub use error::{MachineError, StartError};
 pub use interface::{Machine, MachineEvent, StaleBreakpoint, Watch, WatchId, WatchSupport};
+pub use kvm::boot;
 pub use ram::{ChannelRam, GuestRam};
 pub(crate) use start::kernel_fault;
 pub use start::{Start, StartKind, StartPolicy, Started};

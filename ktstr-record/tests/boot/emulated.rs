@@ -5,6 +5,7 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ use crate::firmware::firmware;
 
 /// Longer than any boot on a busy host; one that hangs is an error then.
 const LONGEST: Duration = Duration::from_secs(240);
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// What the guest printed of itself: each thing with its lines.
 pub struct Said(BTreeMap<String, Vec<String>>);
@@ -77,6 +80,8 @@ pub fn boot(
     command.args(["-cpu", cpu, "-smp", &smp, "-m", &format!("{}M", memory_bytes >> 20), "-object", &object]);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     command.arg("-bios").arg(&bios).arg("-serial").arg(format!("file:{}", console.display()));
+    // One at a time: each has more vCPUs than a host may have CPUs.
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let begun = Instant::now();
     let mut child = command.stdin(Stdio::null()).spawn().unwrap();
     let status = loop {

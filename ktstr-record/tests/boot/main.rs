@@ -11,6 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
+use std::time::Instant;
 
 use ktstr_record::machine::boot::{BootImage, Guest, Protocol, build};
 use ktstr_record::provision::{KernelSpec, Provisioner};
@@ -76,7 +77,9 @@ fn check(file: &Path, protocol: Protocol, cpu_model: &str, topology: Topology) -
     let initramfs: &[u8] = &INITRAMFS;
     let guest =
         Guest { topology, node_bytes: &nodes, kernel: &kernel, initramfs, cmdline: &cmdline, protocol };
+    let begun = Instant::now();
     let image = build(&guest).unwrap();
+    println!("{topology} laid out in {:?}", begun.elapsed());
     let said = emulated::boot(&PROVISIONED.0, &image, nodes.iter().sum(), cpu_model, topology);
 
     assert_eq!(said.one("/proc/cmdline"), cmdline);

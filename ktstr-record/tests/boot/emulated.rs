@@ -17,7 +17,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use crate::firmware::firmware;
 
 /// Longer than any boot on a busy host; one that hangs is an error then.
-const LONGEST: Duration = Duration::from_secs(240);
+const LONGEST: Duration = Duration::from_secs(600);
 
 static ALONE: Mutex<()> = Mutex::new(());
 

@@ -9,7 +9,7 @@
 //! Machine     what every running machine can do                                     interface.rs
 //! Backend     what every kind of machine does to start and save one                 interface.rs
 //!   qemu      the emulated machine: arguments, process, QMP, gdbstub                qemu/
-//!   kvm       the machine on the host's CPU: what its guest boots from              kvm/
+//!   kvm       our own VMM                                                           kvm/
 //! GuestRam    the guest's RAM, mapped by what runs the machine and by us            ram.rs
 //! ChannelRam  the channel memory in it                                              ram.rs
 //! ```

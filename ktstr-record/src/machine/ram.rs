@@ -64,10 +64,10 @@ pub(super) struct Mapped {
 
 /// A range of guest-physical addresses that lies in one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    base: u64,
-    bytes: u64,
-    node: usize,
+pub(super) struct Span {
+    pub base: u64,
+    pub bytes: u64,
+    pub node: usize,
     offset: u64,
 }
 
@@ -214,7 +214,7 @@ pub(super) fn data_ranges(file: &File, from: u64, to: u64) -> Vec<Range<u64>> {
 }
 
 /// Lay the nodes' files out over guest-physical memory.
-fn spans(nodes: &[u64]) -> Vec<Span> {
+pub(super) fn spans(nodes: &[u64]) -> Vec<Span> {
     let total: u64 = nodes.iter().sum();
     let low = total.min(LOW_RAM_LIMIT_BYTES);
     let (mut found, mut before) = (Vec::new(), 0u64);

@@ -4,6 +4,7 @@
 //! probe     whether it is one, found out by executing a guest of a few instructions          probe.rs
 //!   stages    what that guest does, in a throw-away VM                                        stages.rs
 //!   memo      what was found out since the host booted                                        memo.rs
+//! boot      what a guest boots from: kernel, page tables, ACPI, CPUID                        boot/
 //! guests    guests of a few instructions                                                     guests.rs, guests.s
 //! kick      how a thread is taken out of KVM_RUN                                              kick.rs
 //! fault     why KVM could not go on, in words                                                 fault.rs
@@ -20,6 +21,7 @@
 //! ```
 
 mod error;
+pub mod boot;
 mod kick;
 mod fault;
 mod guests;

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::{ArgMatches, Args, Command};
 
 use super::completions::CompletionsArgs;
+use super::doctor::DoctorArgs;
 use super::kernel::KernelArgs;
 use super::list::ListArgs;
 use super::new::NewArgs;
@@ -28,6 +29,7 @@ const COMMANDS: &[Row] = &[
     trace::ROW,
     Row::new::<KernelArgs>("kernel"),
     Row::new::<SetupArgs>("setup"),
+    Row::new::<DoctorArgs>("doctor"),
     Row::new::<CompletionsArgs>("completions").only(Program::Ktstr),
 ];
 

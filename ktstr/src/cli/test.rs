@@ -34,6 +34,7 @@ use super::gauntlet::Plan;
 use super::out;
 use crate::host::environment;
 use crate::host::results::{RUNS, TRACE_SUFFIX, new_run_name};
+use crate::host::shell::for_shell;
 use crate::workspace::{Package, Workspace};
 
 /// The package that tests are written with.
@@ -359,7 +360,7 @@ fn print_traces(results: &Path, kernel: &str) -> Result<Vec<Row>> {
     let here = env::current_dir().unwrap_or_default();
     let mut rows = Vec::new();
     for path in traces(results)? {
-        let shown = path.strip_prefix(&here).unwrap_or(&path).display();
+        let shown = for_shell(path.strip_prefix(&here).unwrap_or(&path));
         let (summary, row) = look_at(&path, kernel);
         out::write(&format!("{summary}\n  again: ktstr replay {shown} --assert\n"))?;
         rows.extend(row);

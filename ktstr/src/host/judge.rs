@@ -8,6 +8,7 @@ use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::verdict::Verdict;
 
+use super::shell::for_shell;
 use crate::test_def::TestDef;
 
 /// Judge a recording, append the verdict to its trace, close it, and print the report.
@@ -30,7 +31,7 @@ pub fn judge(def: &TestDef, recording: Recording) -> Result<()> {
         return Ok(());
     }
     let title = text.lines().next().unwrap_or_default();
-    bail!("{title}\nthe report is above; to see it again: ktstr replay {} --assert", path.display())
+    bail!("{title}\nthe report is above; to see it again: ktstr replay {} --assert", for_shell(&path))
 }
 
 /// Whether the guest of a recording died of a fault of the emulator.

@@ -2,6 +2,7 @@
 
 pub mod environment;
 mod describe;
+pub mod shell;
 mod judge;
 mod program;
 mod payloads;

@@ -28,7 +28,7 @@ pub(in crate::slim) struct MemoryText<'r> {
     secrets: &'r BTreeSet<Vec<u8>>,
     names: HashSet<Vec<u8>>,
     /// Frames that nothing writes to.
-    constant: Vec<Range<u64>>,
+    constant: HashSet<u64>,
     /// Bytes of guest-physical memory that are overwritten whatever they look like.
     blanks: Vec<Range<u64>>,
 }
@@ -55,19 +55,37 @@ impl Redactor {
         read.maps.iter().for_each(|map| add(&map.name));
         let types = read.blobs.into_iter().filter_map(|blob| Types::parse(blob.bytes).ok());
         types.for_each(|types| names.extend(names_of(&types)));
-        let mut constant = constant_pages(view);
-        constant.extend(image_pages(view).into_iter().map(|(frames, _)| frames));
+        let constant = constant_frames(view);
         let blanks = OF_THE_BUILDER.iter().flat_map(|name| places(view, name)).collect();
         MemoryText { secrets: &self.secrets, names, constant, blanks }
     }
+}
+
+/// The frames of the kernel's image that are as they were built. What init writes before it is write-protected is among the
+/// read-only data, and may be of the command line.
+pub(super) fn constant_frames(view: &KernelView<'_>) -> HashSet<u64> {
+    let written = match (view.symbol("__start_ro_after_init"), view.symbol("__end_ro_after_init")) {
+        (Ok(start), Ok(end)) => mapped(view, start.0, end.0),
+        _ => Vec::new(),
+    };
+    let page = PAGE_BYTES as u64;
+    let is_written =
+        |gfn: u64| written.iter().any(|bytes| bytes.start < (gfn + 1) * page && gfn * page < bytes.end);
+    let image = image_pages(view).into_iter().map(|(frames, _)| frames);
+    let frames = constant_pages(view).into_iter().chain(image);
+    frames.flatten().filter(|gfn| !is_written(*gfn)).collect()
 }
 
 /// Where a constant is in guest-physical memory.
 fn places(view: &KernelView<'_>, name: &str) -> Vec<Range<u64>> {
     let Ok(start) = view.symbol(name) else { return Vec::new() };
     let Some((_, bytes)) = view.profile().symbols().containing(start) else { return Vec::new() };
-    let end = start.0.saturating_add(bytes.min(MAX_CONSTANT_BYTES));
-    let (mut at, mut found) = (start.0, Vec::new());
+    mapped(view, start.0, start.0.saturating_add(bytes.min(MAX_CONSTANT_BYTES)))
+}
+
+/// Where the virtual addresses from `start` to `end` are in guest-physical memory.
+fn mapped(view: &KernelView<'_>, start: u64, end: u64) -> Vec<Range<u64>> {
+    let (mut at, mut found) = (start, Vec::new());
     while at < end {
         let Ok((place, rest)) = view.place_of(KernelVirt(at)) else { break };
         let len = rest.min(end - at).max(1);
@@ -88,7 +106,7 @@ impl MemoryText<'_> {
                 page[from as usize..to as usize].fill(FILLER);
             }
         }
-        if self.constant.iter().any(|frames| frames.contains(&gfn)) {
+        if self.constant.contains(&gfn) {
             return;
         }
         for text in runs(page) {
@@ -166,7 +184,8 @@ mod tests {
     fn blanked(text: &[u8], at: usize, names: &[&str], secrets: &[&str]) -> Vec<u8> {
         let secrets = secrets.iter().map(|text| text.as_bytes().to_vec()).collect();
         let names = names.iter().map(|text| text.as_bytes().to_vec()).collect();
-        let memory = MemoryText { secrets: &secrets, names, constant: vec![7..8], blanks: Vec::new() };
+        let memory =
+            MemoryText { secrets: &secrets, names, constant: HashSet::from([7]), blanks: Vec::new() };
         let mut page = [0; PAGE_BYTES];
         page[at..at + text.len()].copy_from_slice(text);
         let before = page;

@@ -1,11 +1,13 @@
 //! Marks are planted wherever a text can be in a trace of a real kernel, and looked for in whatever can be had of the
 //! redacted one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::CHANNELS;
+use super::memory::constant_frames;
 use crate::judge::CheckSource;
+use crate::kernel::{KernelProfile, KernelView};
 use crate::memory::Memory;
 use crate::run::{Checkpoints, Run};
 use crate::slim::{Dropped, KeepPages, SlimOptions, slim};
@@ -179,14 +181,18 @@ fn marked_sample(mut sample: Sample, new_types: &dyn Fn([u8; 16]) -> [u8; 16]) -
 }
 
 /// Plant marks in pages of kernel memory: in its log, in zeros between objects, over the border of two pages.
-fn mark_memory(pages: &mut Vec<(u64, [u8; PAGE_BYTES])>) -> usize {
+/// Nothing is written to `constant` frames of a kernel.
+fn mark_memory(pages: &mut [(u64, [u8; PAGE_BYTES])], constant: &HashSet<u64>) -> usize {
     let mut planted = 0;
     for nth in 0..pages.len() {
         let gfn = pages[nth].0;
+        if constant.contains(&gfn) {
+            continue;
+        }
         let next_begins_free = |pages: &[(u64, [u8; PAGE_BYTES])]| {
-            pages
-                .get(nth + 1)
-                .is_some_and(|(next, page)| *next == gfn + 1 && page[..32].iter().all(|b| *b == 0))
+            pages.get(nth + 1).is_some_and(|(next, page)| {
+                *next == gfn + 1 && !constant.contains(next) && page[..32].iter().all(|b| *b == 0)
+            })
         };
         let page = &mut pages[nth].1;
         // A line of the log, wherever it is.
@@ -218,6 +224,7 @@ fn plant(to: &Path) -> usize {
     let mut writer = TraceWriter::without_manifest(to, old.trace_id(), WriterOptions::default()).unwrap();
     let mut planted = 0;
     let mut ids = std::collections::HashMap::new();
+    let profile = KernelProfile::of_trace(&old).unwrap();
     for entry in old.records() {
         let labels =
             Labels { flags: entry.flags, keys: entry.keys, time: Some((entry.guest_ns, entry.host_ns)) };
@@ -268,7 +275,8 @@ fn plant(to: &Path) -> usize {
                         }
                     }
                 }
-                planted += mark_memory(&mut pages);
+                let constant = constant_frames(&KernelView::new(&profile, &memory));
+                planted += mark_memory(&mut pages, &constant);
                 let mut batch = PageBatch::default();
                 pages.iter().for_each(|(gfn, page)| batch.push(*gfn, page));
                 let captured = CapturedCheckpoint {

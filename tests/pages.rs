@@ -1,9 +1,11 @@
 //! A checkpoint of the kernel's pages, or of those that views read, is as good as one of all pages, for everything that reads
 //! checkpoints.
 
+use std::fs;
 use std::sync::Arc;
 
 use ktstr::prelude::*;
+use ktstr_replay::export::vmcore::write_vmcore;
 use ktstr_replay::kernel::{Caps, KernelProfile, PageClassifier, SampleReader};
 use ktstr_replay::memory::LeftOut;
 use ktstr_replay::memory::Memory;
@@ -38,9 +40,14 @@ const LEFT_OUT: [(KeepPages, &[LeftOut]); 2] = [
     duration_s = 2,
     num_snapshots = 3,
     pages = "all",
+    kargs = ["note=QLEAK-kernel-argument"],
+    extra_sched_args = ["--exit-message", "QLEAK-scheduler-argument"],
     check = same_without_the_rest
 )]
 fn the_kernels_pages_are_enough(ctx: &Ctx) -> Result<AssertResult> {
+    println!("QLEAK-output");
+    fs::create_dir_all("/tmp")?;
+    fs::write("/tmp/QLEAK-name-of-a-file", "QLEAK-contents-of-a-file")?;
     execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])
 }
 
@@ -49,7 +56,45 @@ fn same_without_the_rest(trace: &Trace, v: &mut Verdict) -> Result<()> {
     for (pages, left_out) in LEFT_OUT {
         same_with(trace, pages, left_out, v).with_context(|| format!("with `--pages {pages}`"))?;
     }
+    redacted_has_no_mark(trace)?;
     read_only_data_stays(trace)
+}
+
+/// What arguments, output and files of this run begin with.
+const MARK: &[u8] = b"QLEAK-";
+
+/// Of a redacted trace no byte, and no byte of a core of its last checkpoint, has a text of the run; and it is there before.
+fn redacted_has_no_mark(trace: &Trace) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("redacted.trace.zst");
+    slim(trace.path(), &path, &SlimOptions { level: 1, redact: true, ..SlimOptions::default() })?;
+    let redacted = Trace::open(&path)?;
+    for (trace, is_redacted) in [(trace, false), (&redacted, true)] {
+        let decompressed = zstd::stream::decode_all(fs::File::open(trace.path())?)?;
+        let run = Run::load(trace);
+        let checkpoints = Checkpoints::of(&run)?;
+        let core = folder.path().join("core");
+        write_vmcore(&checkpoints.at(None)?, &core)?;
+        for (what, bytes) in [("the trace", decompressed), ("the core", fs::read(&core)?)] {
+            let marks = marks(&bytes);
+            let as_it_should = if is_redacted { marks.is_empty() } else { marks.len() >= 5 };
+            ensure!(
+                as_it_should,
+                "{what} of {} has {} marks: {marks:?}",
+                trace.path().display(),
+                marks.len()
+            );
+        }
+        fs::remove_file(core)?;
+    }
+    Ok(())
+}
+
+/// What begins with the mark, with what follows it.
+fn marks(bytes: &[u8]) -> Vec<String> {
+    let places = bytes.windows(MARK.len()).enumerate().filter(|(_, window)| *window == MARK);
+    let text = |at: usize| String::from_utf8_lossy(&bytes[at..bytes.len().min(at + 32)]).into_owned();
+    places.map(|(at, _)| text(at)).collect()
 }
 
 /// A slimmed trace with these pages has the same samples and views, and leaves pages out for these reasons.

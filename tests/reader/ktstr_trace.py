@@ -119,15 +119,16 @@ class Trace:
             release = ".".join(map(str, self.stamp["readable_since"]))
             raise NotReadable(f"it is too new: ktstr {release} or newer reads it")
 
-    def by_index(self):
-        """Step 2; False if there is no tail, or no index that holds."""
-        begin = len(self.data) - TAIL
-        tail = parse_tail(self.data[begin:]) if begin >= 0 else None
+    def by_index(self, file_end=None):
+        """Step 2 for the file, or for its part up to `file_end`; False if there is no tail, or no index that holds."""
+        file_end = len(self.data) if file_end is None else file_end
+        begin = file_end - TAIL
+        tail = parse_tail(self.data[begin:file_end]) if begin >= 0 else None
         if tail is None:
             return False
         header = self.header_at(tail["index"])
         try:
-            if tail["length"] != len(self.data) or header is None or read_as(header) != INDEX:
+            if tail["length"] != file_end or header is None or read_as(header) != INDEX:
                 raise Malformed("the tail does not point at an index")
             if header["trace_id"] != tail["trace_id"] or self.end(header) != begin:
                 raise Malformed("the index is not the tail's")
@@ -156,6 +157,8 @@ class Trace:
             if header is None:
                 if parse_tail(self.data[at : at + TAIL]):
                     at += TAIL
+                    if at < len(self.data) and self.is_whole_up_to(at):
+                        return
                     continue
                 begin = at
                 at = self.search(at + 1, found)
@@ -178,6 +181,16 @@ class Trace:
         self.records = found[: committed[0]]
         self.uncommitted_records = len(found) - committed[0]
         self.uncommitted_bytes = len(self.data) - committed[1]
+
+    def is_whole_up_to(self, end):
+        """Whether a finished trace ends at `end`, behind which something was put."""
+        trace_id, faults = self.trace_id, list(self.faults)
+        if self.by_index(end):
+            # That of the file's own end is none of this trace.
+            self.faults = []
+            return True
+        self.trace_id, self.faults = trace_id, faults
+        return False
 
     def header_at(self, offset):
         header = parse_header(self.data[offset : offset + HEADER])

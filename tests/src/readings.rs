@@ -33,6 +33,7 @@ pub const READINGS: &[(Printed, &[&str])] = &[
         Document,
         &["trace", "slim", "TRACE", "NEW", "--level", "1", "--pages", "read", "--keep-checkpoints", "1"],
     ),
+    (Document, &["trace", "slim", "TRACE", "NEW", "--level", "1", "--for-upload"]),
     (Document, &["trace", "diff", "TRACE", "TRACE"]),
     (Document, &["trace", "diff", "TRACE", "OTHER"]),
     (Document, &["trace", "diff", "OTHER", "TRACE", "--only", "verdict"]),

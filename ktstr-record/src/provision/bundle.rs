@@ -91,6 +91,8 @@ impl Recipe<'_> {
         refresh: bool,
         prove: impl FnOnce(&Bundle) -> Result<Option<String>>,
     ) -> Result<Bundle> {
+        // Before a download, and for a bundle that is there already.
+        context.cache.check_exec()?;
         if !refresh && let Some(bundle) = self.find(context) {
             return Ok(bundle);
         }

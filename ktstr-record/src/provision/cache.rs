@@ -19,12 +19,13 @@
 //! next holder of that lock, or the next [`Cache::sweep`], removes. Other parts of ktstr (the
 //! templates of warm starts) keep their entries here by the same rules.
 
-use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{env, io};
+use std::sync::Once;
 
 use super::error::{Error, Result};
+use super::place::{CachePlace, check_exec, check_path};
 use super::progress::Progress;
 
 /// The state directory.
@@ -37,22 +38,35 @@ impl Cache {
     /// The cache of this user, created where it is missing.
     ///
     /// # Errors
-    /// [`Error::NoCacheDir`] where the environment names no place, [`Error::Io`] where it cannot be
-    /// created.
+    /// [`Error::NoCacheDir`] where the environment names no place; as [`Cache::at`].
     pub fn open() -> Result<Self> {
-        Self::at(default_root(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"))?)
+        static TOLD: Once = Once::new();
+        let place = CachePlace::of_user()?;
+        if let Some(note) = &place.note {
+            TOLD.call_once(|| Progress::stderr().note(note));
+        }
+        Self::at(place.root)
     }
 
     /// The cache in `root`, created where it is missing.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be created.
+    /// [`Error::BadCachePath`] where programs could not be run by its path, [`Error::Io`] where it cannot be created.
     pub fn at(root: impl Into<PathBuf>) -> Result<Self> {
         let cache = Self { root: root.into() };
+        check_path(&cache.root)?;
         for folder in ["", "locks", "staging"] {
             create_dir_all(&cache.path(folder))?;
         }
         Ok(cache)
+    }
+
+    /// Refuses a file system from which programs cannot be run.
+    ///
+    /// # Errors
+    /// [`Error::NoExec`].
+    pub(super) fn check_exec(&self) -> Result<()> {
+        check_exec(&self.root)
     }
 
     /// The directory itself.
@@ -235,16 +249,6 @@ impl Drop for Staging<'_> {
     }
 }
 
-/// Where the cache is, given the two variables that say so. XDG asks that relative paths be
-/// ignored (Base Directory Specification).
-fn default_root(xdg_cache_home: Option<OsString>, home: Option<OsString>) -> Result<PathBuf> {
-    let absolute = |value: Option<OsString>| value.map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute(xdg_cache_home)
-        .or_else(|| absolute(home).map(|home| home.join(".cache")))
-        .map(|base| base.join("ktstr"))
-        .ok_or(Error::NoCacheDir)
-}
-
 /// `name` with nothing in it that means something in a path.
 fn file_name(name: &str) -> String {
     let safe = |c: char| c.is_ascii_alphanumeric() || "+~_-".contains(c);
@@ -314,15 +318,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::at(dir.path().join("ktstr")).unwrap();
         (dir, cache)
-    }
-
-    #[test]
-    fn xdg_wins_over_home_and_relative_paths_are_ignored() {
-        let os = |text: &str| Some(OsString::from(text));
-        assert_eq!(default_root(os("/x"), os("/h")).unwrap(), Path::new("/x/ktstr"));
-        assert_eq!(default_root(os("x"), os("/h")).unwrap(), Path::new("/h/.cache/ktstr"));
-        assert_eq!(default_root(os(""), os("/h")).unwrap(), Path::new("/h/.cache/ktstr"));
-        assert!(matches!(default_root(None, os("")), Err(Error::NoCacheDir)));
     }
 
     #[test]

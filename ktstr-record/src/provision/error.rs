@@ -19,6 +19,23 @@ pub enum Error {
         "no place for the cache: neither XDG_CACHE_HOME nor HOME holds an absolute path; set one of them"
     )]
     NoCacheDir,
+    /// The cache's path is one by which programs cannot be run.
+    #[error("the cache cannot be in {}: its path {what}; set XDG_CACHE_HOME to another folder", .path.display())]
+    BadCachePath {
+        /// The cache.
+        path: PathBuf,
+        /// What its path is or has.
+        what: &'static str,
+    },
+    /// The cache's file system does not let programs run.
+    #[error(
+        "programs cannot be run from {}: its file system is mounted with `noexec`; set XDG_CACHE_HOME to a folder elsewhere",
+        .path.display()
+    )]
+    NoExec {
+        /// The cache.
+        path: PathBuf,
+    },
     /// A file operation failed.
     #[error("cannot {doing} {path}")]
     Io {

@@ -10,6 +10,7 @@
 
 mod error;
 mod progress;
+mod place;
 mod cache;
 mod host;
 mod run;
@@ -32,6 +33,7 @@ pub use kernel::{
     PackageError,
 };
 pub use package::{PackageProgram, is_package_name};
+pub use place::CachePlace;
 pub use progress::{Progress, SAY};
 pub use provisioner::{Clean, Provisioner};
 pub use toolchain::BpfToolchain;

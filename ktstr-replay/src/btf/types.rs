@@ -67,6 +67,11 @@ impl Types {
         &self.bytes
     }
 
+    /// Where its strings are in the blob.
+    pub(crate) fn strings(&self) -> std::ops::Range<usize> {
+        self.index.strings.clone()
+    }
+
     /// How many types there are, `void` included.
     #[must_use]
     pub fn count(&self) -> usize {

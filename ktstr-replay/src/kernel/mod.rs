@@ -46,7 +46,7 @@ pub use cputime::Jiffies;
 pub use error::{FieldMissing, Gaps, KernelError};
 use lists::{hlist_nodes, list_entries, list_nodes};
 pub use pages::{PageClasses, PageClassifier};
-pub(crate) use pages::{image_pages, symbol_pages};
+pub(crate) use pages::{constant_pages, image_pages, symbol_pages};
 pub use profile::{KernelProfile, ProfileError};
 pub use progs::{BpfProgram, BpfPrograms, JitSymbol};
 use runqueue::read_runqueues;

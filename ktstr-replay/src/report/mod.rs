@@ -23,6 +23,7 @@ mod verdict;
 use std::path::Path;
 
 pub use recording::columns;
+pub use verdict::title;
 
 use crate::run::Run;
 use crate::text::plain_lines;

@@ -17,14 +17,7 @@ const EVIDENCE_WIDTH: usize = 130;
 
 /// The first lines: the verdict, its first cause, what was verified, and of what run.
 pub(super) fn header(run: &Run<'_>, verdict: &Verdict) -> Vec<String> {
-    let name = &run.manifest.test.name;
-    let name = if name.is_empty() { "(unnamed test)" } else { name };
-    let mut title = format!("{} {name}", verdict.outcome());
-    if let Some(cause) = cause(verdict) {
-        title.push_str(": ");
-        title.push_str(&cause);
-    }
-    let mut lines = vec![clean(&title)];
+    let mut lines = vec![title(run, verdict)];
     let checked = if run.manifest.skipped.is_some() {
         "nothing, it was not run".to_owned()
     } else {
@@ -38,6 +31,18 @@ pub(super) fn header(run: &Run<'_>, verdict: &Verdict) -> Vec<String> {
         }
     }
     lines
+}
+
+/// The first line: the verdict and its first cause.
+pub fn title(run: &Run<'_>, verdict: &Verdict) -> String {
+    let name = &run.manifest.test.name;
+    let name = if name.is_empty() { "(unnamed test)" } else { name };
+    let mut title = format!("{} {name}", verdict.outcome());
+    if let Some(cause) = cause(verdict) {
+        title.push_str(": ");
+        title.push_str(&cause);
+    }
+    clean(&title)
 }
 
 /// The first finding that is as bad as the verdict.

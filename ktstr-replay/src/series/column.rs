@@ -44,6 +44,8 @@ pub enum Absent {
     NoMemory(String),
     /// The capture is there, but what was asked for is not in it.
     Unreadable(String),
+    /// What was asked for is there, and is no number.
+    NotANumber(String),
     /// The capture is there, and what the scheduler should have told after it did not come.
     Unanswered(String),
 }
@@ -52,7 +54,11 @@ impl Absent {
     /// The reason alone.
     pub fn reason(&self) -> &str {
         match self {
-            Self::Missed(why) | Self::NoMemory(why) | Self::Unreadable(why) | Self::Unanswered(why) => why,
+            Self::Missed(why)
+            | Self::NoMemory(why)
+            | Self::Unreadable(why)
+            | Self::NotANumber(why)
+            | Self::Unanswered(why) => why,
         }
     }
 }
@@ -62,7 +68,7 @@ impl fmt::Display for Absent {
         match self {
             Self::Missed(why) => write!(f, "missed: {why}"),
             Self::NoMemory(why) | Self::Unanswered(why) => write!(f, "missing: {why}"),
-            Self::Unreadable(why) => f.write_str(why),
+            Self::Unreadable(why) | Self::NotANumber(why) => f.write_str(why),
         }
     }
 }
@@ -85,7 +91,7 @@ impl Column {
         let errors = || self.points.iter().filter_map(|p| p.value.as_ref().err());
         let count = |why: &Absent| errors().filter(|other| *other == why).count();
         let rank = |why: &Absent| match why {
-            Absent::Unreadable(_) => 2,
+            Absent::Unreadable(_) | Absent::NotANumber(_) => 2,
             Absent::NoMemory(_) | Absent::Unanswered(_) => 1,
             Absent::Missed(_) => 0,
         };

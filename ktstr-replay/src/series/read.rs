@@ -1,6 +1,6 @@
 //! Taking what projections name out of samples, and out of the memory that was kept with them.
 
-use crate::kernel::query::{Reading, Start, count, count_at, follow, number, of_value};
+use crate::kernel::query::{QueryError, Reading, Start, count, count_at, follow, number, of_value};
 use crate::path::{Fold, MapPath, Projection, RqField, ScxField};
 use crate::trace::Trace;
 use crate::trace::record::{CpuState, Sample, ScxState};
@@ -103,7 +103,10 @@ fn of_entry(
 /// The number that `start` leads to from a value of the sample, through memory where it goes on there.
 fn of_sample(value: &Value<'_>, start: Start<'_>, open: &Open<'_>) -> Result<Reading, Absent> {
     match value.walk(start.root, start.steps, 0) {
-        Ok(found) => of_value(&found).map_err(unreadable),
+        Ok(found) => of_value(&found).map_err(|error| match error {
+            QueryError::Value(ValueError::WrongKind { .. }) => Absent::NotANumber(error.to_string()),
+            other => unreadable(other),
+        }),
         Err(error) if error.may_be_in_memory() => {
             let memory = in_memory(&error, open)?;
             follow(&memory.view, value, start).map_err(unreadable)

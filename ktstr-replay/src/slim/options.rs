@@ -21,8 +21,8 @@ pub struct SlimOptions {
     pub keep: KeepCheckpoints,
     /// Which pages are kept.
     pub pages: KeepPages,
-    /// Leave out user memory, with the page cache and free pages, which may hold the same; and forget the command lines of
-    /// the kernel and the scheduler. Processes' own are user memory.
+    /// Leave out whatever may tell of the host, its user or arguments: user memory, with the page cache and free pages, which
+    /// may hold the same, and all text that is not a name. [`CHANNELS`](super::CHANNELS) says what becomes of what.
     pub redact: bool,
 }
 
@@ -64,7 +64,7 @@ impl SlimOptions {
             EventBody::Output { .. } => Dropped::Output,
             _ => return None,
         };
-        self.drop.contains(&sort).then_some(sort)
+        (self.redact || self.drop.contains(&sort)).then_some(sort)
     }
 }
 
@@ -218,6 +218,16 @@ pub enum SlimError {
         checkpoint: u32,
         /// Why not.
         source: KernelError,
+    },
+    /// A trace for a forge is longer than forges take.
+    #[error("it would have {} bytes as it is, and forges take {max_bytes}: {parts}", .bytes)]
+    TooLarge {
+        /// The length of the file.
+        bytes: u64,
+        /// What is taken.
+        max_bytes: u64,
+        /// What it consists of, in words.
+        parts: String,
     },
     /// The new trace does not read back as it was written.
     #[error("the new trace is damaged ({0}); was the disk changed meanwhile?")]

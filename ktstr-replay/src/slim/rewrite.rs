@@ -8,19 +8,19 @@ use std::sync::Arc;
 
 use super::options::{Dropped, KeepCheckpoints, KeepPages, SlimError, SlimOptions};
 use super::read_pages::{leave_out_unread, read_pages};
+use super::redact::{Redactor, redacted_verdict};
+use crate::judge::CheckSource;
 use crate::kernel::{KernelError, KernelProfile, KernelView, PageClassifier, image_pages, symbol_pages};
-use crate::memory::{LeftOut, Memory};
+use crate::memory::{LeftOut, Memory, MemoryError};
+use crate::run::Run;
 use crate::trace::header::HEADER_LEN;
 use crate::trace::record::{
-    EventChunk, IndexEntry, Loss, LossKind, Manifest, PAGE_BYTES, PageRun, PageState, Sample,
+    Event, EventChunk, IndexEntry, Loss, LossKind, Manifest, PAGE_BYTES, PageRun, PageState, Sample,
 };
 use crate::trace::table::PageTable;
 use crate::trace::writer::{Labels, TraceWriter, WriterOptions};
 use crate::trace::{CaptureBase, CapturedCheckpoint, CheckpointMemory, Fault, Kind, PageBatch, Trace};
 use crate::units::{GuestPhys, HostNs};
-
-/// In place of a command line that is not to be told.
-const REDACTED: &str = "(redacted)";
 
 /// What became of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,12 +56,19 @@ pub struct Slimmed {
 /// # Errors
 /// [`SlimError`]; `to` then does not exist.
 pub fn slim(from: &Path, to: &Path, options: &SlimOptions) -> Result<Slimmed, SlimError> {
-    let trace = Trace::open(from)?;
+    slim_trace(&Trace::open(from)?, to, options)
+}
+
+/// As [`slim`], of a trace that is open.
+///
+/// # Errors
+/// [`SlimError`]; `to` then does not exist.
+pub fn slim_trace(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, SlimError> {
     if to.symlink_metadata().is_ok() {
         return Err(SlimError::Exists(to.to_owned()));
     }
     let part = part_name(to);
-    let result = write(&trace, &part, options).and_then(|slimmed| {
+    let result = write(trace, &part, options).and_then(|slimmed| {
         let again = Trace::open(&part)?.verify();
         match again.faults.first() {
             Some(fault) => Err(SlimError::Damaged(fault.to_string())),
@@ -81,7 +88,7 @@ fn part_name(to: &Path) -> PathBuf {
 }
 
 /// Give the file its name, unless there is a file of that name by now.
-fn place(part: &Path, to: &Path) -> Result<(), SlimError> {
+pub(super) fn place(part: &Path, to: &Path) -> Result<(), SlimError> {
     let failed = |source: std::io::Error| match source.kind() {
         std::io::ErrorKind::AlreadyExists => SlimError::Exists(to.to_owned()),
         _ => SlimError::Place { path: to.to_owned(), source },
@@ -95,19 +102,23 @@ fn place(part: &Path, to: &Path) -> Result<(), SlimError> {
 
 fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, SlimError> {
     let writer_options = WriterOptions { level: options.level, ..WriterOptions::default() };
-    let mut checkpoints = Checkpoints::new(trace, options)?;
+    let redactor = options.redact.then(|| Redactor::of(trace));
+    let mut checkpoints = Checkpoints::new(trace, options, redactor.as_ref())?;
     let mut writer = TraceWriter::without_manifest(to, trace.trace_id(), writer_options)?;
     let mut dropped: BTreeMap<Dropped, u64> = BTreeMap::new();
     let mut host_ns = HostNs(0);
+    // Records that only later releases can read, which nobody can redact.
+    let mut unread = 0;
     for entry in trace.records() {
         host_ns = host_ns.max(entry.host_ns);
-        match entry.read_as() {
+        let kind = entry.read_as();
+        if redactor.is_some() && kind.is_none_or(|kind| entry.version > kind.newest_version()) {
+            unread += 1;
+            continue;
+        }
+        match kind {
             Some(Kind::Commit | Kind::Index | Kind::PageChunk) => {}
-            Some(Kind::Manifest) if options.redact => {
-                let Ok(manifest) = trace.decode::<Manifest>(entry) else { continue };
-                writer.body(&redacted(manifest), labels(entry))?;
-            }
-            Some(Kind::Events) if !options.drop.is_empty() => {
+            Some(Kind::Events) if redactor.is_some() || !options.drop.is_empty() => {
                 let Ok(mut chunk) = trace.decode::<EventChunk>(entry) else { continue };
                 chunk.events.retain(|event| match options.drops(&event.body) {
                     Some(sort) => {
@@ -116,6 +127,10 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
                     }
                     None => true,
                 });
+                if let Some(redactor) = &redactor {
+                    let redacted = |event: Event| Some(Event { body: redactor.event(event.body)?, ..event });
+                    chunk.events = chunk.events.into_iter().filter_map(redacted).collect();
+                }
                 writer.events(&chunk.events)?;
             }
             Some(Kind::Checkpoint) => {
@@ -136,6 +151,9 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
             Some(Kind::Sample) => {
                 let Ok(mut sample) = trace.decode::<Sample>(entry) else { continue };
                 sample.checkpoint = sample.checkpoint.and_then(|old| checkpoints.kept.get(&old).copied());
+                if let Some(redactor) = &redactor {
+                    sample = redactor.sample(sample);
+                }
                 writer.sample(&sample)?;
             }
             // Whatever only newer releases read is carried over as it is.
@@ -143,11 +161,23 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
                 let Ok((header, record)) = trace.raw_record(entry) else { continue };
                 writer.carry_over(header, &record[HEADER_LEN..])?;
             }
-            Some(kind) => match trace.raw_body(entry) {
-                Ok(raw) => writer.append(&raw, kind, entry.version, labels(entry))?,
-                Err(_) => continue,
-            },
+            Some(kind) => {
+                if let Some(redactor) = &redactor
+                    && write_redacted(trace, entry, kind, redactor, &mut writer)?
+                {
+                    continue;
+                }
+                match trace.raw_body(entry) {
+                    Ok(raw) => writer.append(&raw, kind, entry.version, labels(entry))?,
+                    Err(_) => continue,
+                }
+            }
         }
+    }
+    if unread > 0 {
+        let detail =
+            format!("records of a later release, dropped {}, by `ktstr trace slim`", Loss::ON_PURPOSE);
+        writer.loss(&Loss { host_ns, kind: LossKind::Records, count: unread, detail })?;
     }
     let faults = trace.faults();
     for (sort, count) in &dropped {
@@ -162,8 +192,13 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
         writer.loss(&Loss { host_ns, kind: LossKind::Records, count: absent, detail })?;
     }
     for fault in &faults {
-        let detail = format!("slim: {fault}");
+        // What is wrong with a record may quote it.
+        let detail =
+            if options.redact { "slim: a damaged record".to_owned() } else { format!("slim: {fault}") };
         writer.loss(&Loss { host_ns, kind: LossKind::Records, count: 1, detail })?;
+    }
+    if options.redact {
+        write_verdict(trace, to, &mut writer)?;
     }
     writer.finish()?;
     let to_bytes = Trace::open(to)?.len_bytes();
@@ -171,18 +206,51 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
     Ok(Slimmed { from_bytes: trace.len_bytes(), to_bytes, checkpoints, dropped, faults })
 }
 
-fn labels(entry: &IndexEntry) -> Labels {
-    Labels { flags: entry.flags, keys: entry.keys, time: Some((entry.guest_ns, entry.host_ns)) }
+/// Write what redaction makes of a record; `false` where it is carried over as it is.
+fn write_redacted(
+    trace: &Trace,
+    entry: &IndexEntry,
+    kind: Kind,
+    redactor: &Redactor,
+    writer: &mut TraceWriter,
+) -> Result<bool, SlimError> {
+    match kind {
+        Kind::Manifest => {
+            if let Ok(manifest) = trace.decode::<Manifest>(entry) {
+                writer.body(&redactor.manifest(manifest), labels(entry))?;
+            }
+        }
+        Kind::Blob => {
+            if let Some(blob) = trace.decode(entry).ok().and_then(|blob| redactor.blob(blob)) {
+                writer.blob(blob.role, &blob.bytes)?;
+            }
+        }
+        Kind::Loss => {
+            if let Ok(loss) = trace.decode(entry) {
+                writer.body(&redactor.loss(loss), labels(entry))?;
+            }
+        }
+        // It is written last, in words that the new trace gives.
+        Kind::Verdict => {}
+        // The test's own words, and times.
+        Kind::Claim | Kind::Clock => return Ok(false),
+        // Each has an arm of its own where the records are gone through.
+        Kind::Events | Kind::Sample | Kind::Checkpoint | Kind::PageChunk | Kind::Commit | Kind::Index => {}
+    }
+    Ok(true)
 }
 
-fn redacted(mut manifest: Manifest) -> Manifest {
-    manifest.kernel.cmdline = REDACTED.to_owned();
-    if let Some(scheduler) = &mut manifest.scheduler
-        && !scheduler.args.is_empty()
-    {
-        scheduler.args = vec![REDACTED.to_owned()];
-    }
-    manifest
+/// Write the verdict that was recorded, if there is one, in the words of a judgement of what the new trace has so far.
+fn write_verdict(old: &Trace, to: &Path, writer: &mut TraceWriter) -> Result<(), SlimError> {
+    let Some(recorded) = Run::load(old).recorded_verdict() else { return Ok(()) };
+    writer.commit()?;
+    let new = Trace::open(to)?;
+    let fresh = Run::load(&new).judge(None, CheckSource::Recorded);
+    Ok(writer.verdict(&redacted_verdict(recorded, &fresh))?)
+}
+
+fn labels(entry: &IndexEntry) -> Labels {
+    Labels { flags: entry.flags, keys: entry.keys, time: Some((entry.guest_ns, entry.host_ns)) }
 }
 
 /// Most RAM of a guest whose trace is made smaller: every page of it is looked at.
@@ -198,10 +266,15 @@ struct Checkpoints<'t> {
     read: Option<BTreeSet<u32>>,
     /// Pages of the last one that was made, in the old trace's numbers.
     last: Option<PageTable>,
+    redactor: Option<&'t Redactor>,
 }
 
 impl<'t> Checkpoints<'t> {
-    fn new(trace: &'t Trace, options: &SlimOptions) -> Result<Self, SlimError> {
+    fn new(
+        trace: &'t Trace,
+        options: &SlimOptions,
+        redactor: Option<&'t Redactor>,
+    ) -> Result<Self, SlimError> {
         let all: Vec<_> = trace.checkpoints();
         let wanted: Vec<u32> = match &options.keep {
             _ if options.drop.contains(&Dropped::Checkpoints) => Vec::new(),
@@ -220,7 +293,7 @@ impl<'t> Checkpoints<'t> {
         };
         let kept = wanted.into_iter().zip(0..).collect();
         let read = (options.pages == KeepPages::Read).then(|| read_pages(trace, &kept));
-        Ok(Self { trace, kept, kernel: None, read, last: None })
+        Ok(Self { trace, kept, kernel: None, read, last: None, redactor })
     }
 
     /// Checkpoint `index` for the writer, with the pages that the one before it did not have; `None` when it is not kept.
@@ -236,6 +309,10 @@ impl<'t> Checkpoints<'t> {
         }
         let pages = |source| SlimError::Pages { checkpoint: index, source };
         let left_out = self.left_out(&memory, options).map_err(pages)?;
+        let text = self
+            .redactor
+            .zip(self.kernel.as_ref())
+            .map(|(redactor, kernel)| redactor.memory(&KernelView::new(&kernel.profile, &memory)));
         let mut table = reduced(&memory, left_out, self.read.as_ref());
         if let Some(read) = &self.read {
             leave_out_unread(&mut table, read);
@@ -261,7 +338,12 @@ impl<'t> Checkpoints<'t> {
                 PageState::Stored(_) => {
                     let mut page = [0; PAGE_BYTES];
                     match memory.read(GuestPhys(gfn * PAGE_BYTES as u64), &mut page) {
-                        Ok(()) => batch.push(gfn, &page),
+                        Ok(()) => {
+                            if let Some(text) = &text {
+                                text.blank(gfn, &mut page);
+                            }
+                            batch.push(gfn, &page);
+                        }
                         // A page whose chunk is damaged; the fault is noted in the trace, and becomes a loss.
                         Err(_) => captured.left_out.push((gfn..gfn + 1, LeftOut::Unreadable)),
                     }
@@ -297,7 +379,14 @@ impl<'t> Checkpoints<'t> {
         };
         let view = KernelView::new(&kernel.profile, memory);
         let mut found = match &kernel.classifier {
-            Some(classifier) => classifier.classify(memory, memory.ram())?.left_out(),
+            Some(classifier) => match classifier.classify(memory, memory.ram()) {
+                Ok(classes) => classes.left_out(),
+                // A trace of the pages that views read: it has none of those that would be left out, nor what tells them.
+                Err(KernelError::Memory(MemoryError::LeftOut { why: LeftOut::NotRead, .. })) => {
+                    image_pages(&view)
+                }
+                Err(error) => return Err(error),
+            },
             None => image_pages(&view),
         };
         found.extend(symbol_pages(&view));

@@ -1,26 +1,41 @@
 //! Where the bytes of a trace are: read at offsets, or appended.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
+
+use super::input;
 
 /// A file or bytes in memory, read at offsets.
 pub(crate) enum Source {
-    /// A file, and its length when it was opened.
-    File { file: Mutex<File>, len: u64 },
+    /// A file from `base` on, and how many bytes there were from there on when it was opened.
+    File { file: Arc<File>, base: u64, len: u64 },
     /// Bytes in memory.
     Bytes(Vec<u8>),
 }
 
 impl Source {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+        let file = input::open(path)?;
+        let len = file.metadata()?.len();
+        Ok(Self::File { file: Arc::new(file), base: 0, len })
+    }
+
+    /// The same from `offset` on.
+    pub(crate) fn from(&self, offset: u64) -> Self {
+        match self {
+            Self::File { file, base, len } => Self::File {
+                file: Arc::clone(file),
+                base: base.saturating_add(offset),
+                len: len.saturating_sub(offset),
+            },
+            Self::Bytes(bytes) => {
+                let from = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..));
+                Self::Bytes(from.unwrap_or_default().to_vec())
+            }
         }
-        Ok(Self::File { file: Mutex::new(file), len: metadata.len() })
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -33,11 +48,7 @@ impl Source {
     /// Fill `out` from `offset`.
     pub(crate) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         match self {
-            Self::File { file, .. } => {
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                file.seek(SeekFrom::Start(offset))?;
-                file.read_exact(out)
-            }
+            Self::File { file, base, .. } => file.read_exact_at(out, base.saturating_add(offset)),
             Self::Bytes(bytes) => {
                 let from = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..));
                 let from = from.and_then(|from| from.get(..out.len()));

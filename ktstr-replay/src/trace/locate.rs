@@ -10,6 +10,7 @@ use super::file::Source;
 use super::format::FormatStamp;
 use super::header::{HEADER_LEN, Header, TAIL_LEN, Tail, header_magic, parse_stamp};
 use super::kind::{Kind, MAX_RAW_BYTES, MAX_RECORDS};
+use super::reader::AfterEnd;
 use super::record::{Index, IndexEntry};
 use super::writer::index_entry;
 
@@ -28,6 +29,8 @@ pub(crate) struct Located {
     /// Bytes of the file after the last commit mark.
     pub(crate) uncommitted_bytes: u64,
     pub(crate) faults: Vec<Fault>,
+    /// What follows the trace in its file.
+    pub(crate) after_end: Option<AfterEnd>,
 }
 
 /// The stamp of the first record, if the file begins with one (of any version of the format).
@@ -40,7 +43,7 @@ pub(crate) fn first_stamp(source: &Source) -> io::Result<Option<FormatStamp>> {
 
 /// Find the records; `None` if there is not one.
 pub(crate) fn locate(source: &Source) -> io::Result<Option<Located>> {
-    match by_index(source) {
+    match by_index(source, source.len()) {
         Ok(located) => Ok(Some(located)),
         Err(why) => by_scan(source, why),
     }
@@ -49,12 +52,13 @@ pub(crate) fn locate(source: &Source) -> io::Result<Option<Located>> {
 /// Why there is no index to go by: `None` where there is no tail at all, as in an unfinished trace.
 type NoIndex = Option<String>;
 
-fn by_index(source: &Source) -> Result<Located, NoIndex> {
+/// By the tail that ends at `end`.
+fn by_index(source: &Source, end: u64) -> Result<Located, NoIndex> {
     let because = |why: &str| Some(why.to_owned());
-    let tail_offset = source.len().checked_sub(TAIL_LEN as u64).ok_or(None)?;
+    let tail_offset = end.checked_sub(TAIL_LEN as u64).ok_or(None)?;
     let bytes = source.array::<TAIL_LEN>(tail_offset).map_err(|e| Some(e.to_string()))?;
     let tail = Tail::parse(&bytes).ok_or(None)?;
-    if tail.file_len != source.len() {
+    if tail.file_len != end {
         return Err(because("the tail belongs to a file of another length"));
     }
     let header =
@@ -80,7 +84,23 @@ fn by_index(source: &Source) -> Result<Located, NoIndex> {
         uncommitted_records: 0,
         uncommitted_bytes: 0,
         faults: Vec::new(),
+        after_end: None,
     })
+}
+
+/// Whether a record is the first of a trace; behind a record it begins another one, which may be the same once more.
+fn begins_a_trace(header: &Header) -> bool {
+    header.sequence == 0 && header.kind == Kind::Manifest.code()
+}
+
+/// What is from `end` on, which is the end of a trace.
+fn after_end(source: &Source, end: u64) -> io::Result<Option<AfterEnd>> {
+    let bytes = source.len().saturating_sub(end);
+    if bytes == 0 {
+        return Ok(None);
+    }
+    let is_trace = header_at(source, end)?.is_some_and(|next| begins_a_trace(&next));
+    Ok(Some(AfterEnd { offset: end, bytes, is_trace }))
 }
 
 /// Whether the entries are ascending, disjoint and before `end`.
@@ -110,6 +130,7 @@ fn by_scan(source: &Source, why: NoIndex) -> io::Result<Option<Located>> {
     // Records and bytes up to the last commit mark.
     let mut committed = (0, 0);
     let mut at = 0;
+    let mut after = None;
     while at < len {
         let next_sequence = entries.last().map_or(0, |last| last.sequence.saturating_add(1));
         let is_next = |header: &Header| {
@@ -117,9 +138,31 @@ fn by_scan(source: &Source, why: NoIndex) -> io::Result<Option<Located>> {
         };
         let Some(header) = header_at(source, at)?.filter(is_next) else {
             let next = match tail_at(source, at)? {
-                true => at + TAIL_LEN as u64,
+                true => {
+                    let end = at + TAIL_LEN as u64;
+                    // The trace is whole, and something was put behind it.
+                    if let (true, Ok(located)) = (end < len, by_index(source, end)) {
+                        let after_end = after_end(source, end)?;
+                        return Ok(Some(Located { after_end, ..located }));
+                    }
+                    end
+                }
                 false => {
-                    let next = find_header(source, at + 1, is_next)?.unwrap_or(len);
+                    let found = find_header(source, at + 1, is_next)?;
+                    if found.is_none() && known.is_some() {
+                        // Nothing more of this trace. Another one may begin inside of what was cut off.
+                        let from = entries.last().map_or(at, |last| last.offset + HEADER_LEN as u64);
+                        if let Some(begin) = find_header(source, from, begins_a_trace)? {
+                            after = after_end(source, begin)?;
+                            // What begins inside of the last record has cut that off, which reading it tells.
+                            if begin > at {
+                                let why = FaultKind::Header { skipped: begin - at };
+                                faults.push(Fault { offset: at, record: None, why });
+                            }
+                            break;
+                        }
+                    }
+                    let next = found.unwrap_or(len);
                     faults.push(Fault {
                         offset: at,
                         record: None,
@@ -135,7 +178,12 @@ fn by_scan(source: &Source, why: NoIndex) -> io::Result<Option<Located>> {
         let end = header.end(at).unwrap_or(u64::MAX);
         let record = Some((header.kind, header.sequence));
         if end > len {
-            faults.push(Fault { offset: at, record, why: FaultKind::Truncated { missing: end - len } });
+            // Behind a trace that was cut there may be another one.
+            if let Some(begin) = find_header(source, at + HEADER_LEN as u64, begins_a_trace)? {
+                after = after_end(source, begin)?;
+            }
+            let cut_at = after.map_or(len, |after| after.offset);
+            faults.push(Fault { offset: at, record, why: FaultKind::Truncated { missing: end - cut_at } });
             break;
         }
         if entries.len() == MAX_RECORDS {
@@ -153,6 +201,10 @@ fn by_scan(source: &Source, why: NoIndex) -> io::Result<Option<Located>> {
             committed = (entries.len(), at);
         }
     }
+    if after.is_some() {
+        // The tail at the end of the file is that of another trace.
+        faults.retain(|fault| !matches!(fault.why, FaultKind::Index(_)));
+    }
     let Some((trace_id, stamp)) = known else { return Ok(None) };
     let (records, bytes) = committed;
     let uncommitted_records = (entries.len() - records) as u64;
@@ -163,8 +215,9 @@ fn by_scan(source: &Source, why: NoIndex) -> io::Result<Option<Located>> {
         entries,
         finalized: false,
         uncommitted_records,
-        uncommitted_bytes: len - bytes,
+        uncommitted_bytes: after.map_or(len, |after| after.offset).saturating_sub(bytes),
         faults,
+        after_end: after,
     }))
 }
 

@@ -83,10 +83,24 @@ pub struct Completeness {
     pub newer_bodies: u64,
     /// Records of other machines of the same run, which only newer releases read.
     pub other_segments: u64,
+    /// What follows the trace in its file.
+    pub after_end: Option<AfterEnd>,
+}
+
+/// What follows a trace in its file. It is not part of it, and costs it nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AfterEnd {
+    /// Where it begins: offset in the file, in bytes.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+    /// It begins as a trace does: [`Trace::next_in_file`] opens it.
+    pub is_trace: bool,
 }
 
 impl Trace {
-    /// Open the trace at `path`.
+    /// Open the trace at `path`. `-` is standard input. What cannot be read at offsets (a pipe) is copied to a temporary file
+    /// first, and so is a trace that is in a gzip file or in a zip archive.
     ///
     /// # Errors
     /// [`TraceError::Io`], [`TraceError::NotATrace`] or [`TraceError::TooNew`]. Damage is not an error.
@@ -185,7 +199,22 @@ impl Trace {
             unknown_kinds,
             newer_bodies,
             other_segments,
+            after_end: self.located.after_end,
         }
+    }
+
+    /// What follows the trace in its file.
+    pub fn after_end(&self) -> Option<AfterEnd> {
+        self.located.after_end
+    }
+
+    /// The trace that follows this one in its file, where two were joined; `None` if none does.
+    ///
+    /// # Errors
+    /// As [`Trace::open`].
+    pub fn next_in_file(&self) -> Option<Result<Self, TraceError>> {
+        let after = self.located.after_end.filter(|after| after.is_trace)?;
+        Some(Self::from_source(self.path.clone(), self.source.from(after.offset)))
     }
 
     /// What is known to be damaged so far: found when opening, and in records that were read since. Ascending by

@@ -1,7 +1,7 @@
 //! Making a finished trace of a damaged or unfinished one. The old file is only read.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::{Fault, TraceError, WriteError};
 use super::header::HEADER_LEN;
@@ -20,7 +20,14 @@ pub struct Repaired {
     pub faults: Vec<Fault>,
     /// Whole records after the last commit mark, which were not carried over.
     pub uncommitted_records: u64,
+    /// Bytes after the trace's end that are no trace, and were not carried over.
+    pub junk_bytes: u64,
+    /// What came of the trace that followed in the same file, where two were joined: its new file.
+    pub next: Option<Box<(PathBuf, Repaired)>>,
 }
+
+/// Traces in one file at most.
+const MAX_JOINED: usize = 256;
 
 /// Why a trace could not be repaired.
 #[derive(Debug, thiserror::Error)]
@@ -31,12 +38,15 @@ pub enum RepairError {
     /// The new one cannot be written. Nothing is left of it.
     #[error("the repaired trace cannot be written")]
     Write(#[from] WriteError),
+    /// More traces were joined than are taken apart.
+    #[error("more than {0} traces are joined in the file; split it first")]
+    TooManyJoined(usize),
 }
 
 /// Write to `to`, which must not exist, everything that is intact in the trace `from`, and finish it.
 ///
 /// Records are carried over as they are, but for their sequence numbers and commit marks. Loss records say what
-/// was damaged or missing.
+/// was damaged or missing. Of several traces in one file each becomes a file: `new.trace.zst`, `new-2.trace.zst`, ...
 ///
 /// ```
 /// use ktstr_replay::trace::{Trace, TraceWriter, record::Manifest, repair};
@@ -52,13 +62,45 @@ pub enum RepairError {
 /// # Errors
 /// [`RepairError`]; `to` then does not exist.
 pub fn repair(from: &Path, to: &Path) -> Result<Repaired, RepairError> {
-    let trace = Trace::open(from)?;
-    let writer = TraceWriter::without_manifest(to, trace.trace_id(), WriterOptions::default())?;
-    carry_over(&trace, writer).map_err(|e| {
-        // What is there is half a trace that nobody asked for; the error says why.
-        let _ = fs::remove_file(to);
-        e.into()
+    let mut made = Vec::new();
+    repair_all(&Trace::open(from)?, to, 1, &mut made).inspect_err(|_| {
+        // What is there is half of what was asked for; the error says why.
+        for path in made {
+            let _ = fs::remove_file(path);
+        }
     })
+}
+
+/// Repair the trace that is the `number`th of its file, counted from 1, and those that follow it. `made` are the files that were
+/// made, also on an error.
+fn repair_all(
+    trace: &Trace,
+    to: &Path,
+    number: usize,
+    made: &mut Vec<PathBuf>,
+) -> Result<Repaired, RepairError> {
+    if number > MAX_JOINED {
+        return Err(RepairError::TooManyJoined(MAX_JOINED));
+    }
+    let path = if number == 1 { to.to_owned() } else { numbered(to, number) };
+    let writer = TraceWriter::without_manifest(&path, trace.trace_id(), WriterOptions::default())?;
+    made.push(path);
+    let mut repaired = carry_over(trace, writer)?;
+    if let Some(next) = trace.next_in_file() {
+        let of_next = repair_all(&next?, to, number + 1, made)?;
+        repaired.next = Some(Box::new((numbered(to, number + 1), of_next)));
+    }
+    Ok(repaired)
+}
+
+/// `new-2.trace.zst` of `new.trace.zst`.
+fn numbered(to: &Path, number: usize) -> PathBuf {
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let (stem, rest) = match name.find('.') {
+        Some(dot) if dot > 0 => name.split_at(dot),
+        _ => (&*name, ""),
+    };
+    to.with_file_name(format!("{stem}-{number}{rest}"))
 }
 
 fn carry_over(trace: &Trace, mut writer: TraceWriter) -> Result<Repaired, WriteError> {
@@ -85,5 +127,6 @@ fn carry_over(trace: &Trace, mut writer: TraceWriter) -> Result<Repaired, WriteE
         writer.loss(&Loss { host_ns, kind: LossKind::Records, count, detail })?;
     }
     writer.finish()?;
-    Ok(Repaired { kept, faults, uncommitted_records: whole.uncommitted_records })
+    let junk_bytes = whole.after_end.filter(|after| !after.is_trace).map_or(0, |after| after.bytes);
+    Ok(Repaired { kept, faults, uncommitted_records: whole.uncommitted_records, junk_bytes, next: None })
 }

@@ -2,6 +2,7 @@
 
 mod damage;
 mod file;
+mod input;
 mod layout;
 mod limits;
 mod repair;

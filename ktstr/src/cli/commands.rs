@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::{ArgMatches, Args, Command};
 
 use super::completions::CompletionsArgs;
+use super::doctor::DoctorArgs;
 use super::kernel::KernelArgs;
 use super::list::ListArgs;
 use super::machine::MachineArgs;
@@ -32,6 +33,7 @@ const COMMANDS: &[Row] = &[
     Row::new::<SetupArgs>("setup"),
     Row::new::<MachineArgs>("machine"),
     Row::new::<SelftestArgs>("selftest"),
+    Row::new::<DoctorArgs>("doctor"),
     Row::new::<CompletionsArgs>("completions").only(Program::Ktstr),
 ];
 

@@ -6,8 +6,10 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "all output goes through `out`")]
 
 mod out;
+mod opened;
 mod asked;
 mod completions;
+mod doctor;
 mod gauntlet;
 mod kernel;
 mod list;

@@ -6,6 +6,7 @@ use clap::Args;
 use ktstr_record::provision::{Clean, KernelSpec, Provisioner};
 
 use super::commands::CommandArgs;
+use super::doctor::diagnose;
 use super::out;
 
 /// Fetch the emulator, a kernel and the BPF toolchain, or remove all that was fetched
@@ -23,10 +24,16 @@ pub struct SetupArgs {
     /// Empty the cache instead: emulator, kernels, toolchain, package lists, VM templates, built schedulers
     #[arg(long, conflicts_with_all = ["kernel", "refresh"])]
     clean: bool,
+    /// Fetch nothing, and print what this host has and lacks, as `ktstr doctor` does
+    #[arg(long, conflicts_with_all = ["kernel", "refresh", "clean"])]
+    check: bool,
 }
 
 impl CommandArgs for SetupArgs {
     fn run(self) -> anyhow::Result<ExitCode> {
+        if self.check {
+            return diagnose(false);
+        }
         let provisioner = Provisioner::open()?;
         if self.clean {
             let removed = provisioner.clean(Clean::Everything)?;

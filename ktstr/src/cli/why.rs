@@ -7,12 +7,11 @@ use anyhow::Context;
 use clap::Args;
 use ktstr_replay::judge::CheckSource;
 use ktstr_replay::run::Run;
-use ktstr_replay::trace::Trace;
 use ktstr_replay::why;
 use serde_json::json;
 
 use super::commands::CommandArgs;
-use super::out;
+use super::{opened, out};
 
 /// Tell why a recorded run ended as it did, from the verdict back
 ///
@@ -30,7 +29,7 @@ pub struct WhyArgs {
 impl CommandArgs for WhyArgs {
     fn run(self) -> anyhow::Result<ExitCode> {
         let what = || format!("could not explain {}", self.trace.display());
-        let trace = Trace::open(&self.trace).with_context(what)?;
+        let trace = opened::open(&self.trace).with_context(what)?;
         let run = Run::load(&trace);
         let verdict = run.recorded_verdict().unwrap_or_else(|| run.judge(None, CheckSource::Recorded));
         let explanation = why::explain(&run, &verdict).with_context(what)?;

@@ -11,9 +11,9 @@ use ktstr_replay::report;
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::verdict::Verdict;
-
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::shell::for_shell;
 use crate::test_def::TestDef;
 
 /// Judge a recording, append the verdict to its trace, close it, and print the report.
@@ -38,7 +38,7 @@ pub fn judge(def: &TestDef, recording: Recording) -> Result<()> {
         return Ok(());
     }
     let title = text.lines().next().unwrap_or_default();
-    bail!("{title}\nthe report is above; to see it again: ktstr replay {} --assert", path.display())
+    bail!("{title}\nthe report is above; to see it again: ktstr replay {} --assert", for_shell(&path))
 }
 
 /// Print the report, unless the runner that was to read it is gone: printing into its pipe would be a panic.

@@ -6,6 +6,7 @@ pub mod live;
 mod sources;
 pub mod optimized;
 mod describe;
+pub mod shell;
 mod judge;
 mod program;
 mod payloads;

@@ -53,7 +53,7 @@ pub(crate) fn symbol_pages(view: &KernelView<'_>) -> Vec<(Range<u64>, LeftOut)> 
 /// The frames of the kernel's read-only data and ORC tables. Both are as they were built, or as init left them: the
 /// first is write-protected before anything is run, the second is sorted at build time.
 #[must_use]
-pub(super) fn constant_pages(view: &KernelView<'_>) -> Vec<Range<u64>> {
+pub(crate) fn constant_pages(view: &KernelView<'_>) -> Vec<Range<u64>> {
     let mut found = Vec::new();
     for (start, end) in [
         ("__start_rodata", "__end_rodata"),

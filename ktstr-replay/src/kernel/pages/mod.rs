@@ -20,7 +20,7 @@ mod image;
 mod structs;
 
 pub use classify::{PageClasses, PageClassifier};
-pub(crate) use image::{image_pages, symbol_pages};
+pub(crate) use image::{constant_pages, image_pages, symbol_pages};
 
 #[cfg(test)]
 mod tests;

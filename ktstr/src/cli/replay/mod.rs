@@ -1,6 +1,7 @@
 //! `ktstr replay`: what a recorded run was judged to be, a new judgement of it, or what it recorded.
 
 mod readings;
+mod several;
 mod views;
 
 use std::path::PathBuf;
@@ -11,22 +12,23 @@ use clap::Args;
 use ktstr_replay::claim::{PATTERNS, PatternInfo};
 use ktstr_replay::path::{Projection, SyntaxError};
 use ktstr_replay::run::Run;
-use ktstr_replay::trace::Trace;
 
 use super::commands::CommandArgs;
+use super::opened;
 use readings::By;
 use views::ViewArgs;
 
 /// Explain a recorded run, judge it again, or print what it recorded
 ///
 /// Exits with 0 when the run passed or was skipped, 1 when it failed, 2 when that could not be told, 3 when the
-/// trace cannot be read or a claim not be understood. Views exit with 0.
+/// trace cannot be read or a claim not be understood. Of several traces the worst counts: 3, 1, 2, 0. Views exit with 0.
 #[derive(Args, Debug)]
-#[command(after_help = claims_help(), override_usage = "ktstr replay <TRACE> [--assert [CLAIM]...] [--json]\n       ktstr replay <TRACE> --var <PATH> [--json]\n       ktstr replay <TRACE> --tasks ... [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --stats [--at <T|TAG>] [--json]")]
+#[command(after_help = claims_help(), override_usage = "ktstr replay <TRACE>... [--assert [CLAIM]...] [--json]\n       ktstr replay <TRACE> --var <PATH> [--json]\n       ktstr replay <TRACE> --tasks ... [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --stats [--at <T|TAG>] [--json]")]
 pub struct ReplayArgs {
-    /// The trace; before the options
-    #[arg(required = true)]
-    trace: PathBuf,
+    /// The trace, before the options; `-` is standard input. A gzip file or a zip archive of a trace will do. Of several
+    /// traces each is judged: a line for each, and the worst exit code
+    #[arg(required = true, value_name = "TRACE")]
+    traces: Vec<PathBuf>,
     /// Judge the run anew: by the claims that were recorded, or by these instead
     #[arg(long, value_name = "CLAIM", num_args = 0.., conflicts_with_all = ["var", "views"])]
     assert: Option<Vec<String>>,
@@ -64,15 +66,20 @@ impl CommandArgs for ReplayArgs {
         if self.views.only_when() {
             bail!("--at says of which checkpoint a view is; add one, such as --tasks or --dsqs");
         }
-        let trace =
-            Trace::open(&self.trace).with_context(|| format!("could not replay {}", self.trace.display()))?;
+        let [path] = self.traces.as_slice() else {
+            if !paths.is_empty() || !self.views.is_empty() {
+                bail!("--var and views are of one trace; {} are given", self.traces.len());
+            }
+            return several::print_all(&self.traces, &by, self.json);
+        };
+        let trace = opened::open(path).with_context(|| format!("could not replay {}", path.display()))?;
         let run = Run::load(&trace);
         if !paths.is_empty() {
-            readings::print_columns(&self.trace, &run, &paths, self.json)
+            readings::print_columns(path, &run, &paths, self.json)
         } else if !self.views.is_empty() {
-            self.views.print(&self.trace, &run, self.json)
+            self.views.print(path, &run, self.json)
         } else {
-            readings::print_report(&self.trace, &run, &by, self.json)
+            readings::print_report(path, &run, &by, self.json)
         }
     }
 }

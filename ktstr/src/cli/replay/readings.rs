@@ -10,8 +10,9 @@ use ktstr_replay::judge::CheckSource;
 use ktstr_replay::path::Projection;
 use ktstr_replay::report;
 use ktstr_replay::run::Run;
-use ktstr_replay::series::{Column, Point};
+use ktstr_replay::series::{Absent, Column, Point};
 use ktstr_replay::text::printable;
+use ktstr_replay::verdict::Verdict;
 use serde_json::{Value, json};
 
 use crate::cli::out;
@@ -26,20 +27,27 @@ pub(super) enum By {
     Claims(Vec<Claim>),
 }
 
+impl By {
+    /// The verdict of a run, and whether there was none to go by.
+    pub(super) fn verdict(&self, run: &Run<'_>) -> (Verdict, bool) {
+        match (self, run.recorded_verdict()) {
+            (Self::Recorded, Some(recorded)) => (recorded, false),
+            (Self::Recorded, None) => (run.judge(None, CheckSource::Recorded), true),
+            (Self::RecordedClaims, _) => (run.judge(None, CheckSource::Recorded), false),
+            (Self::Claims(claims), _) => (run.judge(Some(claims), CheckSource::Recorded), false),
+        }
+    }
+}
+
 /// Print the report, and exit as the verdict says.
 ///
 /// # Errors
 /// When it cannot be written.
 pub(super) fn print_report(trace: &Path, run: &Run<'_>, by: &By, as_json: bool) -> anyhow::Result<ExitCode> {
-    let verdict = match (by, run.recorded_verdict()) {
-        (By::Recorded, Some(recorded)) => recorded,
-        (By::Recorded, None) => {
-            out::note("note: no verdict is recorded in the trace; it is judged now");
-            run.judge(None, CheckSource::Recorded)
-        }
-        (By::RecordedClaims, _) => run.judge(None, CheckSource::Recorded),
-        (By::Claims(claims), _) => run.judge(Some(claims), CheckSource::Recorded),
-    };
+    let (verdict, none_recorded) = by.verdict(run);
+    if none_recorded {
+        out::note("note: no verdict is recorded in the trace; it is judged now");
+    }
     if as_json {
         out::write_json(&json!({ "trace": trace, "verdict": verdict, "manifest": run.manifest() }))?;
     } else {
@@ -64,7 +72,11 @@ pub(super) fn print_columns(
         let missed = || column.points.iter().rev().find_map(|p| p.value.as_ref().err());
         if let (None, Some(why)) = (column.usable().next(), column.why_never().or_else(missed)) {
             // Names out of the trace are in it.
+            let is_there = matches!(why, Absent::NotANumber(_));
             let why = printable(&why.to_string());
+            if is_there {
+                bail!("`{}` cannot be printed as a number: {why}", column.projection);
+            }
             bail!("`{}` is in none of the {} captures: {why}", column.projection, column.points.len());
         }
     }

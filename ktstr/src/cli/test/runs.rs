@@ -14,6 +14,7 @@ use super::super::out;
 use super::table::Row;
 use crate::host::live::remove_unless_live;
 use crate::host::results::TRACE_SUFFIX;
+use crate::host::shell::for_shell;
 
 /// Say of each trace how its run ended, what was verified, and how to look at it again. Returns the rows of those that can be read.
 pub(super) fn print_traces(results: &Path, kernel: &str) -> Result<Vec<Row>> {
@@ -21,7 +22,7 @@ pub(super) fn print_traces(results: &Path, kernel: &str) -> Result<Vec<Row>> {
     let looked_at: Vec<_> = traces(results)?.into_iter().map(|path| (look_at(&path, kernel), path)).collect();
     let rows: Vec<Row> = looked_at.iter().filter_map(|((_, row), _)| row.clone()).collect();
     for ((summary, row), path) in looked_at {
-        let shown = path.strip_prefix(&here).unwrap_or(&path).display();
+        let shown = for_shell(path.strip_prefix(&here).unwrap_or(&path));
         let whose = row.as_ref().and_then(|row| row.test.told_apart(rows.iter().map(|row| &row.test)));
         let whose = whose.map(|krate| format!("{krate}:\n")).unwrap_or_default();
         out::write(&format!("{whose}{summary}\n  again: ktstr replay {shown} --assert\n"))?;

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::verify::missing;
 use crate::cli::commands::CommandArgs;
-use crate::cli::out;
+use crate::cli::{opened, out};
 
 /// It cannot be told: `git bisect run` takes this for a commit that cannot be tested.
 const SKIP: u8 = 125;
@@ -90,7 +90,7 @@ fn compare(args: &DiffArgs) -> anyhow::Result<Outcome> {
 }
 
 fn open(path: &Path) -> anyhow::Result<Trace> {
-    Trace::open(path).with_context(|| format!("could not compare {}", path.display()))
+    opened::open(path).with_context(|| format!("could not compare {}", path.display()))
 }
 
 /// Why a difference may be no more than what a trace has lost; `None` if it has lost nothing that was read.

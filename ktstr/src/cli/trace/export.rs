@@ -1,17 +1,18 @@
 //! `ktstr trace export`.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
-use clap::{Args, ValueEnum};
+use anyhow::{Context, bail};
+use clap::Args;
 use ktstr_replay::export::vmcore::{VmcoreWritten, write_vmcore};
 use ktstr_replay::export::{events_csv, json_lines, series_csv};
 use ktstr_replay::run::{Checkpoints, Run};
-use ktstr_replay::trace::Trace;
 
 use crate::cli::commands::CommandArgs;
+use crate::cli::opened;
 use crate::cli::out::{self, Form};
 
 /// For other tools: events and variables as JSON lines or CSV on stdout, or a checkpoint's memory as an ELF core.
@@ -19,13 +20,14 @@ use crate::cli::out::{self, Form};
 #[command(group = clap::ArgGroup::new("form").required(true))]
 pub(super) struct ExportArgs {
     /// The trace.
-    trace: PathBuf,
+    #[arg(required_unless_present = "csv")]
+    trace: Option<PathBuf>,
     /// JSON lines on stdout: each event and each capture with the scheduler's variables, in order of time.
     #[arg(long, group = "form")]
     json: bool,
-    /// CSV on stdout: the captures with a column for each variable, or the events.
-    #[arg(long, group = "form", value_name = "WHAT", num_args = 0..=1, default_missing_value = "series")]
-    csv: Option<Table>,
+    /// CSV on stdout: the captures with a column for each variable (series, the default), or the events.
+    #[arg(long, group = "form", value_name = "series|events", num_args = 0..=1, default_missing_value = "series")]
+    csv: Option<OsString>,
     /// The memory of one checkpoint as an ELF core, as drgn and crash open it; the file must not exist.
     #[arg(long, group = "form", value_name = "OUT")]
     vmcore: Option<PathBuf>,
@@ -36,7 +38,7 @@ pub(super) struct ExportArgs {
 }
 
 /// What a table is of.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Table {
     /// The captures.
     Series,
@@ -46,15 +48,15 @@ enum Table {
 
 impl CommandArgs for ExportArgs {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let trace =
-            Trace::open(&self.trace).with_context(|| format!("could not export {}", self.trace.display()))?;
+        let (path, table) = self.wanted()?;
+        let trace = opened::open(&path).with_context(|| format!("could not export {}", path.display()))?;
         let run = Run::load(&trace);
         if let Some(to) = &self.vmcore {
             write_core(&run, self.at.as_deref(), to)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let mut out = out::stream(if self.csv.is_some() { Form::Text } else { Form::Json });
-        let written = match self.csv {
+        let mut out = out::stream(if table.is_some() { Form::Text } else { Form::Json });
+        let written = match table {
             None => json_lines(&run, &mut out),
             Some(Table::Series) => series_csv(&run, &mut out).map_err(io::Error::other),
             Some(Table::Events) => events_csv(&run, &mut out).map_err(io::Error::other),
@@ -63,6 +65,26 @@ impl CommandArgs for ExportArgs {
             // A reader that closed the pipe is not an error.
             Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
             other => other.map(|()| ExitCode::SUCCESS).context("could not write to stdout"),
+        }
+    }
+}
+
+impl ExportArgs {
+    /// The trace, and the table if one is asked for. In `--csv TRACE` the trace is what follows `--csv`.
+    fn wanted(&self) -> anyhow::Result<(PathBuf, Option<Table>)> {
+        let named = |word: &OsString| match word.to_str() {
+            Some("series") => Some(Table::Series),
+            Some("events") => Some(Table::Events),
+            _ => None,
+        };
+        match (&self.trace, &self.csv) {
+            (Some(trace), None) => Ok((trace.clone(), None)),
+            (Some(trace), Some(word)) => match named(word) {
+                Some(table) => Ok((trace.clone(), Some(table))),
+                None => bail!("--csv is of series or of events, not of `{}`", word.display()),
+            },
+            (None, Some(word)) if named(word).is_none() => Ok((PathBuf::from(word), Some(Table::Series))),
+            (None, _) => bail!("no trace is given"),
         }
     }
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::print;
 use super::verify::{FaultInfo, missing};
 use crate::cli::commands::CommandArgs;
+use crate::cli::opened::what_follows;
 
 /// What was recorded, on what, at the cost of which pauses, and what the file is made of. Reads no page.
 #[derive(Args, Debug)]
@@ -47,6 +48,8 @@ pub(super) struct Info {
     manifest: Option<Manifest>,
     finalized: bool,
     missing: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_end: Option<String>,
     faults: Vec<FaultInfo>,
     events: u64,
     samples: usize,
@@ -154,6 +157,7 @@ impl Info {
             manifest: trace.manifest().ok().cloned(),
             finalized: whole.finalized,
             missing: missing(&whole),
+            after_end: whole.after_end.as_ref().map(what_follows),
             faults: trace.faults().iter().map(FaultInfo::from).collect(),
             events: sum(Kind::Events, 0),
             samples: trace.sample_count(),
@@ -239,6 +243,9 @@ impl Info {
         }
         for what in &self.missing {
             line("missing", what.clone());
+        }
+        if let Some(after) = &self.after_end {
+            line("after it", after.clone());
         }
         for fault in &self.faults {
             line("fault", printable(&fault.what));

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::print;
 use crate::cli::commands::CommandArgs;
+use crate::cli::opened::what_follows;
 
 /// Read every record and name each fault with its offset. Exits with 1 if there is one, or if the trace is unfinished.
 #[derive(Args, Debug)]
@@ -37,6 +38,8 @@ pub(super) struct Verified {
     records: u64,
     pub(super) faults: Vec<FaultInfo>,
     missing: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_end: Option<String>,
 }
 
 impl Verified {
@@ -48,6 +51,7 @@ impl Verified {
             records: verification.records,
             faults: verification.faults.iter().map(FaultInfo::from).collect(),
             missing: missing(&verification.completeness),
+            after_end: verification.completeness.after_end.as_ref().map(what_follows),
         }
     }
 
@@ -58,6 +62,9 @@ impl Verified {
         }
         for what in &self.missing {
             let _ = writeln!(out, "missing: {what}");
+        }
+        if let Some(after) = &self.after_end {
+            let _ = writeln!(out, "note: {after}");
         }
         let verdict = if self.clean {
             "finished and intact"

@@ -1,5 +1,7 @@
 //! `ktstr replay` as a user runs it, on traces that a live run could have written.
 
+mod travel;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

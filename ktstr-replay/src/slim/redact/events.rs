@@ -1,0 +1,213 @@
+//! Events: what happened and when stays; what programs and people said of it goes.
+
+use regex_lite::Regex;
+use serde_json::Value;
+
+use super::{REDACTED, Redactor, hide, hide_all};
+use crate::trace::record::{EventBody, MetricCheck, PayloadRun, Stage, StatsAnswer, WorkerReport};
+
+/// Operations whose detail has nothing but names of the test, numbers and lists of CPUs.
+const PLAIN_OPS: [&str; 21] = [
+    "add_cgroup",
+    "remove_cgroup",
+    "spawn",
+    "start",
+    "stop",
+    "set_cpuset",
+    "clear_cpuset",
+    "set_cpu_weight",
+    "set_nice",
+    "set_policy",
+    "set_affinity",
+    "move_tasks",
+    "capture_snapshot",
+    "irq_affinity",
+    "offline",
+    "online",
+    "run_payload",
+    "wait_payload",
+    "kill_payload",
+    "freeze",
+    "thaw",
+];
+
+impl Redactor {
+    /// An event; `None`: it is removed.
+    pub(in crate::slim) fn event(&self, body: EventBody) -> Option<EventBody> {
+        Some(match body {
+            EventBody::Console(_) | EventBody::Kmsg { .. } | EventBody::Output { .. } => return None,
+            EventBody::Stage { stage, detail } => {
+                EventBody::Stage { stage, detail: self.stage_detail(stage, detail) }
+            }
+            EventBody::PhaseBegin { index, name } => EventBody::PhaseBegin { index, name },
+            EventBody::PhaseEnd { index } => EventBody::PhaseEnd { index },
+            EventBody::Op { name, detail } => {
+                let detail = op_detail(&name, detail);
+                EventBody::Op { name, detail }
+            }
+            EventBody::Worker(WorkerReport {
+                index,
+                pid,
+                cgroup,
+                work,
+                work_units,
+                iterations,
+                cpu_ns,
+                wall_ns,
+                max_gap_ns,
+                max_gap_at_ns,
+                run_delay_ns,
+                migrations,
+                cpus_used,
+                fault,
+            }) => EventBody::Worker(WorkerReport {
+                index,
+                pid,
+                cgroup,
+                work,
+                work_units,
+                iterations,
+                cpu_ns,
+                wall_ns,
+                max_gap_ns,
+                max_gap_at_ns,
+                run_delay_ns,
+                migrations,
+                cpus_used,
+                fault: fault.map(hide),
+            }),
+            EventBody::Body { error, failures } => {
+                EventBody::Body { error: error.map(hide), failures: hide_all(failures) }
+            }
+            EventBody::End { end, detail } => EventBody::End { end, detail: hide(detail) },
+            // Numbers, and a policy's name.
+            EventBody::WorkerDetail(detail) => EventBody::WorkerDetail(detail),
+            EventBody::Stats(answer) => EventBody::Stats(Box::new(stats(*answer))),
+            EventBody::Payload(run) => EventBody::Payload(Box::new(payload(*run))),
+        })
+    }
+
+    /// What is said of a stage, where it is a status, a time, or a name that is known.
+    fn stage_detail(&self, stage: Stage, detail: String) -> String {
+        let known = match stage {
+            Stage::SchedulerEnabled | Stage::Ready => self.names.contains(detail.as_bytes()),
+            Stage::SchedulerExited | Stage::TestExited => {
+                let status =
+                    r"^(exited with status|exit code) -?\d+$|^(killed by )?signal \d+( \([A-Z0-9]+\))?$";
+                matches(status, &detail)
+            }
+            Stage::Booting | Stage::Restored => {
+                let took = r"^\d+\.\d+ s(, saved as a template|, with the scheduler enabled; what is above is of the template)?$|^\d+ attempts$";
+                matches(took, &detail)
+            }
+            _ => false,
+        };
+        if known { detail } else { hide(detail) }
+    }
+}
+
+fn matches(pattern: &str, text: &str) -> bool {
+    Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
+}
+
+fn op_detail(name: &str, detail: String) -> String {
+    match name {
+        // The judgement asks for this.
+        EventBody::MENDED if detail.contains(EventBody::UNKNOWN_BREAKPOINT) => {
+            format!("{REDACTED}: {}", EventBody::UNKNOWN_BREAKPOINT)
+        }
+        _ if PLAIN_OPS.contains(&name) => detail,
+        _ => hide(detail),
+    }
+}
+
+/// An answer with its numbers. Names of its members are kept; an answer that is no JSON is a text.
+fn stats(answer: StatsAnswer) -> StatsAnswer {
+    let StatsAnswer { sample, target, asked_ns, line, fault } = answer;
+    let line = match serde_json::from_slice::<Value>(&line) {
+        Ok(value) => without_texts(value).to_string().into_bytes(),
+        Err(_) if line.is_empty() => line,
+        Err(_) => Value::from(REDACTED).to_string().into_bytes(),
+    };
+    StatsAnswer { sample, target, asked_ns, line, fault: fault.map(hide) }
+}
+
+fn without_texts(value: Value) -> Value {
+    match value {
+        Value::String(text) => hide(text).into(),
+        Value::Array(values) => values.into_iter().map(without_texts).collect(),
+        Value::Object(members) => {
+            let members = members.into_iter().map(|(name, value)| (name, without_texts(value)));
+            Value::Object(members.collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+    }
+}
+
+/// A payload's numbers. Metrics that its definition does not name are named by its output.
+fn payload(run: PayloadRun) -> PayloadRun {
+    let PayloadRun {
+        name,
+        program,
+        package,
+        args,
+        cgroup,
+        pid,
+        began_ns,
+        wall_ns,
+        cpu_ns,
+        timeout_ns,
+        end,
+        exit_code,
+        signal,
+        fault,
+        output,
+        stdout_bytes,
+        stderr_bytes,
+        stdout_tail,
+        stderr_tail,
+        mut metrics,
+        metrics_left_out,
+        metrics_fault,
+        declared,
+        checks,
+    } = run;
+    let before = metrics.len();
+    metrics.retain(|metric| {
+        let of_check = |check: &MetricCheck| match check {
+            MetricCheck::Min { path, .. }
+            | MetricCheck::Max { path, .. }
+            | MetricCheck::Range { path, .. }
+            | MetricCheck::Exists { path } => *path == metric.path,
+            MetricCheck::ExitCode { .. } => false,
+        };
+        declared.iter().any(|one| one.path == metric.path) || checks.iter().any(of_check)
+    });
+    let metrics_left_out = metrics_left_out + (before - metrics.len()) as u64;
+    PayloadRun {
+        name,
+        program: hide(program),
+        package: hide(package),
+        args: if args.is_empty() { args } else { vec![REDACTED.to_owned()] },
+        cgroup,
+        pid,
+        began_ns,
+        wall_ns,
+        cpu_ns,
+        timeout_ns,
+        end,
+        exit_code,
+        signal,
+        fault: fault.map(hide),
+        output,
+        stdout_bytes,
+        stderr_bytes,
+        stdout_tail: hide(stdout_tail),
+        stderr_tail: hide(stderr_tail),
+        metrics,
+        metrics_left_out,
+        metrics_fault: metrics_fault.map(hide),
+        declared,
+        checks,
+    }
+}

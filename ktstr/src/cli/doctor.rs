@@ -1,0 +1,391 @@
+//! `ktstr doctor`: what this host has, and what it lacks, for tests. Fetches and changes nothing.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::thread;
+
+use clap::Args;
+use ktstr_record::machine::{KvmProbe, MachineChoice};
+use ktstr_record::provision::{CachePlace, Host, cargo};
+use serde::Serialize;
+
+use super::commands::CommandArgs;
+use super::out;
+
+/// What emulator, kernel and toolchain take on disk, in MiB, and what is left free beside them. Measured: 1.6 GB.
+const NEEDED_MIB: u64 = 2048;
+/// What a test's machine takes, in MiB: the guest's RAM where a test says nothing, and the emulator's own.
+const MACHINE_MIB: u64 = 512 + 160;
+/// Open files that a run with a machine for each CPU may need.
+const OPEN_FILES: u64 = 1024;
+
+/// Print what this host has and lacks for tests: place, packages, CPUs, memory, limits, cargo. Fetches nothing
+///
+/// Exits with 0 where tests can run, and with 1 where something is lacking that they need.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl CommandArgs for DoctorArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        diagnose(self.json)
+    }
+}
+
+/// Print what the host has and lacks, for `ktstr setup --check` as well.
+pub(super) fn diagnose(as_json: bool) -> anyhow::Result<ExitCode> {
+    let rows = rows();
+    if as_json {
+        out::write_json(&serde_json::json!({ "ready": is_ready(&rows), "host": rows }))?;
+    } else {
+        out::write(&text(&rows))?;
+    }
+    Ok(if is_ready(&rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How it stands with one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// It is there.
+    Ok,
+    /// Tests run, and would be better off with it.
+    Note,
+    /// Tests need it.
+    Lacks,
+}
+
+/// One thing of the host.
+#[derive(Debug, PartialEq, Serialize)]
+struct Row {
+    name: &'static str,
+    state: State,
+    /// What was found, and what to do about it.
+    found: String,
+}
+
+fn row(name: &'static str, state: State, found: impl Into<String>) -> Row {
+    Row { name, state, found: found.into() }
+}
+
+fn is_ready(rows: &[Row]) -> bool {
+    rows.iter().all(|row| row.state != State::Lacks)
+}
+
+fn text(rows: &[Row]) -> String {
+    let line = |row: &Row| {
+        let state = match row.state {
+            State::Ok => "ok",
+            State::Note => "note",
+            State::Lacks => "LACKS",
+        };
+        format!("{:<10} {state:<6} {}\n", row.name, row.found)
+    };
+    let end = if is_ready(rows) { "tests can run here" } else { "tests cannot run here yet" };
+    rows.iter().map(line).collect::<String>() + end + "\n"
+}
+
+fn rows() -> Vec<Row> {
+    let host = Host::current();
+    let place = CachePlace::of_user();
+    let root = place.as_ref().ok().map(|place| place.root.clone());
+    let mut rows =
+        vec![row("host", if cfg!(target_arch = "x86_64") { State::Ok } else { State::Lacks }, system())];
+    match &place {
+        Err(error) => rows.push(row("cache", State::Lacks, error.to_string())),
+        Ok(place) => {
+            rows.push(cache(place));
+            rows.push(space(place, is_in(&place.root, "bundles", "emulator-")));
+        }
+    }
+    rows.push(apt(&host, root.as_deref()));
+    rows.push(emulator(&host, root.as_deref()));
+    rows.push(kernels(root.as_deref()));
+    rows.push(toolchain(&host, root.as_deref()));
+    rows.push(cpus());
+    rows.push(kvm(root.as_deref()));
+    rows.push(memory(&fs::read_to_string("/proc/meminfo").unwrap_or_default()));
+    rows.push(limits(&fs::read_to_string("/proc/self/limits").unwrap_or_default()));
+    rows.push(nextest());
+    rows.extend(profile());
+    rows
+}
+
+fn system() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{} with kernel {}; ktstr's machines are of x86_64", std::env::consts::ARCH, release.trim())
+}
+
+fn cache(place: &CachePlace) -> Row {
+    match (place.check(), &place.note) {
+        (Err(error), _) => row("cache", State::Lacks, error.to_string()),
+        (Ok(()), Some(note)) => row("cache", State::Note, note.clone()),
+        (Ok(()), None) => row("cache", State::Ok, place.root.display().to_string()),
+    }
+}
+
+fn space(place: &CachePlace, is_filled: bool) -> Row {
+    let Some(free) = place.free_bytes().map(|bytes| bytes >> 20) else {
+        return row("space", State::Note, "the host does not tell how much is free for the cache");
+    };
+    let enough = is_filled || free >= NEEDED_MIB;
+    let found = format!("{free} MiB are free for the cache");
+    if enough {
+        return row("space", State::Ok, found);
+    }
+    let what = format!(
+        "{found}; emulator, kernel and toolchain take {NEEDED_MIB}: point XDG_CACHE_HOME at a larger disk"
+    );
+    row("space", State::Lacks, what)
+}
+
+/// Whether a folder of the cache has an entry whose name begins so.
+fn is_in(root: &Path, folder: &str, begin: &str) -> bool {
+    names(root, folder).iter().any(|name| name.starts_with(begin))
+}
+
+fn names(root: &Path, folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+fn apt(host: &Host, root: Option<&Path>) -> Row {
+    let lacking: Vec<_> =
+        ["apt-get", "apt-cache", "dpkg-deb"].into_iter().filter(|name| host.find(name).is_none()).collect();
+    if lacking.is_empty() {
+        return row("apt", State::Ok, "emulator, kernels and toolchain are fetched with it, without root");
+    }
+    let without = format!("{} not found in PATH", lacking.join(", "));
+    let filled =
+        root.is_some_and(|root| is_in(root, "bundles", "emulator-") && !names(root, "kernels").is_empty());
+    if filled || (host.qemu.is_some() && host.bpf_root.is_some()) {
+        return row("apt", State::Note, format!("{without}: nothing more can be fetched"));
+    }
+    let instead = "install apt and dpkg, or set KTSTR_QEMU, KTSTR_BPF_ROOT and --kernel to what you have";
+    row("apt", State::Lacks, format!("{without}; {instead}"))
+}
+
+fn emulator(host: &Host, root: Option<&Path>) -> Row {
+    if let Some(given) = &host.qemu {
+        let state = if given.exists() { State::Ok } else { State::Lacks };
+        return row("emulator", state, format!("KTSTR_QEMU: {}", given.display()));
+    }
+    let cached = root.is_some_and(|root| is_in(root, "bundles", "emulator-"));
+    match (cached, host.find("qemu-system-x86_64")) {
+        (true, _) => row("emulator", State::Ok, "in the cache"),
+        (false, Some(found)) => {
+            row("emulator", State::Ok, format!("{}, if it is 8.1 or newer", found.display()))
+        }
+        (false, None) => row("emulator", State::Note, "will be fetched"),
+    }
+}
+
+fn kernels(root: Option<&Path>) -> Row {
+    match root.map(|root| names(root, "kernels")).unwrap_or_default().as_slice() {
+        [] => row("kernels", State::Note, "none in the cache; one will be fetched"),
+        names => row("kernels", State::Ok, names.join(", ")),
+    }
+}
+
+fn toolchain(host: &Host, root: Option<&Path>) -> Row {
+    if let Some(given) = &host.bpf_root {
+        let state = if given.is_dir() { State::Ok } else { State::Lacks };
+        return row("toolchain", state, format!("KTSTR_BPF_ROOT: {}", given.display()));
+    }
+    match root.is_some_and(|root| is_in(root, "bundles", "bpf-toolchain-")) {
+        true => row("toolchain", State::Ok, "in the cache"),
+        false => row("toolchain", State::Note, "will be fetched when a scheduler is built"),
+    }
+}
+
+fn cpus() -> Row {
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let advice = if cpus == 1 { ": tests with several CPUs are slow on one" } else { "" };
+    row(
+        "CPUs",
+        if cpus == 1 { State::Note } else { State::Ok },
+        format!("{cpus} for machines and builds{advice}"),
+    )
+}
+
+/// What `ktstr machine` says: that the device opens proves nothing.
+fn kvm(cache: Option<&Path>) -> Row {
+    let choice = MachineChoice::of(cache.map_or_else(KvmProbe::fresh, KvmProbe::cached));
+    row("machine", State::Ok, format!("{}; {}", choice.machine, choice.why))
+}
+
+fn memory(meminfo: &str) -> Row {
+    let kib = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.split_whitespace().next()?.parse().ok());
+    let Some(mib) = kib.map(|kib: u64| kib >> 10) else {
+        return row("memory", State::Note, "the host does not tell how much is free");
+    };
+    let found = format!("{mib} MiB are free");
+    match mib >= MACHINE_MIB {
+        true => row("memory", State::Ok, found),
+        false => row("memory", State::Lacks, format!("{found}; a machine takes about {MACHINE_MIB}")),
+    }
+}
+
+fn limits(limits: &str) -> Row {
+    let soft = |name: &str| {
+        let rest = limits.lines().find_map(|line| line.strip_prefix(name));
+        rest.and_then(|rest| rest.split_whitespace().next()).map(str::to_owned)
+    };
+    let too_low = |name: &str, least: u64| {
+        soft(name).and_then(|value| value.parse().ok()).filter(|value: &u64| *value < least)
+    };
+    if let Some(files) = too_low("Max open files", OPEN_FILES) {
+        return row(
+            "limits",
+            State::Note,
+            format!("{files} open files; run `ulimit -n {OPEN_FILES}` for tests in parallel"),
+        );
+    }
+    if let Some(bytes) = too_low("Max file size", NEEDED_MIB << 20) {
+        return row(
+            "limits",
+            State::Lacks,
+            format!("files of at most {bytes} bytes; `ulimit -f unlimited` lifts that"),
+        );
+    }
+    if let Some(bytes) = too_low("Max address space", MACHINE_MIB << 20) {
+        return row(
+            "limits",
+            State::Lacks,
+            format!("{bytes} bytes of address space; `ulimit -v unlimited` lifts that"),
+        );
+    }
+    row("limits", State::Ok, "open files, file size and address space are enough")
+}
+
+fn nextest() -> Row {
+    let output = Command::new(cargo()).args(["nextest", "--version"]).output();
+    match output {
+        Err(error) => row(
+            "cargo",
+            State::Note,
+            format!("does not start ({error}): traces can be read, tests not be run"),
+        ),
+        Ok(output) if output.status.success() => {
+            let version = String::from_utf8_lossy(&output.stdout);
+            row("nextest", State::Ok, version.lines().next().unwrap_or_default())
+        }
+        Ok(_) => {
+            let advice = "`cargo install cargo-nextest --locked` gives each test a process and a time limit";
+            row("nextest", State::Note, format!("is not installed; cargo test is used. {advice}"))
+        }
+    }
+}
+
+/// How the workspace around builds what reads traces; `None` outside of one, or of one that does not use ktstr.
+fn profile() -> Option<Row> {
+    let output = Command::new(cargo())
+        .args(["locate-project", "--workspace", "--message-format", "plain"])
+        .output()
+        .ok()?;
+    let manifest = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+    let text = fs::read_to_string(manifest.trim()).ok()?;
+    Some(match optimizes_reader(&text) {
+        true => row("profile", State::Ok, "the reader of traces is optimized in tests"),
+        false => row(
+            "profile",
+            State::Note,
+            "tests read traces unoptimized, which makes pauses of the guest long; add to Cargo.toml: \
+             [profile.dev.package.ktstr-replay] opt-level = 3",
+        ),
+    })
+}
+
+/// Whether a workspace's manifest has the reader optimized in the profile `dev`, for itself or with all else.
+fn optimizes_reader(manifest: &str) -> bool {
+    let mut section = "";
+    for line in manifest.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = name.trim();
+            continue;
+        }
+        let Some((key, value)) = line.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else {
+            continue;
+        };
+        let is_level = |value: &str| !matches!(value.trim_matches(['"', ' ']), "0" | "");
+        let inline =
+            || value.split_once("opt-level").and_then(|(_, rest)| rest.trim_start().strip_prefix('='));
+        let optimized = match (section.replace('"', "").as_str(), key.trim_matches('"')) {
+            ("profile.dev" | "profile.dev.package.ktstr-replay" | "profile.dev.package.*", "opt-level") => {
+                is_level(value)
+            }
+            ("profile.dev.package", "ktstr-replay" | "*") => inline().is_some_and(|level| {
+                is_level(level.trim_start().split([',', '}']).next().unwrap_or_default())
+            }),
+            _ => false,
+        };
+        if optimized {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_that_optimizes_the_reader_is_known_in_each_way_to_write_it() {
+        for yes in [
+            "[profile.dev]\nopt-level = 1\n",
+            "[profile.dev.package.ktstr-replay]\nopt-level = 3 # fast\n",
+            "[profile.dev.package.\"*\"]\nopt-level = 2\n",
+            "[profile.dev.package]\n\"*\" = { opt-level = 0 }\nktstr-replay = { opt-level = 3, debug = false }\n",
+        ] {
+            assert!(optimizes_reader(yes), "{yes}");
+        }
+        for no in [
+            "",
+            "[package]\nname = \"x\"\n",
+            "[profile.dev]\nopt-level = 0\n",
+            "[profile.release]\nopt-level = 3\n",
+            "[profile.dev.package]\nktstr-replay = { opt-level = 0 }\nserde = { opt-level = 3 }\n",
+            "# [profile.dev]\n# opt-level = 1\n",
+        ] {
+            assert!(!optimizes_reader(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn what_tests_need_and_is_not_there_makes_the_host_not_ready() {
+        let small = memory("MemTotal: 1000000 kB\nMemAvailable:     1024 kB\n");
+        assert_eq!(
+            (small.state, small.found.as_str()),
+            (State::Lacks, "1 MiB are free; a machine takes about 672")
+        );
+        assert_eq!(memory("MemAvailable: 2000000 kB\n").state, State::Ok);
+        assert_eq!(memory("").state, State::Note);
+        let limit = |line: &str| limits(line).state;
+        assert_eq!(
+            limit("Max open files            256                  524288               files\n"),
+            State::Note
+        );
+        assert_eq!(
+            limit("Max file size             1024                 unlimited            bytes\n"),
+            State::Lacks
+        );
+        assert_eq!(
+            limit("Max file size             unlimited            unlimited            bytes\n"),
+            State::Ok
+        );
+        let rows = [row("a", State::Ok, "x"), row("b", State::Note, "y")];
+        assert!(is_ready(&rows) && text(&rows).ends_with("tests can run here\n"));
+        let rows = [row("memory", State::Lacks, "none")];
+        assert!(!is_ready(&rows));
+        assert_eq!(text(&rows), "memory     LACKS  none\ntests cannot run here yet\n");
+    }
+}

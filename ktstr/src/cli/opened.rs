@@ -1,0 +1,31 @@
+//! Opening a trace for a command, and saying what else is in its file.
+
+use std::path::Path;
+
+use ktstr_replay::trace::{AfterEnd, Trace, TraceError};
+
+use super::out;
+
+/// Open a trace, and tell of what follows it in its file.
+///
+/// # Errors
+/// As [`Trace::open`].
+pub(super) fn open(path: &Path) -> Result<Trace, TraceError> {
+    let trace = Trace::open(path)?;
+    if let Some(after) = trace.after_end() {
+        out::note(&format!("note: {}: {}", path.display(), what_follows(&after)));
+    }
+    Ok(trace)
+}
+
+/// In words, what follows a trace in its file.
+pub(super) fn what_follows(after: &AfterEnd) -> String {
+    let AfterEnd { offset, bytes, is_trace } = after;
+    if *is_trace {
+        return format!(
+            "a second trace begins at byte {offset}; this is of the first. `ktstr trace repair FILE NEW` makes a file of each"
+        );
+    }
+    let bytes = if *bytes == 1 { "1 byte".to_owned() } else { format!("{bytes} bytes") };
+    format!("{bytes} after the trace's end, from {offset} on, are not of it and are not read")
+}

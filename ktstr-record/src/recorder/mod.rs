@@ -20,6 +20,7 @@ mod outbox;
 mod enabling;
 mod attached;
 mod placing;
+mod watches;
 mod session;
 mod run;
 

@@ -115,6 +115,7 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
         }
         (_, None) => JobParts::All,
     };
+    session.watch_from_the_beginning(&request.watches);
     let ending = match session.deliver(&request.job, parts) {
         Ok(()) => session.run(request.run_timeout, &guard),
         Err(error) => {

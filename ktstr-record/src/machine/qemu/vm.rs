@@ -32,6 +32,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 const PANIC_MARK: &str = "Kernel panic - not syncing";
 /// The emulator compares every store to a watched page with all watches, and has no limits of its own.
 const WATCHES: WatchSupport = WatchSupport { most: 64, write_bytes: 4096, execute: true };
+/// The instruction that waits for an interrupt.
+const HLT: u8 = 0xf4;
 /// The doorbell. It is a user address, of the process that maps the page there.
 const DOORBELL: Watch = Watch::Write { at: DOORBELL_PAGE, bytes: 8 };
 
@@ -168,7 +170,8 @@ impl Vm {
         }
         let is_it =
             |watch: &Watch| matches!(watch, Watch::Write { at, bytes } if address.wrapping_sub(*at) < *bytes);
-        let Some(fired) = self.armed(is_it, vcpu) else { return Ok(Stop::Plain) };
+        // A store just before its watch was taken away can be told of after that.
+        let Some(fired) = self.armed(is_it, vcpu) else { return Ok(Stop::Internal) };
         if fired.id == WatchId::DOORBELL {
             let value = self.gdb.read_u64(&[vcpu], DOORBELL_PAGE)?;
             self.last_ring = value.first().copied().flatten().unwrap_or_default();
@@ -295,6 +298,7 @@ impl Vm {
                 continue;
             }
             let Some(reply) = self.gdb.stop(deadline)? else { return Ok(None) };
+            let told = format!("{reply:?}");
             match self.stopped(reply)? {
                 Stop::Fired(Fired { id, vcpu }) => return Ok(Some(MachineEvent::Watch { id, vcpu })),
                 Stop::Internal => {
@@ -302,7 +306,7 @@ impl Vm {
                     self.resume()?;
                 }
                 Stop::Plain if self.ended.is_none() => {
-                    let answer = "a stop that was not asked for".into();
+                    let answer = format!("a stop that was not asked for: {told}");
                     return Err(MachineError::Protocol { what: "gdb's c".into(), answer });
                 }
                 Stop::Plain => {}
@@ -464,6 +468,29 @@ impl Machine for Vm {
         self.watches.remove(&id);
         self.fired = self.fired.filter(|fired| fired.id != id);
         Ok(())
+    }
+
+    fn untold(&mut self, id: WatchId) -> Result<Option<Cpu>, MachineError> {
+        let Some(Watch::Write { at, bytes }) = self.watches.get(&id).copied() else { return Ok(None) };
+        for registers in self.registers()? {
+            // A vCPU that waits for an interrupt has not just stored, and a step of it would wait as well.
+            let before = registers.rip.wrapping_sub(1);
+            let word = self.gdb.read_u64(&[registers.cpu], before).map_err(|e| self.explain(e))?;
+            if word.first().copied().flatten().is_none_or(|word| word as u8 == HLT) {
+                continue;
+            }
+            // A step makes the emulator tell of a hit that it has not told of, as for the doorbell.
+            let reply = self.gdb.step(registers.cpu).map_err(|e| self.explain(e))?;
+            if reply.watched().is_some_and(|address| address.wrapping_sub(at) < bytes) {
+                return Ok(Some(reply.vcpu()));
+            }
+            if !reply.is_plain_trap()
+                && let Stop::Fired(fired) = self.stopped(reply).map_err(|e| self.explain(e))?
+            {
+                self.fired = Some(fired);
+            }
+        }
+        Ok(None)
     }
 
     fn stale_breakpoints(&mut self) -> Vec<StaleBreakpoint> {

@@ -7,9 +7,11 @@ use guest_init::message::ToGuest;
 use ktstr_replay::trace::record::EventBody;
 
 use super::Session;
+use super::watching::attend;
 use crate::channel::SendError;
 use crate::job::{ClockAndSeed, JobError, JobParts, PackedJob, Way};
 use crate::recorder::attached::Attached;
+use crate::recorder::watches::Stand;
 
 /// How long init may take to unpack its job.
 const DELIVERY: Duration = Duration::from_secs(20);
@@ -99,9 +101,12 @@ struct Delivering<'s, 'c> {
 
 impl Way for Delivering<'_, '_> {
     fn send(&mut self, message: &ToGuest) -> Result<(), SendError> {
-        let Session { machine, channel, .. } = &mut *self.session;
+        let Session { machine, channel, capturer, outbox, clock, phase, watches, told, .. } =
+            &mut *self.session;
         // The scheduler may be on its way to be enabled before all is delivered.
-        channel.send_while(message, self.deadline, &mut || machine.tend())
+        channel.send_while(message, self.deadline, &mut || {
+            attend(told, watches, Stand { machine: machine.as_mut(), capturer, outbox, clock, phase });
+        })
     }
 
     fn place(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<usize, SendError> {
@@ -109,7 +114,7 @@ impl Way for Delivering<'_, '_> {
         self.send(&ToGuest::Place { path: path.to_owned(), mode, bytes: bytes.len() as u64 })?;
         let asked = Instant::now();
         while self.session.pages.is_none() && asked.elapsed() < PLACING {
-            self.session.machine.tend();
+            self.session.attend();
             self.session.listen();
             std::thread::sleep(PLACING_POLL);
         }

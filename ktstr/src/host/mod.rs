@@ -122,6 +122,7 @@ pub(crate) mod tests {
         config: None,
         staged_schedulers: &[],
         include_files: None,
+        watch: &[],
         payloads: &[],
     };
 }

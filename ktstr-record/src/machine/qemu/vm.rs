@@ -471,7 +471,8 @@ impl Machine for Vm {
     }
 
     fn untold(&mut self, id: WatchId) -> Result<Option<Cpu>, MachineError> {
-        let Some(Watch::Write { at, bytes }) = self.watches.get(&id).copied() else { return Ok(None) };
+        let watch = self.watches.get(&id).copied();
+        let (Some(Watch::Write { at, bytes }), None) = (watch, &self.ended) else { return Ok(None) };
         for registers in self.registers()? {
             // A vCPU that waits for an interrupt has not just stored, and a step of it would wait as well.
             let before = registers.rip.wrapping_sub(1);

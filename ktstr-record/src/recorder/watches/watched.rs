@@ -132,3 +132,43 @@ fn read(order: &WatchOrder) -> Result<What, SyntaxError> {
     let when = order.when.as_ref().map(|when| when.parse()).transpose()?;
     Ok(What { target: order.target.parse()?, when })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn watched(when: Option<&str>, max_fires: u32, interval: Duration) -> Watched {
+        let order = WatchOrder {
+            target: "bss.x".to_owned(),
+            when: when.map(str::to_owned),
+            max_fires,
+            min_interval_ns: interval.as_nanos() as u64,
+        };
+        let (watched, fault) = Watched::new(order, true);
+        assert_eq!(fault, None);
+        watched
+    }
+
+    #[test]
+    fn every_store_is_counted_and_those_that_count_are_recorded() {
+        let mut watched = watched(Some("new > 10"), 2, MS * 100);
+        assert_eq!(watched.store(MS, 1, 2), Store::Excluded);
+        assert_eq!(watched.store(MS * 2, 2, 11), Store::Record);
+        assert!(!watched.is_spent());
+        assert_eq!(watched.store(MS * 3, 11, 12), Store::TooSoon);
+        assert_eq!(watched.store(MS * 102, 12, 13), Store::Record);
+        assert!(watched.is_spent());
+        let WatchTotals { stores, fires, excluded, too_soon, .. } = watched.totals;
+        assert_eq!((stores, fires, excluded, too_soon), (4, 2, 1, 1));
+    }
+
+    #[test]
+    fn an_order_that_cannot_be_read_is_refused_with_a_caret() {
+        let order = WatchOrder { when: Some("now > 1".to_owned()), ..WatchOrder::of("bss.x") };
+        let (watched, fault) = Watched::new(order, false);
+        assert_eq!(watched.state, State::Refused);
+        assert!(fault.is_some_and(|fault| fault.contains("^^^")));
+    }
+}

@@ -140,6 +140,12 @@ fn a_watch_ends_when_it_has_fired_as_often_as_it_may(run: &TestRun) {
 
 fn what_cannot_be_watched_fails_the_run_and_says_why(run: &TestRun) {
     assert!(!run.status.success(), "{}", run);
+    let failed: Vec<&str> = run.stdout.lines().filter_map(|line| line.strip_prefix("FAIL  ")).collect();
+    assert_eq!(
+        failed,
+        ["watch bss.stats.last_comm", "watch data.no_such", "watch kernel.jiffies_46"],
+        "{run}"
+    );
     for text in [
         "FAIL  watch kernel.jiffies_46\n      could not be armed: the kernel has no symbol `jiffies_46`; did you mean `jiffies_64`?",
         "FAIL  watch data.no_such\n      could not be armed: there is no variable `data.no_such`",

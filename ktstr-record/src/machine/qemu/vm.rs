@@ -53,6 +53,8 @@ pub(in crate::machine) struct Vm {
     state: VmState,
     /// What is armed, the doorbell among them.
     watches: BTreeMap<WatchId, Watch>,
+    /// Something beside the doorbell was ever armed.
+    has_watched: bool,
     /// A watch that fired while nobody waited for it, not yet handed over.
     fired: Option<Fired>,
     /// The breakpoint that stopped the machine last, and its vCPU, which still has to execute that instruction.
@@ -121,6 +123,7 @@ impl Vm {
             vcpus,
             state: VmState::Stopped,
             watches: BTreeMap::new(),
+            has_watched: false,
             fired: None,
             at_breakpoint: None,
             mender: None,
@@ -195,7 +198,9 @@ impl Vm {
         }
         // Of several vCPUs that stop at the same time, one can be told of when what it has stopped at is done with.
         let is_alert = self.mender.as_ref().is_some_and(Mender::is_alert);
-        Ok(fired.map_or(if is_alert { Stop::Internal } else { Stop::Plain }, Stop::Fired))
+        // One that hit a watch which was taken away at the same stop is told of as if it was at a breakpoint.
+        let is_ours = is_alert || self.has_watched;
+        Ok(fired.map_or(if is_ours { Stop::Internal } else { Stop::Plain }, Stop::Fired))
     }
 
     /// The first watch that is armed and is it, as fired by `vcpu`.
@@ -455,6 +460,7 @@ impl Machine for Vm {
             return Err(MachineError::Unsupported { what });
         }
         self.gdb.insert(&watch).map_err(|e| self.explain(e))?;
+        self.has_watched |= id != WatchId::DOORBELL;
         self.watches.insert(id, watch);
         Ok(())
     }

@@ -11,7 +11,7 @@
 //! 0x080 to_host.tail   u64  bytes consumed so far  written by the host
 //! 0x0c0 to_guest.head  u64  bytes produced so far  written by the host
 //! 0x100 to_guest.tail  u64  bytes consumed so far  written by init
-//! 0x140 capture_ack    u64  id of the last capture request that was served, written by the host
+//! 0x140 capture_ack    u64  id of the last capture request that was served, or its complement if it could not be, written by the host
 //! 0x1000             to_guest ring, TO_GUEST_BYTES
 //! 0x1000 + TO_GUEST  to_host ring, TO_HOST_BYTES
 //! ```

@@ -231,6 +231,9 @@ pub enum CaptureReason {
     SchedulerExit,
     /// The scheduler has not become enabled in its time, and is about to be ended.
     NotEnabled,
+    /// No capture is wanted: the host looks for what the test wants watched, which it was told before. `capture_ack` is the
+    /// complement of the id where that cannot be had.
+    Watch,
 }
 
 /// Stages that init reports.
@@ -309,6 +312,32 @@ pub enum FromTest {
     Scheduler(SchedulerOrder),
     /// A payload ended, or could not be started: an archive of `PayloadRunV1` of `ktstr-replay`, passed on unread.
     Payload(Vec<u8>),
+    /// Watch something for stores. init passes it on, has the host look at it at once, and answers with a packet of one byte: 1 when
+    /// it is watched or will be, 2 when it cannot be, 0 when the host did not answer.
+    Watch(WatchOrder),
+}
+
+/// What is to be watched for stores.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct WatchOrder {
+    /// A number in memory, as `WatchTarget` of `ktstr-replay` reads it: `scx_root->exit_kind`, `bss.x`.
+    pub target: String,
+    /// Which stores count, as `WatchCondition` of `ktstr-replay` reads it; `None`: all.
+    pub when: Option<String>,
+    /// After how many of them it is taken away.
+    pub max_fires: u32,
+    /// Least time between two that count, guest time in ns.
+    pub min_interval_ns: u64,
+}
+
+impl WatchOrder {
+    /// After how many fires a watch is taken away if nobody says.
+    pub const MAX_FIRES: u32 = 64;
+
+    /// Every store to `target`, up to [`WatchOrder::MAX_FIRES`] of them.
+    pub fn of(target: impl Into<String>) -> Self {
+        Self { target: target.into(), when: None, max_fires: Self::MAX_FIRES, min_interval_ns: 0 }
+    }
 }
 
 /// What a worker did; see `WorkerReportV1` of `ktstr-replay` for the fields.

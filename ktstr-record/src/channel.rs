@@ -148,6 +148,11 @@ impl<H: ChannelMemory> HostChannel<H> {
         self.memory.capture_ack().store(id, Ordering::Release);
     }
 
+    /// Tell the guest that what it asked for with this id cannot be done.
+    pub fn refuse_capture(&self, id: u64) {
+        self.memory.capture_ack().store(!id, Ordering::Release);
+    }
+
     /// Whether all that the guest has ever sent is still in the ring, so that another channel over it hears it again.
     pub fn has_all(&self) -> bool {
         self.memory.words()[OFF_TO_HOST_HEAD / 8].load(Ordering::Acquire) <= TO_HOST_BYTES as u64

@@ -14,6 +14,7 @@ pub mod trace;
 pub mod value;
 pub mod kernel;
 pub mod debuginfo;
+pub mod watch;
 mod columns;
 pub mod series;
 pub mod verdict;

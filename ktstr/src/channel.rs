@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use guest_init::message::{FromTest, SchedulerOrder};
+use guest_init::message::{FromTest, SchedulerOrder, WatchOrder};
 use rkyv::rancor;
 use rustix::io::{self, Errno};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -57,6 +57,15 @@ pub enum ChannelError {
         /// Why.
         why: String,
     },
+    /// The host could not watch it.
+    #[error("`{target}` cannot be watched; the report and `ktstr replay --watches` have the reason")]
+    NotWatched {
+        /// What was to be watched.
+        target: String,
+    },
+    /// A watch that cannot be read.
+    #[error("{0}")]
+    Watch(String),
     /// The host could not take the capture.
     #[error("the host did not take the capture `{tag}`; its placeholder in the trace has the reason")]
     NotTaken {
@@ -115,6 +124,28 @@ impl Channel {
             (bytes, [first]) => format!("{bytes} bytes beginning with {first}"),
         };
         Err(ChannelError::Answer { tag: tag.to_owned(), found })
+    }
+
+    /// Have the host watch something. Returns once it does, or will as soon as that is there.
+    ///
+    /// # Errors
+    /// As [`Channel::capture`]; what cannot be watched.
+    pub fn watch(&self, order: WatchOrder) -> Result<(), ChannelError> {
+        let target = order.target.clone();
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        send_packet(&socket, FromTest::Watch(order))?;
+        let mut answer = [0_u8; 1];
+        let (_, bytes) = io::retry_on_intr(|| recv(&*socket, &mut answer, RecvFlags::empty()))
+            .map_err(|source| ChannelError::Socket { what: "read from", source })?;
+        match (bytes, answer) {
+            (1, [1]) => Ok(()),
+            (1, [2]) => Err(ChannelError::NotWatched { target }),
+            (1, [0]) => Err(ChannelError::NotTaken { tag: format!("watch:{target}") }),
+            (bytes, [first]) => {
+                let found = format!("{bytes} bytes beginning with {first}");
+                Err(ChannelError::Answer { tag: format!("watch:{target}"), found })
+            }
+        }
     }
 
     /// Have init do something with the scheduler. Returns the scheduler's process id, 0 where there is none, once it is done: init
@@ -240,6 +271,22 @@ pub(crate) mod tests {
             assert_eq!(channel.capture("here").is_ok(), taken);
             let asked = init.join().expect("init");
             assert_eq!(asked, Some(FromTest::Capture { tag: "here".to_owned() }));
+        }
+    }
+
+    #[test]
+    fn a_watch_waits_for_its_answer() {
+        for answer in [1_u8, 2, 0] {
+            let (channel, inits) = pair();
+            let init = thread::spawn(move || {
+                let asked = next(&inits);
+                send(&inits, &[answer], SendFlags::empty()).expect("room");
+                asked
+            });
+            let answered = channel.watch(WatchOrder::of("bss.x"));
+            assert_eq!(answered.is_ok(), answer == 1);
+            assert_eq!(matches!(answered, Err(ChannelError::NotWatched { .. })), answer == 2);
+            assert_eq!(init.join().expect("init"), Some(FromTest::Watch(WatchOrder::of("bss.x"))));
         }
     }
 

@@ -11,6 +11,7 @@ use crate::cgroup::{CgroupDef, Cgroups};
 use crate::channel::{Channel, ChannelError};
 use crate::guest_topo::GuestTopology;
 use crate::scheduler_life::SchedulerLife;
+use crate::watch::WatchSpec;
 
 /// Workers of a cgroup whose definition does not say.
 const WORKERS_PER_CGROUP: usize = 2;
@@ -108,6 +109,16 @@ impl Ctx {
     /// A host that could not take it, a channel that does not work.
     pub fn capture_snapshot(&self, name: &str) -> Result<(), ChannelError> {
         self.channel.capture(name)
+    }
+
+    /// Watch something for stores from now on, to the end of the run: `"bss.nr_stalls"`, or a [`WatchSpec`] with a condition. Returns
+    /// once it is watched; what is there only with a scheduler that is not attached is watched when it is.
+    ///
+    /// # Errors
+    /// What cannot be read, or cannot be watched: the run then fails, whatever the body makes of it, and the report says why.
+    pub fn watch_snapshot(&self, watch: impl Into<WatchSpec>) -> Result<(), ChannelError> {
+        let order = watch.into().order().map_err(|error| ChannelError::Watch(error.render()))?;
+        self.channel.watch(order)
     }
 
     /// Have guest-init do something with the scheduler. Returns the scheduler's process id.

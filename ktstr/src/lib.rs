@@ -23,6 +23,8 @@ mod limits;
 mod gauntlet;
 /// A scheduler, as `declare_scheduler!` describes it.
 mod scheduler;
+/// Watches, as a test describes them.
+mod watch;
 /// The socket to guest-init.
 mod channel;
 /// Whether the scheduler under test still schedules.

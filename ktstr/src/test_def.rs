@@ -94,6 +94,8 @@ pub struct TestDef {
     pub staged_schedulers: &'static [&'static Scheduler],
     /// Files of the host that the guest gets.
     pub include_files: Option<IncludeFiles>,
+    /// What is watched for stores from before the scheduler is loaded.
+    pub watch: &'static [&'static str],
     /// Payloads, which are in the guest.
     pub payloads: &'static [&'static PayloadDef],
 }

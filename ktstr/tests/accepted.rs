@@ -58,6 +58,7 @@ declare_scheduler!(
     fail_on_stall,
     sustained_samples = 2,
     allow_splats,
+    watch = ["scx_root->exit_kind", "bss.x when new > 100"],
     expect_err,
     expect_scx_error_contains = "stall",
     expect_scx_error_matches = r"failed to run for \d+",

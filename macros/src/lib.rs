@@ -82,6 +82,7 @@ use proc_macro::TokenStream;
 /// | `payload` | the path of a const | none | the payload that the test is about: its program is in the guest, and it must be run |
 /// | `workloads` | a list of paths of consts, `[A, B]` | none | payloads besides, which load the machine: their programs are in the guest, and each must be run |
 /// | `include_files` | a list of paths, `["..", ".."]`, or the path of a function | none | files and folders for the guest, relative to the package's folder: `"PATH"` is at the same path below `/ktstr/files`, in which payloads start, and `"PATH:/PATH/IN/GUEST"` where it says. Or `fn() -> Result<Vec<IncludedFile>>`, run on the host |
+/// | `watch` | a list of strings, `["..", ".."]` | none | what is watched for stores from before the scheduler is loaded, each with a capture: `scx_root->exit_kind`, `bss.x when new > 100`; such a test loads its scheduler anew |
 #[proc_macro_attribute]
 pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
     test_expand::expand(attr.into(), item.into()).unwrap_or_else(|error| error.into_compile_error()).into()

@@ -159,6 +159,9 @@ pub const KEYS: &[Key] = &[
     key("include_files", Shape::Files,
         "files and folders for the guest, relative to the package's folder: `\"PATH\"` is at the same path below `/ktstr/files`, in \
          which payloads start, and `\"PATH:/PATH/IN/GUEST\"` where it says. Or `fn() -> Result<Vec<IncludedFile>>`, run on the host"),
+    key("watch", Shape::Texts,
+        "what is watched for stores from before the scheduler is loaded, each with a capture: `scx_root->exit_kind`, `bss.x when new > 100`; \
+         such a test loads its scheduler anew"),
 ];
 
 /// Check everything that can be checked without the scheduler.

@@ -65,6 +65,7 @@ pub const READINGS: &[(Printed, &[&str])] = &[
     (Document, &["replay", "TRACE", "--progs"]),
     (Document, &["replay", "TRACE", "--stats"]),
     (Document, &["replay", "TRACE", "--stats", "--at", "attach"]),
+    (Document, &["replay", "TRACE", "--watches"]),
     (Document, &["replay", "TRACE", "--runqueues", "--dsqs", "--at", "attach"]),
     (Document, &["replay", "TRACE", "--tasks", "--at", "nowhere"]),
 ];

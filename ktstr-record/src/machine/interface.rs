@@ -69,6 +69,16 @@ pub trait Machine: Send {
     /// As [`registers`](Machine::registers).
     fn disarm(&mut self, id: WatchId) -> Result<(), MachineError>;
 
+    /// Whether the watch with this id fired without being told of, and the vCPU: some machines tell of a pause alone where both come
+    /// at the same instant. To be asked by who sees that what is watched has changed. The machine must be stopped.
+    ///
+    /// # Errors
+    /// As [`registers`](Machine::registers).
+    fn untold(&mut self, id: WatchId) -> Result<Option<Cpu>, MachineError> {
+        let _ = id;
+        Ok(None)
+    }
+
     /// What the host has given to what runs the guest, so far; `None` where that is not known.
     fn cpu_use(&self) -> Option<CpuUse>;
     /// Breakpoints of the guest's kernel that the machine executed though they were gone, and mended, since the last call.

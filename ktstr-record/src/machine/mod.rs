@@ -37,7 +37,7 @@ pub use attached::{AttachedTemplate, NotSaved};
 pub use cpu_use::{CpuUse, ThreadUse};
 pub use error::{MachineError, StartError};
 pub use interface::{Machine, MachineEvent, StaleBreakpoint, Watch, WatchId, WatchSupport};
-pub use kvm::{boot, KvmProbe, KvmSelfTest, MachineChoice, SelfTestOutcome, selftest_kvm};
+pub use kvm::{KvmProbe, KvmSelfTest, MachineChoice, SelfTestOutcome, boot, selftest_kvm};
 pub use ram::{ChannelRam, GuestRam};
 pub(crate) use start::kernel_fault;
 pub use start::{Start, StartKind, StartPolicy, Started};

@@ -86,6 +86,14 @@ impl Capturer {
         self.profile.is_ready()
     }
 
+    /// The kernel's profile, waiting for it if need be.
+    ///
+    /// # Errors
+    /// Why it could not be made.
+    pub(super) fn profile(&mut self) -> Result<Arc<KernelProfile>, String> {
+        self.profile.get()
+    }
+
     /// An address in words: in which function it is, as far as that is known without waiting.
     pub(super) fn place(&mut self, at: KernelVirt) -> String {
         let profile = if self.is_ready() { self.profile.get().ok() } else { None };

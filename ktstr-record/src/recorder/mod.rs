@@ -23,6 +23,7 @@ mod enabling;
 mod fail_fast;
 mod attached;
 mod placing;
+mod watches;
 mod session;
 mod run;
 

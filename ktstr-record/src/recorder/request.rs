@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use guest_init::message::WatchOrder;
 use jiff::Timestamp;
 use ktstr_replay::trace::WriteError;
 use ktstr_replay::trace::record::manifest::{KernelInfo, StartInfo};
@@ -38,6 +39,8 @@ pub struct RecordRequest {
     pub claims: Vec<ClaimRecord>,
     /// End the run where a claim is broken that later captures cannot mend.
     pub fail_fast: bool,
+    /// What is watched for stores from before the job is handed over.
+    pub watches: Vec<WatchOrder>,
     /// How long the guest may take from its job to its power-off, before it is ended as hung.
     pub run_timeout: Duration,
 }

@@ -129,6 +129,7 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
         }
         (_, None) => JobParts::All,
     };
+    session.watch_from_the_beginning(&request.watches);
     let ending = match session.deliver(&request.job, parts) {
         Ok(()) => session.run(request.run_timeout),
         Err(error) => {
@@ -194,7 +195,7 @@ fn tell_failed_boot(mut outbox: Outbox, clock: &RunClock, error: StartError) -> 
         other => (1, other.to_string(), String::new()),
     };
     let mut event = |body| outbox.event(GuestNs(0), clock.host_ns(), body);
-    event(EventBody::Stage { stage: Stage::Booting, detail: format!("attempts: {attempts}") });
+    event(EventBody::Stage { stage: Stage::Booting, detail: format!("{attempts} attempts") });
     event(EventBody::Console(console.into_bytes()));
     event(EventBody::Stage { stage: Stage::InitFailed, detail: fault.clone() });
     event(EventBody::End { end: GuestEnd::TimedOut, detail: fault });

@@ -1,6 +1,7 @@
 //! The loop: what a running machine says, and what is taken from it.
 
 mod delivering;
+mod watching;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use super::interrupt;
 use super::outbox::Outbox;
 use super::placing::Pages;
 use super::request::CapturePlan;
+use super::watches::Watches;
 use super::writer::{Item, Written};
 use crate::channel::{GuestState, HostChannel, Received};
 use crate::machine::{ChannelRam, Machine, MachineError, MachineEvent, WatchId};
@@ -50,10 +52,11 @@ pub(super) struct Ending {
     pub detail: String,
 }
 
-/// A capture that the guest asked for.
+/// A capture that the guest asked for, or a look for what it wants watched.
 struct GuestRequest {
     id: u64,
-    capture: CaptureRequest,
+    /// `None`: a look for what is to be watched.
+    capture: Option<CaptureRequest>,
     received: Instant,
 }
 
@@ -72,6 +75,9 @@ pub(super) struct Session<'c> {
     unfit: Unfit,
     /// What ends the run at a broken claim, where that is wanted.
     fail_fast: Option<FailFast>,
+    watches: Watches,
+    /// What the machine told while a part of the job was handed over.
+    told: Option<MachineEvent>,
     /// Where init has room for the file that is being placed.
     pages: Option<Pages>,
     phase: Option<(u32, String)>,
@@ -105,6 +111,8 @@ impl<'c> Session<'c> {
             attached: None,
             unfit: Unfit::default(),
             fail_fast: None,
+            watches: Watches::default(),
+            told: None,
             pages: None,
             phase: None,
             body_began: None,
@@ -134,15 +142,12 @@ impl<'c> Session<'c> {
         let deadline = Instant::now() + timeout;
         let (mut flushed, mut clocked) = (Instant::now(), Instant::now());
         loop {
-            let event = self.machine.wait_event(POLL);
+            let event = self.told.take().or_else(|| self.machine.wait_event(POLL));
             self.tell_mended();
             self.listen();
             match event {
                 Some(MachineEvent::Watch { id: WatchId::DOORBELL, .. }) => self.serve(Some(Instant::now())),
-                // Nobody arms another yet.
-                Some(MachineEvent::Watch { .. }) => {
-                    self.go_on();
-                }
+                Some(MachineEvent::Watch { id, vcpu }) => self.fired(id, vcpu),
                 Some(MachineEvent::Ended { end, detail }) => return Ending { end, detail },
                 None => {
                     if self.requests.front().is_some_and(|r| r.received.elapsed() > DOORBELL_GRACE) {
@@ -158,6 +163,7 @@ impl<'c> Session<'c> {
                 return Ending { end: GuestEnd::TimedOut, detail: UNDELIVERED.to_owned() };
             }
             self.look_at_host_time();
+            self.find_watched();
             self.capture_if_due();
             self.enabling.tell();
             if let Some(claim) = self.fail_fast.as_ref().and_then(FailFast::broken) {
@@ -195,13 +201,14 @@ impl<'c> Session<'c> {
         self.tell_mended();
         self.machine.kill();
         self.listen();
+        let (watches, mut stand) = self.watches();
+        watches.close(&mut stand);
         while let Some((index, _)) = self.cadence.due() {
             self.cadence.advance();
             self.miss(index, String::from("the run ended before it was due"));
         }
-        for request in std::mem::take(&mut self.requests) {
-            let sample =
-                self.capturer.missed(&request.capture, String::from("the run ended before it was taken"));
+        for capture in std::mem::take(&mut self.requests).into_iter().filter_map(|request| request.capture) {
+            let sample = self.capturer.missed(&capture, String::from("the run ended before it was taken"));
             self.outbox.capture(sample, None);
         }
         let Ending { end, detail } = ending;
@@ -271,13 +278,16 @@ impl<'c> Session<'c> {
         match message {
             ToHost::Capture { id, tag, reason } => {
                 let kind = match reason {
-                    CaptureReason::Attach => CaptureKind::Attach,
-                    CaptureReason::OnDemand => CaptureKind::OnDemand,
-                    CaptureReason::End => CaptureKind::End,
-                    CaptureReason::SchedulerExit => CaptureKind::SchedulerExit,
-                    CaptureReason::NotEnabled => CaptureKind::NotEnabled,
+                    CaptureReason::Attach => Some(CaptureKind::Attach),
+                    CaptureReason::OnDemand => Some(CaptureKind::OnDemand),
+                    CaptureReason::End => Some(CaptureKind::End),
+                    CaptureReason::SchedulerExit => Some(CaptureKind::SchedulerExit),
+                    CaptureReason::NotEnabled => Some(CaptureKind::NotEnabled),
+                    CaptureReason::Watch => None,
                 };
-                let capture = CaptureRequest { tag, kind, guest_ns, host_ns, phase: self.phase.clone() };
+                let phase = || self.phase.clone();
+                let capture =
+                    kind.map(|kind| CaptureRequest { tag, kind, guest_ns, host_ns, phase: phase() });
                 self.requests.push_back(GuestRequest { id, capture, received: Instant::now() });
             }
             ToHost::Dropped { frames, bytes } => {
@@ -293,6 +303,7 @@ impl<'c> Session<'c> {
             other => {
                 self.enabling.hear(&other);
                 self.unfit.hear(&other);
+                self.watches.hear(&other);
                 if let Some(body) = events::of_message(other) {
                     self.outbox.event(guest_ns, host_ns, body);
                 }
@@ -306,6 +317,7 @@ impl<'c> Session<'c> {
             FromTest::BodyEnded { .. } => self.body_ended = true,
             FromTest::PhaseBegin { index, name } => self.phase = Some((*index, name.clone())),
             FromTest::PhaseEnd { .. } => self.phase = None,
+            FromTest::Watch(order) => self.watch(order.clone(), true),
             _ => {}
         }
         let ended = matches!(said, FromTest::BodyEnded { .. });
@@ -337,9 +349,14 @@ impl<'c> Session<'c> {
         }
         let mut pause = Some(pause);
         for (nth, request) in requests.into_iter().enumerate() {
-            self.channel.ack_capture(request.id);
             let begun = pause.take().unwrap_or_else(|| Pause::begun(Instant::now(), Duration::ZERO));
-            self.take(request.capture, begun, nth == last);
+            match request.capture {
+                Some(capture) => {
+                    self.channel.ack_capture(request.id);
+                    self.take(capture, begun, nth == last);
+                }
+                None => self.serve_watch(request.id, begun, nth == last),
+            }
         }
     }
 
@@ -394,6 +411,8 @@ impl<'c> Session<'c> {
 
     /// Read the stopped machine, let it go on if asked to, and hand over what was read.
     fn take(&mut self, request: CaptureRequest, pause: Pause, go_on: bool) {
+        let (watches, mut stand) = self.watches();
+        watches.at_stop(&mut stand);
         if self.outbox.take_base_lost() {
             self.capturer.begin_anew();
         }

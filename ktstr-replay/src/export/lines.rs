@@ -148,6 +148,7 @@ fn name(body: &EventBody) -> &'static str {
         EventBody::WorkerDetail(_) => "worker_detail",
         EventBody::Payload(_) => "payload",
         EventBody::Stats(_) => "stats",
+        EventBody::Watch(_) => "watch",
     }
 }
 
@@ -215,5 +216,6 @@ fn details(body: &EventBody) -> Json {
             "line": text(&answer.line),
             "fault": answer.fault,
         }),
+        EventBody::Watch(news) => super::watch::json(news),
     }
 }

@@ -18,6 +18,7 @@
 //! ```
 
 mod payload;
+mod watch;
 mod lines;
 pub mod vmcore;
 

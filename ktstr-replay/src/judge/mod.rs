@@ -15,6 +15,7 @@ mod scheduler;
 mod skipped;
 mod splats;
 mod thresholds;
+mod watches;
 #[cfg(test)]
 mod tests;
 
@@ -58,6 +59,7 @@ impl Run<'_> {
         verdict.findings.extend(losses::judge(self));
         verdict.findings.extend(thresholds::judge(self));
         verdict.findings.extend(payloads::judge(self));
+        verdict.findings.extend(watches::judge(self));
         verdict.findings.extend(claims::judge_claims(self, claims));
         verdict.findings.extend(claims::judge_checks(self, checks));
         verdict.findings.extend(lifecycle::unfounded_end(self, &verdict));

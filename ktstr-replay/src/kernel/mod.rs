@@ -29,6 +29,7 @@ pub mod maps;
 mod mirror;
 mod pages;
 mod profile;
+mod prog_lines;
 mod progs;
 pub mod query;
 pub mod runqueue;

@@ -14,6 +14,7 @@ mod payload_path;
 mod projection;
 mod rows;
 mod stats_path;
+mod watch_path;
 
 pub use error::{SyntaxError, SyntaxFault};
 pub use field::{AsPath, FieldPath, Step};
@@ -25,3 +26,4 @@ pub use payload_path::PayloadPath;
 pub use projection::{Fold, Projection, RqField, ScxField};
 pub use rows::{Aggregate, CellPath, Condition, RowKey, RowsPath, TableName, Test};
 pub use stats_path::StatsPath;
+pub use watch_path::{WatchField, WatchPath};

@@ -54,12 +54,17 @@ impl<'t> Parser<'t> {
         Ok(Self { is: "path", ..Self::claim(text)? })
     }
 
+    /// For the text of a condition.
+    pub(crate) fn condition(text: &'t str) -> Result<Self, SyntaxError> {
+        Ok(Self { is: "condition", ..Self::claim(text)? })
+    }
+
     pub(crate) fn peek(&self) -> &TokenKind {
         self.tokens.get(self.at).map_or(&TokenKind::End, |t| &t.kind)
     }
 
     /// The word behind the current one.
-    fn peek_next(&self) -> &TokenKind {
+    pub(crate) fn peek_next(&self) -> &TokenKind {
         self.tokens.get(self.at + 1).map_or(&TokenKind::End, |t| &t.kind)
     }
 

@@ -11,6 +11,7 @@ use super::parse::{Parser, names};
 use super::payload_path::PayloadPath;
 use super::rows::{Aggregate, CellPath, RowsPath, TableName};
 use super::stats_path::StatsPath;
+use super::watch_path::WatchPath;
 use crate::units::Cpu;
 
 /// What is read from each sample.
@@ -33,6 +34,7 @@ use crate::units::Cpu;
 /// | `payload(fio).jobs.0.read.iops` | a metric of the run of a payload that had ended last; in claims and `--var` |
 /// | `alive` | whether a scheduler was enabled |
 /// | `stats(top).nr_migrations` | a member of the statistics that the scheduler serves |
+/// | `watch("bss.x").new`, `.old`, `.fires`, `.cpu` | the last fire of a watch, or how many there were; in claims and `--var` |
 ///
 /// ```
 /// use ktstr_replay::path::{Projection, SyntaxError};
@@ -75,6 +77,8 @@ pub enum Projection {
     Closure(String),
     /// A member of the statistics that the scheduler served.
     Stats(StatsPath),
+    /// What a watch had seen.
+    Watch(WatchPath),
 }
 
 names! {
@@ -192,6 +196,9 @@ impl Projection {
         }
         if called && name == "stats" {
             return StatsPath::parse(p).map(Self::Stats);
+        }
+        if called && name == "watch" {
+            return WatchPath::parse(p).map(Self::Watch);
         }
         match name.as_str() {
             _ if quoted => Self::parse_var(p, name),
@@ -327,6 +334,7 @@ impl fmt::Display for Projection {
             },
             Self::Cast(words, of) => write!(f, "({words}){of}"),
             Self::Payload(path) => write!(f, "{path}"),
+            Self::Watch(path) => write!(f, "{path}"),
             Self::Alive => f.write_str("alive"),
             Self::Closure(label) => write!(f, "<{label}>"),
             Self::Stats(path) => write!(f, "{path}"),

@@ -5,10 +5,11 @@ use crate::kernel::log::read_log;
 use crate::run::{Checkpoints, Run};
 use crate::text::{Align, layout};
 use crate::text::{clean, counted, seconds, shorten, tail};
-use crate::trace::record::{CaptureKind, EventBody, GuestEnd, OutputSource, Stage};
+use crate::trace::record::{CaptureKind, EventBody, GuestEnd, OutputSource, Stage, WatchEvent, WatchNews};
 use crate::units::GuestNs;
 use crate::verdict::{Outcome, Verdict};
-use crate::view::dmesg;
+use crate::view::{dmesg, watches};
+use crate::watch::WatchLog;
 
 use super::Section;
 
@@ -75,12 +76,18 @@ pub(super) fn timeline(run: &Run<'_>) -> Section {
             EventBody::PhaseEnd { index } => format!("phase {index} ends"),
             EventBody::Op { name, detail } => with(name, detail),
             EventBody::Payload(run) => format!("payload {} {}", run.name, how_it_ended(run)),
+            EventBody::Watch(news) => match of_watch(news) {
+                Some(text) => text,
+                None => continue,
+            },
             EventBody::End { end, detail } => with(&format!("the machine ended ({end:?})"), detail),
             _ => continue,
         };
         entries.push((event.guest_ns, text));
     }
-    for sample in run.samples.iter().filter(|s| s.kind != CaptureKind::Periodic) {
+    // A watch's fire has its line already.
+    let told = |kind: CaptureKind| matches!(kind, CaptureKind::Periodic | CaptureKind::Watch);
+    for sample in run.samples.iter().filter(|s| !told(s.kind)) {
         entries.push((sample.guest_ns, format!("capture {}", sample.tag)));
     }
     // Stable: what happened at the same time stays in the order in which it was recorded.
@@ -94,6 +101,29 @@ pub(super) fn timeline(run: &Run<'_>) -> Section {
     }
     rows.extend(entries.iter().skip(EACH_END.max(count.saturating_sub(EACH_END))).map(row));
     Section { title: "timeline".to_owned(), lines: layout(&[Align::Right, Align::Left], &rows) }
+}
+
+/// A line of the timeline for what happened to a watch.
+fn of_watch(news: &WatchEvent) -> Option<String> {
+    let target = &news.target;
+    Some(match &news.what {
+        WatchNews::Asked { .. } | WatchNews::Totals(_) => return None,
+        WatchNews::Waiting { why } => format!("watch {target} waits: {why}"),
+        WatchNews::Armed { value, .. } => format!("watch {target} armed: {value}"),
+        WatchNews::Disarmed { why } => format!("watch {target} taken away: {why}"),
+        WatchNews::Refused { why } => format!("watch {target} refused: {why}"),
+        WatchNews::Fired(fire) => {
+            let by = fire.source.as_ref().unwrap_or(&fire.place);
+            format!("watch {target}: {} -> {} on CPU {} by {by}", fire.old, fire.new, fire.cpu)
+        }
+    })
+}
+
+/// What the watches saw.
+pub(super) fn watches(run: &Run<'_>) -> Section {
+    let log = WatchLog::of(&run.events);
+    let lines = log.watches.iter().flat_map(|watch| watches::lines(run, watch)).collect();
+    Section { title: "watches".to_owned(), lines }
 }
 
 fn with(what: &str, detail: &str) -> String {

@@ -9,6 +9,7 @@ mod payloads;
 mod read;
 mod samples;
 mod selection;
+mod watches;
 
 pub use column::{Absent, Column, Point};
 pub use samples::Samples;

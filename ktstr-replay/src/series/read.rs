@@ -9,6 +9,7 @@ use crate::value::{MapEntry, Scalar, Snapshot, StatsError, Value, ValueError, ca
 
 use super::memory::{Kernel, Open};
 use super::payloads::Payloads;
+use super::watches::Watches;
 use super::{Absent, Column, Series};
 
 /// Width of what is computed, and of numbers whose width nobody recorded.
@@ -62,7 +63,7 @@ pub(super) fn read(
             let (scalar, bits) = cast_scalar(inner.scalar, words).map_err(unreadable)?;
             Ok(Reading { scalar, bits })
         }
-        Projection::Payload(_) => Err(Absent::Unreadable(format!(
+        Projection::Payload(_) | Projection::Watch(_) => Err(Absent::Unreadable(format!(
             "`{projection}` is out of the trace's events, which only claims and `--var` read, and not as another type"
         ))),
         Projection::Alive => Ok(wide(Scalar::Bool(scx(sample)?.is_enabled()))),
@@ -218,12 +219,14 @@ impl Series {
     /// too, for captures with a checkpoint in `trace`, which the series has to be of. Each checkpoint is opened once.
     pub fn columns_with(&self, trace: &Trace, projections: &[&Projection]) -> Vec<Column> {
         let (kernel, payloads) = (Kernel::new(trace), Payloads::of(trace, projections));
+        let watches = Watches::of(trace, projections);
         let mut found: Vec<Vec<Result<Reading, Absent>>> = vec![Vec::new(); projections.len()];
         for snapshot in self.snapshots().filter(|snapshot| snapshot.sample().missed.is_none()) {
             kernel.at(snapshot.sample(), |open| {
                 for (projection, values) in projections.iter().zip(&mut found) {
                     values.push(match projection {
                         Projection::Payload(path) => payloads.read(path, snapshot.sample().guest_ns),
+                        Projection::Watch(path) => watches.read(path, snapshot.sample().guest_ns),
                         _ => read(projection, &snapshot, open),
                     });
                 }

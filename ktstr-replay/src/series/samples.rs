@@ -79,12 +79,16 @@ impl Samples {
     }
 
     /// What claims are about unless they say otherwise: the periodic captures if the trace has any (placeholders
-    /// count, so that missing ones are missed), else all captures. A damaged sample counts as either.
+    /// count, so that missing ones are missed), else all captures but those of watches, of which there are as many as stores. A
+    /// damaged sample counts as either.
     pub(crate) fn subject(&self) -> Vec<usize> {
         let periodic = |one: &Decoded| one.whole().is_some_and(|s| s.kind == CaptureKind::Periodic);
         let any = self.all.iter().any(periodic);
         let positions = self.all.iter().enumerate();
-        positions.filter(|(_, s)| !any || s.whole().is_none() || periodic(s)).map(|(i, _)| i).collect()
+        let of_watch = |one: &Decoded| one.whole().is_some_and(|s| s.kind == CaptureKind::Watch);
+        let counts =
+            |one: &Decoded| if any { one.whole().is_none() || periodic(one) } else { !of_watch(one) };
+        positions.filter(|(_, one)| counts(one)).map(|(i, _)| i).collect()
     }
 }
 

@@ -34,6 +34,7 @@ mod scx;
 mod stacks;
 mod stats;
 mod tasks;
+pub(crate) mod watches;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +49,7 @@ use crate::run::OpenCheckpoint;
 use crate::text::clean;
 
 pub use stats::{NoStats, show_stats};
+pub use watches::{NoWatches, show_watches};
 
 /// A row of the table of views: its option of `ktstr replay`.
 #[derive(Clone, Copy, Debug)]

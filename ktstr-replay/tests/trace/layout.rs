@@ -23,6 +23,7 @@ use ktstr_replay::trace::record::sample::{
 use ktstr_replay::trace::record::small::{
     ClaimOriginV1, ClaimV1, ClockV1, CommitV1, IndexEntryV1, IndexV1, LossKindV1, LossV1,
 };
+use ktstr_replay::trace::record::watch::{WatchEventV1, WatchFireV1, WatchNewsV1, WatchTotalsV1};
 use ktstr_replay::trace::record::{BlobRole, PageId};
 use ktstr_replay::units::{Cpu, GuestNs, HostNs};
 use rkyv::Archived;
@@ -180,6 +181,52 @@ fn payload_bodies() -> Vec<EventBodyV1> {
     (0..).zip(ends).map(|one| EventBodyV1::Payload(Box::new(run(one)))).collect()
 }
 
+/// Those of watches, likewise.
+fn watch_bodies() -> Vec<EventBodyV1> {
+    let fire = WatchFireV1 {
+        number: 1,
+        cpu: Cpu(2),
+        rip: 3,
+        place: "demo_dispatch+0x10/0x80".to_owned(),
+        source: Some("main.bpf.c:12: nr++".to_owned()),
+        pid: Some(4),
+        comm: "worker".to_owned(),
+        stack: vec!["a longer frame than fits".to_owned(), "b".to_owned()],
+        old: -5,
+        new: 1 << 70,
+        sample: 6,
+        phase: Some((7, "steady".to_owned())),
+    };
+    let why = || "it is a null pointer".to_owned();
+    let totals = WatchTotalsV1 {
+        stores: 1,
+        fires: 2,
+        excluded: 3,
+        too_soon: 4,
+        backed_off: 5,
+        blind_ns: 6,
+        unseen: 7,
+        longest_stop_us: 8,
+    };
+    let news = [
+        WatchNewsV1::Asked {
+            when: Some("new > 1".to_owned()),
+            max_fires: 64,
+            min_interval_ns: 9,
+            by_body: true,
+        },
+        WatchNewsV1::Waiting { why: why() },
+        WatchNewsV1::Armed { at: 10, bytes: 8, value: -11 },
+        WatchNewsV1::Disarmed { why: why() },
+        WatchNewsV1::Refused { why: why() },
+        WatchNewsV1::Fired(Box::new(fire)),
+        WatchNewsV1::Totals(totals),
+    ];
+    let body =
+        |what| EventBodyV1::Watch(Box::new(WatchEventV1 { watch: 1, target: "bss.x".to_owned(), what }));
+    news.into_iter().map(body).collect()
+}
+
 fn map(id: u32, contents: MapContentsV1) -> MapStateV1 {
     MapStateV1 {
         id,
@@ -285,6 +332,7 @@ fn frozen_types_have_not_moved() {
         frozen("EventChunkV1 (later events)", &chunk(later_event_bodies())),
         frozen("EventChunkV1 (statistics)", &chunk(stats_bodies())),
         frozen("EventChunkV1 (payloads)", &chunk(payload_bodies())),
+        frozen("EventChunkV1 (watches)", &chunk(watch_bodies())),
         frozen("SampleV1 (attach)", &sample(CaptureKindV1::Attach)),
         frozen("SampleV1 (periodic)", &sample(CaptureKindV1::Periodic)),
         frozen("SampleV1 (on demand)", &sample(CaptureKindV1::OnDemand)),
@@ -342,11 +390,12 @@ fn loss(kind: LossKindV1) -> LossV1 {
     LossV1 { host_ns: HostNs(1), kind, count: 2, detail: "ring full".to_owned() }
 }
 
-const FROZEN: [Frozen; 37] = [
+const FROZEN: [Frozen; 38] = [
     ("EventChunkV1", 0x59bb_e10a_cca1_cb21, 8, 4),
     ("EventChunkV1 (later events)", 0x051f_a325_9f92_2d6c, 8, 4),
     ("EventChunkV1 (statistics)", 0x6480_6919_4b5d_d091, 8, 4),
     ("EventChunkV1 (payloads)", 0x9430_75af_9c87_d7ac, 8, 4),
+    ("EventChunkV1 (watches)", 0x26ed_d5e5_5309_43e1, 8, 4),
     ("SampleV1 (attach)", 0xcd5d_edd4_1f3a_ccc4, 288, 8),
     ("SampleV1 (periodic)", 0x9ae9_f3d0_8a04_7e65, 288, 8),
     ("SampleV1 (on demand)", 0xc6f9_d628_6b5f_8b2e, 288, 8),

@@ -132,6 +132,7 @@ pub(crate) mod tests {
         config: None,
         staged_schedulers: &[],
         include_files: None,
+        watch: &[],
         payloads: &[],
     };
 }

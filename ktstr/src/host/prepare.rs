@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use guest_init::message::Sysctl;
+use guest_init::message::{Sysctl, WatchOrder};
 use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
 use ktstr_record::machine::{self, StartPolicy};
 use ktstr_record::provision::{KernelSpec, Provisioner};
@@ -26,6 +26,7 @@ use super::say::say;
 use super::sources::Sources;
 use crate::scheduler::{Scheduler, SchedulerSource};
 use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef};
+use crate::watch::WatchSpec;
 
 /// How long a scheduler may take to become `enabled` on hardware, if nobody says.
 const ENABLE_LIMIT: Duration = Duration::from_secs(30);
@@ -63,6 +64,7 @@ fn no_program(scheduler: &str, release: &str, faults: &[String]) -> String {
 pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest> {
     say_if_not();
     let claims = recorded_claims(def)?;
+    let watches = watches(def)?;
     let pages = pages(def, environment)?;
     let spec = KernelSpec::parse(environment.kernel.as_deref().unwrap_or("latest"))?;
     let sources = Sources::of(def);
@@ -142,7 +144,8 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         cache: provisioner.cache().root().to_owned(),
         machine,
         policy: StartPolicy { cold: environment.cold, say, ..StartPolicy::default() },
-        attached: def.attached,
+        // What a watched scheduler stores while it is loaded is to be seen.
+        attached: def.attached && watches.is_empty(),
         job,
         captures: CapturePlan {
             periodic: def.num_snapshots,
@@ -158,6 +161,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         config,
         claims,
         fail_fast: def.fail_fast,
+        watches,
         run_timeout: enable_limit + body_limit(def) + EXIT_LIMIT + RUN_SLACK,
     })
 }
@@ -192,6 +196,24 @@ fn recorded_claims(def: &TestDef) -> Result<Vec<ClaimRecord>> {
         |check: HostCheck| ClaimRecord { text: check.label.to_owned(), origin: ClaimOrigin::Closure };
     claims.extend(def.check.map(closure));
     Ok(claims)
+}
+
+/// What is watched from the beginning.
+///
+/// # Errors
+/// Every watch that cannot be read, each with a caret under its fault.
+fn watches(def: &TestDef) -> Result<Vec<WatchOrder>> {
+    let (mut orders, mut errors) = (Vec::new(), Vec::new());
+    for text in def.watch {
+        match WatchSpec::on(*text).order() {
+            Ok(order) => orders.push(order),
+            Err(error) => errors.push(error.render()),
+        }
+    }
+    if !errors.is_empty() {
+        bail!("{} of {}'s watches cannot be read:\n{}", errors.len(), def.path, errors.join("\n"));
+    }
+    Ok(orders)
 }
 
 /// The program of a scheduler; `given` is taken in the place of a `binary`.

@@ -76,6 +76,14 @@ impl Engine<'_> {
                 ctx.capture_snapshot(name)?;
                 Ok(ctx.op("capture_snapshot", name.as_str())?)
             }
+            Kind::Watch(watch) => {
+                if self.watched.contains(watch) {
+                    return Ok(());
+                }
+                self.watched.push((**watch).clone());
+                ctx.watch_snapshot((**watch).clone())?;
+                Ok(ctx.op("watch_snapshot", watch.to_string())?)
+            }
             Kind::Online { cpu, online } => {
                 if !self.set_online(*cpu, *online)? {
                     let state = if *online { "online" } else { "offline" };

@@ -8,6 +8,7 @@ use super::error::{Fault, ScenarioError};
 use super::op::{Kind, Op, SchedulerOp};
 use super::step::{Backdrop, HoldSpec, Step};
 use crate::cgroup::{CgroupDef, CgroupError, check_name};
+use crate::channel::ChannelError;
 use crate::ctx::Ctx;
 use crate::payload::PayloadSpec;
 use crate::payload_call;
@@ -150,6 +151,9 @@ impl Names<'_> {
                 Err(Fault::NoPayload { name, candidates })
             }
             Kind::WaitPayload(_) | Kind::KillPayload(_) => Ok(()),
+            Kind::Watch(watch) => {
+                watch.order().map(|_| ()).map_err(|error| Fault::Channel(ChannelError::Watch(error.render())))
+            }
             Kind::Capture(_) | Kind::IrqAffinity(..) | Kind::WriteFile(..) | Kind::Sysctl(..) => Ok(()),
         }
     }

@@ -11,6 +11,7 @@ use crate::cgroup::{Cgroup, CgroupDef, CgroupError};
 use crate::cpu_set::CpuSet;
 use crate::ctx::Ctx;
 use crate::payload::Running;
+use crate::watch::WatchSpec;
 use crate::worker::{Affinity, WorkSpec, WorkerCount, WorkerGroup, WorkloadHandle};
 
 /// A scenario that is being executed.
@@ -18,6 +19,8 @@ pub(super) struct Engine<'a> {
     pub(super) ctx: &'a Ctx,
     frames: Vec<Frame>,
     attached: Attached,
+    /// What was asked to be watched.
+    pub(super) watched: Vec<WatchSpec>,
 }
 
 /// What one step made and changed.
@@ -48,7 +51,7 @@ pub(super) fn failed<E: Into<Fault>>(what: &str, whose: &str) -> impl FnOnce(E) 
 
 impl<'a> Engine<'a> {
     pub(super) fn new(ctx: &'a Ctx) -> Self {
-        Self { ctx, frames: Vec::new(), attached: Attached::default() }
+        Self { ctx, frames: Vec::new(), attached: Attached::default(), watched: Vec::new() }
     }
 
     /// What is made from now on belongs to a new frame.

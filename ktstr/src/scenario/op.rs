@@ -7,6 +7,7 @@ use crate::cgroup::{CgroupDef, CpusetSpec};
 use crate::cpu_set::CpuSet;
 use crate::payload::{Payload, PayloadSpec};
 use crate::scheduler::Scheduler;
+use crate::watch::WatchSpec;
 use crate::worker::{Affinity, WorkSpec};
 
 /// Something that a step does to the guest. Each is a timed event of the trace. What it changes is as before at the end of the step,
@@ -47,6 +48,7 @@ pub(super) enum Kind {
     Freeze(String),
     Unfreeze(String),
     Capture(String),
+    Watch(Box<WatchSpec>),
     Online { cpu: u32, online: bool },
     IrqAffinity(u32, CpuSet),
     WriteFile(PathBuf, String),
@@ -132,6 +134,13 @@ impl Op {
         Self(Kind::Capture(name.into()))
     }
 
+    /// Watch something for stores: `Op::watch_snapshot("bss.nr_stalls")`, or a [`WatchSpec`] with a condition and bounds. Each store takes
+    /// a capture, with who stored and what was there before. To the end of the run: the end of the step does not take it away. In a
+    /// loop it is asked for once.
+    pub fn watch_snapshot(watch: impl Into<WatchSpec>) -> Self {
+        Self(Kind::Watch(Box::new(watch.into())))
+    }
+
     /// Take a CPU out of the running kernel. A sched_ext scheduler without `ops.cpu_offline` exits at that, with the code that asks
     /// for a restart. CPU 0 of x86 cannot be taken out.
     pub fn offline(cpu: u32) -> Self {
@@ -214,6 +223,7 @@ impl fmt::Display for Op {
             Kind::Freeze(name) => write!(f, "freeze {name}"),
             Kind::Unfreeze(name) => write!(f, "unfreeze {name}"),
             Kind::Capture(name) => write!(f, "capture_snapshot {name}"),
+            Kind::Watch(watch) => write!(f, "watch_snapshot {watch}"),
             Kind::Online { cpu, online: false } => write!(f, "offline {cpu}"),
             Kind::Online { cpu, online: true } => write!(f, "online {cpu}"),
             Kind::IrqAffinity(irq, cpus) => write!(f, "irq_affinity {irq} {cpus}"),

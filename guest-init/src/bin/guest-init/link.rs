@@ -121,6 +121,11 @@ impl Link {
 
     /// Have a capture taken: when this returns true, it was.
     pub fn capture(&mut self, tag: &str, reason: CaptureReason) -> bool {
+        self.ask(tag, reason) == Some(true)
+    }
+
+    /// Have the host do something that it stops the machine for. Whether it could; `None`: it did not answer.
+    pub fn ask(&mut self, tag: &str, reason: CaptureReason) -> Option<bool> {
         self.captures += 1;
         let id = self.captures;
         self.send(&ToHost::Capture { id, tag: tag.to_owned(), reason });
@@ -129,14 +134,18 @@ impl Link {
             doorbell.store(id, Ordering::SeqCst);
         }
         let deadline = Instant::now() + CAPTURE_PATIENCE;
-        while self.memory.capture_ack().load(Ordering::Acquire) != id {
+        loop {
+            match self.memory.capture_ack().load(Ordering::Acquire) {
+                ack if ack == id => return Some(true),
+                ack if ack == !id => return Some(false),
+                _ => {}
+            }
             if Instant::now() >= deadline {
                 self.note(&format!("the host did not take capture {id} ({tag}) within {CAPTURE_PATIENCE:?}"));
-                return false;
+                return None;
             }
             sleep(Duration::from_micros(500));
         }
-        true
     }
 
     /// The next message from the host, an unchecked archive, or that something of them was lost.

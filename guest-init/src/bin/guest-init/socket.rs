@@ -97,6 +97,15 @@ impl TestSocket {
                 // The test may have ended meanwhile; then nobody waits for the answer.
                 let _closed = send(ours, &[u8::from(taken)], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
             }
+            (Some(ArchivedFromTest::Watch(order)), Some(bytes)) => {
+                link.send(&ToHost::Test(bytes.to_vec()));
+                let answer = match link.ask(&order.target, CaptureReason::Watch) {
+                    Some(true) => 1,
+                    Some(false) => 2,
+                    None => 0,
+                };
+                let _closed = send(ours, &[answer], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            }
             (Some(ArchivedFromTest::Scheduler(order)), _) => {
                 self.order = Some(match order {
                     ArchivedSchedulerOrder::Detach => SchedulerOrder::Detach,

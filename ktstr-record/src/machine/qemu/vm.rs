@@ -32,6 +32,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 const PANIC_MARK: &str = "Kernel panic - not syncing";
 /// The emulator compares every store to a watched page with all watches, and has no limits of its own.
 const WATCHES: WatchSupport = WatchSupport { most: 64, write_bytes: 4096, execute: true };
+/// The instruction that waits for an interrupt.
+const HLT: u8 = 0xf4;
 /// The doorbell. It is a user address, of the process that maps the page there.
 const DOORBELL: Watch = Watch::Write { at: DOORBELL_PAGE, bytes: 8 };
 
@@ -51,6 +53,8 @@ pub(in crate::machine) struct Vm {
     state: VmState,
     /// What is armed, the doorbell among them.
     watches: BTreeMap<WatchId, Watch>,
+    /// Something beside the doorbell was ever armed.
+    has_watched: bool,
     /// A watch that fired while nobody waited for it, not yet handed over.
     fired: Option<Fired>,
     /// The breakpoint that stopped the machine last, and its vCPU, which still has to execute that instruction.
@@ -119,6 +123,7 @@ impl Vm {
             vcpus,
             state: VmState::Stopped,
             watches: BTreeMap::new(),
+            has_watched: false,
             fired: None,
             at_breakpoint: None,
             mender: None,
@@ -168,7 +173,8 @@ impl Vm {
         }
         let is_it =
             |watch: &Watch| matches!(watch, Watch::Write { at, bytes } if address.wrapping_sub(*at) < *bytes);
-        let Some(fired) = self.armed(is_it, vcpu) else { return Ok(Stop::Plain) };
+        // A store just before its watch was taken away can be told of after that.
+        let Some(fired) = self.armed(is_it, vcpu) else { return Ok(Stop::Internal) };
         if fired.id == WatchId::DOORBELL {
             let value = self.gdb.read_u64(&[vcpu], DOORBELL_PAGE)?;
             self.last_ring = value.first().copied().flatten().unwrap_or_default();
@@ -192,7 +198,9 @@ impl Vm {
         }
         // Of several vCPUs that stop at the same time, one can be told of when what it has stopped at is done with.
         let is_alert = self.mender.as_ref().is_some_and(Mender::is_alert);
-        Ok(fired.map_or(if is_alert { Stop::Internal } else { Stop::Plain }, Stop::Fired))
+        // One that hit a watch which was taken away at the same stop is told of as if it was at a breakpoint.
+        let is_ours = is_alert || self.has_watched;
+        Ok(fired.map_or(if is_ours { Stop::Internal } else { Stop::Plain }, Stop::Fired))
     }
 
     /// The first watch that is armed and is it, as fired by `vcpu`.
@@ -295,6 +303,7 @@ impl Vm {
                 continue;
             }
             let Some(reply) = self.gdb.stop(deadline)? else { return Ok(None) };
+            let told = format!("{reply:?}");
             match self.stopped(reply)? {
                 Stop::Fired(Fired { id, vcpu }) => return Ok(Some(MachineEvent::Watch { id, vcpu })),
                 Stop::Internal => {
@@ -302,7 +311,7 @@ impl Vm {
                     self.resume()?;
                 }
                 Stop::Plain if self.ended.is_none() => {
-                    let answer = "a stop that was not asked for".into();
+                    let answer = format!("a stop that was not asked for: {told}");
                     return Err(MachineError::Protocol { what: "gdb's c".into(), answer });
                 }
                 Stop::Plain => {}
@@ -447,6 +456,7 @@ impl Machine for Vm {
             return Err(MachineError::Unsupported { what });
         }
         self.gdb.insert(&watch).map_err(|e| self.explain(e))?;
+        self.has_watched |= id != WatchId::DOORBELL;
         self.watches.insert(id, watch);
         Ok(())
     }
@@ -460,6 +470,30 @@ impl Machine for Vm {
         self.watches.remove(&id);
         self.fired = self.fired.filter(|fired| fired.id != id);
         Ok(())
+    }
+
+    fn untold(&mut self, id: WatchId) -> Result<Option<Cpu>, MachineError> {
+        let watch = self.watches.get(&id).copied();
+        let (Some(Watch::Write { at, bytes }), None) = (watch, &self.ended) else { return Ok(None) };
+        for registers in self.registers()? {
+            // A vCPU that waits for an interrupt has not just stored, and a step of it would wait as well.
+            let before = registers.rip.wrapping_sub(1);
+            let word = self.gdb.read_u64(&[registers.cpu], before).map_err(|e| self.explain(e))?;
+            if word.first().copied().flatten().is_none_or(|word| word as u8 == HLT) {
+                continue;
+            }
+            // A step makes the emulator tell of a hit that it has not told of, as for the doorbell.
+            let reply = self.gdb.step(registers.cpu).map_err(|e| self.explain(e))?;
+            if reply.watched().is_some_and(|address| address.wrapping_sub(at) < bytes) {
+                return Ok(Some(reply.vcpu()));
+            }
+            if !reply.is_plain_trap()
+                && let Stop::Fired(fired) = self.stopped(reply).map_err(|e| self.explain(e))?
+            {
+                self.fired = Some(fired);
+            }
+        }
+        Ok(None)
     }
 
     fn stale_breakpoints(&mut self) -> Vec<StaleBreakpoint> {

@@ -7,10 +7,12 @@ use guest_init::message::ToGuest;
 use ktstr_replay::trace::record::EventBody;
 
 use super::Session;
+use super::watching::attend;
 use crate::channel::SendError;
 use crate::job::{ClockAndSeed, JobError, JobParts, PackedJob, Way};
 use crate::recorder::attached::Attached;
 use crate::recorder::interrupt;
+use crate::recorder::watches::Stand;
 
 /// How long init may take to unpack its job.
 const DELIVERY: Duration = Duration::from_secs(20);
@@ -102,11 +104,15 @@ struct Delivering<'s, 'c> {
 
 impl Way for Delivering<'_, '_> {
     fn send(&mut self, message: &ToGuest) -> Result<(), SendError> {
-        let Session { machine, channel, .. } = &mut *self.session;
+        let Session { machine, channel, capturer, outbox, clock, phase, watches, told, .. } =
+            &mut *self.session;
         loop {
             let until = self.deadline.min(Instant::now() + ROOM);
             // The scheduler may be on its way to be enabled before all is delivered.
-            match channel.send_while(message, until, &mut || machine.tend()) {
+            let sent = channel.send_while(message, until, &mut || {
+                attend(told, watches, Stand { machine: machine.as_mut(), capturer, outbox, clock, phase });
+            });
+            match sent {
                 Err(SendError::NoRoom { .. }) if until < self.deadline && !interrupt::is_interrupted() => {}
                 sent => return sent,
             }
@@ -118,7 +124,7 @@ impl Way for Delivering<'_, '_> {
         self.send(&ToGuest::Place { path: path.to_owned(), mode, bytes: bytes.len() as u64 })?;
         let asked = Instant::now();
         while self.session.pages.is_none() && asked.elapsed() < PLACING {
-            self.session.machine.tend();
+            self.session.attend();
             self.session.listen();
             std::thread::sleep(PLACING_POLL);
         }

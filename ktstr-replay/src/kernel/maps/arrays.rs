@@ -55,6 +55,15 @@ mirror! {
     }
 }
 
+/// Where the values of a `BPF_MAP_TYPE_ARRAY` at `at` begin.
+pub(in crate::kernel) fn array_values(
+    view: &KernelView<'_>,
+    at: KernelVirt,
+) -> Result<KernelVirt, KernelError> {
+    let array: BpfArray = view.mirror(at)?;
+    Ok(array.value.0)
+}
+
 /// How many of `max_entries` entries fit into `room`, and what to say when that is not all.
 pub(super) fn fitting(map: &BpfMap, each: usize, room: Room) -> (usize, Option<String>) {
     let all = map.max_entries as usize;

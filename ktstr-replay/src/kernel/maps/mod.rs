@@ -24,6 +24,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::kernel) use arrays::array_values;
 pub(in crate::kernel) use memory::{ArenaPlace, find_arenas};
 pub use memory::{ArenaState, RingState};
 pub use objects::{BpfObjects, MapDetail, MapObject};

@@ -166,6 +166,14 @@ pub enum QueryError {
         /// Names of the arenas.
         arenas: Vec<String>,
     },
+    /// Stores to it cannot be watched.
+    #[error("`{path}` cannot be watched: {why}")]
+    Unwatchable {
+        /// The path.
+        path: String,
+        /// Why not.
+        why: String,
+    },
     /// The object is longer than what is read whole.
     #[error("`{path}` at {at} has {bytes} bytes, more than are read at once")]
     TooLong {

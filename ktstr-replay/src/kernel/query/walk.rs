@@ -37,14 +37,14 @@ pub struct Start<'p> {
 
 /// A value on the way, and where in memory the object begins that it is a part of; `None` for what a sample holds.
 #[derive(Clone, Copy)]
-struct Here<'v> {
-    value: Value<'v>,
-    object: Option<(KernelVirt, &'v [u8])>,
+pub(super) struct Here<'v> {
+    pub(super) value: Value<'v>,
+    pub(super) object: Option<(KernelVirt, &'v [u8])>,
 }
 
 impl Here<'_> {
     /// Where the value itself is.
-    fn address(&self) -> Option<KernelVirt> {
+    pub(super) fn address(&self) -> Option<KernelVirt> {
         let (at, object) = self.object?;
         // Both are of the one slice that was read.
         let offset = (self.value.recorded().as_ptr() as usize).checked_sub(object.as_ptr() as usize)?;
@@ -53,9 +53,9 @@ impl Here<'_> {
 }
 
 /// What is done at the end of a path.
-type Look<'l> = dyn FnMut(&Here<'_>, &dyn Fn() -> String) -> Result<(), QueryError> + 'l;
+pub(super) type Look<'l> = dyn FnMut(&Here<'_>, &dyn Fn() -> String) -> Result<(), QueryError> + 'l;
 
-fn no_end(root: &dyn Display) -> QueryError {
+pub(super) fn no_end(root: &dyn Display) -> QueryError {
     QueryError::NotAPointer { path: root.to_string(), type_name: "path without an end".to_owned() }
 }
 
@@ -226,7 +226,11 @@ fn object(
 }
 
 /// Walk `path` from the kernel's object that it begins at.
-fn from_root(view: &KernelView<'_>, path: &KernelPath, look: &mut Look<'_>) -> Result<(), QueryError> {
+pub(super) fn from_root(
+    view: &KernelView<'_>,
+    path: &KernelPath,
+    look: &mut Look<'_>,
+) -> Result<(), QueryError> {
     let (at, of) = root::find(view, &path.root)?;
     let way = Place { root: &path.root, steps: path.rest.steps(), done: 0 };
     let scope = Scope { program: None, kernel: Some(view.types()) };
@@ -271,7 +275,7 @@ fn at_object(
 
 /// Take the steps that are left: up to the next `->` they are parts of one object, and then of what is pointed at. Each object
 /// takes room on the stack, and a path has no more than its text has arrows.
-fn along(
+pub(super) fn along(
     view: &KernelView<'_>,
     mut here: Here<'_>,
     mut way: Place<'_>,

@@ -20,4 +20,4 @@ mod tests;
 mod walk;
 
 pub use stack::{CodeName, Frame, FrameKind, SourceLine, Stack, StackEnd};
-pub use walk::{Stacks, TaskStack, Unwinder};
+pub use walk::{OnCpu, Stacks, TaskStack, Unwinder};

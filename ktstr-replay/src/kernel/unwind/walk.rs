@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::kernel::task::Tasks;
+use crate::kernel::prog_lines::line_of;
+use crate::kernel::task::{TaskName, Tasks};
 use crate::kernel::unwind::bpf;
 use crate::kernel::unwind::orc::{Base, OrcTables, Rule, kind};
 use crate::kernel::unwind::registers::{Area, OnStack, Others, Registers, areas_of_cpu};
@@ -302,6 +303,17 @@ pub struct Stacks {
     pub gaps: Gaps,
 }
 
+/// What a vCPU runs.
+#[derive(Clone, Debug)]
+pub struct OnCpu {
+    /// Thread id; 0 for idle tasks, `None` where it could not be read.
+    pub pid: Option<u32>,
+    /// Command name.
+    pub comm: String,
+    /// Its stack.
+    pub stack: Stack,
+}
+
 impl<'u, 'm> Unwinder<'u, 'm> {
     /// An unwinder for the memory of `view`, whose vCPUs had the registers `vcpus`. What it lacks is in its gaps, and
     /// every stack that needs it says so.
@@ -344,6 +356,29 @@ impl<'u, 'm> Unwinder<'u, 'm> {
             }
         };
         self.gaps.read(format_args!("the running task of CPU {cpu}"), self.view.pointer(at)).flatten()
+    }
+
+    /// The task that a vCPU runs; `None` where that is not known.
+    #[must_use]
+    pub fn on_cpu(&self, cpu: Cpu) -> Option<OnCpu> {
+        let of_cpu = |nth: usize| self.vcpus.get(nth).is_some_and(|(other, ..)| *other == cpu);
+        let task = self.running.iter().find(|(_, nth)| of_cpu(**nth)).map(|(task, _)| *task)?;
+        let name: Option<TaskName> = self.view.mirror(task).ok();
+        let (pid, comm) = name.map_or((None, String::new()), |name| (Some(name.pid), name.comm.0));
+        Some(OnCpu { pid, comm, stack: self.task(task).1 })
+    }
+
+    /// The code that has the instruction before `ip`: its name as the kernel prints it, and its source line where it is a BPF
+    /// program's that was loaded with lines. The name is the address where nothing is known of it.
+    #[must_use]
+    pub fn code_before(&self, ip: KernelVirt) -> (String, Option<String>) {
+        let before = KernelVirt(ip.0.wrapping_sub(1));
+        let name = self.code.name(ip, before).map_or_else(|| ip.to_string(), |name| name.to_string());
+        let line = self
+            .code
+            .bpf_at(before)
+            .and_then(|code| line_of(self.view, code.program?, code.start, before).ok().flatten());
+        (name, line)
     }
 
     /// The stack of the task whose `task_struct` is at `task`, and the vCPU that it runs on.

@@ -29,6 +29,7 @@ pub const CHANNELS: &[Channel] = &[
         "stage, op, body and end events, losses",
     ),
     removed("output of payloads and text in scheduler statistics", "payload and stats events"),
+    removed("why a watch waits or ends, and lines of source at its stores", "watch events"),
     removed(
         "the scheduler's error message and dump, unless the kernel's watchdog wrote the message",
         "samples",

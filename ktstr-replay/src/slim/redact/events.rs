@@ -4,10 +4,12 @@ use regex_lite::Regex;
 use serde_json::Value;
 
 use super::{REDACTED, Redactor, hide, hide_all};
-use crate::trace::record::{EventBody, MetricCheck, PayloadRun, Stage, StatsAnswer, WorkerReport};
+use crate::trace::record::{
+    EventBody, MetricCheck, PayloadRun, Stage, StatsAnswer, WatchEvent, WatchFire, WatchNews, WorkerReport,
+};
 
 /// Operations whose detail has nothing but names of the test, numbers and lists of CPUs.
-const PLAIN_OPS: [&str; 21] = [
+const PLAIN_OPS: [&str; 22] = [
     "add_cgroup",
     "remove_cgroup",
     "spawn",
@@ -27,6 +29,7 @@ const PLAIN_OPS: [&str; 21] = [
     "run_payload",
     "wait_payload",
     "kill_payload",
+    "kill_leftovers",
     "freeze",
     "thaw",
 ];
@@ -84,6 +87,10 @@ impl Redactor {
             EventBody::WorkerDetail(detail) => EventBody::WorkerDetail(detail),
             EventBody::Stats(answer) => EventBody::Stats(Box::new(stats(*answer))),
             EventBody::Payload(run) => EventBody::Payload(Box::new(payload(*run))),
+            EventBody::Watch(event) => {
+                let WatchEvent { watch, target, what } = *event;
+                EventBody::Watch(Box::new(WatchEvent { watch, target, what: watch_news(what) }))
+            }
         })
     }
 
@@ -142,6 +149,47 @@ fn without_texts(value: Value) -> Value {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => value,
     }
+}
+
+/// What happened to a watch: its target and condition are the test's, as claims are; names of code are kept, lines of its source
+/// are not.
+fn watch_news(news: WatchNews) -> WatchNews {
+    match news {
+        WatchNews::Asked { when, max_fires, min_interval_ns, by_body } => {
+            WatchNews::Asked { when, max_fires, min_interval_ns, by_body }
+        }
+        WatchNews::Waiting { why } => WatchNews::Waiting { why: hide(why) },
+        WatchNews::Armed { at, bytes, value } => WatchNews::Armed { at, bytes, value },
+        WatchNews::Disarmed { why } => WatchNews::Disarmed { why: hide(why) },
+        WatchNews::Refused { why } => WatchNews::Refused { why: hide(why) },
+        WatchNews::Fired(fire) => {
+            let WatchFire { number, cpu, rip, place, source, pid, comm, stack, old, new, sample, phase } =
+                *fire;
+            let (place, stack) = (code_name(place), stack.into_iter().map(code_name).collect());
+            let source = source.map(hide);
+            WatchNews::Fired(Box::new(WatchFire {
+                number,
+                cpu,
+                rip,
+                place,
+                source,
+                pid,
+                comm,
+                stack,
+                old,
+                new,
+                sample,
+                phase,
+            }))
+        }
+        WatchNews::Totals(totals) => WatchNews::Totals(totals),
+    }
+}
+
+/// The name of a place in code, as `schedule+0x2d/0xb0`, with a `? ` before a guess.
+fn code_name(text: String) -> String {
+    let name = r"^(\? )?[A-Za-z0-9_.$]+(\+0x[0-9a-f]+(/0x[0-9a-f]+)?)?( \[[A-Za-z0-9_]+\])?$";
+    if matches(name, &text) { text } else { hide(text) }
 }
 
 /// A payload's numbers. Metrics that its definition does not name are named by its output.

@@ -14,7 +14,8 @@ use crate::slim::{Dropped, KeepPages, SlimOptions, slim};
 use crate::trace::record::manifest::{KernelInfo, MachineInfo, SchedulerInfo};
 use crate::trace::record::{
     Blob, BlobRole, Event, EventBody, EventChunk, Loss, LossKind, Manifest, MapContents, MapState, Metric,
-    OutputSource, PAGE_BYTES, PageState, PayloadRun, Sample, Stage, StatsAnswer, WorkerReport, blob_id,
+    OutputSource, PAGE_BYTES, PageState, PayloadRun, Sample, Stage, StatsAnswer, WatchEvent, WatchFire,
+    WatchNews, WorkerReport, blob_id,
 };
 use crate::trace::writer::{Labels, TraceWriter, WriterOptions};
 use crate::trace::{CaptureBase, CapturedCheckpoint, Kind, PageBatch, Trace};
@@ -103,6 +104,22 @@ fn marked_events(at: &Event) -> Vec<Event> {
         EventBody::Stats(Box::new(no_json)),
         EventBody::Payload(Box::new(payload)),
     ];
+    let fire = WatchFire {
+        number: 1,
+        place: format!("{NAME}_store+0x1d/0x80"),
+        source: Some(mark("watch-source")),
+        comm: format!("{NAME}-comm"),
+        stack: vec![format!("{NAME}_store+0x1d/0x80"), mark("watch-stack")],
+        ..WatchFire::default()
+    };
+    for what in [
+        WatchNews::Waiting { why: mark("watch-waiting") },
+        WatchNews::Disarmed { why: mark("watch-disarmed") },
+        WatchNews::Refused { why: mark("watch-refused") },
+        WatchNews::Fired(Box::new(fire)),
+    ] {
+        bodies.push(EventBody::Watch(Box::new(WatchEvent { watch: 0, target: format!("bss.{NAME}"), what })));
+    }
     for source in [OutputSource::Scheduler, OutputSource::Test, OutputSource::Init] {
         let bytes = mark(&format!("output-{source:?}")).into_bytes();
         bodies.push(EventBody::Output { source, stderr: false, bytes });

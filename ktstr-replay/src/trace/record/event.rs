@@ -5,6 +5,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::payload::PayloadRunV1;
+use super::watch::WatchEventV1;
 use crate::trace::body::archived_body;
 use crate::units::{Cpu, GuestNs, HostNs};
 
@@ -100,6 +101,8 @@ pub enum EventBodyV1 {
     Stats(Box<StatsAnswerV1>),
     /// A payload ended, or could not be started. In a box for the same reason.
     Payload(Box<PayloadRunV1>),
+    /// Something happened to a watch: it was asked for, armed, it fired. In a box likewise.
+    Watch(Box<WatchEventV1>),
 }
 
 impl EventBodyV1 {

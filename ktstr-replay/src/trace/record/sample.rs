@@ -58,9 +58,9 @@ pub enum CaptureKindV1 {
     SchedulerExit,
     /// The guest died.
     GuestDeath,
-    /// A watched address was written. Reserved, as those below: this release takes none of them.
+    /// A watched address was written.
     Watch,
-    /// A task had waited for half of the watchdog's time.
+    /// A task had waited for half of the watchdog's time. Reserved, as the two below: this release takes none of them.
     HalfWatchdog,
     /// A probed function was called.
     Probe,

@@ -1,5 +1,5 @@
-//! `--tasks` and its like: the kernel's memory at one checkpoint, as `ktstr_replay::view` shows it. And `--stats`, which needs no
-//! memory.
+//! `--tasks` and its like: the kernel's memory at one checkpoint, as `ktstr_replay::view` shows it. And `--stats` and `--watches`, which
+//! need no memory.
 //!
 //! The options are made from the table of views in `ktstr-replay/src/view/mod.rs`.
 
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use ktstr_replay::run::{Checkpoints, OpenCheckpoint, Run};
-use ktstr_replay::view::{Shown, VIEWS, View, show_stats};
+use ktstr_replay::view::{Shown, VIEWS, View, show_stats, show_watches};
 use serde_json::{Value, json};
 
 use crate::cli::out;
@@ -22,11 +22,15 @@ pub(super) struct ViewArgs {
     debuginfo: Option<Option<PathBuf>>,
     /// Whether the scheduler's statistics are asked for.
     stats: bool,
+    /// Whether the watches are asked for.
+    watches: bool,
     at: Option<String>,
 }
 
 /// The name of its option, and of its part of the JSON.
 const STATS: &str = "stats";
+/// Likewise.
+const WATCHES: &str = "watches";
 
 impl Args for ViewArgs {
     fn augment_args(command: Command) -> Command {
@@ -63,6 +67,9 @@ impl Args for ViewArgs {
             "The statistics that the scheduler served (scx_stats), of all captures; with --at of one. It needs no checkpoint",
         );
         args.push(stats);
+        args.push(Arg::new(WATCHES).long(WATCHES).action(ArgAction::SetTrue).help(
+            "What was watched for stores, and each store: who, where in the code, the value before and after. It needs no checkpoint",
+        ));
         let group = ArgGroup::new("views").multiple(true).args(args.iter().map(Arg::get_id));
         let args = args.into_iter().map(|arg| arg.help_heading("Views of one checkpoint"));
         command.args(args).group(group)
@@ -82,6 +89,7 @@ impl FromArgMatches for ViewArgs {
                 .contains_id("debuginfo")
                 .then(|| matches.get_one::<PathBuf>("debuginfo").cloned()),
             stats: matches.get_flag(STATS),
+            watches: matches.get_flag(WATCHES),
             at: text("at"),
         })
     }
@@ -100,7 +108,7 @@ impl ViewArgs {
 
     /// Whether there is no view to print.
     pub(super) fn is_empty(&self) -> bool {
-        self.wanted.is_empty() && !self.stats
+        self.wanted.is_empty() && !self.stats && !self.watches
     }
 
     /// Print the views.
@@ -124,6 +132,9 @@ impl ViewArgs {
         }
         if self.stats {
             shown.push((STATS, show_stats(run, self.at.as_deref())?));
+        }
+        if self.watches {
+            shown.push((WATCHES, show_watches(run)?));
         }
         if as_json {
             let views = shown.into_iter().map(|(name, shown)| (name.to_owned(), shown.json));

@@ -1,0 +1,143 @@
+//! The watches of a run: what they are of, and every store that they saw. They are no memory: a trace without checkpoints has
+//! them, too.
+
+use serde_json::{Value as Json, json};
+
+use super::Shown;
+use crate::run::Run;
+use crate::text::{Align, clean, escaped, layout, seconds, shorten};
+use crate::trace::record::WatchFire;
+use crate::units::GuestNs;
+use crate::value::Scalar;
+use crate::watch::{WatchEnd, WatchLog, WatchSeen};
+
+/// Fires of one watch that are shown of the beginning, and of the end.
+const EACH_END: usize = 16;
+/// Longest place or source line in a cell, in characters.
+const CELL_CHARS: usize = 80;
+
+/// There is nothing to show.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "nothing was watched: `watch = [\"bss.x\"]` of #[ktstr_test] and `Op::watch_snapshot(\"bss.x\")` do so"
+)]
+pub struct NoWatches;
+
+/// Show all watches.
+///
+/// # Errors
+/// [`NoWatches`].
+pub fn show_watches(run: &Run<'_>) -> Result<Shown, NoWatches> {
+    let log = WatchLog::of(&run.events);
+    if log.watches.is_empty() {
+        return Err(NoWatches);
+    }
+    let lines = log.watches.iter().flat_map(|watch| lines(run, watch)).collect();
+    let json = json!({ "watches": log.watches.iter().map(|watch| of_watch(run, watch)).collect::<Vec<_>>() });
+    Ok(Shown { lines, json })
+}
+
+/// The lines of one watch, for the report as well.
+pub(crate) fn lines(run: &Run<'_>, watch: &WatchSeen) -> Vec<String> {
+    let when = watch.when.as_ref().map(|when| format!(" when {when}")).unwrap_or_default();
+    let what = match watch.end() {
+        WatchEnd::Refused(why) => format!("could not be armed: {why}"),
+        WatchEnd::NeverArmed(why) => format!("was never armed: {why}"),
+        WatchEnd::NeverFired => "did not fire".to_owned(),
+        WatchEnd::Fired if watch.fires.len() as u64 >= u64::from(watch.max_fires) => {
+            format!("fired {} times, the most that it may", watch.fires.len())
+        }
+        WatchEnd::Fired => format!("fired {} times", watch.fires.len()),
+    };
+    let mut out = vec![clean(&format!("{}{when}: {what}", watch.target))];
+    out.extend(watch.dropped().map(|dropped| format!("  {dropped}")));
+    out.extend(table(run, watch).iter().map(|line| format!("  {line}")));
+    if let Some((_, last)) = watch.fires.last().filter(|(_, fire)| !fire.stack.is_empty()) {
+        out.push("  how the last got there:".to_owned());
+        out.extend(last.stack.iter().map(|frame| clean(&format!("    {frame}"))));
+    }
+    out
+}
+
+fn table(run: &Run<'_>, watch: &WatchSeen) -> Vec<String> {
+    use Align::{Left, Right};
+    let count = watch.fires.len();
+    if count == 0 {
+        return Vec::new();
+    }
+    let head = ["time", "CPU", "task", "old", "new", "by", "line", "phase"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let row = |(at, fire): &(GuestNs, WatchFire)| {
+        let task = fire.pid.map_or_else(|| "-".to_owned(), |pid| format!("{pid} {}", escaped(&fire.comm)));
+        let phase =
+            fire.phase.as_ref().map_or_else(|| "-".to_owned(), |(index, name)| format!("{index} {name}"));
+        let source = fire.source.clone().unwrap_or_else(|| "-".to_owned());
+        let short = |text: &str| shorten(&clean(text), CELL_CHARS);
+        vec![
+            seconds(run.since_start_ns(*at)),
+            fire.cpu.to_string(),
+            short(&task),
+            fire.old.to_string(),
+            fire.new.to_string(),
+            short(&fire.place),
+            short(&source),
+            short(&phase),
+        ]
+    };
+    rows.extend(watch.fires.iter().take(EACH_END).map(row));
+    if count > 2 * EACH_END {
+        let mut more = vec!["...".to_owned(), format!("{} more", count - 2 * EACH_END)];
+        more.resize(head.len(), String::new());
+        rows.push(more);
+    }
+    rows.extend(watch.fires.iter().skip(EACH_END.max(count.saturating_sub(EACH_END))).map(row));
+    layout(&[Right, Right, Left, Right, Right, Left, Left, Left], &rows)
+}
+
+fn of_watch(run: &Run<'_>, watch: &WatchSeen) -> Json {
+    let fire = |(at, fire): &(GuestNs, WatchFire)| {
+        json!({
+            "guest_ns": at,
+            "since_start_ns": run.since_start_ns(*at),
+            "number": fire.number,
+            "cpu": fire.cpu,
+            "rip": format!("{:#x}", fire.rip),
+            "place": fire.place,
+            "source": fire.source,
+            "pid": fire.pid,
+            "comm": fire.comm,
+            "stack": fire.stack,
+            "old": Scalar::Int(fire.old).to_json(),
+            "new": Scalar::Int(fire.new).to_json(),
+            "sample": fire.sample,
+            "phase": fire.phase,
+        })
+    };
+    let why = match watch.end() {
+        WatchEnd::Refused(why) | WatchEnd::NeverArmed(why) => Some(why),
+        WatchEnd::NeverFired | WatchEnd::Fired => None,
+    };
+    let totals = watch.totals.map(|totals| {
+        json!({
+            "stores": totals.stores,
+            "fires": totals.fires,
+            "excluded": totals.excluded,
+            "too_soon": totals.too_soon,
+            "backed_off": totals.backed_off,
+            "blind_ns": totals.blind_ns,
+            "unseen": totals.unseen,
+            "longest_stop_us": totals.longest_stop_us,
+        })
+    });
+    json!({
+        "watch": watch.number,
+        "target": watch.target,
+        "when": watch.when,
+        "max_fires": watch.max_fires,
+        "by_body": watch.by_body,
+        "armed": watch.armed.len(),
+        "not_armed_because": why,
+        "fires": watch.fires.iter().map(fire).collect::<Vec<_>>(),
+        "totals": totals,
+    })
+}

@@ -1,0 +1,195 @@
+//! What is watched: a number in the kernel's memory, or of the scheduler's variables.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::kernel::KernelView;
+use crate::kernel::query::{Located, QueryError, locate, locate_variable, pointers_of};
+use crate::path::parse::Parser;
+use crate::path::{FieldPath, KernelPath, Projection, Root, SyntaxError};
+use crate::text::Candidates;
+use crate::units::KernelVirt;
+use crate::value::ValueError;
+
+/// A number that can be watched, by the name that its author gave it.
+///
+/// | text | what |
+/// |---|---|
+/// | `jiffies_64`, `scx_root->exit_kind` | a symbol of the kernel, or what is reached from it |
+/// | `kernel.(struct rq)runqueues.cpu(1).nr_running`, `rq[1].curr->prio`, `task[105].prio` | the same as a claim names it |
+/// | `bss.nr_stalls`, `nr_stalls`, `stats.nr[2]` | a variable of the scheduler; a symbol of the kernel's of that name comes first |
+#[derive(Clone, Debug, PartialEq)]
+pub struct WatchTarget {
+    text: String,
+    kernel: Option<KernelPath>,
+    variable: Option<FieldPath>,
+}
+
+/// Why the number is not to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It is not there yet, or not any more.
+    Now(String),
+    /// It never will be.
+    Ever(String),
+}
+
+impl Missing {
+    /// The reason.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        match self {
+            Self::Now(why) | Self::Ever(why) => why,
+        }
+    }
+}
+
+/// Symbols that change when a scheduler comes or goes; the first that the kernel has. Source: `kernel/sched/ext.c`.
+const SCHEDULER_MARKS: [&str; 3] = ["scx_root", "scx_enable_state_var", "scx_ops_enable_state_var"];
+
+impl WatchTarget {
+    /// Where it is now.
+    ///
+    /// # Errors
+    /// [`Missing`]: why it is nowhere, with candidates for a misspelt name.
+    pub fn find(&self, view: &KernelView<'_>) -> Result<Located, Missing> {
+        if let Some(path) = self.kernel_path(view) {
+            return locate(view, path).map_err(|error| self.explain(view, error));
+        }
+        let Some(path) = &self.variable else {
+            return Err(Missing::Ever("it names nothing".to_owned()));
+        };
+        locate_variable(view, path).map_err(|error| self.explain(view, error))
+    }
+
+    /// The path that it is in this kernel; `None` where it is a variable of the scheduler.
+    fn kernel_path(&self, view: &KernelView<'_>) -> Option<&KernelPath> {
+        let path = self.kernel.as_ref()?;
+        let Root::Symbol { name, .. } = &path.root else { return Some(path) };
+        // A function of that name is not meant.
+        let symbols = view.profile().symbols();
+        let is_code = |at: KernelVirt| {
+            let within = |(from, to): (&str, &str)| {
+                symbols
+                    .address(from)
+                    .zip(symbols.address(to))
+                    .is_some_and(|(from, to)| (from..to).contains(&at))
+            };
+            [("_stext", "_etext"), ("_sinittext", "_einittext")].into_iter().any(within)
+        };
+        let is_there = symbols.named(name).any(|symbol| !is_code(symbol.address));
+        (self.variable.is_none() || is_there).then_some(path)
+    }
+
+    /// It is a variable of the scheduler, which is there only with it.
+    #[must_use]
+    pub fn is_variable(&self, view: &KernelView<'_>) -> bool {
+        self.kernel_path(view).is_none()
+    }
+
+    /// Where those pointers are with which it moves, and what shows that a scheduler comes or goes.
+    #[must_use]
+    pub fn moves_with(&self, view: &KernelView<'_>) -> Vec<Located> {
+        match self.kernel_path(view) {
+            Some(path) => pointers_of(path).iter().filter_map(|pointer| locate(view, pointer).ok()).collect(),
+            None => {
+                let mark = SCHEDULER_MARKS.iter().find_map(|name| view.profile().symbols().address(name));
+                let bytes = |at: KernelVirt| if at.0.is_multiple_of(8) { 8 } else { 4 };
+                mark.map(|at| Located { at, bytes: bytes(at), signed: false }).into_iter().collect()
+            }
+        }
+    }
+
+    fn explain(&self, view: &KernelView<'_>, error: QueryError) -> Missing {
+        let text = error.to_string();
+        match error {
+            QueryError::NullPointer { .. }
+            | QueryError::NoTask { .. }
+            | QueryError::NoDsq { .. }
+            | QueryError::Offline { .. }
+            | QueryError::Kernel(_) => Missing::Now(text),
+            QueryError::Value(ValueError::NoVariable { .. }) if self.is_variable(view) => {
+                Missing::Now(self.with_symbols(view, text))
+            }
+            QueryError::Value(ValueError::AmbiguousVariable { .. } | ValueError::Unread { .. }) => {
+                Missing::Now(text)
+            }
+            _ => Missing::Ever(text),
+        }
+    }
+
+    /// A name that is no variable may be a misspelt symbol of the kernel.
+    fn with_symbols(&self, view: &KernelView<'_>, text: String) -> String {
+        let Some(KernelPath { root: Root::Symbol { name, .. }, .. }) = &self.kernel else { return text };
+        let symbols = view.profile().symbols();
+        let names = symbols.iter().map(|symbol| symbol.name).filter(|other| crate::btf::alike(name, other));
+        let names: Vec<&str> = names.collect();
+        match names.is_empty() {
+            true => text,
+            false => format!("{text}; nor has the kernel a symbol `{name}`{}", Candidates::new(name, names)),
+        }
+    }
+}
+
+impl FromStr for WatchTarget {
+    type Err = SyntaxError;
+
+    fn from_str(text: &str) -> Result<Self, SyntaxError> {
+        let of_kernel = |text: &str| match format!("kernel.{text}").parse() {
+            Ok(Projection::Kernel(path)) => Some(path),
+            _ => None,
+        };
+        let (kernel, variable) = match text.parse::<Projection>() {
+            Ok(Projection::Kernel(path)) => (Some(path), None),
+            Ok(Projection::Var(path)) => (of_kernel(text), Some(path)),
+            Ok(_) => (None, None),
+            Err(error) => (Some(of_kernel(text).ok_or(error)?), None),
+        };
+        if kernel.is_none() && variable.is_none() {
+            return Err(Parser::path(text)?.expected(
+                "a place in memory: a kernel symbol, as `scx_root->exit_kind`, or a variable of the scheduler, as `bss.x`",
+            ));
+        }
+        Ok(Self { text: text.to_owned(), kernel, variable })
+    }
+}
+
+impl fmt::Display for WatchTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::toy_kernel;
+
+    #[test]
+    fn bare_names_are_symbols_of_the_kernel_or_variables() {
+        let (guest, _) = toy_kernel(0);
+        let (profile, memory) = (guest.profile(), guest.ram);
+        let view = KernelView::new(&profile, &memory);
+        let target = |text: &str| text.parse::<WatchTarget>().unwrap_or_else(|e| panic!("{}", e.render()));
+        let root = target("scx_root");
+        assert!(!root.is_variable(&view));
+        let found = root.find(&view).expect("it is there");
+        assert_eq!((found.bytes, found.at.0 % 8), (8, 0));
+        assert!(target("bss.no_such").is_variable(&view));
+        let Err(Missing::Now(why)) = target("no_such_thing").find(&view) else { panic!("found") };
+        assert!(why.contains("no_such_thing"), "{why}");
+        let Err(Missing::Ever(why)) = target("kernel.scx_rot").find(&view) else { panic!("found") };
+        assert!(why.contains("no symbol `scx_rot`") && why.contains("scx_root"), "{why}");
+        let Err(Missing::Now(why)) = target("scx_rot->exit_kind").find(&view) else { panic!("found") };
+        assert!(why.contains("scx_root"), "{why}");
+        let pointer = target("scx_root->exit_kind").moves_with(&view);
+        assert_eq!(pointer, [found]);
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused() {
+        for text in ["alive", "scx.exit_kind", "cpu_sum(map(a).at(0).x)", "", "a b", "map(x).at(0).y"] {
+            assert!(text.parse::<WatchTarget>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Watches of a guest: one run has them all, and is looked at from every side.
+//!
+//! scx_demo sets a counter of its own back to 0 each 400 ms; the watch of that counter names the program and the line that does.
+
+use std::time::Duration;
+
+use ktstr_replay::trace::record::{CaptureKind, EventBody, WatchNews};
+use ktstr_replay::watch::{WatchEnd, WatchLog, WatchSeen};
+use ktstr_tests::{TestRun, fixture, ktstr, run_bounded};
+
+mod fixtures {
+    use std::time::Duration;
+
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, {
+        name = "demo",
+        source = "scx_demo",
+        topology = (1, 1, 2, 1),
+        sched_args = ["--miscount-ms", "400"],
+    });
+
+    #[ktstr_test(
+        ignore,
+        scheduler = DEMO,
+        duration_s = 6,
+        num_snapshots = 6,
+        not_starved,
+        watch = ["bss.nr_dispatched when new < old", "scx_root->exit_kind", "bss.stats.last_comm", "data.no_such"],
+        claims = [
+            "final(watch(\"bss.nr_dispatched\").fires >= 1)",
+            "final(watch(\"bss.nr_dispatched\").new == 0)",
+            "eventually(nr_enqueued >= 1)",
+        ]
+    )]
+    fn watched(ctx: &Ctx) -> Result<AssertResult> {
+        let hot = WatchSpec::on("jiffies_64").max_fires(100_000).min_interval(Duration::from_millis(200));
+        let misspelt = ctx.watch_snapshot("kernel.jiffies_46").expect_err("there is none").to_string();
+        ensure!(misspelt.contains("`kernel.jiffies_46` cannot be watched"), "{misspelt}");
+        let cgroups = Backdrop::new(vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")]);
+        let part = HoldSpec::Frac(0.3);
+        let few = WatchSpec::on("data.last_enqueued_pid").max_fires(3);
+        let steps = vec![
+            Step::of_ops([Op::watch_snapshot(hot), Op::watch_snapshot(few)], part).named("hot"),
+            Step::of_ops([Op::restart_scheduler()], part).named("again"),
+        ];
+        execute_scenario(ctx, cgroups, steps)
+    }
+}
+
+/// Longer than it takes.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// One boot for all of it.
+#[test]
+fn a_run_with_watches() {
+    let run = fixture("fixtures::watched").run();
+    the_program_and_the_line_that_set_a_counter_back_are_named(&run);
+    a_member_behind_a_pointer_is_watched_in_each_scheduler_anew(&run);
+    a_hot_watch_does_not_keep_the_guest_from_its_work(&run);
+    a_watch_ends_when_it_has_fired_as_often_as_it_may(&run);
+    what_cannot_be_watched_fails_the_run_and_says_why(&run);
+    replay_shows_the_watches_of_the_file_alone(&run);
+}
+
+fn watch(run: &TestRun, target: &str) -> WatchSeen {
+    let log = WatchLog::of(&run.trace().events());
+    log.named(target).next().unwrap_or_else(|| panic!("no watch {target}:\n{}", run)).clone()
+}
+
+fn the_program_and_the_line_that_set_a_counter_back_are_named(run: &TestRun) {
+    let seen = watch(run, "bss.nr_dispatched");
+    assert_eq!(seen.end(), WatchEnd::Fired, "{}", run);
+    for (_, fire) in &seen.fires {
+        assert!(fire.new < fire.old && fire.new == 0, "{fire:?}");
+        assert!(fire.place.starts_with("bpf_prog_") && fire.place.contains("_misbehave+"), "{fire:?}");
+        assert!(fire.stack.iter().any(|line| line.contains("_demo_")), "{fire:#?}");
+        let source = fire.source.as_deref().unwrap_or_default();
+        assert!(source.starts_with("scx_demo.bpf.c:") && source.ends_with("nr_dispatched = 0;"), "{fire:?}");
+        assert!(fire.stack.iter().any(|line| line.contains("__schedule")), "{fire:#?}");
+        assert!(fire.pid.is_some() && !fire.comm.is_empty() && fire.cpu.0 < 2, "{fire:?}");
+    }
+    // The stores of every dispatch were looked at, and left alone.
+    let totals = seen.totals.expect("totals");
+    assert!(totals.excluded > 10 * totals.fires, "{totals:?}");
+    // Each fire has its capture, of that moment.
+    let trace = run.trace();
+    let captures = trace.tagged("watch:bss.nr_dispatched");
+    let values = captures.var("nr_dispatched");
+    assert_eq!(values.points.len(), seen.fires.len());
+    for (_, point, value) in values.usable() {
+        assert_eq!(value.to_i128(), Some(0), "{point:?}");
+    }
+}
+
+fn a_member_behind_a_pointer_is_watched_in_each_scheduler_anew(run: &TestRun) {
+    let seen = watch(run, "scx_root->exit_kind");
+    assert!(seen.armed.len() >= 2, "{seen:#?}\n{}", run);
+    // Armed before any scheduler: the first thing that was told is that there is none.
+    let events = run.trace().events();
+    let waits = events.iter().any(|event| {
+        matches!(&event.body, EventBody::Watch(news)
+            if news.target == "scx_root->exit_kind" && matches!(&news.what, WatchNews::Waiting { why } if why.contains("null pointer")))
+    });
+    assert!(waits, "{}", run);
+    // The first scheduler was told to leave, and says so in this word.
+    let ended =
+        seen.fires.iter().find(|(_, fire)| fire.new != 0).unwrap_or_else(|| panic!("{seen:#?}\n{}", run));
+    assert!(ended.1.place.contains("scx_"), "{ended:?}");
+}
+
+fn a_hot_watch_does_not_keep_the_guest_from_its_work(run: &TestRun) {
+    let seen = watch(run, "jiffies_64");
+    let totals = seen.totals.expect("totals");
+    assert!(totals.stores > 100 && totals.too_soon > 0, "{totals:?}");
+    let fires: Vec<_> = seen.fires.iter().map(|(at, _)| *at).collect();
+    assert!(fires.len() > 4, "{totals:?}");
+    for pair in fires.windows(2) {
+        assert!(
+            pair[1].saturating_since(pair[0]) >= Duration::from_millis(190).as_nanos() as u64,
+            "{fires:?}"
+        );
+    }
+    for pair in seen.fires.windows(2) {
+        assert!(pair[1].1.new > pair[0].1.new, "{pair:?}");
+    }
+    // All the other judgements of the run hold.
+    assert!(run.stdout.contains("ok    not_starved"), "{}", run);
+    assert!(run.stdout.contains("ok    eventually(nr_enqueued >= 1)"), "{}", run);
+}
+
+fn a_watch_ends_when_it_has_fired_as_often_as_it_may(run: &TestRun) {
+    let seen = watch(run, "data.last_enqueued_pid");
+    assert_eq!(seen.fires.len(), 3, "{seen:#?}");
+    assert!(seen.away.as_deref().is_some_and(|why| why.contains("fired 3 times")), "{seen:?}");
+    assert!(seen.by_body && seen.fires.iter().all(|(_, fire)| fire.phase.is_some()), "{seen:?}");
+    let captures = run.trace().captures().filter(|sample| sample.kind == CaptureKind::Watch);
+    assert!(captures.len() >= 6, "{}", captures.len());
+}
+
+fn what_cannot_be_watched_fails_the_run_and_says_why(run: &TestRun) {
+    assert!(!run.status.success(), "{}", run);
+    let failed: Vec<&str> = run.stdout.lines().filter_map(|line| line.strip_prefix("FAIL  ")).collect();
+    assert_eq!(
+        failed,
+        ["watch bss.stats.last_comm", "watch data.no_such", "watch kernel.jiffies_46"],
+        "{run}"
+    );
+    for text in [
+        "FAIL  watch kernel.jiffies_46\n      could not be armed: the kernel has no symbol `jiffies_46`; did you mean `jiffies_64`?",
+        "FAIL  watch data.no_such\n      could not be armed: there is no variable `data.no_such`",
+        "FAIL  watch bss.stats.last_comm\n      could not be armed: `stats.last_comm` cannot be watched: it is a `char[16]` of 16 bytes",
+    ] {
+        assert!(run.stdout.contains(text), "no {text:?} in:\n{}", run);
+    }
+}
+
+fn replay_shows_the_watches_of_the_file_alone(run: &TestRun) {
+    let path = run.trace_path();
+    let path = path.to_str().expect("a path");
+    let shown = run_bounded(ktstr().args(["replay", path, "--watches"]), LIMIT);
+    assert!(shown.status.success(), "{shown}");
+    for text in [
+        "bss.nr_dispatched when new < old: fired",
+        "nr_dispatched = 0;",
+        "how the last got there:",
+        "jiffies_64: fired",
+    ] {
+        assert!(shown.stdout.contains(text), "no {text:?} in:\n{shown}");
+    }
+    let json = run_bounded(ktstr().args(["replay", path, "--watches", "--json"]), LIMIT);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+    let watches = json["views"]["watches"]["watches"].as_array().expect("watches");
+    assert_eq!(watches.len(), 7, "{json:#}");
+}

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use ktstr_replay::trace::record::{
-    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, Loss, MapContents, Sample, StatsAnswer, blob_id,
+    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, Loss, MapContents, Sample, StatsAnswer, WatchEvent,
+    WatchFire, WatchNews, WatchTotals, blob_id,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace, TraceWriter};
 use ktstr_replay::units::{GuestNs, HostNs};
@@ -72,6 +73,24 @@ fn evil_event(event: &mut Event) {
                 evil(fault);
             }
         }
+        EventBody::Watch(event) => {
+            evil(&mut event.target);
+            match &mut event.what {
+                WatchNews::Asked { when, .. } => evil_option(when),
+                WatchNews::Waiting { why } | WatchNews::Disarmed { why } | WatchNews::Refused { why } => {
+                    evil(why)
+                }
+                WatchNews::Fired(fire) => {
+                    [&mut fire.place, &mut fire.comm].into_iter().for_each(evil);
+                    fire.stack.iter_mut().for_each(evil);
+                    evil_option(&mut fire.source);
+                    if let Some((_, name)) = &mut fire.phase {
+                        evil(name);
+                    }
+                }
+                WatchNews::Armed { .. } | WatchNews::Totals(_) => {}
+            }
+        }
         EventBody::Body { error, failures } => {
             evil_option(error);
             failures.push(EVIL.to_owned());
@@ -89,6 +108,40 @@ fn evil_stats() -> Vec<Event> {
         Event { guest_ns: GuestNs(2), host_ns: HostNs(2), body }
     };
     [(0, None), (1, Some(String::new()))].map(answer).into()
+}
+
+/// All that can be told of a watch, which the golden trace has none of.
+fn evil_watches() -> Vec<Event> {
+    let fire = WatchFire {
+        number: 1,
+        place: "f".to_owned(),
+        source: Some("a.c:1: x".to_owned()),
+        stack: vec!["f".to_owned()],
+        phase: Some((0, "p".to_owned())),
+        ..WatchFire::default()
+    };
+    let why = || String::from("why");
+    let news = [
+        WatchNews::Asked {
+            when: Some("new > 1".to_owned()),
+            max_fires: 64,
+            min_interval_ns: 0,
+            by_body: true,
+        },
+        WatchNews::Waiting { why: why() },
+        WatchNews::Armed { at: 1, bytes: 8, value: 0 },
+        WatchNews::Fired(Box::new(fire)),
+        WatchNews::Disarmed { why: why() },
+        WatchNews::Refused { why: why() },
+        WatchNews::Totals(WatchTotals::default()),
+    ];
+    let told = news.into_iter().map(|what| {
+        let body = EventBody::Watch(Box::new(WatchEvent { watch: 0, target: "x".to_owned(), what }));
+        let mut event = Event { guest_ns: GuestNs(2), host_ns: HostNs(2), body };
+        evil_event(&mut event);
+        event
+    });
+    told.collect()
 }
 
 /// Names inside of BTF keep their length, as other names lie behind them.
@@ -151,6 +204,7 @@ fn write_evil(path: &Path) {
     writer.claim(&ClaimRecord { text: EVIL.to_owned(), origin: ClaimOrigin::Closure }).expect("a claim");
     let mut events = stall.events();
     events.extend(evil_stats());
+    events.extend(evil_watches());
     events.iter_mut().for_each(evil_event);
     writer.events(&events).expect("events");
     let mut page = PageBatch::with_capacity(1);

@@ -169,7 +169,7 @@ pub(super) fn text_bytes(bytes: &[u8]) -> usize {
             0xf0..=0xf4 => 4,
             _ => break,
         };
-        if !bytes.get(at..at + len).is_some_and(|part| std::str::from_utf8(part).is_ok()) {
+        if bytes.get(at..at + len).is_none_or(|part| std::str::from_utf8(part).is_err()) {
             break;
         }
         at += len;

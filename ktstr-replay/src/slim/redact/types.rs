@@ -57,11 +57,7 @@ impl Shape {
                     Ok((
                         _,
                         Type::Int(_) | Type::Ptr(_) | Type::Enum(_) | Type::Enum64(_) | Type::Float(_),
-                    )) => {
-                        if size >= 2 {
-                            self.numbers.extend(len.checked_mul(size).and_then(range));
-                        }
-                    }
+                    )) => self.numbers.extend(len.checked_mul(size).filter(|_| size >= 2).and_then(range)),
                     Ok(_) if size > 0 => {
                         for nth in 0..len.min(MAX_RANGES as u64) {
                             let Some(at) = nth.checked_mul(size).and_then(|by| at.checked_add(by)) else {

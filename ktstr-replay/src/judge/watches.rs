@@ -52,8 +52,10 @@ fn of_fire(run: &Run<'_>, (at, fire): &(GuestNs, WatchFire)) -> String {
 mod tests {
     use super::*;
     use crate::judge::CheckSource;
-    use crate::testing::TraceBuilder;
-    use crate::trace::record::{EventBody, WatchEvent, WatchNews, WatchTotals};
+    use crate::testing::{TraceBuilder, sample};
+    use crate::trace::record::{
+        CaptureKind, EventBody, Sample, ScxState, WatchEvent, WatchNews, WatchTotals,
+    };
     use crate::units::Cpu;
 
     fn news(what: WatchNews) -> EventBody {
@@ -93,6 +95,23 @@ mod tests {
             assert_eq!((outcome, found.as_str(), verdict), (Outcome::Fail, text, Outcome::Fail));
             assert_eq!(judged(vec![asked(), event], true).2, Outcome::Fail);
         }
+    }
+
+    #[test]
+    fn a_capture_in_the_middle_of_a_scheduler_that_leaves_when_told_to_is_no_exit() {
+        let leaving = sample("watch:scx_root->exit_kind", CaptureKind::Watch, 5000, &[]);
+        let scx = ScxState { state: "disabling".to_owned(), exit_kind: 64, ..ScxState::default() };
+        let leaving = Sample { scx: Some(scx), ..leaving };
+        let judged = |kind| {
+            let trace = TraceBuilder::begun()
+                .periodic(&[1, 2])
+                .sample(Sample { kind, ..leaving.clone() })
+                .ended()
+                .trace();
+            Run::load(&trace).judge(None, CheckSource::Recorded).outcome()
+        };
+        assert_eq!(judged(CaptureKind::Watch), Outcome::Pass);
+        assert_ne!(judged(CaptureKind::OnDemand), Outcome::Pass);
     }
 
     #[test]

@@ -86,9 +86,10 @@ impl<'t> Run<'t> {
         self.captures().columns_with(self.trace, &projections.iter().collect::<Vec<_>>())
     }
 
-    /// The samples that were taken: those that were not missed.
+    /// The samples that were taken: those that were not missed. Those of watches are not among them: they are of instants in the middle of
+    /// what the kernel does, such as the end of a scheduler that was told to leave, and at the host's estimate of the time.
     pub(crate) fn taken(&self) -> impl DoubleEndedIterator<Item = &Sample> {
-        self.samples.iter().filter(|sample| sample.missed.is_none())
+        self.samples.iter().filter(|sample| sample.missed.is_none() && sample.kind != CaptureKind::Watch)
     }
 
     /// The samples that have the scheduler's maps, and so its variables.

@@ -176,12 +176,11 @@ mod tests {
         let found = root.find(&view).expect("it is there");
         assert_eq!((found.bytes, found.at.0 % 8), (8, 0));
         assert!(target("bss.no_such").is_variable(&view));
-        let Err(Missing::Now(why)) = target("no_such_thing").find(&view) else { panic!("found") };
-        assert!(why.contains("no_such_thing"), "{why}");
+        // There is no scheduler whose variable it could be, yet.
+        assert!(matches!(target("no_such_thing").find(&view), Err(Missing::Now(_))));
+        assert!(matches!(target("scx_rot->exit_kind").find(&view), Err(Missing::Now(_))));
         let Err(Missing::Ever(why)) = target("kernel.scx_rot").find(&view) else { panic!("found") };
         assert!(why.contains("no symbol `scx_rot`") && why.contains("scx_root"), "{why}");
-        let Err(Missing::Now(why)) = target("scx_rot->exit_kind").find(&view) else { panic!("found") };
-        assert!(why.contains("scx_root"), "{why}");
         let pointer = target("scx_root->exit_kind").moves_with(&view);
         assert_eq!(pointer, [found]);
     }

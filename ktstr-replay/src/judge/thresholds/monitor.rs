@@ -3,7 +3,7 @@
 use super::limit::{Bound, Clock, Limit, number};
 use crate::run::Run;
 use crate::text::{counted, listed, seconds};
-use crate::trace::record::{CpuState, Sample, Thresholds};
+use crate::trace::record::{CaptureKind, CpuState, Sample, Thresholds};
 use crate::verdict::{Finding, Outcome};
 
 /// A value and whose it is; or why there is none.
@@ -22,7 +22,10 @@ pub(super) struct Point {
 
 pub(super) fn judge(run: &Run<'_>, limits: &Thresholds) -> Vec<Finding> {
     let of_each = |measure: Measure| -> Vec<Point> {
-        let captures = run.samples.iter().filter(|s| !s.kind.is_of_an_end() && !run.is_after_body(s));
+        let captures = run
+            .samples
+            .iter()
+            .filter(|s| !s.kind.is_of_an_end() && s.kind != CaptureKind::Watch && !run.is_after_body(s));
         captures.map(|sample| Point { at: place(run, sample), value: of_sample(sample, measure) }).collect()
     };
     let (clock, row) = (Clock::of(run), limits.sustained_samples);

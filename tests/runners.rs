@@ -19,8 +19,8 @@ use tempfile::TempDir;
 const TO_START: Duration = Duration::from_secs(300);
 /// Longer than it takes to end, and shorter than the patience of those that wait for CPUs.
 const TO_END: Duration = Duration::from_secs(60);
-/// What is said of the wait.
-const WAITING: &str = "waiting for";
+/// What is said of the wait. Locks of the cache are waited for, too, which is no part of a recording.
+const WAITING: &str = "of this host, which other machines of tests have";
 
 declare_scheduler!(NEVER, { name = "never", source = "scx_demo", topology = (1, 1, 2, 1), kernels = "99.." });
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });

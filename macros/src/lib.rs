@@ -37,7 +37,7 @@ use proc_macro::TokenStream;
 /// | `seed` | an integer from 0 | 1 | random seed of the guest |
 /// | `claims` | a list of strings, `["..", ".."]` | none | claims as text |
 /// | `check` | the path of a function | none | `fn(&Trace, &mut Verdict) -> Result<()>`, a judgement in code, run on the host |
-/// | `fail_fast` | `true` or `false` | false | end the run at the first capture that breaks a claim which later ones cannot mend: all patterns but `steady`, `converges`, `eventually`, `final` and `phase_ratio` |
+/// | `fail_fast` | `true` or `false` | false | end the run at the first capture that breaks a claim which later ones cannot mend: all patterns but `steady`, `converges`, `eventually`, `final` and `phase_ratio`; a test with `expect_scx_error_contains` or `expect_scx_error_matches` goes on all the same |
 /// | `not_starved` | `true` or `false` | the scheduler's, else false | every worker did work, made no pause over 2 s, got at least half of an even share of the CPUs, and had a CPU share within 15 % of its cgroup's others (3 s and 35 % in a debug build) |
 /// | `max_gap_ms` | an integer from 1 to 86400000 | the scheduler's, else none | longest pause that a worker may make, in ms |
 /// | `max_spread_pct` | an integer from 0 to 100 | the scheduler's, else none | largest spread of CPU shares inside a cgroup, in percent of a CPU |

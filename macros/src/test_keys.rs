@@ -59,7 +59,8 @@ pub const KEYS: &[Key] = &[
     key("check", Shape::HostCheck,
         "`fn(&Trace, &mut Verdict) -> Result<()>`, a judgement in code, run on the host"),
     flag("fail_fast", "end the run at the first capture that breaks a claim which later ones cannot mend: all patterns but `steady`, \
-         `converges`, `eventually`, `final` and `phase_ratio`")
+         `converges`, `eventually`, `final` and `phase_ratio`; a test with `expect_scx_error_contains` or `expect_scx_error_matches` goes \
+         on all the same")
         .needs(&[("claims", "`claims`, which are what it looks at")]),
     flag("not_starved", "every worker did work, made no pause over 2 s, got at least half of an even share of the CPUs, and had \
          a CPU share within 15 % of its cgroup's others (3 s and 35 % in a debug build)").place(Limit),

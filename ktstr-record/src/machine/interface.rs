@@ -69,8 +69,9 @@ pub trait Machine: Send {
     /// As [`registers`](Machine::registers).
     fn disarm(&mut self, id: WatchId) -> Result<(), MachineError>;
 
-    /// Whether the watch with this id fired without being told of, and the vCPU: some machines tell of a pause alone where both come
-    /// at the same instant. To be asked by who sees that what is watched has changed. The machine must be stopped.
+    /// Whether the watch with this id fired without being handed over yet, and the vCPU: at the very instant of a pause, of which some
+    /// machines tell alone, or beside another watch. It is handed over by this, then. To be asked by who sees that what is watched
+    /// has changed. The machine must be stopped.
     ///
     /// # Errors
     /// As [`registers`](Machine::registers).

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{StatVfs, StatVfsMountFlags, statvfs};
+use rustix::fs::{Access, StatVfs, StatVfsMountFlags, access, statvfs};
 
 use super::error::{Error, Result};
 
@@ -51,6 +51,15 @@ impl CachePlace {
     pub fn check(&self) -> Result<()> {
         check_path(&self.root)?;
         check_exec(&self.root)
+    }
+
+    /// Whether this user could write there, or make the folder.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        let nearest = self.root.ancestors().find(|folder| folder.symlink_metadata().is_ok());
+        nearest.is_some_and(|folder| {
+            folder.is_dir() && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+        })
     }
 
     /// Bytes that an ordinary user can still write there; `None` where the host does not tell.
@@ -134,6 +143,9 @@ mod tests {
         assert_eq!(checked.is_err(), is_noexec, "{checked:?}");
         let folder = tempfile::tempdir().unwrap();
         assert!(check_exec(&folder.path().join("not/yet")).is_ok());
-        assert!(CachePlace { root: folder.path().join("not/yet"), note: None }.free_bytes() > Some(0));
+        let place = |below: &str| CachePlace { root: folder.path().join(below), note: None };
+        assert!(place("not/yet").free_bytes() > Some(0) && place("not/yet").is_writable());
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(!place("file").is_writable() && !place("file/ktstr").is_writable());
     }
 }

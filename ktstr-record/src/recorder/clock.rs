@@ -10,19 +10,25 @@ use ktstr_replay::units::{GuestNs, HostNs};
 /// Every frame of the channel brings a guest time. The guest's clock does not advance while the machine is paused and
 /// otherwise runs with the host's, so between frames guest time is the last frame's plus the host time since,
 /// less the pauses. A frame reaches the recorder up to a poll interval after it was made; the estimate keeps
-/// the reading that was least late.
+/// the reading that was least late. At a watch the machine stops by itself, so that it has stood for a while before that
+/// is heard of; the next frame says for how long.
 #[derive(Debug)]
 pub(super) struct RunClock {
     start: Instant,
     paused_ns: u64,
     /// `guest - (host - paused)`: the largest seen, which is the least delayed.
     offset_ns: Option<i128>,
+    /// The most by which it may be too large, as the guest has stood since the last frame without that being in the pauses.
+    unsure_ns: u64,
 }
+
+/// More than a machine that stops at a watch stands before that is heard of, and before it goes on when it was told to.
+const UNHEARD_NS: u64 = 1_000_000;
 
 impl RunClock {
     /// A clock whose host time begins now.
     pub(super) fn start() -> Self {
-        Self { start: Instant::now(), paused_ns: 0, offset_ns: None }
+        Self { start: Instant::now(), paused_ns: 0, offset_ns: None, unsure_ns: 0 }
     }
 
     /// Host time since the recording began, in ns.
@@ -38,7 +44,8 @@ impl RunClock {
     /// A frame made at `guest_ns` has just been received.
     pub(super) fn frame(&mut self, guest_ns: GuestNs) {
         let offset = i128::from(guest_ns.0) - i128::from(self.host_ns().0.saturating_sub(self.paused_ns));
-        self.offset_ns = Some(self.offset_ns.map_or(offset, |known| known.max(offset)));
+        let unsure = i128::from(std::mem::take(&mut self.unsure_ns));
+        self.offset_ns = Some(self.offset_ns.map_or(offset, |known| offset.max(known - unsure)));
     }
 
     /// How long the guest was stopped by the recorder, so far.
@@ -49,6 +56,12 @@ impl RunClock {
     /// The guest was stopped for `pause`, which the host measured.
     pub(super) fn paused(&mut self, pause: Duration) {
         self.paused_ns += u64::try_from(pause.as_nanos()).unwrap_or(0);
+    }
+
+    /// The guest was stopped at a watch, for `pause` of which the host knows, and a bit longer.
+    pub(super) fn stopped_at_watch(&mut self, pause: Duration) {
+        self.paused(pause);
+        self.unsure_ns = self.unsure_ns.saturating_add(UNHEARD_NS);
     }
 
     /// The guest's time now, in ns; 0 while no frame has come.
@@ -111,6 +124,27 @@ mod tests {
         let before = clock.guest_ns();
         clock.frame(GuestNs(1_000_000_000));
         assert!(clock.guest_ns() >= before);
+    }
+
+    #[test]
+    fn a_frame_makes_good_what_was_not_heard_of_stops_at_watches_and_no_more() {
+        let mut clock = RunClock::start();
+        clock.frame(GuestNs(2_000_000_000));
+        let before = clock.offset_ns;
+        for _ in 0..10_000 {
+            clock.stopped_at_watch(Duration::ZERO);
+        }
+        assert_eq!(clock.offset_ns, before);
+        clock.frame(GuestNs(1_900_000_000));
+        let after = clock.offset_ns;
+        assert!(after < before);
+        // Only stops turn it back, and none came since.
+        clock.frame(GuestNs(1_000_000_000));
+        assert_eq!(clock.offset_ns, after);
+        // At most by what they can have taken.
+        clock.stopped_at_watch(Duration::ZERO);
+        clock.frame(GuestNs(0));
+        assert_eq!(clock.offset_ns, after.map(|offset| offset - i128::from(UNHEARD_NS)));
     }
 
     #[test]

@@ -29,6 +29,8 @@ struct Signals {
 }
 
 static SIGNALS: OnceLock<Signals> = OnceLock::new();
+/// Held while the handlers are installed: those of a second installation would end the process, as nobody tells them of recordings.
+static INSTALLING: Mutex<()> = Mutex::new(());
 /// The runner, where one started this process.
 static RUNNER: OnceLock<Option<Pid>> = OnceLock::new();
 
@@ -49,7 +51,7 @@ fn is_runner_gone() -> bool {
 }
 
 /// Whether this process is to end. It stays so: it starts no further recording.
-pub(super) fn is_interrupted() -> bool {
+pub fn is_interrupted() -> bool {
     why().is_some()
 }
 
@@ -70,13 +72,7 @@ impl Guard {
     /// Take the signals over.
     pub(super) fn new() -> io::Result<Self> {
         remember_runner();
-        let signals = match SIGNALS.get() {
-            Some(signals) => signals,
-            None => {
-                let made = Signals::install()?;
-                SIGNALS.get_or_init(|| made)
-            }
-        };
+        let signals = Signals::installed()?;
         let mut recordings = signals.recordings.lock().unwrap_or_else(PoisonError::into_inner);
         *recordings += 1;
         signals.idle.store(false, Ordering::Release);
@@ -93,6 +89,18 @@ impl Drop for Guard {
 }
 
 impl Signals {
+    /// Those of this process, which are installed once, though several threads begin to record at the same time.
+    fn installed() -> io::Result<&'static Self> {
+        let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+        match SIGNALS.get() {
+            Some(signals) => Ok(signals),
+            None => {
+                let made = Self::install()?;
+                Ok(SIGNALS.get_or_init(|| made))
+            }
+        }
+    }
+
     fn install() -> io::Result<Self> {
         let signals = Self {
             interrupted: Arc::new(AtomicBool::new(false)),

@@ -27,7 +27,7 @@ mod watches;
 mod session;
 mod run;
 
-pub use interrupt::{ignored_signals, remember_runner};
+pub use interrupt::{ignored_signals, is_interrupted, remember_runner};
 pub use naming::{TRACE_SUFFIX, begin_trace};
 pub use request::{CapturePlan, CheckpointPolicy, PageSelection, RecordError, RecordRequest, is_optimized};
 pub use run::{Recording, record};

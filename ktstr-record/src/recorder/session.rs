@@ -143,11 +143,13 @@ impl<'c> Session<'c> {
         let (mut flushed, mut clocked) = (Instant::now(), Instant::now());
         loop {
             let event = self.told.take().or_else(|| self.machine.wait_event(POLL));
+            // What the guest has said is listened to while the machine is stopped, if it is.
+            let stopped = Instant::now();
             self.tell_mended();
             self.listen();
             match event {
-                Some(MachineEvent::Watch { id: WatchId::DOORBELL, .. }) => self.serve(Some(Instant::now())),
-                Some(MachineEvent::Watch { id, vcpu }) => self.fired(id, vcpu),
+                Some(MachineEvent::Watch { id: WatchId::DOORBELL, .. }) => self.serve(Some(stopped)),
+                Some(MachineEvent::Watch { id, vcpu }) => self.fired(id, vcpu, stopped),
                 Some(MachineEvent::Ended { end, detail }) => return Ending { end, detail },
                 None => {
                     if self.requests.front().is_some_and(|r| r.received.elapsed() > DOORBELL_GRACE) {

@@ -110,6 +110,9 @@ fn iasl_reads_the_tables() {
     }
 }
 
+/// Family 25, model 1, stepping 1: one of AMD's that has all its leaves of topology. Intel's are read alike for any family.
+const SIGNATURE: u32 = 0x00a0_0f11;
+
 /// All leaves of the CPU that this runs on, as if KVM supported them.
 fn host() -> Vec<kvm_cpuid_entry2> {
     let mut leaves = Vec::new();
@@ -140,6 +143,9 @@ fn cpuid_reads_the_leaves() {
     ] {
         let mut host = host.clone();
         (host[0].eax, host[0].ebx, host[0].edx, host[0].ecx) = (0x1f, ebx, edx, ecx);
+        // The family says how a vendor's leaves are read, and must not be the other vendor's that this runs on.
+        let signature = host.iter_mut().find(|leaf| leaf.function == 1).expect("every CPU has leaf 1");
+        signature.eax = SIGNATURE;
         // Intel has no leaves of its own beyond.
         host.retain(|leaf| vendor == "AuthenticAMD" || leaf.function <= 0x8000_0008);
         if let Some(last) = host.iter_mut().find(|leaf| leaf.function == 0x8000_0000) {

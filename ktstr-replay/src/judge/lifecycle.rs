@@ -1,5 +1,6 @@
 //! The run itself: its machine, the test's body, and whether the trace is all there.
 
+use super::claims::judge_claims;
 use crate::run::{Run, gone_words};
 use crate::text::{counted, listed, seconds};
 use crate::trace::record::{EventBody, GuestEnd, Stage};
@@ -165,15 +166,18 @@ fn panic_lines(run: &Run<'_>) -> Vec<String> {
 /// That the run was ended because of a claim that had failed, and none has: what the rest of it would have been is not known.
 pub(super) fn unfounded_end(run: &Run<'_>, so_far: &Verdict) -> Option<Finding> {
     let (end, claim) = run.end()?;
-    let is_founded = so_far
-        .findings
-        .iter()
-        .any(|finding| finding.origin == Origin::Claim && finding.outcome == Outcome::Fail);
-    (end == GuestEnd::FailedFast && !is_founded).then(|| {
-        let found =
-            format!("the run was ended as a claim had failed ({claim}), and by the whole trace none has");
-        of_machine("end", Outcome::Inconclusive, &found)
-    })
+    if end != GuestEnd::FailedFast {
+        return None;
+    }
+    let has_failed = |findings: &[Finding]| {
+        findings.iter().any(|finding| finding.origin == Origin::Claim && finding.outcome == Outcome::Fail)
+    };
+    // Who replays with other claims has not judged the one that ended the run.
+    if has_failed(&so_far.findings) || has_failed(&judge_claims(run, None)) {
+        return None;
+    }
+    let found = format!("the run was ended as a claim had failed ({claim}), and by the whole trace none has");
+    Some(of_machine("end", Outcome::Inconclusive, &found))
 }
 
 /// What the test's body said.

@@ -21,6 +21,7 @@ mod tests;
 
 pub use claims::{CheckFn, CheckSource, LabelledCheck, broken_for_good};
 pub(crate) use payloads::how_it_ended;
+pub(crate) use splats::without_text as splat_without_text;
 
 use crate::claim::Claim;
 use crate::run::Run;

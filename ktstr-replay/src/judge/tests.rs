@@ -285,6 +285,12 @@ fn a_claim_is_broken_for_good_by_values_alone() {
     };
     assert_eq!(broken(attached()), None);
     assert!(broken(attached().periodic(&[0])).is_some());
+    // A test that waits for an error of the scheduler would fail for want of it.
+    let mut expects = falls().claim(claim);
+    expects.manifest.test.expect_err = true;
+    assert!(broken(falls().claim(claim)).is_some());
+    expects.manifest.test.expect_scx_error_contains = Some("stall".to_owned());
+    assert_eq!(broken(expects), None);
 }
 
 #[test]
@@ -299,6 +305,12 @@ fn an_end_for_a_broken_claim_is_borne_out_by_it() {
     let of: Vec<&str> =
         failed.findings.iter().filter(|f| f.outcome == Fail).map(|f| f.what.as_str()).collect();
     assert_eq!(of, ["nondecreasing(nr_dispatched)"], "{failed:#?}");
+    // Replayed with another claim, it was ended for that reason all the same.
+    let detail = "nondecreasing(nr_dispatched)".to_owned();
+    let trace = run(&[10, 40, 30]).event(2000, EventBody::End { end: GuestEnd::FailedFast, detail }).trace();
+    let other: crate::claim::Claim = "final(nr_dispatched >= 1)".parse().expect("a claim");
+    let verdict = Run::load(&trace).judge(Some(&[other]), CheckSource::Recorded);
+    assert!(verdict.findings.iter().all(|finding| finding.what != "end"), "{verdict:#?}");
     // A recorder that ended it without cause: nobody knows what the rest would have been.
     let unfounded = ended(run(&[10, 20, 30]));
     assert_eq!(unfounded.outcome(), Inconclusive, "{unfounded:#?}");

@@ -9,8 +9,8 @@ use crate::series::{Column, Samples, Series};
 use crate::text::time_ns;
 use crate::trace::Trace;
 use crate::trace::record::{
-    CaptureKind, ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, OutputSource, PayloadRun, Sample,
-    Stage, WorkerDetail, WorkerReport,
+    CaptureKind, ClaimRecord, Event, EventBody, GuestEnd, Loss, LossKind, Manifest, OutputSource, PayloadRun,
+    Sample, Stage, WorkerDetail, WorkerReport,
 };
 use crate::units::GuestNs;
 use crate::verdict::Verdict;
@@ -53,6 +53,12 @@ impl<'t> Run<'t> {
                 whole.absent_records
             ));
         }
+        // What `repair` and `slim` could not carry over was damaged in the trace that this one was made of.
+        let is_lost =
+            |loss: &&Loss| loss.kind == LossKind::Records && loss.count > 0 && !loss.is_on_purpose();
+        damage.extend(
+            losses.iter().filter(is_lost).map(|loss| format!("{} lost: {}", loss.count, loss.detail)),
+        );
         if whole.newer_bodies > 0 {
             damage.push(format!("{} records are of a newer release and were not read", whole.newer_bodies));
         }

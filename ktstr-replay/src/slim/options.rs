@@ -116,7 +116,7 @@ impl FromStr for KeepPages {
 pub enum Dropped {
     /// What the guest wrote to its serial console.
     Console,
-    /// The kernel log.
+    /// The kernel log. That the kernel reported a fault, and when, is kept, for it decides the verdict.
     Kmsg,
     /// What programs wrote to their outputs.
     Output,

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use super::options::{Dropped, KeepCheckpoints, KeepPages, SlimError, SlimOptions};
 use super::read_pages::{leave_out_unread, read_pages};
 use super::redact::{Redactor, redacted_verdict};
-use crate::judge::CheckSource;
+use crate::judge::{CheckSource, splat_without_text};
 use crate::kernel::{KernelError, KernelProfile, KernelView, PageClassifier, image_pages, symbol_pages};
 use crate::memory::{LeftOut, Memory, MemoryError};
 use crate::run::Run;
 use crate::trace::header::HEADER_LEN;
 use crate::trace::record::{
-    Event, EventChunk, IndexEntry, Loss, LossKind, Manifest, PAGE_BYTES, PageRun, PageState, Sample,
+    Event, EventBody, EventChunk, IndexEntry, Loss, LossKind, Manifest, PAGE_BYTES, PageRun, PageState,
+    Sample,
 };
 use crate::trace::table::PageTable;
 use crate::trace::writer::{Labels, TraceWriter, WriterOptions};
@@ -120,13 +121,18 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
             Some(Kind::Commit | Kind::Index | Kind::PageChunk) => {}
             Some(Kind::Events) if redactor.is_some() || !options.drop.is_empty() => {
                 let Ok(mut chunk) = trace.decode::<EventChunk>(entry) else { continue };
-                chunk.events.retain(|event| match options.drops(&event.body) {
-                    Some(sort) => {
-                        *dropped.entry(sort).or_default() += 1;
-                        false
+                let kept = |mut event: Event| {
+                    let Some(sort) = options.drops(&event.body) else { return Some(event) };
+                    if let EventBody::Kmsg { text, .. } = &mut event.body
+                        && let Some(short) = splat_without_text(text)
+                    {
+                        *text = short;
+                        return Some(event);
                     }
-                    None => true,
-                });
+                    *dropped.entry(sort).or_default() += 1;
+                    None
+                };
+                chunk.events = chunk.events.into_iter().filter_map(kept).collect();
                 if let Some(redactor) = &redactor {
                     let redacted = |event: Event| Some(Event { body: redactor.event(event.body)?, ..event });
                     chunk.events = chunk.events.into_iter().filter_map(redacted).collect();
@@ -186,10 +192,15 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
         let detail = format!("{sort}{what} dropped {}, by `ktstr trace slim`", Loss::ON_PURPOSE);
         writer.loss(&Loss { host_ns, kind, count: *count, detail })?;
     }
-    let absent = trace.completeness().absent_records;
-    if absent > 0 {
-        let detail = "slim: records that the numbering says were there".to_owned();
-        writer.loss(&Loss { host_ns, kind: LossKind::Records, count: absent, detail })?;
+    let whole = trace.completeness();
+    for (count, detail) in [
+        (whole.absent_records, "slim: records that the numbering says were there"),
+        (whole.uncommitted_records, "slim: whole records after the last commit mark"),
+    ] {
+        if count > 0 {
+            let detail = detail.to_owned();
+            writer.loss(&Loss { host_ns, kind: LossKind::Records, count, detail })?;
+        }
     }
     for fault in &faults {
         // What is wrong with a record may quote it.
@@ -417,7 +428,12 @@ impl Kernel {
     }
 }
 
-/// The table of a checkpoint without the pages that are to be left out; those that are `read` are kept.
+/// Whether pages with this class are left out to redact a trace: then it does not count that a view may have read them.
+fn is_redacted(why: LeftOut) -> bool {
+    matches!(why, LeftOut::Free | LeftOut::PageCache | LeftOut::User)
+}
+
+/// The table of a checkpoint without the pages that are to be left out; those that are `read` are kept, unless they are redacted.
 fn reduced(
     memory: &CheckpointMemory<'_>,
     left_out: Vec<(Range<u64>, LeftOut)>,
@@ -428,7 +444,7 @@ fn reduced(
         for gfn in range {
             // What is zero already costs nothing, and what was left out before has its own reason.
             if let PageState::Stored(number) = table.get(gfn)
-                && !read.is_some_and(|read| read.contains(&number))
+                && (is_redacted(why) || !read.is_some_and(|read| read.contains(&number)))
             {
                 // A run of one page is never one without an end.
                 let _ = table.set(PageRun { gfn, count: 1, state: PageState::LeftOut(why) });
@@ -456,5 +472,44 @@ fn push(ranges: &mut Vec<Range<u64>>, gfn: u64) {
     match ranges.last_mut() {
         Some(last) if last.end == gfn => last.end += 1,
         _ => ranges.push(gfn..gfn + 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TraceBuilder;
+    use crate::verdict::Outcome;
+
+    #[test]
+    fn a_trace_without_its_kernel_log_still_fails_for_what_the_kernel_reported() {
+        let splat = "WARNING: kernel/sched/core.c:10 at f+0x1/0x2";
+        let old = TraceBuilder::begun().kmsg(1000, 4, splat).kmsg(1001, 6, "all is well").ended().trace();
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("quiet.trace.zst");
+        let options = SlimOptions { level: 1, drop: vec![Dropped::Kmsg], ..SlimOptions::default() };
+        assert_eq!(slim_trace(&old, &to, &options).unwrap().dropped[&Dropped::Kmsg], 1);
+        let new = Trace::open(&to).unwrap();
+        for trace in [&old, &new] {
+            let verdict = Run::load(trace).judge(None, CheckSource::Recorded);
+            assert_eq!(verdict.outcome(), Outcome::Fail, "{verdict:?}");
+        }
+        assert!(!Run::load(&new).kmsg().any(|(_, _, text)| text.contains("core.c")));
+    }
+
+    #[test]
+    fn a_trace_does_not_pass_for_what_could_not_be_carried_over() {
+        let run = TraceBuilder::begun().periodic(&[10, 20, 30]).ended().claim("nondecreasing(nr_dispatched)");
+        let outcome =
+            |run: &TraceBuilder| Run::load(&run.trace()).judge(None, CheckSource::Recorded).outcome();
+        assert_eq!(outcome(&run), Outcome::Pass);
+        for (detail, expected) in
+            [("kmsg events dropped on purpose", Outcome::Pass), ("repair: damaged", Outcome::Inconclusive)]
+        {
+            let loss =
+                Loss { host_ns: HostNs(1), kind: LossKind::Records, count: 1, detail: detail.to_owned() };
+            let run = TraceBuilder::begun().periodic(&[10, 20, 30]).ended().loss(loss);
+            assert_eq!(outcome(&run.claim("nondecreasing(nr_dispatched)")), expected, "{detail}");
+        }
     }
 }

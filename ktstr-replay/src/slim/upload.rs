@@ -41,7 +41,8 @@ pub fn slim_for_upload(
         return Err(SlimError::Exists(to.to_owned()));
     }
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = tempfile::tempdir_in(parent).map_err(failed)?;
+    // Who is killed leaves it behind, so its name says whose it is.
+    let folder = tempfile::Builder::new().prefix(".ktstr-slim-").tempdir_in(parent).map_err(failed)?;
     let mut last_error = None;
     for (nth, pages) in pages.iter().copied().enumerate() {
         let small = folder.path().join(format!("{nth}.trace.zst"));

@@ -2,19 +2,25 @@
 //! forges take them. What cannot be read at offsets is spooled to a temporary file that has no name.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use flate2::read::{DeflateDecoder, MultiGzDecoder};
+use flate2::bufread::GzDecoder;
+use flate2::read::DeflateDecoder;
 use rawzip::{CompressionMethod, FileReader, RECOMMENDED_BUFFER_SIZE, ZipArchive, ZipArchiveEntryWayfinder};
 
 use super::header::header_magic;
 
 /// The name that stands for standard input.
 const STDIN: &str = "-";
-/// Most bytes that are spooled: a small gzip file may hold terabytes of zeros.
+/// Most bytes that are spooled.
 const MAX_SPOOLED_BYTES: u64 = 64 << 30;
+/// How many times its own length an archive may unpack to, beyond [`FREE_BYTES`]: a trace is compressed already, while a small gzip
+/// file may hold terabytes of zeros, which would fill the disk.
+const MAX_TIMES_PACKED: u64 = 16;
+/// What any archive may unpack to.
+const FREE_BYTES: u64 = 64 << 20;
 /// How often what was unpacked is unpacked again: a forge puts what it was given into an archive of its own.
 const MAX_LAYERS: usize = 3;
 /// Most files of an archive that are looked at.
@@ -40,7 +46,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
     }
     if !metadata.is_file() {
-        file = spool(&mut file)?;
+        file = spool(&mut file, MAX_SPOOLED_BYTES)?;
     }
     for _ in 0..MAX_LAYERS {
         let mut first = Vec::new();
@@ -48,13 +54,37 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         file.by_ref().take(ZIP.len() as u64).read_to_end(&mut first)?;
         file.seek(SeekFrom::Start(0))?;
         file = match first {
-            first if first.starts_with(GZIP) => spool(&mut MultiGzDecoder::new(io::BufReader::new(file)))
-                .map_err(|e| what_failed("the gzip data could not be unpacked", &e))?,
+            first if first.starts_with(GZIP) => {
+                from_gzip(file).map_err(|e| what_failed("the gzip data could not be unpacked", &e))?
+            }
             first if first == ZIP => from_zip(file)?,
             _ => break,
         };
     }
     Ok(file)
+}
+
+/// What is in a gzip file. What follows the gzip data is carried over as it is, so that it is told as what follows a trace.
+fn from_gzip(file: File) -> io::Result<File> {
+    let mut left = most_unpacked(file.metadata()?.len());
+    let mut packed = BufReader::new(file);
+    let mut unpacked = temporary()?;
+    loop {
+        left -= copy(&mut GzDecoder::new(&mut packed), &mut unpacked, left)?;
+        let mut next = Vec::new();
+        packed.by_ref().take(GZIP.len() as u64).read_to_end(&mut next)?;
+        packed.seek_relative(-(next.len() as i64))?;
+        if next != GZIP {
+            break;
+        }
+    }
+    copy(&mut packed, &mut unpacked, left)?;
+    Ok(unpacked)
+}
+
+/// Most bytes that an archive of `packed` bytes may unpack to.
+fn most_unpacked(packed: u64) -> u64 {
+    packed.saturating_mul(MAX_TIMES_PACKED).saturating_add(FREE_BYTES).min(MAX_SPOOLED_BYTES)
 }
 
 /// A file in an archive.
@@ -66,6 +96,7 @@ struct Entry {
 
 /// The one trace in an archive, or the one file in it.
 fn from_zip(file: File) -> io::Result<File> {
+    let most = most_unpacked(file.metadata()?.len());
     let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
     let archive = ZipArchive::from_file(file, &mut buffer).map_err(unpacked)?;
     let mut files = Vec::new();
@@ -91,7 +122,9 @@ fn from_zip(file: File) -> io::Result<File> {
     let traces: Vec<&Entry> = files.iter().filter(begins_as_a_trace).collect();
     let found = if traces.is_empty() { files.iter().collect() } else { traces };
     match found.as_slice() {
-        [one] => read_entry(&archive, one, spool).map_err(|e| what_failed(ZIP_FAILED, &e)),
+        [one] => {
+            read_entry(&archive, one, |reader| spool(reader, most)).map_err(|e| what_failed(ZIP_FAILED, &e))
+        }
         [] => Err(io::Error::new(io::ErrorKind::InvalidData, "the zip archive is empty")),
         several => {
             let named: Vec<_> = several.iter().take(MAX_NAMED).map(|entry| entry.name.as_str()).collect();
@@ -131,18 +164,53 @@ fn unpacked(error: impl std::error::Error + Send + Sync + 'static) -> io::Error 
     what_failed(ZIP_FAILED, &io::Error::other(error))
 }
 
-/// Copy what can only be read once to a file without a name.
-fn spool(reader: &mut dyn Read) -> io::Result<File> {
-    let mut file = tempfile::tempfile()
-        .map_err(|e| what_failed("a temporary file for it could not be made (TMPDIR says where)", &e))?;
-    let copied = io::copy(&mut reader.take(MAX_SPOOLED_BYTES + 1), &mut file)?;
-    if copied > MAX_SPOOLED_BYTES {
-        let why = format!("it has more than {} GiB when it is unpacked", MAX_SPOOLED_BYTES >> 30);
+/// Copy what can only be read once, at most `most` bytes, to a file without a name.
+fn spool(reader: &mut dyn Read, most: u64) -> io::Result<File> {
+    let mut file = temporary()?;
+    copy(reader, &mut file, most)?;
+    Ok(file)
+}
+
+/// A file without a name.
+fn temporary() -> io::Result<File> {
+    tempfile::tempfile()
+        .map_err(|e| what_failed("a temporary file for it could not be made (TMPDIR says where)", &e))
+}
+
+/// Copy all of `reader`, which may have `most` bytes; how many it had.
+fn copy(reader: &mut dyn Read, to: &mut File, most: u64) -> io::Result<u64> {
+    let copied = io::copy(&mut reader.take(most.saturating_add(1)), to).map_err(|e| match e.kind() {
+        io::ErrorKind::StorageFull => {
+            what_failed("there is no room for it among the temporary files (TMPDIR says where)", &e)
+        }
+        _ => e,
+    })?;
+    if copied > most {
+        let why = format!("it has more than {} MiB, which is more than is copied of such a file", most >> 20);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
-    Ok(file)
+    Ok(copied)
 }
 
 fn what_failed(what: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_ends_is_not_spooled_without_end() {
+        assert_eq!(spool(&mut &[1u8; 1000][..], 1000).unwrap().metadata().unwrap().len(), 1000);
+        let error = spool(&mut io::repeat(0), 1000).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn an_archive_may_unpack_to_what_a_trace_in_it_would_have() {
+        assert_eq!(most_unpacked(0), FREE_BYTES);
+        assert_eq!(most_unpacked(1 << 20), FREE_BYTES + (16 << 20));
+        assert_eq!(most_unpacked(u64::MAX), MAX_SPOOLED_BYTES);
+    }
 }

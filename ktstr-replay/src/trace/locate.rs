@@ -93,14 +93,15 @@ fn begins_a_trace(header: &Header) -> bool {
     header.sequence == 0 && header.kind == Kind::Manifest.code()
 }
 
-/// What is from `end` on, which is the end of a trace.
+/// What is from `end` on, which is the end of a trace: another trace, also behind a newline or the like, or none.
 fn after_end(source: &Source, end: u64) -> io::Result<Option<AfterEnd>> {
-    let bytes = source.len().saturating_sub(end);
-    if bytes == 0 {
+    if source.len() <= end {
         return Ok(None);
     }
-    let is_trace = header_at(source, end)?.is_some_and(|next| begins_a_trace(&next));
-    Ok(Some(AfterEnd { offset: end, bytes, is_trace }))
+    let next = find_header(source, end, begins_a_trace)?;
+    let offset = next.unwrap_or(end);
+    let bytes = source.len().saturating_sub(offset);
+    Ok(Some(AfterEnd { offset, bytes, is_trace: next.is_some(), skipped: offset.saturating_sub(end) }))
 }
 
 /// Whether the entries are ascending, disjoint and before `end`.

@@ -96,6 +96,8 @@ pub struct AfterEnd {
     pub bytes: u64,
     /// It begins as a trace does: [`Trace::next_in_file`] opens it.
     pub is_trace: bool,
+    /// Bytes between the two traces that are of neither; 0 where it is none.
+    pub skipped: u64,
 }
 
 impl Trace {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::{Fault, TraceError, WriteError};
 use super::header::HEADER_LEN;
 use super::kind::Kind;
-use super::reader::Trace;
+use super::reader::{AfterEnd, Trace};
 use super::record::{Loss, LossKind};
 use super::writer::{TraceWriter, WriterOptions};
 use crate::units::HostNs;
@@ -93,10 +93,13 @@ fn repair_all(
     Ok(repaired)
 }
 
-/// `new-2.trace.zst` of `new.trace.zst`.
+/// What the names of traces end with.
+const SUFFIX: &str = ".trace.zst";
+
+/// `new-2.trace.zst` of `new.trace.zst`. Names of tests have dots, too.
 fn numbered(to: &Path, number: usize) -> PathBuf {
     let name = to.file_name().unwrap_or_default().to_string_lossy();
-    let (stem, rest) = match name.find('.') {
+    let (stem, rest) = match name.find(SUFFIX).or_else(|| name.rfind('.')) {
         Some(dot) if dot > 0 => name.split_at(dot),
         _ => (&*name, ""),
     };
@@ -127,6 +130,25 @@ fn carry_over(trace: &Trace, mut writer: TraceWriter) -> Result<Repaired, WriteE
         writer.loss(&Loss { host_ns, kind: LossKind::Records, count, detail })?;
     }
     writer.finish()?;
-    let junk_bytes = whole.after_end.filter(|after| !after.is_trace).map_or(0, |after| after.bytes);
+    let junk = |after: AfterEnd| if after.is_trace { after.skipped } else { after.bytes };
+    let junk_bytes = whole.after_end.map_or(0, junk);
     Ok(Repaired { kept, faults, uncommitted_records: whole.uncommitted_records, junk_bytes, next: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_stands_before_what_every_trace_is_called() {
+        for (name, expected) in [
+            ("a/new.trace.zst", "a/new-2.trace.zst"),
+            ("sched.stall.trace.zst", "sched.stall-2.trace.zst"),
+            ("new", "new-2"),
+            ("new.zst", "new-2.zst"),
+            (".hidden", ".hidden-2"),
+        ] {
+            assert_eq!(numbered(Path::new(name), 2), Path::new(expected));
+        }
+    }
 }

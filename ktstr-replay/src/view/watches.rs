@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::Shown;
 use crate::run::Run;
-use crate::text::{Align, clean, escaped, layout, seconds, shorten};
+use crate::text::{Align, clean, counted, escaped, layout, seconds, shorten};
 use crate::trace::record::WatchFire;
 use crate::units::GuestNs;
 use crate::value::Scalar;
@@ -45,9 +45,9 @@ pub(crate) fn lines(run: &Run<'_>, watch: &WatchSeen) -> Vec<String> {
         WatchEnd::NeverArmed(why) => format!("was never armed: {why}"),
         WatchEnd::NeverFired => "did not fire".to_owned(),
         WatchEnd::Fired if watch.fires.len() as u64 >= u64::from(watch.max_fires) => {
-            format!("fired {} times, the most that it may", watch.fires.len())
+            format!("fired {}, the most that it may", counted(watch.fires.len(), "time"))
         }
-        WatchEnd::Fired => format!("fired {} times", watch.fires.len()),
+        WatchEnd::Fired => format!("fired {}", counted(watch.fires.len(), "time")),
     };
     let mut out = vec![clean(&format!("{}{when}: {what}", watch.target))];
     out.extend(watch.dropped().map(|dropped| format!("  {dropped}")));

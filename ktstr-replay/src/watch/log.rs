@@ -119,7 +119,7 @@ impl WatchSeen {
             (
                 totals.backed_off,
                 format!(
-                    "times that it was taken away, for {:.0} ms in all, as its stores took too much of the guest's time",
+                    "times that it was taken away, for {:.0} ms in all, as its stores, or those to a pointer on the way, took too much of the guest's time",
                     totals.blind_ns as f64 / 1e6
                 ),
             ),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::kernel::KernelView;
-use crate::kernel::query::{Located, QueryError, locate, locate_variable, pointers_of};
+use crate::kernel::query::{Located, QueryError, locate, locate_variable, pointers_in, pointers_of};
 use crate::path::parse::Parser;
 use crate::path::{FieldPath, KernelPath, Projection, Root, SyntaxError};
 use crate::text::Candidates;
@@ -87,6 +87,14 @@ impl WatchTarget {
         self.kernel_path(view).is_none()
     }
 
+    /// It is a variable that the scheduler which is there will not have, unlike what is behind a pointer that is null so far.
+    #[must_use]
+    pub fn is_of_no_scheduler(&self, view: &KernelView<'_>) -> bool {
+        let Some(path) = self.variable.as_ref().filter(|_| self.is_variable(view)) else { return false };
+        locate_variable(view, path)
+            .is_err_and(|error| !matches!(error, QueryError::NullPointer { .. } | QueryError::Kernel(_)))
+    }
+
     /// Where those pointers are with which it moves, and what shows that a scheduler comes or goes.
     #[must_use]
     pub fn moves_with(&self, view: &KernelView<'_>) -> Vec<Located> {
@@ -95,7 +103,10 @@ impl WatchTarget {
             None => {
                 let mark = SCHEDULER_MARKS.iter().find_map(|name| view.profile().symbols().address(name));
                 let bytes = |at: KernelVirt| if at.0.is_multiple_of(8) { 8 } else { 4 };
-                mark.map(|at| Located { at, bytes: bytes(at), signed: false }).into_iter().collect()
+                let mark = mark.map(|at| Located { at, bytes: bytes(at), signed: false });
+                let pointers = self.variable.iter().flat_map(pointers_in);
+                let pointers = pointers.filter_map(|pointer| locate_variable(view, &pointer).ok());
+                mark.into_iter().chain(pointers).collect()
             }
         }
     }

@@ -117,7 +117,8 @@ fn what_follows_a_whole_trace_costs_it_nothing() {
         fs::write(&path, [&bytes, junk].concat()).unwrap();
         let trace = Trace::open(&path).unwrap();
         assert!(trace.is_finalized() && trace.verify().is_clean(), "{:?}", trace.verify());
-        let after = AfterEnd { offset: bytes.len() as u64, bytes: junk.len() as u64, is_trace: false };
+        let (offset, junk_len) = (bytes.len() as u64, junk.len() as u64);
+        let after = AfterEnd { offset, bytes: junk_len, is_trace: false, skipped: 0 };
         assert_eq!(trace.after_end(), Some(after));
         let to = dir.path().join("repaired");
         let repaired = repair(&path, &to).unwrap();
@@ -126,6 +127,36 @@ fn what_follows_a_whole_trace_costs_it_nothing() {
         fs::remove_file(to).unwrap();
     }
     assert_eq!(Trace::from_bytes(bytes).unwrap().after_end(), None);
+}
+
+#[test]
+fn a_trace_behind_a_newline_is_found_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, bytes) = small(&dir, "one", true);
+    let joined = dir.path().join("joined");
+    fs::write(&joined, [bytes.as_slice(), b"\r\n", &bytes].concat()).unwrap();
+    let len = bytes.len() as u64;
+    let after = AfterEnd { offset: len + 2, bytes: len, is_trace: true, skipped: 2 };
+    assert_eq!(Trace::open(&joined).unwrap().after_end(), Some(after));
+    let to = dir.path().join("new");
+    let repaired = repair(&joined, &to).unwrap();
+    let (second, of_second) = *repaired.next.unwrap();
+    assert_eq!((repaired.junk_bytes, of_second.junk_bytes), (2, 0));
+    for path in [to, second] {
+        assert!(Trace::open(&path).unwrap().verify().is_clean(), "{}", path.display());
+    }
+}
+
+#[test]
+fn gzip_data_in_parts_is_one_file_and_what_follows_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, bytes) = small(&dir, "t.trace.zst", true);
+    let at = dir.path().join("packed");
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    fs::write(&at, [gzip(first), gzip(second), b"\n".to_vec()].concat()).unwrap();
+    is_the_trace(&at, &bytes);
+    let after = Trace::open(&at).unwrap().after_end().unwrap();
+    assert_eq!((after.offset, after.bytes, after.is_trace), (bytes.len() as u64, 1, false));
 }
 
 #[test]

@@ -49,6 +49,18 @@ fn nothing_is_lost_unless_asked_for_and_the_old_file_is_not_touched() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "something else was left behind");
 }
 
+#[test]
+fn what_an_unfinished_trace_has_after_its_last_commit_is_a_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("old.trace.zst"), dir.path().join("new.trace.zst"));
+    drop(write_small(&old, WriterOptions::default()));
+    let lost = Trace::open(&old).unwrap().completeness().uncommitted_records;
+    assert!(lost > 0);
+    slim(&old, &new, &SlimOptions::default()).unwrap();
+    let losses = Trace::open(&new).unwrap().losses();
+    assert!(losses.iter().any(|loss| loss.kind == LossKind::Records && loss.count == lost), "{losses:?}");
+}
+
 /// The trace has no kernel that could be read, so its pages are of use to no view.
 #[test]
 fn pages_that_no_view_reads_are_left_out_for_that_reason() {

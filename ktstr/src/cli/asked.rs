@@ -17,7 +17,7 @@ use super::test::{Runner, TestArgs, arguments};
 use crate::description::TestDescription;
 use crate::host::environment;
 use crate::host::live::LiveFolder;
-use crate::host::results::RUNS;
+use crate::host::results::{ASKED, RUNS};
 use crate::test_def::{MARK_BEGIN, MARK_END};
 use crate::workspace::{Target, Workspace};
 
@@ -35,7 +35,7 @@ pub(super) fn descriptions(
     runner: Runner,
 ) -> Result<Vec<TestDescription>> {
     let by_name = args.filter().filter(|_| args.named_target(workspace).is_none());
-    let folder = workspace.target_directory.join(RUNS).join(format!("asked-{}", process::id()));
+    let folder = workspace.target_directory.join(RUNS).join(format!("{ASKED}{}", process::id()));
     // Another run may remove old ones meanwhile.
     let _held = LiveFolder::make(&folder).with_context(|| format!("could not make {}", folder.display()))?;
     let asked = binaries(workspace, args, runner).and_then(|binaries| {

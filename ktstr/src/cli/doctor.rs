@@ -1,4 +1,4 @@
-//! `ktstr doctor`: what this host has, and what it lacks, for tests. Fetches and changes nothing.
+//! `ktstr doctor`: what this host has, and what it lacks, for tests. Fetches nothing.
 
 use std::fs;
 use std::path::Path;
@@ -99,7 +99,7 @@ fn rows() -> Vec<Row> {
         Err(error) => rows.push(row("cache", State::Lacks, error.to_string())),
         Ok(place) => {
             rows.push(cache(place));
-            rows.push(space(place, is_in(&place.root, "bundles", "emulator-")));
+            rows.push(space(place, filled(&host, &place.root)));
         }
     }
     rows.push(apt(&host, root.as_deref()));
@@ -123,24 +123,57 @@ fn system() -> String {
 fn cache(place: &CachePlace) -> Row {
     match (place.check(), &place.note) {
         (Err(error), _) => row("cache", State::Lacks, error.to_string()),
+        (Ok(()), _) if !place.is_writable() => {
+            let found = format!(
+                "{} cannot be written to; set XDG_CACHE_HOME to a folder that can",
+                place.root.display()
+            );
+            row("cache", State::Lacks, found)
+        }
         (Ok(()), Some(note)) => row("cache", State::Note, note.clone()),
         (Ok(()), None) => row("cache", State::Ok, place.root.display().to_string()),
     }
 }
 
-fn space(place: &CachePlace, is_filled: bool) -> Row {
-    let Some(free) = place.free_bytes().map(|bytes| bytes >> 20) else {
-        return row("space", State::Note, "the host does not tell how much is free for the cache");
-    };
-    let enough = is_filled || free >= NEEDED_MIB;
-    let found = format!("{free} MiB are free for the cache");
-    if enough {
+/// How much of what tests need is there: emulator, kernel and toolchain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filled {
+    Nothing,
+    Partly,
+    All,
+}
+
+fn filled(host: &Host, root: &Path) -> Filled {
+    let there = [
+        host.qemu.is_some() || is_in(root, "bundles", "emulator-"),
+        !names(root, "kernels").is_empty(),
+        host.bpf_root.is_some() || is_in(root, "bundles", "bpf-toolchain-"),
+    ];
+    match there.into_iter().filter(|is_there| *is_there).count() {
+        0 => Filled::Nothing,
+        3 => Filled::All,
+        _ => Filled::Partly,
+    }
+}
+
+fn space(place: &CachePlace, filled: Filled) -> Row {
+    match place.free_bytes().map(|bytes| bytes >> 20) {
+        Some(free) => space_of(free, filled),
+        None => row("space", State::Note, "the host does not tell how much is free for the cache"),
+    }
+}
+
+fn space_of(free_mib: u64, filled: Filled) -> Row {
+    let found = format!("{free_mib} MiB are free for the cache");
+    if free_mib >= NEEDED_MIB || filled == Filled::All {
         return row("space", State::Ok, found);
     }
+    // How much less the rest takes is not known before it is fetched.
+    let state = if filled == Filled::Partly { State::Note } else { State::Lacks };
     let what = format!(
-        "{found}; emulator, kernel and toolchain take {NEEDED_MIB}: point XDG_CACHE_HOME at a larger disk"
+        "{found}; emulator, kernel and toolchain take {NEEDED_MIB} together: point XDG_CACHE_HOME at a larger disk"
     );
-    row("space", State::Lacks, what)
+    row("space", state, what)
 }
 
 /// Whether a folder of the cache has an entry whose name begins so.
@@ -173,14 +206,27 @@ fn apt(host: &Host, root: Option<&Path>) -> Row {
 
 fn emulator(host: &Host, root: Option<&Path>) -> Row {
     if let Some(given) = &host.qemu {
-        let state = if given.exists() { State::Ok } else { State::Lacks };
-        return row("emulator", state, format!("KTSTR_QEMU: {}", given.display()));
+        // A name alone is looked for in PATH when it is started.
+        let is_name = |name: &&str| !name.contains('/');
+        let is_there =
+            given.is_file() || given.to_str().filter(is_name).is_some_and(|name| host.find(name).is_some());
+        return match is_there {
+            true => row("emulator", State::Ok, format!("KTSTR_QEMU: {}", given.display())),
+            false => {
+                row("emulator", State::Lacks, format!("KTSTR_QEMU: there is no program {}", given.display()))
+            }
+        };
     }
     let cached = root.is_some_and(|root| is_in(root, "bundles", "emulator-"));
     match (cached, host.find("qemu-system-x86_64")) {
-        (true, _) => row("emulator", State::Ok, "in the cache"),
+        (true, None) => row("emulator", State::Ok, "in the cache"),
+        (true, Some(found)) => {
+            let found = found.display();
+            row("emulator", State::Ok, format!("{found} if it is 8.1 or newer, else that in the cache"))
+        }
         (false, Some(found)) => {
-            row("emulator", State::Ok, format!("{}, if it is 8.1 or newer", found.display()))
+            let found = found.display();
+            row("emulator", State::Ok, format!("{found} if it is 8.1 or newer, else one will be fetched"))
         }
         (false, None) => row("emulator", State::Note, "will be fetched"),
     }
@@ -242,14 +288,7 @@ fn limits(limits: &str) -> Row {
     let too_low = |name: &str, least: u64| {
         soft(name).and_then(|value| value.parse().ok()).filter(|value: &u64| *value < least)
     };
-    if let Some(files) = too_low("Max open files", OPEN_FILES) {
-        return row(
-            "limits",
-            State::Note,
-            format!("{files} open files; run `ulimit -n {OPEN_FILES}` for tests in parallel"),
-        );
-    }
-    if let Some(bytes) = too_low("Max file size", NEEDED_MIB << 20) {
+    if let Some(bytes) = too_low("Max file size", MACHINE_MIB << 20) {
         return row(
             "limits",
             State::Lacks,
@@ -263,15 +302,29 @@ fn limits(limits: &str) -> Row {
             format!("{bytes} bytes of address space; `ulimit -v unlimited` lifts that"),
         );
     }
+    if let Some(files) = too_low("Max open files", OPEN_FILES) {
+        return row(
+            "limits",
+            State::Note,
+            format!("{files} open files; run `ulimit -n {OPEN_FILES}` for tests in parallel"),
+        );
+    }
     row("limits", State::Ok, "open files, file size and address space are enough")
 }
 
+/// cargo, which rustup is not to fetch, nor the toolchain that a workspace asks for.
+fn asking_cargo() -> Command {
+    let mut command = Command::new(cargo());
+    command.env("RUSTUP_AUTO_INSTALL", "0");
+    command
+}
+
 fn nextest() -> Row {
-    let output = Command::new(cargo()).args(["nextest", "--version"]).output();
+    let output = asking_cargo().args(["nextest", "--version"]).output();
     match output {
         Err(error) => row(
             "cargo",
-            State::Note,
+            State::Lacks,
             format!("does not start ({error}): traces can be read, tests not be run"),
         ),
         Ok(output) if output.status.success() => {
@@ -287,24 +340,29 @@ fn nextest() -> Row {
 
 /// How the workspace around builds what reads traces; `None` outside of one, or of one that does not use ktstr.
 fn profile() -> Option<Row> {
-    let output = Command::new(cargo())
-        .args(["locate-project", "--workspace", "--message-format", "plain"])
-        .output()
-        .ok()?;
+    let output =
+        asking_cargo().args(["locate-project", "--workspace", "--message-format", "plain"]).output().ok()?;
     let manifest = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
-    let text = fs::read_to_string(manifest.trim()).ok()?;
+    let manifest = Path::new(manifest.trim());
+    let text = fs::read_to_string(manifest).ok()?;
+    // Before the first build there is no lock file.
+    let packages = fs::read_to_string(manifest.with_file_name("Cargo.lock"));
+    if !packages.as_ref().unwrap_or(&text).contains("ktstr") {
+        return None;
+    }
     Some(match optimizes_reader(&text) {
         true => row("profile", State::Ok, "the reader of traces is optimized in tests"),
         false => row(
             "profile",
             State::Note,
-            "tests read traces unoptimized, which makes pauses of the guest long; add to Cargo.toml: \
-             [profile.dev.package.ktstr-replay] opt-level = 3",
+            "cargo test and nextest read traces unoptimized, which makes pauses of the guest long; add to Cargo.toml: \
+             [profile.dev.package.ktstr-replay] opt-level = 3 (`cargo ktstr test` does without)",
         ),
     })
 }
 
-/// Whether a workspace's manifest has the reader optimized in the profile `dev`, for itself or with all else.
+/// Whether a workspace's manifest has the reader optimized in the profile `dev`, or `test`, which is that with what is set for it
+/// alone; for itself or with all else.
 fn optimizes_reader(manifest: &str) -> bool {
     let mut section = "";
     for line in manifest.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
@@ -318,7 +376,8 @@ fn optimizes_reader(manifest: &str) -> bool {
         let is_level = |value: &str| !matches!(value.trim_matches(['"', ' ']), "0" | "");
         let inline =
             || value.split_once("opt-level").and_then(|(_, rest)| rest.trim_start().strip_prefix('='));
-        let optimized = match (section.replace('"', "").as_str(), key.trim_matches('"')) {
+        let section = section.replace('"', "").replace("profile.test", "profile.dev");
+        let optimized = match (section.as_str(), key.trim_matches('"')) {
             ("profile.dev" | "profile.dev.package.ktstr-replay" | "profile.dev.package.*", "opt-level") => {
                 is_level(value)
             }
@@ -344,6 +403,7 @@ mod tests {
             "[profile.dev]\nopt-level = 1\n",
             "[profile.dev.package.ktstr-replay]\nopt-level = 3 # fast\n",
             "[profile.dev.package.\"*\"]\nopt-level = 2\n",
+            "[profile.test]\nopt-level = 1\n",
             "[profile.dev.package]\n\"*\" = { opt-level = 0 }\nktstr-replay = { opt-level = 3, debug = false }\n",
         ] {
             assert!(optimizes_reader(yes), "{yes}");
@@ -382,6 +442,13 @@ mod tests {
             limit("Max file size             unlimited            unlimited            bytes\n"),
             State::Ok
         );
+        // What only slows tests down does not hide what keeps them from running.
+        assert_eq!(limit("Max open files 256 256 files\nMax file size 1024 1024 bytes\n"), State::Lacks);
+        let space = |mib, filled| space_of(mib, filled).state;
+        assert_eq!(space(NEEDED_MIB, Filled::Nothing), State::Ok);
+        assert_eq!(space(1, Filled::Nothing), State::Lacks);
+        assert_eq!(space(1, Filled::Partly), State::Note);
+        assert_eq!(space(1, Filled::All), State::Ok);
         let rows = [row("a", State::Ok, "x"), row("b", State::Note, "y")];
         assert!(is_ready(&rows) && text(&rows).ends_with("tests can run here\n"));
         let rows = [row("memory", State::Lacks, "none")];

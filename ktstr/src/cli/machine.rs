@@ -15,7 +15,7 @@ use super::out;
 /// showed is kept until the host boots again.
 #[derive(Args, Debug)]
 pub struct MachineArgs {
-    /// Run the guest again, whatever was found before
+    /// Run the guest again, whatever was found before, and keep what it shows now
     #[arg(long)]
     fresh: bool,
     /// Print JSON
@@ -25,9 +25,10 @@ pub struct MachineArgs {
 
 impl CommandArgs for MachineArgs {
     fn run(self) -> anyhow::Result<ExitCode> {
+        let cache = Cache::open()?;
         let probe = match self.fresh {
-            true => KvmProbe::fresh(),
-            false => KvmProbe::cached(Cache::open()?.root()),
+            true => KvmProbe::renewed(cache.root()),
+            false => KvmProbe::cached(cache.root()),
         };
         let choice = MachineChoice::of(probe);
         if self.json {

@@ -20,12 +20,17 @@ pub(super) fn open(path: &Path) -> Result<Trace, TraceError> {
 
 /// In words, what follows a trace in its file.
 pub(super) fn what_follows(after: &AfterEnd) -> String {
-    let AfterEnd { offset, bytes, is_trace } = after;
+    let AfterEnd { offset, bytes, is_trace, skipped } = after;
+    let counted = |bytes: u64| if bytes == 1 { "1 byte".to_owned() } else { format!("{bytes} bytes") };
     if *is_trace {
+        let between = match *skipped {
+            0 => String::new(),
+            skipped => format!(", after {} of neither", counted(skipped)),
+        };
         return format!(
-            "a second trace begins at byte {offset}; this is of the first. `ktstr trace repair FILE NEW` makes a file of each"
+            "a second trace begins at byte {offset}{between}; this is of the first. `ktstr trace repair FILE NEW` makes a file of each"
         );
     }
-    let bytes = if *bytes == 1 { "1 byte".to_owned() } else { format!("{bytes} bytes") };
+    let bytes = counted(*bytes);
     format!("{bytes} after the trace's end, from {offset} on, are not of it and are not read")
 }

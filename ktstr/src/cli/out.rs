@@ -4,10 +4,11 @@
 //! no control character of a trace, a file name or a program's output reaches the terminal.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use anyhow::Context;
 use ktstr_replay::text::{plain_json, plain_lines};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Write lines to stdout. A reader that closed the pipe (`ktstr replay TRACE | head`) is not an error.
 ///
@@ -24,6 +25,19 @@ pub fn write(text: &str) -> anyhow::Result<()> {
 pub fn write_json(value: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value).context("could not make JSON")?;
     send((plain_json(&text) + "\n").as_bytes())
+}
+
+/// A path in JSON. One that is not UTF-8 is told as nearly as it can be; serde refuses it, and `json!` panics of that.
+pub fn path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// As [`path()`], for fields of what is written.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn path_as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 /// Write text of our own, which programs are to have byte for byte.

@@ -303,14 +303,14 @@ fn hold(folder: &Path) -> Result<LiveFolder> {
 /// Wait until all tests that write into a folder have ended: those whose runner was killed close their traces still.
 fn wait_for_tests(results: &LiveFolder, signals: &mut Signals) {
     let begun = Instant::now();
-    let is_told_to_end = signals.exit_code().is_some();
+    // What has ended the runner is not meant for the wait.
+    signals.new_one();
     while !results.wait_until_alone(TELL_AFTER) {
         if begun.elapsed() < TELL_AFTER * 2 {
             out::note("ktstr: the runner has ended; waiting for tests that close their traces");
         }
         // Who asks again does not want to wait.
-        let is_told_again = !is_told_to_end && signals.exit_code().is_some();
-        if begun.elapsed() >= TO_CLOSE || is_told_again {
+        if begun.elapsed() >= TO_CLOSE || signals.new_one().is_some() {
             break;
         }
     }

@@ -34,7 +34,7 @@ impl CommandArgs for WhyArgs {
         let verdict = run.recorded_verdict().unwrap_or_else(|| run.judge(None, CheckSource::Recorded));
         let explanation = why::explain(&run, &verdict).with_context(what)?;
         if self.json {
-            out::write_json(&json!({ "trace": self.trace, "why": explanation }))?;
+            out::write_json(&json!({ "trace": out::path(&self.trace), "why": explanation }))?;
         } else {
             out::write(&explanation.render())?;
         }

@@ -17,7 +17,7 @@ mod skip;
 use anyhow::bail;
 use environment::{DESCRIBE, Environment};
 use ktstr_record::machine;
-use ktstr_record::recorder::{RecordRequest, record, remember_runner};
+use ktstr_record::recorder::{RecordError, RecordRequest, is_interrupted, record, remember_runner};
 use ktstr_replay::trace::record::Manifest;
 
 use crate::gauntlet::Preset;
@@ -29,9 +29,7 @@ use crate::test_def::TestDef;
 /// # Errors
 /// A test that did not pass; what could not be had, recorded or judged.
 pub fn run(def: &TestDef) -> anyhow::Result<()> {
-    remember_runner();
-    say::runners_stderr();
-    let environment = Environment::read();
+    let environment = begin()?;
     if let Some(folder) = &environment.describe {
         return describe::describe(def, folder);
     }
@@ -48,9 +46,7 @@ pub fn run(def: &TestDef) -> anyhow::Result<()> {
 /// # Errors
 /// Those of [`run`].
 pub fn run_variant(def: &TestDef, preset: &Preset) -> anyhow::Result<()> {
-    remember_runner();
-    say::runners_stderr();
-    let environment = Environment::read();
+    let environment = begin()?;
     if environment.describe.is_some() {
         bail!(
             "the test was not run: {DESCRIBE} asks for descriptions, which variants have in that of their test"
@@ -67,6 +63,19 @@ pub fn run_variant(def: &TestDef, preset: &Preset) -> anyhow::Result<()> {
         Err(error) if error.is_limit() => skip::skip(def, &environment, error.to_string()),
         _ => run_request(def, &environment, request),
     }
+}
+
+/// What this process is told, for a test that begins.
+///
+/// # Errors
+/// A process that is to end: the tests that libtest would still run are neither built nor prepared.
+fn begin() -> anyhow::Result<Environment> {
+    remember_runner();
+    say::runners_stderr();
+    if is_interrupted() {
+        return Err(RecordError::Interrupted.into());
+    }
+    Ok(Environment::read())
 }
 
 fn run_request(def: &TestDef, environment: &Environment, request: RecordRequest) -> anyhow::Result<()> {

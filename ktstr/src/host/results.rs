@@ -27,6 +27,9 @@ const NEXTEST_RUN: &str = "NEXTEST_RUN_ID";
 /// Begins the name of the folder into which nextest unpacks an archive, and which it removes when the run has ended.
 const NEXTEST_ARCHIVE: &str = "nextest-archive-";
 
+/// Begins the name of a folder into which tests write what they are. Its process's ID follows.
+pub const ASKED: &str = "asked-";
+
 /// A folder for traces that could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("could not make the folder {} for traces", path.display())]
@@ -71,6 +74,26 @@ fn folder(def: &TestDef, environment: &Environment) -> Result<PathBuf, ResultsEr
 /// A name for a run that begins now: sorts by time, and no two runs of a host share it.
 pub fn new_run_name() -> String {
     format!("{}-{}", Timestamp::now().strftime("%Y%m%dT%H%M%SZ"), process::id())
+}
+
+/// Whether a folder is called as those of runs are: by [`new_run_name`], or by nextest, which takes a UUID. `KTSTR_RESULTS` may name
+/// a folder in which there are others.
+pub fn is_run_name(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(process) = name.strip_prefix(ASKED) {
+        return is_number(process);
+    }
+    // 0 stands for any digit, X for a hexadecimal one.
+    let has_form = |text: &str, form: &str| {
+        let fits = |(byte, of): (u8, u8)| match of {
+            b'0' => byte.is_ascii_digit(),
+            b'X' => byte.is_ascii_hexdigit(),
+            other => byte == other,
+        };
+        text.len() == form.len() && text.bytes().zip(form.bytes()).all(fits)
+    };
+    let is_ours = |(time, process): (&str, &str)| has_form(time, "00000000T000000Z") && is_number(process);
+    name.split_once('-').is_some_and(is_ours) || has_form(name, "XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX")
 }
 
 /// The run that this process is a part of.
@@ -119,6 +142,19 @@ mod tests {
         assert_eq!(target_folder(&exe, None), dir.path().join("target"));
         assert_eq!(target_folder(&exe, Some(Path::new("/ws"))), dir.path().join("target"));
         assert_eq!(target_folder(Path::new("/usr/bin/demo"), None), Path::new("target"));
+    }
+
+    #[test]
+    fn a_run_is_known_by_its_name() {
+        let new = new_run_name();
+        for run in [new.as_str(), "20261127T011152Z-7", "0c2dd5d6-4a44-4b8e-9f67-a1b2c3d4e5f6", "asked-12"] {
+            assert!(is_run_name(run), "{run}");
+        }
+        for other in
+            ["", "src", "20261127", "20261127T011152Z-", "asked-", "asked-me", "2026-11-27", "v1.0-7"]
+        {
+            assert!(!is_run_name(other), "{other}");
+        }
     }
 
     /// Traces of tests in a package's folder went to `PACKAGE/target`, which no .gitignore covers.

@@ -48,7 +48,11 @@ impl Sources {
         let candidates = now.ancestors().take(same + 1);
         let workspace = match &told {
             Some(folder) => candidates.into_iter().find(|at| at == folder),
-            None => candidates.filter(|at| *at == now || is_package(at)).last(),
+            None => {
+                // The root folder was no workspace: all other folders of the host would have moved with it.
+                let below_root = compiled.components().count().saturating_sub(1).max(1);
+                candidates.take(below_root).filter(|at| *at == now || is_package(at)).last()
+            }
         };
         let workspace = workspace.unwrap_or(&now);
         let depth = now.components().count() - workspace.components().count();
@@ -106,6 +110,17 @@ mod tests {
         assert_eq!(found.now("/registry/sched-1.0"), Path::new("/registry/sched-1.0"));
         assert_eq!(found.workspace(), Some(Path::new("/new/ws")));
         assert_eq!(found.moved(), Some((Path::new("/old/ws"), Path::new("/new/ws"))));
+    }
+
+    /// With the root folder as the workspace, what is outside of it was looked for inside.
+    #[test]
+    fn what_is_outside_of_the_workspace_stays_though_all_folders_above_a_package_are_called_the_same() {
+        for (compiled, now) in [("/ws/demo", "/home/ws/demo"), ("/demo", "/home/demo")] {
+            let variables = [(PACKAGE, "demo"), (PACKAGE_FOLDER, now)];
+            let found = sources(compiled, &variables, &["/home", "/home/ws", "/home/ws/demo", "/home/demo"]);
+            assert_eq!(found.now("/registry/sched-1.0"), Path::new("/registry/sched-1.0"), "{found:?}");
+            assert_eq!(found.now(compiled), Path::new(now), "{found:?}");
+        }
     }
 
     #[test]

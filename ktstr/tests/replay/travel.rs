@@ -58,6 +58,23 @@ fn what_follows_a_trace_is_a_note_and_does_not_change_its_verdict() {
 }
 
 #[test]
+fn a_path_that_is_not_utf8_is_told_as_nearly_as_json_can() {
+    let recorded = record(&steady());
+    let dir = tempfile::tempdir().expect("a folder");
+    shell(r"cp $T $'a\xff'", &recorded.path, dir.path());
+    for script in [
+        r"$K replay $'a\xff' --json",
+        r"$K replay $'a\xff' $'a\xff' --json",
+        r"$K replay $'a\xff' --var nr_dispatched --json",
+        r"$K trace verify $'a\xff' --json",
+    ] {
+        let (code, out, err) = shell(script, &recorded.path, dir.path());
+        assert_eq!((code, err.as_str()), (0, ""), "{script}");
+        assert!(out.contains("a\u{fffd}"), "{script}: {out}");
+    }
+}
+
+#[test]
 fn of_several_traces_each_has_a_line_and_the_worst_counts() {
     let (good, bad) = (record(&steady()), record(&stall()));
     let line = |path: &Path, begin: &str, out: &str| {

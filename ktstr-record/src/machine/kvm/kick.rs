@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use kvm_bindings::kvm_run;
 use kvm_ioctls::VcpuFd;
 use libc::{pthread_t, siginfo_t};
-use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler, unblock_signal};
 
 thread_local! {
     /// What this thread's vCPU shares with KVM; null where the thread has none. It has no destructor and is initialized at
@@ -45,6 +45,8 @@ impl Kickable {
         HANDLER
             .get_or_init(|| register_signal_handler(SIGRTMIN(), on_kick).map_err(|error| error.errno()))
             .map_err(io::Error::from_raw_os_error)?;
+        // Whoever started this process may have left it blocked, and then no kick would arrive.
+        unblock_signal(SIGRTMIN()).map_err(|error| io::Error::other(error.to_string()))?;
         RUN.set(vcpu.get_kvm_run());
         Ok(Self { vcpu })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ktstr_replay::trace::record::{GuestEnd, VcpuRegs};
+use ktstr_replay::units::Cpu;
 use kvm_ioctls::Kvm;
 
 use super::vm::{Vm, VmEvent};
@@ -118,6 +119,10 @@ impl Machine for KvmMachine {
         self.stopped()?.disarm(id)
     }
 
+    fn untold(&mut self, id: WatchId) -> Result<Option<Cpu>, MachineError> {
+        Ok(self.stopped()?.take_fired(id))
+    }
+
     fn cpu_use(&self) -> Option<CpuUse> {
         let tids = &self.vm.as_ref()?.tids;
         let mut used = CpuUse::of(std::process::id())?;
@@ -131,9 +136,12 @@ impl Machine for KvmMachine {
     }
 
     fn console(&mut self) -> Vec<u8> {
-        let all = self.vm.as_ref().map_or_else(|| self.console.clone(), Vm::console);
-        let new = all.get(self.console_read..).unwrap_or_default().to_vec();
-        self.console_read = all.len();
+        let read = self.console_read;
+        let new = match &self.vm {
+            Some(vm) => vm.console_from(read),
+            None => self.console.get(read..).unwrap_or_default().to_vec(),
+        };
+        self.console_read += new.len();
         new
     }
 

@@ -61,17 +61,17 @@ impl Slots {
     /// Have just these pages read-only. No vCPU may run.
     pub(super) fn lay_out(&mut self, vm: &VmFd, read_only: &BTreeSet<u64>) -> Result<(), MachineError> {
         let wanted = parts(&self.mapped, read_only);
-        let mut kept = Vec::new();
-        for slot in std::mem::take(&mut self.slots) {
+        for slot in self.slots.clone() {
             if wanted.contains(&(slot.part, slot.read_only)) {
-                kept.push(slot);
                 continue;
             }
-            self.carried.extend(self.logged(vm, &slot)?);
+            let logged = self.logged(vm, &slot)?;
+            self.carried.extend(logged);
             let gone = Slot { part: Mapped { bytes: 0, ..slot.part }, ..slot };
             install(vm, &gone)?;
+            // At once, so that this is what KVM has when a later step fails.
+            self.slots.retain(|other| other.number != slot.number);
         }
-        self.slots = kept;
         for (part, read_only) in wanted {
             if self.slots.iter().any(|slot| slot.part == part) {
                 continue;

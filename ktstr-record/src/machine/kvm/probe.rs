@@ -73,30 +73,44 @@ impl KvmProbe {
     /// Ask this host, or `cache_dir` for what was found out since it booted.
     #[must_use]
     pub fn cached(cache_dir: &Path) -> Self {
-        Self::of(Path::new(DEVICE), Some(cache_dir))
+        Self::of(Path::new(DEVICE), Some(cache_dir), true)
+    }
+
+    /// Ask this host, whatever was found out before, and leave the answer in `cache_dir`: a module can have been loaded anew
+    /// since.
+    #[must_use]
+    pub fn renewed(cache_dir: &Path) -> Self {
+        Self::of(Path::new(DEVICE), Some(cache_dir), false)
     }
 
     /// Ask this host, whatever was found out before.
     #[must_use]
     pub fn fresh() -> Self {
-        Self::of(Path::new(DEVICE), None)
+        Self::of(Path::new(DEVICE), None, false)
     }
 
-    fn of(device: &Path, cache_dir: Option<&Path>) -> Self {
+    /// Whether it tells something that stays so until the host boots again. What KVM lacked or refused may be somebody else's
+    /// doing (another hypervisor has the CPU's virtualization, a limit), and costs nothing to ask again.
+    fn stays(&self) -> bool {
+        matches!(self, Self::Executes { .. } | Self::Emulates { .. } | Self::TooSlow { .. })
+    }
+
+    fn of(device: &Path, cache_dir: Option<&Path>, recalls: bool) -> Self {
         // Whether it opens can change at any time, and is known in no time.
         let kvm = match open(device) {
             Ok(kvm) => kvm,
             Err(probe) => return probe,
         };
         let memory = cache_dir.zip(memo::boot_id());
-        if let Some((dir, boot_id)) = &memory
+        if recalls
+            && let Some((dir, boot_id)) = &memory
             && let Some(known) = memo::recall(dir, boot_id)
         {
             return known;
         }
         let probe = bounded(kvm);
         if let Some((dir, boot_id)) = &memory
-            && probe != Self::TookTooLong
+            && probe.stays()
         {
             // Without it the next one finds out anew.
             let _ = memo::keep(dir, boot_id, &probe);
@@ -221,7 +235,11 @@ fn bounded(kvm: Kvm) -> KvmProbe {
         Err(error) => return KvmProbe::Lacks { what: format!("could not start a thread: {error}") },
     };
     let begun = Instant::now();
-    let Ok((number, alive)) = hear_thread.recv_timeout(BOUND) else { return KvmProbe::TookTooLong };
+    let Ok((number, alive)) = hear_thread.recv_timeout(BOUND) else {
+        // It has not begun, and nobody is left to stop it.
+        stop.store(true, Ordering::SeqCst);
+        return KvmProbe::TookTooLong;
+    };
     let found = hear.recv_timeout(BOUND.saturating_sub(begun.elapsed())).or_else(|_| {
         stop.store(true, Ordering::SeqCst);
         // Without the handler it has not entered KVM_RUN, and looks at `stop` before it does.
@@ -258,11 +276,12 @@ mod tests {
     #[test]
     fn each_reason_has_its_own_message() {
         let dir = tempfile::tempdir().unwrap();
-        let none = KvmProbe::of(&dir.path().join("kvm"), None);
+        let none = KvmProbe::of(&dir.path().join("kvm"), None, false);
         assert_eq!(none, KvmProbe::NoDevice);
         let file = dir.path().join("file");
         fs::write(&file, "no device").unwrap();
-        let other = KvmProbe::of(&file, None);
+        // Without the bound, which a thread can miss on a busy host.
+        let other = KvmProbe::judge(stages::run(&open(&file).unwrap(), &AtomicBool::new(false)));
         assert!(matches!(&other, KvmProbe::Lacks { what } if what.contains("API is version")), "{other:?}");
         let judged = |found| KvmProbe::judge(found);
         let probes = [
@@ -304,17 +323,30 @@ mod tests {
     fn what_this_host_says_is_kept_and_not_asked_again() {
         let dir = tempfile::tempdir().unwrap();
         let device = Path::new(DEVICE);
-        let probe = KvmProbe::of(device, Some(dir.path()));
+        let kept = || memo::recall::<KvmProbe>(dir.path(), &memo::boot_id().unwrap());
+        let probe = KvmProbe::of(device, Some(dir.path()), true);
         eprintln!("{probe}");
-        let kept: Option<KvmProbe> = memo::recall(dir.path(), &memo::boot_id().unwrap());
-        let changes = [KvmProbe::NoDevice, KvmProbe::TookTooLong].contains(&probe)
-            || matches!(probe, KvmProbe::PermissionDenied { .. });
-        assert_eq!(kept, (!changes).then_some(probe));
+        assert_eq!(kept(), probe.stays().then_some(probe));
         if open(device).is_ok() {
-            let told = KvmProbe::TooSlow { ns_per_instruction: 123.5 };
+            // No probe finds this.
+            let told = KvmProbe::TooSlow { ns_per_instruction: 1e12 };
             memo::keep(dir.path(), &memo::boot_id().unwrap(), &told).unwrap();
-            assert_eq!(KvmProbe::of(device, Some(dir.path())), told);
+            assert_eq!(KvmProbe::of(device, Some(dir.path()), true), told);
+            let renewed = KvmProbe::of(device, Some(dir.path()), false);
+            assert_ne!(renewed, told);
+            assert_eq!(kept(), Some(if renewed.stays() { renewed } else { told }));
         }
+    }
+
+    /// A device that opens and is no KVM, as one whose virtualization is in use by somebody else refuses a VM.
+    #[test]
+    fn what_is_refused_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "no device").unwrap();
+        let probe = KvmProbe::of(&file, Some(dir.path()), true);
+        assert!(!probe.stays(), "{probe:?}");
+        assert_eq!(memo::recall::<KvmProbe>(dir.path(), &memo::boot_id().unwrap()), None);
     }
 
     #[test]

@@ -243,11 +243,18 @@ mod tests {
 
     use kvm_ioctls::Kvm;
 
-    use super::{Found, ThrowAway, run};
+    use super::{Found, ThrowAway, lacking, run};
 
-    /// KVM, where this host has it and its guests can be run.
+    /// KVM, where this host has it and it can carry a machine. That it opens is not enough: another hypervisor may have the
+    /// CPU's virtualization.
     fn kvm() -> Option<Kvm> {
-        Kvm::new().inspect_err(|error| eprintln!("not tested, there is no KVM here: {error}")).ok()
+        let kvm =
+            Kvm::new().inspect_err(|error| eprintln!("not tested, there is no KVM here: {error}")).ok()?;
+        let lacks = lacking(&kvm).or_else(|| kvm.create_vm().err().map(|error| error.to_string()));
+        if let Some(what) = &lacks {
+            eprintln!("not tested, this KVM cannot carry a machine: {what}");
+        }
+        lacks.is_none().then_some(kvm)
     }
 
     #[test]

@@ -81,8 +81,12 @@ impl Vm {
     /// Take over a state that was saved of a VM of as many vCPUs. It must be stopped.
     ///
     /// # Errors
-    /// [`MachineError::Unsupported`] for what is no such state.
+    /// [`MachineError::Unsupported`] for what is no such state, [`MachineError::Running`] if it is not stopped.
     pub(super) fn restore(&mut self, bytes: &[u8]) -> Result<(), MachineError> {
+        if self.is_running() {
+            // Its vCPUs would answer when they come back, which nobody tells them to.
+            return Err(MachineError::Running);
+        }
         let unfit = |why: String| MachineError::Unsupported { what: format!("restore this state: {why}") };
         let saved: Saved = serde_json::from_slice(bytes).map_err(|error| unfit(error.to_string()))?;
         let Saved { version, vcpus, irqchips, pit, clock_ns, serial } = saved;
@@ -153,16 +157,28 @@ fn restore_vcpu(vcpu: &mut Vcpu, saved: &SavedVcpu, xsave_words: usize) -> Resul
     write_xsave(fd, &saved.xsave, xsave_words)?;
     fd.set_debug_regs(&saved.debugregs).map_err(refused("set a vCPU's debug registers"))?;
     fd.set_lapic(&saved.lapic).map_err(refused("set a local APIC"))?;
-    for entries in saved.msrs.chunks(KVM_MAX_MSR_ENTRIES) {
-        let msrs = msrs(entries)?;
-        let set = fd.set_msrs(&msrs).map_err(refused("set a vCPU's model-specific registers"))?;
-        if let Some(entry) = entries.get(set) {
+    write_msrs(fd, &saved.msrs)?;
+    fd.set_vcpu_events(&saved.events).map_err(refused("set a vCPU's events"))
+}
+
+/// Set all of `entries`. Some KVMs refuse to set what they list and give, even to the value that it has: that is no loss.
+fn write_msrs(fd: &VcpuFd, entries: &[kvm_msr_entry]) -> Result<(), MachineError> {
+    let mut left = entries;
+    while !left.is_empty() {
+        let some = &left[..left.len().min(KVM_MAX_MSR_ENTRIES)];
+        let set = fd.set_msrs(&msrs(some)?).map_err(refused("set a vCPU's model-specific registers"))?;
+        // KVM stops at the first that it does not take.
+        if let Some(entry) = some.get(set)
+            && !read_msrs(fd, &[entry.index])?.iter().any(|has| has.data == entry.data)
+        {
             return Err(MachineError::Unsupported {
                 what: format!("set the model-specific register {:#x}", entry.index),
             });
         }
+        let refused = usize::from(set < some.len());
+        left = &left[(set + refused).min(left.len())..];
     }
-    fd.set_vcpu_events(&saved.events).map_err(refused("set a vCPU's events"))
+    Ok(())
 }
 
 fn msrs(entries: &[kvm_msr_entry]) -> Result<Msrs, MachineError> {

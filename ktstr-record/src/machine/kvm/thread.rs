@@ -26,7 +26,7 @@ enum Command {
     Do(Box<dyn FnOnce(&mut Vcpu) + Send>),
 }
 
-/// The thread of a vCPU. Dropping it ends the thread; the vCPU must not run then.
+/// The thread of a vCPU. Dropping it ends the thread and waits for that; the vCPU must not run then.
 pub(super) struct VcpuThread {
     cpu: Cpu,
     commands: Option<Sender<Command>>,
@@ -97,6 +97,12 @@ impl VcpuThread {
             let _ = say.send(what(vcpu));
         })));
         Answer { cpu: self.cpu, hear }
+    }
+
+    /// Do not wait for its end, as it does not come back out of the guest. It ends when it does.
+    pub(super) fn abandon(mut self) {
+        self.commands = None;
+        self.thread = None;
     }
 }
 

@@ -255,12 +255,17 @@ impl Vcpu {
 
     /// Why a debug exit of ours happened.
     fn debug(shared: &Shared, stepping: bool, exit: &kvm_debug_exit_arch) -> Option<Why> {
+        let watches = lock(&shared.watches);
+        let fired = exit.dr6 & DR6_BREAKPOINTS;
+        if stepping && let Some(id) = watches.by_store(fired) {
+            return Some(Why::Fired(id));
+        }
         // KVM gives the step's bit with a breakpoint's at the instruction that follows; the breakpoint fires again when that is
         // executed.
         if stepping && exit.dr6 & DR6_STEP != 0 {
             return Some(Why::Stepped);
         }
-        lock(&shared.watches).at_breakpoint(exit.pc, exit.dr6 & DR6_BREAKPOINTS).map(Why::Fired)
+        watches.at_breakpoint(exit.pc, fired).map(Why::Fired)
     }
 
     /// A debug exception is the guest's own: of its single step, or of a debug register of its own. KVM gives all of them to

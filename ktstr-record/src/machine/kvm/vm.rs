@@ -19,16 +19,15 @@ use super::ports::{COM1_GSI, Ports};
 use super::regs;
 use super::stages::TSS_ADDRESS;
 use super::thread::{Report, VcpuThread};
-use super::vcpu::{Debugging, Shared, Vcpu, Why, lock};
+use super::vcpu::{Shared, Vcpu, Why, lock};
 use super::watch::Watches;
 use crate::machine::error::MachineError;
 use crate::machine::interface::WatchId;
 use crate::machine::ram::GuestRam;
 
-/// How long vCPUs may take to come back: they need tens of microseconds, unless the host is starved.
+/// How long vCPUs may take to come back, or to make a single step: they need tens of microseconds, unless the host is
+/// starved.
 const COME_BACK: Duration = Duration::from_secs(10);
-/// How long one instruction may take.
-const STEP: Duration = Duration::from_secs(2);
 
 /// A VM. Its vCPUs all run, or none does.
 pub(super) struct Vm {
@@ -248,7 +247,7 @@ impl Vm {
             Why::Asked | Why::Stepped => {}
             Why::Rang(id) => self.happened.push_back(VmEvent::Rang { cpu, id }),
             Why::Fired(id) => {
-                let stands = rip.filter(|at| lock(&self.shared.watches).stops_at(*at));
+                let stands = rip.filter(|at| lock(&self.shared.watches).is_breakpoint(id, *at));
                 self.stands_at[cpu.0 as usize] = stands;
                 self.happened.push_back(VmEvent::Fired { cpu, id });
             }
@@ -268,11 +267,12 @@ impl Vm {
         }
         let block_irq = self.means.block_irq;
         let debug = move |debugging| move |vcpu: &mut Vcpu| vcpu.set_debugging(debugging, block_irq);
-        self.ask(cpu, debug(Debugging { step: true, ..Debugging::default() }))?;
+        let stepping = lock(&self.shared.watches).stepping();
+        self.ask(cpu, debug(stepping))?;
         self.shared.stop.store(false, Ordering::SeqCst);
         self.vcpus[cpu.0 as usize].run()?;
         self.out += 1;
-        match self.reports.recv_timeout(STEP) {
+        match self.reports.recv_timeout(COME_BACK) {
             Ok(report) => self.note(report),
             Err(_) => {
                 self.shared.stop_all();
@@ -314,6 +314,16 @@ impl Vm {
         self.slots.lay_out(&self.fd, &read_only)
     }
 
+    /// Take it that `id` fired, if that was not handed over yet: the vCPU.
+    pub(super) fn take_fired(&mut self, id: WatchId) -> Option<Cpu> {
+        let is_it = |event: &VmEvent| matches!(event, VmEvent::Fired { id: fired, .. } if *fired == id);
+        let at = self.happened.iter().position(is_it)?;
+        match self.happened.remove(at) {
+            Some(VmEvent::Fired { cpu, .. }) => Some(cpu),
+            _ => None,
+        }
+    }
+
     /// Forget that `id` fired.
     pub(super) fn forget(&mut self, id: WatchId) {
         self.happened.retain(|event| !matches!(event, VmEvent::Fired { id: fired, .. } if *fired == id));
@@ -321,7 +331,12 @@ impl Vm {
 
     /// All of the console so far.
     pub(super) fn console(&self) -> Vec<u8> {
-        lock(&self.shared.ports).console().to_vec()
+        self.console_from(0)
+    }
+
+    /// What of the console comes after its first `read` bytes: a guest can fill much of it, and it is asked for often.
+    pub(super) fn console_from(&self, read: usize) -> Vec<u8> {
+        lock(&self.shared.ports).console().get(read..).unwrap_or_default().to_vec()
     }
 }
 
@@ -336,6 +351,11 @@ impl Drop for Vm {
         }
         // From now on nobody is told to stop, and threads may end.
         lock(&self.shared.threads).clear();
+        if self.out > 0 {
+            // To wait for one that hangs in KVM would be to hang, too. Each thread keeps what it uses: its vCPU, with it the
+            // VM, and by `shared` the memory.
+            self.vcpus.drain(..).for_each(VcpuThread::abandon);
+        }
         self.vcpus.clear();
     }
 }

@@ -104,15 +104,24 @@ impl Watches {
         self.ranges.iter().find(|(_, ranges)| ranges.iter().any(hit)).map(|(id, _)| *id)
     }
 
-    /// The watch of a debug exit at `pc` with these bits of DR6.
+    /// The watch of a debug exit at `pc` with these bits of DR6. A store comes first: it is over, while the breakpoint at the
+    /// instruction that follows fires again.
     pub(super) fn at_breakpoint(&self, pc: u64, fired: u64) -> Option<WatchId> {
+        let here = |armed: &Armed| armed.kind == Kind::Execute && armed.at == pc;
+        self.by_store(fired).or_else(|| self.fired(fired, here))
+    }
+
+    /// The watch for stores of a debug exit with these bits of DR6.
+    pub(super) fn by_store(&self, fired: u64) -> Option<WatchId> {
+        self.fired(fired, |armed| armed.kind != Kind::Execute)
+    }
+
+    fn fired(&self, bits: u64, counts: impl Fn(&Armed) -> bool) -> Option<WatchId> {
         let mut registers = self.registers.iter().enumerate();
-        let armed = registers.find_map(|(number, armed)| {
+        registers.find_map(|(number, armed)| {
             let armed = (*armed)?;
-            let here = armed.kind != Kind::Execute || armed.at == pc;
-            (fired >> number & 1 == 1 && here).then_some(armed)
-        });
-        armed.map(|armed| armed.id)
+            (bits >> number & 1 == 1 && counts(&armed)).then_some(armed.id)
+        })
     }
 
     /// Whether there is a breakpoint at `pc`.
@@ -120,11 +129,26 @@ impl Watches {
         self.registers.iter().flatten().any(|armed| armed.kind == Kind::Execute && armed.at == pc)
     }
 
+    /// Whether `id` is a breakpoint at `pc`. What fires for a store stands where a breakpoint may be that has not fired yet.
+    pub(super) fn is_breakpoint(&self, id: WatchId, pc: u64) -> bool {
+        let mut armed = self.registers.iter().flatten();
+        armed.any(|armed| armed.id == id && armed.kind == Kind::Execute && armed.at == pc)
+    }
+
     /// The debug registers (Intel SDM 3B, 18.2.4).
     pub(super) fn debugging(&self) -> Debugging {
+        self.encode(|_| true)
+    }
+
+    /// The same for a single step over a breakpoint: without breakpoints, but with what the instruction may store to.
+    pub(super) fn stepping(&self) -> Debugging {
+        Debugging { step: true, ..self.encode(|armed| armed.kind != Kind::Execute) }
+    }
+
+    fn encode(&self, counts: impl Fn(&Armed) -> bool) -> Debugging {
         let mut debugging = Debugging::default();
         for (number, armed) in self.registers.iter().enumerate() {
-            let Some(armed) = armed else { continue };
+            let Some(armed) = armed.as_ref().filter(|armed| counts(armed)) else { continue };
             let (condition, length) = match armed.kind {
                 Kind::Execute => (0, 0),
                 Kind::Write(1) => (1, 0),
@@ -172,6 +196,28 @@ mod tests {
         assert_eq!(watches.at_breakpoint(0x7777, 2), Some(WatchId(2)));
         assert_eq!(watches.at_breakpoint(0x1000, 0), None);
         assert!(watches.stops_at(0x1000) && !watches.stops_at(0x2000));
+    }
+
+    #[test]
+    fn a_store_right_before_a_breakpoint_does_not_hide_it() {
+        let mut watches = Watches::default();
+        watches.take_register(WatchId(1), 0x1000, Kind::Execute).unwrap();
+        watches.take_register(WatchId(2), 0x2000, Kind::Write(8)).unwrap();
+        watches.take_ranges(WatchId(3), std::iter::once(0x5000..0x5008).collect());
+        assert_eq!(
+            watches.at_breakpoint(0x1000, 3),
+            Some(WatchId(2)),
+            "the breakpoint comes again, the store not"
+        );
+        assert!(watches.is_breakpoint(WatchId(1), 0x1000));
+        assert!(!watches.is_breakpoint(WatchId(1), 0x1001));
+        for store in [WatchId(2), WatchId(3)] {
+            assert!(!watches.is_breakpoint(store, 0x1000), "the breakpoint would be stepped over unreported");
+        }
+        // A step over the breakpoint still sees what its instruction stores.
+        let step = watches.stepping();
+        assert_eq!((step.step, step.dr7, step.at[1]), (true, 0x90_0708, 0x2000));
+        assert_eq!((watches.by_store(3), watches.by_store(1)), (Some(WatchId(2)), None));
     }
 
     #[test]

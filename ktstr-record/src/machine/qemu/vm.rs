@@ -475,6 +475,11 @@ impl Machine for Vm {
     fn untold(&mut self, id: WatchId) -> Result<Option<Cpu>, MachineError> {
         let watch = self.watches.get(&id).copied();
         let (Some(Watch::Write { at, bytes }), None) = (watch, &self.ended) else { return Ok(None) };
+        // It fired at the very instant of a pause, and nobody has waited for it yet.
+        if let Some(fired) = self.fired.filter(|fired| self.watches.get(&fired.id) == watch.as_ref()) {
+            self.fired = None;
+            return Ok(Some(fired.vcpu));
+        }
         for registers in self.registers()? {
             // A vCPU that waits for an interrupt has not just stored, and a step of it would wait as well.
             let before = registers.rip.wrapping_sub(1);
@@ -490,7 +495,11 @@ impl Machine for Vm {
             if !reply.is_plain_trap()
                 && let Stop::Fired(fired) = self.stopped(reply).map_err(|e| self.explain(e))?
             {
-                self.fired = Some(fired);
+                // What waits to be handed over, such as the doorbell, is not lost for it.
+                self.fired = self.fired.or(Some(fired));
+            }
+            if self.ended.is_some() {
+                return Ok(None);
             }
         }
         Ok(None)

@@ -34,10 +34,10 @@ impl Session<'_> {
         }
     }
 
-    /// A watch fired that is not the doorbell.
-    pub(super) fn fired(&mut self, id: WatchId, vcpu: Cpu) {
+    /// A watch fired that is not the doorbell, and the machine has been stopped since `stopped`.
+    pub(super) fn fired(&mut self, id: WatchId, vcpu: Cpu, stopped: Instant) {
         let (watches, mut stand) = self.watches();
-        watches.fired(id, vcpu, &mut stand);
+        watches.fired(id, vcpu, stopped, &mut stand);
     }
 
     /// Stop the machine if something is to be found or armed again, and do so.
@@ -48,6 +48,8 @@ impl Session<'_> {
         // That it cannot be stopped is heard of as its end.
         let Ok(pause) = self.pause() else { return };
         let (watches, mut stand) = self.watches();
+        // A store at the instant of the pause would be forgotten with a watch that is taken away.
+        watches.at_stop(&mut stand);
         watches.find(&mut stand);
         self.go_on_after(pause);
     }
@@ -55,6 +57,7 @@ impl Session<'_> {
     /// The guest waits to hear whether what it wants watched can be. The machine is stopped, and goes on if asked to.
     pub(super) fn serve_watch(&mut self, id: u64, pause: Pause, go_on: bool) {
         let (watches, mut stand) = self.watches();
+        watches.at_stop(&mut stand);
         watches.find(&mut stand);
         match self.watches.last_is_refused() {
             true => self.channel.refuse_capture(id),
@@ -80,12 +83,13 @@ pub(super) fn attend(told: &mut Option<MachineEvent>, watches: &mut Watches, mut
     }
     match stand.machine.wait_event(Duration::ZERO) {
         Some(MachineEvent::Watch { id, vcpu }) if id != WatchId::DOORBELL => {
-            watches.fired(id, vcpu, &mut stand)
+            watches.fired(id, vcpu, Instant::now(), &mut stand)
         }
         Some(event) => *told = Some(event),
         None if watches.is_due(stand.clock) && stand.capturer.is_ready() => {
             let begun = Instant::now();
             if stand.machine.pause().is_ok() {
+                watches.at_stop(&mut stand);
                 watches.find(&mut stand);
                 let _heard_of_later = stand.machine.resume();
                 stand.clock.paused(begun.elapsed());

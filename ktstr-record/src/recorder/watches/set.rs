@@ -10,6 +10,7 @@ use ktstr_replay::units::{Cpu, GuestNs, HostNs};
 use ktstr_replay::watch::Missing;
 
 use super::fire::who;
+use super::pacing::cost;
 use super::watched::{Armed, State, Store, Watched};
 use crate::machine::{Machine, Watch, WatchId};
 use crate::recorder::capture::{CaptureRequest, Captured, Capturer};
@@ -34,12 +35,23 @@ pub(in crate::recorder) struct Stand<'s> {
 pub(in crate::recorder) struct Watches {
     all: Vec<Watched>,
     /// Watched because a target moves with them.
-    marks: Vec<(WatchId, Located)>,
+    marks: Vec<Mark>,
     last_id: u32,
     /// A target may be elsewhere than it was.
     look: bool,
     /// A scheduler is enabled.
     has_scheduler: bool,
+}
+
+/// A pointer with which targets move.
+#[derive(Debug)]
+struct Mark {
+    id: WatchId,
+    place: Located,
+    /// What was there when the targets were looked for.
+    value: Option<i128>,
+    /// Positions of the watches of these targets.
+    of: Vec<usize>,
 }
 
 /// One stop of the machine.
@@ -60,6 +72,14 @@ impl Stop {
             host_ns: clock.host_ns(),
             running: clock.running(),
             captured: None,
+        }
+    }
+
+    /// By the guest's clock, as the fires are told with it; before that is known, how long the machine had run.
+    fn time(&self) -> Duration {
+        match self.guest_ns {
+            GuestNs(0) => self.running,
+            GuestNs(ns) => Duration::from_nanos(ns),
         }
     }
 }
@@ -104,17 +124,13 @@ impl Watches {
 
     /// Whether the machine should be stopped for [`Watches::find`] or the end of a rest.
     pub(in crate::recorder) fn is_due(&self, clock: &RunClock) -> bool {
-        let is_over = |watched: &Watched| match watched.state {
-            State::Resting { until, .. } => clock.running() >= until,
-            _ => false,
-        };
-        self.look || self.all.iter().any(is_over)
+        self.look || self.all.iter().any(|watched| watched.has_rested(clock.running()))
     }
 
     /// Find what is wanted, and arm or take away what changed. The machine is stopped.
     pub(in crate::recorder) fn find(&mut self, stand: &mut Stand<'_>) {
         let now = (stand.clock.guest_ns(), stand.clock.host_ns());
-        self.end_rests(stand, now);
+        self.end_rests(stand);
         if !std::mem::take(&mut self.look) {
             return;
         }
@@ -128,27 +144,32 @@ impl Watches {
             }
         };
         // They make room, if need be, for what is wanted itself.
-        for (id, _) in std::mem::take(&mut self.marks) {
-            let _gone = stand.machine.disarm(id);
-        }
+        self.take_marks_away(stand);
         let ram = stand.machine.ram();
         let view = KernelView::new(&profile, &*ram);
-        let mut marks: Vec<Located> = Vec::new();
+        let mut marks: Vec<(Located, Vec<usize>)> = Vec::new();
         for at in 0..self.all.len() {
             self.find_one(stand, &view, at, now);
-            let Some(watched) = self.all.get(at).filter(|watched| watched.is_wanted()) else { continue };
-            for mark in watched.what.iter().flat_map(|what| what.target.moves_with(&view)) {
-                if !marks.contains(&mark) {
-                    marks.push(mark);
+            let Some(watched) = self.all.get(at).filter(|watched| watched.is_looked_for()) else { continue };
+            for place in watched.what.iter().flat_map(|what| what.target.moves_with(&view)) {
+                match marks.iter_mut().find(|(known, _)| *known == place) {
+                    Some((_, of)) => of.push(at),
+                    None => marks.push((place, vec![at])),
                 }
             }
         }
-        for mark in marks {
+        for (place, of) in marks {
             let id = self.next_id();
             // Where there is no room, what moves is found again when a scheduler comes or goes.
-            if stand.machine.arm(id, of_place(mark)).is_ok() {
-                self.marks.push((id, mark));
+            if stand.machine.arm(id, of_place(place)).is_ok() {
+                self.marks.push(Mark { id, place, value: place.read(&view).ok(), of });
             }
+        }
+    }
+
+    fn take_marks_away(&mut self, stand: &mut Stand<'_>) {
+        for mark in std::mem::take(&mut self.marks) {
+            let _gone = stand.machine.disarm(mark.id);
         }
     }
 
@@ -172,7 +193,7 @@ impl Watches {
             Err(missing) => {
                 // A variable that the enabled scheduler does not have, it will never have.
                 let never = matches!(missing, Missing::Ever(_))
-                    || self.has_scheduler && what.target.is_variable(view);
+                    || self.has_scheduler && what.target.is_of_no_scheduler(view);
                 let why = missing.why().to_owned();
                 match armed {
                     Some(armed) => {
@@ -225,58 +246,95 @@ impl Watches {
     }
 
     /// Arm again what has rested.
-    fn end_rests(&mut self, stand: &mut Stand<'_>, now: (GuestNs, HostNs)) {
+    fn end_rests(&mut self, stand: &mut Stand<'_>) {
         let running = stand.clock.running();
+        if !self.all.iter().any(|watched| watched.has_rested(running)) {
+            return;
+        }
+        // They may have the room that it had, and it would be given up for want of that.
+        self.take_marks_away(stand);
+        // The scheduler may have gone meanwhile, or a pointer on the way may be another.
+        self.look = true;
         for at in 0..self.all.len() {
-            let Some(watched) = self.all.get_mut(at) else { continue };
-            let State::Resting { since, until, place, value } = watched.state else { continue };
-            if running < until {
+            let Some(watched) = self.all.get_mut(at).filter(|watched| watched.has_rested(running)) else {
                 continue;
-            }
+            };
+            let State::Resting { since, was, .. } = watched.state else { continue };
             let away = u64::try_from(running.saturating_sub(since).as_nanos()).unwrap_or(u64::MAX);
             watched.totals.blind_ns = watched.totals.blind_ns.saturating_add(away);
             let id = WatchId(self.last_id + 1);
             self.last_id += 1;
-            if let Err(error) = stand.machine.arm(id, of_place(place)) {
-                self.refuse(stand, at, now, error.to_string());
-                continue;
-            }
-            let there = read(stand, place).unwrap_or(value);
-            watched.totals.unseen += u64::from(there != value);
-            watched.state = State::Armed(Armed { id, place, value: there });
-            // The scheduler may have gone meanwhile.
-            self.look = true;
+            watched.state = match was {
+                Some((place, value)) if stand.machine.arm(id, of_place(place)).is_ok() => {
+                    let there = read(stand, place).unwrap_or(value);
+                    watched.totals.unseen += u64::from(there != value);
+                    State::Armed(Armed { id, place, value: there })
+                }
+                // Where it was there may be no memory any more. It is refused if it cannot be had where it is now.
+                _ => State::Waiting(String::new()),
+            };
         }
     }
 
-    /// The machine stopped because `vcpu` stored to what `id` is of. It goes on.
-    pub(in crate::recorder) fn fired(&mut self, id: WatchId, vcpu: Cpu, stand: &mut Stand<'_>) {
-        let mut stop = Stop::new(Instant::now(), stand.clock);
-        let of_mark = self.marks.iter().find(|(mark, _)| *mark == id).map(|(_, place)| *place);
+    /// The machine stopped at `stopped` because `vcpu` stored to what `id` is of. It goes on.
+    pub(in crate::recorder) fn fired(
+        &mut self,
+        id: WatchId,
+        vcpu: Cpu,
+        stopped: Instant,
+        stand: &mut Stand<'_>,
+    ) {
+        let mut stop = Stop::new(stopped, stand.clock);
+        let of_mark = self.marks.iter().find(|mark| mark.id == id).map(|mark| mark.place);
         let of_watch =
             self.all.iter().filter_map(Watched::armed).find(|armed| armed.id == id).map(|armed| armed.place);
-        if let Some(place) = of_watch.or(of_mark) {
-            let is_hit = |armed: Armed| armed.place.overlaps(place.at, place.bytes);
-            for at in 0..self.all.len() {
-                if self.all.get(at).and_then(Watched::armed).is_some_and(is_hit) {
-                    self.stored(at, vcpu, stand, &mut stop);
-                }
-            }
-            self.look |= self.marks.iter().any(|(_, mark)| mark.overlaps(place.at, place.bytes));
+        let place = of_watch.or(of_mark);
+        let moves = |mark: &&Mark| place.is_some_and(|place| mark.place.overlaps(place.at, place.bytes));
+        let moved: Vec<usize> =
+            self.marks.iter().filter(moves).flat_map(|mark| mark.of.iter().copied()).collect();
+        if let Some(place) = place {
+            self.hit(place, vcpu, stand, &mut stop);
         }
         self.look_for_unseen(stand, &mut stop);
+        if self.look {
+            let begun = Instant::now();
+            self.find(stand);
+            // A pointer that is stored to all the time, as that to the task of a CPU, costs as much as such a target.
+            let took = begun.elapsed();
+            for at in moved {
+                let Some(watched) = self.all.get_mut(at).filter(|watched| watched.is_looked_for()) else {
+                    continue;
+                };
+                watched.moves += 1;
+                let counted = cost(took, watched.moves);
+                self.pace(at, stand, &stop, counted);
+                // What rests does not need its pointers watched.
+                self.look |= self.all.get(at).is_some_and(|watched| !watched.is_looked_for());
+            }
+        }
         if self.look {
             self.find(stand);
         }
         let resumed = stand.machine.resume().unwrap_or_default();
         let whole = stop.begun.elapsed();
-        stand.clock.paused(whole);
+        stand.clock.stopped_at_watch(whole);
         keep(stand, stop, whole, resumed);
+    }
+
+    /// `vcpu` stored to `place`, and so to all that is watched there.
+    fn hit(&mut self, place: Located, vcpu: Cpu, stand: &mut Stand<'_>, stop: &mut Stop) {
+        let is_hit = |armed: Armed| armed.place.overlaps(place.at, place.bytes);
+        for at in 0..self.all.len() {
+            if self.all.get(at).and_then(Watched::armed).is_some_and(is_hit) {
+                self.stored(at, vcpu, stand, stop);
+            }
+        }
+        self.look |= self.marks.iter().any(|mark| mark.place.overlaps(place.at, place.bytes));
     }
 
     /// What changed and no watch told of, while the machine is stopped for something else. It stays stopped.
     pub(in crate::recorder) fn at_stop(&mut self, stand: &mut Stand<'_>) {
-        if self.all.iter().all(|watched| watched.armed().is_none()) {
+        if self.marks.is_empty() && self.all.iter().all(|watched| watched.armed().is_none()) {
             return;
         }
         let mut stop = Stop::new(Instant::now(), stand.clock);
@@ -292,7 +350,7 @@ impl Watches {
                 continue;
             };
             match stand.machine.untold(armed.id) {
-                Ok(Some(vcpu)) => self.stored(at, vcpu, stand, stop),
+                Ok(Some(vcpu)) => self.hit(armed.place, vcpu, stand, stop),
                 _ => {
                     let Some(watched) = self.all.get_mut(at) else { continue };
                     watched.totals.unseen += 1;
@@ -300,6 +358,9 @@ impl Watches {
                 }
             }
         }
+        // What moves with a pointer whose store was not told of would be watched where it is no more.
+        let has_moved = self.marks.iter().any(|mark| read(stand, mark.place) != mark.value);
+        self.look |= has_moved;
     }
 
     /// A store to a watch that is armed.
@@ -311,7 +372,7 @@ impl Watches {
         let new = read(stand, armed.place).unwrap_or(armed.value);
         let old = armed.value;
         watched.state = State::Armed(Armed { value: new, ..armed });
-        if watched.store(stop.running, old, new) == Store::Record {
+        if watched.store(stop.time(), old, new) == Store::Record {
             let sample = capture(stand, stop, &watched.order.target);
             let mut fire = match (stand.capturer.profile(), &stop.captured) {
                 (Ok(profile), Some(captured)) => look(stand, &profile, captured, vcpu),
@@ -332,24 +393,24 @@ impl Watches {
                 self.tell(stand, at, now, WatchNews::Disarmed { why });
             }
         }
-        self.pace(at, stand, stop, begun.elapsed());
+        let fires = self.all.get(at).map_or(0, |watched| watched.totals.fires);
+        self.pace(at, stand, stop, cost(begun.elapsed(), fires));
     }
 
-    /// Take a watch away for a while whose stores take too much of the guest's time.
-    fn pace(&mut self, at: usize, stand: &mut Stand<'_>, stop: &Stop, took: Duration) {
+    /// Take a watch away for a while whose stores, or those to its pointers, take too much of the guest's time: now that `cost`.
+    fn pace(&mut self, at: usize, stand: &mut Stand<'_>, stop: &Stop, cost: Duration) {
         let Some(watched) = self.all.get_mut(at) else { return };
         let us = u64::try_from(stop.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         watched.totals.longest_stop_us = watched.totals.longest_stop_us.max(us);
-        let Some(armed) = watched.armed() else { return };
-        // A usual number of fires must not make it rest when the store that matters may be the next one. That it stops and goes on
-        // takes the machine a while, too.
-        let is_usual = watched.totals.fires <= u64::from(WatchOrder::MAX_FIRES);
-        let counted = if is_usual { took.min(USUAL_FIRE) } else { took };
-        let Some(until) = watched.pacing.stop(stop.running, counted + STOP_AND_GO) else { return };
-        if stand.machine.disarm(armed.id).is_ok() {
+        if !watched.is_looked_for() {
+            return;
+        }
+        let Some(until) = watched.pacing.stop(stop.running, cost) else { return };
+        let armed = watched.armed();
+        if armed.is_none_or(|armed| stand.machine.disarm(armed.id).is_ok()) {
             watched.totals.backed_off += 1;
-            let Armed { place, value, .. } = armed;
-            watched.state = State::Resting { since: stop.running, until, place, value };
+            let was = armed.map(|Armed { place, value, .. }| (place, value));
+            watched.state = State::Resting { since: stop.running, until, was };
         }
     }
 
@@ -368,12 +429,6 @@ impl Watches {
         }
     }
 }
-
-/// What the emulator takes to stop and to go on, at least.
-const STOP_AND_GO: Duration = Duration::from_micros(500);
-
-/// The most that counts of one of the first fires.
-const USUAL_FIRE: Duration = Duration::from_millis(5);
 
 fn of_place(place: Located) -> Watch {
     Watch::Write { at: place.at.0, bytes: u64::from(place.bytes) }

@@ -21,9 +21,11 @@ pub(super) struct Watched {
     pub state: State,
     pub armed_ever: bool,
     pub totals: WatchTotals,
-    /// Running time of the last fire.
+    /// Guest time of the last fire.
     pub last_fire: Option<Duration>,
     pub pacing: Pacing,
+    /// How often a pointer on the way to it was seen to be stored to.
+    pub moves: u64,
 }
 
 #[derive(Debug)]
@@ -39,8 +41,8 @@ pub(super) enum State {
     Waiting(String),
     /// Stores are seen.
     Armed(Armed),
-    /// Taken away until the machine has run that long.
-    Resting { since: Duration, until: Duration, place: Located, value: i128 },
+    /// Taken away until the machine has run that long; where it was armed then, and what was there.
+    Resting { since: Duration, until: Duration, was: Option<(Located, i128)> },
     /// It fired as often as it may.
     Spent,
     /// It cannot be had.
@@ -78,6 +80,7 @@ impl Watched {
             totals: WatchTotals::default(),
             last_fire: None,
             pacing: Pacing::default(),
+            moves: 0,
         };
         (watched, fault)
     }
@@ -104,8 +107,18 @@ impl Watched {
         !matches!(self.state, State::Spent | State::Refused)
     }
 
-    /// Count a store at this running time, which made `new` of `old`.
-    pub(super) fn store(&mut self, running: Duration, old: i128, new: i128) -> Store {
+    /// It is wanted now, wherever it is.
+    pub(super) fn is_looked_for(&self) -> bool {
+        matches!(self.state, State::Waiting(_) | State::Armed(_))
+    }
+
+    /// It was taken away until now, when the machine has run for `running`.
+    pub(super) fn has_rested(&self, running: Duration) -> bool {
+        matches!(self.state, State::Resting { until, .. } if running >= until)
+    }
+
+    /// Count a store at this guest time, which made `new` of `old`.
+    pub(super) fn store(&mut self, time: Duration, old: i128, new: i128) -> Store {
         self.totals.stores += 1;
         let when = self.what.as_ref().and_then(|what| what.when.as_ref());
         let least = Duration::from_nanos(self.order.min_interval_ns);
@@ -113,12 +126,12 @@ impl Watched {
             self.totals.excluded += 1;
             return Store::Excluded;
         }
-        if self.last_fire.is_some_and(|last| running.saturating_sub(last) < least) {
+        if self.last_fire.is_some_and(|last| time.saturating_sub(last) < least) {
             self.totals.too_soon += 1;
             return Store::TooSoon;
         }
         self.totals.fires += 1;
-        self.last_fire = Some(running);
+        self.last_fire = Some(time);
         Store::Record
     }
 
@@ -162,6 +175,15 @@ mod tests {
         assert!(watched.is_spent());
         let WatchTotals { stores, fires, excluded, too_soon, .. } = watched.totals;
         assert_eq!((stores, fires, excluded, too_soon), (4, 2, 1, 1));
+    }
+
+    #[test]
+    fn what_rests_is_looked_for_when_it_has_rested() {
+        let mut watched = watched(None, 2, MS);
+        assert!(watched.is_looked_for() && !watched.has_rested(MS * 100));
+        watched.state = State::Resting { since: MS, until: MS * 50, was: None };
+        assert!(watched.is_wanted() && !watched.is_looked_for());
+        assert!(!watched.has_rested(MS * 49) && watched.has_rested(MS * 50));
     }
 
     #[test]

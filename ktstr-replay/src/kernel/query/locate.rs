@@ -79,10 +79,16 @@ pub fn locate(view: &KernelView<'_>, path: &KernelPath) -> Result<Located, Query
 /// The pointers that a walk along `path` follows, outermost first: when one of them changes, the number is elsewhere.
 #[must_use]
 pub fn pointers_of(path: &KernelPath) -> Vec<KernelPath> {
-    let steps = path.rest.steps();
+    let of_root = |rest| KernelPath { root: path.root.clone(), rest };
+    pointers_in(&path.rest).into_iter().map(of_root).collect()
+}
+
+/// The same of a variable.
+#[must_use]
+pub fn pointers_in(path: &FieldPath) -> Vec<FieldPath> {
+    let steps = path.steps();
     let upto = |(nth, step): (usize, &Step)| {
-        let rest: FieldPath = steps[..nth].iter().cloned().collect();
-        (*step == Step::Deref).then(|| KernelPath { root: path.root.clone(), rest })
+        (*step == Step::Deref).then(|| steps[..nth].iter().cloned().collect::<FieldPath>())
     };
     steps.iter().enumerate().filter_map(upto).collect()
 }
@@ -205,6 +211,9 @@ mod tests {
             ["kernel.scx_root", "kernel.scx_root->exit_info"]
         );
         assert_eq!(pointers("kernel.jiffies_64"), Vec::<String>::new());
+        let variable: FieldPath = "demo.bss.task_ctx->next->vtime".parse().expect("a path");
+        let pointers: Vec<String> = pointers_in(&variable).iter().map(ToString::to_string).collect();
+        assert_eq!(pointers, ["demo.bss.task_ctx", "demo.bss.task_ctx->next"]);
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub const CHANNELS: &[Channel] = &[
     kept(
         "short text, numbers and binary data",
         "kernel memory, maps",
-        "text shorter than eight bytes that was no argument; numbers; binary data in pipes, sockets and maps",
+        "text shorter than eight bytes that was no argument of four and more; numbers; binary data in pipes, sockets and maps",
     ),
     kept(
         "what the kernel's builder put into it",

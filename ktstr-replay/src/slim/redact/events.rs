@@ -4,6 +4,7 @@ use regex_lite::Regex;
 use serde_json::Value;
 
 use super::{REDACTED, Redactor, hide, hide_all};
+use crate::judge::splat_without_text;
 use crate::trace::record::{
     EventBody, MetricCheck, PayloadRun, Stage, StatsAnswer, WatchEvent, WatchFire, WatchNews, WorkerReport,
 };
@@ -31,14 +32,17 @@ const PLAIN_OPS: [&str; 22] = [
     "kill_payload",
     "kill_leftovers",
     "freeze",
-    "thaw",
+    "unfreeze",
 ];
 
 impl Redactor {
     /// An event; `None`: it is removed.
     pub(in crate::slim) fn event(&self, body: EventBody) -> Option<EventBody> {
         Some(match body {
-            EventBody::Console(_) | EventBody::Kmsg { .. } | EventBody::Output { .. } => return None,
+            EventBody::Console(_) | EventBody::Output { .. } => return None,
+            EventBody::Kmsg { level, sequence, kernel_ns, text } => {
+                EventBody::Kmsg { level, sequence, kernel_ns, text: splat_without_text(&text)? }
+            }
             EventBody::Stage { stage, detail } => {
                 EventBody::Stage { stage, detail: self.stage_detail(stage, detail) }
             }
@@ -231,7 +235,7 @@ fn payload(run: PayloadRun) -> PayloadRun {
         };
         declared.iter().any(|one| one.path == metric.path) || checks.iter().any(of_check)
     });
-    let metrics_left_out = metrics_left_out + (before - metrics.len()) as u64;
+    let metrics_left_out = metrics_left_out.saturating_add((before - metrics.len()) as u64);
     PayloadRun {
         name,
         program: hide(program),

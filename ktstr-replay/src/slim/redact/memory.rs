@@ -64,10 +64,12 @@ impl Redactor {
 /// The frames of the kernel's image that are as they were built. What init writes before it is write-protected is among the
 /// read-only data, and may be of the command line.
 pub(super) fn constant_frames(view: &KernelView<'_>) -> HashSet<u64> {
-    let written = match (view.symbol("__start_ro_after_init"), view.symbol("__end_ro_after_init")) {
-        (Ok(start), Ok(end)) => mapped(view, start.0, end.0),
-        _ => Vec::new(),
+    let (Ok(start), Ok(end)) = (view.symbol("__start_ro_after_init"), view.symbol("__end_ro_after_init"))
+    else {
+        // It cannot be told which of them init has written to.
+        return HashSet::new();
     };
+    let written = mapped(view, start.0, end.0);
     let page = PAGE_BYTES as u64;
     let is_written =
         |gfn: u64| written.iter().any(|bytes| bytes.start < (gfn + 1) * page && gfn * page < bytes.end);

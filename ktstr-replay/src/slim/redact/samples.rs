@@ -2,7 +2,7 @@
 
 use regex_lite::Regex;
 
-use super::memory::text_bytes;
+use super::memory::blank_text;
 use super::{Redactor, hide, hide_all};
 use crate::trace::record::{CpuState, MapState, Sample, ScxState, VcpuRegs};
 
@@ -37,12 +37,25 @@ impl Redactor {
             scx: scx.map(redacted_scx),
             maps: maps.into_iter().map(|map| self.map(map)).collect(),
             cpus: cpus.into_iter().map(cpu).collect(),
-            vcpus: vcpus.into_iter().map(registers).collect(),
+            vcpus: vcpus.into_iter().map(|vcpu| self.registers(vcpu)).collect(),
             faults: hide_all(faults),
             checkpoint,
             pause_us,
             machine_us,
         }
+    }
+
+    /// Registers; one that holds eight characters, as when a text is copied or compared, or a short argument, is 0. The others are
+    /// addresses and flags.
+    fn registers(&self, mut registers: VcpuRegs) -> VcpuRegs {
+        for word in &mut registers.gpr {
+            let mut bytes = word.to_le_bytes();
+            blank_text(&mut bytes, &self.secrets);
+            if bytes != word.to_le_bytes() {
+                *word = 0;
+            }
+        }
+        registers
     }
 
     fn map(&self, map: MapState) -> MapState {
@@ -117,15 +130,4 @@ fn cpu(cpu: CpuState) -> CpuState {
     let CpuState { cpu, nr_running, curr_pid, curr_comm, clock_ns, scx_nr_running, local_dsq_nr, scx_flags } =
         cpu;
     CpuState { cpu, nr_running, curr_pid, curr_comm, clock_ns, scx_nr_running, local_dsq_nr, scx_flags }
-}
-
-/// Registers; one that holds eight characters is 0, as when a text is copied or compared.
-fn registers(mut registers: VcpuRegs) -> VcpuRegs {
-    let is_text = |word: u64| text_bytes(&word.to_le_bytes()) == 8;
-    for word in &mut registers.gpr {
-        if is_text(*word) {
-            *word = 0;
-        }
-    }
-    registers
 }

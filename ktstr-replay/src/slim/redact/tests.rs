@@ -164,6 +164,7 @@ fn marked_sample(mut sample: Sample, new_types: &dyn Fn([u8; 16]) -> [u8; 16]) -
     if let Some(vcpu) = sample.vcpus.first_mut() {
         vcpu.gpr[3] = u64::from_le_bytes(*b"QLEAK-rg");
         vcpu.gpr[4] = 7;
+        vcpu.gpr[5] = u64::from_le_bytes(*b"zq7v\0\0\0\0");
     }
     for map in &mut sample.maps {
         map.btf = map.btf.map(new_types);

@@ -10,6 +10,8 @@ use crate::btf::{BtfError, TypeId, Types};
 
 /// Most ranges of a shape; what is beyond is looked at byte by byte.
 const MAX_RANGES: usize = 1 << 14;
+/// Most types that are looked at for a shape: arrays of arrays multiply, also where no range comes of them.
+const MAX_TYPES: usize = 1 << 17;
 /// Deepest nesting that is followed.
 const MAX_DEPTH: usize = 32;
 
@@ -20,6 +22,8 @@ pub(super) struct Shape {
     pub(super) texts: Vec<Range<usize>>,
     /// Numbers of two bytes and more, and pointers; ascending.
     pub(super) numbers: Vec<Range<usize>>,
+    /// How many types were looked at.
+    looked_at: usize,
 }
 
 impl Shape {
@@ -32,10 +36,12 @@ impl Shape {
     }
 
     fn add(&mut self, types: &Types, id: TypeId, at: u64, depth: usize) {
-        let Ok((shape_id, shape)) = types.resolve(id) else { return };
-        if depth > MAX_DEPTH || self.texts.len() + self.numbers.len() >= MAX_RANGES {
+        self.looked_at += 1;
+        let is_too_much = self.looked_at > MAX_TYPES || self.texts.len() + self.numbers.len() >= MAX_RANGES;
+        if is_too_much || depth > MAX_DEPTH {
             return;
         }
+        let Ok((shape_id, shape)) = types.resolve(id) else { return };
         let range = |len: u64| {
             let (start, end) = (usize::try_from(at).ok()?, usize::try_from(at.checked_add(len)?).ok()?);
             Some(start..end)

@@ -49,6 +49,7 @@ pub(super) fn print_report(trace: &Path, run: &Run<'_>, by: &By, as_json: bool) 
         out::note("note: no verdict is recorded in the trace; it is judged now");
     }
     if as_json {
+        let trace = out::path(trace);
         out::write_json(&json!({ "trace": trace, "verdict": verdict, "manifest": run.manifest() }))?;
     } else {
         out::write(&format!("{}{}", report::render(run, &verdict), report::provenance(trace)))?;
@@ -85,7 +86,7 @@ pub(super) fn print_columns(
     }
     if as_json {
         let columns: Vec<_> = columns.iter().map(column_json).collect();
-        out::write_json(&json!({ "trace": trace, "columns": columns }))?;
+        out::write_json(&json!({ "trace": out::path(trace), "columns": columns }))?;
     } else {
         let columns: Vec<_> = columns.iter().collect();
         out::write(&report::columns(&columns))?;

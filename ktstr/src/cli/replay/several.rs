@@ -10,6 +10,7 @@ use std::thread;
 use anyhow::Context;
 use ktstr_replay::report;
 use ktstr_replay::run::Run;
+use ktstr_replay::text::printable;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::verdict::Verdict;
 use serde_json::{Value, json};
@@ -22,8 +23,8 @@ use crate::cli::{COULD_NOT, out};
 struct Judged {
     verdict: Verdict,
     title: String,
-    /// What follows it in its file.
-    note: Option<String>,
+    /// What there is to say of it besides: what follows it in its file, that it had no verdict.
+    notes: Vec<String>,
 }
 
 /// Judge each of `traces`, on all CPUs, and print a line for each in their order.
@@ -78,9 +79,12 @@ pub(super) fn print_all(traces: &[PathBuf], by: &By, as_json: bool) -> anyhow::R
 fn judge(path: &Path, by: &By) -> anyhow::Result<Judged> {
     let trace = Trace::open(path).with_context(|| format!("could not replay {}", path.display()))?;
     let run = Run::load(&trace);
-    let (verdict, _) = by.verdict(&run);
-    let note = trace.after_end().map(|after| what_follows(&after));
-    Ok(Judged { title: report::title(&run, &verdict), verdict, note })
+    let (verdict, none_recorded) = by.verdict(&run);
+    let mut notes: Vec<String> = trace.after_end().iter().map(what_follows).collect();
+    if none_recorded {
+        notes.push("no verdict is recorded in the trace; it is judged now".to_owned());
+    }
+    Ok(Judged { title: report::title(&run, &verdict), verdict, notes })
 }
 
 /// Print the line of a trace; its exit code.
@@ -95,18 +99,19 @@ fn print_one(
         Err(error) => {
             out::error(&error);
             if as_json {
-                documents.push(json!({ "trace": path, "error": format!("{error:#}") }));
+                documents.push(json!({ "trace": out::path(path), "error": format!("{error:#}") }));
             }
             return Ok(COULD_NOT);
         }
     };
-    if let Some(note) = &judged.note {
+    for note in &judged.notes {
         out::note(&format!("note: {}: {note}", path.display()));
     }
     if as_json {
-        documents.push(json!({ "trace": path, "verdict": judged.verdict }));
+        documents.push(json!({ "trace": out::path(path), "verdict": judged.verdict }));
     } else {
-        out::write(&format!("{}: {}\n", path.display(), judged.title))?;
+        // A line for each, also of a file whose name has a newline.
+        out::write(&format!("{}: {}\n", printable(&path.display().to_string()), judged.title))?;
     }
     Ok(judged.verdict.exit_code())
 }

@@ -116,7 +116,7 @@ impl ViewArgs {
     /// # Errors
     /// A trace without such a checkpoint, or whose kernel cannot be read; a view that cannot be made; a trace without statistics.
     pub(super) fn print(&self, trace: &Path, run: &Run<'_>, as_json: bool) -> anyhow::Result<ExitCode> {
-        let mut json = json!({ "trace": trace });
+        let mut json = json!({ "trace": out::path(trace) });
         let (mut text, mut shown) = (String::new(), Vec::new());
         if !self.wanted.is_empty() {
             let mut checkpoints = Checkpoints::of(run)?;

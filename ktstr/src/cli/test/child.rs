@@ -5,6 +5,7 @@
 //! tests at once, so that it must not be passed on to a cargo that has had it. Which it was is seen by a process of no other
 //! use in the same group: a signal to all ends that, too.
 
+use std::fs;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -46,7 +47,7 @@ impl Signals {
     }
 
     /// The last one that came since it was asked before.
-    fn new_one(&mut self) -> Option<i32> {
+    pub(super) fn new_one(&mut self) -> Option<i32> {
         let new = self.taken.pending().last();
         self.last = new.or(self.last);
         new
@@ -118,11 +119,22 @@ impl Probe {
         loop {
             match child.try_wait() {
                 Ok(Some(status)) => return status.signal().is_some(),
+                // On a host that is busy it may take its time to end.
+                Ok(None) if has_pending_signal(child) => return true,
                 Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
                 _ => return false,
             }
         }
     }
+}
+
+/// Whether a signal was sent to it that has not come into effect. See proc_pid_status(5); no where it cannot be read.
+fn has_pending_signal(child: &Child) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let masks = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")));
+    masks.map(str::trim).any(|mask| mask.bytes().any(|digit| digit != b'0'))
 }
 
 impl Drop for Probe {
@@ -161,6 +173,18 @@ mod tests {
         assert!(!probe.is_hit());
         let child = probe.0.as_ref().expect("a probe");
         kill_process(Pid::from_child(child), Signal::TERM).expect("signalled");
+        assert!(probe.is_hit());
+    }
+
+    /// On a busy host it was not seen in time that the probe had been sent the signal, and nextest got a second one.
+    #[test]
+    fn a_probe_is_hit_before_it_has_ended() {
+        let mut probe = Probe::start();
+        let child = Pid::from_child(probe.0.as_ref().expect("a probe"));
+        // One that is stopped does not end.
+        for signal in [Signal::STOP, Signal::TERM] {
+            kill_process(child, signal).expect("signalled");
+        }
         assert!(probe.is_hit());
     }
 }

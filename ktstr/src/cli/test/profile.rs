@@ -8,11 +8,20 @@ use toml::{Table, Value};
 
 use crate::host::optimized::overrides;
 
+/// The profiles that tests are built with, unless they are to be a release.
+const OF_TESTS: [&str; 2] = ["dev", "test"];
+/// The profiles that take nothing from these.
+const OF_RELEASES: [&str; 2] = ["release", "bench"];
+
 /// Arguments for cargo by which the packages that record and judge are optimized in a debug build. Those that the workspace's
-/// Cargo.toml has settings for are left as it says. None where it cannot be read: cargo says what is wrong with it.
+/// Cargo.toml has settings for are left as it says, and all where it optimizes its debug builds or what they depend on. None where it
+/// cannot be read: cargo says what is wrong with it.
 pub(super) fn words(workspace: &Path) -> Vec<String> {
     let text = fs::read_to_string(workspace.join("Cargo.toml")).ok();
     let Some(manifest) = text.and_then(|text| text.parse::<Table>().ok()) else { return Vec::new() };
+    if is_optimized(&manifest) {
+        return Vec::new();
+    }
     let own = own(&manifest);
     let missing = overrides().filter(|package| !own.contains(package.package));
     missing
@@ -23,12 +32,41 @@ pub(super) fn words(workspace: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The packages that have settings in any profile of the manifest.
+/// Whether the manifest has all packages of a debug build optimized, or all that the workspace depends on.
+fn is_optimized(manifest: &Table) -> bool {
+    let profile = |name: &&str| manifest.get("profile")?.get(*name);
+    let has_level = |settings: &Value| {
+        let level = settings.get("opt-level");
+        level.is_some_and(|level| level.as_integer() != Some(0) && level.as_str() != Some("0"))
+    };
+    OF_TESTS.iter().filter_map(profile).any(|settings| {
+        let of_dependencies = settings.get("package").and_then(|packages| packages.get("*"));
+        has_level(settings) || of_dependencies.is_some_and(has_level)
+    })
+}
+
+/// The packages that have settings in a profile of the manifest. To name one of them twice is an error of cargo's, though it is
+/// once by its name and once by its name and version.
 fn own(manifest: &Table) -> BTreeSet<&str> {
     let profiles = manifest.get("profile").and_then(Value::as_table);
-    let profiles = profiles.into_iter().flat_map(Table::values);
-    let packages = profiles.filter_map(|profile| profile.get("package")?.as_table());
-    packages.flat_map(Table::keys).map(String::as_str).collect()
+    let profiles = profiles.into_iter().flat_map(Table::iter);
+    let profiles = profiles.filter(|(name, _)| !OF_RELEASES.contains(&name.as_str()));
+    let packages = profiles.filter_map(|(_, profile)| profile.get("package")?.as_table());
+    packages.flat_map(Table::keys).map(|spec| package_of(spec)).collect()
+}
+
+/// The name in a package ID specification: `NAME`, `NAME@VERSION`, `URL`, `URL#VERSION`, `URL#NAME@VERSION`.
+fn package_of(spec: &str) -> &str {
+    let (url, name) = match spec.rsplit_once('#') {
+        Some((url, name)) => (url, name),
+        None if spec.contains("://") => (spec, ""),
+        None => ("", spec),
+    };
+    // No package's name begins with a digit.
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+        return url.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    }
+    name.split(['@', ':']).next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -58,6 +96,42 @@ mod tests {
             !some.iter().any(|word| word.contains("ktstr-record") || word.contains("memchr")),
             "{some:?}"
         );
+    }
+
+    /// cargo refused to build: "multiple package overrides in profile `dev` match package".
+    #[test]
+    fn a_package_is_known_by_each_specification_of_it() {
+        for spec in [
+            "ktstr-record",
+            "ktstr-record@0.1.0",
+            "ktstr-record:0.1.0",
+            "file:///w/ktstr-record",
+            "https://example.org/x/ktstr-record#0.1.0",
+            "git+https://example.org/x/ktstr?tag=a#ktstr-record@0.1.0",
+        ] {
+            assert_eq!(package_of(spec), "ktstr-record", "{spec}");
+            let words = of(&format!("[profile.dev.package.{spec:?}]\nopt-level = 1\n"));
+            assert_eq!(words.len(), 2 * (overrides().count() - 1), "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_is_optimized_already_is_left_and_settings_of_releases_are_none_of_debug_builds() {
+        for manifest in [
+            "[profile.dev]\nopt-level = 1\n",
+            "[profile.test]\nopt-level = \"s\"\n",
+            "[profile.dev.package.\"*\"]\nopt-level = 3\n",
+        ] {
+            assert!(of(manifest).is_empty(), "{manifest}");
+        }
+        let all = 2 * overrides().count();
+        for manifest in [
+            "[profile.dev]\nopt-level = 0\n",
+            "[profile.dev.package.\"*\"]\ndebug = false\n",
+            "[profile.release.package.ktstr-record]\ndebug = true\n",
+        ] {
+            assert_eq!(of(manifest).len(), all, "{manifest}");
+        }
     }
 
     #[test]

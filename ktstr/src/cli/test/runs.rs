@@ -13,7 +13,7 @@ use ktstr_replay::trace::Trace;
 use super::super::out;
 use super::table::Row;
 use crate::host::live::remove_unless_live;
-use crate::host::results::TRACE_SUFFIX;
+use crate::host::results::{TRACE_SUFFIX, is_run_name};
 use crate::host::shell::for_shell;
 
 /// Say of each trace how its run ended, what was verified, and how to look at it again. Returns the rows of those that can be read.
@@ -61,7 +61,7 @@ fn traces(results: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Remove the folders of all but the newest runs. Those of runs that go on stay.
+/// Remove the folders of all but the newest runs. Those of runs that go on stay, and folders of other names, which are not ours.
 pub(super) fn remove_old_runs(runs: &Path, keep: usize) -> Result<()> {
     if !runs.exists() {
         return Ok(());
@@ -70,6 +70,7 @@ pub(super) fn remove_old_runs(runs: &Path, keep: usize) -> Result<()> {
     let mut folders: Vec<_> = entries
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_run_name))
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .collect();
     folders.sort();
@@ -96,11 +97,14 @@ mod tests {
     #[test]
     fn only_the_newest_runs_are_kept_and_those_that_go_on() {
         let dir = TempDir::new().expect("a folder");
-        for name in ["1", "2", "3", "4"] {
-            fs::create_dir(dir.path().join(name)).expect("a folder");
+        let run = |number: u32| format!("20261127T011152Z-{number}");
+        // `KTSTR_RESULTS` may be a folder with other things in it.
+        fs::create_dir(dir.path().join("src")).expect("a folder");
+        for number in 1..5 {
+            fs::create_dir(dir.path().join(run(number))).expect("a folder");
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        let live = LiveFolder::make(&dir.path().join("2")).expect("held");
+        let live = LiveFolder::make(&dir.path().join(run(2))).expect("held");
         remove_old_runs(dir.path(), 1).expect("removed");
         let left = || {
             let mut left: Vec<_> =
@@ -108,10 +112,10 @@ mod tests {
             left.sort();
             left
         };
-        assert_eq!(left(), ["2", "4"]);
+        assert_eq!(left(), [run(2).as_str(), run(4).as_str(), "src"]);
         drop(live);
         remove_old_runs(dir.path(), 0).expect("removed");
-        assert!(left().is_empty());
+        assert_eq!(left(), ["src"]);
         remove_old_runs(&dir.path().join("none"), 1).expect("nothing to remove");
     }
 

@@ -68,8 +68,8 @@ fn compare(args: &DiffArgs) -> anyhow::Result<Outcome> {
     let found = diff(&Run::load(&a), &Run::load(&b), &parts);
     if args.json {
         out::write_json(&json!({
-            "a": args.a,
-            "b": args.b,
+            "a": out::path(&args.a),
+            "b": out::path(&args.b),
             "compared": parts,
             "captures": found.captures,
             "changes": found.changes,

@@ -41,6 +41,7 @@ impl CommandArgs for InfoArgs {
 
 #[derive(Serialize)]
 pub(super) struct Info {
+    #[serde(serialize_with = "crate::cli::out::path_as_text")]
     path: PathBuf,
     bytes: u64,
     format: String,

@@ -34,7 +34,9 @@ impl CommandArgs for RepairArgs {
 
 #[derive(Serialize)]
 pub(super) struct RepairedTrace {
+    #[serde(serialize_with = "crate::cli::out::path_as_text")]
     from: PathBuf,
+    #[serde(serialize_with = "crate::cli::out::path_as_text")]
     to: PathBuf,
     pub(super) kept_records: u64,
     faults: Vec<FaultInfo>,

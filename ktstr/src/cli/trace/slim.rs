@@ -66,7 +66,9 @@ impl CommandArgs for SlimArgs {
 /// What became of it.
 #[derive(Serialize)]
 struct SlimmedTrace {
+    #[serde(serialize_with = "crate::cli::out::path_as_text")]
     from: PathBuf,
+    #[serde(serialize_with = "crate::cli::out::path_as_text")]
     to: PathBuf,
     from_bytes: u64,
     to_bytes: u64,

@@ -33,6 +33,7 @@ impl CommandArgs for VerifyArgs {
 
 #[derive(Serialize)]
 pub(super) struct Verified {
+    #[serde(serialize_with = "crate::cli::out::path_as_text")]
     path: PathBuf,
     pub(super) clean: bool,
     records: u64,

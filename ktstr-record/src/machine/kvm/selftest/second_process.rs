@@ -9,6 +9,7 @@ use ktstr_replay::units::GuestPhys;
 use kvm_ioctls::Kvm;
 
 use super::check::Failure;
+use super::open;
 use super::state::{at_fifth_ring, rest};
 use crate::machine::kvm::guests;
 use crate::machine::kvm::means::Means;
@@ -20,7 +21,10 @@ const THIS_TEST: &str = "machine::kvm::selftest::second_process::a_saved_vm_goes
 
 #[test]
 fn a_saved_vm_goes_on_in_a_second_process() {
-    let Ok(kvm) = Kvm::new() else { return eprintln!("not tested: there is no KVM that can be opened") };
+    let kvm = match open() {
+        Ok((kvm, _)) => kvm,
+        Err(why) => return eprintln!("not tested: {why}"),
+    };
     match std::env::var_os(FOLDER) {
         Some(folder) => second(&kvm, Path::new(&folder)).unwrap(),
         None => first(&kvm).unwrap(),

@@ -53,16 +53,18 @@ pub(super) fn load(image: &[u8]) -> Result<Loaded<'_>, BootError> {
         .get((setup_sectors + 1) * 512..)
         .filter(|code| code.len() as u64 > ENTRY_64)
         .ok_or(BootError::Kernel("is a bzImage without the kernel"))?;
-    // At the address for which it is linked it decompresses in place.
+    // At the address for which it is linked it decompresses in place. One that cannot be relocated moves itself there.
+    let linked = field!(image, pref_address, 8)?;
     let at = match field!(image, relocatable_kernel, 1)? {
         0 => HIGH,
-        _ => field!(image, pref_address, 8)?,
+        _ => linked,
     };
+    let nowhere = BootError::Kernel("wants to lie where no memory can be");
     let needed = field!(image, init_size, 4)?.max(code.len() as u64);
-    let end = at.checked_add(needed).ok_or(BootError::Kernel("wants to lie where no memory can be"))?;
+    let end = at.max(linked).checked_add(needed).ok_or(nowhere)?;
     Ok(Loaded {
         regions: vec![Region { at, bytes: Cow::Borrowed(code) }],
-        span: at..end,
+        span: at.min(linked)..end,
         entry: at + ENTRY_64,
         setup_header: Some(setup_header),
         initramfs_max: field!(image, initrd_addr_max, 4)?,
@@ -102,6 +104,15 @@ mod tests {
         assert_eq!((loaded.regions[0].at, loaded.regions[0].bytes.len()), (0x100_0000, 1024));
         assert_eq!(loaded.setup_header.unwrap(), &image[0x1f1..0x26c]);
         assert_eq!(loaded.initramfs_max, 0x7fff_ffff);
+    }
+
+    #[test]
+    fn what_cannot_be_relocated_needs_where_it_moves_itself_to() {
+        let mut image = tiny();
+        image[0x234] = 0;
+        let loaded = Loaded::new(&image, Protocol::Linux64).unwrap();
+        assert_eq!((loaded.entry, loaded.span.clone()), (0x10_0200, 0x10_0000..0x100_8000));
+        assert_eq!(loaded.regions[0].at, 0x10_0000);
     }
 
     #[test]

@@ -146,6 +146,16 @@ mod error_matcher_without_expect_err {
     }
 }
 
+mod fail_fast_without_claims {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(fail_fast)]
+//               ^^^^^^^^^ `fail_fast` needs `claims`, which are what it looks at
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
 mod attached_without_scheduler {
     use ktstr::prelude::*;
 

@@ -38,9 +38,10 @@ struct Load;
 #[include_files("payloads/data:/ktstr/files/data")]
 struct Probe;
 
-/// The same, with a name of its own.
+/// Leaves a server behind, in a session of its own.
 #[derive(Payload)]
-#[payload(binary = "payloads/probe.sh", output = ExitCode)]
+#[payload(binary = "fio", package = "fio", output = ExitCode)]
+#[default_args("--server=sock:/tmp/fio.socket", "--daemonize=/tmp/fio.pid")]
 struct Leaver;
 
 /// One that no body runs.
@@ -88,7 +89,7 @@ fn all_ways(ctx: &Ctx) -> Result<AssertResult> {
         Op::run_payload(PayloadSpec::of(&Probe).arg("busy")),
         Op::capture_snapshot("loaded"),
         // What it leaves behind must not keep the cgroup from going.
-        Op::run_payload(PayloadSpec::of(&Leaver).arg("leave").in_cgroup("load")),
+        Op::run_payload(PayloadSpec::of(&Leaver).in_cgroup("load")),
         Op::wait_payload(&Leaver),
         Op::kill_payload(&Probe),
     ];

@@ -12,6 +12,5 @@ stderr) echo '{ "ext": 7 }' >&2 ;;
 text) echo 'no numbers at all' ;;
 exit) echo '{ "ext": 1 }'; exit 3 ;;
 abort) echo 'about to die' >&2; kill -ABRT $$ ;;
-leave) while :; do :; done >/dev/null 2>&1 & echo '{ "ext": 1 }' ;;
 busy) while :; do :; done ;;
 esac

@@ -54,6 +54,10 @@ fn what_an_unfinished_trace_has_after_its_last_commit_is_a_loss() {
     let dir = tempfile::tempdir().unwrap();
     let (old, new) = (dir.path().join("old.trace.zst"), dir.path().join("new.trace.zst"));
     drop(write_small(&old, WriterOptions::default()));
+    // The last commit mark is cut.
+    let mut bytes = fs::read(&old).unwrap();
+    bytes.truncate(bytes.len() - 1);
+    fs::write(&old, &bytes).unwrap();
     let lost = Trace::open(&old).unwrap().completeness().uncommitted_records;
     assert!(lost > 0);
     slim(&old, &new, &SlimOptions::default()).unwrap();

@@ -2,8 +2,9 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::trace::record::{WatchEvent, WatchFire, WatchNews, WatchTotals};
+use crate::trace::record::{WatchEvent, WatchNews};
 use crate::value::Scalar;
+use crate::watch::json::{of_fire, of_totals};
 
 /// What happened, by name.
 pub(super) fn json(event: &WatchEvent) -> Json {
@@ -21,42 +22,15 @@ pub(super) fn json(event: &WatchEvent) -> Json {
         }
         WatchNews::Disarmed { why } => json!({ "news": "disarmed", "why": why }),
         WatchNews::Refused { why } => json!({ "news": "refused", "why": why }),
-        WatchNews::Fired(fire) => of_fire(fire),
-        WatchNews::Totals(totals) => of_totals(totals),
+        WatchNews::Fired(fire) => named("fired", of_fire(fire)),
+        WatchNews::Totals(totals) => named("totals", of_totals(totals)),
     };
     json["watch"] = event.watch.into();
     json["target"] = event.target.clone().into();
     json
 }
 
-fn of_fire(fire: &WatchFire) -> Json {
-    json!({
-        "news": "fired",
-        "number": fire.number,
-        "cpu": fire.cpu,
-        "rip": format!("{:#x}", fire.rip),
-        "place": fire.place,
-        "source": fire.source,
-        "pid": fire.pid,
-        "comm": fire.comm,
-        "stack": fire.stack,
-        "old": Scalar::Int(fire.old).to_json(),
-        "new": Scalar::Int(fire.new).to_json(),
-        "sample": fire.sample,
-        "phase": fire.phase,
-    })
-}
-
-fn of_totals(totals: &WatchTotals) -> Json {
-    json!({
-        "news": "totals",
-        "stores": totals.stores,
-        "fires": totals.fires,
-        "excluded": totals.excluded,
-        "too_soon": totals.too_soon,
-        "backed_off": totals.backed_off,
-        "blind_ns": totals.blind_ns,
-        "unseen": totals.unseen,
-        "longest_stop_us": totals.longest_stop_us,
-    })
+fn named(news: &str, mut json: Json) -> Json {
+    json["news"] = news.into();
+    json
 }

@@ -53,9 +53,6 @@ impl Payloads {
 
 #[cfg(test)]
 mod tests {
-    use crate::claim::Claim;
-    use crate::judge::CheckSource;
-    use crate::run::Run;
     use crate::testing::TraceBuilder;
     use crate::trace::record::{CaptureKind, EventBody, Metric, PayloadEnd, PayloadRun};
     use crate::verdict::Outcome;
@@ -83,11 +80,7 @@ mod tests {
     }
 
     fn judged(text: &str) -> (Outcome, String) {
-        let trace = trace().trace();
-        let claim: Claim = text.parse().expect("a claim");
-        let verdict = Run::load(&trace).judge(Some(&[claim]), CheckSource::Recorded);
-        let finding = verdict.findings.iter().find(|finding| finding.what == text).expect("its finding");
-        (finding.outcome, format!("{}\n{}", finding.summary, finding.lines.join("\n")))
+        trace().judged_by(text)
     }
 
     #[test]

@@ -81,9 +81,6 @@ fn body_began(events: &[Event]) -> GuestNs {
 
 #[cfg(test)]
 mod tests {
-    use crate::claim::Claim;
-    use crate::judge::CheckSource;
-    use crate::run::Run;
     use crate::testing::TraceBuilder;
     use crate::trace::record::{CaptureKind, EventBody, WatchEvent, WatchFire, WatchNews};
     use crate::verdict::Outcome;
@@ -111,11 +108,7 @@ mod tests {
     }
 
     fn judged(text: &str) -> (Outcome, String) {
-        let trace = trace().trace();
-        let claim: Claim = text.parse().expect("a claim");
-        let verdict = Run::load(&trace).judge(Some(&[claim]), CheckSource::Recorded);
-        let finding = verdict.findings.iter().find(|finding| finding.what == text).expect("its finding");
-        (finding.outcome, format!("{}\n{}", finding.summary, finding.lines.join("\n")))
+        trace().judged_by(text)
     }
 
     #[test]

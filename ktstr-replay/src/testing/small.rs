@@ -119,3 +119,12 @@ pub fn write_small(path: &Path, options: WriterOptions) -> TraceWriter {
     writer.commit().unwrap();
     writer
 }
+
+/// Write the same without the last byte of its last commit mark, and so without that commit. Returns the bytes.
+pub fn write_small_cut(path: &Path) -> Vec<u8> {
+    drop(write_small(path, WriterOptions::default()));
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes.truncate(bytes.len() - 1);
+    std::fs::write(path, &bytes).unwrap();
+    bytes
+}

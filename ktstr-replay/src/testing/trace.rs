@@ -6,6 +6,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::btf::{Kind, TypeId, Types};
+use crate::claim::Claim;
+use crate::judge::CheckSource;
+use crate::run::Run;
 use crate::trace::record::manifest::{KernelInfo, MachineInfo, SchedulerInfo, TestInfo};
 use crate::trace::record::{
     BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Event, EventBody, GuestEnd, Loss, Manifest, MapContents,
@@ -14,6 +17,7 @@ use crate::trace::record::{
 };
 use crate::trace::{Trace, TraceWriter};
 use crate::units::{Cpu, GuestNs, HostNs};
+use crate::verdict::Outcome;
 
 /// BTF of the demo scheduler.
 pub const DEMO_BTF: &[u8] = include_bytes!("../../tests/data/demo.btf");
@@ -255,6 +259,15 @@ impl TraceBuilder {
         let verdict = judge(&Trace::open(path).expect("an unfinished trace opens"));
         writer.verdict(&verdict).expect("the verdict can be written");
         writer.finish().expect("the trace can be finished");
+    }
+
+    /// What judging the trace by this claim alone comes to: the outcome, and the words of the finding.
+    pub fn judged_by(&self, text: &str) -> (Outcome, String) {
+        let trace = self.trace();
+        let claim: Claim = text.parse().expect("a claim");
+        let verdict = Run::load(&trace).judge(Some(&[claim]), CheckSource::Recorded);
+        let finding = verdict.findings.iter().find(|finding| finding.what == text).expect("its finding");
+        (finding.outcome, format!("{}\n{}", finding.summary, finding.lines.join("\n")))
     }
 
     /// The trace, finished but not judged.

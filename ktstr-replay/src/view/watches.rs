@@ -8,7 +8,7 @@ use crate::run::Run;
 use crate::text::{Align, clean, counted, escaped, layout, seconds, shorten};
 use crate::trace::record::WatchFire;
 use crate::units::GuestNs;
-use crate::value::Scalar;
+use crate::watch::json::{of_fire, of_totals};
 use crate::watch::{WatchEnd, WatchLog, WatchSeen};
 
 /// Fires of one watch that are shown of the beginning, and of the end.
@@ -96,39 +96,16 @@ fn table(run: &Run<'_>, watch: &WatchSeen) -> Vec<String> {
 
 fn of_watch(run: &Run<'_>, watch: &WatchSeen) -> Json {
     let fire = |(at, fire): &(GuestNs, WatchFire)| {
-        json!({
-            "guest_ns": at,
-            "since_start_ns": run.since_start_ns(*at),
-            "number": fire.number,
-            "cpu": fire.cpu,
-            "rip": format!("{:#x}", fire.rip),
-            "place": fire.place,
-            "source": fire.source,
-            "pid": fire.pid,
-            "comm": fire.comm,
-            "stack": fire.stack,
-            "old": Scalar::Int(fire.old).to_json(),
-            "new": Scalar::Int(fire.new).to_json(),
-            "sample": fire.sample,
-            "phase": fire.phase,
-        })
+        let mut json = of_fire(fire);
+        json["guest_ns"] = json!(at);
+        json["since_start_ns"] = run.since_start_ns(*at).into();
+        json
     };
     let why = match watch.end() {
         WatchEnd::Refused(why) | WatchEnd::NeverArmed(why) => Some(why),
         WatchEnd::NeverFired | WatchEnd::Fired => None,
     };
-    let totals = watch.totals.map(|totals| {
-        json!({
-            "stores": totals.stores,
-            "fires": totals.fires,
-            "excluded": totals.excluded,
-            "too_soon": totals.too_soon,
-            "backed_off": totals.backed_off,
-            "blind_ns": totals.blind_ns,
-            "unseen": totals.unseen,
-            "longest_stop_us": totals.longest_stop_us,
-        })
-    });
+    let totals = watch.totals.as_ref().map(of_totals);
     json!({
         "watch": watch.number,
         "target": watch.target,

@@ -4,6 +4,7 @@
 //! something of it.
 
 mod condition;
+pub(crate) mod json;
 mod log;
 mod target;
 

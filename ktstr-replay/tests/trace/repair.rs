@@ -5,16 +5,13 @@ use std::fs;
 use ktstr_replay::trace::record::LossKind;
 use ktstr_replay::trace::{Kind, RepairError, Trace, WriterOptions, repair};
 
-use crate::small::{event, write_small};
+use crate::small::{event, write_small, write_small_cut};
 
 #[test]
 fn an_unfinished_trace_becomes_a_finished_one_with_the_same_contents() {
     let dir = tempfile::tempdir().unwrap();
     let (old, new) = (dir.path().join("old.trace.zst"), dir.path().join("new.trace.zst"));
-    drop(write_small(&old, WriterOptions::default()));
-    let mut bytes = fs::read(&old).unwrap();
-    bytes.truncate(bytes.len() - 1);
-    fs::write(&old, &bytes).unwrap();
+    let bytes = write_small_cut(&old);
     let before = Trace::open(&old).unwrap();
 
     let repaired = repair(&old, &new).unwrap();

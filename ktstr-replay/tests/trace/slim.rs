@@ -8,7 +8,7 @@ use ktstr_replay::trace::record::{LossKind, PAGE_BYTES};
 use ktstr_replay::trace::{Trace, WriterOptions};
 use ktstr_replay::units::GuestPhys;
 
-use crate::small::write_small;
+use crate::small::{write_small, write_small_cut};
 
 /// All of guest memory at a checkpoint; `None` for pages that cannot be read.
 fn memory(trace: &Trace, index: u32) -> Vec<Option<Vec<u8>>> {
@@ -53,11 +53,7 @@ fn nothing_is_lost_unless_asked_for_and_the_old_file_is_not_touched() {
 fn what_an_unfinished_trace_has_after_its_last_commit_is_a_loss() {
     let dir = tempfile::tempdir().unwrap();
     let (old, new) = (dir.path().join("old.trace.zst"), dir.path().join("new.trace.zst"));
-    drop(write_small(&old, WriterOptions::default()));
-    // The last commit mark is cut.
-    let mut bytes = fs::read(&old).unwrap();
-    bytes.truncate(bytes.len() - 1);
-    fs::write(&old, &bytes).unwrap();
+    write_small_cut(&old);
     let lost = Trace::open(&old).unwrap().completeness().uncommitted_records;
     assert!(lost > 0);
     slim(&old, &new, &SlimOptions::default()).unwrap();

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::commands::CommandArgs;
 use super::out;
+use super::test::optimizes_reader;
 
 /// What emulator, kernel and toolchain take on disk, in MiB, and what is left free beside them. Measured: 1.6 GB.
 const NEEDED_MIB: u64 = 2048;
@@ -361,64 +362,9 @@ fn profile() -> Option<Row> {
     })
 }
 
-/// Whether a workspace's manifest has the reader optimized in the profile `dev`, or `test`, which is that with what is set for it
-/// alone; for itself or with all else.
-fn optimizes_reader(manifest: &str) -> bool {
-    let mut section = "";
-    for line in manifest.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
-        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            section = name.trim();
-            continue;
-        }
-        let Some((key, value)) = line.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else {
-            continue;
-        };
-        let is_level = |value: &str| !matches!(value.trim_matches(['"', ' ']), "0" | "");
-        let inline =
-            || value.split_once("opt-level").and_then(|(_, rest)| rest.trim_start().strip_prefix('='));
-        let section = section.replace('"', "").replace("profile.test", "profile.dev");
-        let optimized = match (section.as_str(), key.trim_matches('"')) {
-            ("profile.dev" | "profile.dev.package.ktstr-replay" | "profile.dev.package.*", "opt-level") => {
-                is_level(value)
-            }
-            ("profile.dev.package", "ktstr-replay" | "*") => inline().is_some_and(|level| {
-                is_level(level.trim_start().split([',', '}']).next().unwrap_or_default())
-            }),
-            _ => false,
-        };
-        if optimized {
-            return true;
-        }
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_profile_that_optimizes_the_reader_is_known_in_each_way_to_write_it() {
-        for yes in [
-            "[profile.dev]\nopt-level = 1\n",
-            "[profile.dev.package.ktstr-replay]\nopt-level = 3 # fast\n",
-            "[profile.dev.package.\"*\"]\nopt-level = 2\n",
-            "[profile.test]\nopt-level = 1\n",
-            "[profile.dev.package]\n\"*\" = { opt-level = 0 }\nktstr-replay = { opt-level = 3, debug = false }\n",
-        ] {
-            assert!(optimizes_reader(yes), "{yes}");
-        }
-        for no in [
-            "",
-            "[package]\nname = \"x\"\n",
-            "[profile.dev]\nopt-level = 0\n",
-            "[profile.release]\nopt-level = 3\n",
-            "[profile.dev.package]\nktstr-replay = { opt-level = 0 }\nserde = { opt-level = 3 }\n",
-            "# [profile.dev]\n# opt-level = 1\n",
-        ] {
-            assert!(!optimizes_reader(no), "{no}");
-        }
-    }
 
     #[test]
     fn what_tests_need_and_is_not_there_makes_the_host_not_ready() {

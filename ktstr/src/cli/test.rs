@@ -23,6 +23,7 @@ use ktstr_record::provision::cargo;
 
 use self::child::{Signals, exit_code, run_to_end};
 use self::kernels::{KernelChoice, Pass};
+pub(super) use self::profile::optimizes_reader;
 use self::runner::RunnerOptions;
 pub(super) use self::runner::{NO_FAIL_FAST, Runner};
 use self::runs::{print_traces, remove_old_runs};

@@ -83,17 +83,17 @@ pub fn is_run_name(name: &str) -> bool {
     if let Some(process) = name.strip_prefix(ASKED) {
         return is_number(process);
     }
-    // 0 stands for any digit, X for a hexadecimal one.
+    // 0 stands for any digit, h for a hexadecimal one.
     let has_form = |text: &str, form: &str| {
         let fits = |(byte, of): (u8, u8)| match of {
             b'0' => byte.is_ascii_digit(),
-            b'X' => byte.is_ascii_hexdigit(),
+            b'h' => byte.is_ascii_hexdigit(),
             other => byte == other,
         };
         text.len() == form.len() && text.bytes().zip(form.bytes()).all(fits)
     };
     let is_ours = |(time, process): (&str, &str)| has_form(time, "00000000T000000Z") && is_number(process);
-    name.split_once('-').is_some_and(is_ours) || has_form(name, "XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX")
+    name.split_once('-').is_some_and(is_ours) || has_form(name, "hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh")
 }
 
 /// The run that this process is a part of.

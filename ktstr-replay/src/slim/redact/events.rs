@@ -1,5 +1,8 @@
 //! Events: what happened and when stays; what programs and people said of it goes.
 
+use std::mem::take;
+use std::sync::LazyLock;
+
 use regex_lite::Regex;
 use serde_json::Value;
 
@@ -52,37 +55,7 @@ impl Redactor {
                 let detail = op_detail(&name, detail);
                 EventBody::Op { name, detail }
             }
-            EventBody::Worker(WorkerReport {
-                index,
-                pid,
-                cgroup,
-                work,
-                work_units,
-                iterations,
-                cpu_ns,
-                wall_ns,
-                max_gap_ns,
-                max_gap_at_ns,
-                run_delay_ns,
-                migrations,
-                cpus_used,
-                fault,
-            }) => EventBody::Worker(WorkerReport {
-                index,
-                pid,
-                cgroup,
-                work,
-                work_units,
-                iterations,
-                cpu_ns,
-                wall_ns,
-                max_gap_ns,
-                max_gap_at_ns,
-                run_delay_ns,
-                migrations,
-                cpus_used,
-                fault: fault.map(hide),
-            }),
+            EventBody::Worker(report) => EventBody::Worker(worker(report)),
             EventBody::Body { error, failures } => {
                 EventBody::Body { error: error.map(hide), failures: hide_all(failures) }
             }
@@ -132,6 +105,29 @@ fn op_detail(name: &str, detail: String) -> String {
     }
 }
 
+/// A worker's numbers. Each field is named, here and below, so that a new one does not compile until somebody decides what becomes
+/// of it.
+fn worker(mut report: WorkerReport) -> WorkerReport {
+    let WorkerReport {
+        index: _,
+        pid: _,
+        cgroup: _,
+        work: _,
+        work_units: _,
+        iterations: _,
+        cpu_ns: _,
+        wall_ns: _,
+        max_gap_ns: _,
+        max_gap_at_ns: _,
+        run_delay_ns: _,
+        migrations: _,
+        cpus_used: _,
+        fault,
+    } = &mut report;
+    *fault = fault.take().map(hide);
+    report
+}
+
 /// An answer with its numbers. Names of its members are kept; an answer that is no JSON is a text.
 fn stats(answer: StatsAnswer) -> StatsAnswer {
     let StatsAnswer { sample, target, asked_ns, line, fault } = answer;
@@ -166,64 +162,70 @@ fn watch_news(news: WatchNews) -> WatchNews {
         WatchNews::Armed { at, bytes, value } => WatchNews::Armed { at, bytes, value },
         WatchNews::Disarmed { why } => WatchNews::Disarmed { why: hide(why) },
         WatchNews::Refused { why } => WatchNews::Refused { why: hide(why) },
-        WatchNews::Fired(fire) => {
-            let WatchFire { number, cpu, rip, place, source, pid, comm, stack, old, new, sample, phase } =
-                *fire;
-            let (place, stack) = (code_name(place), stack.into_iter().map(code_name).collect());
-            let source = source.map(hide);
-            WatchNews::Fired(Box::new(WatchFire {
-                number,
-                cpu,
-                rip,
-                place,
-                source,
-                pid,
-                comm,
-                stack,
-                old,
-                new,
-                sample,
-                phase,
-            }))
-        }
+        WatchNews::Fired(fire) => WatchNews::Fired(Box::new(watch_fire(*fire))),
         WatchNews::Totals(totals) => WatchNews::Totals(totals),
     }
 }
 
+fn watch_fire(mut fire: WatchFire) -> WatchFire {
+    let WatchFire {
+        number: _,
+        cpu: _,
+        rip: _,
+        place,
+        source,
+        pid: _,
+        comm: _,
+        stack,
+        old: _,
+        new: _,
+        sample: _,
+        phase: _,
+    } = &mut fire;
+    for text in [place].into_iter().chain(stack) {
+        *text = code_name(take(text));
+    }
+    *source = source.take().map(hide);
+    fire
+}
+
 /// The name of a place in code, as `schedule+0x2d/0xb0`, with a `? ` before a guess.
 fn code_name(text: String) -> String {
-    let name = r"^(\? )?[A-Za-z0-9_.$]+(\+0x[0-9a-f]+(/0x[0-9a-f]+)?)?( \[[A-Za-z0-9_]+\])?$";
-    if matches(name, &text) { text } else { hide(text) }
+    // A trace has many stacks.
+    static NAME: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(r"^(\? )?[A-Za-z0-9_.$]+(\+0x[0-9a-f]+(/0x[0-9a-f]+)?)?( \[[A-Za-z0-9_]+\])?$").ok()
+    });
+    if NAME.as_ref().is_some_and(|name| name.is_match(&text)) { text } else { hide(text) }
 }
 
 /// A payload's numbers. Metrics that its definition does not name are named by its output.
-fn payload(run: PayloadRun) -> PayloadRun {
+fn payload(mut run: PayloadRun) -> PayloadRun {
     let PayloadRun {
-        name,
+        name: _,
         program,
         package,
         args,
-        cgroup,
-        pid,
-        began_ns,
-        wall_ns,
-        cpu_ns,
-        timeout_ns,
-        end,
-        exit_code,
-        signal,
+        cgroup: _,
+        pid: _,
+        began_ns: _,
+        wall_ns: _,
+        cpu_ns: _,
+        timeout_ns: _,
+        end: _,
+        exit_code: _,
+        signal: _,
         fault,
-        output,
-        stdout_bytes,
-        stderr_bytes,
+        output: _,
+        stdout_bytes: _,
+        stderr_bytes: _,
         stdout_tail,
         stderr_tail,
-        mut metrics,
+        metrics,
         metrics_left_out,
         metrics_fault,
         declared,
         checks,
-    } = run;
+    } = &mut run;
     let before = metrics.len();
     metrics.retain(|metric| {
         let of_check = |check: &MetricCheck| match check {
@@ -235,31 +237,15 @@ fn payload(run: PayloadRun) -> PayloadRun {
         };
         declared.iter().any(|one| one.path == metric.path) || checks.iter().any(of_check)
     });
-    let metrics_left_out = metrics_left_out.saturating_add((before - metrics.len()) as u64);
-    PayloadRun {
-        name,
-        program: hide(program),
-        package: hide(package),
-        args: if args.is_empty() { args } else { vec![REDACTED.to_owned()] },
-        cgroup,
-        pid,
-        began_ns,
-        wall_ns,
-        cpu_ns,
-        timeout_ns,
-        end,
-        exit_code,
-        signal,
-        fault: fault.map(hide),
-        output,
-        stdout_bytes,
-        stderr_bytes,
-        stdout_tail: hide(stdout_tail),
-        stderr_tail: hide(stderr_tail),
-        metrics,
-        metrics_left_out,
-        metrics_fault: metrics_fault.map(hide),
-        declared,
-        checks,
+    *metrics_left_out = metrics_left_out.saturating_add((before - metrics.len()) as u64);
+    for text in [program, package, stdout_tail, stderr_tail] {
+        *text = hide(take(text));
     }
+    for text in [fault, metrics_fault] {
+        *text = text.take().map(hide);
+    }
+    if !args.is_empty() {
+        *args = vec![REDACTED.to_owned()];
+    }
+    run
 }

@@ -58,71 +58,49 @@ impl Redactor {
         registers
     }
 
-    fn map(&self, map: MapState) -> MapState {
-        let contents = self.contents(&map);
+    fn map(&self, mut map: MapState) -> MapState {
+        let redacted = self.contents(&map);
         let MapState {
-            id,
-            name,
-            map_type,
-            key_size,
-            value_size,
-            max_entries,
+            id: _,
+            name: _,
+            map_type: _,
+            key_size: _,
+            value_size: _,
+            max_entries: _,
             btf,
-            key_type_id,
-            value_type_id,
-            contents: _,
-        } = map;
-        let btf = btf.and_then(|old| self.new_id(old));
-        MapState {
-            id,
-            name,
-            map_type,
-            key_size,
-            value_size,
-            max_entries,
-            btf,
-            key_type_id,
-            value_type_id,
+            key_type_id: _,
+            value_type_id: _,
             contents,
-        }
+        } = &mut map;
+        *btf = btf.and_then(|old| self.new_id(old));
+        *contents = redacted;
+        map
     }
 }
 
 /// sched_ext's state. Messages are what the scheduler's author formats, but for the watchdog's; a dump has the scheduler's
 /// own lines among the kernel's.
-pub(super) fn redacted_scx(scx: ScxState) -> ScxState {
+pub(super) fn redacted_scx(mut scx: ScxState) -> ScxState {
     let ScxState {
-        state,
-        ops_name,
-        exit_kind,
-        exit_kind_name,
-        exit_code,
-        exit_reason,
+        state: _,
+        ops_name: _,
+        exit_kind: _,
+        exit_kind_name: _,
+        exit_code: _,
+        exit_reason: _,
         exit_message,
         exit_dump,
-        enable_seq,
-        bypass_depth,
-        nr_rejected,
-        watchdog_timeout_ns,
-    } = scx;
+        enable_seq: _,
+        bypass_depth: _,
+        nr_rejected: _,
+        watchdog_timeout_ns: _,
+    } = &mut scx;
     // Source: `check_rq_for_timeouts` and `scx_tick` in kernel/sched/ext.c.
     let watchdog = Regex::new(r"^(.{1,15}\[\d+\] failed to run|watchdog failed to check in) for \d+\.\d+s$");
     let is_watchdog = |text: &String| watchdog.as_ref().is_ok_and(|pattern| pattern.is_match(text));
-    let exit_message = exit_message.map(|text| if is_watchdog(&text) { text } else { hide(text) });
-    ScxState {
-        state,
-        ops_name,
-        exit_kind,
-        exit_kind_name,
-        exit_code,
-        exit_reason,
-        exit_message,
-        exit_dump: exit_dump.map(hide),
-        enable_seq,
-        bypass_depth,
-        nr_rejected,
-        watchdog_timeout_ns,
-    }
+    *exit_message = exit_message.take().map(|text| if is_watchdog(&text) { text } else { hide(text) });
+    *exit_dump = exit_dump.take().map(hide);
+    scx
 }
 
 /// A runqueue: numbers, and the name of a task.

@@ -10,6 +10,8 @@ use crate::host::optimized::overrides;
 
 /// The profiles that tests are built with, unless they are to be a release.
 const OF_TESTS: [&str; 2] = ["dev", "test"];
+/// The package that reads traces.
+const READER: &str = "ktstr-replay";
 /// The profiles that take nothing from these.
 const OF_RELEASES: [&str; 2] = ["release", "bench"];
 
@@ -32,17 +34,32 @@ pub(super) fn words(workspace: &Path) -> Vec<String> {
         .collect()
 }
 
+/// Whether a workspace's manifest has what reads traces optimized in tests, for itself or with all else. One that cannot be
+/// read does not.
+pub(in super::super) fn optimizes_reader(manifest: &str) -> bool {
+    let manifest = manifest.parse::<Table>();
+    manifest.is_ok_and(|manifest| is_optimized(&manifest) || optimizes_package(&manifest, READER))
+}
+
 /// Whether the manifest has all packages of a debug build optimized, or all that the workspace depends on.
 fn is_optimized(manifest: &Table) -> bool {
-    let profile = |name: &&str| manifest.get("profile")?.get(*name);
-    let has_level = |settings: &Value| {
-        let level = settings.get("opt-level");
-        level.is_some_and(|level| level.as_integer() != Some(0) && level.as_str() != Some("0"))
-    };
-    OF_TESTS.iter().filter_map(profile).any(|settings| {
-        let of_dependencies = settings.get("package").and_then(|packages| packages.get("*"));
-        has_level(settings) || of_dependencies.is_some_and(has_level)
-    })
+    of_tests(manifest).any(has_level) || optimizes_package(manifest, "*")
+}
+
+/// Whether the manifest has this package, or `*`, optimized in tests.
+fn optimizes_package(manifest: &Table, package: &str) -> bool {
+    of_tests(manifest).filter_map(|settings| settings.get("package")?.get(package)).any(has_level)
+}
+
+/// The settings of the profiles that tests are built with.
+fn of_tests(manifest: &Table) -> impl Iterator<Item = &Value> {
+    OF_TESTS.iter().filter_map(|name| manifest.get("profile")?.get(*name))
+}
+
+/// Whether these settings turn optimization on.
+fn has_level(settings: &Value) -> bool {
+    let level = settings.get("opt-level");
+    level.is_some_and(|level| level.as_integer() != Some(0) && level.as_str() != Some("0"))
 }
 
 /// The packages that have settings in a profile of the manifest. To name one of them twice is an error of cargo's, though it is
@@ -74,6 +91,29 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+
+    #[test]
+    fn a_profile_that_optimizes_the_reader_is_known_in_each_way_to_write_it() {
+        for yes in [
+            "[profile.dev]\nopt-level = 1\n",
+            "[profile.dev.package.ktstr-replay]\nopt-level = 3 # fast\n",
+            "[profile.dev.package.\"*\"]\nopt-level = 2\n",
+            "[profile.test]\nopt-level = 1\n",
+            "[profile.dev.package]\n\"*\" = { opt-level = 0 }\nktstr-replay = { opt-level = 3, debug = false }\n",
+        ] {
+            assert!(optimizes_reader(yes), "{yes}");
+        }
+        for no in [
+            "",
+            "[package]\nname = \"x\"\n",
+            "[profile.dev]\nopt-level = 0\n",
+            "[profile.release]\nopt-level = 3\n",
+            "[profile.dev.package]\nktstr-replay = { opt-level = 0 }\nserde = { opt-level = 3 }\n",
+            "# [profile.dev]\n# opt-level = 1\n",
+        ] {
+            assert!(!optimizes_reader(no), "{no}");
+        }
+    }
 
     fn of(manifest: &str) -> Vec<String> {
         let dir = TempDir::new().expect("a folder");

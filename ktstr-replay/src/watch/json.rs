@@ -1,0 +1,38 @@
+//! A store and the totals of a watch as JSON, the same in views and exports.
+
+use serde_json::{Value as Json, json};
+
+use crate::trace::record::{WatchFire, WatchTotals};
+use crate::value::Scalar;
+
+/// A store.
+pub(crate) fn of_fire(fire: &WatchFire) -> Json {
+    json!({
+        "number": fire.number,
+        "cpu": fire.cpu,
+        "rip": format!("{:#x}", fire.rip),
+        "place": fire.place,
+        "source": fire.source,
+        "pid": fire.pid,
+        "comm": fire.comm,
+        "stack": fire.stack,
+        "old": Scalar::Int(fire.old).to_json(),
+        "new": Scalar::Int(fire.new).to_json(),
+        "sample": fire.sample,
+        "phase": fire.phase,
+    })
+}
+
+/// What there was in all.
+pub(crate) fn of_totals(totals: &WatchTotals) -> Json {
+    json!({
+        "stores": totals.stores,
+        "fires": totals.fires,
+        "excluded": totals.excluded,
+        "too_soon": totals.too_soon,
+        "backed_off": totals.backed_off,
+        "blind_ns": totals.blind_ns,
+        "unseen": totals.unseen,
+        "longest_stop_us": totals.longest_stop_us,
+    })
+}

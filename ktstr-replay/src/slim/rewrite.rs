@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::options::{Dropped, KeepCheckpoints, KeepPages, SlimError, SlimOptions};
@@ -20,7 +20,9 @@ use crate::trace::record::{
 };
 use crate::trace::table::PageTable;
 use crate::trace::writer::{Labels, TraceWriter, WriterOptions};
-use crate::trace::{CaptureBase, CapturedCheckpoint, CheckpointMemory, Fault, Kind, PageBatch, Trace};
+use crate::trace::{
+    CaptureBase, CapturedCheckpoint, CheckpointMemory, Fault, Kind, PageBatch, Trace, part_name,
+};
 use crate::units::{GuestPhys, HostNs};
 
 /// What became of a trace.
@@ -81,13 +83,6 @@ pub fn slim_trace(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Sli
     result
 }
 
-/// Where the new trace is written before it has its name: beside it, so that it is on the same disk.
-fn part_name(to: &Path) -> PathBuf {
-    let mut name = to.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".part-{}", std::process::id()));
-    to.with_file_name(name)
-}
-
 /// Give the file its name, unless there is a file of that name by now.
 pub(super) fn place(part: &Path, to: &Path) -> Result<(), SlimError> {
     let failed = |source: std::io::Error| match source.kind() {
@@ -103,9 +98,46 @@ pub(super) fn place(part: &Path, to: &Path) -> Result<(), SlimError> {
 
 fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, SlimError> {
     let writer_options = WriterOptions { level: options.level, ..WriterOptions::default() };
+    let mut writer = TraceWriter::without_manifest(to, trace.trace_id(), writer_options)?;
+    let from_bytes = trace.len_bytes();
+    let mut slimmed =
+        Slimmed { from_bytes, to_bytes: 0, checkpoints: 0, dropped: BTreeMap::new(), faults: Vec::new() };
+    let mut unread = 0;
+    for number in std::iter::once(0).chain(trace.segments()) {
+        let Some(segment) = trace.segment(number) else { continue };
+        writer.begin_segment(number);
+        // Of a machine that nobody can tell what it was there is nothing to look at.
+        if number != 0 && segment.manifest().is_err() {
+            slimmed.faults.extend(segment.faults());
+            unread += segment.records().len() as u64;
+            continue;
+        }
+        write_segment(&segment, to, options, &mut writer, &mut slimmed)?;
+    }
+    if unread > 0 {
+        writer.begin_segment(0);
+        let host_ns = trace.records().iter().map(|entry| entry.host_ns).fold(HostNs(0), HostNs::max);
+        let detail = "slim: records of a machine without a manifest".to_owned();
+        writer.loss(&Loss { host_ns, kind: LossKind::Records, count: unread, detail })?;
+    }
+    // What was found when the trace was opened is known to each of them.
+    slimmed.faults.sort_by_key(|fault| fault.offset);
+    slimmed.faults.dedup();
+    writer.finish()?;
+    slimmed.to_bytes = Trace::open(to)?.len_bytes();
+    Ok(slimmed)
+}
+
+/// Write what `options` leave of one machine's part of a trace, and add to `slimmed` what became of it.
+fn write_segment(
+    trace: &Trace,
+    to: &Path,
+    options: &SlimOptions,
+    writer: &mut TraceWriter,
+    slimmed: &mut Slimmed,
+) -> Result<(), SlimError> {
     let redactor = options.redact.then(|| Redactor::of(trace));
     let mut checkpoints = Checkpoints::new(trace, options, redactor.as_ref())?;
-    let mut writer = TraceWriter::without_manifest(to, trace.trace_id(), writer_options)?;
     let mut dropped: BTreeMap<Dropped, u64> = BTreeMap::new();
     let mut host_ns = HostNs(0);
     // Records that only later releases can read, which nobody can redact.
@@ -169,7 +201,7 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
             }
             Some(kind) => {
                 if let Some(redactor) = &redactor
-                    && write_redacted(trace, entry, kind, redactor, &mut writer)?
+                    && write_redacted(trace, entry, kind, redactor, writer)?
                 {
                     continue;
                 }
@@ -193,11 +225,13 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
         writer.loss(&Loss { host_ns, kind, count: *count, detail })?;
     }
     let whole = trace.completeness();
+    // These are of the whole file.
     for (count, detail) in [
         (whole.absent_records, "slim: records that the numbering says were there"),
         (whole.uncommitted_records, "slim: whole records after the last commit mark"),
+        (whole.unread_segments, "slim: records of more machines than are read"),
     ] {
-        if count > 0 {
+        if count > 0 && trace.segment_number() == 0 {
             let detail = detail.to_owned();
             writer.loss(&Loss { host_ns, kind: LossKind::Records, count, detail })?;
         }
@@ -209,12 +243,14 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
         writer.loss(&Loss { host_ns, kind: LossKind::Records, count: 1, detail })?;
     }
     if options.redact {
-        write_verdict(trace, to, &mut writer)?;
+        write_verdict(trace, to, writer)?;
     }
-    writer.finish()?;
-    let to_bytes = Trace::open(to)?.len_bytes();
-    let checkpoints = checkpoints.kept.len();
-    Ok(Slimmed { from_bytes: trace.len_bytes(), to_bytes, checkpoints, dropped, faults })
+    slimmed.checkpoints += checkpoints.kept.len();
+    for (sort, count) in dropped {
+        *slimmed.dropped.entry(sort).or_default() += count;
+    }
+    slimmed.faults.extend(faults);
+    Ok(())
 }
 
 /// Write what redaction makes of a record; `false` where it is carried over as it is.
@@ -255,7 +291,7 @@ fn write_redacted(
 fn write_verdict(old: &Trace, to: &Path, writer: &mut TraceWriter) -> Result<(), SlimError> {
     let Some(recorded) = Run::load(old).recorded_verdict() else { return Ok(()) };
     writer.commit()?;
-    let new = Trace::open(to)?;
+    let Some(new) = Trace::open(to)?.segment(old.segment_number()) else { return Ok(()) };
     let fresh = Run::load(&new).judge(None, CheckSource::Recorded);
     Ok(writer.verdict(&redacted_verdict(recorded, &fresh))?)
 }
@@ -299,7 +335,11 @@ impl<'t> Checkpoints<'t> {
                 let found =
                     with.iter().find(|sample| sample.tag == *tag).and_then(|sample| sample.checkpoint);
                 let have = || with.iter().map(|sample| sample.tag.as_str()).collect::<Vec<_>>().join(", ");
-                vec![found.ok_or_else(|| SlimError::NoSuchTag { tag: tag.clone(), have: have() })?]
+                match found {
+                    Some(found) => vec![found],
+                    None if trace.segment_number() != 0 => Vec::new(),
+                    None => return Err(SlimError::NoSuchTag { tag: tag.clone(), have: have() }),
+                }
             }
         };
         let kept = wanted.into_iter().zip(0..).collect();

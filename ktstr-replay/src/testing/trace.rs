@@ -73,6 +73,7 @@ impl TraceBuilder {
             },
             taints: vec!["emulated".into()],
             skipped: None,
+            repro: None,
         };
         Self { manifest, events: Vec::new(), samples: Vec::new(), claims: Vec::new(), losses: Vec::new() }
     }

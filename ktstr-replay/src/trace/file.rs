@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::input;
 
 /// A file or bytes in memory, read at offsets.
@@ -13,7 +15,7 @@ pub(crate) enum Source {
     /// A file from `base` on, and how many bytes there were from there on when it was opened.
     File { file: Arc<File>, base: u64, len: u64 },
     /// Bytes in memory.
-    Bytes(Vec<u8>),
+    Bytes(Bytes),
 }
 
 impl Source {
@@ -32,8 +34,8 @@ impl Source {
                 len: len.saturating_sub(offset),
             },
             Self::Bytes(bytes) => {
-                let from = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..));
-                Self::Bytes(from.unwrap_or_default().to_vec())
+                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                Self::Bytes(bytes.slice(from..))
             }
         }
     }

@@ -7,7 +7,7 @@ use std::fmt;
 /// A change that old readers can ignore (a new record kind, a new version of a body, a new manifest key) raises
 /// the minor; one that they cannot raises the major. Changelog:
 ///
-/// - 1.0: the first. Reserved for later minors: record kinds 13 to 20, segments of other machines than the first, and
+/// - 1.0: the first. Reserved for later minors: record kinds 13 to 20, and
 ///   variants of enums whose documentation says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FormatVersion {

@@ -65,8 +65,7 @@ pub(crate) struct Header {
     pub version: u16,
     /// Blob: code of its role. Else 0.
     pub flags: u16,
-    /// Which of the run's machines it is of: 0 is the first, the only one that this release reads. Of commit marks and
-    /// the index, which are of the whole file, 0.
+    /// Which of the run's machines it is of: 0 is the first. Of commit marks and the index, which are of the whole file, 0.
     pub segment: u16,
     /// Position among the records that were written.
     pub sequence: u64,

@@ -18,6 +18,9 @@ pub(crate) const MAX_RAW_BYTES: u64 = 64 * MIB;
 /// Records of a trace at most.
 pub(crate) const MAX_RECORDS: usize = 1 << 19;
 
+/// Segments of a trace, the first aside, that are read.
+pub(crate) const MAX_SEGMENTS: usize = 64;
+
 /// Decoded bytes of all events of a trace at most: they are held in memory together.
 pub(crate) const MAX_EVENT_BYTES: u64 = 256 << 20;
 

@@ -66,6 +66,7 @@ fn by_index(source: &Source, end: u64) -> Result<Located, NoIndex> {
     let header = Header::parse(&header).ok_or_else(|| because("the header of the index is damaged"))?;
     let entry = index_entry(tail.index_offset, &header);
     if entry.read_as() != Some(Kind::Index)
+        || !entry.is_of_file()
         || header.trace_id != tail.trace_id
         || header.end(tail.index_offset) != Some(tail_offset)
     {
@@ -193,12 +194,11 @@ fn by_scan(source: &Source, why: NoIndex) -> io::Result<Option<Located>> {
         }
         // An index is written when everything before it is committed, and only a finished trace uses it.
         let entry = index_entry(at, &header);
-        let kind = entry.read_as();
-        if kind != Some(Kind::Index) {
+        if !entry.is_of_file() || entry.read_as() != Some(Kind::Index) {
             entries.push(entry);
         }
         at = end;
-        if matches!(kind, Some(Kind::Index | Kind::Commit)) {
+        if entry.is_of_file() {
             committed = (entries.len(), at);
         }
     }

@@ -16,6 +16,7 @@
 //! A trace is append-only, and open to readers at every moment: what was appended before the last commit mark is
 //! there. `docs/trace-format.md` says enough to write a reader in another language.
 
+mod append;
 mod body;
 mod checkpoint;
 mod error;
@@ -33,6 +34,8 @@ pub(crate) mod table;
 mod verify;
 pub(crate) mod writer;
 
+pub(crate) use append::part_name;
+pub use append::{AppendError, append_segment};
 pub use body::{Body, BodyError};
 pub use checkpoint::{CaptureBase, CapturedCheckpoint, PageBatch};
 pub use error::{Fault, FaultKind, TraceError, WriteError};

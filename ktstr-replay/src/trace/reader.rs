@@ -1,8 +1,8 @@
 //! Reading a trace: finished, unfinished, or still being written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use super::error::{Fault, FaultKind, TraceError};
 use super::file::{Source, name_format};
 use super::format::FormatStamp;
 use super::header::Header;
-use super::kind::{Kind, MAX_EVENT_BYTES, MAX_SAMPLE_BYTES, MAX_SMALL_BYTES};
+use super::kind::{Kind, MAX_EVENT_BYTES, MAX_SAMPLE_BYTES, MAX_SEGMENTS, MAX_SMALL_BYTES};
 use super::locate::{Located, first_stamp, locate, read_body, read_record};
 use super::memory::ChunkCache;
 use super::record::{
@@ -44,7 +44,11 @@ use crate::units::{GuestNs, HostNs};
 pub struct Trace {
     path: PathBuf,
     source: Source,
-    located: Located,
+    located: Arc<Located>,
+    /// Which machine of the run this is of.
+    segment: u16,
+    /// Its records.
+    entries: Vec<IndexEntry>,
     manifest: Result<Manifest, Fault>,
     /// Found since the trace was opened, by offset.
     faults: Mutex<BTreeMap<u64, Fault>>,
@@ -81,8 +85,10 @@ pub struct Completeness {
     pub unknown_kinds: BTreeMap<u16, u64>,
     /// Records of known kinds with bodies newer than this release knows.
     pub newer_bodies: u64,
-    /// Records of other machines of the same run, which only newer releases read.
+    /// Records of the run's other machines: [`Trace::segment`] gives them.
     pub other_segments: u64,
+    /// Of those, the records of more machines than are read, which are 64.
+    pub unread_segments: u64,
     /// What follows the trace in its file.
     pub after_end: Option<AfterEnd>,
 }
@@ -116,7 +122,7 @@ impl Trace {
     /// # Errors
     /// As [`Trace::open`].
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, TraceError> {
-        Self::from_source(PathBuf::from("(bytes in memory)"), Source::Bytes(bytes))
+        Self::from_source(PathBuf::from("(bytes in memory)"), Source::Bytes(bytes.into()))
     }
 
     fn from_source(path: PathBuf, source: Source) -> Result<Self, TraceError> {
@@ -135,13 +141,44 @@ impl Trace {
             return Err(TraceError::NotATrace { path, found });
         };
         too_new(&path, located.stamp)?;
-        let manifest = read_manifest(&source, &located);
-        let chunks = Mutex::new(ChunkCache::new(&located.entries));
-        let trace = Self { path, source, located, manifest, faults: Mutex::default(), chunks };
+        Ok(Self::of_segment(path, source, Arc::new(located), 0))
+    }
+
+    fn of_segment(path: PathBuf, source: Source, located: Arc<Located>, segment: u16) -> Self {
+        let of_it = located.entries.iter().filter(|entry| entry.segment == segment);
+        let entries: Vec<IndexEntry> = of_it.copied().collect();
+        let manifest = read_manifest(&source, located.trace_id, segment, &entries);
+        let chunks = Mutex::new(ChunkCache::new(&entries));
+        let trace =
+            Self { path, source, located, segment, entries, manifest, faults: Mutex::default(), chunks };
         if let Err(fault) = &trace.manifest {
             trace.note(fault.clone());
         }
-        Ok(trace)
+        trace
+    }
+
+    /// Which machine of the run this is of: 0, the first, unless [`Trace::segment`] gave it.
+    pub fn segment_number(&self) -> u16 {
+        self.segment
+    }
+
+    /// The numbers of the run's further machines that the file has records of, ascending.
+    pub fn segments(&self) -> Vec<u16> {
+        self.further().into_iter().take(MAX_SEGMENTS).collect()
+    }
+
+    /// The part of the file that is of the run's machine `number`: a trace of its own, with its own manifest, samples and
+    /// checkpoints. `None` where there is no such part.
+    pub fn segment(&self, number: u16) -> Option<Self> {
+        let is_there = number == 0 || self.segments().contains(&number);
+        is_there.then(|| {
+            Self::of_segment(self.path.clone(), self.source.from(0), Arc::clone(&self.located), number)
+        })
+    }
+
+    /// The numbers of all further segments.
+    fn further(&self) -> BTreeSet<u16> {
+        self.located.entries.iter().map(|entry| entry.segment).filter(|segment| *segment != 0).collect()
     }
 
     /// Where it was opened from; for bytes in memory, a name that says so.
@@ -183,12 +220,16 @@ impl Trace {
         let mut absent_records = 0u64;
         let mut unknown_kinds = BTreeMap::new();
         let mut newer_bodies = 0;
-        let mut other_segments = 0;
+        let (mut other_segments, mut unread_segments) = (0, 0);
+        let read = self.segments();
         for entry in &self.located.entries {
             absent_records = absent_records.saturating_add(entry.sequence.saturating_sub(next));
             next = entry.sequence.saturating_add(1);
+            let is_of_other = entry.segment != self.segment && !entry.is_of_file();
+            other_segments += u64::from(is_of_other);
             match Kind::from_code(entry.kind) {
-                _ if entry.segment != 0 => other_segments += 1,
+                _ if entry.segment != 0 && !read.contains(&entry.segment) => unread_segments += 1,
+                _ if entry.segment != self.segment => {}
                 None => *unknown_kinds.entry(entry.kind).or_default() += 1,
                 Some(kind) => newer_bodies += u64::from(entry.version > kind.newest_version()),
             }
@@ -201,6 +242,7 @@ impl Trace {
             unknown_kinds,
             newer_bodies,
             other_segments,
+            unread_segments,
             after_end: self.located.after_end,
         }
     }
@@ -228,9 +270,9 @@ impl Trace {
         all.into_values().collect()
     }
 
-    /// The headers of all records that are used, ascending by offset.
+    /// The headers of this segment's records that are used, ascending by offset. The commit marks are of the first.
     pub fn records(&self) -> &[IndexEntry] {
-        &self.located.entries
+        &self.entries
     }
 
     /// All events, in the order in which they reached the recorder.
@@ -318,7 +360,7 @@ impl Trace {
 
     /// Used records of a kind.
     pub(crate) fn of_kind(&self, kind: Kind) -> impl DoubleEndedIterator<Item = &IndexEntry> {
-        self.located.entries.iter().filter(move |entry| entry.read_as() == Some(kind))
+        self.entries.iter().filter(move |entry| entry.read_as() == Some(kind))
     }
 
     /// All intact records of a small kind.
@@ -343,7 +385,7 @@ impl Trace {
 
     /// Decode a record; a fault is noted as well as returned.
     pub(crate) fn decode<B: Body>(&self, entry: &IndexEntry) -> Result<B, Fault> {
-        decode(&self.source, &self.located, entry).inspect_err(|fault| self.note(fault.clone()))
+        decode(&self.source, self.located.trace_id, entry).inspect_err(|fault| self.note(fault.clone()))
     }
 
     /// The id and the bytes of a blob, if the one is that of the other.
@@ -417,17 +459,24 @@ pub(crate) fn checkpoint_info(entry: &IndexEntry) -> Option<CheckpointInfo> {
     })
 }
 
-fn decode<B: Body>(source: &Source, located: &Located, entry: &IndexEntry) -> Result<B, Fault> {
-    let raw = read_body(source, entry, Some(located.trace_id))?;
+fn decode<B: Body>(source: &Source, trace_id: u64, entry: &IndexEntry) -> Result<B, Fault> {
+    let raw = read_body(source, entry, Some(trace_id))?;
     B::decode(entry.version, &raw).map_err(|e| fault(entry, e.into()))
 }
 
-fn read_manifest(source: &Source, located: &Located) -> Result<Manifest, Fault> {
-    match located.entries.iter().find(|entry| entry.read_as() == Some(Kind::Manifest)) {
-        Some(entry) => decode(source, located, entry),
+fn read_manifest(
+    source: &Source,
+    trace_id: u64,
+    segment: u16,
+    entries: &[IndexEntry],
+) -> Result<Manifest, Fault> {
+    match entries.iter().find(|entry| entry.read_as() == Some(Kind::Manifest)) {
+        Some(entry) => decode(source, trace_id, entry),
         None => {
-            let why = FaultKind::Content("the trace has no intact manifest record".to_owned());
-            Err(Fault { offset: 0, record: None, why })
+            let what = if segment == 0 { "the trace".to_owned() } else { format!("segment {segment}") };
+            let why = FaultKind::Content(format!("{what} has no intact manifest record"));
+            let offset = entries.first().filter(|_| segment != 0).map_or(0, |entry| entry.offset);
+            Err(Fault { offset, record: None, why })
         }
     }
 }

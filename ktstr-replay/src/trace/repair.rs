@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::append;
 use super::error::{Fault, TraceError, WriteError};
-use super::header::HEADER_LEN;
-use super::kind::Kind;
 use super::reader::{AfterEnd, Trace};
 use super::record::{Loss, LossKind};
 use super::writer::{TraceWriter, WriterOptions};
@@ -109,14 +108,18 @@ fn numbered(to: &Path, number: usize) -> PathBuf {
 fn carry_over(trace: &Trace, mut writer: TraceWriter) -> Result<Repaired, WriteError> {
     let mut kept = 0;
     let mut host_ns = HostNs(0);
-    for entry in trace.records().iter().filter(|entry| entry.read_as() != Some(Kind::Commit)) {
-        host_ns = host_ns.max(entry.host_ns);
-        // A record that is damaged is noted in the trace.
-        let Ok((header, record)) = trace.raw_record(entry) else { continue };
-        writer.carry_over(header, &record[HEADER_LEN..])?;
-        kept += 1;
+    let mut faults = Vec::new();
+    for number in std::iter::once(0).chain(trace.segments()) {
+        let Some(segment) = trace.segment(number) else { continue };
+        writer.begin_segment(number);
+        host_ns = segment.records().iter().map(|entry| entry.host_ns).fold(host_ns, HostNs::max);
+        kept += append::carry_over(&segment, &mut writer, |_| true)?;
+        faults.extend(segment.faults());
     }
-    let faults = trace.faults();
+    // What was found when the file was opened is known to each.
+    faults.sort_by_key(|fault| fault.offset);
+    faults.dedup();
+    writer.begin_segment(0);
     let whole = trace.completeness();
     let mut losses: Vec<(u64, String)> = faults.iter().map(|fault| (1, format!("repair: {fault}"))).collect();
     if whole.uncommitted_records > 0 {
@@ -125,6 +128,9 @@ fn carry_over(trace: &Trace, mut writer: TraceWriter) -> Result<Repaired, WriteE
     }
     if whole.absent_records > 0 {
         losses.push((whole.absent_records, "repair: records that the numbering says were there".to_owned()));
+    }
+    if whole.unread_segments > 0 {
+        losses.push((whole.unread_segments, "repair: records of more machines than are read".to_owned()));
     }
     for (count, detail) in losses {
         writer.loss(&Loss { host_ns, kind: LossKind::Records, count, detail })?;

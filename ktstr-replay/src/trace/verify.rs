@@ -29,21 +29,30 @@ impl Verification {
 }
 
 impl Trace {
-    /// Read and decode every record, and resolve every page of every checkpoint.
+    /// Read and decode every record, and resolve every page of every checkpoint, of all segments.
     pub fn verify(&self) -> Verification {
+        let (mut records, mut faults) = self.verify_segment();
+        for segment in self.segments().into_iter().filter_map(|number| self.segment(number)) {
+            let (more, found) = segment.verify_segment();
+            records += more;
+            faults.extend(found);
+        }
+        // What was found when the file was opened is known to each.
+        faults.sort_by_key(|fault| fault.offset);
+        faults.dedup();
+        Verification { records, faults, completeness: self.completeness() }
+    }
+
+    fn verify_segment(&self) -> (u64, Vec<Fault>) {
         for entry in self.records() {
             // A fault is noted in the trace.
             let _ = self.verify_record(entry);
         }
-        Verification {
-            records: self.records().len() as u64,
-            faults: self.faults(),
-            completeness: self.completeness(),
-        }
+        (self.records().len() as u64, self.faults())
     }
 
-    /// Decode one record, whatever its kind. Of what only newer releases read (a kind, a version, another segment) the
-    /// checksums are all that can be verified.
+    /// Decode one record, whatever its kind. Of what only newer releases read (a kind, a version) the checksums are all
+    /// that can be verified.
     fn verify_record(&self, entry: &IndexEntry) -> Result<(), Fault> {
         let wrong = |why: String| Err(self.blame(entry, FaultKind::Content(why)));
         match entry.read_as().filter(|kind| entry.version <= kind.newest_version()) {

@@ -82,6 +82,8 @@ pub struct TraceWriter {
     position: u64,
     index: Vec<IndexEntry>,
     sequence: u64,
+    /// Which machine of the run the records are of.
+    segment: u16,
     latest_guest_ns: GuestNs,
     latest_host_ns: HostNs,
     /// Records in `index` when the last commit mark was written, the mark included.
@@ -159,6 +161,7 @@ impl TraceWriter {
             position: 0,
             index: Vec::new(),
             sequence: 0,
+            segment: 0,
             latest_guest_ns: GuestNs(0),
             latest_host_ns: HostNs(0),
             committed: 0,
@@ -317,7 +320,7 @@ impl TraceWriter {
             kind: kind.code(),
             version,
             flags: labels.flags,
-            segment: 0,
+            segment: if matches!(kind, Kind::Commit | Kind::Index) { 0 } else { self.segment },
             sequence: self.sequence,
             stored_len: stored.len() as u64,
             raw_len: raw.len() as u64,
@@ -330,9 +333,18 @@ impl TraceWriter {
         self.write_record(&header)
     }
 
-    /// Append a record of another trace with the same id; only its sequence number is made anew.
+    /// What is appended from now on is of the run's machine `segment`, which has blobs and pages of its own.
+    pub(crate) fn begin_segment(&mut self, segment: u16) {
+        self.segment = segment;
+        self.blobs.clear();
+        self.pages = StoredPages::default();
+        (self.latest_guest_ns, self.latest_host_ns) = (GuestNs(0), HostNs(0));
+    }
+
+    /// Append a record of another trace as it is, but for its sequence number, the id of the trace and the segment.
     pub(crate) fn carry_over(&mut self, header: Header, stored: &[u8]) -> Result<(), WriteError> {
-        let header = Header { sequence: self.sequence, ..header };
+        let (trace_id, segment, sequence) = (self.trace_id, self.segment, self.sequence);
+        let header = Header { trace_id, segment, sequence, ..header };
         self.record.clear();
         self.record.extend_from_slice(&header.encode());
         self.record.extend_from_slice(stored);

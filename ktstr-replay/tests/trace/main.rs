@@ -6,6 +6,7 @@ mod input;
 mod layout;
 mod limits;
 mod repair;
+mod segments;
 mod slim;
 mod versions;
 

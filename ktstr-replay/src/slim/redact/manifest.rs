@@ -4,7 +4,9 @@ use regex_lite::Regex;
 
 use super::{REDACTED, Redactor, hide};
 use crate::trace::record::Manifest;
-use crate::trace::record::manifest::{KernelInfo, MachineInfo, SchedulerInfo, StartInfo};
+use crate::trace::record::manifest::{
+    KernelInfo, MachineInfo, ReproAttempt, ReproInfo, SchedulerInfo, StartInfo,
+};
 
 impl Redactor {
     /// What the manifest has of secrets and of names.
@@ -21,7 +23,7 @@ impl Redactor {
     /// The manifest without arguments, and without where things came from on the host.
     pub(in crate::slim) fn manifest(&self, manifest: Manifest) -> Manifest {
         // What the test's author wrote, `test`, is kept whole.
-        let Manifest { ktstr_version, started_at, test, scheduler, kernel, machine, taints, skipped } =
+        let Manifest { ktstr_version, started_at, test, scheduler, kernel, machine, taints, skipped, repro } =
             manifest;
         let scheduler = scheduler.map(|scheduler| {
             let SchedulerInfo { name, binary, args, xxh3, enable_timeout_ms } = scheduler;
@@ -43,7 +45,17 @@ impl Redactor {
         let taints = taints.into_iter().map(|taint| if is_plain_words(&taint) { taint } else { hide(taint) });
         let taints = taints.collect();
         let skipped = skipped.map(hide);
-        Manifest { ktstr_version, started_at, test, scheduler, kernel, machine, taints, skipped }
+        let repro = repro.map(|repro| {
+            // Targets are names of functions and variables, as those of a test's own watches.
+            let ReproInfo { attempts, targets } = repro;
+            let attempts = attempts.into_iter().map(|attempt| {
+                let ReproAttempt { seed, reproduced, ended, took_ms } = attempt;
+                // The scheduler's message may have arguments in it.
+                ReproAttempt { seed, reproduced, ended: hide(ended), took_ms }
+            });
+            ReproInfo { attempts: attempts.collect(), targets }
+        });
+        Manifest { ktstr_version, started_at, test, scheduler, kernel, machine, taints, skipped, repro }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::kernel::{KernelProfile, KernelView};
 use crate::memory::Memory;
 use crate::run::{Checkpoints, Run};
 use crate::slim::{Dropped, KeepPages, SlimOptions, slim};
-use crate::trace::record::manifest::{KernelInfo, MachineInfo, SchedulerInfo};
+use crate::trace::record::manifest::{KernelInfo, MachineInfo, ReproAttempt, ReproInfo, SchedulerInfo};
 use crate::trace::record::{
     Blob, BlobRole, Event, EventBody, EventChunk, Loss, LossKind, Manifest, MapContents, MapState, Metric,
     OutputSource, PAGE_BYTES, PageState, PayloadRun, Sample, Stage, StatsAnswer, WatchEvent, WatchFire,
@@ -58,6 +58,8 @@ fn marked_manifest(old: &Manifest) -> Manifest {
         ..manifest.machine
     };
     manifest.taints.push(mark("taint"));
+    let attempt = ReproAttempt { ended: mark("repro-ended"), ..ReproAttempt::default() };
+    manifest.repro = Some(ReproInfo { attempts: vec![attempt], targets: vec![format!("{NAME}_probed")] });
     manifest
 }
 

@@ -33,6 +33,42 @@ pub struct Manifest {
     /// Why the test was not run at all: then there is nothing but this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+    /// Of a further machine of the run: what it was started for. `None` of the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repro: Option<ReproInfo>,
+}
+
+/// The runs in which a failure of the first one was to happen again. The segment that this stands in is the last of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReproInfo {
+    /// Each attempt, in order.
+    pub attempts: Vec<ReproAttempt>,
+    /// What was looked at in them: functions that were probed and values that were watched, by the names that the test's own
+    /// probes and watches would have.
+    pub targets: Vec<String>,
+}
+
+impl ReproInfo {
+    /// Attempts that failed as the first run did.
+    #[must_use]
+    pub fn reproduced(&self) -> usize {
+        self.attempts.iter().filter(|attempt| attempt.reproduced).count()
+    }
+}
+
+/// One attempt to make a failure happen again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReproAttempt {
+    /// Random seed given to the guest.
+    pub seed: u64,
+    /// It failed as the first run did.
+    pub reproduced: bool,
+    /// How it ended, in words.
+    pub ended: String,
+    /// How long it took, with the machine's start, in ms.
+    pub took_ms: u64,
 }
 
 /// What was asked of the run.

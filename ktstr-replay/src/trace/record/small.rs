@@ -187,9 +187,14 @@ pub struct IndexEntryV1 {
 }
 
 impl IndexEntryV1 {
-    /// Its kind, if this release reads it: records of other segments than the first are none that it does.
+    /// Its kind, if this release reads it.
     pub fn read_as(&self) -> Option<Kind> {
-        Kind::from_code(self.kind).filter(|_| self.segment == 0)
+        Kind::from_code(self.kind)
+    }
+
+    /// Whether it is of the whole file: a commit mark, or the index.
+    pub(crate) fn is_of_file(&self) -> bool {
+        self.segment == 0 && matches!(self.read_as(), Some(Kind::Commit | Kind::Index))
     }
 
     /// In words: `sample`, `watch-fires`, `unknown (77)`, `sample (segment 1)`.

@@ -116,10 +116,10 @@ pub(super) fn missing(whole: &Completeness) -> Vec<String> {
         let name = Kind::name_of(*kind).map(|name| format!(" ({name})")).unwrap_or_default();
         lines.push(format!("{count} records of kind {kind}{name} are of a newer release, and were skipped"));
     }
-    if whole.other_segments > 0 {
+    if whole.unread_segments > 0 {
         lines.push(format!(
-            "{} records are of another machine of the run, and were skipped",
-            whole.other_segments
+            "{} records are of more machines of the run than are read, and were skipped",
+            whole.unread_segments
         ));
     }
     if whole.newer_bodies > 0 {

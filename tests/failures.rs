@@ -10,14 +10,21 @@ use std::time::Duration;
 
 use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_replay::run::Run;
-use ktstr_replay::trace::record::{BlobRole, CaptureKind, Stage};
+use ktstr_replay::trace::record::{BlobRole, CaptureKind, EventBody, Stage, WatchNews};
 use ktstr_replay::verdict::Outcome;
-use ktstr_tests::{TestRun, fixture};
+use ktstr_tests::{Fixture, TestRun, fixture, ktstr, run_bounded};
+
+/// Longer than a command without a machine may take.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// What a failed run has in common: it is the verdict's exit code, and replay prints its report again.
 fn failed(name: &str) -> TestRun {
-    let run = fixture(name).run();
-    assert!(!run.status.success(), "{name} passed:\n{run}");
+    failed_in(fixture(name))
+}
+
+fn failed_in(fixture: Fixture) -> TestRun {
+    let run = fixture.run();
+    assert!(!run.status.success(), "it passed:\n{run}");
     run.assert_replays();
     run
 }
@@ -104,10 +111,43 @@ fn a_stall_is_explained() {
 }
 
 #[test]
-fn a_scheduler_that_exits_leaves_its_message() {
-    let run = failed("fixtures::exits");
+fn a_scheduler_that_exits_leaves_its_message_and_does_it_again_in_a_second_machine() {
+    let run = failed_in(fixture("fixtures::exits").env("KTSTR_AUTO_REPRO", "1"));
     assert!(run.report().contains("SCX_EXIT_ERROR_BPF"), "{run}");
     assert!(run.report().contains("the demo gave up"), "{run}");
+
+    // The second machine is in the same file, ended alike, and saw who ended the scheduler.
+    assert!(run.report().contains("it happened again, in 1 of 1 attempt"), "{run}");
+    let trace = run.trace();
+    assert!(trace.verify().is_clean(), "{:?}", trace.verify());
+    let second = trace.segment(1).expect("a second machine");
+    let manifest = second.manifest().expect("a manifest");
+    assert_ne!(manifest.test.seed, trace.manifest().expect("a manifest").test.seed);
+    let info = manifest.repro.as_ref().expect("what it was for");
+    assert!(info.attempts[0].ended.contains("the demo gave up"), "{info:?}");
+    let fires = second.events().into_iter().filter_map(|event| match event.body {
+        EventBody::Watch(watch) => match watch.what {
+            WatchNews::Fired(fire) => Some(fire),
+            _ => None,
+        },
+        _ => None,
+    });
+    let stacks: Vec<Vec<String>> = fires.map(|fire| fire.stack).collect();
+    let by_program = |stack: &Vec<String>| stack.iter().any(|line| line.contains("demo_"));
+    assert!(stacks.iter().any(by_program), "no program of the scheduler in {stacks:?}\n{run}");
+
+    // What was looked at follows from the file alone.
+    let chain =
+        run_bounded(ktstr().arg("replay").arg(run.trace_path()).args(["--repro-chain", "--json"]), LIMIT);
+    let chain: serde_json::Value = serde_json::from_str(&chain.stdout).expect("JSON");
+    let names: Vec<&str> = chain["chain"]["targets"]
+        .as_array()
+        .expect("targets")
+        .iter()
+        .filter_map(|one| one["name"].as_str())
+        .collect();
+    assert_eq!(names, info.targets);
+    assert!(names.contains(&"demo_enqueue") && names.contains(&"enqueue_task_scx"), "{names:?}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub mod run;
 pub mod judge;
 pub mod view;
 pub mod why;
+pub mod repro;
 pub mod report;
 pub mod diff;
 pub mod export;

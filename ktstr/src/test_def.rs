@@ -82,6 +82,8 @@ pub struct TestDef {
     pub kaslr: bool,
     /// A template in which the scheduler is enabled may be used, and made.
     pub attached: bool,
+    /// When the scheduler dies, the test is run again to see how.
+    pub auto_repro: bool,
     /// More words for the kernel's command line, after the scheduler's.
     pub kargs: &'static [&'static str],
     /// More arguments for the scheduler, after its own.

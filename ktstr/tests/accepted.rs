@@ -66,6 +66,7 @@ declare_scheduler!(
     ignore,
     kaslr = false,
     attached = false,
+    auto_repro = false,
     kargs = ["loglevel=7"],
     extra_sched_args = ["--stall-after", "2"],
     min_llcs = 1,

@@ -127,6 +127,9 @@ pub const KEYS: &[Key] = &[
     flag("attached", "begin with the scheduler enabled, from a template, where there is one; `false`: load it anew in \
          every run").default("true")
         .needs(&[("scheduler", "a `scheduler`, which is what is enabled in the template")]),
+    flag("auto_repro", "when the scheduler dies, run the test again in a second machine that looks at the functions which led to it, \
+         up to three times, and keep what that saw in the same trace; not where the run must fail").default("true")
+        .needs(&[("scheduler", "a `scheduler`, whose failure is to happen again")]),
     key("kargs", Shape::Texts,
         "more words for the kernel's command line, after the scheduler's"),
     key("extra_sched_args", Shape::Texts,
@@ -201,6 +204,11 @@ pub fn check(args: &Args) -> Result<()> {
                 format!("`{min}` = {least} is more than `{max}` = {most}, so that no machine would do");
             faults.add(span(min), message);
         }
+    }
+    if args.is_set("auto_repro") && args.is_set("expect_err") {
+        let message =
+            "`auto_repro` is for failures that nobody expects, and `expect_err` says that the run must fail";
+        faults.add(span("auto_repro"), message.to_owned());
     }
     check_payloads(args, &mut faults);
     args.check_rows(Span::call_site(), &mut faults);
@@ -277,6 +285,7 @@ mod tests {
             "seed : 1 ,",
             "kaslr : true ,",
             "attached : true ,",
+            "auto_repro : true ,",
             "allow_splats : false ,",
             "expect_err : false ,",
             "allow_inconclusive : false ,",

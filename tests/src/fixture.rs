@@ -36,6 +36,8 @@ pub fn fixture(name: &str) -> Fixture {
     let results = tempfile::tempdir().expect("a folder for traces");
     // What it says is looked for in its own stderr.
     command.env("KTSTR_RESULTS", results.path()).env_remove("KTSTR_SAY");
+    // One that dies is not run again, unless that is what is looked at.
+    command.env("KTSTR_AUTO_REPRO", "0");
     Fixture { name: name.to_owned(), command, results }
 }
 

@@ -55,6 +55,7 @@ pub fn render(run: &Run<'_>, verdict: &Verdict) -> String {
         sections.extend(guest::logs(run, verdict));
         sections.extend(guest::log_in_memory(run));
         sections.extend(scheduler::dump(run, end.as_ref()));
+        sections.extend(recording::repro(run));
     }
     sections.extend(recording::absent(run, verdict));
     for section in sections.into_iter().filter(|s| !s.lines.is_empty()) {

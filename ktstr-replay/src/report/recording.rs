@@ -11,11 +11,22 @@ use crate::trace::record::Sample;
 use crate::verdict::Verdict;
 
 use super::Section;
+use crate::repro;
 
 /// Longest reason for a missing value, in characters.
 const REASON_CHARS: usize = 60;
 /// Lines of each sort.
 const LISTED: usize = 10;
+
+/// What came of running the test again because the scheduler died.
+pub(super) fn repro(run: &Run<'_>) -> Option<Section> {
+    if run.trace.segment_number() != 0 {
+        return None;
+    }
+    let (second, info) = repro::second(run.trace)?;
+    let lines = repro::attempts(&info, second.segment_number());
+    Some(Section { title: "run again, to see how the scheduler died".to_owned(), lines })
+}
 
 /// A line for each sample, with its tag, its time and the columns' values. The columns are of one series.
 pub fn columns(columns: &[&Column]) -> String {

@@ -18,6 +18,35 @@ pub(super) fn open(path: &Path) -> Result<Trace, TraceError> {
     Ok(trace)
 }
 
+/// The part of a trace that is of the run's machine `number`.
+///
+/// # Errors
+/// [`NoSegment`].
+pub(super) fn segment(trace: Trace, number: u16) -> Result<Trace, NoSegment> {
+    if number == 0 {
+        return Ok(trace);
+    }
+    trace.segment(number).ok_or_else(|| NoSegment { number, have: trace.segments() })
+}
+
+/// A segment that a trace does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("the trace has no segment {number}: {}", in_words(.have))]
+pub(super) struct NoSegment {
+    number: u16,
+    have: Vec<u16>,
+}
+
+fn in_words(have: &[u16]) -> String {
+    match have {
+        [] => "the run had one machine, which is segment 0".to_owned(),
+        more => {
+            let more: Vec<_> = more.iter().map(u16::to_string).collect();
+            format!("besides 0, the first machine, it has {}", more.join(", "))
+        }
+    }
+}
+
 /// In words, what follows a trace in its file.
 pub(super) fn what_follows(after: &AfterEnd) -> String {
     let AfterEnd { offset, bytes, is_trace, skipped } = after;

@@ -18,6 +18,8 @@ pub const PAGES: &str = "KTSTR_PAGES";
 pub const RESULTS: &str = "KTSTR_RESULTS";
 /// Variable with the program to take for every scheduler that is declared by `binary`.
 pub const SCHEDULER: &str = "KTSTR_SCHEDULER";
+/// Variable that turns the second runs of tests off whose scheduler died, when it is 0.
+pub const AUTO_REPRO: &str = "KTSTR_AUTO_REPRO";
 /// Variable with a folder into which tests write what they are, in place of being run. A test that does so fails.
 pub const DESCRIBE: &str = "KTSTR_DESCRIBE";
 
@@ -36,6 +38,8 @@ pub struct Environment {
     pub results: Option<PathBuf>,
     /// The program to take for a scheduler that is declared by `binary`.
     pub scheduler: Option<PathBuf>,
+    /// No test is run again because its scheduler died.
+    pub no_repro: bool,
     /// Where the descriptions of tests go that are not to be run.
     pub describe: Option<PathBuf>,
 }
@@ -54,6 +58,7 @@ impl Environment {
             pages: get(PAGES),
             results: get(RESULTS).map(PathBuf::from),
             scheduler: get(SCHEDULER).map(PathBuf::from),
+            no_repro: get(AUTO_REPRO).is_some_and(|value| value == "0"),
             describe: get(DESCRIBE).map(PathBuf::from),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use ktstr_record::recorder::Recording;
@@ -16,29 +16,59 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::shell::for_shell;
 use crate::test_def::TestDef;
 
-/// Judge a recording, append the verdict to its trace, close it, and print the report.
+/// A run that was judged. Its trace is closed.
+pub struct Judged {
+    /// Its trace.
+    pub path: PathBuf,
+    /// What it was judged to be.
+    pub verdict: Verdict,
+    /// It was ended by a signal, or because its runner is gone.
+    pub interrupted: bool,
+}
+
+/// Judge a recording, append the verdict to its trace, and close it.
 ///
 /// # Errors
-/// A test that did not pass; a trace that cannot be read or closed.
-pub fn judge(def: &TestDef, recording: Recording) -> Result<()> {
-    let Recording { path, mut writer, write_error, .. } = recording;
-    let (verdict, text) =
-        judged(def, &path).with_context(|| format!("could not judge {}", path.display()))?;
+/// A trace that cannot be read or closed. One that is incomplete: its report is printed then.
+pub fn judge(def: &TestDef, recording: Recording) -> Result<Judged> {
+    let Recording { path, mut writer, write_error, interrupted, .. } = recording;
+    let verdict = judged(def, &path).with_context(|| format!("could not judge {}", path.display()))?;
+    let judged = Judged { path, verdict, interrupted };
     if let Some(error) = write_error {
-        print(&text, &path);
+        print(&judged.report()?, &judged.path);
         let lost =
             anyhow::Error::new(error).context("the trace is incomplete: the recorder stopped writing it");
         return Err(lost);
     }
-    writer.verdict(&verdict).context("could not add the verdict to the trace")?;
+    writer.verdict(&judged.verdict).context("could not add the verdict to the trace")?;
     writer.finish().context("could not close the trace")?;
-    // Last, as nobody may be there to read it.
-    print(&text, &path);
-    if verdict.exit_code() == 0 {
-        return Ok(());
+    Ok(judged)
+}
+
+impl Judged {
+    /// The report, of what is in the trace by now.
+    fn report(&self) -> Result<String> {
+        let trace = Trace::open(&self.path)?;
+        Ok(report::render(&Run::load(&trace), &self.verdict))
     }
-    let title = text.lines().next().unwrap_or_default();
-    bail!("{title}\nthe report is above; to see it again: ktstr replay {} --assert", for_shell(&path))
+
+    /// Print the report.
+    ///
+    /// # Errors
+    /// A test that did not pass; a trace that cannot be read any more.
+    pub fn print(self) -> Result<()> {
+        let text = self.report().with_context(|| format!("could not report {}", self.path.display()))?;
+        // Last, as nobody may be there to read it.
+        print(&text, &self.path);
+        if self.verdict.exit_code() == 0 {
+            return Ok(());
+        }
+        let title = text.lines().next().unwrap_or_default();
+        bail!(
+            "{title}\nthe report is above; to see it again: ktstr replay {} --assert",
+            for_shell(&self.path)
+        )
+    }
 }
 
 /// Print the report, unless the runner that was to read it is gone: printing into its pipe would be a panic.
@@ -60,8 +90,8 @@ pub fn emulator_failed(recording: &Recording) -> bool {
     Trace::open(&recording.path).is_ok_and(|trace| Run::load(&trace).emulator_failed())
 }
 
-/// The verdict on a trace with the test's own check run anew, and the report.
-fn judged(def: &TestDef, path: &Path) -> Result<(Verdict, String)> {
+/// The verdict on a trace with the test's own check run anew.
+fn judged(def: &TestDef, path: &Path) -> Result<Verdict> {
     let trace = Trace::open(path)?;
     let run = Run::load(&trace);
     let closure = def.check.map(|check| {
@@ -73,9 +103,7 @@ fn judged(def: &TestDef, path: &Path) -> Result<(Verdict, String)> {
         .zip(&closure)
         .map(|(check, closure)| LabelledCheck { label: check.label, run: closure })
         .collect();
-    let verdict = run.judge(None, CheckSource::Fresh(&checks));
-    let text = report::render(&run, &verdict);
-    Ok((verdict, text))
+    Ok(run.judge(None, CheckSource::Fresh(&checks)))
 }
 
 #[cfg(test)]

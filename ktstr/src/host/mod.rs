@@ -12,10 +12,12 @@ mod program;
 mod payloads;
 pub mod results;
 mod prepare;
+mod repro;
 mod skip;
 
 use anyhow::bail;
 use environment::{DESCRIBE, Environment};
+use judge::Judged;
 use ktstr_record::machine;
 use ktstr_record::recorder::{RecordError, RecordRequest, is_interrupted, record, remember_runner};
 use ktstr_replay::trace::record::Manifest;
@@ -81,11 +83,13 @@ fn begin() -> anyhow::Result<Environment> {
 fn run_request(def: &TestDef, environment: &Environment, request: RecordRequest) -> anyhow::Result<()> {
     let recording = record(request)?;
     if !judge::emulator_failed(&recording) {
-        return judge::judge(def, recording);
+        let judged = judge::judge(def, recording)?;
+        repro::repro(def, environment, &judged);
+        return judged.print();
     }
     let first = recording.path.clone();
     // It does not pass; its report is printed.
-    let _inconclusive = judge::judge(def, recording);
+    let _inconclusive = judge::judge(def, recording).and_then(Judged::print);
     println!(
         "note: the emulator failed, so the test is run once more; the trace of that run is {}",
         first.display()
@@ -94,7 +98,7 @@ fn run_request(def: &TestDef, environment: &Environment, request: RecordRequest)
     request.manifest.taints.push(Manifest::RETRIED.to_owned());
     // What failed may be in the template.
     request.attached = false;
-    judge::judge(def, record(request)?)
+    judge::judge(def, record(request)?)?.print()
 }
 
 #[cfg(test)]
@@ -135,6 +139,7 @@ pub(crate) mod tests {
         allow_inconclusive: false,
         kaslr: true,
         attached: true,
+        auto_repro: true,
         kargs: &[],
         extra_sched_args: &[],
         sysctls: &[],

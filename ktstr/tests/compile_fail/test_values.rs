@@ -166,6 +166,28 @@ mod attached_without_scheduler {
     }
 }
 
+mod auto_repro_without_scheduler {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(auto_repro)]
+//               ^^^^^^^^^^ `auto_repro` needs a `scheduler`, whose failure is to happen again
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod auto_repro_of_an_expected_failure {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo" });
+
+    #[ktstr_test(scheduler = DEMO, expect_err, auto_repro)]
+//                                             ^^^^^^^^^^ `auto_repro` is for failures that nobody expects, and `expect_err` says that the run must fail
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
 mod error_matcher_empty {
     use ktstr::prelude::*;
 

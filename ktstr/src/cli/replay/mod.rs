@@ -23,7 +23,7 @@ use views::ViewArgs;
 /// Exits with 0 when the run passed or was skipped, 1 when it failed, 2 when that could not be told, 3 when the
 /// trace cannot be read or a claim not be understood. Of several traces the worst counts: 3, 1, 2, 0. Views exit with 0.
 #[derive(Args, Debug)]
-#[command(after_help = claims_help(), override_usage = "ktstr replay <TRACE>... [--assert [CLAIM]...] [--json]\n       ktstr replay <TRACE> --var <PATH> [--json]\n       ktstr replay <TRACE> --tasks ... [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --stats [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --watches [--json]")]
+#[command(after_help = claims_help(), override_usage = "ktstr replay <TRACE>... [--assert [CLAIM]...] [--json]\n       ktstr replay <TRACE> --var <PATH> [--json]\n       ktstr replay <TRACE> --tasks ... [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --stats [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --watches [--json]\n       ktstr replay <TRACE> --repro-chain [--json]")]
 pub struct ReplayArgs {
     /// The trace, before the options; `-` is standard input. A gzip file or a zip archive of a trace will do. Of several
     /// traces each is judged: a line for each, and the worst exit code
@@ -35,6 +35,13 @@ pub struct ReplayArgs {
     /// Print a variable of each capture, by the path that a claim would have; may be given several times
     #[arg(long, value_name = "PATH", conflicts_with = "views")]
     var: Vec<String>,
+    /// Look at this machine of the run, in place of the first: 1 is the second machine, on which a failure was to happen again
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    segment: u16,
+    /// Print what a second machine is to look at, so that the scheduler's failure can be seen as it happens: by this trace
+    /// alone
+    #[arg(long, conflicts_with_all = ["assert", "var", "views"])]
+    repro_chain: bool,
     #[command(flatten)]
     views: ViewArgs,
     /// Print JSON
@@ -67,14 +74,21 @@ impl CommandArgs for ReplayArgs {
             bail!("--at says of which checkpoint a view is; add one, such as --tasks or --dsqs");
         }
         let [path] = self.traces.as_slice() else {
-            if !paths.is_empty() || !self.views.is_empty() {
-                bail!("--var and views are of one trace; {} are given", self.traces.len());
+            if !paths.is_empty() || !self.views.is_empty() || self.segment != 0 || self.repro_chain {
+                bail!(
+                    "--var, --segment, --repro-chain and views are of one trace; {} are given",
+                    self.traces.len()
+                );
             }
             return several::print_all(&self.traces, &by, self.json);
         };
-        let trace = opened::open(path).with_context(|| format!("could not replay {}", path.display()))?;
+        let what = || format!("could not replay {}", path.display());
+        let trace = opened::open(path).with_context(what)?;
+        let trace = opened::segment(trace, self.segment).with_context(what)?;
         let run = Run::load(&trace);
-        if !paths.is_empty() {
+        if self.repro_chain {
+            readings::print_chain(path, &run, self.json)
+        } else if !paths.is_empty() {
             readings::print_columns(path, &run, &paths, self.json)
         } else if !self.views.is_empty() {
             self.views.print(path, &run, self.json)

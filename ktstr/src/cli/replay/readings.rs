@@ -9,6 +9,7 @@ use ktstr_replay::claim::Claim;
 use ktstr_replay::judge::CheckSource;
 use ktstr_replay::path::Projection;
 use ktstr_replay::report;
+use ktstr_replay::repro::Chain;
 use ktstr_replay::run::Run;
 use ktstr_replay::series::{Absent, Column, Point};
 use ktstr_replay::text::printable;
@@ -55,6 +56,20 @@ pub(super) fn print_report(trace: &Path, run: &Run<'_>, by: &By, as_json: bool) 
         out::write(&format!("{}{}", report::render(run, &verdict), report::provenance(trace)))?;
     }
     Ok(ExitCode::from(verdict.exit_code()))
+}
+
+/// Print what a second machine is to look at.
+///
+/// # Errors
+/// A run without a failure that could happen again; memory that cannot be read.
+pub(super) fn print_chain(trace: &Path, run: &Run<'_>, as_json: bool) -> anyhow::Result<ExitCode> {
+    let chain = Chain::of(run)?;
+    if as_json {
+        out::write_json(&json!({ "trace": out::path(trace), "chain": chain }))?;
+    } else {
+        out::write(&chain.render())?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Print the values that `paths` have in each capture.

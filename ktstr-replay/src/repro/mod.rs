@@ -1,0 +1,11 @@
+//! Making a failure happen again: what a second machine is to look at, by the trace of the first.
+//!
+//! [`Chain::of`] is a function of the trace: `ktstr replay TRACE --repro-chain` prints what the live run took. A second machine's
+//! recording is a further segment of the same file; [`second`] tells of it.
+
+mod chain;
+mod second;
+
+pub use chain::{Chain, NoChain, Target, TargetKind};
+pub(crate) use second::attempts;
+pub use second::{is_same_failure, second};

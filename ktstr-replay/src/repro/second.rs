@@ -1,0 +1,51 @@
+//! The second machine: whether it failed as the first did, and what a report says of it.
+
+use crate::run::Run;
+use crate::text::{clean, counted};
+use crate::trace::Trace;
+use crate::trace::record::manifest::ReproInfo;
+
+/// Whether the scheduler of `second` ended as that of `first` did: with an error of the same kind, or, where the kernel has none,
+/// its process in the same way.
+#[must_use]
+pub fn is_same_failure(first: &Run<'_>, second: &Run<'_>) -> bool {
+    let (Some(first), Some(second)) = (first.scheduler_exit(), second.scheduler_exit()) else { return false };
+    if first.is_orderly() || second.is_orderly() {
+        return false;
+    }
+    if first.kind != second.kind {
+        return false;
+    }
+    first.kind != 0 || first.process == second.process
+}
+
+/// The last machine on which a failure was to happen again, as a trace, and what its manifest says of the attempts; `None` where
+/// there was none.
+#[must_use]
+pub fn second(trace: &Trace) -> Option<(Trace, ReproInfo)> {
+    let numbers = trace.segments();
+    numbers.into_iter().rev().find_map(|number| {
+        let segment = trace.segment(number)?;
+        let info = segment.manifest().ok()?.repro.clone()?;
+        Some((segment, info))
+    })
+}
+
+/// What is said of the attempts, in a line for each.
+pub(crate) fn attempts(info: &ReproInfo, number: u16) -> Vec<String> {
+    let tried = counted(info.attempts.len(), "attempt");
+    let mut lines = vec![match info.reproduced() {
+        0 => format!("it did not happen again in {tried}; the last is segment {number}"),
+        times => format!("it happened again, in {times} of {tried}; the last is segment {number}"),
+    }];
+    for (attempt, count) in info.attempts.iter().zip(1..) {
+        let word = if attempt.reproduced { "again" } else { "not" };
+        let took = attempt.took_ms as f64 / 1000.0;
+        lines.push(format!(
+            "  {count}: {word}, seed {}, {took:.1} s: {}",
+            attempt.seed,
+            clean(&attempt.ended)
+        ));
+    }
+    lines
+}

@@ -1,0 +1,159 @@
+//! Running a test again whose scheduler died, to see how it comes to that: in a second machine that looks at the functions and values
+//! which the first run's trace names. What that saw becomes a further segment of the first run's trace.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use ktstr_record::recorder::{RecordRequest, is_interrupted, record};
+use ktstr_replay::repro::{Chain, TargetKind, is_same_failure};
+use ktstr_replay::run::Run;
+use ktstr_replay::trace::record::manifest::{ReproAttempt, ReproInfo};
+use ktstr_replay::trace::{Trace, append_segment};
+use ktstr_replay::verdict::Outcome;
+
+use super::environment::{AUTO_REPRO, Environment};
+use super::judge::{self, Judged};
+use super::prepare;
+use super::results::TRACE_SUFFIX;
+use super::say::say;
+use crate::test_def::TestDef;
+use crate::watch::WatchSpec;
+
+/// How often it is tried.
+const ATTEMPTS: usize = 3;
+/// Ends the name of a second machine's trace while it is being recorded.
+const PART: &str = "repro";
+
+/// Run a test again whose scheduler died, up to three times, until that happens once more. What goes wrong here is said, and takes
+/// nothing from the first run.
+pub fn repro(def: &TestDef, environment: &Environment, first: &Judged) {
+    if !is_wanted(def, environment, first) {
+        return;
+    }
+    if let Err(error) = try_repro(def, environment, first) {
+        say(&format!("the failure could not be made to happen again: {error:#}"));
+    }
+}
+
+fn is_wanted(def: &TestDef, environment: &Environment, first: &Judged) -> bool {
+    let failed = first.verdict.outcome() == Outcome::Fail;
+    failed
+        && def.auto_repro
+        && def.scheduler.is_some()
+        && !def.expect_err
+        && !environment.no_repro
+        && !first.interrupted
+        && !is_interrupted()
+}
+
+fn try_repro(def: &TestDef, environment: &Environment, first: &Judged) -> Result<()> {
+    let trace = Trace::open(&first.path)?;
+    let run = Run::load(&trace);
+    // Whatever else failed, there is no scheduler's end to look at.
+    let Ok(chain) = Chain::of(&run) else { return Ok(()) };
+    let mut info = ReproInfo {
+        targets: chain.targets.iter().map(|one| one.name.clone()).collect(),
+        ..ReproInfo::default()
+    };
+    let mut last: Option<PathBuf> = None;
+    for attempt in 1..=ATTEMPTS {
+        say(&format!(
+            "the scheduler died; the test is run again to see how, attempt {attempt} of {ATTEMPTS} ({} functions and values are looked at; {AUTO_REPRO}=0 or \
+             `auto_repro = false` turns this off)",
+            chain.targets.len()
+        ));
+        let again = TestDef { seed: seed(def.seed, attempt), ..*def };
+        let begun = Instant::now();
+        let second = match attempted(&again, environment, &chain, &first.path) {
+            Ok(second) => second,
+            Err(error) => {
+                remove(last.as_deref());
+                return Err(error);
+            }
+        };
+        if second.interrupted || is_interrupted() {
+            remove(Some(&second.path));
+            break;
+        }
+        remove(last.as_deref());
+        let seen = Trace::open(&second.path)?;
+        let seen = Run::load(&seen);
+        let reproduced = is_same_failure(&run, &seen);
+        let title = ktstr_replay::report::title(&seen, &second.verdict);
+        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        info.attempts.push(ReproAttempt { seed: again.seed, reproduced, ended: title, took_ms });
+        last = Some(second.path);
+        if reproduced {
+            break;
+        }
+    }
+    let Some(last) = last else { return Ok(()) };
+    let appended = append_segment(&first.path, &last, |manifest| manifest.repro = Some(info));
+    remove(Some(&last));
+    appended.context("could not add the second machine to the trace")?;
+    Ok(())
+}
+
+/// The seed of an attempt: another one each time, and the same whenever the test is run.
+fn seed(first: u64, attempt: usize) -> u64 {
+    first.wrapping_add(attempt as u64)
+}
+
+/// One attempt, recorded and judged.
+fn attempted(def: &TestDef, environment: &Environment, chain: &Chain, first: &Path) -> Result<Judged> {
+    let mut request = prepare::prepare(def, environment)?;
+    request.trace = beside(first);
+    look_at(&mut request, chain);
+    judge::judge(def, record(request)?)
+}
+
+/// Have the recorder look at what the chain names.
+fn look_at(request: &mut RecordRequest, chain: &Chain) {
+    for target in &chain.targets {
+        match target.kind {
+            TargetKind::Watch => {
+                let asked = request.watches.iter().any(|order| order.target == target.name);
+                if !asked && let Ok(order) = WatchSpec::on(target.name.clone()).order() {
+                    request.watches.push(order);
+                }
+            }
+            TargetKind::Probe => {}
+        }
+    }
+}
+
+/// Where a second machine is recorded until it becomes a part of the trace at `first`.
+fn beside(first: &Path) -> PathBuf {
+    let name = first.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.strip_suffix(TRACE_SUFFIX).unwrap_or(&name);
+    first.with_file_name(format!("{stem}.{PART}{TRACE_SUFFIX}"))
+}
+
+/// Remove the trace of an attempt that is in another trace, or of no use.
+fn remove(path: Option<&Path>) {
+    if let Some(path) = path {
+        // It was to be there only for a while; a file more does no harm.
+        let _ = fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::tests::TEST;
+
+    #[test]
+    fn the_second_machine_is_recorded_beside_the_first() {
+        assert_eq!(beside(Path::new("/t/a.b.trace.zst")), Path::new("/t/a.b.repro.trace.zst"));
+    }
+
+    #[test]
+    fn every_attempt_has_a_seed_of_its_own() {
+        let seeds: std::collections::BTreeSet<u64> =
+            (0..=ATTEMPTS).map(|attempt| seed(TEST.seed, attempt)).collect();
+        assert_eq!(seeds.len(), ATTEMPTS + 1);
+        assert_eq!(seed(u64::MAX, 1), 0);
+    }
+}

@@ -14,14 +14,14 @@ static TRACE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     )
 });
 /// `Nov 26 12:00:00 host program[123]: `, with the times of `-o short`, `short-full`, `short-iso`, `short-unix`, `short-monotonic` and
-/// `short-delta`.
+/// `short-delta`. One blank is between its parts: behind the time of `dmesg` two are before the line of a task, `  R kworker/1:1[34] ...`.
 static JOURNAL: LazyLock<Option<Regex>> = LazyLock::new(|| {
     regex(concat!(
         r"^(?:[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d(?:\.\d+)?",
         r"|(?:[A-Z][a-z]{2} )?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?Z| ?[+-]\d\d:?\d\d| [A-Z]{2,5})?",
         r"|\d{9,11}\.\d+",
         r"|\[ *\d+\.\d+(?: <[^>]{0,20}>)? *\])",
-        r" +[^\s:\[\]]+ +([^\s:\[\]]{1,64}(?:\[\d+\])?): ?"
+        r" [^\s:\[\]]+ ([^\s:\[\]]{1,64}(?:\[\d+\])?): ?"
     ))
 });
 /// `[   12.345678] `, with the level, the thread or the date that `dmesg` can add.
@@ -107,7 +107,13 @@ mod tests {
             ("swapper     0 [000]    12.345678: sched_ext:sched_ext_dump: ", None),
             ("> 12:00:00 [ERROR] ", None),
         ] {
-            for text in [" *R a[1] +0ms", "CPU 1000: nr_run=5 flags=0x1", "", "sched_ext: demo: it said so"] {
+            for text in [
+                " *R a[1] +0ms",
+                "  R kworker/1:1[34] *root -9ms",
+                "CPU 1000: nr_run=5 flags=0x1",
+                "",
+                "sched_ext: demo: it said so",
+            ] {
                 let line = format!("{prefix}{text}");
                 assert_eq!(strip(&line), Stripped { rest: text, program }, "{line:?}");
             }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use ktstr::prelude::*;
-use ktstr_tests::{Ended, Printed, READINGS, json_of, ktstr, run_reading};
+use ktstr_tests::{DUMP, Ended, Printed, READINGS, json_of, ktstr, run_reading};
 use serde_json::Value;
 use similar::TextDiff;
 
@@ -175,7 +175,7 @@ fn goldens(form: Printed, args: &[&str], trace: &Path, other: &Path) -> Vec<(Str
     let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
     let neutral = |text: &str| {
         let named = |text: &str, path: &Path| text.replace(path.to_str().expect("UTF-8"), &name(path));
-        named(&named(text, trace), other)
+        named(&named(text, trace), other).replace(DUMP, "DUMP")
     };
     let trace_name = name(trace);
     let to = format!("{}/{}", reading_name(args), trace_name.trim_end_matches(".trace.zst"));

@@ -91,6 +91,17 @@ fn main() {
     ] {
         put("claim", &claim.replace(|c: char| !c.is_ascii_alphanumeric(), "-"), claim.as_bytes());
     }
+    let dump = include_str!("../../ktstr-replay/src/pasted/dumps/stall.txt");
+    put("pasted", "stall", dump.as_bytes());
+    let journal = |line: &str| format!("Nov 26 12:00:00 host scx_demo[123]: {line}\n");
+    let reversed: String = dump.lines().rev().map(journal).collect();
+    put("pasted", "reversed-journal", reversed.as_bytes());
+    put(
+        "pasted",
+        "messages",
+        b"[   12.345678] sched_ext: BPF scheduler \"demo\" disabled (runnable task stall)\n[   12.345679] sched_ext: demo: a[1] failed to \
+          run for 30.0s\nError: EXIT: runnable task stall (a[1] failed to run for 30.0s) on CPU 1\n",
+    );
     put("btf", "demo", DEMO_BTF);
     put(
         "symbols",

@@ -22,6 +22,7 @@ pub mod claim;
 pub mod run;
 pub mod judge;
 pub mod view;
+pub mod pasted;
 pub mod why;
 pub mod repro;
 pub mod report;

@@ -14,4 +14,4 @@ pub use fixture::{Fixture, Point, TestRun, fixture};
 pub use ktstr::{cargo_ktstr, ktstr};
 pub use procs::{Tree, descendants};
 pub use python::python;
-pub use readings::{Printed, READINGS, json_of, run_reading};
+pub use readings::{DUMP, Printed, READINGS, json_of, run_reading};

@@ -21,8 +21,11 @@ pub enum Printed {
 
 use Printed::{Document, Lines, Other};
 
+/// A text with the kernel's dump of the stall of `traces/stall.trace.zst`.
+pub const DUMP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ktstr-replay/src/pasted/dumps/stall.txt");
+
 /// Every subcommand of `ktstr` that reads a trace, and every option of it: `tests/golden.rs` compares them with what `--help`
-/// lists. `TRACE` stands for the trace, `OTHER` for a second one, `NEW` for a file to write.
+/// lists. `TRACE` stands for the trace, `OTHER` for a second one, `NEW` for a file to write, `DUMP` for [`DUMP`].
 pub const READINGS: &[(Printed, &[&str])] = &[
     (Document, &["trace", "info", "TRACE"]),
     (Document, &["trace", "info", "TRACE", "--records"]),
@@ -43,6 +46,7 @@ pub const READINGS: &[(Printed, &[&str])] = &[
     (Other, &["trace", "export", "TRACE", "--vmcore", "NEW"]),
     (Other, &["trace", "export", "TRACE", "--vmcore", "NEW", "--at", "attach"]),
     (Document, &["why", "TRACE"]),
+    (Document, &["why", "--dump", "DUMP", "--nth", "1"]),
     (Document, &["replay", "TRACE"]),
     (Document, &["replay", "TRACE", "--assert"]),
     (Document, &["replay", "TRACE", "--assert", "each(nr_enqueued >= 1)", "always(alive)"]),
@@ -84,6 +88,7 @@ pub fn run_reading(args: &[&str], json: bool, trace: &Path, other: &Path) -> End
             "TRACE" => command.arg(trace),
             "OTHER" => command.arg(other),
             "NEW" => command.arg("new"),
+            "DUMP" => command.arg(DUMP),
             word => command.arg(word),
         };
     }

@@ -66,7 +66,7 @@ fn queues(ours: &Dsqs, dump: &Dump, elapsed_ms: i64) {
         let theirs = theirs.unwrap_or_else(|| panic!("the dump does not have {task:?}: {dump:?}"));
         let queue = theirs.dsq.as_ref().map(|id| id.number);
         assert_eq!((theirs.comm.as_str(), queue), (task.comm.as_str(), Some(0)));
-        assert_eq!(Some(u64::from(theirs.cpu.0)), task.cpu);
+        assert_eq!(theirs.cpu.map(|cpu| u64::from(cpu.0)), task.cpu);
         let age_ms = task.runnable_age_ns.expect("an age") / 1_000_000;
         differences.push(theirs.runnable_ms as i64 - age_ms);
     }
@@ -87,7 +87,7 @@ fn runqueues(ours: &Runqueues, dump: &Dump) {
         let runs = rq.curr.as_ref().is_some_and(|task| task.class == "ext" && !listed(task.pid));
         assert_eq!(rq.scx_nr_running, Some((rq.runnable.len() + usize::from(runs)) as u64), "{rq:?}");
         // The dump goes through the same list: those that waited then are in it in the same order.
-        let listed = dump.tasks.iter().filter(|task| task.cpu == rq.cpu).map(|task| task.pid);
+        let listed = dump.tasks.iter().filter(|task| task.cpu == Some(rq.cpu)).map(|task| task.pid);
         let same: Vec<i64> = listed.filter(|pid| waiting.contains(pid)).collect();
         assert_eq!(same, waiting, "runnable tasks of CPU {}", rq.cpu);
     }

@@ -72,12 +72,12 @@ fn stalled_task(end: &SchedulerEnd) -> Vec<String> {
     let dumped = end.dump.tasks.iter().find(|task| task.pid == pid);
     if let Some(task) = dumped {
         lines.push(format!(
-            "at the exit (the kernel's dump): {}[{}] had been runnable for {:.3}s, {}, on CPU {}",
+            "at the exit (the kernel's dump): {}[{}] had been runnable for {:.3}s, {}{}",
             task.comm,
             task.pid,
             task.runnable_ms as f64 / 1e3,
             task.place(),
-            task.cpu
+            task.cpu.map_or_else(String::new, |cpu| format!(", on CPU {cpu}"))
         ));
         // The kernel cannot follow a stack that begins in an interrupt's; our own tables can.
         if end.last().is_none_or(|last| last.stack.is_none()) {

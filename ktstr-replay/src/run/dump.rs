@@ -23,12 +23,14 @@ use std::borrow::Cow;
 
 use crate::kernel::task::{DsqId, Task};
 use crate::text::escaped;
-use crate::units::Cpu;
+use crate::units::{Cpu, CpuList};
 
 /// Most lines that are looked at.
 const MAX_LINES: usize = 20_000;
 /// Most lines that a task's name can make of its head.
 const HEAD_LINES: usize = 17;
+/// Most words of a CPU mask that are looked at: 8192 CPUs, `NR_CPUS` of distribution kernels.
+const MAX_MASK_WORDS: u32 = 256;
 /// What the kernel writes at the end of a dump that has not all.
 const CUT: &str = "~~~~ TRUNCATED ~~~~";
 
@@ -52,6 +54,8 @@ pub struct DumpCpu {
     pub nr_run: u64,
     /// Command name, on one line, and pid of the task that ran.
     pub curr: Option<(String, i64)>,
+    /// The class of that task: `ext`, `rt`, `idle`, ...
+    pub curr_class: Option<String>,
 }
 
 /// A runnable task of a dump.
@@ -61,14 +65,22 @@ pub struct DumpTask {
     pub pid: i64,
     /// Command name, on one line: see [`escaped`].
     pub comm: String,
-    /// CPU whose runqueue it was on.
-    pub cpu: Cpu,
+    /// CPU whose runqueue it was on; `None` where the dump lacks the line of that CPU.
+    pub cpu: Option<Cpu>,
     /// It was running.
     pub running: bool,
     /// How long it had been runnable, in ms.
     pub runnable_ms: u64,
     /// The id of its queue, if it was in one.
     pub dsq: Option<DsqId>,
+    /// That queue gives its tasks by vtime (`SCX_TASK_DSQ_ON_PRIQ` of `include/linux/sched/ext.h`).
+    pub by_vtime: bool,
+    /// Who had it: `NONE`, `QUEUEING`, `QUEUED` (the BPF scheduler), `DISPATCHING`.
+    pub ops_state: Option<&'static str>,
+    /// Its vtime.
+    pub vtime: Option<u64>,
+    /// Which CPUs it might run on.
+    pub cpus_allowed: Option<CpuList>,
     /// Its stack as the kernel printed it, the innermost function first.
     pub stack: Vec<String>,
 }
@@ -80,25 +92,34 @@ impl Dump {
         let mut found = Self { cut: text.trim_end().ends_with(CUT), ..Self::default() };
         // Lines that may be the head of the next task.
         let mut head: Vec<&str> = Vec::new();
-        for line in text.lines().take(MAX_LINES) {
+        // Whether what is below is of the last task: not if the head above it was not understood.
+        let mut in_task = false;
+        for (number, line) in text.lines().enumerate() {
+            if number == MAX_LINES {
+                found.cut = true;
+                break;
+            }
             let raw = line;
             let line = line.trim();
             if let Some(cpu) = cpu(line) {
                 found.cpus.push(cpu);
+                in_task = false;
             } else if let Some(curr) = line.strip_prefix("curr=")
                 && let Some(cpu) = found.cpus.last_mut().filter(|cpu| cpu.curr.is_none())
                 && line.contains(" class=")
             {
                 cpu.curr = curr.split(" class=").next().and_then(named);
+                cpu.curr_class = field(line, " class=").map(class);
             } else if line.starts_with("scx_state/flags=") {
-                found.tasks.extend(found.cpus.last().and_then(|cpu| task(&head, cpu.cpu)));
-            } else if line.starts_with("sticky/holding_cpu=") {
-                if let (Some(id), Some(task)) = (field(line, "dsq_id="), found.tasks.last_mut()) {
-                    let number = id.strip_prefix("0x").and_then(|hex| u64::from_str_radix(hex, 16).ok());
-                    task.dsq = number.map(DsqId::of_dump);
+                let task = task(&head, found.cpus.last().map(|cpu| cpu.cpu));
+                in_task = task.is_some();
+                found.tasks.extend(task);
+                if let Some(task) = found.tasks.last_mut().filter(|_| in_task) {
+                    task.state_line(line);
                 }
-            } else if let Some(task) = found.tasks.last_mut().filter(|_| is_frame(line)) {
-                task.stack.push(line.to_owned());
+            } else if let Some(task) = found.tasks.last_mut().filter(|_| in_task)
+                && task.line_below(line)
+            {
             } else {
                 head.push(raw);
                 continue;
@@ -130,6 +151,34 @@ impl Dump {
 }
 
 impl DumpTask {
+    /// `scx_state/flags=4/0xb dsq_flags=0x0 ops_state/qseq=0/0`
+    fn state_line(&mut self, line: &str) {
+        // The names of `enum scx_ops_state` of `kernel/sched/ext/internal.h`, in its order.
+        const OPS_STATES: [&str; 4] = ["NONE", "QUEUEING", "QUEUED", "DISPATCHING"];
+        self.by_vtime = field(line, "dsq_flags=").and_then(hex).is_some_and(|flags| flags & 1 != 0);
+        let state = field(line, "ops_state/qseq=").and_then(|text| text.split('/').next());
+        let state = state.and_then(|number| number.parse::<usize>().ok());
+        self.ops_state = state.and_then(|state| OPS_STATES.get(state)).copied();
+    }
+
+    /// Take one of the lines that stand below that of the state; says whether it is one.
+    fn line_below(&mut self, line: &str) -> bool {
+        if line.starts_with("sticky/holding_cpu=") {
+            let id = field(line, "dsq_id=").filter(|id| id.starts_with("0x")).and_then(hex);
+            self.dsq = id.map(DsqId::of_dump).or(self.dsq.take());
+            self.vtime = field(line, "dsq_vtime=").and_then(|text| text.parse().ok()).or(self.vtime);
+        } else if let Some(vtime) = line.strip_prefix("dsq_vtime=") {
+            self.vtime = vtime.split_whitespace().next().and_then(|text| text.parse().ok());
+        } else if let Some(mask) = line.strip_prefix("cpus=").filter(|_| self.stack.is_empty()) {
+            self.cpus_allowed = mask.split_whitespace().next().and_then(cpu_mask);
+        } else if is_frame(line) {
+            self.stack.push(line.to_owned());
+        } else {
+            return false;
+        }
+        true
+    }
+
     /// Which queue it was in, for people.
     pub(crate) fn place(&self) -> String {
         self.dsq.as_ref().map_or_else(|| "in no queue".to_owned(), |id| format!("in queue {id}"))
@@ -142,12 +191,31 @@ fn cpu(line: &str) -> Option<DumpCpu> {
     let nr_run = field(rest, "nr_run=")?.parse().ok()?;
     // What a name can hold is shorter than this.
     field(rest, "flags=0x")?;
-    Some(DumpCpu { cpu: Cpu(number.trim().parse().ok()?), nr_run, curr: None })
+    Some(DumpCpu { cpu: Cpu(number.trim().parse().ok()?), nr_run, curr: None, curr_class: None })
+}
+
+/// `ext_sched_class` is `ext`.
+fn class(symbol: &str) -> String {
+    escaped(symbol.strip_suffix("_sched_class").unwrap_or(symbol))
+}
+
+fn hex(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+}
+
+/// The CPUs of a mask as the kernel prints it: `f`, `3,ffffffff`, in words of 32 bits, the highest first.
+fn cpu_mask(text: &str) -> Option<CpuList> {
+    let mut cpus = Vec::new();
+    for (word, digits) in (0u32..MAX_MASK_WORDS).zip(text.rsplit(',')) {
+        let bits = u32::from_str_radix(digits, 16).ok()?;
+        cpus.extend((0..32).filter(|bit| bits >> bit & 1 == 1).map(|bit| Cpu(word * 32 + bit)));
+    }
+    Some(cpus.into_iter().collect())
 }
 
 /// `*R stalled[103] *root -1540ms`: marker, state, name, scheduler (on newer kernels), when it became runnable. `head` ends with
 /// it; a name with line breaks is on several lines.
-fn task(head: &[&str], cpu: Cpu) -> Option<DumpTask> {
+fn task(head: &[&str], cpu: Option<Cpu>) -> Option<DumpTask> {
     let head = head.get(head.len().saturating_sub(HEAD_LINES)..)?;
     // Two blanks, or one and a mark: a blank line is before them, and a name has its own after them.
     let begin = head.iter().position(|line| is_marked(line))?;
@@ -160,7 +228,19 @@ fn task(head: &[&str], cpu: Cpu) -> Option<DumpTask> {
     let rest = rest.trim_start_matches('*');
     let (_, name) = rest.split_once(' ')?;
     let (comm, pid) = named(name.get(..=name.rfind(']')?)?)?;
-    Some(DumpTask { pid, comm, cpu, running, runnable_ms, dsq: None, stack: Vec::new() })
+    Some(DumpTask {
+        pid,
+        comm,
+        cpu,
+        running,
+        runnable_ms,
+        dsq: None,
+        by_vtime: false,
+        ops_state: None,
+        vtime: None,
+        cpus_allowed: None,
+        stack: Vec::new(),
+    })
 }
 
 /// Whether a line begins as that of a task: ` *R ` or `  S `.
@@ -211,12 +291,14 @@ CPU 1   : nr_run=5 flags=0x1 cpu_rel=0 ksync=311
     #[test]
     fn newer_and_older_tasks_are_understood() {
         let dump = Dump::parse(DUMP);
-        assert_eq!(dump.cpus, [DumpCpu { cpu: Cpu(1), nr_run: 5, curr: Some(("a b[x]".to_owned(), 103)) }]);
+        let curr = Some(("a b[x]".to_owned(), 103));
+        let cpu = DumpCpu { cpu: Cpu(1), nr_run: 5, curr, curr_class: Some("ext".to_owned()) };
+        assert_eq!(dump.cpus, [cpu]);
         let [first, second] = dump.tasks.as_slice() else { panic!("{dump:?}") };
         assert_eq!((first.comm.as_str(), first.pid, first.running), ("a b[x]", 103, true));
         assert_eq!((first.runnable_ms, &first.dsq), (1540, &None));
         assert_eq!(first.stack, ["scx_dump_cpu+0x5e1/0x630"]);
-        assert_eq!((second.pid, second.cpu, second.runnable_ms), (105, Cpu(1), 1516));
+        assert_eq!((second.pid, second.cpu, second.runnable_ms), (105, Some(Cpu(1)), 1516));
         assert_eq!(second.dsq.as_ref().map(ToString::to_string).as_deref(), Some("0x1f"));
         assert_eq!(dump.longest(), Some(second));
     }
@@ -244,11 +326,21 @@ R [7] -9999ms
 ";
 
     #[test]
+    fn cpu_masks_are_read_as_the_kernel_prints_them() {
+        let text = |mask| cpu_mask(mask).map(|cpus| cpus.to_string());
+        assert_eq!(text("2").as_deref(), Some("1"));
+        assert_eq!(text("3,80000001").as_deref(), Some("0,31-33"));
+        assert_eq!(text("fff").as_deref(), Some("0-11"));
+        assert_eq!(text("x"), None);
+    }
+
+    #[test]
     fn a_name_that_looks_like_a_task_hides_none_and_makes_none() {
         let dump = Dump::parse(&HOSTILE.replace("R \x20", "R "));
         let [victim, cut] = dump.tasks.as_slice() else { panic!("{dump:?}") };
         assert_eq!((victim.comm.as_str(), victim.pid), ("\\nR [7] -9999ms\\n", 103));
         assert_eq!((victim.runnable_ms, victim.place().as_str()), (3044, "in queue GLOBAL"));
+        assert_eq!(victim.cpus_allowed.as_ref().map(ToString::to_string).as_deref(), Some("1"));
         assert_eq!(victim.stack.len(), 1);
         assert_eq!((cut.pid, &cut.dsq), (33, &None));
         assert!(dump.cut);

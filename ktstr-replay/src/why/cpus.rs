@@ -55,10 +55,15 @@ pub(crate) fn may_be_hogged(end: &SchedulerEnd) -> bool {
     usable.peek().is_some() && usable.all(|cpu| runs_above(last, cpu).is_some())
 }
 
+/// Whether a class comes before sched_ext's.
+pub(super) fn class_is_above(class: &str) -> bool {
+    ABOVE.contains(&class)
+}
+
 /// The task of a higher class that `cpu` runs.
 fn runs_above(state: &SchedState, cpu: Cpu) -> Option<i64> {
     let rq = state.runqueues.runqueues.iter().find(|rq| rq.cpu == cpu)?;
-    rq.curr.as_ref().filter(|task| ABOVE.contains(&task.class.as_str())).map(|task| task.pid)
+    rq.curr.as_ref().filter(|task| class_is_above(&task.class)).map(|task| task.pid)
 }
 
 /// A task of a higher class that had a CPU all the time.

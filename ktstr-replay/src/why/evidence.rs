@@ -54,18 +54,19 @@ impl Evidence {
 }
 
 impl Sentence {
-    fn at(since_start_ns: i64, evidence: Evidence, text: impl Into<String>) -> Self {
-        Self { since_start_ns: Some(since_start_ns), evidence, text: text.into() }
-    }
-
     /// What a capture shows.
     pub(super) fn seen(run: &Run<'_>, sample: &Sample, text: impl Into<String>) -> Self {
-        Self::at(run.since_start_ns(sample.guest_ns), Evidence::Seen(vec![sample.tag.clone()]), text)
+        let since_start_ns = Some(run.since_start_ns(sample.guest_ns));
+        Self { since_start_ns, evidence: Evidence::Seen(vec![sample.tag.clone()]), text: text.into() }
     }
 
     /// What the memory of a capture shows.
     pub(super) fn seen_at(state: &SchedState, text: impl Into<String>) -> Self {
-        Self::at(state.since_start_ns, Evidence::Seen(vec![state.tag.clone()]), text)
+        Self {
+            since_start_ns: state.moment(),
+            evidence: Evidence::Seen(vec![state.tag.clone()]),
+            text: text.into(),
+        }
     }
 
     /// What several captures show, the first of which is at `state`.
@@ -74,7 +75,8 @@ impl Sentence {
         captures: impl IntoIterator<Item = String>,
         text: impl Into<String>,
     ) -> Self {
-        Self::at(state.since_start_ns, Evidence::Seen(captures.into_iter().collect()), text)
+        let evidence = Evidence::Seen(captures.into_iter().collect());
+        Self { since_start_ns: state.moment(), evidence, text: text.into() }
     }
 
     /// What is concluded of the moment of `state`, or of what began there; `from` says from what.
@@ -83,6 +85,7 @@ impl Sentence {
         from: impl IntoIterator<Item = String>,
         text: impl Into<String>,
     ) -> Self {
-        Self::at(state.since_start_ns, Evidence::Inferred(from.into_iter().collect()), text)
+        let evidence = Evidence::Inferred(from.into_iter().collect());
+        Self { since_start_ns: state.moment(), evidence, text: text.into() }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use crate::run::{DumpTask, Run};
+use crate::run::DumpTask;
 use crate::text::{counted, escaped, seconds};
 
 use super::{Evidence, SchedState, SchedulerEnd, Sentence};
@@ -11,28 +11,26 @@ use super::{Evidence, SchedState, SchedulerEnd, Sentence};
 const TASKS: usize = 4;
 
 /// The scheduler's exit.
-pub(super) fn exit(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
+pub(super) fn exit(end: &SchedulerEnd) -> Vec<Sentence> {
     let Some(exit) = &end.exit else { return Vec::new() };
-    let mut text = format!("{} ended: {}", run.scheduler_name(), exit.title());
+    let mut text = format!("{} ended: {}", end.scheduler, exit.title());
     if let Some(cause) = exit.cause() {
         text.push_str(&format!(": {cause}"));
     }
-    at_exit(run, end, text).into_iter().collect()
+    vec![at_exit(end, text)]
 }
 
 /// A sentence about what the capture of the exit has.
-fn at_exit(run: &Run<'_>, end: &SchedulerEnd, text: String) -> Option<Sentence> {
-    let exit = end.exit.as_ref()?;
-    let tag = exit.sample.and_then(|index| run.sample(index)).map(|sample| sample.tag.clone());
-    Some(Sentence {
-        since_start_ns: Some(run.since_start_ns(exit.at_ns)),
-        evidence: Evidence::Seen(vec![tag.unwrap_or_else(|| "exit".to_owned())]),
+pub(super) fn at_exit(end: &SchedulerEnd, text: String) -> Sentence {
+    Sentence {
+        since_start_ns: end.exit_since_start_ns,
+        evidence: Evidence::Seen(vec![end.exit_tag.clone().unwrap_or_else(|| "exit".to_owned())]),
         text,
-    })
+    }
 }
 
 /// Who had waited by then, as the kernel's dump has it; and what it lost, as memory has that.
-pub(super) fn dump(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
+pub(super) fn dump(end: &SchedulerEnd) -> Vec<Sentence> {
     let mut sentences = Vec::new();
     let mut waited: Vec<_> = end.dump.tasks.iter().filter(|task| !task.running).collect();
     waited.sort_by_key(|task| Reverse(task.runnable_ms));
@@ -46,15 +44,15 @@ pub(super) fn dump(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
         let more = if more > 0 && !cut { format!(", and {more} more") } else { String::new() };
         let whole = if cut { " as far as it goes" } else { "" };
         let text = format!("by the kernel's dump{whole}, runnable and waiting: {}{more}", named.join(", "));
-        sentences.extend(at_exit(run, end, text));
+        sentences.push(at_exit(end, text));
     }
     if let Some(text) = unknown(&end.unknown) {
-        sentences.extend(at_exit(run, end, text));
+        sentences.push(at_exit(end, text));
     }
     if cut {
         let text = "the kernel's dump was cut for want of room: who else waited is not in it".to_owned();
-        sentences.extend(at_exit(run, end, text));
-        sentences.extend(end.last().map(instead));
+        sentences.push(at_exit(end, text));
+        sentences.extend(end.last().filter(|state| !state.of_dump).map(instead));
     }
     sentences
 }

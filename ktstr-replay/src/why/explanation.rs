@@ -1,5 +1,7 @@
 //! The explanation: the verdict, and the sentences that lead to it.
 
+use std::iter::repeat;
+
 use serde::Serialize;
 
 use crate::run::{CheckpointError, Run};
@@ -14,6 +16,8 @@ use super::{Evidence, SchedulerEnd, Sentence, cpus, exit, maps, variables, victi
 const CHECKPOINTS: usize = 8;
 /// Width of a sentence's lines, in characters.
 const WIDTH: usize = 110;
+/// What stands before the further lines of what is not told.
+const REST: &str = "            ";
 
 /// Why a run ended as it did, from the verdict back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,6 +26,9 @@ pub struct Explanation {
     pub verdict: String,
     /// What led to it: the cause first, what followed from it last.
     pub sentences: Vec<Sentence>,
+    /// What cannot be told, and what would have recorded it. Empty for a trace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_told: Vec<String>,
 }
 
 /// Explain a run that was judged.
@@ -33,6 +40,7 @@ pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, Checkpoi
     let mut explanation = Explanation {
         verdict: format!("{} {}", verdict.outcome(), name.unwrap_or("(unnamed test)")),
         sentences: Vec::new(),
+        not_told: Vec::new(),
     };
     let exit = run.scheduler_exit();
     if verdict.outcome() <= Outcome::Pass && exit.is_none() {
@@ -44,10 +52,10 @@ pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, Checkpoi
     if exit.is_none() {
         all.extend(findings(verdict, false));
     }
-    all.extend(exit::exit(run, &end));
+    all.extend(exit::exit(&end));
     all.extend(cpus::hogs(&end));
-    all.extend(exit::dump(run, &end));
-    all.extend(victim::victim(run, &end));
+    all.extend(exit::dump(&end));
+    all.extend(victim::victim(Some(run), &end));
     all.extend(cpus::cpus(&end));
     all.extend(maps::full(run));
     all.extend(variables::variables(run));
@@ -101,6 +109,13 @@ impl Explanation {
         }
         if self.sentences.is_empty() {
             out.push_str("  nothing went wrong that is recorded\n");
+        }
+        for text in &self.not_told {
+            for (piece, margin) in
+                wrapped(text, WIDTH).iter().zip(["  not told: "].into_iter().chain(repeat(REST)))
+            {
+                out.push_str(&format!("{margin}{piece}\n"));
+            }
         }
         out
     }

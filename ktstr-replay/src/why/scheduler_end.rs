@@ -11,7 +11,7 @@ use crate::run::{CheckpointError, Checkpoints, Dump, DumpTask, OpenCheckpoint, R
 use crate::text::escaped;
 use crate::trace::CheckpointInfo;
 use crate::trace::record::ScxState;
-use crate::units::{CpuList, GuestNs};
+use crate::units::{Cpu, CpuList, GuestNs};
 
 /// A task that waited for less counts as stalled only if the kernel says so: five slices of the default length, in ns.
 const LONG_NS: i64 = 100_000_000;
@@ -39,11 +39,21 @@ pub(crate) struct SchedState {
     pub dsqs: Dsqs,
     /// The stack of the task that waited longest, or of the one that the exit names.
     pub stack: Option<(i64, Stack)>,
+    /// It is what the kernel's dump has: without times, without places in queues, and of the CPUs that it has.
+    pub of_dump: bool,
+    /// CPUs that there are besides those of the runqueues.
+    pub other_cpus: Vec<Cpu>,
 }
 
 /// The kernel's memory before the scheduler's end (or, if it did not end, when a task waited for longest), and its dump.
 #[derive(Default)]
 pub(crate) struct SchedulerEnd {
+    /// What the scheduler is called.
+    pub scheduler: String,
+    /// Tag of the capture that has the exit.
+    pub exit_tag: Option<String>,
+    /// Time of the exit since the body began, in ns, where it is known.
+    pub exit_since_start_ns: Option<i64>,
     /// How the scheduler ended, if it did; the names of tasks that memory knows are on one line in its dump.
     pub exit: Option<SchedulerExit>,
     /// The state at the checkpoints before the end, the latest first; as many as were asked for.
@@ -76,7 +86,14 @@ impl SchedulerEnd {
     /// [`CheckpointError`] when there is memory, and it cannot be read.
     pub(crate) fn of(run: &Run<'_>, count: usize) -> Result<Self, CheckpointError> {
         let exit = run.scheduler_exit().cloned();
-        let mut end = Self { exit, ..Self::default() };
+        let sample = exit.as_ref().and_then(|exit| exit.sample).and_then(|index| run.sample(index));
+        let mut end = Self {
+            scheduler: run.scheduler_name().to_owned(),
+            exit_tag: sample.map(|sample| sample.tag.clone()),
+            exit_since_start_ns: exit.as_ref().map(|exit| run.since_start_ns(exit.at_ns)),
+            exit,
+            ..Self::default()
+        };
         let checkpoints = match Checkpoints::of(run) {
             Ok(checkpoints) => checkpoints,
             Err(CheckpointError::NoCheckpoint) => {
@@ -174,7 +191,8 @@ impl SchedulerEnd {
     /// The pid of the stalled task: the one that the exit names, if there is one of that pid, else the one that waited longest,
     /// by the kernel's dump or else by the last checkpoint. A dump that was cut may lack that one.
     pub(crate) fn stalled_task(&self) -> Option<i64> {
-        let exists = |pid: &i64| self.last().is_none_or(|state| state.tasks.by_pid(*pid).is_some());
+        let exists =
+            |pid: &i64| self.last().is_none_or(|state| state.of_dump || state.tasks.by_pid(*pid).is_some());
         let dumped = || self.dump.longest().map(|task| task.pid);
         let by_memory = || self.last()?.longest().filter(|task| task.age_ns >= LONG_NS).map(|task| task.pid);
         let longest = || match self.dump.cut {
@@ -213,8 +231,13 @@ impl SchedState {
             tasks: read_tasks(&view)?,
             runqueues: read_runqueue_details(&view)?,
             dsqs: read_dsqs(&view)?,
-            stack: None,
+            ..Self::default()
         })
+    }
+
+    /// Guest time since the body began, in ns, where there is such a time.
+    pub(crate) fn moment(&self) -> Option<i64> {
+        (!self.of_dump).then_some(self.since_start_ns)
     }
 
     /// The task of sched_ext that has waited longest for a CPU.
@@ -239,7 +262,8 @@ impl SchedState {
 
     /// The CPUs that run.
     pub(crate) fn online(&self) -> CpuList {
-        self.runqueues.runqueues.iter().filter(|rq| rq.online).map(|rq| rq.cpu).collect()
+        let online = self.runqueues.runqueues.iter().filter(|rq| rq.online).map(|rq| rq.cpu);
+        online.chain(self.other_cpus.iter().copied()).collect()
     }
 
     /// The CPUs that run of those that a task may run on, where they are fewer than all that run.
@@ -257,7 +281,6 @@ mod tests {
     use crate::testing::{Guest, TraceBuilder, sample, stalled, toy_kernel, write_checkpoints};
     use crate::trace::Trace;
     use crate::trace::record::{CaptureKind, CpuState, Sample};
-    use crate::units::Cpu;
 
     /// The toy kernel, whose tasks 101 and 102 are of sched_ext and have waited for `jiffies` of 4 ms, the second
     /// one for one less.

@@ -18,7 +18,7 @@ const BETWEEN: usize = 3;
 const NAMED: usize = 4;
 
 /// The stalled task, at each checkpoint back from the end.
-pub(super) fn victim(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
+pub(super) fn victim(run: Option<&Run<'_>>, end: &SchedulerEnd) -> Vec<Sentence> {
     let mut sentences = Vec::new();
     let (Some(pid), Some(last)) = (end.stalled_task(), end.last()) else { return sentences };
     let Some(task) = last.tasks.by_pid(pid) else { return sentences };
@@ -29,7 +29,7 @@ pub(super) fn victim(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
     sentences.extend(bound(task, last));
     let Some(waiting) = waiting else { return sentences };
     let waits = end.waits(pid);
-    sentences.extend(idle(run, end, task, &waiting));
+    sentences.extend(run.map(|run| idle(run, end, task, &waiting)).unwrap_or_default());
     let Some((dsq, _)) = last.queue_of(pid) else { return sentences };
     sentences.extend(watchdog(end, last, dsq));
     sentences.extend(vtime::far(last, dsq));
@@ -46,8 +46,17 @@ pub(super) fn victim(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
 }
 
 fn waited(task: &Task, waiting: &Waiting, last: &SchedState) -> String {
-    let since = seconds(last.since_start_ns.saturating_sub(waiting.age_ns));
+    let since = last.moment().map(|now| seconds(now.saturating_sub(waiting.age_ns)));
+    let since = since.map_or_else(String::new, |since| format!(" (since {since})"));
     let place = match last.queue_of(task.pid) {
+        Some((dsq, _)) if last.of_dump => {
+            format!(
+                "one of {} of the dump in queue {} ({})",
+                counted(dsq.tasks.len(), "task"),
+                dsq.id,
+                dsq.whose
+            )
+        }
         Some((dsq, position)) => {
             format!("at position {position} of {} in queue {} ({})", dsq.tasks.len(), dsq.id, dsq.whose)
         }
@@ -55,7 +64,7 @@ fn waited(task: &Task, waiting: &Waiting, last: &SchedState) -> String {
     };
     let on = waiting.cpu.map_or_else(String::new, |cpu| format!(", on the runqueue of CPU {cpu}"));
     format!(
-        "{}[{}] had been runnable for {} (since {since}), {place}{on}",
+        "{}[{}] had been runnable for {}{since}, {place}{on}",
         escaped(&waiting.comm),
         waiting.pid,
         seconds(waiting.age_ns)

@@ -11,12 +11,13 @@ mod judge;
 mod program;
 mod payloads;
 pub mod results;
+pub mod machine;
 mod prepare;
 mod skip;
 
 use anyhow::bail;
 use environment::{DESCRIBE, Environment};
-use ktstr_record::machine;
+use ktstr_record::machine::carries;
 use ktstr_record::recorder::{RecordError, RecordRequest, is_interrupted, record, remember_runner};
 use ktstr_replay::trace::record::Manifest;
 
@@ -59,7 +60,7 @@ pub fn run_variant(def: &TestDef, preset: &Preset) -> anyhow::Result<()> {
         return Ok(());
     }
     let request = prepare::prepare(def, &environment)?;
-    match machine::carries(&request.machine) {
+    match carries(&request.machine) {
         Err(error) if error.is_limit() => skip::skip(def, &environment, error.to_string()),
         _ => run_request(def, &environment, request),
     }

@@ -77,6 +77,8 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         );
     }
     let provisioner = Provisioner::open()?;
+    // Before anything is fetched for nothing.
+    let chosen = machine::choose(&provisioner, environment)?;
     let kernel = provisioner.kernel(&spec)?;
     let program = match def.scheduler {
         Some(scheduler) => {
@@ -102,7 +104,6 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         Some(_) => provisioner.kernel_config(&spec, &kernel, environment.kernel_config.as_deref())?,
         None => None,
     };
-    let chosen = machine::choose(&provisioner, environment)?;
     let mut machine = MachineSpec {
         backend: chosen.backend,
         kernel,

@@ -246,7 +246,7 @@ impl Known<'_> {
         let is_constant = self.classes.is_some_and(|classes| classes.is_constant(gfn)) && is_contents(id);
         let Some(written) = self.written.filter(|_| !is_constant && is_known(id)) else { return is_constant };
         let next = written.partition_point(|range| range.end <= gfn);
-        !written.get(next).is_some_and(|range| range.start <= gfn)
+        written.get(next).is_none_or(|range| range.start > gfn)
     }
 }
 

@@ -29,8 +29,11 @@ const TOPOLOGIES: [Topology; 4] = [
     Topology { numa_nodes: 2, llcs: 4, cores_per_llc: 2, threads_per_core: 1 },
 ];
 
+/// Its name, and what it does.
+type Row = (&'static str, fn(&Host) -> Checked);
+
 /// The rows, in their order.
-pub(super) const ROWS: [(&str, fn(&Host) -> Checked); 5] = [
+pub(super) const ROWS: [Row; 5] = [
     ("a kernel to init, its topology as declared, recorded", topologies),
     ("100 boots in a row", boots),
     ("a running kernel, stopped 200 times", pauses),

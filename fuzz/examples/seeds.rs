@@ -139,4 +139,15 @@ fn main() {
         .flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes())
         .collect();
     put("channel", "two-frames", &[&512_u64.to_le_bytes(), &0_u64.to_le_bytes(), ring.as_slice()].concat());
+
+    // A write, after which the state is saved, and a read.
+    for (name, port, width) in
+        [("console", 0x3f8_u16, 1_u8), ("doorbell", 0x5f0, 4), ("acpi", 0x604, 2), ("reset", 0xcf9, 1)]
+    {
+        let [low, high] = port.to_le_bytes();
+        let bytes: Vec<u8> = (0..width).map(|byte| 0x41 + byte).collect();
+        let read = vec![0; usize::from(width)];
+        let accesses = [&[low, high, 0x20 | width], &bytes[..], &[low, high, 0x10 | width], &read];
+        put("ports", name, &accesses.concat());
+    }
 }

@@ -113,9 +113,13 @@ fn ring(words: &[AtomicU64; CHANNEL_WORDS], head: usize, tail: usize, data: usiz
 
 /// Kernel command line key that tells init where the channel memory is: `ktstr.channel=0xBASE`.
 pub const CMDLINE_CHANNEL: &str = "ktstr.channel";
-/// Kernel command line key that names the doorbell: `ktstr.doorbell=page` or `ktstr.doorbell=none`.
+/// Kernel command line key that names the doorbell: `ktstr.doorbell=page`, `ktstr.doorbell=port:0xPORT` or
+/// `ktstr.doorbell=none`.
 pub const CMDLINE_DOORBELL: &str = "ktstr.doorbell";
 /// Virtual address at which init maps the doorbell page (`ktstr.doorbell=page`): a store of a capture request's
 /// id to its first eight bytes stops the machine at the next instruction, by a watchpoint that the host keeps
 /// there. Unusual enough that no other program maps it by chance.
 pub const DOORBELL_PAGE: u64 = 0x6b74_7000_0000;
+/// The port of the KVM machine's doorbell: a write of 32 bits stops the machine when the instruction is complete. Beside the
+/// ports of ACPI, where a PC has nothing.
+pub const DOORBELL_PORT: u16 = 0x5f0;

@@ -68,10 +68,10 @@ fn baseline_read_all_copy_changed(bencher: Bencher<'_, '_>) {
 fn capture(bencher: Bencher<'_, '_>, threads: usize) {
     let mut ram = Ram::new();
     let mut tracker = ChangeTracker::new(ram.populated(), None, threads);
-    tracker.capture(&ram, None, None, GuestNs(0), HostNs(0));
+    tracker.capture(&ram, None, None, None, GuestNs(0), HostNs(0));
     bencher.counter(BytesCount::new(PAGES * PAGE_BYTES)).bench_local(|| {
         ram.touch();
-        let captured = tracker.capture(&ram, None, None, GuestNs(0), HostNs(0));
+        let captured = tracker.capture(&ram, None, None, None, GuestNs(0), HostNs(0));
         let pages: usize = captured.changed.iter().map(|batch| batch.len()).sum();
         assert_eq!(pages, CHANGED);
     });
@@ -84,5 +84,5 @@ fn first_capture(bencher: Bencher<'_, '_>, threads: usize) {
     bencher
         .counter(BytesCount::new(PAGES * PAGE_BYTES))
         .with_inputs(|| ChangeTracker::new(ram.populated(), None, threads))
-        .bench_local_values(|mut tracker| tracker.capture(&ram, None, None, GuestNs(0), HostNs(0)));
+        .bench_local_values(|mut tracker| tracker.capture(&ram, None, None, None, GuestNs(0), HostNs(0)));
 }

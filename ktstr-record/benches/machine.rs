@@ -135,8 +135,8 @@ fn later_checkpoint(bencher: Bencher<'_, '_>, pages: &str) {
         let all = ram.ranges();
         (pages == "kernel").then(|| classifier.classify(&*ram, &all).expect("classes"))
     };
-    tracker.capture(&*ram, classes().as_ref(), None, GuestNs(0), HostNs(0));
-    bencher.bench_local(|| tracker.capture(&*ram, classes().as_ref(), None, GuestNs(0), HostNs(0)));
+    tracker.capture(&*ram, classes().as_ref(), None, None, GuestNs(0), HostNs(0));
+    bencher.bench_local(|| tracker.capture(&*ram, classes().as_ref(), None, None, GuestNs(0), HostNs(0)));
 }
 
 /// Symbols and types of a kernel out of memory, once a run and beside it.

@@ -81,6 +81,8 @@ impl ChangeTracker {
 
     /// Copy the pages of `memory` that changed since the last capture. The guest must be stopped.
     ///
+    /// `written` has the frames that were written since the last capture, ascending, where that is known: others are not read again.
+    ///
     /// Pages that `classes` says need not be kept are neither read nor copied; `None` keeps all. `sample`, `guest_ns`
     /// and `host_ns` go into the checkpoint as they are. Pages that cannot be read are left out of this checkpoint, and
     /// tried again with the next.
@@ -88,16 +90,19 @@ impl ChangeTracker {
         &mut self,
         memory: &(impl Memory + Sync),
         classes: Option<&PageClasses>,
+        written: Option<&[Range<u64>]>,
         sample: Option<u32>,
         guest_ns: GuestNs,
         host_ns: HostNs,
     ) -> CapturedCheckpoint {
+        // The first capture knows nothing of what was before.
+        let known = Known { classes, written: written.filter(|_| self.base == CaptureBase::Previous) };
         let populated: Vec<_> = memory.populated().iter().map(gfns).collect();
         let work = pieces(&self.ram_gfns, &populated, &self.excluded);
         let mut zeroed = self.forget_unpopulated(&work);
         let pages: usize = work.iter().map(|piece| piece.pages.len()).sum();
         let work = shares(work, self.threads.min(pages / PAGES_WORTH_A_THREAD + 1));
-        let found = look_at_all(memory, classes, &mut self.ids, &work);
+        let found = look_at_all(memory, known, &mut self.ids, &work);
 
         let mut left_out = Vec::new();
         if self.base == CaptureBase::Zero {
@@ -153,7 +158,7 @@ impl ChangeTracker {
 /// Look at the shares in parallel; the first one on this thread.
 fn look_at_all(
     memory: &(impl Memory + Sync),
-    classes: Option<&PageClasses>,
+    known: Known<'_>,
     ids: &mut [PageId],
     work: &[Vec<Piece>],
 ) -> Vec<Found> {
@@ -172,10 +177,10 @@ fn look_at_all(
         let mut parts = parts.into_iter();
         let mine = parts.next();
         let others: Vec<_> = parts
-            .map(|(share, first, ids)| scope.spawn(move || look_at(memory, classes, share, first, ids)))
+            .map(|(share, first, ids)| scope.spawn(move || look_at(memory, known, share, first, ids)))
             .collect();
         let mut found: Vec<Found> =
-            mine.map(|(share, first, ids)| look_at(memory, classes, share, first, ids)).into_iter().collect();
+            mine.map(|(share, first, ids)| look_at(memory, known, share, first, ids)).into_iter().collect();
         for other in others {
             match other.join() {
                 Ok(part) => found.push(part),
@@ -189,7 +194,7 @@ fn look_at_all(
 /// Look at every page of `share` that is to be kept; `ids` begins with that of page `first_page`.
 fn look_at(
     memory: &impl Memory,
-    classes: Option<&PageClasses>,
+    known: Known<'_>,
     share: &[Piece],
     first_page: usize,
     ids: &mut [PageId],
@@ -200,10 +205,10 @@ fn look_at(
         let mut ids = &mut ids[piece.pages.start - first_page..piece.pages.end - first_page];
         let mut gfn = piece.gfns.start;
         while !ids.is_empty() {
-            let action = PageAction::of(classes, gfn, ids[0]);
+            let action = PageAction::of(known, gfn, ids[0]);
             let most = ids.len().min(if action == PageAction::Read { READ_PAGES } else { usize::MAX });
             let same =
-                (1..most).take_while(|&i| PageAction::of(classes, gfn + i as u64, ids[i]) == action).count();
+                (1..most).take_while(|&i| PageAction::of(known, gfn + i as u64, ids[i]) == action).count();
             let (now, rest) = std::mem::take(&mut ids).split_at_mut(1 + same);
             let after = gfn + now.len() as u64;
             match action {
@@ -222,27 +227,47 @@ fn look_at(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PageAction {
     LeaveOut(LeftOut),
-    /// It was read before, and never changes.
+    /// It was read before, and is as it was.
     Known,
     Read,
 }
 
+/// What is known of pages before they are read.
+#[derive(Clone, Copy)]
+struct Known<'k> {
+    classes: Option<&'k PageClasses>,
+    /// Frames that were written since the last capture, if that is known.
+    written: Option<&'k [Range<u64>]>,
+}
+
+impl Known<'_> {
+    /// Whether the page at `gfn`, of which `id` is known, is as it was.
+    fn is_as_before(&self, gfn: u64, id: PageId) -> bool {
+        let is_constant = self.classes.is_some_and(|classes| classes.is_constant(gfn)) && is_contents(id);
+        let Some(written) = self.written.filter(|_| !is_constant && is_known(id)) else { return is_constant };
+        let next = written.partition_point(|range| range.end <= gfn);
+        written.get(next).is_none_or(|range| range.start > gfn)
+    }
+}
+
 impl PageAction {
-    fn of(classes: Option<&PageClasses>, gfn: u64, id: PageId) -> Self {
-        match classes {
+    fn of(known: Known<'_>, gfn: u64, id: PageId) -> Self {
+        match known.classes.and_then(|classes| classes.get(gfn)) {
+            Some(why) => Self::LeaveOut(why),
+            None if known.is_as_before(gfn, id) => Self::Known,
             None => Self::Read,
-            Some(classes) => match classes.get(gfn) {
-                Some(why) => Self::LeaveOut(why),
-                None if classes.is_constant(gfn) && is_contents(id) => Self::Known,
-                None => Self::Read,
-            },
         }
     }
 }
 
 /// Whether `id` is that of a page that was read, and had something in it.
 fn is_contents(id: PageId) -> bool {
-    id != PageId::zero() && id.0[1..] != UNKNOWN.0[1..]
+    id != PageId::zero() && is_known(id)
+}
+
+/// Whether `id` is that of a page that was read, or was a hole.
+fn is_known(id: PageId) -> bool {
+    id.0[1..] != UNKNOWN.0[1..]
 }
 
 /// Leave out the pages from frame `gfn` on.
@@ -344,7 +369,7 @@ mod tests {
         let mut memory = Pages { pages: (0..200).map(|gfn| (gfn, 1)).collect(), bad: None };
         memory.pages.insert(3, 0);
         let mut tracker = ChangeTracker::new(range(0..150), Some(10 * PAGE..20 * PAGE), 4);
-        let first = tracker.capture(&memory, None, Some(5), GuestNs(6), HostNs(7));
+        let first = tracker.capture(&memory, None, None, Some(5), GuestNs(6), HostNs(7));
         assert_eq!((first.sample, first.guest_ns, first.host_ns), (Some(5), GuestNs(6), HostNs(7)));
         assert_eq!(first.base, CaptureBase::Zero);
         let expected =
@@ -355,16 +380,16 @@ mod tests {
 
         memory.pages.extend([(4, 9), (15, 9), (60, 0)]);
         memory.pages.remove(&70);
-        let second = tracker.capture(&memory, None, None, GuestNs(8), HostNs(9));
+        let second = tracker.capture(&memory, None, None, None, GuestNs(8), HostNs(9));
         assert_eq!(second.base, CaptureBase::Previous);
         assert_eq!(changed(&second), [(4, 9)].into());
         assert_eq!(second.zeroed, [70..71, 60..61]);
         assert!(second.left_out.is_empty());
 
-        let third = tracker.capture(&memory, None, None, GuestNs(8), HostNs(9));
+        let third = tracker.capture(&memory, None, None, None, GuestNs(8), HostNs(9));
         assert!(changed(&third).is_empty() && third.zeroed.is_empty());
         tracker.reset();
-        assert_eq!(changed(&tracker.capture(&memory, None, None, GuestNs(8), HostNs(9))).len(), 137);
+        assert_eq!(changed(&tracker.capture(&memory, None, None, None, GuestNs(8), HostNs(9))).len(), 137);
     }
 
     #[test]
@@ -374,7 +399,7 @@ mod tests {
         let classes = |left_out| PageClasses::of(0..64, left_out, std::iter::once(40..50).collect());
         let few = classes(&[(8..16, LeftOut::Free), (20..21, LeftOut::User), (44..46, LeftOut::KernelTypes)]);
         memory.pages.remove(&41);
-        let first = tracker.capture(&memory, Some(&few), None, GuestNs(0), HostNs(0));
+        let first = tracker.capture(&memory, Some(&few), None, None, GuestNs(0), HostNs(0));
         assert_eq!(
             first.left_out,
             [(8..16, LeftOut::Free), (20..21, LeftOut::User), (44..46, LeftOut::KernelTypes)]
@@ -384,22 +409,44 @@ mod tests {
         memory.pages.extend([(41, 1), (47, 9), (60, 9)]);
         let few =
             classes(&[(8..12, LeftOut::Free), (20..21, LeftOut::PageCache), (44..45, LeftOut::KernelTypes)]);
-        let second = tracker.capture(&memory, Some(&few), None, GuestNs(0), HostNs(0));
+        let second = tracker.capture(&memory, Some(&few), None, None, GuestNs(0), HostNs(0));
         assert_eq!(second.left_out, [(20..21, LeftOut::PageCache)]);
         let expected: Vec<u64> = [12, 13, 14, 15, 41, 45, 60].to_vec();
         assert_eq!(changed(&second).into_keys().collect::<Vec<_>>(), expected);
     }
 
     #[test]
+    fn what_was_not_written_is_read_again_only_where_nothing_is_known_of_it() {
+        let mut memory = Pages { pages: (0..8).map(|gfn| (gfn, 1)).collect(), bad: Some(7) };
+        let mut tracker = ChangeTracker::new(range(0..8), None, 1);
+        let few = PageClasses::of(0..8, &[(2..3, LeftOut::Free)], Vec::new());
+        tracker.capture(&memory, Some(&few), Some(&[]), None, GuestNs(0), HostNs(0));
+        // 0 and 5 are written, of which only 5 is told; 2 is no longer free; all were unreadable beside 7.
+        memory.bad = None;
+        memory.pages.extend([(0, 9), (5, 9)]);
+        let second =
+            tracker.capture(&memory, None, Some(std::slice::from_ref(&(5..6))), None, GuestNs(0), HostNs(0));
+        let all: Vec<u64> = changed(&second).into_keys().collect();
+        assert!(all.contains(&5) && all.contains(&2) && all.contains(&7), "{all:?}");
+        memory.pages.extend([(0, 8), (1, 8)]);
+        let third =
+            tracker.capture(&memory, None, Some(std::slice::from_ref(&(1..2))), None, GuestNs(0), HostNs(0));
+        assert_eq!(changed(&third), [(1, 8)].into());
+        tracker.reset();
+        let anew = tracker.capture(&memory, None, Some(&[]), None, GuestNs(0), HostNs(0));
+        assert_eq!(changed(&anew).len(), 8);
+    }
+
+    #[test]
     fn pages_that_cannot_be_read_are_left_out_and_tried_again() {
         let mut memory = Pages { pages: (0..64).map(|gfn| (gfn, 1)).collect(), bad: Some(40) };
         let mut tracker = ChangeTracker::new(range(0..64), None, 1);
-        let first = tracker.capture(&memory, None, None, GuestNs(0), HostNs(0));
+        let first = tracker.capture(&memory, None, None, None, GuestNs(0), HostNs(0));
         assert_eq!(first.left_out, [(32..64, LeftOut::Unreadable)]);
         assert_eq!(changed(&first).len(), 32);
         memory.bad = None;
         assert_eq!(
-            changed(&tracker.capture(&memory, None, None, GuestNs(0), HostNs(0))),
+            changed(&tracker.capture(&memory, None, None, None, GuestNs(0), HostNs(0))),
             (32..64).map(|gfn| (gfn, 1)).collect()
         );
     }
@@ -407,7 +454,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// Captures laid over each other are the memory, on one thread as on four.
+        /// Captures laid over each other are the memory, on one thread as on four, and where only what was written is read.
         #[test]
         fn captures_add_up_to_the_memory(
             steps in proptest::collection::vec(proptest::collection::btree_map(0..5000u64, 0..4u8, 0..60), 1..6),
@@ -416,9 +463,11 @@ mod tests {
             // Enough pages that there is work for more than one thread.
             memory.pages.extend((0..4500).map(|gfn| (gfn, 5)));
             let ram = vec![0..4096 * PAGE, 4200 * PAGE..5000 * PAGE];
-            let mut trackers = [ChangeTracker::new(ram.clone(), None, 1), ChangeTracker::new(ram, None, 4)];
-            let mut models = [BTreeMap::new(), BTreeMap::new()];
+            let new = |threads| ChangeTracker::new(ram.clone(), None, threads);
+            let mut trackers = [new(1), new(4), new(1)];
+            let mut models = [BTreeMap::new(), BTreeMap::new(), BTreeMap::new()];
             for step in steps {
+                let written: Vec<_> = step.keys().map(|gfn| *gfn..*gfn + 1).collect();
                 for (gfn, value) in step {
                     if value == 3 {
                         memory.pages.remove(&gfn);
@@ -426,8 +475,10 @@ mod tests {
                         memory.pages.insert(gfn, value);
                     }
                 }
-                for (tracker, model) in trackers.iter_mut().zip(&mut models) {
-                    let captured = tracker.capture(&memory, None, None, GuestNs(0), HostNs(0));
+                // The last of them reads only what was written.
+                let told = [None, None, Some(&written[..])];
+                for ((tracker, model), written) in trackers.iter_mut().zip(&mut models).zip(told) {
+                    let captured = tracker.capture(&memory, None, written, None, GuestNs(0), HostNs(0));
                     for gfn in captured.zeroed.iter().cloned().flatten() {
                         model.remove(&gfn);
                     }

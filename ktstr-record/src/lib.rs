@@ -12,5 +12,6 @@ pub mod provision;
 pub mod job;
 pub mod scheduler;
 pub mod recorder;
+pub mod selftest;
 
 pub use initramfs::{TooLarge, init_image};

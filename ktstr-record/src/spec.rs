@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use guest_init::layout::{CHANNEL_BYTES, CMDLINE_CHANNEL, CMDLINE_DOORBELL};
+use guest_init::layout::{CHANNEL_BYTES, CMDLINE_CHANNEL, CMDLINE_DOORBELL, DOORBELL_PORT};
 use ktstr_replay::units::GuestPhys;
 
 /// The CPU topology of a machine.
@@ -92,6 +92,27 @@ pub struct Emulator {
 pub enum BackendSpec {
     /// QEMU, which emulates every instruction.
     Qemu(Emulator),
+    /// Our own VMM on KVM, which has the CPU execute them.
+    Kvm(KvmSpec),
+}
+
+/// What a machine of KVM is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KvmSpec {
+    /// What is booted.
+    pub boots: KvmBoots,
+    /// Whether templates are made and used: not shown on hardware yet.
+    pub templates: bool,
+}
+
+/// What a machine of KVM boots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvmBoots {
+    /// A kernel: refused unless the probe finds that this host's KVM executes guests.
+    #[default]
+    Kernel,
+    /// Something of so few instructions that a KVM which emulates them will do, for trying out the machine itself.
+    Tiny,
 }
 
 impl From<Emulator> for BackendSpec {
@@ -128,10 +149,22 @@ pub(crate) const LOW_RAM_LIMIT_BYTES: u64 = 3 << 30;
 const CMDLINE: &str = "console=ttyS0 quiet tsc=reliable cryptomgr.notests lsm=capability audit=0 \
                        mitigations=off no_timer_check panic=-1";
 
+/// Words of the command line of a machine of KVM: its clock stands still while the machine is stopped, the TSC does not.
+const KVM_CMDLINE: &str = "clocksource=kvm-clock";
+
 impl MachineSpec {
     /// RAM in bytes.
     pub fn memory_bytes(&self) -> u64 {
         u64::from(self.memory_mib) << 20
+    }
+
+    /// RAM of each NUMA node in bytes: equal shares in multiples of the channel memory, the last one with the rest.
+    pub(crate) fn node_bytes(&self) -> Vec<u64> {
+        let nodes = u64::from(self.topology.numa_nodes.max(1));
+        let share = self.memory_bytes() / nodes / CHANNEL_BYTES as u64 * CHANNEL_BYTES as u64;
+        let mut sizes = vec![share; nodes as usize - 1];
+        sizes.push(self.memory_bytes() - share * (nodes - 1));
+        sizes
     }
 
     /// Where the guest channel begins: half of the RAM below `LOW_RAM_LIMIT_BYTES`, on a multiple of its size.
@@ -154,10 +187,14 @@ impl MachineSpec {
     /// The kernel's command line.
     pub fn cmdline(&self) -> String {
         let base = self.channel_base().0;
-        let mut line = format!(
-            "{CMDLINE} memmap={}M${base:#x} {CMDLINE_CHANNEL}={base:#x} {CMDLINE_DOORBELL}=page",
-            CHANNEL_BYTES >> 20
-        );
+        let mut line =
+            format!("{CMDLINE} memmap={}M${base:#x} {CMDLINE_CHANNEL}={base:#x}", CHANNEL_BYTES >> 20);
+        match self.backend {
+            BackendSpec::Qemu(_) => line.push_str(&format!(" {CMDLINE_DOORBELL}=page")),
+            BackendSpec::Kvm(_) => {
+                line.push_str(&format!(" {CMDLINE_DOORBELL}=port:{DOORBELL_PORT:#x} {KVM_CMDLINE}"));
+            }
+        }
         if !self.kaslr {
             line.push_str(" nokaslr");
         }
@@ -198,7 +235,7 @@ pub(crate) fn test_spec() -> MachineSpec {
 mod tests {
     use ktstr_replay::units::GuestPhys;
 
-    use super::test_spec;
+    use super::{BackendSpec, KvmSpec, test_spec};
 
     #[test]
     fn the_channel_memory_is_at_half_of_low_ram() {
@@ -221,5 +258,34 @@ mod tests {
         assert!(line.ends_with(" nokaslr loglevel=7"), "{line}");
         spec.kaslr = true;
         assert!(!spec.cmdline().contains("nokaslr"));
+        spec.backend = BackendSpec::Kvm(KvmSpec::default());
+        let line = spec.cmdline();
+        assert!(line.contains(" ktstr.doorbell=port:0x5f0 clocksource=kvm-clock "), "{line}");
+    }
+
+    #[test]
+    fn nodes_share_all_of_the_memory() {
+        let mut spec = test_spec();
+        spec.topology.numa_nodes = 3;
+        spec.memory_mib = 1000;
+        assert_eq!(spec.node_bytes(), [328 << 20, 328 << 20, 344 << 20]);
+    }
+
+    #[test]
+    fn the_channel_memory_lies_in_one_node() {
+        let mut spec = test_spec();
+        for nodes in 1..=8 {
+            for mib in (512..9000).step_by(37) {
+                (spec.topology.numa_nodes, spec.memory_mib) = (nodes, mib);
+                let base = spec.channel_base().0;
+                let mut end = 0;
+                let ends = spec.node_bytes().into_iter().map(|bytes| {
+                    end += bytes;
+                    end
+                });
+                let cut = ends.into_iter().find(|end| (base + 1..base + (8 << 20)).contains(end));
+                assert_eq!(cut, None, "{mib} MiB in {nodes} nodes");
+            }
+        }
     }
 }

@@ -41,10 +41,15 @@ struct Heard {
     messages: Vec<ToHost>,
     losses: Vec<String>,
     doorbells: usize,
+    console: Vec<u8>,
 }
 
 impl Guest {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(kargs: &[&str]) -> Self {
         let provisioner = Provisioner::open().expect("the cache");
         let spec = MachineSpec {
             backend: provisioner.emulator().expect("an emulator").into(),
@@ -52,7 +57,7 @@ impl Guest {
             topology: Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 2, threads_per_core: 1 },
             memory_mib: 512,
             kaslr: false,
-            kargs: Vec::new(),
+            kargs: kargs.iter().map(|&word| word.to_owned()).collect(),
         };
         let policy = StartPolicy { boot_timeout: LONG, ..StartPolicy::default() };
         let (machine, start) =
@@ -97,6 +102,7 @@ impl Guest {
                 Some(MachineEvent::Ended { end, detail }) => {
                     assert_eq!(end, GuestEnd::PoweredOff, "{detail}\n{heard}");
                     assert_eq!(self.channel.state(), GuestState::Done);
+                    heard.console = self.machine.console();
                     return heard;
                 }
                 Some(other) => panic!("{other:?}\n{heard}"),
@@ -246,6 +252,18 @@ fn a_job_runs_and_says_all_that_it_has_to_say() {
     assert!(log("Linux version") && log("said to kmsg"), "{:#?}", heard.messages);
     assert!(matches!(&heard.messages.iter().find(|m| !matches!(m, ToHost::Kmsg { .. })),
         Some(ToHost::Ready { release }) if release.starts_with(|c: char| c.is_ascii_digit())));
+}
+
+/// The doorbell of another machine, here a port at which this one has its console: what init writes to it arrives there, and its
+/// requests are in the channel all the same.
+#[test]
+fn a_doorbell_that_is_a_port_is_written_to() {
+    let heard = Guest::start_with(&["ktstr.doorbell=port:0x3f8"]).run(&job("speak", |_| {}));
+    assert_eq!(heard.losses, [""; 0]);
+    assert_eq!(heard.detail(GuestStage::TestExited), "exit code 0", "{heard}");
+    assert_eq!((heard.captures().len(), heard.doorbells), (3, 0));
+    let rung: Vec<u8> = heard.console.iter().copied().filter(|byte| (1..=3).contains(byte)).collect();
+    assert_eq!(rung, [1, 2, 3], "{:?}", String::from_utf8_lossy(&heard.console));
 }
 
 #[test]

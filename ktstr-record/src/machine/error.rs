@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::kvm::boot::BootError;
 use crate::initramfs::TooLarge;
 use crate::spec::Topology;
 
@@ -115,6 +116,17 @@ pub enum StartError {
         /// The kernel as it was asked for.
         kernel: String,
     },
+    /// This host's KVM runs no kernels.
+    #[error(
+        "the KVM machine cannot be used: {why}. KTSTR_MACHINE=qemu, or no choice at all, takes the emulator"
+    )]
+    Kvm {
+        /// What the probe found.
+        why: String,
+    },
+    /// What the guest is to boot from cannot be laid out in its memory.
+    #[error("could not lay out what the guest boots from: {0}")]
+    BootImage(Box<BootError>),
     /// A file that the machine is made of cannot be read.
     #[error("could not open {what} {}", .path.display())]
     Missing {

@@ -1,5 +1,6 @@
 //! What every kind of machine has to offer: [`Machine`] while it runs, [`Backend`] to start and save it.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +79,12 @@ pub trait Machine: Send {
     fn untold(&mut self, id: WatchId) -> Result<Option<Cpu>, MachineError> {
         let _ = id;
         Ok(None)
+    }
+
+    /// The page frames that were written since this was called last, by the guest or for it: ascending, disjoint. `None` where that is
+    /// not known: any may have been. The machine must be stopped.
+    fn written(&mut self) -> Option<Vec<Range<u64>>> {
+        None
     }
 
     /// What the host has given to what runs the guest, so far; `None` where that is not known.
@@ -199,6 +206,11 @@ pub(super) trait Backend {
     /// Everything that a saved machine depends on, the initramfs and the host's CPU aside: its part of the template's
     /// key.
     fn key(&self) -> Value;
+
+    /// Whether templates of it are made and used.
+    fn templates(&self) -> bool {
+        true
+    }
 
     /// Put what runs the machine into the manifest, with the taints that this kind of machine brings.
     fn describe(&self, manifest: &mut Manifest);

@@ -10,6 +10,7 @@
 //! Backend     what every kind of machine does to start and save one                 interface.rs
 //!   qemu      the emulated machine: arguments, process, QMP, gdbstub                qemu/
 //!   kvm       our own VMM                                                           kvm/
+//! choice      which kind runs tests on this host                                    choice.rs
 //! GuestRam    the guest's RAM, mapped by what runs the machine and by us            ram.rs
 //! ChannelRam  the channel memory in it                                              ram.rs
 //! ```
@@ -24,6 +25,7 @@ mod interface;
 mod attached;
 mod qemu;
 mod kvm;
+mod choice;
 mod start;
 
 use std::path::Path;
@@ -34,10 +36,12 @@ use crate::spec::{BackendSpec, MachineSpec};
 use interface::Backend;
 
 pub use attached::{AttachedTemplate, NotSaved};
+pub use choice::{MachineChoice, MachineKind};
 pub use cpu_use::{CpuUse, ThreadUse};
 pub use error::{MachineError, StartError};
 pub use interface::{Machine, MachineEvent, StaleBreakpoint, Watch, WatchId, WatchSupport};
-pub use kvm::{KvmProbe, KvmSelfTest, MachineChoice, SelfTestOutcome, boot, selftest_kvm};
+pub(crate) use kvm::tiny_kernel;
+pub use kvm::{KvmProbe, KvmSelfTest, SelfTestOutcome, boot, selftest_kvm};
 pub use ram::{ChannelRam, GuestRam};
 pub(crate) use start::kernel_fault;
 pub use start::{Start, StartKind, StartPolicy, Started};
@@ -48,6 +52,10 @@ macro_rules! with_backend {
         match &$spec.backend {
             BackendSpec::Qemu(emulator) => {
                 let $backend = qemu::Qemu { spec: $spec, emulator };
+                $body
+            }
+            BackendSpec::Kvm(kvm) => {
+                let $backend = kvm::KvmBackend { spec: $spec, kvm };
                 $body
             }
         }

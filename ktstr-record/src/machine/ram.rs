@@ -42,6 +42,8 @@ pub struct GuestRam {
     /// For each span, where its file was found to hold data, in bytes of the file. Asking for it is slow, as the kernel
     /// goes over every page, and a capture asks while the guest is stopped.
     data: Mutex<Vec<Vec<Range<u64>>>>,
+    /// Page frames that [`write`](Self::write) wrote since somebody asked.
+    written: Mutex<Vec<Range<u64>>>,
 }
 
 /// The RAM of a NUMA node.
@@ -89,7 +91,7 @@ impl GuestRam {
             .collect::<io::Result<Vec<_>>>()?;
         let memory = GuestMemoryMmap::from_ranges_with_files(ranges).map_err(io::Error::other)?;
         let data = Mutex::new(vec![Vec::new(); spans.len()]);
-        Ok(Self { memory, nodes, spans, data })
+        Ok(Self { memory, nodes, spans, data, written: Mutex::default() })
     }
 
     pub(super) fn nodes(&self) -> &[Node] {
@@ -139,9 +141,25 @@ impl GuestRam {
     /// # Errors
     /// [`MemoryError::OutOfRange`] when any of them is not RAM; those before it may have been written.
     pub fn write(&self, at: GuestPhys, bytes: &[u8]) -> Result<(), MemoryError> {
+        let end = at.0.saturating_add(bytes.len() as u64);
+        let frames = at.0 / PAGE_BYTES..end.div_ceil(PAGE_BYTES);
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        match written.last_mut() {
+            Some(last) if last.start <= frames.start && frames.start <= last.end => {
+                last.end = last.end.max(frames.end);
+            }
+            _ => written.push(frames),
+        }
+        drop(written);
         self.memory
             .write_slice(bytes, GuestAddress(at.0))
             .map_err(|_| MemoryError::OutOfRange { at, len: bytes.len() })
+    }
+
+    /// The page frames that the host wrote since this was called last, in the order of the writes. What goes to the channel memory by
+    /// [`ChannelRam`] is not among them.
+    pub(super) fn take_written(&self) -> Vec<Range<u64>> {
+        std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn populated_by_span(&self) -> Vec<Range<u64>> {
@@ -341,6 +359,16 @@ mod tests {
         assert_eq!(&four, b"high");
         assert_eq!(large.populated()[0], HIGH_RAM_BASE..HIGH_RAM_BASE + 4096);
         assert_eq!(large.populated().len(), 1);
+    }
+
+    #[test]
+    fn what_the_host_wrote_is_told_once() {
+        let ram = GuestRam::new(&[2 * MIB]).unwrap();
+        for (at, bytes) in [(0x1ffe, &b"node"[..]), (0x3000, b"x"), (0x3fff, b"yz"), (0x1000, b"")] {
+            ram.write(GuestPhys(at), bytes).unwrap();
+        }
+        assert_eq!(ram.take_written(), std::slice::from_ref(&(1..5)));
+        assert!(ram.take_written().is_empty());
     }
 
     #[test]

@@ -128,7 +128,7 @@ pub(super) fn start<B: Backend>(
         attempts: 0,
         faults: Vec::new(),
     };
-    let (mut machine, kind, attached) = match policy.cold {
+    let (mut machine, kind, attached) = match policy.cold || !backend.templates() {
         true => (starter.boot()?, StartKind::Booted, None),
         false => starter.warm(cache_dir, scheduler)?,
     };

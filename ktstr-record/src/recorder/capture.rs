@@ -144,6 +144,7 @@ impl Capturer {
             self.tracker.capture(
                 &*ram,
                 classes.as_ref(),
+                machine.written().as_deref(),
                 Some(sample.index),
                 request.guest_ns,
                 request.host_ns,

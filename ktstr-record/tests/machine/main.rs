@@ -87,8 +87,10 @@ fn spec() -> MachineSpec {
 }
 
 fn emulator(spec: &mut MachineSpec) -> &mut Emulator {
-    let BackendSpec::Qemu(emulator) = &mut spec.backend;
-    emulator
+    match &mut spec.backend {
+        BackendSpec::Qemu(emulator) => emulator,
+        other => panic!("{other:?}"),
+    }
 }
 
 const COLD: StartPolicy = StartPolicy {

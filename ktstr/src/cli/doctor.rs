@@ -13,6 +13,8 @@ use serde::Serialize;
 use super::commands::CommandArgs;
 use super::out;
 use super::test::optimizes_reader;
+use crate::host::environment::Environment;
+use crate::host::machine;
 
 /// What emulator, kernel and toolchain take on disk, in MiB, and what is left free beside them. Measured: 1.6 GB.
 const NEEDED_MIB: u64 = 2048;
@@ -263,8 +265,12 @@ fn cpus() -> Row {
 
 /// What `ktstr machine` says: that the device opens proves nothing.
 fn kvm(cache: Option<&Path>) -> Row {
-    let choice = MachineChoice::of(cache.map_or_else(KvmProbe::fresh, KvmProbe::cached));
-    row("machine", State::Ok, format!("{}; {}", choice.machine, choice.why))
+    let probe = cache.map_or_else(KvmProbe::fresh, KvmProbe::cached);
+    let asked = machine::asked(&Environment::read());
+    match asked.and_then(|asked| Ok(MachineChoice::of(probe, asked)?)) {
+        Ok(choice) => row("machine", State::Ok, format!("{}; {}", choice.machine, choice.why)),
+        Err(error) => row("machine", State::Lacks, format!("{error:#}")),
+    }
 }
 
 fn memory(meminfo: &str) -> Row {

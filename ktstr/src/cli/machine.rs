@@ -8,11 +8,14 @@ use ktstr_record::provision::Cache;
 
 use super::commands::CommandArgs;
 use super::out;
+use crate::host::environment::Environment;
+use crate::host::machine;
 
 /// Say which machine runs tests on this host, and why
 ///
 /// That /dev/kvm opens proves nothing, so a guest of a few instructions is run in it, for at most 50 ms. What that
-/// showed is kept until the host boots again.
+/// showed is kept until the host boots again. KTSTR_MACHINE, or --machine of cargo ktstr test, forces a machine, unless it
+/// cannot run a kernel here.
 #[derive(Args, Debug)]
 pub struct MachineArgs {
     /// Run the guest again, whatever was found before, and keep what it shows now
@@ -30,7 +33,7 @@ impl CommandArgs for MachineArgs {
             true => KvmProbe::renewed(cache.root()),
             false => KvmProbe::cached(cache.root()),
         };
-        let choice = MachineChoice::of(probe);
+        let choice = MachineChoice::of(probe, machine::asked(&Environment::read())?)?;
         if self.json {
             out::write_json(&choice)?;
         } else {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::SignedDuration;
-use ktstr_record::machine;
+use ktstr_record::machine::{self, MachineKind};
 use ktstr_record::provision::cargo;
 
 use self::child::{Signals, exit_code, run_to_end};
@@ -53,6 +53,10 @@ pub struct TestArgs {
     filter: Option<String>,
     #[command(flatten)]
     kernels: KernelChoice,
+    /// The machine that runs the tests: kvm or qemu (default: kvm where the probe finds that KVM executes guests; `ktstr
+    /// machine` tells).
+    #[arg(long, value_name = "KIND")]
+    machine: Option<MachineKind>,
     /// Boot each machine, even when there is a template to restore.
     #[arg(long)]
     cold: bool,
@@ -148,7 +152,7 @@ impl CommandArgs for TestArgs {
         let (workspace, runner, passes) = thread::scope(|scope| {
             let workspace = scope.spawn(|| Workspace::around(&here));
             let runner = scope.spawn(Runner::installed);
-            let passes = self.kernels.provision();
+            let passes = self.kernels.provision(self.machine);
             (joined(workspace), joined(runner), passes)
         });
         let workspace = workspace?;
@@ -252,6 +256,9 @@ impl TestArgs {
     fn command(&self, pass: &Pass, words: &[OsString], results: &Path) -> Command {
         let mut command = Command::new(cargo());
         command.args(words).env(environment::RESULTS, results).envs(pass.variables());
+        if let Some(machine) = self.machine {
+            command.env(environment::MACHINE, machine.as_str());
+        }
         if self.cold {
             command.env(environment::COLD, "1");
         }

@@ -10,6 +10,10 @@ pub use ktstr_record::provision::SAY;
 pub const KERNEL: &str = "KTSTR_KERNEL";
 /// Variable with a file that is the kernel's configuration.
 pub const KERNEL_CONFIG: &str = "KTSTR_KERNEL_CONFIG";
+/// Variable with the kind of machine to take, `qemu` or `kvm`; without it the probe of KVM chooses.
+pub const MACHINE: &str = "KTSTR_MACHINE";
+/// Variable that lets the KVM machine make and use templates, which has not been shown on hardware yet.
+pub const KVM_TEMPLATES: &str = "KTSTR_KVM_TEMPLATES";
 /// Variable that turns templates off.
 pub const COLD: &str = "KTSTR_COLD";
 /// Variable with the pages that checkpoints keep.
@@ -30,6 +34,10 @@ pub struct Environment {
     pub kernel: Option<String>,
     /// The kernel's configuration, in place of what is found.
     pub kernel_config: Option<PathBuf>,
+    /// The kind of machine to take.
+    pub machine: Option<String>,
+    /// The KVM machine makes and uses templates.
+    pub kvm_templates: bool,
     /// Boot, even when there is a template.
     pub cold: bool,
     /// Which pages checkpoints keep, `kernel` or `all`; `None`: as each test says.
@@ -54,6 +62,8 @@ impl Environment {
         Self {
             kernel: get(KERNEL),
             kernel_config: get(KERNEL_CONFIG).map(PathBuf::from),
+            machine: get(MACHINE),
+            kvm_templates: get(KVM_TEMPLATES).is_some_and(|value| value != "0"),
             cold: get(COLD).is_some_and(|value| value != "0"),
             pages: get(PAGES),
             results: get(RESULTS).map(PathBuf::from),

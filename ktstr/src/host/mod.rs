@@ -11,6 +11,7 @@ mod judge;
 mod program;
 mod payloads;
 pub mod results;
+pub mod machine;
 mod prepare;
 mod repro;
 mod skip;
@@ -18,7 +19,7 @@ mod skip;
 use anyhow::bail;
 use environment::{DESCRIBE, Environment};
 use judge::Judged;
-use ktstr_record::machine;
+use ktstr_record::machine::carries;
 use ktstr_record::recorder::{RecordError, RecordRequest, is_interrupted, record, remember_runner};
 use ktstr_replay::trace::record::Manifest;
 
@@ -61,7 +62,7 @@ pub fn run_variant(def: &TestDef, preset: &Preset) -> anyhow::Result<()> {
         return Ok(());
     }
     let request = prepare::prepare(def, &environment)?;
-    match machine::carries(&request.machine) {
+    match carries(&request.machine) {
         Err(error) if error.is_limit() => skip::skip(def, &environment, error.to_string()),
         _ => run_request(def, &environment, request),
     }

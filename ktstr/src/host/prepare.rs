@@ -8,16 +8,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use guest_init::message::{Sysctl, WatchOrder};
 use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
-use ktstr_record::machine::{self, StartPolicy};
+use ktstr_record::machine::{StartPolicy, slowdown};
 use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::recorder::{CapturePlan, CheckpointPolicy, RecordRequest};
 use ktstr_record::scheduler::build_c;
 use ktstr_record::spec::{Kernel, KernelConfig, MachineSpec};
 use ktstr_replay::claim;
-use ktstr_replay::trace::record::manifest::{Asked, SchedulerInfo, TestInfo};
+use ktstr_replay::trace::record::manifest::{Asked, MachineInfo, SchedulerInfo, TestInfo};
 use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
 
 use super::environment::{Environment, PAGES};
+use super::machine;
 use super::optimized::say_if_not;
 use super::payloads;
 use super::program::{self, Places};
@@ -76,6 +77,8 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         );
     }
     let provisioner = Provisioner::open()?;
+    // Before anything is fetched for nothing.
+    let chosen = machine::choose(&provisioner, environment)?;
     let kernel = provisioner.kernel(&spec)?;
     let program = match def.scheduler {
         Some(scheduler) => {
@@ -102,14 +105,14 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         None => None,
     };
     let mut machine = MachineSpec {
-        backend: provisioner.emulator()?.into(),
+        backend: chosen.backend,
         kernel,
         topology: def.topology,
         memory_mib: def.memory_mib,
         kaslr: def.kaslr,
         kargs: def.all_kargs(),
     };
-    let enable_limit = def.enable_timeout().unwrap_or_else(|| ENABLE_LIMIT * machine::slowdown(&machine));
+    let enable_limit = def.enable_timeout().unwrap_or_else(|| ENABLE_LIMIT * slowdown(&machine));
     let staged: Vec<(&Scheduler, PathBuf)> = def
         .staged_schedulers
         .iter()
@@ -128,6 +131,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
             }
             _ => None,
         },
+        machine: MachineInfo { why: chosen.why, ..MachineInfo::default() },
         ..Manifest::default()
     };
     machine.memory_mib = memory_mib(def.memory_mib, job.bytes());

@@ -1,6 +1,6 @@
 //! Init's end of the channel.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use rkyv::util::AlignedVec;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::Failure;
-use crate::memory::{Cmdline, DevMem, map_doorbell};
+use crate::doorbell::Doorbell;
+use crate::memory::{Cmdline, DevMem};
 
 /// Room that output, kernel log and statistics leave for what must get through.
 const RESERVE_BYTES: u64 = 256 << 10;
@@ -25,7 +26,7 @@ const CAPTURE_PATIENCE: Duration = Duration::from_secs(10);
 /// Frames to the host, frames from it, and the doorbell.
 pub struct Link {
     memory: DevMem,
-    doorbell: Option<&'static AtomicU64>,
+    doorbell: Option<Doorbell>,
     writer: Writer,
     reader: Reader,
     payload: AlignedVec,
@@ -38,7 +39,7 @@ impl Link {
     /// Map the channel memory and announce this version of the protocol in it.
     pub fn open(cmdline: &Cmdline) -> Result<Self, Failure> {
         let memory = DevMem::map(cmdline.channel)?;
-        let doorbell = cmdline.doorbell.then(map_doorbell).transpose()?;
+        let doorbell = cmdline.doorbell.map(Doorbell::open).transpose()?;
         let link = Self {
             memory,
             doorbell,
@@ -130,8 +131,8 @@ impl Link {
         let id = self.captures;
         self.send(&ToHost::Capture { id, tag: tag.to_owned(), reason });
         if let Some(doorbell) = self.doorbell {
-            // The machine stops right after this store and goes on when the capture is taken.
-            doorbell.store(id, Ordering::SeqCst);
+            // The machine stops right after this and goes on when the capture is taken.
+            doorbell.ring(id);
         }
         let deadline = Instant::now() + CAPTURE_PATIENCE;
         loop {

@@ -5,9 +5,10 @@
 //! It runs under `SCHED_FIFO`, so that a stalled scheduler under test does not stall the report of it, and
 //! sleeps in `poll` while the test runs, so that it does not disturb what it watches.
 
+mod kernel;
+mod doorbell;
 mod memory;
 mod link;
-mod kernel;
 mod reserve;
 mod delivery;
 mod program;

@@ -1,16 +1,14 @@
-//! Where the channel memory and the doorbell are: what the kernel's command line says of them, and init's mappings.
+//! Where the channel memory and the doorbell are: what the kernel's command line says of them, and init's mapping of the former.
 
-use std::ffi::c_void;
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
 use std::sync::atomic::AtomicU64;
 
-use guest_init::layout::{
-    CHANNEL_BYTES, CHANNEL_WORDS, CMDLINE_CHANNEL, CMDLINE_DOORBELL, ChannelMemory, DOORBELL_PAGE,
-};
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous};
+use guest_init::layout::{CHANNEL_BYTES, CHANNEL_WORDS, CMDLINE_CHANNEL, CMDLINE_DOORBELL, ChannelMemory};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
 
 use crate::Failure;
+use crate::doorbell::DoorbellKind;
 use crate::kernel::Kmsg;
 
 /// Words of the command line that are for init.
@@ -18,8 +16,8 @@ use crate::kernel::Kmsg;
 pub struct Cmdline {
     /// Guest-physical address of the channel memory.
     pub channel: u64,
-    /// Whether a store to the doorbell page stops the machine.
-    pub doorbell: bool,
+    /// What stops the machine, if anything does.
+    pub doorbell: Option<DoorbellKind>,
 }
 
 impl Cmdline {
@@ -43,9 +41,14 @@ impl Cmdline {
             .filter(|base| base.is_multiple_of(4096))
             .ok_or_else(|| format!("{CMDLINE_CHANNEL}={channel} is no page's address in hexadecimal"))?;
         let doorbell = match value(CMDLINE_DOORBELL) {
-            Some("page") => true,
-            Some("none") | None => false,
-            Some(other) => return Err(format!("{CMDLINE_DOORBELL}={other} is neither page nor none")),
+            Some("page") => Some(DoorbellKind::Page),
+            Some("none") | None => None,
+            Some(other) => {
+                let port =
+                    other.strip_prefix("port:0x").and_then(|digits| u16::from_str_radix(digits, 16).ok());
+                let none = || format!("{CMDLINE_DOORBELL}={other} is neither page nor port:0xPORT nor none");
+                Some(DoorbellKind::Port(port.ok_or_else(none)?))
+            }
         };
         Ok(Self { channel, doorbell })
     }
@@ -106,17 +109,6 @@ fn lockdown() -> Option<String> {
     log.find(|text| text.starts_with("Kernel is locked down from "))
 }
 
-/// Map the doorbell page and return its first word.
-pub fn map_doorbell() -> Result<&'static AtomicU64, Failure> {
-    let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE | MapFlags::POPULATE;
-    let at = DOORBELL_PAGE as *mut c_void;
-    // SAFETY: FIXED_NOREPLACE fails rather than replace a mapping, so nothing of ours can lie there.
-    let page = unsafe { mmap_anonymous(at, 4096, ProtFlags::READ | ProtFlags::WRITE, flags) };
-    let page = page.map_err(|error| format!("mapping the doorbell page at {DOORBELL_PAGE:#x}: {error}"))?;
-    // SAFETY: the page was just mapped, readable, writable and zero, and is never unmapped.
-    Ok(unsafe { &*page.cast() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,11 +127,16 @@ mod tests {
     #[test]
     fn finds_its_words_among_others_and_takes_the_last() {
         let text = "quiet ktstr.channel=0x1000 panic=-1 ktstr.doorbell=page ktstr.channel=0x10000000\n";
-        assert_eq!(Cmdline::parse(text), Ok(Cmdline { channel: 0x1000_0000, doorbell: true }));
+        assert_eq!(
+            Cmdline::parse(text),
+            Ok(Cmdline { channel: 0x1000_0000, doorbell: Some(DoorbellKind::Page) })
+        );
         assert_eq!(
             Cmdline::parse("ktstr.channel=0x2000 ktstr.doorbell=none"),
-            Ok(Cmdline { channel: 0x2000, doorbell: false })
+            Ok(Cmdline { channel: 0x2000, doorbell: None })
         );
+        let port = Cmdline::parse("ktstr.channel=0x2000 ktstr.doorbell=port:0x5f0").map(|line| line.doorbell);
+        assert_eq!(port, Ok(Some(DoorbellKind::Port(0x5f0))));
     }
 
     #[test]
@@ -150,7 +147,10 @@ mod tests {
             let error = Cmdline::parse(wrong).expect_err("not an address");
             assert!(error.starts_with(wrong), "{error}");
         }
-        let wrong = Cmdline::parse("ktstr.channel=0x1000 ktstr.doorbell=bell").expect_err("no such doorbell");
-        assert!(wrong.contains("bell"), "{wrong}");
+        for doorbell in ["bell", "port", "port:5f0", "port:0x10000", "port:0x"] {
+            let text = format!("ktstr.channel=0x1000 ktstr.doorbell={doorbell}");
+            let wrong = Cmdline::parse(&text).expect_err("no such doorbell");
+            assert!(wrong.contains(&format!("={doorbell} is neither")), "{wrong}");
+        }
     }
 }

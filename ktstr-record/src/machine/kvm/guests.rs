@@ -75,6 +75,7 @@ guests! {
     panic: ktstr_guest_panic ktstr_guest_panic_end,
     reset: ktstr_guest_reset ktstr_guest_reset_end,
     nowhere: ktstr_guest_nowhere ktstr_guest_nowhere_end,
+    kernel: ktstr_guest_kernel ktstr_guest_kernel_end,
 }
 
 /// Put `code` and all that it needs into `ram`.

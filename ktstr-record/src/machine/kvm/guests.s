@@ -279,4 +279,140 @@ guest nowhere
     jmp rsi
 done nowhere
 
+# A whole machine's guest, entered as a kernel is by the 64-bit boot protocol (tiny_kernel.rs): rsi = boot_params, memory
+# below 4 GiB mapped one to one. What it is told is 2048 bytes from its start, frames for the host from 4096 on:
+#
+#   0  the channel memory    8  its words of version and state: ready, busy, done     32  other vCPUs
+#  40  three times: 8-byte words of the frames that follow, and the ring's head behind them
+#
+# What it finds goes to the page at 0x30000. It starts all other vCPUs by INIT and SIPI; waits for its job; hands over frames
+# and rings for capture 1; writes 40 pages; hands over frames and rings for capture 2; hands over frames and powers off.
+guest kernel
+    lea r15, [rip + ktstr_guest_kernel + 2048]
+    mov ebp, 0x30000
+    mov eax, [rsi + 0x202]
+    mov [rbp], rax
+    mov eax, [rsi + 0x228]
+    mov rax, [rax]
+    mov [rbp + 8], rax
+    lea rsi, [rip + 7f]
+6:  mov al, [rsi]
+    test al, al
+    jz 1f
+    mov dx, 0x3f8
+    out dx, al
+    inc rsi
+    jmp 6b
+1:  cmp qword ptr [r15 + 32], 0
+    je 3f
+    # The trampoline, where a SIPI can lead to.
+    lea rsi, [rip + ktstr_guest_trampoline]
+    mov edi, 0x20000
+    mov ecx, 256
+    cld
+    rep movsb
+    mov ebx, 0xfee00000
+    mov dword ptr [rbx + 0xf0], 0x1ff
+    mov dword ptr [rbx + 0x300], 0xc4500
+    mov dword ptr [rbx + 0x300], 0xc4620
+    mov ecx, 5000
+2:  mov rax, [rbp + 16]
+    cmp rax, [r15 + 32]
+    jae 3f
+    mov dx, 0x2f0
+    in al, dx
+    dec ecx
+    jnz 2b
+3:  mov rdi, [r15]
+    mov rax, [r15 + 8]
+    mov [rdi + 8], rax
+    movabs rax, 0x314843525453544b
+    mov [rdi], rax
+4:  mov dx, 0x2f0
+    in al, dx
+    cmp qword ptr [rdi + 0xc0], 0
+    je 4b
+    mov rax, [r15 + 16]
+    mov [rdi + 8], rax
+    lea rsi, [r15 + 2048]
+    mov r9, rdi
+    lea rdi, [r9 + 0x401000]
+    mov rcx, [r15 + 40]
+    cld
+    rep movsq
+    mov rax, [r15 + 48]
+    mov [r9 + 0x40], rax
+    mov eax, 1
+    ring
+5:  mov dx, 0x2f0
+    in al, dx
+    cmp qword ptr [r9 + 0x140], 1
+    jne 5b
+    mov ebx, 0x2000000
+    mov ecx, 40
+2:  mov [rbx], rcx
+    add rbx, 0x3000
+    dec ecx
+    jnz 2b
+    mov rcx, [r15 + 56]
+    rep movsq
+    mov rax, [r15 + 64]
+    mov [r9 + 0x40], rax
+    mov eax, 2
+    ring
+5:  mov dx, 0x2f0
+    in al, dx
+    cmp qword ptr [r9 + 0x140], 2
+    jne 5b
+    mov rcx, [r15 + 72]
+    rep movsq
+    mov rax, [r15 + 80]
+    mov [r9 + 0x40], rax
+    mov rax, [r15 + 24]
+    mov [r9 + 8], rax
+    power_off
+7:  .asciz "a tiny guest\n"
+
+# Where another vCPU begins: in real mode at 0x2000:0. It goes to long mode as a kernel's would, leaves its APIC id in the page
+# of its number and counts itself.
+    .balign 16
+ktstr_guest_trampoline:
+    .code16
+    cli
+    .byte 0x66, 0x2e, 0x0f, 0x01, 0x16      # lgdt cs:[8f - begin], 32 bits
+    .word 8f - ktstr_guest_trampoline
+    mov eax, 0x20
+    mov cr4, eax
+    mov eax, 0x9000
+    mov cr3, eax
+    mov ecx, 0xc0000080
+    rdmsr
+    or eax, 0x100
+    wrmsr
+    mov eax, 0x80000011
+    mov cr0, eax
+    .byte 0x66, 0xea                        # jmp 0x10:9f
+    .long 0x20000 + 9f - ktstr_guest_trampoline
+    .word 0x10
+8:  .word 47
+    .long 0x1000
+    .code64
+9:  mov eax, 0x18
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    mov eax, 0xb
+    xor ecx, ecx
+    cpuid
+    mov ebx, 0x30000
+    mov eax, 1
+    lock xadd [rbx + 24], rax
+    mov [rbx + rax * 8 + 64], edx
+    lock inc qword ptr [rbx + 16]
+1:  cli
+    hlt
+    jmp 1b
+    .org ktstr_guest_kernel + 2048, 0
+done kernel
+
     .popsection

@@ -1,5 +1,6 @@
 //! A VM as a [`Machine`].
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,10 @@ use crate::machine::cpu_use::CpuUse;
 use crate::machine::error::MachineError;
 use crate::machine::interface::{Machine, MachineEvent, StaleBreakpoint, Watch, WatchId, WatchSupport};
 use crate::machine::ram::GuestRam;
+use crate::machine::slots::CpuSlots;
 
 /// A machine of KVM.
-pub(super) struct KvmMachine {
+pub(in crate::machine) struct KvmMachine {
     kvm: Kvm,
     /// Until it is killed.
     vm: Option<Vm>,
@@ -26,13 +28,29 @@ pub(super) struct KvmMachine {
     support: WatchSupport,
     /// Set when the machine itself came to its end.
     died: Option<MachineEvent>,
+    /// The host's CPUs that it holds; dropped after the vCPUs.
+    slots: Option<CpuSlots>,
 }
 
 impl KvmMachine {
     /// `vm`, which is stopped.
     pub(super) fn new(kvm: Kvm, vm: Vm) -> Self {
         let (ram, support) = (Arc::clone(&vm.shared.ram), vm.watch_support());
-        Self { kvm, vm: Some(vm), ram, console: Vec::new(), console_read: 0, support, died: None }
+        Self {
+            kvm,
+            vm: Some(vm),
+            ram,
+            console: Vec::new(),
+            console_read: 0,
+            support,
+            died: None,
+            slots: None,
+        }
+    }
+
+    /// Keep `slots` until the machine is gone.
+    pub(super) fn hold(&mut self, slots: CpuSlots) {
+        self.slots = Some(slots);
     }
 
     fn vm(&mut self) -> Result<&mut Vm, MachineError> {
@@ -48,6 +66,7 @@ impl KvmMachine {
         if let Some(vm) = self.vm.take() {
             self.console = vm.console();
         }
+        self.slots = None;
         let ended = MachineEvent::Ended { end: GuestEnd::MachineDied, detail };
         self.died.get_or_insert(ended).clone()
     }
@@ -121,6 +140,19 @@ impl Machine for KvmMachine {
 
     fn untold(&mut self, id: WatchId) -> Result<Option<Cpu>, MachineError> {
         Ok(self.stopped()?.take_fired(id))
+    }
+
+    fn written(&mut self) -> Option<Vec<Range<u64>>> {
+        // Where the log could not be read, any page may have been written.
+        let pages = self.stopped().and_then(Vm::dirty).ok()?;
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for page in pages {
+            match ranges.last_mut() {
+                Some(last) if last.end == page => last.end += 1,
+                _ => ranges.push(page..page + 1),
+            }
+        }
+        Some(ranges)
     }
 
     fn cpu_use(&self) -> Option<CpuUse> {

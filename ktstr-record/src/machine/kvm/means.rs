@@ -1,6 +1,7 @@
 //! By which means a VM can be watched: found out by watching a tiny guest, because KVM accepts what it does not do.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use kvm_bindings::{KVM_CAP_SET_GUEST_DEBUG2, KVM_GUESTDBG_BLOCKIRQ};
@@ -26,7 +27,18 @@ pub(super) struct Means {
     pub(super) block_irq: bool,
 }
 
+/// What this host's KVM does, once it was found out.
+static KNOWN: OnceLock<Means> = OnceLock::new();
+
 impl Means {
+    /// What `kvm`, this host's, does: found out once in this process.
+    pub(super) fn known(kvm: &Kvm) -> Result<Self, MachineError> {
+        match KNOWN.get() {
+            Some(known) => Ok(*known),
+            None => Self::of(kvm).map(|found| *KNOWN.get_or_init(|| found)),
+        }
+    }
+
     /// What `kvm` does, for which two guests are run.
     pub(super) fn of(kvm: &Kvm) -> Result<Self, MachineError> {
         let told = kvm.check_extension_raw(KVM_CAP_SET_GUEST_DEBUG2.into());

@@ -12,11 +12,15 @@
 //!   memory    its slots, read-only pages, the dirty log                                       memory.rs
 //!   ports     devices on ports: console, doorbell, reset, power-off                           ports.rs
 //!   vcpu      what a vCPU does while it runs                                                  vcpu.rs
-//!   thread    the thread that it does that on                                                 thread.rs
+//!   thread    the thread that it does that on; confine: what that may ask of the kernel       thread.rs, confine.rs
 //!   regs      its registers, as traces have them                                              regs.rs
 //!   watch     what is watched; watching: arming it; means: what this host's KVM can do        watch.rs, watching.rs, means.rs
+//!   routing   which interrupt arrives at which pin                                            routing.rs
 //!   state     saving and restoring all of it but memory                                       state.rs
+//!   entry     its vCPUs before the kernel's first instruction                                 entry.rs
 //! KvmMachine  a VM as a `Machine`                                                           machine.rs
+//! KvmBackend  from a spec to such a machine; limits: what one can hold                      backend.rs, limits.rs
+//! tiny_kernel  what a whole machine boots where no real kernel would run                     tiny_kernel.rs
 //! selftest  everything above, shown by tiny guests                                            selftest/
 //! ```
 
@@ -32,15 +36,22 @@ mod ports;
 mod memory;
 mod watch;
 mod vcpu;
+mod confine;
 mod thread;
 mod regs;
+mod routing;
 mod vm;
 mod watching;
 mod tiny;
+pub(crate) mod tiny_kernel;
 mod means;
 mod state;
+mod entry;
 mod machine;
+mod limits;
+mod backend;
 mod selftest;
 
-pub use probe::{KvmProbe, MachineChoice};
+pub(super) use backend::KvmBackend;
+pub use probe::KvmProbe;
 pub use selftest::{KvmSelfTest, SelfTestOutcome, selftest_kvm};

@@ -13,6 +13,7 @@
 
 use std::io::{self, Write};
 
+use guest_init::layout::DOORBELL_PORT;
 use vm_superio::serial::NoEvents;
 use vm_superio::{Serial, SerialState, Trigger};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -22,8 +23,6 @@ const COM1: u16 = 0x3f8;
 const COM1_END: u16 = COM1 + 8;
 /// Its interrupt line.
 pub(super) const COM1_GSI: u32 = 4;
-/// The doorbell.
-const DOORBELL: u16 = 0x5f0;
 /// ACPI's PM1 event registers (ACPI 6.5, 4.8.3.1).
 const PM1_EVENT: u16 = 0x600;
 const PM1_EVENT_END: u16 = PM1_EVENT + 4;
@@ -103,7 +102,7 @@ impl Ports {
                 }
                 None
             }
-            (DOORBELL, &[a, b, c, d]) => Some(Wish::Ring(u32::from_le_bytes([a, b, c, d]))),
+            (DOORBELL_PORT, &[a, b, c, d]) => Some(Wish::Ring(u32::from_le_bytes([a, b, c, d]))),
             (PM1_CONTROL, &[low, high]) if u16::from_le_bytes([low, high]) & (SLP_EN | SLP_TYP) == SLP_EN => {
                 Some(Wish::PowerOff)
             }

@@ -25,7 +25,7 @@ const COUNTED: u32 = 1000;
 /// Where VMX keeps its task state segment and page table for real mode, far from RAM (as other VMMs have it).
 pub(super) const TSS_ADDRESS: usize = 0xfffb_d000;
 /// What a machine needs of KVM, by the names of the kernel's documentation.
-const NEEDED: [(Cap, &str); 13] = [
+const NEEDED: [(Cap, &str); 12] = [
     (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
     (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
     (Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"),
@@ -36,7 +36,6 @@ const NEEDED: [(Cap, &str); 13] = [
     (Cap::VcpuEvents, "KVM_CAP_VCPU_EVENTS"),
     (Cap::Xcrs, "KVM_CAP_XCRS"),
     (Cap::Xsave, "KVM_CAP_XSAVE"),
-    (Cap::Xsave2, "KVM_CAP_XSAVE2"),
     (Cap::ReadonlyMem, "KVM_CAP_READONLY_MEM"),
     (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
 ];

@@ -121,7 +121,7 @@ impl Vm {
     }
 }
 
-/// Words that KVM needs for a vCPU's FPU.
+/// Words that KVM needs for a vCPU's FPU. KVMs before Linux 5.17 do not say, and need those that all have.
 fn xsave_words(vm: &VmFd) -> usize {
     let bytes = usize::try_from(vm.check_extension_int(Cap::Xsave2)).unwrap_or(0);
     bytes.div_ceil(4).max(XSAVE_WORDS)
@@ -162,7 +162,7 @@ fn restore_vcpu(vcpu: &mut Vcpu, saved: &SavedVcpu, xsave_words: usize) -> Resul
 }
 
 /// Set all of `entries`. Some KVMs refuse to set what they list and give, even to the value that it has: that is no loss.
-fn write_msrs(fd: &VcpuFd, entries: &[kvm_msr_entry]) -> Result<(), MachineError> {
+pub(super) fn write_msrs(fd: &VcpuFd, entries: &[kvm_msr_entry]) -> Result<(), MachineError> {
     let mut left = entries;
     while !left.is_empty() {
         let some = &left[..left.len().min(KVM_MAX_MSR_ENTRIES)];
@@ -210,6 +210,9 @@ fn xsave(words: usize) -> Result<Xsave, MachineError> {
 }
 
 fn read_xsave(fd: &VcpuFd, words: usize) -> Result<Vec<u32>, MachineError> {
+    if words == XSAVE_WORDS {
+        return Ok(fd.get_xsave().map_err(refused("read a vCPU's FPU"))?.region.to_vec());
+    }
     let mut xsave = xsave(words)?;
     // SAFETY: it has the size that KVM said, and this process asks for no further FPU features.
     unsafe { fd.get_xsave2(&mut xsave) }.map_err(refused("read a vCPU's FPU"))?;
@@ -222,6 +225,12 @@ fn write_xsave(fd: &VcpuFd, saved: &[u32], words: usize) -> Result<(), MachineEr
     let mut padded = saved.to_vec();
     padded.resize(words, 0);
     let (region, extra) = padded.split_at(XSAVE_WORDS);
+    if extra.is_empty() {
+        let mut xsave = kvm_xsave::default();
+        xsave.region.copy_from_slice(region);
+        // SAFETY: KVM said that it needs no more than this, and this process asks for no further FPU features.
+        return unsafe { fd.set_xsave(&xsave) }.map_err(refused("set a vCPU's FPU"));
+    }
     let mut xsave = xsave(words)?;
     xsave.as_mut_slice().copy_from_slice(extra);
     // SAFETY: only the region is written; the length of what follows it stays as it is.

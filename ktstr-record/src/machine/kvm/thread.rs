@@ -7,7 +7,9 @@ use std::thread::JoinHandle;
 
 use ktstr_replay::units::Cpu;
 use kvm_ioctls::VcpuFd;
+use seccompiler::BpfProgram;
 
+use super::confine;
 use super::kick::Thread;
 use super::vcpu::{Shared, Vcpu, Why, lock};
 use crate::machine::error::MachineError;
@@ -53,11 +55,16 @@ impl VcpuThread {
         cpu: Cpu,
         shared: Arc<Shared>,
         reports: Sender<Report>,
+        filter: Arc<BpfProgram>,
     ) -> io::Result<Self> {
         let (say, hear) = mpsc::channel();
         let thread = std::thread::Builder::new().name(format!("ktstr-vcpu{}", cpu.0)).spawn(move || {
-            // Without its signal handler it cannot be stopped, so it ends, and whoever asks it something is told so.
+            // Without its signal handler it cannot be stopped, so it ends, and whoever asks it something is told so. One that is not
+            // confined executes no guest either.
             let Ok(mut vcpu) = Vcpu::new(fd, cpu, Arc::clone(&shared)) else { return };
+            if confine::this_thread(&filter).is_err() {
+                return;
+            }
             lock(&shared.threads).push(Thread::current());
             for command in hear {
                 match command {
@@ -116,6 +123,8 @@ impl Drop for VcpuThread {
 }
 
 fn ended(cpu: Cpu) -> MachineError {
-    let source = io::Error::other("its thread has ended");
+    let source = io::Error::other(
+        "its thread has ended (at its start: the host refuses the signal or the seccomp filter)",
+    );
     MachineError::Io { what: format!("ask vCPU {}", cpu.0), source }
 }

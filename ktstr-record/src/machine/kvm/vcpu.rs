@@ -1,6 +1,5 @@
 //! A vCPU, and what it does while it runs. It belongs to one thread.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,8 +36,6 @@ pub(super) struct Shared {
     pub(super) threads: Mutex<Vec<Thread>>,
     pub(super) ports: Mutex<Ports>,
     pub(super) watches: Mutex<Watches>,
-    /// Pages that we wrote for the guest, which KVM's dirty log does not have.
-    pub(super) written: Mutex<BTreeSet<u64>>,
     pub(super) ram: Arc<GuestRam>,
 }
 
@@ -120,7 +117,6 @@ impl Shared {
         }
         // A page that is watched is RAM, and KVM splits what crosses a page.
         let _ = self.ram.write(GuestPhys(at), data);
-        lock(&self.written).insert(at / PAGE_BYTES);
         watches.stored(at, data.len() as u64)
     }
 }

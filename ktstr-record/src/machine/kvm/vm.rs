@@ -12,11 +12,13 @@ use ktstr_replay::units::Cpu;
 use kvm_bindings::{CpuId, KVM_PIT_SPEAKER_DUMMY, kvm_clock_data, kvm_pit_config};
 use kvm_ioctls::{Kvm, VmFd};
 
+use super::confine;
 use super::error::{failed, refused};
 use super::means::Means;
 use super::memory::Slots;
 use super::ports::{COM1_GSI, Ports};
 use super::regs;
+use super::routing;
 use super::stages::TSS_ADDRESS;
 use super::thread::{Report, VcpuThread};
 use super::vcpu::{Shared, Vcpu, Why, lock};
@@ -83,6 +85,7 @@ impl Vm {
         fd.create_irq_chip().map_err(refused("create interrupt controllers"))?;
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..kvm_pit_config::default() };
         fd.create_pit2(pit).map_err(refused("create a timer"))?;
+        routing::set(&fd)?;
         // SAFETY: `shared` keeps `ram`, and is dropped after `fd`.
         let slots = unsafe { Slots::new(&fd, ram.mapped()) }?;
         let (ports, interrupt) = Ports::new().map_err(failed("make the console's interrupt"))?;
@@ -92,15 +95,16 @@ impl Vm {
             threads: Mutex::default(),
             ports: Mutex::new(ports),
             watches: Mutex::new(Watches::default()),
-            written: Mutex::default(),
             ram,
         });
         let (say, reports) = mpsc::channel();
+        let filter = Arc::new(confine::filter().map_err(failed("make the filter of system calls"))?);
         let mut vcpus = Vec::new();
         for (cpu, CpuSpec { apic_id, cpuid }) in (0u32..).zip(cpus) {
             let vcpu = fd.create_vcpu((*apic_id).into()).map_err(refused("create a vCPU"))?;
             vcpu.set_cpuid2(cpuid).map_err(refused("set a vCPU's CPUID"))?;
-            let thread = VcpuThread::spawn(vcpu, Cpu(cpu), Arc::clone(&shared), say.clone());
+            let thread =
+                VcpuThread::spawn(vcpu, Cpu(cpu), Arc::clone(&shared), say.clone(), Arc::clone(&filter));
             vcpus.push(thread.map_err(failed("start a vCPU's thread"))?);
         }
         let stands_at = vec![None; vcpus.len()];
@@ -294,7 +298,8 @@ impl Vm {
             return Err(MachineError::Running);
         }
         let mut pages = self.slots.dirty(&self.fd)?;
-        pages.append(&mut lock(&self.shared.written));
+        // What we write, KVM does not log.
+        pages.extend(self.shared.ram.take_written().into_iter().flatten());
         Ok(pages)
     }
 

@@ -3,8 +3,6 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use guest_init::layout::CHANNEL_BYTES;
-
 use super::process::inherited_path;
 use crate::spec::{LOW_RAM_LIMIT_BYTES, MachineSpec, Topology};
 
@@ -21,15 +19,6 @@ pub(super) struct Inherited {
     pub qmp: i32,
     /// The same for the gdbstub.
     pub gdb: i32,
-}
-
-/// RAM of each NUMA node in bytes: equal shares in multiples of the channel memory, the last one with the rest.
-pub(super) fn node_bytes(spec: &MachineSpec) -> Vec<u64> {
-    let nodes = u64::from(spec.topology.numa_nodes.max(1));
-    let share = spec.memory_bytes() / nodes / CHANNEL_BYTES as u64 * CHANNEL_BYTES as u64;
-    let mut sizes = vec![share; nodes as usize - 1];
-    sizes.push(spec.memory_bytes() - share * (nodes - 1));
-    sizes
 }
 
 /// All that can be emulated but fast strings: where a CPU has them, kernel and C library move bytes by `rep movsb`, which
@@ -49,7 +38,7 @@ pub(super) fn build(spec: &MachineSpec, kernel: &Path, fds: &Inherited, restore:
     args.flag("-cpu").value(CPU);
     args.flag("-smp").value(smp(spec.topology));
     args.flag("-m").value(format!("{}M", spec.memory_mib));
-    for (node, (fd, bytes)) in fds.ram.iter().zip(node_bytes(spec)).enumerate() {
+    for (node, (fd, bytes)) in fds.ram.iter().zip(spec.node_bytes()).enumerate() {
         let path = inherited_path(*fd);
         let path = path.display();
         args.flag("-object")
@@ -104,7 +93,7 @@ impl Args {
 mod tests {
     use std::path::Path;
 
-    use super::{Inherited, build, node_bytes};
+    use super::{Inherited, build};
     use crate::spec::{Topology, test_spec};
 
     fn line(topology: Topology, restore: bool) -> String {
@@ -133,31 +122,5 @@ mod tests {
         assert!(line.contains("-numa node,nodeid=0,cpus=0-3,memdev=m0"), "{line}");
         assert!(line.contains("-numa node,nodeid=1,cpus=4-7,memdev=m1"), "{line}");
         assert!(line.ends_with("-incoming defer"), "{line}");
-    }
-
-    #[test]
-    fn the_channel_memory_lies_in_one_node() {
-        let mut spec = test_spec();
-        for nodes in 1..=8 {
-            for mib in (512..9000).step_by(37) {
-                (spec.topology.numa_nodes, spec.memory_mib) = (nodes, mib);
-                let base = spec.channel_base().0;
-                let mut end = 0;
-                let ends = node_bytes(&spec).into_iter().map(|bytes| {
-                    end += bytes;
-                    end
-                });
-                let cut = ends.into_iter().find(|end| (base + 1..base + (8 << 20)).contains(end));
-                assert_eq!(cut, None, "{mib} MiB in {nodes} nodes");
-            }
-        }
-    }
-
-    #[test]
-    fn nodes_share_all_of_the_memory() {
-        let mut spec = test_spec();
-        spec.topology.numa_nodes = 3;
-        spec.memory_mib = 1000;
-        assert_eq!(node_bytes(&spec), [328 << 20, 328 << 20, 344 << 20]);
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ktstr_replay::trace::record::Manifest;
 use serde_json::{Value, json};
 
-use super::args::{Inherited, build, node_bytes};
+use super::args::{Inherited, build};
 use super::gdb::Gdb;
 use super::process::{Process, inherited_path};
 use super::qmp::Qmp;
@@ -75,7 +75,6 @@ impl Backend for Qemu<'_> {
     fn describe(&self, manifest: &mut Manifest) {
         let machine = &mut manifest.machine;
         machine.kind = String::from("qemu");
-        machine.why = String::from("the emulator is the only machine of this release");
         machine.version = format!("QEMU {} ({})", self.emulator.version, self.emulator.origin);
         manifest.taints.push(String::from(Manifest::EMULATED));
     }
@@ -131,7 +130,7 @@ impl Qemu<'_> {
     /// Memory for the guest, all hole.
     fn ram(&self) -> Result<Arc<GuestRam>, AttemptError> {
         let what = format!("map {} MiB of shared memory", self.spec.memory_mib);
-        GuestRam::new(&node_bytes(self.spec)).map(Arc::new).map_err(AttemptError::host(what))
+        GuestRam::new(&self.spec.node_bytes()).map(Arc::new).map_err(AttemptError::host(what))
     }
 
     /// Start an emulator: the VM is stopped before its first instruction, or waits for its saved `state`. It boots
@@ -240,12 +239,14 @@ mod tests {
     use crate::spec::{BackendSpec, Emulator, MachineSpec, test_spec};
 
     fn emulator(spec: &mut MachineSpec) -> &mut Emulator {
-        let BackendSpec::Qemu(emulator) = &mut spec.backend;
-        emulator
+        match &mut spec.backend {
+            BackendSpec::Qemu(emulator) => emulator,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn key(spec: &MachineSpec) -> Value {
-        let BackendSpec::Qemu(emulator) = &spec.backend;
+        let BackendSpec::Qemu(emulator) = &spec.backend else { panic!("{:?}", spec.backend) };
         Qemu { spec, emulator }.key()
     }
 

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use ktstr_record::machine::MachineKind;
 use ktstr_record::provision::{KernelRange, KernelSpec, Provisioner};
-use ktstr_record::spec::{Emulator, Kernel, MachineSpec};
+use ktstr_record::spec::{BackendSpec, Kernel, MachineSpec};
 
 use super::super::out;
 use crate::gauntlet::PRESETS;
-use crate::host::environment;
+use crate::host::environment::{self, Environment};
+use crate::host::machine;
 
 /// Longest part of a label in the name of a folder.
 const FOLDER_CHARS: usize = 80;
@@ -44,7 +46,7 @@ pub(super) struct Pass {
     /// Likewise of its configuration.
     pub(super) config: Option<PathBuf>,
     kernel: Kernel,
-    emulator: Emulator,
+    backend: BackendSpec,
 }
 
 impl Pass {
@@ -59,7 +61,7 @@ impl Pass {
     /// The smallest machine with its kernel.
     pub(super) fn machine(&self) -> MachineSpec {
         MachineSpec {
-            backend: self.emulator.clone().into(),
+            backend: self.backend.clone(),
             kernel: self.kernel.clone(),
             topology: PRESETS[0].topology,
             memory_mib: PRESETS[0].memory_mib(0),
@@ -91,7 +93,9 @@ impl KernelChoice {
     ///
     /// # Errors
     /// What is no kernel, or cannot be had.
-    pub(super) fn provision(&self) -> Result<Vec<Pass>> {
+    pub(super) fn provision(&self, machine: Option<MachineKind>) -> Result<Vec<Pass>> {
+        let mut environment = Environment::read();
+        environment.machine = machine.map(|kind| kind.to_string()).or(environment.machine);
         let given = env::var(environment::KERNEL).ok().filter(|text| !text.is_empty());
         let asked = if self.kernel.is_empty() { given.into_iter().collect() } else { self.kernel.clone() };
         let config = self.kernel_config.clone();
@@ -122,12 +126,12 @@ impl KernelChoice {
         if config.is_some() && chosen.len() > 1 {
             bail!("--kernel-config is the configuration of one kernel, and {} were asked for", chosen.len());
         }
-        let emulator = provisioner.emulator()?;
+        let machine = machine::choose(&provisioner, &environment)?;
         let labels = labels(&chosen);
         let passes = chosen.into_iter().zip(labels).map(|(chosen, label)| {
-            say_what_is_known(&provisioner, &chosen, config.as_deref(), &emulator)?;
-            let (kernel, emulator) = (chosen.kernel, emulator.clone());
-            Ok(Pass { label, spec: chosen.told, config: config.clone(), kernel, emulator })
+            say_what_is_known(&provisioner, &chosen, config.as_deref(), &machine)?;
+            let (kernel, backend) = (chosen.kernel, machine.backend.clone());
+            Ok(Pass { label, spec: chosen.told, config: config.clone(), kernel, backend })
         });
         passes.collect()
     }
@@ -198,12 +202,12 @@ fn say_what_is_known(
     provisioner: &Provisioner,
     chosen: &Chosen,
     config: Option<&Path>,
-    emulator: &Emulator,
+    machine: &machine::Chosen,
 ) -> Result<()> {
     let Chosen { kernel, spec, .. } = chosen;
     let release = &kernel.release;
     let config = provisioner.kernel_config(spec, kernel, config)?;
-    out::note(&format!("ktstr: kernel {release}, QEMU {} ({})", emulator.version, emulator.origin));
+    out::note(&format!("ktstr: kernel {release}, {}", machine.describe()));
     if config.is_none() && kernel.has_sched_ext {
         out::note(&format!("ktstr: {}", no_config(release)));
     }
@@ -227,6 +231,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use ktstr_record::spec::KvmSpec;
+
     use super::*;
 
     fn chosen(release: &str, asked: &str, id: &str) -> Chosen {
@@ -260,14 +266,13 @@ mod tests {
 
     #[test]
     fn a_label_is_one_folder() {
-        let emulator =
-            Emulator { command: Vec::new(), env: Vec::new(), version: String::new(), origin: String::new() };
+        let backend = BackendSpec::Kvm(KvmSpec::default());
         let pass = |label: &str| Pass {
             label: label.to_owned(),
             spec: Some("7.3".into()),
             config: None,
             kernel: chosen("7.3.4", "7.3", "a").kernel,
-            emulator: emulator.clone(),
+            backend: backend.clone(),
         };
         assert_eq!(pass("7.3.4+deb13 (/linux/../b)").folder(2), "2-7.3.4+deb13___linux_.._b_");
         assert_eq!(pass("../x").folder(1), "1-.._x");
@@ -277,7 +282,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_before_anything_is_fetched() {
-        let error = |choice: KernelChoice| choice.provision().expect_err("wrong").to_string();
+        let error = |choice: KernelChoice| choice.provision(None).expect_err("wrong").to_string();
         assert!(error(choice(&["7.3", "7.3..7.0"])).contains("the wrong way round"));
         assert!(error(choice(&["7.3", "v7.3"])).contains("\"v7.3\""));
         let build = KernelChoice { build: true, ..choice(&["7.3"]) };

@@ -55,7 +55,11 @@ const CACHE_ITSELF: u32 = 0x3ff;
 const AMD_L3: u32 = 32 << 18 | 8 << 12 | 1 << 8 | LINE_BYTES;
 
 /// The entries of vCPU `cpu`.
-pub(super) fn entries(supported: &[kvm_cpuid_entry2], ids: &ApicIds, cpu: u32) -> Vec<kvm_cpuid_entry2> {
+pub(in crate::machine::kvm) fn entries(
+    supported: &[kvm_cpuid_entry2],
+    ids: &ApicIds,
+    cpu: u32,
+) -> Vec<kvm_cpuid_entry2> {
     let is_amd = supported.iter().any(|leaf| leaf.function == 0 && is_amd(leaf));
     let replaced = |function: u32| match function {
         0xb | 0x1f | 0x8000_0026 => true,

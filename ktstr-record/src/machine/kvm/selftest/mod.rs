@@ -7,6 +7,7 @@ mod devices;
 mod control;
 mod state;
 mod whole;
+mod backend;
 mod numbers;
 #[cfg(test)]
 mod second_process;
@@ -43,6 +44,8 @@ pub enum SelfTestOutcome {
     Fail,
     /// A number, or a property of this host, which is neither.
     Measured,
+    /// It cannot be tried here; the detail says why.
+    NotRun,
 }
 
 /// One row: its name, what it does, and whether it checks or measures.
@@ -81,7 +84,12 @@ const ROWS: &[Row] = &[
     checks("more vCPUs than the host has CPUs", control::crowd),
     checks("the machine, running and killed", whole::running),
     checks("the machine, to its guest's end", whole::to_its_end),
+    checks(
+        "a whole machine from its spec: boot protocol, INIT and SIPI, channel, doorbell, dirty pages",
+        backend::whole,
+    ),
     measures("from nothing to the first instruction", numbers::creation),
+    measures("from a spec to a guest that waits for its job", backend::boots),
     measures("stop of two busy vCPUs", numbers::pause),
     measures("save and restore of two vCPUs", numbers::save_and_restore),
 ];
@@ -135,21 +143,4 @@ pub fn selftest_kvm(mut each: impl FnMut(&KvmSelfTest)) -> Result<Vec<KvmSelfTes
         add(row.name, outcome, detail, begun.elapsed());
     }
     Ok(done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{SelfTestOutcome, selftest_kvm};
-
-    #[test]
-    fn everything_passes_where_there_is_kvm() {
-        let rows = selftest_kvm(|row| eprintln!("{row:?}"));
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(why) => return eprintln!("not tested: {why}"),
-        };
-        let failed: Vec<_> = rows.iter().filter(|row| row.outcome == SelfTestOutcome::Fail).collect();
-        assert!(failed.is_empty(), "{failed:#?}");
-        assert!(rows.iter().filter(|row| row.outcome == SelfTestOutcome::Pass).count() >= 20);
-    }
 }

@@ -27,6 +27,8 @@ pub(super) fn dirty(kvm: &Kvm, means: Means) -> Checked {
         let regs = kvm_regs { rdi: first * 4096, rsi: STRIDE_PAGES * 4096, rcx: WRITTEN, ..guests::regs(0) };
         vcpu.fd().set_regs(&regs).map_err(refused("set a vCPU's registers"))
     })?;
+    // What the host wrote to load it.
+    vm.dirty()?;
     let written = |round: u64| -> BTreeSet<u64> {
         (0..WRITTEN).map(|n| first + (round * WRITTEN + n) * STRIDE_PAGES).collect()
     };

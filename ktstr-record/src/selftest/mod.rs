@@ -1,0 +1,96 @@
+//! `ktstr selftest kvm`: the KVM machine tried out on this host, from single instructions to recorded runs.
+//!
+//! ```text
+//! machine     its parts, by tiny guests                              machine::selftest_kvm
+//! recorded    a tiny guest, recorded and replayed                    recorded.rs
+//! real        a kernel of the archive, where the CPU executes guests  real.rs
+//! ```
+
+mod real;
+mod recorded;
+
+use std::time::Instant;
+
+use crate::machine::{KvmSelfTest, SelfTestOutcome, selftest_kvm};
+
+/// What needs a workspace with tests, and what runs it there.
+const ELSEWHERE: (&str, &str) = (
+    "schedulers, and one test on kvm and on qemu compared claim by claim",
+    "these are tests of ktstr's own workspace: `cargo test -p ktstr-tests --test kvm`",
+);
+
+/// What was seen, or what is wrong.
+type Checked = Result<String, String>;
+
+/// Run all of it on this host's KVM, and tell `each` of every row when it is done.
+///
+/// # Errors
+/// In words, when there is no KVM that can be tried.
+pub fn kvm(mut each: impl FnMut(&KvmSelfTest)) -> Result<Vec<KvmSelfTest>, String> {
+    let mut rows = selftest_kvm(&mut each)?;
+    let mut add =
+        |name, outcome: fn(Checked) -> (SelfTestOutcome, String), run: &mut dyn FnMut() -> Checked| {
+            let begun = Instant::now();
+            let (outcome, detail) = outcome(run());
+            let row = KvmSelfTest { name, outcome, detail, took_ms: begun.elapsed().as_millis() as u64 };
+            each(&row);
+            rows.push(row);
+        };
+    add("a tiny guest, recorded and replayed", checked, &mut recorded::tiny_guest);
+    match real::Host::find() {
+        Ok(host) => {
+            for (name, run) in real::ROWS {
+                add(name, checked, &mut || run(&host));
+            }
+        }
+        Err(why) => {
+            for (name, _) in real::ROWS {
+                add(name, not_run, &mut || Ok(why.clone()));
+            }
+        }
+    }
+    add(ELSEWHERE.0, not_run, &mut || Ok(ELSEWHERE.1.into()));
+    Ok(rows)
+}
+
+fn checked(found: Checked) -> (SelfTestOutcome, String) {
+    match found {
+        Ok(seen) => (SelfTestOutcome::Pass, seen),
+        Err(wrong) => (SelfTestOutcome::Fail, wrong),
+    }
+}
+
+fn not_run(why: Checked) -> (SelfTestOutcome, String) {
+    (SelfTestOutcome::NotRun, why.unwrap_or_else(|why| why))
+}
+
+/// An error with all of its causes.
+fn said(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kvm;
+    use crate::machine::SelfTestOutcome;
+
+    #[test]
+    fn everything_that_can_be_tried_here_passes() {
+        let rows = match kvm(|row| eprintln!("{row:?}")) {
+            Ok(rows) => rows,
+            Err(why) => return eprintln!("not tested: {why}"),
+        };
+        let of =
+            |wanted: SelfTestOutcome| rows.iter().filter(|row| row.outcome == wanted).collect::<Vec<_>>();
+        assert!(of(SelfTestOutcome::Fail).is_empty(), "{:#?}", of(SelfTestOutcome::Fail));
+        assert!(of(SelfTestOutcome::Pass).len() >= 22);
+        assert!(of(SelfTestOutcome::NotRun).iter().all(|row| !row.detail.is_empty()));
+    }
+}

@@ -60,6 +60,8 @@ pub enum ToGuest {
         /// The number of its sample.
         sample: u32,
     },
+    /// What came of a [`FromTest::Memory`].
+    Memory(MemoryAnswer),
 }
 
 /// A scheduler to run. Nothing in it depends on the test: a machine may be saved when the scheduler is enabled, and
@@ -315,6 +317,27 @@ pub enum FromTest {
     /// Watch something for stores. init passes it on, has the host look at it at once, and answers with a packet of one byte: 1 when
     /// it is watched or will be, 2 when it cannot be, 0 when the host did not answer.
     Watch(WatchOrder),
+    /// Read a number in the kernel's memory, or change it: the host does so. init passes the host's answer on as a packet: 1 and the
+    /// number as it was (16 bytes, little-endian), or 0 and why it could not be done.
+    Memory(MemoryOrder),
+}
+
+/// What the host does with a number in the kernel's memory.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct MemoryOrder {
+    /// Which, as `WatchTarget` of `ktstr-replay` reads it.
+    pub target: String,
+    /// What it becomes; `None`: it is only read.
+    pub write: Option<i128>,
+}
+
+/// What came of a [`MemoryOrder`].
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum MemoryAnswer {
+    /// The number as it was.
+    Value(i128),
+    /// Why it could not be done.
+    Refused(String),
 }
 
 /// What is to be watched for stores.

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use guest_init::message::{FromTest, SchedulerOrder, WatchOrder};
+use guest_init::message::{FromTest, MemoryOrder, SchedulerOrder, WatchOrder};
 use rkyv::rancor;
 use rustix::io::{self, Errno};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -62,6 +62,16 @@ pub enum ChannelError {
     NotWatched {
         /// What was to be watched.
         target: String,
+    },
+    /// The host could not read or change a number in the kernel's memory.
+    #[error("could not {what} `{target}` in the kernel's memory: {why}")]
+    Memory {
+        /// `read` or `write`.
+        what: &'static str,
+        /// The number.
+        target: String,
+        /// Why not.
+        why: String,
     },
     /// A watch that cannot be read.
     #[error("{0}")]
@@ -146,6 +156,28 @@ impl Channel {
                 Err(ChannelError::Answer { tag: format!("watch:{target}"), found })
             }
         }
+    }
+
+    /// Have the host read a number in the kernel's memory, or change it. Returns what it was.
+    ///
+    /// # Errors
+    /// As [`Channel::capture`]; a number that cannot be had, or that cannot become what is wanted.
+    pub fn memory(&self, order: MemoryOrder) -> Result<i128, ChannelError> {
+        let what = if order.write.is_some() { "write" } else { "read" };
+        let target = order.target.clone();
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        send_packet(&socket, FromTest::Memory(order))?;
+        let mut answer = [0_u8; 4 << 10];
+        let (_, bytes) = io::retry_on_intr(|| recv(&*socket, &mut answer[..], RecvFlags::empty()))
+            .map_err(|source| ChannelError::Socket { what: "read from", source })?;
+        let why = match answer.get(..bytes) {
+            Some([1, value @ ..]) if let Ok(value) = value.try_into() => {
+                return Ok(i128::from_le_bytes(value));
+            }
+            Some([0, why @ ..]) => String::from_utf8_lossy(why).into_owned(),
+            _ => "guest-init closed its socket".to_owned(),
+        };
+        Err(ChannelError::Memory { what, target, why })
     }
 
     /// Have init do something with the scheduler. Returns the scheduler's process id, 0 where there is none, once it is done: init

@@ -1,12 +1,13 @@
 //! The loop: what a running machine says, and what is taken from it.
 
 mod delivering;
+mod memory;
 mod watching;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use guest_init::message::{CaptureReason, FromTest, ToGuest, ToHost};
+use guest_init::message::{CaptureReason, FromTest, MemoryOrder, ToGuest, ToHost};
 use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Sample, Stage};
 use ktstr_replay::units::GuestNs;
 
@@ -69,6 +70,8 @@ pub(super) struct Session<'c> {
     clock: &'c mut RunClock,
     cadence: Cadence,
     requests: VecDeque<GuestRequest>,
+    /// What the test wants done with the kernel's memory.
+    memory_orders: VecDeque<MemoryOrder>,
     enabling: Enabling,
     /// What is done when the scheduler is enabled, if init waits for it.
     attached: Option<Attached<'c>>,
@@ -107,6 +110,7 @@ impl<'c> Session<'c> {
             clock,
             cadence: Cadence::new(plan.window, plan.periodic),
             requests: VecDeque::new(),
+            memory_orders: VecDeque::new(),
             enabling: Enabling::new(enable_limit),
             attached: None,
             unfit: Unfit::default(),
@@ -166,6 +170,7 @@ impl<'c> Session<'c> {
             }
             self.look_at_host_time();
             self.find_watched();
+            self.serve_memory();
             self.capture_if_due();
             self.enabling.tell();
             if let Some(claim) = self.fail_fast.as_ref().and_then(FailFast::broken) {
@@ -320,6 +325,7 @@ impl<'c> Session<'c> {
             FromTest::PhaseBegin { index, name } => self.phase = Some((*index, name.clone())),
             FromTest::PhaseEnd { .. } => self.phase = None,
             FromTest::Watch(order) => self.watch(order.clone(), true),
+            FromTest::Memory(order) => self.memory_orders.push_back(order.clone()),
             _ => {}
         }
         let ended = matches!(said, FromTest::BodyEnded { .. });

@@ -132,6 +132,9 @@ pub enum Fault {
         /// Those that were started.
         candidates: Candidates,
     },
+    /// What names no number in memory.
+    #[error("{0}")]
+    Target(String),
     /// No such parameter.
     #[error("the kernel has no parameter `{name}`: there is no {}", file.display())]
     NoSysctl {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use guest_init::message::{ArchivedSource, ArchivedToGuest, SchedulerJob, TestJob};
+use guest_init::message::{ArchivedSource, ArchivedToGuest, MemoryAnswer, SchedulerJob, TestJob};
 use rkyv::api::high::HighDeserializer;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
@@ -61,6 +61,8 @@ pub struct Delivery {
     pub stop: bool,
     /// Captures that the host has taken, by the numbers of their samples, until somebody takes them from here.
     pub captured: Vec<u32>,
+    /// What came of the test's orders on kernel memory, likewise.
+    pub memory: Vec<MemoryAnswer>,
 }
 
 impl Delivery {
@@ -112,6 +114,7 @@ impl Delivery {
             ArchivedToGuest::Test(job) => once(&mut self.test, deserialized(job)?)?,
             ArchivedToGuest::Stop => self.stop = true,
             ArchivedToGuest::Captured { sample } => self.captured.push(sample.to_native()),
+            ArchivedToGuest::Memory(answer) => self.memory.push(deserialized(answer)?),
         }
         Ok(())
     }

@@ -346,8 +346,8 @@ impl<'a> JobRun<'a> {
 
     /// Sleep until something happens, at most for `timeout`, and pass it on; whether anything was.
     fn turn(&mut self, timeout: Duration) -> bool {
-        let timeout = if self.delivery.has_test { timeout } else { timeout.min(DELIVERY_TICK) };
-        let ready = self.wait(timeout);
+        let is_watched = self.delivery.has_test && !self.socket.awaits_host();
+        let ready = self.wait(if is_watched { timeout } else { timeout.min(DELIVERY_TICK) });
         for source in &ready {
             match source {
                 Ready::Kmsg => {
@@ -427,6 +427,9 @@ impl<'a> JobRun<'a> {
                     self.delivery_failure.get_or_insert(why);
                 }
             }
+        }
+        for answer in std::mem::take(&mut self.delivery.memory) {
+            self.socket.answer_memory(&answer);
         }
         for sample in std::mem::take(&mut self.delivery.captured) {
             // Without a scheduler there is nobody to ask.

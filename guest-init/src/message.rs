@@ -68,8 +68,12 @@ pub enum ToGuest {
 /// serve other tests.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 pub struct SchedulerJob {
-    /// Its program.
+    /// Its program; one without a path: it is part of the kernel, and its lines are all that is done.
     pub program: Program,
+    /// What is written to files before it is started.
+    pub enable: Vec<EchoLine>,
+    /// What is written to files when it has ended, however it did.
+    pub disable: Vec<EchoLine>,
     /// Kernel parameters that are set before it is started.
     pub sysctls: Vec<Sysctl>,
     /// How long it may take to become `enabled`, in ms.
@@ -94,6 +98,24 @@ pub struct TestJob {
     pub timeout_ms: u64,
     /// Schedulers that the test may attach in the place of the first, by name.
     pub staged: Vec<StagedScheduler>,
+}
+
+impl SchedulerJob {
+    /// Whether it is part of the kernel.
+    pub fn is_built_in(&self) -> bool {
+        self.program.path.is_empty()
+    }
+}
+
+/// A line `echo VALUE > /path`.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+pub struct EchoLine {
+    /// As its author wrote it.
+    pub line: String,
+    /// Where it writes to, an absolute path in the guest.
+    pub path: String,
+    /// What it writes, with the newline at the end.
+    pub text: String,
 }
 
 /// A kernel parameter with its value.

@@ -57,13 +57,15 @@ pub fn run(def: &TestDef, socket: OwnedFd) -> anyhow::Result<()> {
 
 fn context(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> anyhow::Result<Ctx> {
     let life = match def.scheduler {
-        Some(scheduler) => {
+        Some(scheduler) if !scheduler.is_built_in() => {
             let state_file = PathBuf::from(SchedulerLife::STATE_FILE);
             let process = env::var_os(SCHEDULER_PID).map(|pid| Path::new("/proc").join(pid));
             let restart_ms = env::var(RESTART_MS).ok().and_then(|ms| ms.parse().ok()).unwrap_or_default();
             let restart = Duration::from_millis(restart_ms);
             SchedulerLife::watched(scheduler.name, state_file, process, restart)
         }
+        // Of one that is part of the kernel nothing tells that it is on but what its lines were written to.
+        Some(scheduler) => SchedulerLife::built_in(scheduler.name),
         None => SchedulerLife::none(),
     };
     let mut cgroups = Cgroups::at(Cgroups::GUEST_ROOT);

@@ -112,7 +112,8 @@ pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
 /// | `constraints` | a constant expression of type `Constraints` | none | machines of the gauntlet for all tests of it, where a test does not set its own bounds |
 /// | `kernels` | a string | none | the kernels that it is for, as `7.1..` or `6.16..7.2` with both ends in it: on another one its tests are skipped |
 ///
-/// Exactly one of `binary`, `binary_path`, `source` and `crates` is given. A name is made of ASCII letters, digits, `_`, `-` and
+/// Exactly one of `binary`, `binary_path`, `source` and `crates` is given, or none of them where `enable` switches on a scheduler that
+/// is part of the kernel. A name is made of ASCII letters, digits, `_`, `-` and
 /// `.`; `eevdf` is reserved.
 #[proc_macro]
 pub fn declare_scheduler(input: TokenStream) -> TokenStream {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use guest_init::message::{Sysctl, WatchOrder};
+use guest_init::message::{EchoLine, Sysctl, WatchOrder};
 use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
 use ktstr_record::machine::{self, StartPolicy};
 use ktstr_record::provision::{KernelSpec, Provisioner};
@@ -24,7 +24,7 @@ use super::program::{self, Places};
 use super::results;
 use super::say::say;
 use super::sources::Sources;
-use crate::scheduler::{Scheduler, SchedulerSource};
+use crate::scheduler::{Scheduler, SchedulerSource, echo_parts};
 use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef};
 use crate::watch::WatchSpec;
 
@@ -78,7 +78,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
     let provisioner = Provisioner::open()?;
     let kernel = provisioner.kernel(&spec)?;
     let program = match def.scheduler {
-        Some(scheduler) => {
+        Some(scheduler) if !scheduler.is_built_in() => {
             if !kernel.has_sched_ext {
                 bail!(
                     "kernel {} has no sched_ext, which scheduler `{}` needs; `ktstr kernel list` shows kernels that have it",
@@ -94,7 +94,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
             let program = program_of(scheduler, &sources, given, &provisioner, &kernel);
             Some(program.with_context(|| no_program(scheduler.name, &kernel.release, &faults))?)
         }
-        None => None,
+        _ => None,
     };
     // Only loaders of BPF programs ask for it.
     let config = match program {
@@ -115,6 +115,12 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         .iter()
         .map(|&other| {
             let found = program_of(other, &sources, None, &provisioner, &machine.kernel);
+            if !other.enable.is_empty() {
+                bail!(
+                    "scheduler `{}` has `enable` lines, which a staged scheduler cannot have: make it the `scheduler` of a test",
+                    other.name
+                );
+            }
             Ok((other, found.with_context(|| format!("no program for scheduler `{}`", other.name))?))
         })
         .collect::<Result<_>>()?;
@@ -122,12 +128,9 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
     let job = job(def, &sources, &provisioner, program.as_deref(), &staged, kernel_config, enable_limit)?;
     let manifest = Manifest {
         test: TestInfo { pages: pages.as_str().to_owned(), ..test_info(def) },
-        scheduler: match (def.scheduler, &program) {
-            (Some(scheduler), Some(program)) => {
-                Some(scheduler_info(def, scheduler, program, &job, enable_limit))
-            }
-            _ => None,
-        },
+        scheduler: def
+            .scheduler
+            .map(|scheduler| scheduler_info(def, scheduler, program.as_deref(), &job, enable_limit)),
         ..Manifest::default()
     };
     machine.memory_mib = memory_mib(def.memory_mib, job.bytes());
@@ -145,7 +148,8 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         machine,
         policy: StartPolicy { cold: environment.cold, say, ..StartPolicy::default() },
         // What a watched scheduler stores while it is loaded is to be seen.
-        attached: def.attached && watches.is_empty(),
+        // One that is part of the kernel is not enabled in the way that a template is checked for.
+        attached: def.attached && watches.is_empty() && !def.scheduler.is_some_and(Scheduler::is_built_in),
         job,
         captures: CapturePlan {
             periodic: def.num_snapshots,
@@ -235,6 +239,7 @@ fn program_of(
         SchedulerSource::Path(path) => {
             Ok(program::at(&manifest_dir.join(path), || format!("`binary_path = \"{path}\"`"))?)
         }
+        SchedulerSource::BuiltIn => bail!("it is part of the kernel and has no program"),
         SchedulerSource::Crate(package) => Ok(provisioner.crate_program(&package.parse()?)?),
         SchedulerSource::CSource(folder) => {
             let folder = manifest_dir.join(folder);
@@ -273,6 +278,9 @@ fn job(
         if let Some((path, text)) = config {
             job.bytes(&path, 0o644, text);
         }
+    }
+    if let Some(scheduler) = def.scheduler {
+        job.lines(echo_lines(scheduler.enable), echo_lines(scheduler.disable));
     }
     let of_scheduler = def.scheduler.map_or(&[][..], |scheduler| scheduler.sysctls);
     job.sysctls(sysctls(of_scheduler), sysctls(def.sysctls));
@@ -319,6 +327,18 @@ fn configured(
         args.extend(["--config".to_owned(), path.clone()]);
     }
     Ok((args, Some((path, text))))
+}
+
+/// The macros refuse what is no such line.
+fn echo_lines(lines: &[&str]) -> Vec<EchoLine> {
+    let parsed = lines.iter().filter_map(|line| Some((line, echo_parts(line)?)));
+    parsed
+        .map(|(line, (value, path))| EchoLine {
+            line: (*line).to_owned(),
+            path: path.to_owned(),
+            text: format!("{value}\n"),
+        })
+        .collect()
 }
 
 /// The macros refuse what has no `=`.
@@ -369,13 +389,13 @@ pub(super) fn test_info(def: &TestDef) -> TestInfo {
 fn scheduler_info(
     def: &TestDef,
     scheduler: &Scheduler,
-    program: &Path,
+    program: Option<&Path>,
     job: &PackedJob,
     enable_limit: Duration,
 ) -> SchedulerInfo {
     SchedulerInfo {
         name: scheduler.name.to_owned(),
-        binary: program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        binary: program.and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned(),
         args: def.all_sched_args(),
         xxh3: job.scheduler_xxh3().unwrap_or_default(),
         enable_timeout_ms: millis(enable_limit),

@@ -108,7 +108,7 @@ pub struct Asked {
 pub struct SchedulerInfo {
     /// Declared name.
     pub name: String,
-    /// File name of its program.
+    /// File name of its program; empty: it is part of the kernel.
     pub binary: String,
     /// Arguments it was started with.
     pub args: Vec<String>,
@@ -116,6 +116,14 @@ pub struct SchedulerInfo {
     pub xxh3: String,
     /// How long it may take to become enabled, in ms; 0 in traces from before it was recorded.
     pub enable_timeout_ms: u64,
+}
+
+impl SchedulerInfo {
+    /// It is part of the kernel: lines that were written to files have switched it on.
+    #[must_use]
+    pub fn is_built_in(&self) -> bool {
+        self.binary.is_empty()
+    }
 }
 
 /// The kernel that was booted.

@@ -21,6 +21,8 @@ const CAPTURE_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Channel {
     socket: Mutex<OwnedFd>,
+    /// There is a guest, with init and a machine.
+    has_guest: bool,
 }
 
 /// Why init could not be told something.
@@ -73,6 +75,14 @@ pub enum ChannelError {
         /// Why not.
         why: String,
     },
+    /// There is nothing to do it with.
+    #[error(
+        "could not {what}: the test is `host_only`, so that there is no guest; leave that out to run the body in one"
+    )]
+    OnHost {
+        /// `take a capture`.
+        what: &'static str,
+    },
     /// A watch that cannot be read.
     #[error("{0}")]
     Watch(String),
@@ -92,7 +102,21 @@ impl Channel {
     pub fn new(socket: OwnedFd) -> Result<Self, ChannelError> {
         set_socket_timeout(&socket, Timeout::Recv, Some(CAPTURE_TIMEOUT))
             .map_err(|source| ChannelError::Socket { what: "set up", source })?;
-        Ok(Self { socket: Mutex::new(socket) })
+        Ok(Self { socket: Mutex::new(socket), has_guest: true })
+    }
+
+    /// A channel to the recorder of a body that runs on the host.
+    pub fn on_host(socket: OwnedFd) -> Self {
+        Self { socket: Mutex::new(socket), has_guest: false }
+    }
+
+    /// Whether there is a guest.
+    pub fn has_guest(&self) -> bool {
+        self.has_guest
+    }
+
+    fn needs_guest(&self, what: &'static str) -> Result<(), ChannelError> {
+        if self.has_guest { Ok(()) } else { Err(ChannelError::OnHost { what }) }
     }
 
     /// Wait until init says that the body may begin: that the scheduler is enabled, and captured. There is
@@ -121,6 +145,7 @@ impl Channel {
     /// # Errors
     /// As [`Channel::send`], a host that could not take it, no answer within a minute.
     pub fn capture(&self, tag: &str) -> Result<(), ChannelError> {
+        self.needs_guest("take a capture")?;
         // Held over the answer, so that two threads cannot take each other's.
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         send_packet(&socket, FromTest::Capture { tag: clip(tag.to_owned()) })?;
@@ -141,6 +166,7 @@ impl Channel {
     /// # Errors
     /// As [`Channel::capture`]; what cannot be watched.
     pub fn watch(&self, order: WatchOrder) -> Result<(), ChannelError> {
+        self.needs_guest("watch something")?;
         let target = order.target.clone();
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         send_packet(&socket, FromTest::Watch(order))?;
@@ -163,6 +189,7 @@ impl Channel {
     /// # Errors
     /// As [`Channel::capture`]; a number that cannot be had, or that cannot become what is wanted.
     pub fn memory(&self, order: MemoryOrder) -> Result<i128, ChannelError> {
+        self.needs_guest("use the kernel's memory")?;
         let what = if order.write.is_some() { "write" } else { "read" };
         let target = order.target.clone();
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,6 +213,7 @@ impl Channel {
     /// # Errors
     /// As [`Channel::send`], what init could not do and why.
     pub fn order(&self, order: SchedulerOrder) -> Result<u32, ChannelError> {
+        self.needs_guest("do something with a scheduler")?;
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let timeout = |timeout| {
             set_socket_timeout(&*socket, Timeout::Recv, timeout)

@@ -158,6 +158,11 @@ impl Ctx {
         self.channel.order(order)
     }
 
+    /// Whether the body runs in a guest: everywhere but in a `host_only` test.
+    pub(crate) fn has_guest(&self) -> bool {
+        self.channel.has_guest()
+    }
+
     /// Note something in the trace.
     pub(crate) fn tell(&self, message: FromTest) -> Result<(), ChannelError> {
         self.channel.send(message)

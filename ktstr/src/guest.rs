@@ -35,13 +35,31 @@ pub fn run(def: &TestDef, socket: OwnedFd) -> anyhow::Result<()> {
     // The body counts as begun even when the machine is not as declared: its end then has the reason.
     channel.send(FromTest::BodyStarted)?;
     let channel = Arc::new(channel);
-    let result = match topo {
-        Ok(topo) => {
-            let ctx = context(def, topo, Arc::clone(&channel));
-            ctx.and_then(|ctx| caught(|| (def.body)(&ctx))).map_err(|error| format!("{error:#}"))
-        }
-        Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
-    };
+    let ctx = topo.map_err(anyhow::Error::new).and_then(|topo| context(def, topo, Arc::clone(&channel)));
+    finish(def, ctx, &channel)
+}
+
+/// Run the body of a `host_only` test in this process, which the recorder has started for that.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on_host(def: &TestDef, socket: OwnedFd) -> anyhow::Result<()> {
+    let channel = Arc::new(Channel::on_host(socket));
+    channel.send(FromTest::BodyStarted)?;
+    let ctx = GuestTopology::read(Path::new("/sys")).map_err(anyhow::Error::new).map(|topo| {
+        let cgroups = Cgroups::at(NO_CGROUPS);
+        let life = SchedulerLife::none();
+        Ctx::new(def.duration(), def.seed, topo, cgroups, life, "/".into(), Arc::clone(&channel))
+    });
+    finish(def, ctx, &channel)
+}
+
+/// Where nothing can be made: the cgroups of the host are not a test's to change.
+const NO_CGROUPS: &str = "/proc/self/cgroups-of-a-host_only-test";
+
+/// Run the body, and say what came of it.
+fn finish(def: &TestDef, ctx: anyhow::Result<Ctx>, channel: &Channel) -> anyhow::Result<()> {
+    let result = ctx.and_then(|ctx| caught(|| (def.body)(&ctx))).map_err(|error| format!("{error:#}"));
     let (error, failures) = match result {
         Ok(result) => (None, result.failures().to_vec()),
         Err(error) => (Some(error), Vec::new()),

@@ -62,6 +62,8 @@ pub struct TestDef {
     pub assert: Assert,
     /// The machines of the gauntlet that the test itself asks for.
     pub constraints: Constraints,
+    /// The body runs on the host: there is no machine.
+    pub host_only: bool,
     /// It is run only when it is asked for, and has no variants.
     pub ignored: bool,
     /// The run must fail.

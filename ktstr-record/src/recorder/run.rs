@@ -37,7 +37,7 @@ pub struct Recording {
     /// Time from the machine's start to its end.
     pub duration: Duration,
     /// A signal that comes while the trace is judged does not cut that off.
-    _guard: Guard,
+    pub(super) _guard: Guard,
 }
 
 /// Start a machine, run the job in it and record it all.

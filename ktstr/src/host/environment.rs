@@ -21,6 +21,9 @@ pub const SCHEDULER: &str = "KTSTR_SCHEDULER";
 /// Variable with a folder into which tests write what they are, in place of being run. A test that does so fails.
 pub const DESCRIBE: &str = "KTSTR_DESCRIBE";
 
+/// Variable of the process of a `host_only` body, with its socket. Nobody sets it but this library.
+pub const BODY: &str = "KTSTR_HOST_ONLY_BODY";
+
 /// The variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {

@@ -13,6 +13,7 @@ mod payloads;
 pub mod results;
 mod prepare;
 mod skip;
+mod on_host;
 
 use anyhow::bail;
 use environment::{DESCRIBE, Environment};
@@ -32,6 +33,9 @@ pub fn run(def: &TestDef) -> anyhow::Result<()> {
     let environment = begin()?;
     if let Some(folder) = &environment.describe {
         return describe::describe(def, folder);
+    }
+    if def.host_only {
+        return on_host::run(def, &environment);
     }
     if skip::is_for_another_kernel(def, &environment)? {
         return Ok(());
@@ -125,6 +129,7 @@ pub(crate) mod tests {
         fail_fast: false,
         assert: Assert::NONE,
         constraints: Constraints::NONE,
+        host_only: false,
         ignored: false,
         expect_err: false,
         expect_scx_error_contains: None,

@@ -185,7 +185,7 @@ fn pages(def: &TestDef, environment: &Environment) -> Result<Pages> {
 ///
 /// # Errors
 /// Every claim that cannot be read, each with a caret under its fault.
-fn recorded_claims(def: &TestDef) -> Result<Vec<ClaimRecord>> {
+pub(super) fn recorded_claims(def: &TestDef) -> Result<Vec<ClaimRecord>> {
     let (mut claims, mut errors) = (Vec::new(), Vec::new());
     for text in def.claims {
         match text.parse::<claim::Claim>() {
@@ -350,12 +350,12 @@ fn sysctls(settings: &[&str]) -> Vec<Sysctl> {
 }
 
 /// What makes libtest run this test alone, in its only thread, with its output on the standard streams.
-fn guest_args(def: &TestDef) -> Vec<String> {
+pub(super) fn guest_args(def: &TestDef) -> Vec<String> {
     let words = ["--exact", def.libtest_name(), "--nocapture", "--include-ignored", "--test-threads=1"];
     words.map(str::to_owned).to_vec()
 }
 
-fn body_limit(def: &TestDef) -> Duration {
+pub(super) fn body_limit(def: &TestDef) -> Duration {
     def.duration() + Duration::from_secs(def.watchdog_timeout_s) + BODY_SLACK
 }
 

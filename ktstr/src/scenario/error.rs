@@ -35,6 +35,11 @@ pub enum ScenarioError {
         /// Why not.
         source: Box<Fault>,
     },
+    /// The body runs on the host.
+    #[error(
+        "scenarios run in a guest, with cgroups and workers of its own, and this test is `host_only`: leave that out"
+    )]
+    OnHost,
     /// The host could not be told.
     #[error("could not record what the scenario does")]
     Channel(#[from] ChannelError),

@@ -146,7 +146,7 @@ pub struct KernelInfo {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MachineInfo {
-    /// `qemu` or `kvm`.
+    /// `qemu` or `kvm`; [`HOST`](Self::HOST) where there was none.
     pub kind: String,
     /// Why that one was taken.
     pub why: String,
@@ -162,6 +162,11 @@ pub struct MachineInfo {
     pub host_cpus: u32,
     /// How it came to run the test; `None` when it did not, and in traces from before this was kept.
     pub start: Option<StartInfo>,
+}
+
+impl MachineInfo {
+    /// The kind of a run whose body ran on the host: no guest, no captures.
+    pub const HOST: &str = "host";
 }
 
 /// How a machine came to run its test.
@@ -211,6 +216,12 @@ impl Manifest {
 
     /// The taint of a run that was recorded by a build without optimization: pauses are longer by far.
     pub const UNOPTIMIZED: &str = "recorded by a build without optimization";
+
+    /// The body ran on the host: there was no machine.
+    #[must_use]
+    pub fn is_on_host(&self) -> bool {
+        self.machine.kind == MachineInfo::HOST
+    }
 
     /// The machine's CPUs were emulated.
     #[must_use]

@@ -356,7 +356,7 @@ mod tests {
         }
         for (odd, why) in [
             ("rm /a", "no `echo`"),
-            ("echo > /a", "no `echo`"),
+            ("echo > /a", "no value"),
             ("echo  > /a", "no value"),
             ("echo 1 >> /a", "appends"),
             ("echo -n 1 > /a", "options"),

@@ -337,7 +337,7 @@ mod tests {
         for key in KEYS.iter().filter(|key| !OF_HOST.contains(&key.name)) {
             let text = match key.name {
                 "scheduler" | "payload" => format!("{} = S", key.name),
-                "num_snapshots" | "memory_mib" | "llcs" => format!("{} = 128", key.name),
+                "num_snapshots" | "memory_mib" | "max_gap_ms" => format!("{} = 128", key.name),
                 "claims" | "watch" | "kargs" => format!("{} = [\"x\"]", key.name),
                 "fail_on_stall" | "kaslr" | "allow_splats" => key.name.to_owned(),
                 _ => continue,

@@ -39,8 +39,11 @@ impl JobRun<'_> {
 /// As a shell does it, but for making the file: what is not there is misspelt, or not in this kernel.
 fn write(line: &EchoLine) -> Result<(), Failure> {
     let path = &line.path;
-    let mut file =
-        File::options().write(true).open(path).map_err(|error| format!("opening {path}: {error}"))?;
+    let mut file = File::options()
+        .write(true)
+        .truncate(true)
+        .open(path)
+        .map_err(|error| format!("opening {path}: {error}"))?;
     file.write_all(line.text.as_bytes()).map_err(|error| format!("writing to {path}: {error}"))
 }
 
@@ -65,7 +68,7 @@ mod tests {
         assert!(write(&line).is_err_and(|why| why.contains("opening") && why.contains(&path)));
         std::fs::write(&file, "old").expect("a file");
         write(&line).expect("written");
-        assert_eq!(std::fs::read_to_string(&file).expect("the file"), "1\nd");
+        assert_eq!(std::fs::read_to_string(&file).expect("the file"), "1\n");
         std::fs::remove_file(file).expect("removed");
     }
 }

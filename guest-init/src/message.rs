@@ -62,6 +62,47 @@ pub enum ToGuest {
     },
     /// What came of a [`FromTest::Memory`].
     Memory(MemoryAnswer),
+    /// Input of a person for the shell that takes the place of the test's body. init passes it on to the test binary.
+    Shell(ShellInput),
+}
+
+/// Input for a shell.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum ShellInput {
+    /// Bytes that were typed or piped.
+    Bytes(Vec<u8>),
+    /// There will be no more.
+    End,
+    /// The terminal has this size.
+    Size {
+        /// Lines.
+        rows: u16,
+        /// Columns.
+        columns: u16,
+    },
+}
+
+impl ShellInput {
+    /// As init sends it to the test binary: one packet.
+    pub fn to_packet(&self) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => [&[2], &bytes[..]].concat(),
+            Self::End => vec![3],
+            Self::Size { rows, columns } => [&[4], &rows.to_le_bytes()[..], &columns.to_le_bytes()].concat(),
+        }
+    }
+
+    /// What a packet is; `None` for another one.
+    pub fn of_packet(packet: &[u8]) -> Option<Self> {
+        match packet {
+            [2, bytes @ ..] => Some(Self::Bytes(bytes.to_vec())),
+            [3] => Some(Self::End),
+            [4, a, b, c, d] => {
+                Some(Self::Size { rows: u16::from_le_bytes([*a, *b]), columns: u16::from_le_bytes([*c, *d]) })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A scheduler to run. Nothing in it depends on the test: a machine may be saved when the scheduler is enabled, and
@@ -438,3 +479,27 @@ pub const RESTART_MS: &str = "KTSTR_RESTART_MS";
 
 /// The file descriptor of the test binary's socket to init.
 pub const TEST_SOCKET_FD: i32 = 3;
+
+/// Environment variable of a test binary that is to run a shell in the place of the body: [`SHELL_PIPE`] or [`SHELL_TERMINAL`].
+pub const SHELL: &str = "KTSTR_SHELL";
+/// Its input is a pipe or a file.
+pub const SHELL_PIPE: &str = "pipe";
+/// Its input is a terminal.
+pub const SHELL_TERMINAL: &str = "terminal";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_of_a_shell_crosses_whole() {
+        let size = ShellInput::Size { rows: 300, columns: 80 };
+        for input in
+            [ShellInput::Bytes(b"ls\n".to_vec()), ShellInput::Bytes(Vec::new()), ShellInput::End, size]
+        {
+            assert_eq!(ShellInput::of_packet(&input.to_packet()), Some(input));
+        }
+        assert_eq!(ShellInput::of_packet(&[]), None);
+        assert_eq!(ShellInput::of_packet(&[1]), None);
+    }
+}

@@ -131,6 +131,18 @@ impl Channel {
         if bytes == 1 { Ok(()) } else { Err(ChannelError::Begin { bytes }) }
     }
 
+    /// The socket once more, for input of a shell: packets that nobody asked for.
+    ///
+    /// # Errors
+    /// The kernel's, when there can be no further descriptor.
+    pub fn input(&self) -> Result<OwnedFd, ChannelError> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.try_clone().map_err(|source| ChannelError::Socket {
+            what: "duplicate",
+            source: Errno::from_io_error(&source).unwrap_or(Errno::MFILE),
+        })
+    }
+
     /// Tell init something. Long texts are cut, and say so.
     ///
     /// # Errors

@@ -21,6 +21,9 @@ pub const SCHEDULER: &str = "KTSTR_SCHEDULER";
 /// Variable with a folder into which tests write what they are, in place of being run. A test that does so fails.
 pub const DESCRIBE: &str = "KTSTR_DESCRIBE";
 
+/// Variable that puts a shell for a person in the place of a test's body.
+pub use guest_init::message::SHELL;
+
 /// Variable of the process of a `host_only` body, with its socket. Nobody sets it but this library.
 pub const BODY: &str = "KTSTR_HOST_ONLY_BODY";
 
@@ -39,6 +42,8 @@ pub struct Environment {
     pub results: Option<PathBuf>,
     /// The program to take for a scheduler that is declared by `binary`.
     pub scheduler: Option<PathBuf>,
+    /// Run a shell in the guest in the place of the body.
+    pub shell: bool,
     /// Where the descriptions of tests go that are not to be run.
     pub describe: Option<PathBuf>,
 }
@@ -57,6 +62,7 @@ impl Environment {
             pages: get(PAGES),
             results: get(RESULTS).map(PathBuf::from),
             scheduler: get(SCHEDULER).map(PathBuf::from),
+            shell: get(SHELL).is_some(),
             describe: get(DESCRIBE).map(PathBuf::from),
         }
     }

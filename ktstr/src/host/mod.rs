@@ -11,12 +11,13 @@ mod judge;
 mod program;
 mod payloads;
 pub mod results;
+pub mod person;
 mod prepare;
 mod skip;
 mod on_host;
 
 use anyhow::bail;
-use environment::{DESCRIBE, Environment};
+use environment::{DESCRIBE, Environment, SHELL};
 use ktstr_record::machine;
 use ktstr_record::recorder::{RecordError, RecordRequest, is_interrupted, record, remember_runner};
 use ktstr_replay::trace::record::Manifest;
@@ -34,11 +35,14 @@ pub fn run(def: &TestDef) -> anyhow::Result<()> {
     if let Some(folder) = &environment.describe {
         return describe::describe(def, folder);
     }
-    if def.host_only {
+    if def.host_only && !environment.shell {
         return on_host::run(def, &environment);
     }
     if skip::is_for_another_kernel(def, &environment)? {
         return Ok(());
+    }
+    if environment.shell {
+        return person::run(def, &environment);
     }
     let request = prepare::prepare(def, &environment)?;
     run_request(def, &environment, request)
@@ -54,6 +58,11 @@ pub fn run_variant(def: &TestDef, preset: &Preset) -> anyhow::Result<()> {
     if environment.describe.is_some() {
         bail!(
             "the test was not run: {DESCRIBE} asks for descriptions, which variants have in that of their test"
+        );
+    }
+    if environment.shell {
+        bail!(
+            "the test was not run: {SHELL} asks for a shell, which is in the guest of a test and not of a variant"
         );
     }
     if let Some(why) = def.bounds().excludes(preset.topology) {

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use guest_init::message::{EchoLine, Sysctl, WatchOrder};
+use guest_init::message::{EchoLine, SHELL, SHELL_PIPE, SHELL_TERMINAL, Sysctl, WatchOrder};
 use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
 use ktstr_record::machine::{self, StartPolicy};
 use ktstr_record::provision::{KernelSpec, Provisioner};
-use ktstr_record::recorder::{CapturePlan, CheckpointPolicy, RecordRequest};
+use ktstr_record::recorder::{CapturePlan, CheckpointPolicy, RecordRequest, is_terminal};
 use ktstr_record::scheduler::build_c;
 use ktstr_record::spec::{Kernel, KernelConfig, MachineSpec};
 use ktstr_replay::claim;
@@ -20,6 +20,7 @@ use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
 use super::environment::{Environment, PAGES};
 use super::optimized::say_if_not;
 use super::payloads;
+use super::person;
 use super::program::{self, Places};
 use super::results;
 use super::say::say;
@@ -125,7 +126,9 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         })
         .collect::<Result<_>>()?;
     let kernel_config = config.as_ref().map(|config| (machine.kernel.release.as_str(), config));
-    let job = job(def, &sources, &provisioner, program.as_deref(), &staged, kernel_config, enable_limit)?;
+    let shell = environment.shell;
+    let job =
+        job(def, &sources, &provisioner, program.as_deref(), &staged, kernel_config, enable_limit, shell)?;
     let manifest = Manifest {
         test: TestInfo { pages: pages.as_str().to_owned(), ..test_info(def) },
         scheduler: def
@@ -166,6 +169,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         claims,
         fail_fast: def.fail_fast,
         watches,
+        shell: false,
         run_timeout: enable_limit + body_limit(def) + EXIT_LIMIT + RUN_SLACK,
     })
 }
@@ -256,6 +260,7 @@ fn program_of(
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "each is a part of the job that comes from elsewhere")]
 fn job(
     def: &TestDef,
     sources: &Sources,
@@ -264,11 +269,17 @@ fn job(
     staged: &[(&Scheduler, PathBuf)],
     kernel_config: Option<(&str, &KernelConfig)>,
     enable_limit: Duration,
+    shell: bool,
 ) -> Result<PackedJob> {
     let exe = env::current_exe().context("could not find the test binary")?;
     let kept = KEPT_VARIABLES.iter().filter_map(|name| Some(format!("{name}={}", env::var(name).ok()?)));
-    let variables: Vec<String> =
+    let mut variables: Vec<String> =
         GUEST_VARIABLES.iter().map(|&variable| variable.to_owned()).chain(kept).collect();
+    if shell {
+        let kind = if is_terminal() { SHELL_TERMINAL } else { SHELL_PIPE };
+        let term = env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
+        variables.extend([format!("{SHELL}={kind}"), format!("TERM={term}")]);
+    }
     let mut job = JobBuilder::new();
     job.test(&exe, &guest_args(def), &variables)?;
     job.test_waits();
@@ -292,10 +303,13 @@ fn job(
         job.bytes(&KernelConfig::guest_path(release), 0o444, config.text.clone());
     }
     payloads::pack(def, sources, provisioner, &mut job)?;
+    if shell {
+        person::pack(provisioner, &mut job)?;
+    }
     Ok(job.build(JobLimits {
         enable_ms: millis(enable_limit),
         restart_ms: millis(def.restart_limit(enable_limit)),
-        test_ms: millis(body_limit(def)),
+        test_ms: millis(if shell { person::STAY } else { body_limit(def) }),
         exit_ms: millis(EXIT_LIMIT),
     })?)
 }

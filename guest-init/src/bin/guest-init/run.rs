@@ -357,7 +357,7 @@ impl<'a> JobRun<'a> {
 
     /// Sleep until something happens, at most for `timeout`, and pass it on; whether anything was.
     fn turn(&mut self, timeout: Duration) -> bool {
-        let is_watched = self.delivery.has_test && !self.socket.awaits_host();
+        let is_watched = self.delivery.has_test && !self.socket.awaits_host() && !self.delivery.has_shell();
         let ready = self.wait(if is_watched { timeout } else { timeout.min(DELIVERY_TICK) });
         for source in &ready {
             match source {
@@ -437,6 +437,12 @@ impl<'a> JobRun<'a> {
                 Err(why) => {
                     self.delivery_failure.get_or_insert(why);
                 }
+            }
+        }
+        while let Some(input) = self.delivery.shell.pop_front() {
+            if !self.socket.pass_on(&input) {
+                self.delivery.shell.push_front(input);
+                break;
             }
         }
         for answer in std::mem::take(&mut self.delivery.memory) {

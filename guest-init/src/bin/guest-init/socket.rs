@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use guest_init::message::{
-    ArchivedFromTest, ArchivedSchedulerOrder, CaptureReason, MemoryAnswer, SchedulerOrder, TEST_SOCKET_FD,
-    ToHost,
+    ArchivedFromTest, ArchivedSchedulerOrder, CaptureReason, MemoryAnswer, SchedulerOrder, ShellInput,
+    TEST_SOCKET_FD, ToHost,
 };
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
@@ -94,6 +94,13 @@ impl TestSocket {
             MemoryAnswer::Refused(why) => [&[0], why.as_bytes()].concat(),
         };
         let _closed = send(ours, &packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    }
+
+    /// Pass on input for the shell. Whether it need not be tried again: it was taken, or nobody is there to take it.
+    pub fn pass_on(&self, input: &ShellInput) -> bool {
+        let Some(ours) = &self.ours else { return true };
+        let sent = send(ours, &input.to_packet(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        sent != Err(rustix::io::Errno::AGAIN)
     }
 
     /// The descriptor to poll, while the other end is open.

@@ -11,5 +11,5 @@ mod upload;
 
 pub use options::{Dropped, KeepCheckpoints, KeepPages, SlimError, SlimOptions};
 pub use redact::{CHANNELS, Channel};
-pub use rewrite::{Slimmed, slim, slim_trace};
-pub use upload::{MAX_UPLOAD_BYTES, Upload, slim_for_upload};
+pub use rewrite::{Slimmed, slim, slim_trace, unfinished_suffix};
+pub use upload::{MAX_UPLOAD_BYTES, Upload, slim_for_upload, unfinished_folder};

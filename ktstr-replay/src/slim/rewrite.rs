@@ -84,8 +84,14 @@ pub fn slim_trace(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Sli
 /// Where the new trace is written before it has its name: beside it, so that it is on the same disk.
 fn part_name(to: &Path) -> PathBuf {
     let mut name = to.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".part-{}", std::process::id()));
+    name.push(unfinished_suffix());
     to.with_file_name(name)
+}
+
+/// Ends the name of a file that this process has not finished.
+#[must_use]
+pub fn unfinished_suffix() -> String {
+    format!(".part-{}", std::process::id())
 }
 
 /// Give the file its name, unless there is a file of that name by now.

@@ -17,6 +17,16 @@ use crate::watch::WatchSpec;
 const WORKERS_PER_CGROUP: usize = 2;
 
 /// The guest, as a test's body sees it.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// fn body(ctx: &Ctx) -> Result<AssertResult> {
+///     ctx.capture_snapshot("idle")?;
+///     let half = HoldSpec::Fixed(ctx.duration / 2);
+///     execute_steps(ctx, vec![Step::new(vec![ctx.cgroup_def("cg_0")], half)])
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Ctx {
     /// The workload window.

@@ -6,6 +6,14 @@ use crate::gauntlet::Constraints;
 use crate::limits::Assert;
 
 /// A scheduler under test; made by `declare_scheduler!`.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// declare_scheduler!(MINE, { name = "mine", binary = "scx_mine", sched_args = ["-v"], topology = (1, 2, 2, 1) });
+///
+/// assert_eq!((MINE.name, MINE.sched_args), ("mine", &["-v"][..]));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scheduler {
     /// What reports call it.

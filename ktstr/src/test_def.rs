@@ -112,6 +112,18 @@ pub enum IncludeFiles {
 }
 
 /// A file of the host that the guest gets, with its permissions.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// /// For `include_files = jobs`.
+/// fn jobs() -> Result<Vec<IncludedFile>> {
+///     Ok(vec![IncludedFile { host: "/etc/hostname".into(), guest: "/ktstr/files/name".to_owned() }])
+/// }
+///
+/// assert_eq!(jobs()?[0].guest, "/ktstr/files/name");
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncludedFile {
     /// Where it is on the host.

@@ -94,8 +94,11 @@ fn terminal() -> (File, OwnedFd) {
         libc::openpty(&raw mut ours, &raw mut theirs, std::ptr::null_mut(), std::ptr::null(), &raw const size)
     };
     assert_eq!(opened, 0, "openpty");
-    // SAFETY: the call has made both, for this use.
-    unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) }
+    // SAFETY: the call has made it, for this use.
+    let ours = unsafe { File::from_raw_fd(ours) };
+    // SAFETY: as above.
+    let theirs = unsafe { OwnedFd::from_raw_fd(theirs) };
+    (ours, theirs)
 }
 
 /// Ctrl-C ends what runs in the guest and nothing else, the guest's terminal has the size of this one, and `exit` ends the run.

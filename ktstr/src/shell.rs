@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use guest_init::message::{SHELL_TERMINAL, ShellInput};
 use rustix::mount::{MountFlags, mount};
 use rustix::net::{RecvFlags, recv};
+use rustix::process::setsid;
 
 use crate::channel::Channel;
 use crate::payload::Launch;
@@ -83,14 +84,15 @@ fn on_terminal(mut command: Command, input: OwnedFd) -> Result<()> {
     }
     let (ours, theirs) = terminal().context("opening a terminal")?;
     command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs);
-    // SAFETY: between fork and exec it only makes two system calls, which are async-signal-safe.
-    unsafe {
-        command.pre_exec(|| {
-            let leads = libc::setsid();
-            let has_terminal = libc::ioctl(0, libc::TIOCSCTTY, 0);
-            if leads < 0 || has_terminal < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-        });
-    }
+    let prepare = || -> io::Result<()> {
+        setsid()?;
+        // SAFETY: the request takes a number.
+        let has_terminal = unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) };
+        if has_terminal < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: the closure only makes two system calls, and neither allocates nor locks, as is required between fork and exec of a
+    // program with threads.
+    unsafe { command.pre_exec(prepare) };
     let shell = command.spawn().context("starting the shell")?;
     // Its ends of the terminal are closed, so that reading ours ends with the shell.
     drop(command);
@@ -156,8 +158,11 @@ fn terminal() -> io::Result<(File, File)> {
     if opened != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call has made both, for this use.
-    Ok(unsafe { (File::from_raw_fd(ours), File::from_raw_fd(theirs)) })
+    // SAFETY: the call has made it, for this use.
+    let ours = unsafe { File::from_raw_fd(ours) };
+    // SAFETY: as above.
+    let theirs = unsafe { File::from_raw_fd(theirs) };
+    Ok((ours, theirs))
 }
 
 fn set_size(terminal: &File, rows: u16, columns: u16) {

@@ -17,8 +17,9 @@ use ktstr_replay::trace::record::{
 use ktstr_replay::units::{GuestNs, HostNs};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::fstat;
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
 
 use super::events;
 use super::interrupt::{self, Guard};
@@ -141,15 +142,15 @@ fn start(request: &HostRequest) -> std::io::Result<(Child, OwnedFd)> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    // SAFETY: between fork and exec it only makes two system calls, which are async-signal-safe. The first leaves the socket open
-    // for this program and no other, the second has it end with the thread that records it.
-    unsafe {
-        command.pre_exec(move || {
-            let kept = libc::fcntl(fd, libc::F_SETFD, 0);
-            let bound = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            if kept < 0 || bound < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-        });
-    }
+    // The first leaves the socket open for this program and no other, the second has it end with the thread that records it.
+    let prepare = move || -> std::io::Result<()> {
+        fcntl_setfd(&theirs, FdFlags::empty())?;
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        Ok(())
+    };
+    // SAFETY: the closure only makes two system calls, and neither allocates nor locks, as is required between fork and exec of a
+    // program with threads.
+    unsafe { command.pre_exec(prepare) };
     Ok((command.spawn()?, ours))
 }
 

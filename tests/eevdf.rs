@@ -5,7 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use ktstr::prelude::*;
-use ktstr_replay::trace::record::{self, EventBody};
+use ktstr_replay::trace::record::{self, EventBody, Stage};
+
+// The kernel's own scheduler without its groups of sessions, which is said to the kernel's log, too.
+declare_scheduler!(PLAIN, {
+    name = "plain",
+    enable = ["echo 0 > /proc/sys/kernel/sched_autogroup_enabled", "echo 'ktstr: plain is on' > /dev/kmsg"],
+    disable = ["echo 1 > /proc/sys/kernel/sched_autogroup_enabled", "echo 'ktstr: plain is off' > /dev/kmsg"],
+});
 
 /// Two cgroups of busy workers: the kernel's own scheduler starves nobody, and no sched_ext scheduler is there.
 #[ktstr_test(duration_s = 4, num_snapshots = 4, not_starved)]
@@ -16,8 +23,11 @@ fn two_cgroups(ctx: &Ctx) -> Result<AssertResult> {
 }
 
 /// A cgroup with four times the weight of the other gets most of the one CPU.
-#[ktstr_test(cores = 1, duration_s = 4, num_snapshots = 1, check = the_heavy_one_leads)]
+/// Its scheduler is switched on by lines before, and off after.
+#[ktstr_test(scheduler = PLAIN, cores = 1, duration_s = 4, num_snapshots = 1, check = the_heavy_one_leads)]
 fn weights(ctx: &Ctx) -> Result<AssertResult> {
+    let groups = fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled")?;
+    ensure!(groups.trim() == "0", "its first line was not run: {groups}");
     let heavy = CgroupDef::named("heavy").workers(1).cpu_weight(400);
     let light = CgroupDef::named("light").workers(1).cpu_weight(100);
     execute_defs(ctx, vec![heavy, light])
@@ -29,6 +39,24 @@ fn the_heavy_one_leads(trace: &Trace, v: &mut Verdict) -> Result<()> {
     };
     let heavy_over_light = cpu_ns("heavy") as f64 / cpu_ns("light") as f64;
     claim!(v, heavy_over_light).between(3.0, 5.0).because("their weights are 400 and 100");
+    // In the kernel's own words: on before the body, and off after the end of the test's process.
+    let events = trace.events();
+    let at = |wanted: &dyn Fn(&EventBody) -> bool| events.iter().position(|event| wanted(&event.body));
+    let logged = |text: &'static str| {
+        at(&move |body| matches!(body, EventBody::Kmsg { text: line, .. } if line.contains(text)))
+    };
+    let reached =
+        |wanted| at(&move |body| matches!(body, EventBody::Stage { stage, .. } if *stage == wanted));
+    let order = [
+        logged("plain is on"),
+        reached(Stage::BodyStarted),
+        reached(Stage::TestExited),
+        logged("plain is off"),
+        reached(Stage::PoweringOff),
+    ];
+    claim!(v, u8::from(order.iter().all(Option::is_some) && order.is_sorted()))
+        .eq(1)
+        .because(format!("on, begin, end, off, power-off are events {order:?}"));
     Ok(())
 }
 

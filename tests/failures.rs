@@ -87,6 +87,30 @@ fn a_kernel_that_is_locked_down_says_so_once() {
 }
 
 #[test]
+fn a_line_that_fails_is_named_with_its_path_and_all_is_undone() {
+    let run = failed("fixtures::has_a_line_that_fails");
+    let report = run.report();
+    assert!(
+        report.contains(
+            "`enable` line `echo 1 > /proc/sys/kernel/no_such_parameter`: opening /proc/sys/kernel/no_such_parameter: No such file"
+        ),
+        "{run}"
+    );
+    assert!(report.contains("misspelt was not switched on, after 1 `enable` line"), "{run}");
+    // The line that fails at the end keeps no other from being run.
+    let log: String = run
+        .trace()
+        .events()
+        .into_iter()
+        .filter_map(|event| match event.body {
+            EventBody::Kmsg { text, .. } => Some(text + "\n"),
+            _ => None,
+        })
+        .collect();
+    assert!(log.contains("ktstr: half of it is on") && log.contains("ktstr: it is off"), "{log}\n{run}");
+}
+
+#[test]
 fn a_stall_is_explained() {
     let run = failed("fixtures::stalls");
     let report = run.report();

@@ -17,6 +17,9 @@ declare_scheduler!(ZOO, { name = "zoo", source = "map_zoo" });
 
 const GROUPS: &str = "/sys/fs/cgroup";
 const PID_MAX: &str = "/proc/sys/kernel/pid_max";
+const PANIC: &str = "/proc/sys/kernel/panic";
+/// The number behind [`PANIC`], by its name in the kernel.
+const PANIC_TIMEOUT: &str = "kernel.(int)panic_timeout";
 const MADVISE: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
 /// Reads files again and again, and keeps what each of them ever had.
@@ -58,6 +61,7 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
         "/sys/devices/system/cpu/cpu1/online",
         PID_MAX,
         MADVISE,
+        PANIC,
         "/tmp/written",
         "/sys/fs/cgroup/a/cpuset.cpus",
         "/sys/fs/cgroup/a/cpu.weight",
@@ -71,6 +75,7 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
         "/sys/fs/cgroup/outer/inner/cgroup.procs",
     ];
     let before = fs::read_to_string(PID_MAX)?;
+    let before_panic = fs::read_to_string(PANIC)?;
     let before_madvise = fs::read_to_string(MADVISE)?;
     let irqs = fs::read_to_string("/proc/irq/9/smp_affinity_list")?;
     let spy = Spy::on(&files);
@@ -101,6 +106,8 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
                 Op::write_file(MADVISE, "never"),
                 Op::write_file("/tmp/written", "text"),
                 Op::irq_affinity(9, "2".parse()?),
+                Op::write_kernel(PANIC_TIMEOUT, 77),
+                Op::read_kernel(PANIC_TIMEOUT),
             ],
             hold,
         )
@@ -129,6 +136,7 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
         ("/sys/devices/system/cpu/cpu1/online", "0"),
         (PID_MAX, "30000"),
         (MADVISE, "always madvise [never]"),
+        (PANIC, "77"),
         ("/tmp/written", "text"),
         ("/sys/fs/cgroup/a/cpuset.cpus", "0-1"),
         ("/sys/fs/cgroup/a/cpuset.cpus", "2-3"),
@@ -149,6 +157,18 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
         "the inner cgroup was never there",
     );
     result.check(fs::read_to_string(PID_MAX)? == before, "pid_max is as before");
+    result
+        .check(fs::read_to_string(PANIC)? == before_panic, "the number in the kernel's memory is as before");
+    let is = ctx.read_kernel(PANIC_TIMEOUT)?;
+    result.check(before_panic.trim() == is.to_string(), format!("it is read as {is}, and is {before_panic}"));
+    for (target, value, why) in [
+        (PANIC_TIMEOUT, 1_i64 << 40, "a signed number of 4 bytes, -2147483648 to 2147483647"),
+        ("kernel.(int)panic_timeoot", 1, "panic_timeout"),
+    ] {
+        let said =
+            ctx.write_kernel(target, value).map_or_else(|error| error.to_string(), |_| "done".to_owned());
+        result.check(said.contains(why), format!("{target} was set to {value}: {said}"));
+    }
     result.check(fs::read_to_string(MADVISE)? == before_madvise, "transparent_hugepage is as before");
     result.check(fs::read_to_string("/proc/irq/9/smp_affinity_list")? == irqs, "the interrupt is as before");
     result
@@ -192,6 +212,7 @@ fn events_tell(trace: &Trace, v: &mut Verdict) -> Result<()> {
         ("offline", "offline 1"),
         ("offline", "online 1"),
         ("files", "irq_affinity 9: 2"),
+        ("files", "read_kernel kernel.(int)panic_timeout: 77"),
         ("moved", "move_tasks 2 from a to c"),
         ("moved", "move_tasks back to a"),
         ("moved", "set_affinity b: 3"),

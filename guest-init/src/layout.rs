@@ -25,7 +25,7 @@ use crate::ring::Ring;
 /// First eight bytes of the channel memory once init has set it up.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRCH1");
 /// Version of layout, frames and messages together.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 /// Nothing is there yet.
 pub const STATE_EMPTY: u32 = 0;
 /// init is up and waits for its job: the moment at which a template is saved.

@@ -60,14 +60,61 @@ pub enum ToGuest {
         /// The number of its sample.
         sample: u32,
     },
+    /// What came of a [`FromTest::Memory`].
+    Memory(MemoryAnswer),
+    /// Input of a person for the shell that takes the place of the test's body. init passes it on to the test binary.
+    Shell(ShellInput),
+}
+
+/// Input for a shell.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum ShellInput {
+    /// Bytes that were typed or piped.
+    Bytes(Vec<u8>),
+    /// There will be no more.
+    End,
+    /// The terminal has this size.
+    Size {
+        /// Lines.
+        rows: u16,
+        /// Columns.
+        columns: u16,
+    },
+}
+
+impl ShellInput {
+    /// As init sends it to the test binary: one packet.
+    pub fn to_packet(&self) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => [&[2], &bytes[..]].concat(),
+            Self::End => vec![3],
+            Self::Size { rows, columns } => [&[4], &rows.to_le_bytes()[..], &columns.to_le_bytes()].concat(),
+        }
+    }
+
+    /// What a packet is; `None` for another one.
+    pub fn of_packet(packet: &[u8]) -> Option<Self> {
+        match packet {
+            [2, bytes @ ..] => Some(Self::Bytes(bytes.to_vec())),
+            [3] => Some(Self::End),
+            [4, a, b, c, d] => {
+                Some(Self::Size { rows: u16::from_le_bytes([*a, *b]), columns: u16::from_le_bytes([*c, *d]) })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A scheduler to run. Nothing in it depends on the test: a machine may be saved when the scheduler is enabled, and
 /// serve other tests.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 pub struct SchedulerJob {
-    /// Its program.
+    /// Its program; one without a path: it is part of the kernel, and its lines are all that is done.
     pub program: Program,
+    /// What is written to files before it is started.
+    pub enable: Vec<EchoLine>,
+    /// What is written to files when it has ended, however it did.
+    pub disable: Vec<EchoLine>,
     /// Kernel parameters that are set before it is started.
     pub sysctls: Vec<Sysctl>,
     /// How long it may take to become `enabled`, in ms.
@@ -92,6 +139,24 @@ pub struct TestJob {
     pub timeout_ms: u64,
     /// Schedulers that the test may attach in the place of the first, by name.
     pub staged: Vec<StagedScheduler>,
+}
+
+impl SchedulerJob {
+    /// Whether it is part of the kernel.
+    pub fn is_built_in(&self) -> bool {
+        self.program.path.is_empty()
+    }
+}
+
+/// A line `echo VALUE > /path`.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+pub struct EchoLine {
+    /// As its author wrote it.
+    pub line: String,
+    /// Where it writes to, an absolute path in the guest.
+    pub path: String,
+    /// What it writes, with the newline at the end.
+    pub text: String,
 }
 
 /// A kernel parameter with its value.
@@ -315,6 +380,27 @@ pub enum FromTest {
     /// Watch something for stores. init passes it on, has the host look at it at once, and answers with a packet of one byte: 1 when
     /// it is watched or will be, 2 when it cannot be, 0 when the host did not answer.
     Watch(WatchOrder),
+    /// Read a number in the kernel's memory, or change it: the host does so. init passes the host's answer on as a packet: 1 and the
+    /// number as it was (16 bytes, little-endian), or 0 and why it could not be done.
+    Memory(MemoryOrder),
+}
+
+/// What the host does with a number in the kernel's memory.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct MemoryOrder {
+    /// Which, as `WatchTarget` of `ktstr-replay` reads it.
+    pub target: String,
+    /// What it becomes; `None`: it is only read.
+    pub write: Option<i128>,
+}
+
+/// What came of a [`MemoryOrder`].
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum MemoryAnswer {
+    /// The number as it was.
+    Value(i128),
+    /// Why it could not be done.
+    Refused(String),
 }
 
 /// What is to be watched for stores.
@@ -393,3 +479,27 @@ pub const RESTART_MS: &str = "KTSTR_RESTART_MS";
 
 /// The file descriptor of the test binary's socket to init.
 pub const TEST_SOCKET_FD: i32 = 3;
+
+/// Environment variable of a test binary that is to run a shell in the place of the body: [`SHELL_PIPE`] or [`SHELL_TERMINAL`].
+pub const SHELL: &str = "KTSTR_SHELL";
+/// Its input is a pipe or a file.
+pub const SHELL_PIPE: &str = "pipe";
+/// Its input is a terminal.
+pub const SHELL_TERMINAL: &str = "terminal";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_of_a_shell_crosses_whole() {
+        let size = ShellInput::Size { rows: 300, columns: 80 };
+        for input in
+            [ShellInput::Bytes(b"ls\n".to_vec()), ShellInput::Bytes(Vec::new()), ShellInput::End, size]
+        {
+            assert_eq!(ShellInput::of_packet(&input.to_packet()), Some(input));
+        }
+        assert_eq!(ShellInput::of_packet(&[]), None);
+        assert_eq!(ShellInput::of_packet(&[1]), None);
+    }
+}

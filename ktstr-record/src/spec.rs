@@ -7,6 +7,13 @@ use guest_init::layout::{CHANNEL_BYTES, CMDLINE_CHANNEL, CMDLINE_DOORBELL, DOORB
 use ktstr_replay::units::GuestPhys;
 
 /// The CPU topology of a machine.
+///
+/// ```
+/// use ktstr_record::spec::Topology;
+///
+/// let machine = Topology { numa_nodes: 1, llcs: 2, cores_per_llc: 4, threads_per_core: 2 };
+/// assert_eq!((machine.cpus(), machine.to_string().as_str()), (16, "1n2l4c2t"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Topology {
     /// NUMA nodes.

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use guest_init::message::{FromTest, SchedulerOrder, WatchOrder};
+use guest_init::message::{FromTest, MemoryOrder, SchedulerOrder, WatchOrder};
 use rkyv::rancor;
 use rustix::io::{self, Errno};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -21,6 +21,8 @@ const CAPTURE_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Channel {
     socket: Mutex<OwnedFd>,
+    /// There is a guest, with init and a machine.
+    has_guest: bool,
 }
 
 /// Why init could not be told something.
@@ -63,6 +65,24 @@ pub enum ChannelError {
         /// What was to be watched.
         target: String,
     },
+    /// The host could not read or change a number in the kernel's memory.
+    #[error("could not {what} `{target}` in the kernel's memory: {why}")]
+    Memory {
+        /// `read` or `write`.
+        what: &'static str,
+        /// The number.
+        target: String,
+        /// Why not.
+        why: String,
+    },
+    /// There is nothing to do it with.
+    #[error(
+        "could not {what}: the test is `host_only`, so that there is no guest; leave that out to run the body in one"
+    )]
+    OnHost {
+        /// `take a capture`.
+        what: &'static str,
+    },
     /// A watch that cannot be read.
     #[error("{0}")]
     Watch(String),
@@ -82,7 +102,21 @@ impl Channel {
     pub fn new(socket: OwnedFd) -> Result<Self, ChannelError> {
         set_socket_timeout(&socket, Timeout::Recv, Some(CAPTURE_TIMEOUT))
             .map_err(|source| ChannelError::Socket { what: "set up", source })?;
-        Ok(Self { socket: Mutex::new(socket) })
+        Ok(Self { socket: Mutex::new(socket), has_guest: true })
+    }
+
+    /// A channel to the recorder of a body that runs on the host.
+    pub fn on_host(socket: OwnedFd) -> Self {
+        Self { socket: Mutex::new(socket), has_guest: false }
+    }
+
+    /// Whether there is a guest.
+    pub fn has_guest(&self) -> bool {
+        self.has_guest
+    }
+
+    fn needs_guest(&self, what: &'static str) -> Result<(), ChannelError> {
+        if self.has_guest { Ok(()) } else { Err(ChannelError::OnHost { what }) }
     }
 
     /// Wait until init says that the body may begin: that the scheduler is enabled, and captured. There is
@@ -95,6 +129,18 @@ impl Channel {
         let (_, bytes) = io::retry_on_intr(|| recv(socket, &mut word, RecvFlags::empty()))
             .map_err(|source| ChannelError::Socket { what: "read from", source })?;
         if bytes == 1 { Ok(()) } else { Err(ChannelError::Begin { bytes }) }
+    }
+
+    /// The socket once more, for input of a shell: packets that nobody asked for.
+    ///
+    /// # Errors
+    /// The kernel's, when there can be no further descriptor.
+    pub fn input(&self) -> Result<OwnedFd, ChannelError> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.try_clone().map_err(|source| ChannelError::Socket {
+            what: "duplicate",
+            source: Errno::from_io_error(&source).unwrap_or(Errno::MFILE),
+        })
     }
 
     /// Tell init something. Long texts are cut, and say so.
@@ -111,6 +157,7 @@ impl Channel {
     /// # Errors
     /// As [`Channel::send`], a host that could not take it, no answer within a minute.
     pub fn capture(&self, tag: &str) -> Result<(), ChannelError> {
+        self.needs_guest("take a capture")?;
         // Held over the answer, so that two threads cannot take each other's.
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         send_packet(&socket, FromTest::Capture { tag: clip(tag.to_owned()) })?;
@@ -131,6 +178,7 @@ impl Channel {
     /// # Errors
     /// As [`Channel::capture`]; what cannot be watched.
     pub fn watch(&self, order: WatchOrder) -> Result<(), ChannelError> {
+        self.needs_guest("watch something")?;
         let target = order.target.clone();
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         send_packet(&socket, FromTest::Watch(order))?;
@@ -148,12 +196,36 @@ impl Channel {
         }
     }
 
+    /// Have the host read a number in the kernel's memory, or change it. Returns what it was.
+    ///
+    /// # Errors
+    /// As [`Channel::capture`]; a number that cannot be had, or that cannot become what is wanted.
+    pub fn memory(&self, order: MemoryOrder) -> Result<i128, ChannelError> {
+        self.needs_guest("use the kernel's memory")?;
+        let what = if order.write.is_some() { "write" } else { "read" };
+        let target = order.target.clone();
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        send_packet(&socket, FromTest::Memory(order))?;
+        let mut answer = [0_u8; 4 << 10];
+        let (_, bytes) = io::retry_on_intr(|| recv(&*socket, &mut answer[..], RecvFlags::empty()))
+            .map_err(|source| ChannelError::Socket { what: "read from", source })?;
+        let why = match answer.get(..bytes) {
+            Some([1, value @ ..]) if let Ok(value) = value.try_into() => {
+                return Ok(i128::from_le_bytes(value));
+            }
+            Some([0, why @ ..]) => String::from_utf8_lossy(why).into_owned(),
+            _ => "guest-init closed its socket".to_owned(),
+        };
+        Err(ChannelError::Memory { what, target, why })
+    }
+
     /// Have init do something with the scheduler. Returns the scheduler's process id, 0 where there is none, once it is done: init
     /// bounds how long that takes.
     ///
     /// # Errors
     /// As [`Channel::send`], what init could not do and why.
     pub fn order(&self, order: SchedulerOrder) -> Result<u32, ChannelError> {
+        self.needs_guest("do something with a scheduler")?;
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let timeout = |timeout| {
             set_socket_timeout(&*socket, Timeout::Recv, timeout)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use guest_init::message::{FromTest, SchedulerOrder};
+use guest_init::message::{FromTest, MemoryOrder, SchedulerOrder};
 
 use crate::cgroup::{CgroupDef, Cgroups};
 use crate::channel::{Channel, ChannelError};
@@ -17,6 +17,16 @@ use crate::watch::WatchSpec;
 const WORKERS_PER_CGROUP: usize = 2;
 
 /// The guest, as a test's body sees it.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// fn body(ctx: &Ctx) -> Result<AssertResult> {
+///     ctx.capture_snapshot("idle")?;
+///     let half = HoldSpec::Fixed(ctx.duration / 2);
+///     execute_steps(ctx, vec![Step::new(vec![ctx.cgroup_def("cg_0")], half)])
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Ctx {
     /// The workload window.
@@ -121,9 +131,46 @@ impl Ctx {
         self.channel.watch(order)
     }
 
+    /// Read a number in the kernel's memory: a symbol or what is reached from it, or a variable of the scheduler, by the names that
+    /// watches have. The host does so while the machine is stopped, and the trace has it as an event.
+    ///
+    /// ```
+    /// use ktstr::prelude::*;
+    ///
+    /// fn body(ctx: &Ctx) -> Result<AssertResult> {
+    ///     let stalls = ctx.read_kernel("bss.nr_stalls")?;
+    ///     ensure!(stalls == 0, "{stalls} stalls before anything ran");
+    ///     execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// A number that is not there, with the names that are.
+    pub fn read_kernel(&self, target: impl Into<String>) -> Result<i128, ChannelError> {
+        self.channel.memory(MemoryOrder { target: target.into(), write: None })
+    }
+
+    /// Change a number in the kernel's memory, and return what it was. As [`Ctx::read_kernel`]; the value must be one of the number's
+    /// type, as the kernel's BTF has it. It stays as it is: `Op::write_kernel` is undone at the end of its step.
+    ///
+    /// # Errors
+    /// A number that is not there; a value that its type does not have.
+    pub fn write_kernel(
+        &self,
+        target: impl Into<String>,
+        value: impl Into<i128>,
+    ) -> Result<i128, ChannelError> {
+        self.channel.memory(MemoryOrder { target: target.into(), write: Some(value.into()) })
+    }
+
     /// Have guest-init do something with the scheduler. Returns the scheduler's process id.
     pub(crate) fn order(&self, order: SchedulerOrder) -> Result<u32, ChannelError> {
         self.channel.order(order)
+    }
+
+    /// Whether the body runs in a guest: everywhere but in a `host_only` test.
+    pub(crate) fn has_guest(&self) -> bool {
+        self.channel.has_guest()
     }
 
     /// Note something in the trace.

@@ -59,12 +59,16 @@ impl TestDescription {
             target: def.target().to_owned(),
             kind: String::new(),
             name: def.libtest_name().to_owned(),
-            scheduler: def.scheduler.map_or("eevdf", |scheduler| scheduler.name).to_owned(),
+            scheduler: match def.scheduler {
+                None if def.host_only => "none, on the host",
+                scheduler => scheduler.map_or("eevdf", |scheduler| scheduler.name),
+            }
+            .to_owned(),
             topology: def.topology.to_string(),
             memory_mib: def.memory_mib,
             duration_s: def.duration_s,
             limits: def.limits().to_string(),
-            variants: if def.ignored { Vec::new() } else { variants.collect() },
+            variants: if def.ignored || def.host_only { Vec::new() } else { variants.collect() },
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use guest_init::message::{FromTest, RESTART_MS, SCHEDULER_PID};
+use guest_init::message::{FromTest, RESTART_MS, SCHEDULER_PID, SHELL};
 
 use crate::assert::AssertResult;
 use crate::cgroup::Cgroups;
@@ -17,6 +17,7 @@ use crate::channel::Channel;
 use crate::ctx::Ctx;
 use crate::guest_topo::GuestTopology;
 use crate::scheduler_life::SchedulerLife;
+use crate::shell;
 use crate::test_def::TestDef;
 
 /// Run a test's body in the guest. What it finds goes to the host; the result only decides this process's exit
@@ -35,13 +36,36 @@ pub fn run(def: &TestDef, socket: OwnedFd) -> anyhow::Result<()> {
     // The body counts as begun even when the machine is not as declared: its end then has the reason.
     channel.send(FromTest::BodyStarted)?;
     let channel = Arc::new(channel);
-    let result = match topo {
-        Ok(topo) => {
-            let ctx = context(def, topo, Arc::clone(&channel));
-            ctx.and_then(|ctx| caught(|| (def.body)(&ctx))).map_err(|error| format!("{error:#}"))
-        }
-        Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
-    };
+    if let Ok(kind) = env::var(SHELL) {
+        let ended = shell::run(&kind, &channel).map_err(|error| format!("{error:#}"));
+        channel.send(FromTest::BodyEnded { error: ended.err(), failures: Vec::new() })?;
+        return Ok(());
+    }
+    let ctx = topo.map_err(anyhow::Error::new).and_then(|topo| context(def, topo, Arc::clone(&channel)));
+    finish(def, ctx, &channel)
+}
+
+/// Run the body of a `host_only` test in this process, which the recorder has started for that.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on_host(def: &TestDef, socket: OwnedFd) -> anyhow::Result<()> {
+    let channel = Arc::new(Channel::on_host(socket));
+    channel.send(FromTest::BodyStarted)?;
+    let ctx = GuestTopology::read(Path::new("/sys")).map_err(anyhow::Error::new).map(|topo| {
+        let cgroups = Cgroups::at(NO_CGROUPS);
+        let life = SchedulerLife::none();
+        Ctx::new(def.duration(), def.seed, topo, cgroups, life, "/".into(), Arc::clone(&channel))
+    });
+    finish(def, ctx, &channel)
+}
+
+/// Where nothing can be made: the cgroups of the host are not a test's to change.
+const NO_CGROUPS: &str = "/proc/self/cgroups-of-a-host_only-test";
+
+/// Run the body, and say what came of it.
+fn finish(def: &TestDef, ctx: anyhow::Result<Ctx>, channel: &Channel) -> anyhow::Result<()> {
+    let result = ctx.and_then(|ctx| caught(|| (def.body)(&ctx))).map_err(|error| format!("{error:#}"));
     let (error, failures) = match result {
         Ok(result) => (None, result.failures().to_vec()),
         Err(error) => (Some(error), Vec::new()),
@@ -57,13 +81,15 @@ pub fn run(def: &TestDef, socket: OwnedFd) -> anyhow::Result<()> {
 
 fn context(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> anyhow::Result<Ctx> {
     let life = match def.scheduler {
-        Some(scheduler) => {
+        Some(scheduler) if !scheduler.is_built_in() => {
             let state_file = PathBuf::from(SchedulerLife::STATE_FILE);
             let process = env::var_os(SCHEDULER_PID).map(|pid| Path::new("/proc").join(pid));
             let restart_ms = env::var(RESTART_MS).ok().and_then(|ms| ms.parse().ok()).unwrap_or_default();
             let restart = Duration::from_millis(restart_ms);
             SchedulerLife::watched(scheduler.name, state_file, process, restart)
         }
+        // Of one that is part of the kernel nothing tells that it is on but what its lines were written to.
+        Some(scheduler) => SchedulerLife::built_in(scheduler.name),
         None => SchedulerLife::none(),
     };
     let mut cgroups = Cgroups::at(Cgroups::GUEST_ROOT);

@@ -10,6 +10,16 @@ use ktstr_record::spec::Topology;
 use crate::cpu_set::{CpuListError, CpuSet};
 
 /// The CPUs of the running machine and how they share.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// fn body(ctx: &Ctx) -> Result<AssertResult> {
+///     ensure!(ctx.topo.llcs.len() == 2, "a machine of two LLCs: {:?}", ctx.topo.llcs);
+///     let first = CgroupDef::named("first").cpuset(CpusetSpec::Exact(ctx.topo.llcs[0].clone()));
+///     execute_defs(ctx, vec![first])
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestTopology {
     /// Every online CPU.

@@ -39,6 +39,8 @@ mod scenario;
 mod test_def;
 /// What a test says of itself when it is asked, and not run.
 mod description;
+/// A shell in the place of the body, in the guest.
+mod shell;
 /// Running the body, in the guest.
 mod guest;
 /// The cargo workspace that a test is in.

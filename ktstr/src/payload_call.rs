@@ -92,6 +92,21 @@ impl Ctx {
 }
 
 /// A payload that is about to be run. What is judged of the run is in the trace, however the body goes on.
+///
+/// ```
+/// use ktstr::prelude::*;
+/// use std::time::Duration;
+///
+/// #[derive(Payload)]
+/// #[payload(binary = "stress-ng", package = "stress-ng")]
+/// struct Stress;
+///
+/// fn body(ctx: &Ctx) -> Result<AssertResult> {
+///     let call = ctx.payload(&Stress).args(["--cpu", "2", "--timeout", "2"]).timeout(Duration::from_secs(10));
+///     ensure!(call.run()?.exit_code() == Some(0));
+///     Ok(AssertResult::pass())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a payload does nothing until it is run"]
 pub struct PayloadCall<'c> {
@@ -150,6 +165,21 @@ impl<'c> PayloadCall<'c> {
 }
 
 /// A payload that was started. It is ended, and recorded, when this is dropped.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// #[derive(Payload)]
+/// #[payload(binary = "stress-ng", package = "stress-ng")]
+/// struct Stress;
+///
+/// fn body(ctx: &Ctx) -> Result<AssertResult> {
+///     let load = ctx.payload(&Stress).args(["--cpu", "2"]).spawn()?;
+///     let result = execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])?;
+///     load.kill()?;
+///     Ok(result)
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "the payload is ended when its handle is dropped"]
 pub struct PayloadHandle<'c> {

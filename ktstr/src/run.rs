@@ -1,5 +1,6 @@
 //! The one function that every `#[test]` calls: it finds out where this process is, and runs the test there.
 
+use std::env;
 use std::fmt;
 use std::fs;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
@@ -11,6 +12,7 @@ use rustix::net::sockopt::{socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 
 use crate::gauntlet::PRESETS;
+use crate::host::environment::BODY;
 use crate::test_def::TestDef;
 use crate::{guest, host};
 
@@ -21,6 +23,7 @@ use crate::{guest, host};
 pub fn run(def: &'static TestDef) -> Result<(), TestFailure> {
     let result = match place() {
         Ok(Place::Guest(socket)) => guest::run(def, socket),
+        Ok(Place::Body(socket)) => guest::run_on_host(def, socket),
         Ok(Place::Host) => host::run(def),
         Err(error) => Err(error.into()),
     };
@@ -39,7 +42,8 @@ pub fn run_variant(def: &'static TestDef, path: &'static str, index: usize) -> R
     let def = def.variant(path, preset);
     let result = match place() {
         Ok(Place::Guest(socket)) => guest::run(&def, socket),
-        Ok(Place::Host) => host::run_variant(&def, preset),
+        // A test that runs there has no variants.
+        Ok(Place::Body(_) | Place::Host) => host::run_variant(&def, preset),
         Err(error) => Err(error.into()),
     };
     result.map_err(TestFailure::from)
@@ -65,6 +69,8 @@ impl fmt::Debug for TestFailure {
 enum Place {
     /// On a host: boot a VM.
     Host,
+    /// On a host, in the process of a `host_only` body, with the socket to the recorder.
+    Body(OwnedFd),
     /// In a guest, with the socket to init.
     Guest(OwnedFd),
 }
@@ -84,7 +90,8 @@ struct NoSocket;
 fn place() -> Result<Place, NoSocket> {
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     if !names_channel(&cmdline) {
-        return Ok(Place::Host);
+        let socket = env::var(BODY).ok().and_then(|text| host::say::inherited(&text));
+        return Ok(socket.map_or(Place::Host, Place::Body));
     }
     // SAFETY: the number is only asked about, through calls that fail with EBADF when it is not open; nothing in
     // this process closes it meanwhile.

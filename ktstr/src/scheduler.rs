@@ -6,12 +6,24 @@ use crate::gauntlet::Constraints;
 use crate::limits::Assert;
 
 /// A scheduler under test; made by `declare_scheduler!`.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// declare_scheduler!(MINE, { name = "mine", binary = "scx_mine", sched_args = ["-v"], topology = (1, 2, 2, 1) });
+///
+/// assert_eq!((MINE.name, MINE.sched_args), ("mine", &["-v"][..]));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scheduler {
     /// What reports call it.
     pub name: &'static str,
     /// Where its program comes from.
     pub source: SchedulerSource,
+    /// Lines `echo VALUE > /path` that are run in the guest before it is started.
+    pub enable: &'static [&'static str],
+    /// The same for its end, however it comes.
+    pub disable: &'static [&'static str],
     /// Its arguments.
     pub sched_args: &'static [&'static str],
     /// The topology of tests that give none.
@@ -49,6 +61,23 @@ pub enum SchedulerSource {
     CSource(&'static str),
     /// A version of a package of the registry: `scx_lavd@1.1.4`.
     Crate(&'static str),
+    /// It is part of the kernel: its `enable` lines switch it on.
+    BuiltIn,
+}
+
+impl Scheduler {
+    /// Whether it is part of the kernel, and has no program.
+    pub fn is_built_in(&self) -> bool {
+        self.source == SchedulerSource::BuiltIn
+    }
+}
+
+/// The parts of a line `echo VALUE > /path`, as the macro has checked it: the value without quotes, and the path.
+pub fn echo_parts(line: &str) -> Option<(&str, &str)> {
+    let (value, path) = line.trim().strip_prefix("echo ")?.rsplit_once('>')?;
+    let value = value.trim();
+    let quoted = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
+    Some((quoted('"').or_else(|| quoted('\'')).unwrap_or(value), path.trim()))
 }
 
 /// Whether a test gives a configuration exactly where its scheduler wants one.
@@ -64,4 +93,17 @@ pub const fn check_config(scheduler: &Scheduler, is_given: bool) {
         !is_given || scheduler.config_file_def.is_some(),
         "the test gives a `config`, and the scheduler's declaration has no `config_file_def` that says how it is taken"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_value_and_a_path() {
+        assert_eq!(echo_parts("echo 1 > /proc/sys/a"), Some(("1", "/proc/sys/a")));
+        assert_eq!(echo_parts(r#"echo "a > b" >/x"#), Some(("a > b", "/x")));
+        assert_eq!(echo_parts("echo 'a b' > /x"), Some(("a b", "/x")));
+        assert_eq!(echo_parts("rm /x"), None);
+    }
 }

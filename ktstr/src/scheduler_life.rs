@@ -13,7 +13,17 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// Watches `/sys/kernel/sched_ext/state`. Source: `kernel/sched/ext.c`, `scx_attr_state_show`.
 #[derive(Debug)]
-pub struct SchedulerLife(Option<Watched>);
+pub struct SchedulerLife(Life);
+
+#[derive(Debug)]
+enum Life {
+    /// There is no scheduler under test.
+    None,
+    /// It is part of the kernel, has this name, and does not leave by itself.
+    BuiltIn(String),
+    /// It is one of sched_ext.
+    Watched(Watched),
+}
 
 #[derive(Debug)]
 struct Watched {
@@ -49,19 +59,27 @@ impl SchedulerLife {
 
     /// There is no scheduler under test.
     pub fn none() -> Self {
-        Self(None)
+        Self(Life::None)
+    }
+
+    /// The scheduler under test is part of the kernel.
+    pub fn built_in(name: &str) -> Self {
+        Self(Life::BuiltIn(name.to_owned()))
     }
 
     /// Watch the scheduler `name`, whose state is in `state_file`. One that exits may come back within `restart`, if its
     /// process, the folder `process` of `/proc`, still lives.
     pub fn watched(name: &str, state_file: PathBuf, process: Option<PathBuf>, restart: Duration) -> Self {
         let process = Mutex::new(Process::At(process));
-        Self(Some(Watched { name: name.to_owned(), state_file, process, restart }))
+        Self(Life::Watched(Watched { name: name.to_owned(), state_file, process, restart }))
     }
 
     /// Name of the scheduler under test, if there is one.
     pub fn name(&self) -> Option<&str> {
-        self.0.as_ref().map(|watched| watched.name.as_str())
+        match &self.0 {
+            Life::None => None,
+            Life::BuiltIn(name) | Life::Watched(Watched { name, .. }) => Some(name),
+        }
     }
 
     /// The test detaches the scheduler: it does not count as gone.
@@ -75,7 +93,7 @@ impl SchedulerLife {
     }
 
     fn set(&self, process: Process) {
-        if let Some(watched) = &self.0 {
+        if let Life::Watched(watched) = &self.0 {
             *watched.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
         }
     }
@@ -86,7 +104,7 @@ impl SchedulerLife {
     /// # Errors
     /// [`SchedulerDied`] when the state stays anything but `enabled`.
     pub fn check(&self) -> Result<(), SchedulerDied> {
-        let Some(Watched { name, state_file, process, restart }) = &self.0 else {
+        let Life::Watched(Watched { name, state_file, process, restart }) = &self.0 else {
             return Ok(());
         };
         let process = process.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -128,6 +146,8 @@ mod tests {
         life.attached(std::process::id());
         assert!(life.check().is_err());
         assert_eq!(SchedulerLife::none().check(), Ok(()));
+        let built_in = SchedulerLife::built_in("core");
+        assert_eq!((built_in.check(), built_in.name()), (Ok(()), Some("core")));
     }
 
     #[test]

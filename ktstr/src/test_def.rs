@@ -62,6 +62,8 @@ pub struct TestDef {
     pub assert: Assert,
     /// The machines of the gauntlet that the test itself asks for.
     pub constraints: Constraints,
+    /// The body runs on the host: there is no machine.
+    pub host_only: bool,
     /// It is run only when it is asked for, and has no variants.
     pub ignored: bool,
     /// The run must fail.
@@ -112,6 +114,18 @@ pub enum IncludeFiles {
 }
 
 /// A file of the host that the guest gets, with its permissions.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// /// For `include_files = jobs`.
+/// fn jobs() -> Result<Vec<IncludedFile>> {
+///     Ok(vec![IncludedFile { host: "/etc/hostname".into(), guest: "/ktstr/files/name".to_owned() }])
+/// }
+///
+/// assert_eq!(jobs()?[0].guest, "/ktstr/files/name");
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncludedFile {
     /// Where it is on the host.

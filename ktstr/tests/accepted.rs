@@ -22,6 +22,18 @@ declare_scheduler!(
     }
 );
 
+declare_scheduler!(BUILT_IN, {
+    name = "built-in",
+    enable = ["echo 1 > /sys/x"],
+    disable = ["echo 0 > /sys/x"],
+});
+
+#[ktstr_test(host_only, ignore, duration_s = 3, seed = 2, allow_inconclusive)]
+fn on_the_host(_ctx: &Ctx) -> Result<AssertResult> {
+    assert_eq!(BUILT_IN.enable.len(), BUILT_IN.disable.len());
+    Ok(AssertResult::pass())
+}
+
 #[ktstr_test(
     scheduler = WIDE,
     numa_nodes = 1,

@@ -64,6 +64,7 @@ use proc_macro::TokenStream;
 /// | `allow_restarts` | `true` or `false` | false | a scheduler that exits and is enabled again does not fail the test |
 /// | `allow_splats` | `true` or `false` | false | a WARN, a lockdep report, an RCU stall or another report of a fault in the kernel's log does not fail the test |
 /// | `allow_inconclusive` | `true` or `false` | false | an inconclusive verdict passes |
+/// | `host_only` | `true` or `false` | false | run the body on the host, in a process of its own: there is no VM, so that nothing of a guest, a scheduler or a machine can be given besides. The trace has what the body said and wrote |
 /// | `ignore` | `true` or `false` | false | emit `#[ignore]` |
 /// | `kaslr` | `true` or `false` | true | place the kernel at random |
 /// | `attached` | `true` or `false` | true | begin with the scheduler enabled, from a template, where there is one; `false`: load it anew in every run |
@@ -101,6 +102,8 @@ pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
 /// | `binary_path` | a string | one of these is needed | path of the program, relative to the package's folder |
 /// | `source` | a string | one of these is needed | folder with C sources that ktstr builds, relative to the package's folder |
 /// | `crates` | a string | one of these is needed | a version of a package of the registry, as `scx_lavd@1.1.4`, which ktstr builds once |
+/// | `enable` | a list of strings, `["..", ".."]` | none | lines `echo VALUE > /path` that are run in the guest before it is started; without a program they are what switches on a scheduler that is part of the kernel |
+/// | `disable` | a list of strings, `["..", ".."]` | none | the same for its end: they are run however the run ends |
 /// | `sched_args` | a list of strings, `["..", ".."]` | none | its arguments |
 /// | `topology` | (numa_nodes, llcs, cores, threads) | none | the topology of tests that give none |
 /// | `kargs` | a list of strings, `["..", ".."]` | none | words for the kernel's command line |
@@ -113,7 +116,8 @@ pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
 /// | `constraints` | a constant expression of type `Constraints` | none | machines of the gauntlet for all tests of it, where a test does not set its own bounds |
 /// | `kernels` | a string | none | the kernels that it is for, as `7.1..` or `6.16..7.2` with both ends in it: on another one its tests are skipped |
 ///
-/// Exactly one of `binary`, `binary_path`, `source` and `crates` is given. A name is made of ASCII letters, digits, `_`, `-` and
+/// Exactly one of `binary`, `binary_path`, `source` and `crates` is given, or none of them where `enable` switches on a scheduler that
+/// is part of the kernel. A name is made of ASCII letters, digits, `_`, `-` and
 /// `.`; `eevdf` is reserved.
 #[proc_macro]
 pub fn declare_scheduler(input: TokenStream) -> TokenStream {

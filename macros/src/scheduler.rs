@@ -29,6 +29,13 @@ const KEYS: &[Key] = &[
     key("crates", Shape::Text,
         "a version of a package of the registry, as `scx_lavd@1.1.4`, which ktstr builds once")
         .place(Source("Crate")).not_empty(""),
+    key("enable", Shape::Texts,
+        "lines `echo VALUE > /path` that are run in the guest before it is started; without a program they are what switches on a \
+         scheduler that is part of the kernel")
+        .needs(&[("disable", "`disable`, with the lines that undo it")]),
+    key("disable", Shape::Texts,
+        "the same for its end: they are run however the run ends")
+        .needs(&[("enable", "`enable`: without it there is nothing to undo")]),
     key("sched_args", Shape::Texts,
         "its arguments"),
     key("topology", Shape::Four,
@@ -108,6 +115,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
     if let Some(Value::Text(range)) = args.value("kernels") {
         check_kernels(range)?;
     }
+    check_lines(&args)?;
     check_config(&args)?;
     check_cgroup_parent(&args)?;
     let (source, fields) = (source(&ident, &args)?, args.fields()?);
@@ -130,7 +138,15 @@ fn source(ident: &Ident, args: &Args) -> Result<TokenStream> {
     let mut given = rows.iter().filter_map(|key| Some((key, args.span(key.name)?)));
     let list = || rows.iter().map(|key| format!("`{}`", key.name)).collect::<Vec<_>>().join(", ");
     let Some((first, _)) = given.next() else {
-        return Err(Error::new(ident.span(), format!("no program: give one of {}", list())));
+        if !args.is_set("enable") {
+            let or = "or `enable` and `disable` for a scheduler that is part of the kernel";
+            return Err(Error::new(ident.span(), format!("no program: give one of {}, {or}", list())));
+        }
+        if let Some(key) = OF_PROGRAM.iter().find(|key| args.is_set(key)) {
+            let message = format!("`{key}` needs a program: give one of {}", list());
+            return Err(Error::new(args.span(key).unwrap_or_else(|| ident.span()), message));
+        }
+        return Ok(quote!(::ktstr::__private::SchedulerSource::BuiltIn));
     };
     if let Some((last, span)) = given.next_back() {
         let message = format!("key `{}` contradicts `{}`: give one of {}", last.name, first.name, list());
@@ -141,6 +157,48 @@ fn source(ident: &Ident, args: &Args) -> Result<TokenStream> {
     };
     let (variant, value) = (format_ident!("{variant}"), first.shape.expression(value));
     Ok(quote!(::ktstr::__private::SchedulerSource::#variant(#value)))
+}
+
+/// Keys that say something of a scheduler's program.
+const OF_PROGRAM: [&str; 4] = ["sched_args", "config_file", "config_file_def", "enable_timeout_s"];
+
+/// Refuse lines that do something else than what they look like: no shell runs them.
+fn check_lines(args: &Args) -> Result<()> {
+    for key in ["enable", "disable"] {
+        let Some(Value::Texts(lines)) = args.value(key) else { continue };
+        for line in lines {
+            if let Some(why) = line_fault(&line.value()) {
+                let text = line.value();
+                let message = format!("`{key}` has {text:?}: {why}; write it as \"echo VALUE > /path\"");
+                return Err(Error::new(line.span(), message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with a line, if anything is.
+fn line_fault(text: &str) -> Option<&'static str> {
+    let Some((value, path)) = text.trim().strip_prefix("echo ").and_then(|rest| rest.rsplit_once('>')) else {
+        return Some("it is no `echo` into a file");
+    };
+    let (value, path) = (value.trim(), path.trim());
+    let is_quoted = |quote: char| value.len() >= 2 && value.starts_with(quote) && value.ends_with(quote);
+    let is_special = |c: char| "$`\\;|&".contains(c) || c.is_control();
+    if value.is_empty() || value.ends_with('>') {
+        return Some("it has no value, or appends, which the kernel's files do not know");
+    }
+    if value.starts_with('-') {
+        return Some("`echo` has no options here");
+    }
+    if text.contains(is_special) {
+        return Some("no shell runs it, so that nothing is expanded and nothing follows");
+    }
+    if !is_quoted('"') && !is_quoted('\'') && value.contains(['"', '\'', '>']) {
+        return Some("its quotes do not go around the whole value");
+    }
+    let is_path = path.starts_with('/') && !path.ends_with('/') && !path.contains([' ', '"', '\'']);
+    (!is_path).then_some("it has no absolute path behind the `>`")
 }
 
 /// Refuse a configuration that would reach nobody.
@@ -273,6 +331,43 @@ mod tests {
         let both = error(r#"S, { name = "s", source = "a", binary = "b" }"#);
         assert!(both.starts_with("key `source` contradicts `binary`"), "{both}");
         assert_eq!(error(r#"S, { name = "s", binary = "" }"#), "`binary` is empty");
+    }
+
+    #[test]
+    fn lines_switch_on_what_has_no_program() {
+        let of = |keys: &str| format!(r#"S, {{ name = "s", {keys} }}"#);
+        let both = r#"enable = ["echo 1 > /a"], disable = ["echo 0 > /a"]"#;
+        let text = expand(of(both).parse().expect("tokens")).expect("a scheduler").to_string();
+        assert!(text.contains("SchedulerSource :: BuiltIn"), "{text}");
+        assert!(expand(of(&format!(r#"binary = "b", {both}"#)).parse().expect("tokens")).is_ok());
+        assert!(error(&of(r#"enable = ["echo 1 > /a"]"#)).contains("`enable` needs `disable`"));
+        assert!(
+            error(&of(r#"binary = "b", disable = ["echo 1 > /a"]"#)).contains("`disable` needs `enable`")
+        );
+        assert!(
+            error(&of(&format!(r#"{both}, sched_args = ["-v"]"#))).contains("`sched_args` needs a program")
+        );
+    }
+
+    #[test]
+    fn lines_do_what_they_look_like_or_are_refused() {
+        for fine in ["echo 1 > /a/b", "echo \"a > b\" >/a", "echo 'a b' > /a", "echo a b > /a"] {
+            assert_eq!(line_fault(fine), None, "{fine}");
+        }
+        for (odd, why) in [
+            ("rm /a", "no `echo`"),
+            ("echo > /a", "no value"),
+            ("echo  > /a", "no value"),
+            ("echo 1 >> /a", "appends"),
+            ("echo -n 1 > /a", "options"),
+            ("echo $X > /a", "expanded"),
+            ("echo 1 > /a; true", "nothing follows"),
+            ("echo \"a\"b > /a", "quotes"),
+            ("echo 1 > a", "absolute path"),
+            ("echo 1 > /a b", "absolute path"),
+        ] {
+            assert!(line_fault(odd).is_some_and(|fault| fault.contains(why)), "{odd}: {:?}", line_fault(odd));
+        }
     }
 
     #[test]

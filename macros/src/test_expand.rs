@@ -34,7 +34,8 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let config = config(&args);
     let (limits, constraints) = (setters(&args, Place::Limit), setters(&args, Place::Constraint));
     let constraints_check = constraints_check(&args, &constraints);
-    let gauntlet = if is_ignored { TokenStream::new() } else { gauntlet(&label, &holder, &cfgs) };
+    let has_variants = !is_ignored && !args.is_set("host_only");
+    let gauntlet = if !has_variants { TokenStream::new() } else { gauntlet(&label, &holder, &cfgs) };
     let payloads = payloads(&args);
     // The static stands outside of the test, so that a body is checked in builds without tests, too.
     Ok(quote! {
@@ -274,6 +275,7 @@ mod tests {
         assert!(gauntlet.contains("fn llcs1_cpus4 ()"), "{gauntlet}");
         assert_eq!(text.matches("cfg (unix)").count(), 3, "{text}");
         assert!(!expanded("ignore", item)?.contains("gauntlet_t"));
+        assert!(!expanded("host_only", item)?.contains("gauntlet_t"));
         Ok(())
     }
 

@@ -122,6 +122,8 @@ pub const KEYS: &[Key] = &[
     flag("allow_splats", "a WARN, a lockdep report, an RCU stall or another report of a fault in the kernel's log does not fail the \
          test"),
     flag("allow_inconclusive", "an inconclusive verdict passes"),
+    flag("host_only", "run the body on the host, in a process of its own: there is no VM, so that nothing of a guest, a scheduler or a \
+         machine can be given besides. The trace has what the body said and wrote"),
     flag("ignore", "emit `#[ignore]`").place(TestAttribute),
     flag("kaslr", "place the kernel at random").default("true"),
     flag("attached", "begin with the scheduler enabled, from a template, where there is one; `false`: load it anew in \
@@ -210,9 +212,34 @@ pub fn check(args: &Args) -> Result<()> {
             "`auto_repro` is for failures that nobody expects, and `expect_err` says that the run must fail";
         faults.add(span("auto_repro"), message.to_owned());
     }
+    check_host_only(args, &mut faults);
     check_payloads(args, &mut faults);
     args.check_rows(Span::call_site(), &mut faults);
     faults.into_result()
+}
+
+/// Keys that mean something where there is no VM.
+const OF_HOST: [&str; 7] =
+    ["host_only", "duration_s", "seed", "check", "expect_err", "allow_inconclusive", "ignore"];
+
+/// A body that runs on the host has no guest, and nothing of one is captured or judged.
+fn check_host_only(args: &Args, faults: &mut Faults) {
+    if !args.is_set("host_only") {
+        return;
+    }
+    for key in KEYS.iter().filter(|key| !OF_HOST.contains(&key.name)) {
+        if let Some(span) = args.span(key.name) {
+            let others = OF_HOST[1..].join(", ");
+            faults.add(
+                span,
+                format!(
+                    "`{}` contradicts `host_only`: the body runs on the host, and there is no VM; leave out the one or \
+                     the other. Beside `host_only` may stand {others}",
+                    key.name
+                ),
+            );
+        }
+    }
 }
 
 /// A payload is named once. Two that differ only in what they are called are found when the test is compiled.
@@ -310,6 +337,23 @@ mod tests {
         );
         assert_eq!(found.len(), 4, "{found:?}");
         assert!(found[0].contains("not a multiple of `numa_nodes` = 2"));
+    }
+
+    #[test]
+    fn nothing_of_a_guest_stands_beside_host_only() {
+        assert!(errors("host_only, duration_s = 3, seed = 2, check = f, expect_err, ignore").is_empty());
+        assert!(errors("host_only = false, num_snapshots = 3, duration_s = 9").is_empty());
+        for key in KEYS.iter().filter(|key| !OF_HOST.contains(&key.name)) {
+            let text = match key.name {
+                "scheduler" | "payload" => format!("{} = S", key.name),
+                "num_snapshots" | "memory_mib" | "max_gap_ms" => format!("{} = 128", key.name),
+                "claims" | "watch" | "kargs" => format!("{} = [\"x\"]", key.name),
+                "fail_on_stall" | "kaslr" | "allow_splats" => key.name.to_owned(),
+                _ => continue,
+            };
+            let found = errors(&format!("duration_s = 100, host_only, {text}")).join("; ");
+            assert!(found.contains(&format!("`{}` contradicts `host_only`", key.name)), "{found}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use guest_init::message::{Program, SchedulerJob, StagedScheduler, Sysctl, TestJob};
+use guest_init::message::{EchoLine, Program, SchedulerJob, StagedScheduler, Sysctl, TestJob};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::libraries::Loader;
@@ -55,6 +55,8 @@ pub struct JobBuilder {
     scheduler: Option<Program>,
     test: Option<Program>,
     staged: Vec<StagedScheduler>,
+    /// Its `enable` lines and its `disable` lines.
+    lines: (Vec<EchoLine>, Vec<EchoLine>),
     scheduler_sysctls: Vec<Sysctl>,
     test_sysctls: Vec<Sysctl>,
     test_waits: bool,
@@ -86,6 +88,7 @@ impl JobBuilder {
             scheduler: None,
             test: None,
             staged: Vec::new(),
+            lines: Default::default(),
             scheduler_sysctls: Vec::new(),
             test_sysctls: Vec::new(),
             test_waits: false,
@@ -121,6 +124,14 @@ impl JobBuilder {
         let env = with_library_path(env, &folders);
         self.scheduler = Some(Program { path, args: args.to_vec(), env });
         Ok(())
+    }
+
+    /// What is written to files before the scheduler is started, and after its end. Without a program it is part of the kernel.
+    pub fn lines(&mut self, enable: Vec<EchoLine>, disable: Vec<EchoLine>) {
+        if !enable.is_empty() {
+            self.scheduler.get_or_insert_default();
+        }
+        self.lines = (enable, disable);
     }
 
     /// Kernel parameters: those that are set before the scheduler is started, and those that are set before the test binary is.
@@ -237,8 +248,11 @@ impl JobBuilder {
         let program = self.scheduler.as_ref().map(|program| self.real(&program.path));
         let scheduler_xxh3 = program.and_then(|real| self.xxh3.get(real)).copied();
         let test = self.test.ok_or(JobError::NoTest)?;
+        let (enable, disable) = self.lines;
         let scheduler = self.scheduler.map(|program| SchedulerJob {
             program,
+            enable,
+            disable,
             sysctls: self.scheduler_sysctls,
             enable_timeout_ms: limits.enable_ms,
             exit_timeout_ms: limits.exit_ms,

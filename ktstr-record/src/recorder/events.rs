@@ -98,7 +98,9 @@ pub(super) fn of_test(message: FromTest) -> Vec<EventBody> {
                 ..PayloadRun::default()
             })),
         },
-        FromTest::Capture { .. } | FromTest::Scheduler(_) | FromTest::Watch(_) => return Vec::new(),
+        FromTest::Capture { .. } | FromTest::Scheduler(_) | FromTest::Watch(_) | FromTest::Memory(_) => {
+            return Vec::new();
+        }
     }]
 }
 

@@ -23,11 +23,15 @@ mod enabling;
 mod fail_fast;
 mod attached;
 mod placing;
+mod terminal;
 mod watches;
 mod session;
 mod run;
+mod on_host;
 
 pub use interrupt::{ignored_signals, is_interrupted, remember_runner};
 pub use naming::{TRACE_SUFFIX, begin_trace};
+pub use on_host::{HostRequest, record_on_host};
 pub use request::{CapturePlan, CheckpointPolicy, PageSelection, RecordError, RecordRequest, is_optimized};
 pub use run::{Recording, record};
+pub use terminal::is_terminal;

@@ -41,6 +41,8 @@ pub struct RecordRequest {
     pub fail_fast: bool,
     /// What is watched for stores from before the job is handed over.
     pub watches: Vec<WatchOrder>,
+    /// A person is in the guest: standard input goes to the test binary, whose output is shown.
+    pub shell: bool,
     /// How long the guest may take from its job to its power-off, before it is ended as hung.
     pub run_timeout: Duration,
 }

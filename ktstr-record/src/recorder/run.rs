@@ -16,6 +16,7 @@ use super::naming::begin_trace;
 use super::outbox::Outbox;
 use super::request::{RecordError, RecordRequest, complete_manifest};
 use super::session::{Ending, Session, UNDELIVERED};
+use super::terminal::Terminal;
 use super::writer::{Item, WriterThread, Written};
 use crate::channel::HostChannel;
 use crate::init_image;
@@ -37,7 +38,7 @@ pub struct Recording {
     /// Time from the machine's start to its end.
     pub duration: Duration,
     /// A signal that comes while the trace is judged does not cut that off.
-    _guard: Guard,
+    pub(super) _guard: Guard,
 }
 
 /// Start a machine, run the job in it and record it all.
@@ -118,6 +119,7 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
     let mut session =
         Session::new(machine, channel, capturer, outbox, &mut clock, request.captures, enable_limit);
     session.failing_fast(fail_fast);
+    session.with_shell(request.shell.then(Terminal::open));
     let parts = match (start.kind, attached) {
         (StartKind::Attached { saved_at }, _) => {
             session.restored_at(saved_at);

@@ -1,12 +1,13 @@
 //! The loop: what a running machine says, and what is taken from it.
 
 mod delivering;
+mod memory;
 mod watching;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use guest_init::message::{CaptureReason, FromTest, ToGuest, ToHost};
+use guest_init::message::{CaptureReason, FromTest, MemoryOrder, Source, ToGuest, ToHost};
 use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Sample, Stage};
 use ktstr_replay::units::GuestNs;
 
@@ -21,6 +22,7 @@ use super::interrupt;
 use super::outbox::Outbox;
 use super::placing::Pages;
 use super::request::CapturePlan;
+use super::terminal::Terminal;
 use super::watches::Watches;
 use super::writer::{Item, Written};
 use crate::channel::{GuestState, HostChannel, Received};
@@ -38,6 +40,9 @@ const DOORBELL_GRACE: Duration = Duration::from_millis(50);
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// A periodic capture that is this much late is told as a loss.
 const LATE: Duration = Duration::from_millis(250);
+
+/// How long the guest may take to make room for what a person types.
+const SHELL_ROOM: Duration = Duration::from_secs(2);
 
 /// A machine that the host runs stops within this time.
 const LONGEST_STOP: Duration = Duration::from_millis(300);
@@ -69,6 +74,8 @@ pub(super) struct Session<'c> {
     clock: &'c mut RunClock,
     cadence: Cadence,
     requests: VecDeque<GuestRequest>,
+    /// What the test wants done with the kernel's memory.
+    memory_orders: VecDeque<MemoryOrder>,
     enabling: Enabling,
     /// What is done when the scheduler is enabled, if init waits for it.
     attached: Option<Attached<'c>>,
@@ -76,6 +83,8 @@ pub(super) struct Session<'c> {
     /// What ends the run at a broken claim, where that is wanted.
     fail_fast: Option<FailFast>,
     watches: Watches,
+    /// Where a person is, for whom the guest has a shell.
+    terminal: Option<Terminal>,
     /// What the machine told while a part of the job was handed over.
     told: Option<MachineEvent>,
     /// Where init has room for the file that is being placed.
@@ -107,11 +116,13 @@ impl<'c> Session<'c> {
             clock,
             cadence: Cadence::new(plan.window, plan.periodic),
             requests: VecDeque::new(),
+            memory_orders: VecDeque::new(),
             enabling: Enabling::new(enable_limit),
             attached: None,
             unfit: Unfit::default(),
             fail_fast: None,
             watches: Watches::default(),
+            terminal: None,
             told: None,
             pages: None,
             phase: None,
@@ -130,6 +141,23 @@ impl<'c> Session<'c> {
     /// End the run where a claim is broken for good.
     pub(super) fn failing_fast(&mut self, fail_fast: Option<FailFast>) {
         self.fail_fast = fail_fast;
+    }
+
+    /// Pass on what a person types, and show what the test binary writes.
+    pub(super) fn with_shell(&mut self, terminal: Option<Terminal>) {
+        self.terminal = terminal;
+    }
+
+    fn serve_shell(&mut self) {
+        if self.body_began.is_none() || self.body_ended {
+            return;
+        }
+        for input in self.terminal.as_mut().map(Terminal::input).unwrap_or_default() {
+            if let Err(error) = self.channel.send(&ToGuest::Shell(input), Instant::now() + SHELL_ROOM) {
+                let detail = format!("the shell did not get what was typed: {error}");
+                self.outbox.loss(self.clock.host_ns(), LossKind::GuestFrames, 0, detail);
+            }
+        }
     }
 
     /// Add an event of the host's own.
@@ -166,6 +194,8 @@ impl<'c> Session<'c> {
             }
             self.look_at_host_time();
             self.find_watched();
+            self.serve_memory();
+            self.serve_shell();
             self.capture_if_due();
             self.enabling.tell();
             if let Some(claim) = self.fail_fast.as_ref().and_then(FailFast::broken) {
@@ -303,6 +333,11 @@ impl<'c> Session<'c> {
             },
             ToHost::Pages { stamp, frames } => self.pages = Some(Pages { stamp, frames }),
             other => {
+                if let (Some(terminal), ToHost::Output { source: Source::Test, bytes, stderr }) =
+                    (&mut self.terminal, &other)
+                {
+                    terminal.show(bytes, *stderr);
+                }
                 self.enabling.hear(&other);
                 self.unfit.hear(&other);
                 self.watches.hear(&other);
@@ -320,6 +355,7 @@ impl<'c> Session<'c> {
             FromTest::PhaseBegin { index, name } => self.phase = Some((*index, name.clone())),
             FromTest::PhaseEnd { .. } => self.phase = None,
             FromTest::Watch(order) => self.watch(order.clone(), true),
+            FromTest::Memory(order) => self.memory_orders.push_back(order.clone()),
             _ => {}
         }
         let ended = matches!(said, FromTest::BodyEnded { .. });

@@ -34,8 +34,11 @@ pub(super) fn judge_machine(run: &Run<'_>) -> Machine {
         findings.push(of_machine("machine", Outcome::Inconclusive, &found));
         return Machine { findings, is_cause };
     };
+    let on_host = run.manifest.is_on_host();
     let with = |what: &str| if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") };
     let (outcome, found) = match end {
+        GuestEnd::PoweredOff if on_host => (Outcome::Pass, "none: the body ran on the host".to_owned()),
+        GuestEnd::TimedOut if on_host => (Outcome::Fail, with("the body did not end")),
         GuestEnd::PoweredOff => (Outcome::Pass, "powered off".to_owned()),
         GuestEnd::Panicked => {
             (Outcome::Fail, panic_title(run).unwrap_or_else(|| with("the guest's kernel panicked")))

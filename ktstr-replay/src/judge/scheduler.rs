@@ -3,7 +3,8 @@
 use super::not_enabled::{self, scheduler};
 use crate::run::{Run, SchedulerExit};
 use crate::text::{counted, seconds};
-use crate::trace::record::{CaptureKind, Sample, ScxState, Stage};
+use crate::trace::record::manifest::SchedulerInfo;
+use crate::trace::record::{CaptureKind, EventBody, Sample, ScxState, Stage};
 use crate::units::GuestNs;
 use crate::verdict::{Finding, Outcome};
 
@@ -13,6 +14,9 @@ pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
         return Vec::new();
     }
     let name = run.scheduler_name();
+    if run.manifest.scheduler.as_ref().is_some_and(SchedulerInfo::is_built_in) {
+        return vec![built_in(run, name)];
+    }
     if run.stage(Stage::SchedulerEnabled).is_none() {
         return vec![not_enabled::judge(run, name)];
     }
@@ -22,6 +26,23 @@ pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
         findings.push(enabled(run, name));
     }
     findings
+}
+
+/// What is to be said of a scheduler that is part of the kernel: only that what switches it on was done.
+fn built_in(run: &Run<'_>, name: &str) -> Finding {
+    let lines = run
+        .events
+        .iter()
+        .filter(|event| matches!(&event.body, EventBody::Op { name, .. } if name == "enable"));
+    let lines = counted(lines.count(), "`enable` line");
+    if run.stage(Stage::SchedulerEnabled).is_some() {
+        return scheduler(
+            Outcome::Pass,
+            format!("{name}, which is part of the kernel, was switched on by {lines}"),
+        );
+    }
+    let why = run.stage(Stage::InitFailed).map_or("the trace does not say why", |(_, _, detail)| detail);
+    scheduler(Outcome::Fail, format!("{name} was not switched on, after {lines}: {why}"))
 }
 
 /// What is to be said of a scheduler that was never seen to be away: it must have been seen, from its beginning to

@@ -165,6 +165,7 @@ fn machine(run: &Run<'_>) -> String {
             let args: String = scheduler.args.iter().map(|a| format!(" {a}")).collect();
             parts.push(format!("scheduler {}{args}", scheduler.name));
         }
+        None if manifest.is_on_host() => {}
         None => parts.push("the kernel's own scheduler".to_owned()),
     }
     parts.extend(machine.start.iter().filter(|start| start.is_attached()).map(ToString::to_string));
@@ -173,7 +174,9 @@ fn machine(run: &Run<'_>) -> String {
         parts.push(format!("waited {} s for CPUs of the host", waited_ms / 1000));
     }
     parts.extend(manifest.taints.iter().cloned());
-    if run.stage(Stage::BodyStarted).is_some() {
+    if manifest.is_on_host() {
+        parts.push("times count from the body's start".to_owned());
+    } else if run.stage(Stage::BodyStarted).is_some() {
         let at = run.samples.origin_ns().since(GuestNs(0));
         parts.push(format!("times count from the body's start, {} after the guest's", seconds(at)));
     } else {

@@ -98,8 +98,14 @@ pub fn append_segment(
 /// Where a new file is written before it has its name: beside it, so that it is on the same disk.
 pub(crate) fn part_name(to: &Path) -> PathBuf {
     let mut name = to.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".part-{}", std::process::id()));
+    name.push(unfinished_suffix());
     to.with_file_name(name)
+}
+
+/// Ends the name of a file that this process has not finished.
+#[must_use]
+pub fn unfinished_suffix() -> String {
+    format!(".part-{}", std::process::id())
 }
 
 /// Write the intact records of those kinds.

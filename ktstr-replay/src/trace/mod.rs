@@ -35,7 +35,7 @@ mod verify;
 pub(crate) mod writer;
 
 pub(crate) use append::part_name;
-pub use append::{AppendError, append_segment};
+pub use append::{AppendError, append_segment, unfinished_suffix};
 pub use body::{Body, BodyError};
 pub use checkpoint::{CaptureBase, CapturedCheckpoint, PageBatch};
 pub use error::{Fault, FaultKind, TraceError, WriteError};

@@ -4,6 +4,14 @@ use crate::cpu_set::CpuSet;
 use crate::guest_topo::GuestTopology;
 
 /// Which CPUs a cgroup gets.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// let half = |index| CpusetSpec::Disjoint { index, of: 2 };
+/// let defs = vec![CgroupDef::named("left").cpuset(half(0)), CgroupDef::named("right").cpuset(half(1))];
+/// let shared = CgroupDef::named("shared").cpuset(CpusetSpec::Overlap { index: 0, of: 2, frac: 0.5 });
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum CpusetSpec {
     /// Those of an LLC, by number.

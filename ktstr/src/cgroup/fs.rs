@@ -14,6 +14,19 @@ const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The cgroup hierarchy of the guest.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// fn body(ctx: &Ctx) -> Result<AssertResult> {
+///     let cgroup = ctx.cgroups.create("mine")?;
+///     let mut workload = WorkloadHandle::spawn(&[WorkerGroup::new("mine", 2, WorkType::default())])?;
+///     workload.start()?;
+///     workload.stop_and_collect();
+///     cgroup.remove()?;
+///     Ok(AssertResult::pass())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Cgroups {
     /// Where the hierarchy is mounted.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use ktstr_record::provision::cargo;
@@ -34,14 +35,27 @@ pub(super) fn descriptions(
     args: &TestArgs,
     runner: Runner,
 ) -> Result<Vec<TestDescription>> {
+    Ok(with_binaries(workspace, args, runner)?.into_iter().map(|(test, _)| test).collect())
+}
+
+/// As [`descriptions`], each with the test binary that it is in.
+///
+/// # Errors
+/// As those.
+pub(super) fn with_binaries(
+    workspace: &Workspace,
+    args: &TestArgs,
+    runner: Runner,
+) -> Result<Vec<(TestDescription, Rc<Binary>)>> {
     let by_name = args.filter().filter(|_| args.named_target(workspace).is_none());
     let folder = workspace.target_directory.join(RUNS).join(format!("{ASKED}{}", process::id()));
     // Another run may remove old ones meanwhile.
     let _held = LiveFolder::make(&folder).with_context(|| format!("could not make {}", folder.display()))?;
     let asked = binaries(workspace, args, runner).and_then(|binaries| {
         let mut found = Vec::new();
-        for binary in binaries {
-            found.extend(binary.ask(by_name, &folder)?);
+        for binary in binaries.into_iter().map(Rc::new) {
+            let tests = binary.ask(by_name, &folder)?;
+            found.extend(tests.into_iter().map(|test| (test, Rc::clone(&binary))));
         }
         Ok(found)
     });
@@ -54,16 +68,20 @@ pub(super) fn descriptions(
             None => bail!("no test has #[ktstr_test]"),
         }
     }
-    let key = |test: &TestDescription| (test.package.clone(), test.target.clone(), test.name.clone());
+    let key = |(test, _): &(TestDescription, Rc<Binary>)| {
+        (test.package.clone(), test.target.clone(), test.name.clone())
+    };
     asked.sort_by_key(key);
     Ok(asked)
 }
 
 /// An executable that cargo built, with the folder in which it runs its tests.
 #[derive(Debug, PartialEq, Eq)]
-struct Binary {
-    path: PathBuf,
-    package_folder: PathBuf,
+pub(super) struct Binary {
+    /// It.
+    pub(super) path: PathBuf,
+    /// The folder in which its tests run.
+    pub(super) package_folder: PathBuf,
     target: Target,
 }
 

@@ -14,6 +14,7 @@ use super::new::NewArgs;
 use super::replay::ReplayArgs;
 use super::selftest::SelftestArgs;
 use super::setup::SetupArgs;
+use super::shell::ShellArgs;
 use super::test::TestArgs;
 use super::thresholds::ShowThresholdsArgs;
 use super::trace;
@@ -25,6 +26,7 @@ const COMMANDS: &[Row] = &[
     Row::new::<TestArgs>("test").only(Program::CargoKtstr),
     Row::new::<NewArgs>("new").only(Program::CargoKtstr),
     Row::new::<ListArgs>("list").only(Program::CargoKtstr),
+    Row::new::<ShellArgs>("shell").only(Program::CargoKtstr),
     Row::new::<ShowThresholdsArgs>("show-thresholds").only(Program::CargoKtstr),
     Row::new::<ReplayArgs>("replay"),
     Row::new::<WhyArgs>("why"),

@@ -18,6 +18,7 @@ mod new;
 mod replay;
 mod selftest;
 mod setup;
+mod shell;
 mod test;
 mod thresholds;
 mod trace;

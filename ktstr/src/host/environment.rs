@@ -27,6 +27,12 @@ pub const AUTO_REPRO: &str = "KTSTR_AUTO_REPRO";
 /// Variable with a folder into which tests write what they are, in place of being run. A test that does so fails.
 pub const DESCRIBE: &str = "KTSTR_DESCRIBE";
 
+/// Variable that puts a shell for a person in the place of a test's body.
+pub use guest_init::message::SHELL;
+
+/// Variable of the process of a `host_only` body, with its socket. Nobody sets it but this library.
+pub const BODY: &str = "KTSTR_HOST_ONLY_BODY";
+
 /// The variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
@@ -48,6 +54,8 @@ pub struct Environment {
     pub scheduler: Option<PathBuf>,
     /// No test is run again because its scheduler died.
     pub no_repro: bool,
+    /// Run a shell in the guest in the place of the body.
+    pub shell: bool,
     /// Where the descriptions of tests go that are not to be run.
     pub describe: Option<PathBuf>,
 }
@@ -69,6 +77,7 @@ impl Environment {
             results: get(RESULTS).map(PathBuf::from),
             scheduler: get(SCHEDULER).map(PathBuf::from),
             no_repro: get(AUTO_REPRO).is_some_and(|value| value == "0"),
+            shell: get(SHELL).is_some(),
             describe: get(DESCRIBE).map(PathBuf::from),
         }
     }

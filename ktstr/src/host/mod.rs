@@ -12,12 +12,14 @@ mod program;
 mod payloads;
 pub mod results;
 pub mod machine;
+pub mod person;
 mod prepare;
 mod repro;
 mod skip;
+mod on_host;
 
 use anyhow::bail;
-use environment::{DESCRIBE, Environment};
+use environment::{DESCRIBE, Environment, SHELL};
 use judge::Judged;
 use ktstr_record::machine::carries;
 use ktstr_record::recorder::{RecordError, RecordRequest, is_interrupted, record, remember_runner};
@@ -36,8 +38,14 @@ pub fn run(def: &TestDef) -> anyhow::Result<()> {
     if let Some(folder) = &environment.describe {
         return describe::describe(def, folder);
     }
+    if def.host_only && !environment.shell {
+        return on_host::run(def, &environment);
+    }
     if skip::is_for_another_kernel(def, &environment)? {
         return Ok(());
+    }
+    if environment.shell {
+        return person::run(def, &environment);
     }
     let request = prepare::prepare(def, &environment)?;
     run_request(def, &environment, request)
@@ -53,6 +61,11 @@ pub fn run_variant(def: &TestDef, preset: &Preset) -> anyhow::Result<()> {
     if environment.describe.is_some() {
         bail!(
             "the test was not run: {DESCRIBE} asks for descriptions, which variants have in that of their test"
+        );
+    }
+    if environment.shell {
+        bail!(
+            "the test was not run: {SHELL} asks for a shell, which is in the guest of a test and not of a variant"
         );
     }
     if let Some(why) = def.bounds().excludes(preset.topology) {
@@ -130,6 +143,7 @@ pub(crate) mod tests {
         fail_fast: false,
         assert: Assert::NONE,
         constraints: Constraints::NONE,
+        host_only: false,
         ignored: false,
         expect_err: false,
         expect_scx_error_contains: None,

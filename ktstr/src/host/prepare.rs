@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use guest_init::message::{Sysctl, WatchOrder};
+use guest_init::message::{EchoLine, SHELL, SHELL_PIPE, SHELL_TERMINAL, Sysctl, WatchOrder};
 use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
 use ktstr_record::machine::{StartPolicy, slowdown};
 use ktstr_record::provision::{KernelSpec, Provisioner};
-use ktstr_record::recorder::{CapturePlan, CheckpointPolicy, RecordRequest};
+use ktstr_record::recorder::{CapturePlan, CheckpointPolicy, RecordRequest, is_terminal};
 use ktstr_record::scheduler::build_c;
 use ktstr_record::spec::{Kernel, KernelConfig, MachineSpec};
 use ktstr_replay::claim;
@@ -21,11 +21,12 @@ use super::environment::{Environment, PAGES};
 use super::machine;
 use super::optimized::say_if_not;
 use super::payloads;
+use super::person;
 use super::program::{self, Places};
 use super::results;
 use super::say::say;
 use super::sources::Sources;
-use crate::scheduler::{Scheduler, SchedulerSource};
+use crate::scheduler::{Scheduler, SchedulerSource, echo_parts};
 use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef};
 use crate::watch::WatchSpec;
 
@@ -81,7 +82,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
     let chosen = machine::choose(&provisioner, environment)?;
     let kernel = provisioner.kernel(&spec)?;
     let program = match def.scheduler {
-        Some(scheduler) => {
+        Some(scheduler) if !scheduler.is_built_in() => {
             if !kernel.has_sched_ext {
                 bail!(
                     "kernel {} has no sched_ext, which scheduler `{}` needs; `ktstr kernel list` shows kernels that have it",
@@ -97,7 +98,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
             let program = program_of(scheduler, &sources, given, &provisioner, &kernel);
             Some(program.with_context(|| no_program(scheduler.name, &kernel.release, &faults))?)
         }
-        None => None,
+        _ => None,
     };
     // Only loaders of BPF programs ask for it.
     let config = match program {
@@ -118,19 +119,24 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         .iter()
         .map(|&other| {
             let found = program_of(other, &sources, None, &provisioner, &machine.kernel);
+            if !other.enable.is_empty() {
+                bail!(
+                    "scheduler `{}` has `enable` lines, which a staged scheduler cannot have: make it the `scheduler` of a test",
+                    other.name
+                );
+            }
             Ok((other, found.with_context(|| format!("no program for scheduler `{}`", other.name))?))
         })
         .collect::<Result<_>>()?;
     let kernel_config = config.as_ref().map(|config| (machine.kernel.release.as_str(), config));
-    let job = job(def, &sources, &provisioner, program.as_deref(), &staged, kernel_config, enable_limit)?;
+    let shell = environment.shell;
+    let job =
+        job(def, &sources, &provisioner, program.as_deref(), &staged, kernel_config, enable_limit, shell)?;
     let manifest = Manifest {
         test: TestInfo { pages: pages.as_str().to_owned(), ..test_info(def) },
-        scheduler: match (def.scheduler, &program) {
-            (Some(scheduler), Some(program)) => {
-                Some(scheduler_info(def, scheduler, program, &job, enable_limit))
-            }
-            _ => None,
-        },
+        scheduler: def
+            .scheduler
+            .map(|scheduler| scheduler_info(def, scheduler, program.as_deref(), &job, enable_limit)),
         machine: MachineInfo { why: chosen.why, ..MachineInfo::default() },
         ..Manifest::default()
     };
@@ -149,7 +155,8 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         machine,
         policy: StartPolicy { cold: environment.cold, say, ..StartPolicy::default() },
         // What a watched scheduler stores while it is loaded is to be seen.
-        attached: def.attached && watches.is_empty(),
+        // One that is part of the kernel is not enabled in the way that a template is checked for.
+        attached: def.attached && watches.is_empty() && !def.scheduler.is_some_and(Scheduler::is_built_in),
         job,
         captures: CapturePlan {
             periodic: def.num_snapshots,
@@ -166,6 +173,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         claims,
         fail_fast: def.fail_fast,
         watches,
+        shell: false,
         run_timeout: enable_limit + body_limit(def) + EXIT_LIMIT + RUN_SLACK,
     })
 }
@@ -185,7 +193,7 @@ fn pages(def: &TestDef, environment: &Environment) -> Result<Pages> {
 ///
 /// # Errors
 /// Every claim that cannot be read, each with a caret under its fault.
-fn recorded_claims(def: &TestDef) -> Result<Vec<ClaimRecord>> {
+pub(super) fn recorded_claims(def: &TestDef) -> Result<Vec<ClaimRecord>> {
     let (mut claims, mut errors) = (Vec::new(), Vec::new());
     for text in def.claims {
         match text.parse::<claim::Claim>() {
@@ -239,6 +247,7 @@ fn program_of(
         SchedulerSource::Path(path) => {
             Ok(program::at(&manifest_dir.join(path), || format!("`binary_path = \"{path}\"`"))?)
         }
+        SchedulerSource::BuiltIn => bail!("it is part of the kernel and has no program"),
         SchedulerSource::Crate(package) => Ok(provisioner.crate_program(&package.parse()?)?),
         SchedulerSource::CSource(folder) => {
             let folder = manifest_dir.join(folder);
@@ -255,6 +264,7 @@ fn program_of(
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "each is a part of the job that comes from elsewhere")]
 fn job(
     def: &TestDef,
     sources: &Sources,
@@ -263,11 +273,17 @@ fn job(
     staged: &[(&Scheduler, PathBuf)],
     kernel_config: Option<(&str, &KernelConfig)>,
     enable_limit: Duration,
+    shell: bool,
 ) -> Result<PackedJob> {
     let exe = env::current_exe().context("could not find the test binary")?;
     let kept = KEPT_VARIABLES.iter().filter_map(|name| Some(format!("{name}={}", env::var(name).ok()?)));
-    let variables: Vec<String> =
+    let mut variables: Vec<String> =
         GUEST_VARIABLES.iter().map(|&variable| variable.to_owned()).chain(kept).collect();
+    if shell {
+        let kind = if is_terminal() { SHELL_TERMINAL } else { SHELL_PIPE };
+        let term = env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
+        variables.extend([format!("{SHELL}={kind}"), format!("TERM={term}")]);
+    }
     let mut job = JobBuilder::new();
     job.test(&exe, &guest_args(def), &variables)?;
     job.test_waits();
@@ -277,6 +293,9 @@ fn job(
         if let Some((path, text)) = config {
             job.bytes(&path, 0o644, text);
         }
+    }
+    if let Some(scheduler) = def.scheduler {
+        job.lines(echo_lines(scheduler.enable), echo_lines(scheduler.disable));
     }
     let of_scheduler = def.scheduler.map_or(&[][..], |scheduler| scheduler.sysctls);
     job.sysctls(sysctls(of_scheduler), sysctls(def.sysctls));
@@ -288,10 +307,13 @@ fn job(
         job.bytes(&KernelConfig::guest_path(release), 0o444, config.text.clone());
     }
     payloads::pack(def, sources, provisioner, &mut job)?;
+    if shell {
+        person::pack(provisioner, &mut job)?;
+    }
     Ok(job.build(JobLimits {
         enable_ms: millis(enable_limit),
         restart_ms: millis(def.restart_limit(enable_limit)),
-        test_ms: millis(body_limit(def)),
+        test_ms: millis(if shell { person::STAY } else { body_limit(def) }),
         exit_ms: millis(EXIT_LIMIT),
     })?)
 }
@@ -325,6 +347,18 @@ fn configured(
     Ok((args, Some((path, text))))
 }
 
+/// The macros refuse what is no such line.
+fn echo_lines(lines: &[&str]) -> Vec<EchoLine> {
+    let parsed = lines.iter().filter_map(|line| Some((line, echo_parts(line)?)));
+    parsed
+        .map(|(line, (value, path))| EchoLine {
+            line: (*line).to_owned(),
+            path: path.to_owned(),
+            text: format!("{value}\n"),
+        })
+        .collect()
+}
+
 /// The macros refuse what has no `=`.
 fn sysctls(settings: &[&str]) -> Vec<Sysctl> {
     let pairs = settings.iter().filter_map(|setting| setting.split_once('='));
@@ -334,12 +368,12 @@ fn sysctls(settings: &[&str]) -> Vec<Sysctl> {
 }
 
 /// What makes libtest run this test alone, in its only thread, with its output on the standard streams.
-fn guest_args(def: &TestDef) -> Vec<String> {
+pub(super) fn guest_args(def: &TestDef) -> Vec<String> {
     let words = ["--exact", def.libtest_name(), "--nocapture", "--include-ignored", "--test-threads=1"];
     words.map(str::to_owned).to_vec()
 }
 
-fn body_limit(def: &TestDef) -> Duration {
+pub(super) fn body_limit(def: &TestDef) -> Duration {
     def.duration() + Duration::from_secs(def.watchdog_timeout_s) + BODY_SLACK
 }
 
@@ -373,13 +407,13 @@ pub(super) fn test_info(def: &TestDef) -> TestInfo {
 fn scheduler_info(
     def: &TestDef,
     scheduler: &Scheduler,
-    program: &Path,
+    program: Option<&Path>,
     job: &PackedJob,
     enable_limit: Duration,
 ) -> SchedulerInfo {
     SchedulerInfo {
         name: scheduler.name.to_owned(),
-        binary: program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        binary: program.and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned(),
         args: def.all_sched_args(),
         xxh3: job.scheduler_xxh3().unwrap_or_default(),
         enable_timeout_ms: millis(enable_limit),

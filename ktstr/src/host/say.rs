@@ -27,11 +27,11 @@ pub fn say(text: &str) {
 /// The stderr of the `cargo ktstr test` that has this process run. From now on, no program that this process starts has it.
 pub fn runners_stderr() -> Option<&'static File> {
     static FILE: OnceLock<Option<File>> = OnceLock::new();
-    FILE.get_or_init(|| taken(&env::var(SAY).ok()?)).as_ref()
+    FILE.get_or_init(|| inherited(&env::var(SAY).ok()?).map(File::from)).as_ref()
 }
 
 /// The file that `text` names, if this process has it. Programs that this process starts do not get it.
-fn taken(text: &str) -> Option<File> {
+pub fn inherited(text: &str) -> Option<OwnedFd> {
     let (fd, identity) = text.split_once(' ')?;
     let fd: RawFd = fd.parse().ok().filter(|fd| *fd > 2)?;
     // SAFETY: the number is only asked about, through calls that fail with EBADF when it is not open.
@@ -41,7 +41,7 @@ fn taken(text: &str) -> Option<File> {
     }
     fcntl_setfd(borrowed, FdFlags::CLOEXEC).ok()?;
     // SAFETY: it is open, is the file that was left to this process for this use, and is taken once.
-    Some(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn identity_of(fd: BorrowedFd<'_>) -> Option<String> {
@@ -81,11 +81,11 @@ mod tests {
         let (mut reader, writer) = io::pipe().expect("a pipe");
         let identity = identity_of(writer.as_fd()).expect("an identity");
         let fd = writer.as_fd().as_raw_fd();
-        assert!(taken(&format!("{fd} 1:1")).is_none(), "another file has the number");
-        assert!(taken("2 0:0").is_none() && taken("x").is_none() && taken("99999 0:0").is_none());
+        assert!(inherited(&format!("{fd} 1:1")).is_none(), "another file has the number");
+        assert!(inherited("2 0:0").is_none() && inherited("x").is_none() && inherited("99999 0:0").is_none());
         // It is the test's from here on.
         let fd = writer.into_raw_fd();
-        let mut file = taken(&format!("{fd} {identity}")).expect("the pipe");
+        let mut file = File::from(inherited(&format!("{fd} {identity}")).expect("the pipe"));
         file.write_all(b"told").expect("written");
         drop(file);
         let mut text = String::new();

@@ -121,6 +121,8 @@ mod tests {
     const FOR_7_1: Scheduler = Scheduler {
         name: "demo",
         source: SchedulerSource::Binary("scx_demo"),
+        enable: &[],
+        disable: &[],
         sched_args: &[],
         topology: None,
         kargs: &[],

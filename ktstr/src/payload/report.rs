@@ -3,6 +3,14 @@
 use ktstr_replay::trace::record::{PayloadEnd, PayloadRun};
 
 /// What a run of a payload came to. The trace has it, too, and the host judges it by that: a body need not look at it.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// fn is_fast(report: &PayloadReport) -> bool {
+///     report.exit_code() == Some(0) && report.metric("jobs.0.read.iops").is_some_and(|iops| iops > 100.0)
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct PayloadReport {
     pub(crate) run: PayloadRun,

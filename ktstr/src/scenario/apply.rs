@@ -102,6 +102,12 @@ impl Engine<'_> {
                 self.write(&path, text)?;
                 Ok(ctx.op("write_file", format!("{}: {}", path.display(), text.trim_end()))?)
             }
+            Kind::ReadKernel(target) => Ok(ctx.read_kernel(target).map(drop)?),
+            Kind::WriteKernel(target, value) => {
+                let before = ctx.write_kernel(target, *value)?;
+                self.undo_with(Undo::Kernel { target: target.clone(), before });
+                Ok(())
+            }
             Kind::Scheduler(op) => self.with_scheduler(*op),
             Kind::RunPayload(spec) => self.run_payloads(std::slice::from_ref(spec)),
             Kind::WaitPayload(name) => self.wait_payload(name),

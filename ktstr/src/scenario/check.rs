@@ -1,6 +1,7 @@
 //! What can be found wrong with a scenario before anything is done.
 
 use ktstr_replay::text::Candidates;
+use ktstr_replay::watch::WatchTarget;
 
 use super::apply::online_file;
 use super::engine::failed;
@@ -153,6 +154,10 @@ impl Names<'_> {
             Kind::WaitPayload(_) | Kind::KillPayload(_) => Ok(()),
             Kind::Watch(watch) => {
                 watch.order().map(|_| ()).map_err(|error| Fault::Channel(ChannelError::Watch(error.render())))
+            }
+            Kind::ReadKernel(target) | Kind::WriteKernel(target, _) => {
+                let read = target.parse::<WatchTarget>().map(drop);
+                read.map_err(|error| Fault::Target(error.render()))
             }
             Kind::Capture(_) | Kind::IrqAffinity(..) | Kind::WriteFile(..) | Kind::Sysctl(..) => Ok(()),
         }

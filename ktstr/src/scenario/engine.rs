@@ -393,6 +393,7 @@ impl<'a> Engine<'a> {
             }
             Undo::Affinity { tid, before } => super::apply::set_affinity(tid, &before),
             Undo::Freeze { name, freeze } => self.set_frozen(&name, freeze).map(drop),
+            Undo::Kernel { target, before } => Ok(ctx.write_kernel(target, before).map(drop)?),
             Undo::Scheduler { before } if before == self.attached => Ok(()),
             Undo::Scheduler { before } => self.attach(before),
             Undo::Remove { name } => {

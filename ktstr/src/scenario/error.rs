@@ -35,6 +35,11 @@ pub enum ScenarioError {
         /// Why not.
         source: Box<Fault>,
     },
+    /// The body runs on the host.
+    #[error(
+        "scenarios run in a guest, with cgroups and workers of its own, and this test is `host_only`: leave that out"
+    )]
+    OnHost,
     /// The host could not be told.
     #[error("could not record what the scenario does")]
     Channel(#[from] ChannelError),
@@ -132,6 +137,9 @@ pub enum Fault {
         /// Those that were started.
         candidates: Candidates,
     },
+    /// What names no number in memory.
+    #[error("{0}")]
+    Target(String),
     /// No such parameter.
     #[error("the kernel has no parameter `{name}`: there is no {}", file.display())]
     NoSysctl {

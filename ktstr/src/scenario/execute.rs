@@ -76,6 +76,9 @@ pub fn execute_steps(ctx: &Ctx, steps: Vec<Step>) -> anyhow::Result<AssertResult
 /// # Errors
 /// `ScenarioError` of the first step that failed; later steps are not begun.
 pub fn execute_scenario(ctx: &Ctx, backdrop: Backdrop, steps: Vec<Step>) -> anyhow::Result<AssertResult> {
+    if !ctx.has_guest() {
+        return Err(ScenarioError::OnHost.into());
+    }
     let steps = named(ctx, steps);
     check::check(ctx, &backdrop, &steps)?;
     let mut engine = Engine::new(ctx);

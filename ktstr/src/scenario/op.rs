@@ -53,6 +53,8 @@ pub(super) enum Kind {
     IrqAffinity(u32, CpuSet),
     WriteFile(PathBuf, String),
     Sysctl(String, String),
+    ReadKernel(String),
+    WriteKernel(String, i128),
     Scheduler(SchedulerOp),
     RunPayload(Box<PayloadSpec>),
     WaitPayload(&'static str),
@@ -168,6 +170,19 @@ impl Op {
         Self(Kind::Sysctl(name.into(), value.into()))
     }
 
+    /// Read a number in the kernel's memory, which the trace then has as an event: `Op::read_kernel("scx_root->exit_kind")`, a symbol of
+    /// the kernel or a variable of the scheduler, by the names that watches have. [`Ctx::read_kernel`](crate::prelude::Ctx::read_kernel)
+    /// returns it.
+    pub fn read_kernel(target: impl Into<String>) -> Self {
+        Self(Kind::ReadKernel(target.into()))
+    }
+
+    /// Change a number in the kernel's memory: `Op::write_kernel("bss.slice_ns", 5_000_000)`. The value must be one of the number's
+    /// type, as BTF has it. At the end of the step it has what it had. No watch fires at that.
+    pub fn write_kernel(target: impl Into<String>, value: impl Into<i128>) -> Self {
+        Self(Kind::WriteKernel(target.into(), value.into()))
+    }
+
     /// End the scheduler as its user would, with SIGINT, so that the kernel's own schedules. It is attached again at the end of the step.
     pub const fn detach_scheduler() -> Self {
         Self(Kind::Scheduler(SchedulerOp::Detach))
@@ -229,6 +244,8 @@ impl fmt::Display for Op {
             Kind::IrqAffinity(irq, cpus) => write!(f, "irq_affinity {irq} {cpus}"),
             Kind::WriteFile(path, _) => write!(f, "write_file {}", path.display()),
             Kind::Sysctl(name, _) => write!(f, "sysctl {name}"),
+            Kind::ReadKernel(target) => write!(f, "read_kernel {target}"),
+            Kind::WriteKernel(target, value) => write!(f, "write_kernel {target} {value}"),
             Kind::Scheduler(SchedulerOp::Detach) => f.write_str("detach_scheduler"),
             Kind::Scheduler(SchedulerOp::Attach) => f.write_str("attach_scheduler"),
             Kind::Scheduler(SchedulerOp::Restart) => f.write_str("restart_scheduler"),

@@ -6,6 +6,14 @@ use super::op::Op;
 use crate::cgroup::CgroupDef;
 
 /// One phase: set-up, then operations, then a hold, then the teardown of all that the step made and changed.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// let quiet = Step::new(vec![CgroupDef::named("cg_0").workers(2)], HoldSpec::Frac(0.5)).named("quiet");
+/// let one_less = Step::of_ops([Op::offline(1)], HoldSpec::Frac(0.5)).named("one CPU less");
+/// let steps = vec![quiet, one_less];
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a step does nothing until it is executed"]
 pub struct Step {
@@ -16,6 +24,15 @@ pub struct Step {
 }
 
 /// What is made before the first step and outlives all of them. Steps may change it; what they change is as before at their end.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// fn body(ctx: &Ctx) -> Result<AssertResult> {
+///     let backdrop = Backdrop::new(vec![ctx.cgroup_def("web").cpu_weight(200)]);
+///     execute_scenario(ctx, backdrop, vec![Step::of_ops([Op::freeze("web")], HoldSpec::Frac(0.2))])
+/// }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[must_use = "a backdrop does nothing until it is executed"]
 pub struct Backdrop {
@@ -24,6 +41,16 @@ pub struct Backdrop {
 }
 
 /// How long a step holds.
+///
+/// ```
+/// use ktstr::prelude::*;
+/// use std::time::Duration;
+///
+/// let whole = HoldSpec::FULL;
+/// let tenth = HoldSpec::Frac(0.1);
+/// let again = HoldSpec::Loop { interval: Duration::from_millis(200) };
+/// assert_ne!(whole, tenth);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum HoldSpec {
     /// This fraction of the workload window, above 0 and up to 1.

@@ -40,6 +40,8 @@ pub enum Undo {
     Affinity { tid: Pid, before: KernelSet },
     /// The cgroup is frozen again, or not.
     Freeze { name: String, freeze: bool },
+    /// The number in the kernel's memory.
+    Kernel { target: String, before: i128 },
     /// This scheduler is attached.
     Scheduler { before: Attached },
     /// The cgroup, with its workers, goes.
@@ -66,6 +68,7 @@ impl Undo {
             (Self::Cpuset { name: one, .. }, Self::Cpuset { name: two, .. })
             | (Self::CpuWeight { name: one, .. }, Self::CpuWeight { name: two, .. })
             | (Self::Freeze { name: one, .. }, Self::Freeze { name: two, .. }) => one == two,
+            (Self::Kernel { target: one, .. }, Self::Kernel { target: two, .. }) => one == two,
             (Self::Scheduler { .. }, Self::Scheduler { .. }) => true,
             _ => false,
         }
@@ -79,7 +82,11 @@ impl Undo {
             | Self::Freeze { name, .. }
             | Self::Remove { name } => Some(name),
             Self::Move { to, .. } => Some(to.name()),
-            Self::File { .. } | Self::Online { .. } | Self::Affinity { .. } | Self::Scheduler { .. } => None,
+            Self::File { .. }
+            | Self::Online { .. }
+            | Self::Affinity { .. }
+            | Self::Kernel { .. }
+            | Self::Scheduler { .. } => None,
         }
     }
 }
@@ -97,6 +104,7 @@ impl fmt::Display for Undo {
             Self::Affinity { tid, .. } => write!(f, "set_affinity of {tid}"),
             Self::Freeze { name, freeze: true } => write!(f, "unfreeze {name}"),
             Self::Freeze { name, freeze: false } => write!(f, "freeze {name}"),
+            Self::Kernel { target, .. } => write!(f, "write_kernel {target}"),
             Self::Scheduler { .. } => f.write_str("what was done with the scheduler"),
             Self::Remove { name } => write!(f, "add_cgroup {name}"),
         }

@@ -4,6 +4,14 @@ use crate::cpu_set::CpuSet;
 use crate::guest_topo::GuestTopology;
 
 /// Which CPUs the workers of a group may use (`sched_setaffinity(2)`), among those of their cgroup.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// let pinned = CgroupDef::named("pinned").workers(4).affinity(Affinity::SingleCpu);
+/// let last_two = CgroupDef::named("last").affinity(Affinity::Exact("2-3".parse()?));
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Affinity {
     /// Those of the cgroup.

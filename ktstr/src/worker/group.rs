@@ -6,6 +6,14 @@ use super::work::{Gang, WorkType};
 use crate::cpu_set::CpuSet;
 
 /// Workers of one kind in one cgroup.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// let mut group = WorkerGroup::new("cg_0", 2, WorkType::default());
+/// group.settings = Settings { nice: Some(5), ..Settings::default() };
+/// assert_eq!((group.cgroup.as_str(), group.count), ("cg_0", 2));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerGroup {
     /// Name of the cgroup, for reports.

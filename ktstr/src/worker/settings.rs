@@ -9,6 +9,15 @@ use crate::cpu_set::CpuSet;
 const NODES: u32 = 1024;
 
 /// How the kernel is to treat a worker. What is not given is inherited: from the cgroup's definition, else from the test.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// let own = Settings { nice: Some(-5), ..Settings::default() };
+/// let of_cgroup = Settings { nice: Some(5), comm: Some("web".to_owned()), ..Settings::default() };
+/// let both = own.or(&of_cgroup);
+/// assert_eq!((both.nice, both.comm.as_deref()), (Some(-5), Some("web")));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Scheduling policy.
@@ -28,6 +37,16 @@ pub struct Settings {
 }
 
 /// A scheduling policy. Source: `sched(7)`, and `SCHED_EXT` of `include/uapi/linux/sched.h`.
+///
+/// ```
+/// use ktstr::prelude::*;
+/// use std::time::Duration;
+///
+/// let ms = Duration::from_millis;
+/// let hog = CgroupDef::named("hog").workers(1).sched_policy(SchedPolicy::Fifo(10));
+/// let video = CgroupDef::named("video")
+///     .sched_policy(SchedPolicy::Deadline { runtime: ms(5), deadline: ms(16), period: ms(16) });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SchedPolicy {
     /// `SCHED_OTHER`.
@@ -55,6 +74,13 @@ pub enum SchedPolicy {
 }
 
 /// Where a worker's memory is taken from. Source: `set_mempolicy(2)`. The sets are of NUMA nodes.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// let far = CgroupDef::named("far").cpuset(CpusetSpec::Numa(0)).mem_policy(MemPolicy::Bind("1".parse()?));
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemPolicy {
     /// The node of the CPU that first touches a page, as if nothing was set.
@@ -74,6 +100,12 @@ pub enum MemPolicy {
 }
 
 /// What a worker is.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// let threads = CgroupDef::named("threads").workers(8).clone_mode(CloneMode::Thread);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CloneMode {
     /// A process of its own.

@@ -13,7 +13,7 @@ mod without_program {
     use ktstr::prelude::*;
 
     declare_scheduler!(DEMO, { name = "demo" });
-//                     ^^^^ no program: give one of `binary`, `binary_path`, `source`, `crates`
+//                     ^^^^ no program: give one of `binary`, `binary_path`, `source`, `crates`, or `enable` and `disable` for a scheduler that is part of the kernel
 }
 
 mod with_two_programs {
@@ -34,7 +34,7 @@ mod unknown_key {
     use ktstr::prelude::*;
 
     declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", args = ["-v"] });
-//                                                                 ^^^^ unknown key `args`; the keys are name, binary, binary_path, source, crates, sched_args, topology, kargs, sysctls, config_file, config_file_def, cgroup_parent, enable_timeout_s, assert, constraints, kernels
+//                                                                 ^^^^ unknown key `args`; the keys are name, binary, binary_path, source, crates, enable, disable, sched_args, topology, kargs, sysctls, config_file, config_file_def, cgroup_parent, enable_timeout_s, assert, constraints, kernels
 }
 
 mod key_twice {
@@ -126,4 +126,39 @@ mod kernels_the_wrong_way_round {
 
     declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", kernels = "7.3..7.1" });
 //                                                                           ^^^^^^^^^^ `kernels` = "7.3..7.1" is no range of kernels: it is the wrong way round; write it as "7.1..", "..7.2" or "7.0..7.2"
+}
+
+mod enable_without_disable {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", enable = ["echo 1 > /sys/x"] });
+//                                            ^^^^^^ `enable` needs `disable`, with the lines that undo it
+}
+
+mod disable_without_enable {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", disable = ["echo 1 > /sys/x"] });
+//                                                                 ^^^^^^^ `disable` needs `enable`: without it there is nothing to undo
+}
+
+mod line_of_a_shell {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", enable = ["echo $(nproc) > /sys/x"], disable = ["echo 1 > /sys/x"] });
+//                                                      ^^^^^^^^^^^^^^^^^^^^^^^^ `enable` has "echo $(nproc) > /sys/x": no shell runs it, so that nothing is expanded and nothing follows; write it as "echo VALUE > /path"
+}
+
+mod line_that_is_no_echo {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", enable = ["echo 1 > /sys/x"], disable = ["rm /sys/x"] });
+//                                                                                     ^^^^^^^^^^^ `disable` has "rm /sys/x": it is no `echo` into a file; write it as "echo VALUE > /path"
+}
+
+mod arguments_without_a_program {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", enable = ["echo 1 > /sys/x"], disable = ["echo 0 > /sys/x"], sched_args = ["-v"] });
+//                                                                                                         ^^^^^^^^^^ `sched_args` needs a program: give one of `binary`, `binary_path`, `source`, `crates`
 }

@@ -1,11 +1,14 @@
 //! What the host sends: what is to be run, its files, and when what of it may be started.
 
+use std::collections::VecDeque;
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use guest_init::message::{ArchivedSource, ArchivedToGuest, SchedulerJob, TestJob};
+use guest_init::message::{
+    ArchivedSource, ArchivedToGuest, MemoryAnswer, SHELL, SchedulerJob, ShellInput, TestJob,
+};
 use rkyv::api::high::HighDeserializer;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
@@ -61,6 +64,10 @@ pub struct Delivery {
     pub stop: bool,
     /// Captures that the host has taken, by the numbers of their samples, until somebody takes them from here.
     pub captured: Vec<u32>,
+    /// What came of the test's orders on kernel memory, likewise.
+    pub memory: Vec<MemoryAnswer>,
+    /// Input for a shell, likewise.
+    pub shell: VecDeque<ShellInput>,
 }
 
 impl Delivery {
@@ -112,12 +119,21 @@ impl Delivery {
             ArchivedToGuest::Test(job) => once(&mut self.test, deserialized(job)?)?,
             ArchivedToGuest::Stop => self.stop = true,
             ArchivedToGuest::Captured { sample } => self.captured.push(sample.to_native()),
+            ArchivedToGuest::Shell(input) => self.shell.push_back(deserialized(input)?),
+            ArchivedToGuest::Memory(answer) => self.memory.push(deserialized(answer)?),
         }
         Ok(())
     }
 }
 
 impl Delivery {
+    /// Whether the test binary runs a shell, for a person who waits for each answer.
+    pub fn has_shell(&self) -> bool {
+        let is_shell =
+            |variable: &String| variable.strip_prefix(SHELL).is_some_and(|rest| rest.starts_with('='));
+        self.test.as_ref().is_some_and(|test| test.program.env.iter().any(is_shell))
+    }
+
     /// Where the host may write, if it has asked and was not told.
     pub fn tell_where(&mut self) -> Option<Place> {
         let stamp = self.stamp;

@@ -7,6 +7,7 @@
 
 use std::ffi::c_void;
 use std::fs::{self, File, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -117,7 +118,14 @@ impl Reserve {
             let file = File::options().write(true).open(PATH)?;
             file.set_len(covered)?;
             file.set_permissions(Permissions::from_mode(mode))?;
-            fs::rename(PATH, path)
+            fs::rename(PATH, path).or_else(|error| match error.kind() {
+                // It goes where something is mounted: `/tmp`.
+                ErrorKind::CrossesDevices => {
+                    fs::copy(PATH, path)?;
+                    fs::remove_file(PATH)
+                }
+                _ => Err(error),
+            })
         };
         name().map_err(|error| format!("naming what the host has placed {}: {error}", path.display()))?;
         Ok(covered)

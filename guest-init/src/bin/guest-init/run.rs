@@ -1,12 +1,13 @@
 //! The run of a job: the scheduler, the test binary, and the end of both.
 
+mod lines;
 mod orders;
 
 use std::time::{Duration, Instant};
 
 use guest_init::layout::STATE_BUSY;
 use guest_init::message::{
-    CaptureReason, GuestStage, RESTART_MS, SCHEDULER_PID, SchedulerJob, Source, TestJob, ToHost,
+    CaptureReason, EchoLine, GuestStage, RESTART_MS, SCHEDULER_PID, SchedulerJob, Source, TestJob, ToHost,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
@@ -46,6 +47,8 @@ pub struct JobRun<'a> {
     /// What is wrong with what the host sent.
     delivery_failure: Option<Failure>,
     scheduler: Option<Running>,
+    /// What is written when the scheduler has ended.
+    to_disable: Vec<EchoLine>,
     test: Option<Running>,
     socket: TestSocket,
     uevents: Option<Uevents>,
@@ -66,6 +69,7 @@ impl<'a> JobRun<'a> {
             delivery,
             delivery_failure: None,
             scheduler: None,
+            to_disable: Vec::new(),
             test: None,
             socket,
             uevents: None,
@@ -81,9 +85,10 @@ impl<'a> JobRun<'a> {
         let outcome = self.phases();
         self.end_test();
         let scheduler = self.end_scheduler();
+        let switched_off = self.switch_off();
         let unanswered = self.stats.give_up("the run ended before an answer came");
         self.say(unanswered);
-        outcome.and(scheduler)
+        outcome.and(scheduler).and(switched_off)
     }
 
     fn phases(&mut self) -> Result<(), Failure> {
@@ -125,6 +130,11 @@ impl<'a> JobRun<'a> {
         }
         self.uevents = Some(Uevents::listen()?);
         set_sysctls(&job.sysctls)?;
+        if job.is_built_in() {
+            self.switch_on(job)?;
+            self.link.stage(GuestStage::SchedulerEnabled, "");
+            return Ok(());
+        }
         let seq_before = self.launch(job)?;
         self.link.stage(GuestStage::SchedulerStarted, &*job.program.path);
         self.await_enabled(job, seq_before)?;
@@ -137,6 +147,7 @@ impl<'a> JobRun<'a> {
         if is_sched_ext_enabled()? {
             return Err(format!("a scheduler is enabled already: {}", sched_ext_ops_name()));
         }
+        self.switch_on(job)?;
         let seq_before = sched_ext_enable_seq();
         let unanswered = self.stats.begin_anew();
         self.say(unanswered);
@@ -346,8 +357,8 @@ impl<'a> JobRun<'a> {
 
     /// Sleep until something happens, at most for `timeout`, and pass it on; whether anything was.
     fn turn(&mut self, timeout: Duration) -> bool {
-        let timeout = if self.delivery.has_test { timeout } else { timeout.min(DELIVERY_TICK) };
-        let ready = self.wait(timeout);
+        let is_watched = self.delivery.has_test && !self.socket.awaits_host() && !self.delivery.has_shell();
+        let ready = self.wait(if is_watched { timeout } else { timeout.min(DELIVERY_TICK) });
         for source in &ready {
             match source {
                 Ready::Kmsg => {
@@ -427,6 +438,15 @@ impl<'a> JobRun<'a> {
                     self.delivery_failure.get_or_insert(why);
                 }
             }
+        }
+        while let Some(input) = self.delivery.shell.pop_front() {
+            if !self.socket.pass_on(&input) {
+                self.delivery.shell.push_front(input);
+                break;
+            }
+        }
+        for answer in std::mem::take(&mut self.delivery.memory) {
+            self.socket.answer_memory(&answer);
         }
         for sample in std::mem::take(&mut self.delivery.captured) {
             // Without a scheduler there is nobody to ask.

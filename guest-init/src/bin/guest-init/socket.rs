@@ -3,7 +3,8 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use guest_init::message::{
-    ArchivedFromTest, ArchivedSchedulerOrder, CaptureReason, SchedulerOrder, TEST_SOCKET_FD, ToHost,
+    ArchivedFromTest, ArchivedSchedulerOrder, CaptureReason, MemoryAnswer, SchedulerOrder, ShellInput,
+    TEST_SOCKET_FD, ToHost,
 };
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
@@ -23,6 +24,8 @@ pub struct TestSocket {
     packet: AlignedVec,
     /// What the test wants done with the scheduler, until it is.
     order: Option<SchedulerOrder>,
+    /// The test waits for something that the host does without the doorbell.
+    awaits_host: bool,
 }
 
 impl TestSocket {
@@ -40,7 +43,7 @@ impl TestSocket {
         }
         let mut packet = AlignedVec::new();
         packet.resize(PACKET_BYTES, 0);
-        Ok(Self { ours: Some(ours), theirs: Some(theirs), packet, order: None })
+        Ok(Self { ours: Some(ours), theirs: Some(theirs), packet, order: None, awaits_host: false })
     }
 
     /// Run `start` so that what it starts inherits the other end, and close that end in init.
@@ -75,6 +78,29 @@ impl TestSocket {
         };
         // The test may have ended meanwhile; then nobody waits for the answer.
         let _closed = send(ours, &packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    }
+
+    /// Whether the test waits for an answer of the host, which no descriptor tells of.
+    pub fn awaits_host(&self) -> bool {
+        self.awaits_host
+    }
+
+    /// Pass on what came of an order on kernel memory.
+    pub fn answer_memory(&mut self, answer: &MemoryAnswer) {
+        self.awaits_host = false;
+        let Some(ours) = &self.ours else { return };
+        let packet = match answer {
+            MemoryAnswer::Value(value) => [&[1], &value.to_le_bytes()[..]].concat(),
+            MemoryAnswer::Refused(why) => [&[0], why.as_bytes()].concat(),
+        };
+        let _closed = send(ours, &packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    }
+
+    /// Pass on input for the shell. Whether it need not be tried again: it was taken, or nobody is there to take it.
+    pub fn pass_on(&self, input: &ShellInput) -> bool {
+        let Some(ours) = &self.ours else { return true };
+        let sent = send(ours, &input.to_packet(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        sent != Err(rustix::io::Errno::AGAIN)
     }
 
     /// The descriptor to poll, while the other end is open.
@@ -114,7 +140,10 @@ impl TestSocket {
                     }
                 });
             }
-            (Some(_), Some(bytes)) => link.send(&ToHost::Test(bytes.to_vec())),
+            (Some(message), Some(bytes)) => {
+                self.awaits_host |= matches!(message, ArchivedFromTest::Memory(_));
+                link.send(&ToHost::Test(bytes.to_vec()));
+            }
             _ => link.note(&format!("the test binary sent a packet of {length} bytes that is no message")),
         }
     }

@@ -343,6 +343,19 @@ impl Watches {
         keep(stand, stop, whole, Duration::ZERO);
     }
 
+    /// The host itself has written to memory: that is no store of the guest's.
+    pub(in crate::recorder) fn host_wrote(&mut self, stand: &mut Stand<'_>) {
+        for watched in &mut self.all {
+            if let Some(armed) = watched.armed()
+                && let Some(value) = read(stand, armed.place)
+            {
+                watched.state = State::Armed(Armed { value, ..armed });
+            }
+        }
+        // It may have been a pointer with which targets move.
+        self.look |= self.marks.iter().any(|mark| read(stand, mark.place) != mark.value);
+    }
+
     fn look_for_unseen(&mut self, stand: &mut Stand<'_>, stop: &mut Stop) {
         for at in 0..self.all.len() {
             let Some(armed) = self.all.get(at).and_then(Watched::armed) else { continue };

@@ -144,7 +144,7 @@ pub struct Asked {
 pub struct SchedulerInfo {
     /// Declared name.
     pub name: String,
-    /// File name of its program.
+    /// File name of its program; empty: it is part of the kernel.
     pub binary: String,
     /// Arguments it was started with.
     pub args: Vec<String>,
@@ -152,6 +152,14 @@ pub struct SchedulerInfo {
     pub xxh3: String,
     /// How long it may take to become enabled, in ms; 0 in traces from before it was recorded.
     pub enable_timeout_ms: u64,
+}
+
+impl SchedulerInfo {
+    /// It is part of the kernel: lines that were written to files have switched it on.
+    #[must_use]
+    pub fn is_built_in(&self) -> bool {
+        self.binary.is_empty()
+    }
 }
 
 /// The kernel that was booted.
@@ -174,7 +182,7 @@ pub struct KernelInfo {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MachineInfo {
-    /// `qemu` or `kvm`.
+    /// `qemu` or `kvm`; [`HOST`](Self::HOST) where there was none.
     pub kind: String,
     /// Why that one was taken.
     pub why: String,
@@ -190,6 +198,11 @@ pub struct MachineInfo {
     pub host_cpus: u32,
     /// How it came to run the test; `None` when it did not, and in traces from before this was kept.
     pub start: Option<StartInfo>,
+}
+
+impl MachineInfo {
+    /// The kind of a run whose body ran on the host: no guest, no captures.
+    pub const HOST: &str = "host";
 }
 
 /// How a machine came to run its test.
@@ -239,6 +252,12 @@ impl Manifest {
 
     /// The taint of a run that was recorded by a build without optimization: pauses are longer by far.
     pub const UNOPTIMIZED: &str = "recorded by a build without optimization";
+
+    /// The body ran on the host: there was no machine.
+    #[must_use]
+    pub fn is_on_host(&self) -> bool {
+        self.machine.kind == MachineInfo::HOST
+    }
 
     /// The machine's CPUs were emulated.
     #[must_use]

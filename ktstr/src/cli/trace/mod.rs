@@ -3,6 +3,7 @@
 mod verify;
 mod info;
 mod repair;
+mod unfinished;
 mod slim;
 mod diff;
 mod export;

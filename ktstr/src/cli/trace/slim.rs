@@ -15,6 +15,7 @@ use ktstr_replay::text::printable;
 use serde::Serialize;
 
 use super::print;
+use super::unfinished::remove_at_signals;
 use crate::cli::commands::CommandArgs;
 use crate::cli::{opened, out};
 
@@ -94,9 +95,13 @@ impl SlimmedTrace {
         };
         let trace = opened::open(&args.trace)?;
         let (to, slimmed, pages) = match (&args.to, args.for_upload) {
-            (Some(to), false) => (to.clone(), slim_trace(&trace, to, &options)?, None),
+            (Some(to), false) => {
+                remove_at_signals(to).context("could not handle signals")?;
+                (to.clone(), slim_trace(&trace, to, &options)?, None)
+            }
             (to, true) => {
                 let to = upload_name(&args.trace, to.as_deref())?;
+                remove_at_signals(&to).context("could not handle signals")?;
                 let choices = match args.pages {
                     Some(pages) => vec![pages],
                     None => vec![KeepPages::Lean, KeepPages::Kernel, KeepPages::Read],

@@ -27,6 +27,9 @@ impl JobRun<'_> {
 
     /// End the scheduler as its user would. It is not looked for any more.
     fn detach(&mut self) -> Result<i32, Failure> {
+        if self.delivery.scheduler.as_ref().is_some_and(SchedulerJob::is_built_in) {
+            return self.switch_off().map(|()| 0);
+        }
         // The test may have seen that it is back from a restart before this has: the kernel says so first, and counts it then.
         let begin = Instant::now();
         self.watch_scheduler()?;
@@ -43,20 +46,21 @@ impl JobRun<'_> {
         let exit_ms = self.delivery.scheduler.as_ref().map_or(0, |job| job.exit_timeout_ms);
         self.wait_for_scheduler(Duration::from_millis(exit_ms));
         let in_time = self.forget();
+        let switched_off = self.switch_off();
         let begin = Instant::now();
         while is_sched_ext_enabled()? && begin.elapsed() < DISABLE_LIMIT {
             self.turn(ENABLE_TICK);
         }
         match sched_ext_state()? {
             _ if !in_time => Err(format!("the scheduler did not exit within {exit_ms} ms after SIGINT")),
-            state if state == "disabled" => Ok(0),
+            state if state == "disabled" => switched_off.map(|()| 0),
             state => Err(format!("the scheduler has exited, and sched_ext is still {state}")),
         }
     }
 
     /// Start the scheduler under test, or a staged one, where there is none.
     fn attach(&mut self, name: Option<&str>) -> Result<i32, Failure> {
-        if self.scheduler.is_some() {
+        if self.scheduler.is_some() || !self.to_disable.is_empty() {
             return Err("a scheduler is attached already".to_owned());
         }
         let own = self.delivery.scheduler.clone();
@@ -66,10 +70,16 @@ impl JobRun<'_> {
             let staged = staged.into_iter().find(|staged| staged.name == name);
             let program = staged.map(|staged| staged.program.clone());
             job.program = program.ok_or_else(|| format!("no scheduler `{name}` is staged"))?;
+            // They are of the scheduler under test.
+            (job.enable, job.disable) = Default::default();
+        }
+        if job.is_built_in() {
+            return self.switch_on(&job).map(|()| 0);
         }
         let enabled = self.bring_up(&job);
         if enabled.is_err() {
             self.forget();
+            self.switch_off()?;
         }
         enabled
     }

@@ -1,0 +1,289 @@
+//! What strange environments do to a run: one table. No machine is booted but for the last test, in which another user runs it.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ktstr::prelude::*;
+use ktstr_record::provision::Cache;
+use ktstr_tests::{cache_without_templates, ktstr, run_bounded};
+use rustix::process::{Pid, Signal, getuid, kill_process};
+use tempfile::TempDir;
+
+/// Longer than a run may take, on a host that others use.
+const LIMIT: Duration = Duration::from_secs(900);
+/// A user that owns nothing.
+const NOBODY: u32 = 65534;
+
+declare_scheduler!(NEVER, { name = "never", source = "scx_demo", topology = (1, 1, 2, 1), kernels = "99.." });
+declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
+
+/// Goes as far as a run goes without a machine: cache, kernel, trace, verdict, report.
+#[ktstr_test(ignore, scheduler = NEVER, duration_s = 1)]
+fn is_skipped(_ctx: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::pass())
+}
+
+#[ktstr_test(host_only, ignore, duration_s = 1)]
+fn is_on_the_host(_ctx: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::fail("it is on the host"))
+}
+
+#[ktstr_test(ignore, scheduler = DEMO, duration_s = 1, claims = ["each(nr_dispatched >= 1)"])]
+fn is_in_a_guest(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+}
+
+/// Where a row is tried: a cache, and a folder for results.
+struct Place {
+    cache: TempDir,
+    results: TempDir,
+}
+
+impl Place {
+    fn command(&self, program: Command, results: &Path) -> Command {
+        let mut command = program;
+        command
+            .env("XDG_CACHE_HOME", self.cache.path())
+            .env("KTSTR_RESULTS", results)
+            .env_remove("KTSTR_SAY");
+        command
+    }
+}
+
+fn fixture(name: &str) -> Command {
+    let mut command = Command::new(env::current_exe().expect("this test"));
+    command.args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"]);
+    command
+}
+
+/// What is strange, what it does to a command, and what the run must say besides its report.
+type Row = (&'static str, fn(&mut Command, &Place), &'static str);
+
+const ROWS: &[Row] = &[
+    (
+        "another language",
+        |command, _| {
+            command.env("LC_ALL", "de_DE.UTF-8").env("LANGUAGE", "de");
+        },
+        "",
+    ),
+    (
+        "a locale that is not there",
+        |command, _| {
+            command.env("LC_ALL", "xx_YY.no-such-charset");
+        },
+        "",
+    ),
+    (
+        "no folder for temporary files",
+        |command, _| {
+            command.env("TMPDIR", "/no/such/folder");
+        },
+        "",
+    ),
+    (
+        "temporary files where no programs are run from",
+        |command, _| {
+            command.env("TMPDIR", "/dev/shm");
+        },
+        "",
+    ),
+    (
+        "no home",
+        |command, _| {
+            command.env_remove("HOME");
+        },
+        "",
+    ),
+    (
+        "a home that is a file",
+        |command, _| {
+            command.env("HOME", "/etc/passwd");
+        },
+        "",
+    ),
+    (
+        "a cache at a relative path",
+        |command, place| {
+            // The cache is then the one of the home.
+            let home = place.results.path().join("home");
+            fs::create_dir_all(&home).expect("a folder");
+            let _again = std::os::unix::fs::symlink(place.cache.path(), home.join(".cache"));
+            command.env("XDG_CACHE_HOME", "relative").env("HOME", &home);
+        },
+        "XDG_CACHE_HOME is `relative`, which is not an absolute path and is ignored",
+    ),
+    (
+        "a variable that is no text",
+        |command, _| {
+            command.env("KTSTR_ODD", OsString::from_vec(vec![0xff, 0xfe]));
+        },
+        "",
+    ),
+    (
+        "no environment",
+        |command, place| {
+            let kept = [("XDG_CACHE_HOME", place.cache.path()), ("KTSTR_RESULTS", place.results.path())];
+            command.env_clear().envs(kept).env("PATH", "/usr/bin:/bin");
+        },
+        "",
+    ),
+];
+
+#[test]
+fn a_run_is_the_same_in_each_environment() {
+    for (what, change, said) in ROWS {
+        let place =
+            Place { cache: cache_without_templates(), results: tempfile::tempdir().expect("a folder") };
+        for (name, passes, words) in
+            [("is_skipped", true, "is for kernels 99.."), ("is_on_the_host", false, "it is on the host")]
+        {
+            let mut command = place.command(fixture(name), place.results.path());
+            change(&mut command, &place);
+            let ended = run_bounded(&mut command, LIMIT);
+            assert_eq!(ended.status.success(), passes, "{what}: {ended}");
+            assert!(ended.stdout.contains(words), "{what}: {ended}");
+            // What needs no cache has nothing to say of it.
+            let is_said = ended.stdout.contains(said) || ended.stderr.contains(said);
+            assert!(is_said || name == "is_on_the_host", "{what}: no `{said}` in {ended}");
+            let trace = place.results.path().join(format!("ktstr-tests.environments.{name}.trace.zst"));
+            let mut replay = place.command(ktstr(), place.results.path());
+            replay.args(["replay", "--assert"]).arg(&trace);
+            change(&mut replay, &place);
+            let replayed = run_bounded(&mut replay, LIMIT);
+            assert_eq!(replayed.status.success(), passes, "{what}: {replayed}");
+            assert!(replayed.stdout.contains(words), "{what}: {replayed}");
+        }
+    }
+}
+
+#[test]
+fn results_can_be_in_any_folder_and_the_command_that_is_shown_works() {
+    let place = Place { cache: cache_without_templates(), results: tempfile::tempdir().expect("a folder") };
+    for name in ["with a space", "it's \"quoted\"", "\u{2603} $HOME;`id`", "-rf", "a\\b"] {
+        let results = place.results.path().join(name);
+        let ended = run_bounded(&mut place.command(fixture("is_on_the_host"), &results), LIMIT);
+        let again =
+            ended.stdout.split("ktstr replay ").nth(1).or_else(|| ended.stderr.split("ktstr replay ").nth(1));
+        let again = again.and_then(|text| text.lines().next()).unwrap_or_else(|| panic!("{name}: {ended}"));
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("\"$0\" replay {again}")]).arg(ktstr().get_program());
+        let replayed = run_bounded(&mut shell, LIMIT);
+        assert!(replayed.stdout.contains("it is on the host"), "{name}: `{again}`: {replayed}");
+    }
+}
+
+#[test]
+fn without_home_and_cache_a_run_says_what_to_set() {
+    let results = tempfile::tempdir().expect("a folder");
+    let mut command = fixture("is_skipped");
+    command.env("KTSTR_RESULTS", results.path()).env_remove("HOME").env_remove("XDG_CACHE_HOME");
+    let ended = run_bounded(&mut command, LIMIT);
+    assert!(!ended.status.success(), "{ended}");
+    assert!(ended.stdout.contains("XDG_CACHE_HOME") || ended.stderr.contains("XDG_CACHE_HOME"), "{ended}");
+}
+
+/// The file that was being written stayed, with all of the disk that it took.
+#[test]
+fn nothing_is_left_of_a_slim_that_a_signal_ends() {
+    let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../traces/stall.trace.zst");
+    for options in [&["--level", "19"][..], &["--level", "19", "--for-upload"]] {
+        let is_interrupted = |_: u32| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let mut command = ktstr();
+            command.args(["trace", "slim"]).args(options).arg(&trace).arg(folder.path().join("new.gz"));
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+            let count = || folder.path().read_dir().expect("a folder").count();
+            let begun = Instant::now();
+            while count() == 0 && child.try_wait().expect("waited").is_none() && begun.elapsed() < LIMIT {}
+            kill_process(Pid::from_child(&child), Signal::INT).expect("signalled");
+            let status = child.wait().expect("ended");
+            let left: Vec<PathBuf> =
+                folder.path().read_dir().expect("a folder").flatten().map(|e| e.path()).collect();
+            match status.signal() {
+                Some(signal) => assert!(signal == 2 && left.is_empty(), "{status}: {left:?}"),
+                // It was faster, as it may be on a host that is busy.
+                None => assert_eq!(left.len(), usize::from(status.success()), "{status}: {left:?}"),
+            }
+            status.signal().is_some()
+        };
+        assert!((0..50).any(is_interrupted), "{options:?}: it was never interrupted");
+    }
+}
+
+/// Copies of the parts of the cache that a run needs, of which the files are shared and the folders are `owner`'s.
+fn shared_cache(to: &Path, owner: u32) {
+    let cache = Cache::open().expect("the cache");
+    for part in ["bundles", "kernels"] {
+        share(&cache.path(part), &to.join(part), owner);
+    }
+    chown(to, Some(owner), Some(owner)).expect("its owner");
+}
+
+fn share(from: &Path, to: &Path, owner: u32) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in from.read_dir().expect("a folder").flatten() {
+        let (path, there) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().expect("its type");
+        if kind.is_dir() {
+            share(&path, &there, owner);
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(&path).expect("a link"), &there).expect("a link");
+        } else if fs::hard_link(&path, &there).is_err() {
+            fs::copy(&path, &there).expect("copied");
+        }
+    }
+    chown(to, Some(owner), Some(owner)).expect("its owner");
+}
+
+/// The first command of the README is for users without privileges, too: emulator, BPF toolchain, a scheduler of C sources, a guest.
+/// Who runs this test without them has shown that by all the others.
+#[test]
+fn a_user_without_privileges_runs_a_scheduler_in_a_guest() {
+    let place = tempfile::tempdir().expect("a folder");
+    let root = place.path();
+    let (home, workspace) = (root.join("home"), root.join("checkout"));
+    let exe = workspace.join("target/debug/deps/environments-1");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+    fs::create_dir_all(exe.parent().expect("a folder")).expect("folders");
+    fs::create_dir_all(workspace.join("tests/scx_demo")).expect("folders");
+    fs::write(workspace.join("Cargo.toml"), "[workspace]\n").expect("a file");
+    fs::copy(sources.join("Cargo.toml"), workspace.join("tests/Cargo.toml")).expect("copied");
+    for entry in sources.join("scx_demo").read_dir().expect("a folder").flatten() {
+        fs::copy(entry.path(), workspace.join("tests/scx_demo").join(entry.file_name())).expect("copied");
+    }
+    fs::copy(env::current_exe().expect("this test"), &exe).expect("copied");
+    let is_root = getuid().is_root();
+    let owner = if is_root { NOBODY } else { getuid().as_raw() };
+    shared_cache(&home.join(".cache/ktstr"), owner);
+    fs::set_permissions(root, fs::Permissions::from_mode(0o755)).expect("permissions");
+    for folder in
+        [&home, &home.join(".cache"), &workspace, &workspace.join("target"), &workspace.join("tests")]
+    {
+        chown(folder, Some(owner), Some(owner)).expect("its owner");
+    }
+    let mut command = Command::new(&exe);
+    command
+        .args(["--exact", "is_in_a_guest", "--ignored", "--nocapture", "--test-threads=1"])
+        .current_dir(workspace.join("tests"))
+        .env_clear()
+        .env("PATH", env::var_os("PATH").unwrap_or_default())
+        .env("HOME", &home)
+        .env("CARGO_MANIFEST_DIR", workspace.join("tests"))
+        .env("CARGO_PKG_NAME", "ktstr-tests");
+    if is_root {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let ended = run_bounded(&mut command, LIMIT);
+    assert!(ended.status.success(), "{ended}");
+    assert!(ended.stdout.contains("PASS is_in_a_guest"), "{ended}");
+    let shown = format!("{}/target/ktstr", workspace.display());
+    assert!(ended.stderr.contains(&format!("traces go to {shown}")), "{ended}");
+}

@@ -55,6 +55,7 @@ pub(super) fn trace(
         claims: Vec::new(),
         fail_fast: false,
         watches: Vec::new(),
+        shell: false,
         run_timeout: LIMIT,
     };
     let recording = record(request).map_err(|error| said(&error))?;

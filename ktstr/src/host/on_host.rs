@@ -24,5 +24,5 @@ pub fn run(def: &TestDef, environment: &Environment) -> Result<()> {
         variable: BODY,
         timeout: prepare::body_limit(def),
     };
-    judge::judge(def, record_on_host(request)?)
+    judge::judge(def, record_on_host(request)?)?.print()
 }

@@ -57,7 +57,7 @@ pub fn run(def: &TestDef, environment: &Environment) -> Result<()> {
         .take()
         .map(|asked| ktstr_replay::trace::record::manifest::Asked { payloads: Vec::new(), ..asked });
     request.manifest.taints.push(TAINT.to_owned());
-    judge::judge(&def, record(request)?)?;
+    judge::judge(&def, record(request)?)?.print()?;
     // Who has set the variable by accident has no test that passed.
     let _gone = io::stdout().flush();
     process::exit(ENDED)

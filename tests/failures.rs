@@ -170,7 +170,8 @@ fn a_scheduler_that_exits_leaves_its_message_and_does_it_again_in_a_second_machi
         .iter()
         .filter_map(|one| one["name"].as_str())
         .collect();
-    assert_eq!(names, info.targets);
+    assert_eq!(info.targets, ["scx_root->exit_kind"]);
+    assert_eq!(names.first().copied(), Some("scx_root->exit_kind"), "{names:?}");
     assert!(names.contains(&"demo_enqueue") && names.contains(&"enqueue_task_scx"), "{names:?}");
 }
 

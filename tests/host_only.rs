@@ -64,7 +64,7 @@ fn passes_and_was_to_fail(_ctx: &Ctx) -> Result<AssertResult> {
 #[test]
 fn what_fails_on_the_host_fails_the_test_and_replays() {
     for (name, words) in [
-        ("fails", "body: two is not three"),
+        ("fails", "fails: two is not three"),
         ("dies", "began and did not end; how the test binary ended: signal 6"),
         ("passes_and_was_to_fail", "fail"),
     ] {

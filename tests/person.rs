@@ -59,7 +59,7 @@ fn check_trace(path: &Path, words: &str) {
     assert!(written.contains(words), "no `{words}` in {written}");
     let kinds: Vec<CaptureKind> = trace.samples().flatten().map(|sample| sample.kind).collect();
     assert!(kinds.contains(&CaptureKind::Attach) && kinds.contains(&CaptureKind::End), "{kinds:?}");
-    let replayed = run_bounded(ktstr().args(["replay", "--assert"]).arg(path), LIMIT);
+    let replayed = run_bounded(ktstr().arg("replay").arg(path).arg("--assert"), LIMIT);
     assert!(replayed.status.success(), "{replayed}");
 }
 

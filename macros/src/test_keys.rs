@@ -129,8 +129,8 @@ pub const KEYS: &[Key] = &[
     flag("attached", "begin with the scheduler enabled, from a template, where there is one; `false`: load it anew in \
          every run").default("true")
         .needs(&[("scheduler", "a `scheduler`, which is what is enabled in the template")]),
-    flag("auto_repro", "when the scheduler dies, run the test again in a second machine that looks at the functions which led to it, \
-         up to three times, and keep what that saw in the same trace; not where the run must fail").default("true")
+    flag("auto_repro", "when the scheduler dies, run the test again in a second machine that watches who ends it, up to three \
+         times, and keep what that saw in the same trace; not where the run must fail").default("true")
         .needs(&[("scheduler", "a `scheduler`, whose failure is to happen again")]),
     key("kargs", Shape::Texts,
         "more words for the kernel's command line, after the scheduler's"),

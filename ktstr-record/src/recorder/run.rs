@@ -22,6 +22,7 @@ use crate::channel::HostChannel;
 use crate::init_image;
 use crate::job::JobParts;
 use crate::machine::{self, ChannelRam, Start, StartError, StartKind, StartPolicy, Started};
+use crate::spec::{BackendSpec, MachineSpec};
 
 /// A finished recording: all is written and committed, the verdict and the footer are still to come.
 pub struct Recording {
@@ -76,7 +77,7 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
         Err(error @ (StartError::Boot { .. } | StartError::Init { .. })) => {
             let (path, writer) = began(&manifest).map_err(trace)?;
             let outbox = Outbox::new(WriterThread::start(writer).map_err(thread)?);
-            let written = tell_failed_boot(outbox, &clock, error);
+            let written = tell_failed_boot(outbox, &clock, &request.machine, error);
             return Ok(Recording {
                 path,
                 writer: written.writer,
@@ -186,11 +187,24 @@ fn tell_start(outbox: &mut Outbox, clock: &RunClock, start: &Start) {
 }
 
 /// That the machine came up to no job: `error` is why.
-fn tell_failed_boot(mut outbox: Outbox, clock: &RunClock, error: StartError) -> Written {
-    let (attempts, fault, console) = match error {
-        StartError::Boot { attempts, fault, console } => {
-            (attempts, format!("the kernel did not get to init in {attempts} attempts: {fault}"), console)
+fn tell_failed_boot(
+    mut outbox: Outbox,
+    clock: &RunClock,
+    machine: &MachineSpec,
+    error: StartError,
+) -> Written {
+    let instead = match machine.backend {
+        BackendSpec::Kvm(_) => {
+            "; KTSTR_MACHINE=qemu takes the emulator, which tells whether it is the kernel"
         }
+        BackendSpec::Qemu(_) => "",
+    };
+    let (attempts, fault, console) = match error {
+        StartError::Boot { attempts, fault, console } => (
+            attempts,
+            format!("the kernel did not get to init in {attempts} attempts: {fault}{instead}"),
+            console,
+        ),
         StartError::Init { failure, console } => {
             (1, format!("the kernel came up, but init could not go on: {failure}"), console)
         }

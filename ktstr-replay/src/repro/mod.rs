@@ -1,6 +1,6 @@
 //! Making a failure happen again: what a second machine is to look at, by the trace of the first.
 //!
-//! [`Chain::of`] is a function of the trace: `ktstr replay TRACE --repro-chain` prints what the live run took. A second machine's
+//! [`Chain::of`] is a function of the trace, which `ktstr replay TRACE --repro-chain` prints; the live run arms its watches. A second machine's
 //! recording is a further segment of the same file; [`second`] tells of it.
 
 mod chain;

@@ -1,5 +1,5 @@
-//! Running a test again whose scheduler died, to see how it comes to that: in a second machine that looks at the functions and values
-//! which the first run's trace names. What that saw becomes a further segment of the first run's trace.
+//! Running a test again whose scheduler died, to see how it comes to that: in a second machine that watches what the first run's trace
+//! names. What that saw becomes a further segment of the first run's trace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,16 +53,15 @@ fn try_repro(def: &TestDef, environment: &Environment, first: &Judged) -> Result
     let run = Run::load(&trace);
     // Whatever else failed, there is no scheduler's end to look at.
     let Ok(chain) = Chain::of(&run) else { return Ok(()) };
-    let mut info = ReproInfo {
-        targets: chain.targets.iter().map(|one| one.name.clone()).collect(),
-        ..ReproInfo::default()
-    };
+    let watched = chain.targets.iter().filter(|target| target.kind == TargetKind::Watch);
+    let targets = watched.map(|target| target.name.clone()).collect();
+    let mut info = ReproInfo { attempts: Vec::new(), targets };
     let mut last: Option<PathBuf> = None;
     for attempt in 1..=ATTEMPTS {
         say(&format!(
-            "the scheduler died; the test is run again to see how, attempt {attempt} of {ATTEMPTS} ({} functions and values are looked at; {AUTO_REPRO}=0 or \
-             `auto_repro = false` turns this off)",
-            chain.targets.len()
+            "the scheduler died; the test is run again to see how, attempt {attempt} of {ATTEMPTS}, with {} watched \
+             ({AUTO_REPRO}=0 or `auto_repro = false` turns this off)",
+            info.targets.join(", ")
         ));
         let again = TestDef { seed: seed(def.seed, attempt), ..*def };
         let begun = Instant::now();
@@ -109,17 +108,12 @@ fn attempted(def: &TestDef, environment: &Environment, chain: &Chain, first: &Pa
     judge::judge(def, record(request)?)
 }
 
-/// Have the recorder look at what the chain names.
+/// Have the recorder watch what the chain names.
 fn look_at(request: &mut RecordRequest, chain: &Chain) {
-    for target in &chain.targets {
-        match target.kind {
-            TargetKind::Watch => {
-                let asked = request.watches.iter().any(|order| order.target == target.name);
-                if !asked && let Ok(order) = WatchSpec::on(target.name.clone()).order() {
-                    request.watches.push(order);
-                }
-            }
-            TargetKind::Probe => {}
+    for target in chain.targets.iter().filter(|target| target.kind == TargetKind::Watch) {
+        let asked = request.watches.iter().any(|order| order.target == target.name);
+        if !asked && let Ok(order) = WatchSpec::on(target.name.clone()).order() {
+            request.watches.push(order);
         }
     }
 }

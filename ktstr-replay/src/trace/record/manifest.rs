@@ -44,8 +44,7 @@ pub struct Manifest {
 pub struct ReproInfo {
     /// Each attempt, in order.
     pub attempts: Vec<ReproAttempt>,
-    /// What was looked at in them: functions that were probed and values that were watched, by the names that the test's own
-    /// probes and watches would have.
+    /// What was watched in them, by the names that a test's own watches have.
     pub targets: Vec<String>,
 }
 

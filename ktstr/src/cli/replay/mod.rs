@@ -38,8 +38,7 @@ pub struct ReplayArgs {
     /// Look at this machine of the run, in place of the first: 1 is the second machine, on which a failure was to happen again
     #[arg(long, value_name = "N", default_value_t = 0)]
     segment: u16,
-    /// Print what a second machine is to look at, so that the scheduler's failure can be seen as it happens: by this trace
-    /// alone
+    /// Print what is worth a look when the scheduler's failure happens again, by this trace alone
     #[arg(long, conflicts_with_all = ["assert", "var", "views"])]
     repro_chain: bool,
     #[command(flatten)]

@@ -84,7 +84,15 @@ fn a_machine_that_cannot_be_is_refused_before_anything_is_started() {
     let says = run_bounded(ktstr().args(["machine", "--json"]).env("KTSTR_MACHINE", "qemu"), LIMIT);
     let json: serde_json::Value = serde_json::from_str(&says.stdout).expect("JSON");
     assert_eq!((&json["machine"], &json["why"]), (&"qemu".into(), &"qemu was asked for".into()), "{says}");
-    let chosen = run_bounded(ktstr().args(["machine", "--json"]).env_remove("KTSTR_MACHINE"), LIMIT);
+    // What a busy host says for a moment is not kept, and would not be what the test below is told.
+    let ask = || run_bounded(ktstr().args(["machine", "--json"]).env_remove("KTSTR_MACHINE"), LIMIT);
+    let mut chosen = ask();
+    for _ in 0..50 {
+        if !chosen.stdout.contains("within 50 ms") {
+            break;
+        }
+        chosen = ask();
+    }
     let json: serde_json::Value = serde_json::from_str(&chosen.stdout).expect("JSON");
 
     if json["machine"] == "kvm" {

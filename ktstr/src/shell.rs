@@ -7,9 +7,12 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use guest_init::message::{SHELL_TERMINAL, ShellInput};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::mount::{MountFlags, mount};
 use rustix::net::{RecvFlags, recv};
 use rustix::process::setsid;
@@ -29,6 +32,10 @@ const COMMANDS: &str = "/ktstr/shell";
 const TERMINALS: &str = "/dev/pts";
 /// Most bytes of output that are passed on at once.
 const PIECE_BYTES: usize = 4096;
+/// How often it is looked whether the shell has ended.
+const LOOK: Duration = Duration::from_millis(50);
+/// Most pieces that are passed on after the shell's end: more than a terminal holds.
+const MOST_PIECES_AFTER: usize = 64;
 /// Largest packet of input.
 const PACKET_BYTES: usize = 64 << 10;
 
@@ -82,7 +89,7 @@ fn on_terminal(mut command: Command, input: OwnedFd) -> Result<()> {
         mount("devpts", TERMINALS, "devpts", MountFlags::empty(), None)
             .with_context(|| format!("mounting devpts at {TERMINALS}"))?;
     }
-    let (ours, theirs) = terminal().context("opening a terminal")?;
+    let (mut ours, theirs) = terminal().context("opening a terminal")?;
     command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs);
     let prepare = || -> io::Result<()> {
         setsid()?;
@@ -93,7 +100,7 @@ fn on_terminal(mut command: Command, input: OwnedFd) -> Result<()> {
     // SAFETY: the closure only makes two system calls, and neither allocates nor locks, as is required between fork and exec of a
     // program with threads.
     unsafe { command.pre_exec(prepare) };
-    let shell = command.spawn().context("starting the shell")?;
+    let mut shell = command.spawn().context("starting the shell")?;
     // Its ends of the terminal are closed, so that reading ours ends with the shell.
     drop(command);
     let mut typed = ours.try_clone()?;
@@ -108,14 +115,37 @@ fn on_terminal(mut command: Command, input: OwnedFd) -> Result<()> {
             }
         }
     });
-    let mut written = ours;
+    relay(&mut ours, &mut shell)?;
+    wait(shell)
+}
+
+/// Pass on what is written to the terminal until the shell has ended and that is read. The terminal stays open after it where a command
+/// still runs in the background.
+fn relay(written: &mut File, shell: &mut Child) -> Result<()> {
     let mut piece = [0; PIECE_BYTES];
-    // The last end of the other side being closed is EIO.
-    while let Ok(length @ 1..) = written.read(&mut piece) {
+    let mut pieces_after = 0;
+    while pieces_after < MOST_PIECES_AFTER {
+        // Looked at first: what it wrote before its end is then there.
+        let has_ended = shell.try_wait().context("waiting for the shell")?.is_some();
+        if !is_ready(written, if has_ended { Duration::ZERO } else { LOOK }) {
+            if has_ended {
+                break;
+            }
+            continue;
+        }
+        pieces_after += usize::from(has_ended);
+        // The last end of the other side being closed is EIO.
+        let Ok(length @ 1..) = written.read(&mut piece) else { break };
         let mut stdout = io::stdout().lock();
         stdout.write_all(&piece[..length]).and_then(|()| stdout.flush())?;
     }
-    wait(shell)
+    Ok(())
+}
+
+fn is_ready(terminal: &File, timeout: Duration) -> bool {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
+    let mut fds = [PollFd::new(terminal, PollFlags::IN)];
+    poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0)
 }
 
 fn wait(mut shell: Child) -> Result<()> {
@@ -162,6 +192,10 @@ fn terminal() -> io::Result<(File, File)> {
     let ours = unsafe { File::from_raw_fd(ours) };
     // SAFETY: as above.
     let theirs = unsafe { File::from_raw_fd(theirs) };
+    // The shell has its end as its standard streams only, and not ours: that being closed is how it hears that nobody is there.
+    for end in [&ours, &theirs] {
+        fcntl_setfd(end, FdFlags::CLOEXEC)?;
+    }
     Ok((ours, theirs))
 }
 
@@ -169,4 +203,23 @@ fn set_size(terminal: &File, rows: u16, columns: u16) {
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCSWINSZ reads a winsize. That it is refused leaves the size as it was.
     let _refused = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `exit` ends the run, though a command in the background holds the terminal.
+    #[test]
+    fn what_a_shell_leaves_running_does_not_keep_its_terminal() {
+        let (mut ours, theirs) = terminal().expect("a terminal");
+        let held = theirs.try_clone().expect("a descriptor");
+        let mut command = Command::new("true");
+        command.stdout(theirs);
+        let mut shell = command.spawn().expect("started");
+        drop(command);
+        relay(&mut ours, &mut shell).expect("relayed");
+        assert!(wait(shell).is_ok());
+        drop(held);
+    }
 }

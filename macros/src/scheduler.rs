@@ -177,13 +177,23 @@ fn check_lines(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// What shells do not take as it is outside of quotes, besides what is refused everywhere.
+const UNQUOTED: [char; 11] = ['*', '?', '[', ']', '~', '#', '<', '(', ')', '{', '}'];
+
 /// What is wrong with a line, if anything is.
 fn line_fault(text: &str) -> Option<&'static str> {
     let Some((value, path)) = text.trim().strip_prefix("echo ").and_then(|rest| rest.rsplit_once('>')) else {
         return Some("it is no `echo` into a file");
     };
+    let is_stream = value
+        .split(' ')
+        .next_back()
+        .is_some_and(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit()));
     let (value, path) = (value.trim(), path.trim());
-    let is_quoted = |quote: char| value.len() >= 2 && value.starts_with(quote) && value.ends_with(quote);
+    let is_quoted = |quote: char| {
+        let inner = value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+        inner.is_some_and(|inner| !inner.contains(quote))
+    };
     let is_special = |c: char| "$`\\;|&".contains(c) || c.is_control();
     if value.is_empty() || value.ends_with('>') {
         return Some("it has no value, or appends, which the kernel's files do not know");
@@ -194,8 +204,16 @@ fn line_fault(text: &str) -> Option<&'static str> {
     if text.contains(is_special) {
         return Some("no shell runs it, so that nothing is expanded and nothing follows");
     }
-    if !is_quoted('"') && !is_quoted('\'') && value.contains(['"', '\'', '>']) {
-        return Some("its quotes do not go around the whole value");
+    if !is_quoted('"') && !is_quoted('\'') {
+        if value.contains(['"', '\'', '>']) {
+            return Some("its quotes do not go around the whole value");
+        }
+        if value.contains("  ") || value.contains(UNQUOTED) {
+            return Some("a shell would change its blanks or signs: put quotes around the value");
+        }
+        if is_stream {
+            return Some("a number directly before the `>` is a stream in a shell; put a blank between them");
+        }
     }
     let is_path = path.starts_with('/') && !path.ends_with('/') && !path.contains([' ', '"', '\'']);
     (!is_path).then_some("it has no absolute path behind the `>`")
@@ -351,7 +369,14 @@ mod tests {
 
     #[test]
     fn lines_do_what_they_look_like_or_are_refused() {
-        for fine in ["echo 1 > /a/b", "echo \"a > b\" >/a", "echo 'a b' > /a", "echo a b > /a"] {
+        for fine in [
+            "echo 1 > /a/b",
+            "echo '*  2'>/a",
+            "echo +cpu a2>/a",
+            "echo \"a > b\" >/a",
+            "echo 'a b' > /a",
+            "echo a b > /a",
+        ] {
             assert_eq!(line_fault(fine), None, "{fine}");
         }
         for (odd, why) in [
@@ -363,6 +388,11 @@ mod tests {
             ("echo $X > /a", "expanded"),
             ("echo 1 > /a; true", "nothing follows"),
             ("echo \"a\"b > /a", "quotes"),
+            ("echo 'a' 'b' > /a", "quotes"),
+            ("echo \"a\" > \"b\" > /a", "quotes"),
+            ("echo * > /a", "would change"),
+            ("echo a  b > /a", "would change"),
+            ("echo 2>/a", "stream"),
             ("echo 1 > a", "absolute path"),
             ("echo 1 > /a b", "absolute path"),
         ] {

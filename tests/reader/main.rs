@@ -47,13 +47,22 @@ fn assert_agrees(trace: &Path, options: &[&str]) -> Value {
         assert_eq!(read[key], info[key], "{key} of {}", trace.display());
     }
     assert_holds("manifest", &read["manifest"], &info["manifest"]);
-    let whole = Trace::open(trace).expect("it opens").completeness();
+    let opened = Trace::open(trace).expect("it opens");
+    let whole = opened.completeness();
     assert_eq!(read["uncommitted_records"], whole.uncommitted_records);
     assert_eq!(read["uncommitted_bytes"], whole.uncommitted_bytes);
     assert_eq!(read["absent_records"], whole.absent_records);
     assert_eq!(read["unknown_kinds"], serde_json::to_value(&whole.unknown_kinds).expect("JSON"));
     assert_eq!(read["other_segments"], whole.other_segments);
-    assert_eq!(faults(&read), faults(&says(&["verify"], trace)), "faults of {}", trace.display());
+    // The reader leaves all machines of the run out but the first.
+    let others = opened.segments().into_iter().filter_map(|number| opened.segment(number));
+    let of_others: Vec<u64> = others
+        .flat_map(|other| other.records().iter().map(|record| record.offset).collect::<Vec<_>>())
+        .collect();
+    let verified = says(&["verify"], trace);
+    let mut found = faults(&verified);
+    found.retain(|(offset, ..)| !offset.as_u64().is_some_and(|offset| of_others.contains(&offset)));
+    assert_eq!(faults(&read), found, "faults of {}", trace.display());
     read
 }
 

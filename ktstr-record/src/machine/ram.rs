@@ -32,6 +32,9 @@ use crate::spec::LOW_RAM_LIMIT_BYTES;
 const HIGH_RAM_BASE: u64 = 4 << 30;
 /// Holes and data of the files are whole pages.
 pub(super) const PAGE_BYTES: u64 = 4096;
+/// How many ranges of written pages are looked at before another one is kept: more than there are watched pages, so that a guest
+/// which stores to them by turns does not make the list grow for ever.
+const RECENT: usize = 64;
 
 /// A guest's RAM.
 #[derive(Debug)]
@@ -144,7 +147,13 @@ impl GuestRam {
         let end = at.0.saturating_add(bytes.len() as u64);
         let frames = at.0 / PAGE_BYTES..end.div_ceil(PAGE_BYTES);
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = written
+            .iter()
+            .rev()
+            .take(RECENT)
+            .any(|range| range.start <= frames.start && frames.end <= range.end);
         match written.last_mut() {
+            _ if is_known => {}
             Some(last) if last.start <= frames.start && frames.start <= last.end => {
                 last.end = last.end.max(frames.end);
             }
@@ -369,6 +378,11 @@ mod tests {
         }
         assert_eq!(ram.take_written(), std::slice::from_ref(&(1..5)));
         assert!(ram.take_written().is_empty());
+        // By turns, as a guest stores to two watched pages.
+        for at in (0..1000).map(|n| 0x1000 + n % 2 * 0x4000) {
+            ram.write(GuestPhys(at), b"x").unwrap();
+        }
+        assert_eq!(ram.take_written(), [1..2, 5..6]);
     }
 
     #[test]

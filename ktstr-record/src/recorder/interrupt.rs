@@ -63,14 +63,17 @@ pub(super) fn why() -> Option<&'static str> {
     is_runner_gone().then_some("the runner that started it is gone")
 }
 
-/// Keeps signals from ending the process while it lives.
-pub(super) struct Guard {
+/// Keeps signals from ending the process while it lives: [`is_interrupted`] then tells of them.
+pub struct Guard {
     signals: &'static Signals,
 }
 
 impl Guard {
-    /// Take the signals over.
-    pub(super) fn new() -> io::Result<Self> {
+    /// Take the signals over. A recording does so for itself, until it is judged.
+    ///
+    /// # Errors
+    /// Handlers that cannot be installed.
+    pub fn new() -> io::Result<Self> {
         remember_runner();
         let signals = Signals::installed()?;
         let mut recordings = signals.recordings.lock().unwrap_or_else(PoisonError::into_inner);

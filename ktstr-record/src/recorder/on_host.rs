@@ -33,6 +33,9 @@ use super::writer::{WriterThread, Written};
 const TICK: Duration = Duration::from_millis(20);
 /// How long output is waited for after the process ended: what it left behind may hold the pipe.
 const DRAIN: Duration = Duration::from_millis(200);
+/// Times that something is taken in any case, however long that takes on a host that is busy: more than the socket and the pipes can
+/// hold when the process ends, as each has room for 64 KiB or some messages.
+const DRAIN_TURNS: usize = 1024;
 /// Largest packet of the socket; see `guest-init`.
 const PACKET_BYTES: usize = 256 << 10;
 /// Most bytes of output in one event.
@@ -222,7 +225,10 @@ impl HostSession {
     /// Take in what the process has left.
     fn drain(&mut self) {
         let begin = Instant::now();
-        while self.turn(Duration::from_millis(1)) && begin.elapsed() < DRAIN {}
+        let mut turns = 0;
+        while self.turn(Duration::from_millis(1)) && (turns < DRAIN_TURNS || begin.elapsed() < DRAIN) {
+            turns += 1;
+        }
     }
 
     /// Wait for something, at most for `timeout`, and record it; whether anything came.

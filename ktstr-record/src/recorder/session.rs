@@ -149,8 +149,11 @@ impl<'c> Session<'c> {
     }
 
     fn serve_shell(&mut self) {
-        if self.body_began.is_none() || self.body_ended {
+        if self.body_began.is_none() {
             return;
+        }
+        if self.body_ended {
+            return self.terminal.iter_mut().for_each(Terminal::give_back);
         }
         for input in self.terminal.as_mut().map(Terminal::input).unwrap_or_default() {
             if let Err(error) = self.channel.send(&ToGuest::Shell(input), Instant::now() + SHELL_ROOM) {
@@ -203,6 +206,9 @@ impl<'c> Session<'c> {
             }
             if let Some(why) = interrupt::why() {
                 return Ending { end: GuestEnd::Interrupted, detail: why.to_owned() };
+            }
+            if self.terminal.as_ref().is_some_and(Terminal::is_left) {
+                return Ending { end: GuestEnd::Interrupted, detail: String::from("by Ctrl-] in the shell") };
             }
             if Instant::now() > deadline {
                 let detail = format!("the guest did not power off within {:.1} s", timeout.as_secs_f64());

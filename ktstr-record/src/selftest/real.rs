@@ -160,29 +160,40 @@ fn pauses(host: &Host) -> Checked {
     Ok(format!("p50 {:.0?}, longest {:.0?}", times[PAUSES / 2], times[PAUSES - 1]))
 }
 
+fn profile(machine: &dyn Machine) -> Result<KernelProfile, String> {
+    KernelProfile::from_memory(&*machine.ram()).map_err(|error| said(&error))
+}
+
+fn address(profile: &KernelProfile, symbol: &str) -> Result<u64, String> {
+    let found = profile.symbols().address(symbol);
+    found.map(|at| at.0).ok_or_else(|| format!("the kernel has no symbol {symbol}"))
+}
+
+/// `machine` must stop so often by `watch`, and goes on without it then.
+fn fires(machine: &mut dyn Machine, id: WatchId, watch: Watch, times: u32) -> Result<(), String> {
+    machine.pause().map_err(|error| said(&error))?;
+    machine.arm(id, watch).map_err(|error| said(&error))?;
+    for nth in 1..=times {
+        machine.resume().map_err(|error| said(&error))?;
+        let fired = machine.wait_event(PATIENCE);
+        let is_it = matches!(fired, Some(MachineEvent::Watch { id: fired, .. }) if fired == id);
+        ensure(is_it, || format!("{watch:x?}, time {nth}: {fired:?}"))?;
+    }
+    machine.disarm(id).map_err(|error| said(&error))?;
+    machine.resume().map_err(|error| said(&error))?;
+    Ok(())
+}
+
 fn watches(host: &Host) -> Checked {
     let (mut machine, _) = host.started(&host.machine(PLAIN, false), &host.cache)?;
-    let ram = machine.ram();
-    let profile = KernelProfile::from_memory(&*ram).map_err(|error| said(&error))?;
-    let address = |name: &str| {
-        profile.symbols().address(name).ok_or_else(|| format!("the kernel has no symbol {name}"))
-    };
-    let store = Watch::Write { at: address("jiffies_64")?.0, bytes: 8 };
-    let execute = Watch::Execute { at: address("sched_tick")?.0 };
+    let profile = profile(&*machine)?;
+    let store = Watch::Write { at: address(&profile, "jiffies_64")?, bytes: 8 };
+    let execute = Watch::Execute { at: address(&profile, "sched_tick")? };
     for (id, watch) in [(WatchId(1), store), (WatchId(2), execute)] {
         if matches!(watch, Watch::Execute { .. }) && !machine.watch_support().execute {
             continue;
         }
-        machine.pause().map_err(|error| said(&error))?;
-        machine.arm(id, watch).map_err(|error| said(&error))?;
-        for nth in 1..=20 {
-            machine.resume().map_err(|error| said(&error))?;
-            let fired = machine.wait_event(PATIENCE);
-            let is_it = matches!(fired, Some(MachineEvent::Watch { id: fired, .. }) if fired == id);
-            ensure(is_it, || format!("{watch:x?}, time {nth}: {fired:?}"))?;
-        }
-        machine.disarm(id).map_err(|error| said(&error))?;
-        machine.resume().map_err(|error| said(&error))?;
+        fires(&mut *machine, id, watch, 20)?;
     }
     Ok("twenty stores to jiffies_64 and twenty calls of sched_tick".into())
 }
@@ -191,13 +202,17 @@ fn saved(host: &Host) -> Checked {
     let cache = tempfile::tempdir().map_err(|error| said(&error))?;
     let spec = host.machine(PLAIN, true);
     let (first, booted) = host.started(&spec, cache.path())?;
+    // Where it is in all that are restored from this one, too.
+    let jiffies = address(&profile(&*first)?, "jiffies_64")?;
     drop(first);
     ensure(booted.kind == StartKind::BootedAndSaved, || format!("{booted:?}"))?;
     let mut shortest = Duration::MAX;
     for nth in 1..=20 {
         let (mut machine, began) = host.started(&spec, cache.path())?;
         ensure(began.kind == StartKind::Restored, || format!("time {nth}: {began:?}"))?;
-        // It lives: its clock goes on, and nothing ends it.
+        // It lives: its timer's interrupts arrive and it counts them, and nothing ends it.
+        fires(&mut *machine, WatchId(1), Watch::Write { at: jiffies, bytes: 8 }, 5)
+            .map_err(|why| format!("restore {nth}: {why}; {}", machine.console_text()))?;
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(200) {
             if let Some(event) = machine.wait_event(Duration::from_millis(20)) {

@@ -1,9 +1,14 @@
 //! The second machine: whether it failed as the first did, and what a report says of it.
 
 use crate::run::Run;
-use crate::text::{clean, counted};
+use crate::text::{clean, counted, shorten};
 use crate::trace::Trace;
 use crate::trace::record::manifest::ReproInfo;
+
+/// Attempts that a report lists: a run makes three, a file may claim more.
+const LISTED: usize = 10;
+/// Longest end of an attempt, in characters.
+const ENDED_CHARS: usize = 400;
 
 /// Whether the scheduler of `second` ended as that of `first` did: with an error of the same kind, or, where the kernel has none,
 /// its process in the same way.
@@ -38,14 +43,33 @@ pub(crate) fn attempts(info: &ReproInfo, number: u16) -> Vec<String> {
         0 => format!("it did not happen again in {tried}; the last is segment {number}"),
         times => format!("it happened again, in {times} of {tried}; the last is segment {number}"),
     }];
-    for (attempt, count) in info.attempts.iter().zip(1..) {
+    for (attempt, count) in info.attempts.iter().take(LISTED).zip(1..) {
         let word = if attempt.reproduced { "again" } else { "not" };
         let took = attempt.took_ms as f64 / 1000.0;
         lines.push(format!(
             "  {count}: {word}, seed {}, {took:.1} s: {}",
             attempt.seed,
-            clean(&attempt.ended)
+            shorten(&clean(&attempt.ended), ENDED_CHARS)
         ));
     }
+    if let Some(more) = info.attempts.len().checked_sub(LISTED).filter(|more| *more > 0) {
+        lines.push(format!("  and {more} more"));
+    }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::record::manifest::ReproAttempt;
+
+    #[test]
+    fn a_file_that_claims_many_attempts_fills_no_report() {
+        let attempt = ReproAttempt { ended: "x".repeat(10_000), ..ReproAttempt::default() };
+        let info = ReproInfo { attempts: vec![attempt; 500], ..ReproInfo::default() };
+        let lines = attempts(&info, 1);
+        assert_eq!(lines.len(), LISTED + 2);
+        assert_eq!(lines.last().map(String::as_str), Some("  and 490 more"));
+        assert!(lines.iter().all(|line| line.len() < 1000), "{lines:?}");
+    }
 }

@@ -29,8 +29,10 @@ use crate::units::{Cpu, CpuList};
 const MAX_LINES: usize = 20_000;
 /// Most lines that a task's name can make of its head.
 const HEAD_LINES: usize = 17;
-/// Most words of a CPU mask that are looked at: 8192 CPUs, `NR_CPUS` of distribution kernels.
-const MAX_MASK_WORDS: u32 = 256;
+/// Most CPUs that there are: `NR_CPUS` of distribution kernels.
+const MAX_CPUS: u32 = 8192;
+/// Most words of a CPU mask that are looked at.
+const MAX_MASK_WORDS: u32 = MAX_CPUS / 32;
 /// What the kernel writes at the end of a dump that has not all.
 const CUT: &str = "~~~~ TRUNCATED ~~~~";
 
@@ -191,7 +193,9 @@ fn cpu(line: &str) -> Option<DumpCpu> {
     let nr_run = field(rest, "nr_run=")?.parse().ok()?;
     // What a name can hold is shorter than this.
     field(rest, "flags=0x")?;
-    Some(DumpCpu { cpu: Cpu(number.trim().parse().ok()?), nr_run, curr: None, curr_class: None })
+    // Whoever counts up to the highest number has an end.
+    let number = number.trim().parse::<u32>().ok().filter(|number| *number < MAX_CPUS)?;
+    Some(DumpCpu { cpu: Cpu(number), nr_run, curr: None, curr_class: None })
 }
 
 /// `ext_sched_class` is `ext`.
@@ -324,6 +328,13 @@ R [7] -9999ms
 
 ~~~~ TRUNCATED ~~~~
 ";
+
+    /// All CPUs up to the highest were listed.
+    #[test]
+    fn a_number_that_no_cpu_has_is_none() {
+        let with = |number: u32| Dump::parse(&format!("CPU {number}: nr_run=1 flags=0x1\n")).cpus.len();
+        assert_eq!((with(8191), with(8192), with(u32::MAX)), (1, 0, 0));
+    }
 
     #[test]
     fn cpu_masks_are_read_as_the_kernel_prints_them() {

@@ -182,7 +182,8 @@ impl SchedulerExit {
     }
 
     /// Whether its kind is `kind`, named with or without `SCX_EXIT_`.
-    pub(crate) fn is_of_kind(&self, kind: &str) -> bool {
+    #[must_use]
+    pub fn is_of_kind(&self, kind: &str) -> bool {
         let short = |name: &str| name.strip_prefix("SCX_EXIT_").unwrap_or(name).to_owned();
         self.kind_name.as_deref().is_some_and(|name| short(name) == short(kind))
     }

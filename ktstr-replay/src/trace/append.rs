@@ -23,6 +23,9 @@ pub enum AppendError {
     /// The first has as many segments as are read.
     #[error("the trace has {MAX_SEGMENTS} further machines already")]
     Full,
+    /// The first would lose what cannot be read of it.
+    #[error("the trace is not whole: {0} of its records cannot be read")]
+    NotWhole(u64),
     /// The new file could not take the place of the first.
     #[error("the joined trace could not take the place of {}", .path.display())]
     Place {
@@ -35,8 +38,8 @@ pub enum AppendError {
 
 /// Put the trace `more`, of one machine, behind the finished trace `to`, as its next segment; the segment's number.
 ///
-/// `describe` may change the manifest that it brings. Records are carried over as they are otherwise; one that is damaged, or not
-/// committed, is left out. The new file takes the place of `to` when it is whole; `more` is only read.
+/// `describe` may change the manifest that it brings. Records are carried over as they are otherwise; one of `more` that is damaged,
+/// or not committed, is left out. The new file takes the place of `to` when it is whole; `more` is only read.
 ///
 /// ```
 /// use ktstr_replay::trace::record::Manifest;
@@ -73,20 +76,24 @@ pub fn append_segment(
     let mut manifest = second.manifest()?.clone();
     describe(&mut manifest);
     let part = part_name(to);
-    let written = || -> Result<(), WriteError> {
+    let written = || -> Result<u64, WriteError> {
         let mut writer = TraceWriter::without_manifest(&part, first.trace_id(), WriterOptions::default())?;
+        let mut lost = first.completeness().uncommitted_records;
         for segment in std::iter::once(0).chain(segments) {
             let Some(trace) = first.segment(segment) else { continue };
             writer.begin_segment(segment);
-            carry_over(&trace, &mut writer, |_| true)?;
+            let all = trace.records().iter().filter(|entry| !entry.is_of_file()).count() as u64;
+            lost += all.saturating_sub(carry_over(&trace, &mut writer, |_| true)?);
         }
         writer.begin_segment(number);
         writer.body(&manifest, Labels::default())?;
         carry_over(&second, &mut writer, |kind| kind != Some(Kind::Manifest))?;
-        writer.finish()
+        writer.finish()?;
+        Ok(lost)
     };
-    let result = written().map_err(AppendError::from).and_then(|()| {
-        fs::rename(&part, to).map_err(|source| AppendError::Place { path: to.to_owned(), source })
+    let result = written().map_err(AppendError::from).and_then(|lost| match lost {
+        0 => fs::rename(&part, to).map_err(|source| AppendError::Place { path: to.to_owned(), source }),
+        lost => Err(AppendError::NotWhole(lost)),
     });
     if result.is_err() {
         // Nobody asked for half of it.

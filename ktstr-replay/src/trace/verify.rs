@@ -19,12 +19,13 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Whether the trace is finished and everything in it is intact.
+    /// Whether the trace is finished and everything in it is intact. Of more machines than are read that is not known.
     pub fn is_clean(&self) -> bool {
         self.faults.is_empty()
             && self.completeness.finalized
             && self.completeness.uncommitted_bytes == 0
             && self.completeness.absent_records == 0
+            && self.completeness.unread_segments == 0
     }
 }
 
@@ -95,5 +96,28 @@ impl Trace {
             Err(e) => e.to_string(),
         };
         Err(self.blame(entry, FaultKind::Content(why)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::kind::MAX_SEGMENTS;
+    use crate::trace::writer::{Labels, TraceWriter};
+
+    #[test]
+    fn machines_that_are_not_read_are_not_said_to_be_intact() {
+        let dir = tempfile::tempdir().unwrap();
+        for (machines, clean) in [(MAX_SEGMENTS, true), (MAX_SEGMENTS + 1, false)] {
+            let path = dir.path().join(machines.to_string());
+            let mut writer = TraceWriter::create(&path, &Manifest::default()).unwrap();
+            for segment in 1..=machines {
+                writer.begin_segment(u16::try_from(segment).unwrap());
+                writer.body(&Manifest::default(), Labels::default()).unwrap();
+            }
+            writer.finish().unwrap();
+            let verification = Trace::open(&path).unwrap().verify();
+            assert_eq!((verification.is_clean(), verification.faults), (clean, Vec::new()));
+        }
     }
 }

@@ -105,6 +105,22 @@ fn a_file_that_cannot_be_appended_to_is_as_it_was() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left");
 }
 
+/// The disk may fail while the first is copied: what was read badly was left out, and the file replaced.
+#[test]
+fn a_file_of_which_a_record_cannot_be_read_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = joined(folder.path());
+    let trace = Trace::open(&path).unwrap();
+    let sample = *trace.records().iter().find(|record| record.kind_name() == "sample").unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[sample.offset as usize + 140] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let error = append_segment(&path, &golden("steady.trace.zst"), |_| {}).unwrap_err();
+    assert!(matches!(error, AppendError::NotWhole(1)), "{error}");
+    assert!(fs::read(&path).unwrap() == bytes);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+}
+
 #[test]
 fn damage_to_one_machine_costs_the_other_nothing_and_verifying_finds_it() {
     let folder = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::asked::with_binaries;
 use super::commands::CommandArgs;
-use super::test::{Runner, TestArgs};
+use super::test::{Runner, Signals, TestArgs, run_to_end};
 use crate::host::environment::{COLD, KERNEL, SHELL};
 use crate::host::person::ENDED;
 use crate::workspace::Workspace;
@@ -18,10 +18,10 @@ use crate::workspace::Workspace;
 ///
 /// The shell takes the place of the test's body, and the run is recorded like others: what was typed for and written is in the trace, whose
 /// path is printed at the end. `exit` ends it, as the end of the input does: `echo uptime | cargo ktstr shell TEST`. In a terminal, Ctrl-C
-/// is the guest's. It ends a second after the scheduler has gone.
+/// is the guest's, and Ctrl-] typed three times leaves a guest that hangs. It ends a second after the scheduler has gone.
 #[derive(Args, Clone, Debug)]
 pub struct ShellArgs {
-    /// The test of this name, else the one whose name contains it.
+    /// The test of this name, else the one whose name contains it; `target::name` tells those that are called the same apart.
     #[arg(value_name = "TEST")]
     test: String,
     /// The tests of these packages only (default: all that depend on ktstr).
@@ -39,21 +39,23 @@ impl CommandArgs for ShellArgs {
     fn run(self) -> Result<ExitCode> {
         let here = env::current_dir().context("could not find the working folder")?;
         let workspace = Workspace::around(&here)?;
-        let args = TestArgs::of(Some(self.test.clone()), self.package.clone(), Vec::new());
-        let found = with_binaries(&workspace, &args, Runner::CargoTest)?;
+        // By its last part, as the names of tests do not have that of their target.
+        let last = self.test.rsplit("::").next().unwrap_or_default().to_owned();
+        let args = TestArgs::of(Some(last), self.package.clone(), Vec::new());
+        let mut found = with_binaries(&workspace, &args, Runner::CargoTest)?;
         let full = |target: &str, name: &str| format!("{target}::{name}");
+        found.retain(|(test, _)| full(&test.target, &test.name).contains(&self.test));
         let names: Vec<String> = found.iter().map(|(test, _)| full(&test.target, &test.name)).collect();
-        let named = |name: &str| name == self.test || name.ends_with(&format!("::{}", self.test));
-        let mut exact = names.iter().zip(&found).filter(|(name, _)| named(name));
-        let only = match (found.as_slice(), exact.next(), exact.next()) {
-            ([only], ..) => only,
-            (_, Some((_, one)), None) => one,
-            _ => bail!(
+        if names.is_empty() {
+            bail!("no test with #[ktstr_test] has `{}` in its name", self.test);
+        }
+        let Some(only) = chosen(&names, &self.test).and_then(|at| found.get(at)) else {
+            bail!(
                 "`{}` is {} tests, and a shell is in the guest of one:\n  {}",
                 self.test,
                 names.len(),
                 names.join("\n  ")
-            ),
+            );
         };
         let (test, binary) = only;
         let mut command = Command::new(&binary.path);
@@ -74,8 +76,36 @@ impl CommandArgs for ShellArgs {
             test.target,
             test.name
         );
-        let status =
-            command.status().with_context(|| format!("could not start {}", binary.path.display()))?;
+        // The run is closed and reported, whoever is sent a signal, and its machine does not outlive this process.
+        let mut signals = Signals::take_over().context("could not take over the signals that end runs")?;
+        let status = run_to_end(&mut command, &mut signals)?;
         Ok(if status.code() == Some(ENDED) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// Which of these tests is meant: the one that is called so, else the only one.
+fn chosen(names: &[String], wanted: &str) -> Option<usize> {
+    let end = format!("::{wanted}");
+    let is_called = |name: &String| name == wanted || name.ends_with(&end);
+    let mut called = names.iter().enumerate().filter(|(_, name)| is_called(name)).map(|(at, _)| at);
+    match (called.next(), called.next()) {
+        (Some(at), None) => Some(at),
+        (None, _) if names.len() == 1 => Some(0),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_is_chosen_by_what_tells_it_apart() {
+        let names = ["one::runs", "two::runs", "two::runs_long"].map(str::to_owned);
+        assert_eq!(chosen(&names, "runs"), None, "two are called so");
+        assert_eq!(chosen(&names, "two::runs"), Some(1));
+        assert_eq!(chosen(&names, "runs_long"), Some(2));
+        assert_eq!(chosen(&names, "run"), None);
+        assert_eq!(chosen(&names[2..], "run"), Some(0));
     }
 }

@@ -21,7 +21,8 @@ use jiff::SignedDuration;
 use ktstr_record::machine::{self, MachineKind};
 use ktstr_record::provision::cargo;
 
-use self::child::{Signals, exit_code, run_to_end};
+use self::child::exit_code;
+pub(super) use self::child::{Signals, run_to_end};
 use self::kernels::{KernelChoice, Pass};
 pub(super) use self::profile::optimizes_reader;
 use self::runner::RunnerOptions;

@@ -49,7 +49,8 @@ pub fn run(def: &TestDef, environment: &Environment) -> Result<()> {
     };
     let mut request = prepare::prepare(&def, environment)?;
     request.shell = true;
-    request.run_timeout = STAY;
+    // The guest ends the shell when its time is up, and has to come up before and to power off after.
+    request.run_timeout += STAY;
     let test = &mut request.manifest.test;
     test.thresholds = None;
     test.asked = test

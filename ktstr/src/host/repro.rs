@@ -2,12 +2,13 @@
 //! names. What that saw becomes a further segment of the first run's trace.
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use ktstr_record::recorder::{RecordRequest, is_interrupted, record};
-use ktstr_replay::repro::{Chain, TargetKind, is_same_failure};
+use anyhow::{Context, Error, Result, anyhow};
+use ktstr_record::recorder::{RecordRequest, SignalGuard, is_interrupted, record};
+use ktstr_replay::repro::{Chain, NoChain, TargetKind, is_same_failure};
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::record::manifest::{ReproAttempt, ReproInfo};
 use ktstr_replay::trace::{Trace, append_segment};
@@ -32,7 +33,10 @@ pub fn repro(def: &TestDef, environment: &Environment, first: &Judged) {
     if !is_wanted(def, environment, first) {
         return;
     }
-    if let Err(error) = try_repro(def, environment, first) {
+    // A check of the test's own may panic at what the second machine saw.
+    let tried = catch_unwind(AssertUnwindSafe(|| try_repro(def, environment, first)))
+        .unwrap_or_else(|_| Err(anyhow!("it panicked, as is said above")));
+    if let Err(error) = tried {
         say(&format!("the failure could not be made to happen again: {error:#}"));
     }
 }
@@ -49,14 +53,25 @@ fn is_wanted(def: &TestDef, environment: &Environment, first: &Judged) -> bool {
 }
 
 fn try_repro(def: &TestDef, environment: &Environment, first: &Judged) -> Result<()> {
+    // A signal between two machines would end this process without the report of the first, and leave files.
+    let _signals = SignalGuard::new().context("could not handle signals")?;
     let trace = Trace::open(&first.path)?;
     let run = Run::load(&trace);
-    // Whatever else failed, there is no scheduler's end to look at.
-    let Ok(chain) = Chain::of(&run) else { return Ok(()) };
+    // What fails besides the exit that the test wants is nothing that a scheduler died of.
+    let is_expected = |kind| run.scheduler_exit().is_some_and(|exit| exit.is_of_kind(kind));
+    if def.expect_scx_exit.is_some_and(is_expected) {
+        return Ok(());
+    }
+    let chain = match Chain::of(&run) {
+        Ok(chain) => chain,
+        // Whatever else failed, there is no scheduler's end to look at.
+        Err(NoChain::NoFailure | NoChain::NoBody) => return Ok(()),
+        Err(error @ NoChain::Memory(_)) => return Err(error.into()),
+    };
     let watched = chain.targets.iter().filter(|target| target.kind == TargetKind::Watch);
     let targets = watched.map(|target| target.name.clone()).collect();
     let mut info = ReproInfo { attempts: Vec::new(), targets };
-    let mut last: Option<PathBuf> = None;
+    let mut last: Option<SecondTrace> = None;
     for attempt in 1..=ATTEMPTS {
         say(&format!(
             "the scheduler died; the test is run again to see how, attempt {attempt} of {ATTEMPTS}, with {} watched \
@@ -65,33 +80,24 @@ fn try_repro(def: &TestDef, environment: &Environment, first: &Judged) -> Result
         ));
         let again = TestDef { seed: seed(def.seed, attempt), ..*def };
         let begun = Instant::now();
-        let second = match attempted(&again, environment, &chain, &first.path) {
-            Ok(second) => second,
-            Err(error) => {
-                remove(last.as_deref());
-                return Err(error);
-            }
-        };
+        let (second, its_trace) = attempted(&again, environment, &chain, &first.path)?;
         if second.interrupted || is_interrupted() {
-            remove(Some(&second.path));
-            break;
+            return Ok(());
         }
-        remove(last.as_deref());
         let seen = Trace::open(&second.path)?;
         let seen = Run::load(&seen);
         let reproduced = is_same_failure(&run, &seen);
         let title = ktstr_replay::report::title(&seen, &second.verdict);
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         info.attempts.push(ReproAttempt { seed: again.seed, reproduced, ended: title, took_ms });
-        last = Some(second.path);
+        last = Some(its_trace);
         if reproduced {
             break;
         }
     }
     let Some(last) = last else { return Ok(()) };
-    let appended = append_segment(&first.path, &last, |manifest| manifest.repro = Some(info));
-    remove(Some(&last));
-    appended.context("could not add the second machine to the trace")?;
+    append_segment(&first.path, &last.0, |manifest| manifest.repro = Some(info))
+        .context("could not add the second machine to the trace")?;
     Ok(())
 }
 
@@ -101,11 +107,22 @@ fn seed(first: u64, attempt: usize) -> u64 {
 }
 
 /// One attempt, recorded and judged.
-fn attempted(def: &TestDef, environment: &Environment, chain: &Chain, first: &Path) -> Result<Judged> {
+fn attempted(
+    def: &TestDef,
+    environment: &Environment,
+    chain: &Chain,
+    first: &Path,
+) -> Result<(Judged, SecondTrace)> {
     let mut request = prepare::prepare(def, environment)?;
     request.trace = beside(first);
     look_at(&mut request, chain);
-    judge::judge(def, record(request)?)
+    let mut recording = record(request)?;
+    let its_trace = SecondTrace(recording.path.clone());
+    // Judged, it would be reported in the place of the first.
+    if let Some(error) = recording.write_error.take() {
+        return Err(Error::new(error).context("what the second machine saw could not be written"));
+    }
+    Ok((judge::judge(def, recording)?, its_trace))
 }
 
 /// Have the recorder watch what the chain names.
@@ -125,11 +142,13 @@ fn beside(first: &Path) -> PathBuf {
     first.with_file_name(format!("{stem}.{PART}{TRACE_SUFFIX}"))
 }
 
-/// Remove the trace of an attempt that is in another trace, or of no use.
-fn remove(path: Option<&Path>) {
-    if let Some(path) = path {
-        // It was to be there only for a while; a file more does no harm.
-        let _ = fs::remove_file(path);
+/// The file of a second machine's trace, which is there until it is in the first one, or of no use.
+struct SecondTrace(PathBuf);
+
+impl Drop for SecondTrace {
+    fn drop(&mut self) {
+        // A file more does no harm.
+        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -141,6 +160,18 @@ mod tests {
     #[test]
     fn the_second_machine_is_recorded_beside_the_first() {
         assert_eq!(beside(Path::new("/t/a.b.trace.zst")), Path::new("/t/a.b.repro.trace.zst"));
+    }
+
+    #[test]
+    fn a_second_machines_file_is_there_no_longer_than_it_is_of_use() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let path = dir.path().join("a.repro.trace.zst");
+        fs::write(&path, "").expect("a file");
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _trace = SecondTrace(path.clone());
+            assert!(!path.exists(), "it is there");
+        }));
+        assert!(panicked.is_err() && !path.exists());
     }
 
     #[test]

@@ -25,8 +25,8 @@ use crate::machine::slots::CpuSlots;
 use crate::machine::template::Template;
 use crate::spec::{KvmBoots, KvmSpec, MachineSpec};
 
-/// What this host's KVM is good for, found out once in this process.
-static PROBE: LazyLock<KvmProbe> = LazyLock::new(KvmProbe::fresh);
+/// What this host's KVM is good for, found out once in this process, whatever was kept of it.
+static PROBE: LazyLock<KvmProbe> = LazyLock::new(KvmProbe::again);
 
 /// Our own VMM, for the machine of `spec`.
 #[derive(Clone, Copy, Debug)]

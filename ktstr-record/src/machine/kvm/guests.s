@@ -315,7 +315,8 @@ guest kernel
     mov dword ptr [rbx + 0xf0], 0x1ff
     mov dword ptr [rbx + 0x300], 0xc4500
     mov dword ptr [rbx + 0x300], 0xc4620
-    mov ecx, 5000
+    # Seconds on a CPU: the threads of the others may have to wait for one. Whoever runs this looks at how many came up.
+    mov ecx, 5000000
 2:  mov rax, [rbp + 16]
     cmp rax, [r15 + 32]
     jae 3f

@@ -9,9 +9,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use kvm_ioctls::Kvm;
@@ -31,6 +31,9 @@ const TRIES: u32 = 3;
 const ENDING: Duration = Duration::from_millis(20);
 /// Above this KVM is no faster than an emulator. Hardware takes less than one, with its entry and exit a few.
 const MOST_NS_PER_INSTRUCTION: f64 = 100.0;
+
+/// What this process was told of this host's KVM, where that stays so.
+static TOLD: OnceLock<KvmProbe> = OnceLock::new();
 
 /// What this host's KVM is good for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,20 +78,42 @@ impl KvmProbe {
     /// Ask this host, or `cache_dir` for what was found out since it booted.
     #[must_use]
     pub fn cached(cache_dir: &Path) -> Self {
-        patiently(|| Self::of(Path::new(DEVICE), Some(cache_dir), true))
+        patiently(|| Self::of(Path::new(DEVICE), Some(cache_dir), true)).told()
     }
 
     /// Ask this host, whatever was found out before, and leave the answer in `cache_dir`: a module can have been loaded anew
     /// since.
     #[must_use]
     pub fn renewed(cache_dir: &Path) -> Self {
-        patiently(|| Self::of(Path::new(DEVICE), Some(cache_dir), false))
+        patiently(|| Self::of(Path::new(DEVICE), Some(cache_dir), false)).told()
     }
 
     /// Ask this host, whatever was found out before.
     #[must_use]
     pub fn fresh() -> Self {
         patiently(|| Self::of(Path::new(DEVICE), None, false))
+    }
+
+    /// Ask this host once more, after the machine was chosen.
+    pub(super) fn again() -> Self {
+        Self::fresh().unless_busy(TOLD.get())
+    }
+
+    /// What counts of this and of what was `told` before. A host that has become busy since, as one that runs many tests, is no
+    /// reason to refuse the machine that was chosen: it only ever makes a guest look slower.
+    fn unless_busy(self, told: Option<&Self>) -> Self {
+        match (self, told) {
+            (Self::TookTooLong | Self::TooSlow { .. }, Some(told)) => told.clone(),
+            (now, _) => now,
+        }
+    }
+
+    /// Keep it for [`again`](Self::again), if it stays so. The first answer counts.
+    fn told(self) -> Self {
+        if self.stays() {
+            let _ = TOLD.set(self.clone());
+        }
+        self
     }
 
     /// Whether it tells something that stays so until the host boots again. What KVM lacked or refused may be somebody else's
@@ -324,6 +349,21 @@ mod tests {
             assert_ne!(renewed, told);
             assert_eq!(kept(), Some(if renewed.stays() { renewed } else { told }));
         }
+    }
+
+    #[test]
+    fn a_host_that_has_become_busy_is_what_it_was() {
+        let executes = KvmProbe::Executes { ns_per_instruction: 2.0 };
+        let emulates = KvmProbe::Emulates { what: "x".into(), module: None };
+        for busy in [KvmProbe::TookTooLong, KvmProbe::TooSlow { ns_per_instruction: 500.0 }] {
+            assert_eq!(busy.clone().unless_busy(Some(&executes)), executes);
+            assert_eq!(busy.clone().unless_busy(None), busy);
+        }
+        for other in [KvmProbe::NoDevice, emulates] {
+            assert_eq!(other.clone().unless_busy(Some(&executes)), other);
+        }
+        assert_eq!(KvmProbe::TookTooLong.told(), KvmProbe::TookTooLong);
+        assert_ne!(TOLD.get(), Some(&KvmProbe::TookTooLong));
     }
 
     /// A device that opens and is no KVM, as one whose virtualization is in use by somebody else refuses a VM.

@@ -11,6 +11,7 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use serde::{Deserialize, Serialize};
 
+use super::boot::MTRR_DEF_TYPE;
 use super::error::refused;
 use super::ports::SavedSerial;
 use super::vcpu::{Vcpu, lock};
@@ -52,7 +53,11 @@ impl Vm {
     /// The state of vCPUs, interrupt controllers, timer, clock and serial port, as bytes. It must be stopped.
     pub(super) fn save(&self, kvm: &Kvm) -> Result<Vec<u8>, MachineError> {
         let indices = kvm.get_msr_index_list().map_err(refused("list model-specific registers"))?;
-        let indices = indices.as_slice().to_vec();
+        let mut indices = indices.as_slice().to_vec();
+        // KVM's list has no MTRRs. This is the one that a guest is given (`Entry::msrs`).
+        if !indices.contains(&MTRR_DEF_TYPE.0) {
+            indices.push(MTRR_DEF_TYPE.0);
+        }
         let xsave_words = xsave_words(&self.fd);
         let vcpus = self.ask_all(move |vcpu| save_vcpu(vcpu, &indices, xsave_words))?;
         let chip = |chip_id| {
@@ -187,7 +192,7 @@ fn msrs(entries: &[kvm_msr_entry]) -> Result<Msrs, MachineError> {
 }
 
 /// The model-specific registers among `indices` that can be read: KVM lists some that depend on the guest's CPUID.
-fn read_msrs(fd: &VcpuFd, indices: &[u32]) -> Result<Vec<kvm_msr_entry>, MachineError> {
+pub(super) fn read_msrs(fd: &VcpuFd, indices: &[u32]) -> Result<Vec<kvm_msr_entry>, MachineError> {
     let mut found = Vec::new();
     let mut left = indices;
     while !left.is_empty() {

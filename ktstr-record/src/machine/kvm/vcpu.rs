@@ -27,6 +27,8 @@ const PANIC_MARK: &[u8] = b"Kernel panic - not syncing";
 /// In DR6: the vCPU made a single step; one of the four breakpoints fired.
 const DR6_STEP: u64 = 1 << 14;
 const DR6_BREAKPOINTS: u64 = 0xf;
+/// Where a vCPU begins after a reset.
+const RESET_RIP: u64 = 0xfff0;
 
 /// What all vCPUs of a VM share.
 pub(super) struct Shared {
@@ -81,6 +83,15 @@ pub(super) struct Debugging {
 /// `mutex`, whether a thread that held it panicked or not: what it guards is whole at any time.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A triple fault of a vCPU that stands at `rip` after it. On SVM its state is lost then, and KVM resets the vCPU before it tells
+/// of it (`shutdown_interception`).
+fn triple_fault(rip: u64) -> String {
+    match rip {
+        RESET_RIP => "a triple fault; this KVM does not tell where, as it reset the vCPU".into(),
+        rip => format!("a triple fault at RIP {rip:#x}"),
+    }
 }
 
 impl Shared {
@@ -223,7 +234,7 @@ impl Vcpu {
             Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::SetTpr) => None,
             Ok(VcpuExit::Shutdown) => {
                 let rip = fd.get_regs().map_or(0, |regs| regs.rip);
-                Some(shared.reset(format!("a triple fault at RIP {rip:#x}")))
+                Some(shared.reset(triple_fault(rip)))
             }
             Ok(VcpuExit::InternalError) => {
                 let rip = fd.get_regs().map_or(0, |regs| regs.rip);
@@ -298,5 +309,17 @@ impl Vcpu {
         self.debug.arch.debugreg[7] = debugging.dr7;
         let debug = self.debug;
         self.fd().set_guest_debug(&debug).map_err(refused("set a vCPU's debug registers"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::triple_fault;
+
+    #[test]
+    fn a_triple_fault_says_where_if_that_is_known() {
+        assert_eq!(triple_fault(0x20_0000), "a triple fault at RIP 0x200000");
+        let reset = triple_fault(0xfff0);
+        assert!(reset.starts_with("a triple fault;") && !reset.contains("0x"), "{reset}");
     }
 }

@@ -1,4 +1,4 @@
-//! Running cargo to its end, whichever process is sent which signal.
+//! Running cargo, or the binary of one test, to its end, whichever process is sent which signal.
 //!
 //! Who presses Ctrl-C, closes the terminal or stops a service signals all of its processes, cargo's too. Who signals this
 //! process alone means the run, so that the signal is passed on; but nextest takes the second one as the wish to kill its
@@ -26,7 +26,7 @@ const SPREADS: Duration = Duration::from_millis(200);
 const PROBE: &str = "cat";
 
 /// The signals by which people end a run.
-pub(super) struct Signals {
+pub(in super::super) struct Signals {
     taken: iterator::Signals,
     last: Option<i32>,
 }
@@ -37,7 +37,7 @@ impl Signals {
     ///
     /// # Errors
     /// A handler that cannot be installed.
-    pub(super) fn take_over() -> io::Result<Self> {
+    pub(in super::super) fn take_over() -> io::Result<Self> {
         let ignored = ignored_signals();
         Self::of([SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0))
     }
@@ -65,7 +65,7 @@ impl Signals {
 ///
 /// # Errors
 /// A command that cannot be started.
-pub(super) fn run_to_end(command: &mut Command, signals: &mut Signals) -> Result<ExitStatus> {
+pub(in super::super) fn run_to_end(command: &mut Command, signals: &mut Signals) -> Result<ExitStatus> {
     let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
     let shown = format!("{} {}", command.get_program().display(), words.join(" "));
     let parent = getpid();

@@ -61,6 +61,9 @@ pub(super) struct Info {
     /// Of the captures with a checkpoint after the first one, beyond what the machine itself took to stop and go on.
     pause_us: Option<PauseInfo>,
     judged: bool,
+    /// Numbers of the run's further machines. All but the file's length is of the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    segments: Vec<u16>,
     recorded_host_ns: HostNs,
     kinds: Vec<KindInfo>,
     losses: Vec<LossInfo>,
@@ -171,6 +174,7 @@ impl Info {
                 .collect(),
             pause_us: PauseInfo::of(trace),
             judged: records.iter().any(|record| record.read_as() == Some(Kind::Verdict)),
+            segments: trace.segments(),
             recorded_host_ns: records.iter().map(|record| record.host_ns).max().unwrap_or_default(),
             kinds: kinds(records),
             losses,
@@ -230,6 +234,11 @@ impl Info {
                 if self.judged { "judged" } else { "not judged yet" }
             ),
         );
+        if !self.segments.is_empty() {
+            let numbers: Vec<_> = self.segments.iter().map(u16::to_string).collect();
+            let of_first = "this is of the first machine, `ktstr replay TRACE --segment N` tells of another";
+            line("segments", format!("{} besides; {of_first}", numbers.join(", ")));
+        }
         let left_out = self.left_out.iter();
         let left_out =
             left_out.map(|part| format!("{} {} pages ({} KiB)", part.why, part.pages, part.bytes >> 10));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ktstr_replay::trace::record::{Loss, LossKind, Manifest};
-use ktstr_replay::trace::{Trace, TraceWriter};
+use ktstr_replay::trace::{Trace, TraceWriter, append_segment};
 use ktstr_replay::units::HostNs;
 
 use super::info::Info;
@@ -38,6 +38,19 @@ fn info_tells_taints_losses_and_sizes_and_sends_no_control_characters() {
     assert_eq!(json["kinds"][0]["kind"], "manifest");
     assert_eq!(json["losses"][0]["count"], 3);
     assert_eq!(json["manifest"]["taints"][0], "emulated");
+}
+
+#[test]
+fn info_names_the_further_machines_where_there_are_any() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = written(dir.path(), true);
+    assert!(!Info::of(&Trace::open(&path).unwrap()).text().contains("segments"));
+    let second = dir.path().join("second.trace.zst");
+    TraceWriter::create(&second, &Manifest::default()).unwrap().finish().unwrap();
+    append_segment(&path, &second, |_| {}).unwrap();
+    let info = Info::of(&Trace::open(&path).unwrap());
+    assert!(info.text().contains("\nsegments     1 besides; "), "{}", info.text());
+    assert_eq!(serde_json::to_value(&info).unwrap()["segments"], serde_json::json!([1]));
 }
 
 #[test]

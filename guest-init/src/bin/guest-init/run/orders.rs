@@ -73,15 +73,18 @@ impl JobRun<'_> {
             // They are of the scheduler under test.
             (job.enable, job.disable) = Default::default();
         }
-        if job.is_built_in() {
-            return self.switch_on(&job).map(|()| 0);
-        }
-        let enabled = self.bring_up(&job);
-        if enabled.is_err() {
+        let enabled = match job.is_built_in() {
+            true => self.switch_on(&job).map(|()| 0),
+            false => self.bring_up(&job),
+        };
+        // What was begun is undone, and the first fault is told in any case.
+        enabled.map_err(|why| {
             self.forget();
-            self.switch_off()?;
-        }
-        enabled
+            match self.switch_off() {
+                Ok(()) => why,
+                Err(also) => format!("{why}; {also}"),
+            }
+        })
     }
 
     fn bring_up(&mut self, job: &SchedulerJob) -> Result<i32, Failure> {

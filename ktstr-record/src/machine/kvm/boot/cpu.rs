@@ -21,7 +21,7 @@ const RFLAGS_ALWAYS: u64 = 1 << 1;
 
 /// `IA32_MTRR_DEF_TYPE`: MTRRs on, memory is write-back. As it is after a reset, memory would be uncached, and Linux would
 /// do without PAT.
-const MTRR_DEF_TYPE: (u32, u64) = (0x2ff, 0x806);
+pub(in crate::machine::kvm) const MTRR_DEF_TYPE: (u32, u64) = (0x2ff, 0x806);
 /// `IA32_MISC_ENABLE`: fast string operations.
 const MISC_ENABLE: (u32, u64) = (0x1a0, 1);
 

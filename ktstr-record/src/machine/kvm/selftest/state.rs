@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::record::GuestEnd;
 use ktstr_replay::units::GuestPhys;
-use kvm_bindings::kvm_regs;
+use kvm_bindings::{kvm_msr_entry, kvm_regs};
 use kvm_ioctls::Kvm;
 
 use super::check::{Checked, Failure, ends, ensure, next, rings, word};
 use crate::machine::interface::{Watch, WatchId};
+use crate::machine::kvm::boot::MTRR_DEF_TYPE;
 use crate::machine::kvm::error::refused;
 use crate::machine::kvm::guests;
 use crate::machine::kvm::means::Means;
+use crate::machine::kvm::state::{read_msrs, write_msrs};
 use crate::machine::kvm::tiny;
 use crate::machine::kvm::vm::{Vm, VmEvent};
 
@@ -64,6 +66,11 @@ pub(super) fn dirty(kvm: &Kvm, means: Means) -> Checked {
 
 pub(super) fn snapshot(kvm: &Kvm, means: Means) -> Checked {
     let mut vm = at_fifth_ring(kvm, means)?;
+    // What is in no list of KVM's, and has another value after a reset.
+    let (index, data) = MTRR_DEF_TYPE;
+    vm.ask_all(move |vcpu| {
+        write_msrs(vcpu.fd(), &[kvm_msr_entry { index, data, ..kvm_msr_entry::default() }])
+    })?;
     let state = vm.save(kvm)?;
     let mut second = tiny::bare(kvm, 1, means)?;
     copy_ram(&vm, &second)?;
@@ -74,6 +81,8 @@ pub(super) fn snapshot(kvm: &Kvm, means: Means) -> Checked {
         second.registers()?,
         vm.registers()?
     );
+    let found = second.ask_all(move |vcpu| read_msrs(vcpu.fd(), &[index]))?.concat();
+    ensure!(found.iter().map(|entry| entry.data).eq([data]), "the MTRRs' default type is {found:x?}");
     // The copy first: the original cannot lead it.
     let (copy, original) = (rest(&mut second)?, rest(&mut vm)?);
     ensure!(original.len() == 7, "{} rings of 7", original.len());

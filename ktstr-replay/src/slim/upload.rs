@@ -85,9 +85,7 @@ fn pack(from: &Path, to: &Path) -> io::Result<u64> {
 /// What a trace consists of, the most first, in words.
 fn parts(trace: &Trace) -> String {
     let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();
-    let segments = std::iter::once(0).chain(trace.segments());
-    let entries = segments.filter_map(|number| trace.segment(number)).flat_map(|one| one.records().to_vec());
-    for entry in entries {
+    for entry in trace.records_of_all() {
         let part = match entry.read_as() {
             Some(Kind::PageChunk | Kind::Checkpoint) => "guest memory",
             Some(Kind::Blob) => "the kernel's symbols and types",

@@ -275,6 +275,11 @@ impl Trace {
         &self.entries
     }
 
+    /// The headers of the records of all segments, ascending by offset.
+    pub fn records_of_all(&self) -> &[IndexEntry] {
+        &self.located.entries
+    }
+
     /// All events, in the order in which they reached the recorder.
     pub fn events(&self) -> Vec<Event> {
         self.within::<EventChunk>(MAX_EVENT_BYTES)

@@ -176,7 +176,7 @@ impl Info {
             judged: records.iter().any(|record| record.read_as() == Some(Kind::Verdict)),
             segments: trace.segments(),
             recorded_host_ns: records.iter().map(|record| record.host_ns).max().unwrap_or_default(),
-            kinds: kinds(records),
+            kinds: kinds(trace.records_of_all()),
             losses,
             records: None,
         }
@@ -184,7 +184,7 @@ impl Info {
 
     /// The same, with the list of records.
     pub(super) fn with_records(trace: &Trace) -> Self {
-        let records = trace.records().iter().map(RecordInfo::from).collect();
+        let records = trace.records_of_all().iter().map(RecordInfo::from).collect();
         Self { records: Some(records), ..Self::of(trace) }
     }
 

@@ -118,7 +118,7 @@ static bool stalled(void)
 /* The ways to misbehave that are not a matter of where a task goes. */
 static void misbehave(void)
 {
-	u64 now = bpf_ktime_get_ns();
+	u64 now = bpf_ktime_get_ns(), miscounted = miscounted_at_ns;
 
 	if (since_attach(exit_after_ns) && stats.phase != DEMO_FAILING) {
 		unsigned long long data[1] = { (unsigned long long)exit_message };
@@ -132,8 +132,9 @@ static void misbehave(void)
 		stats.phase = DEMO_FAILING;
 		scx_bpf_exit_bstr(DEMO_LEAVE_CODE, exit_format, data, sizeof(data));
 	}
-	if (miscount_ns && now > miscounted_at_ns && now - miscounted_at_ns >= miscount_ns) {
-		miscounted_at_ns = now;
+	/* Of two CPUs that come here at once, one does it. */
+	if (miscount_ns && now > miscounted && now - miscounted >= miscount_ns &&
+	    __sync_val_compare_and_swap(&miscounted_at_ns, miscounted, now) == miscounted) {
 		nr_dispatched = 0;
 		COUNT(nr_miscounts);
 	}

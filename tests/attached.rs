@@ -10,7 +10,7 @@ use ktstr_replay::series::Samples;
 use ktstr_replay::trace::record::manifest::StartInfo;
 use ktstr_replay::trace::record::{CaptureKind, EventBody, LossKind, OutputSource, Stage};
 use ktstr_replay::units::GuestNs;
-use ktstr_tests::{TestRun, cache_without_templates, fixture};
+use ktstr_tests::{TestRun, cache_without_templates, fixture, written};
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
 declare_scheduler!(FALSE, { name = "false", binary_path = "/bin/false" });
@@ -177,11 +177,7 @@ fn facts(run: &TestRun) -> Facts {
 
 /// What the body drew of the kernel's random numbers.
 fn random(run: &TestRun) -> String {
-    let output = run.trace().events().into_iter().filter_map(|event| match event.body {
-        EventBody::Output { source: OutputSource::Test, bytes, .. } => Some(bytes),
-        _ => None,
-    });
-    let text = String::from_utf8_lossy(&output.collect::<Vec<_>>().concat()).into_owned();
+    let text = written(&run.trace());
     let line = text.lines().find_map(|line| line.split_once("random="));
     line.unwrap_or_else(|| panic!("no random number: {run}")).1.to_owned()
 }

@@ -5,8 +5,7 @@ use std::process;
 
 use ktstr::prelude::*;
 use ktstr_replay::trace::record::manifest::MachineInfo;
-use ktstr_replay::trace::record::{EventBody, OutputSource};
-use ktstr_tests::fixture;
+use ktstr_tests::{fixture, written};
 
 const SAID: &str = "said on the host";
 
@@ -35,12 +34,7 @@ fn runs_here(ctx: &Ctx) -> Result<AssertResult> {
 fn it_was_on_the_host(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let on_host = trace.manifest()?.machine.kind == MachineInfo::HOST;
     claim!(v, u8::from(on_host)).eq(1).because("the trace says where it ran");
-    let events = trace.events();
-    let written = events.iter().filter_map(|event| match &event.body {
-        EventBody::Output { source: OutputSource::Test, bytes, .. } => Some(String::from_utf8_lossy(bytes)),
-        _ => None,
-    });
-    let written: String = written.collect();
+    let written = written(trace);
     claim!(v, written.matches(SAID).count()).eq(1).because("what it wrote is in the trace");
     claim!(v, trace.samples().count()).eq(0).because("there is nothing to capture");
     Ok(())

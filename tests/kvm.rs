@@ -40,10 +40,8 @@ fn on_two_nodes(ctx: &Ctx) -> Result<AssertResult> {
 
 /// Why KVM runs no kernels here; `None` where it does.
 fn unfit() -> Option<String> {
-    match KvmProbe::fresh() {
-        KvmProbe::Executes { .. } => None,
-        unfit => Some(unfit.to_string()),
-    }
+    let probe = KvmProbe::fresh();
+    (!probe.executes()).then(|| probe.to_string())
 }
 
 /// Which machine ran it, and each finding of the verdict without its numbers: what was judged, and how it came out.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
 use ktstr_replay::run::Run;
-use ktstr_replay::trace::record::{CaptureKind, EventBody, OutputSource};
-use ktstr_tests::{cargo_ktstr, ktstr, run_bounded};
+use ktstr_replay::trace::record::CaptureKind;
+use ktstr_tests::{cargo_ktstr, ktstr, run_bounded, written};
 use tempfile::TempDir;
 
 /// Longer than a run may take, on a host that others use.
@@ -46,16 +46,7 @@ fn check_trace(path: &Path, words: &str) {
     let run = Run::load(&trace);
     let verdict = run.recorded_verdict().expect("a verdict");
     assert_eq!(verdict.outcome(), Outcome::Pass, "{verdict:?}");
-    let written: String = trace
-        .events()
-        .into_iter()
-        .filter_map(|event| match event.body {
-            EventBody::Output { source: OutputSource::Test, bytes, .. } => {
-                Some(String::from_utf8_lossy(&bytes).into_owned())
-            }
-            _ => None,
-        })
-        .collect();
+    let written = written(&trace);
     assert!(written.contains(words), "no `{words}` in {written}");
     let kinds: Vec<CaptureKind> = trace.samples().flatten().map(|sample| sample.kind).collect();
     assert!(kinds.contains(&CaptureKind::Attach) && kinds.contains(&CaptureKind::End), "{kinds:?}");

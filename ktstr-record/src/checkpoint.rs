@@ -310,7 +310,7 @@ fn read(memory: &impl Memory, gfn: u64, ids: &mut [PageId], buffer: &mut [u8], f
 }
 
 /// Add a frame at the end of ascending ranges.
-fn push_gfn(ranges: &mut Vec<Range<u64>>, gfn: u64) {
+pub(crate) fn push_gfn(ranges: &mut Vec<Range<u64>>, gfn: u64) {
     match ranges.last_mut() {
         Some(last) if last.end == gfn => last.end += 1,
         _ => ranges.push(gfn..gfn + 1),

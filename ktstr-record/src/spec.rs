@@ -191,17 +191,22 @@ impl MachineSpec {
         }
     }
 
+    /// What tells that file from those of other kernels, wherever it lies: for the keys of templates.
+    pub(crate) fn boot_image_id(&self) -> String {
+        format!("{}-{}", if self.kaslr { "bzimage" } else { "vmlinux" }, self.kernel.id)
+    }
+
     /// The kernel's command line.
     pub fn cmdline(&self) -> String {
         let base = self.channel_base().0;
-        let mut line =
-            format!("{CMDLINE} memmap={}M${base:#x} {CMDLINE_CHANNEL}={base:#x}", CHANNEL_BYTES >> 20);
-        match self.backend {
-            BackendSpec::Qemu(_) => line.push_str(&format!(" {CMDLINE_DOORBELL}=page")),
-            BackendSpec::Kvm(_) => {
-                line.push_str(&format!(" {CMDLINE_DOORBELL}=port:{DOORBELL_PORT:#x} {KVM_CMDLINE}"));
-            }
-        }
+        let doorbell = match self.backend {
+            BackendSpec::Qemu(_) => "page".to_owned(),
+            BackendSpec::Kvm(_) => format!("port:{DOORBELL_PORT:#x} {KVM_CMDLINE}"),
+        };
+        let mut line = format!(
+            "{CMDLINE} memmap={}M${base:#x} {CMDLINE_CHANNEL}={base:#x} {CMDLINE_DOORBELL}={doorbell}",
+            CHANNEL_BYTES >> 20
+        );
         if !self.kaslr {
             line.push_str(" nokaslr");
         }

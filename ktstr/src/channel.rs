@@ -126,8 +126,7 @@ impl Channel {
     /// [`ChannelError::Begin`], [`ChannelError::Socket`].
     pub fn await_begin(socket: &OwnedFd) -> Result<(), ChannelError> {
         let mut word = [0_u8; 1];
-        let (_, bytes) = io::retry_on_intr(|| recv(socket, &mut word, RecvFlags::empty()))
-            .map_err(|source| ChannelError::Socket { what: "read from", source })?;
+        let bytes = receive(socket, &mut word)?;
         if bytes == 1 { Ok(()) } else { Err(ChannelError::Begin { bytes }) }
     }
 
@@ -160,10 +159,8 @@ impl Channel {
         self.needs_guest("take a capture")?;
         // Held over the answer, so that two threads cannot take each other's.
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        send_packet(&socket, FromTest::Capture { tag: clip(tag.to_owned()) })?;
         let mut answer = [0_u8; 1];
-        let (_, bytes) = io::retry_on_intr(|| recv(&*socket, &mut answer, RecvFlags::empty()))
-            .map_err(|source| ChannelError::Socket { what: "read from", source })?;
+        let bytes = ask(&socket, FromTest::Capture { tag: clip(tag.to_owned()) }, &mut answer)?;
         let found = match (bytes, answer) {
             (1, [1]) => return Ok(()),
             (1, [0]) => return Err(ChannelError::NotTaken { tag: tag.to_owned() }),
@@ -181,10 +178,8 @@ impl Channel {
         self.needs_guest("watch something")?;
         let target = order.target.clone();
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        send_packet(&socket, FromTest::Watch(order))?;
         let mut answer = [0_u8; 1];
-        let (_, bytes) = io::retry_on_intr(|| recv(&*socket, &mut answer, RecvFlags::empty()))
-            .map_err(|source| ChannelError::Socket { what: "read from", source })?;
+        let bytes = ask(&socket, FromTest::Watch(order), &mut answer)?;
         match (bytes, answer) {
             (1, [1]) => Ok(()),
             (1, [2]) => Err(ChannelError::NotWatched { target }),
@@ -205,18 +200,8 @@ impl Channel {
         let what = if order.write.is_some() { "write" } else { "read" };
         let target = order.target.clone();
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        send_packet(&socket, FromTest::Memory(order))?;
-        let mut answer = [0_u8; 4 << 10];
-        let (_, bytes) = io::retry_on_intr(|| recv(&*socket, &mut answer[..], RecvFlags::empty()))
-            .map_err(|source| ChannelError::Socket { what: "read from", source })?;
-        let why = match answer.get(..bytes) {
-            Some([1, value @ ..]) if let Ok(value) = value.try_into() => {
-                return Ok(i128::from_le_bytes(value));
-            }
-            Some([0, why @ ..]) => String::from_utf8_lossy(why).into_owned(),
-            _ => "guest-init closed its socket".to_owned(),
-        };
-        Err(ChannelError::Memory { what, target, why })
+        let done = have_done(&socket, FromTest::Memory(order))?;
+        done.map(i128::from_le_bytes).map_err(|why| ChannelError::Memory { what, target, why })
     }
 
     /// Have init do something with the scheduler. Returns the scheduler's process id, 0 where there is none, once it is done: init
@@ -232,21 +217,36 @@ impl Channel {
                 .map_err(|source| ChannelError::Socket { what: "set up", source })
         };
         timeout(None)?;
-        send_packet(&socket, FromTest::Scheduler(order))?;
-        let mut answer = [0_u8; 4 << 10];
-        let (_, bytes) = io::retry_on_intr(|| recv(&*socket, &mut answer[..], RecvFlags::empty()))
-            .map_err(|source| ChannelError::Socket { what: "read from", source })?;
+        let done = have_done(&socket, FromTest::Scheduler(order))?;
         timeout(Some(CAPTURE_TIMEOUT))?;
-        match answer.get(..bytes) {
-            Some([1, pid @ ..]) if pid.len() == 4 => {
-                Ok(pid.iter().rev().fold(0, |pid, &byte| pid << 8 | u32::from(byte)))
-            }
-            Some([0, why @ ..]) => {
-                Err(ChannelError::Scheduler { why: String::from_utf8_lossy(why).into_owned() })
-            }
-            _ => Err(ChannelError::Scheduler { why: "guest-init closed its socket".to_owned() }),
-        }
+        done.map(u32::from_le_bytes).map_err(|why| ChannelError::Scheduler { why })
     }
+}
+
+/// Ask for something that is done before it is answered: what came of it, or why it could not be done.
+fn have_done<const BYTES: usize>(
+    socket: &OwnedFd,
+    message: FromTest,
+) -> Result<Result<[u8; BYTES], String>, ChannelError> {
+    let mut answer = [0_u8; 4 << 10];
+    let bytes = ask(socket, message, &mut answer)?;
+    Ok(match answer.get(..bytes) {
+        Some([1, value @ ..]) if let Ok(value) = <[u8; BYTES]>::try_from(value) => Ok(value),
+        Some([0, why @ ..]) => Err(String::from_utf8_lossy(why).into_owned()),
+        _ => Err("guest-init closed its socket".to_owned()),
+    })
+}
+
+/// Tell init something, and take its answer. Returns the answer's length.
+fn ask(socket: &OwnedFd, message: FromTest, answer: &mut [u8]) -> Result<usize, ChannelError> {
+    send_packet(socket, message)?;
+    receive(socket, answer)
+}
+
+fn receive(socket: &OwnedFd, packet: &mut [u8]) -> Result<usize, ChannelError> {
+    let (_, bytes) = io::retry_on_intr(|| recv(socket, &mut *packet, RecvFlags::empty()))
+        .map_err(|source| ChannelError::Socket { what: "read from", source })?;
+    Ok(bytes)
 }
 
 fn send_packet(socket: &OwnedFd, message: FromTest) -> Result<(), ChannelError> {

@@ -7,6 +7,7 @@ mod ktstr;
 mod procs;
 mod python;
 mod readings;
+mod written;
 
 pub use cache::cache_without_templates;
 pub use child::{Ended, run_bounded};
@@ -15,3 +16,4 @@ pub use ktstr::{cargo_ktstr, ktstr};
 pub use procs::{Tree, descendants};
 pub use python::python;
 pub use readings::{DUMP, Printed, READINGS, json_of, run_reading};
+pub use written::written;

@@ -64,7 +64,7 @@ impl MachineChoice {
     /// # Errors
     /// [`StartError::Kvm`] when KVM was asked for and does not execute guests: it is never taken, nor left, in silence.
     pub fn of(probe: KvmProbe, asked: Option<MachineKind>) -> Result<Self, StartError> {
-        let executes = matches!(probe, KvmProbe::Executes { .. });
+        let executes = probe.executes();
         let (machine, why) = match asked {
             Some(MachineKind::Kvm) if !executes => return Err(StartError::Kvm { why: probe.to_string() }),
             Some(machine) => (machine, format!("{machine} was asked for")),

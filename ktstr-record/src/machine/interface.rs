@@ -14,6 +14,7 @@ use super::limits::HostLimits;
 use super::ram::GuestRam;
 use super::slots::CpuSlots;
 use super::template::{Damage, Template};
+use crate::spec::MachineSpec;
 
 /// A running VM.
 ///
@@ -247,6 +248,51 @@ impl AttemptError {
     pub(super) fn host(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::Host(StartError::Host { what, source })
+    }
+}
+
+/// Memory for the guest of `spec`, all hole.
+pub(super) fn guest_ram(spec: &MachineSpec) -> Result<Arc<GuestRam>, AttemptError> {
+    let what = format!("map {} MiB of shared memory", spec.memory_mib);
+    GuestRam::new(&spec.node_bytes()).map(Arc::new).map_err(AttemptError::host(what))
+}
+
+/// What every backend's [`key`](Backend::key) is tried with.
+#[cfg(test)]
+pub(super) mod keys {
+    use serde_json::Value;
+
+    use crate::spec::{MachineSpec, test_spec};
+
+    /// What a change changes, and how.
+    pub(in crate::machine) type Change = (&'static str, fn(&mut MachineSpec));
+
+    /// Each of these changes, and each that counts for all machines, makes another `key`; that the kernel lies elsewhere does not.
+    pub(in crate::machine) fn assert_every_input_changes(
+        key: impl Fn(&MachineSpec) -> Value,
+        more: &[Change],
+    ) {
+        let common: [Change; 6] = [
+            ("kernel", |s| s.kernel.id = "01".into()),
+            ("llcs", |s| s.topology.llcs = 2),
+            ("threads", |s| (s.topology.cores_per_llc, s.topology.threads_per_core) = (1, 2)),
+            ("memory", |s| s.memory_mib = 1024),
+            ("kaslr", |s| s.kaslr = true),
+            ("command line", |s| s.kargs.push("quiet".into())),
+        ];
+        let base = key(&test_spec());
+        assert_eq!(base, key(&test_spec()));
+        let mut seen = vec![base.clone()];
+        for (what, change) in more.iter().chain(&common) {
+            let mut spec = test_spec();
+            change(&mut spec);
+            let key = key(&spec);
+            assert!(!seen.contains(&key), "{what} does not change the key");
+            seen.push(key);
+        }
+        let mut moved = test_spec();
+        moved.kernel.vmlinux = "/elsewhere/vmlinux".into();
+        assert_eq!(key(&moved), base);
     }
 }
 

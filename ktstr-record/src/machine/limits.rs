@@ -10,6 +10,8 @@ use crate::spec::{MachineSpec, Topology};
 const MIN_MEMORY_MIB: u32 = 256;
 /// The least RAM of a NUMA node, in MiB, that the kernel makes one of.
 const MIN_NODE_MIB: u32 = 64;
+/// vCPUs for each CPU of the host with which a guest, emulated or not, still boots and keeps its watchdogs quiet.
+const OVERCOMMIT: u32 = 16;
 
 /// What this host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +43,23 @@ impl HostLimits {
         Self { cpus: host_cpus(), free_mib: bytes >> 20 }
     }
 
-    /// Whether there is enough RAM for the guest of `spec` and for the `overhead_mib` that its machine takes besides.
-    pub(super) fn check_memory(&self, spec: &MachineSpec, overhead_mib: u64) -> Result<(), StartError> {
+    /// Whether the host has the CPUs, the memory and the file of the kernel for the machine of `spec`, which takes `overhead_mib`
+    /// besides the guest's RAM. `can` is what the host does with vCPUs: it can "run" so many.
+    pub(super) fn check(&self, spec: &MachineSpec, can: &str, overhead_mib: u64) -> Result<(), StartError> {
+        let (topology, cpus) = (spec.topology, spec.topology.cpus());
+        let carried = self.cpus.saturating_mul(OVERCOMMIT);
+        if cpus > carried {
+            let limit = format!("but this host's {} CPUs can {can} {carried} ({OVERCOMMIT} each)", self.cpus);
+            return Err(StartError::TooManyCpus { topology, cpus, limit });
+        }
+        self.check_memory(spec, overhead_mib)?;
+        if spec.kaslr && spec.kernel.bzimage.is_none() {
+            return Err(StartError::NoBzImage { kernel: spec.kernel.asked.clone() });
+        }
+        Ok(())
+    }
+
+    fn check_memory(&self, spec: &MachineSpec, overhead_mib: u64) -> Result<(), StartError> {
         let asked_mib = u64::from(spec.memory_mib);
         let least_mib = MIN_MEMORY_MIB.max(spec.topology.numa_nodes.saturating_mul(MIN_NODE_MIB)).into();
         if asked_mib < least_mib {

@@ -80,7 +80,10 @@ pub(super) fn decode_test(bytes: &[u8]) -> Result<FromTest, String> {
 pub(super) fn of_test(message: FromTest) -> Vec<EventBody> {
     vec![match message {
         FromTest::BodyStarted => EventBody::Stage { stage: Stage::BodyStarted, detail: String::new() },
-        FromTest::BodyEnded { error, failures } => EventBody::Body { error, failures },
+        FromTest::BodyEnded { error, failures } => {
+            let ended = EventBody::Stage { stage: Stage::BodyEnded, detail: String::new() };
+            return vec![EventBody::Body { error, failures }, ended];
+        }
         FromTest::PhaseBegin { index, name } => EventBody::PhaseBegin { index, name },
         FromTest::PhaseEnd { index } => EventBody::PhaseEnd { index },
         FromTest::Op { name, detail } => EventBody::Op { name, detail },

@@ -17,6 +17,8 @@ use rustix::process::{Pid, getppid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 
+use super::request::RecordError;
+
 /// The signals by which people, terminals and runners end programs.
 const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 /// Variables that runners of tests set, nextest and cargo. Other parents may end while their child goes on.
@@ -81,6 +83,15 @@ impl Guard {
         signals.idle.store(false, Ordering::Release);
         Ok(Self { signals })
     }
+
+    /// Take the signals over for a recording.
+    ///
+    /// # Errors
+    /// Handlers that cannot be installed; a process that is to end already.
+    pub(super) fn of_recording() -> Result<Self, RecordError> {
+        let guard = Self::new().map_err(|source| RecordError::Host { what: "handle signals", source })?;
+        if is_interrupted() { Err(RecordError::Interrupted) } else { Ok(guard) }
+    }
 }
 
 impl Drop for Guard {
@@ -110,8 +121,7 @@ impl Signals {
             idle: Arc::new(AtomicBool::new(true)),
             recordings: Mutex::new(0),
         };
-        let ignored = ignored_signals();
-        for signal in ENDING.into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0) {
+        for signal in heeded(ENDING) {
             flag::register_conditional_default(signal, Arc::clone(&signals.idle))?;
             flag::register(signal, Arc::clone(&signals.interrupted))?;
         }
@@ -119,8 +129,14 @@ impl Signals {
     }
 }
 
+/// These signals without those that this process was started to ignore, as by nohup(1).
+pub fn heeded(signals: impl IntoIterator<Item = i32>) -> impl Iterator<Item = i32> {
+    let ignored = ignored_signals();
+    signals.into_iter().filter(move |signal| ignored >> (signal - 1) & 1 == 0)
+}
+
 /// The signals that this process ignores, the first in the lowest bit. See proc_pid_status(5); none where it cannot be read.
-pub fn ignored_signals() -> u64 {
+fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)

@@ -29,7 +29,7 @@ mod session;
 mod run;
 mod on_host;
 
-pub use interrupt::{Guard as SignalGuard, ignored_signals, is_interrupted, remember_runner};
+pub use interrupt::{Guard as SignalGuard, heeded, is_interrupted, remember_runner};
 pub use naming::{TRACE_SUFFIX, begin_trace};
 pub use on_host::{HostRequest, record_on_host};
 pub use request::{CapturePlan, CheckpointPolicy, PageSelection, RecordError, RecordRequest, is_optimized};

@@ -4,7 +4,7 @@ use std::io;
 use std::iter;
 use std::path::{Path, PathBuf};
 
-use ktstr_replay::trace::record::Manifest;
+use ktstr_replay::trace::record::{ClaimRecord, Manifest};
 use ktstr_replay::trace::{TraceWriter, WriteError};
 
 /// How traces are named.
@@ -29,6 +29,23 @@ pub fn begin_trace(wanted: &Path, manifest: &Manifest) -> Result<(PathBuf, Trace
     }
     let source = io::Error::from(io::ErrorKind::AlreadyExists);
     Err(WriteError::Create { path: wanted.to_owned(), source })
+}
+
+/// As [`begin_trace`], and put what is to be judged into it. All of that is in the file then.
+///
+/// # Errors
+/// A file that cannot be made or written.
+pub(super) fn begin_with_claims(
+    wanted: &Path,
+    manifest: &Manifest,
+    claims: &[ClaimRecord],
+) -> Result<(PathBuf, TraceWriter), WriteError> {
+    let (path, mut writer) = begin_trace(wanted, manifest)?;
+    for claim in claims {
+        writer.claim(claim)?;
+    }
+    writer.commit()?;
+    Ok((path, writer))
 }
 
 fn with_number(path: &Path, number: u32) -> PathBuf {

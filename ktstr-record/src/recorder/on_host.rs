@@ -8,24 +8,23 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use guest_init::message::FromTest;
-use jiff::Timestamp;
 use ktstr_replay::trace::record::manifest::{KernelInfo, MachineInfo};
 use ktstr_replay::trace::record::{
     ClaimRecord, EventBody, GuestEnd, LossKind, Manifest, OutputSource, Stage,
 };
-use ktstr_replay::units::{GuestNs, HostNs};
+use ktstr_replay::units::GuestNs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::fstat;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
 
+use super::clock::RunClock;
 use super::events;
 use super::interrupt::{self, Guard};
-use super::naming::begin_trace;
+use super::naming::begin_with_claims;
 use super::outbox::Outbox;
-use super::request::{RecordError, is_optimized};
+use super::request::{RecordError, say_who_records};
 use super::run::Recording;
 use super::writer::{WriterThread, Written};
 
@@ -67,18 +66,11 @@ pub struct HostRequest {
 /// trace tells of it.
 pub fn record_on_host(request: HostRequest) -> Result<Recording, RecordError> {
     let host = |what| move |source| RecordError::Host { what, source };
-    let guard = Guard::new().map_err(host("handle signals"))?;
-    if interrupt::is_interrupted() {
-        return Err(RecordError::Interrupted);
-    }
+    let guard = Guard::of_recording()?;
     let (mut body, socket) = start(&request).map_err(host("start the process of the body"))?;
     let begun = || -> Result<_, RecordError> {
-        let trace = |source| RecordError::Trace { path: request.trace.clone(), source };
-        let (path, mut writer) = begin_trace(&request.trace, &manifest(&request)).map_err(trace)?;
-        for claim in &request.claims {
-            writer.claim(claim).map_err(trace)?;
-        }
-        writer.commit().map_err(trace)?;
+        let (path, writer) = begin_with_claims(&request.trace, &manifest(&request), &request.claims)
+            .map_err(|source| RecordError::Trace { path: request.trace.clone(), source })?;
         Ok((path, WriterThread::start(writer).map_err(host("start a thread"))?))
     };
     let (path, writer) = match begun() {
@@ -94,8 +86,8 @@ pub fn record_on_host(request: HostRequest) -> Result<Recording, RecordError> {
     session.drain();
     session.tell(EventBody::Stage { stage: Stage::TestExited, detail: exited });
     session.tell(EventBody::End { end: how_it_ended, detail });
-    let duration = session.begun.elapsed();
-    let Written { writer, error } = session.outbox.close(HostNs(nanos(duration))).finish();
+    let duration = session.clock.running();
+    let Written { writer, error } = session.outbox.close(session.clock.host_ns()).finish();
     Ok(Recording {
         path,
         writer,
@@ -111,8 +103,6 @@ fn manifest(request: &HostRequest) -> Manifest {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
     let mut manifest = Manifest {
-        ktstr_version: env!("CARGO_PKG_VERSION").to_owned(),
-        started_at: Timestamp::now().to_string(),
         kernel: KernelInfo {
             release: rustix::system::uname().release().to_string_lossy().into_owned(),
             ..KernelInfo::default()
@@ -126,9 +116,7 @@ fn manifest(request: &HostRequest) -> Manifest {
         },
         ..request.manifest.clone()
     };
-    if !is_optimized() {
-        manifest.taints.push(Manifest::UNOPTIMIZED.to_owned());
-    }
+    say_who_records(&mut manifest);
     manifest
 }
 
@@ -174,10 +162,6 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// What comes from the process, and where it goes.
 struct HostSession {
     outbox: Outbox,
@@ -185,20 +169,20 @@ struct HostSession {
     socket: Option<OwnedFd>,
     /// Standard output and standard error, likewise.
     pipes: [Option<File>; 2],
-    begun: Instant,
+    clock: RunClock,
 }
 
 impl HostSession {
     fn new(outbox: Outbox, socket: OwnedFd, body: &mut Child) -> Self {
         let stdout = body.stdout.take().map(|pipe| File::from(OwnedFd::from(pipe)));
         let stderr = body.stderr.take().map(|pipe| File::from(OwnedFd::from(pipe)));
-        Self { outbox, socket: Some(socket), pipes: [stdout, stderr], begun: Instant::now() }
+        Self { outbox, socket: Some(socket), pipes: [stdout, stderr], clock: RunClock::start() }
     }
 
     /// Both clocks are that of the host, from the begin of the recording.
     fn tell(&mut self, body: EventBody) {
-        let now = nanos(self.begun.elapsed());
-        self.outbox.event(GuestNs(now), HostNs(now), body);
+        let now = self.clock.host_ns();
+        self.outbox.event(GuestNs(now.0), now, body);
     }
 
     /// Record until the process ends, its time is up, or this process is to end.
@@ -216,7 +200,7 @@ impl HostSession {
             if let Some(why) = interrupt::why() {
                 return (GuestEnd::Interrupted, why.to_owned());
             }
-            if self.begun.elapsed() >= timeout {
+            if self.clock.running() >= timeout {
                 return (GuestEnd::TimedOut, format!("within {:.1} s", timeout.as_secs_f64()));
             }
         }
@@ -272,14 +256,8 @@ impl HostSession {
         };
         let said = packet.get(..length).ok_or_else(|| format!("a message of {length} bytes is too large"));
         match said.and_then(events::decode_test) {
-            Ok(said) => {
-                let ended = matches!(said, FromTest::BodyEnded { .. });
-                events::of_test(said).into_iter().for_each(|body| self.tell(body));
-                if ended {
-                    self.tell(EventBody::Stage { stage: Stage::BodyEnded, detail: String::new() });
-                }
-            }
-            Err(why) => self.outbox.loss(HostNs(nanos(self.begun.elapsed())), LossKind::GuestFrames, 1, why),
+            Ok(said) => events::of_test(said).into_iter().for_each(|body| self.tell(body)),
+            Err(why) => self.outbox.loss(self.clock.host_ns(), LossKind::GuestFrames, 1, why),
         }
     }
 

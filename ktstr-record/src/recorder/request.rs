@@ -142,12 +142,19 @@ pub fn is_optimized() -> bool {
     env!("KTSTR_OPT_LEVEL") != "0"
 }
 
+/// Say when the recording began, and which build makes it.
+pub(super) fn say_who_records(manifest: &mut Manifest) {
+    env!("CARGO_PKG_VERSION").clone_into(&mut manifest.ktstr_version);
+    manifest.started_at = Timestamp::now().to_string();
+    if !is_optimized() {
+        manifest.taints.push(Manifest::UNOPTIMIZED.to_owned());
+    }
+}
+
 /// What the recorder knows, added to what the request says.
 pub(super) fn complete_manifest(request: &RecordRequest, start: Option<&Start>) -> Manifest {
     let spec = &request.machine;
     let mut manifest = request.manifest.clone();
-    env!("CARGO_PKG_VERSION").clone_into(&mut manifest.ktstr_version);
-    manifest.started_at = Timestamp::now().to_string();
     manifest.test.checkpoint = request.captures.checkpoint.as_str().to_owned();
     manifest.test.num_snapshots = request.captures.periodic;
     manifest.test.duration_ms = u64::try_from(request.captures.window.as_millis()).unwrap_or(u64::MAX);
@@ -168,9 +175,7 @@ pub(super) fn complete_manifest(request: &RecordRequest, start: Option<&Start>) 
         let waited_ms = u64::try_from(start.waited.as_millis()).unwrap_or(u64::MAX);
         StartInfo { how: how.to_owned(), template_until_ns, waited_ms }
     });
-    if !is_optimized() {
-        manifest.taints.push(Manifest::UNOPTIMIZED.to_owned());
-    }
+    say_who_records(&mut manifest);
     if start.is_some_and(|start| !start.faults.is_empty()) {
         manifest.taints.push(String::from("start-retried"));
     }

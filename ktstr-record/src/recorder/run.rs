@@ -12,7 +12,7 @@ use super::capture::{Capturer, Profile};
 use super::clock::RunClock;
 use super::fail_fast::FailFast;
 use super::interrupt::{self, Guard};
-use super::naming::begin_trace;
+use super::naming::begin_with_claims;
 use super::outbox::Outbox;
 use super::request::{RecordError, RecordRequest, complete_manifest};
 use super::session::{Ending, Session, UNDELIVERED};
@@ -48,10 +48,7 @@ pub struct Recording {
 /// [`RecordError`] when the host cannot do its part; no trace is then left. A guest that does not boot, panics or hangs is
 /// no error: the trace tells of it.
 pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
-    let guard = Guard::new().map_err(|source| RecordError::Host { what: "handle signals", source })?;
-    if interrupt::is_interrupted() {
-        return Err(RecordError::Interrupted);
-    }
+    let guard = Guard::of_recording()?;
     let begun = Instant::now();
     let mut clock = RunClock::start();
     let scheduler = if request.attached { request.job.scheduler_digest()? } else { None };
@@ -63,19 +60,14 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
         scheduler.as_deref(),
     );
     let manifest = complete_manifest(&request, started.as_ref().ok().map(|started| &started.start));
-    let trace = |source| RecordError::Trace { path: request.trace.clone(), source };
-    let began = |manifest| -> Result<(PathBuf, TraceWriter), WriteError> {
-        let (path, mut writer) = begin_trace(&request.trace, manifest)?;
-        for claim in &request.claims {
-            writer.claim(claim)?;
-        }
-        writer.commit()?;
-        Ok((path, writer))
+    let began = || {
+        begin_with_claims(&request.trace, &manifest, &request.claims)
+            .map_err(|source| RecordError::Trace { path: request.trace.clone(), source })
     };
     let Started { machine, start, attached } = match started {
         Ok(started) => started,
         Err(error @ (StartError::Boot { .. } | StartError::Init { .. })) => {
-            let (path, writer) = began(&manifest).map_err(trace)?;
+            let (path, writer) = began()?;
             let outbox = Outbox::new(WriterThread::start(writer).map_err(thread)?);
             let written = tell_failed_boot(outbox, &clock, &request.machine, error);
             return Ok(Recording {
@@ -91,7 +83,7 @@ pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
         Err(StartError::Interrupted) => return Err(RecordError::Interrupted),
         Err(error) => return Err(error.into()),
     };
-    let (path, writer) = began(&manifest).map_err(trace)?;
+    let (path, writer) = began()?;
 
     let ram = machine.ram();
     let channel_base = request.machine.channel_base();

@@ -5,6 +5,7 @@ mod memory;
 mod watching;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use guest_init::message::{CaptureReason, FromTest, MemoryOrder, Source, ToGuest, ToHost};
@@ -156,10 +157,20 @@ impl<'c> Session<'c> {
             return self.terminal.iter_mut().for_each(Terminal::give_back);
         }
         for input in self.terminal.as_mut().map(Terminal::input).unwrap_or_default() {
-            if let Err(error) = self.channel.send(&ToGuest::Shell(input), Instant::now() + SHELL_ROOM) {
-                let detail = format!("the shell did not get what was typed: {error}");
-                self.outbox.loss(self.clock.host_ns(), LossKind::GuestFrames, 0, detail);
-            }
+            self.send_or_tell(
+                &ToGuest::Shell(input),
+                SHELL_ROOM,
+                format_args!("the shell did not get what was typed"),
+            );
+        }
+    }
+
+    /// Send what the run goes on without, for which the guest has so long to make room. Where it does not get there, the trace has what
+    /// was missed. Nothing that the guest said is lost with it, so that nothing else is in doubt.
+    fn send_or_tell(&mut self, message: &ToGuest, room: Duration, missed: fmt::Arguments<'_>) {
+        if let Err(error) = self.channel.send(message, Instant::now() + room) {
+            let detail = format!("{missed}: {error}");
+            self.outbox.loss(self.clock.host_ns(), LossKind::GuestFrames, 0, detail);
         }
     }
 
@@ -364,12 +375,7 @@ impl<'c> Session<'c> {
             FromTest::Memory(order) => self.memory_orders.push_back(order.clone()),
             _ => {}
         }
-        let ended = matches!(said, FromTest::BodyEnded { .. });
         for body in events::of_test(said) {
-            self.outbox.event(guest_ns, self.clock.host_ns(), body);
-        }
-        if ended {
-            let body = EventBody::Stage { stage: Stage::BodyEnded, detail: String::new() };
             self.outbox.event(guest_ns, self.clock.host_ns(), body);
         }
     }
@@ -478,11 +484,11 @@ impl<'c> Session<'c> {
         if sample.kind == CaptureKind::GuestDeath {
             return;
         }
-        if let Err(error) = self.channel.send(&ToGuest::Captured { sample: sample.index }, Instant::now()) {
-            // Nothing that the guest said was lost, so that nothing else is in doubt.
-            let detail = format!("init was not told of the capture {}: {error}", sample.tag);
-            self.outbox.loss(self.clock.host_ns(), LossKind::GuestFrames, 0, detail);
-        }
+        self.send_or_tell(
+            &ToGuest::Captured { sample: sample.index },
+            Duration::ZERO,
+            format_args!("init was not told of the capture {}", sample.tag),
+        );
     }
 
     /// Let the machine go on. That it cannot is heard of as its end, at the next wait.

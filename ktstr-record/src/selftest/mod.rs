@@ -28,40 +28,30 @@ type Checked = Result<String, String>;
 /// In words, when there is no KVM that can be tried.
 pub fn kvm(mut each: impl FnMut(&KvmSelfTest)) -> Result<Vec<KvmSelfTest>, String> {
     let mut rows = selftest_kvm(&mut each)?;
-    let mut add =
-        |name, outcome: fn(Checked) -> (SelfTestOutcome, String), run: &mut dyn FnMut() -> Checked| {
-            let begun = Instant::now();
-            let (outcome, detail) = outcome(run());
-            let row = KvmSelfTest { name, outcome, detail, took_ms: begun.elapsed().as_millis() as u64 };
-            each(&row);
-            rows.push(row);
-        };
-    add("a tiny guest, recorded and replayed", checked, &mut recorded::tiny_guest);
-    match real::Host::find() {
-        Ok(host) => {
-            for (name, run) in real::ROWS {
-                add(name, checked, &mut || run(&host));
-            }
-        }
-        Err(why) => {
-            for (name, _) in real::ROWS {
-                add(name, not_run, &mut || Ok(why.clone()));
-            }
-        }
+    let mut add = |name, run: &dyn Fn() -> (SelfTestOutcome, String)| {
+        let begun = Instant::now();
+        let (outcome, detail) = run();
+        let row = KvmSelfTest { name, outcome, detail, took_ms: begun.elapsed().as_millis() as u64 };
+        each(&row);
+        rows.push(row);
+    };
+    add("a tiny guest, recorded and replayed", &|| outcome(recorded::tiny_guest()));
+    let host = real::Host::find();
+    for (name, run) in real::ROWS {
+        add(name, &|| match &host {
+            Ok(host) => outcome(run(host)),
+            Err(why) => (SelfTestOutcome::NotRun, why.clone()),
+        });
     }
-    add(ELSEWHERE.0, not_run, &mut || Ok(ELSEWHERE.1.into()));
+    add(ELSEWHERE.0, &|| (SelfTestOutcome::NotRun, ELSEWHERE.1.to_owned()));
     Ok(rows)
 }
 
-fn checked(found: Checked) -> (SelfTestOutcome, String) {
+fn outcome(found: Checked) -> (SelfTestOutcome, String) {
     match found {
         Ok(seen) => (SelfTestOutcome::Pass, seen),
         Err(wrong) => (SelfTestOutcome::Fail, wrong),
     }
-}
-
-fn not_run(why: Checked) -> (SelfTestOutcome, String) {
-    (SelfTestOutcome::NotRun, why.unwrap_or_else(|why| why))
 }
 
 /// An error with all of its causes.

@@ -50,9 +50,9 @@ pub(super) struct Host {
 impl Host {
     /// This host, if it executes guests.
     pub(super) fn find() -> Result<Self, String> {
-        match KvmProbe::fresh() {
-            KvmProbe::Executes { .. } => {}
-            unfit => return Err(format!("no kernel runs on this KVM: {unfit}")),
+        let probe = KvmProbe::fresh();
+        if !probe.executes() {
+            return Err(format!("no kernel runs on this KVM: {probe}"));
         }
         let provisioner = Provisioner::open().map_err(|error| said(&error))?;
         let kernel = provisioner.kernel(&KernelSpec::Latest).map_err(|error| said(&error))?;
@@ -81,13 +81,15 @@ impl Host {
     }
 }
 
+/// `len` CPUs from `first` on, as `/sys` lists them.
+fn list(first: u32, len: u32) -> String {
+    if len == 1 { first.to_string() } else { format!("{first}-{}", first + len - 1) }
+}
+
 /// What of `/sys` says where CPU `cpu` of `topology` is, and what it must be.
 fn expected(topology: Topology, cpu: u32) -> [(String, String); 3] {
     let Topology { numa_nodes, cores_per_llc, threads_per_core, .. } = topology;
-    let group = |len: u32| {
-        let first = cpu / len * len;
-        if len == 1 { first.to_string() } else { format!("{first}-{}", first + len - 1) }
-    };
+    let group = |len: u32| list(cpu / len * len, len);
     let of = |file: &str| format!("/sys/devices/system/cpu/cpu{cpu}/{file}");
     [
         (of("topology/core_cpus_list"), group(threads_per_core)),
@@ -101,11 +103,11 @@ fn topologies(host: &Host) -> Checked {
         let folder = tempfile::tempdir().map_err(|error| said(&error))?;
         let mut expected: Vec<_> = (0..topology.cpus()).flat_map(|cpu| expected(topology, cpu)).collect();
         let cpus = topology.cpus() / topology.numa_nodes;
-        expected.extend((0..topology.numa_nodes).map(|node| {
-            let first = node * cpus;
-            let list = if cpus == 1 { first.to_string() } else { format!("{first}-{}", first + cpus - 1) };
-            (format!("/sys/devices/system/node/node{node}/cpulist"), list)
-        }));
+        expected.extend(
+            (0..topology.numa_nodes).map(|node| {
+                (format!("/sys/devices/system/node/node{node}/cpulist"), list(node * cpus, cpus))
+            }),
+        );
         let files: Vec<String> = expected.iter().map(|(file, _)| file.clone()).collect();
         let job = job(Path::new("/bin/cat"), &files)?;
         let trace = trace(folder.path(), host.machine(topology, false), job, PageSelection::Kernel)?;

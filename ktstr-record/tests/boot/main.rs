@@ -149,7 +149,7 @@ fn the_emulator_agrees(said: &Said, topology: Topology, vendor: &str, leaves: &[
         Guest { topology, node_bytes: &nodes, kernel: &kernel, initramfs: &[], cmdline: "", protocol };
     let image = build(&guest).unwrap();
     for cpu in 0..topology.cpus() {
-        let ours = image.cpuid(&host, cpu);
+        let ours = image.apic_ids.cpuid(&host, cpu);
         for (function, index, mask) in leaves {
             let theirs = said.one(&format!("cpuid {cpu} {function:#x} {index}"));
             let theirs: Vec<u32> = theirs.split(' ').map(|word| word.parse().unwrap()).collect();

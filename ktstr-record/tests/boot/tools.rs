@@ -155,7 +155,7 @@ fn cpuid_reads_the_leaves() {
         let mut dump = String::new();
         for cpu in 0..LARGE.cpus() {
             writeln!(dump, "CPU {cpu}:").unwrap();
-            for leaf in image.cpuid(&host, cpu) {
+            for leaf in image.apic_ids.cpuid(&host, cpu) {
                 let kvm_cpuid_entry2 { function, index, eax, ebx, ecx, edx, .. } = leaf;
                 writeln!(
                     dump,

@@ -316,17 +316,24 @@ pub struct JitSymbol {
     pub program: Option<u32>,
 }
 
+impl BpfProgram {
+    /// The kernel's own name for its code.
+    pub(crate) fn symbol(&self) -> String {
+        match self.name.as_str() {
+            "" => format!("bpf_prog_{}", self.tag),
+            name => format!("bpf_prog_{}_{name}", self.tag),
+        }
+    }
+}
+
 impl JitSymbol {
-    /// The name that the kernel would give a program's code.
+    /// The code of a program.
     fn of_program(program: &BpfProgram) -> Option<Self> {
         let end = program.jited_at.0.checked_add(u64::from(program.main_bytes))?;
         (program.main_bytes != 0).then(|| Self {
             start: program.jited_at,
             end: KernelVirt(end),
-            name: match program.name.as_str() {
-                "" => format!("bpf_prog_{}", program.tag),
-                name => format!("bpf_prog_{}_{name}", program.tag),
-            },
+            name: program.symbol(),
             program: Some(program.id),
         })
     }

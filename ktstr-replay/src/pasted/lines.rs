@@ -72,11 +72,7 @@ pub(super) fn lines(text: &str) -> Lines<'_> {
 
 /// A line without what a page or a terminal has around it; `None` for one that is only that.
 fn cleaned(line: &str) -> Option<Cow<'_, str>> {
-    let mut end = line.len().min(MAX_LINE_BYTES);
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    let line = line[..end].trim_end();
+    let line = line[..line.floor_char_boundary(MAX_LINE_BYTES)].trim_end();
     let bare = line.trim_start_matches(['>', ' ']);
     if bare.starts_with("```") || bare == "~~~" {
         return None;

@@ -1,6 +1,6 @@
 //! The lines that say which scheduler ended, and how.
 
-use crate::text::escaped;
+use crate::run::named;
 use crate::units::Cpu;
 
 /// `enum scx_exit_kind` of `kernel/sched/ext/internal.h` of Linux 7.3: number, name and what `scx_exit_reason` says of it. Kernels from
@@ -56,12 +56,11 @@ pub(super) struct Trigger {
 /// `kworker/u8:0[12] triggered exit kind 1026 on CPU 3:`
 pub(super) fn trigger(line: &str) -> Option<Trigger> {
     let (task, rest) = line.trim().rsplit_once(" triggered exit kind ")?;
-    let (comm, pid) = task.strip_suffix(']')?.rsplit_once('[')?;
     let (kind, cpu) = rest.strip_suffix(':')?.split_once(" on CPU ").unwrap_or((rest.strip_suffix(':')?, ""));
     if !cpu.is_empty() && cpu.parse().map(Cpu).is_err() {
         return None;
     }
-    Some(Trigger { task: (escaped(comm), pid.parse().ok()?), kind: kind.parse().ok()? })
+    Some(Trigger { task: named(task)?, kind: kind.parse().ok()? })
 }
 
 /// `Debug dump triggered by SysRq-D`

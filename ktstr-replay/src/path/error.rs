@@ -142,13 +142,13 @@ impl SyntaxError {
 
     /// The character at which the fault begins, from 1.
     pub fn column(&self) -> usize {
-        self.text[..floor_boundary(&self.text, self.span.start)].chars().count() + 1
+        self.text[..self.text.floor_char_boundary(self.span.start)].chars().count() + 1
     }
 
     /// Several lines: the fault, the text, a caret under the fault, the names that exist.
     pub fn render(&self) -> String {
-        let start = floor_boundary(&self.text, self.span.start);
-        let end = floor_boundary(&self.text, self.span.end).max(start);
+        let start = self.text.floor_char_boundary(self.span.start);
+        let end = self.text.floor_char_boundary(self.span.end).max(start);
         let before = self.text[..start].chars().count();
         let under = self.text[start..end].chars().count().max(1);
         // A newline or a tab would shift the caret; each is shown as one space.
@@ -169,10 +169,6 @@ impl fmt::Display for SyntaxError {
 }
 
 impl std::error::Error for SyntaxError {}
-
-fn floor_boundary(text: &str, at: usize) -> usize {
-    (0..=at.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0)
-}
 
 fn did_you_mean(meant: &Option<String>) -> String {
     meant.as_ref().map_or_else(String::new, |m| format!("; did you mean `{m}`?"))

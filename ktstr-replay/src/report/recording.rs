@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::memory::LeftOut;
+use crate::repro;
 use crate::run::Run;
 use crate::series::Column;
 use crate::text::{Align, layout};
@@ -11,7 +12,6 @@ use crate::trace::record::Sample;
 use crate::verdict::Verdict;
 
 use super::Section;
-use crate::repro;
 
 /// Longest reason for a missing value, in characters.
 const REASON_CHARS: usize = 60;

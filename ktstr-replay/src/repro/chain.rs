@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::kernel::BpfProgram;
 use crate::kernel::maps::BpfObjects;
-use crate::run::{CheckpointError, Checkpoints, Run};
+use crate::run::{CheckpointError, Checkpoints, Run, frame};
 use crate::text::{Align, clean, layout};
 use crate::trace::record::{ScxState, Stage};
 
@@ -100,10 +100,6 @@ impl Chain {
         if run.stage(Stage::BodyStarted).is_none() {
             return Err(NoChain::NoBody);
         }
-        let mut failure = exit.title();
-        if let Some(cause) = exit.cause() {
-            failure.push_str(&format!(": {cause}"));
-        }
         let programs = programs(run)?;
         let mut targets = Vec::new();
         let mut add = |kind, name: &str, because: &str| {
@@ -113,7 +109,7 @@ impl Chain {
         };
         add(TargetKind::Watch, EXIT_KIND, "who ends the scheduler");
         for function in exit.dump.as_deref().map(backtrace).unwrap_or_default() {
-            match programs.iter().find(|program| function == symbol(program)) {
+            match programs.iter().find(|program| function == program.symbol()) {
                 Some(program) => add(TargetKind::Probe, &program.name, "it is in the backtrace of the exit"),
                 // Trampolines are no functions of anybody.
                 None if function.starts_with("bpf_") => {}
@@ -129,7 +125,7 @@ impl Chain {
         for (function, because) in OF_A_TASK {
             add(TargetKind::Probe, function, because);
         }
-        Ok(Self { failure, task: exit.named_task(), targets })
+        Ok(Self { failure: exit.in_words(), task: exit.named_task(), targets })
     }
 
     /// As text, a line for each target.
@@ -153,10 +149,7 @@ impl Chain {
 /// The functions of the backtrace in a dump, the innermost first, without those that every exit or stall has.
 fn backtrace(dump: &str) -> Vec<String> {
     let lines = dump.lines().skip_while(|line| line.trim() != BACKTRACE).skip(1);
-    let frames = lines.map(str::trim).map_while(|line| {
-        let (name, rest) = line.split_once("+0x")?;
-        (!name.is_empty() && rest.contains("/0x") && !name.contains(' ')).then_some(name)
-    });
+    let frames = lines.map(str::trim).map_while(frame);
     let mut found: Vec<String> = Vec::new();
     for name in frames.take(4 * FRAMES) {
         // gcc splits functions: `x.isra.0` and `x.cold` are of `x`.
@@ -171,11 +164,6 @@ fn backtrace(dump: &str) -> Vec<String> {
         }
     }
     found
-}
-
-/// What the kernel calls a program's code.
-fn symbol(program: &BpfProgram) -> String {
-    format!("bpf_prog_{}_{}", program.tag, program.name)
 }
 
 /// The scheduler's programs at the last checkpoint at which it was enabled; none where there is no memory.

@@ -173,7 +173,7 @@ impl DumpTask {
             self.vtime = vtime.split_whitespace().next().and_then(|text| text.parse().ok());
         } else if let Some(mask) = line.strip_prefix("cpus=").filter(|_| self.stack.is_empty()) {
             self.cpus_allowed = mask.split_whitespace().next().and_then(cpu_mask);
-        } else if is_frame(line) {
+        } else if frame(line).is_some() {
             self.stack.push(line.to_owned());
         } else {
             return false;
@@ -255,15 +255,15 @@ fn is_marked(line: &str) -> bool {
 }
 
 /// `comm[pid]`, the name on one line; it may have brackets of its own.
-pub(super) fn named(text: &str) -> Option<(String, i64)> {
+pub(crate) fn named(text: &str) -> Option<(String, i64)> {
     let (comm, pid) = text.strip_suffix(']')?.rsplit_once('[')?;
     Some((escaped(comm), pid.parse().ok()?))
 }
 
-/// `schedule+0x2d/0xb0`.
-fn is_frame(line: &str) -> bool {
-    let offset = line.split_once("+0x").filter(|(name, _)| !name.is_empty() && !name.contains(' '));
-    offset.is_some_and(|(_, rest)| rest.split_once("/0x").is_some_and(|(offset, _)| !offset.contains(' ')))
+/// The function of a line of a stack: of `schedule+0x2d/0xb0`.
+pub(crate) fn frame(line: &str) -> Option<&str> {
+    let (name, rest) = line.split_once("+0x").filter(|(name, _)| !name.is_empty() && !name.contains(' '))?;
+    rest.split_once("/0x").filter(|(offset, _)| !offset.contains(' ')).map(|_| name)
 }
 
 /// The word after `key`.

@@ -1,7 +1,7 @@
 //! How the scheduler under test ended or was away, as the trace has it.
 
 use super::Run;
-use super::dump::named;
+use super::named;
 use crate::kernel::task::Task;
 use crate::text::escaped;
 use crate::trace::record::{CaptureKind, EventBody, Sample, Stage};
@@ -196,6 +196,12 @@ impl SchedulerExit {
             (_, _, Some(process)) => process.clone(),
             _ => "exited".to_owned(),
         }
+    }
+
+    /// Title and cause, as far as they are known.
+    pub(crate) fn in_words(&self) -> String {
+        let cause = self.cause().map_or_else(String::new, |cause| format!(": {cause}"));
+        self.title() + &cause
     }
 
     /// The exit code, if there is one, with what the kernel's bits of it say.

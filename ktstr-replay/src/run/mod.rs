@@ -30,5 +30,6 @@ pub use checkpoints::{CheckpointError, Checkpoints, OpenCheckpoint};
 pub use decoded::{Run, periodic_due};
 pub use detached::DetachedTimes;
 pub use dump::{Dump, DumpCpu, DumpTask};
+pub(crate) use dump::{frame, named};
 pub use exit::{SchedulerExit, gone_words};
 pub use spawned::{NotSpawned, SpawnedWorkers};

@@ -12,4 +12,4 @@ mod upload;
 pub use options::{Dropped, KeepCheckpoints, KeepPages, SlimError, SlimOptions};
 pub use redact::{CHANNELS, Channel};
 pub use rewrite::{Slimmed, slim, slim_trace};
-pub use upload::{MAX_UPLOAD_BYTES, Upload, slim_for_upload, unfinished_folder};
+pub use upload::{MAX_UPLOAD_BYTES, Upload, slim_for_upload};

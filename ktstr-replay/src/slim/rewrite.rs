@@ -103,16 +103,15 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
     let mut slimmed =
         Slimmed { from_bytes, to_bytes: 0, checkpoints: 0, dropped: BTreeMap::new(), faults: Vec::new() };
     let mut unread = 0;
-    for number in std::iter::once(0).chain(trace.segments()) {
-        let Some(segment) = trace.segment(number) else { continue };
-        writer.begin_segment(number);
+    for machine in trace.machines() {
+        writer.begin_segment(machine.segment_number());
         // Of a machine that nobody can tell what it was there is nothing to look at.
-        if number != 0 && segment.manifest().is_err() {
-            slimmed.faults.extend(segment.faults());
-            unread += segment.records().len() as u64;
+        if machine.segment_number() != 0 && machine.manifest().is_err() {
+            slimmed.faults.extend(machine.faults());
+            unread += machine.records().len() as u64;
             continue;
         }
-        write_segment(&segment, to, options, &mut writer, &mut slimmed)?;
+        write_segment(&machine, to, options, &mut writer, &mut slimmed)?;
     }
     if unread > 0 {
         writer.begin_segment(0);
@@ -120,9 +119,7 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
         let detail = "slim: records of a machine without a manifest".to_owned();
         writer.loss(&Loss { host_ns, kind: LossKind::Records, count: unread, detail })?;
     }
-    // What was found when the trace was opened is known to each of them.
-    slimmed.faults.sort_by_key(|fault| fault.offset);
-    slimmed.faults.dedup();
+    slimmed.faults = Fault::in_order(slimmed.faults);
     writer.finish()?;
     slimmed.to_bytes = Trace::open(to)?.len_bytes();
     Ok(slimmed)

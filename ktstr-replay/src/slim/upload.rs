@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 
 use super::options::{KeepPages, SlimError, SlimOptions};
 use super::rewrite::{Slimmed, place, slim_trace};
-use crate::trace::{Kind, Trace};
+use crate::trace::{Kind, Trace, folder_of, unfinished_folder};
 
 /// Largest attachment that forges take: 25 MB of GitHub, the least of those that are in wide use.
 pub const MAX_UPLOAD_BYTES: u64 = 25_000_000;
@@ -40,9 +40,9 @@ pub fn slim_for_upload(
     if to.symlink_metadata().is_ok() {
         return Err(SlimError::Exists(to.to_owned()));
     }
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Who is killed leaves it behind, so its name says whose it is.
-    let folder = tempfile::Builder::new().prefix(&unfinished_folder()).tempdir_in(parent).map_err(failed)?;
+    let folder =
+        tempfile::Builder::new().prefix(&unfinished_folder()).tempdir_in(folder_of(to)).map_err(failed)?;
     let mut last_error = None;
     for (nth, pages) in pages.iter().copied().enumerate() {
         let small = folder.path().join(format!("{nth}.trace.zst"));
@@ -67,12 +67,6 @@ pub fn slim_for_upload(
         fs::remove_file(&small).map_err(failed)?;
     }
     Err(last_error.unwrap_or_else(|| SlimError::Damaged("no choice of pages was given".to_owned())))
-}
-
-/// Begins the name of the folder in which this process makes a file for a forge.
-#[must_use]
-pub fn unfinished_folder() -> String {
-    format!(".ktstr-slim-{}-", std::process::id())
 }
 
 /// Put a file into a gzip file as it is, for it is compressed already; the length of that.

@@ -9,6 +9,7 @@ use super::header::HEADER_LEN;
 use super::kind::{Kind, MAX_SEGMENTS};
 use super::reader::Trace;
 use super::record::Manifest;
+use super::unfinished::part_name;
 use super::writer::{Labels, TraceWriter, WriterOptions};
 
 /// Why a trace could not be put behind another. The first is as it was, then.
@@ -79,11 +80,10 @@ pub fn append_segment(
     let written = || -> Result<u64, WriteError> {
         let mut writer = TraceWriter::without_manifest(&part, first.trace_id(), WriterOptions::default())?;
         let mut lost = first.completeness().uncommitted_records;
-        for segment in std::iter::once(0).chain(segments) {
-            let Some(trace) = first.segment(segment) else { continue };
-            writer.begin_segment(segment);
-            let all = trace.records().iter().filter(|entry| !entry.is_of_file()).count() as u64;
-            lost += all.saturating_sub(carry_over(&trace, &mut writer, |_| true)?);
+        for machine in first.machines() {
+            writer.begin_segment(machine.segment_number());
+            let all = machine.records().iter().filter(|entry| !entry.is_of_file()).count() as u64;
+            lost += all.saturating_sub(carry_over(&machine, &mut writer, |_| true)?);
         }
         writer.begin_segment(number);
         writer.body(&manifest, Labels::default())?;
@@ -100,19 +100,6 @@ pub fn append_segment(
         let _ = fs::remove_file(&part);
     }
     result.map(|()| number)
-}
-
-/// Where a new file is written before it has its name: beside it, so that it is on the same disk.
-pub(crate) fn part_name(to: &Path) -> PathBuf {
-    let mut name = to.file_name().unwrap_or_default().to_owned();
-    name.push(unfinished_suffix());
-    to.with_file_name(name)
-}
-
-/// Ends the name of a file that this process has not finished.
-#[must_use]
-pub fn unfinished_suffix() -> String {
-    format!(".part-{}", std::process::id())
 }
 
 /// Write the intact records of those kinds.

@@ -99,6 +99,15 @@ pub enum FaultKind {
     TooMany(usize),
 }
 
+impl Fault {
+    /// What the machines of a trace have, ascending by offset: what was found when the file was opened is known to each of them.
+    pub(crate) fn in_order(mut faults: Vec<Self>) -> Vec<Self> {
+        faults.sort_by_key(|fault| fault.offset);
+        faults.dedup();
+        faults
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.record {

@@ -136,6 +136,11 @@ impl Kind {
         Self::from_code(code).map(Self::name).or_else(reserved)
     }
 
+    /// Its records are of the whole file, and of no segment.
+    pub(crate) fn is_of_file(self) -> bool {
+        matches!(self, Self::Commit | Self::Index)
+    }
+
     /// The code in a record's header.
     pub fn code(self) -> u16 {
         self as u16

@@ -176,6 +176,11 @@ impl Trace {
         })
     }
 
+    /// The parts of the file, that of the first machine before the others.
+    pub(crate) fn machines(&self) -> impl Iterator<Item = Self> {
+        std::iter::once(0).chain(self.segments()).filter_map(|number| self.segment(number))
+    }
+
     /// The numbers of all further segments.
     fn further(&self) -> BTreeSet<u16> {
         self.located.entries.iter().map(|entry| entry.segment).filter(|segment| *segment != 0).collect()

@@ -109,16 +109,13 @@ fn carry_over(trace: &Trace, mut writer: TraceWriter) -> Result<Repaired, WriteE
     let mut kept = 0;
     let mut host_ns = HostNs(0);
     let mut faults = Vec::new();
-    for number in std::iter::once(0).chain(trace.segments()) {
-        let Some(segment) = trace.segment(number) else { continue };
-        writer.begin_segment(number);
-        host_ns = segment.records().iter().map(|entry| entry.host_ns).fold(host_ns, HostNs::max);
-        kept += append::carry_over(&segment, &mut writer, |_| true)?;
-        faults.extend(segment.faults());
+    for machine in trace.machines() {
+        writer.begin_segment(machine.segment_number());
+        host_ns = machine.records().iter().map(|entry| entry.host_ns).fold(host_ns, HostNs::max);
+        kept += append::carry_over(&machine, &mut writer, |_| true)?;
+        faults.extend(machine.faults());
     }
-    // What was found when the file was opened is known to each.
-    faults.sort_by_key(|fault| fault.offset);
-    faults.dedup();
+    let faults = Fault::in_order(faults);
     writer.begin_segment(0);
     let whole = trace.completeness();
     let mut losses: Vec<(u64, String)> = faults.iter().map(|fault| (1, format!("repair: {fault}"))).collect();

@@ -32,24 +32,17 @@ impl Verification {
 impl Trace {
     /// Read and decode every record, and resolve every page of every checkpoint, of all segments.
     pub fn verify(&self) -> Verification {
-        let (mut records, mut faults) = self.verify_segment();
-        for segment in self.segments().into_iter().filter_map(|number| self.segment(number)) {
-            let (more, found) = segment.verify_segment();
-            records += more;
-            faults.extend(found);
+        // What is known already counts, too.
+        let (mut records, mut faults) = (0, self.faults());
+        for machine in self.machines() {
+            for entry in machine.records() {
+                // A fault is noted in the trace.
+                let _ = machine.verify_record(entry);
+            }
+            records += machine.records().len() as u64;
+            faults.extend(machine.faults());
         }
-        // What was found when the file was opened is known to each.
-        faults.sort_by_key(|fault| fault.offset);
-        faults.dedup();
-        Verification { records, faults, completeness: self.completeness() }
-    }
-
-    fn verify_segment(&self) -> (u64, Vec<Fault>) {
-        for entry in self.records() {
-            // A fault is noted in the trace.
-            let _ = self.verify_record(entry);
-        }
-        (self.records().len() as u64, self.faults())
+        Verification { records, faults: Fault::in_order(faults), completeness: self.completeness() }
     }
 
     /// Decode one record, whatever its kind. Of what only newer releases read (a kind, a version) the checksums are all

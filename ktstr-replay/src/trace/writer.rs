@@ -320,7 +320,7 @@ impl TraceWriter {
             kind: kind.code(),
             version,
             flags: labels.flags,
-            segment: if matches!(kind, Kind::Commit | Kind::Index) { 0 } else { self.segment },
+            segment: if kind.is_of_file() { 0 } else { self.segment },
             sequence: self.sequence,
             stored_len: stored.len() as u64,
             raw_len: raw.len() as u64,

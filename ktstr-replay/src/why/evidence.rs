@@ -54,19 +54,18 @@ impl Evidence {
 }
 
 impl Sentence {
+    fn at(since_start_ns: Option<i64>, evidence: Evidence, text: impl Into<String>) -> Self {
+        Self { since_start_ns, evidence, text: text.into() }
+    }
+
     /// What a capture shows.
     pub(super) fn seen(run: &Run<'_>, sample: &Sample, text: impl Into<String>) -> Self {
-        let since_start_ns = Some(run.since_start_ns(sample.guest_ns));
-        Self { since_start_ns, evidence: Evidence::Seen(vec![sample.tag.clone()]), text: text.into() }
+        Self::at(Some(run.since_start_ns(sample.guest_ns)), Evidence::Seen(vec![sample.tag.clone()]), text)
     }
 
     /// What the memory of a capture shows.
     pub(super) fn seen_at(state: &SchedState, text: impl Into<String>) -> Self {
-        Self {
-            since_start_ns: state.moment(),
-            evidence: Evidence::Seen(vec![state.tag.clone()]),
-            text: text.into(),
-        }
+        Self::at(state.moment(), Evidence::Seen(vec![state.tag.clone()]), text)
     }
 
     /// What several captures show, the first of which is at `state`.
@@ -75,8 +74,7 @@ impl Sentence {
         captures: impl IntoIterator<Item = String>,
         text: impl Into<String>,
     ) -> Self {
-        let evidence = Evidence::Seen(captures.into_iter().collect());
-        Self { since_start_ns: state.moment(), evidence, text: text.into() }
+        Self::at(state.moment(), Evidence::Seen(captures.into_iter().collect()), text)
     }
 
     /// What is concluded of the moment of `state`, or of what began there; `from` says from what.
@@ -85,7 +83,6 @@ impl Sentence {
         from: impl IntoIterator<Item = String>,
         text: impl Into<String>,
     ) -> Self {
-        let evidence = Evidence::Inferred(from.into_iter().collect());
-        Self { since_start_ns: state.moment(), evidence, text: text.into() }
+        Self::at(state.moment(), Evidence::Inferred(from.into_iter().collect()), text)
     }
 }

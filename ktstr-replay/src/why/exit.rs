@@ -13,20 +13,13 @@ const TASKS: usize = 4;
 /// The scheduler's exit.
 pub(super) fn exit(end: &SchedulerEnd) -> Vec<Sentence> {
     let Some(exit) = &end.exit else { return Vec::new() };
-    let mut text = format!("{} ended: {}", end.scheduler, exit.title());
-    if let Some(cause) = exit.cause() {
-        text.push_str(&format!(": {cause}"));
-    }
-    vec![at_exit(end, text)]
+    vec![at_exit(end, format!("{} ended: {}", end.scheduler, exit.in_words()))]
 }
 
 /// A sentence about what the capture of the exit has.
 pub(super) fn at_exit(end: &SchedulerEnd, text: String) -> Sentence {
-    Sentence {
-        since_start_ns: end.exit_since_start_ns,
-        evidence: Evidence::Seen(vec![end.exit_tag.clone().unwrap_or_else(|| "exit".to_owned())]),
-        text,
-    }
+    let tag = end.exit_tag.clone().unwrap_or_else(|| "exit".to_owned());
+    Sentence { since_start_ns: end.exit_since_start_ns, evidence: Evidence::Seen(vec![tag]), text }
 }
 
 /// Who had waited by then, as the kernel's dump has it; and what it lost, as memory has that.

@@ -1,6 +1,7 @@
 //! The tests of a workspace, which are built and asked what they are. Nothing is booted.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
@@ -24,6 +25,15 @@ use crate::workspace::{Target, Workspace};
 
 /// Longest path of a test that is looked for in a test binary, in bytes.
 const MAX_PATH_BYTES: usize = 4096;
+
+/// The workspace that the command is given in.
+///
+/// # Errors
+/// A folder without a package, a cargo that cannot be started.
+pub(super) fn workspace() -> Result<Workspace> {
+    let here = env::current_dir().context("could not find the working folder")?;
+    Ok(Workspace::around(&here)?)
+}
 
 /// Descriptions of the tests that `args` select: by the target of its name, else by a part of their names. They are in the
 /// order of package, target and name. `runner`: whose arguments theirs are.

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use std::thread;
 
 use clap::Args;
-use ktstr_record::machine::{KvmProbe, MachineChoice};
+use ktstr_record::machine::KvmProbe;
 use ktstr_record::provision::{CachePlace, Host, cargo};
 use serde::Serialize;
 
@@ -266,8 +266,7 @@ fn cpus() -> Row {
 /// What `ktstr machine` says: that the device opens proves nothing.
 fn kvm(cache: Option<&Path>) -> Row {
     let probe = cache.map_or_else(KvmProbe::fresh, KvmProbe::cached);
-    let asked = machine::asked(&Environment::read());
-    match asked.and_then(|asked| Ok(MachineChoice::of(probe, asked)?)) {
+    match machine::decide(probe, &Environment::read()) {
         Ok(choice) => row("machine", State::Ok, format!("{}; {}", choice.machine, choice.why)),
         Err(error) => row("machine", State::Lacks, format!("{error:#}")),
     }

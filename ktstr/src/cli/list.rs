@@ -1,19 +1,17 @@
 //! `cargo ktstr list`: which tests there are.
 
-use std::env;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use ktstr_replay::text::{Align, layout};
 
-use super::asked::descriptions;
+use super::asked::{descriptions, workspace};
 use super::commands::CommandArgs;
 use super::out;
 use super::test::table::TestName;
 use super::test::{Runner, TestArgs};
 use crate::description::TestDescription;
-use crate::workspace::Workspace;
 
 /// List the workspace's ktstr tests: scheduler, machine, workload window, and how many machines of the gauntlet each is for.
 ///
@@ -33,8 +31,7 @@ pub struct ListArgs {
 
 impl CommandArgs for ListArgs {
     fn run(self) -> Result<ExitCode> {
-        let here = env::current_dir().context("could not find the working folder")?;
-        let workspace = Workspace::around(&here)?;
+        let workspace = workspace()?;
         let tests = descriptions(
             &workspace,
             &TestArgs::of(self.filter, self.package, Vec::new()),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use ktstr_record::machine::{KvmProbe, MachineChoice};
+use ktstr_record::machine::KvmProbe;
 use ktstr_record::provision::Cache;
 
 use super::commands::CommandArgs;
@@ -33,7 +33,7 @@ impl CommandArgs for MachineArgs {
             true => KvmProbe::renewed(cache.root()),
             false => KvmProbe::cached(cache.root()),
         };
-        let choice = MachineChoice::of(probe, machine::asked(&Environment::read())?)?;
+        let choice = machine::decide(probe, &Environment::read())?;
         if self.json {
             out::write_json(&choice)?;
         } else {

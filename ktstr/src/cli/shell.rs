@@ -1,18 +1,16 @@
 //! `cargo ktstr shell`: a shell in the guest of a test.
 
-use std::env;
 use std::io::{self, Write};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::asked::with_binaries;
+use super::asked::{with_binaries, workspace};
 use super::commands::CommandArgs;
 use super::test::{Runner, Signals, TestArgs, run_to_end};
 use crate::host::environment::{COLD, KERNEL, SHELL};
 use crate::host::person::ENDED;
-use crate::workspace::Workspace;
 
 /// Have a shell in the guest of a test: its machine, kernel and files, with the scheduler attached.
 ///
@@ -37,8 +35,7 @@ pub struct ShellArgs {
 
 impl CommandArgs for ShellArgs {
     fn run(self) -> Result<ExitCode> {
-        let here = env::current_dir().context("could not find the working folder")?;
-        let workspace = Workspace::around(&here)?;
+        let workspace = workspace()?;
         // By its last part, as the names of tests do not have that of their target.
         let last = self.test.rsplit("::").next().unwrap_or_default().to_owned();
         let args = TestArgs::of(Some(last), self.package.clone(), Vec::new());

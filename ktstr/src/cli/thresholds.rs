@@ -1,16 +1,14 @@
 //! `cargo ktstr show-thresholds`: by what limits a test is judged.
 
-use std::env;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
-use super::asked::descriptions;
+use super::asked::{descriptions, workspace};
 use super::commands::CommandArgs;
 use super::out;
 use super::test::{Runner, TestArgs};
-use crate::workspace::Workspace;
 
 /// Show the limits that tests are judged by, and which layer each comes from: the test, its scheduler, or `not_starved`.
 ///
@@ -30,8 +28,7 @@ pub struct ShowThresholdsArgs {
 
 impl CommandArgs for ShowThresholdsArgs {
     fn run(self) -> Result<ExitCode> {
-        let here = env::current_dir().context("could not find the working folder")?;
-        let workspace = Workspace::around(&here)?;
+        let workspace = workspace()?;
         let rest = self.release.then(|| "--release".to_owned()).into_iter().collect();
         let tests = descriptions(
             &workspace,

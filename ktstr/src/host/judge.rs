@@ -22,6 +22,8 @@ pub struct Judged {
     pub path: PathBuf,
     /// What it was judged to be.
     pub verdict: Verdict,
+    /// The report.
+    text: String,
     /// It was ended by a signal, or because its runner is gone.
     pub interrupted: bool,
 }
@@ -32,10 +34,11 @@ pub struct Judged {
 /// A trace that cannot be read or closed. One that is incomplete: its report is printed then.
 pub fn judge(def: &TestDef, recording: Recording) -> Result<Judged> {
     let Recording { path, mut writer, write_error, interrupted, .. } = recording;
-    let verdict = judged(def, &path).with_context(|| format!("could not judge {}", path.display()))?;
-    let judged = Judged { path, verdict, interrupted };
+    let (verdict, text) =
+        judged(def, &path).with_context(|| format!("could not judge {}", path.display()))?;
+    let judged = Judged { path, verdict, text, interrupted };
     if let Some(error) = write_error {
-        print(&judged.report()?, &judged.path);
+        print(&judged.text, &judged.path);
         let lost =
             anyhow::Error::new(error).context("the trace is incomplete: the recorder stopped writing it");
         return Err(lost);
@@ -46,24 +49,28 @@ pub fn judge(def: &TestDef, recording: Recording) -> Result<Judged> {
 }
 
 impl Judged {
-    /// The report, of what is in the trace by now.
-    fn report(&self) -> Result<String> {
-        let trace = Trace::open(&self.path)?;
-        Ok(report::render(&Run::load(&trace), &self.verdict))
+    /// Report what is in the trace by now, of which there is more than when it was judged.
+    ///
+    /// # Errors
+    /// A trace that cannot be read any more.
+    pub fn report_anew(&mut self) -> Result<()> {
+        let trace =
+            Trace::open(&self.path).with_context(|| format!("could not report {}", self.path.display()))?;
+        self.text = report::render(&Run::load(&trace), &self.verdict);
+        Ok(())
     }
 
     /// Print the report.
     ///
     /// # Errors
-    /// A test that did not pass; a trace that cannot be read any more.
+    /// A test that did not pass.
     pub fn print(self) -> Result<()> {
-        let text = self.report().with_context(|| format!("could not report {}", self.path.display()))?;
         // Last, as nobody may be there to read it.
-        print(&text, &self.path);
+        print(&self.text, &self.path);
         if self.verdict.exit_code() == 0 {
             return Ok(());
         }
-        let title = text.lines().next().unwrap_or_default();
+        let title = self.text.lines().next().unwrap_or_default();
         bail!(
             "{title}\nthe report is above; to see it again: ktstr replay {} --assert",
             for_shell(&self.path)
@@ -90,8 +97,8 @@ pub fn emulator_failed(recording: &Recording) -> bool {
     Trace::open(&recording.path).is_ok_and(|trace| Run::load(&trace).emulator_failed())
 }
 
-/// The verdict on a trace with the test's own check run anew.
-fn judged(def: &TestDef, path: &Path) -> Result<Verdict> {
+/// The verdict on a trace with the test's own check run anew, and the report.
+fn judged(def: &TestDef, path: &Path) -> Result<(Verdict, String)> {
     let trace = Trace::open(path)?;
     let run = Run::load(&trace);
     let closure = def.check.map(|check| {
@@ -103,7 +110,9 @@ fn judged(def: &TestDef, path: &Path) -> Result<Verdict> {
         .zip(&closure)
         .map(|(check, closure)| LabelledCheck { label: check.label, run: closure })
         .collect();
-    Ok(run.judge(None, CheckSource::Fresh(&checks)))
+    let verdict = run.judge(None, CheckSource::Fresh(&checks));
+    let text = report::render(&run, &verdict);
+    Ok((verdict, text))
 }
 
 #[cfg(test)]

@@ -30,9 +30,17 @@ impl Chosen {
 ///
 /// # Errors
 /// A word that is none.
-pub fn asked(environment: &Environment) -> Result<Option<MachineKind>> {
+fn asked(environment: &Environment) -> Result<Option<MachineKind>> {
     let parse = |word: &String| word.parse::<MachineKind>().map_err(anyhow::Error::msg);
     environment.machine.as_ref().map(parse).transpose().with_context(|| MACHINE)
+}
+
+/// Which machine runs tests on this host: what was asked for, else what `probe`, of its KVM, says. Nothing is fetched.
+///
+/// # Errors
+/// A word that is no machine was asked for, or KVM, which runs no kernels here.
+pub fn decide(probe: KvmProbe, environment: &Environment) -> Result<MachineChoice> {
+    Ok(MachineChoice::of(probe, asked(environment)?)?)
 }
 
 /// What runs tests on this host: what was asked for, else what the probe of KVM says. An emulator is fetched only if it is
@@ -42,7 +50,7 @@ pub fn asked(environment: &Environment) -> Result<Option<MachineKind>> {
 /// KVM was asked for and runs no kernels here; there is no emulator, and none can be fetched.
 pub fn choose(provisioner: &Provisioner, environment: &Environment) -> Result<Chosen> {
     let probe = KvmProbe::cached(provisioner.cache().root());
-    let MachineChoice { machine, why, .. } = MachineChoice::of(probe, asked(environment)?)?;
+    let MachineChoice { machine, why, .. } = decide(probe, environment)?;
     let backend = match machine {
         MachineKind::Qemu => provisioner.emulator()?.into(),
         MachineKind::Kvm => {

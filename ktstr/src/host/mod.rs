@@ -97,8 +97,10 @@ fn begin() -> anyhow::Result<Environment> {
 fn run_request(def: &TestDef, environment: &Environment, request: RecordRequest) -> anyhow::Result<()> {
     let recording = record(request)?;
     if !judge::emulator_failed(&recording) {
-        let judged = judge::judge(def, recording)?;
-        repro::repro(def, environment, &judged);
+        let mut judged = judge::judge(def, recording)?;
+        if repro::repro(def, environment, &judged) {
+            judged.report_anew()?;
+        }
         return judged.print();
     }
     let first = recording.path.clone();

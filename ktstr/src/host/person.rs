@@ -48,7 +48,6 @@ pub fn run(def: &TestDef, environment: &Environment) -> Result<()> {
         ..*def
     };
     let mut request = prepare::prepare(&def, environment)?;
-    request.shell = true;
     // The guest ends the shell when its time is up, and has to come up before and to power off after.
     request.run_timeout += STAY;
     let test = &mut request.manifest.test;

@@ -173,7 +173,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         claims,
         fail_fast: def.fail_fast,
         watches,
-        shell: false,
+        shell,
         run_timeout: enable_limit + body_limit(def) + EXIT_LIMIT + RUN_SLACK,
     })
 }

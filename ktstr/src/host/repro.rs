@@ -28,17 +28,18 @@ const ATTEMPTS: usize = 3;
 const PART: &str = "repro";
 
 /// Run a test again whose scheduler died, up to three times, until that happens once more. What goes wrong here is said, and takes
-/// nothing from the first run.
-pub fn repro(def: &TestDef, environment: &Environment, first: &Judged) {
+/// nothing from the first run. Returns whether its trace has a second machine now.
+pub fn repro(def: &TestDef, environment: &Environment, first: &Judged) -> bool {
     if !is_wanted(def, environment, first) {
-        return;
+        return false;
     }
     // A check of the test's own may panic at what the second machine saw.
     let tried = catch_unwind(AssertUnwindSafe(|| try_repro(def, environment, first)))
         .unwrap_or_else(|_| Err(anyhow!("it panicked, as is said above")));
-    if let Err(error) = tried {
+    tried.unwrap_or_else(|error| {
         say(&format!("the failure could not be made to happen again: {error:#}"));
-    }
+        false
+    })
 }
 
 fn is_wanted(def: &TestDef, environment: &Environment, first: &Judged) -> bool {
@@ -52,7 +53,7 @@ fn is_wanted(def: &TestDef, environment: &Environment, first: &Judged) -> bool {
         && !is_interrupted()
 }
 
-fn try_repro(def: &TestDef, environment: &Environment, first: &Judged) -> Result<()> {
+fn try_repro(def: &TestDef, environment: &Environment, first: &Judged) -> Result<bool> {
     // A signal between two machines would end this process without the report of the first, and leave files.
     let _signals = SignalGuard::new().context("could not handle signals")?;
     let trace = Trace::open(&first.path)?;
@@ -60,16 +61,16 @@ fn try_repro(def: &TestDef, environment: &Environment, first: &Judged) -> Result
     // What fails besides the exit that the test wants is nothing that a scheduler died of.
     let is_expected = |kind| run.scheduler_exit().is_some_and(|exit| exit.is_of_kind(kind));
     if def.expect_scx_exit.is_some_and(is_expected) {
-        return Ok(());
+        return Ok(false);
     }
     let chain = match Chain::of(&run) {
         Ok(chain) => chain,
         // Whatever else failed, there is no scheduler's end to look at.
-        Err(NoChain::NoFailure | NoChain::NoBody) => return Ok(()),
+        Err(NoChain::NoFailure | NoChain::NoBody) => return Ok(false),
         Err(error @ NoChain::Memory(_)) => return Err(error.into()),
     };
-    let watched = chain.targets.iter().filter(|target| target.kind == TargetKind::Watch);
-    let targets = watched.map(|target| target.name.clone()).collect();
+    let watched = chain.targets.into_iter().filter(|target| target.kind == TargetKind::Watch);
+    let targets = watched.map(|target| target.name).collect();
     let mut info = ReproInfo { attempts: Vec::new(), targets };
     let mut last: Option<SecondTrace> = None;
     for attempt in 1..=ATTEMPTS {
@@ -80,9 +81,9 @@ fn try_repro(def: &TestDef, environment: &Environment, first: &Judged) -> Result
         ));
         let again = TestDef { seed: seed(def.seed, attempt), ..*def };
         let begun = Instant::now();
-        let (second, its_trace) = attempted(&again, environment, &chain, &first.path)?;
+        let (second, its_trace) = attempted(&again, environment, &info.targets, &first.path)?;
         if second.interrupted || is_interrupted() {
-            return Ok(());
+            return Ok(false);
         }
         let seen = Trace::open(&second.path)?;
         let seen = Run::load(&seen);
@@ -95,10 +96,10 @@ fn try_repro(def: &TestDef, environment: &Environment, first: &Judged) -> Result
             break;
         }
     }
-    let Some(last) = last else { return Ok(()) };
+    let Some(last) = last else { return Ok(false) };
     append_segment(&first.path, &last.0, |manifest| manifest.repro = Some(info))
         .context("could not add the second machine to the trace")?;
-    Ok(())
+    Ok(true)
 }
 
 /// The seed of an attempt: another one each time, and the same whenever the test is run.
@@ -110,12 +111,12 @@ fn seed(first: u64, attempt: usize) -> u64 {
 fn attempted(
     def: &TestDef,
     environment: &Environment,
-    chain: &Chain,
+    watched: &[String],
     first: &Path,
 ) -> Result<(Judged, SecondTrace)> {
     let mut request = prepare::prepare(def, environment)?;
     request.trace = beside(first);
-    look_at(&mut request, chain);
+    watch(&mut request, watched);
     let mut recording = record(request)?;
     let its_trace = SecondTrace(recording.path.clone());
     // Judged, it would be reported in the place of the first.
@@ -126,10 +127,10 @@ fn attempted(
 }
 
 /// Have the recorder watch what the chain names.
-fn look_at(request: &mut RecordRequest, chain: &Chain) {
-    for target in chain.targets.iter().filter(|target| target.kind == TargetKind::Watch) {
-        let asked = request.watches.iter().any(|order| order.target == target.name);
-        if !asked && let Ok(order) = WatchSpec::on(target.name.clone()).order() {
+fn watch(request: &mut RecordRequest, targets: &[String]) {
+    for target in targets {
+        let asked = request.watches.iter().any(|order| order.target == *target);
+        if !asked && let Ok(order) = WatchSpec::on(target).order() {
             request.watches.push(order);
         }
     }

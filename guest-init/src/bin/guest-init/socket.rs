@@ -71,9 +71,17 @@ impl TestSocket {
 
     /// Say how an order went: the scheduler's process id, or why it could not be done.
     pub fn answer_order(&self, done: &Result<i32, Failure>) {
+        match done {
+            Ok(pid) => self.answer(Ok(&pid.to_le_bytes()[..])),
+            Err(why) => self.answer(Err(why.as_str())),
+        }
+    }
+
+    /// What came of something, or why it could not be done.
+    fn answer(&self, done: Result<&[u8], &str>) {
         let Some(ours) = &self.ours else { return };
         let packet = match done {
-            Ok(pid) => [&[1], &pid.to_le_bytes()[..]].concat(),
+            Ok(value) => [&[1], value].concat(),
             Err(why) => [&[0], why.as_bytes()].concat(),
         };
         // The test may have ended meanwhile; then nobody waits for the answer.
@@ -88,12 +96,10 @@ impl TestSocket {
     /// Pass on what came of an order on kernel memory.
     pub fn answer_memory(&mut self, answer: &MemoryAnswer) {
         self.awaits_host = false;
-        let Some(ours) = &self.ours else { return };
-        let packet = match answer {
-            MemoryAnswer::Value(value) => [&[1], &value.to_le_bytes()[..]].concat(),
-            MemoryAnswer::Refused(why) => [&[0], why.as_bytes()].concat(),
-        };
-        let _closed = send(ours, &packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        match answer {
+            MemoryAnswer::Value(value) => self.answer(Ok(&value.to_le_bytes()[..])),
+            MemoryAnswer::Refused(why) => self.answer(Err(why.as_str())),
+        }
     }
 
     /// Pass on input for the shell. Whether it need not be tried again: it was taken, or nobody is there to take it.

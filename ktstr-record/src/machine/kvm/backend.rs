@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use ktstr_replay::trace::record::Manifest;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::Kvm;
 use serde_json::{Value, json};
 
-use super::boot::{ApicIds, BootError, Guest, Protocol, build, cpuid_entries};
+use super::boot::{ApicIds, BootError, Guest, Protocol, build};
 use super::error::refused;
 use super::limits;
 use super::machine::KvmMachine;
@@ -18,9 +18,8 @@ use super::memo;
 use super::probe::KvmProbe;
 use super::vm::{CpuSpec, Vm};
 use crate::machine::error::{MachineError, StartError};
-use crate::machine::interface::{AttemptError, Backend};
+use crate::machine::interface::{AttemptError, Backend, guest_ram};
 use crate::machine::limits::HostLimits;
-use crate::machine::ram::GuestRam;
 use crate::machine::slots::CpuSlots;
 use crate::machine::template::Template;
 use crate::spec::{KvmBoots, KvmSpec, MachineSpec};
@@ -39,7 +38,7 @@ impl Backend for KvmBackend<'_> {
     type Machine = KvmMachine;
 
     fn check(&self, host: &HostLimits) -> Result<(), StartError> {
-        if self.kvm.boots == KvmBoots::Kernel && !matches!(*PROBE, KvmProbe::Executes { .. }) {
+        if self.kvm.boots == KvmBoots::Kernel && !PROBE.executes() {
             return Err(StartError::Kvm { why: PROBE.to_string() });
         }
         limits::check(self.spec, host)
@@ -50,14 +49,13 @@ impl Backend for KvmBackend<'_> {
     }
 
     fn key(&self) -> Value {
-        let image = if self.spec.kaslr { "bzimage" } else { "vmlinux" };
         json!({
             "kvm": {
                 "program": env!("CARGO_PKG_VERSION"),
                 // What KVM offers, and what it makes of a state, is the same until then.
                 "host_boot": memo::boot_id(),
             },
-            "kernel": format!("{image}-{}", self.spec.kernel.id),
+            "kernel": self.spec.boot_image_id(),
             "cmdline": self.spec.cmdline(),
             "topology": self.spec.topology.to_string(),
             "memory_mib": self.spec.memory_mib,
@@ -67,8 +65,7 @@ impl Backend for KvmBackend<'_> {
     fn describe(&self, manifest: &mut Manifest) {
         let machine = &mut manifest.machine;
         machine.kind = String::from("kvm");
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        machine.version = format!("KVM of Linux {}", release.trim());
+        machine.version = format!("KVM of Linux {}", rustix::system::uname().release().to_string_lossy());
     }
 
     fn slowdown(&self) -> u32 {
@@ -124,22 +121,20 @@ impl Backend for KvmBackend<'_> {
 impl KvmBackend<'_> {
     /// A VM with this machine's memory, all hole, and vCPUs as after power-on.
     fn vm(&self, ids: &ApicIds) -> Result<(Kvm, Vm), AttemptError> {
-        let mib = self.spec.memory_mib;
-        let ram = GuestRam::new(&self.spec.node_bytes())
-            .map_err(AttemptError::host(format!("map {mib} MiB of shared memory")))?;
+        let ram = guest_ram(self.spec)?;
         let kvm = Kvm::new().map_err(|error| AttemptError::host("open /dev/kvm")(error.into()))?;
         let made = || {
             let supported =
                 kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(refused("read KVM's CPUID"))?;
             let of = |(cpu, apic_id)| {
-                let entries = cpuid_entries(supported.as_slice(), ids, cpu);
+                let entries = ids.cpuid(supported.as_slice(), cpu);
                 let cpuid = CpuId::from_entries(&entries).map_err(|_| MachineError::Unsupported {
                     what: format!("have {} entries of CPUID", entries.len()),
                 })?;
                 Ok(CpuSpec { apic_id, cpuid })
             };
             let cpus = (0..).zip(ids.ids()).map(of).collect::<Result<Vec<_>, MachineError>>()?;
-            Vm::new(&kvm, Arc::new(ram), &cpus, Means::known(&kvm)?)
+            Vm::new(&kvm, ram, &cpus, Means::known(&kvm)?)
         };
         let vm = made().map_err(AttemptError::Machine)?;
         Ok((kvm, vm))
@@ -154,6 +149,7 @@ fn laid_out(error: BootError) -> AttemptError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::interface::keys::assert_every_input_changes;
     use crate::spec::{BackendSpec, test_spec};
 
     const TINY: KvmSpec = KvmSpec { boots: KvmBoots::Tiny, templates: true };
@@ -164,27 +160,7 @@ mod tests {
 
     #[test]
     fn every_input_changes_the_key_and_the_place_of_the_kernel_does_not() {
-        let base = key(&test_spec());
-        type Change = fn(&mut MachineSpec);
-        let changes: [(&str, Change); 6] = [
-            ("kernel", |s| s.kernel.id = "01".into()),
-            ("llcs", |s| s.topology.llcs = 2),
-            ("threads", |s| (s.topology.cores_per_llc, s.topology.threads_per_core) = (1, 2)),
-            ("memory", |s| s.memory_mib = 1024),
-            ("kaslr", |s| s.kaslr = true),
-            ("command line", |s| s.kargs.push("quiet".into())),
-        ];
-        let mut seen = vec![base.clone()];
-        for (what, change) in changes {
-            let mut spec = test_spec();
-            change(&mut spec);
-            let key = key(&spec);
-            assert!(!seen.contains(&key), "{what} does not change the key");
-            seen.push(key);
-        }
-        let mut moved = test_spec();
-        moved.kernel.vmlinux = "/elsewhere/vmlinux".into();
-        assert_eq!(key(&moved), base);
+        assert_every_input_changes(key, &[]);
     }
 
     #[test]

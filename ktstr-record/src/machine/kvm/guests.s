@@ -279,6 +279,25 @@ guest nowhere
     jmp rsi
 done nowhere
 
+# For the guest `kernel`: add the frames that its word `told` counts to the ring, of which rsi and rdi are the places, and move its
+# head to the word after it.
+.macro hand_over told
+    mov rcx, [r15 + \told]
+    rep movsq
+    mov rax, [r15 + \told + 8]
+    mov [r9 + 0x40], rax
+.endm
+
+# Ring for a capture, and wait until it is served.
+.macro ring_for capture
+    mov eax, \capture
+    ring
+5:  mov dx, 0x2f0
+    in al, dx
+    cmp qword ptr [r9 + 0x140], \capture
+    jne 5b
+.endm
+
 # A whole machine's guest, entered as a kernel is by the 64-bit boot protocol (tiny_kernel.rs): rsi = boot_params, memory
 # below 4 GiB mapped one to one. What it is told is 2048 bytes from its start, frames for the host from 4096 on:
 #
@@ -338,37 +357,18 @@ guest kernel
     lea rsi, [r15 + 2048]
     mov r9, rdi
     lea rdi, [r9 + 0x401000]
-    mov rcx, [r15 + 40]
     cld
-    rep movsq
-    mov rax, [r15 + 48]
-    mov [r9 + 0x40], rax
-    mov eax, 1
-    ring
-5:  mov dx, 0x2f0
-    in al, dx
-    cmp qword ptr [r9 + 0x140], 1
-    jne 5b
+    hand_over 40
+    ring_for 1
     mov ebx, 0x2000000
     mov ecx, 40
 2:  mov [rbx], rcx
     add rbx, 0x3000
     dec ecx
     jnz 2b
-    mov rcx, [r15 + 56]
-    rep movsq
-    mov rax, [r15 + 64]
-    mov [r9 + 0x40], rax
-    mov eax, 2
-    ring
-5:  mov dx, 0x2f0
-    in al, dx
-    cmp qword ptr [r9 + 0x140], 2
-    jne 5b
-    mov rcx, [r15 + 72]
-    rep movsq
-    mov rax, [r15 + 80]
-    mov [r9 + 0x40], rax
+    hand_over 56
+    ring_for 2
+    hand_over 72
     mov rax, [r15 + 24]
     mov [r9 + 8], rax
     power_off

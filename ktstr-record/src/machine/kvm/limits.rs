@@ -1,15 +1,10 @@
 //! What a machine of KVM can hold.
 
-use super::boot::ApicIds;
+use super::boot::{ApicIds, XAPIC_MAX};
 use crate::machine::error::StartError;
 use crate::machine::limits::{HostLimits, check_topology};
 use crate::spec::MachineSpec;
 
-/// The largest APIC id. Interrupts of the IOAPIC that KVM has in the kernel reach no others: ids beyond need one of our own,
-/// and what Linux does with it could not be shown where this was written.
-const MAX_APIC_ID: u32 = 254;
-/// vCPUs for each CPU of the host with which a guest still keeps its watchdogs quiet: as for the emulated machine.
-const OVERCOMMIT: u32 = 16;
 /// What the machine takes beside the guest's RAM, in MiB: page tables of KVM, stacks of threads, the kernel's file while it is
 /// loaded.
 const OVERHEAD_MIB: u64 = 96;
@@ -19,29 +14,21 @@ pub(super) fn check(spec: &MachineSpec, host: &HostLimits) -> Result<(), StartEr
     let topology = spec.topology;
     check_topology(topology)?;
     let cpus = topology.cpus();
-    let too_many = |limit: String| StartError::TooManyCpus { topology, cpus, limit };
     let beyond = |what: String| {
-        too_many(format!(
+        let limit = format!(
             "{what} (cores, threads, LLCs and nodes each round up to powers of two), but the KVM machine has ids up to \
-             {MAX_APIC_ID}"
-        ))
+             {XAPIC_MAX}"
+        );
+        StartError::TooManyCpus { topology, cpus, limit }
     };
     let ids =
         ApicIds::new(topology).map_err(|_| beyond("which need APIC ids of more than 31 bits".into()))?;
-    let last = ids.id(cpus - 1);
-    if last > MAX_APIC_ID {
-        return Err(beyond(format!("which have APIC ids up to {last}")));
+    // Interrupts of the IOAPIC that KVM has in the kernel reach no others: ids beyond need one of our own, and what Linux does
+    // with it could not be shown where this was written.
+    if ids.beyond_xapic() {
+        return Err(beyond(format!("which have APIC ids up to {}", ids.id(cpus - 1))));
     }
-    let carried = host.cpus.saturating_mul(OVERCOMMIT);
-    if cpus > carried {
-        let limit = format!("but this host's {} CPUs can run {carried} ({OVERCOMMIT} each)", host.cpus);
-        return Err(too_many(limit));
-    }
-    host.check_memory(spec, OVERHEAD_MIB)?;
-    if spec.kaslr && spec.kernel.bzimage.is_none() {
-        return Err(StartError::NoBzImage { kernel: spec.kernel.asked.clone() });
-    }
-    Ok(())
+    host.check(spec, "run", OVERHEAD_MIB)
 }
 
 #[cfg(test)]

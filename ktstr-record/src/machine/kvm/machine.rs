@@ -9,6 +9,7 @@ use ktstr_replay::units::Cpu;
 use kvm_ioctls::Kvm;
 
 use super::vm::{Vm, VmEvent};
+use crate::checkpoint::push_gfn;
 use crate::machine::cpu_use::CpuUse;
 use crate::machine::error::MachineError;
 use crate::machine::interface::{Machine, MachineEvent, StaleBreakpoint, Watch, WatchId, WatchSupport};
@@ -145,12 +146,9 @@ impl Machine for KvmMachine {
     fn written(&mut self) -> Option<Vec<Range<u64>>> {
         // Where the log could not be read, any page may have been written.
         let pages = self.stopped().and_then(Vm::dirty).ok()?;
-        let mut ranges: Vec<Range<u64>> = Vec::new();
+        let mut ranges = Vec::new();
         for page in pages {
-            match ranges.last_mut() {
-                Some(last) if last.end == page => last.end += 1,
-                _ => ranges.push(page..page + 1),
-            }
+            push_gfn(&mut ranges, page);
         }
         Some(ranges)
     }

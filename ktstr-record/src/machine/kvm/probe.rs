@@ -94,6 +94,12 @@ impl KvmProbe {
         patiently(|| Self::of(Path::new(DEVICE), None, false))
     }
 
+    /// Whether guests are executed on the CPU, so that a machine of KVM can boot a kernel.
+    #[must_use]
+    pub fn executes(&self) -> bool {
+        matches!(self, Self::Executes { .. })
+    }
+
     /// Ask this host once more, after the machine was chosen.
     pub(super) fn again() -> Self {
         Self::fresh().unless_busy(TOLD.get())

@@ -21,7 +21,7 @@ use super::stale::Places;
 use super::vm::{COMMAND_TIMEOUT, Connections, Vm};
 use super::{kaslr, limits};
 use crate::machine::error::{MachineError, StartError};
-use crate::machine::interface::{AttemptError, Backend, Machine};
+use crate::machine::interface::{AttemptError, Backend, Machine, guest_ram};
 use crate::machine::limits::HostLimits;
 use crate::machine::ram::{GuestRam, memfd};
 use crate::machine::slots::CpuSlots;
@@ -59,9 +59,7 @@ impl Backend for Qemu<'_> {
             qmp: 0,
             gdb: 0,
         };
-        let kernel =
-            format!("{}-{}", if self.spec.kaslr { "bzimage" } else { "vmlinux" }, self.spec.kernel.id);
-        let args = build(self.spec, Path::new(&kernel), &fds, false);
+        let args = build(self.spec, Path::new(&self.spec.boot_image_id()), &fds, false);
         json!({
             "emulator": {
                 "version": self.emulator.version,
@@ -84,12 +82,12 @@ impl Backend for Qemu<'_> {
     }
 
     fn boot(&self, initrd: &[u8]) -> Result<Vm, AttemptError> {
-        let mut ram = self.ram()?;
+        let mut ram = guest_ram(self.spec)?;
         let kernel = match kaslr::wanted(self.spec).then(|| kaslr::place(self.spec, &ram)) {
             Some(Ok(image)) => Some(image),
             Some(Err(_)) => {
                 // The kernel's own loader can do it, a second later. It is given RAM as on a real machine: empty.
-                ram = self.ram()?;
+                ram = guest_ram(self.spec)?;
                 None
             }
             None => None,
@@ -98,7 +96,7 @@ impl Backend for Qemu<'_> {
     }
 
     fn restore(&self, initrd: &[u8], template: &Template) -> Result<Vm, AttemptError> {
-        let ram = self.ram()?;
+        let ram = guest_ram(self.spec)?;
         let kernel = kaslr::wanted(self.spec).then(|| kaslr::for_restore(self.spec)).and_then(Result::ok);
         let saved =
             Saved::decode(&template.state).map_err(|why| AttemptError::Template(template.damaged(why)))?;
@@ -127,12 +125,6 @@ impl Backend for Qemu<'_> {
 }
 
 impl Qemu<'_> {
-    /// Memory for the guest, all hole.
-    fn ram(&self) -> Result<Arc<GuestRam>, AttemptError> {
-        let what = format!("map {} MiB of shared memory", self.spec.memory_mib);
-        GuestRam::new(&self.spec.node_bytes()).map(Arc::new).map_err(AttemptError::host(what))
-    }
-
     /// Start an emulator: the VM is stopped before its first instruction, or waits for its saved `state`. It boots
     /// `kernel`, if not the file that the spec names.
     fn spawn(
@@ -236,7 +228,8 @@ mod tests {
 
     use super::Qemu;
     use crate::machine::interface::Backend;
-    use crate::spec::{BackendSpec, Emulator, MachineSpec, test_spec};
+    use crate::machine::interface::keys::assert_every_input_changes;
+    use crate::spec::{BackendSpec, Emulator, MachineSpec};
 
     fn emulator(spec: &mut MachineSpec) -> &mut Emulator {
         match &mut spec.backend {
@@ -251,35 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn every_input_changes_the_key() {
-        let base = key(&test_spec());
-        assert_eq!(base, key(&test_spec()));
-        type Change = fn(&mut MachineSpec);
-        let changes: [(&str, Change); 9] = [
-            ("emulator version", |s| emulator(s).version = "10.1".into()),
-            ("emulator command", |s| emulator(s).command.push("-L".into())),
-            ("emulator environment", |s| emulator(s).env.push(("A".into(), "b".into()))),
-            ("kernel", |s| s.kernel.id = "01".into()),
-            ("llcs", |s| s.topology.llcs = 2),
-            ("threads", |s| (s.topology.cores_per_llc, s.topology.threads_per_core) = (1, 2)),
-            ("memory", |s| s.memory_mib = 1024),
-            ("kaslr", |s| s.kaslr = true),
-            ("command line", |s| s.kargs.push("quiet".into())),
-        ];
-        let mut seen = vec![base];
-        for (what, change) in changes {
-            let mut spec = test_spec();
-            change(&mut spec);
-            let key = key(&spec);
-            assert!(!seen.contains(&key), "{what} does not change the key");
-            seen.push(key);
-        }
-    }
-
-    #[test]
-    fn the_place_of_the_kernel_does_not_matter() {
-        let mut moved = test_spec();
-        moved.kernel.vmlinux = "/elsewhere/vmlinux".into();
-        assert_eq!(key(&moved), key(&test_spec()));
+    fn every_input_changes_the_key_and_the_place_of_the_kernel_does_not() {
+        assert_every_input_changes(
+            key,
+            &[
+                ("emulator version", |s| emulator(s).version = "10.1".into()),
+                ("emulator command", |s| emulator(s).command.push("-L".into())),
+                ("emulator environment", |s| emulator(s).env.push(("A".into(), "b".into()))),
+            ],
+        );
     }
 }

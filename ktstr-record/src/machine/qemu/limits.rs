@@ -6,23 +6,18 @@ use crate::spec::{MachineSpec, Topology};
 
 /// vCPUs that the emulated board has room for.
 const MAX_VCPUS: u32 = 255;
-/// vCPUs for each CPU of the host that an emulated guest still boots and keeps its watchdogs quiet with.
-const OVERCOMMIT: u32 = 16;
 /// What the emulator takes beside the guest's RAM, in MiB (measured: 97 of translated code and heap for 2 vCPUs).
 const OVERHEAD_MIB: u64 = 160;
 
 /// Whether `spec` can be emulated on this host.
 pub(super) fn check(spec: &MachineSpec, host: &HostLimits) -> Result<(), StartError> {
     check_topology(spec.topology)?;
-    check_vcpus(spec.topology, host.cpus)?;
-    host.check_memory(spec, OVERHEAD_MIB)?;
-    if spec.kaslr && spec.kernel.bzimage.is_none() {
-        return Err(StartError::NoBzImage { kernel: spec.kernel.asked.clone() });
-    }
-    Ok(())
+    check_vcpus(spec.topology)?;
+    host.check(spec, "emulate", OVERHEAD_MIB)
 }
 
-fn check_vcpus(topology: Topology, host_cpus: u32) -> Result<(), StartError> {
+/// Whether the emulated board has room for the vCPUs.
+fn check_vcpus(topology: Topology) -> Result<(), StartError> {
     let Topology { llcs, cores_per_llc, threads_per_core, .. } = topology;
     let cpus = topology.cpus();
     let too_many = |limit: String| Err(StartError::TooManyCpus { topology, cpus, limit });
@@ -38,12 +33,6 @@ fn check_vcpus(topology: Topology, host_cpus: u32) -> Result<(), StartError> {
         return too_many(format!(
             "which spread over {apic_ids} APIC ids (cores and threads round up to powers of two) of the \
              {MAX_VCPUS} that the emulated board has"
-        ));
-    }
-    let carried = host_cpus.saturating_mul(OVERCOMMIT);
-    if cpus > carried {
-        return too_many(format!(
-            "but this host's {host_cpus} CPUs can emulate {carried} ({OVERCOMMIT} each)"
         ));
     }
     Ok(())

@@ -1,12 +1,12 @@
 //! Reading and changing numbers in the kernel's memory, as the test's body asks for it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use guest_init::message::{MemoryAnswer, MemoryOrder, ToGuest};
 use ktstr_replay::kernel::KernelView;
 use ktstr_replay::kernel::query::Located;
 use ktstr_replay::path::SyntaxError;
-use ktstr_replay::trace::record::{EventBody, LossKind};
+use ktstr_replay::trace::record::EventBody;
 use ktstr_replay::units::KernelVirt;
 use ktstr_replay::watch::WatchTarget;
 
@@ -45,11 +45,11 @@ impl Session<'_> {
         }
         self.go_on_after(pause);
         for answer in answers {
-            if let Err(error) = self.channel.send(&ToGuest::Memory(answer), Instant::now() + ANSWER) {
-                let detail =
-                    format!("the test was not told what came of its order on kernel memory: {error}");
-                self.outbox.loss(self.clock.host_ns(), LossKind::GuestFrames, 0, detail);
-            }
+            self.send_or_tell(
+                &ToGuest::Memory(answer),
+                ANSWER,
+                format_args!("the test was not told what came of its order on kernel memory"),
+            );
         }
     }
 

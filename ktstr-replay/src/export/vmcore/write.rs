@@ -10,6 +10,7 @@ use super::elf::{self, PT_LOAD, PT_NOTE, Program, notes};
 use crate::kernel::{KernelView, Levels};
 use crate::memory::Memory;
 use crate::run::OpenCheckpoint;
+use crate::trace::folder_of;
 use crate::trace::record::PAGE_BYTES;
 use crate::units::GuestPhys;
 
@@ -66,8 +67,7 @@ pub fn write_vmcore(checkpoint: &OpenCheckpoint<'_>, path: &Path) -> Result<Vmco
         return Err(VmcoreError::Exists { path: path.to_owned() });
     }
     let io = |source| VmcoreError::Io { path: path.to_owned(), source };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder_of(path)).map_err(io)?;
     let mut damaged = BTreeSet::new();
     let mut core = Core::of(checkpoint, &damaged)?;
     if core.write_memory(file.as_file_mut(), checkpoint.memory(), &mut damaged).map_err(io)? {

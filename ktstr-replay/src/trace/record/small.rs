@@ -194,7 +194,7 @@ impl IndexEntryV1 {
 
     /// Whether it is of the whole file: a commit mark, or the index.
     pub(crate) fn is_of_file(&self) -> bool {
-        self.segment == 0 && matches!(self.read_as(), Some(Kind::Commit | Kind::Index))
+        self.segment == 0 && self.read_as().is_some_and(Kind::is_of_file)
     }
 
     /// In words: `sample`, `watch-fires`, `unknown (77)`, `sample (segment 1)`.

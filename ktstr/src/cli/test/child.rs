@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use ktstr_record::recorder::ignored_signals;
+use ktstr_record::recorder::heeded;
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator;
@@ -38,8 +38,7 @@ impl Signals {
     /// # Errors
     /// A handler that cannot be installed.
     pub(in super::super) fn take_over() -> io::Result<Self> {
-        let ignored = ignored_signals();
-        Self::of([SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0))
+        Self::of(heeded([SIGHUP, SIGINT, SIGTERM]))
     }
 
     fn of(signals: impl IntoIterator<Item = i32>) -> io::Result<Self> {

@@ -5,9 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use ktstr_record::recorder::ignored_signals;
-use ktstr_replay::slim::unfinished_folder;
-use ktstr_replay::trace::unfinished_suffix;
+use ktstr_record::recorder::heeded;
+use ktstr_replay::trace::{folder_of, unfinished_folder, unfinished_suffix};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -17,11 +16,8 @@ use signal_hook::low_level::emulate_default_handler;
 /// # Errors
 /// A handler that cannot be installed.
 pub(super) fn remove_at_signals(to: &Path) -> io::Result<()> {
-    let ignored = ignored_signals();
-    let wanted = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
-    let mut signals = Signals::new(wanted)?;
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let parent = parent.to_owned();
+    let mut signals = Signals::new(heeded([SIGHUP, SIGINT, SIGTERM]))?;
+    let parent = folder_of(to).to_owned();
     thread::Builder::new().name("ktstr-signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             // Until nothing is there: the other threads go on meanwhile, and may make the next one.

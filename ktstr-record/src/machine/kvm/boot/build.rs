@@ -3,11 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use kvm_bindings::kvm_cpuid_entry2;
-
 use super::acpi;
 use super::cpu::Entry;
-use super::cpuid;
 use super::error::BootError;
 use super::kernel::{Loaded, Protocol};
 use super::layout::{ACPI, ACPI_END, CMDLINE, CMDLINE_MAX, GDT, HIGH, PAGE_TABLES, PARAMS};
@@ -55,14 +52,6 @@ pub struct BootImage<'a> {
     pub apic_ids: ApicIds,
     /// The tables of ACPI that the kernel finds, by their address: the RSDP, then those with a header, which names them.
     pub acpi: Vec<(u64, Vec<u8>)>,
-}
-
-impl BootImage<'_> {
-    /// The CPUID entries of vCPU `cpu`, out of those that KVM supports (`KVM_GET_SUPPORTED_CPUID`).
-    #[must_use]
-    pub fn cpuid(&self, supported: &[kvm_cpuid_entry2], cpu: u32) -> Vec<kvm_cpuid_entry2> {
-        cpuid::entries(supported, &self.apic_ids, cpu)
-    }
 }
 
 /// Lay out what `guest` boots from.

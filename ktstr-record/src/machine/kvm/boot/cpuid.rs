@@ -54,12 +54,16 @@ const CACHE_ITSELF: u32 = 0x3ff;
 /// Leaf 0x8000_0006, EDX: 16 MiB in units of 512 KiB, 16 ways, a line of 64 bytes. The kernel asks it whether there is an L3.
 const AMD_L3: u32 = 32 << 18 | 8 << 12 | 1 << 8 | LINE_BYTES;
 
+impl ApicIds {
+    /// The CPUID entries of vCPU `cpu`, out of those that KVM supports (`KVM_GET_SUPPORTED_CPUID`).
+    #[must_use]
+    pub fn cpuid(&self, supported: &[kvm_cpuid_entry2], cpu: u32) -> Vec<kvm_cpuid_entry2> {
+        entries(supported, self, cpu)
+    }
+}
+
 /// The entries of vCPU `cpu`.
-pub(in crate::machine::kvm) fn entries(
-    supported: &[kvm_cpuid_entry2],
-    ids: &ApicIds,
-    cpu: u32,
-) -> Vec<kvm_cpuid_entry2> {
+fn entries(supported: &[kvm_cpuid_entry2], ids: &ApicIds, cpu: u32) -> Vec<kvm_cpuid_entry2> {
     let is_amd = supported.iter().any(|leaf| leaf.function == 0 && is_amd(leaf));
     let replaced = |function: u32| match function {
         0xb | 0x1f | 0x8000_0026 => true,

@@ -33,7 +33,7 @@ pub use acpi::{PM1_CONTROL_PORT, PM1_EVENT_PORT, RESET_PORT, RESET_VALUE, SCI_GS
 pub use build::{BootImage, Guest, Region, build};
 pub use cpu::Entry;
 pub(super) use cpu::MTRR_DEF_TYPE;
-pub(super) use cpuid::entries as cpuid_entries;
 pub use error::BootError;
 pub use kernel::Protocol;
 pub use topology::ApicIds;
+pub(super) use topology::XAPIC_MAX;

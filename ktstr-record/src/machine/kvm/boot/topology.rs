@@ -5,7 +5,7 @@ use crate::machine::limits::check_topology;
 use crate::spec::Topology;
 
 /// The largest APIC id that the 8-bit ids of an xAPIC can express; 255 means all CPUs.
-const XAPIC_MAX: u32 = 254;
+pub(in crate::machine::kvm) const XAPIC_MAX: u32 = 254;
 
 /// How the APIC ids of a topology are composed. Each level has as many bits as its count needs, so that a count which is no
 /// power of two leaves ids unused:

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use guest_init::message::{ToGuest, ToHost};
-use ktstr_replay::memory::Memory;
 use ktstr_replay::trace::record::GuestEnd;
-use ktstr_replay::units::{Cpu, GuestPhys};
+use ktstr_replay::units::Cpu;
 use kvm_ioctls::Kvm;
 
-use super::check::{Checked, Failure, ensure};
+use super::check::{Checked, Failure, PATIENCE, ensure, word_at};
 use crate::channel::{GuestState, HostChannel, Received};
 use crate::machine::interface::{AttemptError, Backend, Machine, MachineEvent, WatchId};
 use crate::machine::kvm::backend::KvmBackend;
@@ -21,16 +20,10 @@ use crate::machine::limits::HostLimits;
 use crate::machine::ram::ChannelRam;
 use crate::spec::{BackendSpec, MachineSpec, Topology};
 
-/// How long a tiny guest may take to the next thing that it does.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Two LLCs of three cores each, of which an APIC id is left out.
 const TOPOLOGY: Topology = Topology { numa_nodes: 1, llcs: 2, cores_per_llc: 3, threads_per_core: 1 };
 /// Pages that the guest uses besides those that are counted: page tables, GDT, what it found out.
 const OWN: std::ops::RangeInclusive<u64> = 0..=0x30;
-
-fn io(error: std::io::Error) -> Failure {
-    Failure::from(error.to_string())
-}
 
 /// A machine that stands before its first instruction.
 fn booted(spec: &MachineSpec) -> Result<KvmMachine, Failure> {
@@ -47,9 +40,7 @@ fn booted(spec: &MachineSpec) -> Result<KvmMachine, Failure> {
 }
 
 fn word(machine: &KvmMachine, at: u64) -> Result<u64, Failure> {
-    let mut bytes = [0; 8];
-    machine.ram().read(GuestPhys(at), &mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
+    word_at(&machine.ram(), at)
 }
 
 /// Let the guest go on until it says that it waits for a job.
@@ -83,8 +74,8 @@ fn next_capture(
 }
 
 pub(super) fn whole(_: &Kvm, _: Means) -> Checked {
-    let folder = tempfile::tempdir().map_err(io)?;
-    let spec = tiny_kernel::machine(folder.path(), TOPOLOGY).map_err(io)?;
+    let folder = tempfile::tempdir()?;
+    let spec = tiny_kernel::machine(folder.path(), TOPOLOGY)?;
     let mut machine = booted(&spec)?;
     let memory = ChannelRam::new(machine.ram(), spec.channel_base())?;
     let mut channel = HostChannel::new(memory);
@@ -143,9 +134,9 @@ fn exact(spec: &MachineSpec, written: BTreeSet<u64>) -> Result<usize, Failure> {
 
 /// From nothing to a guest that waits for its job.
 pub(super) fn boots(_: &Kvm, _: Means) -> Checked {
-    let folder = tempfile::tempdir().map_err(io)?;
+    let folder = tempfile::tempdir()?;
     let one = Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 1, threads_per_core: 1 };
-    let spec = tiny_kernel::machine(folder.path(), one).map_err(io)?;
+    let spec = tiny_kernel::machine(folder.path(), one)?;
     let (mut made, mut ready) = (Vec::new(), Vec::new());
     for _ in 0..20 {
         let begun = Instant::now();

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use ktstr_replay::memory::{Memory, MemoryError};
@@ -11,9 +12,10 @@ use ktstr_replay::units::GuestPhys;
 use crate::machine::error::MachineError;
 use crate::machine::kvm::guests;
 use crate::machine::kvm::vm::{Vm, VmEvent};
+use crate::machine::ram::GuestRam;
 
 /// How long a tiny guest may take to the next thing that it does: a fraction of a second on a calm host.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What was seen, or what is wrong.
 pub(super) type Checked = Result<String, Failure>;
@@ -43,6 +45,12 @@ impl From<MachineError> for Failure {
 
 impl From<MemoryError> for Failure {
     fn from(error: MemoryError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
         Self(error.to_string())
     }
 }
@@ -82,7 +90,12 @@ pub(super) fn ends(vm: &mut Vm, end: GuestEnd) -> Result<String, Failure> {
 
 /// The word at `offset` of the guest's data.
 pub(super) fn word(vm: &Vm, offset: u64) -> Result<u64, Failure> {
+    word_at(&vm.shared.ram, guests::DATA + offset)
+}
+
+/// The word at this address of a guest's memory.
+pub(super) fn word_at(ram: &GuestRam, at: u64) -> Result<u64, Failure> {
     let mut bytes = [0; 8];
-    vm.shared.ram.read(GuestPhys(guests::DATA + offset), &mut bytes)?;
+    ram.read(GuestPhys(at), &mut bytes)?;
     Ok(u64::from_le_bytes(bytes))
 }

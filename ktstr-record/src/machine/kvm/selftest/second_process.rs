@@ -32,20 +32,18 @@ fn a_saved_vm_goes_on_in_a_second_process() {
 }
 
 fn first(kvm: &Kvm) -> Result<(), Failure> {
-    let io = |error: std::io::Error| Failure::from(error.to_string());
-    let folder = tempfile::tempdir().map_err(io)?;
+    let folder = tempfile::tempdir()?;
     let mut vm = at_fifth_ring(kvm, Means::of(kvm)?)?;
-    fs::write(folder.path().join("state"), vm.save(kvm)?).map_err(io)?;
+    fs::write(folder.path().join("state"), vm.save(kvm)?)?;
     let mut ram = vec![0; guests::RAM_BYTES as usize];
     vm.shared.ram.read(GuestPhys(0), &mut ram)?;
-    fs::write(folder.path().join("ram"), ram).map_err(io)?;
-    let output = Command::new(std::env::current_exe().map_err(io)?)
+    fs::write(folder.path().join("ram"), ram)?;
+    let output = Command::new(std::env::current_exe()?)
         .args(["--exact", THIS_TEST, "--nocapture"])
         .env(FOLDER, folder.path())
-        .output()
-        .map_err(io)?;
+        .output()?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let copy = fs::read_to_string(folder.path().join("rang")).map_err(io)?;
+    let copy = fs::read_to_string(folder.path().join("rang"))?;
     let original = rest(&mut vm)?;
     assert_eq!(original.len(), 7);
     assert_eq!(copy, format!("{original:?}"));
@@ -53,9 +51,9 @@ fn first(kvm: &Kvm) -> Result<(), Failure> {
 }
 
 fn second(kvm: &Kvm, folder: &Path) -> Result<(), Failure> {
-    let io = |error: std::io::Error| Failure::from(error.to_string());
     let mut vm = tiny::bare(kvm, 1, Means::of(kvm)?)?;
-    vm.shared.ram.write(GuestPhys(0), &fs::read(folder.join("ram")).map_err(io)?)?;
-    vm.restore(&fs::read(folder.join("state")).map_err(io)?)?;
-    fs::write(folder.join("rang"), format!("{:?}", rest(&mut vm)?)).map_err(io)
+    vm.shared.ram.write(GuestPhys(0), &fs::read(folder.join("ram"))?)?;
+    vm.restore(&fs::read(folder.join("state"))?)?;
+    fs::write(folder.join("rang"), format!("{:?}", rest(&mut vm)?))?;
+    Ok(())
 }

@@ -7,16 +7,13 @@ use ktstr_replay::trace::record::GuestEnd;
 use ktstr_replay::units::{Cpu, GuestPhys};
 use kvm_ioctls::Kvm;
 
-use super::check::{Checked, Failure, ensure};
+use super::check::{Checked, Failure, PATIENCE, ensure};
 use crate::machine::error::MachineError;
 use crate::machine::interface::{Machine, MachineEvent, Watch, WatchId};
 use crate::machine::kvm::guests;
 use crate::machine::kvm::machine::KvmMachine;
 use crate::machine::kvm::means::Means;
 use crate::machine::kvm::tiny;
-
-/// How long a tiny guest may take to the next thing that it does.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A machine with a guest of its own.
 fn machine(code: &[u8], vcpus: u32, means: Means) -> Result<Box<dyn Machine>, Failure> {

@@ -16,8 +16,8 @@ use super::error::{Error, Result};
 use super::host::Context;
 use crate::elf::needs;
 
-/// The suite that bundles come from: the current Debian, whatever the host runs.
-const SUITE: &str = "trixie";
+/// The suite that bundles of programs come from: the current Debian, whatever the host runs.
+const CURRENT_SUITE: &str = "trixie";
 /// The suite that the newest libraries come from, where that one's are too old.
 const NEWEST_SUITE: &str = "sid";
 /// Raised when what is unpacked changes without a change of the packages.
@@ -30,14 +30,26 @@ pub(super) const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
 /// Where Debian keeps the libraries of this architecture.
 pub(super) const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
+/// Where the packages of a bundle come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Suite {
+    /// The current Debian: programs that bring their own libc.
+    Current,
+    /// The host's own release: libraries for programs that run with the host's libc.
+    OfHost,
+}
+
 /// What goes into a bundle.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recipe<'a> {
     pub(super) purpose: Purpose<'a>,
+    pub(super) suite: Suite,
     /// Names the bundle: `bundles/NAME-RECIPE` in the cache.
     pub(super) name: &'a str,
     /// Its packages, without those that they depend on.
     pub(super) packages: &'a [&'a str],
+    /// Packages with a `#` for a number: those of the highest number that the suite has of the first of them.
+    pub(super) numbered: &'a [&'a str],
     /// Packages of the newest suite that are unpacked over these, without those that they depend on: headers and static
     /// libraries.
     pub(super) newest: &'a [&'a str],
@@ -68,12 +80,23 @@ pub(super) struct Bundle {
 
 impl Recipe<'_> {
     fn folder(&self, context: &Context) -> PathBuf {
-        let mut recipe = format!("{LAYOUT} {SUITE} {}", self.packages.join(" "));
+        let mut recipe = format!("{LAYOUT} {} {}", self.suite(context), self.packages.join(" "));
+        for pattern in self.numbered {
+            recipe.push_str(&format!(" {pattern}"));
+        }
         if !self.newest.is_empty() {
             recipe.push_str(&format!(" {NEWEST_SUITE} {}", self.newest.join(" ")));
         }
         let digest = xxh3_64(recipe.as_bytes()) >> 32;
         context.cache.path("bundles").join(format!("{}-{digest:08x}", self.name))
+    }
+
+    /// The suite's code name.
+    fn suite(&self, context: &Context) -> String {
+        match self.suite {
+            Suite::Current => CURRENT_SUITE.to_owned(),
+            Suite::OfHost => context.host.release().codename,
+        }
     }
 
     /// The bundle, if it is in the cache.
@@ -100,19 +123,22 @@ impl Recipe<'_> {
         if !refresh && let Some(bundle) = self.find(context) {
             return Ok(bundle);
         }
-        let apt = Apt::open(context, self.purpose, |_| vec![SUITE.to_owned()])?;
+        let suite = self.suite(context);
+        let apt = Apt::open(context, self.purpose, |_| vec![suite.clone()])?;
         apt.update(if refresh { Duration::ZERO } else { LISTS_MAX_AGE })?;
+        let names = self.names(&apt)?;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let staging = lock.stage()?;
         let made = staging.path().join("bundle");
         let root = made.join("root");
         super::cache::create_dir_all(&root)?;
-        let mut packages = match apt.unpack_closure(self.packages, &root, &lock) {
+        let mut packages = match apt.unpack_closure(&names, &root, &lock) {
             // Versions leave the archive when newer ones come: the lists may name what is gone.
             Err(Error::Failed { .. }) => {
                 super::cache::remove_all(&root)?;
                 super::cache::create_dir_all(&root)?;
                 apt.update(Duration::ZERO)?;
-                apt.unpack_closure(self.packages, &root, &lock)
+                apt.unpack_closure(&names, &root, &lock)
             }
             other => other,
         }?;
@@ -127,8 +153,7 @@ impl Recipe<'_> {
             }
         }
         write_protect(&root)?;
-        let contents =
-            Contents { fetched: Timestamp::now(), suite: SUITE.to_owned(), packages, proved: None };
+        let contents = Contents { fetched: Timestamp::now(), suite, packages, proved: None };
         let mut bundle = Bundle { root, contents };
         bundle.contents.proved = prove(&bundle)?;
         let json = serde_json::to_vec_pretty(&bundle.contents)
@@ -137,6 +162,20 @@ impl Recipe<'_> {
         fs::write(&file, json).map_err(Error::io("write", &file))?;
         staging.publish("bundle", &self.folder(context))?;
         Ok(Bundle { root: self.folder(context).join("root"), contents: bundle.contents })
+    }
+
+    /// Its packages by the names that they have in the suite.
+    fn names(&self, apt: &Apt<'_>) -> Result<Vec<String>> {
+        let mut names: Vec<String> = self.packages.iter().map(|name| (*name).to_owned()).collect();
+        if let Some(first) = self.numbered.first() {
+            let found = apt.names(&format!("^{}$", first.replace('#', "[0-9]+")))?;
+            let number = highest(first, &found).ok_or_else(|| Error::Incomplete {
+                what: format!("suite {}", apt.suites().join(" ")),
+                path: PathBuf::from(first),
+            })?;
+            names.extend(self.numbered.iter().map(|pattern| pattern.replace('#', &number.to_string())));
+        }
+        Ok(names)
     }
 
     /// Unpacks the packages of the newest suite into `root`, for which `lock` is held.
@@ -173,6 +212,13 @@ impl Bundle {
     pub(super) fn id(&self) -> String {
         format!("{:016x}", xxh3_64(self.contents.packages.join("\n").as_bytes()))
     }
+}
+
+/// The highest number that stands for the `#` of `pattern` in one of `names`.
+fn highest(pattern: &str, names: &[String]) -> Option<u32> {
+    let (before, after) = pattern.split_once('#')?;
+    let number = |name: &String| name.strip_prefix(before)?.strip_suffix(after)?.parse().ok();
+    names.iter().filter_map(number).max()
 }
 
 /// The words that start a program below `root`, which is laid out as Debian's `/` is.
@@ -234,6 +280,14 @@ mod tests {
         let files = closure(Path::new("/"), "usr/bin/sh").unwrap();
         assert!(files.contains(&PathBuf::from(LOADER)));
         assert!(files.contains(&Path::new(LIBRARIES).join("libc.so.6")), "{files:?}");
+    }
+
+    #[test]
+    fn of_numbered_packages_the_highest_is_taken_as_a_number() {
+        let names = ["libclang1-9", "libclang1-19", "libclang1-19-dbg", "libclang1-14", "xlibclang1-20"];
+        let names = names.map(str::to_owned);
+        assert_eq!(highest("libclang1-#", &names), Some(19));
+        assert_eq!(highest("libclang-common-#-dev", &names), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! ```text
 //! $XDG_CACHE_HOME/ktstr/crates/NAME-VERSION/bin/   its programs
 //! $XDG_CACHE_HOME/ktstr/crates/target/             cargo's target folder, for the next one to reuse
+//! $XDG_CACHE_HOME/ktstr/crates/libraries/          what they are built and run with where the host lacks it
 //! ```
 
 use std::ffi::OsString;
@@ -18,15 +19,16 @@ use semver::Version;
 
 use super::error::{Error, Result};
 use super::host::{Context, Host};
+use super::libraries::{self, OLDEST_CLANG};
 use super::run::run_into;
 use super::toolchain::{BpfToolchain, write_starter};
 
 /// The folder of the cache.
 const FOLDER: &str = "crates";
+/// The folder in it of what they are built with where the host lacks it.
+const LIBRARIES: &str = "libraries";
 /// The part of a staging folder that becomes the entry.
 const MADE: &str = "made";
-/// The oldest clang that the schedulers' build scripts take: older ones do not know `-mcpu=v4`.
-const OLDEST_CLANG: u32 = 18;
 /// Lines of a failed build that its error shows: what a compiler says of one fault.
 const TAIL_LINES: usize = 40;
 /// Bytes at the end of cargo's output in which the last line is looked for.
@@ -147,6 +149,13 @@ fn install(
         write_starter(&toolchain.clang(), &starter).map_err(Error::io("write", &starter))?;
         command.env("BPF_CLANG", &starter);
     }
+    if !libraries::host_has_them(&context.host, env::var_os("LIBCLANG_PATH").is_some()) {
+        match libraries::fetched(context) {
+            Ok(fetched) => fetched.serve(&mut command, &context.cache.path(FOLDER).join(LIBRARIES))?,
+            // Some of it may do. If not, the failed build says what to install.
+            Err(error) => context.progress.note(&format!("{spec} is built with what the host has: {error}")),
+        }
+    }
     let log = staging.path().join("cargo.log");
     let output = File::options().read(true).append(true).create(true).open(&log);
     let output = output.map_err(Error::io("create", &log))?;
@@ -160,7 +169,7 @@ fn install(
     })
     .map_err(|error| match error {
         Error::Failed { program, status, output, .. } => {
-            Error::CrateBuild { spec: spec.to_string(), program, status, output }
+            Error::CrateBuild { spec: spec.to_string(), program, status, output, instead: libraries::INSTEAD }
         }
         other => other,
     })?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::apt::Purpose;
-use super::bundle::{Bundle, Recipe};
+use super::bundle::{Bundle, Recipe, Suite};
 use super::error::{Error, Result};
 use super::host::Context;
 use crate::spec::Emulator;
@@ -22,8 +22,10 @@ const MODULES: &str = "usr/lib/x86_64-linux-gnu/qemu";
 
 pub(super) const RECIPE: Recipe<'static> = Recipe {
     purpose: Purpose { name: "trixie", what: "the emulator (QEMU)", instead: INSTEAD },
+    suite: Suite::Current,
     name: "emulator",
     packages: &["qemu-system-x86"],
+    numbered: &[],
     newest: &[],
     required: &[
         "usr/bin/qemu-system-x86_64",

@@ -191,7 +191,7 @@ pub enum Error {
     },
     /// A package of the registry does not build.
     #[error(
-        "{spec} does not build: {program} ended with {status}{}\nschedulers of the registry need headers and programs of the host: on Debian libelf-dev, zlib1g-dev, libseccomp-dev, pkg-config, protobuf-compiler and libclang-dev", tail(.output)
+        "{spec} does not build: {program} ended with {status}{}\nschedulers of the registry need libraries and programs: {instead}", tail(.output)
     )]
     CrateBuild {
         /// The package and version.
@@ -202,6 +202,8 @@ pub enum Error {
         status: String,
         /// The last lines that it printed.
         output: String,
+        /// What the host could have instead of what is missing.
+        instead: &'static str,
     },
     /// An installed package has no program, or several and none of its name.
     #[error("{spec} has {}; name the one that is meant by `binary_path`", no_program(.found))]

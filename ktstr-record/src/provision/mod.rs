@@ -19,6 +19,7 @@ mod apt;
 mod bundle;
 mod emulator;
 mod toolchain;
+mod libraries;
 mod crates;
 mod package;
 mod kernel;

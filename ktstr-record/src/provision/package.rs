@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use ktstr_replay::text::Candidates;
 
 use super::apt::Purpose;
-use super::bundle::{LIBRARIES, LOADER, Recipe};
+use super::bundle::{LIBRARIES, LOADER, Recipe, Suite};
 use super::error::{Error, Result};
 use super::host::Context;
 use crate::elf::{is_elf, is_for_guest, needs};
@@ -61,8 +61,10 @@ pub(super) fn program(context: &Context, package: &str, binary: &str) -> Result<
             what: &what,
             instead: "install the program, so that it is on PATH, or give its path as `binary`",
         },
+        suite: Suite::Current,
         name: &name,
         packages: &[package],
+        numbered: &[],
         newest: &[],
         required: &[],
     };

@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::apt::Purpose;
-use super::bundle::{self, Recipe};
+use super::bundle::{self, Recipe, Suite};
 use super::error::{Error, Result};
 use super::host::Context;
 
@@ -43,6 +43,7 @@ pub(super) const RECIPE: Recipe<'static> = Recipe {
         instead: "set KTSTR_BPF_ROOT to a folder that holds Debian 13's clang-19, lld-19, bpftool, libbpf-dev (1.7 for arenas), \
                   libelf-dev, zlib1g-dev, libzstd-dev and libc6-dev (`/` where they are installed)",
     },
+    suite: Suite::Current,
     name: "bpf-toolchain",
     packages: &[
         "clang-19",
@@ -54,6 +55,7 @@ pub(super) const RECIPE: Recipe<'static> = Recipe {
         "libc6-dev",
         "libgcc-14-dev",
     ],
+    numbered: &[],
     // Before 1.7 the loader of a scheduler that keeps variables in an arena dies when it touches them.
     newest: &["libbpf-dev"],
     required: REQUIRED,

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::kernel::maps::BpfMap;
 use crate::kernel::mirror::{Text, mirror};
+use crate::kernel::prog_lines::line_of;
 use crate::kernel::trees::idr_entries;
 use crate::kernel::{Cpus, FieldMissing, Gaps, KernelError, KernelView, bytes, list_entries};
 use crate::units::KernelVirt;
@@ -277,6 +278,26 @@ impl BpfPrograms {
     #[must_use]
     pub fn symbols(&self) -> &[JitSymbol] {
         &self.symbols
+    }
+
+    /// The source line of a call in the code that the kernel calls `symbol`: the one that returns to `offset` in it. `None` where
+    /// there is no such code, or its program was loaded without lines.
+    ///
+    /// # Errors
+    /// When the program or its table cannot be read.
+    pub fn line_of_call(
+        &self,
+        view: &KernelView<'_>,
+        symbol: &str,
+        offset: u64,
+    ) -> Result<Option<String>, KernelError> {
+        let Some(code) = self.symbols.iter().find(|code| code.name == symbol) else { return Ok(None) };
+        let (Some(program), Some(back)) = (code.program, offset.checked_sub(1)) else { return Ok(None) };
+        let at = KernelVirt(code.start.0.wrapping_add(back));
+        if at >= code.end {
+            return Ok(None);
+        }
+        line_of(view, program, code.start, at)
     }
 
     /// What could not be read, or was left out.

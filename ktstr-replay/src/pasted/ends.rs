@@ -249,6 +249,9 @@ impl Reader {
         // A head that stands alone, as in a text about dumps, is no dump.
         let is_one = !end.headless || !dump.cpus.is_empty() || !dump.tasks.is_empty();
         end.dump = Some(dump);
+        if let Some(exit) = &mut end.exit {
+            exit.dump = Some(open.text);
+        }
         if is_one {
             self.ends.push(end);
         }

@@ -11,7 +11,7 @@ use crate::verdict::{Outcome, Verdict};
 use crate::view::{dmesg, watches};
 use crate::watch::WatchLog;
 
-use super::Section;
+use super::{Detail, Section};
 
 /// Workers that are shown.
 const WORKERS: usize = 32;
@@ -27,13 +27,14 @@ const CONSOLE: usize = 24;
 const IN_MEMORY: usize = 24;
 
 /// The table of workers.
-pub(super) fn workers(run: &Run<'_>) -> Option<Section> {
+pub(super) fn workers(run: &Run<'_>, detail: Detail) -> Option<Section> {
     use Align::{Left, Right};
     let time = |ns: u64| seconds(i64::try_from(ns).unwrap_or(i64::MAX));
     let head =
         ["worker", "pid", "work", "units", "CPU", "share", "longest gap", "waited", "migrations", "CPUs", ""];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for w in run.workers().take(WORKERS) {
+    let shown = detail.most(WORKERS);
+    for w in run.workers().take(shown) {
         let share = match w.wall_ns {
             0 => "-".to_owned(),
             wall => format!("{:.1}%", w.cpu_ns as f64 / wall as f64 * 100.0),
@@ -58,15 +59,15 @@ pub(super) fn workers(run: &Run<'_>) -> Option<Section> {
     }
     let align = [Left, Right, Left, Right, Right, Right, Right, Right, Right, Left, Left];
     let mut lines = layout(&align, &rows);
-    let more = run.workers().count().saturating_sub(WORKERS);
+    let more = run.workers().count().saturating_sub(shown);
     if more > 0 {
-        lines.push(format!("and {more} more"));
+        lines.push(format!("and {more} more; `ktstr replay TRACE --full` has all"));
     }
     Some(Section { title: "workers".to_owned(), lines })
 }
 
 /// What happened when: stages, phases, operations, and captures that are not periodic.
-pub(super) fn timeline(run: &Run<'_>) -> Section {
+pub(super) fn timeline(run: &Run<'_>, detail: Detail) -> Section {
     let mut entries: Vec<(GuestNs, String)> = Vec::new();
     for event in &run.events {
         let text = match &event.body {
@@ -95,11 +96,13 @@ pub(super) fn timeline(run: &Run<'_>) -> Section {
     let count = entries.len();
     let row =
         |(at, text): &(GuestNs, String)| vec![seconds(run.since_start_ns(*at)), shorten(&clean(text), 140)];
-    let mut rows: Vec<_> = entries.iter().take(EACH_END).map(row).collect();
-    if count > 2 * EACH_END {
-        rows.push(vec!["...".to_owned(), format!("{} more", count - 2 * EACH_END)]);
+    let each_end = detail.most(EACH_END);
+    let mut rows: Vec<_> = entries.iter().take(each_end).map(row).collect();
+    let more = count.saturating_sub(each_end.saturating_mul(2));
+    if more > 0 {
+        rows.push(vec!["...".to_owned(), format!("{more} more; `ktstr replay TRACE --full` has all")]);
     }
-    rows.extend(entries.iter().skip(EACH_END.max(count.saturating_sub(EACH_END))).map(row));
+    rows.extend(entries.iter().skip(each_end.max(count.saturating_sub(each_end))).map(row));
     Section { title: "timeline".to_owned(), lines: layout(&[Align::Right, Align::Left], &rows) }
 }
 
@@ -131,7 +134,7 @@ fn with(what: &str, detail: &str) -> String {
 }
 
 /// Ends of logs: the kernel's warnings first, then what the programs wrote, then the kernel log, then the console.
-pub(super) fn logs(run: &Run<'_>, verdict: &Verdict) -> Vec<Section> {
+pub(super) fn logs(run: &Run<'_>, verdict: &Verdict, detail: Detail) -> Vec<Section> {
     let line = |(_, at, text): (u8, GuestNs, &str)| {
         format!("{:>9}  {}", seconds(run.since_start_ns(at)), clean(text))
     };
@@ -156,19 +159,19 @@ pub(super) fn logs(run: &Run<'_>, verdict: &Verdict) -> Vec<Section> {
         if told {
             continue;
         }
-        let (lines, before) = tail(&run.output(source), OUTPUT);
+        let (lines, before) = tail(&run.output(source), detail.most(OUTPUT));
         programs.push(Section { title: titled(whose, before), lines });
     }
     let all_warn = all.iter().all(|line| warnings.contains(line));
-    sections.push(last("kernel's warnings and errors", warnings, WARNINGS));
+    sections.push(last("kernel's warnings and errors", warnings, detail.most(WARNINGS)));
     sections.extend(programs);
     if !all_warn {
-        sections.push(last("kernel log", all, KERNEL));
+        sections.push(last("kernel log", all, detail.most(KERNEL)));
     }
-    if console_matters(run) {
-        let (lines, before) = tail(&run.console(), CONSOLE);
+    if console_matters(run) || detail == Detail::Full {
+        let (lines, before) = tail(&run.console(), detail.most(CONSOLE));
         sections.push(Section { title: titled("console", before), lines });
-        let (lines, before) = tail(&run.output(OutputSource::Init), OUTPUT);
+        let (lines, before) = tail(&run.output(OutputSource::Init), detail.most(OUTPUT));
         sections.push(Section { title: titled("guest-init's output", before), lines });
     }
     sections
@@ -189,7 +192,7 @@ fn titled(whose: &str, before: usize) -> String {
 }
 
 /// The end of the kernel log out of memory, where the guest did not live to hand it on.
-pub(super) fn log_in_memory(run: &Run<'_>) -> Option<Section> {
+pub(super) fn log_in_memory(run: &Run<'_>, detail: Detail) -> Option<Section> {
     if !console_matters(run) {
         return None;
     }
@@ -203,7 +206,7 @@ pub(super) fn log_in_memory(run: &Run<'_>) -> Option<Section> {
     let received = received.max();
     let fresh = log.records.iter().filter(|record| received.is_none_or(|last| record.seq > last));
     let lines: Vec<_> = fresh.flat_map(dmesg::lines).collect();
-    let from = lines.len().saturating_sub(IN_MEMORY);
+    let from = lines.len().saturating_sub(detail.most(IN_MEMORY));
     let title = format!("kernel log in memory that did not reach the host ({})", checkpoint.title());
     Some(Section { title, lines: lines.into_iter().skip(from).collect() })
 }

@@ -35,26 +35,57 @@ struct Section {
     lines: Vec<String>,
 }
 
+/// How much of a run is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    /// What a person reads first: of a run that passed what was verified, and of long lists a part.
+    Brief,
+    /// All there is, whatever the verdict.
+    Full,
+}
+
+impl Detail {
+    /// How much is shown of what has `brief` lines in the report that is read first.
+    fn most(self, brief: usize) -> usize {
+        match self {
+            Self::Brief => brief,
+            Self::Full => usize::MAX,
+        }
+    }
+}
+
 /// The report of a run. Times are in s since the test's body began.
 pub fn render(run: &Run<'_>, verdict: &Verdict) -> String {
+    report(run, verdict, Detail::Brief)
+}
+
+/// The same with workers, watches, variables, timeline and logs of a run that passed, too, and nothing cut.
+pub fn render_full(run: &Run<'_>, verdict: &Verdict) -> String {
+    report(run, verdict, Detail::Full)
+}
+
+fn report(run: &Run<'_>, verdict: &Verdict, detail: Detail) -> String {
     let mut out = verdict::header(run, verdict);
     out.push(String::new());
     out.extend(verdict::findings(verdict));
     let mut sections = Vec::new();
-    if verdict.outcome() > Outcome::Pass {
+    let failed = verdict.outcome() > Outcome::Pass;
+    if failed || detail == Detail::Full {
         let end = scheduler::end(run).unwrap_or_else(|unread| {
             sections.push(unread);
             None
         });
-        sections.extend(end.iter().flat_map(scheduler::waiting));
-        sections.extend(scheduler::variables(run));
-        sections.extend(scheduler::changed(run));
-        sections.extend(guest::workers(run));
+        // Somebody always waits; of a run that passed it says nothing.
+        sections.extend(end.iter().filter(|_| failed).flat_map(|end| scheduler::waiting(end, detail)));
+        sections.extend(end.as_ref().and_then(scheduler::raised));
+        sections.extend(scheduler::variables(run, detail));
+        sections.extend(scheduler::changed(run, detail));
+        sections.extend(guest::workers(run, detail));
         sections.push(guest::watches(run));
-        sections.push(guest::timeline(run));
-        sections.extend(guest::logs(run, verdict));
-        sections.extend(guest::log_in_memory(run));
-        sections.extend(scheduler::dump(run, end.as_ref()));
+        sections.push(guest::timeline(run, detail));
+        sections.extend(guest::logs(run, verdict, detail));
+        sections.extend(guest::log_in_memory(run, detail));
+        sections.extend(scheduler::dump(run, end.as_ref(), detail));
         sections.extend(recording::repro(run));
     }
     sections.extend(recording::absent(run, verdict));

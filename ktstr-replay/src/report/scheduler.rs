@@ -6,9 +6,9 @@ use crate::text::{clean, escaped, seconds, shorten, wrapped};
 use crate::trace::record::Sample;
 use crate::value::{Leaf, Snapshot, Value, changing};
 use crate::view::{dsqs, runqueues};
-use crate::why::{SchedState, SchedulerEnd, hogs, may_be_hogged};
+use crate::why::{SchedState, SchedulerEnd, hogs, may_be_hogged, raised as who_raised};
 
-use super::Section;
+use super::{Detail, Section};
 
 /// Checkpoints before the end that tell for how long a task had a CPU.
 const CHECKPOINTS: usize = 8;
@@ -50,8 +50,8 @@ pub(super) fn end(run: &Run<'_>) -> Result<Option<SchedulerEnd>, Section> {
 
 /// Who waited when the run went wrong: the task, its queue and its stack, then all runqueues and dispatch queues of the last
 /// checkpoint before.
-pub(super) fn waiting(end: &SchedulerEnd) -> Vec<Section> {
-    let mut sections = vec![Section { title: "who waited".to_owned(), lines: stalled_task(end) }];
+pub(super) fn waiting(end: &SchedulerEnd, detail: Detail) -> Vec<Section> {
+    let mut sections = vec![Section { title: "who waited".to_owned(), lines: stalled_task(end, detail) }];
     if let Some(last) = end.last() {
         let at = |what: &str| format!("{what} ({})", last.title);
         let rqs = runqueues::table(&last.runqueues.runqueues);
@@ -62,7 +62,7 @@ pub(super) fn waiting(end: &SchedulerEnd) -> Vec<Section> {
 }
 
 /// The task that waited longest, or that the exit names: at the exit, and at the last checkpoint before.
-fn stalled_task(end: &SchedulerEnd) -> Vec<String> {
+fn stalled_task(end: &SchedulerEnd, detail: Detail) -> Vec<String> {
     let Some(pid) = end.stalled_task() else { return Vec::new() };
     let mut lines: Vec<String> =
         hogs(end).iter().flat_map(|sentence| wrapped(&sentence.text, WIDTH)).collect();
@@ -81,16 +81,16 @@ fn stalled_task(end: &SchedulerEnd) -> Vec<String> {
         ));
         // The kernel cannot follow a stack that begins in an interrupt's; our own tables can.
         if end.last().is_none_or(|last| last.stack.is_none()) {
-            lines.extend(task.stack.iter().take(FRAMES).map(|frame| format!("    {frame}")));
+            lines.extend(task.stack.iter().take(detail.most(FRAMES)).map(|frame| format!("    {frame}")));
         }
     }
     if let Some(last) = end.last() {
-        lines.extend(at_checkpoint(last, pid));
+        lines.extend(at_checkpoint(last, pid, detail));
     }
     lines.iter().map(|line| clean(line)).collect()
 }
 
-fn at_checkpoint(last: &SchedState, pid: i64) -> Vec<String> {
+fn at_checkpoint(last: &SchedState, pid: i64, detail: Detail) -> Vec<String> {
     let Some(task) = last.tasks.by_pid(pid) else { return Vec::new() };
     let Some(waiting) = SchedState::waiting(task) else { return Vec::new() };
     let mut cpu = waiting.cpu.map_or_else(String::new, |cpu| format!(", on CPU {cpu}"));
@@ -105,19 +105,29 @@ fn at_checkpoint(last: &SchedState, pid: i64) -> Vec<String> {
     );
     let own = last.stack.as_ref().filter(|(of, _)| *of == pid);
     let stack = own.map(|(_, stack)| stack.lines()).unwrap_or_default();
-    let stack = stack.iter().take(FRAMES).map(|frame| format!("    {frame}"));
+    let stack = stack.iter().take(detail.most(FRAMES)).map(|frame| format!("    {frame}"));
     let Some((dsq, position)) = last.queue_of(pid) else {
         return std::iter::once(format!("{who}, in no queue{cpu}")).chain(stack).collect();
     };
     let count = dsq.tasks.len();
     let mut lines = vec![format!("{who}, {position} of {count} in queue {} ({}){cpu}", dsq.id, dsq.whose)];
     lines.extend(stack);
-    lines.extend(dsqs::tasks(dsq, QUEUED).iter().map(|line| format!("  {line}")));
+    lines.extend(dsqs::tasks(dsq, detail.most(QUEUED)).iter().map(|line| format!("  {line}")));
     lines
 }
 
+/// Who raised the error, and through which functions.
+pub(super) fn raised(end: &SchedulerEnd) -> Option<Section> {
+    let frames = &end.raised.as_ref()?.frames;
+    let mut lines: Vec<String> =
+        who_raised(end).iter().flat_map(|sentence| wrapped(&sentence.text, WIDTH)).collect();
+    lines.extend(frames.iter().map(|frame| format!("    {frame}")));
+    let lines = lines.iter().map(|line| clean(line)).collect();
+    Some(Section { title: "who raised the error".to_owned(), lines })
+}
+
 /// The variables of `.bss` and `.data` at the exit, beside what they were in the capture before it.
-pub(super) fn variables(run: &Run<'_>) -> Option<Section> {
+pub(super) fn variables(run: &Run<'_>, detail: Detail) -> Option<Section> {
     let index = run.scheduler_exit()?.sample?;
     let sample = run.sample(index)?;
     let before = run.with_maps().rev().find(|s| s.index < index);
@@ -137,7 +147,8 @@ pub(super) fn variables(run: &Run<'_>) -> Option<Section> {
         let at = seconds(run.since_start_ns(before.guest_ns));
         rows[0].push(format!("in {} ({at})", clean(&before.tag)));
     }
-    for (name, value) in shown.iter().take(VARIABLES) {
+    let most = detail.most(VARIABLES);
+    for (name, value) in shown.iter().take(most) {
         let mut row = vec![clean(name), show(value)];
         if let Some(then) = &then {
             row.push(earlier(then, name, value));
@@ -145,15 +156,13 @@ pub(super) fn variables(run: &Run<'_>) -> Option<Section> {
         rows.push(row);
     }
     let mut lines = layout(&[Align::Left, Align::Left, Align::Left], &rows);
-    if shown.len() > VARIABLES {
-        lines.push(format!(
-            "and {} more; `ktstr replay TRACE --var NAME` prints any",
-            shown.len() - VARIABLES
-        ));
+    let more = shown.len().saturating_sub(most);
+    if more > 0 {
+        lines.push(format!("and {more} more; `ktstr replay TRACE --var NAME` prints any"));
     }
     if !zero.is_empty() {
         let names: Vec<_> = zero.iter().map(|(name, _)| clean(name)).collect();
-        lines.push(shorten(&format!("zero: {}", names.join(", ")), ZERO_CHARS));
+        lines.push(shorten(&format!("zero: {}", names.join(", ")), detail.most(ZERO_CHARS)));
     }
     Some(Section { title, lines })
 }
@@ -186,7 +195,7 @@ fn earlier(then: &Snapshot<'_>, name: &str, now: &Value<'_>) -> String {
 }
 
 /// The variables that changed between the last two captures, where there is no exit that shows them.
-pub(super) fn changed(run: &Run<'_>) -> Option<Section> {
+pub(super) fn changed(run: &Run<'_>, detail: Detail) -> Option<Section> {
     if run.scheduler_exit().is_some_and(|exit| exit.sample.is_some()) {
         return None;
     }
@@ -201,7 +210,7 @@ pub(super) fn changed(run: &Run<'_>) -> Option<Section> {
         if old.same(&value) {
             continue;
         }
-        if rows.len() > CHANGED {
+        if rows.len() > detail.most(CHANGED) {
             more += 1;
             continue;
         }
@@ -221,13 +230,19 @@ pub(super) fn changed(run: &Run<'_>) -> Option<Section> {
 }
 
 /// The beginning of the kernel's dump of the scheduler's state.
-pub(super) fn dump(run: &Run<'_>, end: Option<&SchedulerEnd>) -> Option<Section> {
+pub(super) fn dump(
+    run: &Run<'_>,
+    end: Option<&SchedulerEnd>,
+    detail: Detail,
+) -> Option<Section> {
     let exit = end.and_then(|end| end.exit.as_ref()).or_else(|| run.scheduler_exit());
     let dump = exit?.dump.as_deref()?;
-    let all: Vec<_> = dump.lines().map(clean).collect();
-    let mut lines: Vec<_> = all.iter().take(DUMP_LINES).cloned().collect();
-    if all.len() > DUMP_LINES {
-        lines.push(format!("... {} more lines", all.len() - DUMP_LINES));
+    let mut lines: Vec<_> = dump.lines().map(clean).collect();
+    let most = detail.most(DUMP_LINES);
+    let more = lines.len().saturating_sub(most);
+    lines.truncate(most);
+    if more > 0 {
+        lines.push(format!("... {more} more lines; `ktstr replay TRACE --dump` prints all"));
     }
     Some(Section { title: "sched_ext's dump".to_owned(), lines })
 }

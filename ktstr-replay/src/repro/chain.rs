@@ -7,21 +7,12 @@ use serde::Serialize;
 
 use crate::kernel::BpfProgram;
 use crate::kernel::maps::BpfObjects;
-use crate::run::{CheckpointError, Checkpoints, Run, frame};
+use crate::run::{CheckpointError, Checkpoints, Run, backtrace};
 use crate::text::{Align, clean, layout};
 use crate::trace::record::{ScxState, Stage};
 
-/// Most functions of a backtrace that are taken.
-const FRAMES: usize = 16;
 /// Most targets in all.
 const TARGETS: usize = 48;
-/// What stands above the addresses of where the exit was asked for. Source: `scx_dump_state` in `kernel/sched/ext.c`.
-const BACKTRACE: &str = "Backtrace:";
-/// Functions by which the kernel ends a scheduler, and takes the backtrace: those below them asked for it.
-const OF_THE_EXIT: [&str; 6] =
-    ["scx_exit", "scx_vexit", "scx_error", "scx_verror", "__scx_exit", "stack_trace_save"];
-/// The watchdog: a stall is found there, and made elsewhere, so that nothing in its backtrace has led to it.
-const OF_THE_WATCHDOG: [&str; 3] = ["scx_watchdog_workfn", "scx_tick", "check_rq_for_timeouts"];
 /// What the kernel does with a task of sched_ext, whatever the scheduler. Source: `kernel/sched/ext.c`.
 const OF_A_TASK: [(&str, &str); 4] = [
     ("enqueue_task_scx", "the kernel makes a task runnable"),
@@ -108,12 +99,13 @@ impl Chain {
             }
         };
         add(TargetKind::Watch, EXIT_KIND, "who ends the scheduler");
-        for function in exit.dump.as_deref().map(backtrace).unwrap_or_default() {
+        for caller in exit.dump.as_deref().map(backtrace).unwrap_or_default() {
+            let function = caller.name;
             match programs.iter().find(|program| function == program.symbol()) {
                 Some(program) => add(TargetKind::Probe, &program.name, "it is in the backtrace of the exit"),
                 // Trampolines are no functions of anybody.
                 None if function.starts_with("bpf_") => {}
-                None => add(TargetKind::Probe, &function, "it is in the backtrace of the exit"),
+                None => add(TargetKind::Probe, function, "it is in the backtrace of the exit"),
             }
         }
         for operation in OPERATIONS {
@@ -146,26 +138,6 @@ impl Chain {
     }
 }
 
-/// The functions of the backtrace in a dump, the innermost first, without those that every exit or stall has.
-fn backtrace(dump: &str) -> Vec<String> {
-    let lines = dump.lines().skip_while(|line| line.trim() != BACKTRACE).skip(1);
-    let frames = lines.map(str::trim).map_while(frame);
-    let mut found: Vec<String> = Vec::new();
-    for name in frames.take(4 * FRAMES) {
-        // gcc splits functions: `x.isra.0` and `x.cold` are of `x`.
-        let base = name.split('.').next().unwrap_or(name);
-        if OF_THE_EXIT.contains(&base) {
-            // What was above it is the exit's own doing.
-            found.clear();
-        } else if OF_THE_WATCHDOG.contains(&base) {
-            return Vec::new();
-        } else if found.len() < FRAMES {
-            found.push(name.to_owned());
-        }
-    }
-    found
-}
-
 /// The scheduler's programs at the last checkpoint at which it was enabled; none where there is no memory.
 fn programs(run: &Run<'_>) -> Result<Vec<BpfProgram>, CheckpointError> {
     let checkpoints = match Checkpoints::of(run) {
@@ -183,44 +155,4 @@ fn programs(run: &Run<'_>) -> Result<Vec<BpfProgram>, CheckpointError> {
     let checkpoint = checkpoints.open(*info)?;
     let objects = BpfObjects::read(&checkpoint.kernel())?;
     Ok(objects.programs().programs().iter().filter(|program| program.of_scheduler).cloned().collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As kernel 7.3 printed it, shortened.
-    const OF_AN_ERROR: &str = "\
-demo[103] triggered exit kind 1025:
-  scx_bpf_error (no room)
-
-Backtrace:
-  scx_vexit+0x5c/0xb0
-  scx_bpf_error_bstr+0x7d/0x80
-  bpf_prog_0123456789abcdef_demo_enqueue+0x101/0x3f0
-  bpf__sched_ext_ops_enqueue+0x47/0x8f
-  do_enqueue_task+0x13c/0x2d0
-  enqueue_task_scx.isra.0+0x1bb/0x2b0
-
-CPU states
-----------
-";
-
-    #[test]
-    fn a_backtrace_has_who_asked_for_the_exit_and_not_how_it_is_made() {
-        let found = backtrace(OF_AN_ERROR);
-        assert_eq!(found.first().map(String::as_str), Some("scx_bpf_error_bstr"));
-        assert!(found.contains(&"do_enqueue_task".to_owned()), "{found:?}");
-        assert!(!found.iter().any(|name| name == "scx_vexit" || name == "CPU"), "{found:?}");
-    }
-
-    #[test]
-    fn the_watchdog_has_not_made_the_stall_that_it_found() {
-        for watchdog in ["scx_watchdog_workfn", "scx_tick", "check_rq_for_timeouts.isra.0"] {
-            let dump =
-                format!("Backtrace:\n  __scx_exit+0x1/0x2\n  {watchdog}+0x1/0x2\n  kthread+0x1/0x2\n\n");
-            assert_eq!(backtrace(&dump), Vec::<String>::new());
-        }
-        assert_eq!(backtrace("no backtrace+0x1/0x2\n"), Vec::<String>::new());
-    }
 }

@@ -21,6 +21,7 @@
 
 use std::borrow::Cow;
 
+use super::Caller;
 use crate::kernel::task::{DsqId, Task};
 use crate::text::escaped;
 use crate::units::{Cpu, CpuList};
@@ -260,10 +261,11 @@ pub(crate) fn named(text: &str) -> Option<(String, i64)> {
     Some((escaped(comm), pid.parse().ok()?))
 }
 
-/// The function of a line of a stack: of `schedule+0x2d/0xb0`.
-pub(crate) fn frame(line: &str) -> Option<&str> {
+/// The function of a line of a stack, and where in it: of `schedule+0x2d/0xb0`.
+pub(super) fn frame(line: &str) -> Option<Caller<'_>> {
     let (name, rest) = line.split_once("+0x").filter(|(name, _)| !name.is_empty() && !name.contains(' '))?;
-    rest.split_once("/0x").filter(|(offset, _)| !offset.contains(' ')).map(|_| name)
+    let (offset, _) = rest.split_once("/0x")?;
+    Some(Caller { name, offset: u64::from_str_radix(offset, 16).ok()? })
 }
 
 /// The word after `key`.

@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod backtrace;
 mod checkpoints;
 mod decoded;
 mod detached;
@@ -30,6 +31,7 @@ pub use checkpoints::{CheckpointError, Checkpoints, OpenCheckpoint};
 pub use decoded::{Run, periodic_due};
 pub use detached::DetachedTimes;
 pub use dump::{Dump, DumpCpu, DumpTask};
-pub(crate) use dump::{frame, named};
+pub(crate) use backtrace::{Caller, backtrace};
+pub(crate) use dump::named;
 pub use exit::{SchedulerExit, gone_words};
 pub use spawned::{NotSpawned, SpawnedWorkers};

@@ -26,6 +26,7 @@ mod cgroups;
 mod cpu_time;
 pub(crate) mod dmesg;
 pub(crate) mod dsqs;
+mod dump;
 mod map;
 mod maps;
 mod progs;
@@ -45,9 +46,10 @@ use serde_json::Value;
 
 use crate::columns::millis;
 use crate::kernel::{Gaps, KernelError};
-use crate::run::OpenCheckpoint;
+use crate::run::{OpenCheckpoint, Run};
 use crate::text::clean;
 
+pub use dump::{NoDump, show_dump};
 pub use stats::{NoStats, show_stats};
 pub use watches::{NoWatches, show_watches};
 
@@ -143,6 +145,57 @@ views! {
     } in map: "The entries of a BPF map, by its name or id";
     Progs in progs: "The BPF programs; those of the running scheduler have a star";
     Stacks in stacks: "The stack of every task and vCPU";
+}
+
+/// A view of what was recorded besides memory: its option of `ktstr replay`. A trace without checkpoints has them, too.
+#[derive(Clone, Copy, Debug)]
+pub struct RunView {
+    /// Name of its option, and of its part of the JSON.
+    pub name: &'static str,
+    /// What it shows.
+    pub help: &'static str,
+    show: fn(&Run<'_>, Option<&str>) -> Result<Shown, NothingToShow>,
+}
+
+/// Why a view of a run has nothing to show.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum NothingToShow {
+    /// No statistics.
+    Stats(#[from] NoStats),
+    /// Nothing was watched.
+    Watches(#[from] NoWatches),
+    /// No dump.
+    Dump(#[from] NoDump),
+}
+
+/// All of them, in the order in which they are listed and printed.
+pub const RUN_VIEWS: &[RunView] = &[
+    RunView {
+        name: "stats",
+        help: "The statistics that the scheduler served (scx_stats), of all captures; with --at of one. It needs no checkpoint",
+        show: |run, at| Ok(show_stats(run, at)?),
+    },
+    RunView {
+        name: "watches",
+        help: "What was watched for stores, and each store: who, where in the code, the value before and after. It needs no checkpoint",
+        show: |run, _| Ok(show_watches(run)?),
+    },
+    RunView {
+        name: "dump",
+        help: "The dump that the kernel made when the scheduler ended with an error, whole. It needs no checkpoint",
+        show: |run, _| Ok(show_dump(run)?),
+    },
+];
+
+impl RunView {
+    /// Look; `at` is the capture that is asked for, where the view is of captures.
+    ///
+    /// # Errors
+    /// [`NothingToShow`].
+    pub fn show(&self, run: &Run<'_>, at: Option<&str>) -> Result<Shown, NothingToShow> {
+        (self.show)(run, at)
+    }
 }
 
 impl View {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{VIEWS, View};
+use super::{RUN_VIEWS, VIEWS, View};
 use crate::judge::CheckSource;
 use crate::kernel::hostile::writes;
 use crate::run::{Checkpoints, Run};
@@ -67,8 +67,8 @@ fn the_documentation_lists_the_views_of_the_table() {
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
     let named =
         |name: &str| readme.split(|c: char| !c.is_ascii_lowercase() && c != '-').any(|word| word == name);
-    for view in VIEWS {
-        assert!(named(&format!("--{}", view.name)), "README.md does not name --{}", view.name);
+    for name in VIEWS.iter().map(|view| view.name).chain(RUN_VIEWS.iter().map(|view| view.name)) {
+        assert!(named(&format!("--{name}")), "README.md does not name --{name}");
     }
 }
 

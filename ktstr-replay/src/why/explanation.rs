@@ -10,7 +10,7 @@ use crate::text::{Align, layout};
 use crate::text::{clean, wrapped};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-use super::{Evidence, SchedulerEnd, Sentence, cpus, exit, maps, variables, victim};
+use super::{Evidence, SchedulerEnd, Sentence, cpus, exit, maps, raised, variables, victim};
 
 /// Checkpoints before the end that are looked at.
 const CHECKPOINTS: usize = 8;
@@ -53,6 +53,7 @@ pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, Checkpoi
         all.extend(findings(verdict, false));
     }
     all.extend(exit::exit(&end));
+    all.extend(raised(&end));
     all.extend(cpus::hogs(&end));
     all.extend(exit::dump(&end));
     all.extend(victim::victim(Some(run), &end));

@@ -12,6 +12,7 @@ use crate::units::{Cpu, CpuList, KernelVirt};
 
 use super::cpus::{self, class_is_above};
 use super::victim::{self, on_cpus};
+use super::raised::{Raised, raised};
 use super::{Explanation, SchedState, SchedulerEnd, Sentence, exit};
 
 /// What the kernel's dump is called as evidence.
@@ -32,6 +33,7 @@ pub fn explain_pasted(pasted: &PastedEnd) -> Explanation {
         all.push(exit::at_exit(&end, text.to_owned()));
     }
     all.extend(exit::exit(&end));
+    all.extend(raised(&end));
     all.extend(exit::dump(&end));
     all.extend(short(pasted, &end));
     all.extend(victim::victim(None, &end));
@@ -67,7 +69,8 @@ impl SchedulerEnd {
         let states = pasted.dump.as_ref().map(SchedState::of_dump).into_iter().collect();
         let scheduler = pasted.scheduler.clone().unwrap_or_else(|| "the scheduler".to_owned());
         let exit_tag = Some(pasted.told_by().to_owned());
-        Self { scheduler, exit_tag, exit, states, dump, named, ..Self::default() }
+        let raised = exit.as_ref().and_then(|exit| exit.dump.as_deref()).and_then(Raised::of);
+        Self { scheduler, exit_tag, exit, states, dump, named, raised, ..Self::default() }
     }
 }
 

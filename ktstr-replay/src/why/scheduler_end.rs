@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::raised::Raised;
 use crate::kernel::KernelError;
 use crate::kernel::dsq::{Dsq, Dsqs, read_dsqs};
 use crate::kernel::runqueue::{Runqueues, read_runqueue_details};
@@ -64,6 +65,8 @@ pub(crate) struct SchedulerEnd {
     pub unknown: Vec<DumpTask>,
     /// Pid of the task that the exit's message names.
     pub named: Option<i64>,
+    /// Who raised the error, if somebody did.
+    pub raised: Option<Raised>,
 }
 
 /// A task that waited for a CPU.
@@ -114,6 +117,10 @@ impl SchedulerEnd {
             known.extend(read_tasks(&checkpoints.open(*info)?.kernel())?.tasks);
         }
         end.read_exit(Some(&known));
+        // The programs are in memory as long as the scheduler's process is.
+        if let (Some(raised), Some(checkpoint)) = (&mut end.raised, chosen.first()) {
+            raised.find_line(checkpoint)?;
+        }
         if let Some(last) = chosen.first() {
             end.unwind(last);
         }
@@ -160,6 +167,7 @@ impl SchedulerEnd {
     /// Read what the exit says, by the tasks that memory has, if there is any.
     fn read_exit(&mut self, known: Option<&[Task]>) {
         let Some(exit) = &mut self.exit else { return };
+        self.raised = exit.dump.as_deref().and_then(Raised::of);
         let Some(known) = known else {
             self.dump = exit.dump.as_deref().map(Dump::parse).unwrap_or_default();
             self.named = exit.named_task().map(|(_, pid)| pid);

@@ -23,7 +23,7 @@ use views::ViewArgs;
 /// Exits with 0 when the run passed or was skipped, 1 when it failed, 2 when that could not be told, 3 when the
 /// trace cannot be read or a claim not be understood. Of several traces the worst counts: 3, 1, 2, 0. Views exit with 0.
 #[derive(Args, Debug)]
-#[command(after_help = claims_help(), override_usage = "ktstr replay <TRACE>... [--assert [CLAIM]...] [--json]\n       ktstr replay <TRACE> --var <PATH> [--json]\n       ktstr replay <TRACE> --tasks ... [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --stats [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --watches [--json]\n       ktstr replay <TRACE> --repro-chain [--json]")]
+#[command(after_help = claims_help(), override_usage = "ktstr replay <TRACE>... [--assert [CLAIM]...] [--json]\n       ktstr replay <TRACE> --var <PATH> [--json]\n       ktstr replay <TRACE> --tasks ... [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --stats [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --watches --dump [--json]\n       ktstr replay <TRACE> --repro-chain [--json]")]
 pub struct ReplayArgs {
     /// The trace, before the options; `-` is standard input. A gzip file or a zip archive of a trace will do. Of several
     /// traces each is judged: a line for each, and the worst exit code
@@ -32,6 +32,9 @@ pub struct ReplayArgs {
     /// Judge the run anew: by the claims that were recorded, or by these instead
     #[arg(long, value_name = "CLAIM", num_args = 0.., conflicts_with_all = ["var", "views"])]
     assert: Option<Vec<String>>,
+    /// Print all of the report: workers, timeline and logs of a run that passed, too, and nothing cut
+    #[arg(long, conflicts_with_all = ["var", "views", "repro_chain", "json"])]
+    full: bool,
     /// Print a variable of each capture, by the path that a claim would have; may be given several times
     #[arg(long, value_name = "PATH", conflicts_with = "views")]
     var: Vec<String>,
@@ -73,9 +76,9 @@ impl CommandArgs for ReplayArgs {
             bail!("--at says of which checkpoint a view is; add one, such as --tasks or --dsqs");
         }
         let [path] = self.traces.as_slice() else {
-            if !paths.is_empty() || !self.views.is_empty() || self.segment != 0 || self.repro_chain {
+            if !paths.is_empty() || !self.views.is_empty() || self.segment != 0 || self.repro_chain || self.full {
                 bail!(
-                    "--var, --segment, --repro-chain and views are of one trace; {} are given",
+                    "--var, --segment, --repro-chain, --full and views are of one trace; {} are given",
                     self.traces.len()
                 );
             }
@@ -92,7 +95,7 @@ impl CommandArgs for ReplayArgs {
         } else if !self.views.is_empty() {
             self.views.print(path, &run, self.json)
         } else {
-            readings::print_report(path, &run, &by, self.json)
+            readings::print_report(path, &run, &by, self.full, self.json)
         }
     }
 }

@@ -44,7 +44,13 @@ impl By {
 ///
 /// # Errors
 /// When it cannot be written.
-pub(super) fn print_report(trace: &Path, run: &Run<'_>, by: &By, as_json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn print_report(
+    trace: &Path,
+    run: &Run<'_>,
+    by: &By,
+    full: bool,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     let (verdict, none_recorded) = by.verdict(run);
     if none_recorded {
         out::note("note: no verdict is recorded in the trace; it is judged now");
@@ -53,7 +59,8 @@ pub(super) fn print_report(trace: &Path, run: &Run<'_>, by: &By, as_json: bool) 
         let trace = out::path(trace);
         out::write_json(&json!({ "trace": trace, "verdict": verdict, "manifest": run.manifest() }))?;
     } else {
-        out::write(&format!("{}{}", report::render(run, &verdict), report::provenance(trace)))?;
+        let render = if full { report::render_full } else { report::render };
+        out::write(&format!("{}{}", render(run, &verdict), report::provenance(trace)))?;
     }
     Ok(ExitCode::from(verdict.exit_code()))
 }

@@ -1,14 +1,14 @@
-//! `--tasks` and its like: the kernel's memory at one checkpoint, as `ktstr_replay::view` shows it. And `--stats` and `--watches`, which
+//! `--tasks` and its like: the kernel's memory at one checkpoint, as `ktstr_replay::view` shows it. And `--stats` and its like, which
 //! need no memory.
 //!
-//! The options are made from the table of views in `ktstr-replay/src/view/mod.rs`.
+//! The options are made from the tables of views in `ktstr-replay/src/view/mod.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use ktstr_replay::run::{Checkpoints, OpenCheckpoint, Run};
-use ktstr_replay::view::{Shown, VIEWS, View, show_stats, show_watches};
+use ktstr_replay::view::{RUN_VIEWS, RunView, Shown, VIEWS, View};
 use serde_json::{Value, json};
 
 use crate::cli::out;
@@ -20,17 +20,10 @@ pub(super) struct ViewArgs {
     wanted: Vec<View>,
     /// Whether source lines are asked for, and where they are.
     debuginfo: Option<Option<PathBuf>>,
-    /// Whether the scheduler's statistics are asked for.
-    stats: bool,
-    /// Whether the watches are asked for.
-    watches: bool,
+    /// Those that need no memory.
+    of_run: Vec<RunView>,
     at: Option<String>,
 }
-
-/// The name of its option, and of its part of the JSON.
-const STATS: &str = "stats";
-/// Likewise.
-const WATCHES: &str = "watches";
 
 impl Args for ViewArgs {
     fn augment_args(command: Command) -> Command {
@@ -63,13 +56,9 @@ impl Args for ViewArgs {
             "Which checkpoint: a capture's tag, or the last one at or before a time (2.5s, -300ms); default: that of the \
              scheduler's exit, or the last",
         ));
-        let stats = Arg::new(STATS).long(STATS).action(ArgAction::SetTrue).help(
-            "The statistics that the scheduler served (scx_stats), of all captures; with --at of one. It needs no checkpoint",
+        args.extend(
+            RUN_VIEWS.iter().map(|view| Arg::new(view.name).long(view.name).help(view.help).action(ArgAction::SetTrue)),
         );
-        args.push(stats);
-        args.push(Arg::new(WATCHES).long(WATCHES).action(ArgAction::SetTrue).help(
-            "What was watched for stores, and each store: who, where in the code, the value before and after. It needs no checkpoint",
-        ));
         let group = ArgGroup::new("views").multiple(true).args(args.iter().map(Arg::get_id));
         let args = args.into_iter().map(|arg| arg.help_heading("Views of one checkpoint"));
         command.args(args).group(group)
@@ -88,8 +77,7 @@ impl FromArgMatches for ViewArgs {
             debuginfo: matches
                 .contains_id("debuginfo")
                 .then(|| matches.get_one::<PathBuf>("debuginfo").cloned()),
-            stats: matches.get_flag(STATS),
-            watches: matches.get_flag(WATCHES),
+            of_run: RUN_VIEWS.iter().filter(|view| matches.get_flag(view.name)).copied().collect(),
             at: text("at"),
         })
     }
@@ -108,13 +96,13 @@ impl ViewArgs {
 
     /// Whether there is no view to print.
     pub(super) fn is_empty(&self) -> bool {
-        self.wanted.is_empty() && !self.stats && !self.watches
+        self.wanted.is_empty() && self.of_run.is_empty()
     }
 
     /// Print the views.
     ///
     /// # Errors
-    /// A trace without such a checkpoint, or whose kernel cannot be read; a view that cannot be made; a trace without statistics.
+    /// A trace without such a checkpoint, or whose kernel cannot be read; a view that cannot be made; a trace without what it is of.
     pub(super) fn print(&self, trace: &Path, run: &Run<'_>, as_json: bool) -> anyhow::Result<ExitCode> {
         let mut json = json!({ "trace": out::path(trace) });
         let (mut text, mut shown) = (String::new(), Vec::new());
@@ -130,11 +118,8 @@ impl ViewArgs {
             json["checkpoint"] = checkpoint_json(&checkpoint);
             text.push_str(&format!("{}\n\n", checkpoint.title()));
         }
-        if self.stats {
-            shown.push((STATS, show_stats(run, self.at.as_deref())?));
-        }
-        if self.watches {
-            shown.push((WATCHES, show_watches(run)?));
+        for view in &self.of_run {
+            shown.push((view.name, view.show(run, self.at.as_deref())?));
         }
         if as_json {
             let views = shown.into_iter().map(|(name, shown)| (name.to_owned(), shown.json));

@@ -24,6 +24,7 @@ mod decoded;
 mod detached;
 mod dump;
 mod exit;
+mod long_waits;
 mod spawned;
 
 pub use checkpoints::{CheckpointError, Checkpoints, OpenCheckpoint};

@@ -43,7 +43,12 @@ pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, Checkpoi
         not_told: Vec::new(),
     };
     let exit = run.scheduler_exit();
-    if verdict.outcome() <= Outcome::Pass && exit.is_none() {
+    let imported = run.manifest.imported.is_some();
+    if imported {
+        let one = "what ran before, and for how long: a core is of one moment (a recorded run has captures and events)";
+        explanation.not_told.push(one.to_owned());
+    }
+    if verdict.outcome() <= Outcome::Pass && exit.is_none() && !imported {
         return Ok(explanation);
     }
     let end = SchedulerEnd::of(run, CHECKPOINTS)?;

@@ -62,7 +62,7 @@ pub enum CaptureKindV1 {
     Watch,
     /// A task had waited for half of the watchdog's time, or of what `max_gap_ms` allows.
     HalfWatchdog,
-    /// A probed function was called. Reserved, as the one below: this release takes none of them.
+    /// A probed function was called. Reserved: this release takes none.
     Probe,
     /// It is what a core file has, which was not recorded by ktstr.
     Import,

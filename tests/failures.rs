@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_replay::run::Run;
-use ktstr_replay::trace::record::{BlobRole, CaptureKind, EventBody, Stage, WatchNews};
+use ktstr_replay::trace::record::{
+    BlobRole, CaptureKind, EventBody, LongWait, Sample, Stage, WaitLimit, WatchNews,
+};
 use ktstr_replay::verdict::Outcome;
 use ktstr_tests::{Fixture, TestRun, fixture, ktstr, run_bounded};
 
@@ -132,6 +134,53 @@ fn a_stall_is_explained() {
     assert!(dispatched.parse::<u64>().expect("a count") > 0);
     assert!(report.contains("nr_dispatched"), "{run}");
     assert!(report.contains("DEMO_STALLED"), "{run}");
+
+    let long = long_waits(&run);
+    let wait = long.first().unwrap_or_else(|| panic!("nobody was seen to wait:\n{run}"));
+    assert_eq!(wait.limit_ns, 3_000_000_000, "{wait:?}");
+    assert!(matches!(wait.limit, WaitLimit::Watchdog | WaitLimit::CheckIn), "{wait:?}");
+    let during = captured(&run, wait);
+    assert!(during.guest_ns < sample.guest_ns, "not before the end: {during:?}");
+    let scx = during.scx.as_ref().expect("sched_ext's state in the stall");
+    assert!(scx.is_enabled() && scx.exit_kind == 0, "{scx:?}");
+    assert_eq!(run.samples_of(CaptureKind::HalfWatchdog).len(), long.len(), "{long:?}");
+    // Whoever waited longest is still in the scheduler's queue there; at the exit the kernel had emptied that.
+    let views = ["replay", "--at", &during.tag, "--dsqs", "--json"];
+    let views: serde_json::Value = serde_json::from_str(&printed(&run, &views)).expect("JSON");
+    let queues = views["views"]["dsqs"]["dsqs"].as_array().expect("queues");
+    let queued = queues.iter().filter(|queue| queue["whose"] == "user").filter_map(|queue| queue["tasks"].as_array());
+    let pids: Vec<u64> = queued.flatten().filter_map(|task| task["pid"].as_u64()).collect();
+    assert!(!pids.is_empty() && wait.pid.is_none_or(|pid| pids.contains(&pid.into())), "{wait:?}: {views:#}");
+    // The report and the story are of that moment.
+    assert!(report.contains(&format!("capture {}: ", during.tag)), "{run}");
+    let why = printed(&run, &["why"]);
+    let words = "after which the";
+    assert!(why.contains(words) && why.contains(&format!("seen in {}", during.tag)), "{why}\n{run}");
+}
+
+/// The waits that were told, in the order in which they came.
+fn long_waits(run: &TestRun) -> Vec<LongWait> {
+    let events = run.trace().events().into_iter();
+    let waits = events.filter_map(|event| match event.body {
+        EventBody::LongWait(wait) => Some(*wait),
+        _ => None,
+    });
+    waits.collect()
+}
+
+/// The capture that was taken for a wait, with memory.
+fn captured(run: &TestRun, wait: &LongWait) -> Sample {
+    let index = wait.sample.unwrap_or_else(|| panic!("no capture of {wait:?}:\n{run}"));
+    let samples = run.samples_of(CaptureKind::HalfWatchdog);
+    let sample = samples.into_iter().find(|sample| sample.index == index);
+    let sample = sample.unwrap_or_else(|| panic!("{wait:?} names no capture of a long wait:\n{run}"));
+    assert!(sample.checkpoint.is_some(), "no memory of that moment: {:?}", sample.faults);
+    sample
+}
+
+/// What a command prints of the run's trace.
+fn printed(run: &TestRun, args: &[&str]) -> String {
+    run_bounded(ktstr().arg(args[0]).arg(run.trace_path()).args(&args[1..]), LIMIT).stdout.clone()
 }
 
 #[test]
@@ -236,6 +285,21 @@ fn a_starved_cgroup_is_named() {
     let finding = run.section("not_starved");
     assert!(finding.contains("cg_1"), "{run}");
     assert!(!finding.contains("cg_0"), "the served cgroup is blamed:\n{run}");
+
+    // A capture shows who of it waited, long before the workers could say so.
+    let of_gap = long_waits(&run).into_iter().find(|wait| wait.limit == WaitLimit::Gap);
+    let wait = of_gap.unwrap_or_else(|| panic!("nobody was seen to wait:\n{run}"));
+    let limits = run.trace().manifest().expect("a manifest").test.limits().expect("limits");
+    assert_eq!(limits.max_gap_ms.map(|ms| ms * 1_000_000), Some(wait.limit_ns), "{wait:?}");
+    assert!(wait.waited_ns >= wait.limit_ns / 2, "{wait:?}");
+    let during = captured(&run, &wait);
+    let tasks = printed(&run, &["replay", "--at", &during.tag, "--tasks", "--json"]);
+    let views: serde_json::Value = serde_json::from_str(&tasks).expect("JSON");
+    let tasks = views["views"]["tasks"]["tasks"].as_array().expect("tasks");
+    let task = tasks.iter().find(|task| task["pid"].as_u64() == wait.pid.map(u64::from));
+    let task = task.unwrap_or_else(|| panic!("no such task as {wait:?}: {views:#}"));
+    assert!(task["cgroup"].as_str().is_some_and(|cgroup| cgroup.ends_with("cg_1")), "{task:#}");
+    assert!(printed(&run, &["why"]).contains("for which a worker may make no turn"), "{run}");
 }
 
 #[test]

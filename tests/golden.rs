@@ -94,7 +94,7 @@ fn every_reading_of_every_golden_trace_is_as_ever() {
 fn every_command_and_option_that_reads_a_trace_is_among_the_readings() {
     // What reads no trace, and what every command has.
     let (no_reading, common) = (
-        ["kernel", "setup", "doctor", "machine", "selftest", "completions", "help"],
+        ["import", "kernel", "setup", "doctor", "machine", "selftest", "completions", "help"],
         ["--json", "--help", "--version"],
     );
     let mut commands = Vec::new();

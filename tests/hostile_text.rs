@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use ktstr_replay::trace::record::{
-    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, Loss, MapContents, Sample, StatsAnswer, WatchEvent,
-    WatchFire, WatchNews, WatchTotals, blob_id,
+    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, LongWait, Loss, MapContents, Sample, StatsAnswer,
+    WaitLimit, WatchEvent, WatchFire, WatchNews, WatchTotals, blob_id,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace, TraceWriter};
-use ktstr_replay::units::{GuestNs, HostNs};
+use ktstr_replay::units::{Cpu, GuestNs, HostNs};
 use ktstr_tests::{Printed, READINGS, json_of, run_reading};
 use serde_json::Value;
 
@@ -91,6 +91,7 @@ fn evil_event(event: &mut Event) {
                 WatchNews::Armed { .. } | WatchNews::Totals(_) => {}
             }
         }
+        EventBody::LongWait(wait) => evil(&mut wait.comm),
         EventBody::Body { error, failures } => {
             evil_option(error);
             failures.push(EVIL.to_owned());
@@ -142,6 +143,18 @@ fn evil_watches() -> Vec<Event> {
         event
     });
     told.collect()
+}
+
+/// Waits of all kinds, of which the golden trace has none.
+fn evil_waits() -> Vec<Event> {
+    let wait = |limit| {
+        let (comm, cpu) = ("waits".to_owned(), Some(Cpu(1)));
+        let (limit_ns, waited_ns) = (2_000_000_000, 1_000_000_000);
+        let wait = LongWait { limit, limit_ns, waited_ns, pid: Some(7), comm, cpu, sample: Some(1) };
+        let body = EventBody::LongWait(Box::new(wait));
+        Event { guest_ns: GuestNs(2), host_ns: HostNs(2), body }
+    };
+    [WaitLimit::Watchdog, WaitLimit::CheckIn, WaitLimit::Gap].map(wait).into()
 }
 
 /// Names inside of BTF keep their length, as other names lie behind them.
@@ -205,6 +218,7 @@ fn write_evil(path: &Path) {
     let mut events = stall.events();
     events.extend(evil_stats());
     events.extend(evil_watches());
+    events.extend(evil_waits());
     events.iter_mut().for_each(evil_event);
     writer.events(&events).expect("events");
     let mut page = PageBatch::with_capacity(1);

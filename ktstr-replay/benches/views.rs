@@ -11,6 +11,7 @@ use divan::Bencher;
 use ktstr_replay::judge::CheckSource;
 use ktstr_replay::kernel::task::read_tasks;
 use ktstr_replay::kernel::unwind::Unwinder;
+use ktstr_replay::kernel::waits::{read_waits, read_watchdog_waits};
 use ktstr_replay::kernel::{Caps, KernelProfile, KernelView, SampleReader, Symbols, VirtualMemory};
 use ktstr_replay::memory::{Memory, MemoryError};
 use ktstr_replay::report::render;
@@ -137,6 +138,19 @@ impl Memory for Flat {
     fn populated(&self) -> Vec<Range<u64>> {
         std::iter::once(0..self.0.len() as u64).collect()
     }
+}
+
+/// What the recorder looks at every 100 ms while the guest runs, to see who waits for long: to be at most 1 ms.
+#[divan::bench]
+fn look_for_long_waits(bencher: Bencher<'_, '_>) {
+    let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
+    let flat = Flat::last(&trace);
+    let profile = KernelProfile::of_trace(&trace).expect("a kernel");
+    bencher.bench_local(|| {
+        let view = KernelView::new(&profile, &flat);
+        let watchdog = read_watchdog_waits(&view).expect("sched_ext").len();
+        watchdog + read_waits(&view, 2_000_000_000).expect("tasks").len()
+    });
 }
 
 #[divan::bench(args = View::plain())]

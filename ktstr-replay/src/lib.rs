@@ -28,6 +28,7 @@ pub mod repro;
 pub mod report;
 pub mod diff;
 pub mod export;
+pub mod import;
 pub mod slim;
 
 // For the tests of this crate and of others; it says why it is no feature.

@@ -71,7 +71,7 @@ pub enum LeftOut {
     KernelTypes,
     /// It is the kernel's symbol table, which the trace has as a blob.
     KernelSymbols,
-    /// The core file that the trace was made of does not have it. Reserved: this release reads no core files.
+    /// The core file that the trace was made of does not have it.
     NotInCore,
     /// No reading of ours reads it.
     NotRead,

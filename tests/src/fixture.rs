@@ -157,10 +157,15 @@ impl TestRun {
     /// # Panics
     /// When there is none, or more than one.
     pub fn sample(&self, kind: CaptureKind) -> Sample {
-        let samples = Samples::load(&self.trace());
-        let mut found: Vec<&Sample> = samples.iter().filter(|sample| sample.kind == kind).collect();
+        let mut found = self.samples_of(kind);
         assert_eq!(found.len(), 1, "captures of kind {kind:?}:\n{self}");
-        found.remove(0).clone()
+        found.remove(0)
+    }
+
+    /// The captures of a kind, in the order in which they were taken.
+    pub fn samples_of(&self, kind: CaptureKind) -> Vec<Sample> {
+        let samples = Samples::load(&self.trace());
+        samples.iter().filter(|sample| sample.kind == kind).cloned().collect()
     }
 
     /// A variable of the scheduler at the only capture of a kind, as text.

@@ -15,6 +15,7 @@ mod naming;
 mod request;
 mod events;
 mod host_time;
+mod long_waits;
 mod interrupt;
 mod capture;
 mod writer;

@@ -54,6 +54,9 @@ pub struct CapturePlan {
     pub periodic: u32,
     /// The workload window they are spread over.
     pub window: Duration,
+    /// For how long a worker of the test may make no turn, if that is limited: a capture is taken when a thread of user space has been
+    /// runnable for half of it.
+    pub gap_limit: Option<Duration>,
     /// Which captures bring a checkpoint.
     pub checkpoint: CheckpointPolicy,
     /// Which pages a checkpoint keeps.

@@ -2,6 +2,7 @@
 
 mod delivering;
 mod memory;
+mod waiting;
 mod watching;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use super::events;
 use super::fail_fast::FailFast;
 use super::host_time::{HostGap, HostTime};
 use super::interrupt;
+use super::long_waits::LongWaits;
 use super::outbox::Outbox;
 use super::placing::Pages;
 use super::request::CapturePlan;
@@ -84,6 +86,7 @@ pub(super) struct Session<'c> {
     /// What ends the run at a broken claim, where that is wanted.
     fail_fast: Option<FailFast>,
     watches: Watches,
+    long_waits: LongWaits,
     /// Where a person is, for whom the guest has a shell.
     terminal: Option<Terminal>,
     /// What the machine told while a part of the job was handed over.
@@ -123,6 +126,7 @@ impl<'c> Session<'c> {
             unfit: Unfit::default(),
             fail_fast: None,
             watches: Watches::default(),
+            long_waits: LongWaits::new(plan.gap_limit),
             terminal: None,
             told: None,
             pages: None,
@@ -208,6 +212,7 @@ impl<'c> Session<'c> {
             }
             self.look_at_host_time();
             self.find_watched();
+            self.look_for_long_waits();
             self.serve_memory();
             self.serve_shell();
             self.capture_if_due();
@@ -459,8 +464,8 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// Read the stopped machine, let it go on if asked to, and hand over what was read.
-    fn take(&mut self, request: CaptureRequest, pause: Pause, go_on: bool) {
+    /// Read the stopped machine, let it go on if asked to, and hand over what was read. Returns the sample's index.
+    fn take(&mut self, request: CaptureRequest, pause: Pause, go_on: bool) -> u32 {
         let (watches, mut stand) = self.watches();
         watches.at_stop(&mut stand);
         if self.outbox.take_base_lost() {
@@ -476,7 +481,9 @@ impl<'c> Session<'c> {
         for (role, bytes) in captured.blobs {
             self.outbox.give(Item::Blob(role, bytes));
         }
+        let index = captured.sample.index;
         self.outbox.capture(captured.sample, captured.checkpoint);
+        index
     }
 
     /// Tell init of a capture, so that it asks the scheduler for its statistics. The machine may be stopped: nothing is waited for.

@@ -149,6 +149,7 @@ fn name(body: &EventBody) -> &'static str {
         EventBody::Payload(_) => "payload",
         EventBody::Stats(_) => "stats",
         EventBody::Watch(_) => "watch",
+        EventBody::LongWait(_) => "long_wait",
     }
 }
 
@@ -217,5 +218,14 @@ fn details(body: &EventBody) -> Json {
             "fault": answer.fault,
         }),
         EventBody::Watch(news) => super::watch::json(news),
+        EventBody::LongWait(wait) => json!({
+            "limit": format!("{:?}", wait.limit),
+            "limit_ns": wait.limit_ns,
+            "waited_ns": wait.waited_ns,
+            "pid": wait.pid,
+            "comm": wait.comm,
+            "cpu": wait.cpu,
+            "sample": wait.sample,
+        }),
     }
 }

@@ -42,6 +42,10 @@ impl Run<'_> {
             verdict.findings.extend(skipped::judge(self, why, claims));
             return verdict;
         }
+        if self.manifest.imported.is_some() {
+            verdict.findings.extend(skipped::judge_core(self, claims));
+            return verdict;
+        }
         let machine = lifecycle::judge_machine(self);
         // A guest that died takes the scheduler with it; one that hangs may hang because of the scheduler.
         if machine.is_cause {

@@ -1,5 +1,6 @@
 //! Runs that were not made.
 
+use super::claims::judge_claims;
 use crate::claim::Claim;
 use crate::run::Run;
 use crate::verdict::{Finding, Origin, Outcome};
@@ -15,5 +16,13 @@ pub(super) fn judge(run: &Run<'_>, why: &str, asked: Option<&[Claim]>) -> Vec<Fi
         Finding::new(Origin::Claim, claim.to_string(), Outcome::Inconclusive, "the test was not run")
     };
     findings.extend(asked.unwrap_or_default().iter().map(unknown));
+    findings
+}
+
+/// The trace is of a core file: there was no test. Claims can be asked of its one moment.
+pub(super) fn judge_core(run: &Run<'_>, asked: Option<&[Claim]>) -> Vec<Finding> {
+    let found = "it is of a core file, of which no test is known";
+    let mut findings = vec![Finding::new(Origin::Run, "import", Outcome::Skip, found)];
+    findings.extend(judge_claims(run, asked));
     findings
 }

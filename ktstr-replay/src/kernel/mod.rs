@@ -42,6 +42,7 @@ pub mod unwind;
 mod view;
 mod virt;
 mod vmcoreinfo;
+pub mod waits;
 
 pub use cputime::Jiffies;
 pub use error::{FieldMissing, Gaps, KernelError};

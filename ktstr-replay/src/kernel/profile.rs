@@ -67,7 +67,11 @@ impl KernelProfile {
         Err(last)
     }
 
-    fn from_vmcoreinfo(memory: &dyn Memory, info: Vmcoreinfo) -> Result<Self, KernelError> {
+    /// As [`KernelProfile::from_memory`], of the kernel that describes itself so.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn from_vmcoreinfo(memory: &dyn Memory, info: Vmcoreinfo) -> Result<Self, KernelError> {
         let table = page_table(memory, &info)?;
         let kernel = VirtualMemory::new(memory, table);
         let symbols = Symbols::from_memory(&kernel, &info)?;

@@ -81,13 +81,19 @@ pub(super) fn timeline(run: &Run<'_>, detail: Detail) -> Section {
                 Some(text) => text,
                 None => continue,
             },
+            EventBody::LongWait(wait) => {
+                let capture = wait.sample.and_then(|index| run.sample(index));
+                with(&capture.map_or_else(|| "no capture".to_owned(), |s| format!("capture {}", s.tag)), &wait.in_words())
+            }
             EventBody::End { end, detail } => with(&format!("the machine ended ({end:?})"), detail),
             _ => continue,
         };
         entries.push((event.guest_ns, text));
     }
-    // A watch's fire has its line already.
-    let told = |kind: CaptureKind| matches!(kind, CaptureKind::Periodic | CaptureKind::Watch);
+    // A watch's fire has its line already, and so has a long wait.
+    let told = |kind: CaptureKind| {
+        matches!(kind, CaptureKind::Periodic | CaptureKind::Watch | CaptureKind::HalfWatchdog)
+    };
     for sample in run.samples.iter().filter(|s| !told(s.kind)) {
         entries.push((sample.guest_ns, format!("capture {}", sample.tag)));
     }

@@ -165,7 +165,7 @@ fn machine(run: &Run<'_>) -> String {
             let args: String = scheduler.args.iter().map(|a| format!(" {a}")).collect();
             parts.push(format!("scheduler {}{args}", scheduler.name));
         }
-        None if manifest.is_on_host() => {}
+        None if manifest.is_on_host() || manifest.imported.is_some() => {}
         None => parts.push("the kernel's own scheduler".to_owned()),
     }
     parts.extend(machine.start.iter().filter(|start| start.is_attached()).map(ToString::to_string));
@@ -176,6 +176,9 @@ fn machine(run: &Run<'_>) -> String {
     parts.extend(manifest.taints.iter().cloned());
     if manifest.is_on_host() {
         parts.push("times count from the body's start".to_owned());
+    } else if let Some(imported) = &manifest.imported {
+        parts.push(format!("of a core file ({})", imported.format));
+        parts.push("times count from the kernel's start".to_owned());
     } else if run.stage(Stage::BodyStarted).is_some() {
         let at = run.samples.origin_ns().since(GuestNs(0));
         parts.push(format!("times count from the body's start, {} after the guest's", seconds(at)));

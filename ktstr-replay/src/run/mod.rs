@@ -25,6 +25,7 @@ mod decoded;
 mod detached;
 mod dump;
 mod exit;
+mod long_waits;
 mod spawned;
 
 pub use checkpoints::{CheckpointError, Checkpoints, OpenCheckpoint};

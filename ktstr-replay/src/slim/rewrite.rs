@@ -85,14 +85,9 @@ pub fn slim_trace(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Sli
 
 /// Give the file its name, unless there is a file of that name by now.
 pub(super) fn place(part: &Path, to: &Path) -> Result<(), SlimError> {
-    let failed = |source: std::io::Error| match source.kind() {
+    crate::trace::place(part, to).map_err(|source| match source.kind() {
         std::io::ErrorKind::AlreadyExists => SlimError::Exists(to.to_owned()),
         _ => SlimError::Place { path: to.to_owned(), source },
-    };
-    fs::hard_link(part, to).or_else(|source| match source.kind() {
-        std::io::ErrorKind::AlreadyExists => Err(failed(source)),
-        // A file system without links.
-        _ => fs::rename(part, to).map_err(failed),
     })
 }
 

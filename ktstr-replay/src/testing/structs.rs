@@ -40,7 +40,7 @@ scx_dsq_list_node { node: list_head, flags: u32 }
 scx_dispatch_q { list: list_head, priq: rb_root, nr: u32, seq: u32, id: u64, hash_node: rhash_head }
 sched_ext_entity {
     dsq: ptr, ops_state: u64, dsq_list: scx_dsq_list_node, dsq_priq: rb_node, flags: u32, weight: u32, sticky_cpu: int,
-    holding_cpu: int, selected_cpu: int, runnable_node: list_head, runnable_at: u64, slice: u64, dsq_vtime: u64, ddsp_dsq_id: u64
+    holding_cpu: int, selected_cpu: int, sched: ptr, runnable_node: list_head, runnable_at: u64, slice: u64, dsq_vtime: u64, ddsp_dsq_id: u64
 }
 scx_event_stats { SCX_EV_SELECT_CPU_FALLBACK: s64, SCX_EV_B: s64 }
 scx_sched_pcpu { event_stats: scx_event_stats, bypass_dsq: scx_dispatch_q }
@@ -55,9 +55,10 @@ scx_sched {
 
 thread_info { cpu: u32, flags: u64 }
 thread_struct { sp: u64, cr2: u64 }
+sched_info { pcount: u64, last_queued: u64 }
 sched_entity { sum_exec_runtime: u64, vruntime: u64 }
 task_struct {
-    thread_info: thread_info, __state: u32, exit_state: u32, flags: u32, on_cpu: u8, pid: int, tgid: int, comm: char[16],
+    thread_info: thread_info, __state: u32, exit_state: u32, flags: u32, on_cpu: u8, on_rq: int, sched_info: sched_info, pid: int, tgid: int, comm: char[16],
     sched_class: ptr, policy: u32, prio: int, static_prio: int, rt_priority: u32, mm: ptr, utime: u64, stime: u64,
     se: sched_entity, nvcsw: u64, nivcsw: u64, nr_cpus_allowed: u32, cpus_ptr: ptr, cpus_mask: u64, cgroups: ptr, cg_list: list_head, scx: sched_ext_entity, tasks: list_head,
     thread_node: list_head, signal: ptr, stack: ptr, thread: thread_struct, bits: u32:3

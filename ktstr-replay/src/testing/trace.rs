@@ -74,6 +74,7 @@ impl TraceBuilder {
             taints: vec!["emulated".into()],
             skipped: None,
             repro: None,
+            imported: None,
         };
         Self { manifest, events: Vec::new(), samples: Vec::new(), claims: Vec::new(), losses: Vec::new() }
     }

@@ -1,12 +1,25 @@
 //! Files that are being made: where they are before they have their names, so that whoever ends this process can remove them.
 
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// Where a new file is written before it has its name: beside it, so that it is on the same disk.
 pub(crate) fn part_name(to: &Path) -> PathBuf {
     let mut name = to.file_name().unwrap_or_default().to_owned();
     name.push(unfinished_suffix());
     to.with_file_name(name)
+}
+
+/// Give a file that is finished its name, unless there is a file of that name by now. What it was called before may stay beside it.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] where there is one; those of the file system.
+pub(crate) fn place(part: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(part, to).or_else(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Err(error),
+        // A file system without links.
+        _ => fs::rename(part, to),
+    })
 }
 
 /// Ends the name of a file that this process has not finished.

@@ -54,7 +54,7 @@ impl Evidence {
 }
 
 impl Sentence {
-    fn at(since_start_ns: Option<i64>, evidence: Evidence, text: impl Into<String>) -> Self {
+    pub(super) fn at(since_start_ns: Option<i64>, evidence: Evidence, text: impl Into<String>) -> Self {
         Self { since_start_ns, evidence, text: text.into() }
     }
 

@@ -10,7 +10,7 @@ use crate::text::{Align, layout};
 use crate::text::{clean, wrapped};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-use super::{Evidence, SchedulerEnd, Sentence, cpus, exit, maps, raised, variables, victim};
+use super::{Evidence, SchedulerEnd, Sentence, cpus, exit, maps, raised, variables, victim, waits};
 
 /// Checkpoints before the end that are looked at.
 const CHECKPOINTS: usize = 8;
@@ -43,7 +43,12 @@ pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, Checkpoi
         not_told: Vec::new(),
     };
     let exit = run.scheduler_exit();
-    if verdict.outcome() <= Outcome::Pass && exit.is_none() {
+    let imported = run.manifest.imported.is_some();
+    if imported {
+        let one = "what ran before, and for how long: a core is of one moment (a recorded run has captures and events)";
+        explanation.not_told.push(one.to_owned());
+    }
+    if verdict.outcome() <= Outcome::Pass && exit.is_none() && !imported {
         return Ok(explanation);
     }
     let end = SchedulerEnd::of(run, CHECKPOINTS)?;
@@ -56,6 +61,7 @@ pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, Checkpoi
     all.extend(raised(&end));
     all.extend(cpus::hogs(&end));
     all.extend(exit::dump(&end));
+    all.extend(waits::waits(run, &end));
     all.extend(victim::victim(Some(run), &end));
     all.extend(cpus::cpus(&end));
     all.extend(maps::full(run));

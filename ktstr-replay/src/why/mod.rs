@@ -30,6 +30,7 @@ mod scheduler_end;
 mod variables;
 mod victim;
 mod vtime;
+mod waits;
 
 pub(crate) use cpus::{hogs, may_be_hogged};
 pub use evidence::{Evidence, Sentence};

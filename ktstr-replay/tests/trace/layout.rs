@@ -23,6 +23,7 @@ use ktstr_replay::trace::record::sample::{
 use ktstr_replay::trace::record::small::{
     ClaimOriginV1, ClaimV1, ClockV1, CommitV1, IndexEntryV1, IndexV1, LossKindV1, LossV1,
 };
+use ktstr_replay::trace::record::wait::{LongWaitV1, WaitLimitV1};
 use ktstr_replay::trace::record::watch::{WatchEventV1, WatchFireV1, WatchNewsV1, WatchTotalsV1};
 use ktstr_replay::trace::record::{BlobRole, PageId};
 use ktstr_replay::units::{Cpu, GuestNs, HostNs};
@@ -227,6 +228,22 @@ fn watch_bodies() -> Vec<EventBodyV1> {
     news.into_iter().map(body).collect()
 }
 
+/// Those of long waits, likewise.
+fn wait_bodies() -> Vec<EventBodyV1> {
+    let body = |limit, pid: Option<u32>| {
+        EventBodyV1::LongWait(Box::new(LongWaitV1 {
+            limit,
+            limit_ns: 1,
+            waited_ns: 2,
+            pid,
+            comm: pid.map_or_else(String::new, |_| "a long name".to_owned()),
+            cpu: pid.map(Cpu),
+            sample: pid,
+        }))
+    };
+    vec![body(WaitLimitV1::Watchdog, Some(3)), body(WaitLimitV1::CheckIn, None), body(WaitLimitV1::Gap, Some(4))]
+}
+
 fn map(id: u32, contents: MapContentsV1) -> MapStateV1 {
     MapStateV1 {
         id,
@@ -333,6 +350,7 @@ fn frozen_types_have_not_moved() {
         frozen("EventChunkV1 (statistics)", &chunk(stats_bodies())),
         frozen("EventChunkV1 (payloads)", &chunk(payload_bodies())),
         frozen("EventChunkV1 (watches)", &chunk(watch_bodies())),
+        frozen("EventChunkV1 (long waits)", &chunk(wait_bodies())),
         frozen("SampleV1 (attach)", &sample(CaptureKindV1::Attach)),
         frozen("SampleV1 (periodic)", &sample(CaptureKindV1::Periodic)),
         frozen("SampleV1 (on demand)", &sample(CaptureKindV1::OnDemand)),

@@ -7,6 +7,7 @@ use clap::{ArgMatches, Args, Command};
 
 use super::completions::CompletionsArgs;
 use super::doctor::DoctorArgs;
+use super::import::ImportArgs;
 use super::kernel::KernelArgs;
 use super::list::ListArgs;
 use super::machine::MachineArgs;
@@ -31,6 +32,7 @@ const COMMANDS: &[Row] = &[
     Row::new::<ReplayArgs>("replay"),
     Row::new::<WhyArgs>("why"),
     trace::ROW,
+    Row::new::<ImportArgs>("import"),
     Row::new::<KernelArgs>("kernel"),
     Row::new::<SetupArgs>("setup"),
     Row::new::<MachineArgs>("machine"),

@@ -11,6 +11,7 @@ mod asked;
 mod completions;
 mod doctor;
 mod gauntlet;
+mod import;
 mod kernel;
 mod list;
 mod machine;

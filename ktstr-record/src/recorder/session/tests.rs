@@ -91,6 +91,7 @@ fn recorded(before: impl FnOnce(&mut Session<'_>)) -> Trace {
     let plan = CapturePlan {
         periodic: 0,
         window: Duration::ZERO,
+        gap_limit: None,
         checkpoint: CheckpointPolicy::Never,
         pages: PageSelection::Kernel,
     };

@@ -6,4 +6,4 @@ mod state;
 pub(in crate::kernel) use schedulers::scheduler_addresses;
 pub use schedulers::{EventCounter, SchedExt, Scheduler, read_schedulers};
 pub(in crate::kernel) use state::held_by;
-pub(in crate::kernel) use state::read_scx;
+pub(in crate::kernel) use state::{read_scx, state_of};

@@ -64,9 +64,8 @@ pub(in crate::kernel) fn read_scx(
     faults: &mut Vec<String>,
 ) -> Result<Option<ScxState>, KernelError> {
     let symbols = view.profile().symbols();
-    let variable = ["scx_enable_state_var", "scx_ops_enable_state_var"];
-    let Some(at) = variable.iter().find_map(|name| symbols.address(name)) else { return Ok(None) };
-    let mut state = ScxState { state: state_name(view, view.u32(at)?), ..ScxState::default() };
+    let Some(state) = state_of(view)? else { return Ok(None) };
+    let mut state = ScxState { state, ..ScxState::default() };
     let number = |names: &[&str]| -> Option<u64> {
         let at = names.iter().find_map(|name| symbols.address(name))?;
         view.u64(at).ok()
@@ -94,6 +93,16 @@ pub(in crate::kernel) fn read_scx(
     state.watchdog_timeout_ns =
         timeout_jiffies.zip(jiffy_ns(view)).and_then(|(count, each)| count.checked_mul(each));
     Ok(Some(state))
+}
+
+/// The name of sched_ext's state; `None` where the kernel is built without it.
+///
+/// # Errors
+/// [`KernelError`] when it cannot be read.
+pub(in crate::kernel) fn state_of(view: &KernelView<'_>) -> Result<Option<String>, KernelError> {
+    let variable = ["scx_enable_state_var", "scx_ops_enable_state_var"];
+    let at = variable.iter().find_map(|name| view.profile().symbols().address(name));
+    at.map(|at| Ok(state_name(view, view.u32(at)?))).transpose()
 }
 
 /// `enabled` for `SCX_ENABLED` or `SCX_OPS_ENABLED`, as sysfs prints it.

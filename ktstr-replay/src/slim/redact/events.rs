@@ -68,6 +68,8 @@ impl Redactor {
                 let WatchEvent { watch, target, what } = *event;
                 EventBody::Watch(Box::new(WatchEvent { watch, target, what: watch_news(what) }))
             }
+            // Numbers, and a task's name.
+            EventBody::LongWait(wait) => EventBody::LongWait(wait),
         })
     }
 

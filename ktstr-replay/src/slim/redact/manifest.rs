@@ -23,7 +23,7 @@ impl Redactor {
     /// The manifest without arguments, and without where things came from on the host.
     pub(in crate::slim) fn manifest(&self, manifest: Manifest) -> Manifest {
         // What the test's author wrote, `test`, is kept whole.
-        let Manifest { ktstr_version, started_at, test, scheduler, kernel, machine, taints, skipped, repro } =
+        let Manifest { ktstr_version, started_at, test, scheduler, kernel, machine, taints, skipped, repro, imported } =
             manifest;
         let scheduler = scheduler.map(|scheduler| {
             let SchedulerInfo { name, binary, args, xxh3, enable_timeout_ms } = scheduler;
@@ -55,7 +55,8 @@ impl Redactor {
             });
             ReproInfo { attempts: attempts.collect(), targets }
         });
-        Manifest { ktstr_version, started_at, test, scheduler, kernel, machine, taints, skipped, repro }
+        // A name of a format.
+        Manifest { ktstr_version, started_at, test, scheduler, kernel, machine, taints, skipped, repro, imported }
     }
 }
 

@@ -13,9 +13,9 @@ use crate::run::{Checkpoints, Run};
 use crate::slim::{Dropped, KeepPages, SlimOptions, slim};
 use crate::trace::record::manifest::{KernelInfo, MachineInfo, ReproAttempt, ReproInfo, SchedulerInfo};
 use crate::trace::record::{
-    Blob, BlobRole, Event, EventBody, EventChunk, Loss, LossKind, Manifest, MapContents, MapState, Metric,
-    OutputSource, PAGE_BYTES, PageState, PayloadRun, Sample, Stage, StatsAnswer, WatchEvent, WatchFire,
-    WatchNews, WorkerReport, blob_id,
+    Blob, BlobRole, Event, EventBody, EventChunk, LongWait, Loss, LossKind, Manifest, MapContents, MapState,
+    Metric, OutputSource, PAGE_BYTES, PageState, PayloadRun, Sample, Stage, StatsAnswer, WaitLimit,
+    WatchEvent, WatchFire, WatchNews, WorkerReport, blob_id,
 };
 use crate::trace::writer::{Labels, TraceWriter, WriterOptions};
 use crate::trace::{CaptureBase, CapturedCheckpoint, Kind, PageBatch, Trace};
@@ -122,6 +122,15 @@ fn marked_events(at: &Event) -> Vec<Event> {
     ] {
         bodies.push(EventBody::Watch(Box::new(WatchEvent { watch: 0, target: format!("bss.{NAME}"), what })));
     }
+    bodies.push(EventBody::LongWait(Box::new(LongWait {
+        limit: WaitLimit::Watchdog,
+        limit_ns: 2,
+        waited_ns: 1,
+        pid: Some(7),
+        comm: format!("{NAME}-waits"),
+        cpu: None,
+        sample: None,
+    })));
     for source in [OutputSource::Scheduler, OutputSource::Test, OutputSource::Init] {
         let bytes = mark(&format!("output-{source:?}")).into_bytes();
         bodies.push(EventBody::Output { source, stderr: false, bytes });
@@ -502,7 +511,7 @@ fn what_a_redacted_trace_is_for_is_still_there() {
     assert!(worded >= 4, "{:?}", verdicts[1]);
     // Names are kept, and numbers.
     let text = everything(&to).into_iter().find(|(name, _)| name == "decompressed").unwrap().1;
-    for kept in ["package", "phase", "cgroup", "payload", "check"] {
+    for kept in ["package", "phase", "cgroup", "payload", "check", "waits"] {
         assert!(has_word(&text, &format!("{NAME}-{kept}")), "{kept}");
     }
     assert_eq!(new.samples().count(), old.samples().count());

@@ -5,6 +5,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::payload::PayloadRunV1;
+use super::wait::LongWaitV1;
 use super::watch::WatchEventV1;
 use crate::trace::body::archived_body;
 use crate::units::{Cpu, GuestNs, HostNs};
@@ -103,6 +104,8 @@ pub enum EventBodyV1 {
     Payload(Box<PayloadRunV1>),
     /// Something happened to a watch: it was asked for, armed, it fired. In a box likewise.
     Watch(Box<WatchEventV1>),
+    /// A task had waited for a part of the time that it may. In a box likewise.
+    LongWait(Box<LongWaitV1>),
 }
 
 impl EventBodyV1 {

@@ -36,6 +36,17 @@ pub struct Manifest {
     /// Of a further machine of the run: what it was started for. `None` of the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repro: Option<ReproInfo>,
+    /// What it was made of, where nothing was run: it is of a core file that somebody else's kernel left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imported: Option<ImportInfo>,
+}
+
+/// A core file that a trace was made of.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImportInfo {
+    /// What sort of file it is, for people.
+    pub format: String,
 }
 
 /// The runs in which a failure of the first one was to happen again. The segment that this stands in is the last of them.
@@ -181,7 +192,7 @@ pub struct KernelInfo {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MachineInfo {
-    /// `qemu` or `kvm`; [`HOST`](Self::HOST) where there was none.
+    /// `qemu` or `kvm`; [`HOST`](Self::HOST) where there was none, [`CORE`](Self::CORE) where it is not known.
     pub kind: String,
     /// Why that one was taken.
     pub why: String,
@@ -202,6 +213,8 @@ pub struct MachineInfo {
 impl MachineInfo {
     /// The kind of a run whose body ran on the host: no guest, no captures.
     pub const HOST: &str = "host";
+    /// The kind of a machine of which there is a core file and nothing else.
+    pub const CORE: &str = "core";
 }
 
 /// How a machine came to run its test.

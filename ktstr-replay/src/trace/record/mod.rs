@@ -14,6 +14,7 @@ pub mod payload;
 pub mod sample;
 pub mod small;
 pub mod thresholds;
+pub mod wait;
 pub mod watch;
 
 pub use blob::{Blob, BlobId, BlobRole, blob_id};
@@ -28,4 +29,5 @@ pub use payload::{DeclaredMetric, Metric, MetricCheck, PayloadEnd, PayloadOutput
 pub use sample::{CaptureKind, CpuState, MapContents, MapState, Sample, ScxState, VcpuRegs};
 pub use small::{ClaimOrigin, ClaimRecord, Clock, Commit, Index, IndexEntry, Loss, LossKind, VerdictText};
 pub use thresholds::Thresholds;
+pub use wait::{LongWait, WaitLimit};
 pub use watch::{WatchEvent, WatchFire, WatchNews, WatchTotals};

@@ -60,9 +60,9 @@ pub enum CaptureKindV1 {
     GuestDeath,
     /// A watched address was written.
     Watch,
-    /// A task had waited for half of the watchdog's time. Reserved, as the two below: this release takes none of them.
+    /// A task had waited for half of the watchdog's time, or of what `max_gap_ms` allows.
     HalfWatchdog,
-    /// A probed function was called.
+    /// A probed function was called. Reserved: this release takes none.
     Probe,
     /// It is what a core file has, which was not recorded by ktstr.
     Import,

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::commands::{Row, run_row, with_rows};
 use super::out;
+pub(super) use unfinished::remove_at_signals;
 
 /// The commands, in the order in which help lists them.
 const COMMANDS: &[Row] = &[

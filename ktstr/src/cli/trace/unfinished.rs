@@ -15,7 +15,7 @@ use signal_hook::low_level::emulate_default_handler;
 ///
 /// # Errors
 /// A handler that cannot be installed.
-pub(super) fn remove_at_signals(to: &Path) -> io::Result<()> {
+pub(in crate::cli) fn remove_at_signals(to: &Path) -> io::Result<()> {
     let mut signals = Signals::new(heeded([SIGHUP, SIGINT, SIGTERM]))?;
     let parent = folder_of(to).to_owned();
     thread::Builder::new().name("ktstr-signals".to_owned()).spawn(move || {

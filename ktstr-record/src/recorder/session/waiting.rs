@@ -1,0 +1,47 @@
+//! Captures of the moments in which somebody waits for long.
+
+use std::time::Instant;
+
+use ktstr_replay::kernel::KernelView;
+use ktstr_replay::kernel::waits::Wait;
+use ktstr_replay::trace::record::{CaptureKind, EventBody, LongWait};
+
+use super::Session;
+
+impl Session<'_> {
+    /// Look for who waits for long, without stopping the machine; stop it for a capture where there is somebody.
+    pub(super) fn look_for_long_waits(&mut self) {
+        if !self.long_waits.is_due(Instant::now()) || !self.capturer.is_ready() || self.long_waits_now().is_empty()
+        {
+            return;
+        }
+        // That it cannot be stopped is heard of as its end.
+        let Ok(pause) = self.pause() else { return };
+        self.listen();
+        let waits = self.long_waits_now();
+        // Whoever waited may have been running by the time that the machine stood.
+        let Some(first) = waits.first() else { return self.go_on_after(pause) };
+        let (guest_ns, host_ns) = (self.clock.guest_ns(), self.clock.host_ns());
+        let sample = match self.long_waits.tell(&waits, self.clock.running()) {
+            Some(tag) => {
+                let request = self.request(tag, CaptureKind::HalfWatchdog);
+                Some(self.take(request, pause, true))
+            }
+            None => {
+                self.go_on_after(pause);
+                None
+            }
+        };
+        let Wait { limit, limit_ns, waited_ns, pid, cpu, .. } = *first;
+        let comm = first.comm.clone();
+        let wait = LongWait { limit, limit_ns, waited_ns, pid, comm, cpu, sample };
+        self.outbox.event(guest_ns, host_ns, EventBody::LongWait(Box::new(wait)));
+    }
+
+    fn long_waits_now(&mut self) -> Vec<Wait> {
+        let Ok(profile) = self.capturer.profile() else { return Vec::new() };
+        let in_body = self.body_began.is_some() && !self.body_ended;
+        let ram = self.machine.ram();
+        self.long_waits.look(&KernelView::new(&profile, &*ram), in_body, self.clock.running())
+    }
+}

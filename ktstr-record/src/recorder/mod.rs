@@ -16,6 +16,7 @@ mod request;
 mod events;
 mod host_time;
 mod interrupt;
+mod history;
 mod capture;
 mod writer;
 mod outbox;

@@ -49,6 +49,7 @@ pub(super) fn trace(
             window: Duration::ZERO,
             checkpoint: CheckpointPolicy::Every,
             pages,
+            history: false,
         },
         manifest: Manifest::default(),
         config: None,

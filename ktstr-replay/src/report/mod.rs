@@ -16,6 +16,7 @@
 //! ```
 
 mod guest;
+mod history;
 mod recording;
 mod scheduler;
 mod verdict;
@@ -47,6 +48,7 @@ pub fn render(run: &Run<'_>, verdict: &Verdict) -> String {
             None
         });
         sections.extend(end.iter().flat_map(scheduler::waiting));
+        sections.extend(end.iter().flat_map(|end| history::history(run, end)));
         sections.extend(scheduler::variables(run));
         sections.extend(scheduler::changed(run));
         sections.extend(guest::workers(run));

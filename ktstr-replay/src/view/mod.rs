@@ -26,6 +26,7 @@ mod cgroups;
 mod cpu_time;
 pub(crate) mod dmesg;
 pub(crate) mod dsqs;
+pub(crate) mod events;
 mod map;
 mod maps;
 mod progs;
@@ -48,6 +49,7 @@ use crate::kernel::{Gaps, KernelError};
 use crate::run::OpenCheckpoint;
 use crate::text::clean;
 
+pub use events::{EventFilter, NoHistory, show_events};
 pub use stats::{NoStats, show_stats};
 pub use watches::{NoWatches, show_watches};
 

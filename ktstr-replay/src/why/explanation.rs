@@ -10,7 +10,7 @@ use crate::text::{Align, layout};
 use crate::text::{clean, wrapped};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-use super::{Evidence, SchedulerEnd, Sentence, cpus, exit, maps, variables, victim};
+use super::{Evidence, SchedulerEnd, Sentence, antagonists, cpus, exit, maps, variables, victim};
 
 /// Checkpoints before the end that are looked at.
 const CHECKPOINTS: usize = 8;
@@ -56,6 +56,7 @@ pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, Checkpoi
     all.extend(cpus::hogs(&end));
     all.extend(exit::dump(&end));
     all.extend(victim::victim(Some(run), &end));
+    all.extend(antagonists::antagonists(run, &end));
     all.extend(cpus::cpus(&end));
     all.extend(maps::full(run));
     all.extend(variables::variables(run));

@@ -68,6 +68,15 @@ impl Redactor {
                 let WatchEvent { watch, target, what } = *event;
                 EventBody::Watch(Box::new(WatchEvent { watch, target, what: watch_news(what) }))
             }
+            EventBody::History(mut history) => {
+                // Names of tasks stay, as those of samples do; those of sched_ext's events are the kernel's own.
+                for name in &mut history.names {
+                    if !matches(r"^SCX_EV_[A-Z0-9_]+$", name) {
+                        *name = hide(take(name));
+                    }
+                }
+                EventBody::History(history)
+            }
         })
     }
 

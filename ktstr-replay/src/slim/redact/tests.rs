@@ -13,7 +13,7 @@ use crate::run::{Checkpoints, Run};
 use crate::slim::{Dropped, KeepPages, SlimOptions, slim};
 use crate::trace::record::manifest::{KernelInfo, MachineInfo, ReproAttempt, ReproInfo, SchedulerInfo};
 use crate::trace::record::{
-    Blob, BlobRole, Event, EventBody, EventChunk, Loss, LossKind, Manifest, MapContents, MapState, Metric,
+    Blob, BlobRole, Event, EventBody, EventChunk, History, HistoryTask, Loss, LossKind, Manifest, MapContents, MapState, Metric,
     OutputSource, PAGE_BYTES, PageState, PayloadRun, Sample, Stage, StatsAnswer, WatchEvent, WatchFire,
     WatchNews, WorkerReport, blob_id,
 };
@@ -122,6 +122,9 @@ fn marked_events(at: &Event) -> Vec<Event> {
     ] {
         bodies.push(EventBody::Watch(Box::new(WatchEvent { watch: 0, target: format!("bss.{NAME}"), what })));
     }
+    let task = HistoryTask { pid: 7, prio: 120, comm: format!("{NAME}-comm") };
+    let names = vec!["SCX_EV_KEPT".into(), mark("history-name")];
+    bodies.push(EventBody::History(Box::new(History { tasks: vec![task], names, ..History::default() })));
     for source in [OutputSource::Scheduler, OutputSource::Test, OutputSource::Init] {
         let bytes = mark(&format!("output-{source:?}")).into_bytes();
         bodies.push(EventBody::Output { source, stderr: false, bytes });

@@ -4,6 +4,7 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
+use super::history::HistoryV1;
 use super::payload::PayloadRunV1;
 use super::watch::WatchEventV1;
 use crate::trace::body::archived_body;
@@ -103,6 +104,8 @@ pub enum EventBodyV1 {
     Payload(Box<PayloadRunV1>),
     /// Something happened to a watch: it was asked for, armed, it fired. In a box likewise.
     Watch(Box<WatchEventV1>),
+    /// What a CPU of the guest did, as its kernel noted it. The time of the event is that at which it was read. In a box likewise.
+    History(Box<HistoryV1>),
 }
 
 impl EventBodyV1 {

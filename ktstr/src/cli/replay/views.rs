@@ -1,5 +1,5 @@
-//! `--tasks` and its like: the kernel's memory at one checkpoint, as `ktstr_replay::view` shows it. And `--stats` and `--watches`, which
-//! need no memory.
+//! `--tasks` and its like: the kernel's memory at one checkpoint, as `ktstr_replay::view` shows it. And `--stats`, `--watches` and
+//! `--events`, which need no memory.
 //!
 //! The options are made from the table of views in `ktstr-replay/src/view/mod.rs`.
 
@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use ktstr_replay::run::{Checkpoints, OpenCheckpoint, Run};
-use ktstr_replay::view::{Shown, VIEWS, View, show_stats, show_watches};
+use ktstr_replay::text::time_ns;
+use ktstr_replay::units::Cpu;
+use ktstr_replay::view::{EventFilter, Shown, VIEWS, View, show_events, show_stats, show_watches};
 use serde_json::{Value, json};
 
 use crate::cli::out;
@@ -24,6 +26,8 @@ pub(super) struct ViewArgs {
     stats: bool,
     /// Whether the watches are asked for.
     watches: bool,
+    /// Which part of the history is asked for, if it is.
+    events: Option<EventFilter>,
     at: Option<String>,
 }
 
@@ -31,6 +35,8 @@ pub(super) struct ViewArgs {
 const STATS: &str = "stats";
 /// Likewise.
 const WATCHES: &str = "watches";
+/// Likewise.
+const EVENTS: &str = "events";
 
 impl Args for ViewArgs {
     fn augment_args(command: Command) -> Command {
@@ -70,6 +76,29 @@ impl Args for ViewArgs {
         args.push(Arg::new(WATCHES).long(WATCHES).action(ArgAction::SetTrue).help(
             "What was watched for stores, and each store: who, where in the code, the value before and after. It needs no checkpoint",
         ));
+        args.push(Arg::new(EVENTS).long(EVENTS).action(ArgAction::SetTrue).help(
+            "The history: context switches, wakeups, migrations and events of sched_ext, as the guest's kernel noted them. It needs no \
+             checkpoint",
+        ));
+        let of_events = |name: &'static str| Arg::new(name).long(name).requires(EVENTS).allow_hyphen_values(true);
+        args.push(
+            of_events("task")
+                .value_name("PID")
+                .value_parser(value_parser!(u32))
+                .help("With --events: those that switch to or from this task, wake or move it"),
+        );
+        args.push(
+            of_events("cpu").value_name("N").value_parser(value_parser!(u32)).help("With --events: those of this CPU"),
+        );
+        args.push(
+            of_events("from")
+                .value_name("T")
+                .value_parser(since_start)
+                .help("With --events: those from this time on, since the body began (2.5s, -300ms)"),
+        );
+        args.push(
+            of_events("to").value_name("T").value_parser(since_start).help("With --events: those up to this time"),
+        );
         let group = ArgGroup::new("views").multiple(true).args(args.iter().map(Arg::get_id));
         let args = args.into_iter().map(|arg| arg.help_heading("Views of one checkpoint"));
         command.args(args).group(group)
@@ -90,6 +119,12 @@ impl FromArgMatches for ViewArgs {
                 .then(|| matches.get_one::<PathBuf>("debuginfo").cloned()),
             stats: matches.get_flag(STATS),
             watches: matches.get_flag(WATCHES),
+            events: matches.get_flag(EVENTS).then(|| EventFilter {
+                task: matches.get_one::<u32>("task").copied(),
+                cpu: matches.get_one::<u32>("cpu").copied().map(Cpu),
+                from: matches.get_one::<i64>("from").copied(),
+                to: matches.get_one::<i64>("to").copied(),
+            }),
             at: text("at"),
         })
     }
@@ -108,7 +143,7 @@ impl ViewArgs {
 
     /// Whether there is no view to print.
     pub(super) fn is_empty(&self) -> bool {
-        self.wanted.is_empty() && !self.stats && !self.watches
+        self.wanted.is_empty() && !self.stats && !self.watches && self.events.is_none()
     }
 
     /// Print the views.
@@ -136,6 +171,9 @@ impl ViewArgs {
         if self.watches {
             shown.push((WATCHES, show_watches(run)?));
         }
+        if let Some(filter) = &self.events {
+            shown.push((EVENTS, show_events(run, filter)?));
+        }
         if as_json {
             let views = shown.into_iter().map(|(name, shown)| (name.to_owned(), shown.json));
             json["views"] = views.collect::<serde_json::Map<String, Value>>().into();
@@ -146,6 +184,11 @@ impl ViewArgs {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A time since the body began, in ns.
+fn since_start(text: &str) -> Result<i64, String> {
+    time_ns(text).ok_or_else(|| "it is no time, as 2.5s or -300ms are".to_owned())
 }
 
 /// The lines of a view, with its name above them.

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ktstr_replay::trace::record::{
-    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, LongWait, Loss, MapContents, Sample, StatsAnswer,
-    WaitLimit, WatchEvent, WatchFire, WatchNews, WatchTotals, blob_id,
+    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, History, HistoryStep, HistoryTask, HistoryWhat, LongWait, Loss, MapContents, Sample, StatsAnswer, WaitLimit, WatchEvent, WatchFire, WatchNews, WatchTotals, blob_id,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace, TraceWriter};
 use ktstr_replay::units::{Cpu, GuestNs, HostNs};
@@ -92,6 +91,10 @@ fn evil_event(event: &mut Event) {
             }
         }
         EventBody::LongWait(wait) => evil(&mut wait.comm),
+        EventBody::History(history) => {
+            history.tasks.iter_mut().for_each(|task| evil(&mut task.comm));
+            history.names.iter_mut().for_each(evil);
+        }
         EventBody::Body { error, failures } => {
             evil_option(error);
             failures.push(EVIL.to_owned());
@@ -157,6 +160,25 @@ fn evil_waits() -> Vec<Event> {
     [WaitLimit::Watchdog, WaitLimit::CheckIn, WaitLimit::Gap].map(wait).into()
 }
 
+/// A history in which one task, the golden trace's stalled one, waits for long, and all else that it can name.
+fn evil_history() -> Event {
+    let task = |pid| HistoryTask { pid, prio: 120, comm: "t".to_owned() };
+    let step = |after_ns, what| HistoryStep { after_ns, what };
+    let (prev, next) = (0, 1);
+    let history = History {
+        overwritten: 1,
+        tasks: vec![task(1), task(2)],
+        names: vec!["n".to_owned()],
+        steps: vec![
+            step(0, HistoryWhat::Switch { prev, state: 0, next }),
+            step(1, HistoryWhat::SchedExt { name: 0, by: 1, count: 1 }),
+            step(1 << 40, HistoryWhat::Switch { prev: next, state: 1, next: prev }),
+        ],
+        ..History::default()
+    };
+    Event { guest_ns: GuestNs(2), host_ns: HostNs(2), body: EventBody::History(Box::new(history)) }
+}
+
 /// Names inside of BTF keep their length, as other names lie behind them.
 fn evil_btf(btf: &[u8]) -> Vec<u8> {
     let mut btf = btf.to_vec();
@@ -219,6 +241,7 @@ fn write_evil(path: &Path) {
     events.extend(evil_stats());
     events.extend(evil_watches());
     events.extend(evil_waits());
+    events.push(evil_history());
     events.iter_mut().for_each(evil_event);
     writer.events(&events).expect("events");
     let mut page = PageBatch::with_capacity(1);

@@ -101,6 +101,20 @@ fn a_task_behind_a_real_time_one_is_told_with_it_and_no_name_misleads() {
     assert!(kind == "inferred" && !from.is_empty() && clear.contains("may run on CPU 1 only"), "{story}");
     assert!(run.report().contains("the scheduler is not the cause"), "{run}");
 
+    // The history tells the same without a checkpoint: how long it waited, and who ran meanwhile.
+    let (_, from, waited) = about("was runnable and did not run for");
+    assert!(from == &["history"] && waited.starts_with(shown), "{story}");
+    let (_, from, meanwhile) = about("meanwhile CPU 1 ran rt-hog[");
+    assert!(from == &["history"] && !story.contains("meanwhile CPU 0"), "{story}");
+    let share = meanwhile.split_once('(').and_then(|(_, rest)| rest.split_once('%')?.0.parse::<u32>().ok());
+    assert!(share.is_some_and(|share| share > 80), "{meanwhile}");
+    let report = run.report();
+    let (_, of_task) = report.split_once(&format!("history of {shown}[")).expect("the task's history");
+    let (of_task, of_cpu) = of_task.split_once("history of CPU 1: the last ").expect("the CPU's history");
+    assert!(of_task.lines().any(|line| line.contains("switch") && line.contains(&format!("{shown}["))), "{of_task}");
+    let of_cpu: Vec<&str> = of_cpu.lines().skip(1).take_while(|line| !line.is_empty()).collect();
+    assert!(of_cpu.len() <= 51 && of_cpu.iter().any(|line| line.contains("rt-hog[")), "{of_cpu:#?}");
+
     // Which CPUs it may run on, and how the others went past it.
     let bound = format!("] may run on CPU {HOGGED} only");
     assert!(all.iter().any(|(kind, _, text)| kind == "seen" && text.ends_with(&bound)), "{story}");

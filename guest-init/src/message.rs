@@ -139,6 +139,8 @@ pub struct TestJob {
     pub timeout_ms: u64,
     /// Schedulers that the test may attach in the place of the first, by name.
     pub staged: Vec<StagedScheduler>,
+    /// The kernel is not to note what its CPUs do.
+    pub without_history: bool,
 }
 
 impl SchedulerJob {

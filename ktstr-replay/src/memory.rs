@@ -75,11 +75,13 @@ pub enum LeftOut {
     NotInCore,
     /// No reading of ours reads it.
     NotRead,
+    /// It is of the kernel's trace buffers, whose steps the trace has as events.
+    History,
 }
 
 impl LeftOut {
     /// All reasons.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Free,
         Self::PageCache,
         Self::User,
@@ -90,6 +92,7 @@ impl LeftOut {
         Self::Unreadable,
         Self::NotInCore,
         Self::NotRead,
+        Self::History,
     ];
 
     /// In words: `free`, `page cache`.
@@ -106,6 +109,7 @@ impl LeftOut {
             Self::KernelSymbols => "kernel symbols",
             Self::NotInCore => "not in the core file",
             Self::NotRead => "not read by views",
+            Self::History => "trace buffers",
         }
     }
 }
@@ -113,7 +117,12 @@ impl LeftOut {
 /// What to do about a page that was left out.
 fn remedy(why: LeftOut) -> &'static str {
     match why {
-        LeftOut::Free | LeftOut::PageCache | LeftOut::User | LeftOut::KernelText | LeftOut::KernelTypes => {
+        LeftOut::Free
+        | LeftOut::PageCache
+        | LeftOut::User
+        | LeftOut::KernelText
+        | LeftOut::KernelTypes
+        | LeftOut::History => {
             " (record the test with `--pages all` to keep it)"
         }
         LeftOut::KernelSymbols => " (`ktstr trace slim --pages all` does not leave it out)",

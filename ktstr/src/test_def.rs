@@ -86,6 +86,8 @@ pub struct TestDef {
     pub attached: bool,
     /// When the scheduler dies, the test is run again to see how.
     pub auto_repro: bool,
+    /// The guest's kernel notes what its CPUs do, and the trace has it.
+    pub history: bool,
     /// More words for the kernel's command line, after the scheduler's.
     pub kargs: &'static [&'static str],
     /// More arguments for the scheduler, after its own.

@@ -79,6 +79,7 @@ fn on_the_host(_ctx: &Ctx) -> Result<AssertResult> {
     kaslr = false,
     attached = false,
     auto_repro = false,
+    history = false,
     kargs = ["loglevel=7"],
     extra_sched_args = ["--stall-after", "2"],
     min_llcs = 1,

@@ -132,6 +132,8 @@ pub const KEYS: &[Key] = &[
     flag("auto_repro", "when the scheduler dies, run the test again in a second machine that watches who ends it, up to three \
          times, and keep what that saw in the same trace; not where the run must fail").default("true")
         .needs(&[("scheduler", "a `scheduler`, whose failure is to happen again")]),
+    flag("history", "the guest's kernel notes context switches, wakeups, migrations and events of sched_ext, and the trace has what came \
+         before each capture").default("true"),
     key("kargs", Shape::Texts,
         "more words for the kernel's command line, after the scheduler's"),
     key("extra_sched_args", Shape::Texts,
@@ -313,6 +315,7 @@ mod tests {
             "kaslr : true ,",
             "attached : true ,",
             "auto_repro : true ,",
+            "history : true ,",
             "allow_splats : false ,",
             "expect_err : false ,",
             "allow_inconclusive : false ,",

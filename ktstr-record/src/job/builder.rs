@@ -264,6 +264,7 @@ impl JobBuilder {
             restart_timeout_ms: limits.restart_ms,
             timeout_ms: limits.test_ms,
             staged: self.staged,
+            without_history: false,
         };
         let (own, early): (Vec<_>, _) =
             self.entries.into_iter().partition(|(path, _)| self.tests_own.contains(path));

@@ -48,6 +48,13 @@ pub struct PackedJob {
     pub(super) test: TestJob,
 }
 
+impl PackedJob {
+    /// Have the guest's kernel note nothing of what its CPUs do.
+    pub(crate) fn without_history(&mut self) {
+        self.test.without_history = true;
+    }
+}
+
 /// What differs between two runs of a job: the time and the randomness that the guest starts with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClockAndSeed {

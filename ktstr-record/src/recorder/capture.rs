@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 use ktstr_replay::kernel::{
     Caps, KernelError, KernelProfile, KernelView, PageClasses, PageClassifier, SampleReader,
 };
-use ktstr_replay::memory::Memory;
+use ktstr_replay::kernel::history::Taken;
+use ktstr_replay::memory::{LeftOut, Memory};
 use ktstr_replay::trace::CapturedCheckpoint;
-use ktstr_replay::trace::record::{BlobId, BlobRole, CaptureKind, Sample};
+use ktstr_replay::trace::record::{BlobId, BlobRole, CaptureKind, EventBody, PAGE_BYTES, Sample};
 use ktstr_replay::units::{GuestNs, HostNs, KernelVirt};
 
+use super::history::HistoryKeeper;
 use super::request::{CapturePlan, CheckpointPolicy, PageSelection};
 use crate::checkpoint::ChangeTracker;
 use crate::machine::{GuestRam, Machine};
@@ -43,6 +45,8 @@ pub(super) struct Captured {
     pub sample: Sample,
     /// Guest memory, as it differs from the last checkpoint.
     pub checkpoint: Option<CapturedCheckpoint>,
+    /// What the guest's CPUs did since the last one, not decoded yet.
+    pub history: Option<Taken>,
     /// Blobs that the sample or the checkpoint refers to and that were not written before.
     pub blobs: Vec<(BlobRole, Vec<u8>)>,
 }
@@ -58,6 +62,7 @@ pub(super) struct Capturer {
     written: BTreeSet<BlobId>,
     kernel_blobs_written: bool,
     next_index: u32,
+    history: Option<HistoryKeeper>,
 }
 
 impl Capturer {
@@ -78,6 +83,7 @@ impl Capturer {
             written: BTreeSet::new(),
             kernel_blobs_written: false,
             next_index: 0,
+            history: plan.history.then(HistoryKeeper::new),
         }
     }
 
@@ -114,10 +120,12 @@ impl Capturer {
             Ok(vcpus) => sample.vcpus = vcpus,
             Err(error) => sample.faults.push(format!("registers: {error}")),
         }
-        let mut blobs = Vec::new();
+        let (mut blobs, mut history) = (Vec::new(), None);
         match self.profile.get() {
             Ok(profile) => {
-                let state = self.reader.read(&KernelView::new(&profile, &*ram));
+                let view = KernelView::new(&profile, &*ram);
+                history = self.history.as_mut().and_then(|keeper| keeper.take(&view));
+                let state = self.reader.read(&view);
                 sample.scx = state.scx;
                 sample.maps = state.maps;
                 sample.cpus = state.cpus;
@@ -137,10 +145,16 @@ impl Capturer {
             Err(why) => sample.faults.push(format!("the kernel could not be read: {why}")),
         }
         let checkpoint = self.keeps_memory(request.kind).then(|| {
-            let classes = self.classify(&*ram).unwrap_or_else(|why| {
+            let mut classes = self.classify(&*ram).unwrap_or_else(|why| {
                 sample.faults.push(format!("all pages are kept, as they cannot be told apart: {why}"));
                 None
             });
+            // What is in them is in the trace as events.
+            if let (Some(classes), Some(history)) = (&mut classes, &history) {
+                for page in &history.pages {
+                    classes.leave_out(page.0 / PAGE_BYTES as u64, LeftOut::History);
+                }
+            }
             self.tracker.capture(
                 &*ram,
                 classes.as_ref(),
@@ -150,7 +164,15 @@ impl Capturer {
                 request.host_ns,
             )
         });
-        Captured { sample, checkpoint, blobs }
+        Captured { sample, checkpoint, history, blobs }
+    }
+
+    /// What a capture brought of the history, as events, and what is missing of it. The machine may go on meanwhile.
+    pub(super) fn history(&mut self, captured: &mut Captured) -> (Vec<EventBody>, Option<String>) {
+        let Some(keeper) = &mut self.history else { return (Vec::new(), None) };
+        let Sample { kind, guest_ns, .. } = captured.sample;
+        let events = captured.history.take().map(|taken| keeper.events(taken, kind, guest_ns));
+        (events.unwrap_or_default(), keeper.fault())
     }
 
     /// What keeps `machine`, which is stopped, from being one with a scheduler that is enabled and well.

@@ -17,6 +17,7 @@ mod events;
 mod host_time;
 mod long_waits;
 mod interrupt;
+mod history;
 mod capture;
 mod writer;
 mod outbox;

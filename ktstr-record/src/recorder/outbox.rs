@@ -10,6 +10,8 @@ use super::writer::{Item, WriterThread, checkpoint_bytes};
 
 /// Events that are handed over together.
 const EVENTS_PER_ITEM: usize = 256;
+/// The same, where some are of the history: each of these can have 128 KiB.
+const HISTORY_PER_ITEM: usize = 64;
 /// Events that may wait here while the writer's queue is full: some 20 MiB of kernel log.
 const EVENTS_WAITING: usize = 100_000;
 /// Losses, blobs and clocks that may wait here likewise. Blobs are few: there is one for each type of a BPF program.
@@ -38,6 +40,25 @@ impl Outbox {
         self.events.push(Event { guest_ns, host_ns, body });
         if self.events.len() >= EVENTS_PER_ITEM {
             self.flush();
+        }
+    }
+
+    /// Add what a capture at `(guest, host)` brought of the history, and what is missing of it.
+    pub(super) fn history(
+        &mut self,
+        (guest_ns, host_ns): (GuestNs, HostNs),
+        events: Vec<EventBody>,
+        fault: Option<String>,
+    ) {
+        for body in events {
+            self.event(guest_ns, host_ns, body);
+            // They are large.
+            if self.events.len() >= HISTORY_PER_ITEM {
+                self.flush();
+            }
+        }
+        if let Some(fault) = fault {
+            self.loss(host_ns, LossKind::SchedEvents, 0, fault);
         }
     }
 

@@ -61,6 +61,8 @@ pub struct CapturePlan {
     pub checkpoint: CheckpointPolicy,
     /// Which pages a checkpoint keeps.
     pub pages: PageSelection,
+    /// Whether the guest's kernel notes what its CPUs do, and the trace has it.
+    pub history: bool,
 }
 
 /// Which captures bring a checkpoint of guest memory.

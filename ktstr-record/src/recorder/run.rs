@@ -47,8 +47,11 @@ pub struct Recording {
 /// # Errors
 /// [`RecordError`] when the host cannot do its part; no trace is then left. A guest that does not boot, panics or hangs is
 /// no error: the trace tells of it.
-pub fn record(request: RecordRequest) -> Result<Recording, RecordError> {
+pub fn record(mut request: RecordRequest) -> Result<Recording, RecordError> {
     let guard = Guard::of_recording()?;
+    if !request.captures.history {
+        request.job.without_history();
+    }
     let begun = Instant::now();
     let mut clock = RunClock::start();
     let scheduler = if request.attached { request.job.scheduler_digest()? } else { None };

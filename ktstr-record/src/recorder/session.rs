@@ -478,6 +478,9 @@ impl<'c> Session<'c> {
         self.clock.paused(whole);
         captured.sample.pause_us = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
         captured.sample.machine_us = u64::try_from(machine.as_micros()).unwrap_or(u64::MAX);
+        let (history, fault) = self.capturer.history(&mut captured);
+        let at = (captured.sample.guest_ns, captured.sample.host_ns);
+        self.outbox.history(at, history, fault);
         for (role, bytes) in captured.blobs {
             self.outbox.give(Item::Blob(role, bytes));
         }

@@ -50,6 +50,7 @@ pub(super) fn trace(
         gap_limit: None,
             checkpoint: CheckpointPolicy::Every,
             pages,
+            history: false,
         },
         manifest: Manifest::default(),
         config: None,

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::history::HistoryLog;
 use crate::run::Run;
 use crate::trace::record::{Event, EventBody, Latencies, Sample};
 use crate::value::leaves;
@@ -89,7 +90,7 @@ pub fn events_csv(run: &Run<'_>, out: &mut dyn Write) -> csv::Result<()> {
             event.guest_ns.0.to_string(),
             event.host_ns.0.to_string(),
             name(&event.body).to_owned(),
-            details(&event.body).to_string(),
+            details(event).to_string(),
         ])?;
     }
     csv.flush()?;
@@ -126,7 +127,7 @@ fn event_json(run: &Run<'_>, event: &Event) -> Json {
         "host_ns": event.host_ns,
         "event": name(&event.body),
     });
-    if let (Json::Object(object), Json::Object(details)) = (&mut object, details(&event.body)) {
+    if let (Json::Object(object), Json::Object(details)) = (&mut object, details(event)) {
         object.extend(details);
     }
     object
@@ -150,6 +151,7 @@ fn name(body: &EventBody) -> &'static str {
         EventBody::Stats(_) => "stats",
         EventBody::Watch(_) => "watch",
         EventBody::LongWait(_) => "long_wait",
+        EventBody::History(_) => "history",
     }
 }
 
@@ -163,9 +165,9 @@ fn latencies(latencies: &Latencies) -> Json {
 }
 
 /// What it says, by name.
-fn details(body: &EventBody) -> Json {
+fn details(event: &Event) -> Json {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    match body {
+    match &event.body {
         EventBody::Console(bytes) => json!({ "text": text(bytes) }),
         EventBody::Kmsg { level, sequence, kernel_ns, text } => {
             json!({ "level": level, "sequence": sequence, "kernel_ns": kernel_ns, "text": text })
@@ -227,5 +229,14 @@ fn details(body: &EventBody) -> Json {
             "cpu": wait.cpu,
             "sample": wait.sample,
         }),
+        EventBody::History(history) => {
+            let log = HistoryLog::of(std::slice::from_ref(event));
+            json!({
+                "cpu": history.cpu,
+                "overwritten": history.overwritten,
+                "left_out": history.left_out,
+                "steps": log.steps.iter().map(|step| log.json(step)).collect::<Vec<_>>(),
+            })
+        }
     }
 }

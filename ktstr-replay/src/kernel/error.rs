@@ -58,6 +58,12 @@ pub enum KernelError {
         /// Which table it lacks, and since when or by which option a kernel has it.
         why: &'static str,
     },
+    /// This guest keeps no history of its scheduling, or none that can be used.
+    #[error("the guest keeps no history: {why}")]
+    NoHistory {
+        /// What is missing, or wrong with it.
+        why: String,
+    },
     /// The kernel's symbol table cannot be decoded.
     #[error("cannot decode the kernel's symbols")]
     Symbols(#[from] SymbolsError),

@@ -95,7 +95,7 @@ fn content<'s>(field: &FieldOffset, span: &'s [u8], first: u64) -> Option<&'s [u
 }
 
 /// The number in a field: sign-extended for signed fields, as two's complement.
-fn number(field: &FieldOffset, span: &[u8], first: u64) -> Option<u64> {
+pub(super) fn number(field: &FieldOffset, span: &[u8], first: u64) -> Option<u64> {
     let content = content(field, span, first)?;
     let mut word = [0u8; 8];
     word.get_mut(..content.len())?.copy_from_slice(content);

@@ -21,6 +21,7 @@ pub mod cgroup;
 pub mod cputime;
 pub mod dsq;
 mod error;
+pub mod history;
 #[cfg(test)]
 pub(crate) mod hostile;
 mod lists;

@@ -16,6 +16,7 @@
 //! ```
 
 mod guest;
+mod history;
 mod recording;
 mod scheduler;
 mod verdict;
@@ -78,6 +79,7 @@ fn report(run: &Run<'_>, verdict: &Verdict, detail: Detail) -> String {
         // Somebody always waits; of a run that passed it says nothing.
         sections.extend(end.iter().filter(|_| failed).flat_map(|end| scheduler::waiting(end, detail)));
         sections.extend(end.as_ref().and_then(scheduler::raised));
+        sections.extend(end.iter().filter(|_| failed).flat_map(|end| history::history(run, end)));
         sections.extend(scheduler::variables(run, detail));
         sections.extend(scheduler::changed(run, detail));
         sections.extend(guest::workers(run, detail));

@@ -47,7 +47,9 @@ impl SlimOptions {
             }
             LeftOut::KernelText => self.pages == KeepPages::Kernel,
             LeftOut::KernelTypes | LeftOut::KernelSymbols => self.pages != KeepPages::All,
-            LeftOut::Channel | LeftOut::Unreadable | LeftOut::NotInCore | LeftOut::NotRead => false,
+            LeftOut::Channel | LeftOut::Unreadable | LeftOut::NotInCore | LeftOut::NotRead | LeftOut::History => {
+                false
+            }
         }
     }
 

@@ -128,6 +128,30 @@ per_cpu_pages { count: int, lists: list_head[4] }
 zone { per_cpu_pageset: ptr, managed_pages: u64 }
 pglist_data { node_zones: zone[1], nr_zones: u32 }
 
+array_buffer { tr: ptr, buffer: ptr }
+trace_array { list: list_head, name: ptr, array_buffer: array_buffer }
+trace_buffer { flags: u32, cpus: int, buffers: ptr, clock: ptr, subbuf_size: u32 }
+ring_buffer_per_cpu {
+    cpu: int, nr_pages: u64, pages: ptr, head_page: ptr, tail_page: ptr, commit_page: ptr, reader_page: ptr, entries: atomic_t,
+    overrun: atomic_t
+}
+buffer_page { list: list_head, write: u64, entries: u64, page: ptr }
+buffer_data_page! { time_stamp: u64, commit: u64, data: u8[] }
+enum ring_buffer_type {
+    RINGBUF_TYPE_DATA_TYPE_LEN_MAX = 28, RINGBUF_TYPE_PADDING = 29, RINGBUF_TYPE_TIME_EXTEND = 30, RINGBUF_TYPE_TIME_STAMP = 31
+}
+ring_buffer_event! { type_len: u32:5, time_delta: u32:27, array: u32[] }
+trace_event { funcs: ptr, type: int }
+trace_event_call { class: ptr, event: trace_event }
+trace_entry { type: u16, flags: u8, preempt_count: u8, pid: int }
+trace_event_raw_sched_switch {
+    =ent: trace_entry, prev_comm: char[16], prev_pid: int, prev_prio: int, prev_state: s64, next_comm: char[16], next_pid: int,
+    next_prio: int
+}
+trace_event_raw_sched_wakeup_template { =ent: trace_entry, comm: char[16], pid: int, prio: int, target_cpu: int }
+trace_event_raw_sched_migrate_task { =ent: trace_entry, comm: char[16], pid: int, prio: int, orig_cpu: int, dest_cpu: int }
+trace_event_raw_sched_ext_event { =ent: trace_entry, __data_loc_name: u32, delta: s64 }
+
 orc_entry { sp_offset: s16, bp_offset: s16, sp_reg: u32:4, bp_reg: u32:4, type: u32:3, signal: u32:1 }
 pt_regs! { r13: u64, r10: u64, bp: u64, ax: u64, dx: u64, di: u64, ip: u64, cs: u64, flags: u64, sp: u64, ss: u64 }
 inactive_task_frame { bp: u64, ret_addr: u64 }

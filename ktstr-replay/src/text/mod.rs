@@ -11,4 +11,5 @@ pub use suggest::Candidates;
 pub(crate) use suggest::nearest;
 pub use table::{Align, layout};
 pub use time::SpanNs;
-pub(crate) use time::{seconds, time_ns};
+pub(crate) use time::seconds;
+pub use time::time_ns;

@@ -35,7 +35,8 @@ pub(crate) fn seconds(ns: i64) -> String {
 }
 
 /// `2.5s`, `2.5` or `-300ms` in ns.
-pub(crate) fn time_ns(text: &str) -> Option<i64> {
+#[must_use]
+pub fn time_ns(text: &str) -> Option<i64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "" => 1_000_000_000,

@@ -27,6 +27,7 @@ mod cpu_time;
 pub(crate) mod dmesg;
 pub(crate) mod dsqs;
 mod dump;
+pub(crate) mod events;
 mod map;
 mod maps;
 mod progs;
@@ -50,6 +51,7 @@ use crate::run::{OpenCheckpoint, Run};
 use crate::text::clean;
 
 pub use dump::{NoDump, show_dump};
+pub use events::{EventFilter, NoHistory, show_events};
 pub use stats::{NoStats, show_stats};
 pub use watches::{NoWatches, show_watches};
 
@@ -154,7 +156,16 @@ pub struct RunView {
     pub name: &'static str,
     /// What it shows.
     pub help: &'static str,
-    show: fn(&Run<'_>, Option<&str>) -> Result<Shown, NothingToShow>,
+    show: fn(&Run<'_>, &Asked<'_>) -> Result<Shown, NothingToShow>,
+}
+
+/// Which part of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// The capture, by its tag or a time, for a view of captures; `None`: all.
+    pub at: Option<&'a str>,
+    /// Which steps of the history.
+    pub events: EventFilter,
 }
 
 /// Why a view of a run has nothing to show.
@@ -167,6 +178,8 @@ pub enum NothingToShow {
     Watches(#[from] NoWatches),
     /// No dump.
     Dump(#[from] NoDump),
+    /// No history.
+    Events(#[from] NoHistory),
 }
 
 /// All of them, in the order in which they are listed and printed.
@@ -174,7 +187,7 @@ pub const RUN_VIEWS: &[RunView] = &[
     RunView {
         name: "stats",
         help: "The statistics that the scheduler served (scx_stats), of all captures; with --at of one. It needs no checkpoint",
-        show: |run, at| Ok(show_stats(run, at)?),
+        show: |run, asked| Ok(show_stats(run, asked.at)?),
     },
     RunView {
         name: "watches",
@@ -186,15 +199,20 @@ pub const RUN_VIEWS: &[RunView] = &[
         help: "The dump that the kernel made when the scheduler ended with an error, whole. It needs no checkpoint",
         show: |run, _| Ok(show_dump(run)?),
     },
+    RunView {
+        name: "events",
+        help: "The history: context switches, wakeups, migrations and events of sched_ext, as the guest's kernel noted them. It needs no checkpoint",
+        show: |run, asked| Ok(show_events(run, &asked.events)?),
+    },
 ];
 
 impl RunView {
-    /// Look; `at` is the capture that is asked for, where the view is of captures.
+    /// Look.
     ///
     /// # Errors
     /// [`NothingToShow`].
-    pub fn show(&self, run: &Run<'_>, at: Option<&str>) -> Result<Shown, NothingToShow> {
-        (self.show)(run, at)
+    pub fn show(&self, run: &Run<'_>, asked: &Asked<'_>) -> Result<Shown, NothingToShow> {
+        (self.show)(run, asked)
     }
 }
 

@@ -10,7 +10,9 @@ use crate::text::{Align, layout};
 use crate::text::{clean, wrapped};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-use super::{Evidence, SchedulerEnd, Sentence, cpus, exit, maps, raised, variables, victim, waits};
+use super::{
+    Evidence, SchedulerEnd, Sentence, antagonists, cpus, exit, maps, raised, variables, victim, waits,
+};
 
 /// Checkpoints before the end that are looked at.
 const CHECKPOINTS: usize = 8;
@@ -63,6 +65,7 @@ pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, Checkpoi
     all.extend(exit::dump(&end));
     all.extend(waits::waits(run, &end));
     all.extend(victim::victim(Some(run), &end));
+    all.extend(antagonists::antagonists(run, &end));
     all.extend(cpus::cpus(&end));
     all.extend(maps::full(run));
     all.extend(variables::variables(run));

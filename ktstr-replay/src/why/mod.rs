@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod antagonists;
 mod cpus;
 mod evidence;
 mod exit;

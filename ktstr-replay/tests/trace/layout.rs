@@ -13,6 +13,7 @@ use ktstr_replay::trace::record::event::{
     EventBodyV1, EventChunkV1, EventV1, GuestEndV1, LatenciesV1, NodePagesV1, OutputSourceV1, StageV1,
     StatsAnswerV1, WorkerDetailV1, WorkerReportV1,
 };
+use ktstr_replay::trace::record::history::{HistoryStepV1, HistoryTaskV1, HistoryV1, HistoryWhatV1};
 use ktstr_replay::trace::record::memory::{CheckpointV1, PageChunkV1, PageRunV1, PageStateV1, RamRangeV1};
 use ktstr_replay::trace::record::payload::{
     DeclaredMetricV1, MetricCheckV1, MetricV1, PayloadEndV1, PayloadOutputV1, PayloadRunV1, PolarityV1,
@@ -244,6 +245,27 @@ fn wait_bodies() -> Vec<EventBodyV1> {
     vec![body(WaitLimitV1::Watchdog, Some(3)), body(WaitLimitV1::CheckIn, None), body(WaitLimitV1::Gap, Some(4))]
 }
 
+/// Those of the history, likewise.
+fn history_bodies() -> Vec<EventBodyV1> {
+    let history = HistoryV1 {
+        cpu: Cpu(1),
+        overwritten: 2,
+        left_out: 3,
+        tasks: vec![HistoryTaskV1 { pid: 4, prio: -1, comm: "worker".to_owned() }],
+        names: vec!["SCX_EV_ENQ_SKIP_EXITING".to_owned()],
+        first_ns: GuestNs(5),
+        steps: [
+            HistoryWhatV1::Switch { prev: 6, state: 256, next: 7 },
+            HistoryWhatV1::Wakeup { task: 8, by: 9, to: Cpu(10), is_new: true },
+            HistoryWhatV1::Migrate { task: 11, by: 12, from: Cpu(13), to: Cpu(14) },
+            HistoryWhatV1::SchedExt { name: 15, by: 16, count: -17 },
+        ]
+        .map(|what| HistoryStepV1 { after_ns: 18, what })
+        .to_vec(),
+    };
+    vec![EventBodyV1::History(Box::new(history))]
+}
+
 fn map(id: u32, contents: MapContentsV1) -> MapStateV1 {
     MapStateV1 {
         id,
@@ -351,6 +373,7 @@ fn frozen_types_have_not_moved() {
         frozen("EventChunkV1 (payloads)", &chunk(payload_bodies())),
         frozen("EventChunkV1 (watches)", &chunk(watch_bodies())),
         frozen("EventChunkV1 (long waits)", &chunk(wait_bodies())),
+        frozen("EventChunkV1 (history)", &chunk(history_bodies())),
         frozen("SampleV1 (attach)", &sample(CaptureKindV1::Attach)),
         frozen("SampleV1 (periodic)", &sample(CaptureKindV1::Periodic)),
         frozen("SampleV1 (on demand)", &sample(CaptureKindV1::OnDemand)),
@@ -408,7 +431,8 @@ fn loss(kind: LossKindV1) -> LossV1 {
     LossV1 { host_ns: HostNs(1), kind, count: 2, detail: "ring full".to_owned() }
 }
 
-const FROZEN: [Frozen; 38] = [
+const FROZEN: [Frozen; 39] = [
+    ("EventChunkV1 (history)", 0, 8, 4),
     ("EventChunkV1", 0x59bb_e10a_cca1_cb21, 8, 4),
     ("EventChunkV1 (later events)", 0x051f_a325_9f92_2d6c, 8, 4),
     ("EventChunkV1 (statistics)", 0x6480_6919_4b5d_d091, 8, 4),

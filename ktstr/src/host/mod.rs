@@ -157,6 +157,7 @@ pub(crate) mod tests {
         kaslr: true,
         attached: true,
         auto_repro: true,
+        history: true,
         kargs: &[],
         extra_sched_args: &[],
         sysctls: &[],

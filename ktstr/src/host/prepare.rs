@@ -168,6 +168,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
                 Checkpoint::Never => CheckpointPolicy::Never,
             },
             pages,
+            history: def.history,
         },
         manifest,
         config,

@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::kernel::Kmsg;
 use crate::link::Link;
 use crate::reserve::{Place, Reserve};
-use crate::{Failure, system};
+use crate::{Failure, history, system};
 
 /// How often the ring is looked at. The template is saved in this state: nothing may depend on a moment in it.
 const PERIOD: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
@@ -116,7 +116,12 @@ impl Delivery {
                 self.has_clock = true;
             }
             ArchivedToGuest::Scheduler(job) => once(&mut self.scheduler, deserialized(job)?)?,
-            ArchivedToGuest::Test(job) => once(&mut self.test, deserialized(job)?)?,
+            ArchivedToGuest::Test(job) => {
+                if job.without_history {
+                    history::end()?;
+                }
+                once(&mut self.test, deserialized(job)?)?;
+            }
             ArchivedToGuest::Stop => self.stop = true,
             ArchivedToGuest::Captured { sample } => self.captured.push(sample.to_native()),
             ArchivedToGuest::Shell(input) => self.shell.push_back(deserialized(input)?),

@@ -94,6 +94,7 @@ fn recorded(before: impl FnOnce(&mut Session<'_>)) -> Trace {
         gap_limit: None,
         checkpoint: CheckpointPolicy::Never,
         pages: PageSelection::Kernel,
+        history: false,
     };
     let profile = Profile::start(Arc::clone(&ram)).unwrap();
     let capturer = Capturer::new(profile, ram.ranges(), 8 << 20..16 << 20, &plan);

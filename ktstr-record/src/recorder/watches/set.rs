@@ -486,6 +486,8 @@ fn keep(stand: &mut Stand<'_>, stop: Stop, whole: Duration, machine: Duration) {
     let Some(mut captured) = stop.captured else { return };
     captured.sample.pause_us = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
     captured.sample.machine_us = u64::try_from(machine.as_micros()).unwrap_or(u64::MAX);
+    let (history, fault) = stand.capturer.history(&mut captured);
+    stand.outbox.history((captured.sample.guest_ns, captured.sample.host_ns), history, fault);
     for (role, bytes) in captured.blobs {
         stand.outbox.give(Item::Blob(role, bytes));
     }

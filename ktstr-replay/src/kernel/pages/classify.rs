@@ -183,6 +183,13 @@ impl PageClasses {
         Self { classes: gfns.clone().map(why).collect(), ranges: vec![(gfns, 0)], constant }
     }
 
+    /// Leave out the page of frame `gfn` besides, if it is RAM.
+    pub fn leave_out(&mut self, gfn: u64, why: LeftOut) {
+        if let Some(class) = self.place(gfn).and_then(|place| self.classes.get_mut(place)) {
+            *class = Some(why);
+        }
+    }
+
     /// Why the page of frame `gfn` need not be kept; `None` when it must be, and for frames that are no RAM.
     #[must_use]
     pub fn get(&self, gfn: u64) -> Option<LeftOut> {

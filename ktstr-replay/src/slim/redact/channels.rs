@@ -30,6 +30,7 @@ pub const CHANNELS: &[Channel] = &[
     ),
     removed("output of payloads and text in scheduler statistics", "payload and stats events"),
     removed("why a watch waits or ends, and lines of source at its stores", "watch events"),
+    removed("what is called like no event of sched_ext, where one of its events is named", "history events"),
     removed(
         "the scheduler's error message and dump, unless the kernel's watchdog wrote the message",
         "samples",
@@ -59,7 +60,7 @@ pub const CHANNELS: &[Channel] = &[
     ),
     kept(
         "names of tasks",
-        "samples, events, kernel memory",
+        "samples, history events, other events, kernel memory",
         "names of tasks, which are up to 15 characters of their programs' names",
     ),
     kept(

@@ -70,6 +70,15 @@ impl Redactor {
             }
             // Numbers, and a task's name.
             EventBody::LongWait(wait) => EventBody::LongWait(wait),
+            EventBody::History(mut history) => {
+                // Names of tasks stay, as those of samples do; those of sched_ext's events are the kernel's own.
+                for name in &mut history.names {
+                    if !matches(r"^SCX_EV_[A-Z0-9_]+$", name) {
+                        *name = hide(take(name));
+                    }
+                }
+                EventBody::History(history)
+            }
         })
     }
 

@@ -13,9 +13,7 @@ use crate::run::{Checkpoints, Run};
 use crate::slim::{Dropped, KeepPages, SlimOptions, slim};
 use crate::trace::record::manifest::{KernelInfo, MachineInfo, ReproAttempt, ReproInfo, SchedulerInfo};
 use crate::trace::record::{
-    Blob, BlobRole, Event, EventBody, EventChunk, LongWait, Loss, LossKind, Manifest, MapContents, MapState,
-    Metric, OutputSource, PAGE_BYTES, PageState, PayloadRun, Sample, Stage, StatsAnswer, WaitLimit,
-    WatchEvent, WatchFire, WatchNews, WorkerReport, blob_id,
+    Blob, BlobRole, Event, EventBody, EventChunk, History, HistoryTask, LongWait, Loss, LossKind, Manifest, MapContents, MapState, Metric, OutputSource, PAGE_BYTES, PageState, PayloadRun, Sample, Stage, StatsAnswer, WaitLimit, WatchEvent, WatchFire, WatchNews, WorkerReport, blob_id,
 };
 use crate::trace::writer::{Labels, TraceWriter, WriterOptions};
 use crate::trace::{CaptureBase, CapturedCheckpoint, Kind, PageBatch, Trace};
@@ -131,6 +129,9 @@ fn marked_events(at: &Event) -> Vec<Event> {
         cpu: None,
         sample: None,
     })));
+    let task = HistoryTask { pid: 7, prio: 120, comm: format!("{NAME}-comm") };
+    let names = vec!["SCX_EV_KEPT".into(), mark("history-name")];
+    bodies.push(EventBody::History(Box::new(History { tasks: vec![task], names, ..History::default() })));
     for source in [OutputSource::Scheduler, OutputSource::Test, OutputSource::Init] {
         let bytes = mark(&format!("output-{source:?}")).into_bytes();
         bodies.push(EventBody::Output { source, stderr: false, bytes });

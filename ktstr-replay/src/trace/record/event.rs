@@ -4,6 +4,7 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
+use super::history::HistoryV1;
 use super::payload::PayloadRunV1;
 use super::wait::LongWaitV1;
 use super::watch::WatchEventV1;
@@ -106,6 +107,8 @@ pub enum EventBodyV1 {
     Watch(Box<WatchEventV1>),
     /// A task had waited for a part of the time that it may. In a box likewise.
     LongWait(Box<LongWaitV1>),
+    /// What a CPU of the guest did, as its kernel noted it. The time of the event is that at which it was read. In a box likewise.
+    History(Box<HistoryV1>),
 }
 
 impl EventBodyV1 {

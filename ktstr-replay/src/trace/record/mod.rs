@@ -8,6 +8,7 @@
 
 pub mod blob;
 pub mod event;
+pub mod history;
 pub mod manifest;
 pub mod memory;
 pub mod payload;
@@ -22,6 +23,7 @@ pub use event::{
     Event, EventBody, EventChunk, GuestEnd, Latencies, NodePages, OutputSource, Stage, StatsAnswer,
     WorkerDetail, WorkerReport,
 };
+pub use history::{History, HistoryStep, HistoryTask, HistoryWhat};
 pub use manifest::Manifest;
 pub(crate) use memory::StoredPages;
 pub use memory::{Checkpoint, PAGE_BYTES, PageChunk, PageId, PageRun, PageState, RamRange};

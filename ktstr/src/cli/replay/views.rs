@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use ktstr_replay::run::{Checkpoints, OpenCheckpoint, Run};
-use ktstr_replay::view::{RUN_VIEWS, RunView, Shown, VIEWS, View};
+use ktstr_replay::text::time_ns;
+use ktstr_replay::units::Cpu;
+use ktstr_replay::view::{Asked, EventFilter, RUN_VIEWS, RunView, Shown, VIEWS, View};
 use serde_json::{Value, json};
 
 use crate::cli::out;
@@ -22,6 +24,8 @@ pub(super) struct ViewArgs {
     debuginfo: Option<Option<PathBuf>>,
     /// Those that need no memory.
     of_run: Vec<RunView>,
+    /// Which part of the history.
+    events: EventFilter,
     at: Option<String>,
 }
 
@@ -59,6 +63,25 @@ impl Args for ViewArgs {
         args.extend(
             RUN_VIEWS.iter().map(|view| Arg::new(view.name).long(view.name).help(view.help).action(ArgAction::SetTrue)),
         );
+        let of_events = |name: &'static str| Arg::new(name).long(name).requires("events").allow_hyphen_values(true);
+        args.push(
+            of_events("task")
+                .value_name("PID")
+                .value_parser(value_parser!(u32))
+                .help("With --events: those that switch to or from this task, wake or move it"),
+        );
+        args.push(
+            of_events("cpu").value_name("N").value_parser(value_parser!(u32)).help("With --events: those of this CPU"),
+        );
+        args.push(
+            of_events("from")
+                .value_name("T")
+                .value_parser(since_start)
+                .help("With --events: those from this time on, since the body began (2.5s, -300ms)"),
+        );
+        args.push(
+            of_events("to").value_name("T").value_parser(since_start).help("With --events: those up to this time"),
+        );
         let group = ArgGroup::new("views").multiple(true).args(args.iter().map(Arg::get_id));
         let args = args.into_iter().map(|arg| arg.help_heading("Views of one checkpoint"));
         command.args(args).group(group)
@@ -78,6 +101,12 @@ impl FromArgMatches for ViewArgs {
                 .contains_id("debuginfo")
                 .then(|| matches.get_one::<PathBuf>("debuginfo").cloned()),
             of_run: RUN_VIEWS.iter().filter(|view| matches.get_flag(view.name)).copied().collect(),
+            events: EventFilter {
+                task: matches.get_one::<u32>("task").copied(),
+                cpu: matches.get_one::<u32>("cpu").copied().map(Cpu),
+                from: matches.get_one::<i64>("from").copied(),
+                to: matches.get_one::<i64>("to").copied(),
+            },
             at: text("at"),
         })
     }
@@ -118,8 +147,9 @@ impl ViewArgs {
             json["checkpoint"] = checkpoint_json(&checkpoint);
             text.push_str(&format!("{}\n\n", checkpoint.title()));
         }
+        let asked = Asked { at: self.at.as_deref(), events: self.events };
         for view in &self.of_run {
-            shown.push((view.name, view.show(run, self.at.as_deref())?));
+            shown.push((view.name, view.show(run, &asked)?));
         }
         if as_json {
             let views = shown.into_iter().map(|(name, shown)| (name.to_owned(), shown.json));
@@ -131,6 +161,11 @@ impl ViewArgs {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A time since the body began, in ns.
+fn since_start(text: &str) -> Result<i64, String> {
+    time_ns(text).ok_or_else(|| "it is no time, as 2.5s or -300ms are".to_owned())
 }
 
 /// The lines of a view, with its name above them.

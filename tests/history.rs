@@ -1,0 +1,320 @@
+//! The history of a run, against what the guest's own kernel prints of the same buffers; what it costs, and that it can be done without.
+//!
+//! Runs are `#[ktstr_test(ignore, ..)]` fixtures, which tests drive as child processes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ktstr::prelude::*;
+use ktstr_replay::history::{HistoryLog, LoggedStep};
+use ktstr_replay::trace::record::{Event, EventBody, HistoryWhat, LossKind, Manifest, OutputSource};
+use ktstr_replay::trace::TraceWriter;
+use ktstr_tests::{TestRun, fixture, ktstr, run_bounded};
+
+declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
+
+/// The trace instance of guest-init.
+const INSTANCE: &str = "/sys/kernel/tracing/instances/ktstr";
+/// What stands before each line of the kernel's own text in the output of the test.
+const LINE: &str = "TRACED ";
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// For the whole window two pairs wake each other as fast as they can.
+#[ktstr_test(ignore, scheduler = DEMO, duration_s = 12, num_snapshots = 10, claims = ["always(alive)"])]
+fn switches_all_the_time(ctx: &Ctx) -> Result<AssertResult> {
+    let result = execute_defs(ctx, vec![CgroupDef::named("pairs").workers(4).work_type(PipeIo::default())])?;
+    // From here on nothing more is noted, so that the capture and the text below have the same.
+    fs::write(Path::new(INSTANCE).join("tracing_on"), "0")?;
+    ctx.capture_snapshot("traced")?;
+    let text = fs::read_to_string(Path::new(INSTANCE).join("trace"))?;
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        println!("{LINE}{line}");
+    }
+    Ok(result)
+}
+
+#[ktstr_test(ignore, scheduler = DEMO, duration_s = 1, history = false)]
+fn without_a_history(ctx: &Ctx) -> Result<AssertResult> {
+    for file in ["tracing_on", "events/enable"] {
+        let text = fs::read_to_string(Path::new(INSTANCE).join(file))?;
+        ensure!(text.trim() == "0", "{file} is {text}");
+    }
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+}
+
+/// What the kernel printed: for each CPU, what it noted with its time in us, in order.
+fn printed(run: &TestRun) -> BTreeMap<u32, Vec<(u64, String)>> {
+    let trace = run.trace();
+    let mut output = Vec::new();
+    for event in trace.events() {
+        if let EventBody::Output { source: OutputSource::Test, stderr: false, bytes } = event.body {
+            output.extend(bytes);
+        }
+    }
+    let output = String::from_utf8(output).expect("text");
+    let mut lines: BTreeMap<u32, Vec<(u64, String)>> = BTreeMap::new();
+    for line in output.lines().filter_map(|line| line.strip_prefix(LINE)) {
+        // `          <idle>-0       [001] d..2.    12.345678: sched_switch: prev_comm=...`
+        let parsed = || {
+            let (_, rest) = line.split_once(" [")?;
+            let (cpu, rest) = rest.split_once(']')?;
+            let (before, event) = rest.split_once(": ")?;
+            let (s, us) = before.rsplit(' ').next()?.split_once('.')?;
+            let us = s.parse::<u64>().ok()? * 1_000_000 + us.parse::<u64>().ok()?;
+            Some((cpu.parse().ok()?, us, event.to_owned()))
+        };
+        let (cpu, us, event) = parsed().unwrap_or_else(|| panic!("the kernel printed `{line}`"));
+        lines.entry(cpu).or_default().push((us, event));
+    }
+    lines
+}
+
+/// A step as the kernel prints it (`include/trace/events/sched.h` and `sched_ext.h`).
+fn as_printed(log: &HistoryLog, step: &LoggedStep) -> String {
+    let task = |place| log.task(place).expect("a task");
+    let one = |place| {
+        let task = task(place);
+        format!("comm={} pid={} prio={}", task.comm, task.pid, task.prio)
+    };
+    match step.what {
+        HistoryWhat::Switch { prev, state, next } => {
+            let (prev, next) = (task(prev), task(next));
+            let json = log.json(step);
+            let letters = json["state"].as_str().expect("a state");
+            assert_eq!(letters.ends_with('+'), state & 0x100 != 0);
+            format!(
+                "sched_switch: prev_comm={} prev_pid={} prev_prio={} prev_state={letters} ==> next_comm={} next_pid={} next_prio={}",
+                prev.comm, prev.pid, prev.prio, next.comm, next.pid, next.prio
+            )
+        }
+        HistoryWhat::Wakeup { task, to, is_new, .. } => {
+            format!("sched_wakeup{}: {} target_cpu={:03}", if is_new { "_new" } else { "" }, one(task), to.0)
+        }
+        HistoryWhat::Migrate { task, from, to, .. } => {
+            format!("sched_migrate_task: {} orig_cpu={from} dest_cpu={to}", one(task))
+        }
+        HistoryWhat::SchedExt { name, count, .. } => {
+            format!("sched_ext_event: name {} delta {count}", log.name(name).expect("a name"))
+        }
+    }
+}
+
+/// One boot for all of it.
+#[test]
+fn a_run_that_switches_all_the_time() {
+    let run = fixture("switches_all_the_time").run();
+    assert!(run.status.success(), "{run}");
+    let trace = run.trace();
+    let faults: Vec<_> = trace.losses().into_iter().filter(|loss| loss.kind == LossKind::SchedEvents).collect();
+    assert!(faults.is_empty(), "{faults:?}");
+    let log = HistoryLog::of(&trace.events());
+    assert_eq!(log.senseless, 0);
+    what_was_read_is_what_the_kernel_prints(&run, &log);
+    the_steps_of_a_cpu_follow_from_one_another(&log);
+    it_has_no_more_than_2_mib(&trace.events());
+    replay_shows_parts_of_it(&run);
+    run.assert_replays();
+}
+
+fn what_was_read_is_what_the_kernel_prints(run: &TestRun, log: &HistoryLog) {
+    let printed = printed(run);
+    assert_eq!(printed.len(), 2, "CPUs");
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for (cpu, printed) in printed {
+        // To the us, as the kernel rounds.
+        let us = |step: &LoggedStep| (step.at.0 + 500) / 1000;
+        let read: Vec<&LoggedStep> = log.steps.iter().filter(|step| step.cpu.0 == cpu).collect();
+        // The last capture has the end of what the text has, as far as a trace keeps it.
+        let missing = log.missing.iter().filter(|missing| missing.cpu.0 == cpu).filter_map(|missing| missing.until);
+        let first = missing.max().map_or(0, |until| (until.0 + 500) / 1000);
+        let first = first.max(printed[0].0) + 1;
+        let read: Vec<_> = read.into_iter().filter(|step| us(step) >= first).collect();
+        let printed: Vec<_> = printed.into_iter().filter(|(us, _)| *us >= first).collect();
+        assert!(printed.len() > 500, "CPU {cpu}: {} lines", printed.len());
+        for step in &read {
+            *kinds.entry(log.kind(step)).or_default() += 1;
+        }
+        let read: Vec<_> = read.iter().map(|step| (us(step), as_printed(log, step))).collect();
+        for (nth, (read, printed)) in read.iter().zip(&printed).enumerate() {
+            assert_eq!(read, printed, "step {nth} of CPU {cpu}");
+        }
+        assert_eq!(read.len(), printed.len(), "CPU {cpu}");
+        println!("CPU {cpu}: {} steps are those that the kernel prints", read.len());
+    }
+    println!("{kinds:?}");
+    for kind in ["switch", "wakeup"] {
+        assert!(kinds.get(kind).is_some_and(|count| *count > 100), "{kinds:?}");
+    }
+}
+
+/// What a switch begins with is what the one before ended with, unless something is missing between them.
+fn the_steps_of_a_cpu_follow_from_one_another(log: &HistoryLog) {
+    for cpu in log.cpus() {
+        let mut runs = None;
+        let mut last = None;
+        let mut followed = 0;
+        for step in log.steps.iter().filter(|step| step.cpu == cpu) {
+            assert!(last.is_none_or(|last| last <= step.at), "CPU {cpu} goes back to {:?}", step.at);
+            last = Some(step.at);
+            if log.missing.iter().any(|missing| missing.cpu == cpu && missing.until == Some(step.at)) {
+                runs = None;
+            }
+            let HistoryWhat::Switch { prev, next, .. } = step.what else { continue };
+            let [prev, next] = [prev, next].map(|place| log.task(place).expect("a task").pid);
+            assert!(runs.is_none_or(|pid| pid == prev), "CPU {cpu} at {:?}: {runs:?} ran, not {prev}", step.at);
+            followed += usize::from(runs.is_some());
+            runs = Some(next);
+        }
+        assert!(followed > 1000, "{followed} switches of CPU {cpu}");
+    }
+}
+
+/// A trace with these events and nothing else is no larger.
+fn it_has_no_more_than_2_mib(events: &[Event]) {
+    let history: Vec<Event> =
+        events.iter().filter(|event| matches!(event.body, EventBody::History(_))).cloned().collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("history.trace.zst");
+    let mut writer = TraceWriter::create(&path, &Manifest::default()).expect("a trace");
+    // Each capture has a record of its own, as when they are recorded.
+    for captured in history.chunk_by(|one, other| one.guest_ns == other.guest_ns) {
+        writer.events(captured).expect("events");
+    }
+    writer.finish().expect("an end");
+    let bytes = fs::metadata(&path).expect("the file").len();
+    let steps = HistoryLog::of(&history).steps.len();
+    println!("{steps} steps take {bytes} bytes of trace, {:.1} each", bytes as f64 / steps as f64);
+    assert!(steps > 10_000 && bytes <= 2 << 20, "{steps} steps, {bytes} bytes");
+}
+
+fn replay_shows_parts_of_it(run: &TestRun) {
+    let path = run.trace_path();
+    let shown = |args: &[&str]| -> serde_json::Value {
+        let mut command = ktstr();
+        command.arg("replay").arg(&path).args(["--events", "--json"]).args(args);
+        let ended = run_bounded(&mut command, LIMIT);
+        assert!(ended.status.success(), "{ended}");
+        serde_json::from_str::<serde_json::Value>(&ended.stdout).expect("JSON")["views"]["events"].clone()
+    };
+    let all = shown(&[]);
+    let of = |json: &serde_json::Value| json["events"].as_array().expect("events").clone();
+    assert_eq!(all["all"].as_u64(), Some(of(&all).len() as u64));
+    let worker = of(&all).iter().find_map(|event| event["next"]["pid"].as_u64().filter(|pid| *pid > 1)).expect("a task");
+    let part = of(&shown(&["--task", &worker.to_string(), "--cpu", "1", "--from", "1s", "--to", "11s"]));
+    assert!(!part.is_empty() && part.len() < of(&all).len());
+    for event in part {
+        let pids = ["prev", "next", "task"].map(|key| event[key]["pid"].as_u64());
+        assert!(pids.contains(&Some(worker)) && event["cpu"] == 1, "{event}");
+        let at = event["since_start_ns"].as_i64().expect("a time");
+        assert!((1_000_000_000..=11_000_000_000).contains(&at), "{event}");
+    }
+    let mut command = ktstr();
+    command.arg("replay").arg(&path).args(["--events", "--from", "10.9s", "--to", "11s"]);
+    let ended = run_bounded(&mut command, LIMIT);
+    assert!(ended.status.success() && ended.stdout.contains(" -> "), "{ended}");
+}
+
+#[test]
+fn a_test_can_do_without() {
+    let run = fixture("without_a_history").run();
+    assert!(run.status.success(), "{run}");
+    let trace = run.trace();
+    let events = trace.events();
+    assert!(!events.iter().any(|event| matches!(event.body, EventBody::History(_))));
+    assert!(!trace.losses().iter().any(|loss| loss.kind == LossKind::SchedEvents), "{:?}", trace.losses());
+    let ended = run_bounded(ktstr().arg("replay").arg(run.trace_path()).arg("--events"), LIMIT);
+    assert!(!ended.status.success() && ended.stderr.contains("no history was recorded"), "{ended}");
+}
+
+/// Windows of each kind, and how long they are.
+const WINDOWS: usize = 60;
+const WINDOW: Duration = Duration::from_millis(200);
+
+/// Work of the guest in windows that turn the history on and off, one after the other in one boot: so that what else the host does falls
+/// on both.
+#[ktstr_test(ignore, scheduler = DEMO, duration_s = 60)]
+fn windows_with_and_without(_ctx: &Ctx) -> Result<AssertResult> {
+    for (name, work) in [("spin", spin as fn(Instant) -> u64), ("ping_pong", ping_pong)] {
+        let mut rates = [Vec::new(), Vec::new()];
+        for window in 0..2 * WINDOWS {
+            // In pairs of either order, so that a trend of the host's speed favours neither.
+            let on = usize::from(window % 4 == 1 || window % 4 == 2);
+            fs::write(Path::new(INSTANCE).join("events/enable"), "0")?;
+            if on == 1 {
+                for event in ["sched/sched_switch", "sched/sched_wakeup", "sched/sched_wakeup_new", "sched/sched_migrate_task", "sched_ext"] {
+                    let file = Path::new(INSTANCE).join("events").join(event).join("enable");
+                    // As init does.
+                    if event == "sched_ext" {
+                        fs::write(file.with_file_name("sched_ext_event/enable"), "1")?;
+                    } else {
+                        fs::write(file, "1")?;
+                    }
+                }
+            }
+            let begun = Instant::now();
+            let done = work(begun + WINDOW);
+            rates[on].push(done as f64 / begun.elapsed().as_secs_f64());
+        }
+        let median = |rates: &mut Vec<f64>| {
+            rates.sort_by(f64::total_cmp);
+            rates[rates.len() / 2]
+        };
+        let [off, on] = rates.each_mut().map(median);
+        println!("COST {name}: {off:.0} a second without, {on:.0} with: {:.2} %", (1.0 - on / off) * 100.0);
+    }
+    Ok(AssertResult::pass())
+}
+
+/// Turns of a loop that only computes.
+fn spin(until: Instant) -> u64 {
+    let mut turns = 0;
+    while Instant::now() < until {
+        let mut sum = 0u64;
+        for i in 0..20_000u64 {
+            sum = black_box(sum.wrapping_mul(31).wrapping_add(i));
+        }
+        turns += 1;
+    }
+    turns
+}
+
+/// Turns of two threads that wake each other, with a bit of work at each turn, as tasks have that are woken to do something.
+fn ping_pong(until: Instant) -> u64 {
+    let (there, from_here) = std::sync::mpsc::sync_channel::<bool>(0);
+    let (back, from_there) = std::sync::mpsc::sync_channel::<bool>(0);
+    let other = std::thread::spawn(move || {
+        while from_here.recv() == Ok(true) {
+            let _gone = back.send(true);
+        }
+    });
+    let mut turns = 0;
+    while Instant::now() < until {
+        let _gone = there.send(true);
+        let _gone = from_there.recv();
+        turns += 1;
+    }
+    drop(there);
+    let _ended = other.join();
+    turns
+}
+
+/// A measurement, and so run by hand: `cargo test -p ktstr-tests --test history -- --ignored --exact what_the_history_costs --nocapture`.
+#[test]
+#[ignore = "it measures for a minute, and a host that does other things makes it say little"]
+fn what_the_history_costs() {
+    let run = fixture("windows_with_and_without").run();
+    assert!(run.status.success(), "{run}");
+    let mut output = Vec::new();
+    for event in run.trace().events() {
+        if let EventBody::Output { source: OutputSource::Test, bytes, .. } = event.body {
+            output.extend(bytes);
+        }
+    }
+    let output = String::from_utf8_lossy(&output).into_owned();
+    let costs: Vec<&str> = output.lines().filter(|line| line.starts_with("COST ")).collect();
+    assert_eq!(costs.len(), 2, "{output}");
+    println!("{}", costs.join("\n"));
+}

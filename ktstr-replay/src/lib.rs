@@ -15,6 +15,7 @@ pub mod value;
 pub mod kernel;
 pub mod debuginfo;
 pub mod watch;
+pub mod probe;
 mod columns;
 pub mod series;
 pub mod verdict;

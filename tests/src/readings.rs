@@ -70,6 +70,7 @@ pub const READINGS: &[(Printed, &[&str])] = &[
     (Document, &["replay", "TRACE", "--stats"]),
     (Document, &["replay", "TRACE", "--stats", "--at", "attach"]),
     (Document, &["replay", "TRACE", "--watches"]),
+    (Document, &["replay", "TRACE", "--probes"]),
     (Document, &["replay", "TRACE", "--repro-chain"]),
     (Document, &["replay", "TRACE", "--segment", "1"]),
     (Document, &["replay", "TRACE", "--runqueues", "--dsqs", "--at", "attach"]),

@@ -55,6 +55,7 @@ pub(super) fn trace(
         claims: Vec::new(),
         fail_fast: false,
         watches: Vec::new(),
+        probes: Vec::new(),
         shell: false,
         run_timeout: LIMIT,
     };

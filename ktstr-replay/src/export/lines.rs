@@ -149,6 +149,7 @@ fn name(body: &EventBody) -> &'static str {
         EventBody::Payload(_) => "payload",
         EventBody::Stats(_) => "stats",
         EventBody::Watch(_) => "watch",
+        EventBody::Probe(_) => "probe",
     }
 }
 
@@ -217,5 +218,6 @@ fn details(body: &EventBody) -> Json {
             "fault": answer.fault,
         }),
         EventBody::Watch(news) => super::watch::json(news),
+        EventBody::Probe(news) => super::probe::json(news),
     }
 }

@@ -51,6 +51,7 @@ pub fn render(run: &Run<'_>, verdict: &Verdict) -> String {
         sections.extend(scheduler::changed(run));
         sections.extend(guest::workers(run));
         sections.push(guest::watches(run));
+        sections.push(guest::probes(run));
         sections.push(guest::timeline(run));
         sections.extend(guest::logs(run, verdict));
         sections.extend(guest::log_in_memory(run));

@@ -34,6 +34,7 @@ mod scx;
 mod stacks;
 mod stats;
 mod tasks;
+pub(crate) mod probes;
 pub(crate) mod watches;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ use crate::run::OpenCheckpoint;
 use crate::text::clean;
 
 pub use stats::{NoStats, show_stats};
+pub use probes::{NoProbes, show_probes};
 pub use watches::{NoWatches, show_watches};
 
 /// A row of the table of views: its option of `ktstr replay`.

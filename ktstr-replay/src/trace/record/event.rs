@@ -5,6 +5,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::payload::PayloadRunV1;
+use super::probe::ProbeEventV1;
 use super::watch::WatchEventV1;
 use crate::trace::body::archived_body;
 use crate::units::{Cpu, GuestNs, HostNs};
@@ -103,6 +104,8 @@ pub enum EventBodyV1 {
     Payload(Box<PayloadRunV1>),
     /// Something happened to a watch: it was asked for, armed, it fired. In a box likewise.
     Watch(Box<WatchEventV1>),
+    /// Something happened to a probe: it was asked for, armed, a function was called. In a box likewise.
+    Probe(Box<ProbeEventV1>),
 }
 
 impl EventBodyV1 {

@@ -1,4 +1,4 @@
-//! `--tasks` and its like: the kernel's memory at one checkpoint, as `ktstr_replay::view` shows it. And `--stats` and `--watches`, which
+//! `--tasks` and its like: the kernel's memory at one checkpoint, as `ktstr_replay::view` shows it. And `--stats`, `--watches` and `--probes`, which
 //! need no memory.
 //!
 //! The options are made from the table of views in `ktstr-replay/src/view/mod.rs`.
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use ktstr_replay::run::{Checkpoints, OpenCheckpoint, Run};
-use ktstr_replay::view::{Shown, VIEWS, View, show_stats, show_watches};
+use ktstr_replay::view::{Shown, VIEWS, View, show_probes, show_stats, show_watches};
 use serde_json::{Value, json};
 
 use crate::cli::out;
@@ -24,6 +24,8 @@ pub(super) struct ViewArgs {
     stats: bool,
     /// Whether the watches are asked for.
     watches: bool,
+    /// Whether the probes are asked for.
+    probes: bool,
     at: Option<String>,
 }
 
@@ -31,6 +33,8 @@ pub(super) struct ViewArgs {
 const STATS: &str = "stats";
 /// Likewise.
 const WATCHES: &str = "watches";
+/// Likewise.
+const PROBES: &str = "probes";
 
 impl Args for ViewArgs {
     fn augment_args(command: Command) -> Command {
@@ -70,6 +74,9 @@ impl Args for ViewArgs {
         args.push(Arg::new(WATCHES).long(WATCHES).action(ArgAction::SetTrue).help(
             "What was watched for stores, and each store: who, where in the code, the value before and after. It needs no checkpoint",
         ));
+        args.push(Arg::new(PROBES).long(PROBES).action(ArgAction::SetTrue).help(
+            "The functions whose calls were recorded, and each call: the task, its arguments, where from, what it returned. It needs no checkpoint",
+        ));
         let group = ArgGroup::new("views").multiple(true).args(args.iter().map(Arg::get_id));
         let args = args.into_iter().map(|arg| arg.help_heading("Views of one checkpoint"));
         command.args(args).group(group)
@@ -90,6 +97,7 @@ impl FromArgMatches for ViewArgs {
                 .then(|| matches.get_one::<PathBuf>("debuginfo").cloned()),
             stats: matches.get_flag(STATS),
             watches: matches.get_flag(WATCHES),
+            probes: matches.get_flag(PROBES),
             at: text("at"),
         })
     }
@@ -108,7 +116,7 @@ impl ViewArgs {
 
     /// Whether there is no view to print.
     pub(super) fn is_empty(&self) -> bool {
-        self.wanted.is_empty() && !self.stats && !self.watches
+        self.wanted.is_empty() && !self.stats && !self.watches && !self.probes
     }
 
     /// Print the views.
@@ -135,6 +143,9 @@ impl ViewArgs {
         }
         if self.watches {
             shown.push((WATCHES, show_watches(run)?));
+        }
+        if self.probes {
+            shown.push((PROBES, show_probes(run)?));
         }
         if as_json {
             let views = shown.into_iter().map(|(name, shown)| (name.to_owned(), shown.json));

@@ -122,3 +122,67 @@ fn said(value: &Value<'_>) -> Result<ProbeValue, String> {
 fn unread(why: String) -> ProbeValue {
     ProbeValue::Unread { why: why.chars().take(TEXT_CHARS).collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::btf::Kind;
+    use crate::kernel::task::read_tasks;
+    use crate::testing::toy_kernel;
+    use crate::units::Cpu;
+
+    fn site(id: TypeId, convention: Convention, values: &[&str]) -> ProbeSite {
+        let parameters = ["p", "flags"].map(|name| (name.to_owned(), if name == "p" { id } else { TypeId(0) }));
+        ProbeSite {
+            at: KernelVirt(1),
+            place: "f".to_owned(),
+            is_program: false,
+            values: values.iter().map(|path| path.parse().expect("a path")).collect(),
+            parameters: parameters.map(|(name, id)| Parameter { name, id }).to_vec(),
+            convention,
+            returns: Some(id),
+        }
+    }
+
+    #[test]
+    fn arguments_are_read_where_the_convention_has_them() {
+        let (guest, _) = toy_kernel(0);
+        let (profile, memory) = (guest.profile(), guest.ram);
+        let view = KernelView::new(&profile, &memory);
+        let types = view.types();
+        let is_pointer = |id: &TypeId| types.describe(*id) == "struct task_struct *";
+        let pointer = types.of_kind(Kind::Ptr).find(is_pointer).expect("a pointer to a task");
+        let tasks = read_tasks(&view).expect("tasks").tasks;
+        let task = tasks.last().expect("a task");
+        let mut registers = VcpuRegs { cpu: Cpu(0), ..VcpuRegs::default() };
+        (registers.gpr[RDI], registers.gpr[4]) = (task.at.0, 7);
+        let asked = ["p->pid", "p->comm", "flags", "p", "q", "p->no_such"];
+        let read = site(pointer, Convention::SystemV, &asked).read(&view, &registers);
+        assert_eq!(read[..3], [
+            ProbeValue::Int(task.pid.into()),
+            ProbeValue::Text(task.comm.clone()),
+            ProbeValue::Int(7)
+        ]);
+        assert_eq!(read[3], ProbeValue::Pointer(task.at.0));
+        assert!(matches!(&read[4], ProbeValue::Unread { why } if why == "there is no argument `q`"));
+        assert!(matches!(&read[5], ProbeValue::Unread { why } if why.contains("no_such")), "{read:?}");
+        // A null pointer, and one to nowhere.
+        registers.gpr[RDI] = 0;
+        let null = site(pointer, Convention::SystemV, &["p", "p->pid"]).read(&view, &registers);
+        assert_eq!(null[0], ProbeValue::Pointer(0));
+        assert!(matches!(&null[1], ProbeValue::Unread { why } if why.contains("null")), "{null:?}");
+        // A program's arguments are words that rdi points at: here those of the word that has the running task.
+        let current = crate::kernel::task::current_task(&view, &view.cpus().expect("CPUs"), Cpu(0));
+        let current = current.expect("a word").expect("a task");
+        let place = view.cpus().expect("CPUs").place(view.symbol("current_task").expect("it"), Cpu(0));
+        registers.gpr[RDI] = place.expect("a place").0;
+        let read = site(pointer, Convention::Context, &["p"]).read(&view, &registers);
+        assert_eq!(read, [ProbeValue::Pointer(current.0)]);
+        // What it returns is in rax.
+        registers.gpr[RAX] = 0xff;
+        let returned = site(pointer, Convention::SystemV, &[]).returned(&view, &registers);
+        assert_eq!(returned, Some(ProbeValue::Pointer(0xff)));
+        let nothing = ProbeSite { returns: None, ..site(pointer, Convention::SystemV, &[]) };
+        assert_eq!(nothing.returned(&view, &registers), None);
+    }
+}

@@ -302,3 +302,68 @@ fn check(types: &Types, function: &str, parameters: &[Parameter], path: &FieldPa
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::toy_kernel;
+
+    #[test]
+    fn what_is_no_function_is_refused_and_what_is_not_there_is_waited_for() {
+        let (guest, _) = toy_kernel(0);
+        let (profile, memory) = (guest.profile(), guest.ram);
+        let view = KernelView::new(&profile, &memory);
+        let programs = BpfPrograms::read(&view).expect("programs");
+        let find = |text: &str| text.parse::<ProbeTarget>().expect("a target").find(&view, &programs);
+        assert!(matches!(find("jiffies_64"), Err(Missing::Ever(why)) if why.contains("is no function: it is data")));
+        assert!(matches!(find("no_such"), Err(Missing::Now(why)) if why.contains("no function `no_such`")));
+    }
+
+    #[test]
+    fn a_path_that_leaves_the_types_is_refused_with_what_there_is() {
+        let (guest, _) = toy_kernel(0);
+        let profile = guest.profile();
+        let types = profile.types();
+        let is_pointer = |id: &TypeId| types.describe(*id) == "struct task_struct *";
+        let id = types.of_kind(Kind::Ptr).find(is_pointer).expect("a pointer to a task");
+        let parameters = [Parameter { name: "p".to_owned(), id }];
+        let checked = |path: &str| check(types, "f", &parameters, &path.parse().expect("a path"));
+        assert_eq!(checked("p->pid"), Ok(()));
+        assert_eq!(checked("p"), Ok(()));
+        for (path, why) in [
+            ("q->pid", "`f` has no argument `q`; did you mean `p`?"),
+            ("p.pid", "`->pid` goes to what it points at"),
+            ("p->pidd", "did you mean `pid`?"),
+            ("p->pid->x", "is no pointer and no array"),
+        ] {
+            let said = checked(path).expect_err(path);
+            assert!(said.contains(why), "{path}: {said}");
+        }
+        let none = check(types, "f", &[], &"p".parse().expect("a path")).expect_err("no arguments");
+        assert!(none.contains("nothing is known of what `f` is given"), "{none}");
+        let paths: Vec<String> = all_of(types, &parameters[0]).iter().map(ToString::to_string).collect();
+        assert_eq!(paths, ["p", "p->pid", "p->comm"]);
+    }
+
+    #[test]
+    fn a_programs_own_name_follows_its_tag() {
+        let code = |name: &str, program| JitSymbol {
+            start: KernelVirt(0),
+            end: KernelVirt(8),
+            name: name.to_owned(),
+            program,
+        };
+        let codes = vec![
+            code("bpf_prog_6deef7357e7b4530_demo_dispatch", Some(3)),
+            code("bpf_prog_0123456789abcdef_demo_dispatch", Some(9)),
+            code("bpf_trampoline_123", None),
+            code("bpf_prog_6deef7357e7b4530", Some(4)),
+        ];
+        assert_eq!(codes.iter().map(own_name).collect::<Vec<_>>(), [Some("demo_dispatch"), Some("demo_dispatch"), None, None]);
+        let programs = BpfPrograms::of_symbols(codes);
+        let found = |name| of_programs(&programs, name).and_then(|code| code.program);
+        assert_eq!(found("demo_dispatch"), Some(9));
+        assert_eq!(found("bpf_prog_6deef7357e7b4530_demo_dispatch"), Some(3));
+        assert_eq!((found("dispatch"), found("bpf_trampoline_123")), (None, None));
+    }
+}

@@ -17,10 +17,11 @@ fn runs_here(ctx: &Ctx) -> Result<AssertResult> {
     ensure!(ctx.seed == 7 && !ctx.topo.cpus.is_empty(), "{ctx:?}");
     println!("{SAID}");
     let mut result = AssertResult::pass();
-    let tried: [(&str, Result<()>); 4] = [
+    let tried: [(&str, Result<()>); 5] = [
         ("scenario", execute_defs(ctx, vec![ctx.cgroup_def("cg_0")]).map(drop)),
         ("capture", ctx.capture_snapshot("here").map_err(Into::into)),
         ("watch", ctx.watch_snapshot("jiffies_64").map_err(Into::into)),
+        ("probe", ctx.probe("enqueue_task_scx").map_err(Into::into)),
         ("memory", ctx.read_kernel("jiffies_64").map(drop).map_err(Into::into)),
     ];
     for (what, done) in tried {

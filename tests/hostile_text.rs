@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ktstr_replay::trace::record::{
-    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, History, HistoryStep, HistoryTask, HistoryWhat, LongWait, Loss, MapContents, Sample, StatsAnswer, WaitLimit, WatchEvent, WatchFire, WatchNews, WatchTotals, blob_id,
+    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, History, HistoryStep, HistoryTask, HistoryWhat, LongWait, Loss, MapContents, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue, Sample, StatsAnswer, WaitLimit, WatchEvent, WatchFire, WatchNews, WatchTotals, blob_id,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace, TraceWriter};
 use ktstr_replay::units::{Cpu, GuestNs, HostNs};
@@ -95,10 +95,36 @@ fn evil_event(event: &mut Event) {
             history.tasks.iter_mut().for_each(|task| evil(&mut task.comm));
             history.names.iter_mut().for_each(evil);
         }
+        EventBody::Probe(event) => {
+            evil(&mut event.target);
+            match &mut event.what {
+                ProbeNews::Asked { .. } | ProbeNews::Totals(_) => {}
+                ProbeNews::Waiting { why } | ProbeNews::Disarmed { why } | ProbeNews::Refused { why } => {
+                    evil(why)
+                }
+                ProbeNews::Armed { place, names, .. } => {
+                    evil(place);
+                    names.iter_mut().for_each(evil);
+                }
+                ProbeNews::Hit(hit) => {
+                    [&mut hit.comm, &mut hit.caller].into_iter().for_each(evil);
+                    evil_option(&mut hit.source);
+                    hit.values.iter_mut().for_each(evil_value);
+                }
+                ProbeNews::Returned(back) => back.value.iter_mut().for_each(evil_value),
+            }
+        }
         EventBody::Body { error, failures } => {
             evil_option(error);
             failures.push(EVIL.to_owned());
         }
+    }
+}
+
+fn evil_value(value: &mut ProbeValue) {
+    match value {
+        ProbeValue::Text(text) | ProbeValue::Unread { why: text } => evil(text),
+        ProbeValue::Int(_) | ProbeValue::Pointer(_) => {}
     }
 }
 
@@ -112,6 +138,40 @@ fn evil_stats() -> Vec<Event> {
         Event { guest_ns: GuestNs(2), host_ns: HostNs(2), body }
     };
     [(0, None), (1, Some(String::new()))].map(answer).into()
+}
+
+/// All that can be told of a probe, of which the golden trace has none either.
+fn evil_probes() -> Vec<Event> {
+    let text = |text: &str| text.to_owned();
+    let hit = ProbeHit {
+        number: 1,
+        values: vec![ProbeValue::Int(1), ProbeValue::Text(text("t")), ProbeValue::Unread { why: text("w") }],
+        caller: text("f"),
+        source: Some(text("a.c:1: x")),
+        ..ProbeHit::default()
+    };
+    let back = ProbeReturn { number: 1, value: Some(ProbeValue::Text(text("r"))), ..ProbeReturn::default() };
+    let names = ["a", "b", "c"].map(text).to_vec();
+    let news = [
+        ProbeNews::Asked { max_hits: 1, by_body: true },
+        ProbeNews::Waiting { why: text("why") },
+        ProbeNews::Armed { at: 1, place: text("f"), names },
+        ProbeNews::Hit(Box::new(hit)),
+        ProbeNews::Returned(Box::new(back)),
+        ProbeNews::Disarmed { why: text("why") },
+        ProbeNews::Refused { why: text("why") },
+        ProbeNews::Totals(ProbeTotals::default()),
+    ];
+    // The last of them is given up, so that its calls are shown for another one.
+    let told = (0..2).flat_map(|probe| news.iter().cloned().map(move |what| (probe, what)));
+    let told = told.filter(|(probe, what)| *probe == 0 || !matches!(what, ProbeNews::Refused { .. }));
+    told.map(|(probe, what)| {
+        let body = EventBody::Probe(Box::new(ProbeEvent { probe, target: text("x"), what }));
+        let mut event = Event { guest_ns: GuestNs(2), host_ns: HostNs(2), body };
+        evil_event(&mut event);
+        event
+    })
+    .collect()
 }
 
 /// All that can be told of a watch, which the golden trace has none of.
@@ -242,6 +302,7 @@ fn write_evil(path: &Path) {
     events.extend(evil_watches());
     events.extend(evil_waits());
     events.push(evil_history());
+    events.extend(evil_probes());
     events.iter_mut().for_each(evil_event);
     writer.events(&events).expect("events");
     let mut page = PageBatch::with_capacity(1);

@@ -301,6 +301,8 @@ pub enum CaptureReason {
     /// No capture is wanted: the host looks for what the test wants watched, which it was told before. `capture_ack` is the
     /// complement of the id where that cannot be had.
     Watch,
+    /// The same for a function whose calls are to be recorded.
+    Probe,
 }
 
 /// Stages that init reports.
@@ -385,6 +387,27 @@ pub enum FromTest {
     /// Read a number in the kernel's memory, or change it: the host does so. init passes the host's answer on as a packet: 1 and the
     /// number as it was (16 bytes, little-endian), or 0 and why it could not be done.
     Memory(MemoryOrder),
+    /// Record the calls of a function. init passes it on and answers as to a [`FromTest::Watch`].
+    Probe(ProbeOrder),
+}
+
+/// Which function's calls are to be recorded.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct ProbeOrder {
+    /// The function and what is read at its calls, as `ProbeTarget` of `ktstr-replay` reads it: `enqueue_task_scx(p->pid)`.
+    pub target: String,
+    /// After how many recorded calls it is taken away.
+    pub max_hits: u32,
+}
+
+impl ProbeOrder {
+    /// After how many calls a probe is taken away if nobody says.
+    pub const MAX_HITS: u32 = 1 << 14;
+
+    /// Every call of `target`, up to [`ProbeOrder::MAX_HITS`] of them.
+    pub fn of(target: impl Into<String>) -> Self {
+        Self { target: target.into(), max_hits: Self::MAX_HITS }
+    }
 }
 
 /// What the host does with a number in the kernel's memory.

@@ -16,6 +16,7 @@ pub mod kernel;
 pub mod debuginfo;
 pub mod watch;
 pub mod history;
+pub mod probe;
 mod columns;
 pub mod series;
 pub mod verdict;

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use guest_init::message::{FromTest, MemoryOrder, SchedulerOrder, WatchOrder};
+use guest_init::message::{FromTest, MemoryOrder, ProbeOrder, SchedulerOrder, WatchOrder};
 use rkyv::rancor;
 use rustix::io::{self, Errno};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -65,6 +65,12 @@ pub enum ChannelError {
         /// What was to be watched.
         target: String,
     },
+    /// The host could not probe it.
+    #[error("`{target}` cannot be probed; the report and `ktstr replay --probes` have the reason")]
+    NotProbed {
+        /// What was to be probed.
+        target: String,
+    },
     /// The host could not read or change a number in the kernel's memory.
     #[error("could not {what} `{target}` in the kernel's memory: {why}")]
     Memory {
@@ -83,7 +89,7 @@ pub enum ChannelError {
         /// `take a capture`.
         what: &'static str,
     },
-    /// A watch that cannot be read.
+    /// A watch or probe that cannot be read.
     #[error("{0}")]
     Watch(String),
     /// The host could not take the capture.
@@ -177,16 +183,37 @@ impl Channel {
     pub fn watch(&self, order: WatchOrder) -> Result<(), ChannelError> {
         self.needs_guest("watch something")?;
         let target = order.target.clone();
+        match self.looked_for(FromTest::Watch(order), || format!("watch:{target}"))? {
+            true => Ok(()),
+            false => Err(ChannelError::NotWatched { target }),
+        }
+    }
+
+    /// Have the host record the calls of a function. Returns once it does, or will as soon as that is there.
+    ///
+    /// # Errors
+    /// As [`Channel::capture`]; what cannot be probed.
+    pub fn probe(&self, order: ProbeOrder) -> Result<(), ChannelError> {
+        self.needs_guest("probe something")?;
+        let target = order.target.clone();
+        match self.looked_for(FromTest::Probe(order), || format!("probe:{target}"))? {
+            true => Ok(()),
+            false => Err(ChannelError::NotProbed { target }),
+        }
+    }
+
+    /// Whether the host can have what it was asked to look for.
+    fn looked_for(&self, order: FromTest, tag: impl Fn() -> String) -> Result<bool, ChannelError> {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let mut answer = [0_u8; 1];
-        let bytes = ask(&socket, FromTest::Watch(order), &mut answer)?;
+        let bytes = ask(&socket, order, &mut answer)?;
         match (bytes, answer) {
-            (1, [1]) => Ok(()),
-            (1, [2]) => Err(ChannelError::NotWatched { target }),
-            (1, [0]) => Err(ChannelError::NotTaken { tag: format!("watch:{target}") }),
+            (1, [1]) => Ok(true),
+            (1, [2]) => Ok(false),
+            (1, [0]) => Err(ChannelError::NotTaken { tag: tag() }),
             (bytes, [first]) => {
                 let found = format!("{bytes} bytes beginning with {first}");
-                Err(ChannelError::Answer { tag: format!("watch:{target}"), found })
+                Err(ChannelError::Answer { tag: tag(), found })
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::cgroup::{CgroupDef, Cgroups};
 use crate::channel::{Channel, ChannelError};
 use crate::guest_topo::GuestTopology;
 use crate::scheduler_life::SchedulerLife;
+use crate::probe::ProbeSpec;
 use crate::watch::WatchSpec;
 
 /// Workers of a cgroup whose definition does not say.
@@ -129,6 +130,16 @@ impl Ctx {
     pub fn watch_snapshot(&self, watch: impl Into<WatchSpec>) -> Result<(), ChannelError> {
         let order = watch.into().order().map_err(|error| ChannelError::Watch(error.render()))?;
         self.channel.watch(order)
+    }
+
+    /// Record the calls of a function from now on, to the end of the run: `"enqueue_task_scx(p->pid)"`, or a [`ProbeSpec`] with a
+    /// bound. Returns once its calls are seen; those of a program of a scheduler that is not attached are seen when it is.
+    ///
+    /// # Errors
+    /// What cannot be read, or cannot be probed: the run then fails, whatever the body makes of it, and the report says why.
+    pub fn probe(&self, probe: impl Into<ProbeSpec>) -> Result<(), ChannelError> {
+        let order = probe.into().order().map_err(|error| ChannelError::Watch(error.render()))?;
+        self.channel.probe(order)
     }
 
     /// Read a number in the kernel's memory: a symbol or what is reached from it, or a variable of the scheduler, by the names that

@@ -25,6 +25,8 @@ mod gauntlet;
 mod scheduler;
 /// Watches, as a test describes them.
 mod watch;
+/// Probes, as a test describes them.
+mod probe;
 /// The socket to guest-init.
 mod channel;
 /// Whether the scheduler under test still schedules.

@@ -102,6 +102,8 @@ pub struct TestDef {
     pub include_files: Option<IncludeFiles>,
     /// What is watched for stores from before the scheduler is loaded.
     pub watch: &'static [&'static str],
+    /// Functions whose calls are recorded, likewise.
+    pub probe: &'static [&'static str],
     /// Payloads, which are in the guest.
     pub payloads: &'static [&'static PayloadDef],
 }

@@ -85,6 +85,7 @@ use proc_macro::TokenStream;
 /// | `workloads` | a list of paths of consts, `[A, B]` | none | payloads besides, which load the machine: their programs are in the guest, and each must be run |
 /// | `include_files` | a list of paths, `["..", ".."]`, or the path of a function | none | files and folders for the guest, relative to the package's folder: `"PATH"` is at the same path below `/ktstr/files`, in which payloads start, and `"PATH:/PATH/IN/GUEST"` where it says. Or `fn() -> Result<Vec<IncludedFile>>`, run on the host |
 /// | `watch` | a list of strings, `["..", ".."]` | none | what is watched for stores from before the scheduler is loaded, each with a capture: `scx_root->exit_kind`, `bss.x when new > 100`; such a test loads its scheduler anew |
+/// | `probe` | a list of strings, `["..", ".."]` | none | functions of the kernel and BPF programs whose calls are recorded from before the scheduler is loaded, with what is read at each: `enqueue_task_scx(p->pid, p->comm)`, `demo_enqueue(p->pid) returns`; such a test loads its scheduler anew |
 #[proc_macro_attribute]
 pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
     test_expand::expand(attr.into(), item.into()).unwrap_or_else(|error| error.into_compile_error()).into()

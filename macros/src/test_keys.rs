@@ -170,6 +170,9 @@ pub const KEYS: &[Key] = &[
     key("watch", Shape::Texts,
         "what is watched for stores from before the scheduler is loaded, each with a capture: `scx_root->exit_kind`, `bss.x when new > 100`; \
          such a test loads its scheduler anew"),
+    key("probe", Shape::Texts,
+        "functions of the kernel and BPF programs whose calls are recorded from before the scheduler is loaded, with what is read at each: \
+         `enqueue_task_scx(p->pid, p->comm)`, `demo_enqueue(p->pid) returns`; such a test loads its scheduler anew"),
 ];
 
 /// Check everything that can be checked without the scheduler.
@@ -350,7 +353,7 @@ mod tests {
             let text = match key.name {
                 "scheduler" | "payload" => format!("{} = S", key.name),
                 "num_snapshots" | "memory_mib" | "max_gap_ms" => format!("{} = 128", key.name),
-                "claims" | "watch" | "kargs" => format!("{} = [\"x\"]", key.name),
+                "claims" | "watch" | "probe" | "kargs" => format!("{} = [\"x\"]", key.name),
                 "fail_on_stall" | "kaslr" | "allow_splats" => key.name.to_owned(),
                 _ => continue,
             };

@@ -27,6 +27,7 @@ mod attached;
 mod placing;
 mod terminal;
 mod watches;
+mod probes;
 mod session;
 mod run;
 mod on_host;

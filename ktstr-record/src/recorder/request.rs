@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use guest_init::message::WatchOrder;
+use guest_init::message::{ProbeOrder, WatchOrder};
 use jiff::Timestamp;
 use ktstr_replay::trace::WriteError;
 use ktstr_replay::trace::record::manifest::{KernelInfo, StartInfo};
@@ -41,6 +41,8 @@ pub struct RecordRequest {
     pub fail_fast: bool,
     /// What is watched for stores from before the job is handed over.
     pub watches: Vec<WatchOrder>,
+    /// Functions whose calls are recorded, likewise.
+    pub probes: Vec<ProbeOrder>,
     /// A person is in the guest: standard input goes to the test binary, whose output is shown.
     pub shell: bool,
     /// How long the guest may take from its job to its power-off, before it is ended as hung.

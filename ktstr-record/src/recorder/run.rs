@@ -127,7 +127,7 @@ pub fn record(mut request: RecordRequest) -> Result<Recording, RecordError> {
         }
         (_, None) => JobParts::All,
     };
-    session.watch_from_the_beginning(&request.watches);
+    session.look_from_the_beginning(&request.watches, &request.probes);
     let ending = match session.deliver(&request.job, parts) {
         Ok(()) => session.run(request.run_timeout),
         Err(error) => {

@@ -26,6 +26,7 @@ use super::outbox::Outbox;
 use super::placing::Pages;
 use super::request::CapturePlan;
 use super::terminal::Terminal;
+use super::probes::Probes;
 use super::watches::Watches;
 use super::writer::{Item, Written};
 use crate::channel::{GuestState, HostChannel, Received};
@@ -60,12 +61,20 @@ pub(super) struct Ending {
     pub detail: String,
 }
 
-/// A capture that the guest asked for, or a look for what it wants watched.
+/// A capture that the guest asked for, or a look for what it wants watched or probed.
 struct GuestRequest {
     id: u64,
-    /// `None`: a look for what is to be watched.
-    capture: Option<CaptureRequest>,
+    wanted: Wanted,
     received: Instant,
+}
+
+/// What the guest waits for.
+enum Wanted {
+    Capture(CaptureRequest),
+    /// That what is to be watched is looked for.
+    Watch,
+    /// That the function is looked for whose calls are to be recorded.
+    Probe,
 }
 
 /// A machine at work.
@@ -87,6 +96,7 @@ pub(super) struct Session<'c> {
     fail_fast: Option<FailFast>,
     watches: Watches,
     long_waits: LongWaits,
+    probes: Probes,
     /// Where a person is, for whom the guest has a shell.
     terminal: Option<Terminal>,
     /// What the machine told while a part of the job was handed over.
@@ -127,6 +137,7 @@ impl<'c> Session<'c> {
             fail_fast: None,
             watches: Watches::default(),
             long_waits: LongWaits::new(plan.gap_limit),
+            probes: Probes::default(),
             terminal: None,
             told: None,
             pages: None,
@@ -255,13 +266,15 @@ impl<'c> Session<'c> {
         self.tell_mended();
         self.machine.kill();
         self.listen();
-        let (watches, mut stand) = self.watches();
+        let (watches, probes, mut stand) = self.watches();
         watches.close(&mut stand);
+        probes.close(&mut stand);
         while let Some((index, _)) = self.cadence.due() {
             self.cadence.advance();
             self.miss(index, String::from("the run ended before it was due"));
         }
-        for capture in std::mem::take(&mut self.requests).into_iter().filter_map(|request| request.capture) {
+        for request in std::mem::take(&mut self.requests) {
+            let Wanted::Capture(capture) = request.wanted else { continue };
             let sample = self.capturer.missed(&capture, String::from("the run ended before it was taken"));
             self.outbox.capture(sample, None);
         }
@@ -331,18 +344,19 @@ impl<'c> Session<'c> {
         let host_ns = self.clock.host_ns();
         match message {
             ToHost::Capture { id, tag, reason } => {
-                let kind = match reason {
-                    CaptureReason::Attach => Some(CaptureKind::Attach),
-                    CaptureReason::OnDemand => Some(CaptureKind::OnDemand),
-                    CaptureReason::End => Some(CaptureKind::End),
-                    CaptureReason::SchedulerExit => Some(CaptureKind::SchedulerExit),
-                    CaptureReason::NotEnabled => Some(CaptureKind::NotEnabled),
-                    CaptureReason::Watch => None,
-                };
-                let phase = || self.phase.clone();
+                let phase = self.phase.clone();
                 let capture =
-                    kind.map(|kind| CaptureRequest { tag, kind, guest_ns, host_ns, phase: phase() });
-                self.requests.push_back(GuestRequest { id, capture, received: Instant::now() });
+                    |kind| Wanted::Capture(CaptureRequest { tag, kind, guest_ns, host_ns, phase });
+                let wanted = match reason {
+                    CaptureReason::Attach => capture(CaptureKind::Attach),
+                    CaptureReason::OnDemand => capture(CaptureKind::OnDemand),
+                    CaptureReason::End => capture(CaptureKind::End),
+                    CaptureReason::SchedulerExit => capture(CaptureKind::SchedulerExit),
+                    CaptureReason::NotEnabled => capture(CaptureKind::NotEnabled),
+                    CaptureReason::Watch => Wanted::Watch,
+                    CaptureReason::Probe => Wanted::Probe,
+                };
+                self.requests.push_back(GuestRequest { id, wanted, received: Instant::now() });
             }
             ToHost::Dropped { frames, bytes } => {
                 self.unfit.hear_loss();
@@ -363,6 +377,7 @@ impl<'c> Session<'c> {
                 self.enabling.hear(&other);
                 self.unfit.hear(&other);
                 self.watches.hear(&other);
+                self.probes.hear(&other);
                 if let Some(body) = events::of_message(other) {
                     self.outbox.event(guest_ns, host_ns, body);
                 }
@@ -377,6 +392,7 @@ impl<'c> Session<'c> {
             FromTest::PhaseBegin { index, name } => self.phase = Some((*index, name.clone())),
             FromTest::PhaseEnd { .. } => self.phase = None,
             FromTest::Watch(order) => self.watch(order.clone(), true),
+            FromTest::Probe(order) => self.probe(order.clone(), true),
             FromTest::Memory(order) => self.memory_orders.push_back(order.clone()),
             _ => {}
         }
@@ -405,12 +421,15 @@ impl<'c> Session<'c> {
         let mut pause = Some(pause);
         for (nth, request) in requests.into_iter().enumerate() {
             let begun = pause.take().unwrap_or_else(|| Pause::begun(Instant::now(), Duration::ZERO));
-            match request.capture {
-                Some(capture) => {
+            match request.wanted {
+                Wanted::Capture(capture) => {
                     self.channel.ack_capture(request.id);
                     self.take(capture, begun, nth == last);
                 }
-                None => self.serve_watch(request.id, begun, nth == last),
+                Wanted::Watch | Wanted::Probe => {
+                    let is_probe = matches!(request.wanted, Wanted::Probe);
+                    self.serve_look(request.id, is_probe, begun, nth == last);
+                }
             }
         }
     }
@@ -466,7 +485,7 @@ impl<'c> Session<'c> {
 
     /// Read the stopped machine, let it go on if asked to, and hand over what was read. Returns the sample's index.
     fn take(&mut self, request: CaptureRequest, pause: Pause, go_on: bool) -> u32 {
-        let (watches, mut stand) = self.watches();
+        let (watches, _, mut stand) = self.watches();
         watches.at_stop(&mut stand);
         if self.outbox.take_base_lost() {
             self.capturer.begin_anew();

@@ -57,6 +57,7 @@ pub(super) fn trace(
         claims: Vec::new(),
         fail_fast: false,
         watches: Vec::new(),
+        probes: Vec::new(),
         shell: false,
         run_timeout: LIMIT,
     };

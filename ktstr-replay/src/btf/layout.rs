@@ -48,6 +48,15 @@ pub struct Variable<'a> {
     pub id: TypeId,
 }
 
+/// What a function is given and what it returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature<'a> {
+    /// Name, which may be empty, and type of each parameter.
+    pub parameters: Vec<(&'a str, TypeId)>,
+    /// Type of the result; 0 is `void`.
+    pub returns: TypeId,
+}
+
 impl Types {
     /// Size of a type in bytes.
     ///
@@ -341,6 +350,32 @@ impl Types {
         };
         let Type::FuncProto(prototype) = self.get(prototype)? else { return Ok(Vec::new()) };
         Ok(prototype.parameters.iter().map(|p| TypeId(p.get_type_id().unwrap_or_default())).collect())
+    }
+
+    /// Parameters and result of a function, a prototype or a pointer to one; `None` for all else. A parameter has no name where the
+    /// blob says none; the `...` of C ends them.
+    ///
+    /// # Errors
+    /// As [`Types::parameters`].
+    pub fn signature(&self, function: TypeId) -> Result<Option<Signature<'_>>, BtfError> {
+        let mut id = function;
+        for _ in 0..2 {
+            let (at, shape) = self.resolve(id)?;
+            if let Type::FuncProto(prototype) = shape {
+                let named = prototype.parameters.iter().take_while(|p| !p.is_variadic());
+                let parameters = named.map(|p| {
+                    let name = p.get_name_offset().and_then(|offset| self.string(offset).ok());
+                    (name.unwrap_or_default(), TypeId(p.get_type_id().unwrap_or_default()))
+                });
+                let returns = TypeId(prototype.return_type_id());
+                return Ok(Some(Signature { parameters: parameters.collect(), returns }));
+            }
+            if !matches!(shape, Type::Func(_) | Type::Ptr(_)) {
+                break;
+            }
+            id = target(self.get(at)?);
+        }
+        Ok(None)
     }
 
     /// Target of a pointer, element of an array, type of a variable; `None` for all else.

@@ -16,7 +16,7 @@ mod types;
 mod words;
 
 pub use index::{BtfError, Kind};
-pub use layout::{Enumerator, Field, Variable};
+pub use layout::{Enumerator, Field, Signature, Variable};
 pub(crate) use name_index::NameIndex;
 pub(crate) use plain::{plain, plain_number, plain_pointer};
 pub use types::{TypeId, Types};

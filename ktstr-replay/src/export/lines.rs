@@ -152,6 +152,7 @@ fn name(body: &EventBody) -> &'static str {
         EventBody::Watch(_) => "watch",
         EventBody::LongWait(_) => "long_wait",
         EventBody::History(_) => "history",
+        EventBody::Probe(_) => "probe",
     }
 }
 
@@ -238,5 +239,6 @@ fn details(event: &Event) -> Json {
                 "steps": log.steps.iter().map(|step| log.json(step)).collect::<Vec<_>>(),
             })
         }
+        EventBody::Probe(news) => super::probe::json(news),
     }
 }

@@ -19,6 +19,7 @@
 
 mod payload;
 mod watch;
+mod probe;
 mod lines;
 pub mod vmcore;
 

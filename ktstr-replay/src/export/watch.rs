@@ -30,7 +30,8 @@ pub(super) fn json(event: &WatchEvent) -> Json {
     json
 }
 
-fn named(news: &str, mut json: Json) -> Json {
+/// News with its name.
+pub(super) fn named(news: &str, mut json: Json) -> Json {
     json["news"] = news.into();
     json
 }

@@ -16,6 +16,7 @@ mod skipped;
 mod splats;
 mod thresholds;
 mod watches;
+mod probes;
 #[cfg(test)]
 mod tests;
 
@@ -65,6 +66,7 @@ impl Run<'_> {
         verdict.findings.extend(thresholds::judge(self));
         verdict.findings.extend(payloads::judge(self));
         verdict.findings.extend(watches::judge(self));
+        verdict.findings.extend(probes::judge(self));
         verdict.findings.extend(claims::judge_claims(self, claims));
         verdict.findings.extend(claims::judge_checks(self, checks));
         verdict.findings.extend(lifecycle::unfounded_end(self, &verdict));

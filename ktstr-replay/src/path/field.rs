@@ -112,6 +112,11 @@ impl FieldPath {
         Ok((cpu, path))
     }
 
+    /// A path that is a part of a longer text.
+    pub(crate) fn parse_in(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
+        Self::parse_cast(p)
+    }
+
     /// A path, with the casts before it: `(s64)x`, `((struct foo *)x)->y`, `(struct foo)` of the value itself.
     fn parse_cast(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let casts = parse_casts(p)?;

@@ -5,10 +5,11 @@ use crate::kernel::log::read_log;
 use crate::run::{Checkpoints, Run};
 use crate::text::{Align, layout};
 use crate::text::{clean, counted, seconds, shorten, tail};
-use crate::trace::record::{CaptureKind, EventBody, GuestEnd, OutputSource, Stage, WatchEvent, WatchNews};
+use crate::trace::record::{CaptureKind, EventBody, GuestEnd, OutputSource, ProbeEvent, ProbeNews, Stage, WatchEvent, WatchNews};
 use crate::units::GuestNs;
 use crate::verdict::{Outcome, Verdict};
-use crate::view::{dmesg, watches};
+use crate::view::{dmesg, probes, watches};
+use crate::probe::ProbeLog;
 use crate::watch::WatchLog;
 
 use super::{Detail, Section};
@@ -85,6 +86,10 @@ pub(super) fn timeline(run: &Run<'_>, detail: Detail) -> Section {
                 let capture = wait.sample.and_then(|index| run.sample(index));
                 with(&capture.map_or_else(|| "no capture".to_owned(), |s| format!("capture {}", s.tag)), &wait.in_words())
             }
+            EventBody::Probe(news) => match of_probe(news) {
+                Some(text) => text,
+                None => continue,
+            },
             EventBody::End { end, detail } => with(&format!("the machine ended ({end:?})"), detail),
             _ => continue,
         };
@@ -133,6 +138,25 @@ pub(super) fn watches(run: &Run<'_>) -> Section {
     let log = WatchLog::of(&run.events);
     let lines = log.watches.iter().flat_map(|watch| watches::lines(run, watch)).collect();
     Section { title: "watches".to_owned(), lines }
+}
+
+/// A line of the timeline for what happened to a probe; its calls are too many for one each.
+fn of_probe(news: &ProbeEvent) -> Option<String> {
+    let target = &news.target;
+    Some(match &news.what {
+        ProbeNews::Asked { .. } | ProbeNews::Totals(_) | ProbeNews::Hit(_) | ProbeNews::Returned(_) => return None,
+        ProbeNews::Waiting { why } => format!("probe {target} waits: {why}"),
+        ProbeNews::Armed { place, .. } => format!("probe {target} armed: {place}"),
+        ProbeNews::Disarmed { why } => format!("probe {target} taken away: {why}"),
+        ProbeNews::Refused { why } => format!("probe {target} refused: {why}"),
+    })
+}
+
+/// What the probes saw.
+pub(super) fn probes(run: &Run<'_>) -> Section {
+    let log = ProbeLog::of(&run.events);
+    let lines = log.probes.iter().flat_map(|probe| probes::short(run, probe)).collect();
+    Section { title: "probes".to_owned(), lines }
 }
 
 fn with(what: &str, detail: &str) -> String {

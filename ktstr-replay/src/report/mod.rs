@@ -84,6 +84,7 @@ fn report(run: &Run<'_>, verdict: &Verdict, detail: Detail) -> String {
         sections.extend(scheduler::changed(run, detail));
         sections.extend(guest::workers(run, detail));
         sections.push(guest::watches(run));
+        sections.push(guest::probes(run));
         sections.push(guest::timeline(run, detail));
         sections.extend(guest::logs(run, verdict, detail));
         sections.extend(guest::log_in_memory(run, detail));

@@ -36,6 +36,7 @@ mod scx;
 mod stacks;
 mod stats;
 mod tasks;
+pub(crate) mod probes;
 pub(crate) mod watches;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,7 @@ use crate::text::clean;
 pub use dump::{NoDump, show_dump};
 pub use events::{EventFilter, NoHistory, show_events};
 pub use stats::{NoStats, show_stats};
+pub use probes::{NoProbes, show_probes};
 pub use watches::{NoWatches, show_watches};
 
 /// A row of the table of views: its option of `ktstr replay`.
@@ -180,6 +182,8 @@ pub enum NothingToShow {
     Dump(#[from] NoDump),
     /// No history.
     Events(#[from] NoHistory),
+    /// Nothing was probed.
+    Probes(#[from] NoProbes),
 }
 
 /// All of them, in the order in which they are listed and printed.
@@ -203,6 +207,11 @@ pub const RUN_VIEWS: &[RunView] = &[
         name: "events",
         help: "The history: context switches, wakeups, migrations and events of sched_ext, as the guest's kernel noted them. It needs no checkpoint",
         show: |run, asked| Ok(show_events(run, &asked.events)?),
+    },
+    RunView {
+        name: "probes",
+        help: "The functions whose calls were recorded, and each call: the task, its arguments, where from, what it returned. It needs no checkpoint",
+        show: |run, _| Ok(show_probes(run)?),
     },
 ];
 

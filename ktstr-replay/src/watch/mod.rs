@@ -10,4 +10,4 @@ mod target;
 
 pub use condition::WatchCondition;
 pub use log::{WatchEnd, WatchLog, WatchSeen};
-pub use target::{Missing, WatchTarget};
+pub use target::{Missing, WatchTarget, scheduler_mark};

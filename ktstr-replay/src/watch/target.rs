@@ -47,6 +47,14 @@ impl Missing {
 /// Symbols that change when a scheduler comes or goes; the first that the kernel has. Source: `kernel/sched/ext.c`.
 const SCHEDULER_MARKS: [&str; 3] = ["scx_root", "scx_enable_state_var", "scx_ops_enable_state_var"];
 
+/// What is stored to when a scheduler comes or goes.
+#[must_use]
+pub fn scheduler_mark(view: &KernelView<'_>) -> Option<Located> {
+    let at = SCHEDULER_MARKS.iter().find_map(|name| view.profile().symbols().address(name))?;
+    let bytes = if at.0.is_multiple_of(8) { 8 } else { 4 };
+    Some(Located { at, bytes, signed: false })
+}
+
 impl WatchTarget {
     /// Where it is now.
     ///
@@ -101,12 +109,9 @@ impl WatchTarget {
         match self.kernel_path(view) {
             Some(path) => pointers_of(path).iter().filter_map(|pointer| locate(view, pointer).ok()).collect(),
             None => {
-                let mark = SCHEDULER_MARKS.iter().find_map(|name| view.profile().symbols().address(name));
-                let bytes = |at: KernelVirt| if at.0.is_multiple_of(8) { 8 } else { 4 };
-                let mark = mark.map(|at| Located { at, bytes: bytes(at), signed: false });
                 let pointers = self.variable.iter().flat_map(pointers_in);
                 let pointers = pointers.filter_map(|pointer| locate_variable(view, &pointer).ok());
-                mark.into_iter().chain(pointers).collect()
+                scheduler_mark(view).into_iter().chain(pointers).collect()
             }
         }
     }

@@ -25,6 +25,9 @@ use ktstr_replay::trace::record::small::{
     ClaimOriginV1, ClaimV1, ClockV1, CommitV1, IndexEntryV1, IndexV1, LossKindV1, LossV1,
 };
 use ktstr_replay::trace::record::wait::{LongWaitV1, WaitLimitV1};
+use ktstr_replay::trace::record::probe::{
+    ProbeEventV1, ProbeHitV1, ProbeNewsV1, ProbeReturnV1, ProbeTotalsV1, ProbeValueV1,
+};
 use ktstr_replay::trace::record::watch::{WatchEventV1, WatchFireV1, WatchNewsV1, WatchTotalsV1};
 use ktstr_replay::trace::record::{BlobRole, PageId};
 use ktstr_replay::units::{Cpu, GuestNs, HostNs};
@@ -266,6 +269,48 @@ fn history_bodies() -> Vec<EventBodyV1> {
     vec![EventBodyV1::History(Box::new(history))]
 }
 
+/// Those of probes, likewise.
+fn probe_bodies() -> Vec<EventBodyV1> {
+    let why = || "there is no function".to_owned();
+    let hit = ProbeHitV1 {
+        number: 1,
+        cpu: Cpu(2),
+        pid: Some(3),
+        comm: "worker".to_owned(),
+        values: vec![
+            ProbeValueV1::Int(-4),
+            ProbeValueV1::Pointer(5),
+            ProbeValueV1::Text("a longer text than fits".to_owned()),
+            ProbeValueV1::Unread { why: why() },
+        ],
+        caller: "enqueue_task+0x39/0x110".to_owned(),
+        source: Some("main.bpf.c:12: f()".to_owned()),
+    };
+    let back = ProbeReturnV1 { number: 6, cpu: Cpu(7), value: Some(ProbeValueV1::Int(1 << 70)) };
+    let totals = ProbeTotalsV1 {
+        calls: 1,
+        hits: 2,
+        returns: 3,
+        returns_lost: 4,
+        backed_off: 5,
+        blind_ns: 6,
+        longest_stop_us: 7,
+        stopped_us: 8,
+    };
+    let news = [
+        ProbeNewsV1::Asked { max_hits: 9, by_body: true },
+        ProbeNewsV1::Waiting { why: why() },
+        ProbeNewsV1::Armed { at: 10, place: "enqueue_task_scx".to_owned(), names: vec!["p->pid".to_owned()] },
+        ProbeNewsV1::Disarmed { why: why() },
+        ProbeNewsV1::Refused { why: why() },
+        ProbeNewsV1::Hit(Box::new(hit)),
+        ProbeNewsV1::Returned(Box::new(back)),
+        ProbeNewsV1::Totals(totals),
+    ];
+    let body = |what| EventBodyV1::Probe(Box::new(ProbeEventV1 { probe: 1, target: "f(p->pid)".to_owned(), what }));
+    news.into_iter().map(body).collect()
+}
+
 fn map(id: u32, contents: MapContentsV1) -> MapStateV1 {
     MapStateV1 {
         id,
@@ -374,6 +419,7 @@ fn frozen_types_have_not_moved() {
         frozen("EventChunkV1 (watches)", &chunk(watch_bodies())),
         frozen("EventChunkV1 (long waits)", &chunk(wait_bodies())),
         frozen("EventChunkV1 (history)", &chunk(history_bodies())),
+        frozen("EventChunkV1 (probes)", &chunk(probe_bodies())),
         frozen("SampleV1 (attach)", &sample(CaptureKindV1::Attach)),
         frozen("SampleV1 (periodic)", &sample(CaptureKindV1::Periodic)),
         frozen("SampleV1 (on demand)", &sample(CaptureKindV1::OnDemand)),
@@ -438,6 +484,7 @@ const FROZEN: [Frozen; 39] = [
     ("EventChunkV1 (statistics)", 0x6480_6919_4b5d_d091, 8, 4),
     ("EventChunkV1 (payloads)", 0x9430_75af_9c87_d7ac, 8, 4),
     ("EventChunkV1 (watches)", 0x26ed_d5e5_5309_43e1, 8, 4),
+    ("EventChunkV1 (probes)", 0x0, 8, 4),
     ("SampleV1 (attach)", 0xcd5d_edd4_1f3a_ccc4, 288, 8),
     ("SampleV1 (periodic)", 0x9ae9_f3d0_8a04_7e65, 288, 8),
     ("SampleV1 (on demand)", 0xc6f9_d628_6b5f_8b2e, 288, 8),

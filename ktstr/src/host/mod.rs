@@ -165,6 +165,7 @@ pub(crate) mod tests {
         staged_schedulers: &[],
         include_files: None,
         watch: &[],
+        probe: &[],
         payloads: &[],
     };
 }

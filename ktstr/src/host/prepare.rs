@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use guest_init::message::{EchoLine, SHELL, SHELL_PIPE, SHELL_TERMINAL, Sysctl, WatchOrder};
+use guest_init::message::{EchoLine, SHELL, SHELL_PIPE, SHELL_TERMINAL, ProbeOrder, Sysctl, WatchOrder};
 use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
 use ktstr_record::machine::{StartPolicy, slowdown};
 use ktstr_record::provision::{KernelSpec, Provisioner};
@@ -28,6 +28,7 @@ use super::say::say;
 use super::sources::Sources;
 use crate::scheduler::{Scheduler, SchedulerSource, echo_parts};
 use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef};
+use crate::probe::ProbeSpec;
 use crate::watch::WatchSpec;
 
 /// How long a scheduler may take to become `enabled` on hardware, if nobody says.
@@ -67,6 +68,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
     say_if_not();
     let claims = recorded_claims(def)?;
     let watches = watches(def)?;
+    let probes = probes(def)?;
     let pages = pages(def, environment)?;
     let spec = KernelSpec::parse(environment.kernel.as_deref().unwrap_or("latest"))?;
     let sources = Sources::of(def);
@@ -156,7 +158,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         policy: StartPolicy { cold: environment.cold, say, ..StartPolicy::default() },
         // What a watched scheduler stores while it is loaded is to be seen.
         // One that is part of the kernel is not enabled in the way that a template is checked for.
-        attached: def.attached && watches.is_empty() && !def.scheduler.is_some_and(Scheduler::is_built_in),
+        attached: def.attached && watches.is_empty() && probes.is_empty() && !def.scheduler.is_some_and(Scheduler::is_built_in),
         job,
         captures: CapturePlan {
             periodic: def.num_snapshots,
@@ -175,6 +177,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         claims,
         fail_fast: def.fail_fast,
         watches,
+        probes,
         shell,
         run_timeout: enable_limit + body_limit(def) + EXIT_LIMIT + RUN_SLACK,
     })
@@ -228,6 +231,19 @@ fn watches(def: &TestDef) -> Result<Vec<WatchOrder>> {
         bail!("{} of {}'s watches cannot be read:\n{}", errors.len(), def.path, errors.join("\n"));
     }
     Ok(orders)
+}
+
+/// The functions whose calls are recorded from the beginning.
+///
+/// # Errors
+/// Every probe that cannot be read, each with a caret under its fault.
+fn probes(def: &TestDef) -> Result<Vec<ProbeOrder>> {
+    let read: Vec<_> = def.probe.iter().map(|text| ProbeSpec::on(*text).order()).collect();
+    let errors: Vec<String> = read.iter().filter_map(|order| order.as_ref().err()).map(|e| e.render()).collect();
+    if !errors.is_empty() {
+        bail!("{} of {}'s probes cannot be read:\n{}", errors.len(), def.path, errors.join("\n"));
+    }
+    Ok(read.into_iter().flatten().collect())
 }
 
 /// The program of a scheduler; `given` is taken in the place of a `binary`.

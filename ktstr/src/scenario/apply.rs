@@ -84,6 +84,14 @@ impl Engine<'_> {
                 ctx.watch_snapshot((**watch).clone())?;
                 Ok(ctx.op("watch_snapshot", watch.to_string())?)
             }
+            Kind::Probe(probe) => {
+                if self.probed.contains(probe) {
+                    return Ok(());
+                }
+                self.probed.push((**probe).clone());
+                ctx.probe((**probe).clone())?;
+                Ok(ctx.op("probe", probe.to_string())?)
+            }
             Kind::Online { cpu, online } => {
                 if !self.set_online(*cpu, *online)? {
                     let state = if *online { "online" } else { "offline" };

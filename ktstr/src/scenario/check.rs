@@ -155,6 +155,9 @@ impl Names<'_> {
             Kind::Watch(watch) => {
                 watch.order().map(|_| ()).map_err(|error| Fault::Channel(ChannelError::Watch(error.render())))
             }
+            Kind::Probe(probe) => {
+                probe.order().map(|_| ()).map_err(|error| Fault::Channel(ChannelError::Watch(error.render())))
+            }
             Kind::ReadKernel(target) | Kind::WriteKernel(target, _) => {
                 let read = target.parse::<WatchTarget>().map(drop);
                 read.map_err(|error| Fault::Target(error.render()))

@@ -11,6 +11,7 @@ use crate::cgroup::{Cgroup, CgroupDef, CgroupError};
 use crate::cpu_set::CpuSet;
 use crate::ctx::Ctx;
 use crate::payload::Running;
+use crate::probe::ProbeSpec;
 use crate::watch::WatchSpec;
 use crate::worker::{Affinity, WorkSpec, WorkerCount, WorkerGroup, WorkloadHandle};
 
@@ -21,6 +22,8 @@ pub(super) struct Engine<'a> {
     attached: Attached,
     /// What was asked to be watched.
     pub(super) watched: Vec<WatchSpec>,
+    /// What was asked to be probed.
+    pub(super) probed: Vec<ProbeSpec>,
 }
 
 /// What one step made and changed.
@@ -51,7 +54,7 @@ pub(super) fn failed<E: Into<Fault>>(what: &str, whose: &str) -> impl FnOnce(E) 
 
 impl<'a> Engine<'a> {
     pub(super) fn new(ctx: &'a Ctx) -> Self {
-        Self { ctx, frames: Vec::new(), attached: Attached::default(), watched: Vec::new() }
+        Self { ctx, frames: Vec::new(), attached: Attached::default(), watched: Vec::new(), probed: Vec::new() }
     }
 
     /// What is made from now on belongs to a new frame.

@@ -7,6 +7,7 @@ use crate::cgroup::{CgroupDef, CpusetSpec};
 use crate::cpu_set::CpuSet;
 use crate::payload::{Payload, PayloadSpec};
 use crate::scheduler::Scheduler;
+use crate::probe::ProbeSpec;
 use crate::watch::WatchSpec;
 use crate::worker::{Affinity, WorkSpec};
 
@@ -49,6 +50,7 @@ pub(super) enum Kind {
     Unfreeze(String),
     Capture(String),
     Watch(Box<WatchSpec>),
+    Probe(Box<ProbeSpec>),
     Online { cpu: u32, online: bool },
     IrqAffinity(u32, CpuSet),
     WriteFile(PathBuf, String),
@@ -141,6 +143,12 @@ impl Op {
     /// loop it is asked for once.
     pub fn watch_snapshot(watch: impl Into<WatchSpec>) -> Self {
         Self(Kind::Watch(Box::new(watch.into())))
+    }
+
+    /// Record the calls of a function: `Op::probe("enqueue_task_scx(p->pid)")`, or a [`ProbeSpec`] with a bound. To the end of the run:
+    /// the end of the step does not take it away. In a loop it is asked for once.
+    pub fn probe(probe: impl Into<ProbeSpec>) -> Self {
+        Self(Kind::Probe(Box::new(probe.into())))
     }
 
     /// Take a CPU out of the running kernel. A sched_ext scheduler without `ops.cpu_offline` exits at that, with the code that asks
@@ -239,6 +247,7 @@ impl fmt::Display for Op {
             Kind::Unfreeze(name) => write!(f, "unfreeze {name}"),
             Kind::Capture(name) => write!(f, "capture_snapshot {name}"),
             Kind::Watch(watch) => write!(f, "watch_snapshot {watch}"),
+            Kind::Probe(probe) => write!(f, "probe {probe}"),
             Kind::Online { cpu, online: false } => write!(f, "offline {cpu}"),
             Kind::Online { cpu, online: true } => write!(f, "online {cpu}"),
             Kind::IrqAffinity(irq, cpus) => write!(f, "irq_affinity {irq} {cpus}"),

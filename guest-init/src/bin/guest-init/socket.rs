@@ -130,13 +130,10 @@ impl TestSocket {
                 let _closed = send(ours, &[u8::from(taken)], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
             }
             (Some(ArchivedFromTest::Watch(order)), Some(bytes)) => {
-                link.send(&ToHost::Test(bytes.to_vec()));
-                let answer = match link.ask(&order.target, CaptureReason::Watch) {
-                    Some(true) => 1,
-                    Some(false) => 2,
-                    None => 0,
-                };
-                let _closed = send(ours, &[answer], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+                ask_for(link, ours, bytes, &order.target, CaptureReason::Watch);
+            }
+            (Some(ArchivedFromTest::Probe(order)), Some(bytes)) => {
+                ask_for(link, ours, bytes, &order.target, CaptureReason::Probe);
             }
             (Some(ArchivedFromTest::Scheduler(order)), _) => {
                 self.order = Some(match order {
@@ -153,4 +150,16 @@ impl TestSocket {
             _ => link.note(&format!("the test binary sent a packet of {length} bytes that is no message")),
         }
     }
+}
+
+/// Pass on that the test wants something watched or probed, have the host look for it at once, and answer.
+fn ask_for(link: &mut Link, ours: &OwnedFd, message: &[u8], target: &str, reason: CaptureReason) {
+    link.send(&ToHost::Test(message.to_vec()));
+    let answer = match link.ask(target, reason) {
+        Some(true) => 1,
+        Some(false) => 2,
+        None => 0,
+    };
+    // The test may have ended meanwhile; then nobody waits for the answer.
+    let _closed = send(ours, &[answer], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
 }

@@ -15,6 +15,7 @@ mod kaslr;
 mod socket;
 mod qmp;
 mod gdb;
+mod nops;
 mod regs;
 mod stale;
 mod saved;

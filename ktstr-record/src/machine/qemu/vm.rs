@@ -12,6 +12,7 @@ use ktstr_replay::units::Cpu;
 use serde_json::Value;
 
 use super::gdb::{Gdb, StopReply};
+use super::nops;
 use super::process::{Process, read_from};
 use super::qmp::{Event, Qmp};
 use super::regs::RegLayout;
@@ -342,6 +343,7 @@ impl Vm {
         if let Some((at, vcpu)) = self.at_breakpoint.take()
             && (self.armed(|watch| *watch == Watch::Execute { at }, vcpu).is_some()
                 || self.mender.as_ref().is_some_and(|mender| mender.stops_at(at)))
+            && !self.pass_nop(vcpu, at)?
         {
             let reply = self.gdb.step(vcpu)?;
             if !reply.is_plain_trap() {
@@ -356,6 +358,15 @@ impl Vm {
         self.gdb.go_on()?;
         self.state = VmState::Running;
         Ok(())
+    }
+
+    /// Have a vCPU that stands before an instruction which does nothing stand behind it; whether there is one. Functions begin
+    /// with one. QEMU before 10.2 forgets all that it has translated at each step, which takes the guest milliseconds.
+    fn pass_nop(&mut self, vcpu: Cpu, at: u64) -> Result<bool, MachineError> {
+        let bytes: Option<[u8; nops::LONGEST]> = self.gdb.read(vcpu, at)?;
+        let Some(length) = bytes.and_then(|bytes| nops::length(&bytes)) else { return Ok(false) };
+        self.gdb.set_register(vcpu, self.layout.rip_number, at.wrapping_add(length as u64))?;
+        Ok(true)
     }
 
     /// The emulator is gone or out of order: end it and say so from now on.

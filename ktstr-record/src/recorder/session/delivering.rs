@@ -104,13 +104,14 @@ struct Delivering<'s, 'c> {
 
 impl Way for Delivering<'_, '_> {
     fn send(&mut self, message: &ToGuest) -> Result<(), SendError> {
-        let Session { machine, channel, capturer, outbox, clock, phase, watches, told, .. } =
+        let Session { machine, channel, capturer, outbox, clock, phase, watches, probes, told, .. } =
             &mut *self.session;
         loop {
             let until = self.deadline.min(Instant::now() + ROOM);
             // The scheduler may be on its way to be enabled before all is delivered.
             let sent = channel.send_while(message, until, &mut || {
-                attend(told, watches, Stand { machine: machine.as_mut(), capturer, outbox, clock, phase });
+                let stand = Stand { machine: machine.as_mut(), capturer, outbox, clock, phase };
+                attend(told, watches, probes, stand);
             });
             match sent {
                 Err(SendError::NoRoom { .. }) if until < self.deadline && !interrupt::is_interrupted() => {}

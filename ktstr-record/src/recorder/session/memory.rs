@@ -28,11 +28,11 @@ impl Session<'_> {
         let mut answers = Vec::new();
         for order in orders {
             // What the guest stored before is not taken for what is written now.
-            let (watches, mut stand) = self.watches();
+            let (watches, _, mut stand) = self.watches();
             watches.at_stop(&mut stand);
             let done = self.work_on_memory(&order);
             if order.write.is_some() {
-                let (watches, mut stand) = self.watches();
+                let (watches, _, mut stand) = self.watches();
                 watches.host_wrote(&mut stand);
             }
             answers.push(match done {

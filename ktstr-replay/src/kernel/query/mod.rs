@@ -17,6 +17,6 @@ pub use error::QueryError;
 pub use landmark::{Landmark, Landmarks};
 pub use locate::{Located, locate, locate_variable, pointers_in, pointers_of};
 pub(crate) use walk::of_value;
-pub use walk::{Reading, Start, count, count_at, each_node, follow, number, pointee};
+pub use walk::{Reading, Start, at_end, count, count_at, each_node, follow, number, pointee};
 
 use super::task::TaskName;

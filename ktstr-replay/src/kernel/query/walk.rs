@@ -99,6 +99,24 @@ pub fn follow(view: &KernelView<'_>, value: &Value<'_>, start: Start<'_>) -> Res
     found.ok_or_else(|| no_end(start.root))
 }
 
+/// What `look` makes of the value that `start` leads to from `value`, as [`follow`] finds it.
+///
+/// # Errors
+/// As [`number`].
+pub fn at_end<R>(
+    view: &KernelView<'_>,
+    value: &Value<'_>,
+    start: Start<'_>,
+    mut look: impl FnMut(&Value<'_>) -> R,
+) -> Result<R, QueryError> {
+    let mut found = None;
+    from_value(view, value, start, &mut |here, _| {
+        found = Some(look(&here.value));
+        Ok(())
+    })?;
+    found.ok_or_else(|| no_end(start.root))
+}
+
 /// How many nodes the tree or list has that `start` leads to from `value`.
 ///
 /// # Errors

@@ -3,11 +3,13 @@
 //! Sources: `include/linux/sched.h`, `include/linux/sched/ext.h`, `fs/proc/array.c` of Linux.
 
 mod affinity;
+mod current;
 mod entity;
 mod read;
 
 pub(in crate::kernel) use affinity::Affinities;
 pub(in crate::kernel) use entity::named_flags;
+pub use current::{OfTask, current_task, running_task};
 pub use entity::{DsqId, Entity};
 pub use read::{Task, Tasks, read_tasks};
 pub(in crate::kernel) use read::{TaskName, class_of, task_addresses};

@@ -19,5 +19,5 @@ mod stack;
 mod tests;
 mod walk;
 
-pub use stack::{CodeName, Frame, FrameKind, SourceLine, Stack, StackEnd};
+pub use stack::{Code, CodeName, Frame, FrameKind, SourceLine, Stack, StackEnd};
 pub use walk::{OnCpu, Stacks, TaskStack, Unwinder};

@@ -1,9 +1,11 @@
 //! What an unwound stack is, and what its code is called.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+use crate::kernel::prog_lines::line_of;
 use crate::kernel::{BpfPrograms, JitSymbol, KernelView, Symbols};
 use crate::units::KernelVirt;
 
@@ -198,17 +200,17 @@ pub struct Code<'k> {
     symbols: &'k Symbols,
     /// First and just past the last address of the kernel's functions.
     text: Vec<(u64, u64)>,
-    bpf: BpfPrograms,
+    bpf: Arc<BpfPrograms>,
 }
 
 impl<'k> Code<'k> {
     /// The functions of a kernel, and its BPF code.
     #[must_use]
-    pub fn new(view: &KernelView<'k>, bpf: BpfPrograms) -> Self {
+    pub fn new(view: &KernelView<'k>, bpf: impl Into<Arc<BpfPrograms>>) -> Self {
         let symbols = view.profile().symbols();
         let range = |(from, to)| Some((symbols.address(from)?.0, symbols.address(to)?.0));
         let text = [("_stext", "_etext"), ("_sinittext", "_einittext")].into_iter().filter_map(range);
-        Self { symbols, text: text.collect(), bpf }
+        Self { symbols, text: text.collect(), bpf: bpf.into() }
     }
 
     /// Whether the kernel's own functions are there.
@@ -239,5 +241,15 @@ impl<'k> Code<'k> {
         }
         let (symbol, size) = self.symbols.containing(lookup)?;
         Some(CodeName { name: symbol.name.to_owned(), offset: ip.0.wrapping_sub(symbol.address.0), size })
+    }
+
+    /// The function or BPF program that the instruction before `ip` is in, and the source line of a program's instruction.
+    #[must_use]
+    pub fn before(&self, view: &KernelView<'_>, ip: KernelVirt) -> (String, Option<String>) {
+        let before = KernelVirt(ip.0.wrapping_sub(1));
+        let name = self.name(ip, before).map_or_else(|| ip.to_string(), |name| name.to_string());
+        let code = self.bpf_at(before);
+        let line = code.and_then(|code| line_of(view, code.program?, code.start, before).ok().flatten());
+        (name, line)
     }
 }

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::kernel::prog_lines::line_of;
-use crate::kernel::task::{TaskName, Tasks};
+use crate::kernel::task::{TaskName, Tasks, current_task};
 use crate::kernel::unwind::bpf;
 use crate::kernel::unwind::orc::{Base, OrcTables, Rule, kind};
 use crate::kernel::unwind::registers::{Area, OnStack, Others, Registers, areas_of_cpu};
@@ -347,15 +346,8 @@ impl<'u, 'm> Unwinder<'u, 'm> {
     /// The task that a CPU runs, as the kernel's `current` has it.
     fn current(&mut self, cpu: Cpu) -> Option<KernelVirt> {
         let cpus = self.cpus.as_ref()?;
-        let at = match self.view.symbol("current_task") {
-            Ok(at) => cpus.place(at, cpu)?,
-            // 6.2 to 6.14 kept it in a struct of their own.
-            Err(_) => {
-                let hot = cpus.place(self.view.symbol("pcpu_hot").ok()?, cpu)?;
-                KernelVirt(hot.0.wrapping_add(self.view.offset_of("pcpu_hot", "current_task").ok()?))
-            }
-        };
-        self.gaps.read(format_args!("the running task of CPU {cpu}"), self.view.pointer(at)).flatten()
+        let current = current_task(self.view, cpus, cpu);
+        self.gaps.read(format_args!("the running task of CPU {cpu}"), current).flatten()
     }
 
     /// The task that a vCPU runs; `None` where that is not known.
@@ -372,13 +364,7 @@ impl<'u, 'm> Unwinder<'u, 'm> {
     /// program's that was loaded with lines. The name is the address where nothing is known of it.
     #[must_use]
     pub fn code_before(&self, ip: KernelVirt) -> (String, Option<String>) {
-        let before = KernelVirt(ip.0.wrapping_sub(1));
-        let name = self.code.name(ip, before).map_or_else(|| ip.to_string(), |name| name.to_string());
-        let line = self
-            .code
-            .bpf_at(before)
-            .and_then(|code| line_of(self.view, code.program?, code.start, before).ok().flatten());
-        (name, line)
+        self.code.before(self.view, ip)
     }
 
     /// The stack of the task whose `task_struct` is at `task`, and the vCPU that it runs on.

@@ -31,6 +31,7 @@ pub const CHANNELS: &[Channel] = &[
     removed("output of payloads and text in scheduler statistics", "payload and stats events"),
     removed("why a watch waits or ends, and lines of source at its stores", "watch events"),
     removed("what is called like no event of sched_ext, where one of its events is named", "history events"),
+    removed("why a probe waits or ends, text that calls were given, lines of source", "probe events"),
     removed(
         "the scheduler's error message and dump, unless the kernel's watchdog wrote the message",
         "samples",

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{REDACTED, Redactor, hide, hide_all};
 use crate::judge::splat_without_text;
 use crate::trace::record::{
-    EventBody, MetricCheck, PayloadRun, Stage, StatsAnswer, WatchEvent, WatchFire, WatchNews, WorkerReport,
+    EventBody, MetricCheck, PayloadRun, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeValue, Stage, StatsAnswer, WatchEvent, WatchFire, WatchNews, WorkerReport,
 };
 
 /// Operations whose detail has nothing but names of the test, numbers and lists of CPUs.
@@ -78,6 +78,10 @@ impl Redactor {
                     }
                 }
                 EventBody::History(history)
+            }
+            EventBody::Probe(event) => {
+                let ProbeEvent { probe, target, what } = *event;
+                EventBody::Probe(Box::new(ProbeEvent { probe, target, what: probe_news(what) }))
             }
         })
     }
@@ -198,6 +202,37 @@ fn watch_fire(mut fire: WatchFire) -> WatchFire {
     }
     *source = source.take().map(hide);
     fire
+}
+
+/// What happened to a probe, likewise. Text that was read is not kept: nothing says whose it is.
+fn probe_news(news: ProbeNews) -> ProbeNews {
+    match news {
+        ProbeNews::Asked { max_hits, by_body } => ProbeNews::Asked { max_hits, by_body },
+        ProbeNews::Waiting { why } => ProbeNews::Waiting { why: hide(why) },
+        ProbeNews::Armed { at, place, names } => ProbeNews::Armed { at, place: code_name(place), names },
+        ProbeNews::Disarmed { why } => ProbeNews::Disarmed { why: hide(why) },
+        ProbeNews::Refused { why } => ProbeNews::Refused { why: hide(why) },
+        ProbeNews::Hit(hit) => {
+            let ProbeHit { number, cpu, pid, comm, values, caller, source } = *hit;
+            let values = values.into_iter().map(probe_value).collect();
+            let (caller, source) = (code_name(caller), source.map(hide));
+            ProbeNews::Hit(Box::new(ProbeHit { number, cpu, pid, comm, values, caller, source }))
+        }
+        ProbeNews::Returned(back) => {
+            let ProbeReturn { number, cpu, value } = *back;
+            let value = value.map(probe_value);
+            ProbeNews::Returned(Box::new(ProbeReturn { number, cpu, value }))
+        }
+        ProbeNews::Totals(totals) => ProbeNews::Totals(totals),
+    }
+}
+
+fn probe_value(value: ProbeValue) -> ProbeValue {
+    match value {
+        ProbeValue::Int(_) | ProbeValue::Pointer(_) => value,
+        ProbeValue::Text(text) => ProbeValue::Text(hide(text)),
+        ProbeValue::Unread { why } => ProbeValue::Unread { why: hide(why) },
+    }
 }
 
 /// The name of a place in code, as `schedule+0x2d/0xb0`, with a `? ` before a guess.

@@ -13,7 +13,7 @@ use crate::run::{Checkpoints, Run};
 use crate::slim::{Dropped, KeepPages, SlimOptions, slim};
 use crate::trace::record::manifest::{KernelInfo, MachineInfo, ReproAttempt, ReproInfo, SchedulerInfo};
 use crate::trace::record::{
-    Blob, BlobRole, Event, EventBody, EventChunk, History, HistoryTask, LongWait, Loss, LossKind, Manifest, MapContents, MapState, Metric, OutputSource, PAGE_BYTES, PageState, PayloadRun, Sample, Stage, StatsAnswer, WaitLimit, WatchEvent, WatchFire, WatchNews, WorkerReport, blob_id,
+    Blob, BlobRole, Event, EventBody, EventChunk, History, HistoryTask, LongWait, Loss, LossKind, Manifest, MapContents, MapState, Metric, OutputSource, PAGE_BYTES, PageState, PayloadRun, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeValue, Sample, Stage, StatsAnswer, WaitLimit, WatchEvent, WatchFire, WatchNews, WorkerReport, blob_id,
 };
 use crate::trace::writer::{Labels, TraceWriter, WriterOptions};
 use crate::trace::{CaptureBase, CapturedCheckpoint, Kind, PageBatch, Trace};
@@ -132,6 +132,30 @@ fn marked_events(at: &Event) -> Vec<Event> {
     let task = HistoryTask { pid: 7, prio: 120, comm: format!("{NAME}-comm") };
     let names = vec!["SCX_EV_KEPT".into(), mark("history-name")];
     bodies.push(EventBody::History(Box::new(History { tasks: vec![task], names, ..History::default() })));
+    let hit = ProbeHit {
+        number: 1,
+        comm: format!("{NAME}-comm"),
+        values: vec![
+            ProbeValue::Int(7),
+            ProbeValue::Text(mark("probe-text")),
+            ProbeValue::Unread { why: mark("probe-unread") },
+        ],
+        caller: format!("{NAME}_caller+0x1d/0x80"),
+        source: Some(mark("probe-source")),
+        ..ProbeHit::default()
+    };
+    let back =
+        ProbeReturn { number: 1, value: Some(ProbeValue::Text(mark("probe-returned"))), ..ProbeReturn::default() };
+    for what in [
+        ProbeNews::Waiting { why: mark("probe-waiting") },
+        ProbeNews::Armed { at: 1, place: mark("probe-place"), names: vec![format!("{NAME}->pid")] },
+        ProbeNews::Disarmed { why: mark("probe-disarmed") },
+        ProbeNews::Refused { why: mark("probe-refused") },
+        ProbeNews::Hit(Box::new(hit)),
+        ProbeNews::Returned(Box::new(back)),
+    ] {
+        bodies.push(EventBody::Probe(Box::new(ProbeEvent { probe: 0, target: format!("{NAME}_probed"), what })));
+    }
     for source in [OutputSource::Scheduler, OutputSource::Test, OutputSource::Init] {
         let bytes = mark(&format!("output-{source:?}")).into_bytes();
         bodies.push(EventBody::Output { source, stderr: false, bytes });

@@ -7,6 +7,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::history::HistoryV1;
 use super::payload::PayloadRunV1;
 use super::wait::LongWaitV1;
+use super::probe::ProbeEventV1;
 use super::watch::WatchEventV1;
 use crate::trace::body::archived_body;
 use crate::units::{Cpu, GuestNs, HostNs};
@@ -109,6 +110,8 @@ pub enum EventBodyV1 {
     LongWait(Box<LongWaitV1>),
     /// What a CPU of the guest did, as its kernel noted it. The time of the event is that at which it was read. In a box likewise.
     History(Box<HistoryV1>),
+    /// Something happened to a probe: it was asked for, armed, a function was called. In a box likewise.
+    Probe(Box<ProbeEventV1>),
 }
 
 impl EventBodyV1 {

@@ -23,7 +23,7 @@ use views::ViewArgs;
 /// Exits with 0 when the run passed or was skipped, 1 when it failed, 2 when that could not be told, 3 when the
 /// trace cannot be read or a claim not be understood. Of several traces the worst counts: 3, 1, 2, 0. Views exit with 0.
 #[derive(Args, Debug)]
-#[command(after_help = claims_help(), override_usage = "ktstr replay <TRACE>... [--assert [CLAIM]...] [--json]\n       ktstr replay <TRACE> --var <PATH> [--json]\n       ktstr replay <TRACE> --tasks ... [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --stats [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --watches --dump [--json]\n       ktstr replay <TRACE> --events [--task <PID>] [--cpu <N>] [--from <T>] [--to <T>] [--json]\n       ktstr replay <TRACE> --repro-chain [--json]")]
+#[command(after_help = claims_help(), override_usage = "ktstr replay <TRACE>... [--assert [CLAIM]...] [--json]\n       ktstr replay <TRACE> --var <PATH> [--json]\n       ktstr replay <TRACE> --tasks ... [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --stats [--at <T|TAG>] [--json]\n       ktstr replay <TRACE> --watches --probes --dump [--json]\n       ktstr replay <TRACE> --events [--task <PID>] [--cpu <N>] [--from <T>] [--to <T>] [--json]\n       ktstr replay <TRACE> --repro-chain [--json]")]
 pub struct ReplayArgs {
     /// The trace, before the options; `-` is standard input. A gzip file or a zip archive of a trace will do. Of several
     /// traces each is judged: a line for each, and the worst exit code

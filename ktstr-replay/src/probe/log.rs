@@ -1,0 +1,242 @@
+//! What a trace says of its probes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::text::{counted, escaped};
+use crate::trace::Trace;
+use crate::trace::record::{
+    Event, EventBody, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue,
+};
+use crate::units::GuestNs;
+
+/// Most calls that a return is looked for among; a recorder waits for fewer.
+const PENDING: usize = 4096;
+
+/// The probes of a run, in the order in which they were asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProbeLog {
+    /// The probes.
+    pub probes: Vec<ProbeSeen>,
+}
+
+/// One probe, from when it was asked for to the end.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProbeSeen {
+    /// Its number.
+    pub number: u32,
+    /// What it is of, as its author wrote it.
+    pub target: String,
+    /// After how many recorded calls it is taken away.
+    pub max_hits: u32,
+    /// The test's body asked for it, at this time.
+    pub by_body: bool,
+    /// When it was asked for.
+    pub asked_ns: GuestNs,
+    /// Every time that it was armed: when, and the function or program.
+    pub armed: Vec<(GuestNs, String)>,
+    /// Every recorded call, in the order of time.
+    pub calls: Vec<ProbeCall>,
+    /// What it waits for, or why it was taken away last; `None` while it is armed.
+    pub away: Option<String>,
+    /// Why it was given up.
+    pub refused: Option<String>,
+    /// What there was of it in all; `None` in a trace that has no end.
+    pub totals: Option<ProbeTotals>,
+    /// What is read at each call since it was armed last.
+    names: Arc<[String]>,
+}
+
+/// A recorded call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeCall {
+    /// When, guest time.
+    pub at: GuestNs,
+    /// The call.
+    pub hit: ProbeHit,
+    /// When it returned, and what; `None` where that was not asked for, or not seen.
+    pub returned: Option<(GuestNs, ProbeReturn)>,
+    names: Arc<[String]>,
+}
+
+/// What became of a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeEnd {
+    /// It could not be had, and why.
+    Refused(String),
+    /// It was never armed, and why.
+    NeverArmed(String),
+    /// It was armed, and there was no call.
+    NeverCalled,
+    /// There were calls.
+    Called,
+}
+
+impl ProbeLog {
+    /// The probes that `events` tell of.
+    #[must_use]
+    pub fn of(events: &[Event]) -> Self {
+        let mut probes: Vec<ProbeSeen> = Vec::new();
+        for event in events {
+            let EventBody::Probe(news) = &event.body else { continue };
+            let known = probes.iter().position(|probe| probe.number == news.probe);
+            let at = known.unwrap_or_else(|| {
+                let (number, target) = (news.probe, news.target.clone());
+                probes.push(ProbeSeen { number, target, asked_ns: event.guest_ns, ..ProbeSeen::default() });
+                probes.len() - 1
+            });
+            if let Some(probe) = probes.get_mut(at) {
+                probe.hear(event.guest_ns, &news.what);
+            }
+        }
+        Self { probes }
+    }
+
+    /// The probes of what is called `target`, or of the function of that name.
+    pub fn named<'l>(&'l self, target: &'l str) -> impl Iterator<Item = &'l ProbeSeen> {
+        self.probes.iter().filter(move |probe| probe.target == target || probe.function() == target)
+    }
+}
+
+impl ProbeSeen {
+    fn hear(&mut self, at: GuestNs, news: &ProbeNews) {
+        match news {
+            ProbeNews::Asked { max_hits, by_body } => {
+                (self.asked_ns, self.max_hits, self.by_body) = (at, *max_hits, *by_body);
+            }
+            ProbeNews::Waiting { why } | ProbeNews::Disarmed { why } => self.away = Some(why.clone()),
+            ProbeNews::Armed { place, names, at: _ } => {
+                self.armed.push((at, place.clone()));
+                self.names = names.as_slice().into();
+                self.away = None;
+            }
+            ProbeNews::Refused { why } => self.refused = Some(why.clone()),
+            ProbeNews::Hit(hit) => {
+                let names = Arc::clone(&self.names);
+                self.calls.push(ProbeCall { at, hit: (**hit).clone(), returned: None, names });
+            }
+            ProbeNews::Returned(back) => {
+                // Returns come soon after their calls.
+                let mut recent = self.calls.iter_mut().rev().take(PENDING);
+                let call = recent.find(|call| call.hit.number == back.number);
+                if let Some(call) = call.filter(|call| call.returned.is_none()) {
+                    call.returned = Some((at, (**back).clone()));
+                }
+            }
+            ProbeNews::Totals(totals) => self.totals = Some(*totals),
+        }
+    }
+
+    /// The name of the function or program.
+    #[must_use]
+    pub fn function(&self) -> &str {
+        let name = self.target.split(['(', ' ']).next().unwrap_or_default();
+        name.trim_matches('"')
+    }
+
+    /// What became of it.
+    #[must_use]
+    pub fn end(&self) -> ProbeEnd {
+        match (&self.refused, self.armed.is_empty(), self.calls.is_empty()) {
+            (Some(why), ..) => ProbeEnd::Refused(why.clone()),
+            (None, true, _) => {
+                let why =
+                    self.away.clone().unwrap_or_else(|| "the run ended before it was looked at".to_owned());
+                ProbeEnd::NeverArmed(why)
+            }
+            (None, false, true) => ProbeEnd::NeverCalled,
+            (None, false, false) => ProbeEnd::Called,
+        }
+    }
+
+    /// What was dropped of it, in words; `None` where every call was recorded while it was armed.
+    #[must_use]
+    pub fn dropped(&self) -> Option<String> {
+        let totals = self.totals?;
+        let mut parts = Vec::new();
+        if totals.backed_off > 0 {
+            parts.push(format!(
+                "taken away {}, for {:.0} ms in all, as the calls took too much of the guest's time: those meanwhile are not counted",
+                counted(usize::try_from(totals.backed_off).unwrap_or(usize::MAX), "time"),
+                totals.blind_ns as f64 / 1e6
+            ));
+        }
+        if totals.returns_lost > 0 {
+            let lost = counted(usize::try_from(totals.returns_lost).unwrap_or(usize::MAX), "return");
+            parts.push(format!("{lost} not seen"));
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+}
+
+impl ProbeCall {
+    /// What was read, with its names.
+    pub fn values(&self) -> impl Iterator<Item = (&str, &ProbeValue)> {
+        let name = |nth| self.names.get(nth).map_or("?", String::as_str);
+        self.hit.values.iter().enumerate().map(move |(nth, value)| (name(nth), value))
+    }
+
+    /// What was read as `name`, as its probe has it: `p->pid`.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&ProbeValue> {
+        self.values().find(|(other, _)| *other == name).map(|(_, value)| value)
+    }
+
+    /// The number that was read as `name`; addresses count as numbers.
+    #[must_use]
+    pub fn int(&self, name: &str) -> Option<i128> {
+        self.value(name).and_then(ProbeValue::int)
+    }
+
+    /// The text that was read as `name`.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.value(name)? {
+            ProbeValue::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Guest time from the call to its return, in ns; `None` where that was not seen.
+    #[must_use]
+    pub fn took_ns(&self) -> Option<u64> {
+        self.returned.as_ref().map(|(at, _)| at.saturating_since(self.at))
+    }
+}
+
+impl ProbeValue {
+    /// As a number; addresses count as numbers.
+    #[must_use]
+    pub fn int(&self) -> Option<i128> {
+        match self {
+            Self::Int(number) => Some(*number),
+            Self::Pointer(at) => Some(i128::from(*at)),
+            Self::Text(_) | Self::Unread { .. } => None,
+        }
+    }
+}
+
+/// As a person reads it; safe for a terminal.
+impl fmt::Display for ProbeValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int(number) => write!(f, "{number}"),
+            Self::Pointer(0) => f.write_str("NULL"),
+            Self::Pointer(at) => write!(f, "{at:#x}"),
+            Self::Text(text) => write!(f, "\"{}\"", escaped(text)),
+            Self::Unread { why } => write!(f, "? ({})", escaped(why)),
+        }
+    }
+}
+
+impl Trace {
+    /// The recorded calls of the probes of `target`, as their author wrote it, or of the function of that name; in the order of time.
+    /// None where it was not probed or never called.
+    #[must_use]
+    pub fn probe(&self, target: &str) -> Vec<ProbeCall> {
+        let log = ProbeLog::of(&self.events());
+        let mut calls: Vec<ProbeCall> = log.named(target).flat_map(|probe| probe.calls.clone()).collect();
+        calls.sort_by_key(|call| call.at);
+        calls
+    }
+}

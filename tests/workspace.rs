@@ -1,10 +1,13 @@
 //! Workspaces of others: two packages that are called almost the same inside, without a `[profile]`, outside of this checkout; and
 //! archives of their tests, run elsewhere. Real cargo, real nextest, and four guests.
 //!
-//! What these build is kept below the target folder, and shares with the checkout's own build what is compiled alike.
+//! The library is compiled once more for it, without optimization, as that is what cargo does here unless it is told otherwise, and takes
+//! the least time. It is kept in the target folder, and shares with the checkout's own build what is compiled alike. What `cargo ktstr
+//! test` tells cargo is looked at in the graph of what cargo would build, and taken out of the words of the run itself.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -19,6 +22,19 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_secs(1800);
 /// The packages: what `cargo ktstr new` writes.
 const PACKAGES: [&str; 2] = ["scx_one", "scx_two"];
+/// In the place of cargo: writes down its words, each on a line and an empty one behind, and does without the settings among them.
+const CARGO: &str = r#"#!/bin/sh
+{ printf '%s\n' "$@"; echo; } >>"$0.words"
+for word; do
+  shift
+  case $is_setting$word in
+    yes*) is_setting= ;;
+    --config) is_setting=yes ;;
+    *) set -- "$@" "$word" ;;
+  esac
+done
+exec cargo "$@"
+"#;
 /// Is a variable of a scheduler's in one checkout only.
 const OF_NEW: &str = "of_the_new_checkout";
 
@@ -94,12 +110,17 @@ fn edit(path: &Path, change: impl FnOnce(String) -> String) {
 fn in_folder(mut command: Command, folder: &Path) -> Command {
     command.current_dir(folder).env("CARGO_TARGET_DIR", target_folder());
     // As dependencies are built here: without, they are compiled anew.
-    command.envs([("CARGO_PROFILE_DEV_DEBUG", "false"), ("CARGO_INCREMENTAL", "0"), ("CARGO_NET_OFFLINE", "true")]);
+    command.envs([
+        ("CARGO_PROFILE_DEV_DEBUG", "false"),
+        ("CARGO_INCREMENTAL", "0"),
+        ("CARGO_NET_OFFLINE", "true"),
+    ]);
     for variable in ["KTSTR_RESULTS", "KTSTR_SAY", "KTSTR_KERNEL", "NEXTEST_RUN_ID", "NEXTEST_PROFILE"] {
         command.env_remove(variable);
     }
     // Of the test that runs this: those of the packages are looked at.
-    for variable in ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_PKG_NAME", "NEXTEST_WORKSPACE_ROOT"] {
+    for variable in ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_PKG_NAME", "NEXTEST_WORKSPACE_ROOT"]
+    {
         command.env_remove(variable);
     }
     command
@@ -166,23 +187,69 @@ fn a_new_package_is_a_workspace_of_its_own(scratch: &Scratch) {
 
 /// One of them always failed, as both wanted one file; and what recorded them was not optimized, as no profile said it.
 fn packages_with_tests_of_one_name_run_together(scratch: &Scratch) {
-    let results = scratch.path("results of both");
-    let mut command = in_folder(cargo_ktstr(), &scratch.path("old"));
-    let ended = run(command.args(["test", "--no-fail-fast"]).env("KTSTR_RESULTS", &results));
+    let (workspace, cargo, results) =
+        (scratch.path("old"), scratch.path("cargo"), scratch.path("results of both"));
+    fs::write(&cargo, CARGO).expect("a file");
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("permissions");
+    let mut command = in_folder(cargo_ktstr(), &workspace);
+    command.args(["test", "--no-fail-fast"]).env("KTSTR_RESULTS", &results).env("CARGO", &cargo);
+    let ended = run(&mut command);
     assert!(!ended.status.success(), "one of them fails: {ended}");
     let [run] = traces(&results).into_values().collect::<Vec<_>>().try_into().expect("a folder of the run");
     let traces = traces(&run);
     let names = PACKAGES.map(|package| format!("{package}.sched.stall.trace.zst"));
     assert!(traces.keys().eq(&names), "{traces:?}\n{ended}");
-    for (package, (path, outcome)) in PACKAGES.iter().zip(traces.values().zip([Outcome::Pass, Outcome::Fail])) {
+    for (package, (path, outcome)) in PACKAGES.iter().zip(traces.values().zip([Outcome::Pass, Outcome::Fail]))
+    {
         let (found, manifest) = judged(path);
         assert_eq!(found, outcome, "{package}: {ended}");
         assert_eq!(manifest.test.package, format!("{package}::sched"));
-        assert!(!unoptimized(&manifest), "{package}: {:?}", manifest.taints);
         let said = format!("{package}::sched:\n{outcome} stall");
         assert!(ended.stdout.contains(&said), "no `{said}` in {ended}");
     }
-    assert!(!ended.stderr.contains("without optimization"), "{ended}");
+    assert!(!ended.stderr.contains("this build records without"), "who runs this need not be told: {ended}");
+
+    let words = fs::read_to_string(scratch.path("cargo.words")).expect("words");
+    let commands: Vec<Vec<&str>> = words.split("\n\n").map(|words| words.lines().collect()).collect();
+    let of_builds: Vec<&Vec<&str>> = commands.iter().filter(|words| words.contains(&"-p")).collect();
+    assert!(!of_builds.is_empty(), "{commands:?}");
+    let settings = |words: &[&str]| words.iter().filter(|word| word.starts_with("profile.")).count();
+    assert!(of_builds.iter().all(|words| settings(words) == settings(of_builds[0])), "{commands:?}");
+    let optimized = levels(&workspace, of_builds[0]);
+    for package in ["ktstr-record", "ktstr-replay", "rkyv", "zstd-sys"] {
+        assert_eq!(optimized.get(package).map(String::as_str), Some("2"), "{package} in {optimized:?}");
+    }
+    // That is by these words.
+    let plain = levels(&workspace, &["test", "-p", PACKAGES[0]]);
+    assert!(plain.values().all(|level| level == "0"), "{plain:?}");
+    assert_eq!(optimized.get("scx_one"), plain.get("scx_one"));
+}
+
+/// The levels at which cargo would have its packages' libraries and programs optimized, given these words.
+fn levels(workspace: &Path, words: &[&str]) -> BTreeMap<String, String> {
+    // The graph is for those who develop cargo, who have it say more than its releases do.
+    let is_of_build = |word: &&&str| !matches!(**word, "--no-run") && !word.starts_with("--message-format");
+    let mut command = in_folder(Command::new("cargo"), workspace);
+    command.arg("test").args(words.iter().skip(1).filter(is_of_build));
+    command.args(["--no-run", "-Z", "unstable-options", "--unit-graph"]).env("RUSTC_BOOTSTRAP", "1");
+    let ended = run(&mut command);
+    let graph: serde_json::Value =
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended}"));
+    let units = graph["units"].as_array().expect("units").iter();
+    let of_target = units
+        .filter(|unit| unit["mode"] != "run-custom-build" && unit["target"]["kind"][0] != "custom-build");
+    let level = |unit: &serde_json::Value| {
+        let id = unit["pkg_id"].as_str()?;
+        let name = id.rsplit_once('#')?.1.split('@').next()?;
+        // `path+file:///a/name#0.1.0` is `name`.
+        let name = if name.starts_with(|c: char| c.is_ascii_digit()) {
+            id.rsplit_once('#')?.0.rsplit('/').next()?
+        } else {
+            name
+        };
+        Some((name.to_owned(), unit["profile"]["opt_level"].as_str()?.to_owned()))
+    };
+    of_target.filter_map(level).collect()
 }
 
 /// Of an archive the sources of the checkout that compiled it were tested in silence, and the traces were removed with it.
@@ -190,19 +257,20 @@ fn an_archive_is_run_elsewhere(scratch: &Scratch) {
     let [old, new, away] = ["old", "new", "away"].map(|name| scratch.path(name));
     let archive = scratch.path("tests.tar.zst");
     let archive = archive.to_str().expect("a path");
-    // What is not optimized is the recorder alone: nothing else tells the difference, and it is compiled once more for this.
-    let mut words = vec!["archive", "--archive-file", archive];
-    let settings: Vec<String> = OPTIMIZED.iter().map(|of| format!("profile.dev.package.{of}.opt-level=2")).collect();
-    words.extend(settings.iter().flat_map(|setting| ["--config", setting]));
-    let ended = run(&mut nextest(&words, &old));
+    let ended = run(&mut nextest(&["archive", "--archive-file", archive], &old));
     assert!(ended.status.success(), "{ended}");
     assert!(Command::new("cp").arg("-r").args([&old, &new]).status().expect("cp").success());
     let source = |workspace: &Path| workspace.join("scx_one/scx_one/scx_one.bpf.c");
-    edit(&source(&new), |text| text.replace("\nu64 nr_enqueued;", &format!("\nu64 {OF_NEW} = 4711;\nu64 nr_enqueued;")));
+    edit(&source(&new), |text| {
+        text.replace("\nu64 nr_enqueued;", &format!("\nu64 {OF_NEW} = 4711;\nu64 nr_enqueued;"))
+    });
 
     fs::rename(&old, &away).expect("moved away");
     let new_text = new.to_str().expect("a path");
-    let words = ["run", "--archive-file", archive, "--workspace-remap", new_text, "-E", "package(scx_one)"];
+    let mut words =
+        vec!["run", "--archive-file", archive, "--workspace-remap", new_text, "-E", "package(scx_one)"];
+    // What a test that passes says is kept from people otherwise.
+    words.extend(["--success-output", "final"]);
     let ended = run(nextest(&words, scratch.root.path()).env_remove("CARGO_TARGET_DIR"));
     let runs = new.join("target/ktstr");
     let [folder] = traces(&runs).into_values().collect::<Vec<_>>().try_into().expect("a folder of the run");
@@ -221,10 +289,6 @@ fn an_archive_is_run_elsewhere(scratch: &Scratch) {
     assert_eq!(of_new(&results, &ended).0, Outcome::Pass, "{ended}");
     assert!(!ended.stderr.contains("traces go to"), "who gave the folder knows it: {ended}");
 }
-
-/// The packages besides the recorder that are optimized, as in what `cargo ktstr new` writes.
-const OPTIMIZED: [&str; 8] =
-    ["ktstr-replay", "bytecheck", "memchr", "object", "rkyv", "vm-memory", "xxhash-rust", "zstd-sys"];
 
 /// The outcome of the only trace in a folder, and its manifest; its scheduler is that of the new checkout.
 fn of_new(folder: &Path, ended: &Ended) -> (Outcome, Manifest) {

@@ -82,11 +82,12 @@ pub(super) fn ask(
     let folder = asked_folder(workspace);
     // Another run may remove old ones meanwhile.
     let _held = LiveFolder::make(&folder).with_context(|| format!("could not make {}", folder.display()))?;
-    let asked: Result<Vec<_>> = binaries.into_iter().map(Rc::new).try_fold(Vec::new(), |mut found, binary| {
-        let tests = binary.ask(by_name, &folder)?;
-        found.extend(tests.into_iter().map(|test| (test, Rc::clone(&binary))));
-        Ok(found)
-    });
+    let asked: Result<Vec<_>> =
+        binaries.into_iter().map(Rc::new).try_fold(Vec::new(), |mut found, binary| {
+            let tests = binary.ask(by_name, &folder)?;
+            found.extend(tests.into_iter().map(|test| (test, Rc::clone(&binary))));
+            Ok(found)
+        });
     let removed = fs::remove_dir_all(&folder);
     let mut asked = asked?;
     removed.with_context(|| format!("could not remove {}", folder.display()))?;
@@ -146,7 +147,8 @@ pub(super) fn binaries(
     rest.extend(["--no-run", "--message-format=json-render-diagnostics"].map(str::to_owned));
     let build = args.clone().with_rest(rest);
     // A file in memory, as nobody reads a pipe while the end is waited for.
-    let messages = memfd_create("ktstr-messages", MemfdFlags::CLOEXEC).context("could not make a file in memory")?;
+    let messages =
+        memfd_create("ktstr-messages", MemfdFlags::CLOEXEC).context("could not make a file in memory")?;
     let mut messages = File::from(messages);
     let mut command = Command::new(cargo());
     command.args(arguments(&build, workspace, Runner::CargoTest)?);
@@ -159,7 +161,10 @@ pub(super) fn binaries(
         return Err(NotBuilt(status).into());
     }
     let mut text = Vec::new();
-    messages.rewind().and_then(|()| messages.read_to_end(&mut text)).context("could not read cargo's messages")?;
+    messages
+        .rewind()
+        .and_then(|()| messages.read_to_end(&mut text))
+        .context("could not read cargo's messages")?;
     Ok(test_binaries(&String::from_utf8_lossy(&text)))
 }
 

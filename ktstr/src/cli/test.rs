@@ -182,7 +182,9 @@ impl CommandArgs for TestArgs {
             remove_old_runs(&runs, keep)?;
         }
         let threads = match runner {
-            Runner::Nextest => ToolConfig::write(&workspace, &tests, |host| self.options.threads(&self.rest, host))?,
+            Runner::Nextest => {
+                ToolConfig::write(&workspace, &tests, |host| self.options.threads(&self.rest, host))?
+            }
             Runner::CargoTest => None,
         };
         let mut commands = match &plan {
@@ -280,7 +282,10 @@ impl TestArgs {
             return Ok(None);
         }
         if tests.is_empty() {
-            bail!("no test with #[ktstr_test] has `{}` in its name", self.filter.as_deref().unwrap_or_default());
+            bail!(
+                "no test with #[ktstr_test] has `{}` in its name",
+                self.filter.as_deref().unwrap_or_default()
+            );
         }
         let machine = passes.first().context("no kernel")?.machine();
         let plan = Plan::new(tests, &machine, self.budget, machine::carries)?;

@@ -33,7 +33,8 @@ pub fn beside(first: &Path) -> PathBuf {
 fn first_of(path: &Path) -> Option<PathBuf> {
     let stem = path.file_name()?.to_str()?.strip_suffix(TRACE_SUFFIX)?;
     // A number tells it from one that was left before.
-    let unnumbered = stem.rsplit_once('.').filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()));
+    let unnumbered =
+        stem.rsplit_once('.').filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()));
     let stem = unnumbered.map_or(stem, |(stem, _)| stem).strip_suffix(PART)?.strip_suffix('.')?;
     Some(path.with_file_name(format!("{stem}{TRACE_SUFFIX}")))
 }
@@ -68,7 +69,8 @@ fn take_in_one(first: &Path, second: &Path) -> Result<bool> {
     }
     let is_in = trace.segments().into_iter().any(|number| {
         let segment = trace.segment(number);
-        segment.is_some_and(|segment| segment.manifest().is_ok_and(|of| of.started_at == of_second.started_at))
+        segment
+            .is_some_and(|segment| segment.manifest().is_ok_and(|of| of.started_at == of_second.started_at))
     });
     if !is_in {
         let watches = WatchLog::of(&more.events()).watches;
@@ -103,9 +105,19 @@ mod tests {
     fn the_second_machine_is_recorded_beside_the_first() {
         assert_eq!(beside(Path::new("/t/a.b.trace.zst")), Path::new("/t/a.b.repro.trace.zst"));
         for second in ["/t/a.b.repro.trace.zst", "/t/a.b.repro.2.trace.zst"] {
-            assert_eq!(first_of(Path::new(second)).as_deref(), Some(Path::new("/t/a.b.trace.zst")), "{second}");
+            assert_eq!(
+                first_of(Path::new(second)).as_deref(),
+                Some(Path::new("/t/a.b.trace.zst")),
+                "{second}"
+            );
         }
-        for other in ["/t/a.trace.zst", "/t/a.2.trace.zst", "/t/repro.trace.zst", "/t/a.repro", "/t/a.repro.x.trace.zst"] {
+        for other in [
+            "/t/a.trace.zst",
+            "/t/a.2.trace.zst",
+            "/t/repro.trace.zst",
+            "/t/a.repro",
+            "/t/a.repro.x.trace.zst",
+        ] {
             assert_eq!(first_of(Path::new(other)), None, "{other}");
         }
     }
@@ -127,7 +139,8 @@ mod tests {
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = folder.read_dir().expect("a folder").flatten();
-        let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }
@@ -150,7 +163,10 @@ mod tests {
             assert_eq!(trace.segments(), [0, 1]);
             let repro = trace.segment(1).expect("a part").manifest().expect("a manifest").repro.clone();
             let attempts = repro.expect("what it was for").attempts;
-            assert!(matches!(attempts.as_slice(), [one] if one.ended == KILLED && !one.reproduced), "{attempts:?}");
+            assert!(
+                matches!(attempts.as_slice(), [one] if one.ended == KILLED && !one.reproduced),
+                "{attempts:?}"
+            );
             assert!(attempts[0].took_ms < 1000 * 60 * 60 * 24 * 366 * 100);
         }
         assert!(take_in(dir.path()).expect("a folder").is_empty());

@@ -151,7 +151,8 @@ mod tests {
         });
         assert!(!remove_unless_live(dir.path()).expect("asked"), "it is held still");
         drop(ours);
-        let remade = unless_live(dir.path(), || File::open(dir.path()).expect("a folder").try_lock_shared().is_err());
+        let remade =
+            unless_live(dir.path(), || File::open(dir.path()).expect("a folder").try_lock_shared().is_err());
         assert_eq!(remade, Some(true), "nobody else holds it meanwhile");
     }
 

@@ -188,7 +188,9 @@ mod tests {
         assert_eq!(of(Some("-3"), ""), 5);
         assert_eq!(of(Some("-9"), ""), 1);
         assert_eq!(of(Some("num-cpus"), ""), 8);
-        for rest in ["-j 5", "-j5", "-j=5", "--release --test-threads 5", "--test-threads=5", "--jobs 5 -- -j 1"] {
+        for rest in
+            ["-j 5", "-j5", "-j=5", "--release --test-threads 5", "--test-threads=5", "--jobs 5 -- -j 1"]
+        {
             assert_eq!(of(None, rest), 5, "{rest}");
         }
         for rest in ["", "--release", "-- -j 1", "-j"] {

@@ -71,7 +71,9 @@ pub(super) fn remove_old_runs(runs: &Path, keep: usize) -> Result<()> {
     let mut folders: Vec<_> = entries
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .filter(|entry| entry.file_name().to_str().is_some_and(|name| is_run_name(name) && !name.starts_with(ASKED)))
+        .filter(|entry| {
+            entry.file_name().to_str().is_some_and(|name| is_run_name(name) && !name.starts_with(ASKED))
+        })
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .collect();
     folders.sort();

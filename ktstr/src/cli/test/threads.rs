@@ -41,12 +41,15 @@ impl ToolConfig {
         tests: &[TestDescription],
         threads: impl FnOnce(u32) -> u32,
     ) -> Result<Option<Self>> {
-        let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
+        let cpus =
+            thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
         let Some(text) = text(tests, cpus, threads(cpus)) else { return Ok(None) };
         let folder = asked_folder(workspace);
-        let held = LiveFolder::make(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+        let held =
+            LiveFolder::make(&folder).with_context(|| format!("could not make {}", folder.display()))?;
         let config = Self { folder, _held: held };
-        fs::write(config.path(), text).with_context(|| format!("could not write {}", config.path().display()))?;
+        fs::write(config.path(), text)
+            .with_context(|| format!("could not write {}", config.path().display()))?;
         Ok(Some(config))
     }
 
@@ -94,7 +97,10 @@ fn text(tests: &[TestDescription], host: u32, threads: u32) -> Option<String> {
         presets.entry(weight(topology.cpus())).or_default().push(name);
     }
     for (weight, names) in presets {
-        filters.entry(weight).or_default().push(format!("test(/(^|::)gauntlet_[^:]+::({})$/)", names.join("|")));
+        filters
+            .entry(weight)
+            .or_default()
+            .push(format!("test(/(^|::)gauntlet_[^:]+::({})$/)", names.join("|")));
     }
     let mut text = format!(
         "# Of `cargo ktstr test`: tests whose machines do not fit on this host together are not started together.\n\
@@ -151,7 +157,10 @@ mod tests {
         let tests = [test("demo::one", 1), test("demo::m::three", 3), test("demo::many", 64)];
         let all = weights(&tests, 4, 4);
         assert_eq!(all.1, 4);
-        assert_eq!(["one", "m::three", "many", "llcs1_cpus4"].map(|name| weight_of(name, &all)), [1, 3, 4, 4]);
+        assert_eq!(
+            ["one", "m::three", "many", "llcs1_cpus4"].map(|name| weight_of(name, &all)),
+            [1, 3, 4, 4]
+        );
         let (filter, _) = &all.0[1];
         assert!(filter.starts_with("(package(=demo) & binary(=demo) & test(/^(m::three)$/))"), "{filter}");
         // More threads are more tests that wait.
@@ -184,7 +193,8 @@ mod tests {
         let config = config.expect("a file");
         let [option, file] = config.words();
         assert_eq!(option, "--tool-config-file");
-        let file = file.to_str().and_then(|file| file.strip_prefix("ktstr:")).expect("a tool and a path").to_owned();
+        let file =
+            file.to_str().and_then(|file| file.strip_prefix("ktstr:")).expect("a tool and a path").to_owned();
         assert!(fs::read_to_string(&file).expect("a file").contains("threads-required"));
         drop(config);
         assert!(!dir.path().join("ktstr").read_dir().expect("a folder").any(|_| true), "{file} is left");

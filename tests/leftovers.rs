@@ -1,26 +1,57 @@
 //! However a run ends, no process, socket or file in memory stays behind, and the trace opens.
 
+use std::io::Read;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
 use ktstr_replay::run::Run;
-use ktstr_tests::{Tree, descendants, fixture};
+use ktstr_tests::{Tree, cargo_ktstr, descendants, fixture, ktstr, run_bounded};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
 /// Longer than a boot of the machine takes, also when others boot.
-const TO_START: Duration = Duration::from_secs(90);
-/// Longer than it takes to clear up.
-const TO_END: Duration = Duration::from_secs(10);
+const TO_START: Duration = Duration::from_secs(300);
+/// Longer than it takes to clear up, and than a check may go on after its run was ended.
+const TO_END: Duration = Duration::from_secs(30);
+/// Variable with a file that a check makes when it has begun.
+const BEGUN: &str = "KTSTR_TEST_CHECK_BEGUN";
 /// What the emulator's program is called.
 const EMULATOR: &str = "qemu-system-x86_64";
 
 #[ktstr_test(ignore, duration_s = 60, num_snapshots = 2)]
 fn long_run(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+}
+
+declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
+
+/// It is over in a second, and once more in a second machine.
+#[ktstr_test(
+    ignore,
+    scheduler = DEMO,
+    duration_s = 60,
+    num_snapshots = 60,
+    attached = false,
+    extra_sched_args = ["--exit-after-ms", "1000"]
+)]
+fn dies(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+}
+
+#[ktstr_test(host_only, ignore, duration_s = 1, check = never_returns)]
+fn checked_for_ever(_ctx: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::pass())
+}
+
+fn never_returns(_trace: &Trace, _v: &mut Verdict) -> Result<()> {
+    std::fs::write(std::env::var(BEGUN)?, "")?;
+    loop {
+        sleep(Duration::from_secs(1));
+    }
 }
 
 #[ktstr_test(ignore, duration_s = 1, check = panics)]
@@ -53,6 +84,28 @@ impl LongRun {
         runner.args(["-c", r#""$@" & wait"#, "sh"]).arg(command.get_program()).args(command.get_args());
         runner.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("NEXTEST", "1");
         Self::of(runner, results)
+    }
+
+    /// Starts it by the real runner.
+    fn start_by_nextest() -> Self {
+        let results = tempfile::tempdir().expect("a folder");
+        let mut command = Command::new("cargo");
+        command.args([
+            "nextest",
+            "run",
+            "-p",
+            "ktstr-tests",
+            "--test",
+            "leftovers",
+            "--run-ignored",
+            "only",
+            "long_run",
+        ]);
+        command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("KTSTR_RESULTS", results.path())
+            .env_remove("KTSTR_SAY");
+        Self::of(command, results)
     }
 
     /// Waits until its machine runs and a capture of it is in the trace.
@@ -92,17 +145,128 @@ fn assert_gone(seen: &Tree) {
     }
 }
 
-#[test]
-fn ctrl_c_leaves_nothing_and_a_trace_that_opens() {
-    let mut run = LongRun::start();
-    // A terminal sends it to the whole group.
-    kill_process_group(run.pid(), Signal::INT).expect("interrupting");
-    let status = run.child.wait().expect("waiting");
-    assert!(!status.success(), "an interrupted run passed");
-    assert_gone(&run.seen);
+/// It is closed, judged and no pass, and all that was captured before is there.
+fn assert_judged(run: &LongRun) {
     let trace = run.trace().expect("the trace of an interrupted run opens");
-    assert!(trace.sample_count() > 0, "what was captured before is lost");
-    assert!(trace.is_finalized() && Run::load(&trace).recorded_verdict().is_some(), "it is not judged");
+    assert!(trace.is_finalized() && trace.sample_count() > 0, "what was captured before is lost");
+    let verdict = Run::load(&trace).recorded_verdict();
+    assert!(verdict.as_ref().is_some_and(|verdict| verdict.exit_code() != 0), "{verdict:?}");
+}
+
+#[test]
+fn a_signal_to_all_processes_leaves_nothing_and_a_trace_that_is_judged() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut run = LongRun::start();
+        // A terminal sends it to the whole group.
+        kill_process_group(run.pid(), signal).expect("signalled");
+        let status = run.child.wait().expect("waiting");
+        assert!(!status.success(), "{signal:?}: an interrupted run passed");
+        assert_gone(&run.seen);
+        assert_judged(&run);
+    }
+}
+
+#[test]
+fn a_signal_to_nextest_alone_leaves_nothing_and_a_trace_that_is_judged() {
+    let probe = Command::new("cargo").args(["nextest", "--version"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        println!("cargo nextest is not installed");
+        return;
+    }
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut run = LongRun::start_by_nextest();
+        kill_process(run.pid(), signal).expect("signalled");
+        let status = run.child.wait().expect("waiting");
+        assert!(!status.success(), "{signal:?}: an interrupted run passed");
+        assert_gone(&run.seen);
+        assert_judged(&run);
+    }
+}
+
+/// Signals were heeded by the recording, which was over, and the process never ended.
+#[test]
+fn a_check_that_does_not_return_is_named_and_keeps_no_signal_from_ending_the_run() {
+    let (mut command, results) = fixture("checked_for_ever").into_parts();
+    let begun = results.path().join("begun");
+    let mut child =
+        command.env(BEGUN, &begun).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a child");
+    let started = Instant::now();
+    while !begun.exists() {
+        assert!(
+            started.elapsed() < TO_START && child.try_wait().expect("waited").is_none(),
+            "it is not checked"
+        );
+        sleep(Duration::from_millis(20));
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("signalled");
+    let signalled = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("waiting") {
+            break status;
+        }
+        if signalled.elapsed() > TO_END {
+            child.kill().expect("killed");
+            panic!("it goes on");
+        }
+        sleep(Duration::from_millis(20));
+    };
+    let mut said = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
+    assert!(
+        !status.success() && said.contains("the check never_returns has not returned"),
+        "{said}"
+    );
+    let trace = results.path().join("ktstr-tests.leftovers.checked_for_ever.trace.zst");
+    assert!(said.contains(&format!("ktstr replay {} --assert", trace.display())), "{said}");
+    // The body passed, and no check of the test was run.
+    let replayed = run_bounded(ktstr().arg("replay").arg(&trace).arg("--assert"), TO_START);
+    assert_eq!(replayed.status.code(), Some(2), "{replayed}");
+}
+
+/// The trace of the second machine stayed beside the first, and no command knew what it was.
+#[test]
+fn a_run_that_is_killed_while_it_is_made_to_fail_again_has_both_machines_in_its_trace_later() {
+    let (mut command, results) = fixture("dies").into_parts();
+    let folder = results.path().join("20261127T011152Z-1");
+    command.env("KTSTR_RESULTS", &folder).env("KTSTR_AUTO_REPRO", "1").process_group(0);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a child");
+    let [first, second] =
+        ["", "repro."].map(|part| folder.join(format!("ktstr-tests.leftovers.dies.{part}trace.zst")));
+    let started = Instant::now();
+    let captured = |path: &Path| Trace::open(path).map_or(0, |trace| trace.sample_count());
+    while captured(&second) == 0 {
+        assert!(
+            started.elapsed() < TO_START && child.try_wait().expect("waited").is_none(),
+            "no second machine"
+        );
+        sleep(Duration::from_millis(20));
+    }
+    let seen = descendants(child.id());
+    kill_process(Pid::from_child(&child), Signal::KILL).expect("killed");
+    child.wait().expect("waiting");
+    assert_gone(&seen);
+    let before = captured(&second);
+    assert!(before > 0, "it was removed before the kill");
+
+    let mut next = cargo_ktstr();
+    // Of no test: what is left is seen to before.
+    next.args(["test", "leftovers", "--", "-E", "none()", "--no-tests", "pass"]);
+    next.current_dir(env!("CARGO_MANIFEST_DIR")).env("KTSTR_RESULTS", results.path()).env_remove("KTSTR_SAY");
+    let ended = run_bounded(&mut next, TO_START);
+    assert!(
+        ended.stderr.contains("a second machine whose process was killed is a part of it now"),
+        "{ended}"
+    );
+    assert!(!second.exists(), "{ended}");
+    let trace = Trace::open(&first).expect("a trace");
+    assert!(trace.is_finalized() && trace.verify().is_clean(), "{:?}", trace.verify());
+    let machine = trace.segment(1).expect("the second machine");
+    assert_eq!(machine.sample_count(), before);
+    let repro = machine.manifest().expect("a manifest").repro.clone().expect("what it was for");
+    assert_eq!(repro.targets, ["scx_root->exit_kind"]);
+    let replayed = run_bounded(ktstr().arg("replay").arg(&first).arg("--assert"), TO_START);
+    assert_eq!(replayed.status.code(), Some(1), "{replayed}");
+    assert!(replayed.stdout.contains("its process was killed"), "{replayed}");
 }
 
 /// The run went on to its end, and its trace was neither closed nor judged: its report went into a pipe that nobody read.

@@ -35,6 +35,16 @@ fn never(_ctx: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
+#[ktstr_test(ignore, scheduler = NEVER, duration_s = 1, llcs = 1, cores = 64, threads = 1)]
+fn takes_all_cpus(_ctx: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::pass())
+}
+
+#[ktstr_test(ignore, scheduler = NEVER, duration_s = 1, llcs = 1, cores = 64, threads = 1)]
+fn takes_all_cpus_too(_ctx: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::pass())
+}
+
 #[ktstr_test(ignore, scheduler = DEMO, duration_s = 1)]
 fn of_demo(_ctx: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
@@ -241,4 +251,44 @@ fn a_test_binary_that_is_run_elsewhere_takes_the_sources_there_and_keeps_its_tra
     let results = workspace.join("target/ktstr/the-run");
     assert_eq!(names(&results), ["ktstr-tests.runners.never.trace.zst"]);
     assert!(ended.stderr.contains(&format!("traces go to {}", results.display())), "{ended}");
+}
+
+/// Both were started, one of them waited for the CPUs of the other, and nextest took that for its time.
+#[test]
+fn nextest_does_not_start_a_test_that_would_wait_for_the_cpus_of_another() {
+    if !has_nextest() {
+        println!("cargo nextest is not installed, and cargo test knows of no CPUs");
+        return;
+    }
+    let results = tempfile::tempdir().expect("a folder");
+    let mut command = cargo_ktstr();
+    // So many threads that all is started at once otherwise.
+    command.args([
+        "test",
+        "runners",
+        "--run-ignored",
+        "only",
+        "-j",
+        "8",
+        "--",
+        "-E",
+        "test(/^takes_all_cpus/)",
+    ]);
+    command.args(["--message-format", "libtest-json"]).env("NEXTEST_EXPERIMENTAL_LIBTEST_JSON", "1");
+    command.env("KTSTR_RESULTS", results.path()).env_remove("KTSTR_SAY");
+    let ended = run_bounded(command.current_dir(env!("CARGO_MANIFEST_DIR")), TO_START);
+    assert!(ended.status.success(), "{ended}");
+    let event = |line: &str| {
+        let event: serde_json::Value = serde_json::from_str(line).ok()?;
+        // Those that are not selected are told of, too.
+        let is_of_test = event["name"].as_str()?.contains("takes_all_cpus") && event["type"] == "test";
+        is_of_test.then(|| event["event"].as_str().map(str::to_owned))?
+    };
+    let events: Vec<String> = ended.stdout.lines().filter_map(event).collect();
+    assert_eq!(events, ["started", "ok", "started", "ok"], "{ended}");
+}
+
+fn has_nextest() -> bool {
+    let probe = Command::new("cargo").args(["nextest", "--version"]).output();
+    probe.is_ok_and(|output| output.status.success())
 }

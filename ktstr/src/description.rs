@@ -21,6 +21,8 @@ pub struct TestDescription {
     pub scheduler: String,
     /// The machine's CPUs, as `1n2l4c1t`.
     pub topology: String,
+    /// How many these are; 0 of a test that runs on the host, which has no machine.
+    pub cpus: u32,
     /// Guest RAM, in MiB.
     pub memory_mib: u32,
     /// Workload window, in s.
@@ -65,6 +67,7 @@ impl TestDescription {
             }
             .to_owned(),
             topology: def.topology.to_string(),
+            cpus: if def.host_only { 0 } else { def.topology.cpus() },
             memory_mib: def.memory_mib,
             duration_s: def.duration_s,
             limits: def.limits().to_string(),
@@ -84,6 +87,8 @@ mod tests {
         let def = TestDef { path: "demo::inner::two", constraints: Constraints::NONE.min_llcs(2), ..TEST };
         let said = TestDescription::of(&def);
         assert_eq!((said.target.as_str(), said.name.as_str()), ("demo", "inner::two"));
+        assert_eq!(said.cpus, TEST.topology.cpus());
+        assert_eq!(TestDescription::of(&TestDef { host_only: true, ..TEST }).cpus, 0);
         assert_eq!(said.variants.len(), PRESETS.len());
         let first = &said.variants[0];
         assert_eq!(first.name, "inner::gauntlet_two::llcs1_cpus4");

@@ -44,6 +44,6 @@ fn profile_folder() -> PathBuf {
 }
 
 /// `target`: what tests make for tests to come is kept there.
-pub(crate) fn target_folder() -> PathBuf {
+pub fn target_folder() -> PathBuf {
     profile_folder().parent().expect("the target folder").to_owned()
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, File};
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
-use std::process::{self, Command, Stdio};
+use std::process::{self, Command, ExitStatus, Stdio};
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
@@ -13,9 +14,10 @@ use memchr::memmem;
 use object::read::ReadCache;
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSection};
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Deserialize;
 
-use super::test::{Runner, TestArgs, arguments};
+use super::test::{Runner, Signals, TestArgs, arguments, run_to_end};
 use crate::description::TestDescription;
 use crate::host::environment;
 use crate::host::live::LiveFolder;
@@ -57,33 +59,54 @@ pub(super) fn with_binaries(
     args: &TestArgs,
     runner: Runner,
 ) -> Result<Vec<(TestDescription, Rc<Binary>)>> {
-    let by_name = args.filter().filter(|_| args.named_target(workspace).is_none());
-    let folder = workspace.target_directory.join(RUNS).join(format!("{ASKED}{}", process::id()));
-    // Another run may remove old ones meanwhile.
-    let _held = LiveFolder::make(&folder).with_context(|| format!("could not make {}", folder.display()))?;
-    let asked = binaries(workspace, args, runner).and_then(|binaries| {
-        let mut found = Vec::new();
-        for binary in binaries.into_iter().map(Rc::new) {
-            let tests = binary.ask(by_name, &folder)?;
-            found.extend(tests.into_iter().map(|test| (test, Rc::clone(&binary))));
-        }
-        Ok(found)
-    });
-    let removed = fs::remove_dir_all(&folder);
-    let mut asked = asked?;
-    removed.with_context(|| format!("could not remove {}", folder.display()))?;
+    let asked = ask(workspace, args, binaries(workspace, args, runner, None)?)?;
     if asked.is_empty() {
         match args.filter() {
             Some(filter) => bail!("no test with #[ktstr_test] has `{filter}` in its name"),
             None => bail!("no test has #[ktstr_test]"),
         }
     }
+    Ok(asked)
+}
+
+/// The tests in these binaries that `args` select, if any, in the order of package, target and name.
+///
+/// # Errors
+/// Tests that do not answer.
+pub(super) fn ask(
+    workspace: &Workspace,
+    args: &TestArgs,
+    binaries: Vec<Binary>,
+) -> Result<Vec<(TestDescription, Rc<Binary>)>> {
+    let by_name = args.filter().filter(|_| args.named_target(workspace).is_none());
+    let folder = asked_folder(workspace);
+    // Another run may remove old ones meanwhile.
+    let _held = LiveFolder::make(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+    let asked: Result<Vec<_>> =
+        binaries.into_iter().map(Rc::new).try_fold(Vec::new(), |mut found, binary| {
+            let tests = binary.ask(by_name, &folder)?;
+            found.extend(tests.into_iter().map(|test| (test, Rc::clone(&binary))));
+            Ok(found)
+        });
+    let removed = fs::remove_dir_all(&folder);
+    let mut asked = asked?;
+    removed.with_context(|| format!("could not remove {}", folder.display()))?;
     let key = |(test, _): &(TestDescription, Rc<Binary>)| {
         (test.package.clone(), test.target.clone(), test.name.clone())
     };
     asked.sort_by_key(key);
     Ok(asked)
 }
+
+/// Where this process has tests write what they are. A run that is told to removes those that are left of processes which were killed.
+pub(super) fn asked_folder(workspace: &Workspace) -> PathBuf {
+    workspace.target_directory.join(RUNS).join(format!("{ASKED}{}", process::id()))
+}
+
+/// Tests that do not compile, or whose compilation was ended. cargo has said why.
+#[derive(Debug, thiserror::Error)]
+#[error("the tests could not be built")]
+pub(super) struct NotBuilt(pub(super) ExitStatus);
 
 /// An executable that cargo built, with the folder in which it runs its tests.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,18 +133,39 @@ struct Profile {
     test: bool,
 }
 
-/// Build the tests; their progress and errors are the reader's.
-fn binaries(workspace: &Workspace, args: &TestArgs, runner: Runner) -> Result<Vec<Binary>> {
+/// Build the tests; their progress and errors are the reader's. `signals`: those by which people end runs, where they are taken over.
+///
+/// # Errors
+/// [`NotBuilt`]; a cargo that cannot be started.
+pub(super) fn binaries(
+    workspace: &Workspace,
+    args: &TestArgs,
+    runner: Runner,
+    signals: Option<&mut Signals>,
+) -> Result<Vec<Binary>> {
     let mut rest = args.build_words(runner);
     rest.extend(["--no-run", "--message-format=json-render-diagnostics"].map(str::to_owned));
     let build = args.clone().with_rest(rest);
+    // A file in memory, as nobody reads a pipe while the end is waited for.
+    let messages =
+        memfd_create("ktstr-messages", MemfdFlags::CLOEXEC).context("could not make a file in memory")?;
+    let mut messages = File::from(messages);
     let mut command = Command::new(cargo());
     command.args(arguments(&build, workspace, Runner::CargoTest)?);
-    let output = command.stderr(Stdio::inherit()).output().context("could not start cargo")?;
-    if !output.status.success() {
-        bail!("the tests could not be built");
+    command.stdout(messages.try_clone().context("could not share it with cargo")?);
+    let status = match signals {
+        Some(signals) => run_to_end(&mut command, signals)?,
+        None => command.status().context("could not start cargo")?,
+    };
+    if !status.success() {
+        return Err(NotBuilt(status).into());
     }
-    Ok(test_binaries(&String::from_utf8_lossy(&output.stdout)))
+    let mut text = Vec::new();
+    messages
+        .rewind()
+        .and_then(|()| messages.read_to_end(&mut text))
+        .context("could not read cargo's messages")?;
+    Ok(test_binaries(&String::from_utf8_lossy(&text)))
 }
 
 fn test_binaries(messages: &str) -> Vec<Binary> {

@@ -6,12 +6,13 @@ mod profile;
 mod runner;
 mod runs;
 pub(super) mod table;
+mod threads;
 
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,12 +28,14 @@ use self::kernels::{KernelChoice, Pass};
 pub(super) use self::profile::optimizes_reader;
 use self::runner::RunnerOptions;
 pub(super) use self::runner::{NO_FAIL_FAST, Runner};
-use self::runs::{print_traces, remove_old_runs};
+use self::runs::{print_traces, remove_left, remove_old_runs, take_in_left, take_in_of};
 use self::table::{Column, Row, TestName};
-use super::asked::descriptions;
+use self::threads::ToolConfig;
+use super::asked::{NotBuilt, ask, binaries};
 use super::commands::CommandArgs;
 use super::gauntlet::Plan;
 use super::out;
+use crate::description::TestDescription;
 use crate::host::environment;
 use crate::host::live::LiveFolder;
 use crate::host::results::{RUNS, new_run_name};
@@ -160,21 +163,37 @@ impl CommandArgs for TestArgs {
         let given = env::var_os(environment::RESULTS).filter(|folder| !folder.is_empty());
         let runs = given.map_or_else(|| workspace.target_directory.join(RUNS), |folder| here.join(folder));
         let passes = passes?;
-        let plan = self.plan(&workspace, runner, &passes)?;
-        let commands = match &plan {
-            Some(plan) => plan.commands(runner, &self.runner_words(&workspace, runner)?),
-            None => vec![arguments(&self.over_all(&passes), &workspace, runner)?],
+        let mut signals = Signals::take_over().context("could not take over the signals that end runs")?;
+        let tests = match self.tests(&workspace, runner, passes.len(), &mut signals) {
+            Ok(tests) => tests,
+            // cargo has said why, or was told to end.
+            Err(error) => match error.downcast::<NotBuilt>() {
+                Ok(NotBuilt(status)) => return Ok(ExitCode::from(exit_code(status))),
+                Err(error) => return Err(error),
+            },
         };
+        if let Some(code) = signals.exit_code() {
+            return Ok(ExitCode::from(code));
+        }
+        let plan = self.plan(&tests, &passes)?;
+        take_in_left(&runs);
+        remove_left(&workspace.target_directory.join(RUNS));
         if let Some(keep) = self.keep {
             remove_old_runs(&runs, keep)?;
         }
-        let mut signals = Signals::take_over().context("could not take over the signals that end runs")?;
-        // What does not compile does so on no kernel. What the gauntlet needs has been built to be asked.
-        if passes.len() > 1 && plan.is_none() {
-            let built = self.build(&workspace, runner, &mut signals)?;
-            if !built.success() {
-                return Ok(ExitCode::from(exit_code(built)));
+        let threads = match runner {
+            Runner::Nextest => {
+                ToolConfig::write(&workspace, &tests, |host| self.options.threads(&self.rest, host))?
             }
+            Runner::CargoTest => None,
+        };
+        let mut commands = match &plan {
+            Some(plan) => plan.commands(runner, &self.runner_words(&workspace, runner)?),
+            None => vec![arguments(&self.over_all(&passes), &workspace, runner)?],
+        };
+        if let Some(threads) = &threads {
+            // Behind `nextest run`: what is behind a `--` is the test binaries'.
+            commands.iter_mut().for_each(|words| drop(words.splice(2..2, threads.words())));
         }
         let run = hold(&runs.join(new_run_name()))?;
         let stderr = LeftOpen::stderr();
@@ -197,6 +216,9 @@ impl CommandArgs for TestArgs {
                 if signals.exit_code().is_some() {
                     break;
                 }
+            }
+            if results.wait_until_alone(Duration::ZERO) {
+                take_in_of(results.path());
             }
             rows.extend(print_traces(results.path(), &pass.label)?);
             if let Some(folder) = folder {
@@ -226,14 +248,47 @@ impl CommandArgs for TestArgs {
 }
 
 impl TestArgs {
+    /// The tests, built and asked what they are, where that has to be known before they run: the gauntlet is made of it, and nextest is
+    /// told what CPUs they take. Empty where it need not be known. What does not compile does so on no kernel, so that it is built once for
+    /// all of them.
+    ///
+    /// # Errors
+    /// [`NotBuilt`]; for the gauntlet, tests that do not answer.
+    fn tests(
+        &self,
+        workspace: &Workspace,
+        runner: Runner,
+        kernels: usize,
+        signals: &mut Signals,
+    ) -> Result<Vec<TestDescription>> {
+        if !self.gauntlet && runner == Runner::CargoTest && kernels == 1 {
+            return Ok(Vec::new());
+        }
+        let built = binaries(workspace, self, runner, Some(signals))?;
+        match ask(workspace, self, built) {
+            Ok(asked) => Ok(asked.into_iter().map(|(test, _)| test).collect()),
+            // They may be another host's, which a runner of cargo's configuration starts.
+            Err(error) if !self.gauntlet => {
+                out::note(&format!("ktstr: it is not known which CPUs the tests take: {error:#}"));
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// What of the gauntlet is run, if it is asked for; its reader is told.
-    fn plan(&self, workspace: &Workspace, runner: Runner, passes: &[Pass]) -> Result<Option<Plan>> {
+    fn plan(&self, tests: &[TestDescription], passes: &[Pass]) -> Result<Option<Plan>> {
         if !self.gauntlet {
             return Ok(None);
         }
+        if tests.is_empty() {
+            bail!(
+                "no test with #[ktstr_test] has `{}` in its name",
+                self.filter.as_deref().unwrap_or_default()
+            );
+        }
         let machine = passes.first().context("no kernel")?.machine();
-        let tests = descriptions(workspace, self, runner)?;
-        let plan = Plan::new(&tests, &machine, self.budget, machine::carries)?;
+        let plan = Plan::new(tests, &machine, self.budget, machine::carries)?;
         out::note(&plan.summary());
         Ok(Some(plan))
     }
@@ -243,14 +298,6 @@ impl TestArgs {
         let mut args = self.clone();
         args.options.no_fail_fast |= passes.len() > 1;
         args
-    }
-
-    /// Build the tests.
-    fn build(&self, workspace: &Workspace, runner: Runner, signals: &mut Signals) -> Result<ExitStatus> {
-        let mut words = self.build_words(runner);
-        words.push("--no-run".to_owned());
-        let build = arguments(&self.clone().with_rest(words), workspace, Runner::CargoTest)?;
-        run_to_end(Command::new(cargo()).args(build), signals)
     }
 
     /// What runs the tests on the kernel of `pass`.

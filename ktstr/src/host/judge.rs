@@ -14,6 +14,7 @@ use ktstr_replay::verdict::Verdict;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::shell::for_shell;
+use super::watchdog::Watchdog;
 use crate::test_def::TestDef;
 
 /// A run that was judged. Its trace is closed.
@@ -110,7 +111,9 @@ fn judged(def: &TestDef, path: &Path) -> Result<(Verdict, String)> {
         .zip(&closure)
         .map(|(check, closure)| LabelledCheck { label: check.label, run: closure })
         .collect();
+    let watchdog = def.check.map(|check| Watchdog::of(check.label, path));
     let verdict = run.judge(None, CheckSource::Fresh(&checks));
+    drop(watchdog);
     let text = report::render(&run, &verdict);
     Ok((verdict, text))
 }

@@ -79,6 +79,12 @@ pub fn remove_unless_live(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Do something with a folder while nobody holds it, and nobody begins to. `None`: somebody does, or it cannot be opened.
+pub fn unless_live<T>(path: &Path, work: impl FnOnce() -> T) -> Option<T> {
+    let folder = File::open(path).ok()?;
+    is_free(&folder).then(work)
+}
+
 fn remove_unless_held(path: &Path) -> io::Result<bool> {
     let inner =
         fs::read_dir(path)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
@@ -135,6 +141,7 @@ mod tests {
         let dir = TempDir::new().expect("a folder");
         let ours = LiveFolder::make(dir.path()).expect("held");
         let other = LiveFolder::make(dir.path()).expect("held");
+        assert_eq!(unless_live(dir.path(), || ()), None);
         assert!(!ours.wait_until_alone(Duration::ZERO));
         assert!(!remove_unless_live(dir.path()).expect("asked"), "it is held again after the wait");
         thread::scope(|scope| {
@@ -143,6 +150,10 @@ mod tests {
             assert!(waits.join().expect("a thread"));
         });
         assert!(!remove_unless_live(dir.path()).expect("asked"), "it is held still");
+        drop(ours);
+        let remade =
+            unless_live(dir.path(), || File::open(dir.path()).expect("a folder").try_lock_shared().is_err());
+        assert_eq!(remade, Some(true), "nobody else holds it meanwhile");
     }
 
     #[test]

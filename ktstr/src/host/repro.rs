@@ -16,16 +16,14 @@ use ktstr_replay::verdict::Outcome;
 
 use super::environment::{AUTO_REPRO, Environment};
 use super::judge::{self, Judged};
+use super::left::beside;
 use super::prepare;
-use super::results::TRACE_SUFFIX;
 use super::say::say;
 use crate::test_def::TestDef;
 use crate::watch::WatchSpec;
 
 /// How often it is tried.
 const ATTEMPTS: usize = 3;
-/// Ends the name of a second machine's trace while it is being recorded.
-const PART: &str = "repro";
 
 /// Run a test again whose scheduler died, up to three times, until that happens once more. What goes wrong here is said, and takes
 /// nothing from the first run. Returns whether its trace has a second machine now.
@@ -136,13 +134,6 @@ fn watch(request: &mut RecordRequest, targets: &[String]) {
     }
 }
 
-/// Where a second machine is recorded until it becomes a part of the trace at `first`.
-fn beside(first: &Path) -> PathBuf {
-    let name = first.file_name().unwrap_or_default().to_string_lossy();
-    let stem = name.strip_suffix(TRACE_SUFFIX).unwrap_or(&name);
-    first.with_file_name(format!("{stem}.{PART}{TRACE_SUFFIX}"))
-}
-
 /// The file of a second machine's trace, which is there until it is in the first one, or of no use.
 struct SecondTrace(PathBuf);
 
@@ -157,11 +148,6 @@ impl Drop for SecondTrace {
 mod tests {
     use super::*;
     use crate::host::tests::TEST;
-
-    #[test]
-    fn the_second_machine_is_recorded_beside_the_first() {
-        assert_eq!(beside(Path::new("/t/a.b.trace.zst")), Path::new("/t/a.b.repro.trace.zst"));
-    }
 
     #[test]
     fn a_second_machines_file_is_there_no_longer_than_it_is_of_use() {

@@ -1,5 +1,6 @@
 //! What runs test binaries, and which of its options are taken as `cargo ktstr test`'s own.
 
+use std::env;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
@@ -60,7 +61,23 @@ pub(super) struct RunnerOptions {
     pub(super) partition: Option<String>,
 }
 
+/// Variable with nextest's option of the same name.
+const THREADS_VARIABLE: &str = "NEXTEST_TEST_THREADS";
+
 impl RunnerOptions {
+    /// How many tests nextest runs at a time, by these options, `rest`, which was behind `--`, or its environment; else as many as the
+    /// `host` has CPUs.
+    pub(super) fn threads(&self, rest: &[String], host: u32) -> u32 {
+        let given = self.test_threads.clone().or_else(|| threads_in(rest));
+        let given = given.or_else(|| env::var(THREADS_VARIABLE).ok());
+        match given.and_then(|text| text.trim().parse::<i32>().ok()) {
+            Some(below) if below < 0 => host.saturating_sub(below.unsigned_abs()).max(1),
+            Some(threads) if threads > 0 => threads.unsigned_abs(),
+            // `num-cpus`, and what nextest refuses.
+            _ => host,
+        }
+    }
+
     /// These options and `rest`, which was behind `--`, as the runner takes them.
     ///
     /// # Errors
@@ -112,6 +129,22 @@ impl RunnerOptions {
     }
 }
 
+/// The value of nextest's option in words for it.
+fn threads_in(rest: &[String]) -> Option<String> {
+    const NAMES: [&str; 3] = ["--test-threads", "--jobs", "-j"];
+    let mut words = rest.iter().take_while(|word| *word != "--");
+    while let Some(word) = words.next() {
+        if NAMES.contains(&word.as_str()) {
+            return words.next().cloned();
+        }
+        let value = NAMES.iter().find_map(|name| word.strip_prefix(name));
+        if let Some(value) = value {
+            return Some(value.trim_start_matches('=').to_owned());
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +175,27 @@ mod tests {
             "--no-fail-fast -- --test-threads=2 --include-ignored"
         );
         assert_eq!(line(&RunnerOptions::default(), Runner::CargoTest, "--release"), "--release");
+    }
+
+    #[test]
+    fn the_number_of_threads_is_found_wherever_it_is_given() {
+        let of = |own: Option<&str>, rest: &str| {
+            let options = RunnerOptions { test_threads: own.map(str::to_owned), ..RunnerOptions::default() };
+            let rest: Vec<String> = rest.split_ascii_whitespace().map(str::to_owned).collect();
+            options.threads(&rest, 8)
+        };
+        assert_eq!(of(Some("3"), "-j 5"), 3);
+        assert_eq!(of(Some("-3"), ""), 5);
+        assert_eq!(of(Some("-9"), ""), 1);
+        assert_eq!(of(Some("num-cpus"), ""), 8);
+        for rest in
+            ["-j 5", "-j5", "-j=5", "--release --test-threads 5", "--test-threads=5", "--jobs 5 -- -j 1"]
+        {
+            assert_eq!(of(None, rest), 5, "{rest}");
+        }
+        for rest in ["", "--release", "-- -j 1", "-j"] {
+            assert_eq!(of(None, rest), 8, "{rest}");
+        }
     }
 
     #[test]

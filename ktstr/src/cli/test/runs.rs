@@ -12,8 +12,9 @@ use ktstr_replay::trace::Trace;
 
 use super::super::out;
 use super::table::Row;
-use crate::host::live::remove_unless_live;
-use crate::host::results::{TRACE_SUFFIX, is_run_name};
+use crate::host::left::take_in;
+use crate::host::live::{remove_unless_live, unless_live};
+use crate::host::results::{ASKED, TRACE_SUFFIX, is_run_name};
 use crate::host::shell::for_shell;
 
 /// Say of each trace how its run ended, what was verified, and how to look at it again. Returns the rows of those that can be read.
@@ -70,7 +71,9 @@ pub(super) fn remove_old_runs(runs: &Path, keep: usize) -> Result<()> {
     let mut folders: Vec<_> = entries
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .filter(|entry| entry.file_name().to_str().is_some_and(is_run_name))
+        .filter(|entry| {
+            entry.file_name().to_str().is_some_and(|name| is_run_name(name) && !name.starts_with(ASKED))
+        })
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .collect();
     folders.sort();
@@ -82,6 +85,36 @@ pub(super) fn remove_old_runs(runs: &Path, keep: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Have what second machines saw whose process was killed become a part of the traces that it belongs to, in the folders of runs that have
+/// ended.
+pub(super) fn take_in_left(runs: &Path) {
+    let entries = fs::read_dir(runs).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(is_run_name)) {
+        unless_live(&entry.path(), || take_in_of(&entry.path()));
+    }
+}
+
+/// The same in one folder, into which nobody may write.
+pub(super) fn take_in_of(folder: &Path) {
+    for (path, taken) in take_in(folder).unwrap_or_default() {
+        let path = path.display();
+        out::note(&match taken {
+            Ok(()) => format!("ktstr: {path}: a second machine whose process was killed is a part of it now"),
+            Err(error) => format!("ktstr: {path} stays as it is: {error:#}"),
+        });
+    }
+}
+
+/// Remove what commands that were killed have left in the folder of runs besides traces.
+pub(super) fn remove_left(runs: &Path) {
+    let entries = fs::read_dir(runs).into_iter().flatten().flatten();
+    let is_asked = |name: &str| name.starts_with(ASKED) && is_run_name(name);
+    for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(is_asked)) {
+        // It is small, and another command may be faster.
+        let _ = remove_unless_live(&entry.path());
+    }
 }
 
 #[cfg(test)]
@@ -104,17 +137,23 @@ mod tests {
             fs::create_dir(dir.path().join(run(number))).expect("a folder");
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
+        // These are no runs, though the newest of all, and one is in use.
+        let asked = ["asked-7", "asked-8"].map(|name| dir.path().join(name));
+        fs::create_dir(&asked[0]).expect("a folder");
+        let in_use = LiveFolder::make(&asked[1]).expect("held");
         let live = LiveFolder::make(&dir.path().join(run(2))).expect("held");
         remove_old_runs(dir.path(), 1).expect("removed");
+        remove_left(dir.path());
         let left = || {
             let mut left: Vec<_> =
                 fs::read_dir(dir.path()).expect("a folder").flatten().map(|e| e.file_name()).collect();
             left.sort();
             left
         };
-        assert_eq!(left(), [run(2).as_str(), run(4).as_str(), "src"]);
-        drop(live);
+        assert_eq!(left(), [run(2).as_str(), run(4).as_str(), "asked-8", "src"]);
+        drop((live, in_use));
         remove_old_runs(dir.path(), 0).expect("removed");
+        remove_left(dir.path());
         assert_eq!(left(), ["src"]);
         remove_old_runs(&dir.path().join("none"), 1).expect("nothing to remove");
     }

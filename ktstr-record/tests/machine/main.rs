@@ -83,6 +83,7 @@ fn spec() -> MachineSpec {
         memory_mib: 512,
         kaslr: false,
         kargs: Vec::new(),
+        performance: false,
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) fn mode(_: &Kvm, _: Means) -> Checked {
     let line = maps.lines().find(|line| line.starts_with(&format!("{at:x} "))).unwrap_or_default();
     let (nodes, huge) = (of(PerformancePart::NODES)?, of(PerformancePart::HUGE_PAGES)?);
     ensure!(line.contains(" bind:") == nodes.in_force, "{line:?}, but {nodes:?}");
-    ensure!(line.contains(" huge ") == huge.in_force, "{line:?}, but {huge:?}");
+    ensure!(line.split_whitespace().any(|word| word == "huge") == huge.in_force, "{line:?}, but {huge:?}");
 
     let second = || CpuSlots::take(&cache, 1, &host, Some(&placing), &HASTY);
     let alone = host.llcs.len() == 1;

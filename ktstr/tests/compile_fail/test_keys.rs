@@ -164,3 +164,21 @@ mod host_only_with_a_scheduler {
         execute_defs(ctx, vec![])
     }
 }
+
+mod performance_on_the_host {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(host_only, performance)]
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        Ok(AssertResult::pass())
+    }
+}
+
+mod performance_as_number {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(performance = 1)]
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}

@@ -5,9 +5,12 @@
 mod check;
 mod devices;
 mod control;
+mod clock;
 mod state;
 mod whole;
 mod backend;
+mod warm;
+mod performance;
 mod numbers;
 #[cfg(test)]
 mod second_process;
@@ -74,6 +77,7 @@ const ROWS: &[Row] = &[
     checks("registers", control::registers),
     checks("two vCPUs, stopped and resumed 200 times", control::pauses),
     checks("no ring is lost among stops", control::rings_among_pauses),
+    checks("a stop that the guest does not see", clock::unseen_stop),
     checks("breakpoints, stepped over", control::breakpoints),
     checks("the guest's own debug exceptions", control::own_steps),
     checks("write watches by read-only pages", control::watches_by_pages),
@@ -88,6 +92,9 @@ const ROWS: &[Row] = &[
         "a whole machine from its spec: boot protocol, INIT and SIPI, channel, doorbell, dirty pages",
         backend::whole,
     ),
+    checks("a warm start from a template", warm::start_from_a_template),
+    checks("a machine in performance mode has what it says", performance::mode),
+    measures("halts, with and without exits", performance::suppressed),
     measures("from nothing to the first instruction", numbers::creation),
     measures("from a spec to a guest that waits for its job", backend::boots),
     measures("stop of two busy vCPUs", numbers::pause),

@@ -66,11 +66,10 @@ impl Returns {
     pub(super) fn wait(&mut self, at: KernelVirt, call: Pending) -> Option<Pending> {
         let place = self.places.iter_mut().find(|place| place.at == at)?;
         // A stack has one call at a place of it: the one before it will not return any more.
-        let is_over = |other: &Pending| {
-            other.probe == call.probe && other.sp == call.sp && other.task == call.task
-                || place.calls.len() >= MOST_CALLS
-        };
-        let over = place.calls.iter().position(is_over);
+        let is_over =
+            |other: &Pending| other.probe == call.probe && other.sp == call.sp && other.task == call.task;
+        let oldest = (place.calls.len() >= MOST_CALLS).then_some(0);
+        let over = place.calls.iter().position(is_over).or(oldest);
         let lost = over.map(|nth| place.calls.remove(nth));
         place.calls.push(call);
         lost
@@ -84,6 +83,21 @@ impl Returns {
         let back = place.calls.iter().copied().filter(is_it).collect();
         place.calls.retain(|call| !is_it(call));
         Some(back)
+    }
+
+    /// The probes whose calls are to return to the place with the breakpoint `id`, each once.
+    pub(super) fn probes_at(&self, id: WatchId) -> Vec<usize> {
+        let calls = self.places.iter().filter(|place| place.id == id).flat_map(|place| &place.calls);
+        let mut probes: Vec<usize> = calls.map(|call| call.probe).collect();
+        probes.sort_unstable();
+        probes.dedup();
+        probes
+    }
+
+    /// Forget the place with the breakpoint `id`. The calls that will not be seen to return.
+    pub(super) fn take(&mut self, id: WatchId) -> Vec<Pending> {
+        let nth = self.places.iter().position(|place| place.id == id);
+        nth.map(|nth| self.places.remove(nth).calls).unwrap_or_default()
     }
 
     /// The places that no call returns to any more; they are forgotten.
@@ -125,6 +139,33 @@ mod tests {
         assert_eq!(returns.returned(WatchId(7), 10, 0x100), Some(vec![call(1, 10, 0x100)]));
         assert_eq!(returns.take_done(), [WatchId(7)]);
         assert_eq!(returns.needs(AT), Wait::New);
+    }
+
+    #[test]
+    fn of_many_calls_the_one_that_is_over_is_given_up_and_not_the_oldest() {
+        let mut returns = Returns::default();
+        returns.add(WatchId(7), AT);
+        for number in 0..MOST_CALLS as u32 {
+            assert_eq!(returns.wait(AT, call(number, 10, u64::from(number) * 8)), None);
+        }
+        assert_eq!(returns.wait(AT, call(99, 10, 16)), Some(call(2, 10, 16)));
+        assert_eq!(returns.returned(WatchId(7), 10, 16), Some(vec![call(99, 10, 16)]));
+    }
+
+    #[test]
+    fn a_place_is_taken_away_with_its_calls_alone() {
+        let mut returns = Returns::default();
+        returns.add(WatchId(7), AT);
+        returns.add(WatchId(8), KernelVirt(0x2000));
+        let of = |probe, sp| Pending { probe, ..call(1, 10, sp) };
+        for pending in [of(3, 0x100), of(1, 0x100), of(3, 0x200)] {
+            assert_eq!(returns.wait(AT, pending), None);
+        }
+        assert_eq!(returns.wait(KernelVirt(0x2000), of(2, 0x100)), None);
+        assert_eq!((returns.probes_at(WatchId(7)), returns.probes_at(WatchId(9))), (vec![1, 3], vec![]));
+        assert_eq!(returns.take(WatchId(7)), [of(3, 0x100), of(1, 0x100), of(3, 0x200)]);
+        assert_eq!((returns.take(WatchId(7)), returns.needs(AT)), (vec![], Wait::New));
+        assert_eq!(returns.probes_at(WatchId(8)), [2]);
     }
 
     #[test]

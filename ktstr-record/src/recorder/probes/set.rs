@@ -39,16 +39,21 @@ pub(in crate::recorder) struct Probes {
     /// What is stored to when a scheduler comes or goes.
     mark: Option<Mark>,
     returns: Returns,
+    /// At this stop a vCPU came by the breakpoint of these returns, and none of them was it.
+    passed: Option<WatchId>,
     pacing: Pacing,
     /// The BPF programs at the last look.
     programs: Arc<BpfPrograms>,
+    /// Why these could not be read.
+    unread: Option<String>,
     /// Names and source lines of what calls return to, at the last look.
     callers: HashMap<KernelVirt, (String, Option<String>)>,
 }
 
 #[derive(Debug)]
 struct Mark {
-    id: WatchId,
+    /// Its watch; `None` where the machine has no room for it. Programs are then found when init tells of the scheduler.
+    id: Option<WatchId>,
     place: Located,
     value: Option<i128>,
 }
@@ -160,29 +165,41 @@ impl Probes {
 
     /// Where a scheduler has come or gone, its programs and what lies between them and the kernel are others.
     fn see_scheduler(&mut self, stand: &mut Stand<'_>, view: &KernelView<'_>) {
-        let place = scheduler_mark(view);
-        let value = place.and_then(|place| place.read(view).ok());
-        let is_known = self.mark.as_ref().is_some_and(|mark| mark.value == value);
-        self.programs = Arc::new(BpfPrograms::read(view).unwrap_or_default());
         self.callers.clear();
-        if is_known {
-            return;
+        (self.programs, self.unread) = match BpfPrograms::read(view) {
+            Ok(programs) => (Arc::new(programs), None),
+            Err(error) => (Arc::default(), Some(error.to_string())),
+        };
+        // A kernel without sched_ext has none.
+        let Some(place) = scheduler_mark(view) else { return };
+        let value = place.read(view).ok();
+        if self.mark.as_ref().is_some_and(|mark| mark.value != value) {
+            let (ids, calls) = self.returns.take_all();
+            for id in ids {
+                let _gone = stand.machine.disarm(id);
+            }
+            calls.iter().for_each(|call| self.lose(call));
         }
-        let (ids, calls) = self.returns.take_all();
-        for id in ids {
-            let _gone = stand.machine.disarm(id);
-        }
-        calls.iter().for_each(|call| self.lose(call));
-        if let Some(mark) = &mut self.mark {
-            mark.value = value;
-        } else if let Some(place) = place {
+        let armed = self.mark.take().and_then(|mark| mark.id);
+        let id = armed.or_else(|| {
             let id = self.next_id();
             let watch = Watch::Write { at: place.at.0, bytes: u64::from(place.bytes) };
-            // Where there is no room, programs are found when init tells of the scheduler.
-            if stand.machine.arm(id, watch).is_ok() {
-                self.mark = Some(Mark { id, place, value });
-            }
+            stand.machine.arm(id, watch).is_ok().then_some(id)
+        });
+        self.mark = Some(Mark { id, place, value });
+    }
+
+    /// Take away what is there for the sake of probes and is none, the less needed first. Whether that was anything.
+    fn make_room(&mut self, stand: &mut Stand<'_>) -> bool {
+        let (mut ids, calls) = self.returns.take_all();
+        calls.iter().for_each(|call| self.lose(call));
+        if ids.is_empty() {
+            ids.extend(self.mark.as_mut().and_then(|mark| mark.id.take()));
         }
+        for id in &ids {
+            let _gone = stand.machine.disarm(*id);
+        }
+        !ids.is_empty()
     }
 
     fn find_one(&mut self, stand: &mut Stand<'_>, view: &KernelView<'_>, at: usize, now: (GuestNs, HostNs)) {
@@ -204,8 +221,12 @@ impl Probes {
             }
             Err(missing) => {
                 // A program that the enabled scheduler does not have, it will never have.
-                let never = matches!(missing, Missing::Ever(_)) || self.has_scheduler;
-                let why = missing.why().to_owned();
+                let never =
+                    matches!(missing, Missing::Ever(_)) || self.has_scheduler && self.unread.is_none();
+                let why = match (&missing, &self.unread) {
+                    (Missing::Now(why), Some(unread)) => format!("{why}; BPF programs could not be read: {unread}"),
+                    _ => missing.why().to_owned(),
+                };
                 match armed {
                     Some(armed) => {
                         let _gone = stand.machine.disarm(armed.id);
@@ -231,8 +252,13 @@ impl Probes {
     }
 
     fn arm(&mut self, stand: &mut Stand<'_>, at: usize, now: (GuestNs, HostNs), site: ProbeSite) {
-        let id = self.next_id();
-        if let Err(error) = stand.machine.arm(id, Watch::Execute { at: site.at.0 }) {
+        let (id, watch) = (self.next_id(), Watch::Execute { at: site.at.0 });
+        let mut armed = stand.machine.arm(id, watch);
+        // One that has rested, or whose scheduler has come again, is not given up for what came in its place meanwhile.
+        while armed.is_err() && self.make_room(stand) {
+            armed = stand.machine.arm(id, watch);
+        }
+        if let Err(error) = armed {
             return self.refuse(stand, at, now, error.to_string());
         }
         let news = ProbeNews::Armed { at: site.at.0, place: site.place.clone(), names: site.names() };
@@ -275,9 +301,10 @@ impl Probes {
         stopped: Instant,
         stand: &mut Stand<'_>,
     ) {
+        self.passed = None;
         let (guest_ns, host_ns) = now(stand);
         let stop = Stop { guest_ns, host_ns, running: stand.clock.running() };
-        let of: Vec<usize> = if self.mark.as_ref().is_some_and(|mark| mark.id == id) {
+        let of: Vec<usize> = if self.mark.as_ref().is_some_and(|mark| mark.id == Some(id)) {
             self.look = true;
             Vec::new()
         } else {
@@ -312,8 +339,10 @@ impl Probes {
         let view = KernelView::new(&profile, &*ram);
         let task = running_task(&view, vcpu).ok().flatten();
         let scene = Scene { view: &view, registers, task };
+        // Also those of which none has returned: what passes by stops the machine on their account.
+        let of = self.returns.probes_at(id);
         if let Some(calls) = self.returns.returned(id, scene.task(), ProbeSite::stack_of(registers)) {
-            let of = calls.iter().map(|call| call.probe).collect();
+            self.passed = Some(id).filter(|_| calls.is_empty());
             for call in calls {
                 self.returned(&scene, call, stop, stand);
             }
@@ -423,6 +452,13 @@ impl Probes {
 
     /// Take a probe away for a while that stops the machine too often.
     fn rest(&mut self, at: usize, until: Duration, stop: Stop, stand: &mut Stand<'_>) {
+        // A call that does not return for long, or never, must not keep a breakpoint where others come by all the time.
+        if let Some(id) = self.passed.take() {
+            for call in self.returns.take(id) {
+                self.lose(&call);
+            }
+            let _gone = stand.machine.disarm(id);
+        }
         let Some(probed) = self.all.get_mut(at) else { return };
         let Some(armed) = probed.armed().cloned() else { return };
         if stand.machine.disarm(armed.id).is_ok() {

@@ -1,5 +1,6 @@
 //! What a trace says of its probes.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,9 +10,6 @@ use crate::trace::record::{
     Event, EventBody, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue,
 };
 use crate::units::GuestNs;
-
-/// Most calls that a return is looked for among; a recorder waits for fewer.
-const PENDING: usize = 4096;
 
 /// The probes of a run, in the order in which they were asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,6 +57,9 @@ pub struct ProbeCall {
     names: Arc<[String]>,
 }
 
+/// Where the calls of a probe are that have not returned, by number. A call can take as long as the run.
+type Calls = HashMap<u32, usize>;
+
 /// What became of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeEnd {
@@ -77,16 +78,17 @@ impl ProbeLog {
     #[must_use]
     pub fn of(events: &[Event]) -> Self {
         let mut probes: Vec<ProbeSeen> = Vec::new();
+        // By number: where the probe is, and its calls that have not returned.
+        let mut known: HashMap<u32, (usize, Calls)> = HashMap::new();
         for event in events {
             let EventBody::Probe(news) = &event.body else { continue };
-            let known = probes.iter().position(|probe| probe.number == news.probe);
-            let at = known.unwrap_or_else(|| {
+            let (at, calls) = known.entry(news.probe).or_insert_with(|| {
                 let (number, target) = (news.probe, news.target.clone());
                 probes.push(ProbeSeen { number, target, asked_ns: event.guest_ns, ..ProbeSeen::default() });
-                probes.len() - 1
+                (probes.len() - 1, Calls::new())
             });
-            if let Some(probe) = probes.get_mut(at) {
-                probe.hear(event.guest_ns, &news.what);
+            if let Some(probe) = probes.get_mut(*at) {
+                probe.hear(event.guest_ns, &news.what, calls);
             }
         }
         Self { probes }
@@ -99,7 +101,7 @@ impl ProbeLog {
 }
 
 impl ProbeSeen {
-    fn hear(&mut self, at: GuestNs, news: &ProbeNews) {
+    fn hear(&mut self, at: GuestNs, news: &ProbeNews, open: &mut Calls) {
         match news {
             ProbeNews::Asked { max_hits, by_body } => {
                 (self.asked_ns, self.max_hits, self.by_body) = (at, *max_hits, *by_body);
@@ -113,13 +115,12 @@ impl ProbeSeen {
             ProbeNews::Refused { why } => self.refused = Some(why.clone()),
             ProbeNews::Hit(hit) => {
                 let names = Arc::clone(&self.names);
+                open.insert(hit.number, self.calls.len());
                 self.calls.push(ProbeCall { at, hit: (**hit).clone(), returned: None, names });
             }
             ProbeNews::Returned(back) => {
-                // Returns come soon after their calls.
-                let mut recent = self.calls.iter_mut().rev().take(PENDING);
-                let call = recent.find(|call| call.hit.number == back.number);
-                if let Some(call) = call.filter(|call| call.returned.is_none()) {
+                let call = open.remove(&back.number).and_then(|nth| self.calls.get_mut(nth));
+                if let Some(call) = call {
                     call.returned = Some((at, (**back).clone()));
                 }
             }
@@ -130,7 +131,8 @@ impl ProbeSeen {
     /// The name of the function or program.
     #[must_use]
     pub fn function(&self) -> &str {
-        let name = self.target.split(['(', ' ']).next().unwrap_or_default();
+        let ends = |c: char| c == '(' || c.is_whitespace();
+        let name = self.target.trim_start().split(ends).next().unwrap_or_default();
         name.trim_matches('"')
     }
 
@@ -238,5 +240,55 @@ impl Trace {
         let mut calls: Vec<ProbeCall> = log.named(target).flat_map(|probe| probe.calls.clone()).collect();
         calls.sort_by_key(|call| call.at);
         calls
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::record::ProbeEvent;
+    use crate::units::HostNs;
+
+    fn event(at: u64, probe: u32, what: ProbeNews) -> Event {
+        let event = ProbeEvent { probe, target: "f(p->pid) returns".to_owned(), what };
+        Event { guest_ns: GuestNs(at), host_ns: HostNs(at), body: EventBody::Probe(Box::new(event)) }
+    }
+
+    fn hit(number: u32) -> ProbeNews {
+        ProbeNews::Hit(Box::new(ProbeHit { number, ..ProbeHit::default() }))
+    }
+
+    fn returned(number: u32) -> ProbeNews {
+        ProbeNews::Returned(Box::new(ProbeReturn { number, ..ProbeReturn::default() }))
+    }
+
+    #[test]
+    fn a_return_finds_its_call_however_many_calls_came_meanwhile() {
+        let mut events = vec![event(1, 0, hit(1)), event(2, 1, hit(1))];
+        events.extend((2..10_000).map(|number| event(u64::from(number), 0, hit(number))));
+        // The second return of a call is none, nor is that of a call that is not there.
+        for number in [1, 1, 20_000] {
+            events.push(event(10_000 + u64::from(number), 0, returned(number)));
+        }
+        let log = ProbeLog::of(&events);
+        assert_eq!((log.probes.len(), log.probes[0].calls.len()), (2, 9_999));
+        assert_eq!(log.probes[0].calls[0].took_ns(), Some(10_000));
+        let back = |probe: &ProbeSeen| probe.calls.iter().filter(|call| call.returned.is_some()).count();
+        assert_eq!(log.probes.iter().map(back).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(log.probes[0].function(), "f");
+    }
+
+    #[test]
+    fn a_trace_with_a_probe_in_each_event_is_read_in_time() {
+        let events: Vec<Event> = (0..100_000).map(|probe| event(1, probe, hit(1))).collect();
+        assert_eq!(ProbeLog::of(&events).probes.len(), events.len());
+    }
+
+    #[test]
+    fn the_function_is_what_stands_before_its_arguments() {
+        for target in ["f", " f ( p )", "f\t(p) returns", "\"f\"()"] {
+            let seen = ProbeSeen { target: target.to_owned(), ..ProbeSeen::default() };
+            assert_eq!(seen.function(), "f", "{target:?}");
+        }
     }
 }

@@ -485,8 +485,9 @@ impl<'c> Session<'c> {
 
     /// Read the stopped machine, let it go on if asked to, and hand over what was read. Returns the sample's index.
     fn take(&mut self, request: CaptureRequest, pause: Pause, go_on: bool) -> u32 {
-        let (watches, _, mut stand) = self.watches();
+        let (watches, probes, mut stand) = self.watches();
         watches.at_stop(&mut stand);
+        probes.at_stop(&mut stand);
         if self.outbox.take_base_lost() {
             self.capturer.begin_anew();
         }

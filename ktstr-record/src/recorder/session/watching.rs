@@ -94,6 +94,8 @@ fn look(watches: &mut Watches, probes: &mut Probes, stand: &mut Stand<'_>) {
     // A store at the instant of the pause would be forgotten with a watch that is taken away.
     watches.at_stop(stand);
     watches.find(stand);
+    // So would that to what shows that a scheduler comes, whose programs are then called unseen.
+    probes.at_stop(stand);
     probes.find(stand);
 }
 

@@ -71,6 +71,7 @@ fn on_the_host(_ctx: &Ctx) -> Result<AssertResult> {
     sustained_samples = 2,
     allow_splats,
     watch = ["scx_root->exit_kind", "bss.x when new > 100"],
+    probe = ["enqueue_task_scx(p->pid, p->comm)", "demo_enqueue returns"],
     expect_err,
     expect_scx_error_contains = "stall",
     expect_scx_error_matches = r"failed to run for \d+",

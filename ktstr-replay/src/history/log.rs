@@ -14,7 +14,7 @@ pub struct HistoryLog {
     pub missing: Vec<MissingSteps>,
     /// Steps that name what is not there, as those of a damaged trace may.
     pub senseless: u64,
-    tasks: Vec<HistoryTask>,
+    pub(super) tasks: Vec<HistoryTask>,
     names: Vec<String>,
 }
 
@@ -44,6 +44,23 @@ pub struct MissingSteps {
     pub left_out: u64,
 }
 
+impl MissingSteps {
+    /// The time in which nothing is known of the CPU.
+    pub(super) fn span(&self) -> (GuestNs, GuestNs) {
+        let after = self.after.unwrap_or_default();
+        (after, self.until.unwrap_or(GuestNs(u64::MAX)).max(after))
+    }
+}
+
+/// What was met of a CPU so far.
+#[derive(Default)]
+struct Met {
+    /// When it did its last step.
+    last: Option<GuestNs>,
+    /// Position of what is missing and has no end yet: its record may be without steps.
+    open: Option<usize>,
+}
+
 /// Gives what is said in several records one place.
 #[derive(Default)]
 struct Places {
@@ -56,28 +73,35 @@ impl HistoryLog {
     #[must_use]
     pub fn of(events: &[Event]) -> Self {
         let (mut log, mut places) = (Self::default(), Places::default());
-        let mut last: HashMap<Cpu, GuestNs> = HashMap::new();
+        let mut met: HashMap<Cpu, Met> = HashMap::new();
         for event in events {
             let EventBody::History(history) = &event.body else { continue };
-            log.add(history, &mut places, &mut last);
+            log.add(history, &mut places, met.entry(history.cpu).or_default());
         }
         // Stable, so that what a CPU noted at one time stays in its order.
         log.steps.sort_by_key(|step| step.at);
         log
     }
 
-    fn add(&mut self, history: &History, places: &mut Places, last: &mut HashMap<Cpu, GuestNs>) {
+    fn add(&mut self, history: &History, places: &mut Places, met: &mut Met) {
         let cpu = history.cpu;
         let mut at = history.first_ns;
         if history.overwritten > 0 || history.left_out > 0 {
-            let first = history.steps.first().map(|first| at.saturating_add(first.after_ns));
-            self.missing.push(MissingSteps {
-                cpu,
-                after: last.get(&cpu).copied(),
-                until: first,
-                overwritten: history.overwritten,
-                left_out: history.left_out,
+            let after = met.last;
+            let place = *met.open.get_or_insert_with(|| {
+                self.missing.push(MissingSteps { cpu, after, until: None, overwritten: 0, left_out: 0 });
+                self.missing.len() - 1
             });
+            if let Some(missing) = self.missing.get_mut(place) {
+                missing.overwritten = missing.overwritten.saturating_add(history.overwritten);
+                missing.left_out = missing.left_out.saturating_add(history.left_out);
+            }
+        }
+        if let Some(first) = history.steps.first() {
+            let until = at.saturating_add(first.after_ns);
+            if let Some(missing) = met.open.take().and_then(|place| self.missing.get_mut(place)) {
+                missing.until = Some(until);
+            }
         }
         let tasks: Vec<u32> = history
             .tasks
@@ -94,7 +118,7 @@ impl HistoryLog {
             }
         }
         if !history.steps.is_empty() {
-            last.insert(cpu, at);
+            met.last = Some(at);
         }
     }
 

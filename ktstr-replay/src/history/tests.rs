@@ -80,7 +80,7 @@ fn a_task_is_one_whatever_it_is_called() {
     later.first_ns = GuestNs(9000);
     later.tasks[1].prio = 3;
     let log = log(vec![history(vec![step(0, switch(VICTIM, 256, HOG))]), later]);
-    let wait = Wait { pid: 9, since: GuestNs(1000), until: GuestNs(9007), ended: true, cpu: Cpu(1) };
+    let wait = Wait { pid: 9, since: GuestNs(1000), begun: true, until: GuestNs(9007), ended: true, cpu: Cpu(1) };
     let ran = log.ran(Cpu(1), &wait);
     assert_eq!(ran.iter().find(|ran| ran.pid == 8).map(|ran| ran.comm.as_str()), Some("renamed"));
 }
@@ -103,10 +103,69 @@ fn what_is_missing_is_told_where_it_is_missing() {
         left_out: 2,
     };
     assert_eq!(log.missing, [missing]);
-    let wait = |since, until| Wait { pid: 9, since: GuestNs(since), until: GuestNs(until), ended: true, cpu: Cpu(1) };
+    let wait = |since, until| Wait {
+        pid: 9,
+        since: GuestNs(since),
+        begun: true,
+        until: GuestNs(until),
+        ended: true,
+        cpu: Cpu(1),
+    };
     assert_eq!(log.missing_in(Cpu(1), &wait(1500, 1600)), 7);
     assert_eq!(log.missing_in(Cpu(0), &wait(1500, 1600)), 0);
     assert_eq!(log.missing_in(Cpu(1), &wait(2500, 2600)), 0);
+}
+
+#[test]
+fn what_is_missing_ends_with_the_next_step_of_its_cpu() {
+    let none_kept = |left_out| History { left_out, ..history(Vec::new()) };
+    let mut last = history(vec![step(0, switch(HOG, 0, IDLE))]);
+    last.first_ns = GuestNs(3000);
+    let log = log(vec![history(vec![step(0, switch(IDLE, 0, HOG))]), none_kept(3), none_kept(4), last]);
+    let missing = MissingSteps {
+        cpu: Cpu(1),
+        after: Some(GuestNs(1000)),
+        until: Some(GuestNs(3000)),
+        overwritten: 0,
+        left_out: 7,
+    };
+    assert_eq!(log.missing, [missing]);
+}
+
+#[test]
+fn nobody_waits_or_runs_while_steps_of_the_cpu_are_missing() {
+    // It waits from 1000 on, then nothing is known up to 9000, and it runs at 9500.
+    let before = history(vec![step(0, switch(VICTIM, 256, HOG))]);
+    let behind = |cpu, first_ns| History {
+        cpu: Cpu(cpu),
+        overwritten: 5,
+        first_ns: GuestNs(first_ns),
+        ..history(vec![step(0, switch(HOG, 0, IDLE)), step(100, switch(IDLE, 0, HOG)), step(400, switch(HOG, 256, VICTIM))])
+    };
+    let cut = log(vec![before.clone(), behind(1, 9000)]);
+    let wait = cut.longest_wait(9).expect("it waits at least since it is seen again");
+    assert_eq!((wait.since, wait.begun, wait.until, wait.ended), (GuestNs(9000), false, GuestNs(9500), true));
+    assert_eq!(cut.missing_in(Cpu(1), &wait), 0);
+    // What is known of a longer time does not have what is missing in it.
+    let whole = Wait { since: GuestNs(1000), begun: true, ..wait };
+    let ran: Vec<_> = cut.ran(Cpu(1), &whole).into_iter().map(|ran| (ran.pid, ran.ns)).collect();
+    assert_eq!(ran, [(8, 400), (0, 100)]);
+    assert_eq!(cut.missing_in(Cpu(1), &whole), 5);
+    // One that nothing was seen of before is known likewise, and one that is woken from then on.
+    assert_eq!(log(vec![behind(1, 9000)]).longest_wait(9), Some(wait));
+    let mut woken = behind(1, 9000);
+    woken.steps.insert(1, step(50, wakeup(VICTIM)));
+    let wait = log(vec![before.clone(), woken]).longest_wait(9).expect("it was woken");
+    assert_eq!((wait.since, wait.begun, wait.until), (GuestNs(9050), true, GuestNs(9550)));
+    // Steps that are missing of another CPU do not cut it, and are counted.
+    let mut other = behind(0, 9000);
+    other.steps.pop();
+    let mut same = behind(1, 9000);
+    same.overwritten = 0;
+    let log = log(vec![History { cpu: Cpu(0), ..history(vec![step(0, switch(IDLE, 0, HOG))]) }, before, other, same]);
+    let wait = log.longest_wait(9).expect("it waited");
+    assert_eq!((wait.since, wait.begun, wait.until), (GuestNs(1000), true, GuestNs(9500)));
+    assert_eq!((log.missing_in(Cpu(1), &wait), log.missing_of(|_| true, &wait)), (0, 5));
 }
 
 #[test]

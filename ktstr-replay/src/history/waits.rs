@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::words::is_runnable;
-use super::{HistoryLog, LoggedStep};
+use super::{HistoryLog, LoggedStep, MissingSteps};
 use crate::trace::record::HistoryWhat;
 use crate::units::{Cpu, GuestNs};
 
@@ -12,8 +12,10 @@ use crate::units::{Cpu, GuestNs};
 pub struct Wait {
     /// The task.
     pub pid: u32,
-    /// From this time on: it was woken, or its CPU was taken from it.
+    /// From this time on.
     pub since: GuestNs,
+    /// It began then: it was woken, or its CPU was taken from it. Else it waited at least since then, and steps before are missing.
+    pub begun: bool,
     /// Up to here: it ran, or the history ends.
     pub until: GuestNs,
     /// It ran then.
@@ -41,8 +43,39 @@ impl Wait {
     }
 }
 
+/// Up to when steps are missing, of all gaps that have begun.
+#[derive(Default)]
+struct Blind {
+    of: HashMap<Cpu, GuestNs>,
+    all: GuestNs,
+}
+
+impl Blind {
+    fn begin(&mut self, missing: &MissingSteps) {
+        let (_, until) = missing.span();
+        let of = self.of.entry(missing.cpu).or_default();
+        *of = until.max(*of);
+        self.all = until.max(self.all);
+    }
+
+    /// Whether steps of `cpu` are missing since then.
+    fn since(&self, cpu: Cpu, since: GuestNs) -> bool {
+        self.of.get(&cpu).is_some_and(|until| *until > since)
+    }
+
+    /// What is known of a wait that is over. Where steps of its CPU are missing, the task may have run and slept: that it was runnable is
+    /// known from when on all CPUs are seen again, as its wakeup would have been noted.
+    fn known(&self, wait: Wait) -> Option<Wait> {
+        if !self.since(wait.cpu, wait.since) {
+            return Some(wait);
+        }
+        (self.all < wait.until).then_some(Wait { since: self.all, begun: false, ..wait })
+    }
+}
+
 impl HistoryLog {
-    /// The longest wait of the task `pid`, as far as the history goes. Where steps are missing, it may have run in between.
+    /// The longest wait of the task `pid`, as far as the history goes. Steps that are missing of the CPU on whose runqueue it is cut it;
+    /// of those that are missing of other CPUs [`missing_of`](Self::missing_of) tells: it may have run there.
     #[must_use]
     pub fn longest_wait(&self, pid: u32) -> Option<Wait> {
         let is = |place| self.pid(place) == Some(pid);
@@ -52,71 +85,107 @@ impl HistoryLog {
                 longest = Some(wait);
             }
         };
+        let mut gaps: Vec<&MissingSteps> = self.missing.iter().collect();
+        gaps.sort_by_key(|missing| missing.span());
+        let mut gaps = gaps.into_iter().peekable();
+        let mut blind = Blind::default();
         let mut waits: Option<Wait> = None;
         // Since its wakeup or its last turn it may be running already: a wakeup of one that runs begins no wait.
-        let mut runs = false;
+        let mut runs: Option<Cpu> = None;
+        let mut seen = GuestNs(0);
         for LoggedStep { at, cpu, what } in self.steps.iter().copied() {
+            // One that begins with this step is behind it.
+            while let Some(missing) = gaps.next_if(|missing| missing.span().0 < at) {
+                blind.begin(missing);
+            }
+            let begun = Wait { pid, since: at, begun: true, until: at, ended: false, cpu };
             match what {
                 HistoryWhat::Switch { next, .. } if is(next) => {
-                    runs = true;
-                    if let Some(wait) = waits.take() {
-                        keep(Wait { until: at, ended: true, ..wait });
+                    let unseen = Wait { since: blind.all, begun: false, ..begun };
+                    let wait = waits.take().or((seen < blind.all && blind.all < at).then_some(unseen));
+                    if let Some(wait) = wait.and_then(|wait| blind.known(Wait { until: at, ended: true, ..wait })) {
+                        keep(wait);
                     }
+                    (runs, seen) = (Some(cpu), at);
                 }
                 HistoryWhat::Switch { prev, state, .. } if is(prev) => {
-                    runs = false;
-                    let begun = Wait { pid, since: at, until: at, ended: false, cpu };
                     waits = is_runnable(state).then_some(begun);
+                    (runs, seen) = (None, at);
                 }
-                HistoryWhat::Wakeup { task, to, .. } if is(task) && !runs => {
-                    let begun = Wait { pid, since: at, until: at, ended: false, cpu: to };
-                    waits = Some(waits.map_or(begun, |wait| Wait { cpu: to, ..wait }));
+                HistoryWhat::Wakeup { task, to, .. } if is(task) => {
+                    let goes_on = |wait: &Wait| !blind.since(wait.cpu, wait.since);
+                    if runs.is_none_or(|on| blind.since(on, seen)) {
+                        waits = Some(Wait { cpu: to, ..waits.filter(goes_on).unwrap_or(begun) });
+                        runs = None;
+                    }
+                    seen = at;
                 }
+                // One that is being woken is moved, too: what was not seen before is not known by this.
                 HistoryWhat::Migrate { task, to, .. } if is(task) => {
-                    waits = waits.map(|wait| Wait { cpu: to, ..wait });
+                    let goes_on = |wait: &Wait| !blind.since(wait.cpu, wait.since);
+                    waits = waits.filter(goes_on).map(|wait| Wait { cpu: to, ..wait });
                 }
                 _ => {}
             }
         }
-        if let (Some(wait), Some(last)) = (waits, self.steps.last()) {
-            keep(Wait { until: last.at, ..wait });
+        if let (Some(wait), Some(last)) = (waits, self.steps.last())
+            && let Some(wait) = blind.known(Wait { until: last.at, ..wait })
+        {
+            keep(wait);
         }
         longest
     }
 
-    /// Who ran on `cpu` during a wait, the longest first. Empty where no context switch of the CPU tells.
+    /// Who ran on `cpu` during a wait, the longest first. Empty where no context switch of the CPU tells. Who ran while steps are missing
+    /// is not known, and nobody is said to have.
     #[must_use]
     pub fn ran(&self, cpu: Cpu, wait: &Wait) -> Vec<Ran> {
+        let of_cpu = self.missing.iter().filter(|missing| missing.cpu == cpu);
+        let mut gaps: Vec<(GuestNs, GuestNs)> = of_cpu.map(MissingSteps::span).collect();
+        gaps.sort_unstable();
+        let mut gaps = gaps.into_iter().peekable();
         let mut times: HashMap<u32, u64> = HashMap::new();
+        let mut add = |place: u32, from: GuestNs, until: GuestNs| {
+            let time = times.entry(place).or_default();
+            *time = time.saturating_add(until.min(wait.until).saturating_since(from));
+        };
+        let switches = self.steps.iter().filter(|step| step.cpu == cpu).filter_map(|step| match step.what {
+            HistoryWhat::Switch { prev, next, .. } => Some((step.at, Some((prev, next)))),
+            _ => None,
+        });
         let mut runs: Option<u32> = None;
         let mut from = wait.since;
-        for step in self.steps.iter().filter(|step| step.cpu == cpu) {
-            let HistoryWhat::Switch { prev, next, .. } = step.what else { continue };
-            if step.at > wait.since {
-                let until = step.at.min(wait.until);
-                *times.entry(prev).or_default() += until.saturating_since(from);
-                from = from.max(until);
+        // Behind the last one goes on what ran then.
+        for (at, switch) in switches.chain([(wait.until, None)]) {
+            while let Some((begun, over)) = gaps.next_if(|(begun, _)| *begun < at) {
+                if let Some(place) = runs.take() {
+                    add(place, from, begun);
+                }
+                from = from.max(over);
             }
-            runs = Some(next);
-            if step.at >= wait.until {
-                runs = None;
+            if let Some(place) = switch.map(|(prev, _)| prev).or(runs) {
+                add(place, from, at);
+            }
+            from = from.max(at);
+            runs = switch.map(|(_, next)| next);
+            if at >= wait.until {
                 break;
             }
-        }
-        if let Some(place) = runs {
-            *times.entry(place).or_default() += wait.until.saturating_since(from);
         }
         // One task may have several places, as it changes its name or its priority.
         let mut by_pid: HashMap<u32, Ran> = HashMap::new();
         for (place, ns) in times.into_iter().filter(|(_, ns)| *ns > 0) {
             let Some(task) = self.task(place) else { continue };
             let ran = by_pid.entry(task.pid).or_insert_with(|| Ran { pid: task.pid, comm: String::new(), ns: 0 });
-            ran.ns += ns;
+            ran.ns = ran.ns.saturating_add(ns);
+        }
+        // The name that each had last.
+        for task in &self.tasks {
+            if let Some(ran) = by_pid.get_mut(&task.pid) {
+                ran.comm.clone_from(&task.comm);
+            }
         }
         let mut all: Vec<Ran> = by_pid.into_values().collect();
-        for ran in &mut all {
-            ran.comm = self.comm(ran.pid).unwrap_or_default().to_owned();
-        }
         all.sort_by_key(|ran| (std::cmp::Reverse(ran.ns), ran.pid));
         all
     }
@@ -124,10 +193,15 @@ impl HistoryLog {
     /// How many steps of `cpu` are missing in the time of a wait.
     #[must_use]
     pub fn missing_in(&self, cpu: Cpu, wait: &Wait) -> u64 {
+        self.missing_of(|of| of == cpu, wait)
+    }
+
+    /// How many steps of the CPUs that `is_of` takes are missing in the time of a wait.
+    #[must_use]
+    pub fn missing_of(&self, is_of: impl Fn(Cpu) -> bool, wait: &Wait) -> u64 {
         let within = self.missing.iter().filter(|missing| {
-            missing.cpu == cpu
-                && missing.until.is_none_or(|until| until > wait.since)
-                && missing.after.is_none_or(|after| after < wait.until)
+            let (after, until) = missing.span();
+            is_of(missing.cpu) && until > wait.since && after < wait.until
         });
         within.fold(0, |sum, missing| sum.saturating_add(missing.overwritten).saturating_add(missing.left_out))
     }

@@ -26,14 +26,20 @@ pub(super) fn antagonists(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
     let may_run = |cpu: &Cpu| allowed.as_ref().is_none_or(|allowed| allowed.contains(*cpu));
     let who = format!("{}[{pid}]", escaped(log.comm(id).unwrap_or("?")));
     let (from, until) = (run.since_start_ns(wait.since), run.since_start_ns(wait.until));
+    let at_least = if wait.begun { "" } else { "at least " };
     let end_of_it = if wait.ended { "then it ran" } else { "where the history ends" };
     let sentence = |text| Sentence {
         since_start_ns: Some(from),
         evidence: Evidence::Seen(vec![HISTORY.to_owned()]),
         text,
     };
+    // What a CPU did that it may not run on matters to nobody's wait.
+    let missing = match log.missing_of(|cpu| may_run(&cpu), &wait) {
+        0 => String::new(),
+        count => format!("; {count} steps of that time are missing, in which it may have run"),
+    };
     let text = format!(
-        "{who} was runnable and did not run for {}, up to {}: {end_of_it}",
+        "{who} was runnable and did not run for {at_least}{}, up to {}: {end_of_it}{missing}",
         seconds(wait.length_ns().cast_signed()),
         seconds(until)
     );

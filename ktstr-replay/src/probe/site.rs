@@ -262,7 +262,15 @@ fn all_of(types: &Types, parameter: &Parameter) -> Vec<FieldPath> {
     all
 }
 
-/// Whether a path begins with an argument and follows its types; else why not.
+/// The type of the member of that name; `None` where there is none, also of what has no members at all.
+fn member_of(types: &Types, of: TypeId, name: &str) -> Result<Option<TypeId>, BtfError> {
+    if types.members(of)?.is_none() {
+        return Ok(None);
+    }
+    Ok(types.member(of, name)?.map(|field| field.type_id))
+}
+
+/// Whether a path begins with an argument, follows its types and ends at something that can be recorded; else why not.
 fn check(types: &Types, function: &str, parameters: &[Parameter], path: &FieldPath) -> Result<(), String> {
     let no = |error: BtfError| error.to_string();
     let mut steps = path.steps().iter();
@@ -279,8 +287,8 @@ fn check(types: &Types, function: &str, parameters: &[Parameter], path: &FieldPa
     let mut at = parameter.id;
     for step in steps {
         at = match step {
-            Step::Field(name) => match types.member(at, name).map_err(no)? {
-                Some(field) => field.type_id,
+            Step::Field(name) => match member_of(types, at, name).map_err(no)? {
+                Some(id) => id,
                 None => {
                     let is_pointer = types.target_of(at).map_err(no)?.is_some();
                     let members = types.members(at).map_err(no)?.unwrap_or_default();
@@ -300,7 +308,15 @@ fn check(types: &Types, function: &str, parameters: &[Parameter], path: &FieldPa
             Step::Cast(_) => return Ok(()),
         };
     }
-    Ok(())
+    // It would be unread at every call. A struct with one member is read as that, as `atomic_t` is.
+    let members = if at == TypeId(0) { None } else { types.members(at).map_err(no)? };
+    match members {
+        Some(members) if members.len() != 1 => {
+            let of = types.describe(at);
+            Err(format!("`{path}` is a `{of}`, and no number, address or text: say which member of it"))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -335,6 +351,8 @@ mod tests {
             ("p.pid", "`->pid` goes to what it points at"),
             ("p->pidd", "did you mean `pid`?"),
             ("p->pid->x", "is no pointer and no array"),
+            ("p->pid.x", "has no `x`"),
+            ("p->se", "`p->se` is a `struct sched_entity`, and no number, address or text"),
         ] {
             let said = checked(path).expect_err(path);
             assert!(said.contains(why), "{path}: {said}");

@@ -133,7 +133,8 @@ impl Ctx {
     }
 
     /// Record the calls of a function from now on, to the end of the run: `"enqueue_task_scx(p->pid)"`, or a [`ProbeSpec`] with a
-    /// bound. Returns once its calls are seen; those of a program of a scheduler that is not attached are seen when it is.
+    /// bound. Returns once its calls are seen; while no scheduler is attached, a program is waited for, and its calls are seen when its
+    /// scheduler is.
     ///
     /// # Errors
     /// What cannot be read, or cannot be probed: the run then fails, whatever the body makes of it, and the report says why.

@@ -17,6 +17,8 @@ use crate::trace::record::{PAGE_BYTES, VcpuRegs};
 use crate::units::GuestPhys;
 
 const PAGE: u64 = PAGE_BYTES as u64;
+/// Most memory that a core is read to have: 16 TiB, as of the longest bitmap of a kdump-compressed one. Files with holes can claim any.
+const MAX_MEMORY_BYTES: u64 = 1 << 44;
 /// Decompressed pages that are kept.
 const KEPT_PAGES: usize = 4096;
 
@@ -97,13 +99,17 @@ impl Core {
             (Form::Kdump(kdump), ram, there, info, notes)
         } else if begins(&*file, b"\x7fELF") {
             let elf::Elf { segments, notes } = elf::read(&*file).map_err(CoreError::Headers)?;
-            let ram = merged(segments.iter().filter_map(|segment| frames(&segment.memory)));
-            let there = segments.iter().filter_map(|segment| {
-                let start = segment.memory.start;
-                frames(&(start..start.saturating_add(segment.bytes).min(segment.memory.end)))
-            });
-            let there = merged(there);
-            (Form::Elf(places(&segments)), ram, there, None, notes)
+            let places = places(&segments);
+            let total = places.iter().fold(0u64, |sum, place| sum.saturating_add(place.memory.end - place.memory.start));
+            if total > MAX_MEMORY_BYTES {
+                let text = format!("it claims more than {} TiB of memory", MAX_MEMORY_BYTES >> 40);
+                return Err(CoreError::Headers(io::Error::new(io::ErrorKind::InvalidData, text)));
+            }
+            // A page may be in two segments, a part in each.
+            let whole = |ranges: Vec<Range<u64>>| ranges.iter().filter_map(frames).collect::<Vec<_>>();
+            let ram = whole(merged(segments.iter().map(|segment| segment.memory.clone())));
+            let there = whole(merged(places.iter().map(|place| place.memory.clone())));
+            (Form::Elf(places), ram, there, None, notes)
         } else {
             return Err(CoreError::Unknown);
         };

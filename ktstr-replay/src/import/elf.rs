@@ -24,7 +24,7 @@ pub(super) struct Segment {
     pub memory: Range<u64>,
     /// Where its first byte is in the file.
     pub at: u64,
-    /// So many of its bytes are in the file, from the first on.
+    /// So many of its bytes are in the file, from the first on, whatever the header claims.
     pub bytes: u64,
 }
 
@@ -69,6 +69,8 @@ pub(super) fn read(file: &dyn Source) -> io::Result<Elf> {
         match program.u32(0) {
             Some(PT_LOAD) => {
                 let end = start.checked_add(size.max(bytes)).ok_or_else(|| bad("a segment ends beyond memory"))?;
+                // What it claims behind the file's end is not there.
+                let bytes = bytes.min(file.bytes().saturating_sub(at));
                 if start < end {
                     elf.segments.push(Segment { memory: start..end, at, bytes });
                 }

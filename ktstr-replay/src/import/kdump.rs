@@ -28,6 +28,8 @@ const DESCRIPTOR: u64 = 24;
 const MAX_BITMAP_BYTES: u64 = 512 << 20;
 /// Longest note and vmcoreinfo.
 const MAX_NOTES_BYTES: u64 = 64 << 20;
+/// Most pieces that memory is in: each takes sixteen bytes of ours and at least a quarter of one of the file's.
+const MAX_PIECES: u64 = 1 << 24;
 /// Words of a bitmap whose bits are counted together.
 const COUNTED: usize = 8;
 
@@ -95,9 +97,13 @@ impl Kdump {
         let bitmap = |at: u64| -> io::Result<Bitmap> {
             Ok(Bitmap::new(file.take(at, frames.div_ceil(8), MAX_BITMAP_BYTES)?, frames))
         };
+        let (ram, there) = (bitmap(bitmaps)?, bitmap(bitmaps.saturating_add(bitmap_bytes))?);
+        if ram.pieces().max(there.pieces()) > MAX_PIECES {
+            return Err(bad(format!("its memory is in more than {MAX_PIECES} pieces")));
+        }
         Ok(Self {
-            ram: bitmap(bitmaps)?,
-            there: bitmap(bitmaps.saturating_add(bitmap_bytes))?,
+            ram,
+            there,
             descriptors: bitmaps.saturating_add(bitmap_bytes.saturating_mul(2)),
             level,
             incomplete: status & INCOMPLETE != 0,
@@ -212,6 +218,18 @@ impl Bitmap {
         Some(self.before.get(group)? + others.sum::<u64>() + u64::from(below.count_ones()))
     }
 
+    /// How many ranges there are of bits that are set.
+    fn pieces(&self) -> u64 {
+        let mut last = 0u64;
+        let begun = self.words.iter().map(|&word| {
+            // Bits that are set after one that is not.
+            let begins = word & !((word << 1) | last);
+            last = word >> 63;
+            u64::from(begins.count_ones())
+        });
+        begun.sum()
+    }
+
     /// The bits that are set, as ranges.
     fn ranges(&self) -> Vec<Range<u64>> {
         let mut ranges: Vec<Range<u64>> = Vec::new();
@@ -227,5 +245,21 @@ impl Bitmap {
             }
         }
         ranges
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn pieces_are_counted_as_they_are_made(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let bits = bytes.len() as u64 * 8;
+            let bitmap = Bitmap::new(bytes, bits);
+            prop_assert_eq!(bitmap.pieces(), bitmap.ranges().len() as u64);
+        }
     }
 }

@@ -214,6 +214,41 @@ fn an_elf_core_may_have_memory_twice_and_not_have_the_end_of_a_segment() {
 }
 
 #[test]
+fn what_an_elf_core_claims_behind_its_end_is_not_there() {
+    let mut long = elf(&[(0x1000, 0x3000, page(1).to_vec())]);
+    // `p_filesz` of the first program header.
+    long[96..104].copy_from_slice(&0x3000u64.to_le_bytes());
+    let core = open(&long);
+    assert_eq!(read(&core, 1), Ok(page(1)));
+    assert_eq!(core.absent(), [2..4]);
+    // A file of a few KiB can have holes for any memory.
+    let mut wide = elf(&[(0x1000, 1 << 49, Vec::new())]);
+    wide[96..104].copy_from_slice(&(1u64 << 49).to_le_bytes());
+    let mut flat = flattened::SIGNATURE.to_vec();
+    flat.resize(4096, 0);
+    for (offset, part) in [(0u64, wide.as_slice()), (1 << 50, &wide[..0])] {
+        flat.extend(offset.to_be_bytes());
+        flat.extend((part.len() as u64).to_be_bytes());
+        flat.extend(part);
+    }
+    flat.extend([0xff; 16]);
+    let error = Core::of(Box::new(InMemory(flat))).err().expect("too much memory");
+    let why = std::error::Error::source(&error).map(ToString::to_string);
+    assert_eq!(why.as_deref(), Some("it claims more than 16 TiB of memory"));
+}
+
+#[test]
+fn a_page_of_an_elf_core_may_be_in_two_segments() {
+    let (first, second) = (page(1), page(2));
+    let core = open(&elf(&[
+        (0x1000, 0x1800, [&first[..], &second[..0x800]].concat()),
+        (0x2800, 0x800, second[0x800..].to_vec()),
+    ]));
+    assert_eq!((read(&core, 1), read(&core, 2)), (Ok(first), Ok(second)));
+    assert_eq!((core.populated(), core.absent()), (vec![0x1000..0x3000], Vec::new()));
+}
+
+#[test]
 fn what_is_no_core_is_said() {
     let said = |bytes: &[u8]| {
         let error = Core::of(Box::new(InMemory(bytes.to_vec()))).err().expect("no core");

@@ -139,6 +139,9 @@ fn write(core: &Core, profile: &Arc<KernelProfile>, to: &Path, part: &Path) -> R
     sample.vcpus = core.vcpus().to_vec();
     let state = SampleReader::new(Caps::default()).read(&view);
     (sample.scx, sample.maps, sample.cpus, sample.faults) = (state.scx, state.maps, state.cpus, state.faults);
+    if let Err(why) = &jiffies {
+        sample.faults.push(format!("for how long the kernel had run, so that its time counts as 0: {why}"));
+    }
     let classes = PageClassifier::new(Arc::clone(profile)).and_then(|all| all.classify(core, &core.ram()));
     let classes = classes.unwrap_or_else(|why| {
         sample.faults.push(format!("all pages are kept, as they cannot be told apart: {why}"));

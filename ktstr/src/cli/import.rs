@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use ktstr_replay::import::{Imported, import_core};
+use ktstr_replay::text::escaped;
 use serde_json::json;
 
 use super::commands::CommandArgs;
@@ -46,6 +47,8 @@ impl CommandArgs for ImportArgs {
         }
         let Imported { format, release, memory_bytes, kept_bytes, left_out_bytes, absent_bytes, vcpus, not_told } =
             imported;
+        // It is what the core says.
+        let release = escaped(&release);
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let mut text = format!(
             "trace      {}\nof         {}, {format}, kernel {release}\n\

@@ -49,6 +49,11 @@ impl LongWaits {
         self.told < MOST_TOLD && self.looked.is_none_or(|looked| now.duration_since(looked) >= LOOK)
     }
 
+    /// What is to be said when the last wait that may be told has been: whoever waits from now on is not looked for.
+    pub(super) fn no_more(&self) -> Option<String> {
+        (self.told >= MOST_TOLD).then(|| format!("{MOST_TOLD} long waits were told; from here on none is looked for"))
+    }
+
     /// The waits in `view` that have come to the part of their limit at which they are captured, if one of them is to be captured now:
     /// the one that is nearest to its limit first. `in_body`: the test's workers may be at work. `running` is the time for which the
     /// machine has run.
@@ -174,8 +179,10 @@ mod tests {
         while all.is_due(Instant::now()) {
             nth += 1;
             let found = all.choose(vec![wait(1, 1000, nth)], MS * 1000 * u32::try_from(nth).unwrap());
+            assert_eq!(all.no_more(), None);
             tags.push(all.tell(&found, MS * 1000 * u32::try_from(nth).unwrap()));
         }
+        assert!(all.no_more().is_some_and(|text| text.starts_with("32 long waits")), "it is said");
         assert_eq!(tags.len() as u32, MOST_TOLD);
         assert_eq!(tags.iter().flatten().count() as u32, MOST_CAPTURES);
         assert!(tags[MOST_CAPTURES as usize..].iter().all(Option::is_none));

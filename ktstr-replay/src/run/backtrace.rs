@@ -24,8 +24,14 @@ pub(crate) struct Caller<'d> {
 /// The frames of the backtrace in a dump, the innermost first, without those that every exit has; none of a stall, whose
 /// backtrace is the watchdog's.
 pub(crate) fn backtrace(dump: &str) -> Vec<Caller<'_>> {
-    let lines = dump.lines().skip_while(|line| line.trim() != TITLE).skip(1);
-    let frames = lines.map(str::trim).map_while(frame);
+    let mut lines = dump.lines().map(str::trim).peekable();
+    // A thread's name can be such a line, but is too short for a frame below it.
+    while let Some(line) = lines.next() {
+        if line == TITLE && lines.peek().is_some_and(|below| frame(below).is_some()) {
+            break;
+        }
+    }
+    let frames = lines.map_while(frame);
     let mut found: Vec<Caller<'_>> = Vec::new();
     for caller in frames.take(4 * FRAMES) {
         // gcc splits functions: `x.isra.0` and `x.cold` are of `x`.
@@ -69,6 +75,12 @@ CPU states
         assert_eq!(found.first(), Some(&Caller { name: "scx_bpf_error_bstr", offset: 0x7d }));
         assert!(found.iter().any(|caller| caller.name == "do_enqueue_task"), "{found:?}");
         assert!(!found.iter().any(|caller| ["scx_vexit", "CPU"].contains(&caller.name)), "{found:?}");
+    }
+
+    #[test]
+    fn a_thread_that_is_called_as_the_title_is_hides_nothing() {
+        let dump = OF_AN_ERROR.replace("demo[103]", "a\nBacktrace:\nb[103]");
+        assert_eq!(backtrace(&dump), backtrace(OF_AN_ERROR));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::exit::at_exit;
 use super::{Evidence, SchedulerEnd, Sentence};
-use crate::kernel::{BpfPrograms, KernelError};
+use crate::kernel::BpfPrograms;
 use crate::run::{Caller, OpenCheckpoint, backtrace};
 use crate::text::escaped;
 
@@ -12,6 +12,11 @@ const NAMED: usize = 3;
 const PROGRAM: &str = "bpf_prog_";
 /// How its names for the operations of a scheduler begin, through which it calls them.
 const OPERATION: &str = "bpf__sched_ext_ops_";
+/// How its names for the entries of interrupts and exceptions begin, and that of one that does not begin so. Sources:
+/// `arch/x86/include/asm/idtentry.h`, `arch/x86/entry/entry_64.S`.
+const INTERRUPT: &str = "asm_";
+/// Likewise.
+const NMI: &str = "end_repeat_nmi";
 /// Digits of a program's tag.
 const TAG: usize = 16;
 
@@ -37,7 +42,7 @@ pub(crate) struct RaisingProgram {
     pub called: Option<String>,
     /// The operation that it is run for: `enqueue`.
     pub operation: Option<String>,
-    /// The source line of the call, and the tag of the checkpoint that has it.
+    /// The source line of the call, or why it cannot be read, and the tag of the checkpoint that was asked.
     pub line: Option<(String, String)>,
 }
 
@@ -47,7 +52,12 @@ impl Raised {
         let callers = backtrace(dump);
         let frames = callers.iter().map(|caller| format!("{}+{:#x}", caller.name, caller.offset)).collect();
         let name = |caller: &Caller<'_>| program_name(caller.name).map(str::to_owned);
-        let at = callers.iter().position(|caller| program_name(caller.name).is_some());
+        // What an interrupt came into has not called it.
+        let is_interrupt = |caller: &Caller<'_>| caller.name.starts_with(INTERRUPT) || caller.name == NMI;
+        let at = callers
+            .iter()
+            .take_while(|caller| !is_interrupt(caller))
+            .position(|caller| program_name(caller.name).is_some());
         let program = at.and_then(|at| {
             let caller = callers.get(at)?;
             let outer = callers.get(at + 1..).unwrap_or_default();
@@ -64,16 +74,16 @@ impl Raised {
         (!callers.is_empty()).then_some(Self { frames, program })
     }
 
-    /// Look the program's source line up in the memory of `checkpoint`.
-    ///
-    /// # Errors
-    /// When the programs there cannot be read.
-    pub(super) fn find_line(&mut self, checkpoint: &OpenCheckpoint<'_>) -> Result<(), KernelError> {
-        let Some(program) = &mut self.program else { return Ok(()) };
+    /// Look the program's source line up in the memory of `checkpoint`. Where that cannot be read, the rest is known nevertheless.
+    pub(super) fn find_line(&mut self, checkpoint: &OpenCheckpoint<'_>) {
+        let Some(program) = &mut self.program else { return };
         let view = checkpoint.kernel();
-        let line = BpfPrograms::read(&view)?.line_of_call(&view, &program.symbol, program.offset)?;
+        let line = match BpfPrograms::read(&view) {
+            Ok(programs) => programs.line_of_call(&view, &program.symbol, program.offset),
+            Err(why) => Err(why),
+        };
+        let line = line.unwrap_or_else(|why| Some(format!("its line cannot be read: {why}")));
         program.line = line.map(|line| (line, checkpoint.tag().to_owned()));
-        Ok(())
     }
 }
 
@@ -149,6 +159,16 @@ mod tests {
         let words = "the kernel raised it in task_can_run_on_remote_rq+0x1a, called by dispatch_to_local_dsq+0x2b, called by \
                      balance_one+0x3, not in a call of the scheduler's";
         assert_eq!(told(frames), [words]);
+    }
+
+    #[test]
+    fn an_interrupt_is_not_of_the_program_that_it_came_into() {
+        for entry in ["asm_sysvec_apic_timer_interrupt", "end_repeat_nmi"] {
+            let frames = format!("  task_can_run_on_remote_rq+0x1a/0x90\n  {entry}+0x1a/0x20\n{OF_A_PROGRAM}");
+            let words = format!("the kernel raised it in task_can_run_on_remote_rq+0x1a, called by {entry}+0x1a, called by ");
+            let told = told(&frames);
+            assert!(matches!(told.as_slice(), [one] if one.starts_with(&words)), "{told:?}");
+        }
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl SchedulerEnd {
         end.read_exit(Some(&known));
         // The programs are in memory as long as the scheduler's process is.
         if let (Some(raised), Some(checkpoint)) = (&mut end.raised, chosen.first()) {
-            raised.find_line(checkpoint)?;
+            raised.find_line(checkpoint);
         }
         if let Some(last) = chosen.first() {
             end.unwind(last);

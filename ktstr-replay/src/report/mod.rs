@@ -60,7 +60,7 @@ pub fn render(run: &Run<'_>, verdict: &Verdict) -> String {
     report(run, verdict, Detail::Brief)
 }
 
-/// The same with workers, watches, variables, timeline and logs of a run that passed, too, and nothing cut.
+/// The same with workers, watches, variables, timeline and logs of a run that passed, too, and no list cut.
 pub fn render_full(run: &Run<'_>, verdict: &Verdict) -> String {
     report(run, verdict, Detail::Full)
 }
@@ -91,7 +91,7 @@ fn report(run: &Run<'_>, verdict: &Verdict, detail: Detail) -> String {
         sections.extend(scheduler::dump(run, end.as_ref(), detail));
         sections.extend(recording::repro(run));
     }
-    sections.extend(recording::absent(run, verdict));
+    sections.extend(recording::absent(run, verdict, detail));
     for section in sections.into_iter().filter(|s| !s.lines.is_empty()) {
         out.push(String::new());
         out.push(section.title);

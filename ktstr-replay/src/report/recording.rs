@@ -11,7 +11,7 @@ use crate::text::{clean, seconds, shorten};
 use crate::trace::record::Sample;
 use crate::verdict::Verdict;
 
-use super::Section;
+use super::{Detail, Section};
 
 /// Longest reason for a missing value, in characters.
 const REASON_CHARS: usize = 60;
@@ -51,7 +51,8 @@ pub fn columns(columns: &[&Column]) -> String {
 }
 
 /// What is not in the trace: missed captures, losses, parts of captures that could not be read.
-pub(super) fn absent(run: &Run<'_>, verdict: &Verdict) -> Option<Section> {
+pub(super) fn absent(run: &Run<'_>, verdict: &Verdict, detail: Detail) -> Option<Section> {
+    let most = detail.most(LISTED);
     let mut lines = Vec::new();
     // The same reason comes again with each capture after an end.
     let mut missed: BTreeMap<&str, Vec<&Sample>> = BTreeMap::new();
@@ -71,7 +72,7 @@ pub(super) fn absent(run: &Run<'_>, verdict: &Verdict) -> Option<Section> {
             }
         })
     });
-    extend(&mut lines, missed.collect());
+    extend(&mut lines, missed.collect(), most);
     // The same fault comes again with each capture.
     let mut faults: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
     for sample in run.samples.iter() {
@@ -83,7 +84,7 @@ pub(super) fn absent(run: &Run<'_>, verdict: &Verdict) -> Option<Section> {
         1 => format!("not read in capture {first}: {fault}"),
         n => format!("not read in {n} captures, first in {first}: {fault}"),
     });
-    extend(&mut lines, faults.collect());
+    extend(&mut lines, faults.collect(), most);
     // The same reason comes again with each capture after an end.
     let mut unanswered: BTreeMap<String, (usize, &str)> = BTreeMap::new();
     for sample in run.samples.iter() {
@@ -95,16 +96,16 @@ pub(super) fn absent(run: &Run<'_>, verdict: &Verdict) -> Option<Section> {
         1 => format!("after capture {first}: {why}"),
         n => format!("after {n} captures, first {first}: {why}"),
     });
-    extend(&mut lines, unanswered.collect());
+    extend(&mut lines, unanswered.collect(), most);
     let losses = run.losses.iter().map(|loss| {
         let count = if loss.count == 0 { String::new() } else { format!("{} ", loss.count) };
         format!("lost: {count}{:?}: {}", loss.kind, loss.detail)
     });
-    extend(&mut lines, losses.collect());
+    extend(&mut lines, losses.collect(), most);
     lines.extend(left_out(run));
     // A judgement of the damaged trace has listed it already; the verdict of a whole one has not.
     if !verdict.findings.iter().any(|f| f.what == "trace") {
-        extend(&mut lines, run.damage.iter().map(|damage| format!("damaged: {damage}")).collect());
+        extend(&mut lines, run.damage.iter().map(|damage| format!("damaged: {damage}")).collect(), most);
     }
     (!lines.is_empty()).then(|| Section { title: "not in the trace".to_owned(), lines })
 }
@@ -122,9 +123,9 @@ fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-fn extend(lines: &mut Vec<String>, more: Vec<String>) {
-    let rest = more.len().saturating_sub(LISTED);
-    lines.extend(more.iter().take(LISTED).map(|l| shorten(&clean(l), 160)));
+fn extend(lines: &mut Vec<String>, more: Vec<String>, most: usize) {
+    let rest = more.len().saturating_sub(most);
+    lines.extend(more.iter().take(most).map(|l| shorten(&clean(l), 160)));
     if rest > 0 {
         lines.push(format!("and {rest} more like it"));
     }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::Shown;
 use crate::run::{Dump, Run, SchedulerExit};
-use crate::text::{clean, seconds};
+use crate::text::{clean, printable, seconds};
 
 /// There is nothing to show.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +25,10 @@ pub fn show_dump(run: &Run<'_>) -> Result<Shown, NoDump> {
     let exit = run.scheduler_exit().ok_or(NoDump::NoExit)?;
     let dump = exit.dump.as_deref().filter(|dump| !dump.is_empty());
     let dump = dump.ok_or_else(|| NoDump::NotRecorded(clean(&SchedulerExit::in_words(exit))))?;
-    let mut lines = vec![format!("{} ({})", clean(&exit.in_words()), seconds(run.since_start_ns(exit.at_ns)))];
+    let mut lines = vec![format!("{} ({})", printable(&exit.in_words()), seconds(run.since_start_ns(exit.at_ns)))];
     lines.push(String::new());
-    lines.extend(dump.lines().map(clean));
+    // Whole: no line is made shorter.
+    lines.extend(dump.lines().map(printable));
     let json = json!({
         "since_start_ns": run.since_start_ns(exit.at_ns),
         "kind": exit.kind_name,

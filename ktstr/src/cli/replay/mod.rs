@@ -32,7 +32,7 @@ pub struct ReplayArgs {
     /// Judge the run anew: by the claims that were recorded, or by these instead
     #[arg(long, value_name = "CLAIM", num_args = 0.., conflicts_with_all = ["var", "views"])]
     assert: Option<Vec<String>>,
-    /// Print all of the report: workers, timeline and logs of a run that passed, too, and nothing cut
+    /// Print all of the report: workers, timeline and logs of a run that passed, too, and no list cut
     #[arg(long, conflicts_with_all = ["var", "views", "repro_chain", "json"])]
     full: bool,
     /// Print a variable of each capture, by the path that a claim would have; may be given several times

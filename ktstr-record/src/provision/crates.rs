@@ -149,9 +149,15 @@ fn install(
         write_starter(&toolchain.clang(), &starter).map_err(Error::io("write", &starter))?;
         command.env("BPF_CLANG", &starter);
     }
-    if !libraries::host_has_them(&context.host, env::var_os("LIBCLANG_PATH").is_some()) {
+    let libclang = env::var_os("LIBCLANG_PATH");
+    if !libraries::host_has_them(&context.host, libclang.is_some()) {
         match libraries::fetched(context) {
-            Ok(fetched) => fetched.serve(&mut command, &context.cache.path(FOLDER).join(LIBRARIES))?,
+            Ok(fetched) => {
+                fetched.serve(&mut command, &context.cache.path(FOLDER).join(LIBRARIES))?;
+                if let Some(given) = libclang {
+                    command.env("LIBCLANG_PATH", given);
+                }
+            }
             // Some of it may do. If not, the failed build says what to install.
             Err(error) => context.progress.note(&format!("{spec} is built with what the host has: {error}")),
         }

@@ -78,14 +78,14 @@ fn header(root: &Path, name: &str) -> Option<PathBuf> {
 fn llvm(root: &Path) -> Option<PathBuf> {
     let folders = fs::read_dir(root.join(LLVMS)).ok()?.flatten().map(|entry| entry.path());
     let version = |folder: &PathBuf| folder.file_name()?.to_str()?.strip_prefix("llvm-")?.parse::<u32>().ok();
-    let has_libclang = |folder: &PathBuf| {
-        let files = fs::read_dir(folder.join("lib")).ok()?.flatten();
-        let mut names = files.filter_map(|file| file.file_name().into_string().ok());
-        names.find(|name| name.starts_with("libclang-") || name.starts_with("libclang.so"))
-    };
     folders
-        .filter(|folder| version(folder) >= Some(OLDEST_CLANG) && has_libclang(folder).is_some())
+        .filter(|folder| version(folder) >= Some(OLDEST_CLANG) && libclang_file(&folder.join("lib")).is_some())
         .max_by_key(version)
+}
+
+/// Whether a file of this name is libclang. What has its C++ interface is another library.
+fn is_libclang(name: &str) -> bool {
+    (name.starts_with("libclang-") || name.starts_with("libclang.so")) && !name.starts_with("libclang-cpp")
 }
 
 /// The libraries in the cache, fetched into it if need be.
@@ -138,7 +138,12 @@ impl CrateLibraries {
         command.env("LIBRARY_PATH", &link);
         command.env("LIBCLANG_PATH", &libclang);
         command.env("LD_LIBRARY_PATH", &run);
-        command.env("RUSTFLAGS", format!("-C link-arg=-Wl,-rpath,{}", run.display()));
+        // As a DT_RPATH, which is searched for what the libraries themselves need, too. Neither spaces nor commas of the cache's path
+        // part these words.
+        let run = run.display().to_string();
+        let words = ["--disable-new-dtags", "-rpath", run.as_str()];
+        let flags = words.map(|word| format!("-Clink-arg=-Xlinker\u{1f}-Clink-arg={word}"));
+        command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
         Ok(())
     }
 
@@ -189,13 +194,19 @@ impl CrateLibraries {
 /// The library of libclang in `folder`.
 fn libclang_file(folder: &Path) -> Option<PathBuf> {
     let files = fs::read_dir(folder).ok()?.flatten().map(|file| file.path());
-    files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libclang"))).min()
+    files.filter(|path| path.file_name().is_some_and(|name| is_libclang(&name.to_string_lossy()))).min()
 }
 
-/// A link at `link` to `target`, in place of what is there.
+/// A link at `link` to `target`, in place of what is there: programs that are running meanwhile always find one.
 fn symlink_over(target: &Path, link: &Path) -> Result<()> {
-    let _absent = fs::remove_file(link);
-    symlink(target, link).map_err(Error::io("create", link))
+    if fs::read_link(link).is_ok_and(|there| there == target) {
+        return Ok(());
+    }
+    let mut new = link.as_os_str().to_owned();
+    new.push(".new");
+    let _absent = fs::remove_file(&new);
+    symlink(target, &new).map_err(Error::io("create", link))?;
+    fs::rename(&new, link).map_err(Error::io("create", link))
 }
 
 #[cfg(test)]
@@ -302,7 +313,7 @@ mod tests {
         assert_eq!(names("link"), ["libelf.so", "libseccomp.so", "libz.so"]);
         assert_eq!(names("include").len(), HEADERS.len());
         let given: Vec<&str> = command.get_envs().filter_map(|(name, _)| name.to_str()).collect();
-        for variable in ["PROTOC", "PKG_CONFIG", "LIBCLANG_PATH", "LD_LIBRARY_PATH", "RUSTFLAGS"] {
+        for variable in ["PROTOC", "PKG_CONFIG", "LIBCLANG_PATH", "LD_LIBRARY_PATH", "CARGO_ENCODED_RUSTFLAGS"] {
             assert!(given.contains(&variable), "{given:?}");
         }
     }

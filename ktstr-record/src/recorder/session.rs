@@ -237,7 +237,9 @@ impl<'c> Session<'c> {
             if self.terminal.as_ref().is_some_and(Terminal::is_left) {
                 return Ending { end: GuestEnd::Interrupted, detail: String::from("by Ctrl-] in the shell") };
             }
-            if Instant::now() > deadline {
+            // What the guest was stopped for is not its own time; bounded, as a guest may bring about stops without end.
+            let held = self.clock.all_pauses().min(timeout);
+            if Instant::now() > deadline + held {
                 let detail = format!("the guest did not power off within {:.1} s", timeout.as_secs_f64());
                 return Ending { end: GuestEnd::TimedOut, detail };
             }

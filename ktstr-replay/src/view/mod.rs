@@ -158,6 +158,8 @@ pub struct RunView {
     pub name: &'static str,
     /// What it shows.
     pub help: &'static str,
+    /// Whether one capture of it can be asked for.
+    pub of_captures: bool,
     show: fn(&Run<'_>, &Asked<'_>) -> Result<Shown, NothingToShow>,
 }
 
@@ -191,26 +193,31 @@ pub const RUN_VIEWS: &[RunView] = &[
     RunView {
         name: "stats",
         help: "The statistics that the scheduler served (scx_stats), of all captures; with --at of one. It needs no checkpoint",
+        of_captures: true,
         show: |run, asked| Ok(show_stats(run, asked.at)?),
     },
     RunView {
         name: "watches",
         help: "What was watched for stores, and each store: who, where in the code, the value before and after. It needs no checkpoint",
+        of_captures: false,
         show: |run, _| Ok(show_watches(run)?),
     },
     RunView {
         name: "dump",
         help: "The dump that the kernel made when the scheduler ended with an error, whole. It needs no checkpoint",
+        of_captures: false,
         show: |run, _| Ok(show_dump(run)?),
     },
     RunView {
         name: "events",
         help: "The history: context switches, wakeups, migrations and events of sched_ext, as the guest's kernel noted them. It needs no checkpoint",
+        of_captures: false,
         show: |run, asked| Ok(show_events(run, &asked.events)?),
     },
     RunView {
         name: "probes",
         help: "The functions whose calls were recorded, and each call: the task, its arguments, where from, what it returned. It needs no checkpoint",
+        of_captures: false,
         show: |run, _| Ok(show_probes(run)?),
     },
 ];

@@ -73,7 +73,7 @@ impl CommandArgs for ReplayArgs {
         };
         let paths = parse_all::<Projection>(&self.var)?;
         if self.views.only_when() {
-            bail!("--at says of which checkpoint a view is; add one, such as --tasks or --dsqs");
+            bail!("--at says of which checkpoint a view is; add one, such as --tasks, --dsqs or --stats");
         }
         let [path] = self.traces.as_slice() else {
             if !paths.is_empty() || !self.views.is_empty() || self.segment != 0 || self.repro_chain || self.full {

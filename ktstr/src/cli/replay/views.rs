@@ -118,9 +118,9 @@ impl FromArgMatches for ViewArgs {
 }
 
 impl ViewArgs {
-    /// Whether a checkpoint is named without a view of it, which would print what is of no checkpoint.
+    /// Whether a checkpoint is named without a view of it, or of one capture, which would print what is of neither.
     pub(super) fn only_when(&self) -> bool {
-        self.at.is_some() && self.is_empty()
+        self.at.is_some() && self.wanted.is_empty() && !self.of_run.iter().any(|view| view.of_captures)
     }
 
     /// Whether there is no view to print.

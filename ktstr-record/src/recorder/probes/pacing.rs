@@ -1,7 +1,7 @@
 //! How often probes may stop the guest.
 //!
-//! A stop takes no guest time, but what follows it does: the emulator has forgotten all that it had translated, and translates anew
-//! (`gdb_vm_state_change` of QEMU's `gdbstub/system.c`). A vCPU that is stopped again before that is done gets nowhere: not to the
+//! A stop takes no guest time, but what follows it does: an emulator before QEMU 10.2 has forgotten all that it had translated, and
+//! translates anew. A vCPU that is stopped again before that is done gets nowhere: not to the
 //! workers, and not to the kernel's threads, of which sched_ext's watchdog is one.
 
 use std::time::Duration;
@@ -10,9 +10,6 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_secs(1);
 /// The most of it that may be disturbed, by all probes together: the guest has the rest for itself.
 const MOST: Duration = Duration::from_millis(500);
-/// How long a stop disturbs the guest: longer than the emulator takes to have translated again what a vCPU runs, on a host whose CPUs
-/// five others want.
-const DISTURBED: Duration = Duration::from_millis(10);
 
 /// The time that all probes have disturbed.
 #[derive(Debug, Default)]
@@ -35,14 +32,14 @@ pub(super) struct Rest {
 }
 
 impl Pacing {
-    /// `probe` stopped the machine when that had run for `running`. `Some`: the guest was disturbed for too long, and the probe that
+    /// `probe` stopped the machine when that had run for `running`, which disturbs it for as long as `disturbed`. `Some`: the guest was disturbed for too long, and the probe that
     /// stopped it most should rest to the window's end.
-    pub(super) fn stop(&mut self, running: Duration, probe: usize) -> Option<Rest> {
+    pub(super) fn stop(&mut self, running: Duration, disturbed: Duration, probe: usize) -> Option<Rest> {
         if running.saturating_sub(self.begun) >= WINDOW {
             *self = Self { begun: running, last: self.last, ..Self::default() };
         }
-        let since = self.last.replace(running).map_or(DISTURBED, |last| running.saturating_sub(last));
-        self.disturbed += since.min(DISTURBED);
+        let since = self.last.replace(running).map_or(disturbed, |last| running.saturating_sub(last));
+        self.disturbed += since.min(disturbed);
         if self.stops.len() <= probe {
             self.stops.resize(probe + 1, 0);
         }
@@ -68,14 +65,22 @@ mod tests {
     fn what_is_called_seldom_or_in_short_bursts_never_rests() {
         let mut pacing = Pacing::default();
         for nth in 0..500_u32 {
-            assert_eq!(pacing.stop(MS * 25 * nth, nth as usize % 3), None, "{nth}");
+            assert_eq!(pacing.stop(MS * 25 * nth, MS * 10, nth as usize % 3), None, "{nth}");
         }
         // Four hundred calls in 400 ms, and a pause.
         let mut pacing = Pacing::default();
         for burst in 0..5_u32 {
             for nth in 0..400 {
-                assert_eq!(pacing.stop(MS * (1000 * burst + nth), 0), None, "{burst}, {nth}");
+                assert_eq!(pacing.stop(MS * (1000 * burst + nth), MS * 10, 0), None, "{burst}, {nth}");
             }
+        }
+    }
+
+    #[test]
+    fn five_hundred_calls_a_second_never_rest_where_a_stop_disturbs_less_than_a_millisecond() {
+        let mut pacing = Pacing::default();
+        for nth in 0..5000_u32 {
+            assert_eq!(pacing.stop(MS * 2 * nth, MS * 8 / 10, 0), None, "{nth}");
         }
     }
 
@@ -83,7 +88,7 @@ mod tests {
     fn the_probe_that_stops_the_guest_most_rests_first() {
         let mut pacing = Pacing::default();
         let rests: Vec<(usize, Rest)> = (0..1000_usize)
-            .filter_map(|nth| Some((nth, pacing.stop(MS * nth as u32, usize::from(nth % 10 != 0))?)))
+            .filter_map(|nth| Some((nth, pacing.stop(MS * nth as u32, MS * 10, usize::from(nth % 10 != 0))?)))
             .collect();
         let (nth, first) = rests[0];
         assert_eq!(first, Rest { probe: 1, until: MS * 1000 }, "after {nth}");
@@ -97,7 +102,7 @@ mod tests {
         let (mut running, mut rested) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..200_000 {
             running += MS / 20;
-            if let Some(Rest { until, .. }) = pacing.stop(running, 0) {
+            if let Some(Rest { until, .. }) = pacing.stop(running, MS * 10, 0) {
                 assert!(until > running);
                 rested += until - running;
                 running = until;

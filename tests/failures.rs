@@ -209,6 +209,14 @@ fn a_scheduler_that_exits_leaves_its_message_and_does_it_again_in_a_second_machi
     let by_program = |stack: &Vec<String>| stack.iter().any(|line| line.contains("demo_"));
     assert!(stacks.iter().any(by_program), "no program of the scheduler in {stacks:?}\n{run}");
 
+    // It saw the calls of the scheduler's programs, of which one has ended it, and tells the way of that task.
+    let calls = second.probe("demo_enqueue");
+    assert!(!calls.is_empty() && calls.iter().all(|call| call.int("p->pid").is_some()), "{run}");
+    let report = run.report();
+    let way = report.lines().find(|line| line.contains("the way of ")).unwrap_or_else(|| panic!("{run}"));
+    assert!(way.contains("to the end, in the functions that were probed"), "{way}");
+    assert!(report.contains("p->scx.slice="), "{run}");
+
     // What was looked at follows from the file alone.
     let chain =
         run_bounded(ktstr().arg("replay").arg(run.trace_path()).args(["--repro-chain", "--json"]), LIMIT);
@@ -219,7 +227,7 @@ fn a_scheduler_that_exits_leaves_its_message_and_does_it_again_in_a_second_machi
         .iter()
         .filter_map(|one| one["name"].as_str())
         .collect();
-    assert_eq!(info.targets, ["scx_root->exit_kind"]);
+    assert_eq!(info.targets.first().map(String::as_str), Some("scx_root->exit_kind"));
     assert_eq!(names.first().copied(), Some("scx_root->exit_kind"), "{names:?}");
     assert!(names.contains(&"demo_enqueue") && names.contains(&"enqueue_task_scx"), "{names:?}");
 }

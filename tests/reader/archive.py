@@ -134,6 +134,8 @@ class Archive:
 
     def layout(self, name):
         """(size, alignment) of a type, in bytes."""
+        if name == "i128":
+            return 16, 16
         if name in PRIMITIVES:
             size = struct.calcsize(PRIMITIVES[name])
             return size, size
@@ -149,6 +151,9 @@ class Archive:
         return made.size, made.alignment
 
     def read(self, name, data, at):
+        if name == "i128":
+            low, high = take("<Q", data, at), take("<q", data, at + 8)
+            return high << 64 | low
         if name in PRIMITIVES:
             return take(PRIMITIVES[name], data, at)
         if name == "String":

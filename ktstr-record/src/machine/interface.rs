@@ -179,6 +179,8 @@ pub struct WatchSupport {
     pub write_bytes: u64,
     /// Whether there can be [`Watch::Execute`].
     pub execute: bool,
+    /// How long the guest's time is disturbed by a stop at one, beyond the stop itself.
+    pub disturbed: Duration,
 }
 
 impl WatchSupport {
@@ -317,12 +319,15 @@ pub(super) mod keys {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{Watch, WatchSupport};
 
     #[test]
     fn what_a_machine_cannot_watch_is_said() {
         let at = 0x1000;
-        let support = WatchSupport { most: 4, write_bytes: 8, execute: false };
+        let support =
+            WatchSupport { most: 4, write_bytes: 8, execute: false, disturbed: Duration::ZERO };
         support.check(3, &Watch::Write { at, bytes: 8 }).unwrap();
         let refused = [
             (0, Watch::Write { at, bytes: 0 }, "this machine cannot watch 0 bytes"),

@@ -7,7 +7,7 @@ use regex_lite::{Regex, RegexBuilder};
 use super::host_gaps;
 use super::lifecycle::{BODY_ERROR, cut_short};
 use super::splats;
-use super::watches;
+use super::{probes, watches};
 use crate::run::Run;
 use crate::trace::record::manifest::TestInfo;
 use crate::trace::record::{GuestEnd, Stage};
@@ -67,7 +67,7 @@ fn can_be_expected(finding: &Finding, exited: bool, kernel_at_fault: bool) -> bo
         Origin::Run => match finding.what.as_str() {
             "scheduler" | "machine" => false,
             splats::WHAT => kernel_at_fault,
-            what if what.starts_with(watches::WHAT) => true,
+            what if what.starts_with(watches::WHAT) || what.starts_with(probes::WHAT) => true,
             "body" => !exited && finding.summary.starts_with(BODY_ERROR),
             _ => true,
         },

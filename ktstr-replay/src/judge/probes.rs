@@ -7,7 +7,7 @@ use crate::trace::record::Stage;
 use crate::verdict::{Finding, Origin, Outcome};
 
 /// What begins the name of a finding of a probe.
-const WHAT: &str = "probe ";
+pub(super) const WHAT: &str = "probe ";
 
 /// A finding for each probe.
 pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
@@ -49,10 +49,10 @@ mod tests {
             trace = trace.event(at, news(what));
         }
         let trace = trace.ended().trace();
-        let verdict = crate::run::Run::load(&trace).judge(CheckSource::Recorded, &[]);
+        let verdict = crate::run::Run::load(&trace).judge(None, CheckSource::Recorded);
         let finding = verdict.findings.iter().find(|finding| finding.what == "probe f(p->pid)");
         let finding = finding.expect("a finding");
-        (finding.outcome, finding.found.clone())
+        (finding.outcome, finding.summary.clone())
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a call was given and what it returned, out of a vCPU's registers and memory.
 
 use super::ProbeSite;
-use super::site::{Convention, Parameter};
+use super::site::{Convention, position};
 use crate::btf::{TypeId, plain, plain_number};
 use crate::kernel::KernelView;
 use crate::kernel::query::{Start, at_end, of_value};
@@ -36,9 +36,7 @@ impl ProbeSite {
         let Some((Step::Field(name), rest)) = path.steps().split_first() else {
             return Err(format!("`{path}` begins with no argument"));
         };
-        let is_it = |parameter: &&Parameter| parameter.name == *name;
-        let at = self.parameters.iter().position(|parameter| is_it(&parameter));
-        let (nth, parameter) = at
+        let (nth, parameter) = position(&self.parameters, name)
             .and_then(|nth| Some((nth, self.parameters.get(nth)?)))
             .ok_or_else(|| format!("there is no argument `{name}`"))?;
         of_word(view, self.word(view, registers, nth)?, parameter.id, name, rest)
@@ -125,6 +123,7 @@ fn unread(why: String) -> ProbeValue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::site::Parameter;
     use super::*;
     use crate::btf::Kind;
     use crate::kernel::task::read_tasks;

@@ -54,6 +54,13 @@ pub(super) struct Parameter {
     pub id: TypeId,
 }
 
+/// The position of an argument: by its name, or by `arg` and its number from 0.
+pub(super) fn position(parameters: &[Parameter], name: &str) -> Option<usize> {
+    let by_name = parameters.iter().position(|parameter| parameter.name == name);
+    let by_number = || name.strip_prefix("arg")?.parse().ok().filter(|nth| *nth < parameters.len());
+    by_name.or_else(by_number)
+}
+
 /// Where arguments are at the first instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Convention {
@@ -275,7 +282,7 @@ fn check(types: &Types, function: &str, parameters: &[Parameter], path: &FieldPa
     let no = |error: BtfError| error.to_string();
     let mut steps = path.steps().iter();
     let Some(Step::Field(name)) = steps.next() else { return Err(format!("`{path}` begins with no argument")) };
-    let Some(parameter) = parameters.iter().find(|parameter| parameter.name == *name) else {
+    let Some(parameter) = position(parameters, name).and_then(|nth| parameters.get(nth)) else {
         return Err(match parameters {
             [] => format!("nothing is known of what `{function}` is given: `{function}()` records its calls alone"),
             _ => {
@@ -345,7 +352,8 @@ mod tests {
         let parameters = [Parameter { name: "p".to_owned(), id }];
         let checked = |path: &str| check(types, "f", &parameters, &path.parse().expect("a path"));
         assert_eq!(checked("p->pid"), Ok(()));
-        assert_eq!(checked("p"), Ok(()));
+        assert_eq!((checked("p"), checked("arg0->pid")), (Ok(()), Ok(())));
+        assert!(checked("arg1").is_err_and(|why| why.contains("has no argument `arg1`")));
         for (path, why) in [
             ("q->pid", "`f` has no argument `q`; did you mean `p`?"),
             ("p.pid", "`->pid` goes to what it points at"),

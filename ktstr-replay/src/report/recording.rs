@@ -24,7 +24,8 @@ pub(super) fn repro(run: &Run<'_>) -> Option<Section> {
         return None;
     }
     let (second, info) = repro::second(run.trace)?;
-    let lines = repro::attempts(&info, second.segment_number());
+    let mut lines = repro::attempts(&info, second.segment_number());
+    lines.extend(repro::story(&Run::load(&second)));
     Some(Section { title: "run again, to see how the scheduler died".to_owned(), lines })
 }
 

@@ -23,8 +23,11 @@ const OF_A_TASK: [(&str, &str); 4] = [
 /// Operations through which a scheduler decides about tasks. Those that are called all the time for no task are left out.
 const OPERATIONS: [&str; 8] =
     ["select_cpu", "enqueue", "dequeue", "dispatch", "runnable", "running", "stopping", "quiescent"];
+/// Those of them that are given a task, `p`.
+const OF_TASKS: [&str; 7] =
+    ["select_cpu", "enqueue", "dequeue", "runnable", "running", "stopping", "quiescent"];
 /// What tells that a scheduler is being ended, and by whom.
-const EXIT_KIND: &str = "scx_root->exit_kind";
+pub(super) const EXIT_KIND: &str = "scx_root->exit_kind";
 
 /// What a second machine is to look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,6 +49,27 @@ pub struct Target {
     pub name: String,
     /// Why it is looked at.
     pub because: String,
+    /// It is given a task that is called `p`.
+    #[serde(skip)]
+    pub has_task: bool,
+}
+
+/// What is read of a task that a function is given, in the place of all its arguments.
+const OF_THE_TASK: &str = "p->pid, p->comm, p->scx.slice, p->scx.dsq_vtime, p->scx.flags";
+
+impl Target {
+    /// The text of a test's own probe or watch of it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let is_word = self.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        match (self.kind, is_word) {
+            (TargetKind::Watch, _) => self.name.clone(),
+            (TargetKind::Probe, true) if self.has_task => format!("{}({OF_THE_TASK})", self.name),
+            (TargetKind::Probe, true) => self.name.clone(),
+            // What the compiler has split off has other arguments.
+            (TargetKind::Probe, false) => format!("\"{}\"()", self.name),
+        }
+    }
 }
 
 /// What is done with a target.
@@ -95,7 +119,11 @@ impl Chain {
         let mut targets = Vec::new();
         let mut add = |kind, name: &str, because: &str| {
             if targets.len() < TARGETS && targets.iter().all(|target: &Target| target.name != name) {
-                targets.push(Target { kind, name: name.to_owned(), because: because.to_owned() });
+                let of_operation = |operation: &str| OF_TASKS.contains(&operation);
+                let program = programs.iter().find(|program| program.name == name);
+                let has_task = OF_A_TASK.iter().any(|(function, _)| *function == name)
+                    || program.and_then(|program| program.attach_to.as_deref()).is_some_and(of_operation);
+                targets.push(Target { kind, name: name.to_owned(), because: because.to_owned(), has_task });
             }
         };
         add(TargetKind::Watch, EXIT_KIND, "who ends the scheduler");

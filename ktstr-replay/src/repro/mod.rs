@@ -1,11 +1,13 @@
 //! Making a failure happen again: what a second machine is to look at, by the trace of the first.
 //!
-//! [`Chain::of`] is a function of the trace, which `ktstr replay TRACE --repro-chain` prints; the live run arms its watches. A second machine's
+//! [`Chain::of`] is a function of the trace, which `ktstr replay TRACE --repro-chain` prints; the live run arms its watches and probes. A second machine's
 //! recording is a further segment of the same file; [`second`] tells of it.
 
 mod chain;
 mod second;
+mod story;
 
 pub use chain::{Chain, NoChain, Target, TargetKind};
 pub(crate) use second::attempts;
+pub(crate) use story::story;
 pub use second::{is_same_failure, second};

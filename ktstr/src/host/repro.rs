@@ -1,5 +1,5 @@
-//! Running a test again whose scheduler died, to see how it comes to that: in a second machine that watches what the first run's trace
-//! names. What that saw becomes a further segment of the first run's trace.
+//! Running a test again whose scheduler died, to see how it comes to that: in a second machine that watches and probes what the first run's
+//! trace names. What that saw becomes a further segment of the first run's trace.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Error, Result, anyhow};
 use ktstr_record::recorder::{RecordRequest, SignalGuard, is_interrupted, record};
-use ktstr_replay::repro::{Chain, NoChain, TargetKind, is_same_failure};
+use ktstr_replay::repro::{Chain, NoChain, Target, TargetKind, is_same_failure};
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::record::manifest::{ReproAttempt, ReproInfo};
 use ktstr_replay::trace::{Trace, append_segment};
@@ -20,6 +20,7 @@ use super::left::beside;
 use super::prepare;
 use super::say::say;
 use crate::test_def::TestDef;
+use crate::probe::ProbeSpec;
 use crate::watch::WatchSpec;
 
 /// How often it is tried.
@@ -67,19 +68,24 @@ fn try_repro(def: &TestDef, environment: &Environment, first: &Judged) -> Result
         Err(NoChain::NoFailure | NoChain::NoBody) => return Ok(false),
         Err(error @ NoChain::Memory(_)) => return Err(error.into()),
     };
-    let watched = chain.targets.into_iter().filter(|target| target.kind == TargetKind::Watch);
-    let targets = watched.map(|target| target.name).collect();
+    let of_kind = |kind| {
+        let these = chain.targets.iter().filter(move |target| target.kind == kind);
+        these.map(Target::text).collect::<Vec<String>>()
+    };
+    let looked_at = LookedAt { watched: of_kind(TargetKind::Watch), probed: of_kind(TargetKind::Probe) };
+    let targets = looked_at.watched.iter().chain(&looked_at.probed).cloned().collect();
     let mut info = ReproInfo { attempts: Vec::new(), targets };
     let mut last: Option<SecondTrace> = None;
     for attempt in 1..=ATTEMPTS {
         say(&format!(
-            "the scheduler died; the test is run again to see how, attempt {attempt} of {ATTEMPTS}, with {} watched \
-             ({AUTO_REPRO}=0 or `auto_repro = false` turns this off)",
-            info.targets.join(", ")
+            "the scheduler died; the test is run again to see how, attempt {attempt} of {ATTEMPTS}, with {} watched and \
+             {} functions probed ({AUTO_REPRO}=0 or `auto_repro = false` turns this off)",
+            looked_at.watched.join(", "),
+            looked_at.probed.len()
         ));
         let again = TestDef { seed: seed(def.seed, attempt), ..*def };
         let begun = Instant::now();
-        let (second, its_trace) = attempted(&again, environment, &info.targets, &first.path)?;
+        let (second, its_trace) = attempted(&again, environment, &looked_at, &first.path)?;
         if second.interrupted || is_interrupted() {
             return Ok(false);
         }
@@ -109,12 +115,12 @@ fn seed(first: u64, attempt: usize) -> u64 {
 fn attempted(
     def: &TestDef,
     environment: &Environment,
-    watched: &[String],
+    looked_at: &LookedAt,
     first: &Path,
 ) -> Result<(Judged, SecondTrace)> {
     let mut request = prepare::prepare(def, environment)?;
     request.trace = beside(first);
-    watch(&mut request, watched);
+    look_at(&mut request, looked_at);
     let mut recording = record(request)?;
     let its_trace = SecondTrace(recording.path.clone());
     // Judged, it would be reported in the place of the first.
@@ -124,12 +130,24 @@ fn attempted(
     Ok((judge::judge(def, recording)?, its_trace))
 }
 
-/// Have the recorder watch what the chain names.
-fn watch(request: &mut RecordRequest, targets: &[String]) {
-    for target in targets {
+/// What the chain names.
+struct LookedAt {
+    watched: Vec<String>,
+    probed: Vec<String>,
+}
+
+/// Have the recorder watch and probe what the chain names.
+fn look_at(request: &mut RecordRequest, LookedAt { watched, probed }: &LookedAt) {
+    for target in watched {
         let asked = request.watches.iter().any(|order| order.target == *target);
         if !asked && let Ok(order) = WatchSpec::on(target).order() {
             request.watches.push(order);
+        }
+    }
+    for target in probed {
+        let asked = request.probes.iter().any(|order| order.target == *target);
+        if !asked && let Ok(order) = ProbeSpec::on(target).order() {
+            request.probes.push(order);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Arming and disarming watches of a VM.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use ktstr_replay::memory::Memory;
 use ktstr_replay::units::{Cpu, GuestPhys};
@@ -13,10 +14,18 @@ use crate::machine::error::MachineError;
 use crate::machine::interface::{Watch, WatchId, WatchSupport};
 use crate::machine::ram::PAGE_BYTES;
 
+/// Exits and entries of all vCPUs.
+const DISTURBED: Duration = Duration::from_micros(100);
+
 impl Vm {
     /// Which watches it can have.
     pub(super) fn watch_support(&self) -> WatchSupport {
-        WatchSupport { most: 16, write_bytes: PAGE_BYTES, execute: self.means.instructions }
+        WatchSupport {
+            most: 16,
+            write_bytes: PAGE_BYTES,
+            execute: self.means.instructions,
+            disturbed: DISTURBED,
+        }
     }
 
     /// Stop the VM whenever `watch` fires. It must be stopped.

@@ -28,6 +28,7 @@ pub(super) struct Qmp {
     stream: UnixStream,
     input: Vec<u8>,
     events: VecDeque<Event>,
+    release: (u64, u64),
 }
 
 /// Something the emulator reported by itself.
@@ -41,14 +42,21 @@ impl Qmp {
     /// Take over a fresh connection: await the greeting, leave negotiation mode.
     pub(super) fn connect(stream: UnixStream, timeout: Duration) -> Result<Self, MachineError> {
         stream.set_nonblocking(true).map_err(io_error("set up the QMP socket"))?;
-        let mut qmp = Self { stream, input: Vec::new(), events: VecDeque::new() };
+        let mut qmp = Self { stream, input: Vec::new(), events: VecDeque::new(), release: (0, 0) };
         let deadline = Instant::now() + timeout;
         let greeting = qmp.message(deadline)?.ok_or_else(|| silent("the connection", timeout))?;
         if greeting.get("QMP").is_none() {
             return Err(unexpected("the connection", &greeting));
         }
+        let number = |part: &str| greeting.pointer(&format!("/QMP/version/qemu/{part}")).and_then(Value::as_u64);
+        qmp.release = (number("major").unwrap_or_default(), number("minor").unwrap_or_default());
         qmp.command("qmp_capabilities", json!({}), timeout)?;
         Ok(qmp)
+    }
+
+    /// Major and minor number of the emulator's release, as it said at the beginning; zeroes where it did not.
+    pub(super) fn release(&self) -> (u64, u64) {
+        self.release
     }
 
     /// Execute `name` and return what it returns. Events that come meanwhile are kept.

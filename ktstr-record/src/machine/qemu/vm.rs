@@ -32,7 +32,13 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// Begins the line in which the kernel says why it panics (`kernel/panic.c`).
 const PANIC_MARK: &str = "Kernel panic - not syncing";
 /// The emulator compares every store to a watched page with all watches, and has no limits of its own.
-const WATCHES: WatchSupport = WatchSupport { most: 64, write_bytes: 4096, execute: true };
+const WATCHES: WatchSupport =
+    WatchSupport { most: 64, write_bytes: 4096, execute: true, disturbed: Duration::from_micros(800) };
+/// How long the guest runs slowly after a stop at a breakpoint whose emulator then forgets what it has translated: longer than that takes
+/// to be translated again on a host whose CPUs five others want.
+const TRANSLATING: Duration = Duration::from_millis(10);
+/// The first release that does not (`gdb_vm_state_change` in `gdbstub/system.c`).
+const KEEPS_TRANSLATIONS: (u64, u64) = (10, 2);
 /// The instruction that waits for an interrupt.
 const HLT: u8 = 0xf4;
 /// The doorbell. It is a user address, of the process that maps the page there.
@@ -470,7 +476,10 @@ impl Machine for Vm {
     }
 
     fn watch_support(&self) -> WatchSupport {
-        WATCHES
+        match self.qmp.release() < KEEPS_TRANSLATIONS {
+            true => WatchSupport { disturbed: TRANSLATING, ..WATCHES },
+            false => WATCHES,
+        }
     }
 
     fn arm(&mut self, id: WatchId, watch: Watch) -> Result<(), MachineError> {

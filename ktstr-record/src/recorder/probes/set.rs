@@ -310,8 +310,9 @@ impl Probes {
         } else {
             self.came_by(id, vcpu, stop, stand)
         };
+        let disturbed = stand.machine.watch_support().disturbed;
         for &probe in &of {
-            if let Some(Rest { probe, until }) = self.pacing.stop(stop.running, probe) {
+            if let Some(Rest { probe, until }) = self.pacing.stop(stop.running, disturbed, probe) {
                 self.rest(probe, until, stop, stand);
             }
         }

@@ -47,7 +47,7 @@ impl Machine for Mending {
     fn tend(&mut self) {}
 
     fn watch_support(&self) -> WatchSupport {
-        WatchSupport { most: 0, write_bytes: 0, execute: false }
+        WatchSupport { most: 0, write_bytes: 0, execute: false, disturbed: Duration::ZERO }
     }
 
     fn arm(&mut self, _id: WatchId, _watch: Watch) -> Result<(), MachineError> {

@@ -55,7 +55,7 @@ pub struct ImportInfo {
 pub struct ReproInfo {
     /// Each attempt, in order.
     pub attempts: Vec<ReproAttempt>,
-    /// What was watched in them, by the names that a test's own watches have.
+    /// What was watched and probed in them, by the names that a test's own watches and probes have.
     pub targets: Vec<String>,
 }
 

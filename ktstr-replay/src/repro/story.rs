@@ -1,0 +1,167 @@
+//! The way of the task that a scheduler died of, through the functions that the second machine probed: from call to return, with
+//! what it was given and what had changed since the call before.
+
+use std::collections::HashMap;
+
+use crate::probe::{ProbeCall, ProbeLog};
+use crate::run::Run;
+use crate::text::{Align, clean, counted, escaped, layout, seconds, shorten};
+use crate::trace::record::{EventBody, ProbeValue, WatchNews};
+use crate::units::{Cpu, GuestNs};
+use crate::view::probes::returned;
+
+/// Calls that are told, the last ones.
+const TOLD: usize = 24;
+/// Longest cell, in characters.
+const CELL_CHARS: usize = 110;
+/// What the pid of a call's task is read as.
+const PID: &str = "p->pid";
+/// Its name.
+const COMM: &str = "p->comm";
+
+/// The last calls of the task that the scheduler of `second` died of, a line for each; empty where nothing was probed.
+pub(crate) fn story(second: &Run<'_>) -> Vec<String> {
+    let log = ProbeLog::of(&second.events);
+    let end = ended_at(second);
+    let mut calls: Vec<(&str, &ProbeCall)> = log
+        .probes
+        .iter()
+        .flat_map(|probe| probe.calls.iter().map(|call| (probe.function(), call)))
+        .filter(|(_, call)| end.is_none_or(|(end, _)| call.at <= end))
+        .collect();
+    calls.sort_by_key(|(_, call)| call.at);
+    let Some(pid) = task_of(second, &calls, end.map(|(_, cpu)| cpu)) else { return Vec::new() };
+    calls.retain(|(_, call)| task(call) == Some(pid));
+    let Some(comm) = calls.iter().rev().find_map(|(_, call)| call.text(COMM)) else { return Vec::new() };
+    let mut lines = vec![format!(
+        "the way of {}[{pid}] to the end, in the functions that were probed: {}",
+        clean(&escaped(comm)),
+        match calls.len().checked_sub(TOLD) {
+            None | Some(0) => counted(calls.len(), "call"),
+            Some(_) => format!("the last {TOLD} of {}", counted(calls.len(), "call")),
+        }
+    )];
+    lines.extend(table(second, &calls).into_iter().map(|line| format!("  {line}")));
+    lines
+}
+
+/// When the scheduler was told to end, and the CPU that told it so: the store to its exit kind.
+fn ended_at(second: &Run<'_>) -> Option<(GuestNs, Cpu)> {
+    second.events.iter().find_map(|event| match &event.body {
+        EventBody::Watch(news) if news.target == super::chain::EXIT_KIND => match &news.what {
+            WatchNews::Fired(fire) if fire.new != 0 => Some((event.guest_ns, fire.cpu)),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// The task that the end names, or else the one of the last call on the CPU that ended the scheduler.
+fn task_of(second: &Run<'_>, calls: &[(&str, &ProbeCall)], cpu: Option<Cpu>) -> Option<i128> {
+    let named = second.scheduler_exit().and_then(|exit| exit.named_task());
+    let is_there = |(_, cpu_of_call): &(i128, Cpu)| cpu.is_none_or(|cpu| *cpu_of_call == cpu);
+    let by_call = || {
+        let pids = calls.iter().rev().filter_map(|(_, call)| Some((task(call)?, call.hit.cpu)));
+        pids.into_iter().find(is_there).map(|(pid, _)| pid)
+    };
+    named.map(|(_, pid)| i128::from(pid)).or_else(by_call)
+}
+
+fn task(call: &ProbeCall) -> Option<i128> {
+    call.int(PID)
+}
+
+fn table(second: &Run<'_>, calls: &[(&str, &ProbeCall)]) -> Vec<String> {
+    use Align::{Left, Right};
+    let mut rows = vec![["time", "CPU", "function", "with", "returned", "from"].map(str::to_owned).to_vec()];
+    let mut before: HashMap<&str, &ProbeValue> = HashMap::new();
+    let first = calls.len().saturating_sub(TOLD);
+    for (nth, (function, call)) in calls.iter().enumerate() {
+        let values = changes(call, &mut before);
+        if nth < first {
+            continue;
+        }
+        let short = |text: &str| shorten(&clean(text), CELL_CHARS);
+        rows.push(vec![
+            seconds(second.since_start_ns(call.at)),
+            call.hit.cpu.to_string(),
+            short(function),
+            short(&values),
+            short(&returned(call)),
+            short(call.hit.source.as_ref().unwrap_or(&call.hit.caller)),
+        ]);
+    }
+    layout(&[Right, Right, Left, Left, Left, Left], &rows)
+}
+
+/// What a call was given. What is of the task and was the same at the call before is left out.
+fn changes<'c>(call: &'c ProbeCall, before: &mut HashMap<&'c str, &'c ProbeValue>) -> String {
+    let mut said = Vec::new();
+    for (name, value) in call.values().filter(|(name, _)| *name != PID && *name != COMM) {
+        let is_member = name.contains("->");
+        match before.insert(name, value).filter(|_| is_member) {
+            Some(last) if last == value => {}
+            Some(last) => said.push(format!("{name}={value} (was {last})")),
+            None => said.push(format!("{name}={value}")),
+        }
+    }
+    if said.is_empty() { "-".to_owned() } else { said.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TraceBuilder;
+    use crate::trace::record::{ProbeEvent, ProbeHit, ProbeNews, WatchEvent, WatchFire};
+
+    fn probe(number: u32, function: &str, what: ProbeNews) -> EventBody {
+        EventBody::Probe(Box::new(ProbeEvent { probe: number, target: format!("{function}(p->pid)"), what }))
+    }
+
+    fn armed() -> ProbeNews {
+        let names = ["p->pid", "p->comm", "p->scx.slice", "flags"].map(str::to_owned).to_vec();
+        ProbeNews::Armed { at: 1, place: "f".to_owned(), names }
+    }
+
+    fn call(number: u32, cpu: u32, pid: i128, slice: i128) -> ProbeNews {
+        let comm = format!("task{pid}");
+        let values =
+            vec![ProbeValue::Int(pid), ProbeValue::Text(comm), ProbeValue::Int(slice), ProbeValue::Int(4)];
+        let hit = ProbeHit { number, cpu: Cpu(cpu), values, caller: "above+0x1/0x2".to_owned(), ..ProbeHit::default() };
+        ProbeNews::Hit(Box::new(hit))
+    }
+
+    #[test]
+    fn the_task_on_the_cpu_that_ended_the_scheduler_is_followed_and_what_changed_is_told() {
+        let fire = WatchFire { new: 1025, cpu: Cpu(1), ..WatchFire::default() };
+        let fired = EventBody::Watch(Box::new(WatchEvent {
+            watch: 0,
+            target: "scx_root->exit_kind".to_owned(),
+            what: WatchNews::Fired(Box::new(fire)),
+        }));
+        let trace = TraceBuilder::begun()
+            .event(100, probe(0, "enqueue", armed()))
+            .event(100, probe(1, "running", armed()))
+            .event(200, probe(0, "enqueue", call(1, 1, 7, 20)))
+            .event(300, probe(0, "enqueue", call(2, 0, 8, 30)))
+            .event(400, probe(1, "running", call(1, 1, 7, 20)))
+            .event(450, probe(1, "running", call(2, 1, 7, 0)))
+            .event(470, probe(1, "running", call(3, 0, 8, 0)))
+            .event(500, fired)
+            .event(600, probe(0, "enqueue", call(3, 1, 7, 99)))
+            .ended()
+            .trace();
+        let lines = story(&Run::load(&trace));
+        assert_eq!(lines[0], "the way of task7[7] to the end, in the functions that were probed: 3 calls");
+        let told: Vec<&str> = lines[2..].iter().map(|line| line.trim_end()).collect();
+        assert_eq!(told.len(), 3, "{lines:#?}");
+        assert!(told[0].contains("enqueue") && told[0].contains("p->scx.slice=20 flags=4"), "{told:#?}");
+        assert!(told[1].contains("running") && !told[1].contains("slice"), "{told:#?}");
+        assert!(told[2].contains("p->scx.slice=0 (was 20) flags=4"), "{told:#?}");
+    }
+
+    #[test]
+    fn a_machine_without_probes_has_no_way_to_tell() {
+        assert_eq!(story(&Run::load(&TraceBuilder::begun().ended().trace())), Vec::<String>::new());
+    }
+}

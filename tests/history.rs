@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hint::black_box;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -30,8 +31,10 @@ fn switches_all_the_time(ctx: &Ctx) -> Result<AssertResult> {
     fs::write(Path::new(INSTANCE).join("tracing_on"), "0")?;
     ctx.capture_snapshot("traced")?;
     let text = fs::read_to_string(Path::new(INSTANCE).join("trace"))?;
+    writeln!(io::stdout())?;
     for line in text.lines().filter(|line| !line.starts_with('#')) {
-        println!("{LINE}{line}");
+        // Not by a macro, whose output libtest keeps to itself.
+        writeln!(io::stdout(), "{LINE}{line}")?;
     }
     Ok(result)
 }
@@ -237,6 +240,7 @@ const WINDOW: Duration = Duration::from_millis(200);
 /// on both.
 #[ktstr_test(ignore, scheduler = DEMO, duration_s = 60)]
 fn windows_with_and_without(_ctx: &Ctx) -> Result<AssertResult> {
+    writeln!(io::stdout())?;
     for (name, work) in [("spin", spin as fn(Instant) -> u64), ("ping_pong", ping_pong)] {
         let mut rates = [Vec::new(), Vec::new()];
         for window in 0..2 * WINDOWS {
@@ -263,7 +267,7 @@ fn windows_with_and_without(_ctx: &Ctx) -> Result<AssertResult> {
             rates[rates.len() / 2]
         };
         let [off, on] = rates.each_mut().map(median);
-        println!("COST {name}: {off:.0} a second without, {on:.0} with: {:.2} %", (1.0 - on / off) * 100.0);
+        writeln!(io::stdout(), "COST {name}: {off:.0} a second without, {on:.0} with: {:.2} %", (1.0 - on / off) * 100.0)?;
     }
     Ok(AssertResult::pass())
 }

@@ -48,6 +48,10 @@ impl HistoryKeeper {
     /// The events of what was copied at a capture.
     pub(super) fn events(&mut self, taken: Taken, kind: CaptureKind, at: GuestNs) -> Vec<EventBody> {
         let mut gaps = Gaps { faults: taken.gaps.faults.clone(), ..Gaps::default() };
+        if taken.is_of_none() {
+            self.given_up = true;
+            self.fault.get_or_insert("the guest's kernel has noted nothing; init's line on the console says why".to_owned());
+        }
         let all = self.reader.decode(taken, &mut gaps);
         if let Some(fault) = gaps.faults.into_iter().next() {
             self.fault.get_or_insert(fault);

@@ -26,6 +26,7 @@ mod dump;
 mod exit;
 mod long_waits;
 mod spawned;
+mod sub_schedulers;
 
 pub use checkpoints::{CheckpointError, Checkpoints, OpenCheckpoint};
 pub use decoded::{Run, periodic_due};
@@ -34,3 +35,4 @@ pub use dump::{Dump, DumpCpu, DumpTask};
 pub(crate) use dump::{frame, named};
 pub use exit::{SchedulerExit, gone_words};
 pub use spawned::{NotSpawned, SpawnedWorkers};
+pub(crate) use sub_schedulers::{SubSchedulerNews, tells_of_sub_scheduler};

@@ -58,6 +58,7 @@ pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, Checkpoi
         all.extend(findings(verdict, false));
     }
     all.extend(exit::exit(&end));
+    all.extend(exit::below(run));
     all.extend(cpus::hogs(&end));
     all.extend(exit::dump(&end));
     all.extend(waits::waits(run, &end));

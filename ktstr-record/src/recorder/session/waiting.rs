@@ -11,7 +11,9 @@ use super::Session;
 impl Session<'_> {
     /// Look for who waits for long, without stopping the machine; stop it for a capture where there is somebody.
     pub(super) fn look_for_long_waits(&mut self) {
-        if !self.long_waits.is_due(Instant::now()) || !self.capturer.is_ready() || self.long_waits_now().is_empty()
+        if !self.long_waits.is_due(Instant::now())
+            || !self.capturer.is_ready()
+            || self.long_waits_now().is_empty()
         {
             return;
         }

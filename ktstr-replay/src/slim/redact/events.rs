@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{REDACTED, Redactor, hide, hide_all};
 use crate::judge::splat_without_text;
+use crate::run::tells_of_sub_scheduler;
 use crate::trace::record::{
     EventBody, MetricCheck, PayloadRun, Stage, StatsAnswer, WatchEvent, WatchFire, WatchNews, WorkerReport,
 };
@@ -44,7 +45,9 @@ impl Redactor {
         Some(match body {
             EventBody::Console(_) | EventBody::Output { .. } => return None,
             EventBody::Kmsg { level, sequence, kernel_ns, text } => {
-                EventBody::Kmsg { level, sequence, kernel_ns, text: splat_without_text(&text)? }
+                // The life of a sub-scheduler is in the kernel's words.
+                let text = if tells_of_sub_scheduler(&text) { text } else { splat_without_text(&text)? };
+                EventBody::Kmsg { level, sequence, kernel_ns, text }
             }
             EventBody::Stage { stage, detail } => {
                 EventBody::Stage { stage, detail: self.stage_detail(stage, detail) }

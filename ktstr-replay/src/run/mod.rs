@@ -35,4 +35,4 @@ pub use dump::{Dump, DumpCpu, DumpTask};
 pub(crate) use dump::{frame, named};
 pub use exit::{SchedulerExit, gone_words};
 pub use spawned::{NotSpawned, SpawnedWorkers};
-pub(crate) use sub_schedulers::{SubSchedulerNews, tells_of_sub_scheduler};
+pub(crate) use sub_schedulers::{SubSchedulerNews, sub_scheduler_without_text};

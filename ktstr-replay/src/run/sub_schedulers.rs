@@ -73,9 +73,14 @@ fn told(text: &str, level: u8) -> Option<(&str, Option<SubSchedulerEnd>)> {
     Some((name, Some(SubSchedulerEnd { reason, message: None, is_error: level <= LEVEL_OF_ERRORS })))
 }
 
-/// Whether a line of the log tells of a sub-scheduler in the kernel's words and the scheduler's name alone.
-pub(crate) fn tells_of_sub_scheduler(text: &str) -> bool {
-    told(text, 0).is_some()
+/// A line that tells of a sub-scheduler, with its name alone, for a trace that is to have no log; `None`: it tells of none. Whoever
+/// may write into the log could write such a line: what is no name of BPF's is hidden.
+pub(crate) fn sub_scheduler_without_text(text: &str) -> Option<String> {
+    let (name, end) = told(text, 0)?;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.';
+    let name = if name.bytes().all(is_name) { name } else { "redacted" };
+    let what = if end.is_some() { "disabled (redacted)" } else { "enabled" };
+    Some(format!("{BEGIN}{name}\" {what}"))
 }
 
 #[cfg(test)]
@@ -121,5 +126,16 @@ mod tests {
         ] {
             assert_eq!(told(text, 3), None, "{text}");
         }
+    }
+
+    #[test]
+    fn without_its_text_a_line_has_the_name_and_what_became_of_it() {
+        let without = |text: &str| sub_scheduler_without_text(text);
+        let enabled = "sched_ext: BPF sub-scheduler \"qmap\" enabled";
+        assert_eq!(without(enabled).as_deref(), Some(enabled));
+        let forged = "sched_ext: BPF sub-scheduler \"my key\" disabled (my password)";
+        let hidden = "sched_ext: BPF sub-scheduler \"redacted\" disabled (redacted)";
+        assert_eq!(without(forged).as_deref(), Some(hidden));
+        assert_eq!(without("sched_ext: my password"), None);
     }
 }

@@ -165,7 +165,12 @@ fn facts(run: &TestRun) -> Facts {
     Facts {
         findings,
         stages: counted,
-        captures: samples.iter().map(|sample| sample.tag.clone()).collect(),
+        // Whether somebody waits for long is the host's doing as well.
+        captures: samples
+            .iter()
+            .filter(|sample| sample.kind != CaptureKind::HalfWatchdog)
+            .map(|sample| sample.tag.clone())
+            .collect(),
         maps: attach.maps.iter().map(|map| map.name.clone()).collect(),
         variables: samples.snapshot(&attach).vars().into_iter().map(|(name, _)| name).collect(),
         scheduler_said,

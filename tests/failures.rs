@@ -148,7 +148,8 @@ fn a_stall_is_explained() {
     let views = ["replay", "--at", &during.tag, "--dsqs", "--json"];
     let views: serde_json::Value = serde_json::from_str(&printed(&run, &views)).expect("JSON");
     let queues = views["views"]["dsqs"]["dsqs"].as_array().expect("queues");
-    let queued = queues.iter().filter(|queue| queue["whose"] == "user").filter_map(|queue| queue["tasks"].as_array());
+    let queued =
+        queues.iter().filter(|queue| queue["whose"] == "user").filter_map(|queue| queue["tasks"].as_array());
     let pids: Vec<u64> = queued.flatten().filter_map(|task| task["pid"].as_u64()).collect();
     assert!(!pids.is_empty() && wait.pid.is_none_or(|pid| pids.contains(&pid.into())), "{wait:?}: {views:#}");
     // The report and the story are of that moment.

@@ -19,11 +19,11 @@ use serde_json::Value;
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
 
 const LIMIT: Duration = Duration::from_secs(300);
-/// How makedumpfile writes a core, and what ktstr calls that. The levels leave out pages of zeros, and all but the kernel's.
-const FORMS: [(&[&str], &str); 7] = [
+/// How makedumpfile writes a core, and what ktstr calls that. Level 1 leaves out pages of zeros.
+/// The distribution's build has no snappy.
+const FORMS: [(&[&str], &str); 6] = [
     (&["-c", "-d", "0"], "kdump-compressed core of dump level 0"),
     (&["-l", "-d", "1"], "kdump-compressed core of dump level 1"),
-    (&["-p", "-d", "0"], "kdump-compressed core of dump level 0"),
     (&["-z", "-d", "1"], "kdump-compressed core of dump level 1"),
     (&["-d", "0"], "kdump-compressed core of dump level 0"),
     (&["-F", "-l", "-d", "1"], "kdump-compressed core of dump level 1, flattened"),
@@ -52,6 +52,8 @@ fn cores_say_the_same(trace: &Trace, v: &mut Verdict) -> Result<()> {
         let dump = folder.path().join(format!("dump{}", args.concat()));
         made(&makedumpfile, args, &core, &dump)?;
         compare(&dump, format, &expected).with_context(|| format!("makedumpfile {}", args.join(" ")))?;
+        // Each is as large as the guest's memory.
+        std::fs::remove_file(dump)?;
     }
     Ok(())
 }
@@ -109,7 +111,8 @@ fn imported(core: &Path) -> Result<(PathBuf, Value)> {
 fn made(makedumpfile: &PackageProgram, args: &[&str], core: &Path, to: &Path) -> Result<()> {
     let at = |path: &Path| makedumpfile.root.join(path);
     let loader = makedumpfile.loader.as_ref().context("a loader")?;
-    let folders: Vec<String> = makedumpfile.folders.iter().map(|folder| at(folder).display().to_string()).collect();
+    let folders: Vec<String> =
+        makedumpfile.folders.iter().map(|folder| at(folder).display().to_string()).collect();
     let mut command = Command::new(at(loader));
     command.arg("--library-path").arg(folders.join(":")).arg(at(&makedumpfile.program)).args(args).arg(core);
     // The flattened form is for a pipe.

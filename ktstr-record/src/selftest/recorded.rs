@@ -47,7 +47,7 @@ pub(super) fn trace(
         captures: CapturePlan {
             periodic: 0,
             window: Duration::ZERO,
-        gap_limit: None,
+            gap_limit: None,
             checkpoint: CheckpointPolicy::Every,
             pages,
             history: false,

@@ -48,6 +48,7 @@ pub(crate) const TASKS: &[Column<Task>] = &[
     Column::<Task>::hidden("nr_cpus_allowed", |task| Cell::number(Some(task.nr_cpus_allowed))),
     Column::<Task>::hidden("weight", |task| Cell::number(scx(task).map(|scx| scx.weight))),
     Column::<Task>::hidden("scx_state", |task| Cell::text(scx(task).map(|scx| scx.state.clone()))),
+    Column::<Task>::hidden("scheduler", |task| Cell::text(scx(task).and_then(|scx| scx.scheduler.clone()))),
     Column::<Task>::hidden("ops_state", |task| Cell::text(scx(task).map(|scx| scx.ops_state.clone()))),
 ];
 

@@ -282,7 +282,9 @@ fn places(segments: &[Segment]) -> Vec<Place> {
     for Segment { memory, at, bytes } in segments {
         let there = memory.start.max(end)..memory.start.saturating_add(*bytes).min(memory.end);
         // What is beyond any file's end is not there.
-        let Some(at) = at.checked_add(there.start - memory.start).filter(|at| at.checked_add(*bytes).is_some()) else {
+        let Some(at) =
+            at.checked_add(there.start - memory.start).filter(|at| at.checked_add(*bytes).is_some())
+        else {
             continue;
         };
         if there.start < there.end {

@@ -50,7 +50,8 @@ impl Flattened {
                 return Err(bad(format!("it has more than {MAX_RECORDS} records")));
             }
             let mut head = [0u8; 16];
-            file.read(place, &mut head).map_err(|_| bad(format!("it is cut at {place}, before its end mark")))?;
+            file.read(place, &mut head)
+                .map_err(|_| bad(format!("it is cut at {place}, before its end mark")))?;
             let [offset, len] = [0, 8].map(|at| word(&head, at));
             if offset == END {
                 break;

@@ -79,7 +79,9 @@ impl Kdump {
         let sub = Words(&sub);
         let level = if version >= 1 { sub.u32(8).ok_or_else(cut)? } else { 0 };
         if version >= 2 && sub.u32(12).ok_or_else(cut)? != 0 {
-            return Err(bad("it is one of several parts: `makedumpfile --reassemble` makes one file of them".to_owned()));
+            return Err(bad(
+                "it is one of several parts: `makedumpfile --reassemble` makes one file of them".to_owned(),
+            ));
         }
         let part = |since: u32, at: usize| -> io::Result<Vec<u8>> {
             let (offset, bytes) = (sub.u64(at).ok_or_else(cut)?, sub.u64(at + 8).ok_or_else(cut)?);
@@ -131,14 +133,20 @@ impl Kdump {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn page(&self, file: &dyn Source, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Option<Result<(), String>> {
+    pub(super) fn page(
+        &self,
+        file: &dyn Source,
+        gfn: u64,
+        page: &mut [u8; PAGE_BYTES],
+    ) -> Option<Result<(), String>> {
         let nth = self.there.rank(gfn)?;
         Some(self.nth_page(file, nth, page))
     }
 
     fn nth_page(&self, file: &dyn Source, nth: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), String> {
         let at = self.descriptors.saturating_add(nth.saturating_mul(DESCRIPTOR));
-        let raw = file.take(at, DESCRIPTOR, DESCRIPTOR).map_err(|error| format!("its descriptor: {error}"))?;
+        let raw =
+            file.take(at, DESCRIPTOR, DESCRIPTOR).map_err(|error| format!("its descriptor: {error}"))?;
         let words = Words(&raw);
         let (Some(offset), Some(bytes), Some(flags)) = (words.u64(0), words.u32(8), words.u32(12)) else {
             return Err("its descriptor is cut".to_owned());

@@ -8,14 +8,13 @@ use std::sync::Arc;
 
 use super::core::{Core, CoreError};
 use crate::kernel::{
-    Caps, Jiffies, KernelError, KernelProfile, KernelView, PageClasses, PageClassifier, SampleReader, Vmcoreinfo,
+    Caps, Jiffies, KernelError, KernelProfile, KernelView, PageClasses, PageClassifier, SampleReader,
+    Vmcoreinfo,
 };
 use crate::memory::{LeftOut, Memory};
 use crate::trace::record::manifest::{ImportInfo, KernelInfo, MachineInfo};
 use crate::trace::record::{CaptureKind, Manifest, PAGE_BYTES, Sample};
-use crate::trace::{
-    CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter, WriteError, part_name, place,
-};
+use crate::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter, WriteError, part_name, place};
 use crate::units::{GuestNs, GuestPhys, HostNs};
 
 /// Pages of a batch.
@@ -187,11 +186,16 @@ fn manifest(core: &Core, profile: &KernelProfile) -> Manifest {
 }
 
 /// The pages that a trace keeps, as checkpoints keep them.
-fn pages(core: &Core, classes: &PageClasses, imported: &mut Imported) -> Result<CapturedCheckpoint, ImportError> {
+fn pages(
+    core: &Core,
+    classes: &PageClasses,
+    imported: &mut Imported,
+) -> Result<CapturedCheckpoint, ImportError> {
     let mut changed = vec![PageBatch::default()];
     let mut left_out: Vec<(Range<u64>, LeftOut)> =
         core.absent().into_iter().map(|gfns| (gfns, LeftOut::NotInCore)).collect();
-    imported.absent_bytes = left_out.iter().map(|(gfns, _)| (gfns.end - gfns.start) * PAGE_BYTES as u64).sum();
+    imported.absent_bytes =
+        left_out.iter().map(|(gfns, _)| (gfns.end - gfns.start) * PAGE_BYTES as u64).sum();
     let mut leave_out = |gfn: u64, why: LeftOut| match left_out.last_mut() {
         Some((last, reason)) if last.end == gfn && *reason == why => last.end += 1,
         _ => left_out.push((gfn..gfn + 1, why)),
@@ -246,7 +250,9 @@ fn not_told(core: &Core) -> Vec<String> {
         "statistics, which a scheduler tells only while it runs".to_owned(),
     ];
     if core.vcpus().is_empty() {
-        not_told.push("registers, which the core has none of: the stacks of running tasks are not known".to_owned());
+        not_told.push(
+            "registers, which the core has none of: the stacks of running tasks are not known".to_owned(),
+        );
     }
     if core.is_incomplete() {
         not_told.push("the end of the memory: the core is incomplete by its own word".to_owned());

@@ -7,7 +7,7 @@ use regex_lite::{Regex, RegexBuilder};
 use super::host_gaps;
 use super::lifecycle::{BODY_ERROR, cut_short};
 use super::splats;
-use super::{probes, watches};
+use super::{probes, sub_schedulers, watches};
 use crate::run::Run;
 use crate::trace::record::manifest::TestInfo;
 use crate::trace::record::{GuestEnd, Stage};
@@ -65,7 +65,7 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
 fn can_be_expected(finding: &Finding, exited: bool, kernel_at_fault: bool) -> bool {
     let is_own = match finding.origin {
         Origin::Run => match finding.what.as_str() {
-            "scheduler" | "machine" => false,
+            "scheduler" | "machine" | sub_schedulers::WHAT => false,
             splats::WHAT => kernel_at_fault,
             what if what.starts_with(watches::WHAT) || what.starts_with(probes::WHAT) => true,
             "body" => !exited && finding.summary.starts_with(BODY_ERROR),

@@ -14,6 +14,7 @@ mod payloads;
 mod scheduler;
 mod skipped;
 mod splats;
+mod sub_schedulers;
 mod thresholds;
 mod watches;
 mod probes;
@@ -56,6 +57,7 @@ impl Run<'_> {
             verdict.findings.extend(scheduler::judge(self));
             verdict.findings.extend(machine.findings);
         }
+        verdict.findings.extend(sub_schedulers::judge(self));
         verdict.findings.push(lifecycle::judge_body(self, verdict.outcome()));
         let ran = verdict.outcome();
         verdict.findings.extend(splats::judge(self));

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::kernel::lists::rhashtable_entries;
 use crate::kernel::mirror::{At, Text, mirror};
-use crate::kernel::scx::scheduler_addresses;
+use crate::kernel::scx::{scheduler_addresses, scheduler_name};
 use crate::kernel::task::{Affinities, DsqId};
 use crate::kernel::trees::rbtree_nodes;
 use crate::kernel::{Cpus, FieldMissing, Gaps, Jiffies, KernelError, KernelView, list_nodes};
@@ -254,8 +254,12 @@ pub fn read_dsqs(view: &KernelView<'_>) -> Result<Dsqs, KernelError> {
     }
     let schedulers = scheduler_addresses(view, &mut reader.found.gaps);
     for (position, at) in schedulers.iter().enumerate() {
-        // The first is the root; queues of others are told by their number.
-        let of = if position == 0 { String::new() } else { format!(" of scheduler {position}") };
+        // The first is the root; queues of others are told with whose they are.
+        let of = match position {
+            0 => String::new(),
+            _ => scheduler_name(view, *at)
+                .map_or_else(|_| format!(" of scheduler {position}"), |name| format!(" of {name}")),
+        };
         reader.of_scheduler(*at, &cpus, &of);
     }
     if let Some(table) = view.profile().symbols().address("dsq_hash") {

@@ -86,9 +86,8 @@ pub fn read_watchdog_waits(view: &KernelView<'_>) -> Result<Vec<Wait>, KernelErr
     let jiffies = Jiffies::read(view)?;
     let uptime_ns = jiffies.uptime_ns();
     // Of the future, or from before boot: the kernel was at it, or it is no task.
-    let waited = |since: u64| {
-        u64::try_from(jiffies.age_ns(since)).ok().filter(|ns| since != 0 && *ns <= uptime_ns)
-    };
+    let waited =
+        |since: u64| u64::try_from(jiffies.age_ns(since)).ok().filter(|ns| since != 0 && *ns <= uptime_ns);
     let mut waits = Vec::new();
     let looked = view.profile().symbols().address("scx_watchdog_timestamp").map(|at| view.u64(at));
     if let Some(Ok(since)) = looked
@@ -145,7 +144,8 @@ pub fn read_waits(view: &KernelView<'_>, limit_ns: u64) -> Result<Vec<Wait>, Ker
             Err(_) => continue,
         };
         let waits_now = task.on_rq == ON_RUNQUEUE && task.on_cpu == 0 && task.last_queued != 0;
-        let Some(waited_ns) = now.checked_sub(task.last_queued).filter(|_| waits_now && task.mm.0 != 0) else {
+        let Some(waited_ns) = now.checked_sub(task.last_queued).filter(|_| waits_now && task.mm.0 != 0)
+        else {
             continue;
         };
         waits.push(Wait {

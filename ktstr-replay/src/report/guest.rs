@@ -84,7 +84,10 @@ pub(super) fn timeline(run: &Run<'_>, detail: Detail) -> Section {
             },
             EventBody::LongWait(wait) => {
                 let capture = wait.sample.and_then(|index| run.sample(index));
-                with(&capture.map_or_else(|| "no capture".to_owned(), |s| format!("capture {}", s.tag)), &wait.in_words())
+                with(
+                    &capture.map_or_else(|| "no capture".to_owned(), |s| format!("capture {}", s.tag)),
+                    &wait.in_words(),
+                )
             }
             EventBody::Probe(news) => match of_probe(news) {
                 Some(text) => text,
@@ -95,6 +98,7 @@ pub(super) fn timeline(run: &Run<'_>, detail: Detail) -> Section {
         };
         entries.push((event.guest_ns, text));
     }
+    entries.extend(run.sub_schedulers().iter().map(|news| (news.at, news.in_words())));
     // A watch's fire has its line already, and so has a long wait.
     let told = |kind: CaptureKind| {
         matches!(kind, CaptureKind::Periodic | CaptureKind::Watch | CaptureKind::HalfWatchdog)

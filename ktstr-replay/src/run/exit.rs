@@ -72,7 +72,8 @@ impl Run<'_> {
         if self.manifest.imported.is_some() {
             // Of a core nothing but this is known of its scheduler's life.
             let exited = |s: &&Sample| s.scx.as_ref().is_some_and(|scx| scx.exit_kind != 0);
-            let found = self.samples.iter().find(exited).map(|s| self.exit_between(s.guest_ns, GuestNs(u64::MAX)));
+            let found =
+                self.samples.iter().find(exited).map(|s| self.exit_between(s.guest_ns, GuestNs(u64::MAX)));
             return found.into_iter().collect();
         }
         if self.stage(Stage::SchedulerEnabled).is_none() {

@@ -27,6 +27,7 @@ mod dump;
 mod exit;
 mod long_waits;
 mod spawned;
+mod sub_schedulers;
 
 pub use checkpoints::{CheckpointError, Checkpoints, OpenCheckpoint};
 pub use decoded::{Run, periodic_due};
@@ -36,3 +37,4 @@ pub(crate) use backtrace::{Caller, backtrace};
 pub(crate) use dump::named;
 pub use exit::{SchedulerExit, gone_words};
 pub use spawned::{NotSpawned, SpawnedWorkers};
+pub(crate) use sub_schedulers::{SubSchedulerNews, sub_scheduler_without_text};

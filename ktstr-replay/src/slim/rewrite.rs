@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::options::{Dropped, KeepCheckpoints, KeepPages, SlimError, SlimOptions};
 use super::read_pages::{leave_out_unread, read_pages};
-use super::redact::{Redactor, redacted_verdict};
-use crate::judge::{CheckSource, splat_without_text};
+use super::redact::{Redactor, log_without_text, redacted_verdict};
+use crate::judge::CheckSource;
 use crate::kernel::{KernelError, KernelProfile, KernelView, PageClassifier, image_pages, symbol_pages};
 use crate::memory::{LeftOut, Memory, MemoryError};
 use crate::run::Run;
@@ -148,7 +148,7 @@ fn write_segment(
                 let kept = |mut event: Event| {
                     let Some(sort) = options.drops(&event.body) else { return Some(event) };
                     if let EventBody::Kmsg { text, .. } = &mut event.body
-                        && let Some(short) = splat_without_text(text)
+                        && let Some(short) = log_without_text(text)
                     {
                         *text = short;
                         return Some(event);
@@ -527,6 +527,23 @@ mod tests {
             assert_eq!(verdict.outcome(), Outcome::Fail, "{verdict:?}");
         }
         assert!(!Run::load(&new).kmsg().any(|(_, _, text)| text.contains("core.c")));
+    }
+
+    #[test]
+    fn a_trace_without_its_kernel_log_still_fails_for_a_sub_scheduler() {
+        let ended = "sched_ext: BPF sub-scheduler \"sub\" disabled (runtime error)";
+        let old = TraceBuilder::begun().kmsg(1000, 3, ended).ended().trace();
+        let folder = tempfile::tempdir().unwrap();
+        for (name, redact) in [("quiet", false), ("redacted", true)] {
+            let to = folder.path().join(format!("{name}.trace.zst"));
+            let drop = if redact { Vec::new() } else { vec![Dropped::Kmsg] };
+            slim_trace(&old, &to, &SlimOptions { level: 1, drop, redact, ..SlimOptions::default() }).unwrap();
+            let new = Trace::open(&to).unwrap();
+            let verdict = Run::load(&new).judge(None, CheckSource::Recorded);
+            let finding = verdict.findings.iter().find(|finding| finding.what == "sub-scheduler").unwrap();
+            assert_eq!(finding.outcome, Outcome::Fail, "{verdict:?}");
+            assert!(finding.summary.contains("sub-scheduler sub ended: redacted"), "{finding:?}");
+        }
     }
 
     #[test]

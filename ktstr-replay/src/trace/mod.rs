@@ -44,7 +44,7 @@ pub use kind::Kind;
 pub use memory::{CheckpointMemory, LeftOutPages};
 pub use reader::{AfterEnd, CheckpointInfo, Completeness, Trace};
 pub use repair::{RepairError, Repaired, repair};
-pub(crate) use unfinished::{part_name, place};
 pub use unfinished::{folder_of, unfinished_folder, unfinished_suffix};
+pub(crate) use unfinished::{part_name, place};
 pub use verify::Verification;
 pub use writer::{Durability, TraceWriter, WriterOptions};

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use crate::run::DumpTask;
+use crate::run::{DumpTask, Run};
 use crate::text::{counted, escaped, seconds};
 
 use super::{Evidence, SchedState, SchedulerEnd, Sentence};
@@ -14,6 +14,20 @@ const TASKS: usize = 4;
 pub(super) fn exit(end: &SchedulerEnd) -> Vec<Sentence> {
     let Some(exit) = &end.exit else { return Vec::new() };
     vec![at_exit(end, format!("{} ended: {}", end.scheduler, exit.in_words()))]
+}
+
+/// The ends of schedulers below it, as the kernel's log has them.
+pub(super) fn below(run: &Run<'_>) -> Vec<Sentence> {
+    let ended = run.sub_schedulers().into_iter().filter(|news| news.end.is_some());
+    let seen = |news: crate::run::SubSchedulerNews| {
+        let evidence = Evidence::Seen(vec!["kernel log".to_owned()]);
+        Sentence {
+            since_start_ns: Some(run.since_start_ns(news.at)),
+            evidence,
+            text: escaped(&news.in_words()),
+        }
+    };
+    ended.take(TASKS).map(seen).collect()
 }
 
 /// A sentence about what the capture of the exit has.

@@ -61,6 +61,7 @@ pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, Checkpoi
     }
     all.extend(exit::exit(&end));
     all.extend(raised(&end));
+    all.extend(exit::below(run));
     all.extend(cpus::hogs(&end));
     all.extend(exit::dump(&end));
     all.extend(waits::waits(run, &end));

@@ -245,7 +245,11 @@ fn wait_bodies() -> Vec<EventBodyV1> {
             sample: pid,
         }))
     };
-    vec![body(WaitLimitV1::Watchdog, Some(3)), body(WaitLimitV1::CheckIn, None), body(WaitLimitV1::Gap, Some(4))]
+    vec![
+        body(WaitLimitV1::Watchdog, Some(3)),
+        body(WaitLimitV1::CheckIn, None),
+        body(WaitLimitV1::Gap, Some(4)),
+    ]
 }
 
 /// Those of the history, likewise.

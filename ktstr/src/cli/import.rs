@@ -33,7 +33,8 @@ impl CommandArgs for ImportArgs {
         let to = match &self.to {
             Some(to) => to.clone(),
             None => {
-                let name = self.core.file_name().with_context(|| format!("{} has no name", self.core.display()))?;
+                let name =
+                    self.core.file_name().with_context(|| format!("{} has no name", self.core.display()))?;
                 let mut name = name.to_owned();
                 name.push(".trace.zst");
                 name.into()
@@ -42,7 +43,9 @@ impl CommandArgs for ImportArgs {
         trace::remove_at_signals(&to).context("could not handle signals")?;
         let imported = import_core(&self.core, &to)?;
         if self.json {
-            out::write_json(&json!({ "core": out::path(&self.core), "trace": out::path(&to), "imported": imported }))?;
+            out::write_json(
+                &json!({ "core": out::path(&self.core), "trace": out::path(&to), "imported": imported }),
+            )?;
             return Ok(ExitCode::SUCCESS);
         }
         let Imported { format, release, memory_bytes, kept_bytes, left_out_bytes, absent_bytes, vcpus, not_told } =

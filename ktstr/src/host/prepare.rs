@@ -164,7 +164,12 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         captures: CapturePlan {
             periodic: def.num_snapshots,
             window: def.duration(),
-            gap_limit: manifest.test.thresholds.as_ref().and_then(|t| t.max_gap_ms).map(Duration::from_millis),
+            gap_limit: manifest
+                .test
+                .thresholds
+                .as_ref()
+                .and_then(|t| t.max_gap_ms)
+                .map(Duration::from_millis),
             checkpoint: match def.checkpoint {
                 Checkpoint::Every => CheckpointPolicy::Every,
                 Checkpoint::Ends => CheckpointPolicy::Ends,

@@ -48,8 +48,9 @@ pub(super) fn headers(programs: &[Program]) -> Vec<u8> {
     // ET_CORE, EM_X86_64.
     halves(&[4, 62]);
     out.extend_from_slice(&1u32.to_le_bytes());
-    // Entry point, program headers, section headers.
-    for word in [0, HEADER + SECTION, if many { HEADER } else { 0 }] {
+    // Entry point, program headers, section headers. makedumpfile looks for program headers right behind this header, whatever it says.
+    let behind = HEADER.saturating_add((count as u64).saturating_mul(PROGRAM));
+    for word in [0, HEADER, if many { behind } else { 0 }] {
         out.extend_from_slice(&word.to_le_bytes());
     }
     out.extend_from_slice(&0u32.to_le_bytes());
@@ -58,12 +59,6 @@ pub(super) fn headers(programs: &[Program]) -> Vec<u8> {
     for half in [HEADER as u16, PROGRAM as u16, number].into_iter().chain(sections) {
         out.extend_from_slice(&half.to_le_bytes());
     }
-    // Section header 0: `sh_info` is the number of program headers, where `e_phnum` has no room for it.
-    let mut section = [0u8; SECTION as usize];
-    if many {
-        section[44..48].copy_from_slice(&(count as u32).to_le_bytes());
-    }
-    out.extend_from_slice(&section);
     for program in programs {
         out.extend_from_slice(&program.kind.to_le_bytes());
         // Read, write, execute: as kdump has it.
@@ -73,6 +68,12 @@ pub(super) fn headers(programs: &[Program]) -> Vec<u8> {
             out.extend_from_slice(&word.to_le_bytes());
         }
     }
+    // Section header 0: `sh_info` is the number of program headers, where `e_phnum` has no room for it.
+    let mut section = [0u8; SECTION as usize];
+    if many {
+        section[44..48].copy_from_slice(&(count as u32).to_le_bytes());
+    }
+    out.extend_from_slice(&section);
     out
 }
 

@@ -3,7 +3,7 @@
 mod schedulers;
 mod state;
 
-pub(in crate::kernel) use schedulers::scheduler_addresses;
 pub use schedulers::{EventCounter, SchedExt, Scheduler, read_schedulers};
+pub(in crate::kernel) use schedulers::{scheduler_addresses, scheduler_name};
 pub(in crate::kernel) use state::held_by;
 pub(in crate::kernel) use state::{read_scx, state_of};

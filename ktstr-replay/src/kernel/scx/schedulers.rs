@@ -123,6 +123,30 @@ pub(in crate::kernel) fn scheduler_addresses(view: &KernelView<'_>, gaps: &mut G
     found
 }
 
+mirror! {
+    /// `struct scx_sched`, as far as naming it goes.
+    struct SchedName, SchedNameLayout = "scx_sched" {
+        ops_name: Result<Text, FieldMissing> = "ops.name",
+        level: Result<i64, FieldMissing>,
+        cgrp_path: Result<KernelVirt, FieldMissing>,
+    }
+}
+
+/// What the scheduler at `at` is called: `qmap`, or `qmap on /below` of one below the root.
+///
+/// # Errors
+/// Those of [`KernelView::mirror`].
+pub(in crate::kernel) fn scheduler_name(
+    view: &KernelView<'_>,
+    at: KernelVirt,
+) -> Result<String, KernelError> {
+    let sched: SchedName = view.mirror(at)?;
+    let name = sched.ops_name.map_or_else(|_| "a scheduler".to_owned(), |name| name.0);
+    let path = sched.cgrp_path.ok().filter(|path| path.0 != 0 && sched.level.is_ok_and(|level| level > 0));
+    let path = path.and_then(|path| view.text(path, MAX_PATH_BYTES).ok());
+    Ok(path.map_or_else(|| name.clone(), |path| format!("{name} on {path}")))
+}
+
 /// Read sched_ext and its schedulers; `None` where the kernel is built without it.
 #[must_use]
 pub fn read_schedulers(view: &KernelView<'_>) -> Option<SchedExt> {

@@ -25,6 +25,7 @@ mirror! {
         slice: u64,
         dsq_vtime: u64,
         ddsp_dsq_id: u64,
+        sched: Result<KernelVirt, FieldMissing>,
     }
 }
 
@@ -64,9 +65,14 @@ pub struct Entity {
     pub holding_cpu: i64,
     /// CPU that `ops.select_cpu` chose last.
     pub selected_cpu: Option<i64>,
+    /// Its scheduler: `qmap`, or `qmap on /below` of one below the root; `None` where the kernel has one for all tasks.
+    pub scheduler: Option<String>,
     /// Where its queue is.
     #[serde(skip)]
     pub dsq_at: KernelVirt,
+    /// Where its scheduler is.
+    #[serde(skip)]
+    pub sched_at: Option<KernelVirt>,
 }
 
 impl Entity {
@@ -102,7 +108,9 @@ impl Entity {
             sticky_cpu: raw.sticky_cpu,
             holding_cpu: raw.holding_cpu,
             selected_cpu: gaps.field(raw.selected_cpu),
+            scheduler: None,
             dsq_at: raw.dsq,
+            sched_at: raw.sched.ok().filter(|sched| sched.0 != 0),
         })
     }
 }

@@ -1,11 +1,12 @@
 //! Every task with what a scheduler's author asks of it, and where the tasks are.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
 use crate::kernel::cgroup::Paths;
 use crate::kernel::mirror::{At, Text, mirror};
+use crate::kernel::scx::scheduler_name;
 use crate::kernel::task::{Affinities, Entity};
 use crate::kernel::{FieldMissing, Gaps, Jiffies, KernelError, KernelView, list_entries};
 use crate::units::{Cpu, CpuList, KernelVirt};
@@ -136,6 +137,7 @@ pub fn read_tasks(view: &KernelView<'_>) -> Result<Tasks, KernelError> {
         jiffies: gaps.read("the age of tasks", Jiffies::read(view)),
         affinities: Affinities::new(view, &mut gaps),
         paths: Paths::default(),
+        schedulers: HashMap::new(),
     };
     let mut tasks = Vec::new();
     for at in task_addresses(view, &mut gaps)? {
@@ -150,6 +152,8 @@ struct Shared {
     jiffies: Option<Jiffies>,
     affinities: Affinities,
     paths: Paths,
+    /// Names of schedulers, by where they are.
+    schedulers: HashMap<KernelVirt, Option<String>>,
 }
 
 fn one(
@@ -163,6 +167,17 @@ fn one(
     let set = css_set_at.and_then(|set| gaps.read("a task's cgroup", view.mirror::<CssSet>(set)));
     let cgroup_at = set.map(|set| set.dfl_cgrp);
     let entity = gaps.field(raw.scx).map(|at| Entity::read(view, at.0, shared.jiffies, gaps));
+    let entity = entity.map(|entity| {
+        entity.map(|entity| {
+            // A task of another class may still point at a scheduler that is gone.
+            let name = |at: KernelVirt| {
+                let read = || gaps.read("a task's scheduler", scheduler_name(view, at));
+                shared.schedulers.entry(at).or_insert_with(read).clone()
+            };
+            let at = entity.sched_at.filter(|_| class_of(view, raw.sched_class) == "ext");
+            Entity { scheduler: at.and_then(name), ..entity }
+        })
+    });
     let mask = gaps.field(raw.cpus_ptr).map(|mask| shared.affinities.read(view, mask));
     Ok(Task {
         pid: raw.pid,

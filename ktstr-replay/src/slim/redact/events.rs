@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{REDACTED, Redactor, hide, hide_all};
 use crate::judge::splat_without_text;
+use crate::run::sub_scheduler_without_text;
 use crate::trace::record::{
     EventBody, MetricCheck, PayloadRun, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeValue, Stage, StatsAnswer, WatchEvent, WatchFire, WatchNews, WorkerReport,
 };
@@ -38,13 +39,20 @@ const PLAIN_OPS: [&str; 22] = [
     "unfreeze",
 ];
 
+/// What a trace that is to have no kernel log keeps of a line of it, so that the run is judged as before: that the kernel reported a
+/// fault, and the life of a sub-scheduler.
+pub(in crate::slim) fn log_without_text(text: &str) -> Option<String> {
+    sub_scheduler_without_text(text).or_else(|| splat_without_text(text))
+}
+
 impl Redactor {
     /// An event; `None`: it is removed.
     pub(in crate::slim) fn event(&self, body: EventBody) -> Option<EventBody> {
         Some(match body {
             EventBody::Console(_) | EventBody::Output { .. } => return None,
             EventBody::Kmsg { level, sequence, kernel_ns, text } => {
-                EventBody::Kmsg { level, sequence, kernel_ns, text: splat_without_text(&text)? }
+                let text = log_without_text(&text)?;
+                EventBody::Kmsg { level, sequence, kernel_ns, text }
             }
             EventBody::Stage { stage, detail } => {
                 EventBody::Stage { stage, detail: self.stage_detail(stage, detail) }

@@ -23,8 +23,18 @@ impl Redactor {
     /// The manifest without arguments, and without where things came from on the host.
     pub(in crate::slim) fn manifest(&self, manifest: Manifest) -> Manifest {
         // What the test's author wrote, `test`, is kept whole.
-        let Manifest { ktstr_version, started_at, test, scheduler, kernel, machine, taints, skipped, repro, imported } =
-            manifest;
+        let Manifest {
+            ktstr_version,
+            started_at,
+            test,
+            scheduler,
+            kernel,
+            machine,
+            taints,
+            skipped,
+            repro,
+            imported,
+        } = manifest;
         let scheduler = scheduler.map(|scheduler| {
             let SchedulerInfo { name, binary, args, xxh3, enable_timeout_ms } = scheduler;
             let args = if args.is_empty() { args } else { vec![REDACTED.to_owned()] };
@@ -63,7 +73,18 @@ impl Redactor {
             ReproInfo { attempts: attempts.collect(), targets }
         });
         // A name of a format.
-        Manifest { ktstr_version, started_at, test, scheduler, kernel, machine, taints, skipped, repro, imported }
+        Manifest {
+            ktstr_version,
+            started_at,
+            test,
+            scheduler,
+            kernel,
+            machine,
+            taints,
+            skipped,
+            repro,
+            imported,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod verdict;
 mod tests;
 
 pub use channels::{CHANNELS, Channel};
+pub(super) use events::log_without_text;
 pub(super) use verdict::redacted_verdict;
 
 use std::collections::{BTreeSet, HashMap, HashSet};

@@ -1,0 +1,141 @@
+//! The lives of sub-schedulers, as the kernel's log tells them: captures have the state of the root scheduler alone, and a sub-scheduler's
+//! own is gone with the process that loaded it.
+//!
+//! Source: `scx_sub_enable_workfn` of `kernel/sched/ext/sub.c` and `scx_log_sched_disable` of `kernel/sched/ext/ext.c` of Linux.
+
+use crate::units::GuestNs;
+
+use super::Run;
+
+/// How a line begins that tells of one.
+const BEGIN: &str = "sched_ext: BPF sub-scheduler \"";
+/// The most severe level of lines that tell of an orderly end (`KERN_INFO`); those of an error are of `KERN_ERR`.
+const LEVEL_OF_ERRORS: u8 = 3;
+
+/// Something that happened to a sub-scheduler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SubSchedulerNews {
+    /// When.
+    pub at: GuestNs,
+    /// Its `ops.name`, which several may share.
+    pub name: String,
+    /// Its end; `None`: it was enabled.
+    pub end: Option<SubSchedulerEnd>,
+}
+
+/// The end of a sub-scheduler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SubSchedulerEnd {
+    /// The kernel's reason: `unregistered from user space`, `runtime error`, ...
+    pub reason: String,
+    /// The kernel's, or its own, message.
+    pub message: Option<String>,
+    /// It was an error, not somebody's wish.
+    pub is_error: bool,
+}
+
+impl SubSchedulerNews {
+    /// In words: `sub-scheduler qmap ended: runtime error: it gave up`.
+    pub(crate) fn in_words(&self) -> String {
+        let Some(end) = &self.end else { return format!("sub-scheduler {} was enabled", self.name) };
+        let message = end.message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
+        format!("sub-scheduler {} ended: {}{message}", self.name, end.reason)
+    }
+}
+
+impl Run<'_> {
+    /// What the kernel's log tells of sub-schedulers, in its order.
+    pub(crate) fn sub_schedulers(&self) -> Vec<SubSchedulerNews> {
+        let mut found: Vec<SubSchedulerNews> = Vec::new();
+        for (level, at, text) in self.kmsg() {
+            if let Some((name, end)) = told(text, level) {
+                found.push(SubSchedulerNews { at, name: name.to_owned(), end });
+            } else if let Some(last) = found.last_mut()
+                && let Some(end) = last.end.as_mut().filter(|end| end.is_error && end.message.is_none())
+                && let Some(message) = text.strip_prefix("sched_ext: ")
+                && let Some(message) = message.strip_prefix(last.name.as_str())
+                && let Some(message) = message.strip_prefix(": ")
+            {
+                end.message = Some(message.trim_end().to_owned());
+            }
+        }
+        found
+    }
+}
+
+/// The sub-scheduler that a line of the log tells of, and its end if it is that.
+fn told(text: &str, level: u8) -> Option<(&str, Option<SubSchedulerEnd>)> {
+    let (name, rest) = text.trim_end().strip_prefix(BEGIN)?.split_once("\" ")?;
+    if rest == "enabled" {
+        return Some((name, None));
+    }
+    let reason = rest.strip_prefix("disabled (")?.strip_suffix(')')?.to_owned();
+    Some((name, Some(SubSchedulerEnd { reason, message: None, is_error: level <= LEVEL_OF_ERRORS })))
+}
+
+/// A line that tells of a sub-scheduler, with its name alone, for a trace that is to have no log; `None`: it tells of none. Whoever
+/// may write into the log could write such a line: what is no name of BPF's is hidden.
+pub(crate) fn sub_scheduler_without_text(text: &str) -> Option<String> {
+    let (name, end) = told(text, 0)?;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.';
+    let name = if name.bytes().all(is_name) { name } else { "redacted" };
+    let what = if end.is_some() { "disabled (redacted)" } else { "enabled" };
+    Some(format!("{BEGIN}{name}\" {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TraceBuilder;
+
+    #[test]
+    fn lives_are_told_with_reason_and_message() {
+        let log = [
+            (6, "sched_ext: BPF sub-scheduler \"qmap\" enabled"),
+            (6, "sched_ext: BPF scheduler \"qmap\" enabled"),
+            (3, "sched_ext: BPF sub-scheduler \"qmap\" disabled (runtime error)"),
+            (3, "sched_ext: qmap: it gave up"),
+            (3, "sched_ext: qmap: another line"),
+            (6, "sched_ext: BPF sub-scheduler \"other\" disabled (unregistered from user space)"),
+        ];
+        let run =
+            (1..).zip(log).fold(TraceBuilder::begun(), |run, (at, (level, text))| run.kmsg(at, level, text));
+        let trace = run.ended().trace();
+        let run = crate::run::Run::load(&trace);
+        let words: Vec<String> = run.sub_schedulers().iter().map(SubSchedulerNews::in_words).collect();
+        assert_eq!(
+            words,
+            [
+                "sub-scheduler qmap was enabled",
+                "sub-scheduler qmap ended: runtime error: it gave up",
+                "sub-scheduler other ended: unregistered from user space",
+            ]
+        );
+        let errors: Vec<bool> =
+            run.sub_schedulers().iter().filter_map(|one| Some(one.end.as_ref()?.is_error)).collect();
+        assert_eq!(errors, [true, false]);
+    }
+
+    #[test]
+    fn what_only_looks_like_it_tells_nothing() {
+        for text in [
+            "sched_ext: BPF sub-scheduler \"x",
+            "sched_ext: BPF sub-scheduler \"x\" ",
+            "sched_ext: BPF sub-scheduler \"x\" disabled (no end",
+            "x sched_ext: BPF sub-scheduler \"x\" enabled",
+        ] {
+            assert_eq!(told(text, 3), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn without_its_text_a_line_has_the_name_and_what_became_of_it() {
+        let without = |text: &str| sub_scheduler_without_text(text);
+        let enabled = "sched_ext: BPF sub-scheduler \"qmap\" enabled";
+        assert_eq!(without(enabled).as_deref(), Some(enabled));
+        let forged = "sched_ext: BPF sub-scheduler \"my key\" disabled (my password)";
+        let hidden = "sched_ext: BPF sub-scheduler \"redacted\" disabled (redacted)";
+        assert_eq!(without(forged).as_deref(), Some(hidden));
+        assert_eq!(without("sched_ext: my password"), None);
+    }
+}

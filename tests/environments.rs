@@ -249,7 +249,8 @@ fn a_cache_whose_path_loaders_take_apart_is_refused_before_a_download() {
         is_refused(words, of, &[words, "set XDG_CACHE_HOME"]);
         assert!(!home.exists(), "{words}: it was made");
     }
-    let left: Vec<_> = results.path().read_dir().expect("a folder").flatten().map(|entry| entry.path()).collect();
+    let left: Vec<_> =
+        results.path().read_dir().expect("a folder").flatten().map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -258,7 +259,10 @@ fn a_cache_whose_path_loaders_take_apart_is_refused_before_a_download() {
 fn a_cache_that_programs_cannot_be_run_from_is_refused_before_a_download() {
     let (home, results) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let of = |mut command: Command| {
-        command.env("XDG_CACHE_HOME", home.path()).env("KTSTR_RESULTS", results.path()).env_remove("KTSTR_SAY");
+        command
+            .env("XDG_CACHE_HOME", home.path())
+            .env("KTSTR_RESULTS", results.path())
+            .env_remove("KTSTR_SAY");
         with_odd_mounts(home.path(), &command)
     };
     is_refused("noexec", of, &["noexec", "XDG_CACHE_HOME"]);
@@ -275,19 +279,39 @@ fn a_guest_runs_where_temporary_files_are_no_programs_and_shared_memory_is_small
     assert!(ended.status.success() && ended.stdout.contains("PASS nested::deeper::is_in_a_guest"), "{ended}");
     let trace = place.results.path().join("ktstr-tests.environments.nested.deeper.is_in_a_guest.trace.zst");
     let replayed = run_bounded(ktstr().arg("replay").arg(&trace).arg("--assert"), LIMIT);
-    assert!(replayed.status.success() && replayed.stdout.contains("PASS nested::deeper::is_in_a_guest"), "{replayed}");
+    assert!(
+        replayed.status.success() && replayed.stdout.contains("PASS nested::deeper::is_in_a_guest"),
+        "{replayed}"
+    );
 }
 
 #[test]
 fn a_test_in_a_module_in_a_module_is_found_by_its_name() {
     let results = tempfile::tempdir().expect("a folder");
     let mut command = cargo_ktstr();
-    command.args(["test", "environments", "--run-ignored", "only", "--", "-E", "test(=nested::deeper::is_on_the_host)"]);
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).env("KTSTR_RESULTS", results.path()).env_remove("KTSTR_SAY");
+    command.args([
+        "test",
+        "environments",
+        "--run-ignored",
+        "only",
+        "--",
+        "-E",
+        "test(=nested::deeper::is_on_the_host)",
+    ]);
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("KTSTR_RESULTS", results.path())
+        .env_remove("KTSTR_SAY");
     let ended = run_bounded(&mut command, LIMIT);
     assert!(!ended.status.success(), "{ended}");
-    assert!(ended.stdout.contains("FAIL nested::deeper::is_on_the_host: it is in a module in a module"), "{ended}");
-    assert!(ended.stdout.contains("ktstr-tests.environments.nested.deeper.is_on_the_host.trace.zst"), "{ended}");
+    assert!(
+        ended.stdout.contains("FAIL nested::deeper::is_on_the_host: it is in a module in a module"),
+        "{ended}"
+    );
+    assert!(
+        ended.stdout.contains("ktstr-tests.environments.nested.deeper.is_on_the_host.trace.zst"),
+        "{ended}"
+    );
 }
 
 /// What tells of the host says whether tests can run here: this host, on which they do, and one with nothing.
@@ -324,7 +348,9 @@ fn what_a_host_has_and_lacks_is_told_and_is_the_exit_code() {
         assert_eq!(said["ready"], is_ready, "{ended}");
         let state = |name: &str| {
             let rows = said["host"].as_array().expect("rows");
-            rows.iter().find(|row| row["name"] == name).map(|row| row["state"].as_str().expect("a state").to_owned())
+            rows.iter()
+                .find(|row| row["name"] == name)
+                .map(|row| row["state"].as_str().expect("a state").to_owned())
         };
         let there = |is_there: &str, is_not: &str| Some(if is_ready { is_there } else { is_not }.to_owned());
         assert_eq!(state("apt"), there("ok", "lacks"), "{ended}");

@@ -274,6 +274,25 @@ mod tests {
         );
     }
 
+    /// The first that its user heard of it was an error in the scheduler's source.
+    #[test]
+    fn who_fetches_a_kernel_is_told_of_the_faults_of_its_btf() {
+        let kernel = Kernel {
+            asked: "7.1".to_owned(),
+            release: "7.1.13".to_owned(),
+            vmlinux: "/v".into(),
+            bzimage: None,
+            id: "x".to_owned(),
+            has_sched_ext: true,
+        };
+        let faults = check("7.1.13", true, &["scx_bpf_create_dsq"], None).faults();
+        let said = text(&kernel, &faults);
+        assert!(said.ends_with("ktstr kernel list` shows which are sound\n"), "{said}");
+        assert!(said.contains("\nFAULT      its BTF shows a hidden argument"), "{said}");
+        assert_eq!(to_json(&kernel, &faults)["faults"][0].as_str(), Some(faults[0].as_str()));
+        assert!(text(&kernel, &[]).ends_with("sched_ext  yes\n"));
+    }
+
     #[test]
     fn a_check_ends_with_its_faults_or_says_that_there_are_none() {
         let sound = check("7.3.4", true, &[], None);

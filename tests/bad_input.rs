@@ -109,6 +109,16 @@ fn a_kernel_that_is_neither_path_nor_version() {
     fails(ktstr().args(["kernel", "fetch", "newest"]), &["newest", "latest"]);
 }
 
+/// It was taken for the newest one.
+#[test]
+fn a_kernel_without_a_name() {
+    for command in ["test", "setup", "shell x"] {
+        let words = command.split(' ');
+        fails(cargo_ktstr().args(words).args(["--kernel", ""]), &["latest"]);
+    }
+    fails(ktstr().args(["kernel", "fetch", ""]), &["latest"]);
+}
+
 #[test]
 fn no_apt() {
     let home = tempfile::tempdir().expect("a folder");

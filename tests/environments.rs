@@ -1,4 +1,4 @@
-//! What strange environments do to a run: one table. No machine is booted but for the last test, in which another user runs it.
+//! What strange environments do to a run: one table. Machines are booted by two tests: with odd mounts, and by another user.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
 use ktstr_record::provision::Cache;
-use ktstr_tests::{cache_without_templates, ktstr, run_bounded};
+use ktstr_tests::{cache_without_templates, cargo_ktstr, ktstr, run_bounded};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use tempfile::TempDir;
 
@@ -38,6 +38,23 @@ fn is_on_the_host(_ctx: &Ctx) -> Result<AssertResult> {
 #[ktstr_test(ignore, scheduler = DEMO, duration_s = 1, claims = ["each(nr_dispatched >= 1)"])]
 fn is_in_a_guest(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+}
+
+/// Names of traces, and of files in the guest, are made of all modules.
+mod nested {
+    mod deeper {
+        use ktstr::prelude::*;
+
+        #[ktstr_test(host_only, ignore, duration_s = 1)]
+        fn is_on_the_host(_ctx: &Ctx) -> Result<AssertResult> {
+            Ok(AssertResult::fail("it is in a module in a module"))
+        }
+
+        #[ktstr_test(ignore, scheduler = crate::DEMO, duration_s = 1, claims = ["each(nr_dispatched >= 1)"])]
+        fn is_in_a_guest(ctx: &Ctx) -> Result<AssertResult> {
+            execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+        }
+    }
 }
 
 /// Where a row is tried: a cache, and a folder for results.
@@ -121,6 +138,13 @@ const ROWS: &[Row] = &[
         "XDG_CACHE_HOME is `relative`, which is not an absolute path and is ignored",
     ),
     (
+        "no programs, apt among them, and a warm cache",
+        |command, _| {
+            command.env("PATH", "/no/such/folder");
+        },
+        "",
+    ),
+    (
         "a variable that is no text",
         |command, _| {
             command.env("KTSTR_ODD", OsString::from_vec(vec![0xff, 0xfe]));
@@ -161,6 +185,180 @@ fn a_run_is_the_same_in_each_environment() {
             assert_eq!(replayed.status.success(), passes, "{what}: {replayed}");
             assert!(replayed.stdout.contains(words), "{what}: {replayed}");
         }
+    }
+}
+
+/// Runs the rest of its arguments where programs cannot be run from `$1` and `/dev/shm` has 16 MiB. What is large in `$1` afterwards is told.
+const ODD_MOUNTS: &str = r#"
+    folder=$1
+    mount -t tmpfs -o noexec,mode=1777 tmpfs "$folder" && mount -t tmpfs -o size=16m tmpfs /dev/shm || exit 99
+    shift
+    "$@"
+    code=$?
+    find "$folder" -size +1023k | sed 's/^/fetched: /'
+    exit $code"#;
+
+/// `command` with those mounts, in a mount namespace of its own; `None` where this host lets its users mount nothing.
+fn with_odd_mounts(folder: &Path, command: &Command) -> Option<Command> {
+    let unshare = ["--user", "--map-root-user", "--mount"];
+    let allowed = Command::new("unshare").args(unshare).args(["mount", "-t", "tmpfs", "x", "/mnt"]).output();
+    if !allowed.as_ref().is_ok_and(|output| output.status.success()) {
+        println!("skipped: this host lets its users mount nothing ({allowed:?})");
+        return None;
+    }
+    let mut inside = Command::new("unshare");
+    inside.args(unshare).args(["sh", "-c", ODD_MOUNTS, "sh"]).arg(folder);
+    inside.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => inside.env(name, value),
+            None => inside.env_remove(name),
+        };
+    }
+    Some(inside)
+}
+
+/// A run, setup and what tells of the host say the same of a cache that cannot be used; nothing is fetched before.
+fn is_refused(what: &str, of: impl Fn(Command) -> Option<Command>, words: &[&str]) {
+    let mut setup = cargo_ktstr();
+    setup.arg("setup");
+    let mut doctor = ktstr();
+    doctor.arg("doctor");
+    for command in [fixture("is_skipped"), setup, doctor] {
+        let Some(mut command) = of(command) else { return };
+        let ended = run_bounded(&mut command, LIMIT);
+        assert!(!ended.status.success(), "{what}: {ended}");
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(words.iter().all(|word| said.contains(word)), "{what}: not all of {words:?} in {ended}");
+        assert!(!said.contains("fetched: "), "{what}: it was fetched all the same: {ended}");
+        assert!(!said.contains("GLIBC") && !said.contains("RUST_BACKTRACE"), "{what}: {ended}");
+    }
+}
+
+/// Programs of such a cache ended in `GLIBC_2.38 not found`.
+#[test]
+fn a_cache_whose_path_loaders_take_apart_is_refused_before_a_download() {
+    let results = tempfile::tempdir().expect("a folder");
+    let rows = [(&b"a:b"[..], "has a `:`"), (b"a;b", "has a `;`"), (b"a\xffb", "is not UTF-8")];
+    for (name, words) in rows {
+        let home = results.path().join(OsString::from_vec(name.to_vec()));
+        let of = |mut command: Command| {
+            command.env("XDG_CACHE_HOME", &home).env("KTSTR_RESULTS", results.path()).env_remove("KTSTR_SAY");
+            Some(command)
+        };
+        is_refused(words, of, &[words, "set XDG_CACHE_HOME"]);
+        assert!(!home.exists(), "{words}: it was made");
+    }
+    let left: Vec<_> =
+        results.path().read_dir().expect("a folder").flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// All that was said was "Permission denied".
+#[test]
+fn a_cache_that_programs_cannot_be_run_from_is_refused_before_a_download() {
+    let (home, results) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let of = |mut command: Command| {
+        command
+            .env("XDG_CACHE_HOME", home.path())
+            .env("KTSTR_RESULTS", results.path())
+            .env_remove("KTSTR_SAY");
+        with_odd_mounts(home.path(), &command)
+    };
+    is_refused("noexec", of, &["noexec", "XDG_CACHE_HOME"]);
+}
+
+#[test]
+fn a_guest_runs_where_temporary_files_are_no_programs_and_shared_memory_is_small() {
+    let place = Place { cache: cache_without_templates(), results: tempfile::tempdir().expect("a folder") };
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = place.command(fixture("nested::deeper::is_in_a_guest"), place.results.path());
+    command.env("TMPDIR", folder.path());
+    let Some(mut command) = with_odd_mounts(folder.path(), &command) else { return };
+    let ended = run_bounded(&mut command, LIMIT);
+    assert!(ended.status.success() && ended.stdout.contains("PASS nested::deeper::is_in_a_guest"), "{ended}");
+    let trace = place.results.path().join("ktstr-tests.environments.nested.deeper.is_in_a_guest.trace.zst");
+    let replayed = run_bounded(ktstr().arg("replay").arg(&trace).arg("--assert"), LIMIT);
+    assert!(
+        replayed.status.success() && replayed.stdout.contains("PASS nested::deeper::is_in_a_guest"),
+        "{replayed}"
+    );
+}
+
+#[test]
+fn a_test_in_a_module_in_a_module_is_found_by_its_name() {
+    let results = tempfile::tempdir().expect("a folder");
+    let mut command = cargo_ktstr();
+    command.args([
+        "test",
+        "environments",
+        "--run-ignored",
+        "only",
+        "--",
+        "-E",
+        "test(=nested::deeper::is_on_the_host)",
+    ]);
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("KTSTR_RESULTS", results.path())
+        .env_remove("KTSTR_SAY");
+    let ended = run_bounded(&mut command, LIMIT);
+    assert!(!ended.status.success(), "{ended}");
+    assert!(
+        ended.stdout.contains("FAIL nested::deeper::is_on_the_host: it is in a module in a module"),
+        "{ended}"
+    );
+    assert!(
+        ended.stdout.contains("ktstr-tests.environments.nested.deeper.is_on_the_host.trace.zst"),
+        "{ended}"
+    );
+}
+
+/// What tells of the host says whether tests can run here: this host, on which they do, and one with nothing.
+#[test]
+fn what_a_host_has_and_lacks_is_told_and_is_the_exit_code() {
+    let check = || {
+        let mut command = cargo_ktstr();
+        command.args(["setup", "--check"]);
+        command
+    };
+    let empty = tempfile::tempdir().expect("a folder");
+    let bare = |mut command: Command| {
+        command.env("PATH", empty.path()).env("XDG_CACHE_HOME", empty.path());
+        command
+    };
+    let doctor = |words: &[&str]| {
+        let mut command = ktstr();
+        command.arg("doctor").args(words);
+        command
+    };
+    for (mut text, mut as_json, mut of_setup, is_ready) in [
+        (doctor(&[]), doctor(&["--json"]), check(), true),
+        (bare(doctor(&[])), bare(doctor(&["--json"])), bare(check()), false),
+    ] {
+        let end = if is_ready { "tests can run here\n" } else { "tests cannot run here yet\n" };
+        for command in [&mut text, &mut of_setup] {
+            let ended = run_bounded(command, LIMIT);
+            assert_eq!(ended.status.code(), Some(i32::from(!is_ready)), "{ended}");
+            assert!(ended.stdout.ends_with(end), "{ended}");
+        }
+        let ended = run_bounded(&mut as_json, LIMIT);
+        assert_eq!(ended.status.code(), Some(i32::from(!is_ready)), "{ended}");
+        let said: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+        assert_eq!(said["ready"], is_ready, "{ended}");
+        let state = |name: &str| {
+            let rows = said["host"].as_array().expect("rows");
+            rows.iter()
+                .find(|row| row["name"] == name)
+                .map(|row| row["state"].as_str().expect("a state").to_owned())
+        };
+        let there = |is_there: &str, is_not: &str| Some(if is_ready { is_there } else { is_not }.to_owned());
+        assert_eq!(state("apt"), there("ok", "lacks"), "{ended}");
+        assert_eq!(state("kernels"), there("ok", "note"), "{ended}");
+        assert_eq!(state("cache"), Some("ok".to_owned()), "{ended}");
+    }
+    for folder in ["bundles", "kernels", "apt"] {
+        assert!(!empty.path().join("ktstr").join(folder).exists(), "it has fetched something: {folder}");
     }
 }
 

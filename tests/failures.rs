@@ -79,12 +79,14 @@ fn a_broken_claim_ends_a_run_that_fails_fast() {
 
 #[test]
 fn a_kernel_that_is_locked_down_says_so_once() {
-    let run = failed("fixtures::is_locked_down");
-    let report = run.report();
-    assert!(report.contains("Kernel is locked down from command line"), "{run}");
-    assert!(report.contains("opening /dev/mem, which the channel needs"), "{run}");
-    for untrue in ["did not get to init", "within its time", "CONFIG_DEVMEM"] {
-        assert!(!report.contains(untrue), "{untrue}:\n{run}");
+    for name in ["fixtures::is_locked_down", "fixtures::is_locked_down_further"] {
+        let run = failed(name);
+        let report = run.report();
+        assert!(report.contains("Kernel is locked down from command line"), "{run}");
+        assert!(report.contains("opening /dev/mem, which the channel needs"), "{run}");
+        for untrue in ["did not get to init", "within its time", "CONFIG_DEVMEM"] {
+            assert!(!report.contains(untrue), "{untrue}:\n{run}");
+        }
     }
 }
 

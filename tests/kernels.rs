@@ -114,6 +114,12 @@ fn a_package_is_checked_and_listed_without_a_boot() {
     assert!(
         options.iter().any(|option| option["option"] == "CONFIG_SCHED_CLASS_EXT" && option["value"] == "y")
     );
+    // Who fetches it is told at once, but for what its configuration says: that is not looked for.
+    let fetched = json(&run(&mut kernel_command(&cache, &["fetch", path, "--json"])));
+    let of_btf = KernelCheck { config: None, options: Vec::new(), ..known.clone() }.faults();
+    assert_eq!(fetched["faults"], serde_json::json!(of_btf), "{fetched}");
+    let text = run(&mut kernel_command(&cache, &["fetch", path])).stdout;
+    assert_eq!(text.matches("FAULT").count(), of_btf.len(), "{text}");
     let listed = json(&run(&mut kernel_command(&cache, &["list", "--cached", "--json"])));
     assert_eq!(listed.as_array().map(Vec::len), Some(1));
     assert_eq!((&listed[0]["source"], &listed[0]["check"]["options"]), (&path.into(), &found["options"]));

@@ -212,10 +212,7 @@ fn a_check_that_does_not_return_is_named_and_keeps_no_signal_from_ending_the_run
     };
     let mut said = String::new();
     child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
-    assert!(
-        !status.success() && said.contains("the check never_returns has not returned"),
-        "{said}"
-    );
+    assert!(!status.success() && said.contains("the check never_returns has not returned"), "{said}");
     let trace = results.path().join("ktstr-tests.leftovers.checked_for_ever.trace.zst");
     assert!(said.contains(&format!("ktstr replay {} --assert", trace.display())), "{said}");
     // The body passed, and no check of the test was run.

@@ -253,6 +253,41 @@ fn a_test_binary_that_is_run_elsewhere_takes_the_sources_there_and_keeps_its_tra
     assert!(ended.stderr.contains(&format!("traces go to {}", results.display())), "{ended}");
 }
 
+/// The newer run removed the folder of one that went on, and its trace with it.
+#[test]
+fn who_keeps_no_runs_keeps_those_of_other_terminals_that_go_on() {
+    let host = BusyHost::new();
+    let results = tempfile::tempdir().expect("a folder");
+    let old = results.path().join("20251127T011152Z-1");
+    fs::create_dir(&old).expect("a folder");
+    let run = |words: &[&str]| {
+        let mut command = cargo_ktstr();
+        command
+            .args(["test", "runners", "--run-ignored", "only"])
+            .args(words)
+            .env("KTSTR_RESULTS", results.path());
+        command
+    };
+    let waiting = host.start(run(&["--no-fail-fast"]));
+    let folders = names(results.path());
+    let [live] =
+        folders.iter().filter(|name| !old.ends_with(name)).collect::<Vec<_>>().try_into().expect("a run");
+    let ended = run_bounded(
+        run(&["--keep", "0", "--", "-E", "none()", "--no-tests", "pass"]).env_remove("KTSTR_SAY"),
+        TO_START,
+    );
+    let kept = format!("{} is kept: its run goes on", results.path().join(live).display());
+    assert!(ended.stderr.contains(&kept), "no `{kept}` in {ended}");
+    assert!(!old.exists() && results.path().join(live).is_dir(), "{:?}", names(results.path()));
+    kill_process(waiting.pid(), Signal::TERM).expect("signalled");
+    waiting.ended();
+    run_bounded(
+        run(&["--keep", "0", "--", "-E", "none()", "--no-tests", "pass"]).env_remove("KTSTR_SAY"),
+        TO_START,
+    );
+    assert!(names(results.path()).is_empty(), "{:?}", names(results.path()));
+}
+
 /// Both were started, one of them waited for the CPUs of the other, and nextest took that for its time.
 #[test]
 fn nextest_does_not_start_a_test_that_would_wait_for_the_cpus_of_another() {

@@ -1,9 +1,16 @@
 //! The commands that read traces, over the golden traces.
 
+use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
-use ktstr_tests::ktstr;
+use ktstr_replay::testing::TraceBuilder;
+use ktstr_tests::{ktstr, run_bounded};
 use serde_json::Value;
+
+/// Longer than a command takes, on a host that others use.
+const LIMIT: Duration = Duration::from_secs(300);
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../traces").join(format!("{name}.trace.zst"))
@@ -141,4 +148,35 @@ fn a_column_of_the_csv_is_what_var_prints() {
     let (code, events) = trace(&["export", steady, "--csv", "events"]);
     assert_eq!(code, 0);
     assert!(events.starts_with("since_start_ns,guest_ns,host_ns,event,details\n"), "{events}");
+}
+
+/// As many as a campaign leaves, in one command: more than a process may have open at a time.
+#[test]
+fn a_thousand_traces_are_judged_in_one_command() {
+    const FAILS: usize = 700;
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |claim: &str| TraceBuilder::begun().periodic(&[1, 2, 3]).claim(claim).ended();
+    let (good, bad) = (folder.path().join("good"), folder.path().join("bad"));
+    run("each(nr_dispatched >= 1)").write(&good);
+    run("each(nr_dispatched >= 2)").write(&bad);
+    let paths: Vec<PathBuf> = (0..1000).map(|n| folder.path().join(format!("{n:03}.trace.zst"))).collect();
+    for (n, path) in paths.iter().enumerate() {
+        fs::hard_link(if n == FAILS { &bad } else { &good }, path).expect("a link");
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 256; exec \"$0\" replay \"$@\" --assert"]);
+    command.arg(ktstr().get_program()).args(&paths);
+    let ended = run_bounded(&mut command, LIMIT);
+    assert_eq!(ended.status.code(), Some(1), "the worst of all: {}", ended.stderr);
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    for (n, path) in paths.iter().enumerate() {
+        let outcome = if n == FAILS { "FAIL" } else { "PASS" };
+        let is_of_it = |line: &&&str| line.contains(&path.display().to_string());
+        let of_it: Vec<&&str> = lines.iter().filter(is_of_it).collect();
+        assert!(
+            matches!(of_it.as_slice(), [line] if line.contains(outcome)),
+            "{}: {of_it:?}",
+            path.display()
+        );
+    }
 }

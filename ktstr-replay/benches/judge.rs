@@ -60,6 +60,22 @@ fn open_judge_and_render(bencher: divan::Bencher<'_, '_>) {
     });
 }
 
+/// What `ktstr replay --assert` does with as many small traces as a campaign leaves, on one CPU.
+#[divan::bench(sample_count = 3, sample_size = 1)]
+fn a_thousand_small_traces(bencher: divan::Bencher<'_, '_>) {
+    let dir = tempfile::tempdir().expect("a temporary folder can be made");
+    let builder = TraceBuilder::begun().periodic(&[1, 2, 3, 4, 5]).claim(CLAIMS[0]).ended();
+    let paths: Vec<PathBuf> = (0..1000).map(|n| dir.path().join(format!("{n}.trace.zst"))).collect();
+    paths.iter().for_each(|path| builder.write(path));
+    bencher.bench_local(|| {
+        for path in &paths {
+            let trace = Trace::open(path).expect("the trace opens");
+            let run = Run::load(&trace);
+            assert_eq!(run.judge(None, CheckSource::Recorded).exit_code(), 0);
+        }
+    });
+}
+
 #[divan::bench]
 fn load(bencher: divan::Bencher<'_, '_>) {
     let (_dir, path) = demo();

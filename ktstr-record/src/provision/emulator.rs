@@ -68,6 +68,11 @@ pub(super) fn find(context: &Context, refresh: bool) -> Result<Emulator> {
     of_bundle(&bundle)
 }
 
+/// Whether the host has none, so that one is taken out of the cache. Which version the host's is, is not asked.
+pub(super) fn is_of_cache(context: &Context) -> bool {
+    context.host.qemu.is_none() && context.host.find(PROGRAM).is_none()
+}
+
 /// The emulator of an unpacked bundle.
 fn of_bundle(bundle: &Bundle) -> Result<Emulator> {
     let mut command = bundle.program("usr/bin/qemu-system-x86_64", &[]);

@@ -110,7 +110,9 @@ fn rows() -> Vec<Row> {
     rows.push(kernels(root.as_deref()));
     rows.push(toolchain(&host, root.as_deref()));
     rows.push(cpus());
-    rows.push(kvm(root.as_deref()));
+    // What the probe finds is kept there, and nothing is in a place that cannot be used.
+    let usable = place.as_ref().ok().filter(|place| place.check().is_ok());
+    rows.push(kvm(usable.map(|place| place.root.as_path())));
     rows.push(memory(&fs::read_to_string("/proc/meminfo").unwrap_or_default()));
     rows.push(limits(&fs::read_to_string("/proc/self/limits").unwrap_or_default()));
     rows.push(nextest());

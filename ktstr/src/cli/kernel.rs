@@ -45,7 +45,7 @@ enum KernelCommand {
     Build {
         /// The source tree
         tree: PathBuf,
-        /// Print JSON: an object with release, vmlinux, bzimage, id, has_sched_ext
+        /// Print JSON: an object with release, vmlinux, bzimage, id, has_sched_ext, faults
         #[arg(long)]
         json: bool,
     },
@@ -55,7 +55,7 @@ enum KernelCommand {
         /// bzImage, a vmlinux, a kernel package or a source tree that was built
         #[arg(default_value = "latest")]
         spec: String,
-        /// Print JSON: an object with release, vmlinux, bzimage, id, has_sched_ext
+        /// Print JSON: an object with release, vmlinux, bzimage, id, has_sched_ext, faults
         #[arg(long)]
         json: bool,
     },
@@ -93,9 +93,13 @@ impl CommandArgs for KernelArgs {
                 }
                 return Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
             }
-            KernelCommand::Build { tree, json } => told(&provisioner.build_kernel(&tree)?, json)?,
+            KernelCommand::Build { tree, json } => {
+                let kernel = provisioner.build_kernel(&tree)?;
+                told(&kernel, &provisioner.check_kernel(&kernel, None)?, json)?;
+            }
             KernelCommand::Fetch { spec, json } => {
-                told(&provisioner.fetch_kernel(&KernelSpec::parse(&spec)?)?, json)?;
+                let kernel = provisioner.fetch_kernel(&KernelSpec::parse(&spec)?)?;
+                told(&kernel, &provisioner.check_kernel(&kernel, None)?, json)?;
             }
             KernelCommand::Clean => {
                 let removed = provisioner.clean(Clean::Kernels)?;
@@ -110,9 +114,10 @@ impl CommandArgs for KernelArgs {
     }
 }
 
-/// Tell of a kernel.
-fn told(kernel: &Kernel, json: bool) -> anyhow::Result<()> {
-    if json { out::write_json(&to_json(kernel)) } else { out::write(&text(kernel)) }
+/// Tell of a kernel, and what keeps schedulers from running on it: later their authors would look for it in their sources.
+fn told(kernel: &Kernel, check: &KernelCheck, json: bool) -> anyhow::Result<()> {
+    let faults = check.faults();
+    if json { out::write_json(&to_json(kernel, &faults)) } else { out::write(&text(kernel, &faults)) }
 }
 
 /// One line a kernel, in the order given: release, where it is, sched_ext, BTF, configuration, and where it came from if it is
@@ -180,17 +185,18 @@ fn checked(check: &KernelCheck, faults: &[String]) -> String {
     lines.join("\n") + "\n"
 }
 
-/// A line for each thing that there is to say of a kernel.
-fn text(kernel: &Kernel) -> String {
+/// A line for each thing that there is to say of a kernel, and for each fault.
+fn text(kernel: &Kernel, faults: &[String]) -> String {
     let mut lines =
         vec![format!("release    {}", kernel.release), format!("vmlinux    {}", kernel.vmlinux.display())];
     lines.extend(kernel.bzimage.as_ref().map(|bzimage| format!("bzImage    {}", bzimage.display())));
     lines.push(format!("id         {}", kernel.id));
-    lines.push(format!("sched_ext  {}\n", if kernel.has_sched_ext { "yes" } else { "no" }));
-    lines.join("\n")
+    lines.push(format!("sched_ext  {}", if kernel.has_sched_ext { "yes" } else { "no" }));
+    lines.extend(faults.iter().map(|fault| format!("FAULT      {fault}")));
+    lines.join("\n") + "\n"
 }
 
-fn to_json(kernel: &Kernel) -> serde_json::Value {
+fn to_json(kernel: &Kernel, faults: &[String]) -> serde_json::Value {
     let Kernel { asked, release, vmlinux, bzimage, id, has_sched_ext } = kernel;
     serde_json::json!({
         "asked": asked,
@@ -199,6 +205,7 @@ fn to_json(kernel: &Kernel) -> serde_json::Value {
         "bzimage": bzimage,
         "id": id,
         "has_sched_ext": has_sched_ext,
+        "faults": faults,
     })
 }
 
@@ -265,6 +272,25 @@ mod tests {
              7.3.4-my             cached                                             /my/bzImage\n\
              7.3.5-amd64          archive  likely\n"
         );
+    }
+
+    /// The first that its user heard of it was an error in the scheduler's source.
+    #[test]
+    fn who_fetches_a_kernel_is_told_of_the_faults_of_its_btf() {
+        let kernel = Kernel {
+            asked: "7.1".to_owned(),
+            release: "7.1.13".to_owned(),
+            vmlinux: "/v".into(),
+            bzimage: None,
+            id: "x".to_owned(),
+            has_sched_ext: true,
+        };
+        let faults = check("7.1.13", true, &["scx_bpf_create_dsq"], None).faults();
+        let said = text(&kernel, &faults);
+        assert!(said.ends_with("ktstr kernel list` shows which are sound\n"), "{said}");
+        assert!(said.contains("\nFAULT      its BTF shows a hidden argument"), "{said}");
+        assert_eq!(to_json(&kernel, &faults)["faults"][0].as_str(), Some(faults[0].as_str()));
+        assert!(text(&kernel, &[]).ends_with("sched_ext  yes\n"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use ktstr_record::provision::KernelSpec;
 
 use super::asked::{with_binaries, workspace};
 use super::commands::CommandArgs;
@@ -35,6 +36,10 @@ pub struct ShellArgs {
 
 impl CommandArgs for ShellArgs {
     fn run(self) -> Result<ExitCode> {
+        // Before anything is built for it: a variable that is empty counts as none.
+        if let Some(kernel) = &self.kernel {
+            KernelSpec::parse(kernel)?;
+        }
         let workspace = workspace()?;
         // By its last part, as the names of tests do not have that of their target.
         let last = self.test.rsplit("::").next().unwrap_or_default().to_owned();

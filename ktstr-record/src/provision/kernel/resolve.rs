@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::super::apt::{Apt, Purpose};
 use super::super::cache::{Lock, create_dir_all};
+use super::super::emulator;
 use super::super::error::{Error, Result};
 use super::super::host::Context;
 use super::super::sources::SourceEntry;
@@ -62,6 +63,10 @@ pub(in super::super) fn resolve(context: &Context, spec: &KernelSpec, fresh: boo
     }
     if !fresh && let Some(kernel) = cached(context, spec) {
         return Ok(kernel);
+    }
+    // Before a download of what is of no use then.
+    if emulator::is_of_cache(context) {
+        context.cache.check_exec()?;
     }
     let apt = open_apt(context)?;
     // Another process may have fetched it while this one waited for apt's lock.

@@ -73,7 +73,10 @@ fn a_host_that_cannot_give_it_says_why_and_runs_nothing() {
     assert!(!run.status.success(), "{run}");
     // On one CPU or none to spare it is the number of vCPUs that no machine carries.
     if cpus() > 1 {
-        assert!(run.stderr.contains("performance mode cannot be had: 32 vCPUs and ktstr's own threads"), "{run}");
+        assert!(
+            run.stderr.contains("performance mode cannot be had: 32 vCPUs and ktstr's own threads"),
+            "{run}"
+        );
     }
     assert!(run.results().is_empty(), "{run}");
 }

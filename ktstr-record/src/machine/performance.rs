@@ -109,8 +109,9 @@ impl Tuning {
             if on.is_empty() {
                 return Err("the host's kernel tells of no NUMA nodes".into());
             }
-            ram.bind(node, on)
-                .map_err(|error| format!("the host refuses to bind memory to node {}: {error}", listed(on)))?;
+            ram.bind(node, on).map_err(|error| {
+                format!("the host refuses to bind memory to node {}: {error}", listed(on))
+            })?;
             said.push(format!("node {node} on {}", listed(on)));
         }
         Ok(said.join(", "))
@@ -124,7 +125,11 @@ impl Tuning {
         let refused = |why: String| StartError::Performance { why };
         let cpus = &self.placement.cpus;
         if threads.len() != cpus.len() {
-            return Err(refused(format!("the machine has {} threads for {} vCPUs", threads.len(), cpus.len())));
+            return Err(refused(format!(
+                "the machine has {} threads for {} vCPUs",
+                threads.len(),
+                cpus.len()
+            )));
         }
         for (&thread, &cpu) in threads.iter().zip(cpus) {
             let set = set_of(&[cpu]);
@@ -138,7 +143,10 @@ impl Tuning {
             said.push_str(differs);
         }
         self.note(PerformancePart::CPUS, Ok(said));
-        self.note(PerformancePart::LLC, Ok(format!("of CPUs {}: no other machine of tests runs there", self.llcs)));
+        self.note(
+            PerformancePart::LLC,
+            Ok(format!("of CPUs {}: no other machine of tests runs there", self.llcs)),
+        );
         let raised = real_time(threads);
         self.note(PerformancePart::REAL_TIME, raised);
         Ok(())
@@ -179,7 +187,9 @@ fn real_time(threads: &[u32]) -> Result<String, String> {
     for &thread in threads {
         let parameter = libc::sched_param { sched_priority: PRIORITY };
         // SAFETY: it reads the parameter and keeps nothing of it; a thread that is gone is an error.
-        if unsafe { libc::sched_setscheduler(thread.cast_signed(), libc::SCHED_FIFO, &raw const parameter) } != 0 {
+        if unsafe { libc::sched_setscheduler(thread.cast_signed(), libc::SCHED_FIFO, &raw const parameter) }
+            != 0
+        {
             let error = io::Error::last_os_error();
             return Err(format!("{error}: it needs CAP_SYS_NICE, or RLIMIT_RTPRIO of {PRIORITY}"));
         }

@@ -108,8 +108,10 @@ impl Placing {
             found.dedup();
             found
         };
-        let nodes: Vec<Vec<u32>> =
-            on.chunks(per_node).map(|on| sorted(on.iter().filter_map(|&n| host.llcs[n].node).collect())).collect();
+        let nodes: Vec<Vec<u32>> = on
+            .chunks(per_node)
+            .map(|on| sorted(on.iter().filter_map(|&n| host.llcs[n].node).collect()))
+            .collect();
         let mut differs = Vec::new();
         let distinct = |nodes: &[Vec<u32>]| sorted(nodes.concat()).len();
         if !self.own_llcs {
@@ -213,9 +215,15 @@ mod tests {
     fn what_does_not_fit_is_refused_with_the_reason() {
         let refused = |host: &HostCpus, wanted| Placing::of(wanted, host).unwrap_err();
         let small = refused(&host(1, 2, 1), topology(1, 1, 2, 1));
-        assert_eq!(small, "2 vCPUs and ktstr's own threads need 3 CPUs of the host, and this process may use 2");
+        assert_eq!(
+            small,
+            "2 vCPUs and ktstr's own threads need 3 CPUs of the host, and this process may use 2"
+        );
         let wide = refused(&host(4, 4, 1), topology(1, 1, 6, 1));
-        assert!(wide.starts_with("1 LLCs of 6 vCPUs do not fit into this host's, of which it has 4"), "{wide}");
+        assert!(
+            wide.starts_with("1 LLCs of 6 vCPUs do not fit into this host's, of which it has 4"),
+            "{wide}"
+        );
         let untold = refused(&HostCpus { told: false, ..host(1, 8, 1) }, topology(1, 1, 1, 1));
         assert!(untold.contains("does not tell which of its CPUs share a cache"), "{untold}");
         let quota = refused(&HostCpus { worth: 3, ..host(1, 8, 1) }, topology(1, 1, 1, 1));

@@ -129,7 +129,9 @@ fn reserve(dir: &Path, host: &HostCpus, placing: &Placing) -> Result<Option<CpuS
     for &n in &placement.llcs {
         held.extend(llcs[n].take());
         for cpu in host.llcs[n].cpus() {
-            let Some(slot) = taken(dir.join(format!("cpu-{cpu}")), Access::Exclusive)? else { return Ok(None) };
+            let Some(slot) = taken(dir.join(format!("cpu-{cpu}")), Access::Exclusive)? else {
+                return Ok(None);
+            };
             held.push(slot);
         }
     }

@@ -37,11 +37,13 @@ pub(super) fn suppress(vm: &VmFd, tuning: &mut Tuning) -> Result<(), MachineErro
     let can = known(KVM_CAP_X86_DISABLE_EXITS);
     let wanted = u64::from(KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE);
     if can & wanted != 0 {
-        enable(KVM_CAP_X86_DISABLE_EXITS, can & wanted).map_err(refused("keep waiting vCPUs in the guest"))?;
+        enable(KVM_CAP_X86_DISABLE_EXITS, can & wanted)
+            .map_err(refused("keep waiting vCPUs in the guest"))?;
     }
-    for (what, bit) in
-        [(PerformancePart::HALTS, KVM_X86_DISABLE_EXITS_HLT), (PerformancePart::PAUSES, KVM_X86_DISABLE_EXITS_PAUSE)]
-    {
+    for (what, bit) in [
+        (PerformancePart::HALTS, KVM_X86_DISABLE_EXITS_HLT),
+        (PerformancePart::PAUSES, KVM_X86_DISABLE_EXITS_PAUSE),
+    ] {
         let came = match can & u64::from(bit) {
             0 => Err(format!("this KVM does not offer it (KVM_CAP_X86_DISABLE_EXITS is {can:#x})")),
             _ => Ok("stay in the guest".to_owned()),

@@ -38,8 +38,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const SLOWDOWN: u32 = 10;
 
 /// Why an emulated machine has no huge pages.
-const NO_HUGE_PAGES: &str =
-    "captures of an emulated machine find what the guest has touched by the holes of its memory's file, and one of huge pages has none";
+const NO_HUGE_PAGES: &str = "captures of an emulated machine find what the guest has touched by the holes of its memory's file, and one of huge pages has none";
 /// Why it cannot be kept from leaving the guest.
 const NO_EXITS: &str = "an emulated CPU has no exits";
 

@@ -43,7 +43,8 @@ impl Redactor {
         let KernelInfo { release, asked, xxh3, cmdline, config } = kernel;
         let asked = if is_version(&asked) { asked } else { hide(asked) };
         let kernel = KernelInfo { release, asked, xxh3, cmdline: hide(cmdline), config: config.map(hide) };
-        let MachineInfo { kind, why, version, topology, cpus, memory_mib, host_cpus, start, performance } = machine;
+        let MachineInfo { kind, why, version, topology, cpus, memory_mib, host_cpus, start, performance } =
+            machine;
         let start = start.map(|start| {
             let StartInfo { how, template_until_ns, waited_ms } = start;
             let known = [StartInfo::BOOTED, StartInfo::RESTORED, StartInfo::ATTACHED].contains(&how.as_str());

@@ -11,7 +11,9 @@ use crate::kernel::{KernelProfile, KernelView};
 use crate::memory::Memory;
 use crate::run::{Checkpoints, Run};
 use crate::slim::{Dropped, KeepPages, SlimOptions, slim};
-use crate::trace::record::manifest::{KernelInfo, MachineInfo, ReproAttempt, ReproInfo, SchedulerInfo};
+use crate::trace::record::manifest::{
+    KernelInfo, MachineInfo, PerformancePart, ReproAttempt, ReproInfo, SchedulerInfo,
+};
 use crate::trace::record::{
     Blob, BlobRole, Event, EventBody, EventChunk, History, HistoryTask, LongWait, Loss, LossKind, Manifest, MapContents, MapState, Metric, OutputSource, PAGE_BYTES, PageState, PayloadRun, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeValue, Sample, Stage, StatsAnswer, WaitLimit, WatchEvent, WatchFire, WatchNews, WorkerReport, blob_id,
 };
@@ -53,6 +55,11 @@ fn marked_manifest(old: &Manifest) -> Manifest {
     manifest.machine = MachineInfo {
         why: mark("machine-why"),
         version: format!("QEMU 10.0.13 ({})", mark("machine-version")),
+        performance: vec![PerformancePart {
+            what: mark("performance-part"),
+            in_force: true,
+            detail: mark("performance-detail"),
+        }],
         ..manifest.machine
     };
     manifest.taints.push(mark("taint"));

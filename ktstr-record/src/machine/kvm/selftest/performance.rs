@@ -83,7 +83,10 @@ pub(super) fn mode(_: &Kvm, _: Means) -> Checked {
     ensure!(!alone || matches!(second(), Err(StartError::Busy { .. })), "two machines have the same cache");
     if alone {
         let ordinary = CpuSlots::take(&cache, 1, &host, None, &HASTY);
-        ensure!(matches!(ordinary, Err(StartError::Busy { .. })), "another machine runs in the reserved cache");
+        ensure!(
+            matches!(ordinary, Err(StartError::Busy { .. })),
+            "another machine runs in the reserved cache"
+        );
     }
     drop(machine);
     second().map_err(|error| Failure::from(format!("after its end: {error}")))?;
@@ -95,7 +98,9 @@ pub(super) fn mode(_: &Kvm, _: Means) -> Checked {
 
 fn refused(spec: &MachineSpec, cache: &Path, why: &str) -> Checked {
     match started(spec, cache) {
-        Err(error @ StartError::Performance { .. }) if error.to_string().contains(why) => Ok(error.to_string()),
+        Err(error @ StartError::Performance { .. }) if error.to_string().contains(why) => {
+            Ok(error.to_string())
+        }
         Err(error) => Err(error.to_string().into()),
         Ok(_) => Err(format!("a machine in performance mode, though {why}").into()),
     }
@@ -119,7 +124,11 @@ pub(super) fn suppressed(kvm: &Kvm, means: Means) -> Checked {
     let plain = halts(&mut tiny::vm(kvm, guests::timer(), 1, means)?)?;
     ensure!(plain[0] > 0, "a guest that halts 20 times never leaves for it");
     let host = crate::machine::host_cpus::HostCpus {
-        llcs: vec![crate::machine::host_cpus::HostLlc { first: 0, cores: vec![vec![0], vec![1]], node: None }],
+        llcs: vec![crate::machine::host_cpus::HostLlc {
+            first: 0,
+            cores: vec![vec![0], vec![1]],
+            node: None,
+        }],
         told: true,
         worth: 2,
     };

@@ -10,8 +10,8 @@ use kvm_ioctls::Kvm;
 
 use super::check::Failure;
 use super::open;
-use super::warm;
 use super::state::{at_fifth_ring, rest};
+use super::warm;
 use crate::machine::StartKind;
 use crate::machine::kvm::guests;
 use crate::machine::kvm::means::Means;

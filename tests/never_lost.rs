@@ -178,6 +178,8 @@ fn on_a_full_disk_a_run_keeps_what_fits_and_says_what_does_not() {
         "{lost:?}\n{ended}"
     );
     assert!(ended.stdout.contains("No space left"), "the report does not say it:\n{ended}");
+    // Nothing was broken that was seen, and what is lost could have shown it.
+    assert!(ended.stdout.contains("INCONCLUSIVE"), "{ended}");
 }
 
 /// No room for anything but the first records: the run ends with an error, and the trace opens.

@@ -299,6 +299,21 @@ fn each_is_read_once_in_order_and_what_was_overwritten_is_counted() {
 }
 
 #[test]
+fn a_buffer_that_claims_too_much_is_said_and_takes_nothing_from_another() {
+    let mut traced = Traced::new(5);
+    traced.oldest(0, 0);
+    traced.oldest(1, 0);
+    traced.guest.set(traced.cpus[0].own, "nr_pages", 1u64 << 40);
+    let unknown = short(1, &[0; 8]);
+    traced.fill(1, 0, 5, &[unknown], 1);
+    let profile = traced.profile();
+    let taken = HistoryReader::new().take(&KernelView::new(&profile, &traced.guest.ram)).expect("a history");
+    let of: Vec<Cpu> = taken.cpus.iter().map(|taken| taken.cpu).collect();
+    assert_eq!((of, taken.pages.len() as u64), (vec![Cpu(1)], PAGES + 1));
+    assert!(taken.gaps.faults.len() == 1 && taken.gaps.faults[0].contains("it claims"), "{:?}", taken.gaps);
+}
+
+#[test]
 fn all_pages_of_the_buffers_are_named() {
     let traced = Traced::new(3);
     let profile = traced.profile();

@@ -17,19 +17,24 @@ const PER_SECOND: u64 = 3000;
 const SAVED_UP: u64 = 6000;
 /// Steps of a CPU that the capture of an end keeps at least.
 const AT_AN_END: u64 = 12_000;
+/// Faults of one capture that are told in full.
+const FAULTS: usize = 4;
 
 /// Reads the history of one machine.
 pub(super) struct HistoryKeeper {
     reader: HistoryReader,
     allowance: Allowance,
-    /// Why there is none, until it is told; then it is not looked for again.
+    /// Why there is none, or not all of it, until it is told.
     fault: Option<String>,
+    /// What was told last, which each capture may find again.
+    told: String,
+    /// There is none, and it is not looked for again.
     given_up: bool,
 }
 
 impl HistoryKeeper {
     pub(super) fn new() -> Self {
-        Self { reader: HistoryReader::new(), allowance: Allowance::default(), fault: None, given_up: false }
+        Self { reader: HistoryReader::new(), allowance: Allowance::default(), fault: None, told: String::new(), given_up: false }
     }
 
     /// Copy what is new. The machine is stopped.
@@ -46,11 +51,13 @@ impl HistoryKeeper {
     }
 
     /// The events of what was copied at a capture.
-    pub(super) fn events(&mut self, taken: Taken, kind: CaptureKind, at: GuestNs) -> Vec<EventBody> {
-        let mut gaps = Gaps { faults: taken.gaps.faults.clone(), ..Gaps::default() };
+    pub(super) fn events(&mut self, mut taken: Taken, kind: CaptureKind, at: GuestNs) -> Vec<EventBody> {
+        let mut gaps = std::mem::take(&mut taken.gaps);
         let all = self.reader.decode(taken, &mut gaps);
-        if let Some(fault) = gaps.faults.into_iter().next() {
-            self.fault.get_or_insert(fault);
+        let fault = said(gaps);
+        if !fault.is_empty() && fault != self.told {
+            self.told.clone_from(&fault);
+            self.fault = Some(fault);
         }
         let mut events = Vec::new();
         for news in all {
@@ -67,6 +74,16 @@ impl HistoryKeeper {
     }
 }
 
+/// The faults of a capture in one text; empty: there are none.
+fn said(mut gaps: Gaps) -> String {
+    let more = gaps.faults.len().saturating_sub(FAULTS).saturating_add(gaps.more_faults);
+    gaps.faults.truncate(FAULTS);
+    if more > 0 {
+        gaps.faults.push(format!("and {more} more"));
+    }
+    gaps.faults.join("; ")
+}
+
 /// How many steps of each CPU may be kept.
 #[derive(Default)]
 struct Allowance {
@@ -80,7 +97,10 @@ impl Allowance {
         let (left, since) = self.left.entry(cpu).or_insert((SAVED_UP, at));
         let earned = at.saturating_since(*since).saturating_mul(PER_SECOND) / 1_000_000_000;
         *left = left.saturating_add(earned).min(SAVED_UP);
-        *since = at.max(*since);
+        // Captures that are close to one another earn a part of a step each, which is theirs later.
+        if earned > 0 {
+            *since = at;
+        }
         let kept = wanted.min(if of_an_end { (*left).max(AT_AN_END) } else { *left });
         *left = left.saturating_sub(kept);
         kept
@@ -105,5 +125,21 @@ mod tests {
         assert_eq!(spend(0, 50_000, true, 2 * SECOND), AT_AN_END);
         assert_eq!(spend(0, 50_000, false, 100 * SECOND), SAVED_UP, "no more is saved up");
         assert_eq!(spend(0, 10, true, 100 * SECOND), 10);
+        assert_eq!(spend(2, SAVED_UP, false, SECOND), SAVED_UP);
+        let kept: u64 = (1..=100).map(|nth| spend(2, 10, false, SECOND + nth * SECOND / 10_000)).sum();
+        assert_eq!(kept, 25, "captures every 100 us keep a step at each fourth of them");
+    }
+
+    #[test]
+    fn faults_are_told_with_how_many_more_there_are() {
+        let mut gaps = Gaps::default();
+        assert_eq!(said(gaps.clone()), "");
+        for nth in 0..FAULTS {
+            gaps.fault(nth);
+        }
+        assert_eq!(said(gaps.clone()), "0; 1; 2; 3");
+        gaps.fault("x");
+        gaps.more_faults = 7;
+        assert_eq!(said(gaps), "0; 1; 2; 3; and 8 more");
     }
 }

@@ -188,6 +188,10 @@ fn a_scheduler_that_exits_leaves_its_message_and_does_it_again_in_a_second_machi
     let run = failed_in(fixture("fixtures::exits").env("KTSTR_AUTO_REPRO", "1"));
     assert!(run.report().contains("SCX_EXIT_ERROR_BPF"), "{run}");
     assert!(run.report().contains("the demo gave up"), "{run}");
+    assert!(run.report().contains("who raised the error"), "{run}");
+    let why = printed(&run, &["why", "--json"]);
+    let raised = "by scx_bpf_error_bstr: scx_demo.bpf.c:";
+    assert!(why.contains("it was raised in the scheduler's program ") && why.contains(raised), "{why}\n{run}");
 
     // The second machine is in the same file, ended alike, and saw who ended the scheduler.
     assert!(run.report().contains("it happened again, in 1 of 1 attempt"), "{run}");

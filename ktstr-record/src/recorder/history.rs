@@ -8,15 +8,21 @@ use std::collections::BTreeMap;
 
 use ktstr_replay::kernel::history::{HistoryReader, Taken, pack};
 use ktstr_replay::kernel::{Gaps, KernelView};
-use ktstr_replay::trace::record::{CaptureKind, EventBody};
+use ktstr_replay::trace::record::{CaptureKind, EventBody, History};
 use ktstr_replay::units::{Cpu, GuestNs};
 
 /// Steps of a CPU that are kept for each second of guest time, in captures that are of no end.
 const PER_SECOND: u64 = 3000;
 /// Such steps that may be saved up, and that there are at first.
 const SAVED_UP: u64 = 6000;
-/// Steps of a CPU that the capture of an end keeps at least.
+/// Steps of a CPU that the capture of an end keeps at least, as far as the run has room.
 const AT_AN_END: u64 = 12_000;
+/// Steps that a run has room for: some 128 MiB of events, of the 256 MiB that are read of a trace.
+const OF_A_RUN: u64 = 4 << 20;
+/// The part of them that only captures of an end may use. Each of them uses at most half of what is left.
+const FOR_ENDS: u64 = 2 << 20;
+/// A task or a name in the tables of a record takes as much as so many steps.
+const ROW: u64 = 3;
 /// Faults of one capture that are told in full.
 const FAULTS: usize = 4;
 
@@ -24,6 +30,8 @@ const FAULTS: usize = 4;
 pub(super) struct HistoryKeeper {
     reader: HistoryReader,
     allowance: Allowance,
+    /// Steps that the run has room for yet.
+    room: u64,
     /// Why there is none, or not all of it, until it is told.
     fault: Option<String>,
     /// What was told last, which each capture may find again.
@@ -34,7 +42,8 @@ pub(super) struct HistoryKeeper {
 
 impl HistoryKeeper {
     pub(super) fn new() -> Self {
-        Self { reader: HistoryReader::new(), allowance: Allowance::default(), fault: None, told: String::new(), given_up: false }
+        let (reader, allowance) = (HistoryReader::new(), Allowance::default());
+        Self { reader, allowance, room: OF_A_RUN, fault: None, told: String::new(), given_up: false }
     }
 
     /// Copy what is new. The machine is stopped.
@@ -60,9 +69,13 @@ impl HistoryKeeper {
             self.fault = Some(fault);
         }
         let mut events = Vec::new();
+        let share = share(self.room, kind.is_of_an_end(), all.len() as u64);
         for news in all {
-            let keep = self.allowance.spend(news.cpu, news.noted.len() as u64, kind.is_of_an_end(), at);
+            let wanted = share.min(news.noted.len() as u64);
+            let keep = self.allowance.spend(news.cpu, wanted, kind.is_of_an_end(), at);
             let records = pack(&news, usize::try_from(keep).unwrap_or(usize::MAX));
+            let takes = |record: &History| record.steps.len() as u64 + ROW * (record.tasks.len() + record.names.len()) as u64;
+            self.room = self.room.saturating_sub(records.iter().map(takes).sum());
             events.extend(records.into_iter().map(|record| EventBody::History(Box::new(record))));
         }
         events
@@ -82,6 +95,12 @@ fn said(mut gaps: Gaps) -> String {
         gaps.faults.push(format!("and {more} more"));
     }
     gaps.faults.join("; ")
+}
+
+/// How many steps of each of `cpus` CPUs a run keeps that has `room` for so many.
+fn share(room: u64, of_an_end: bool, cpus: u64) -> u64 {
+    let all = if of_an_end { room / 2 } else { room.saturating_sub(FOR_ENDS) };
+    all / cpus.max(1)
 }
 
 /// How many steps of each CPU may be kept.
@@ -128,6 +147,14 @@ mod tests {
         assert_eq!(spend(2, SAVED_UP, false, SECOND), SAVED_UP);
         let kept: u64 = (1..=100).map(|nth| spend(2, 10, false, SECOND + nth * SECOND / 10_000)).sum();
         assert_eq!(kept, 25, "captures every 100 us keep a step at each fourth of them");
+    }
+
+    #[test]
+    fn a_run_has_room_for_so_many_steps_and_an_end_always_has_some() {
+        assert!(share(OF_A_RUN, true, 128) >= AT_AN_END, "of this many CPUs nothing is cut");
+        assert_eq!(share(OF_A_RUN, false, 0), OF_A_RUN - FOR_ENDS);
+        assert_eq!(share(FOR_ENDS, false, 4), 0);
+        assert_eq!(share(FOR_ENDS, true, 4), FOR_ENDS / 8);
     }
 
     #[test]

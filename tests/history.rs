@@ -28,6 +28,9 @@ fn switches_all_the_time(ctx: &Ctx) -> Result<AssertResult> {
     let result = execute_defs(ctx, vec![CgroupDef::named("pairs").workers(4).work_type(PipeIo::default())])?;
     // From here on nothing more is noted, so that the capture and the text below have the same.
     fs::write(Path::new(INSTANCE).join("tracing_on"), "0")?;
+    // A trace keeps so many steps for each second: of two in which nothing is noted there is room for what was noted last, however late
+    // the captures before were.
+    std::thread::sleep(Duration::from_secs(2));
     ctx.capture_snapshot("traced")?;
     let text = fs::read_to_string(Path::new(INSTANCE).join("trace"))?;
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -202,17 +205,27 @@ fn replay_shows_parts_of_it(run: &TestRun) {
     let all = shown(&[]);
     let of = |json: &serde_json::Value| json["events"].as_array().expect("events").clone();
     assert_eq!(all["all"].as_u64(), Some(of(&all).len() as u64));
-    let worker = of(&all).iter().find_map(|event| event["next"]["pid"].as_u64().filter(|pid| *pid > 1)).expect("a task");
+    let at = |event: &serde_json::Value| event["since_start_ns"].as_i64().expect("a time");
+    // The task that has most turns of CPU 1 in the time that is asked for.
+    let within = |event: &serde_json::Value| event["cpu"] == 1 && (1_000_000_000..=11_000_000_000).contains(&at(event));
+    let mut turns: BTreeMap<u64, Vec<i64>> = BTreeMap::new();
+    for event in of(&all).iter().filter(|event| within(event)) {
+        if let Some(pid) = event["next"]["pid"].as_u64().filter(|pid| *pid > 1) {
+            turns.entry(pid).or_default().push(at(event));
+        }
+    }
+    let (worker, turns) = turns.into_iter().max_by_key(|(_, turns)| turns.len()).expect("a task");
     let part = of(&shown(&["--task", &worker.to_string(), "--cpu", "1", "--from", "1s", "--to", "11s"]));
     assert!(!part.is_empty() && part.len() < of(&all).len());
     for event in part {
         let pids = ["prev", "next", "task"].map(|key| event[key]["pid"].as_u64());
         assert!(pids.contains(&Some(worker)) && event["cpu"] == 1, "{event}");
-        let at = event["since_start_ns"].as_i64().expect("a time");
-        assert!((1_000_000_000..=11_000_000_000).contains(&at), "{event}");
+        assert!((1_000_000_000..=11_000_000_000).contains(&at(&event)), "{event}");
     }
     let mut command = ktstr();
-    command.arg("replay").arg(&path).args(["--events", "--from", "10.9s", "--to", "11s"]);
+    // A time that is given in ns is that of one step, and of those at the same time.
+    let turn = format!("{}ns", turns[turns.len() / 2]);
+    command.arg("replay").arg(&path).args(["--events", "--from", turn.as_str(), "--to", turn.as_str()]);
     let ended = run_bounded(&mut command, LIMIT);
     assert!(ended.status.success() && ended.stdout.contains(" -> "), "{ended}");
 }

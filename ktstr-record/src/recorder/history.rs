@@ -62,6 +62,11 @@ impl HistoryKeeper {
     /// The events of what was copied at a capture.
     pub(super) fn events(&mut self, mut taken: Taken, kind: CaptureKind, at: GuestNs) -> Vec<EventBody> {
         let mut gaps = std::mem::take(&mut taken.gaps);
+        // Where a CPU could not be read, that is what is told.
+        if gaps.is_empty() && taken.is_of_none() {
+            self.given_up = true;
+            gaps.fault("the guest's kernel has noted nothing; init's line on the console says why");
+        }
         let all = self.reader.decode(taken, &mut gaps);
         let fault = said(gaps);
         if !fault.is_empty() && fault != self.told {

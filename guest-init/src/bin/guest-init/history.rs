@@ -10,6 +10,8 @@ use crate::Failure;
 
 /// The instance. The host finds it by its name.
 const INSTANCE: &str = "/sys/kernel/tracing/instances/ktstr";
+/// Whether the kernel keeps a table of the names of tasks for the buffers.
+const RECORD_CMD: &str = "/sys/kernel/tracing/options/record-cmd";
 /// What is noted. A kernel that lacks one of the later ones does without.
 const EVENTS: [&str; 5] = [
     "sched/sched_switch",
@@ -38,13 +40,16 @@ pub fn begin() -> Result<(), Failure> {
     if cpus.saturating_mul(NEW_KIB) > free / PART {
         return Err(format!("{cpus} CPUs need more memory for it than a {PART}th of the {free} KiB that are free"));
     }
-    fs::create_dir(INSTANCE).map_err(|error| format!("making the trace instance {INSTANCE}: {error}"))?;
+    // What is noted has the names of tasks; a table of names besides costs time at each switch. An instance has this option from what
+    // is set for all when it is made, and no file for it.
+    let _kept_as_it_is = fs::write(RECORD_CMD, "0");
+    let made = fs::create_dir(INSTANCE);
+    let _kept_as_it_is = fs::write(RECORD_CMD, "1");
+    made.map_err(|error| format!("making the trace instance {INSTANCE}: {error}"))?;
     write("tracing_on", "0")?;
     write("buffer_size_kb", &BUFFER_KIB.to_string())?;
     // The guest's CLOCK_MONOTONIC, in which all of a trace is told.
     write("trace_clock", "mono")?;
-    // What is noted has the names of tasks; a table of names besides costs time at each switch.
-    write("options/record-cmd", "0")?;
     let (first, rest) = EVENTS.split_first().ok_or("no event")?;
     write(&format!("events/{first}/enable"), "1")?;
     for event in rest.iter().filter(|event| Path::new(INSTANCE).join("events").join(event).exists()) {

@@ -90,6 +90,14 @@ struct Known {
     read: u64,
 }
 
+impl Taken {
+    /// Whether no CPU has noted anything since the buffers were made.
+    #[must_use]
+    pub fn is_of_none(&self) -> bool {
+        self.cpus.iter().all(|cpu| cpu.entries == 0)
+    }
+}
+
 impl HistoryReader {
     /// A reader that has read nothing yet.
     #[must_use]

@@ -70,6 +70,7 @@ use proc_macro::TokenStream;
 /// | `performance` | `true` or `false` | false | each vCPU has a CPU of the host to itself, in a last-level cache in which no other test's machine runs; and what else the host permits: memory of the same NUMA node, huge pages, real-time priority, halts that do not leave the guest. A host that has no such CPUs refuses the test; what else it refuses is in the report |
 /// | `attached` | `true` or `false` | true | begin with the scheduler enabled, from a template, where there is one; `false`: load it anew in every run |
 /// | `auto_repro` | `true` or `false` | true | when the scheduler dies, run the test again in a second machine that watches who ends it, up to three times, and keep what that saw in the same trace; not where the run must fail |
+/// | `history` | `true` or `false` | true | the guest's kernel notes context switches, wakeups, migrations and events of sched_ext, and the trace has what came before each capture |
 /// | `kargs` | a list of strings, `["..", ".."]` | none | more words for the kernel's command line, after the scheduler's |
 /// | `extra_sched_args` | a list of strings, `["..", ".."]` | none | more arguments for the scheduler, after its own |
 /// | `sysctls` | a list of settings, `["NAME=VALUE", ".."]` | none | kernel parameters that are set before the body, as `kernel.pid_max=30000` |

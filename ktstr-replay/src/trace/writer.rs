@@ -551,7 +551,7 @@ mod tests {
         let disk = Disk::with_room(1 << 30);
         let mut writer = TraceWriter::to_sink(Box::new(disk.clone()), 7, WriterOptions::default()).unwrap();
         writer.body(&Manifest::default(), Labels::default()).unwrap();
-        let large = |i| Event { body: EventBody::Console(vec![i as u8; 1 << 20]), ..event(i) };
+        let large = |i: u64| Event { body: EventBody::Console(vec![i as u8; 1 << 20]), ..event(i) };
         let events: Vec<Event> = (0..70).map(large).collect();
         writer.events(&events).unwrap();
         writer.finish().unwrap();

@@ -198,7 +198,8 @@ impl CommandArgs for TestArgs {
         }
         let threads = match runner {
             Runner::Nextest => {
-                ToolConfig::write(&workspace, &tests, |host| self.options.threads(&self.rest, host))?
+                let threads = |host| self.options.threads(&self.rest, host);
+                ToolConfig::write(&workspace, &tests, self.performance_of_all(), threads)?
             }
             Runner::CargoTest => None,
         };
@@ -303,10 +304,15 @@ impl TestArgs {
             );
         }
         let mut machine = passes.first().context("no kernel")?.machine();
-        machine.performance = self.performance || environment::Environment::read().performance;
+        machine.performance = self.performance_of_all();
         let plan = Plan::new(tests, &machine, self.budget, machine::carries)?;
         out::note(&plan.summary());
         Ok(Some(plan))
+    }
+
+    /// Whether the machines of all tests are in performance mode.
+    fn performance_of_all(&self) -> bool {
+        self.performance || environment::Environment::read().performance
     }
 
     /// The same; on several kernels with the runner told to go on after a failure.

@@ -191,6 +191,10 @@ fn a_scheduler_that_exits_leaves_its_message_and_does_it_again_in_a_second_machi
     let run = failed_in(fixture("fixtures::exits").env("KTSTR_AUTO_REPRO", "1"));
     assert!(run.report().contains("SCX_EXIT_ERROR_BPF"), "{run}");
     assert!(run.report().contains("the demo gave up"), "{run}");
+    assert!(run.report().contains("who raised the error"), "{run}");
+    let why = printed(&run, &["why", "--json"]);
+    let raised = "by scx_bpf_error_bstr: scx_demo.bpf.c:";
+    assert!(why.contains("it was raised in the scheduler's program ") && why.contains(raised), "{why}\n{run}");
 
     // The second machine is in the same file, ended alike, and saw who ended the scheduler.
     assert!(run.report().contains("it happened again, in 1 of 1 attempt"), "{run}");
@@ -298,18 +302,25 @@ fn a_starved_cgroup_is_named() {
     assert!(!finding.contains("cg_0"), "the served cgroup is blamed:\n{run}");
 
     // A capture shows who of it waited, long before the workers could say so.
-    let of_gap = long_waits(&run).into_iter().find(|wait| wait.limit == WaitLimit::Gap);
-    let wait = of_gap.unwrap_or_else(|| panic!("nobody was seen to wait:\n{run}"));
     let limits = run.trace().manifest().expect("a manifest").test.limits().expect("limits");
-    assert_eq!(limits.max_gap_ms.map(|ms| ms * 1_000_000), Some(wait.limit_ns), "{wait:?}");
-    assert!(wait.waited_ns >= wait.limit_ns / 2, "{wait:?}");
-    let during = captured(&run, &wait);
-    let tasks = printed(&run, &["replay", "--at", &during.tag, "--tasks", "--json"]);
-    let views: serde_json::Value = serde_json::from_str(&tasks).expect("JSON");
-    let tasks = views["views"]["tasks"]["tasks"].as_array().expect("tasks");
-    let task = tasks.iter().find(|task| task["pid"].as_u64() == wait.pid.map(u64::from));
-    let task = task.unwrap_or_else(|| panic!("no such task as {wait:?}: {views:#}"));
-    assert!(task["cgroup"].as_str().is_some_and(|cgroup| cgroup.ends_with("cg_1")), "{task:#}");
+    let mut of_gap = long_waits(&run);
+    of_gap.retain(|wait| wait.limit == WaitLimit::Gap);
+    for wait in &of_gap {
+        assert_eq!(limits.max_gap_ms.map(|ms| ms * 1_000_000), Some(wait.limit_ns), "{wait:?}");
+        assert!(wait.waited_ns >= wait.limit_ns / 2, "{wait:?}");
+    }
+    // On a host that is busy others may have waited, too.
+    of_gap.retain(|wait| wait.sample.is_some());
+    let is_of_it = |wait: &LongWait| {
+        let during = captured(&run, wait);
+        let tasks = printed(&run, &["replay", "--at", &during.tag, "--tasks", "--json"]);
+        let views: serde_json::Value = serde_json::from_str(&tasks).expect("JSON");
+        let tasks = views["views"]["tasks"]["tasks"].as_array().expect("tasks");
+        let task = tasks.iter().find(|task| task["pid"].as_u64() == wait.pid.map(u64::from));
+        let task = task.unwrap_or_else(|| panic!("no such task as {wait:?}: {views:#}"));
+        task["cgroup"].as_str().is_some_and(|cgroup| cgroup.ends_with("cg_1"))
+    };
+    assert!(of_gap.iter().any(is_of_it), "nobody of it was seen to wait, but {of_gap:?}\n{run}");
     assert!(printed(&run, &["why"]).contains("for which a worker may make no turn"), "{run}");
 }
 

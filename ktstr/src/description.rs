@@ -23,6 +23,8 @@ pub struct TestDescription {
     pub topology: String,
     /// How many these are; 0 of a test that runs on the host, which has no machine.
     pub cpus: u32,
+    /// Its machine is in performance mode, in which no other machine of tests runs beside it.
+    pub performance: bool,
     /// Guest RAM, in MiB.
     pub memory_mib: u32,
     /// Workload window, in s.
@@ -68,6 +70,7 @@ impl TestDescription {
             .to_owned(),
             topology: def.topology.to_string(),
             cpus: if def.host_only { 0 } else { def.topology.cpus() },
+            performance: def.performance,
             memory_mib: def.memory_mib,
             duration_s: def.duration_s,
             limits: def.limits().to_string(),
@@ -89,6 +92,8 @@ mod tests {
         assert_eq!((said.target.as_str(), said.name.as_str()), ("demo", "inner::two"));
         assert_eq!(said.cpus, TEST.topology.cpus());
         assert_eq!(TestDescription::of(&TestDef { host_only: true, ..TEST }).cpus, 0);
+        assert!(!said.performance);
+        assert!(TestDescription::of(&TestDef { performance: true, ..TEST }).performance);
         assert_eq!(said.variants.len(), PRESETS.len());
         let first = &said.variants[0];
         assert_eq!(first.name, "inner::gauntlet_two::llcs1_cpus4");

@@ -13,6 +13,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +47,7 @@ pub struct GuestRam {
     memory: GuestMemoryMmap<()>,
     nodes: Vec<Node>,
     spans: Vec<Span>,
+    pages: PageSize,
     /// For each span, where its file was found to hold data, in bytes of the file. Asking for it is slow, as the kernel
     /// goes over every page, and a capture asks while the guest is stopped.
     data: Mutex<Vec<Vec<Range<u64>>>>,
@@ -116,7 +118,7 @@ impl GuestRam {
             .collect::<io::Result<Vec<_>>>()?;
         let memory = GuestMemoryMmap::from_ranges_with_files(ranges).map_err(io::Error::other)?;
         let data = Mutex::new(vec![Vec::new(); spans.len()]);
-        Ok(Self { memory, nodes, spans, data, written: Mutex::default() })
+        Ok(Self { memory, nodes, spans, pages, data, written: Mutex::default() })
     }
 
     /// Have the host make the pages of the guest's `node` on its own nodes `on` only, also for whoever else maps the file. What
@@ -229,6 +231,33 @@ impl GuestRam {
     /// [`ChannelRam`] is not among them.
     pub(super) fn take_written(&self) -> Vec<Range<u64>> {
         std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Put what was saved of `node` back, `bytes` at the offset `at` of its file. [`take_written`](Self::take_written) does not tell of it.
+    pub(super) fn put_saved(&self, node: usize, at: u64, bytes: &[u8]) -> io::Result<()> {
+        match (self.pages, self.nodes.get(node)) {
+            // Through the file, not the mapping: that spares a page fault and the zeroing of each page.
+            (PageSize::Small, Some(of)) => of.file.write_all_at(bytes, at),
+            // The kernel has no write(2) for files of huge pages.
+            (PageSize::Huge, Some(_)) => self.put_mapped(node, at, bytes),
+            (_, None) => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    fn put_mapped(&self, node: usize, mut at: u64, mut bytes: &[u8]) -> io::Result<()> {
+        for span in self.spans.iter().filter(|span| span.node == node) {
+            let end = span.offset + span.bytes;
+            if bytes.is_empty() || !(span.offset..end).contains(&at) {
+                continue;
+            }
+            // A node may go on in another span.
+            let len = usize::try_from(end - at).map_or(bytes.len(), |left| left.min(bytes.len()));
+            let (here, rest) = bytes.split_at(len);
+            let to = GuestAddress(at - span.offset + span.base);
+            self.memory.write_slice(here, to).map_err(|_| io::ErrorKind::InvalidInput)?;
+            (at, bytes) = (at + len as u64, rest);
+        }
+        if bytes.is_empty() { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
 
     fn populated_by_span(&self) -> Vec<Range<u64>> {
@@ -371,7 +400,7 @@ mod tests {
     use ktstr_replay::memory::{Memory, MemoryError};
     use ktstr_replay::units::GuestPhys;
 
-    use super::{ChannelRam, GuestRam, HIGH_RAM_BASE, Span, spans};
+    use super::{ChannelRam, GuestRam, HIGH_RAM_BASE, PageSize, Span, spans};
 
     const MIB: u64 = 1 << 20;
     const GIB: u64 = 1 << 30;
@@ -389,6 +418,35 @@ mod tests {
                 Span { base: 5 * GIB, bytes: GIB, node: 2, offset: 0 },
             ]
         );
+    }
+
+    /// A file of huge pages refuses to be written to, so that each template was taken for a damaged one there.
+    #[test]
+    fn what_was_saved_is_put_back_by_file_and_by_mapping() {
+        let ram = GuestRam::new(&[MIB, 4 * GIB]).unwrap();
+        // The second node goes on at 4 GiB where 3 GiB of RAM are full.
+        let cut = 3 * GIB - MIB;
+        let puts: [fn(&GuestRam, u64, &[u8]) -> std::io::Result<()>; 2] =
+            [|ram, at, bytes| ram.put_saved(1, at, bytes), |ram, at, bytes| ram.put_mapped(1, at, bytes)];
+        for (put, bytes) in puts.into_iter().zip([b"abcdefgh", b"ABCDEFGH"]) {
+            put(&ram, cut - 4, bytes).unwrap();
+            for (at, part) in [(3 * GIB - 4, &bytes[..4]), (HIGH_RAM_BASE, &bytes[4..])] {
+                let mut found = [0; 4];
+                ram.read(GuestPhys(at), &mut found).unwrap();
+                assert_eq!(found, part, "{at:#x}");
+            }
+        }
+        assert!(ram.take_written().is_empty());
+        assert!(ram.put_mapped(1, 4 * GIB - 4, &[1; 8]).is_err(), "beyond its end");
+        assert!(ram.put_saved(2, 0, &[1]).is_err(), "no such node");
+        if let Ok(huge) = GuestRam::of(&[2 * MIB], PageSize::Huge)
+            && huge.fill().is_ok()
+        {
+            huge.put_saved(0, MIB, b"abcd").unwrap();
+            let mut found = [0; 4];
+            huge.read(GuestPhys(MIB), &mut found).unwrap();
+            assert_eq!(&found, b"abcd");
+        }
     }
 
     #[test]

@@ -382,10 +382,13 @@ mod tests {
         let error = CpuSlots::take(cache.path(), 2, &host, Some(&placing), &HASTY).unwrap_err();
         assert!(matches!(error, StartError::Busy { want: 2, .. }), "{error}");
         drop(others);
-        let second = CpuSlots::take(cache.path(), 2, &host, Some(&placing), &HASTY).unwrap();
-        assert_eq!(second.placement.unwrap().cpus, [2, 3]);
+        // Patiently: a child that another test starts at this moment has a copy of each lock until its exec.
+        let second = CpuSlots::take(cache.path(), 2, &host, Some(&placing), &PATIENT).unwrap();
+        assert_eq!(second.placement.as_ref().unwrap().cpus, [2, 3]);
         drop(reserved);
-        CpuSlots::take(cache.path(), 2, &host, Some(&placing), &HASTY).unwrap();
+        let third = CpuSlots::take(cache.path(), 2, &host, Some(&placing), &PATIENT).unwrap();
+        assert_eq!(third.placement.as_ref().unwrap().cpus, [0, 1], "while the second has the other cache");
+        drop(second);
     }
 
     #[test]
@@ -397,7 +400,7 @@ mod tests {
         let error = CpuSlots::take(cache.path(), 2, &host, Some(&placing), &HASTY).unwrap_err();
         assert!(matches!(error, StartError::Busy { .. }), "{error}");
         // What it tried out on the way is free again.
-        drop(CpuSlots::take(cache.path(), 3, &host, None, &HASTY).unwrap());
+        drop(CpuSlots::take(cache.path(), 3, &host, None, &PATIENT).unwrap());
         std::thread::scope(|scope| {
             let waits =
                 scope.spawn(|| CpuSlots::take(cache.path(), 2, &host, Some(&placing), &PATIENT).unwrap());

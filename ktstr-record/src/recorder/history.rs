@@ -8,28 +8,42 @@ use std::collections::BTreeMap;
 
 use ktstr_replay::kernel::history::{HistoryReader, Taken, pack};
 use ktstr_replay::kernel::{Gaps, KernelView};
-use ktstr_replay::trace::record::{CaptureKind, EventBody};
+use ktstr_replay::trace::record::{CaptureKind, EventBody, History};
 use ktstr_replay::units::{Cpu, GuestNs};
 
 /// Steps of a CPU that are kept for each second of guest time, in captures that are of no end.
 const PER_SECOND: u64 = 3000;
 /// Such steps that may be saved up, and that there are at first.
 const SAVED_UP: u64 = 6000;
-/// Steps of a CPU that the capture of an end keeps at least.
+/// Steps of a CPU that the capture of an end keeps at least, as far as the run has room.
 const AT_AN_END: u64 = 12_000;
+/// Steps that a run has room for: some 128 MiB of events, of the 256 MiB that are read of a trace.
+const OF_A_RUN: u64 = 4 << 20;
+/// The part of them that only captures of an end may use. Each of them uses at most half of what is left.
+const FOR_ENDS: u64 = 2 << 20;
+/// A task or a name in the tables of a record takes as much as so many steps.
+const ROW: u64 = 3;
+/// Faults of one capture that are told in full.
+const FAULTS: usize = 4;
 
 /// Reads the history of one machine.
 pub(super) struct HistoryKeeper {
     reader: HistoryReader,
     allowance: Allowance,
-    /// Why there is none, until it is told; then it is not looked for again.
+    /// Steps that the run has room for yet.
+    room: u64,
+    /// Why there is none, or not all of it, until it is told.
     fault: Option<String>,
+    /// What was told last, which each capture may find again.
+    told: String,
+    /// There is none, and it is not looked for again.
     given_up: bool,
 }
 
 impl HistoryKeeper {
     pub(super) fn new() -> Self {
-        Self { reader: HistoryReader::new(), allowance: Allowance::default(), fault: None, given_up: false }
+        let (reader, allowance) = (HistoryReader::new(), Allowance::default());
+        Self { reader, allowance, room: OF_A_RUN, fault: None, told: String::new(), given_up: false }
     }
 
     /// Copy what is new. The machine is stopped.
@@ -46,20 +60,27 @@ impl HistoryKeeper {
     }
 
     /// The events of what was copied at a capture.
-    pub(super) fn events(&mut self, taken: Taken, kind: CaptureKind, at: GuestNs) -> Vec<EventBody> {
-        let mut gaps = Gaps { faults: taken.gaps.faults.clone(), ..Gaps::default() };
-        if taken.is_of_none() {
+    pub(super) fn events(&mut self, mut taken: Taken, kind: CaptureKind, at: GuestNs) -> Vec<EventBody> {
+        let mut gaps = std::mem::take(&mut taken.gaps);
+        // Where a CPU could not be read, that is what is told.
+        if gaps.is_empty() && taken.is_of_none() {
             self.given_up = true;
-            self.fault.get_or_insert("the guest's kernel has noted nothing; init's line on the console says why".to_owned());
+            gaps.fault("the guest's kernel has noted nothing; init's line on the console says why");
         }
         let all = self.reader.decode(taken, &mut gaps);
-        if let Some(fault) = gaps.faults.into_iter().next() {
-            self.fault.get_or_insert(fault);
+        let fault = said(gaps);
+        if !fault.is_empty() && fault != self.told {
+            self.told.clone_from(&fault);
+            self.fault = Some(fault);
         }
         let mut events = Vec::new();
+        let share = share(self.room, kind.is_of_an_end(), all.len() as u64);
         for news in all {
-            let keep = self.allowance.spend(news.cpu, news.noted.len() as u64, kind.is_of_an_end(), at);
+            let wanted = share.min(news.noted.len() as u64);
+            let keep = self.allowance.spend(news.cpu, wanted, kind.is_of_an_end(), at);
             let records = pack(&news, usize::try_from(keep).unwrap_or(usize::MAX));
+            let takes = |record: &History| record.steps.len() as u64 + ROW * (record.tasks.len() + record.names.len()) as u64;
+            self.room = self.room.saturating_sub(records.iter().map(takes).sum());
             events.extend(records.into_iter().map(|record| EventBody::History(Box::new(record))));
         }
         events
@@ -69,6 +90,22 @@ impl HistoryKeeper {
     pub(super) fn fault(&mut self) -> Option<String> {
         self.fault.take()
     }
+}
+
+/// The faults of a capture in one text; empty: there are none.
+fn said(mut gaps: Gaps) -> String {
+    let more = gaps.faults.len().saturating_sub(FAULTS).saturating_add(gaps.more_faults);
+    gaps.faults.truncate(FAULTS);
+    if more > 0 {
+        gaps.faults.push(format!("and {more} more"));
+    }
+    gaps.faults.join("; ")
+}
+
+/// How many steps of each of `cpus` CPUs a run keeps that has `room` for so many.
+fn share(room: u64, of_an_end: bool, cpus: u64) -> u64 {
+    let all = if of_an_end { room / 2 } else { room.saturating_sub(FOR_ENDS) };
+    all / cpus.max(1)
 }
 
 /// How many steps of each CPU may be kept.
@@ -84,7 +121,10 @@ impl Allowance {
         let (left, since) = self.left.entry(cpu).or_insert((SAVED_UP, at));
         let earned = at.saturating_since(*since).saturating_mul(PER_SECOND) / 1_000_000_000;
         *left = left.saturating_add(earned).min(SAVED_UP);
-        *since = at.max(*since);
+        // Captures that are close to one another earn a part of a step each, which is theirs later.
+        if earned > 0 {
+            *since = at;
+        }
         let kept = wanted.min(if of_an_end { (*left).max(AT_AN_END) } else { *left });
         *left = left.saturating_sub(kept);
         kept
@@ -109,5 +149,29 @@ mod tests {
         assert_eq!(spend(0, 50_000, true, 2 * SECOND), AT_AN_END);
         assert_eq!(spend(0, 50_000, false, 100 * SECOND), SAVED_UP, "no more is saved up");
         assert_eq!(spend(0, 10, true, 100 * SECOND), 10);
+        assert_eq!(spend(2, SAVED_UP, false, SECOND), SAVED_UP);
+        let kept: u64 = (1..=100).map(|nth| spend(2, 10, false, SECOND + nth * SECOND / 10_000)).sum();
+        assert_eq!(kept, 25, "captures every 100 us keep a step at each fourth of them");
+    }
+
+    #[test]
+    fn a_run_has_room_for_so_many_steps_and_an_end_always_has_some() {
+        assert!(share(OF_A_RUN, true, 128) >= AT_AN_END, "of this many CPUs nothing is cut");
+        assert_eq!(share(OF_A_RUN, false, 0), OF_A_RUN - FOR_ENDS);
+        assert_eq!(share(FOR_ENDS, false, 4), 0);
+        assert_eq!(share(FOR_ENDS, true, 4), FOR_ENDS / 8);
+    }
+
+    #[test]
+    fn faults_are_told_with_how_many_more_there_are() {
+        let mut gaps = Gaps::default();
+        assert_eq!(said(gaps.clone()), "");
+        for nth in 0..FAULTS {
+            gaps.fault(nth);
+        }
+        assert_eq!(said(gaps.clone()), "0; 1; 2; 3");
+        gaps.fault("x");
+        gaps.more_faults = 7;
+        assert_eq!(said(gaps), "0; 1; 2; 3; and 8 more");
     }
 }

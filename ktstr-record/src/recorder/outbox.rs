@@ -1,10 +1,10 @@
 //! What the loop has for the writer: events are gathered, and whatever the writer has no room for is counted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use ktstr_replay::trace::CapturedCheckpoint;
 use ktstr_replay::trace::record::{Event, EventBody, Loss, LossKind, PAGE_BYTES, Sample};
-use ktstr_replay::units::{GuestNs, HostNs};
+use ktstr_replay::units::{Cpu, GuestNs, HostNs};
 
 use super::writer::{Item, WriterThread, checkpoint_bytes};
 
@@ -14,6 +14,8 @@ const EVENTS_PER_ITEM: usize = 256;
 const HISTORY_PER_ITEM: usize = 64;
 /// Events that may wait here while the writer's queue is full: some 20 MiB of kernel log.
 const EVENTS_WAITING: usize = 100_000;
+/// Steps of the history that may wait likewise: 128 MiB.
+const STEPS_WAITING: usize = 1 << 22;
 /// Losses, blobs and clocks that may wait here likewise. Blobs are few: there is one for each type of a BPF program.
 const OTHERS_WAITING: usize = 1024;
 
@@ -22,13 +24,25 @@ pub(super) struct Outbox {
     writer: WriterThread,
     events: Vec<Event>,
     dropped_events: u64,
+    /// Steps of the history in `events`.
+    waiting_steps: usize,
+    /// How many of each CPU were not kept: its next record tells.
+    dropped_steps: BTreeMap<Cpu, u64>,
     others: VecDeque<Item>,
     dropped_others: u64,
 }
 
 impl Outbox {
     pub(super) fn new(writer: WriterThread) -> Self {
-        Self { writer, events: Vec::new(), dropped_events: 0, others: VecDeque::new(), dropped_others: 0 }
+        Self {
+            writer,
+            events: Vec::new(),
+            dropped_events: 0,
+            waiting_steps: 0,
+            dropped_steps: BTreeMap::new(),
+            others: VecDeque::new(),
+            dropped_others: 0,
+        }
     }
 
     /// Add an event.
@@ -50,7 +64,20 @@ impl Outbox {
         events: Vec<EventBody>,
         fault: Option<String>,
     ) {
-        for body in events {
+        for mut body in events {
+            if let EventBody::History(history) = &mut body {
+                let steps = history.steps.len();
+                if self.waiting_steps.saturating_add(steps) > STEPS_WAITING || self.events.len() >= EVENTS_WAITING {
+                    // What is missing is missing before the next one, and not in between without a word.
+                    let dropped = self.dropped_steps.entry(history.cpu).or_default();
+                    let missing = history.overwritten.saturating_add(history.left_out).saturating_add(steps as u64);
+                    *dropped = dropped.saturating_add(missing);
+                    continue;
+                }
+                self.waiting_steps += steps;
+                let dropped = self.dropped_steps.remove(&history.cpu).unwrap_or_default();
+                history.left_out = history.left_out.saturating_add(dropped);
+            }
             self.event(guest_ns, host_ns, body);
             // They are large.
             if self.events.len() >= HISTORY_PER_ITEM {
@@ -73,8 +100,9 @@ impl Outbox {
         if self.events.is_empty() {
             return;
         }
-        if let Err(Item::Events(events)) = self.writer.offer(Item::Events(std::mem::take(&mut self.events))) {
-            self.events = events;
+        match self.writer.offer(Item::Events(std::mem::take(&mut self.events))) {
+            Err(Item::Events(events)) => self.events = events,
+            _ => self.waiting_steps = 0,
         }
     }
 
@@ -137,6 +165,11 @@ impl Outbox {
             let count = self.dropped_events;
             self.writer.give(Item::Loss(Loss { host_ns, kind: LossKind::Write, count, detail }));
         }
+        let count = self.dropped_steps.values().fold(0, |sum: u64, steps| sum.saturating_add(*steps));
+        if count > 0 {
+            let detail = String::from("the latest steps of the history came faster than they could be written");
+            self.writer.give(Item::Loss(Loss { host_ns, kind: LossKind::SchedEvents, count, detail }));
+        }
         if self.dropped_others > 0 {
             let detail = String::from("losses, blobs and clocks that the writer had no room for");
             let count = self.dropped_others;
@@ -150,7 +183,9 @@ impl Outbox {
 mod tests {
     use std::time::Instant;
 
-    use ktstr_replay::trace::record::{BlobRole, CaptureKind, Clock, Manifest};
+    use ktstr_replay::trace::record::{
+        BlobRole, CaptureKind, Clock, History, HistoryStep, HistoryWhat, Manifest,
+    };
     use ktstr_replay::trace::{CaptureBase, PageBatch, Trace, TraceWriter};
 
     use super::*;
@@ -177,6 +212,41 @@ mod tests {
             zeroed: Vec::new(),
             left_out: Vec::new(),
         }
+    }
+
+    #[test]
+    fn steps_of_the_history_that_have_no_room_are_told_by_the_next_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.trace.zst");
+        let writer = TraceWriter::create(&path, &Manifest::default()).unwrap();
+        let (release, held) = crossbeam_channel::bounded(0);
+        let mut outbox = Outbox::new(WriterThread::start_held(writer, held).unwrap());
+        let history = |cpu, steps: u64| {
+            let step = HistoryStep { after_ns: 1, what: HistoryWhat::Switch { prev: 0, state: 0, next: 0 } };
+            let steps = vec![step; steps as usize];
+            EventBody::History(Box::new(History { cpu: Cpu(cpu), steps, ..History::default() }))
+        };
+        // As if the writer had stood still for as long.
+        outbox.waiting_steps = STEPS_WAITING - 1;
+        let at = (GuestNs(1), HostNs(1));
+        outbox.history(at, vec![history(0, 3), history(1, 1), history(0, 2), history(2, 2)], None);
+        outbox.waiting_steps = 0;
+        outbox.history(at, vec![history(0, 1)], None);
+
+        drop(release);
+        let written = outbox.close(HostNs(2)).finish();
+        assert!(written.error.is_none(), "{:?}", written.error);
+        written.writer.finish().unwrap();
+        let trace = Trace::open(&path).unwrap();
+        let mut told = Vec::new();
+        for event in trace.events() {
+            if let EventBody::History(history) = event.body {
+                told.push((history.cpu, history.left_out, history.steps.len()));
+            }
+        }
+        assert_eq!(told, [(Cpu(1), 0, 1), (Cpu(0), 5, 1)]);
+        let lost: Vec<_> = trace.losses().into_iter().map(|loss| (loss.kind, loss.count)).collect();
+        assert_eq!(lost, [(LossKind::SchedEvents, 2)]);
     }
 
     #[test]

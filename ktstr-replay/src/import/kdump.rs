@@ -124,9 +124,10 @@ impl Kdump {
         self.there.ranges()
     }
 
-    /// Whether a frame of RAM that is not in the file is known to be zero: only pages of zeros were not written.
+    /// Whether a frame of RAM that is not in the file is known to be zero: only pages of zeros were not written. The bitmap of a file
+    /// that ends before all was written may lack others.
     pub(super) fn absent_is_zero(&self) -> bool {
-        self.level == WITHOUT_ZERO
+        self.level == WITHOUT_ZERO && !self.incomplete
     }
 
     /// Fill `page` with the page at `gfn`; `None`: the file does not have it.

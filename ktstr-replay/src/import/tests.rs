@@ -154,8 +154,15 @@ fn pages_of_a_kdump_core_are_read_however_they_are_stored() {
     assert!(matches!(read(&core, 4), Err(MemoryError::LeftOut { why: LeftOut::NotInCore, .. })));
     assert!(matches!(read(&core, 5), Err(MemoryError::OutOfRange { .. })));
     // Where only pages of zeros were not written, it is one of them.
-    let core = open(&kdump(600, &[2, 3, 4, 70, 71, 599], &pages, 1));
+    let mut file = kdump(600, &[2, 3, 4, 70, 71, 599], &pages, 1);
+    let core = open(&file);
     assert_eq!((core.absent(), read(&core, 4)), (Vec::new(), Ok([0; PAGE_BYTES])));
+    // Of a file that is incomplete by its own word nobody knows.
+    file[424] = 8;
+    let core = open(&file);
+    assert!(core.is_incomplete());
+    assert_eq!(core.absent(), [4..5]);
+    assert!(matches!(read(&core, 4), Err(MemoryError::LeftOut { why: LeftOut::NotInCore, .. })));
 }
 
 #[test]

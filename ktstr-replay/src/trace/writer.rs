@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::body::{Body, Encoder};
+use super::body::{Body, BodyError, Encoder};
 use super::checkpoint::StoredPages;
 use super::error::WriteError;
 use super::file::Sink;
@@ -196,14 +196,26 @@ impl TraceWriter {
     /// [`WriteError`].
     pub fn events(&mut self, events: &[Event]) -> Result<(), WriteError> {
         for events in events.chunks(EVENTS_PER_RECORD) {
-            let labels = Labels {
-                flags: 0,
-                keys: [events.len() as u64, 0],
-                time: events.last().map(|event| (event.guest_ns, event.host_ns)),
-            };
-            self.body(&EventChunk { events: events.to_vec() }, labels)?;
+            self.event_record(events)?;
         }
         Ok(())
+    }
+
+    /// Append events as one record, or as several where one has no room for them: some events are large.
+    fn event_record(&mut self, events: &[Event]) -> Result<(), WriteError> {
+        let labels = Labels {
+            flags: 0,
+            keys: [events.len() as u64, 0],
+            time: events.last().map(|event| (event.guest_ns, event.host_ns)),
+        };
+        match self.body(&EventChunk { events: events.to_vec() }, labels) {
+            Err(WriteError::Body { source: BodyError::TooLarge { .. }, .. }) if events.len() > 1 => {
+                let (first, second) = events.split_at(events.len() / 2);
+                self.event_record(first)?;
+                self.event_record(second)
+            }
+            done => done,
+        }
     }
 
     /// Append a capture.
@@ -531,6 +543,21 @@ mod tests {
                 "{room} bytes: {faults:?}"
             );
         }
+    }
+
+    /// As those of the history are when a disk was slow, and many have gathered.
+    #[test]
+    fn events_that_are_too_much_for_one_record_are_several() {
+        let disk = Disk::with_room(1 << 30);
+        let mut writer = TraceWriter::to_sink(Box::new(disk.clone()), 7, WriterOptions::default()).unwrap();
+        writer.body(&Manifest::default(), Labels::default()).unwrap();
+        let large = |i: u64| Event { body: EventBody::Console(vec![i as u8; 1 << 20]), ..event(i) };
+        let events: Vec<Event> = (0..70).map(large).collect();
+        writer.events(&events).unwrap();
+        writer.finish().unwrap();
+        let trace = Trace::from_bytes(disk.bytes()).unwrap();
+        assert_eq!(trace.events(), events);
+        assert!(trace.verify().is_clean());
     }
 
     /// The pages of a checkpoint that did not fit make room for what is small.

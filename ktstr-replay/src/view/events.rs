@@ -6,7 +6,8 @@ use super::Shown;
 use crate::history::{HistoryLog, LoggedStep, MissingSteps};
 use crate::run::Run;
 use crate::text::{Align, clean, counted, layout, seconds};
-use crate::units::Cpu;
+use crate::trace::record::LossKind;
+use crate::units::{Cpu, GuestNs};
 
 /// Which steps are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,10 +24,22 @@ pub struct EventFilter {
 
 /// There is nothing to show.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "no history was recorded: the test has `history = false`, its kernel has no tracing, or the trace is of an older release"
-)]
-pub struct NoHistory;
+#[error("no history was recorded: {why}")]
+pub struct NoHistory {
+    why: String,
+}
+
+impl NoHistory {
+    /// Why, as the recorder said, if it did.
+    fn of(run: &Run<'_>) -> Self {
+        let said = run.losses.iter().find(|loss| loss.kind == LossKind::SchedEvents);
+        let why = said.map_or_else(
+            || "the test has `history = false`, or the trace is of an older release".to_owned(),
+            |loss| clean(&loss.detail),
+        );
+        Self { why }
+    }
+}
 
 impl EventFilter {
     fn takes(&self, run: &Run<'_>, log: &HistoryLog, step: &LoggedStep) -> bool {
@@ -35,6 +48,21 @@ impl EventFilter {
             && self.cpu.is_none_or(|cpu| step.cpu == cpu)
             && self.from.is_none_or(|from| at >= from)
             && self.to.is_none_or(|to| at <= to)
+    }
+
+    /// Whether steps that are missing may be some of those that it takes.
+    fn misses(&self, run: &Run<'_>, missing: &MissingSteps) -> bool {
+        let is_before = |at: Option<GuestNs>, end: Option<i64>| match (at, end) {
+            (Some(at), Some(end)) => run.since_start_ns(at) < end,
+            _ => false,
+        };
+        let is_behind = |at: Option<GuestNs>, end: Option<i64>| match (at, end) {
+            (Some(at), Some(end)) => run.since_start_ns(at) > end,
+            _ => false,
+        };
+        self.cpu.is_none_or(|cpu| missing.cpu == cpu)
+            && !is_before(missing.until, self.from)
+            && !is_behind(missing.after, self.to)
     }
 }
 
@@ -45,10 +73,11 @@ impl EventFilter {
 pub fn show_events(run: &Run<'_>, filter: &EventFilter) -> Result<Shown, NoHistory> {
     let log = HistoryLog::of(&run.events);
     if log.steps.is_empty() && log.missing.is_empty() {
-        return Err(NoHistory);
+        return Err(NoHistory::of(run));
     }
     let steps: Vec<&LoggedStep> = log.steps.iter().filter(|step| filter.takes(run, &log, step)).collect();
-    let mut lines: Vec<String> = log.missing.iter().map(|missing| said(run, missing)).collect();
+    let missing: Vec<&MissingSteps> = log.missing.iter().filter(|missing| filter.misses(run, missing)).collect();
+    let mut lines: Vec<String> = missing.iter().map(|missing| said(run, missing)).collect();
     if log.senseless > 0 {
         lines.push(format!("{} that make no sense", counted_steps(log.senseless)));
     }
@@ -62,7 +91,7 @@ pub fn show_events(run: &Run<'_>, filter: &EventFilter) -> Result<Shown, NoHisto
     let json = json!({
         "events": steps.iter().map(step).collect::<Vec<_>>(),
         "all": log.steps.len(),
-        "missing": log.missing.iter().map(of_missing).collect::<Vec<_>>(),
+        "missing": missing.iter().map(|missing| of_missing(missing)).collect::<Vec<_>>(),
         "senseless": log.senseless,
     });
     Ok(Shown { lines, json })
@@ -75,8 +104,8 @@ pub(crate) fn table(run: &Run<'_>, log: &HistoryLog, steps: &[&LoggedStep]) -> V
     }
     let mut rows = vec![["time", "CPU", "event", ""].map(str::to_owned).to_vec()];
     rows.extend(steps.iter().map(|step| {
-        let us = run.since_start_ns(step.at) as f64 / 1e9;
-        vec![format!("{us:.6}s"), step.cpu.to_string(), log.kind(step).to_owned(), clean(&log.words(step))]
+        let s = run.since_start_ns(step.at) as f64 / 1e9;
+        vec![format!("{s:.6}s"), step.cpu.to_string(), log.kind(step).to_owned(), clean(&log.words(step))]
     }));
     layout(&[Align::Right, Align::Right, Align::Left, Align::Left], &rows)
 }

@@ -206,7 +206,12 @@ fn of(
 ) -> Vec<Variant> {
     let variants = test.variants.iter().filter_map(|variant| {
         let preset = PRESETS.iter().find(|preset| preset.name == variant.preset)?;
-        let spec = MachineSpec { topology: preset.topology, memory_mib: variant.memory_mib, ..base.clone() };
+        let spec = MachineSpec {
+            topology: preset.topology,
+            memory_mib: variant.memory_mib,
+            performance: base.performance || test.performance,
+            ..base.clone()
+        };
         let too_large = || carries(&spec).err().filter(StartError::is_limit);
         let skipped = variant.excluded.clone().or_else(|| too_large().map(|error| error.to_string()));
         Some(Variant {

@@ -130,18 +130,29 @@ impl TestArgs {
         workspace.packages.iter().find(fits)
     }
 
-    /// Those of the runner's arguments that decide what is built, as cargo itself takes them.
+    /// Those of the runner's arguments that decide what is built, how and where, as cargo itself takes them. What is built before the
+    /// run must not do what the run is told not to do, such as write a new `Cargo.lock`.
     pub(super) fn build_words(&self, runner: Runner) -> Vec<String> {
-        const ALONE: [&str; 4] = ["--release", "-r", "--all-features", "--no-default-features"];
+        const ALONE: [&str; 8] = [
+            "--release",
+            "-r",
+            "--all-features",
+            "--no-default-features",
+            "--locked",
+            "--offline",
+            "--frozen",
+            "--ignore-rust-version",
+        ];
         // nextest has a `--profile` of its own, and calls cargo's `--cargo-profile`.
         let profile = if runner == Runner::Nextest { "--cargo-profile" } else { "--profile" };
-        let with_value = ["--features", "-F", "--target", profile];
+        let with_value = ["--features", "-F", "--target", "--target-dir", "--config", "-Z", profile];
+        let is_joined = |name: &str| ["-F", "-Z"].iter().any(|of| name.starts_with(of) && name != *of);
         let mut words = Vec::new();
         let mut rest = self.rest.iter().take_while(|word| *word != "--");
         while let Some(word) = rest.next() {
             let (name, value) =
                 word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
-            if ALONE.contains(&name) || (name.starts_with("-F") && name != "-F") {
+            if ALONE.contains(&name) || is_joined(name) {
                 words.push(word.clone());
             } else if with_value.contains(&name) {
                 words.push(if name == profile { "--profile" } else { name }.to_owned());
@@ -187,7 +198,8 @@ impl CommandArgs for TestArgs {
         }
         let threads = match runner {
             Runner::Nextest => {
-                ToolConfig::write(&workspace, &tests, |host| self.options.threads(&self.rest, host))?
+                let threads = |host| self.options.threads(&self.rest, host);
+                ToolConfig::write(&workspace, &tests, self.performance_of_all(), threads)?
             }
             Runner::CargoTest => None,
         };
@@ -292,10 +304,15 @@ impl TestArgs {
             );
         }
         let mut machine = passes.first().context("no kernel")?.machine();
-        machine.performance = self.performance || environment::Environment::read().performance;
+        machine.performance = self.performance_of_all();
         let plan = Plan::new(tests, &machine, self.budget, machine::carries)?;
         out::note(&plan.summary());
         Ok(Some(plan))
+    }
+
+    /// Whether the machines of all tests are in performance mode.
+    fn performance_of_all(&self) -> bool {
+        self.performance || environment::Environment::read().performance
     }
 
     /// The same; on several kernels with the runner told to go on after a failure.
@@ -468,6 +485,27 @@ mod tests {
             ..TestArgs::default()
         };
         assert_eq!(line(&args, Runner::CargoTest), "test -p b --release -- --nocapture");
+    }
+
+    /// What was built first wrote a `Cargo.lock`, and the run that was told `--locked` found it in order.
+    #[test]
+    fn what_is_built_before_a_run_is_built_as_the_run_is_told() {
+        let of = |runner, rest: &str| {
+            let rest: Vec<String> = rest.split_ascii_whitespace().map(str::to_owned).collect();
+            TestArgs::of(None, Vec::new(), rest).build_words(runner).join(" ")
+        };
+        for words in [
+            "--release --locked --offline --frozen --ignore-rust-version",
+            "--target-dir /t --config profile.dev.opt-level=2 -Z unstable-options -Zno-index-update",
+            "--features a,b -Fc",
+        ] {
+            for runner in [Runner::Nextest, Runner::CargoTest] {
+                assert_eq!(of(runner, words), words);
+            }
+        }
+        assert_eq!(of(Runner::Nextest, "--profile ci --cargo-profile=fast"), "--profile fast");
+        assert_eq!(of(Runner::CargoTest, "--profile=fast"), "--profile fast");
+        assert_eq!(of(Runner::Nextest, "--retries 2 -E none() -- --release"), "");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The lock is flock(2) on the folder itself, so that it adds no file to the results, and is gone when its holder dies in any
 //! way. A run on several kernels has a folder in its folder for each. A file system without such locks holds nothing: what is in it
-//! is removed as if no run went on.
+//! is removed as if no run went on, which somebody asked for, and otherwise not touched.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -79,10 +79,11 @@ pub fn remove_unless_live(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Do something with a folder while nobody holds it, and nobody begins to. `None`: somebody does, or it cannot be opened.
+/// Do something with a folder while nobody holds it, and nobody begins to. `None`: somebody does, or it cannot be known, as where it
+/// cannot be opened and in file systems without such locks.
 pub fn unless_live<T>(path: &Path, work: impl FnOnce() -> T) -> Option<T> {
     let folder = File::open(path).ok()?;
-    is_free(&folder).then(work)
+    folder.try_lock().is_ok().then(work)
 }
 
 fn remove_unless_held(path: &Path) -> io::Result<bool> {

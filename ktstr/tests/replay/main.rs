@@ -159,6 +159,9 @@ stats
     let captures = &json["views"]["stats"]["captures"];
     assert_eq!((code, captures.as_array().map(Vec::len)), (0, Some(1)));
     assert_eq!(captures[0]["stats"]["nr_running"], 3);
+    // What is of no capture is refused one.
+    let (code, _, err) = replay(&recorded.path, &["--dump", "--at", "periodic_000"]);
+    assert!(code == 3 && err.contains("--at says of which checkpoint a view is"), "{err}");
     let (code, out, _) = replay(&recorded.path, &["--var", "stats(top).nr_running"]);
     assert!(code == 0 && out.contains("periodic_000   0.500s"), "{out}");
     // The claim is about the periodic capture alone; the answer that is late is said.

@@ -72,8 +72,6 @@ pub(super) fn pack(ram: &GuestRam, out: &mut impl Write) -> io::Result<PageIndex
 }
 
 /// Put the pages of `file` into `ram`, which is all hole.
-///
-/// Writes through the file, not the mapping: that spares a page fault and the zeroing of each page.
 pub(super) fn unpack(index: &PageIndex, file: &mut File, ram: &GuestRam) -> Result<(), PageError> {
     let damaged = |why: String| Err(PageError::Damaged(why));
     let sizes: Vec<u64> = index.nodes.iter().map(|n| n.bytes).collect();
@@ -83,7 +81,7 @@ pub(super) fn unpack(index: &PageIndex, file: &mut File, ram: &GuestRam) -> Resu
     }
     let mut hash = Xxh3::new();
     let mut chunk = vec![0; CHUNK_BYTES];
-    for (node, pages) in ram.nodes().iter().zip(&index.nodes) {
+    for (number, (node, pages)) in ram.nodes().iter().zip(&index.nodes).enumerate() {
         for &(start, len) in &pages.runs {
             let end = start.checked_add(len).filter(|end| *end <= node.bytes);
             let Some(end) = end else {
@@ -99,7 +97,7 @@ pub(super) fn unpack(index: &PageIndex, file: &mut File, ram: &GuestRam) -> Resu
                     Err(e) => return Err(e.into()),
                 }
                 hash.update(chunk);
-                node.file.write_all_at(chunk, at)?;
+                ram.put_saved(number, at, chunk)?;
             }
         }
     }

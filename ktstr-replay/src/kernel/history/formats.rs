@@ -120,6 +120,11 @@ impl Formats {
         Ok(Self { header, id, by, formats })
     }
 
+    /// Whether the event with this data is one that can be decoded, unless it makes no sense.
+    pub(super) fn is_known(&self, data: &[u8]) -> bool {
+        number(&self.id, data, 0).is_none_or(|id| self.formats.contains_key(&id))
+    }
+
     /// The event with this data; `None` for one that is not known, or is cut off.
     pub(super) fn decode(&self, at: GuestNs, data: &[u8]) -> Option<Noted> {
         let value = |field: &FieldOffset| number(field, data, 0);

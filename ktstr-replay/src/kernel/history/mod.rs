@@ -26,7 +26,7 @@ use crate::units::{Cpu, GuestNs, GuestPhys};
 
 use formats::Formats;
 pub use pack::pack;
-use ring::{Position, TakenCpu};
+use ring::{Position, Room, TakenCpu};
 
 /// Name of the trace instance that is read: init makes it.
 pub const INSTANCE: &str = "ktstr";
@@ -117,9 +117,10 @@ impl HistoryReader {
         if self.formats.is_none() {
             self.formats = Some(Formats::find(view, &mut taken.gaps)?);
         }
+        let mut room = Room::new();
         for cpu in view.cpus()?.possible() {
             let position = self.known.get(cpu).and_then(|known| known.position);
-            let found = buffer.take(view, *cpu, position, &mut taken.pages);
+            let found = buffer.take(view, *cpu, position, &mut taken.pages, &mut room);
             let what = format_args!("the history of CPU {cpu}");
             taken.cpus.extend(taken.gaps.read(what, found).flatten());
         }
@@ -133,17 +134,23 @@ impl HistoryReader {
         for of_cpu in taken.cpus {
             let known = self.known.entry(of_cpu.cpu).or_default();
             let mut found = CpuNews { cpu: of_cpu.cpu, ..CpuNews::default() };
-            let mut entries = 0u64;
+            let (mut entries, mut cut) = (0u64, 0u64);
             for page in &of_cpu.pages {
                 let mut walk = page.entries(&formats.header);
                 for (at_ns, data) in walk.by_ref() {
                     entries += 1;
-                    found.noted.extend(formats.decode(GuestNs(at_ns), data));
+                    match formats.decode(GuestNs(at_ns), data) {
+                        Some(noted) => found.noted.push(noted),
+                        None => cut += u64::from(formats.is_known(data)),
+                    }
                 }
                 if let Some(fault) = walk.fault() {
                     gaps.fault(format_args!("the history of CPU {}: {fault}", of_cpu.cpu));
                 }
                 known.position = Some(walk.position(page));
+            }
+            if cut > 0 {
+                gaps.fault(format_args!("the history of CPU {}: {cut} events make no sense", of_cpu.cpu));
             }
             known.read = known.read.saturating_add(entries);
             // Where it goes on from the place that was read last, nothing is missing.

@@ -46,7 +46,8 @@ impl Header {
             type_len: field("type_len")??,
             delta_bits: time_delta.bits.map_or(27, |(_, width)| width).min(63),
             time_delta,
-            array: usize::try_from(field("array")??.offset).unwrap_or(WORD),
+            // At least the word before it: so each entry leads on, whatever the guest's types claim.
+            array: usize::try_from(field("array")??.offset).unwrap_or(WORD).max(WORD),
             last_length: constant("RINGBUF_TYPE_DATA_TYPE_LEN_MAX")?,
             padding: constant("RINGBUF_TYPE_PADDING")?,
             extend: constant("RINGBUF_TYPE_TIME_EXTEND")?,
@@ -110,13 +111,13 @@ impl<'b> Entries<'b> {
                 }
                 kind if kind == self.header.extend => {
                     let word = self.word(at).ok_or_else(cut)?;
-                    self.time = self.time.wrapping_add(high(word) + delta);
+                    self.time = self.time.wrapping_add(high(word)).wrapping_add(delta);
                     self.at = at + array + WORD;
                     continue;
                 }
                 kind if kind == self.header.stamp => {
                     let word = self.word(at).ok_or_else(cut)?;
-                    self.time = high(word) + delta;
+                    self.time = high(word).wrapping_add(delta);
                     self.at = at + array + WORD;
                     continue;
                 }

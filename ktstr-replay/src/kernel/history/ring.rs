@@ -13,8 +13,12 @@ use crate::units::{Cpu, GuestPhys, KernelVirt};
 
 /// Most trace instances.
 const MAX_INSTANCES: usize = 1024;
-/// Most pages of one CPU: 64 MiB.
-const MAX_PAGES: u64 = 16_384;
+/// Instances of others that are named where ours is not there.
+const NAMED: usize = 8;
+/// Most pages of all CPUs together: ours have 128 each.
+const MAX_PAGES: u64 = 65_536;
+/// Most bytes that are copied at once of all CPUs together. Decoded they take several times as much.
+const MAX_BYTES: u64 = 128 << 20;
 /// Largest page of a buffer, in bytes.
 const MAX_PAGE_BYTES: u64 = 64 << 10;
 /// Most bytes of an instance's name.
@@ -117,6 +121,18 @@ impl Entries<'_> {
     }
 }
 
+/// What may still be read at once: a guest can have its buffers claim anything.
+pub(super) struct Room {
+    pages: u64,
+    bytes: u64,
+}
+
+impl Room {
+    pub(super) fn new() -> Self {
+        Self { pages: MAX_PAGES, bytes: MAX_BYTES }
+    }
+}
+
 /// The buffer of our instance.
 pub(super) struct Buffer {
     buffers: KernelVirt,
@@ -132,14 +148,16 @@ pub(super) fn buffer(view: &KernelView<'_>, gaps: &mut Gaps) -> Result<Buffer, K
     let arrays = view.symbol("ftrace_trace_arrays")?;
     let mut names = Vec::new();
     for at in list_entries(view, arrays, ("trace_array", "list"), MAX_INSTANCES, gaps) {
-        let array: TraceArray = view.mirror(at)?;
+        let Some(array) = readable(view.mirror::<TraceArray>(at), gaps)? else { continue };
         // The instance that everybody has is without a name.
         if array.name.0 == 0 {
             continue;
         }
-        let name = view.text(array.name, NAME_BYTES)?;
+        let Some(name) = readable(view.text(array.name, NAME_BYTES), gaps)? else { continue };
         if name != INSTANCE {
-            names.push(name);
+            if names.len() < NAMED {
+                names.push(name);
+            }
             continue;
         }
         let buffer: TraceBuffer = view.mirror(array.buffer)?;
@@ -156,6 +174,17 @@ pub(super) fn buffer(view: &KernelView<'_>, gaps: &mut Gaps) -> Result<Buffer, K
     Err(none(format!("it has no trace instance `{INSTANCE}`, which init makes where it can{others}")))
 }
 
+/// What is at an address; `None`, and a fault, where nothing can be read: that one instance is broken takes nothing from another.
+fn readable<T>(found: Result<T, KernelError>, gaps: &mut Gaps) -> Result<Option<T>, KernelError> {
+    match found {
+        Err(error @ (KernelError::NotMapped { .. } | KernelError::Memory(_))) => {
+            gaps.fault(format_args!("a trace instance: {error}"));
+            Ok(None)
+        }
+        found => found.map(Some),
+    }
+}
+
 impl Buffer {
     /// Copy what is new of `cpu` since `position`, and say which `frames` its pages are. `None`: it has no buffer.
     ///
@@ -167,11 +196,12 @@ impl Buffer {
         cpu: Cpu,
         position: Option<Position>,
         frames: &mut Vec<GuestPhys>,
+        room: &mut Room,
     ) -> Result<Option<TakenCpu>, KernelError> {
         let at = KernelVirt(self.buffers.0.wrapping_add(u64::from(cpu.0) * 8));
         let Some(at) = view.pointer(at)? else { return Ok(None) };
         let own: CpuBuffer = view.mirror(at)?;
-        let ring = ring(view, at, &own)?;
+        let ring = ring(view, at, &own, room)?;
         for page in &ring.all {
             frames.push(view.place_of(*page)?.0);
         }
@@ -194,6 +224,11 @@ impl Buffer {
             if at >= len {
                 continue;
             }
+            let Some(left) = room.bytes.checked_sub(len as u64) else {
+                let why = format!("with those before it has more than {} MiB that are new", MAX_BYTES >> 20);
+                return Err(KernelError::Broken { what: "a ring buffer", at: page, why });
+            };
+            room.bytes = left;
             let bytes = view.bytes(head.data.0, len)?;
             taken.pages.push(TakenPage { page, time_stamp: head.time_stamp, bytes, at, time });
         }
@@ -208,11 +243,13 @@ struct Ring {
     filled: Vec<KernelVirt>,
 }
 
-fn ring(view: &KernelView<'_>, at: KernelVirt, own: &CpuBuffer) -> Result<Ring, KernelError> {
+fn ring(view: &KernelView<'_>, at: KernelVirt, own: &CpuBuffer, room: &mut Room) -> Result<Ring, KernelError> {
     let broken = |why: String| KernelError::Broken { what: "a ring buffer", at, why };
-    if own.nr_pages > MAX_PAGES {
-        return Err(broken(format!("it claims {} pages", own.nr_pages)));
-    }
+    // With that of the reader.
+    let Some(left) = room.pages.checked_sub(own.nr_pages.saturating_add(1)) else {
+        return Err(broken(format!("it claims {} pages; all have {MAX_PAGES} at most", own.nr_pages)));
+    };
+    room.pages = left;
     let list = view.offset_of("buffer_page", "list")?;
     // Each page by its node, with whether the pointer to it is marked.
     let mut pages: Vec<(KernelVirt, KernelVirt)> = Vec::new();

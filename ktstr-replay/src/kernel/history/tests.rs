@@ -10,7 +10,7 @@ use crate::testing::{Guest, Object, SEEDS, overwrite};
 /// Pages of the ring of a CPU.
 const PAGES: u64 = 4;
 /// Bytes of data of each.
-const ROOM: u64 = 400;
+const ROOM: u64 = 1600;
 const CLOCK: u64 = crate::testing::DIRECT_MAP + 0x100;
 
 /// A kernel with our trace instance.
@@ -31,8 +31,11 @@ fn word(kind: u32, delta: u32) -> [u8; 4] {
     (kind | delta << 5).to_le_bytes()
 }
 
-/// An entry with data of up to 112 bytes, as the kernel writes it.
+/// An entry as the kernel writes it: with data of up to 112 bytes its length is in the first word.
 fn short(delta: u32, data: &[u8]) -> Vec<u8> {
+    if data.len() > 112 {
+        return long(delta, data);
+    }
     let mut data = data.to_vec();
     data.resize(data.len().next_multiple_of(4), 0);
     [&word(data.len() as u32 / 4, delta)[..], &data].concat()
@@ -40,7 +43,9 @@ fn short(delta: u32, data: &[u8]) -> Vec<u8> {
 
 /// The same in the form for longer ones.
 fn long(delta: u32, data: &[u8]) -> Vec<u8> {
-    [&word(0, delta)[..], &(data.len() as u32 + 4).to_le_bytes(), data].concat()
+    let mut data = data.to_vec();
+    data.resize(data.len().next_multiple_of(4), 0);
+    [&word(0, delta)[..], &(data.len() as u32 + 4).to_le_bytes(), &data].concat()
 }
 
 fn padding(delta: u32, bytes: u32) -> Vec<u8> {
@@ -173,7 +178,7 @@ impl Traced {
 
     fn entry(&self, of: &str, id: u64) -> Vec<u8> {
         let mut data = vec![0; self.guest.bytes(of) as usize];
-        let ent = self.guest.offset(of, "ent");
+        let ent = if of == "trace_entry" { 0 } else { self.guest.offset(of, "ent") };
         for (field, value, bytes) in [("type", id, 2), ("pid", 77, 4)] {
             let at = (ent + self.guest.offset("trace_entry", field)) as usize;
             data[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
@@ -296,6 +301,21 @@ fn each_is_read_once_in_order_and_what_was_overwritten_is_counted() {
         let (news, _) = traced.read(&mut reader);
         assert_eq!((pids(&news), news[0].overwritten), (vec![20], 0), "entries tell that none is missing");
     }
+}
+
+#[test]
+fn a_buffer_that_claims_too_much_is_said_and_takes_nothing_from_another() {
+    let mut traced = Traced::new(5);
+    traced.oldest(0, 0);
+    traced.oldest(1, 0);
+    traced.guest.set(traced.cpus[0].own, "nr_pages", 1u64 << 40);
+    let unknown = short(1, &[0; 8]);
+    traced.fill(1, 0, 5, &[unknown], 1);
+    let profile = traced.profile();
+    let taken = HistoryReader::new().take(&KernelView::new(&profile, &traced.guest.ram)).expect("a history");
+    let of: Vec<Cpu> = taken.cpus.iter().map(|taken| taken.cpu).collect();
+    assert_eq!((of, taken.pages.len() as u64), (vec![Cpu(1)], PAGES + 1));
+    assert!(taken.gaps.faults.len() == 1 && taken.gaps.faults[0].contains("it claims"), "{:?}", taken.gaps);
 }
 
 #[test]

@@ -64,11 +64,11 @@ pub enum LossKindV1 {
     Kmsg,
     /// Records of the trace itself; `repair` says so of what it could not carry over.
     Records,
-    /// Writes to a watched address. Reserved, as those below: this release loses none of them.
+    /// Writes to a watched address. Reserved, as the one below: this release loses none of them.
     WatchFires,
     /// Hits of a probe.
     ProbeHits,
-    /// The kernel's scheduling events.
+    /// Steps of the history; without a count, why there is none, or not all of it.
     SchedEvents,
     /// Time in which the host did not run the machine, in ns; told when it was over.
     HostTime,
@@ -87,7 +87,7 @@ impl LossKindV1 {
             Self::Records => "records",
             Self::WatchFires => "writes to a watched address",
             Self::ProbeHits => "hits of a probe",
-            Self::SchedEvents => "scheduling events",
+            Self::SchedEvents => "steps of the history",
             Self::HostTime => "ns in which the host did not run the machine",
         }
     }

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -91,8 +92,13 @@ pub(super) fn remove_old_runs(runs: &Path, keep: usize) -> Result<()> {
 /// ended.
 pub(super) fn take_in_left(runs: &Path) {
     let entries = fs::read_dir(runs).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(is_run_name)) {
-        unless_live(&entry.path(), || take_in_of(&entry.path()));
+    for run in entries.filter(|entry| entry.file_name().to_str().is_some_and(is_run_name)) {
+        // A run on several kernels has a folder in its folder for each.
+        let inner = fs::read_dir(run.path()).into_iter().flatten().flatten();
+        let inner = inner.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        for folder in iter::once(run.path()).chain(inner.map(|entry| entry.path())) {
+            unless_live(&folder, || take_in_of(&folder));
+        }
     }
 }
 
@@ -126,6 +132,30 @@ mod tests {
 
     use super::*;
     use crate::host::live::LiveFolder;
+
+    /// Of a run on several kernels it stayed beside the first machine's for ever.
+    #[test]
+    fn a_second_machines_trace_is_taken_in_in_the_folder_of_a_kernel_too() {
+        let dir = TempDir::new().expect("a folder");
+        let of_kernel = dir.path().join("20261127T011152Z-1").join("1-7.1.13");
+        fs::create_dir_all(&of_kernel).expect("a folder");
+        let [first, second] = ["a.trace.zst", "a.repro.trace.zst"].map(|name| of_kernel.join(name));
+        for (path, started_at) in [(&first, "1"), (&second, "2")] {
+            let manifest = Manifest { started_at: started_at.to_owned(), ..Manifest::default() };
+            TraceWriter::create(path, &manifest).and_then(TraceWriter::finish).expect("a trace");
+        }
+        let live = LiveFolder::make(&of_kernel).expect("held");
+        take_in_left(dir.path());
+        assert!(second.exists(), "its run goes on");
+        drop(live);
+        // A child that another test starts at this moment has a copy of the lock until its exec.
+        let begun = std::time::Instant::now();
+        while second.exists() {
+            assert!(begun.elapsed().as_secs() < 60, "it is not taken in");
+            take_in_left(dir.path());
+        }
+        assert_eq!(Trace::open(&first).expect("a trace").segments(), [0, 1]);
+    }
 
     #[test]
     fn only_the_newest_runs_are_kept_and_those_that_go_on() {

@@ -2,7 +2,8 @@
 //!
 //! nextest weighs tests: one with `threads-required = 2` is run as two of its threads. A machine holds as many CPUs of the host as it has
 //! vCPUs, at most all (see `ktstr_record::machine`), which is its weight, and the weights of a test group do not exceed that of the
-//! host. With fewer threads than the host has CPUs (`-j`), weights are shares of these threads.
+//! host. With fewer threads than the host has CPUs (`-j`), weights are shares of these threads. A machine in performance mode has whole
+//! caches, and waits for all machines that may run there, so that its test has the weight of all.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -32,18 +33,20 @@ pub(super) struct ToolConfig {
 }
 
 impl ToolConfig {
-    /// Write it, if there is something to tell. `threads`: how many tests nextest runs at a time on a host of so many CPUs.
+    /// Write it, if there is something to tell. `performance`: all machines are in performance mode. `threads`: how many tests nextest runs
+    /// at a time on a host of so many CPUs.
     ///
     /// # Errors
     /// A file that cannot be written.
     pub(super) fn write(
         workspace: &Workspace,
         tests: &[TestDescription],
+        performance: bool,
         threads: impl FnOnce(u32) -> u32,
     ) -> Result<Option<Self>> {
         let cpus =
             thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
-        let Some(text) = text(tests, cpus, threads(cpus)) else { return Ok(None) };
+        let Some(text) = text(tests, performance, cpus, threads(cpus)) else { return Ok(None) };
         let folder = asked_folder(workspace);
         let held =
             LiveFolder::make(&folder).with_context(|| format!("could not make {}", folder.display()))?;
@@ -72,26 +75,41 @@ impl Drop for ToolConfig {
     }
 }
 
+/// Names of tests by their package and target.
+type Targets<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a str>>;
+
+/// Filters for these tests, one for each target.
+fn filters_of(targets: Targets<'_>) -> Vec<String> {
+    let of = |((package, target), names): ((&str, &str), Vec<&str>)| {
+        format!("(package(={package}) & binary(={target}) & test(/^({})$/))", names.join("|"))
+    };
+    targets.into_iter().map(of).collect()
+}
+
 /// The file, for a host of so many CPUs and so many tests at a time; none where no test takes any.
-fn text(tests: &[TestDescription], host: u32, threads: u32) -> Option<String> {
+fn text(tests: &[TestDescription], performance: bool, host: u32, threads: u32) -> Option<String> {
     let (host, threads) = (host.max(1), threads.clamp(1, host.max(1)));
     let weight = |cpus: u32| (u64::from(cpus.min(host)) * u64::from(threads)).div_ceil(u64::from(host));
-    // By weight, and then by package and target.
-    let mut names: BTreeMap<u64, BTreeMap<(&str, &str), Vec<&str>>> = BTreeMap::new();
+    let mut alone = Targets::new();
+    let mut names: BTreeMap<u64, Targets<'_>> = BTreeMap::new();
     for test in tests.iter().filter(|test| test.cpus > 0) {
-        let targets = names.entry(weight(test.cpus)).or_default();
-        targets.entry((&test.package, &test.target)).or_default().push(&test.name);
+        let target = (test.package.as_str(), test.target.as_str());
+        if performance || test.performance {
+            let of_target = alone.entry(target).or_default();
+            of_target.push(test.name.as_str());
+            of_target.extend(test.variants.iter().map(|variant| variant.name.as_str()));
+        } else {
+            let targets = names.entry(weight(test.cpus)).or_default();
+            targets.entry(target).or_default().push(test.name.as_str());
+        }
     }
-    let mut filters: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-    for (weight, targets) in names {
-        let of = |((package, target), names): (_, Vec<&str>)| {
-            format!("(package(={package}) & binary(={target}) & test(/^({})$/))", names.join("|"))
-        };
-        filters.entry(weight).or_default().extend(targets.into_iter().map(of));
-    }
-    if filters.is_empty() {
+    if alone.is_empty() && names.is_empty() {
         return None;
     }
+    // The first that fits is taken: these are before those by the names of machines.
+    let mut overrides = vec![(u64::from(threads), filters_of(alone))];
+    let mut filters: BTreeMap<u64, Vec<String>> =
+        names.into_iter().map(|(weight, targets)| (weight, filters_of(targets))).collect();
     let mut presets: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
     for Preset { name, topology } in &PRESETS {
         presets.entry(weight(topology.cpus())).or_default().push(name);
@@ -106,7 +124,8 @@ fn text(tests: &[TestDescription], host: u32, threads: u32) -> Option<String> {
         "# Of `cargo ktstr test`: tests whose machines do not fit on this host together are not started together.\n\
          [test-groups.\"{GROUP}\"]\nmax-threads = {threads}\n"
     );
-    for (weight, filters) in filters {
+    overrides.extend(filters);
+    for (weight, filters) in overrides.into_iter().filter(|(_, filters)| !filters.is_empty()) {
         // Names of packages, targets and tests have no quotes.
         let filter = filters.join(" | ");
         // Writing to a string cannot fail.
@@ -135,7 +154,7 @@ mod tests {
 
     /// Each test's weight by its filter, and how much runs at a time.
     fn weights(tests: &[TestDescription], host: u32, threads: u32) -> (Vec<(String, i64)>, i64) {
-        let table: Table = text(tests, host, threads).expect("a file").parse().expect("TOML");
+        let table: Table = text(tests, false, host, threads).expect("a file").parse().expect("TOML");
         let overrides = table["profile"]["default"]["overrides"].as_array().expect("overrides");
         let weights = overrides.iter().map(|of| {
             assert_eq!(of["test-group"].as_str(), Some(GROUP));
@@ -176,10 +195,24 @@ mod tests {
         assert!(weights(&tests, 8, 1).0.iter().all(|(_, weight)| *weight == 1));
     }
 
+    /// It was started beside others, and waited for their CPUs.
+    #[test]
+    fn one_in_performance_mode_weighs_as_much_as_all_together() {
+        let quiet = TestDescription { performance: true, ..test("demo::quiet", 1) };
+        let all = weights(&[test("demo::one", 1), quiet], 4, 4);
+        let (filter, weight) = &all.0[0];
+        assert!(filter.contains("test(/^(quiet|gauntlet_quiet::llcs1_cpus4|"), "{filter}");
+        assert_eq!((*weight, weight_of("test(/^(one)$/)", &all)), (4, 1));
+        let of_all = text(&[test("demo::one", 1)], true, 4, 4).expect("a file");
+        let at = |word: &str| of_all.find(word).unwrap_or_else(|| panic!("no {word} in {of_all}"));
+        assert!(at("test(/^(one|gauntlet_one::") < at("threads-required = 4"), "{of_all}");
+        assert!(at("threads-required = 4") < at("gauntlet_[^:]+"), "{of_all}");
+    }
+
     #[test]
     fn tests_without_a_machine_weigh_nothing() {
         let on_host = TestDescription::of(&TestDef { host_only: true, ..TEST });
-        assert_eq!(text(&[on_host.clone()], 4, 4), None);
+        assert_eq!(text(std::slice::from_ref(&on_host), true, 4, 4), None);
         let all = weights(&[on_host, test("demo::one", 1)], 4, 4);
         assert!(all.0.iter().all(|(filter, _)| !filter.contains("two")), "{all:?}");
     }
@@ -188,8 +221,9 @@ mod tests {
     fn the_file_is_there_as_long_as_the_run() {
         let dir = TempDir::new().expect("a folder");
         let workspace = Workspace { target_directory: dir.path().to_owned(), ..Workspace::default() };
-        assert!(ToolConfig::write(&workspace, &[], |host| host).expect("nothing to tell").is_none());
-        let config = ToolConfig::write(&workspace, &[test("demo::one", 1)], |host| host).expect("written");
+        assert!(ToolConfig::write(&workspace, &[], false, |host| host).expect("nothing to tell").is_none());
+        let tests = [test("demo::one", 1)];
+        let config = ToolConfig::write(&workspace, &tests, false, |host| host).expect("written");
         let config = config.expect("a file");
         let [option, file] = config.words();
         assert_eq!(option, "--tool-config-file");

@@ -10,7 +10,7 @@ use crate::testing::{Guest, Object, SEEDS, overwrite};
 /// Pages of the ring of a CPU.
 const PAGES: u64 = 4;
 /// Bytes of data of each.
-const ROOM: u64 = 400;
+const ROOM: u64 = 1600;
 const CLOCK: u64 = crate::testing::DIRECT_MAP + 0x100;
 
 /// A kernel with our trace instance.
@@ -31,8 +31,11 @@ fn word(kind: u32, delta: u32) -> [u8; 4] {
     (kind | delta << 5).to_le_bytes()
 }
 
-/// An entry with data of up to 112 bytes, as the kernel writes it.
+/// An entry as the kernel writes it: with data of up to 112 bytes its length is in the first word.
 fn short(delta: u32, data: &[u8]) -> Vec<u8> {
+    if data.len() > 112 {
+        return long(delta, data);
+    }
     let mut data = data.to_vec();
     data.resize(data.len().next_multiple_of(4), 0);
     [&word(data.len() as u32 / 4, delta)[..], &data].concat()
@@ -40,7 +43,9 @@ fn short(delta: u32, data: &[u8]) -> Vec<u8> {
 
 /// The same in the form for longer ones.
 fn long(delta: u32, data: &[u8]) -> Vec<u8> {
-    [&word(0, delta)[..], &(data.len() as u32 + 4).to_le_bytes(), data].concat()
+    let mut data = data.to_vec();
+    data.resize(data.len().next_multiple_of(4), 0);
+    [&word(0, delta)[..], &(data.len() as u32 + 4).to_le_bytes(), &data].concat()
 }
 
 fn padding(delta: u32, bytes: u32) -> Vec<u8> {
@@ -173,7 +178,7 @@ impl Traced {
 
     fn entry(&self, of: &str, id: u64) -> Vec<u8> {
         let mut data = vec![0; self.guest.bytes(of) as usize];
-        let ent = self.guest.offset(of, "ent");
+        let ent = if of == "trace_entry" { 0 } else { self.guest.offset(of, "ent") };
         for (field, value, bytes) in [("type", id, 2), ("pid", 77, 4)] {
             let at = (ent + self.guest.offset("trace_entry", field)) as usize;
             data[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);

@@ -61,7 +61,7 @@ pub const CHANNELS: &[Channel] = &[
     ),
     kept(
         "names of tasks",
-        "samples, history events, other events, kernel memory",
+        "samples, events, kernel memory",
         "names of tasks, which are up to 15 characters of their programs' names",
     ),
     kept(

@@ -52,7 +52,8 @@ fn has_a_cpu_of_its_own(machine: &dyn Machine, own: u32) {
     assert_eq!(on_it[0].1, own.to_string());
     let begun = Instant::now();
     loop {
-        let (vcpu, others): (Vec<_>, Vec<_>) = threads().into_iter().partition(|thread| thread.id == on_it[0].0);
+        let (vcpu, others): (Vec<_>, Vec<_>) =
+            threads().into_iter().partition(|thread| thread.id == on_it[0].0);
         if vcpu[0].ran > others.iter().map(|thread| thread.ran).sum() {
             return;
         }

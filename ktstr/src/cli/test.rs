@@ -292,6 +292,11 @@ impl TestArgs {
         }
     }
 
+    /// Whether the machines of all tests are in performance mode.
+    fn performance_of_all(&self) -> bool {
+        self.performance || environment::Environment::read().performance
+    }
+
     /// What of the gauntlet is run, if it is asked for; its reader is told.
     fn plan(&self, tests: &[TestDescription], passes: &[Pass]) -> Result<Option<Plan>> {
         if !self.gauntlet {
@@ -308,11 +313,6 @@ impl TestArgs {
         let plan = Plan::new(tests, &machine, self.budget, machine::carries)?;
         out::note(&plan.summary());
         Ok(Some(plan))
-    }
-
-    /// Whether the machines of all tests are in performance mode.
-    fn performance_of_all(&self) -> bool {
-        self.performance || environment::Environment::read().performance
     }
 
     /// The same; on several kernels with the runner told to go on after a failure.

@@ -80,7 +80,10 @@ pub(super) fn mode(_: &Kvm, _: Means) -> Checked {
 
     let second = |policy: &StartPolicy| CpuSlots::take(&cache, 1, &host, Some(&placing), policy);
     let alone = host.llcs.len() == 1;
-    ensure!(!alone || matches!(second(&HASTY), Err(StartError::Busy { .. })), "two machines have the same cache");
+    ensure!(
+        !alone || matches!(second(&HASTY), Err(StartError::Busy { .. })),
+        "two machines have the same cache"
+    );
     if alone {
         let ordinary = CpuSlots::take(&cache, 1, &host, None, &HASTY);
         ensure!(

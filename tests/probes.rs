@@ -51,6 +51,33 @@ mod fixtures {
         ];
         execute_scenario(ctx, cgroups, steps)
     }
+
+    #[ktstr_test(
+        ignore,
+        scheduler = DEMO,
+        duration_s = 6,
+        probe = ["enqueue_task_scx(p->pid, p->comm, p->scx.dsq_vtime, core_enq_flags)"],
+        claims = ["eventually(nr_enqueued >= 1)"]
+    )]
+    fn measured(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![ctx.cgroup_def("cg_0").work_type(PipeIo::default())])
+    }
+}
+
+/// What a probe records in a second, and what a call costs. It measures, and asserts nothing of what depends on the host.
+#[test]
+#[ignore = "a measurement"]
+fn what_a_call_costs() {
+    let run = fixture("fixtures::measured").run();
+    let seen = probe(&run, "enqueue_task_scx");
+    let totals = seen.totals.expect("totals");
+    let mut seconds = std::collections::BTreeMap::<u64, usize>::new();
+    seen.calls.iter().for_each(|call| *seconds.entry(call.at.0 / 1_000_000_000).or_default() += 1);
+    eprintln!("{run}");
+    eprintln!("calls by second of guest time: {:?}", seconds.values().collect::<Vec<_>>());
+    eprintln!("{totals:?}");
+    eprintln!("a call stops the machine for {:.3} ms", totals.stopped_us as f64 / 1e3 / totals.calls.max(1) as f64);
+    assert_eq!(seen.calls.len() as u64, totals.hits, "what was recorded is in the trace");
 }
 
 /// Longer than it takes.

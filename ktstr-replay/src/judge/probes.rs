@@ -44,7 +44,14 @@ mod tests {
     }
 
     fn judged(told: Vec<ProbeNews>) -> (Outcome, String) {
+        let (outcome, summary, _) = judged_expecting(told, false);
+        (outcome, summary)
+    }
+
+    /// The finding, and the outcome of the run.
+    fn judged_expecting(told: Vec<ProbeNews>, expect_err: bool) -> (Outcome, String, Outcome) {
         let mut trace = TraceBuilder::begun();
+        trace.manifest.test.expect_err = expect_err;
         for (at, what) in (100..).step_by(100).zip(told) {
             trace = trace.event(at, news(what));
         }
@@ -52,7 +59,7 @@ mod tests {
         let verdict = crate::run::Run::load(&trace).judge(None, CheckSource::Recorded);
         let finding = verdict.findings.iter().find(|finding| finding.what == "probe f(p->pid)");
         let finding = finding.expect("a finding");
-        (finding.outcome, finding.summary.clone())
+        (finding.outcome, finding.summary.clone(), verdict.outcome())
     }
 
     #[test]
@@ -62,6 +69,9 @@ mod tests {
         let why = || "no function `f`".to_owned();
         let refused = judged(vec![asked(), ProbeNews::Refused { why: why() }]);
         assert_eq!(refused, (Outcome::Fail, "could not be armed: no function `f`".to_owned()));
+        // It is no failure that a test expects.
+        let told = vec![asked(), ProbeNews::Refused { why: why() }];
+        assert_eq!(judged_expecting(told, true).2, Outcome::Fail);
         let never = judged(vec![asked(), ProbeNews::Waiting { why: why() }]);
         assert_eq!(never, (Outcome::Fail, "was never armed: no function `f`".to_owned()));
         let silent = judged(vec![asked(), ProbeNews::Waiting { why: why() }, armed()]);

@@ -170,13 +170,12 @@ mod tests {
         let null = site(pointer, Convention::SystemV, &["p", "p->pid"]).read(&view, &registers);
         assert_eq!(null[0], ProbeValue::Pointer(0));
         assert!(matches!(&null[1], ProbeValue::Unread { why } if why.contains("null")), "{null:?}");
-        // A program's arguments are words that rdi points at: here those of the word that has the running task.
-        let current = crate::kernel::task::current_task(&view, &view.cpus().expect("CPUs"), Cpu(0));
-        let current = current.expect("a word").expect("a task");
-        let place = view.cpus().expect("CPUs").place(view.symbol("current_task").expect("it"), Cpu(0));
-        registers.gpr[RDI] = place.expect("a place").0;
+        // A program's arguments are words that rdi points at: here the word of the kernel's pointer to its scheduler.
+        let place = view.symbol("scx_root").expect("a symbol");
+        let there = view.u64(place).expect("a word");
+        registers.gpr[RDI] = place.0;
         let read = site(pointer, Convention::Context, &["p"]).read(&view, &registers);
-        assert_eq!(read, [ProbeValue::Pointer(current.0)]);
+        assert_eq!(read, [ProbeValue::Pointer(there)]);
         // What it returns is in rax.
         registers.gpr[RAX] = 0xff;
         let returned = site(pointer, Convention::SystemV, &[]).returned(&view, &registers);

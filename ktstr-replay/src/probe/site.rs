@@ -269,14 +269,6 @@ fn all_of(types: &Types, parameter: &Parameter) -> Vec<FieldPath> {
     all
 }
 
-/// The type of the member of that name; `None` where there is none, also of what has no members at all.
-fn member_of(types: &Types, of: TypeId, name: &str) -> Result<Option<TypeId>, BtfError> {
-    if types.members(of)?.is_none() {
-        return Ok(None);
-    }
-    Ok(types.member(of, name)?.map(|field| field.type_id))
-}
-
 /// Whether a path begins with an argument, follows its types and ends at something that can be recorded; else why not.
 fn check(types: &Types, function: &str, parameters: &[Parameter], path: &FieldPath) -> Result<(), String> {
     let no = |error: BtfError| error.to_string();
@@ -294,19 +286,20 @@ fn check(types: &Types, function: &str, parameters: &[Parameter], path: &FieldPa
     let mut at = parameter.id;
     for step in steps {
         at = match step {
-            Step::Field(name) => match member_of(types, at, name).map_err(no)? {
-                Some(id) => id,
-                None => {
-                    let is_pointer = types.target_of(at).map_err(no)?.is_some();
-                    let members = types.members(at).map_err(no)?.unwrap_or_default();
-                    let names = members.iter().filter_map(|member| types.member_name(member).ok());
-                    let of = types.describe(at);
-                    return Err(match is_pointer {
-                        true => format!("`{path}`: a `{of}` has no members: `->{name}` goes to what it points at"),
-                        false => format!("`{path}`: a `{of}` has no `{name}`{}", Candidates::new(name, names)),
-                    });
+            Step::Field(name) => {
+                let of = types.describe(at);
+                if types.target_of(at).map_err(no)?.is_some() {
+                    return Err(format!(
+                        "`{path}`: a `{of}` has no members: `->{name}` goes to what it points at"
+                    ));
                 }
-            },
+                let members = types.members(at).map_err(no)?.unwrap_or_default();
+                let names = members.iter().filter_map(|member| types.member_name(member).ok());
+                let field = if members.is_empty() { None } else { types.member(at, name).map_err(no)? };
+                field
+                    .ok_or_else(|| format!("`{path}`: a `{of}` has no `{name}`{}", Candidates::new(name, names)))?
+                    .type_id
+            }
             Step::Deref | Step::Index(_) | Step::Named(_) => match types.target_of(at).map_err(no)? {
                 Some(target) => target,
                 None => return Err(format!("`{path}`: a `{}` is no pointer and no array", types.describe(at))),
@@ -336,7 +329,7 @@ mod tests {
         let (guest, _) = toy_kernel(0);
         let (profile, memory) = (guest.profile(), guest.ram);
         let view = KernelView::new(&profile, &memory);
-        let programs = BpfPrograms::read(&view).expect("programs");
+        let programs = BpfPrograms::default();
         let find = |text: &str| text.parse::<ProbeTarget>().expect("a target").find(&view, &programs);
         assert!(matches!(find("jiffies_64"), Err(Missing::Ever(why)) if why.contains("is no function: it is data")));
         assert!(matches!(find("no_such"), Err(Missing::Now(why)) if why.contains("no function `no_such`")));

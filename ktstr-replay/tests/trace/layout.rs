@@ -489,7 +489,7 @@ const FROZEN: [Frozen; 41] = [
     ("EventChunkV1 (watches)", 0x26ed_d5e5_5309_43e1, 8, 4),
     ("EventChunkV1 (long waits)", 0xd4a2_d790_c519_f43e, 8, 4),
     ("EventChunkV1 (history)", 0x0, 8, 4),
-    ("EventChunkV1 (probes)", 0x0, 8, 4),
+    ("EventChunkV1 (probes)", 0x1d27_f868_8f66_b05a, 8, 4),
     ("SampleV1 (attach)", 0xcd5d_edd4_1f3a_ccc4, 288, 8),
     ("SampleV1 (periodic)", 0x9ae9_f3d0_8a04_7e65, 288, 8),
     ("SampleV1 (on demand)", 0xc6f9_d628_6b5f_8b2e, 288, 8),

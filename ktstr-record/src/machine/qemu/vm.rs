@@ -36,7 +36,7 @@ const WATCHES: WatchSupport =
     WatchSupport { most: 64, write_bytes: 4096, execute: true, disturbed: Duration::from_micros(800) };
 /// How long the guest runs slowly after a stop at a breakpoint whose emulator then forgets what it has translated: longer than that takes
 /// to be translated again on a host whose CPUs five others want.
-const TRANSLATING: Duration = Duration::from_millis(10);
+const TRANSLATING: Duration = Duration::from_millis(25);
 /// The first release that does not (`gdb_vm_state_change` in `gdbstub/system.c`).
 const KEEPS_TRANSLATIONS: (u64, u64) = (10, 2);
 /// The instruction that waits for an interrupt.

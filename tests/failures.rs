@@ -194,7 +194,10 @@ fn a_scheduler_that_exits_leaves_its_message_and_does_it_again_in_a_second_machi
     assert!(run.report().contains("who raised the error"), "{run}");
     let why = printed(&run, &["why", "--json"]);
     let raised = "by scx_bpf_error_bstr: scx_demo.bpf.c:";
-    assert!(why.contains("it was raised in the scheduler's program ") && why.contains(raised), "{why}\n{run}");
+    assert!(
+        why.contains("it was raised in the scheduler's program ") && why.contains(raised),
+        "{why}\n{run}"
+    );
 
     // The second machine is in the same file, ended alike, and saw who ended the scheduler.
     assert!(run.report().contains("it happened again, in 1 of 1 attempt"), "{run}");

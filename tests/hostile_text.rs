@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use ktstr_replay::trace::record::{
-    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, History, HistoryStep, HistoryTask, HistoryWhat, LongWait, Loss, MapContents, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue, Sample, StatsAnswer, WaitLimit, WatchEvent, WatchFire, WatchNews, WatchTotals, blob_id,
+    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, History, HistoryStep, HistoryTask, HistoryWhat,
+    LongWait, Loss, MapContents, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue,
+    Sample, StatsAnswer, WaitLimit, WatchEvent, WatchFire, WatchNews, WatchTotals, blob_id,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace, TraceWriter};
 use ktstr_replay::units::{Cpu, GuestNs, HostNs};

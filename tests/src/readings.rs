@@ -73,7 +73,10 @@ pub const READINGS: &[(Printed, &[&str])] = &[
     (Document, &["replay", "TRACE", "--watches"]),
     (Document, &["replay", "TRACE", "--dump"]),
     (Document, &["replay", "TRACE", "--events"]),
-    (Document, &["replay", "TRACE", "--events", "--task", "1", "--cpu", "0", "--from", "-30s", "--to", "0.5s"]),
+    (
+        Document,
+        &["replay", "TRACE", "--events", "--task", "1", "--cpu", "0", "--from", "-30s", "--to", "0.5s"],
+    ),
     (Document, &["replay", "TRACE", "--probes"]),
     (Document, &["replay", "TRACE", "--repro-chain"]),
     (Document, &["replay", "TRACE", "--segment", "1"]),

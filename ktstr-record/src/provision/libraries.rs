@@ -79,7 +79,9 @@ fn llvm(root: &Path) -> Option<PathBuf> {
     let folders = fs::read_dir(root.join(LLVMS)).ok()?.flatten().map(|entry| entry.path());
     let version = |folder: &PathBuf| folder.file_name()?.to_str()?.strip_prefix("llvm-")?.parse::<u32>().ok();
     folders
-        .filter(|folder| version(folder) >= Some(OLDEST_CLANG) && libclang_file(&folder.join("lib")).is_some())
+        .filter(|folder| {
+            version(folder) >= Some(OLDEST_CLANG) && libclang_file(&folder.join("lib")).is_some()
+        })
         .max_by_key(version)
 }
 
@@ -90,9 +92,8 @@ fn is_libclang(name: &str) -> bool {
 
 /// The libraries in the cache, fetched into it if need be.
 pub(super) fn fetched(context: &Context) -> Result<CrateLibraries> {
-    let bundle = RECIPE.get(context, false, |bundle| {
-        CrateLibraries { root: bundle.root.clone() }.llvm().map(|_| None)
-    })?;
+    let bundle = RECIPE
+        .get(context, false, |bundle| CrateLibraries { root: bundle.root.clone() }.llvm().map(|_| None))?;
     Ok(CrateLibraries { root: bundle.root })
 }
 
@@ -293,7 +294,9 @@ mod tests {
         }
         let needed = needs(&fs::read(&cc).unwrap()).unwrap().libraries;
         assert!(needed.iter().any(|name| name == "libgcc_s.so.1"), "{needed:?}");
-        for name in needed.iter().map(String::as_str).chain(["libelf.so", "libz.so.1", "libz.so", "libseccomp.so"]) {
+        for name in
+            needed.iter().map(String::as_str).chain(["libelf.so", "libz.so.1", "libz.so", "libseccomp.so"])
+        {
             fs::copy(&cc, below(&format!("{LIBRARIES}/{name}"))).unwrap();
         }
         let mut command = Command::new("cargo");
@@ -313,7 +316,9 @@ mod tests {
         assert_eq!(names("link"), ["libelf.so", "libseccomp.so", "libz.so"]);
         assert_eq!(names("include").len(), HEADERS.len());
         let given: Vec<&str> = command.get_envs().filter_map(|(name, _)| name.to_str()).collect();
-        for variable in ["PROTOC", "PKG_CONFIG", "LIBCLANG_PATH", "LD_LIBRARY_PATH", "CARGO_ENCODED_RUSTFLAGS"] {
+        for variable in
+            ["PROTOC", "PKG_CONFIG", "LIBCLANG_PATH", "LD_LIBRARY_PATH", "CARGO_ENCODED_RUSTFLAGS"]
+        {
             assert!(given.contains(&variable), "{given:?}");
         }
     }

@@ -52,11 +52,12 @@ impl HistoryKeeper {
             return None;
         }
         let taken = self.reader.take(view);
-        taken.map_err(|error| {
-            self.given_up = true;
-            self.fault = Some(error.to_string());
-        })
-        .ok()
+        taken
+            .map_err(|error| {
+                self.given_up = true;
+                self.fault = Some(error.to_string());
+            })
+            .ok()
     }
 
     /// The events of what was copied at a capture.
@@ -79,7 +80,9 @@ impl HistoryKeeper {
             let wanted = share.min(news.noted.len() as u64);
             let keep = self.allowance.spend(news.cpu, wanted, kind.is_of_an_end(), at);
             let records = pack(&news, usize::try_from(keep).unwrap_or(usize::MAX));
-            let takes = |record: &History| record.steps.len() as u64 + ROW * (record.tasks.len() + record.names.len()) as u64;
+            let takes = |record: &History| {
+                record.steps.len() as u64 + ROW * (record.tasks.len() + record.names.len()) as u64
+            };
             self.room = self.room.saturating_sub(records.iter().map(takes).sum());
             events.extend(records.into_iter().map(|record| EventBody::History(Box::new(record))));
         }
@@ -140,7 +143,8 @@ mod tests {
     #[test]
     fn steps_are_kept_by_the_second_and_an_end_has_its_own() {
         let mut allowance = Allowance::default();
-        let mut spend = |cpu, wanted, of_an_end, at| allowance.spend(Cpu(cpu), wanted, of_an_end, GuestNs(at));
+        let mut spend =
+            |cpu, wanted, of_an_end, at| allowance.spend(Cpu(cpu), wanted, of_an_end, GuestNs(at));
         assert_eq!(spend(0, 4000, false, SECOND), 4000);
         assert_eq!(spend(0, 4000, false, SECOND), 2000, "what was there at first is spent");
         assert_eq!(spend(1, 4000, false, SECOND), 4000, "another CPU has its own");

@@ -51,7 +51,8 @@ impl LongWaits {
 
     /// What is to be said when the last wait that may be told has been: whoever waits from now on is not looked for.
     pub(super) fn no_more(&self) -> Option<String> {
-        (self.told >= MOST_TOLD).then(|| format!("{MOST_TOLD} long waits were told; from here on none is looked for"))
+        (self.told >= MOST_TOLD)
+            .then(|| format!("{MOST_TOLD} long waits were told; from here on none is looked for"))
     }
 
     /// The waits in `view` that have come to the part of their limit at which they are captured, if one of them is to be captured now:

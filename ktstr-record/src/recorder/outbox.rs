@@ -67,10 +67,13 @@ impl Outbox {
         for mut body in events {
             if let EventBody::History(history) = &mut body {
                 let steps = history.steps.len();
-                if self.waiting_steps.saturating_add(steps) > STEPS_WAITING || self.events.len() >= EVENTS_WAITING {
+                if self.waiting_steps.saturating_add(steps) > STEPS_WAITING
+                    || self.events.len() >= EVENTS_WAITING
+                {
                     // What is missing is missing before the next one, and not in between without a word.
                     let dropped = self.dropped_steps.entry(history.cpu).or_default();
-                    let missing = history.overwritten.saturating_add(history.left_out).saturating_add(steps as u64);
+                    let missing =
+                        history.overwritten.saturating_add(history.left_out).saturating_add(steps as u64);
                     *dropped = dropped.saturating_add(missing);
                     continue;
                 }
@@ -167,7 +170,8 @@ impl Outbox {
         }
         let count = self.dropped_steps.values().fold(0, |sum: u64, steps| sum.saturating_add(*steps));
         if count > 0 {
-            let detail = String::from("the latest steps of the history came faster than they could be written");
+            let detail =
+                String::from("the latest steps of the history came faster than they could be written");
             self.writer.give(Item::Loss(Loss { host_ns, kind: LossKind::SchedEvents, count, detail }));
         }
         if self.dropped_others > 0 {

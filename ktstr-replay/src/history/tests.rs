@@ -80,7 +80,8 @@ fn a_task_is_one_whatever_it_is_called() {
     later.first_ns = GuestNs(9000);
     later.tasks[1].prio = 3;
     let log = log(vec![history(vec![step(0, switch(VICTIM, 256, HOG))]), later]);
-    let wait = Wait { pid: 9, since: GuestNs(1000), begun: true, until: GuestNs(9007), ended: true, cpu: Cpu(1) };
+    let wait =
+        Wait { pid: 9, since: GuestNs(1000), begun: true, until: GuestNs(9007), ended: true, cpu: Cpu(1) };
     let ran = log.ran(Cpu(1), &wait);
     assert_eq!(ran.iter().find(|ran| ran.pid == 8).map(|ran| ran.comm.as_str()), Some("renamed"));
 }
@@ -140,7 +141,11 @@ fn nobody_waits_or_runs_while_steps_of_the_cpu_are_missing() {
         cpu: Cpu(cpu),
         overwritten: 5,
         first_ns: GuestNs(first_ns),
-        ..history(vec![step(0, switch(HOG, 0, IDLE)), step(100, switch(IDLE, 0, HOG)), step(400, switch(HOG, 256, VICTIM))])
+        ..history(vec![
+            step(0, switch(HOG, 0, IDLE)),
+            step(100, switch(IDLE, 0, HOG)),
+            step(400, switch(HOG, 256, VICTIM)),
+        ])
     };
     let cut = log(vec![before.clone(), behind(1, 9000)]);
     let wait = cut.longest_wait(9).expect("it waits at least since it is seen again");
@@ -162,7 +167,12 @@ fn nobody_waits_or_runs_while_steps_of_the_cpu_are_missing() {
     other.steps.pop();
     let mut same = behind(1, 9000);
     same.overwritten = 0;
-    let log = log(vec![History { cpu: Cpu(0), ..history(vec![step(0, switch(IDLE, 0, HOG))]) }, before, other, same]);
+    let log = log(vec![
+        History { cpu: Cpu(0), ..history(vec![step(0, switch(IDLE, 0, HOG))]) },
+        before,
+        other,
+        same,
+    ]);
     let wait = log.longest_wait(9).expect("it waited");
     assert_eq!((wait.since, wait.begun, wait.until), (GuestNs(1000), true, GuestNs(9500)));
     assert_eq!((log.missing_in(Cpu(1), &wait), log.missing_of(|_| true, &wait)), (0, 5));
@@ -206,5 +216,8 @@ fn steps_have_words_and_json() {
         ]
     );
     let json = log.json(&log.steps[0]);
-    assert_eq!((json["prev"]["pid"].as_u64(), json["state"].as_str(), json["cpu"].as_u64()), (Some(8), Some("R+"), Some(1)));
+    assert_eq!(
+        (json["prev"]["pid"].as_u64(), json["state"].as_str(), json["cpu"].as_u64()),
+        (Some(8), Some("R+"), Some(1))
+    );
 }

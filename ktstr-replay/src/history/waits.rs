@@ -103,7 +103,9 @@ impl HistoryLog {
                 HistoryWhat::Switch { next, .. } if is(next) => {
                     let unseen = Wait { since: blind.all, begun: false, ..begun };
                     let wait = waits.take().or((seen < blind.all && blind.all < at).then_some(unseen));
-                    if let Some(wait) = wait.and_then(|wait| blind.known(Wait { until: at, ended: true, ..wait })) {
+                    if let Some(wait) =
+                        wait.and_then(|wait| blind.known(Wait { until: at, ended: true, ..wait }))
+                    {
                         keep(wait);
                     }
                     (runs, seen) = (Some(cpu), at);
@@ -176,7 +178,8 @@ impl HistoryLog {
         let mut by_pid: HashMap<u32, Ran> = HashMap::new();
         for (place, ns) in times.into_iter().filter(|(_, ns)| *ns > 0) {
             let Some(task) = self.task(place) else { continue };
-            let ran = by_pid.entry(task.pid).or_insert_with(|| Ran { pid: task.pid, comm: String::new(), ns: 0 });
+            let ran =
+                by_pid.entry(task.pid).or_insert_with(|| Ran { pid: task.pid, comm: String::new(), ns: 0 });
             ran.ns = ran.ns.saturating_add(ns);
         }
         // The name that each had last.
@@ -203,6 +206,7 @@ impl HistoryLog {
             let (after, until) = missing.span();
             is_of(missing.cpu) && until > wait.since && after < wait.until
         });
-        within.fold(0, |sum, missing| sum.saturating_add(missing.overwritten).saturating_add(missing.left_out))
+        within
+            .fold(0, |sum, missing| sum.saturating_add(missing.overwritten).saturating_add(missing.left_out))
     }
 }

@@ -100,7 +100,9 @@ impl Core {
         } else if begins(&*file, b"\x7fELF") {
             let elf::Elf { segments, notes } = elf::read(&*file).map_err(CoreError::Headers)?;
             let places = places(&segments);
-            let total = places.iter().fold(0u64, |sum, place| sum.saturating_add(place.memory.end - place.memory.start));
+            let total = places
+                .iter()
+                .fold(0u64, |sum, place| sum.saturating_add(place.memory.end - place.memory.start));
             if total > MAX_MEMORY_BYTES {
                 let text = format!("it claims more than {} TiB of memory", MAX_MEMORY_BYTES >> 40);
                 return Err(CoreError::Headers(io::Error::new(io::ErrorKind::InvalidData, text)));

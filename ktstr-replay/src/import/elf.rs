@@ -68,7 +68,8 @@ pub(super) fn read(file: &dyn Source) -> io::Result<Elf> {
         let (at, start, bytes, size) = (word(8)?, word(24)?, word(32)?, word(40)?);
         match program.u32(0) {
             Some(PT_LOAD) => {
-                let end = start.checked_add(size.max(bytes)).ok_or_else(|| bad("a segment ends beyond memory"))?;
+                let end =
+                    start.checked_add(size.max(bytes)).ok_or_else(|| bad("a segment ends beyond memory"))?;
                 // What it claims behind the file's end is not there.
                 let bytes = bytes.min(file.bytes().saturating_sub(at));
                 if start < end {

@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use crate::text::{counted, escaped};
 use crate::trace::Trace;
-use crate::trace::record::{
-    Event, EventBody, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue,
-};
+use crate::trace::record::{Event, EventBody, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue};
 use crate::units::GuestNs;
 
 /// The probes of a run, in the order in which they were asked for.

@@ -25,10 +25,16 @@ pub(super) fn history(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Section> {
         let last = all.get(all.len().saturating_sub(STEPS)..).unwrap_or_default();
         // One line after the other looks as if nothing were between them.
         let shown = last.first().zip(last.last());
-        let missing = shown.map_or(0, |(first, last)| log.missing_of(of, &Wait { since: first.at, until: last.at, ..wait }));
-        let missing = if missing == 0 { String::new() } else { format!("; {missing} steps of that time are missing") };
+        let missing = shown
+            .map_or(0, |(first, last)| log.missing_of(of, &Wait { since: first.at, until: last.at, ..wait }));
+        let missing =
+            if missing == 0 { String::new() } else { format!("; {missing} steps of that time are missing") };
         Section {
-            title: format!("history of {what}: the last {} of {} events up to {until}{missing}", last.len(), all.len()),
+            title: format!(
+                "history of {what}: the last {} of {} events up to {until}{missing}",
+                last.len(),
+                all.len()
+            ),
             lines: table(run, &log, last),
         }
     };

@@ -230,11 +230,7 @@ pub(super) fn changed(run: &Run<'_>, detail: Detail) -> Option<Section> {
 }
 
 /// The beginning of the kernel's dump of the scheduler's state.
-pub(super) fn dump(
-    run: &Run<'_>,
-    end: Option<&SchedulerEnd>,
-    detail: Detail,
-) -> Option<Section> {
+pub(super) fn dump(run: &Run<'_>, end: Option<&SchedulerEnd>, detail: Detail) -> Option<Section> {
     let exit = end.and_then(|end| end.exit.as_ref()).or_else(|| run.scheduler_exit());
     let dump = exit?.dump.as_deref()?;
     let mut lines: Vec<_> = dump.lines().map(clean).collect();

@@ -29,12 +29,12 @@ mod long_waits;
 mod spawned;
 mod sub_schedulers;
 
+pub(crate) use backtrace::{Caller, backtrace};
 pub use checkpoints::{CheckpointError, Checkpoints, OpenCheckpoint};
 pub use decoded::{Run, periodic_due};
 pub use detached::DetachedTimes;
-pub use dump::{Dump, DumpCpu, DumpTask};
-pub(crate) use backtrace::{Caller, backtrace};
 pub(crate) use dump::named;
+pub use dump::{Dump, DumpCpu, DumpTask};
 pub use exit::{SchedulerExit, gone_words};
 pub use spawned::{NotSpawned, SpawnedWorkers};
 pub(crate) use sub_schedulers::{SubSchedulerNews, sub_scheduler_without_text};

@@ -25,7 +25,8 @@ pub fn show_dump(run: &Run<'_>) -> Result<Shown, NoDump> {
     let exit = run.scheduler_exit().ok_or(NoDump::NoExit)?;
     let dump = exit.dump.as_deref().filter(|dump| !dump.is_empty());
     let dump = dump.ok_or_else(|| NoDump::NotRecorded(clean(&SchedulerExit::in_words(exit))))?;
-    let mut lines = vec![format!("{} ({})", printable(&exit.in_words()), seconds(run.since_start_ns(exit.at_ns)))];
+    let mut lines =
+        vec![format!("{} ({})", printable(&exit.in_words()), seconds(run.since_start_ns(exit.at_ns)))];
     lines.push(String::new());
     // Whole: no line is made shorter.
     lines.extend(dump.lines().map(printable));

@@ -76,7 +76,8 @@ pub fn show_events(run: &Run<'_>, filter: &EventFilter) -> Result<Shown, NoHisto
         return Err(NoHistory::of(run));
     }
     let steps: Vec<&LoggedStep> = log.steps.iter().filter(|step| filter.takes(run, &log, step)).collect();
-    let missing: Vec<&MissingSteps> = log.missing.iter().filter(|missing| filter.misses(run, missing)).collect();
+    let missing: Vec<&MissingSteps> =
+        log.missing.iter().filter(|missing| filter.misses(run, missing)).collect();
     let mut lines: Vec<String> = missing.iter().map(|missing| said(run, missing)).collect();
     if log.senseless > 0 {
         lines.push(format!("{} that make no sense", counted_steps(log.senseless)));
@@ -123,7 +124,8 @@ fn said(run: &Run<'_>, missing: &MissingSteps) -> String {
         (Some(after), None) => format!(" after {}", time(after)),
         (None, None) => String::new(),
     };
-    let parts = [(missing.overwritten, "overwritten by the kernel"), (missing.left_out, "more than a trace keeps")];
+    let parts =
+        [(missing.overwritten, "overwritten by the kernel"), (missing.left_out, "more than a trace keeps")];
     let parts: Vec<String> = parts
         .into_iter()
         .filter(|(count, _)| *count > 0)

@@ -53,8 +53,8 @@ use crate::text::clean;
 
 pub use dump::{NoDump, show_dump};
 pub use events::{EventFilter, NoHistory, show_events};
-pub use stats::{NoStats, show_stats};
 pub use probes::{NoProbes, show_probes};
+pub use stats::{NoStats, show_stats};
 pub use watches::{NoWatches, show_watches};
 
 /// A row of the table of views: its option of `ktstr replay`.

@@ -11,8 +11,8 @@ use crate::text::escaped;
 use crate::units::{Cpu, CpuList, KernelVirt};
 
 use super::cpus::{self, class_is_above};
-use super::victim::{self, on_cpus};
 use super::raised::{Raised, raised};
+use super::victim::{self, on_cpus};
 use super::{Explanation, SchedState, SchedulerEnd, Sentence, exit};
 
 /// What the kernel's dump is called as evidence.

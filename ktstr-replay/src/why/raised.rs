@@ -99,7 +99,10 @@ pub(crate) fn raised(end: &SchedulerEnd) -> Vec<Sentence> {
     let Some(raised) = &end.raised else { return Vec::new() };
     let Some(program) = &raised.program else {
         let named: Vec<_> = raised.frames.iter().take(NAMED).map(|frame| escaped(frame)).collect();
-        let text = format!("the kernel raised it in {}, not in a call of the scheduler's", named.join(", called by "));
+        let text = format!(
+            "the kernel raised it in {}, not in a call of the scheduler's",
+            named.join(", called by ")
+        );
         return vec![at_exit(end, text)];
     };
     let mut text = format!("it was raised in the scheduler's program {}", escaped(&program.name));
@@ -143,11 +146,13 @@ mod tests {
 
     #[test]
     fn the_innermost_program_raised_it_and_its_line_is_told() {
-        let words = "it was raised in the scheduler's program give_up, run for enqueue, by scx_bpf_error_bstr";
+        let words =
+            "it was raised in the scheduler's program give_up, run for enqueue, by scx_bpf_error_bstr";
         assert_eq!(told(OF_A_PROGRAM), [words]);
         let mut end = end(OF_A_PROGRAM);
         let program = end.raised.as_mut().unwrap().program.as_mut().unwrap();
-        program.line = Some(("main.bpf.c:12: scx_bpf_error(\"no\\n\");".to_owned(), "periodic_001".to_owned()));
+        program.line =
+            Some(("main.bpf.c:12: scx_bpf_error(\"no\\n\");".to_owned(), "periodic_001".to_owned()));
         let [sentence] = raised(&end).try_into().unwrap();
         assert_eq!(sentence.text, format!("{words}: main.bpf.c:12: scx_bpf_error(\"no\\n\");"));
         assert_eq!(sentence.evidence, Evidence::Seen(vec!["exit".to_owned(), "periodic_001".to_owned()]));
@@ -164,8 +169,11 @@ mod tests {
     #[test]
     fn an_interrupt_is_not_of_the_program_that_it_came_into() {
         for entry in ["asm_sysvec_apic_timer_interrupt", "end_repeat_nmi"] {
-            let frames = format!("  task_can_run_on_remote_rq+0x1a/0x90\n  {entry}+0x1a/0x20\n{OF_A_PROGRAM}");
-            let words = format!("the kernel raised it in task_can_run_on_remote_rq+0x1a, called by {entry}+0x1a, called by ");
+            let frames =
+                format!("  task_can_run_on_remote_rq+0x1a/0x90\n  {entry}+0x1a/0x20\n{OF_A_PROGRAM}");
+            let words = format!(
+                "the kernel raised it in task_can_run_on_remote_rq+0x1a, called by {entry}+0x1a, called by "
+            );
             let told = told(&frames);
             assert!(matches!(told.as_slice(), [one] if one.starts_with(&words)), "{told:?}");
         }
@@ -175,7 +183,12 @@ mod tests {
     fn the_watchdog_raised_what_others_made_and_a_name_that_only_looks_like_a_program_is_none() {
         assert_eq!(told("  scx_watchdog_workfn+0x1/0x2\n  kthread+0x1/0x2\n"), [""; 0]);
         assert_eq!(told(""), [""; 0]);
-        for name in ["bpf_prog_x", "bpf_prog_0123456789abcdeg_x", "bpf_prog_0123456789abcdef", "bpf_prog_0123456789abcdéf_x"] {
+        for name in [
+            "bpf_prog_x",
+            "bpf_prog_0123456789abcdeg_x",
+            "bpf_prog_0123456789abcdef",
+            "bpf_prog_0123456789abcdéf_x",
+        ] {
             assert_eq!(program_name(name), None, "{name}");
         }
     }

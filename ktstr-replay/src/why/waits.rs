@@ -13,16 +13,17 @@ pub(super) fn waits(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
     let in_time = |at| end.exit.as_ref().is_none_or(|exit| at <= exit.at_ns);
     let mut told: Vec<_> = run.long_waits().rev().filter(|(at, _)| in_time(*at)).take(TOLD).collect();
     told.reverse();
-    told.into_iter().map(|(at, wait)| {
-        let capture = wait.sample.and_then(|index| run.sample(index));
-        let text = match capture {
-            Some(Sample { tag, .. }) => format!("{}: {tag} was taken then", wait.in_words()),
-            None => wait.in_words(),
-        };
-        let place = capture.map_or_else(|| "long_wait".to_owned(), |sample| sample.tag.clone());
-        Sentence::at(Some(run.since_start_ns(at)), Evidence::Seen(vec![place]), text)
-    })
-    .collect()
+    told.into_iter()
+        .map(|(at, wait)| {
+            let capture = wait.sample.and_then(|index| run.sample(index));
+            let text = match capture {
+                Some(Sample { tag, .. }) => format!("{}: {tag} was taken then", wait.in_words()),
+                None => wait.in_words(),
+            };
+            let place = capture.map_or_else(|| "long_wait".to_owned(), |sample| sample.tag.clone());
+            Sentence::at(Some(run.since_start_ns(at)), Evidence::Seen(vec![place]), text)
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -48,8 +48,16 @@ impl CommandArgs for ImportArgs {
             )?;
             return Ok(ExitCode::SUCCESS);
         }
-        let Imported { format, release, memory_bytes, kept_bytes, left_out_bytes, absent_bytes, vcpus, not_told } =
-            imported;
+        let Imported {
+            format,
+            release,
+            memory_bytes,
+            kept_bytes,
+            left_out_bytes,
+            absent_bytes,
+            vcpus,
+            not_told,
+        } = imported;
         // It is what the core says.
         let release = escaped(&release);
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);

@@ -224,7 +224,9 @@ impl Probes {
                 let never =
                     matches!(missing, Missing::Ever(_)) || self.has_scheduler && self.unread.is_none();
                 let why = match (&missing, &self.unread) {
-                    (Missing::Now(why), Some(unread)) => format!("{why}; BPF programs could not be read: {unread}"),
+                    (Missing::Now(why), Some(unread)) => {
+                        format!("{why}; BPF programs could not be read: {unread}")
+                    }
                     _ => missing.why().to_owned(),
                 };
                 match armed {

@@ -10,7 +10,8 @@ use super::{REDACTED, Redactor, hide, hide_all};
 use crate::judge::splat_without_text;
 use crate::run::sub_scheduler_without_text;
 use crate::trace::record::{
-    EventBody, MetricCheck, PayloadRun, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeValue, Stage, StatsAnswer, WatchEvent, WatchFire, WatchNews, WorkerReport,
+    EventBody, MetricCheck, PayloadRun, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeValue, Stage,
+    StatsAnswer, WatchEvent, WatchFire, WatchNews, WorkerReport,
 };
 
 /// Operations whose detail has nothing but names of the test, numbers and lists of CPUs.

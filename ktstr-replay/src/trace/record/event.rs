@@ -6,8 +6,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::history::HistoryV1;
 use super::payload::PayloadRunV1;
-use super::wait::LongWaitV1;
 use super::probe::ProbeEventV1;
+use super::wait::LongWaitV1;
 use super::watch::WatchEventV1;
 use crate::trace::body::archived_body;
 use crate::units::{Cpu, GuestNs, HostNs};

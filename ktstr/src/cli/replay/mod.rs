@@ -76,7 +76,12 @@ impl CommandArgs for ReplayArgs {
             bail!("--at says of which checkpoint a view is; add one, such as --tasks, --dsqs or --stats");
         }
         let [path] = self.traces.as_slice() else {
-            if !paths.is_empty() || !self.views.is_empty() || self.segment != 0 || self.repro_chain || self.full {
+            if !paths.is_empty()
+                || !self.views.is_empty()
+                || self.segment != 0
+                || self.repro_chain
+                || self.full
+            {
                 bail!(
                     "--var, --segment, --repro-chain, --full and views are of one trace; {} are given",
                     self.traces.len()

@@ -61,9 +61,12 @@ impl Args for ViewArgs {
              scheduler's exit, or the last",
         ));
         args.extend(
-            RUN_VIEWS.iter().map(|view| Arg::new(view.name).long(view.name).help(view.help).action(ArgAction::SetTrue)),
+            RUN_VIEWS
+                .iter()
+                .map(|view| Arg::new(view.name).long(view.name).help(view.help).action(ArgAction::SetTrue)),
         );
-        let of_events = |name: &'static str| Arg::new(name).long(name).requires("events").allow_hyphen_values(true);
+        let of_events =
+            |name: &'static str| Arg::new(name).long(name).requires("events").allow_hyphen_values(true);
         args.push(
             of_events("task")
                 .value_name("PID")
@@ -71,7 +74,10 @@ impl Args for ViewArgs {
                 .help("With --events: those that switch to or from this task, wake or move it"),
         );
         args.push(
-            of_events("cpu").value_name("N").value_parser(value_parser!(u32)).help("With --events: those of this CPU"),
+            of_events("cpu")
+                .value_name("N")
+                .value_parser(value_parser!(u32))
+                .help("With --events: those of this CPU"),
         );
         args.push(
             of_events("from")
@@ -80,7 +86,10 @@ impl Args for ViewArgs {
                 .help("With --events: those from this time on, since the body began (2.5s, -300ms)"),
         );
         args.push(
-            of_events("to").value_name("T").value_parser(since_start).help("With --events: those up to this time"),
+            of_events("to")
+                .value_name("T")
+                .value_parser(since_start)
+                .help("With --events: those up to this time"),
         );
         let group = ArgGroup::new("views").multiple(true).args(args.iter().map(Arg::get_id));
         let args = args.into_iter().map(|arg| arg.help_heading("Views of one checkpoint"));

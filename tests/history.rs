@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
 use ktstr_replay::history::{HistoryLog, LoggedStep};
-use ktstr_replay::trace::record::{Event, EventBody, HistoryWhat, LossKind, Manifest, OutputSource};
 use ktstr_replay::trace::TraceWriter;
+use ktstr_replay::trace::record::{Event, EventBody, HistoryWhat, LossKind, Manifest, OutputSource};
 use ktstr_tests::{TestRun, fixture, ktstr, run_bounded};
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
@@ -111,7 +111,8 @@ fn a_run_that_switches_all_the_time() {
     let run = fixture("switches_all_the_time").run();
     assert!(run.status.success(), "{run}");
     let trace = run.trace();
-    let faults: Vec<_> = trace.losses().into_iter().filter(|loss| loss.kind == LossKind::SchedEvents).collect();
+    let faults: Vec<_> =
+        trace.losses().into_iter().filter(|loss| loss.kind == LossKind::SchedEvents).collect();
     assert!(faults.is_empty(), "{faults:?}");
     let log = HistoryLog::of(&trace.events());
     assert_eq!(log.senseless, 0);
@@ -131,7 +132,8 @@ fn what_was_read_is_what_the_kernel_prints(run: &TestRun, log: &HistoryLog) {
         let us = |step: &LoggedStep| (step.at.0 + 500) / 1000;
         let read: Vec<&LoggedStep> = log.steps.iter().filter(|step| step.cpu.0 == cpu).collect();
         // The last capture has the end of what the text has, as far as a trace keeps it.
-        let missing = log.missing.iter().filter(|missing| missing.cpu.0 == cpu).filter_map(|missing| missing.until);
+        let missing =
+            log.missing.iter().filter(|missing| missing.cpu.0 == cpu).filter_map(|missing| missing.until);
         let first = missing.max().map_or(0, |until| (until.0 + 500) / 1000);
         let first = first.max(printed[0].0) + 1;
         let read: Vec<_> = read.into_iter().filter(|step| us(step) >= first).collect();
@@ -167,7 +169,11 @@ fn the_steps_of_a_cpu_follow_from_one_another(log: &HistoryLog) {
             }
             let HistoryWhat::Switch { prev, next, .. } = step.what else { continue };
             let [prev, next] = [prev, next].map(|place| log.task(place).expect("a task").pid);
-            assert!(runs.is_none_or(|pid| pid == prev), "CPU {cpu} at {:?}: {runs:?} ran, not {prev}", step.at);
+            assert!(
+                runs.is_none_or(|pid| pid == prev),
+                "CPU {cpu} at {:?}: {runs:?} ran, not {prev}",
+                step.at
+            );
             followed += usize::from(runs.is_some());
             runs = Some(next);
         }
@@ -205,7 +211,10 @@ fn replay_shows_parts_of_it(run: &TestRun) {
     let all = shown(&[]);
     let of = |json: &serde_json::Value| json["events"].as_array().expect("events").clone();
     assert_eq!(all["all"].as_u64(), Some(of(&all).len() as u64));
-    let worker = of(&all).iter().find_map(|event| event["next"]["pid"].as_u64().filter(|pid| *pid > 1)).expect("a task");
+    let worker = of(&all)
+        .iter()
+        .find_map(|event| event["next"]["pid"].as_u64().filter(|pid| *pid > 1))
+        .expect("a task");
     let part = of(&shown(&["--task", &worker.to_string(), "--cpu", "1", "--from", "1s", "--to", "11s"]));
     assert!(!part.is_empty() && part.len() < of(&all).len());
     for event in part {
@@ -252,8 +261,11 @@ const WARM: Duration = Duration::from_millis(100);
 fn windows_with_and_without(_ctx: &Ctx) -> Result<AssertResult> {
     on_one_cpu()?;
     writeln!(io::stdout())?;
-    let works: [(&str, fn(Instant) -> u64); 3] =
-        [("spin", spin), ("wakes_for_a_ms", |until| ping_pong(until, 500_000)), ("ping_pong", |until| ping_pong(until, 0))];
+    let works: [(&str, fn(Instant) -> u64); 3] = [
+        ("spin", spin),
+        ("wakes_for_a_ms", |until| ping_pong(until, 500_000)),
+        ("ping_pong", |until| ping_pong(until, 0)),
+    ];
     for (name, work) in works {
         let (mut costs, mut turns) = (Vec::new(), Vec::new());
         for pair in 0..PAIRS {
@@ -321,14 +333,17 @@ fn compute(steps: u64) {
 
 /// Turns of two threads that wake each other by pipes, and compute for so many steps in each turn.
 fn ping_pong(until: Instant, steps: u64) -> u64 {
-    let (Ok((mut from_here, mut there)), Ok((mut from_there, mut back))) = (io::pipe(), io::pipe()) else { return 0 };
+    let (Ok((mut from_here, mut there)), Ok((mut from_there, mut back))) = (io::pipe(), io::pipe()) else {
+        return 0;
+    };
     let other = std::thread::spawn(move || {
         let mut byte = [0];
         while from_here.read_exact(&mut byte).is_ok() && back.write_all(&byte).is_ok() {}
     });
     let mut turns = 0;
     let mut byte = [0];
-    while Instant::now() < until && there.write_all(&byte).is_ok() && from_there.read_exact(&mut byte).is_ok() {
+    while Instant::now() < until && there.write_all(&byte).is_ok() && from_there.read_exact(&mut byte).is_ok()
+    {
         compute(steps);
         turns += 1;
     }

@@ -111,7 +111,10 @@ fn a_task_behind_a_real_time_one_is_told_with_it_and_no_name_misleads() {
     let report = run.report();
     let (_, of_task) = report.split_once(&format!("history of {shown}[")).expect("the task's history");
     let (of_task, of_cpu) = of_task.split_once("history of CPU 1: the last ").expect("the CPU's history");
-    assert!(of_task.lines().any(|line| line.contains("switch") && line.contains(&format!("{shown}["))), "{of_task}");
+    assert!(
+        of_task.lines().any(|line| line.contains("switch") && line.contains(&format!("{shown}["))),
+        "{of_task}"
+    );
     let of_cpu: Vec<&str> = of_cpu.lines().skip(1).take_while(|line| !line.is_empty()).collect();
     assert!(of_cpu.len() <= 51 && of_cpu.iter().any(|line| line.contains("rt-hog[")), "{of_cpu:#?}");
 

@@ -122,9 +122,7 @@ fn remedy(why: LeftOut) -> &'static str {
         | LeftOut::User
         | LeftOut::KernelText
         | LeftOut::KernelTypes
-        | LeftOut::History => {
-            " (record the test with `--pages all` to keep it)"
-        }
+        | LeftOut::History => " (record the test with `--pages all` to keep it)",
         LeftOut::KernelSymbols => " (`ktstr trace slim --pages all` does not leave it out)",
         LeftOut::NotRead => " (`ktstr trace slim --pages read` left it out of a larger trace)",
         LeftOut::Channel | LeftOut::Unreadable | LeftOut::NotInCore => "",

@@ -71,7 +71,10 @@ pub const READINGS: &[(Printed, &[&str])] = &[
     (Document, &["replay", "TRACE", "--stats", "--at", "attach"]),
     (Document, &["replay", "TRACE", "--watches"]),
     (Document, &["replay", "TRACE", "--events"]),
-    (Document, &["replay", "TRACE", "--events", "--task", "1", "--cpu", "0", "--from", "-30s", "--to", "0.5s"]),
+    (
+        Document,
+        &["replay", "TRACE", "--events", "--task", "1", "--cpu", "0", "--from", "-30s", "--to", "0.5s"],
+    ),
     (Document, &["replay", "TRACE", "--repro-chain"]),
     (Document, &["replay", "TRACE", "--segment", "1"]),
     (Document, &["replay", "TRACE", "--runqueues", "--dsqs", "--at", "attach"]),

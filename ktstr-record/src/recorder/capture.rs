@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ktstr_replay::kernel::history::Taken;
 use ktstr_replay::kernel::{
     Caps, KernelError, KernelProfile, KernelView, PageClasses, PageClassifier, SampleReader,
 };
-use ktstr_replay::kernel::history::Taken;
 use ktstr_replay::memory::{LeftOut, Memory};
 use ktstr_replay::trace::CapturedCheckpoint;
 use ktstr_replay::trace::record::{BlobId, BlobRole, CaptureKind, EventBody, PAGE_BYTES, Sample};

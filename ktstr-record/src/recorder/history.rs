@@ -38,11 +38,12 @@ impl HistoryKeeper {
             return None;
         }
         let taken = self.reader.take(view);
-        taken.map_err(|error| {
-            self.given_up = true;
-            self.fault = Some(error.to_string());
-        })
-        .ok()
+        taken
+            .map_err(|error| {
+                self.given_up = true;
+                self.fault = Some(error.to_string());
+            })
+            .ok()
     }
 
     /// The events of what was copied at a capture.
@@ -50,7 +51,9 @@ impl HistoryKeeper {
         let mut gaps = Gaps { faults: taken.gaps.faults.clone(), ..Gaps::default() };
         if taken.is_of_none() {
             self.given_up = true;
-            self.fault.get_or_insert("the guest's kernel has noted nothing; init's line on the console says why".to_owned());
+            self.fault.get_or_insert(
+                "the guest's kernel has noted nothing; init's line on the console says why".to_owned(),
+            );
         }
         let all = self.reader.decode(taken, &mut gaps);
         if let Some(fault) = gaps.faults.into_iter().next() {
@@ -100,7 +103,8 @@ mod tests {
     #[test]
     fn steps_are_kept_by_the_second_and_an_end_has_its_own() {
         let mut allowance = Allowance::default();
-        let mut spend = |cpu, wanted, of_an_end, at| allowance.spend(Cpu(cpu), wanted, of_an_end, GuestNs(at));
+        let mut spend =
+            |cpu, wanted, of_an_end, at| allowance.spend(Cpu(cpu), wanted, of_an_end, GuestNs(at));
         assert_eq!(spend(0, 4000, false, SECOND), 4000);
         assert_eq!(spend(0, 4000, false, SECOND), 2000, "what was there at first is spent");
         assert_eq!(spend(1, 4000, false, SECOND), 4000, "another CPU has its own");

@@ -79,11 +79,8 @@ impl HistoryLog {
                 left_out: history.left_out,
             });
         }
-        let tasks: Vec<u32> = history
-            .tasks
-            .iter()
-            .map(|task| placed(&mut places.tasks, &mut self.tasks, task))
-            .collect();
+        let tasks: Vec<u32> =
+            history.tasks.iter().map(|task| placed(&mut places.tasks, &mut self.tasks, task)).collect();
         let names: Vec<u32> =
             history.names.iter().map(|name| placed(&mut places.names, &mut self.names, name)).collect();
         for HistoryStep { after_ns, what } in &history.steps {
@@ -162,7 +159,9 @@ fn renamed(what: HistoryWhat, tasks: &[u32], names: &[u32]) -> Option<HistoryWha
         HistoryWhat::Wakeup { task: of, by, to, is_new } => {
             HistoryWhat::Wakeup { task: task(of)?, by, to, is_new }
         }
-        HistoryWhat::Migrate { task: of, by, from, to } => HistoryWhat::Migrate { task: task(of)?, by, from, to },
+        HistoryWhat::Migrate { task: of, by, from, to } => {
+            HistoryWhat::Migrate { task: task(of)?, by, from, to }
+        }
         HistoryWhat::SchedExt { name, by, count } => {
             HistoryWhat::SchedExt { name: names.get(name as usize).copied()?, by, count }
         }

@@ -103,7 +103,13 @@ fn what_is_missing_is_told_where_it_is_missing() {
         left_out: 2,
     };
     assert_eq!(log.missing, [missing]);
-    let wait = |since, until| Wait { pid: 9, since: GuestNs(since), until: GuestNs(until), ended: true, cpu: Cpu(1) };
+    let wait = |since, until| Wait {
+        pid: 9,
+        since: GuestNs(since),
+        until: GuestNs(until),
+        ended: true,
+        cpu: Cpu(1),
+    };
     assert_eq!(log.missing_in(Cpu(1), &wait(1500, 1600)), 7);
     assert_eq!(log.missing_in(Cpu(0), &wait(1500, 1600)), 0);
     assert_eq!(log.missing_in(Cpu(1), &wait(2500, 2600)), 0);
@@ -147,5 +153,8 @@ fn steps_have_words_and_json() {
         ]
     );
     let json = log.json(&log.steps[0]);
-    assert_eq!((json["prev"]["pid"].as_u64(), json["state"].as_str(), json["cpu"].as_u64()), (Some(8), Some("R+"), Some(1)));
+    assert_eq!(
+        (json["prev"]["pid"].as_u64(), json["state"].as_str(), json["cpu"].as_u64()),
+        (Some(8), Some("R+"), Some(1))
+    );
 }

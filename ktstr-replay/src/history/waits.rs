@@ -110,7 +110,8 @@ impl HistoryLog {
         let mut by_pid: HashMap<u32, Ran> = HashMap::new();
         for (place, ns) in times.into_iter().filter(|(_, ns)| *ns > 0) {
             let Some(task) = self.task(place) else { continue };
-            let ran = by_pid.entry(task.pid).or_insert_with(|| Ran { pid: task.pid, comm: String::new(), ns: 0 });
+            let ran =
+                by_pid.entry(task.pid).or_insert_with(|| Ran { pid: task.pid, comm: String::new(), ns: 0 });
             ran.ns += ns;
         }
         let mut all: Vec<Ran> = by_pid.into_values().collect();
@@ -129,6 +130,7 @@ impl HistoryLog {
                 && missing.until.is_none_or(|until| until > wait.since)
                 && missing.after.is_none_or(|after| after < wait.until)
         });
-        within.fold(0, |sum, missing| sum.saturating_add(missing.overwritten).saturating_add(missing.left_out))
+        within
+            .fold(0, |sum, missing| sum.saturating_add(missing.overwritten).saturating_add(missing.left_out))
     }
 }

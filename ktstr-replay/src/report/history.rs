@@ -23,7 +23,11 @@ pub(super) fn history(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Section> {
         let all: Vec<_> = before.iter().copied().filter(|step| wanted(step)).collect();
         let last = all.get(all.len().saturating_sub(STEPS)..).unwrap_or_default();
         Section {
-            title: format!("history of {what}: the last {} of {} events up to {until}", last.len(), all.len()),
+            title: format!(
+                "history of {what}: the last {} of {} events up to {until}",
+                last.len(),
+                all.len()
+            ),
             lines: table(run, &log, last),
         }
     };

@@ -47,9 +47,11 @@ impl SlimOptions {
             }
             LeftOut::KernelText => self.pages == KeepPages::Kernel,
             LeftOut::KernelTypes | LeftOut::KernelSymbols => self.pages != KeepPages::All,
-            LeftOut::Channel | LeftOut::Unreadable | LeftOut::NotInCore | LeftOut::NotRead | LeftOut::History => {
-                false
-            }
+            LeftOut::Channel
+            | LeftOut::Unreadable
+            | LeftOut::NotInCore
+            | LeftOut::NotRead
+            | LeftOut::History => false,
         }
     }
 

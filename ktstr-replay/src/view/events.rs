@@ -94,7 +94,8 @@ fn said(run: &Run<'_>, missing: &MissingSteps) -> String {
         (Some(after), None) => format!(" after {}", time(after)),
         (None, None) => String::new(),
     };
-    let parts = [(missing.overwritten, "overwritten by the kernel"), (missing.left_out, "more than a trace keeps")];
+    let parts =
+        [(missing.overwritten, "overwritten by the kernel"), (missing.left_out, "more than a trace keeps")];
     let parts: Vec<String> = parts
         .into_iter()
         .filter(|(count, _)| *count > 0)

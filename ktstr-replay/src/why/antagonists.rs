@@ -21,8 +21,11 @@ pub(super) fn antagonists(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
     let Some(pid) = end.stalled_task() else { return Vec::new() };
     let Ok(id) = u32::try_from(pid) else { return Vec::new() };
     let log = HistoryLog::of(&run.events);
-    let Some(wait) = log.longest_wait(id).filter(|wait| wait.length_ns() >= LEAST_NS) else { return Vec::new() };
-    let allowed = end.last().and_then(|last| last.tasks.by_pid(pid)).and_then(|task| task.cpus_allowed.clone());
+    let Some(wait) = log.longest_wait(id).filter(|wait| wait.length_ns() >= LEAST_NS) else {
+        return Vec::new();
+    };
+    let allowed =
+        end.last().and_then(|last| last.tasks.by_pid(pid)).and_then(|task| task.cpus_allowed.clone());
     let may_run = |cpu: &Cpu| allowed.as_ref().is_none_or(|allowed| allowed.contains(*cpu));
     let who = format!("{}[{pid}]", escaped(log.comm(id).unwrap_or("?")));
     let (from, until) = (run.since_start_ns(wait.since), run.since_start_ns(wait.until));
@@ -80,8 +83,17 @@ mod tests {
             after_ns: after_ms * 1_000_000,
             what: HistoryWhat::Switch { prev, state: 0, next },
         };
-        let steps = vec![switch(0, 1, 2), switch(30, 2, 0), switch(10, 0, 3), switch(50, 3, 4), switch(4, 4, 5), switch(3, 5, 6), switch(3, 6, 1)];
-        let history = History { overwritten: 3, tasks: (0..7).map(task).collect(), steps, ..History::default() };
+        let steps = vec![
+            switch(0, 1, 2),
+            switch(30, 2, 0),
+            switch(10, 0, 3),
+            switch(50, 3, 4),
+            switch(4, 4, 5),
+            switch(3, 5, 6),
+            switch(3, 6, 1),
+        ];
+        let history =
+            History { overwritten: 3, tasks: (0..7).map(task).collect(), steps, ..History::default() };
         let body = EventBody::History(Box::new(history));
         let log = HistoryLog::of(&[Event { guest_ns: GuestNs(0), host_ns: HostNs(0), body }]);
         let wait = log.longest_wait(1).expect("it waited");

@@ -38,7 +38,9 @@ pub fn begin() -> Result<(), Failure> {
     let cpus = possible_cpus()?;
     let free = free_kib()?;
     if cpus.saturating_mul(NEW_KIB) > free / PART {
-        return Err(format!("{cpus} CPUs need more memory for it than a {PART}th of the {free} KiB that are free"));
+        return Err(format!(
+            "{cpus} CPUs need more memory for it than a {PART}th of the {free} KiB that are free"
+        ));
     }
     // What is noted has the names of tasks; a table of names besides costs time at each switch. An instance has this option from what
     // is set for all when it is made, and no file for it.

@@ -87,7 +87,8 @@ impl Formats {
         let entry = Finder { view, of: "trace_entry" };
         let (id, by) = (entry.field("type")?, entry.field("pid")?);
         let of = |of| Finder { view, of };
-        let id_of = |call: &str| -> Result<u64, KernelError> { Ok(view.mirror::<EventCall>(view.symbol(call)?)?.id) };
+        let id_of =
+            |call: &str| -> Result<u64, KernelError> { Ok(view.mirror::<EventCall>(view.symbol(call)?)?.id) };
         let mut formats = HashMap::new();
         let switch = of("trace_event_raw_sched_switch");
         let [prev, next] = ["prev_", "next_"].map(|prefix| switch.task(prefix));
@@ -101,7 +102,12 @@ impl Formats {
         };
         for (call, is_new) in [("event_sched_wakeup", false), ("event_sched_wakeup_new", true)] {
             let wakeup = of("trace_event_raw_sched_wakeup_template");
-            also(call, wakeup.task("").and_then(|task| Ok(Format::Wakeup { task, to: wakeup.field("target_cpu")?, is_new })));
+            also(
+                call,
+                wakeup
+                    .task("")
+                    .and_then(|task| Ok(Format::Wakeup { task, to: wakeup.field("target_cpu")?, is_new })),
+            );
         }
         let migrate = of("trace_event_raw_sched_migrate_task");
         let format = || {
@@ -114,7 +120,9 @@ impl Formats {
             let event = of("trace_event_raw_sched_ext_event");
             also(
                 "event_sched_ext_event",
-                event.text("name").and_then(|name| Ok(Format::SchedExt { name, count: event.field("delta")? })),
+                event
+                    .text("name")
+                    .and_then(|name| Ok(Format::SchedExt { name, count: event.field("delta")? })),
             );
         }
         Ok(Self { header, id, by, formats })

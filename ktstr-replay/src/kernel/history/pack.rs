@@ -44,9 +44,11 @@ fn record(news: &CpuNews, noted: &[Noted]) -> History {
             NotedWhat::Migrate { task: of, by, from, to } => {
                 HistoryWhat::Migrate { task: task(of), by: *by, from: *from, to: *to }
             }
-            NotedWhat::SchedExt { name, by, count } => {
-                HistoryWhat::SchedExt { name: place(&mut names, &mut record.names, name), by: *by, count: *count }
-            }
+            NotedWhat::SchedExt { name, by, count } => HistoryWhat::SchedExt {
+                name: place(&mut names, &mut record.names, name),
+                by: *by,
+                count: *count,
+            },
         };
         // The clock of one CPU does not go back.
         record.steps.push(HistoryStep { after_ns: at.saturating_since(before), what });

@@ -82,7 +82,8 @@ impl<'b> Entries<'b> {
 
     /// The word of the entry at `at` after its first one.
     fn word(&self, at: usize) -> Option<u64> {
-        bytes::array_at(self.bytes, at.checked_add(self.header.array)?).map(|word| u32::from_le_bytes(word).into())
+        bytes::array_at(self.bytes, at.checked_add(self.header.array)?)
+            .map(|word| u32::from_le_bytes(word).into())
     }
 
     /// The next one that is an event; `None`: there is none, or it makes no sense.

@@ -4,8 +4,8 @@
 //! (`RB_PAGE_HEAD`), another one while it is being moved on (`RB_PAGE_UPDATE`). The newest that counts is `commit_page`. A reader of the
 //! guest takes whole pages out of the ring, so that the oldest may be `reader_page`, which is not in it.
 
-use crate::kernel::history::page::{Entries, Header};
 use crate::kernel::history::INSTANCE;
+use crate::kernel::history::page::{Entries, Header};
 use crate::kernel::mirror::{At, mirror};
 use crate::kernel::{FieldMissing, Gaps, KernelError, KernelView, list_entries};
 use crate::trace::record::PAGE_BYTES;
@@ -180,7 +180,9 @@ impl Buffer {
             heads.push((page, view.mirror::<DataPage>(page)?));
         }
         let known = position.and_then(|known| {
-            let same = |(page, head): &(KernelVirt, DataPage)| *page == known.page && head.time_stamp == known.time_stamp;
+            let same = |(page, head): &(KernelVirt, DataPage)| {
+                *page == known.page && head.time_stamp == known.time_stamp
+            };
             heads.iter().position(same).map(|first| (first, known))
         });
         let mut taken =

@@ -149,7 +149,11 @@ impl Traced {
     }
 
     fn migrate(&self, id: u64, pid: u32) -> Vec<u8> {
-        let of = if id == 303 { "trace_event_raw_sched_migrate_task" } else { "trace_event_raw_sched_wakeup_template" };
+        let of = if id == 303 {
+            "trace_event_raw_sched_migrate_task"
+        } else {
+            "trace_event_raw_sched_wakeup_template"
+        };
         let mut data = self.entry(of, id);
         self.number(&mut data, of, "pid", pid.into(), 4);
         self.number(&mut data, of, "prio", (-1i64).cast_unsigned(), 4);
@@ -271,7 +275,12 @@ fn each_is_read_once_in_order_and_what_was_overwritten_is_counted() {
         let one = |traced: &Traced, pid| short(1, &traced.switch((pid, "a"), (pid + 1, "b")));
         let pids = |news: &[CpuNews]| -> Vec<u32> {
             let noted = news.iter().flat_map(|news| &news.noted);
-            noted.map(|noted| match &noted.what { NotedWhat::Switch { prev, .. } => prev.pid, _ => 0 }).collect()
+            noted
+                .map(|noted| match &noted.what {
+                    NotedWhat::Switch { prev, .. } => prev.pid,
+                    _ => 0,
+                })
+                .collect()
         };
         assert_eq!(traced.read(&mut reader).0, []);
         let first = [one(&traced, 1), one(&traced, 2)];
@@ -337,10 +346,12 @@ fn a_kernel_without_it_says_what_is_missing() {
 
 #[test]
 fn what_a_trace_has_no_room_for_is_the_oldest_and_counted() {
-    let noted: Vec<Noted> = (0..10_000).map(|n| switch(1000 + 2 * n, (n as u32 % 3, "a"), (7, "b"))).collect();
+    let noted: Vec<Noted> =
+        (0..10_000).map(|n| switch(1000 + 2 * n, (n as u32 % 3, "a"), (7, "b"))).collect();
     let news = CpuNews { cpu: Cpu(1), overwritten: 4, noted };
     let records = pack(&news, 9000);
-    let lost: Vec<_> = records.iter().map(|record| (record.overwritten, record.left_out, record.steps.len())).collect();
+    let lost: Vec<_> =
+        records.iter().map(|record| (record.overwritten, record.left_out, record.steps.len())).collect();
     assert_eq!(lost, [(4, 1000, 4096), (0, 0, 4096), (0, 0, 808)]);
     assert_eq!((records[0].first_ns, records[0].steps[0].after_ns), (GuestNs(3000), 0));
     assert_eq!((records[0].tasks.len(), records[0].steps[1].after_ns), (4, 2));

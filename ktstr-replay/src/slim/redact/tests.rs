@@ -13,9 +13,9 @@ use crate::run::{Checkpoints, Run};
 use crate::slim::{Dropped, KeepPages, SlimOptions, slim};
 use crate::trace::record::manifest::{KernelInfo, MachineInfo, ReproAttempt, ReproInfo, SchedulerInfo};
 use crate::trace::record::{
-    Blob, BlobRole, Event, EventBody, EventChunk, History, HistoryTask, Loss, LossKind, Manifest, MapContents, MapState, Metric,
-    OutputSource, PAGE_BYTES, PageState, PayloadRun, Sample, Stage, StatsAnswer, WatchEvent, WatchFire,
-    WatchNews, WorkerReport, blob_id,
+    Blob, BlobRole, Event, EventBody, EventChunk, History, HistoryTask, Loss, LossKind, Manifest,
+    MapContents, MapState, Metric, OutputSource, PAGE_BYTES, PageState, PayloadRun, Sample, Stage,
+    StatsAnswer, WatchEvent, WatchFire, WatchNews, WorkerReport, blob_id,
 };
 use crate::trace::writer::{Labels, TraceWriter, WriterOptions};
 use crate::trace::{CaptureBase, CapturedCheckpoint, Kind, PageBatch, Trace};

@@ -80,7 +80,8 @@ impl Args for ViewArgs {
             "The history: context switches, wakeups, migrations and events of sched_ext, as the guest's kernel noted them. It needs no \
              checkpoint",
         ));
-        let of_events = |name: &'static str| Arg::new(name).long(name).requires(EVENTS).allow_hyphen_values(true);
+        let of_events =
+            |name: &'static str| Arg::new(name).long(name).requires(EVENTS).allow_hyphen_values(true);
         args.push(
             of_events("task")
                 .value_name("PID")
@@ -88,7 +89,10 @@ impl Args for ViewArgs {
                 .help("With --events: those that switch to or from this task, wake or move it"),
         );
         args.push(
-            of_events("cpu").value_name("N").value_parser(value_parser!(u32)).help("With --events: those of this CPU"),
+            of_events("cpu")
+                .value_name("N")
+                .value_parser(value_parser!(u32))
+                .help("With --events: those of this CPU"),
         );
         args.push(
             of_events("from")
@@ -97,7 +101,10 @@ impl Args for ViewArgs {
                 .help("With --events: those from this time on, since the body began (2.5s, -300ms)"),
         );
         args.push(
-            of_events("to").value_name("T").value_parser(since_start).help("With --events: those up to this time"),
+            of_events("to")
+                .value_name("T")
+                .value_parser(since_start)
+                .help("With --events: those up to this time"),
         );
         let group = ArgGroup::new("views").multiple(true).args(args.iter().map(Arg::get_id));
         let args = args.into_iter().map(|arg| arg.help_heading("Views of one checkpoint"));

@@ -6,7 +6,7 @@ mod unknown_key {
     use ktstr::prelude::*;
 
     #[ktstr_test(llc = 1)]
-//               ^^^ unknown key `llc`; the keys are scheduler, numa_nodes, llcs, cores, threads, memory_mib, duration_s, enable_timeout_s, watchdog_timeout_s, num_snapshots, checkpoint, pages, seed, claims, check, fail_fast, not_starved, max_gap_ms, max_spread_pct, min_share_pct, isolation, max_throughput_cv, min_work_rate, min_iteration_rate, max_migration_ratio, max_p99_wake_latency_ns, max_wake_latency_cv, min_page_locality, max_cross_node_migration_ratio, max_imbalance_ratio, max_local_dsq_depth, max_fallback_rate, max_keep_last_rate, fail_on_stall, sustained_samples, expect_err, expect_scx_error_contains, expect_scx_error_matches, expect_scx_exit, allow_restarts, allow_splats, allow_inconclusive, host_only, ignore, kaslr, attached, auto_repro, kargs, extra_sched_args, sysctls, config, staged_schedulers, min_llcs, max_llcs, min_cpus, max_cpus, min_numa_nodes, max_numa_nodes, requires_smt, payload, workloads, include_files, watch
+//               ^^^ unknown key `llc`; the keys are scheduler, numa_nodes, llcs, cores, threads, memory_mib, duration_s, enable_timeout_s, watchdog_timeout_s, num_snapshots, checkpoint, pages, seed, claims, check, fail_fast, not_starved, max_gap_ms, max_spread_pct, min_share_pct, isolation, max_throughput_cv, min_work_rate, min_iteration_rate, max_migration_ratio, max_p99_wake_latency_ns, max_wake_latency_cv, min_page_locality, max_cross_node_migration_ratio, max_imbalance_ratio, max_local_dsq_depth, max_fallback_rate, max_keep_last_rate, fail_on_stall, sustained_samples, expect_err, expect_scx_error_contains, expect_scx_error_matches, expect_scx_exit, allow_restarts, allow_splats, allow_inconclusive, host_only, ignore, kaslr, attached, auto_repro, history, kargs, extra_sched_args, sysctls, config, staged_schedulers, min_llcs, max_llcs, min_cpus, max_cpus, min_numa_nodes, max_numa_nodes, requires_smt, payload, workloads, include_files, watch
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])
     }
@@ -37,6 +37,16 @@ mod flag_as_number {
 
     #[ktstr_test(expect_err = 1)]
 //               ^^^^^^^^^^^^^^ `expect_err` takes `true` or `false`
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod history_as_text {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(history = "off")]
+//               ^^^^^^^^^^^^^^^ `history` takes `true` or `false`
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])
     }

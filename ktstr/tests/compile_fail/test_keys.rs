@@ -42,6 +42,16 @@ mod flag_as_number {
     }
 }
 
+mod history_as_text {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(history = "off")]
+//               ^^^^^^^^^^^^^^^ `history` takes `true` or `false`
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
 mod number_as_text {
     use ktstr::prelude::*;
 

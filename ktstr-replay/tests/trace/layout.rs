@@ -412,12 +412,13 @@ fn loss(kind: LossKindV1) -> LossV1 {
     LossV1 { host_ns: HostNs(1), kind, count: 2, detail: "ring full".to_owned() }
 }
 
-const FROZEN: [Frozen; 38] = [
+const FROZEN: [Frozen; 39] = [
     ("EventChunkV1", 0x59bb_e10a_cca1_cb21, 8, 4),
     ("EventChunkV1 (later events)", 0x051f_a325_9f92_2d6c, 8, 4),
     ("EventChunkV1 (statistics)", 0x6480_6919_4b5d_d091, 8, 4),
     ("EventChunkV1 (payloads)", 0x9430_75af_9c87_d7ac, 8, 4),
     ("EventChunkV1 (watches)", 0x26ed_d5e5_5309_43e1, 8, 4),
+    ("EventChunkV1 (long waits)", 0xd4a2_d790_c519_f43e, 8, 4),
     ("SampleV1 (attach)", 0xcd5d_edd4_1f3a_ccc4, 288, 8),
     ("SampleV1 (periodic)", 0x9ae9_f3d0_8a04_7e65, 288, 8),
     ("SampleV1 (on demand)", 0xc6f9_d628_6b5f_8b2e, 288, 8),

@@ -126,7 +126,7 @@ fn kdump(frames: u64, ram: &[u64], pages: &[(u64, Stored, [u8; PAGE_BYTES])], le
 
 /// A page that begins with what is not repeated, and ends with what is.
 fn run(fill: u8) -> [u8; PAGE_BYTES] {
-    std::array::from_fn(|i| if i < 60 { (i as u8).wrapping_mul(7) ^ fill } else { fill })
+    std::array::from_fn(|i| if i < 59 { (i as u8).wrapping_mul(7) ^ fill } else { fill })
 }
 
 #[test]

@@ -61,3 +61,58 @@ mod tests {
         assert_eq!(told(&SchedulerEnd { exit, ..SchedulerEnd::default() }), ["late[1]", "late[2]"]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::judge::CheckSource;
+    use crate::report::render;
+    use crate::run::Run;
+    use crate::testing::{TraceBuilder, sample, stalled};
+    use crate::trace::record::{CaptureKind, EventBody, LongWait, WaitLimit};
+    use crate::units::Cpu;
+
+    fn wait(limit: WaitLimit, pid: Option<u32>, sample: Option<u32>) -> EventBody {
+        let comm = pid.map_or_else(String::new, |_| "late\n[1]".to_owned());
+        let (limit_ns, waited_ns, cpu) = (2_000_000_000, 1_008_000_000, pid.map(|_| Cpu(1)));
+        EventBody::LongWait(Box::new(LongWait { limit, limit_ns, waited_ns, pid, comm, cpu, sample }))
+    }
+
+    #[test]
+    fn the_last_waits_before_the_end_are_told_and_claims_are_not_about_their_captures() {
+        let run = TraceBuilder::begun()
+            .sample(sample("half_watchdog_000", CaptureKind::HalfWatchdog, 1000, &[9, 9, 9]))
+            .event(500, wait(WaitLimit::Gap, Some(3), None))
+            .event(600, wait(WaitLimit::Gap, Some(4), None))
+            .event(1000, wait(WaitLimit::Watchdog, Some(7), Some(1)))
+            .event(1500, wait(WaitLimit::CheckIn, None, None))
+            .sample(stalled(2000, &[1, 2, 3]))
+            .event(2500, wait(WaitLimit::Watchdog, Some(8), None))
+            .claim("always(nr_dispatched != 9)");
+        let trace = run.ended().trace();
+        let run = Run::load(&trace);
+        let verdict = run.judge(None, CheckSource::Recorded);
+        let why = crate::why::explain(&run, &verdict).unwrap();
+        let told: Vec<&str> = why
+            .sentences
+            .iter()
+            .map(|one| one.text.as_str())
+            .filter(|text| text.contains("late") || text.contains("check"))
+            .collect();
+        let late = r"late\n[1][7] had been runnable for 1.008s of the 2.000s after which the watchdog ejects a scheduler, on the runqueue of CPU 1";
+        assert_eq!(
+            told[..3],
+            [
+                "the watchdog had not checked in for 1.008s of the 2.000s after which the scheduler is ejected",
+                &format!("{late}: half_watchdog_000 was taken then"),
+                r"late\n[1][4] had been runnable for 1.008s of the 2.000s for which a worker may make no turn, on the runqueue of CPU 1",
+            ],
+            "{told:#?}"
+        );
+        let claim = verdict.findings.iter().find(|finding| finding.what.contains("always")).unwrap();
+        assert!(!claim.lines.iter().any(|line| line.contains("half_watchdog")), "{claim:?}");
+        let report = render(&run, &verdict);
+        let line = r"capture half_watchdog_000: late\n[1][7] had been runnable for 1.008s of the 2.000s";
+        assert!(report.contains(line), "{report}");
+        assert!(report.contains("no capture: late"), "{report}");
+    }
+}

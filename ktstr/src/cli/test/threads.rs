@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn tests_without_a_machine_weigh_nothing() {
         let on_host = TestDescription::of(&TestDef { host_only: true, ..TEST });
-        assert_eq!(text(&[on_host.clone()], 4, 4), None);
+        assert_eq!(text(std::slice::from_ref(&on_host), 4, 4), None);
         let all = weights(&[on_host, test("demo::one", 1)], 4, 4);
         assert!(all.0.iter().all(|(filter, _)| !filter.contains("two")), "{all:?}");
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
 use ktstr_replay::run::Run;
-use ktstr_tests::{Tree, cargo_ktstr, descendants, fixture, ktstr, run_bounded};
+use ktstr_tests::{Tree, cargo_ktstr, descendants, fixture, has_nextest, ktstr, run_bounded};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
@@ -168,9 +168,7 @@ fn a_signal_to_all_processes_leaves_nothing_and_a_trace_that_is_judged() {
 
 #[test]
 fn a_signal_to_nextest_alone_leaves_nothing_and_a_trace_that_is_judged() {
-    let probe = Command::new("cargo").args(["nextest", "--version"]).output();
-    if !probe.is_ok_and(|output| output.status.success()) {
-        println!("cargo nextest is not installed");
+    if !has_nextest() {
         return;
     }
     for signal in [Signal::INT, Signal::TERM] {

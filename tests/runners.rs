@@ -11,7 +11,9 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
-use ktstr_tests::{Tree, cache_without_templates, cargo_ktstr, descendants, fixture, run_bounded};
+use ktstr_tests::{
+    Tree, cache_without_templates, cargo_ktstr, descendants, fixture, has_nextest, run_bounded,
+};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
@@ -292,7 +294,6 @@ fn who_keeps_no_runs_keeps_those_of_other_terminals_that_go_on() {
 #[test]
 fn nextest_does_not_start_a_test_that_would_wait_for_the_cpus_of_another() {
     if !has_nextest() {
-        println!("cargo nextest is not installed, and cargo test knows of no CPUs");
         return;
     }
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2 * 64) {
@@ -325,9 +326,4 @@ fn nextest_does_not_start_a_test_that_would_wait_for_the_cpus_of_another() {
     };
     let events: Vec<String> = ended.stdout.lines().filter_map(event).collect();
     assert_eq!(events, ["started", "ok", "started", "ok"], "{ended}");
-}
-
-fn has_nextest() -> bool {
-    let probe = Command::new("cargo").args(["nextest", "--version"]).output();
-    probe.is_ok_and(|output| output.status.success())
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use ktstr::prelude::*;
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::record::Manifest;
-use ktstr_tests::{Ended, cargo_ktstr, ktstr, run_bounded, target_folder};
+use ktstr_tests::{Ended, cargo_ktstr, has_nextest, ktstr, run_bounded, target_folder};
 use tempfile::TempDir;
 
 /// Longer than the library takes to be built once more, on a host that others use.
@@ -154,22 +154,13 @@ fn unoptimized(manifest: &Manifest) -> bool {
     manifest.taints.iter().any(|taint| taint == Manifest::UNOPTIMIZED)
 }
 
-fn skips_without_nextest() -> bool {
-    let probe = Command::new("cargo").args(["nextest", "--version"]).output();
-    let is_there = probe.is_ok_and(|output| output.status.success());
-    if !is_there {
-        println!("cargo nextest is not installed: archives are not looked at");
-    }
-    !is_there
-}
-
 #[test]
 fn the_workspace_of_another() {
     let scratch = Scratch::new();
     a_new_package_is_a_workspace_of_its_own(&scratch);
     scratch.join();
     packages_with_tests_of_one_name_run_together(&scratch);
-    if !skips_without_nextest() {
+    if has_nextest() {
         an_archive_is_run_elsewhere(&scratch);
     }
 }

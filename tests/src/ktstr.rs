@@ -17,6 +17,16 @@ pub fn cargo_ktstr() -> Command {
     command
 }
 
+/// Whether `cargo nextest` is installed; that it is not is said.
+pub fn has_nextest() -> bool {
+    let probe = Command::new("cargo").args(["nextest", "--version"]).output();
+    let has = probe.is_ok_and(|output| output.status.success());
+    if !has {
+        println!("cargo nextest is not installed: what it does is not looked at");
+    }
+    has
+}
+
 /// The folder with the programs: they belong to another package than the tests, so cargo tells us neither where
 /// they are nor builds them for `cargo test -p ktstr-tests`.
 fn built() -> &'static PathBuf {

@@ -12,7 +12,7 @@ mod written;
 pub use cache::cache_without_templates;
 pub use child::{Ended, run_bounded};
 pub use fixture::{Fixture, Point, TestRun, fixture};
-pub use ktstr::{cargo_ktstr, ktstr, target_folder};
+pub use ktstr::{cargo_ktstr, has_nextest, ktstr, target_folder};
 pub use procs::{Tree, descendants};
 pub use python::python;
 pub use readings::{DUMP, Printed, READINGS, json_of, run_reading};

@@ -160,7 +160,7 @@ mod tests {
             // The second time it was removed, being there already.
             let trace = Trace::open(&first).expect("a trace");
             assert!(trace.is_finalized() && trace.verify().is_clean());
-            assert_eq!(trace.segments(), [0, 1]);
+            assert_eq!(trace.segments(), [1]);
             let repro = trace.segment(1).expect("a part").manifest().expect("a manifest").repro.clone();
             let attempts = repro.expect("what it was for").attempts;
             assert!(

@@ -179,6 +179,7 @@ mod performance_on_the_host {
     use ktstr::prelude::*;
 
     #[ktstr_test(host_only, performance)]
+//                          ^^^^^^^^^^^ `performance` contradicts `host_only`: the body runs on the host, and there is no VM; leave out the one or the other. Beside `host_only` may stand duration_s, seed, check, expect_err, allow_inconclusive, ignore
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         Ok(AssertResult::pass())
     }
@@ -188,6 +189,7 @@ mod performance_as_number {
     use ktstr::prelude::*;
 
     #[ktstr_test(performance = 1)]
+//               ^^^^^^^^^^^^^^^ `performance` takes `true` or `false`
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])
     }

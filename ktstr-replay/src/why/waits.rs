@@ -29,9 +29,11 @@ pub(super) fn waits(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::CheckSource;
+    use crate::report::render;
     use crate::run::SchedulerExit;
-    use crate::testing::TraceBuilder;
-    use crate::trace::record::{EventBody, LongWait, WaitLimit};
+    use crate::testing::{TraceBuilder, sample, stalled};
+    use crate::trace::record::{CaptureKind, EventBody, LongWait, WaitLimit};
     use crate::units::Cpu;
 
     #[test]
@@ -60,16 +62,6 @@ mod tests {
         let exit = Some(SchedulerExit { at_ns, ..SchedulerExit::default() });
         assert_eq!(told(&SchedulerEnd { exit, ..SchedulerEnd::default() }), ["late[1]", "late[2]"]);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::judge::CheckSource;
-    use crate::report::render;
-    use crate::run::Run;
-    use crate::testing::{TraceBuilder, sample, stalled};
-    use crate::trace::record::{CaptureKind, EventBody, LongWait, WaitLimit};
-    use crate::units::Cpu;
 
     fn wait(limit: WaitLimit, pid: Option<u32>, sample: Option<u32>) -> EventBody {
         let comm = pid.map_or_else(String::new, |_| "late\n[1]".to_owned());
@@ -102,9 +94,9 @@ mod tests {
         assert_eq!(
             told[..3],
             [
-                "the watchdog had not checked in for 1.008s of the 2.000s after which the scheduler is ejected",
-                &format!("{late}: half_watchdog_000 was taken then"),
                 r"late\n[1][4] had been runnable for 1.008s of the 2.000s for which a worker may make no turn, on the runqueue of CPU 1",
+                &format!("{late}: half_watchdog_000 was taken then"),
+                "the watchdog had not checked in for 1.008s of the 2.000s after which the scheduler is ejected",
             ],
             "{told:#?}"
         );

@@ -5,6 +5,7 @@
 mod check;
 mod devices;
 mod control;
+mod clock;
 mod state;
 mod whole;
 mod backend;
@@ -74,6 +75,7 @@ const ROWS: &[Row] = &[
     checks("registers", control::registers),
     checks("two vCPUs, stopped and resumed 200 times", control::pauses),
     checks("no ring is lost among stops", control::rings_among_pauses),
+    checks("a stop that the guest does not see", clock::unseen_stop),
     checks("breakpoints, stepped over", control::breakpoints),
     checks("the guest's own debug exceptions", control::own_steps),
     checks("write watches by read-only pages", control::watches_by_pages),

@@ -1,0 +1,84 @@
+//! What a guest sees of a stop, by its paravirtual clock.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ktstr_replay::memory::Memory;
+use ktstr_replay::units::GuestPhys;
+use kvm_bindings::kvm_msr_entry;
+use kvm_ioctls::Kvm;
+
+use super::check::{Checked, Failure, PATIENCE, ensure, word};
+use crate::machine::kvm::error::refused;
+use crate::machine::kvm::guests;
+use crate::machine::kvm::means::Means;
+use crate::machine::kvm::state::write_msrs;
+use crate::machine::kvm::tiny;
+use crate::machine::kvm::vm::Vm;
+
+/// Tells KVM where the guest has its clock (`Documentation/virt/kvm/x86/msr.rst` of Linux); bit 0 switches it on.
+const SYSTEM_TIME: u32 = 0x4b56_4d01;
+/// Where the guest has it: `pvclock_vcpu_time_info`, with its version first.
+const CLOCK: u64 = guests::DATA + 0x8000;
+const FLAGS: usize = 29;
+/// `PVCLOCK_GUEST_STOPPED`: the kernel then has its watchdogs begin anew.
+const STOPPED: u8 = 1 << 1;
+/// Far longer than the guest needs to go on.
+const STOP: Duration = Duration::from_millis(300);
+const STOPS: u32 = 3;
+
+/// Let the guest go on until it has come further.
+fn runs_on(vm: &mut Vm) -> Result<(), Failure> {
+    let (before, begun) = (word(vm, 0)?, Instant::now());
+    vm.resume()?;
+    while word(vm, 0)? == before {
+        ensure!(begun.elapsed() < PATIENCE, "the guest does not go on");
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(vm.pause()?)
+}
+
+/// Whether the guest's clock says that it was stopped. The guest does not look, so that it stays said.
+fn is_told(vm: &Vm) -> Result<bool, Failure> {
+    let mut clock = [0; 32];
+    vm.shared.ram.read(GuestPhys(CLOCK), &mut clock)?;
+    let version = u32::from_le_bytes([clock[0], clock[1], clock[2], clock[3]]);
+    ensure!(version != 0 && version.is_multiple_of(2), "KVM gave the guest no clock: {clock:x?}");
+    Ok(clock[FLAGS] & STOPPED != 0)
+}
+
+fn clock_ns(vm: &Vm) -> Result<u64, Failure> {
+    vm.clock.map(|clock| clock.clock).ok_or_else(|| Failure::from("no clock of a stopped machine".to_owned()))
+}
+
+pub(super) fn unseen_stop(kvm: &Kvm, means: Means) -> Checked {
+    let mut vm = tiny::vm(kvm, guests::spin(), 1, means)?;
+    vm.ask_all(|vcpu| {
+        let entry = kvm_msr_entry { index: SYSTEM_TIME, data: CLOCK | 1, ..kvm_msr_entry::default() };
+        write_msrs(vcpu.fd(), &[entry])
+    })?;
+    runs_on(&mut vm)?;
+    let mut seen_ns = Vec::new();
+    for _ in 0..STOPS {
+        let stopped_at = clock_ns(&vm)?;
+        thread::sleep(STOP);
+        let begun = Instant::now();
+        runs_on(&mut vm)?;
+        let (went_on, ran) = (clock_ns(&vm)?.saturating_sub(stopped_at), begun.elapsed());
+        // However busy the host is: it cannot have run for longer than it was let. The two clocks differ in their rates by 500 ppm
+        // at most, as far as the host's is slewed.
+        ensure!(
+            Duration::from_nanos(went_on) <= ran + ran / 1000,
+            "the guest's clock went on by {went_on} ns while it ran for {ran:?} at most"
+        );
+        seen_ns.push(went_on);
+    }
+    ensure!(!is_told(&vm)?, "the guest is told of the stop");
+    // What it would see if it were: so that the above is known to look at the right place.
+    vm.ask_all(|vcpu| vcpu.fd().kvmclock_ctrl().map_err(refused("tell a guest of a stop")))?;
+    runs_on(&mut vm)?;
+    ensure!(is_told(&vm)?, "a guest that is told of a stop does not see it");
+    Ok(format!(
+        "{STOPS} stops of {STOP:?}, between which its clock went on by {seen_ns:?} ns; it is told of none"
+    ))
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use ktstr_record::machine::MachineKind;
+use ktstr_record::machine::{KvmProbe, MachineKind};
 use ktstr_record::provision::{KernelRange, KernelSpec, Provisioner};
 use ktstr_record::spec::{BackendSpec, Kernel, MachineSpec};
 
@@ -114,6 +114,8 @@ impl KernelChoice {
             }
         }
         let provisioner = Provisioner::open()?;
+        // A machine that was asked for and cannot be is said before kernels are fetched for it.
+        machine::decide(KvmProbe::cached(provisioner.cache().root()), &environment)?;
         let mut chosen = Vec::new();
         for text in &asked {
             chosen.extend(self.chosen(&provisioner, text)?);
@@ -287,5 +289,15 @@ mod tests {
         assert!(error(choice(&["7.3", "v7.3"])).contains("\"v7.3\""));
         let build = KernelChoice { build: true, ..choice(&["7.3"]) };
         assert!(error(build).contains("7.3 is no folder"));
+    }
+
+    #[test]
+    fn a_machine_that_cannot_be_is_told_before_a_kernel_is_looked_for() {
+        let cache = Provisioner::open().expect("a cache");
+        let executes = KvmProbe::cached(cache.cache().root()).executes();
+        let missing = choice(&["/nonexistent/bzImage"]);
+        let error = format!("{:#}", missing.provision(Some(MachineKind::Kvm)).expect_err("two faults"));
+        assert_eq!(error.contains("the KVM machine cannot be used"), !executes, "{error}");
+        assert_eq!(error.contains("/nonexistent/bzImage"), executes, "{error}");
     }
 }

@@ -79,6 +79,17 @@ mod tests {
         assert!(PRESETS.iter().all(|preset| !preset.name.is_empty()));
     }
 
+    /// The KVM machine refuses APIC ids that its IOAPIC does not reach (`docs/machines.md`).
+    #[test]
+    fn one_machine_alone_has_apic_ids_beyond_254() {
+        let beyond = |preset: &&Preset| {
+            let ids = ktstr_record::machine::boot::ApicIds::new(preset.topology).expect("ids");
+            ids.ids().max() > Some(254)
+        };
+        let beyond: Vec<_> = PRESETS.iter().filter(beyond).map(|preset| preset.name).collect();
+        assert_eq!(beyond, ["llcs14_cpus252_smt"]);
+    }
+
     #[test]
     fn a_variants_name_leads_back_to_its_test() {
         for test in ["two", "inner::two", "gauntlet_of_two"] {

@@ -39,7 +39,7 @@ fn booted(spec: &MachineSpec) -> Result<KvmMachine, Failure> {
     })
 }
 
-fn word(machine: &KvmMachine, at: u64) -> Result<u64, Failure> {
+pub(super) fn word(machine: &dyn Machine, at: u64) -> Result<u64, Failure> {
     word_at(&machine.ram(), at)
 }
 
@@ -60,8 +60,8 @@ fn until_ready(machine: &mut KvmMachine, channel: &HostChannel<ChannelRam>) -> R
 }
 
 /// Let the guest go on to its next ring; the capture that it asked for before.
-fn next_capture(
-    machine: &mut KvmMachine,
+pub(super) fn next_capture(
+    machine: &mut dyn Machine,
     channel: &mut HostChannel<ChannelRam>,
 ) -> Result<(u64, String), Failure> {
     machine.resume()?;

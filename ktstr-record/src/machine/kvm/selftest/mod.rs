@@ -9,6 +9,7 @@ mod clock;
 mod state;
 mod whole;
 mod backend;
+mod warm;
 mod numbers;
 #[cfg(test)]
 mod second_process;
@@ -90,6 +91,7 @@ const ROWS: &[Row] = &[
         "a whole machine from its spec: boot protocol, INIT and SIPI, channel, doorbell, dirty pages",
         backend::whole,
     ),
+    checks("a warm start from a template", warm::start_from_a_template),
     measures("from nothing to the first instruction", numbers::creation),
     measures("from a spec to a guest that waits for its job", backend::boots),
     measures("stop of two busy vCPUs", numbers::pause),

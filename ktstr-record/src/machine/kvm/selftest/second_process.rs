@@ -11,6 +11,8 @@ use kvm_ioctls::Kvm;
 use super::check::Failure;
 use super::open;
 use super::state::{at_fifth_ring, rest};
+use super::warm;
+use crate::machine::StartKind;
 use crate::machine::kvm::guests;
 use crate::machine::kvm::means::Means;
 use crate::machine::kvm::tiny;
@@ -29,6 +31,38 @@ fn a_saved_vm_goes_on_in_a_second_process() {
         Some(folder) => second(&kvm, Path::new(&folder)).unwrap(),
         None => first(&kvm).unwrap(),
     }
+}
+
+/// Names the folder with a template, for the second process.
+const WARM: &str = "KTSTR_TEST_TEMPLATE";
+const WARM_TEST: &str = "machine::kvm::selftest::second_process::a_warm_start_is_one_in_a_second_process_too";
+
+#[test]
+fn a_warm_start_is_one_in_a_second_process_too() {
+    if let Err(why) = open() {
+        return eprintln!("not tested: {why}");
+    }
+    if let Some(folder) = std::env::var_os(WARM) {
+        let folder = Path::new(&folder);
+        let spec = warm::spec(folder).unwrap();
+        let (mut machine, start) = warm::start(&spec, folder).unwrap();
+        assert_eq!(start.kind, StartKind::Restored);
+        return fs::write(folder.join("did"), warm::rest(&spec, &mut *machine).unwrap()).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let spec = warm::spec(folder.path()).unwrap();
+    let (mut machine, start) = warm::start(&spec, folder.path()).unwrap();
+    assert_eq!(start.kind, StartKind::BootedAndSaved);
+    let did = warm::rest(&spec, &mut *machine).unwrap();
+    // Its CPUs are free again.
+    drop(machine);
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", WARM_TEST, "--nocapture"])
+        .env(WARM, folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read_to_string(folder.path().join("did")).unwrap(), did);
 }
 
 fn first(kvm: &Kvm) -> Result<(), Failure> {

@@ -183,6 +183,9 @@ fn evil_sample(sample: &mut Sample, checkpoint: Option<u32>) {
 fn write_evil(path: &Path) {
     let stall = Trace::open(&golden("stall")).expect("the golden trace");
     let mut manifest = serde_json::to_value(stall.manifest().expect("a manifest")).expect("JSON");
+    // Performance mode was not asked for.
+    manifest["machine"]["performance"] =
+        serde_json::json!([{ "what": "x", "in_force": true, "detail": "x" }, { "what": "x", "detail": "x" }]);
     evil_json(&mut manifest);
     let manifest = serde_json::from_value(manifest).expect("a manifest");
     let mut writer = TraceWriter::create(path, &manifest).expect("a trace");

@@ -42,6 +42,7 @@ static HOST: LazyLock<Host> = LazyLock::new(|| {
         memory_mib: 512,
         kaslr: false,
         kargs: Vec::new(),
+        performance: false,
     };
     Host { provisioner, spec }
 });

@@ -144,6 +144,11 @@ pub struct MachineSpec {
     pub kaslr: bool,
     /// More words for the kernel's command line.
     pub kargs: Vec<String>,
+    /// Its vCPUs have CPUs and a cache of the host to themselves, and the host is kept out of its way as far as it lets: performance
+    /// mode. A host that cannot give it the former is refused ([`StartError::Performance`]).
+    ///
+    /// [`StartError::Performance`]: crate::machine::StartError::Performance
+    pub performance: bool,
 }
 
 /// RAM below this address at most; what is more begins at 4 GiB.
@@ -240,6 +245,7 @@ pub(crate) fn test_spec() -> MachineSpec {
         memory_mib: 512,
         kaslr: false,
         kargs: Vec::new(),
+        performance: false,
     }
 }
 

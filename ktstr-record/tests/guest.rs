@@ -58,6 +58,7 @@ impl Guest {
             memory_mib: 512,
             kaslr: false,
             kargs: kargs.iter().map(|&word| word.to_owned()).collect(),
+            performance: false,
         };
         let policy = StartPolicy { boot_timeout: LONG, ..StartPolicy::default() };
         let (machine, start) =

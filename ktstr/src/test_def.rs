@@ -82,6 +82,8 @@ pub struct TestDef {
     pub allow_inconclusive: bool,
     /// Place the kernel at random.
     pub kaslr: bool,
+    /// The machine is in performance mode.
+    pub performance: bool,
     /// A template in which the scheduler is enabled may be used, and made.
     pub attached: bool,
     /// When the scheduler dies, the test is run again to see how.

@@ -77,6 +77,7 @@ fn on_the_host(_ctx: &Ctx) -> Result<AssertResult> {
     allow_inconclusive = false,
     ignore,
     kaslr = false,
+    performance,
     attached = false,
     auto_repro = false,
     kargs = ["loglevel=7"],

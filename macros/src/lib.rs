@@ -67,6 +67,7 @@ use proc_macro::TokenStream;
 /// | `host_only` | `true` or `false` | false | run the body on the host, in a process of its own: there is no VM, so that nothing of a guest, a scheduler or a machine can be given besides. The trace has what the body said and wrote |
 /// | `ignore` | `true` or `false` | false | emit `#[ignore]` |
 /// | `kaslr` | `true` or `false` | true | place the kernel at random |
+/// | `performance` | `true` or `false` | false | each vCPU has a CPU of the host to itself, in a last-level cache in which no other test's machine runs; and what else the host permits: memory of the same NUMA node, huge pages, real-time priority, halts that do not leave the guest. A host that has no such CPUs refuses the test; what else it refuses is in the report |
 /// | `attached` | `true` or `false` | true | begin with the scheduler enabled, from a template, where there is one; `false`: load it anew in every run |
 /// | `auto_repro` | `true` or `false` | true | when the scheduler dies, run the test again in a second machine that watches who ends it, up to three times, and keep what that saw in the same trace; not where the run must fail |
 /// | `kargs` | a list of strings, `["..", ".."]` | none | more words for the kernel's command line, after the scheduler's |

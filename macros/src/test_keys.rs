@@ -126,6 +126,9 @@ pub const KEYS: &[Key] = &[
          machine can be given besides. The trace has what the body said and wrote"),
     flag("ignore", "emit `#[ignore]`").place(TestAttribute),
     flag("kaslr", "place the kernel at random").default("true"),
+    flag("performance", "each vCPU has a CPU of the host to itself, in a last-level cache in which no other test's machine runs; and what \
+         else the host permits: memory of the same NUMA node, huge pages, real-time priority, halts that do not leave the guest. A \
+         host that has no such CPUs refuses the test; what else it refuses is in the report"),
     flag("attached", "begin with the scheduler enabled, from a template, where there is one; `false`: load it anew in \
          every run").default("true")
         .needs(&[("scheduler", "a `scheduler`, which is what is enabled in the template")]),

@@ -124,6 +124,12 @@ pub enum StartError {
         /// What the probe found.
         why: String,
     },
+    /// This host cannot give a machine what performance mode is.
+    #[error("performance mode cannot be had: {why}; without it the machine runs beside others")]
+    Performance {
+        /// What is missing.
+        why: String,
+    },
     /// What the guest is to boot from cannot be laid out in its memory.
     #[error("could not lay out what the guest boots from: {0}")]
     BootImage(Box<BootError>),
@@ -201,7 +207,7 @@ impl StartError {
     /// Whether a larger host would start the machine.
     #[must_use]
     pub fn is_limit(&self) -> bool {
-        matches!(self, Self::TooManyCpus { .. } | Self::TooMuchMemory { .. })
+        matches!(self, Self::TooManyCpus { .. } | Self::TooMuchMemory { .. } | Self::Performance { .. })
     }
 }
 

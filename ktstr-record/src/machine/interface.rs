@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::cpu_use::CpuUse;
 use super::error::{MachineError, StartError};
 use super::limits::HostLimits;
+use super::performance::Tuning;
 use super::ram::GuestRam;
 use super::slots::CpuSlots;
 use super::template::{Damage, Template};
@@ -219,11 +220,20 @@ pub(super) trait Backend {
     /// How many times as long as on hardware the guest's work may take.
     fn slowdown(&self) -> u32;
 
-    /// A machine before its first instruction. It is stopped and its doorbell is armed.
-    fn boot(&self, initrd: &[u8]) -> Result<Self::Machine, AttemptError>;
+    /// A machine before its first instruction. It is stopped and its doorbell is armed. With `tuning` all is done for performance that
+    /// has to be done while it is made, and said there.
+    fn boot(&self, initrd: &[u8], tuning: Option<&mut Tuning>) -> Result<Self::Machine, AttemptError>;
 
     /// The machine that was saved as `template`, likewise.
-    fn restore(&self, initrd: &[u8], template: &Template) -> Result<Self::Machine, AttemptError>;
+    fn restore(
+        &self,
+        initrd: &[u8],
+        template: &Template,
+        tuning: Option<&mut Tuning>,
+    ) -> Result<Self::Machine, AttemptError>;
+
+    /// The threads that run the vCPUs of a machine, as the kernel numbers them, ascending by vCPU. The machine is stopped.
+    fn vcpu_threads(machine: &mut Self::Machine) -> Result<Vec<u32>, MachineError>;
 
     /// init of a machine that was booted is ready, so that its kernel can be read. The machine runs, before and after.
     fn ready(machine: &mut Self::Machine) -> Result<(), MachineError>;
@@ -251,10 +261,19 @@ impl AttemptError {
     }
 }
 
-/// Memory for the guest of `spec`, all hole.
-pub(super) fn guest_ram(spec: &MachineSpec) -> Result<Arc<GuestRam>, AttemptError> {
+/// Memory for the guest of `spec`, empty; where it is tuned in huge pages, unless `small` says why not.
+pub(super) fn guest_ram(
+    spec: &MachineSpec,
+    tuning: Option<&mut Tuning>,
+    small: Option<&str>,
+) -> Result<Arc<GuestRam>, AttemptError> {
     let what = format!("map {} MiB of shared memory", spec.memory_mib);
-    GuestRam::new(&spec.node_bytes()).map(Arc::new).map_err(AttemptError::host(what))
+    let nodes = spec.node_bytes();
+    let ram = match tuning {
+        Some(tuning) => tuning.memory(&nodes, small),
+        None => GuestRam::new(&nodes).map(Arc::new),
+    };
+    ram.map_err(AttemptError::host(what))
 }
 
 /// What every backend's [`key`](Backend::key) is tried with.

@@ -3,7 +3,10 @@
 //! ```text
 //! start()     checks the host, waits for its CPUs, restores a template or boots     start.rs
 //!   limits    what the host has                                                     limits.rs
+//!   host_cpus its CPUs, and what they share                                         host_cpus.rs
+//!   placing   which of them the vCPUs of a machine in performance mode get          placing.rs
 //!   slots     host CPUs shared among parallel VMs                                   slots.rs
+//!   performance  the parts of performance mode                                      performance.rs
 //!   template  a VM saved when it was ready for its first job, or had its scheduler  template.rs
 //!   attached  saving the latter                                                     attached.rs
 //! Machine     what every running machine can do                                     interface.rs
@@ -19,7 +22,10 @@ mod error;
 mod cpu_use;
 mod ram;
 mod limits;
+mod host_cpus;
+mod placing;
 mod slots;
+mod performance;
 mod template;
 mod interface;
 mod attached;
@@ -97,7 +103,11 @@ pub fn start_for(
 /// # Errors
 /// [`StartError`], as [`start`] would give it before anything is started.
 pub fn carries(spec: &MachineSpec) -> Result<(), StartError> {
-    with_backend!(spec, |backend| backend.check(&limits::HostLimits::capacity()))
+    with_backend!(spec, |backend| backend.check(&limits::HostLimits::capacity()))?;
+    match spec.performance {
+        true => start::placing(spec, &host_cpus::HostCpus::read()).map(|_| ()),
+        false => Ok(()),
+    }
 }
 
 /// How many times as long as on hardware the guest's work may take on the machine of `spec`: a factor for limits that

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use guest_init::layout::{CHANNEL_BYTES, CHANNEL_WORDS, ChannelMemory};
 use ktstr_replay::memory::{Memory, MemoryError};
 use ktstr_replay::units::GuestPhys;
-use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
+use rustix::fs::{FallocateFlags, MemfdFlags, SeekFrom, fallocate, memfd_create, seek};
 use rustix::io::Errno;
 use vm_memory::{
     Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
@@ -32,6 +32,10 @@ use crate::spec::LOW_RAM_LIMIT_BYTES;
 const HIGH_RAM_BASE: u64 = 4 << 30;
 /// Holes and data of the files are whole pages.
 pub(super) const PAGE_BYTES: u64 = 4096;
+/// The size of a huge page.
+pub(super) const HUGE_PAGE_BYTES: u64 = 2 << 20;
+/// Words of a set of NUMA nodes: 1024 of them, as many as Linux can have on x86-64.
+const NODE_WORDS: usize = 16;
 /// How many ranges of written pages are looked at before another one is kept: more than there are watched pages, so that a guest
 /// which stores to them by turns does not make the list grow for ever.
 const RECENT: usize = 64;
@@ -47,6 +51,15 @@ pub struct GuestRam {
     data: Mutex<Vec<Vec<Range<u64>>>>,
     /// Page frames that [`write`](Self::write) wrote since somebody asked.
     written: Mutex<Vec<Range<u64>>>,
+}
+
+/// Of what pages the host makes the RAM of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PageSize {
+    /// Ordinary ones, made when they are first touched.
+    Small,
+    /// Huge ones of 2 MiB, out of the host's pool. Such a file has no holes that could be asked for.
+    Huge,
 }
 
 /// The RAM of a NUMA node.
@@ -79,9 +92,18 @@ pub(super) struct Span {
 impl GuestRam {
     /// RAM of `nodes` NUMA nodes with these sizes in bytes, all hole.
     pub(crate) fn new(nodes: &[u64]) -> io::Result<Self> {
+        Self::of(nodes, PageSize::Small)
+    }
+
+    /// The same of pages of this size, of which the nodes' sizes are multiples.
+    pub(super) fn of(nodes: &[u64], pages: PageSize) -> io::Result<Self> {
+        let flags = match pages {
+            PageSize::Small => MemfdFlags::CLOEXEC,
+            PageSize::Huge => MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB,
+        };
         let nodes = nodes
             .iter()
-            .map(|&bytes| Ok(Node { file: memfd("ktstr-ram", bytes)?, bytes }))
+            .map(|&bytes| Ok(Node { file: memory_file("ktstr-ram", bytes, flags)?, bytes }))
             .collect::<io::Result<Vec<_>>>()?;
         let spans = spans(&nodes.iter().map(|n| n.bytes).collect::<Vec<_>>());
         let ranges = spans
@@ -95,6 +117,44 @@ impl GuestRam {
         let memory = GuestMemoryMmap::from_ranges_with_files(ranges).map_err(io::Error::other)?;
         let data = Mutex::new(vec![Vec::new(); spans.len()]);
         Ok(Self { memory, nodes, spans, data, written: Mutex::default() })
+    }
+
+    /// Have the host make the pages of the guest's `node` on its own nodes `on` only, also for whoever else maps the file. What
+    /// is there already stays where it is.
+    pub(super) fn bind(&self, node: usize, on: &[u32]) -> io::Result<()> {
+        let mut mask = [0_u64; NODE_WORDS];
+        for &on in on {
+            let word = mask.get_mut(on as usize / 64).ok_or(io::ErrorKind::InvalidInput)?;
+            *word |= 1 << (on % 64);
+        }
+        for (span, mapped) in self.spans.iter().zip(self.mapped()).filter(|(span, _)| span.node == node) {
+            debug_assert_eq!(span.base, mapped.base);
+            // SAFETY: the range is a mapping of ours, of which no byte is changed; the mask has as many bits as is said (the
+            // kernel leaves the last one out), and is only read.
+            let done = unsafe {
+                libc::syscall(
+                    libc::SYS_mbind,
+                    mapped.host,
+                    mapped.bytes,
+                    i64::from(libc::MPOL_BIND),
+                    mask.as_ptr(),
+                    NODE_WORDS as u64 * 64 + 1,
+                    0_u64,
+                )
+            };
+            if done != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    }
+
+    /// Have the host make all pages now.
+    pub(super) fn fill(&self) -> io::Result<()> {
+        for node in &self.nodes {
+            fallocate(&node.file, FallocateFlags::empty(), 0, node.bytes)?;
+        }
+        Ok(())
     }
 
     pub(super) fn nodes(&self) -> &[Node] {
@@ -293,7 +353,11 @@ unsafe impl Send for ChannelRam {}
 
 /// A file in memory, closed on exec, `len` bytes long and all hole.
 pub(super) fn memfd(name: &str, len: u64) -> io::Result<File> {
-    let file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+    memory_file(name, len, MemfdFlags::CLOEXEC)
+}
+
+fn memory_file(name: &str, len: u64, flags: MemfdFlags) -> io::Result<File> {
+    let file = File::from(memfd_create(name, flags)?);
     file.set_len(len)?;
     Ok(file)
 }

@@ -8,7 +8,11 @@
 //! ```text
 //! <cache>/slots/queue   held while collecting slots: one collector at a time, first come, first served
 //! <cache>/slots/cpu-N   held while the machine lives
+//! <cache>/slots/llc-N   the last-level cache of CPU N: held together with others by a machine that may run there, alone by
+//!                       one in performance mode
 //! ```
+//!
+//! A machine that finds a cache reserved runs on the other CPUs only. One in performance mode has all slots of its caches.
 //!
 //! No deadlock: only the holder of `queue` waits for slots, and who holds slots waits for nothing else.
 
@@ -18,6 +22,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Once, mpsc};
 use std::time::{Duration, Instant};
 
+use super::host_cpus::{HostCpus, HostLlc};
+use super::placing::{Placement, Placing};
 use super::{StartError, StartPolicy};
 
 /// How often a collector looks for freed slots.
@@ -33,15 +39,20 @@ const TELL_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct CpuSlots {
     _held: Vec<File>,
+    /// The CPUs that the machine's threads are to keep to, where they may not have all; in performance mode those that have no vCPU.
+    pub(super) keep_to: Option<Vec<u32>>,
+    /// Where its vCPUs are, in performance mode.
+    pub(super) placement: Option<Placement>,
 }
 
 impl CpuSlots {
-    /// Wait for `min(vcpus, host_cpus)` slots of `cache`, with the patience of `policy`, whose `say` is told if that takes a
-    /// while, and whose `stop` ends it.
+    /// Wait for as many slots of `cache` as a machine of `vcpus` holds on `host`, or with `placing` for caches of its own, with the
+    /// patience of `policy`, whose `say` is told if that takes a while, and whose `stop` ends it.
     pub(super) fn take(
         cache: &Path,
         vcpus: u32,
-        host_cpus: u32,
+        host: &HostCpus,
+        placing: Option<&Placing>,
         policy: &StartPolicy,
     ) -> Result<Self, StartError> {
         let StartPolicy { patience, say, stop, .. } = *policy;
@@ -53,7 +64,7 @@ impl CpuSlots {
         fs::create_dir_all(&dir).map_err(unusable(&dir))?;
         let begun = Instant::now();
         let deadline = begun + patience;
-        let want = vcpus.min(host_cpus);
+        let want = vcpus.min(host.worth);
         let busy = || match stop() {
             true => StartError::Interrupted,
             false => StartError::Busy { want, waited: begun.elapsed(), dir: dir.clone() },
@@ -63,7 +74,8 @@ impl CpuSlots {
         let tell = || {
             told.call_once(|| {
                 let cpus = if want == 1 { "a CPU".to_owned() } else { format!("{want} CPUs") };
-                say(&format!("waiting for {cpus} of this host, which other machines of tests have"));
+                let alone = if placing.is_some() { ", and a cache of its own," } else { "" };
+                say(&format!("waiting for {cpus}{alone} of this host, which other machines of tests have"));
             });
         };
         let queue_path = dir.join("queue");
@@ -72,25 +84,14 @@ impl CpuSlots {
         else {
             return Err(busy());
         };
-        let mut held = Vec::new();
-        let mut free: Vec<PathBuf> = (0..host_cpus).map(|n| dir.join(format!("cpu-{n}"))).collect();
+        let mut collected = Collected::default();
         loop {
-            let mut taken = Vec::new();
-            for path in &free {
-                if held.len() + taken.len() == want as usize {
-                    break;
-                }
-                let file = open(path).map_err(unusable(path))?;
-                if try_lock(&file).map_err(unusable(path))? {
-                    taken.push((path.clone(), file));
-                }
-            }
-            for (path, file) in taken {
-                free.retain(|p| *p != path);
-                held.push(file);
-            }
-            if held.len() == want as usize {
-                return Ok(Self { _held: held });
+            let taken = match placing {
+                Some(placing) => reserve(&dir, host, placing),
+                None => collected.more(&dir, host, want as usize),
+            };
+            if let Some(taken) = taken.map_err(|(path, source)| unusable(&path)(source))? {
+                return Ok(taken);
             }
             if Instant::now() >= deadline || stop() {
                 return Err(busy());
@@ -100,6 +101,85 @@ impl CpuSlots {
             }
             std::thread::sleep(POLL);
         }
+    }
+}
+
+/// A lock file that cannot be used.
+type Unusable = (PathBuf, io::Error);
+
+/// The file at `path`, locked, if no one who excludes that has it.
+fn taken(path: PathBuf, access: Access) -> Result<Option<File>, Unusable> {
+    let file = open(&path).and_then(|file| Ok(try_lock(&file, access)?.then_some(file)));
+    file.map_err(|error| (path, error))
+}
+
+fn llc_file(dir: &Path, llc: &HostLlc) -> PathBuf {
+    dir.join(format!("llc-{}", llc.first))
+}
+
+/// Caches in which no other machine runs, for the vCPUs that `placing` places, with all of their slots; `None` where they are not
+/// to be had now.
+fn reserve(dir: &Path, host: &HostCpus, placing: &Placing) -> Result<Option<CpuSlots>, Unusable> {
+    let mut llcs = Vec::new();
+    for llc in &host.llcs {
+        llcs.push(taken(llc_file(dir, llc), Access::Exclusive)?);
+    }
+    let Some(placement) = placing.place(host, |n| llcs[n].is_some()) else { return Ok(None) };
+    let mut held = Vec::new();
+    for &n in &placement.llcs {
+        held.extend(llcs[n].take());
+        for cpu in host.llcs[n].cpus() {
+            let Some(slot) = taken(dir.join(format!("cpu-{cpu}")), Access::Exclusive)? else {
+                return Ok(None);
+            };
+            held.push(slot);
+        }
+    }
+    let mut others = host.all();
+    others.retain(|cpu| !placement.cpus.contains(cpu));
+    Ok(Some(CpuSlots { _held: held, keep_to: Some(others), placement: Some(placement) }))
+}
+
+/// What a machine that needs no cache of its own has collected so far.
+#[derive(Default)]
+struct Collected {
+    /// Caches in which it may run, by their place in [`HostCpus::llcs`].
+    llcs: Vec<(usize, File)>,
+    slots: Vec<(u32, File)>,
+}
+
+impl Collected {
+    /// Collect what is free of caches that nobody has reserved, up to `want` slots; all of it when there are as many.
+    fn more(&mut self, dir: &Path, host: &HostCpus, want: usize) -> Result<Option<CpuSlots>, Unusable> {
+        for (n, llc) in host.llcs.iter().enumerate() {
+            if self.llcs.iter().all(|(has, _)| *has != n)
+                && let Some(file) = taken(llc_file(dir, llc), Access::Shared)?
+            {
+                self.llcs.push((n, file));
+            }
+        }
+        // As many as the process may have the time of, though it may run on more.
+        for cpu in host.all().into_iter().take(host.worth as usize) {
+            let reserved = !self.llcs.iter().any(|(n, _)| host.llcs[*n].cpus().any(|of| of == cpu));
+            if self.slots.len() == want {
+                break;
+            }
+            if !reserved
+                && self.slots.iter().all(|(has, _)| *has != cpu)
+                && let Some(file) = taken(dir.join(format!("cpu-{cpu}")), Access::Exclusive)?
+            {
+                self.slots.push((cpu, file));
+            }
+        }
+        if self.slots.len() < want {
+            return Ok(None);
+        }
+        let mut cpus: Vec<u32> = self.llcs.iter().flat_map(|(n, _)| host.llcs[*n].cpus()).collect();
+        cpus.sort_unstable();
+        let keep_to = (self.llcs.len() < host.llcs.len()).then_some(cpus);
+        let llcs = std::mem::take(&mut self.llcs).into_iter().map(|(_, file)| file);
+        let slots = std::mem::take(&mut self.slots).into_iter().map(|(_, file)| file);
+        Ok(Some(CpuSlots { _held: llcs.chain(slots).collect(), keep_to, placement: None }))
     }
 }
 
@@ -127,7 +207,7 @@ pub(super) fn lock_within(
     stop: fn() -> bool,
 ) -> io::Result<Option<File>> {
     let file = open(path)?;
-    if access == Access::Exclusive && try_lock(&file)? {
+    if access == Access::Exclusive && try_lock(&file, access)? {
         return Ok(Some(file));
     }
     // flock keeps its waiters in a queue but knows no timeout, so a thread waits for us.
@@ -157,9 +237,13 @@ pub(super) fn lock_within(
     }
 }
 
-/// Lock `file` if no one else has it.
-pub(super) fn try_lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
+/// Lock `file` if no one has it who excludes that.
+pub(super) fn try_lock(file: &File, access: Access) -> io::Result<bool> {
+    let locked = match access {
+        Access::Shared => file.try_lock_shared(),
+        Access::Exclusive => file.try_lock(),
+    };
+    match locked {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(e)) => Err(e),
@@ -172,8 +256,13 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::time::Duration;
 
+    use std::path::Path;
+
     use super::CpuSlots;
+    use crate::machine::host_cpus::hosts::host;
+    use crate::machine::placing::Placing;
     use crate::machine::{StartError, StartPolicy};
+    use crate::spec::Topology;
 
     const PATIENT: StartPolicy = StartPolicy {
         cold: false,
@@ -183,6 +272,11 @@ mod tests {
         stop: || false,
     };
 
+    /// Slots of a host with one cache.
+    fn take(cache: &Path, vcpus: u32, cpus: u32, policy: &StartPolicy) -> Result<CpuSlots, StartError> {
+        CpuSlots::take(cache, vcpus, &host(1, cpus, 1), None, policy)
+    }
+
     #[test]
     fn never_more_vcpus_at_once_than_host_cpus() {
         let cache = tempfile::tempdir().unwrap();
@@ -191,7 +285,7 @@ mod tests {
             for vcpus in [1, 2, 3, 1, 4, 2, 1, 9] {
                 let (cache, running, most) = (cache.path(), &running, &most);
                 scope.spawn(move || {
-                    let slots = CpuSlots::take(cache, vcpus, 3, &PATIENT).unwrap();
+                    let slots = take(cache, vcpus, 3, &PATIENT).unwrap();
                     let now = running.fetch_add(vcpus.min(3), Ordering::SeqCst) + vcpus.min(3);
                     most.fetch_max(now, Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(10));
@@ -208,12 +302,12 @@ mod tests {
         static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
         let policy = StartPolicy { say: |text| SAID.lock().unwrap().push(text.to_owned()), ..PATIENT };
         let cache = tempfile::tempdir().unwrap();
-        let held = CpuSlots::take(cache.path(), 2, 2, &policy).unwrap();
+        let held = take(cache.path(), 2, 2, &policy).unwrap();
         assert!(SAID.lock().unwrap().is_empty(), "nothing was waited for");
         std::thread::scope(|scope| {
             // One has its place in the queue and waits for slots, the others for the queue.
             for _ in 0..2 {
-                scope.spawn(|| drop(CpuSlots::take(cache.path(), 2, 2, &policy).unwrap()));
+                scope.spawn(|| drop(take(cache.path(), 2, 2, &policy).unwrap()));
             }
             while SAID.lock().unwrap().len() < 2 {
                 std::thread::sleep(Duration::from_millis(10));
@@ -228,12 +322,12 @@ mod tests {
     #[test]
     fn impatience_is_an_error_that_names_the_place() {
         let cache = tempfile::tempdir().unwrap();
-        let held = CpuSlots::take(cache.path(), 2, 2, &PATIENT).unwrap();
+        let held = take(cache.path(), 2, 2, &PATIENT).unwrap();
         let hasty = StartPolicy { patience: Duration::from_millis(20), ..PATIENT };
-        let error = CpuSlots::take(cache.path(), 1, 2, &hasty).unwrap_err();
+        let error = take(cache.path(), 1, 2, &hasty).unwrap_err();
         assert!(matches!(error, StartError::Busy { want: 1, .. }), "{error}");
         drop(held);
-        CpuSlots::take(cache.path(), 1, 2, &StartPolicy { patience: Duration::ZERO, ..PATIENT }).unwrap();
+        take(cache.path(), 1, 2, &StartPolicy { patience: Duration::ZERO, ..PATIENT }).unwrap();
     }
 
     /// Ctrl-C was ignored by those that waited, until their runner killed them.
@@ -249,9 +343,9 @@ mod tests {
             ..PATIENT
         };
         let cache = tempfile::tempdir().unwrap();
-        let _held = CpuSlots::take(cache.path(), 2, 2, &policy).unwrap();
+        let _held = take(cache.path(), 2, 2, &policy).unwrap();
         std::thread::scope(|scope| {
-            let wait = || CpuSlots::take(cache.path(), 1, 2, &policy).unwrap_err();
+            let wait = || take(cache.path(), 1, 2, &policy).unwrap_err();
             let waiters = [scope.spawn(wait), scope.spawn(wait)];
             while SAID.load(Ordering::SeqCst) < 2 {
                 std::thread::sleep(Duration::from_millis(10));
@@ -261,6 +355,54 @@ mod tests {
                 let error = waiter.join().unwrap();
                 assert!(matches!(error, StartError::Interrupted), "{error}");
             }
+        });
+    }
+
+    const HASTY: StartPolicy = StartPolicy { patience: Duration::ZERO, ..PATIENT };
+
+    /// Two LLCs of two cores.
+    fn one_llc() -> (Topology, Placing) {
+        let wanted = Topology { numa_nodes: 1, llcs: 1, cores_per_llc: 2, threads_per_core: 1 };
+        (wanted, Placing::of(wanted, &host(2, 2, 1)).unwrap())
+    }
+
+    #[test]
+    fn a_reserved_cache_has_no_other_machine() {
+        let (cache, host) = (tempfile::tempdir().unwrap(), host(2, 2, 1));
+        let (_, placing) = one_llc();
+        let reserved = CpuSlots::take(cache.path(), 2, &host, Some(&placing), &HASTY).unwrap();
+        assert_eq!(reserved.placement.as_ref().unwrap().cpus, [0, 1]);
+        assert_eq!(reserved.keep_to.as_deref(), Some(&[2, 3][..]));
+        // Others have what is left, and keep to it.
+        let others = CpuSlots::take(cache.path(), 1, &host, None, &HASTY).unwrap();
+        assert_eq!((others.keep_to.as_deref(), &others.placement), (Some(&[2, 3][..]), &None));
+        let error = CpuSlots::take(cache.path(), 3, &host, None, &HASTY).unwrap_err();
+        assert!(matches!(error, StartError::Busy { want: 3, .. }), "{error}");
+        // The other cache has a machine already.
+        let error = CpuSlots::take(cache.path(), 2, &host, Some(&placing), &HASTY).unwrap_err();
+        assert!(matches!(error, StartError::Busy { want: 2, .. }), "{error}");
+        drop(others);
+        let second = CpuSlots::take(cache.path(), 2, &host, Some(&placing), &HASTY).unwrap();
+        assert_eq!(second.placement.unwrap().cpus, [2, 3]);
+        drop(reserved);
+        CpuSlots::take(cache.path(), 2, &host, Some(&placing), &HASTY).unwrap();
+    }
+
+    #[test]
+    fn a_machine_that_may_run_anywhere_keeps_all_caches_from_being_reserved() {
+        let (cache, host) = (tempfile::tempdir().unwrap(), host(2, 2, 1));
+        let anywhere = CpuSlots::take(cache.path(), 1, &host, None, &HASTY).unwrap();
+        assert_eq!(anywhere.keep_to, None);
+        let (_, placing) = one_llc();
+        let error = CpuSlots::take(cache.path(), 2, &host, Some(&placing), &HASTY).unwrap_err();
+        assert!(matches!(error, StartError::Busy { .. }), "{error}");
+        // What it tried out on the way is free again.
+        drop(CpuSlots::take(cache.path(), 3, &host, None, &HASTY).unwrap());
+        std::thread::scope(|scope| {
+            let waits =
+                scope.spawn(|| CpuSlots::take(cache.path(), 2, &host, Some(&placing), &PATIENT).unwrap());
+            drop(anywhere);
+            assert!(waits.join().unwrap().placement.is_some());
         });
     }
 }

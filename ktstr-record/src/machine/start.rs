@@ -8,12 +8,16 @@ use guest_init::layout::{
     MAGIC, OFF_MAGIC, OFF_STATE, OFF_VERSION, PROTOCOL_VERSION, STATE_ATTACHED, STATE_READY,
 };
 use ktstr_replay::memory::Memory;
+use ktstr_replay::trace::record::manifest::PerformancePart;
 use ktstr_replay::units::{GuestNs, GuestPhys};
 
 use super::attached::AttachedTemplate;
 use super::error::{MachineError, StartError, tail};
+use super::host_cpus::HostCpus;
 use super::interface::{AttemptError, Backend, Machine, MachineEvent};
 use super::limits::{HostLimits, host_cpus};
+use super::performance::{KeptTo, Tuning};
+use super::placing::Placing;
 use super::ram::GuestRam;
 use super::slots::{Access, CpuSlots};
 use super::template::{Key, Store, Template};
@@ -67,6 +71,8 @@ pub struct Start {
     pub duration: Duration,
     /// How long it waited for other machines before that.
     pub waited: Duration,
+    /// Of a machine in performance mode what came of each part.
+    pub performance: Vec<PerformancePart>,
 }
 
 /// The ways to start.
@@ -116,13 +122,20 @@ pub(super) fn start<B: Backend>(
     })?;
     let initrd = initramfs::newc(init)?;
 
+    let host = HostCpus::read();
+    let placing = placing(spec, &host)?;
     let asked = Instant::now();
-    let slots = CpuSlots::take(cache_dir, spec.topology.cpus(), host.cpus, &policy)?;
+    let mut slots = CpuSlots::take(cache_dir, spec.topology.cpus(), &host, placing.as_ref(), &policy)?;
     let waited = asked.elapsed();
+    // What is started inherits it.
+    let _kept_to = slots.keep_to.take().map(|cpus| KeptTo::these(&cpus)).transpose().map_err(|source| {
+        StartError::Host { what: "keep to the CPUs that no other machine has reserved".into(), source }
+    })?;
     let mut starter = Starter {
         backend,
         spec,
         initrd: &initrd,
+        tuning: slots.placement.take().map(|placement| Tuning::new(placement, &host)),
         policy,
         begun: Instant::now(),
         attempts: 0,
@@ -133,9 +146,16 @@ pub(super) fn start<B: Backend>(
         false => starter.warm(cache_dir, scheduler)?,
     };
     B::hold(&mut machine, slots);
-    let Starter { begun, attempts, faults, .. } = starter;
-    let start = Start { kind, attempts, faults, duration: begun.elapsed(), waited };
+    let Starter { begun, attempts, faults, tuning, .. } = starter;
+    let performance = tuning.map(Tuning::into_parts).unwrap_or_default();
+    let start = Start { kind, attempts, faults, duration: begun.elapsed(), waited, performance };
     Ok(Started { machine: Box::new(machine), start, attached })
+}
+
+/// How the vCPUs of `spec` are placed on `host`, if they are to have CPUs of their own.
+pub(super) fn placing(spec: &MachineSpec, host: &HostCpus) -> Result<Option<Placing>, StartError> {
+    let placing = spec.performance.then(|| Placing::of(spec.topology, host)).transpose();
+    placing.map_err(|why| StartError::Performance { why })
 }
 
 /// One start, with what has happened so far.
@@ -143,6 +163,7 @@ struct Starter<'a, B> {
     backend: &'a B,
     spec: &'a MachineSpec,
     initrd: &'a [u8],
+    tuning: Option<Tuning>,
     policy: StartPolicy,
     begun: Instant,
     attempts: u32,
@@ -266,7 +287,8 @@ impl<B: Backend> Starter<'_, B> {
     fn restore(&mut self, template: &Template, state: u32) -> Result<Result<B::Machine, String>, StartError> {
         self.attempts += 1;
         let failed = |error| Ok(Err(format!("the template could not be restored: {error}")));
-        let mut machine = match self.backend.restore(self.initrd, template) {
+        let restored = self.tuned(|backend, initrd, tuning| backend.restore(initrd, template, tuning));
+        let mut machine = match restored {
             Ok(machine) => machine,
             Err(AttemptError::Host(error)) => return Err(error),
             Err(AttemptError::Machine(error)) => return failed(error),
@@ -309,9 +331,26 @@ impl<B: Backend> Starter<'_, B> {
         }
     }
 
-    fn boot_once(&self) -> Result<Result<B::Machine, BootFault>, StartError> {
+    /// The machine that `make` makes, with its vCPUs on their CPUs if they are to have some.
+    fn tuned(
+        &mut self,
+        make: impl FnOnce(&B, &[u8], Option<&mut Tuning>) -> Result<B::Machine, AttemptError>,
+    ) -> Result<B::Machine, AttemptError> {
+        if let Some(tuning) = &mut self.tuning {
+            tuning.begin();
+        }
+        let mut machine = make(self.backend, self.initrd, self.tuning.as_mut())?;
+        if let Some(tuning) = &mut self.tuning {
+            let threads = B::vcpu_threads(&mut machine).map_err(AttemptError::Machine)?;
+            tuning.pin(&threads).map_err(AttemptError::Host)?;
+        }
+        Ok(machine)
+    }
+
+    fn boot_once(&mut self) -> Result<Result<B::Machine, BootFault>, StartError> {
         let silent = |what: String| Ok(Err(BootFault { what, console: String::new() }));
-        let mut machine = match self.backend.boot(self.initrd) {
+        let booted = self.tuned(|backend, initrd, tuning| backend.boot(initrd, tuning));
+        let mut machine = match booted {
             Ok(machine) => machine,
             Err(AttemptError::Host(error)) => return Err(error),
             Err(AttemptError::Machine(error)) => return silent(error.to_string()),

@@ -283,7 +283,7 @@ struct Found {
 
 fn remove_unused(root: &Path, template: &Found) -> bool {
     let Ok(lock) = open(&lock_path(root, &template.name)) else { return false };
-    matches!(try_lock(&lock), Ok(true)) && remove(root, &template.path).is_ok()
+    matches!(try_lock(&lock, Access::Exclusive), Ok(true)) && remove(root, &template.path).is_ok()
 }
 
 /// Time since the file at `path` was changed; the longest duration there is if the file does not exist.

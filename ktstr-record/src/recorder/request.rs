@@ -175,6 +175,10 @@ pub(super) fn complete_manifest(request: &RecordRequest, start: Option<&Start>) 
         let waited_ms = u64::try_from(start.waited.as_millis()).unwrap_or(u64::MAX);
         StartInfo { how: how.to_owned(), template_until_ns, waited_ms }
     });
+    manifest.machine.performance = start.map(|start| start.performance.clone()).unwrap_or_default();
+    if manifest.machine.performance.iter().any(|part| !part.in_force) {
+        manifest.taints.push(Manifest::PERFORMANCE_IN_PART.to_owned());
+    }
     say_who_records(&mut manifest);
     if start.is_some_and(|start| !start.faults.is_empty()) {
         manifest.taints.push(String::from("start-retried"));

@@ -67,6 +67,7 @@ impl Host {
             memory_mib: 512,
             kaslr: self.kernel.bzimage.is_some(),
             kargs: Vec::new(),
+            performance: false,
         }
     }
 

@@ -54,7 +54,8 @@ fn cmdline(topology: Topology) -> String {
     let (emulator, kernel) = PROVISIONED.clone();
     let kargs = vec!["ktstr.test=boot".into()];
     let backend = BackendSpec::Qemu(emulator);
-    MachineSpec { backend, kernel, topology, memory_mib: MEMORY_MIB, kaslr: true, kargs }.cmdline()
+    MachineSpec { backend, kernel, topology, memory_mib: MEMORY_MIB, kaslr: true, kargs, performance: false }
+        .cmdline()
 }
 
 /// Equal shares of the RAM.

@@ -1,6 +1,7 @@
 //! The emulated machine, with a real kernel. Its init is `guest/probe.rs`, so that each case can be brought about
 //! at will; boots take seconds, so that cases share them.
 
+mod performance;
 mod stale;
 
 use std::fs;
@@ -83,6 +84,7 @@ fn spec() -> MachineSpec {
         memory_mib: 512,
         kaslr: false,
         kargs: Vec::new(),
+        performance: false,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::run::Run;
 use crate::text::{clean, counted, seconds, shorten, wrapped};
+use crate::trace::record::manifest::PerformancePart;
 use crate::trace::record::{CaptureKind, GuestEnd, LossKind, Sample, Stage};
 use crate::units::GuestNs;
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
@@ -23,7 +24,8 @@ pub(super) fn header(run: &Run<'_>, verdict: &Verdict) -> Vec<String> {
     } else {
         checked(run, verdict)
     };
-    for line in [format!("checked: {checked}"), machine(run)] {
+    let checked = format!("checked: {checked}");
+    for line in [Some(checked), Some(machine(run)), performance(run)].into_iter().flatten() {
         let mut indent = "  ";
         for piece in wrapped(&line, WIDTH) {
             lines.push(format!("{indent}{piece}"));
@@ -185,6 +187,24 @@ fn machine(run: &Run<'_>) -> String {
     format!("run: {}", parts.join(", "))
 }
 
+/// What of performance mode was in force, and what the host refused, with its reasons.
+fn performance(run: &Run<'_>) -> Option<String> {
+    let parts = &run.manifest.machine.performance;
+    let (in_force, refused): (Vec<_>, Vec<_>) = parts.iter().partition(|part| part.in_force);
+    let told = |parts: Vec<&PerformancePart>| {
+        let told = parts.iter().map(|part| format!("{} ({})", part.what, part.detail));
+        told.collect::<Vec<_>>().join(", ")
+    };
+    let mut line = match in_force.is_empty() {
+        true => "performance mode: nothing in force".to_owned(),
+        false => format!("performance mode: {}", told(in_force)),
+    };
+    if !refused.is_empty() {
+        line.push_str(&format!("; refused: {}", told(refused)));
+    }
+    (!parts.is_empty()).then_some(line)
+}
+
 /// The findings: those that do not hold with their evidence, those that do in a line.
 pub(super) fn findings(verdict: &Verdict) -> Vec<String> {
     let mut out = Vec::new();
@@ -259,6 +279,31 @@ mod tests {
         );
         let text = lines.join(" ");
         assert!(text.contains(", payload fio: exit code, payload fio: iops, the scheduler's life"), "{text}");
+    }
+
+    #[test]
+    fn performance_mode_is_told_with_what_was_refused() {
+        let line = |parts: &[(&str, bool, &str)]| {
+            let mut run = TraceBuilder::begun();
+            let part = |&(what, in_force, detail): &(&str, bool, &str)| PerformancePart {
+                what: what.to_owned(),
+                in_force,
+                detail: detail.to_owned(),
+            };
+            run.manifest.machine.performance = parts.iter().map(part).collect();
+            performance(&Run::load(&run.trace()))
+        };
+        assert_eq!(line(&[]), None);
+        let own = ("CPUs of its own", true, "vCPUs 0 to 0 on 1");
+        let huge = ("huge pages", false, "the host has none");
+        assert_eq!(line(&[own]).as_deref(), Some("performance mode: CPUs of its own (vCPUs 0 to 0 on 1)"));
+        assert_eq!(
+            line(&[own, huge]).as_deref(),
+            Some(
+                "performance mode: CPUs of its own (vCPUs 0 to 0 on 1); refused: huge pages (the host has none)"
+            )
+        );
+        assert!(line(&[huge]).is_some_and(|line| line.starts_with("performance mode: nothing in force; ")));
     }
 
     #[test]

@@ -278,6 +278,7 @@ mod tests {
             memory_mib: TEST.memory_mib,
             kaslr: false,
             kargs: Vec::new(),
+            performance: false,
         }
     }
 

@@ -58,6 +58,10 @@ pub struct TestArgs {
     /// machine` tells).
     #[arg(long, value_name = "KIND")]
     machine: Option<MachineKind>,
+    /// Put the machines of all tests into performance mode: CPUs and a cache of the host of their own, and what else it permits.
+    /// A host that has no such CPUs refuses the tests.
+    #[arg(long)]
+    performance: bool,
     /// Boot each machine, even when there is a template to restore.
     #[arg(long)]
     cold: bool,
@@ -231,7 +235,8 @@ impl TestArgs {
         if !self.gauntlet {
             return Ok(None);
         }
-        let machine = passes.first().context("no kernel")?.machine();
+        let mut machine = passes.first().context("no kernel")?.machine();
+        machine.performance = self.performance || environment::Environment::read().performance;
         let tests = descriptions(workspace, self, runner)?;
         let plan = Plan::new(&tests, &machine, self.budget, machine::carries)?;
         out::note(&plan.summary());
@@ -259,6 +264,9 @@ impl TestArgs {
         command.args(words).env(environment::RESULTS, results).envs(pass.variables());
         if let Some(machine) = self.machine {
             command.env(environment::MACHINE, machine.as_str());
+        }
+        if self.performance {
+            command.env(environment::PERFORMANCE, "1");
         }
         if self.cold {
             command.env(environment::COLD, "1");

@@ -14,6 +14,8 @@ pub const KERNEL_CONFIG: &str = "KTSTR_KERNEL_CONFIG";
 pub const MACHINE: &str = "KTSTR_MACHINE";
 /// Variable that lets the KVM machine make and use templates, which has not been shown on hardware yet.
 pub const KVM_TEMPLATES: &str = "KTSTR_KVM_TEMPLATES";
+/// Variable that puts the machines of all tests into performance mode.
+pub const PERFORMANCE: &str = "KTSTR_PERFORMANCE";
 /// Variable that turns templates off.
 pub const COLD: &str = "KTSTR_COLD";
 /// Variable with the pages that checkpoints keep.
@@ -44,6 +46,8 @@ pub struct Environment {
     pub machine: Option<String>,
     /// The KVM machine makes and uses templates.
     pub kvm_templates: bool,
+    /// All machines are in performance mode.
+    pub performance: bool,
     /// Boot, even when there is a template.
     pub cold: bool,
     /// Which pages checkpoints keep, `kernel` or `all`; `None`: as each test says.
@@ -72,6 +76,7 @@ impl Environment {
             kernel_config: get(KERNEL_CONFIG).map(PathBuf::from),
             machine: get(MACHINE),
             kvm_templates: get(KVM_TEMPLATES).is_some_and(|value| value != "0"),
+            performance: get(PERFORMANCE).is_some_and(|value| value != "0"),
             cold: get(COLD).is_some_and(|value| value != "0"),
             pages: get(PAGES),
             results: get(RESULTS).map(PathBuf::from),

@@ -155,6 +155,7 @@ pub(crate) mod tests {
         allow_splats: false,
         allow_inconclusive: false,
         kaslr: true,
+        performance: false,
         attached: true,
         auto_repro: true,
         kargs: &[],

@@ -112,6 +112,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         memory_mib: def.memory_mib,
         kaslr: def.kaslr,
         kargs: def.all_kargs(),
+        performance: def.performance || environment.performance,
     };
     let enable_limit = def.enable_timeout().unwrap_or_else(|| ENABLE_LIMIT * slowdown(&machine));
     let staged: Vec<(&Scheduler, PathBuf)> = def

@@ -6,7 +6,7 @@ mod unknown_key {
     use ktstr::prelude::*;
 
     #[ktstr_test(llc = 1)]
-//               ^^^ unknown key `llc`; the keys are scheduler, numa_nodes, llcs, cores, threads, memory_mib, duration_s, enable_timeout_s, watchdog_timeout_s, num_snapshots, checkpoint, pages, seed, claims, check, fail_fast, not_starved, max_gap_ms, max_spread_pct, min_share_pct, isolation, max_throughput_cv, min_work_rate, min_iteration_rate, max_migration_ratio, max_p99_wake_latency_ns, max_wake_latency_cv, min_page_locality, max_cross_node_migration_ratio, max_imbalance_ratio, max_local_dsq_depth, max_fallback_rate, max_keep_last_rate, fail_on_stall, sustained_samples, expect_err, expect_scx_error_contains, expect_scx_error_matches, expect_scx_exit, allow_restarts, allow_splats, allow_inconclusive, host_only, ignore, kaslr, attached, auto_repro, kargs, extra_sched_args, sysctls, config, staged_schedulers, min_llcs, max_llcs, min_cpus, max_cpus, min_numa_nodes, max_numa_nodes, requires_smt, payload, workloads, include_files, watch
+//               ^^^ unknown key `llc`; the keys are scheduler, numa_nodes, llcs, cores, threads, memory_mib, duration_s, enable_timeout_s, watchdog_timeout_s, num_snapshots, checkpoint, pages, seed, claims, check, fail_fast, not_starved, max_gap_ms, max_spread_pct, min_share_pct, isolation, max_throughput_cv, min_work_rate, min_iteration_rate, max_migration_ratio, max_p99_wake_latency_ns, max_wake_latency_cv, min_page_locality, max_cross_node_migration_ratio, max_imbalance_ratio, max_local_dsq_depth, max_fallback_rate, max_keep_last_rate, fail_on_stall, sustained_samples, expect_err, expect_scx_error_contains, expect_scx_error_matches, expect_scx_exit, allow_restarts, allow_splats, allow_inconclusive, host_only, ignore, kaslr, performance, attached, auto_repro, kargs, extra_sched_args, sysctls, config, staged_schedulers, min_llcs, max_llcs, min_cpus, max_cpus, min_numa_nodes, max_numa_nodes, requires_smt, payload, workloads, include_files, watch
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])
     }
@@ -150,6 +150,26 @@ mod host_only_with_a_scheduler {
 //                                                                                          ^^^^^^^^^^ `memory_mib` contradicts `host_only`: the body runs on the host, and there is no VM; leave out the one or the other. Beside `host_only` may stand duration_s, seed, check, expect_err, allow_inconclusive, ignore
 //                                                               ^^^^^^ `claims` contradicts `host_only`: the body runs on the host, and there is no VM; leave out the one or the other. Beside `host_only` may stand duration_s, seed, check, expect_err, allow_inconclusive, ignore
 //                                            ^^^^^ `watch` contradicts `host_only`: the body runs on the host, and there is no VM; leave out the one or the other. Beside `host_only` may stand duration_s, seed, check, expect_err, allow_inconclusive, ignore
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod performance_on_the_host {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(host_only, performance)]
+//                          ^^^^^^^^^^^ `performance` contradicts `host_only`: the body runs on the host, and there is no VM; leave out the one or the other. Beside `host_only` may stand duration_s, seed, check, expect_err, allow_inconclusive, ignore
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        Ok(AssertResult::pass())
+    }
+}
+
+mod performance_as_number {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(performance = 1)]
+//               ^^^^^^^^^^^^^^^ `performance` takes `true` or `false`
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])
     }

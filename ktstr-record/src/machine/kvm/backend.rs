@@ -6,11 +6,12 @@ use std::sync::LazyLock;
 
 use ktstr_replay::trace::record::Manifest;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
-use kvm_ioctls::Kvm;
+use kvm_ioctls::{Kvm, VmFd};
 use serde_json::{Value, json};
 
 use super::boot::{ApicIds, BootError, Guest, Protocol, build};
 use super::error::refused;
+use super::exits;
 use super::limits;
 use super::machine::KvmMachine;
 use super::means::Means;
@@ -20,6 +21,7 @@ use super::vm::{CpuSpec, Vm};
 use crate::machine::error::{MachineError, StartError};
 use crate::machine::interface::{AttemptError, Backend, guest_ram};
 use crate::machine::limits::HostLimits;
+use crate::machine::performance::Tuning;
 use crate::machine::slots::CpuSlots;
 use crate::machine::template::Template;
 use crate::spec::{KvmBoots, KvmSpec, MachineSpec};
@@ -72,7 +74,7 @@ impl Backend for KvmBackend<'_> {
         1
     }
 
-    fn boot(&self, initrd: &[u8]) -> Result<KvmMachine, AttemptError> {
+    fn boot(&self, initrd: &[u8], tuning: Option<&mut Tuning>) -> Result<KvmMachine, AttemptError> {
         let path = self.spec.boot_image();
         let missing = |source| {
             AttemptError::Host(StartError::Missing { what: "the kernel", path: path.to_owned(), source })
@@ -89,7 +91,7 @@ impl Backend for KvmBackend<'_> {
             protocol: Protocol::Linux64,
         };
         let image = build(&guest).map_err(laid_out)?;
-        let (kvm, vm) = self.vm(&image.apic_ids)?;
+        let (kvm, vm) = self.vm(&image.apic_ids, tuning)?;
         for region in &image.regions {
             let written = vm.shared.ram.write(ktstr_replay::units::GuestPhys(region.at), &region.bytes);
             written.map_err(|error| {
@@ -100,12 +102,21 @@ impl Backend for KvmBackend<'_> {
         Ok(KvmMachine::new(kvm, vm))
     }
 
-    fn restore(&self, _initrd: &[u8], template: &Template) -> Result<KvmMachine, AttemptError> {
+    fn restore(
+        &self,
+        _initrd: &[u8],
+        template: &Template,
+        tuning: Option<&mut Tuning>,
+    ) -> Result<KvmMachine, AttemptError> {
         let ids = ApicIds::new(self.spec.topology).map_err(laid_out)?;
-        let (kvm, mut vm) = self.vm(&ids)?;
+        let (kvm, mut vm) = self.vm(&ids, tuning)?;
         template.load(&vm.shared.ram).map_err(AttemptError::Template)?;
         vm.restore(&template.state).map_err(AttemptError::Machine)?;
         Ok(KvmMachine::new(kvm, vm))
+    }
+
+    fn vcpu_threads(machine: &mut KvmMachine) -> Result<Vec<u32>, MachineError> {
+        machine.vcpu_threads()
     }
 
     fn ready(_: &mut KvmMachine) -> Result<(), MachineError> {
@@ -120,9 +131,10 @@ impl Backend for KvmBackend<'_> {
 
 impl KvmBackend<'_> {
     /// A VM with this machine's memory, all hole, and vCPUs as after power-on.
-    fn vm(&self, ids: &ApicIds) -> Result<(Kvm, Vm), AttemptError> {
-        let ram = guest_ram(self.spec)?;
+    fn vm(&self, ids: &ApicIds, mut tuning: Option<&mut Tuning>) -> Result<(Kvm, Vm), AttemptError> {
+        let ram = guest_ram(self.spec, tuning.as_deref_mut(), None)?;
         let kvm = Kvm::new().map_err(|error| AttemptError::host("open /dev/kvm")(error.into()))?;
+        let tune = |vm: &VmFd| tuning.map_or(Ok(()), |tuning| exits::suppress(vm, tuning));
         let made = || {
             let supported =
                 kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(refused("read KVM's CPUID"))?;
@@ -134,7 +146,7 @@ impl KvmBackend<'_> {
                 Ok(CpuSpec { apic_id, cpuid })
             };
             let cpus = (0..).zip(ids.ids()).map(of).collect::<Result<Vec<_>, MachineError>>()?;
-            Vm::new(&kvm, ram, &cpus, Means::known(&kvm)?)
+            Vm::tuned(&kvm, ram, &cpus, Means::known(&kvm)?, tune)
         };
         let vm = made().map_err(AttemptError::Machine)?;
         Ok((kvm, vm))

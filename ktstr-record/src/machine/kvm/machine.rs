@@ -54,6 +54,11 @@ impl KvmMachine {
         self.slots = Some(slots);
     }
 
+    /// The threads of its vCPUs, ascending by vCPU.
+    pub(super) fn vcpu_threads(&self) -> Result<Vec<u32>, MachineError> {
+        self.vm.as_ref().map(|vm| vm.tids.clone()).ok_or(MachineError::Ended)
+    }
+
     fn vm(&mut self) -> Result<&mut Vm, MachineError> {
         self.vm.as_mut().ok_or(MachineError::Ended)
     }

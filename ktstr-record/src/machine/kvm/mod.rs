@@ -17,6 +17,8 @@
 //!   watch     what is watched; watching: arming it; means: what this host's KVM can do        watch.rs, watching.rs, means.rs
 //!   routing   which interrupt arrives at which pin                                            routing.rs
 //!   state     saving and restoring all of it but memory                                       state.rs
+//!   stats     what KVM counts of a vCPU                                                   stats.rs
+//!   exits     halts and pauses that do not leave the guest, for performance mode              exits.rs
 //!   entry     its vCPUs before the kernel's first instruction                                 entry.rs
 //! KvmMachine  a VM as a `Machine`                                                           machine.rs
 //! KvmBackend  from a spec to such a machine; limits: what one can hold                      backend.rs, limits.rs
@@ -40,7 +42,9 @@ mod confine;
 mod thread;
 mod regs;
 mod routing;
+mod exits;
 mod vm;
+mod stats;
 mod watching;
 mod tiny;
 pub(crate) mod tiny_kernel;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_RUNNABLE, kvm_mp_state};
-use kvm_ioctls::Kvm;
+use kvm_ioctls::{Kvm, VmFd};
 
 use super::error::{failed, refused};
 use super::guests;
@@ -14,7 +14,19 @@ use crate::machine::ram::GuestRam;
 
 /// A VM whose `vcpus` vCPUs all begin to execute `code`. It is stopped.
 pub(super) fn vm(kvm: &Kvm, code: &[u8], vcpus: u32, means: Means) -> Result<Vm, MachineError> {
-    let vm = bare(kvm, vcpus, means)?;
+    tuned(kvm, code, vcpus, means, |_| Ok(()))
+}
+
+/// The same, with what `tune` does before there are vCPUs.
+pub(super) fn tuned(
+    kvm: &Kvm,
+    code: &[u8],
+    vcpus: u32,
+    means: Means,
+    tune: impl FnOnce(&VmFd) -> Result<(), MachineError>,
+) -> Result<Vm, MachineError> {
+    let ram = GuestRam::new(&[guests::RAM_BYTES]).map_err(failed("map memory"))?;
+    let vm = Vm::tuned(kvm, Arc::new(ram), &cpus(kvm, vcpus)?, means, tune)?;
     guests::load(&vm.shared.ram, code)
         .map_err(|error| failed("load a tiny guest")(std::io::Error::other(error)))?;
     vm.ask_all(|vcpu| {

@@ -60,6 +60,7 @@ pub(crate) fn machine(folder: &Path, topology: Topology) -> io::Result<MachineSp
         memory_mib: 256,
         kaslr: false,
         kargs: Vec::new(),
+        performance: false,
     };
     fs::write(path, elf(&spec))?;
     Ok(spec)

@@ -80,7 +80,19 @@ impl Vm {
         cpus: &[CpuSpec],
         means: Means,
     ) -> Result<Self, MachineError> {
+        Self::tuned(kvm, ram, cpus, means, |_| Ok(()))
+    }
+
+    /// The same, with what `tune` does before there are vCPUs.
+    pub(super) fn tuned(
+        kvm: &Kvm,
+        ram: Arc<GuestRam>,
+        cpus: &[CpuSpec],
+        means: Means,
+        tune: impl FnOnce(&VmFd) -> Result<(), MachineError>,
+    ) -> Result<Self, MachineError> {
         let fd = kvm.create_vm().map_err(refused("create a VM"))?;
+        tune(&fd)?;
         fd.set_tss_address(TSS_ADDRESS).map_err(refused("place the VM's task state segment"))?;
         fd.create_irq_chip().map_err(refused("create interrupt controllers"))?;
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..kvm_pit_config::default() };

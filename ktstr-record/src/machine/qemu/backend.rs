@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ktstr_replay::trace::record::Manifest;
+use ktstr_replay::trace::record::manifest::PerformancePart;
 use serde_json::{Value, json};
 
 use super::args::{Inherited, build};
@@ -23,6 +24,7 @@ use super::{kaslr, limits};
 use crate::machine::error::{MachineError, StartError};
 use crate::machine::interface::{AttemptError, Backend, Machine, guest_ram};
 use crate::machine::limits::HostLimits;
+use crate::machine::performance::Tuning;
 use crate::machine::ram::{GuestRam, memfd};
 use crate::machine::slots::CpuSlots;
 use crate::machine::template::Template;
@@ -34,6 +36,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The verifier's and the compiler's work on an emulated CPU, against the host's own: 5 to 10 times, and more where
 /// several tests share the host.
 const SLOWDOWN: u32 = 10;
+
+/// Why an emulated machine has no huge pages.
+const NO_HUGE_PAGES: &str = "captures of an emulated machine find what the guest has touched by the holes of its memory's file, and one of huge pages has none";
+/// Why it cannot be kept from leaving the guest.
+const NO_EXITS: &str = "an emulated CPU has no exits";
 
 /// QEMU with TCG, for the machine of `spec`.
 #[derive(Clone, Copy, Debug)]
@@ -81,13 +88,16 @@ impl Backend for Qemu<'_> {
         SLOWDOWN
     }
 
-    fn boot(&self, initrd: &[u8]) -> Result<Vm, AttemptError> {
-        let mut ram = guest_ram(self.spec)?;
+    fn boot(&self, initrd: &[u8], mut tuning: Option<&mut Tuning>) -> Result<Vm, AttemptError> {
+        let mut ram = self.ram(tuning.as_deref_mut())?;
         let kernel = match kaslr::wanted(self.spec).then(|| kaslr::place(self.spec, &ram)) {
             Some(Ok(image)) => Some(image),
             Some(Err(_)) => {
                 // The kernel's own loader can do it, a second later. It is given RAM as on a real machine: empty.
-                ram = guest_ram(self.spec)?;
+                if let Some(tuning) = tuning.as_deref_mut() {
+                    tuning.begin();
+                }
+                ram = self.ram(tuning.as_deref_mut())?;
                 None
             }
             None => None,
@@ -95,8 +105,13 @@ impl Backend for Qemu<'_> {
         self.spawn(&ram, kernel.as_deref(), initrd, None)?.connect().map_err(AttemptError::Machine)
     }
 
-    fn restore(&self, initrd: &[u8], template: &Template) -> Result<Vm, AttemptError> {
-        let ram = guest_ram(self.spec)?;
+    fn restore(
+        &self,
+        initrd: &[u8],
+        template: &Template,
+        tuning: Option<&mut Tuning>,
+    ) -> Result<Vm, AttemptError> {
+        let ram = self.ram(tuning)?;
         let kernel = kaslr::wanted(self.spec).then(|| kaslr::for_restore(self.spec)).and_then(Result::ok);
         let saved =
             Saved::decode(&template.state).map_err(|why| AttemptError::Template(template.damaged(why)))?;
@@ -108,6 +123,10 @@ impl Backend for Qemu<'_> {
             machine.mend_stale_breakpoints(places).map_err(AttemptError::Machine)?;
         }
         Ok(machine)
+    }
+
+    fn vcpu_threads(machine: &mut Vm) -> Result<Vec<u32>, MachineError> {
+        machine.vcpu_threads()
     }
 
     fn ready(machine: &mut Vm) -> Result<(), MachineError> {
@@ -125,6 +144,17 @@ impl Backend for Qemu<'_> {
 }
 
 impl Qemu<'_> {
+    /// Memory for the guest. What of performance mode is for KVM alone is refused where it is tuned.
+    fn ram(&self, tuning: Option<&mut Tuning>) -> Result<Arc<GuestRam>, AttemptError> {
+        let tuning = tuning.map(|tuning| {
+            for what in [PerformancePart::HALT_POLL, PerformancePart::HALTS, PerformancePart::PAUSES] {
+                tuning.note(what, Err(NO_EXITS.to_owned()));
+            }
+            tuning
+        });
+        guest_ram(self.spec, tuning, Some(NO_HUGE_PAGES))
+    }
+
     /// Start an emulator: the VM is stopped before its first instruction, or waits for its saved `state`. It boots
     /// `kernel`, if not the file that the spec names.
     fn spawn(

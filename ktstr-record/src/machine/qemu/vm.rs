@@ -140,6 +140,23 @@ impl Vm {
         self.slots = Some(slots);
     }
 
+    /// The threads that emulate its vCPUs, ascending by vCPU.
+    pub(super) fn vcpu_threads(&mut self) -> Result<Vec<u32>, MachineError> {
+        let answer = self.qmp.command("query-cpus-fast", serde_json::json!({}), COMMAND_TIMEOUT);
+        let answer = answer.map_err(|error| self.explain(error))?;
+        let of = |cpu: &Value| {
+            let number = |name: &str| cpu.get(name)?.as_u64().and_then(|number| u32::try_from(number).ok());
+            Some((number("cpu-index")?, number("thread-id")?))
+        };
+        let threads: Option<Vec<_>> = answer.as_array().and_then(|cpus| cpus.iter().map(of).collect());
+        let mut threads = threads.ok_or_else(|| MachineError::Protocol {
+            what: "query-cpus-fast".into(),
+            answer: answer.to_string(),
+        })?;
+        threads.sort_unstable();
+        Ok(threads.into_iter().map(|(_, thread)| thread).collect())
+    }
+
     /// Add the emulator's last output to the error that says that it died.
     fn explain(&self, error: MachineError) -> MachineError {
         match error {

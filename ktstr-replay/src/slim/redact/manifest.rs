@@ -5,7 +5,7 @@ use regex_lite::Regex;
 use super::{REDACTED, Redactor, hide};
 use crate::trace::record::Manifest;
 use crate::trace::record::manifest::{
-    KernelInfo, MachineInfo, ReproAttempt, ReproInfo, SchedulerInfo, StartInfo,
+    KernelInfo, MachineInfo, PerformancePart, ReproAttempt, ReproInfo, SchedulerInfo, StartInfo,
 };
 
 impl Redactor {
@@ -33,14 +33,22 @@ impl Redactor {
         let KernelInfo { release, asked, xxh3, cmdline, config } = kernel;
         let asked = if is_version(&asked) { asked } else { hide(asked) };
         let kernel = KernelInfo { release, asked, xxh3, cmdline: hide(cmdline), config: config.map(hide) };
-        let MachineInfo { kind, why, version, topology, cpus, memory_mib, host_cpus, start } = machine;
+        let MachineInfo { kind, why, version, topology, cpus, memory_mib, host_cpus, start, performance } =
+            machine;
         let start = start.map(|start| {
             let StartInfo { how, template_until_ns, waited_ms } = start;
             let known = [StartInfo::BOOTED, StartInfo::RESTORED, StartInfo::ATTACHED].contains(&how.as_str());
             StartInfo { how: if known { how } else { hide(how) }, template_until_ns, waited_ms }
         });
         let (why, version) = (hide(why), program_version(version));
-        let machine = MachineInfo { kind, why, version, topology, cpus, memory_mib, host_cpus, start };
+        let performance = performance.into_iter().map(|part| {
+            let PerformancePart { what, in_force, detail } = part;
+            let known = PerformancePart::ALL.contains(&what.as_str());
+            PerformancePart { what: if known { what } else { hide(what) }, in_force, detail: hide(detail) }
+        });
+        let performance = performance.collect();
+        let machine =
+            MachineInfo { kind, why, version, topology, cpus, memory_mib, host_cpus, start, performance };
         // Those of this project are plain words.
         let taints = taints.into_iter().map(|taint| if is_plain_words(&taint) { taint } else { hide(taint) });
         let taints = taints.collect();

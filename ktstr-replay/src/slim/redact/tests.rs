@@ -11,7 +11,9 @@ use crate::kernel::{KernelProfile, KernelView};
 use crate::memory::Memory;
 use crate::run::{Checkpoints, Run};
 use crate::slim::{Dropped, KeepPages, SlimOptions, slim};
-use crate::trace::record::manifest::{KernelInfo, MachineInfo, ReproAttempt, ReproInfo, SchedulerInfo};
+use crate::trace::record::manifest::{
+    KernelInfo, MachineInfo, PerformancePart, ReproAttempt, ReproInfo, SchedulerInfo,
+};
 use crate::trace::record::{
     Blob, BlobRole, Event, EventBody, EventChunk, Loss, LossKind, Manifest, MapContents, MapState, Metric,
     OutputSource, PAGE_BYTES, PageState, PayloadRun, Sample, Stage, StatsAnswer, WatchEvent, WatchFire,
@@ -55,6 +57,11 @@ fn marked_manifest(old: &Manifest) -> Manifest {
     manifest.machine = MachineInfo {
         why: mark("machine-why"),
         version: format!("QEMU 10.0.13 ({})", mark("machine-version")),
+        performance: vec![PerformancePart {
+            what: mark("performance-part"),
+            in_force: true,
+            detail: mark("performance-detail"),
+        }],
         ..manifest.machine
     };
     manifest.taints.push(mark("taint"));

@@ -197,6 +197,51 @@ pub struct MachineInfo {
     pub host_cpus: u32,
     /// How it came to run the test; `None` when it did not, and in traces from before this was kept.
     pub start: Option<StartInfo>,
+    /// Of a run in performance mode what came of each part; empty without it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub performance: Vec<PerformancePart>,
+}
+
+/// A part of performance mode: in force in the run, or refused by the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PerformancePart {
+    /// One of [`ALL`](Self::ALL), or what a later release knows.
+    pub what: String,
+    /// It was in force.
+    pub in_force: bool,
+    /// How; of one that was not, why.
+    pub detail: String,
+}
+
+impl PerformancePart {
+    /// Each vCPU has a CPU of the host to itself.
+    pub const CPUS: &str = "CPUs of its own";
+    /// No other machine of tests runs on CPUs of the same last-level cache.
+    pub const LLC: &str = "LLC of its own";
+    /// The guest's memory is on the NUMA nodes of its vCPUs.
+    pub const NODES: &str = "memory of the same node";
+    /// The guest's memory is in huge pages.
+    pub const HUGE_PAGES: &str = "huge pages";
+    /// The vCPUs are real-time threads.
+    pub const REAL_TIME: &str = "real-time priority";
+    /// KVM looks out for the end of a halt before it gives the CPU away.
+    pub const HALT_POLL: &str = "halt polling";
+    /// Halts do not leave the guest.
+    pub const HALTS: &str = "halts without exits";
+    /// Pauses of spinning vCPUs do not leave the guest.
+    pub const PAUSES: &str = "pauses without exits";
+    /// All of them.
+    pub const ALL: [&str; 8] = [
+        Self::CPUS,
+        Self::LLC,
+        Self::NODES,
+        Self::HUGE_PAGES,
+        Self::REAL_TIME,
+        Self::HALT_POLL,
+        Self::HALTS,
+        Self::PAUSES,
+    ];
 }
 
 impl MachineInfo {
@@ -248,6 +293,9 @@ impl Manifest {
     pub const EMULATED: &str = "emulated";
     /// The taint of a run that takes the place of one in which the emulator failed.
     pub const RETRIED: &str = "second run: the emulator failed in the first";
+
+    /// The taint of a run in performance mode of which the host refused a part.
+    pub const PERFORMANCE_IN_PART: &str = "performance mode in part";
 
     /// The taint of a run that was recorded by a build without optimization: pauses are longer by far.
     pub const UNOPTIMIZED: &str = "recorded by a build without optimization";

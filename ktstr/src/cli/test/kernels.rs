@@ -67,6 +67,7 @@ impl Pass {
             memory_mib: PRESETS[0].memory_mib(0),
             kaslr: false,
             kargs: Vec::new(),
+            performance: false,
         }
     }
 

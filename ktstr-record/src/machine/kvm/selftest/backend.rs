@@ -32,7 +32,7 @@ fn booted(spec: &MachineSpec) -> Result<KvmMachine, Failure> {
     };
     let backend = KvmBackend { spec, kvm };
     backend.check(&HostLimits::measure()).map_err(|error| Failure::from(error.to_string()))?;
-    backend.boot(b"no initramfs").map_err(|error| match error {
+    backend.boot(b"no initramfs", None).map_err(|error| match error {
         AttemptError::Host(error) => Failure::from(error.to_string()),
         AttemptError::Machine(error) => error.into(),
         AttemptError::Template(damage) => Failure::from(damage.to_string()),

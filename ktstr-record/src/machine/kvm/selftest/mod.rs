@@ -10,6 +10,7 @@ mod state;
 mod whole;
 mod backend;
 mod warm;
+mod performance;
 mod numbers;
 #[cfg(test)]
 mod second_process;
@@ -92,6 +93,8 @@ const ROWS: &[Row] = &[
         backend::whole,
     ),
     checks("a warm start from a template", warm::start_from_a_template),
+    checks("a machine in performance mode has what it says", performance::mode),
+    measures("halts, with and without exits", performance::suppressed),
     measures("from nothing to the first instruction", numbers::creation),
     measures("from a spec to a guest that waits for its job", backend::boots),
     measures("stop of two busy vCPUs", numbers::pause),

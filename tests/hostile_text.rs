@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use ktstr_replay::trace::record::{
-    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, Loss, MapContents, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue, Sample, StatsAnswer, WatchEvent,
-    WatchFire, WatchNews, WatchTotals, blob_id,
+    BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, Loss, MapContents, ProbeEvent, ProbeHit, ProbeNews,
+    ProbeReturn, ProbeTotals, ProbeValue, Sample, StatsAnswer, WatchEvent, WatchFire, WatchNews, WatchTotals,
+    blob_id,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace, TraceWriter};
 use ktstr_replay::units::{GuestNs, HostNs};

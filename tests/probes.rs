@@ -76,7 +76,10 @@ fn what_a_call_costs() {
     eprintln!("{run}");
     eprintln!("calls by second of guest time: {:?}", seconds.values().collect::<Vec<_>>());
     eprintln!("{totals:?}");
-    eprintln!("a call stops the machine for {:.3} ms", totals.stopped_us as f64 / 1e3 / totals.calls.max(1) as f64);
+    eprintln!(
+        "a call stops the machine for {:.3} ms",
+        totals.stopped_us as f64 / 1e3 / totals.calls.max(1) as f64
+    );
     assert_eq!(seen.calls.len() as u64, totals.hits, "what was recorded is in the trace");
 }
 
@@ -217,7 +220,8 @@ fn returns_belong_to_their_calls(run: &TestRun) {
     let totals = seen.totals.expect("totals");
     assert_eq!(totals.returns + totals.returns_lost, totals.hits, "{totals:?}");
     assert!(totals.returns >= 1, "{totals:?}\n{run}");
-    let returned: Vec<_> = seen.calls.iter().filter_map(|call| Some((call, call.returned.as_ref()?))).collect();
+    let returned: Vec<_> =
+        seen.calls.iter().filter_map(|call| Some((call, call.returned.as_ref()?))).collect();
     assert_eq!(returned.len() as u64, totals.returns);
     for (call, (at, back)) in returned {
         // A CPU of this machine, and not a bit of a register beyond the type.

@@ -10,8 +10,8 @@ use guest_init::message::{FromTest, MemoryOrder, SchedulerOrder};
 use crate::cgroup::{CgroupDef, Cgroups};
 use crate::channel::{Channel, ChannelError};
 use crate::guest_topo::GuestTopology;
-use crate::scheduler_life::SchedulerLife;
 use crate::probe::ProbeSpec;
+use crate::scheduler_life::SchedulerLife;
 use crate::watch::WatchSpec;
 
 /// Workers of a cgroup whose definition does not say.

@@ -37,11 +37,11 @@ pub use crate::guest_topo::GuestTopology;
 pub use crate::limits::Assert;
 pub use crate::payload::{MetricCheck, Payload, PayloadReport, PayloadSpec};
 pub use crate::payload_call::{PayloadCall, PayloadError, PayloadHandle};
+pub use crate::probe::ProbeSpec;
 pub use crate::scenario::canned as scenarios;
 pub use crate::scenario::{Backdrop, HoldSpec, Op, Step, execute_defs, execute_scenario, execute_steps};
 pub use crate::scheduler::Scheduler;
 pub use crate::test_def::{IncludedFile, Topology};
-pub use crate::probe::ProbeSpec;
 pub use crate::watch::WatchSpec;
 pub use crate::worker::kinds::*;
 pub use crate::worker::{

@@ -307,8 +307,7 @@ mod tests {
     #[test]
     fn what_a_machine_cannot_watch_is_said() {
         let at = 0x1000;
-        let support =
-            WatchSupport { most: 4, write_bytes: 8, execute: false, disturbed: Duration::ZERO };
+        let support = WatchSupport { most: 4, write_bytes: 8, execute: false, disturbed: Duration::ZERO };
         support.check(3, &Watch::Write { at, bytes: 8 }).unwrap();
         let refused = [
             (0, Watch::Write { at, bytes: 0 }, "this machine cannot watch 0 bytes"),

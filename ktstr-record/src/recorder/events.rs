@@ -101,7 +101,11 @@ pub(super) fn of_test(message: FromTest) -> Vec<EventBody> {
                 ..PayloadRun::default()
             })),
         },
-        FromTest::Capture { .. } | FromTest::Scheduler(_) | FromTest::Watch(_) | FromTest::Probe(_) | FromTest::Memory(_) => {
+        FromTest::Capture { .. }
+        | FromTest::Scheduler(_)
+        | FromTest::Watch(_)
+        | FromTest::Probe(_)
+        | FromTest::Memory(_) => {
             return Vec::new();
         }
     }]

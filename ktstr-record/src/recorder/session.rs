@@ -22,9 +22,9 @@ use super::host_time::{HostGap, HostTime};
 use super::interrupt;
 use super::outbox::Outbox;
 use super::placing::Pages;
+use super::probes::Probes;
 use super::request::CapturePlan;
 use super::terminal::Terminal;
-use super::probes::Probes;
 use super::watches::Watches;
 use super::writer::{Item, Written};
 use crate::channel::{GuestState, HostChannel, Received};
@@ -340,8 +340,7 @@ impl<'c> Session<'c> {
         match message {
             ToHost::Capture { id, tag, reason } => {
                 let phase = self.phase.clone();
-                let capture =
-                    |kind| Wanted::Capture(CaptureRequest { tag, kind, guest_ns, host_ns, phase });
+                let capture = |kind| Wanted::Capture(CaptureRequest { tag, kind, guest_ns, host_ns, phase });
                 let wanted = match reason {
                     CaptureReason::Attach => capture(CaptureKind::Attach),
                     CaptureReason::OnDemand => capture(CaptureKind::OnDemand),

@@ -79,6 +79,9 @@ mod tests {
         let hit = ProbeNews::Hit(Box::default());
         let totals = ProbeTotals { backed_off: 2, blind_ns: 3_000_000, ..ProbeTotals::default() };
         let (outcome, found) = judged(vec![asked(), armed(), hit, ProbeNews::Totals(totals)]);
-        assert!(outcome == Outcome::Pass && found.starts_with("1 call recorded; taken away 2 times, for 3 ms"), "{found}");
+        assert!(
+            outcome == Outcome::Pass && found.starts_with("1 call recorded; taken away 2 times, for 3 ms"),
+            "{found}"
+        );
     }
 }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use crate::text::{counted, escaped};
 use crate::trace::Trace;
-use crate::trace::record::{
-    Event, EventBody, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue,
-};
+use crate::trace::record::{Event, EventBody, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue};
 use crate::units::GuestNs;
 
 /// Most calls that a return is looked for among; a recorder waits for fewer.

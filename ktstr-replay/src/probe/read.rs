@@ -61,7 +61,11 @@ impl ProbeSite {
     ///
     /// # Errors
     /// Why its stack cannot be read.
-    pub fn return_of(&self, view: &KernelView<'_>, registers: &VcpuRegs) -> Result<(KernelVirt, u64), String> {
+    pub fn return_of(
+        &self,
+        view: &KernelView<'_>,
+        registers: &VcpuRegs,
+    ) -> Result<(KernelVirt, u64), String> {
         let sp = registers.gpr.get(RSP).copied().unwrap_or_default();
         let to = view.u64(KernelVirt(sp)).map_err(|error| error.to_string())?;
         Ok((KernelVirt(to), sp.wrapping_add(8)))
@@ -131,7 +135,8 @@ mod tests {
     use crate::units::Cpu;
 
     fn site(id: TypeId, convention: Convention, values: &[&str]) -> ProbeSite {
-        let parameters = ["p", "flags"].map(|name| (name.to_owned(), if name == "p" { id } else { TypeId(0) }));
+        let parameters =
+            ["p", "flags"].map(|name| (name.to_owned(), if name == "p" { id } else { TypeId(0) }));
         ProbeSite {
             at: KernelVirt(1),
             place: "f".to_owned(),
@@ -157,11 +162,10 @@ mod tests {
         (registers.gpr[RDI], registers.gpr[4]) = (task.at.0, 7);
         let asked = ["p->pid", "p->comm", "flags", "p", "q", "p->no_such"];
         let read = site(pointer, Convention::SystemV, &asked).read(&view, &registers);
-        assert_eq!(read[..3], [
-            ProbeValue::Int(task.pid.into()),
-            ProbeValue::Text(task.comm.clone()),
-            ProbeValue::Int(7)
-        ]);
+        assert_eq!(
+            read[..3],
+            [ProbeValue::Int(task.pid.into()), ProbeValue::Text(task.comm.clone()), ProbeValue::Int(7)]
+        );
         assert_eq!(read[3], ProbeValue::Pointer(task.at.0));
         assert!(matches!(&read[4], ProbeValue::Unread { why } if why == "there is no argument `q`"));
         assert!(matches!(&read[5], ProbeValue::Unread { why } if why.contains("no_such")), "{read:?}");

@@ -184,8 +184,7 @@ fn is_code(view: &KernelView<'_>, at: KernelVirt) -> bool {
 
 /// The kernel's function of that name; `None` where it has no symbol of it.
 fn of_kernel(view: &KernelView<'_>, name: &str) -> Result<Option<KernelVirt>, Missing> {
-    let all: Vec<KernelVirt> =
-        view.profile().symbols().named(name).map(|symbol| symbol.address).collect();
+    let all: Vec<KernelVirt> = view.profile().symbols().named(name).map(|symbol| symbol.address).collect();
     let mut code: Vec<KernelVirt> = all.iter().copied().filter(|at| is_code(view, *at)).collect();
     code.sort_unstable();
     code.dedup();
@@ -238,19 +237,22 @@ fn absent(view: &KernelView<'_>, programs: &BpfPrograms, name: &str) -> Missing 
         ));
     }
     if function(view.types(), name).is_some() {
-        return Missing::Ever(format!("`{name}` is a part of its callers: the compiler has put it into them"));
+        return Missing::Ever(format!(
+            "`{name}` is a part of its callers: the compiler has put it into them"
+        ));
     }
     let code = symbols.iter().filter(|symbol| alike(name, symbol.name) && is_code(view, symbol.address));
     let names = code.map(|symbol| symbol.name).chain(programs.symbols().iter().filter_map(own_name));
     let candidates = Candidates::new(name, names);
-    Missing::Now(format!("the kernel has no function `{name}`, nor is a BPF program of that name loaded{candidates}"))
+    Missing::Now(format!(
+        "the kernel has no function `{name}`, nor is a BPF program of that name loaded{candidates}"
+    ))
 }
 
 /// Whether an argument of this type is one word, which one register or place on the stack has.
 fn is_word(types: &Types, id: TypeId) -> bool {
     let kind = types.resolve(id).and_then(|(id, _)| types.kind(id));
-    let is_number =
-        matches!(kind, Ok(Kind::Int | Kind::Ptr | Kind::Enum | Kind::Enum64));
+    let is_number = matches!(kind, Ok(Kind::Int | Kind::Ptr | Kind::Enum | Kind::Enum64));
     is_number && types.size_of(id).is_ok_and(|bytes| bytes <= 8)
 }
 
@@ -259,9 +261,8 @@ fn all_of(types: &Types, parameter: &Parameter) -> Vec<FieldPath> {
     let itself = || Step::Field(parameter.name.clone());
     let mut all = vec![FieldPath::from_iter([itself()])];
     let target = types.target_of(parameter.id).ok().flatten();
-    let is_task = target.is_some_and(|id| {
-        types.resolve(id).is_ok_and(|(id, _)| types.name(id) == Ok("task_struct"))
-    });
+    let is_task =
+        target.is_some_and(|id| types.resolve(id).is_ok_and(|(id, _)| types.name(id) == Ok("task_struct")));
     if is_task {
         let member = |name: &str| [itself(), Step::Deref, Step::Field(name.to_owned())];
         all.extend(OF_A_TASK.iter().map(|name| FieldPath::from_iter(member(name))));
@@ -273,10 +274,14 @@ fn all_of(types: &Types, parameter: &Parameter) -> Vec<FieldPath> {
 fn check(types: &Types, function: &str, parameters: &[Parameter], path: &FieldPath) -> Result<(), String> {
     let no = |error: BtfError| error.to_string();
     let mut steps = path.steps().iter();
-    let Some(Step::Field(name)) = steps.next() else { return Err(format!("`{path}` begins with no argument")) };
+    let Some(Step::Field(name)) = steps.next() else {
+        return Err(format!("`{path}` begins with no argument"));
+    };
     let Some(parameter) = position(parameters, name).and_then(|nth| parameters.get(nth)) else {
         return Err(match parameters {
-            [] => format!("nothing is known of what `{function}` is given: `{function}()` records its calls alone"),
+            [] => format!(
+                "nothing is known of what `{function}` is given: `{function}()` records its calls alone"
+            ),
             _ => {
                 let names = parameters.iter().map(|parameter| parameter.name.as_str());
                 format!("`{function}` has no argument `{name}`{}", Candidates::new(name, names))
@@ -297,12 +302,16 @@ fn check(types: &Types, function: &str, parameters: &[Parameter], path: &FieldPa
                 let names = members.iter().filter_map(|member| types.member_name(member).ok());
                 let field = if members.is_empty() { None } else { types.member(at, name).map_err(no)? };
                 field
-                    .ok_or_else(|| format!("`{path}`: a `{of}` has no `{name}`{}", Candidates::new(name, names)))?
+                    .ok_or_else(|| {
+                        format!("`{path}`: a `{of}` has no `{name}`{}", Candidates::new(name, names))
+                    })?
                     .type_id
             }
             Step::Deref | Step::Index(_) | Step::Named(_) => match types.target_of(at).map_err(no)? {
                 Some(target) => target,
-                None => return Err(format!("`{path}`: a `{}` is no pointer and no array", types.describe(at))),
+                None => {
+                    return Err(format!("`{path}`: a `{}` is no pointer and no array", types.describe(at)));
+                }
             },
             // What it leads to is told when it is read.
             Step::Cast(_) => return Ok(()),
@@ -323,7 +332,9 @@ mod tests {
         let view = KernelView::new(&profile, &memory);
         let programs = BpfPrograms::default();
         let find = |text: &str| text.parse::<ProbeTarget>().expect("a target").find(&view, &programs);
-        assert!(matches!(find("jiffies_64"), Err(Missing::Ever(why)) if why.contains("is no function: it is data")));
+        assert!(
+            matches!(find("jiffies_64"), Err(Missing::Ever(why)) if why.contains("is no function: it is data"))
+        );
         assert!(matches!(find("no_such"), Err(Missing::Now(why)) if why.contains("no function `no_such`")));
     }
 
@@ -368,7 +379,10 @@ mod tests {
             code("bpf_trampoline_123", None),
             code("bpf_prog_6deef7357e7b4530", Some(4)),
         ];
-        assert_eq!(codes.iter().map(own_name).collect::<Vec<_>>(), [Some("demo_dispatch"), Some("demo_dispatch"), None, None]);
+        assert_eq!(
+            codes.iter().map(own_name).collect::<Vec<_>>(),
+            [Some("demo_dispatch"), Some("demo_dispatch"), None, None]
+        );
         let programs = BpfPrograms::of_symbols(codes);
         let found = |name| of_programs(&programs, name).and_then(|code| code.program);
         assert_eq!(found("demo_dispatch"), Some(9));

@@ -2,14 +2,16 @@
 
 use crate::judge::how_it_ended;
 use crate::kernel::log::read_log;
+use crate::probe::ProbeLog;
 use crate::run::{Checkpoints, Run};
 use crate::text::{Align, layout};
 use crate::text::{clean, counted, seconds, shorten, tail};
-use crate::trace::record::{CaptureKind, EventBody, GuestEnd, OutputSource, ProbeEvent, ProbeNews, Stage, WatchEvent, WatchNews};
+use crate::trace::record::{
+    CaptureKind, EventBody, GuestEnd, OutputSource, ProbeEvent, ProbeNews, Stage, WatchEvent, WatchNews,
+};
 use crate::units::GuestNs;
 use crate::verdict::{Outcome, Verdict};
 use crate::view::{dmesg, probes, watches};
-use crate::probe::ProbeLog;
 use crate::watch::WatchLog;
 
 use super::Section;
@@ -135,7 +137,9 @@ pub(super) fn watches(run: &Run<'_>) -> Section {
 fn of_probe(news: &ProbeEvent) -> Option<String> {
     let target = &news.target;
     Some(match &news.what {
-        ProbeNews::Asked { .. } | ProbeNews::Totals(_) | ProbeNews::Hit(_) | ProbeNews::Returned(_) => return None,
+        ProbeNews::Asked { .. } | ProbeNews::Totals(_) | ProbeNews::Hit(_) | ProbeNews::Returned(_) => {
+            return None;
+        }
         ProbeNews::Waiting { why } => format!("probe {target} waits: {why}"),
         ProbeNews::Armed { place, .. } => format!("probe {target} armed: {place}"),
         ProbeNews::Disarmed { why } => format!("probe {target} taken away: {why}"),

@@ -9,5 +9,5 @@ mod story;
 
 pub use chain::{Chain, NoChain, Target, TargetKind};
 pub(crate) use second::attempts;
-pub(crate) use story::story;
 pub use second::{is_same_failure, second};
+pub(crate) use story::story;

@@ -127,7 +127,13 @@ mod tests {
         let comm = format!("task{pid}");
         let values =
             vec![ProbeValue::Int(pid), ProbeValue::Text(comm), ProbeValue::Int(slice), ProbeValue::Int(4)];
-        let hit = ProbeHit { number, cpu: Cpu(cpu), values, caller: "above+0x1/0x2".to_owned(), ..ProbeHit::default() };
+        let hit = ProbeHit {
+            number,
+            cpu: Cpu(cpu),
+            values,
+            caller: "above+0x1/0x2".to_owned(),
+            ..ProbeHit::default()
+        };
         ProbeNews::Hit(Box::new(hit))
     }
 

@@ -49,8 +49,8 @@ use crate::kernel::{Gaps, KernelError};
 use crate::run::OpenCheckpoint;
 use crate::text::clean;
 
-pub use stats::{NoStats, show_stats};
 pub use probes::{NoProbes, show_probes};
+pub use stats::{NoStats, show_stats};
 pub use watches::{NoWatches, show_watches};
 
 /// A row of the table of views: its option of `ktstr replay`.

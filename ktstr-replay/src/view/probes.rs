@@ -20,7 +20,9 @@ const VALUES_CHARS: usize = 120;
 
 /// There is nothing to show.
 #[derive(Debug, thiserror::Error)]
-#[error("nothing was probed: `probe = [\"f(p->pid)\"]` of #[ktstr_test] and `Op::probe(\"f(p->pid)\")` do so")]
+#[error(
+    "nothing was probed: `probe = [\"f(p->pid)\"]` of #[ktstr_test] and `Op::probe(\"f(p->pid)\")` do so"
+)]
 pub struct NoProbes;
 
 /// Show all probes.

@@ -17,14 +17,14 @@ use ktstr_replay::trace::record::memory::{CheckpointV1, PageChunkV1, PageRunV1, 
 use ktstr_replay::trace::record::payload::{
     DeclaredMetricV1, MetricCheckV1, MetricV1, PayloadEndV1, PayloadOutputV1, PayloadRunV1, PolarityV1,
 };
+use ktstr_replay::trace::record::probe::{
+    ProbeEventV1, ProbeHitV1, ProbeNewsV1, ProbeReturnV1, ProbeTotalsV1, ProbeValueV1,
+};
 use ktstr_replay::trace::record::sample::{
     CaptureKindV1, CpuStateV1, MapContentsV1, MapStateV1, SampleV1, ScxStateV1, VcpuRegsV1,
 };
 use ktstr_replay::trace::record::small::{
     ClaimOriginV1, ClaimV1, ClockV1, CommitV1, IndexEntryV1, IndexV1, LossKindV1, LossV1,
-};
-use ktstr_replay::trace::record::probe::{
-    ProbeEventV1, ProbeHitV1, ProbeNewsV1, ProbeReturnV1, ProbeTotalsV1, ProbeValueV1,
 };
 use ktstr_replay::trace::record::watch::{WatchEventV1, WatchFireV1, WatchNewsV1, WatchTotalsV1};
 use ktstr_replay::trace::record::{BlobRole, PageId};
@@ -268,7 +268,8 @@ fn probe_bodies() -> Vec<EventBodyV1> {
         ProbeNewsV1::Returned(Box::new(back)),
         ProbeNewsV1::Totals(totals),
     ];
-    let body = |what| EventBodyV1::Probe(Box::new(ProbeEventV1 { probe: 1, target: "f(p->pid)".to_owned(), what }));
+    let body =
+        |what| EventBodyV1::Probe(Box::new(ProbeEventV1 { probe: 1, target: "f(p->pid)".to_owned(), what }));
     news.into_iter().map(body).collect()
 }
 

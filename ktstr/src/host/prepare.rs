@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use guest_init::message::{EchoLine, SHELL, SHELL_PIPE, SHELL_TERMINAL, ProbeOrder, Sysctl, WatchOrder};
+use guest_init::message::{EchoLine, ProbeOrder, SHELL, SHELL_PIPE, SHELL_TERMINAL, Sysctl, WatchOrder};
 use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
 use ktstr_record::machine::{StartPolicy, slowdown};
 use ktstr_record::provision::{KernelSpec, Provisioner};
@@ -26,9 +26,9 @@ use super::program::{self, Places};
 use super::results;
 use super::say::say;
 use super::sources::Sources;
+use crate::probe::ProbeSpec;
 use crate::scheduler::{Scheduler, SchedulerSource, echo_parts};
 use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef};
-use crate::probe::ProbeSpec;
 use crate::watch::WatchSpec;
 
 /// How long a scheduler may take to become `enabled` on hardware, if nobody says.
@@ -158,7 +158,10 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         policy: StartPolicy { cold: environment.cold, say, ..StartPolicy::default() },
         // What a watched scheduler stores while it is loaded is to be seen.
         // One that is part of the kernel is not enabled in the way that a template is checked for.
-        attached: def.attached && watches.is_empty() && probes.is_empty() && !def.scheduler.is_some_and(Scheduler::is_built_in),
+        attached: def.attached
+            && watches.is_empty()
+            && probes.is_empty()
+            && !def.scheduler.is_some_and(Scheduler::is_built_in),
         job,
         captures: CapturePlan {
             periodic: def.num_snapshots,
@@ -237,7 +240,8 @@ fn watches(def: &TestDef) -> Result<Vec<WatchOrder>> {
 /// Every probe that cannot be read, each with a caret under its fault.
 fn probes(def: &TestDef) -> Result<Vec<ProbeOrder>> {
     let read: Vec<_> = def.probe.iter().map(|text| ProbeSpec::on(*text).order()).collect();
-    let errors: Vec<String> = read.iter().filter_map(|order| order.as_ref().err()).map(|e| e.render()).collect();
+    let errors: Vec<String> =
+        read.iter().filter_map(|order| order.as_ref().err()).map(|e| e.render()).collect();
     if !errors.is_empty() {
         bail!("{} of {}'s probes cannot be read:\n{}", errors.len(), def.path, errors.join("\n"));
     }

@@ -19,8 +19,8 @@ use super::judge::{self, Judged};
 use super::prepare;
 use super::results::TRACE_SUFFIX;
 use super::say::say;
-use crate::test_def::TestDef;
 use crate::probe::ProbeSpec;
+use crate::test_def::TestDef;
 use crate::watch::WatchSpec;
 
 /// How often it is tried.

@@ -54,7 +54,13 @@ pub(super) fn failed<E: Into<Fault>>(what: &str, whose: &str) -> impl FnOnce(E) 
 
 impl<'a> Engine<'a> {
     pub(super) fn new(ctx: &'a Ctx) -> Self {
-        Self { ctx, frames: Vec::new(), attached: Attached::default(), watched: Vec::new(), probed: Vec::new() }
+        Self {
+            ctx,
+            frames: Vec::new(),
+            attached: Attached::default(),
+            watched: Vec::new(),
+            probed: Vec::new(),
+        }
     }
 
     /// What is made from now on belongs to a new frame.

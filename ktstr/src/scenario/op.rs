@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use crate::cgroup::{CgroupDef, CpusetSpec};
 use crate::cpu_set::CpuSet;
 use crate::payload::{Payload, PayloadSpec};
-use crate::scheduler::Scheduler;
 use crate::probe::ProbeSpec;
+use crate::scheduler::Scheduler;
 use crate::watch::WatchSpec;
 use crate::worker::{Affinity, WorkSpec};
 

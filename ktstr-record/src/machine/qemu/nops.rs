@@ -42,7 +42,9 @@ mod tests {
         assert_eq!(at(&[0x0f, 0x1f, 0x44, 0x00, 0x00]), Some(5));
         assert_eq!(at(&[0x0f, 0x1f, 0x00]), Some(3));
         // `push %rbp`, a tracer's call, `ud2`, the breakpoint of the kernel's own code patching, a nop of which a byte is another.
-        for other in [&[0x55][..], &[0xe8, 0, 0, 0, 0], &[0x0f, 0x0b], &[0xcc], &[0x0f, 0x1f, 0x44, 0x00, 0x01]] {
+        for other in
+            [&[0x55][..], &[0xe8, 0, 0, 0, 0], &[0x0f, 0x0b], &[0xcc], &[0x0f, 0x1f, 0x44, 0x00, 0x01]]
+        {
             assert_eq!(at(other), None, "{other:02x?}");
         }
     }

@@ -48,7 +48,8 @@ impl Qmp {
         if greeting.get("QMP").is_none() {
             return Err(unexpected("the connection", &greeting));
         }
-        let number = |part: &str| greeting.pointer(&format!("/QMP/version/qemu/{part}")).and_then(Value::as_u64);
+        let number =
+            |part: &str| greeting.pointer(&format!("/QMP/version/qemu/{part}")).and_then(Value::as_u64);
         qmp.release = (number("major").unwrap_or_default(), number("minor").unwrap_or_default());
         qmp.command("qmp_capabilities", json!({}), timeout)?;
         Ok(qmp)

@@ -100,7 +100,8 @@ mod tests {
         assert!(rests.iter().any(|(_, rest)| rest.probe == 0), "the guest has half of the time for itself");
         // One that is called now and then is not taken away for the others.
         let mut pacing = Pacing::default();
-        let rests = (0..1000_usize).filter_map(|nth| pacing.stop(MS * nth as u32, MS * 10, usize::from(nth % 600 == 9)));
+        let rests = (0..1000_usize)
+            .filter_map(|nth| pacing.stop(MS * nth as u32, MS * 10, usize::from(nth % 600 == 9)));
         assert!(rests.map(|rest| rest.probe).all(|probe| probe == 0));
     }
 

@@ -101,7 +101,10 @@ mod tests {
         probed.state = State::Resting { since: MS, until: MS * 50 };
         assert!(!probed.has_rested(MS * 49) && probed.has_rested(MS * 50));
         probed.wake(MS * 60);
-        assert_eq!((probed.state.clone(), probed.totals.blind_ns), (State::Waiting(String::new()), 59_000_000));
+        assert_eq!(
+            (probed.state.clone(), probed.totals.blind_ns),
+            (State::Waiting(String::new()), 59_000_000)
+        );
         probed.wake(MS * 70);
         assert_eq!(probed.totals.blind_ns, 59_000_000);
     }

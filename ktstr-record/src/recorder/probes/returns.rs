@@ -96,7 +96,10 @@ impl Returns {
     /// Forget all places. Their ids, and the calls that will not be seen to return.
     pub(super) fn take_all(&mut self) -> (Vec<WatchId>, Vec<Pending>) {
         let places = std::mem::take(&mut self.places);
-        (places.iter().map(|place| place.id).collect(), places.into_iter().flat_map(|place| place.calls).collect())
+        (
+            places.iter().map(|place| place.id).collect(),
+            places.into_iter().flat_map(|place| place.calls).collect(),
+        )
     }
 }
 

@@ -23,8 +23,7 @@ pub fn current_task(view: &KernelView<'_>, cpus: &Cpus, cpu: Cpu) -> Result<Opti
     let at = match view.symbol("current_task") {
         Ok(at) => cpus.place(at, cpu),
         Err(error) => {
-            let (Ok(hot), Ok(offset)) =
-                (view.symbol("pcpu_hot"), view.offset_of("pcpu_hot", "current_task"))
+            let (Ok(hot), Ok(offset)) = (view.symbol("pcpu_hot"), view.offset_of("pcpu_hot", "current_task"))
             else {
                 return Err(error);
             };

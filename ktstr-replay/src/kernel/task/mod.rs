@@ -8,8 +8,8 @@ mod entity;
 mod read;
 
 pub(in crate::kernel) use affinity::Affinities;
-pub(in crate::kernel) use entity::named_flags;
 pub use current::{OfTask, current_task, running_task};
+pub(in crate::kernel) use entity::named_flags;
 pub use entity::{DsqId, Entity};
 pub use read::{Task, Tasks, read_tasks};
 pub(in crate::kernel) use read::{TaskName, class_of, task_addresses};

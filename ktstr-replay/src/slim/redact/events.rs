@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::{REDACTED, Redactor, hide, hide_all};
 use crate::judge::splat_without_text;
 use crate::trace::record::{
-    EventBody, MetricCheck, PayloadRun, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeValue, Stage, StatsAnswer, WatchEvent, WatchFire, WatchNews, WorkerReport,
+    EventBody, MetricCheck, PayloadRun, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeValue, Stage,
+    StatsAnswer, WatchEvent, WatchFire, WatchNews, WorkerReport,
 };
 
 /// Operations whose detail has nothing but names of the test, numbers and lists of CPUs.

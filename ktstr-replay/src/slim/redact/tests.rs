@@ -14,8 +14,8 @@ use crate::slim::{Dropped, KeepPages, SlimOptions, slim};
 use crate::trace::record::manifest::{KernelInfo, MachineInfo, ReproAttempt, ReproInfo, SchedulerInfo};
 use crate::trace::record::{
     Blob, BlobRole, Event, EventBody, EventChunk, Loss, LossKind, Manifest, MapContents, MapState, Metric,
-    OutputSource, PAGE_BYTES, PageState, PayloadRun, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeValue, Sample, Stage, StatsAnswer, WatchEvent, WatchFire,
-    WatchNews, WorkerReport, blob_id,
+    OutputSource, PAGE_BYTES, PageState, PayloadRun, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn,
+    ProbeValue, Sample, Stage, StatsAnswer, WatchEvent, WatchFire, WatchNews, WorkerReport, blob_id,
 };
 use crate::trace::writer::{Labels, TraceWriter, WriterOptions};
 use crate::trace::{CaptureBase, CapturedCheckpoint, Kind, PageBatch, Trace};
@@ -134,8 +134,11 @@ fn marked_events(at: &Event) -> Vec<Event> {
         source: Some(mark("probe-source")),
         ..ProbeHit::default()
     };
-    let back =
-        ProbeReturn { number: 1, value: Some(ProbeValue::Text(mark("probe-returned"))), ..ProbeReturn::default() };
+    let back = ProbeReturn {
+        number: 1,
+        value: Some(ProbeValue::Text(mark("probe-returned"))),
+        ..ProbeReturn::default()
+    };
     for what in [
         ProbeNews::Waiting { why: mark("probe-waiting") },
         ProbeNews::Armed { at: 1, place: mark("probe-place"), names: vec![format!("{NAME}->pid")] },
@@ -144,7 +147,11 @@ fn marked_events(at: &Event) -> Vec<Event> {
         ProbeNews::Hit(Box::new(hit)),
         ProbeNews::Returned(Box::new(back)),
     ] {
-        bodies.push(EventBody::Probe(Box::new(ProbeEvent { probe: 0, target: format!("{NAME}_probed"), what })));
+        bodies.push(EventBody::Probe(Box::new(ProbeEvent {
+            probe: 0,
+            target: format!("{NAME}_probed"),
+            what,
+        })));
     }
     for source in [OutputSource::Scheduler, OutputSource::Test, OutputSource::Init] {
         let bytes = mark(&format!("output-{source:?}")).into_bytes();

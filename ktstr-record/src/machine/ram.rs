@@ -426,7 +426,8 @@ mod tests {
         let ram = GuestRam::new(&[MIB, 4 * GIB]).unwrap();
         // The second node goes on at 4 GiB where 3 GiB of RAM are full.
         let cut = 3 * GIB - MIB;
-        let puts: [fn(&GuestRam, u64, &[u8]) -> std::io::Result<()>; 2] =
+        type Put = fn(&GuestRam, u64, &[u8]) -> std::io::Result<()>;
+        let puts: [Put; 2] =
             [|ram, at, bytes| ram.put_saved(1, at, bytes), |ram, at, bytes| ram.put_mapped(1, at, bytes)];
         for (put, bytes) in puts.into_iter().zip([b"abcdefgh", b"ABCDEFGH"]) {
             put(&ram, cut - 4, bytes).unwrap();

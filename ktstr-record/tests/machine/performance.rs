@@ -43,7 +43,8 @@ fn has(list: &str, cpu: u32) -> bool {
 /// of them together come to have less time than it has.
 fn has_a_cpu_of_its_own(machine: &dyn Machine, own: u32) {
     let threads = || machine.cpu_use().unwrap().threads;
-    let (on_it, others): (Vec<(u32, String)>, Vec<(u32, String)>) = threads()
+    type Threads = Vec<(u32, String)>;
+    let (on_it, others): (Threads, Threads) = threads()
         .iter()
         // The emulator's helpers come and go.
         .filter_map(|thread| Some((thread.id, allowed(thread.id)?)))

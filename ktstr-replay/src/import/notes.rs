@@ -28,7 +28,7 @@ impl Notes {
         let mut notes = Self::default();
         let mut states = Vec::new();
         let mut rest = bytes;
-        while let Some((name, kind, content, after)) = next(rest) {
+        while let Some(Note { name, kind, content, after }) = next(rest) {
             rest = after;
             match (name, kind) {
                 (b"CORE", NT_PRSTATUS) if notes.vcpus.len() < MAX_CPUS => {
@@ -48,8 +48,16 @@ impl Notes {
     }
 }
 
-/// Name, kind and content of the first note, and what follows it; `None` at the end.
-fn next(bytes: &[u8]) -> Option<(&[u8], u32, &[u8], &[u8])> {
+/// A note, and what follows it.
+struct Note<'b> {
+    name: &'b [u8],
+    kind: u32,
+    content: &'b [u8],
+    after: &'b [u8],
+}
+
+/// The first note; `None` at the end.
+fn next(bytes: &[u8]) -> Option<Note<'_>> {
     let words = Words(bytes);
     let size = |at| words.u32(at).and_then(|size| usize::try_from(size).ok());
     let (name_bytes, content_bytes, kind) = (size(0)?, size(4)?, words.u32(8)?);
@@ -63,7 +71,7 @@ fn next(bytes: &[u8]) -> Option<(&[u8], u32, &[u8], &[u8])> {
     let (content, rest) = rest.split_at_checked(content_bytes)?;
     let padding = content_bytes.checked_next_multiple_of(4)? - content_bytes;
     let name = name.split(|byte| *byte == 0).next()?;
-    Some((name, kind, content, rest.get(padding..).unwrap_or_default()))
+    Some(Note { name, kind, content, after: rest.get(padding..).unwrap_or_default() })
 }
 
 /// The registers of a `struct elf_prstatus`.

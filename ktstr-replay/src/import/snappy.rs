@@ -78,7 +78,7 @@ mod tests {
                           0200";
         let digits: Vec<u8> = PACKED.chars().filter_map(|c| Some(c.to_digit(16)? as u8)).collect();
         let packed: Vec<u8> = digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect();
-        let byte = |i: usize| if i % 512 < 48 { i / 7 % 11 * 3 + (i * i >> 5) } else { i >> 9 };
+        let byte = |i: usize| if i % 512 < 48 { i / 7 % 11 * 3 + ((i * i) >> 5) } else { i >> 9 };
         let page: [u8; 4096] = std::array::from_fn(|i| byte(i) as u8);
         assert_eq!(whole(&packed), Some(page));
         // Without its end it fills no page.

@@ -1,6 +1,7 @@
 //! Files of each format, made here byte by byte.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use proptest::prelude::*;
 
@@ -129,6 +130,11 @@ fn run(fill: u8) -> [u8; PAGE_BYTES] {
     std::array::from_fn(|i| if i < 59 { (i as u8).wrapping_mul(7) ^ fill } else { fill })
 }
 
+/// Ranges by their ends.
+fn ranges(ends: &[(u64, u64)]) -> Vec<Range<u64>> {
+    ends.iter().map(|&(from, to)| from..to).collect()
+}
+
 #[test]
 fn pages_of_a_kdump_core_are_read_however_they_are_stored() {
     let pages = [
@@ -150,7 +156,7 @@ fn pages_of_a_kdump_core_are_read_however_they_are_stored() {
     core.read(GuestPhys(3 * PAGE_BYTES as u64 - 8), &mut across).unwrap();
     assert_eq!((&across[..8], &across[8..]), (&page(1)[PAGE_BYTES - 8..], &page(2)[..8]));
     // One that is RAM and was not written, and one that is no RAM.
-    assert_eq!(core.absent(), [4..5]);
+    assert_eq!(core.absent(), ranges(&[(4, 5)]));
     assert!(matches!(read(&core, 4), Err(MemoryError::LeftOut { why: LeftOut::NotInCore, .. })));
     assert!(matches!(read(&core, 5), Err(MemoryError::OutOfRange { .. })));
     // Where only pages of zeros were not written, it is one of them.
@@ -161,7 +167,7 @@ fn pages_of_a_kdump_core_are_read_however_they_are_stored() {
     file[424] = 8;
     let core = open(&file);
     assert!(core.is_incomplete());
-    assert_eq!(core.absent(), [4..5]);
+    assert_eq!(core.absent(), ranges(&[(4, 5)]));
     assert!(matches!(read(&core, 4), Err(MemoryError::LeftOut { why: LeftOut::NotInCore, .. })));
 }
 
@@ -217,7 +223,7 @@ fn an_elf_core_may_have_memory_twice_and_not_have_the_end_of_a_segment() {
     assert!(matches!(found[2], Err(MemoryError::LeftOut { why: LeftOut::NotInCore, .. })));
     assert_eq!(found[3], Ok(page(3)));
     assert!(matches!(found[4], Err(MemoryError::OutOfRange { .. })));
-    assert_eq!((core.ram(), core.absent()), (vec![0x1000..0x5000], vec![3..4]));
+    assert_eq!((core.ram(), core.absent()), (ranges(&[(0x1000, 0x5000)]), ranges(&[(3, 4)])));
 }
 
 #[test]
@@ -227,7 +233,7 @@ fn what_an_elf_core_claims_behind_its_end_is_not_there() {
     long[96..104].copy_from_slice(&0x3000u64.to_le_bytes());
     let core = open(&long);
     assert_eq!(read(&core, 1), Ok(page(1)));
-    assert_eq!(core.absent(), [2..4]);
+    assert_eq!(core.absent(), ranges(&[(2, 4)]));
     // A file of a few KiB can have holes for any memory.
     let mut wide = elf(&[(0x1000, 1 << 49, Vec::new())]);
     wide[96..104].copy_from_slice(&(1u64 << 49).to_le_bytes());
@@ -252,7 +258,7 @@ fn a_page_of_an_elf_core_may_be_in_two_segments() {
         (0x2800, 0x800, second[0x800..].to_vec()),
     ]));
     assert_eq!((read(&core, 1), read(&core, 2)), (Ok(first), Ok(second)));
-    assert_eq!((core.populated(), core.absent()), (vec![0x1000..0x3000], Vec::new()));
+    assert_eq!((core.populated(), core.absent()), (ranges(&[(0x1000, 0x3000)]), Vec::new()));
 }
 
 #[test]

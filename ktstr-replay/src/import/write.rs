@@ -55,7 +55,7 @@ pub enum ImportError {
     /// There is more of the kernel than a trace keeps.
     #[error(
         "the kernel has more than {} MiB of data of its own, which is more than a trace keeps",
-        MAX_PAGES * PAGE_BYTES >> 20
+        (MAX_PAGES * PAGE_BYTES) >> 20
     )]
     TooLarge,
     /// The trace cannot be written.

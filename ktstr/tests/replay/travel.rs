@@ -100,7 +100,10 @@ fn of_several_traces_each_has_a_line_and_the_worst_counts() {
     assert_eq!((code, &json["traces"][0]["verdict"]["outcome"]), (1, &"pass".into()), "{json}");
     let (code, _, err) = replay(&good.path, &[good_path, "--var", "nr_dispatched"]);
     assert_eq!(code, 3);
-    assert!(err.contains("--var, --segment, --repro-chain, --full and views are of one trace; 2 are given"), "{err}");
+    assert!(
+        err.contains("--var, --segment, --repro-chain, --full and views are of one trace; 2 are given"),
+        "{err}"
+    );
 }
 
 #[test]

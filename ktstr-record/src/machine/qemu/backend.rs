@@ -97,7 +97,7 @@ impl Backend for Qemu<'_> {
                 if let Some(tuning) = tuning.as_deref_mut() {
                     tuning.begin();
                 }
-                ram = self.ram(tuning.as_deref_mut())?;
+                ram = self.ram(tuning)?;
                 None
             }
             None => None,
@@ -145,13 +145,12 @@ impl Backend for Qemu<'_> {
 
 impl Qemu<'_> {
     /// Memory for the guest. What of performance mode is for KVM alone is refused where it is tuned.
-    fn ram(&self, tuning: Option<&mut Tuning>) -> Result<Arc<GuestRam>, AttemptError> {
-        let tuning = tuning.map(|tuning| {
+    fn ram(&self, mut tuning: Option<&mut Tuning>) -> Result<Arc<GuestRam>, AttemptError> {
+        if let Some(tuning) = tuning.as_deref_mut() {
             for what in [PerformancePart::HALT_POLL, PerformancePart::HALTS, PerformancePart::PAUSES] {
                 tuning.note(what, Err(NO_EXITS.to_owned()));
             }
-            tuning
-        });
+        }
         guest_ram(self.spec, tuning, Some(NO_HUGE_PAGES))
     }
 

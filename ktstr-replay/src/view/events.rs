@@ -9,6 +9,9 @@ use crate::text::{Align, clean, counted, layout, seconds};
 use crate::trace::record::LossKind;
 use crate::units::{Cpu, GuestNs};
 
+/// Most steps that are shown at once.
+const MOST: usize = 100_000;
+
 /// Which steps are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
@@ -76,6 +79,9 @@ pub fn show_events(run: &Run<'_>, filter: &EventFilter) -> Result<Shown, NoHisto
         return Err(NoHistory::of(run));
     }
     let steps: Vec<&LoggedStep> = log.steps.iter().filter(|step| filter.takes(run, &log, step)).collect();
+    // A run may have millions, and each takes a hundred times its place in the trace when it is laid out.
+    let more = steps.len().saturating_sub(MOST);
+    let shown = steps.get(more..).unwrap_or_default();
     let missing: Vec<&MissingSteps> =
         log.missing.iter().filter(|missing| filter.misses(run, missing)).collect();
     let mut lines: Vec<String> = missing.iter().map(|missing| said(run, missing)).collect();
@@ -83,14 +89,18 @@ pub fn show_events(run: &Run<'_>, filter: &EventFilter) -> Result<Shown, NoHisto
         lines.push(format!("{} that make no sense", counted_steps(log.senseless)));
     }
     lines.push(format!("{} of {}", steps.len(), counted_steps(log.steps.len() as u64)));
-    lines.extend(table(run, &log, &steps));
+    if more > 0 {
+        lines.push(format!("the last {MOST} of them follow; --from and --to ask for others"));
+    }
+    lines.extend(table(run, &log, shown));
     let step = |step: &&LoggedStep| {
         let mut json = log.json(step);
         json["since_start_ns"] = run.since_start_ns(step.at).into();
         json
     };
     let json = json!({
-        "events": steps.iter().map(step).collect::<Vec<_>>(),
+        "events": shown.iter().map(step).collect::<Vec<_>>(),
+        "before": more,
         "all": log.steps.len(),
         "missing": missing.iter().map(|missing| of_missing(missing)).collect::<Vec<_>>(),
         "senseless": log.senseless,

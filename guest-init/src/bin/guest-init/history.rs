@@ -48,6 +48,14 @@ pub fn begin() -> Result<(), Failure> {
     let made = fs::create_dir(INSTANCE);
     let _kept_as_it_is = fs::write(RECORD_CMD, "1");
     made.map_err(|error| format!("making the trace instance {INSTANCE}: {error}"))?;
+    set_up().inspect_err(|_| {
+        // One that is half made would pass for one in which nothing was noted.
+        let _stays_if_in_use = fs::remove_dir(INSTANCE);
+    })
+}
+
+/// Set what the new instance notes, and have it begin.
+fn set_up() -> Result<(), Failure> {
     write("tracing_on", "0")?;
     write("buffer_size_kb", &BUFFER_KIB.to_string())?;
     // The guest's CLOCK_MONOTONIC, in which all of a trace is told.

@@ -134,7 +134,11 @@ impl KvmBackend<'_> {
     fn vm(&self, ids: &ApicIds, mut tuning: Option<&mut Tuning>) -> Result<(Kvm, Vm), AttemptError> {
         let ram = guest_ram(self.spec, tuning.as_deref_mut(), None)?;
         let kvm = Kvm::new().map_err(|error| AttemptError::host("open /dev/kvm")(error.into()))?;
-        let tune = |vm: &VmFd| tuning.map_or(Ok(()), |tuning| exits::suppress(vm, tuning));
+        let tune = |vm: &VmFd| {
+            if let Some(tuning) = tuning {
+                exits::suppress(vm, tuning);
+            }
+        };
         let made = || {
             let supported =
                 kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(refused("read KVM's CPUID"))?;

@@ -14,7 +14,7 @@ use crate::machine::ram::GuestRam;
 
 /// A VM whose `vcpus` vCPUs all begin to execute `code`. It is stopped.
 pub(super) fn vm(kvm: &Kvm, code: &[u8], vcpus: u32, means: Means) -> Result<Vm, MachineError> {
-    tuned(kvm, code, vcpus, means, |_| Ok(()))
+    tuned(kvm, code, vcpus, means, |_| ())
 }
 
 /// The same, with what `tune` does before there are vCPUs.
@@ -23,7 +23,7 @@ pub(super) fn tuned(
     code: &[u8],
     vcpus: u32,
     means: Means,
-    tune: impl FnOnce(&VmFd) -> Result<(), MachineError>,
+    tune: impl FnOnce(&VmFd),
 ) -> Result<Vm, MachineError> {
     let ram = GuestRam::new(&[guests::RAM_BYTES]).map_err(failed("map memory"))?;
     let vm = Vm::tuned(kvm, Arc::new(ram), &cpus(kvm, vcpus)?, means, tune)?;

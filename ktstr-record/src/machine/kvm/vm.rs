@@ -80,7 +80,7 @@ impl Vm {
         cpus: &[CpuSpec],
         means: Means,
     ) -> Result<Self, MachineError> {
-        Self::tuned(kvm, ram, cpus, means, |_| Ok(()))
+        Self::tuned(kvm, ram, cpus, means, |_| ())
     }
 
     /// The same, with what `tune` does before there are vCPUs.
@@ -89,10 +89,10 @@ impl Vm {
         ram: Arc<GuestRam>,
         cpus: &[CpuSpec],
         means: Means,
-        tune: impl FnOnce(&VmFd) -> Result<(), MachineError>,
+        tune: impl FnOnce(&VmFd),
     ) -> Result<Self, MachineError> {
         let fd = kvm.create_vm().map_err(refused("create a VM"))?;
-        tune(&fd)?;
+        tune(&fd);
         fd.set_tss_address(TSS_ADDRESS).map_err(refused("place the VM's task state segment"))?;
         fd.create_irq_chip().map_err(refused("create interrupt controllers"))?;
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..kvm_pit_config::default() };

@@ -60,40 +60,39 @@ impl Args for ViewArgs {
             "Which checkpoint: a capture's tag, or the last one at or before a time (2.5s, -300ms); default: that of the \
              scheduler's exit, or the last",
         ));
-        args.extend(
-            RUN_VIEWS
-                .iter()
-                .map(|view| Arg::new(view.name).long(view.name).help(view.help).action(ArgAction::SetTrue)),
-        );
+        let of_run =
+            |view: &RunView| Arg::new(view.name).long(view.name).help(view.help).action(ArgAction::SetTrue);
+        let mut of_run: Vec<Arg> = RUN_VIEWS.iter().map(of_run).collect();
         let of_events =
             |name: &'static str| Arg::new(name).long(name).requires("events").allow_hyphen_values(true);
-        args.push(
+        of_run.push(
             of_events("task")
                 .value_name("PID")
                 .value_parser(value_parser!(u32))
                 .help("With --events: those that switch to or from this task, wake or move it"),
         );
-        args.push(
+        of_run.push(
             of_events("cpu")
                 .value_name("N")
                 .value_parser(value_parser!(u32))
                 .help("With --events: those of this CPU"),
         );
-        args.push(
+        of_run.push(
             of_events("from")
                 .value_name("T")
                 .value_parser(since_start)
                 .help("With --events: those from this time on, since the body began (2.5s, -300ms)"),
         );
-        args.push(
+        of_run.push(
             of_events("to")
                 .value_name("T")
                 .value_parser(since_start)
                 .help("With --events: those up to this time"),
         );
-        let group = ArgGroup::new("views").multiple(true).args(args.iter().map(Arg::get_id));
+        let group = ArgGroup::new("views").multiple(true).args(args.iter().chain(&of_run).map(Arg::get_id));
         let args = args.into_iter().map(|arg| arg.help_heading("Views of one checkpoint"));
-        command.args(args).group(group)
+        let of_run = of_run.into_iter().map(|arg| arg.help_heading("Views of the whole run"));
+        command.args(args).args(of_run).group(group)
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -179,7 +179,8 @@ fn tasks_and_queues_are_told_with_their_scheduler_and_an_end_below_is_a_finding(
     assert!(finding.contains("sub-scheduler qmap ended: unregistered from user space"), "{finding}\n{run}");
     let why = run_bounded(ktstr().arg("why").arg(run.trace_path()), LIMIT);
     assert!(why.stdout.contains("sub-scheduler qmap ended: "), "{why}");
+    // The finding says when, behind it.
     let timeline =
-        run.report().lines().filter(|line| line.contains("sub-scheduler qmap was enabled")).count();
+        run.report().lines().filter(|line| line.ends_with("  sub-scheduler qmap was enabled")).count();
     assert_eq!(timeline, 2, "{run}");
 }

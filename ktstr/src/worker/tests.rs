@@ -51,6 +51,19 @@ pub fn wait_until(mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Whether this process may do what init of a guest may: be another user, have any policy and nice value. Workers that need it
+/// are run in guests as well, so that a user without privileges can do without these tests.
+pub fn is_privileged() -> bool {
+    const NEEDED: [u32; 3] = [6, 7, 23]; // CAP_SETGID, CAP_SETUID, CAP_SYS_NICE of linux/capability.h
+    let own = Pid::from_raw(std::process::id().cast_signed()).expect("a pid");
+    let has = u64::from_str_radix(&status(own, "CapEff:"), 16).expect("capabilities");
+    let may = NEEDED.iter().all(|bit| has >> bit & 1 == 1);
+    if !may {
+        println!("not run: this user may not change users, policies and nice values");
+    }
+    may
+}
+
 fn status(pid: Pid, field: &str) -> String {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
     let line = text.lines().find_map(|line| line.strip_prefix(field)).expect("a field");
@@ -204,6 +217,9 @@ fn a_stopped_worker_shows_the_gap_off_the_cpu() {
 
 #[test]
 fn what_the_kernel_has_of_a_worker_is_what_was_set() {
+    if !is_privileged() {
+        return;
+    }
     let cpu = own_cpus()[0];
     // Of this thread only, from which workers are forked.
     // SAFETY: the kernel reads one group from a constant.
@@ -253,6 +269,9 @@ pub fn policy(tid: Pid) -> (i32, u32, [u64; 3]) {
 
 #[test]
 fn every_policy_is_the_kernels_and_is_reported() {
+    if !is_privileged() {
+        return;
+    }
     let ms = Duration::from_millis;
     let deadline = SchedPolicy::Deadline { runtime: ms(1), deadline: ms(50), period: ms(100) };
     let rests: WorkType = Bursty { burst: Duration::from_micros(10), rest: ms(1) }.into();
@@ -394,6 +413,9 @@ fn dropping_a_workload_leaves_no_process() {
 
 #[test]
 fn a_worker_of_another_user_still_dies_with_the_test() {
+    if !is_privileged() {
+        return;
+    }
     let tells_signal = Custom(|worker| {
         let signal = rustix::process::parent_process_death_signal()?;
         let units = signal.map_or(0, |signal| signal.as_raw().unsigned_abs().into());

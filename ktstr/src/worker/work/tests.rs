@@ -10,7 +10,7 @@ use super::super::WorkloadHandle;
 use super::super::group::WorkerGroup;
 use super::super::settings::{CloneMode, SchedPolicy, Settings};
 use super::super::slot::WorkerSlot;
-use super::super::tests::{own_cpus, policy, run_until, wait_until};
+use super::super::tests::{is_privileged, own_cpus, policy, run_until, wait_until};
 use super::*;
 use crate::cpu_set::CpuSet;
 
@@ -46,9 +46,12 @@ fn run(group: WorkerGroup, done: impl Fn(&[WorkerSlot]) -> bool) -> Vec<WorkerRe
     reports
 }
 
+/// Kinds that have nice values or policies which only root may give.
+const OF_ROOT: [&str; 5] = ["NiceSweep", "PolicyChurn", "PreemptStorm", "PriorityInversion", "RtStarvation"];
+
 /// Whether a kind can run here: cgroups may be read-only in a container.
 fn is_possible(work: &WorkType) -> bool {
-    !work.changes_cgroup() || can_make_cgroups()
+    (!work.changes_cgroup() || can_make_cgroups()) && (!OF_ROOT.contains(&work.name()) || is_privileged())
 }
 
 fn can_make_cgroups() -> bool {
@@ -201,6 +204,9 @@ fn classes(group: WorkerGroup) -> Vec<(i32, u32, i32)> {
 
 #[test]
 fn kinds_of_unequal_workers_give_them_their_classes() {
+    if !is_privileged() {
+        return;
+    }
     let (fifo, other) = (libc::SCHED_FIFO, libc::SCHED_OTHER);
     let own = rustix::process::getpriority_process(None).expect("the test's nice value");
     let nice = PriorityInversion::default();
@@ -215,6 +221,9 @@ fn kinds_of_unequal_workers_give_them_their_classes() {
 
 #[test]
 fn the_important_worker_of_an_inversion_waits_for_the_mutex() {
+    if !is_privileged() {
+        return;
+    }
     for inherit in [false, true] {
         for realtime in [false, true] {
             let work = PriorityInversion { realtime, inherit, ..PriorityInversion::default() };
@@ -227,6 +236,9 @@ fn the_important_worker_of_an_inversion_waits_for_the_mutex() {
 
 #[test]
 fn kinds_that_change_their_own_settings_really_do() {
+    if !is_privileged() {
+        return;
+    }
     for work in [
         WorkType::from(NiceSweep::default()),
         PolicyChurn::default().into(),
@@ -284,6 +296,9 @@ fn kinds_with_memory_fault_and_tell_its_nodes() {
 
 #[test]
 fn kinds_that_preempt_take_the_cpu_from_the_others() {
+    if !is_privileged() {
+        return;
+    }
     let (busy, rest) = (Duration::from_millis(20), Duration::from_millis(5));
     for work in [WorkType::from(PreemptStorm::default()), RtStarvation { busy, rest, priority: 5 }.into()] {
         // So much CPU time is much more than there is between two of the preemptions.

@@ -166,9 +166,11 @@ impl Area {
 }
 
 /// The length of a task's stack in bytes (`THREAD_SIZE`): that of the first task's, between two symbols of
-/// `include/asm-generic/vmlinux.lds.h`. It is a power of two.
+/// `include/asm-generic/vmlinux.lds.h`, which older kernels call otherwise. It is a power of two.
 fn task_bytes(view: &KernelView<'_>) -> Result<u64, KernelError> {
-    let (start, end) = (view.symbol("__start_init_stack")?, view.symbol("__end_init_stack")?);
+    let between = |start, end| Ok((view.symbol(start)?, view.symbol(end)?));
+    let (start, end) = between("__start_init_stack", "__end_init_stack")
+        .or_else(|error: KernelError| between("__start_init_task", "__end_init_task").map_err(|_| error))?;
     let bytes = end.0.wrapping_sub(start.0);
     if !bytes.is_power_of_two() || bytes > MAX_TASK_BYTES {
         let why = format!("it would be of {bytes} bytes");

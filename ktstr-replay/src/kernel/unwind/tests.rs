@@ -96,8 +96,10 @@ impl Made {
         guest.symbol("__start_orc_unwind", table[0].at);
         guest.symbol("__stop_orc_unwind", table[0].at + table_bytes);
         let init = guest.alloc(STACK);
-        guest.symbol("__start_init_stack", init);
-        guest.symbol("__end_init_stack", init + STACK);
+        // As Linux 7.3 calls it, and as 6.1 does.
+        let name = ["stack", "task"][(seed % 2) as usize];
+        guest.symbol(&format!("__start_init_{name}"), init);
+        guest.symbol(&format!("__end_init_{name}"), init + STACK);
         let mut area = |name| {
             let start = guest.alloc(STACK);
             Area { start, end: start + STACK, name }

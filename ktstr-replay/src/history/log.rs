@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::kernel::history::place;
 use crate::trace::record::{Event, EventBody, History, HistoryStep, HistoryTask, HistoryWhat};
 use crate::units::{Cpu, GuestNs};
 
@@ -104,9 +105,9 @@ impl HistoryLog {
             }
         }
         let tasks: Vec<u32> =
-            history.tasks.iter().map(|task| placed(&mut places.tasks, &mut self.tasks, task)).collect();
+            history.tasks.iter().map(|task| place(&mut places.tasks, &mut self.tasks, task)).collect();
         let names: Vec<u32> =
-            history.names.iter().map(|name| placed(&mut places.names, &mut self.names, name)).collect();
+            history.names.iter().map(|name| place(&mut places.names, &mut self.names, name)).collect();
         for HistoryStep { after_ns, what } in &history.steps {
             at = at.saturating_add(*after_ns);
             match renamed(*what, &tasks, &names) {
@@ -161,16 +162,6 @@ impl HistoryLog {
         cpus.dedup();
         cpus
     }
-}
-
-fn placed<T: Clone + Eq + std::hash::Hash>(known: &mut HashMap<T, u32>, all: &mut Vec<T>, one: &T) -> u32 {
-    if let Some(at) = known.get(one) {
-        return *at;
-    }
-    let at = u32::try_from(all.len()).unwrap_or(u32::MAX);
-    known.insert(one.clone(), at);
-    all.push(one.clone());
-    at
 }
 
 /// A step with the places of the log; `None`: it names what is not there.

@@ -26,6 +26,7 @@ use crate::units::{Cpu, GuestNs, GuestPhys};
 
 use formats::Formats;
 pub use pack::pack;
+pub(crate) use pack::place;
 use ring::{Position, Room, TakenCpu};
 
 /// Name of the trace instance that is read: init makes it.

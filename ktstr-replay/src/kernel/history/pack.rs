@@ -58,12 +58,11 @@ fn record(news: &CpuNews, noted: &[Noted]) -> History {
 }
 
 /// The position of `one` in `all`, where it is put if it is not there.
-fn place<T: Clone + Eq + Hash>(known: &mut HashMap<T, u32>, all: &mut Vec<T>, one: &T) -> u32 {
+pub(crate) fn place<T: Clone + Eq + Hash>(known: &mut HashMap<T, u32>, all: &mut Vec<T>, one: &T) -> u32 {
     if let Some(at) = known.get(one) {
         return *at;
     }
-    // There are at most two for each of `STEPS`.
-    let at = all.len() as u32;
+    let at = u32::try_from(all.len()).unwrap_or(u32::MAX);
     known.insert(one.clone(), at);
     all.push(one.clone());
     at

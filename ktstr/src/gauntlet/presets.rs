@@ -79,7 +79,7 @@ mod tests {
         assert!(PRESETS.iter().all(|preset| !preset.name.is_empty()));
     }
 
-    /// The KVM machine refuses APIC ids that its IOAPIC does not reach (`docs/machines.md`).
+    /// The KVM machine has other interrupt controllers for it (`docs/machines.md`).
     #[test]
     fn one_machine_alone_has_apic_ids_beyond_254() {
         let beyond = |preset: &&Preset| {

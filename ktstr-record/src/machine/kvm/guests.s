@@ -128,6 +128,74 @@ guest timer
     iretq
 done timer
 
+# Interrupts of COM1 by an IOAPIC, to the APIC id whose bits are the upper half of a redirection entry in esi: rings when it has
+# routed them, has three, one for each byte that it says, and none while the pin is masked. [rdi] counts them, [rdi+8] is the
+# IOAPIC's version, [rdi+16] and [rdi+20] are the entry.
+guest ioapic
+    mov ecx, 0x1b
+    rdmsr
+    or eax, 0xc00
+    wrmsr
+    mov ecx, 0x80f
+    mov eax, 0x1ff
+    xor edx, edx
+    wrmsr
+    mov r9d, 0xfec00000
+    mov dword ptr [r9], 1
+    mov eax, [r9 + 16]
+    mov [rdi + 8], eax
+    mov dword ptr [r9], 0x19
+    mov [r9 + 16], esi
+    mov eax, [r9 + 16]
+    mov [rdi + 20], eax
+    mov dword ptr [r9], 0x18
+    mov dword ptr [r9 + 16], 0x20
+    mov eax, [r9 + 16]
+    mov [rdi + 16], eax
+    mov eax, 1
+    ring
+    mov dx, 0x3f9
+    mov al, 2
+    out dx, al
+    xor ebx, ebx
+9:  cli
+    mov dx, 0x3f8
+    mov al, 0x78
+    out dx, al
+2:  cmp [rdi], rbx
+    jne 3f
+    sti
+    hlt
+    cli
+    jmp 2b
+3:  inc ebx
+    cmp ebx, 3
+    jb 9b
+    mov dword ptr [r9 + 16], 0x10020
+    sti
+    mov dx, 0x3f8
+    mov al, 0x79
+    out dx, al
+    mov eax, 2
+    ring
+    power_off
+    at ioapic, 256
+    inc qword ptr [rdi]
+    push rax
+    push rcx
+    push rdx
+    mov dx, 0x3fa
+    in al, dx
+    mov ecx, 0x80b
+    xor eax, eax
+    xor edx, edx
+    wrmsr
+    pop rdx
+    pop rcx
+    pop rax
+    iretq
+done ioapic
+
 # Counts at [rdi] for ever, with a port access every 64 rounds.
 guest spin
 9:  inc qword ptr [rdi]

@@ -11,11 +11,12 @@
 //! Vm        memory, interrupt controllers, clock and vCPUs, all running or all stopped        vm.rs
 //!   memory    its slots, read-only pages, the dirty log                                       memory.rs
 //!   ports     devices on ports: console, doorbell, reset, power-off                           ports.rs
+//!   chips     its interrupt controllers; ioapic: one of ours, for many CPUs                   chips.rs, ioapic.rs
 //!   vcpu      what a vCPU does while it runs                                                  vcpu.rs
 //!   thread    the thread that it does that on; confine: what that may ask of the kernel       thread.rs, confine.rs
 //!   regs      its registers, as traces have them                                              regs.rs
 //!   watch     what is watched; watching: arming it; means: what this host's KVM can do        watch.rs, watching.rs, means.rs
-//!   routing   which interrupt arrives at which pin                                            routing.rs
+//!   routing   which interrupt arrives at which pin, or as which message                       routing.rs
 //!   state     saving and restoring all of it but memory                                       state.rs
 //!   stats     what KVM counts of a vCPU                                                   stats.rs
 //!   exits     halts and pauses that do not leave the guest, for performance mode              exits.rs
@@ -37,11 +38,13 @@ mod probe;
 mod ports;
 mod memory;
 mod watch;
+mod ioapic;
+mod routing;
+mod chips;
 mod vcpu;
 mod confine;
 mod thread;
 mod regs;
-mod routing;
 mod exits;
 mod vm;
 mod stats;

@@ -4,14 +4,14 @@
 //! MSR), events last.
 
 use kvm_bindings::{
-    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_MAX_MSR_ENTRIES, Msrs, Xsave,
-    kvm_clock_data, kvm_debugregs, kvm_irqchip, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_pit_state2,
-    kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
+    KVM_MAX_MSR_ENTRIES, Msrs, Xsave, kvm_clock_data, kvm_debugregs, kvm_lapic_state, kvm_mp_state,
+    kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use serde::{Deserialize, Serialize};
 
 use super::boot::MTRR_DEF_TYPE;
+use super::chips::SavedChips;
 use super::error::refused;
 use super::ports::SavedSerial;
 use super::vcpu::{Vcpu, lock};
@@ -19,17 +19,15 @@ use super::vm::Vm;
 use crate::machine::error::MachineError;
 
 /// Changes with what is saved.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Words of a saved FPU of the size that every KVM has.
 const XSAVE_WORDS: usize = size_of::<kvm_xsave>() / 4;
-const CHIPS: [u32; 3] = [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC];
 
 #[derive(Serialize, Deserialize)]
 struct Saved {
     version: u32,
     vcpus: Vec<SavedVcpu>,
-    irqchips: Vec<kvm_irqchip>,
-    pit: kvm_pit_state2,
+    chips: SavedChips,
     /// kvmclock, in ns.
     clock_ns: u64,
     serial: SavedSerial,
@@ -60,11 +58,6 @@ impl Vm {
         }
         let xsave_words = xsave_words(&self.fd);
         let vcpus = self.ask_all(move |vcpu| save_vcpu(vcpu, &indices, xsave_words))?;
-        let chip = |chip_id| {
-            let mut chip = kvm_irqchip { chip_id, ..kvm_irqchip::default() };
-            self.fd.get_irqchip(&mut chip).map_err(refused("read an interrupt controller"))?;
-            Ok(chip)
-        };
         let clock = match self.clock {
             Some(clock) => clock,
             None => self.fd.get_clock().map_err(refused("read the guest's clock"))?,
@@ -72,8 +65,7 @@ impl Vm {
         let saved = Saved {
             version: VERSION,
             vcpus,
-            irqchips: CHIPS.into_iter().map(chip).collect::<Result<_, MachineError>>()?,
-            pit: self.fd.get_pit2().map_err(refused("read the timer"))?,
+            chips: self.shared.chips.save()?,
             clock_ns: clock.clock,
             serial: lock(&self.shared.ports).save(),
         };
@@ -94,7 +86,7 @@ impl Vm {
         }
         let unfit = |why: String| MachineError::Unsupported { what: format!("restore this state: {why}") };
         let saved: Saved = serde_json::from_slice(bytes).map_err(|error| unfit(error.to_string()))?;
-        let Saved { version, vcpus, irqchips, pit, clock_ns, serial } = saved;
+        let Saved { version, vcpus, chips, clock_ns, serial } = saved;
         if version != VERSION {
             return Err(unfit(format!("it is version {version}, not {VERSION}")));
         }
@@ -105,9 +97,8 @@ impl Vm {
         if vcpus.iter().any(|vcpu| vcpu.xsave.len() > xsave_words) {
             return Err(unfit("its FPU is larger than this host's".into()));
         }
-        let chips: Vec<u32> = irqchips.iter().map(|chip| chip.chip_id).collect();
-        if chips != CHIPS {
-            return Err(unfit(format!("its interrupt controllers are {chips:?}")));
+        if let Some(why) = self.shared.chips.unfit(&chips) {
+            return Err(unfit(why));
         }
         lock(&self.shared.ports).restore(serial).map_err(unfit)?;
         let answers: Vec<_> = self
@@ -117,10 +108,7 @@ impl Vm {
             .map(|(vcpu, saved)| vcpu.ask(move |vcpu| restore_vcpu(vcpu, &saved, xsave_words)))
             .collect();
         answers.into_iter().try_for_each(super::thread::Answer::wait)?;
-        for chip in &irqchips {
-            self.fd.set_irqchip(chip).map_err(refused("set an interrupt controller"))?;
-        }
-        self.fd.set_pit2(&pit).map_err(refused("set the timer"))?;
+        self.shared.chips.restore(chips)?;
         self.clock = Some(kvm_clock_data { clock: clock_ns, ..kvm_clock_data::default() });
         Ok(())
     }

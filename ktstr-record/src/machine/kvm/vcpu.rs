@@ -11,6 +11,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
+use super::chips::Chips;
 use super::error::refused;
 use super::fault::InternalError;
 use super::kick::{Kickable, Thread};
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     pub(super) threads: Mutex<Vec<Thread>>,
     pub(super) ports: Mutex<Ports>,
     pub(super) watches: Mutex<Watches>,
+    /// Before the memory, as they hold the VM, which maps it.
+    pub(super) chips: Chips,
     pub(super) ram: Arc<GuestRam>,
 }
 
@@ -210,15 +213,24 @@ impl Vcpu {
                 lock(&shared.ports).read(port, data);
                 None
             }
-            Ok(VcpuExit::MmioRead(_, data)) => {
+            Ok(VcpuExit::MmioRead(at, data)) => {
                 *incomplete = true;
-                // Nobody answers: the bus floats.
-                data.fill(0xff);
+                if !shared.chips.read(at, data) {
+                    // Nobody answers: the bus floats.
+                    data.fill(0xff);
+                }
                 None
             }
             Ok(VcpuExit::MmioWrite(at, data)) => {
                 *incomplete = true;
-                shared.stored(at, data).map(Why::Fired)
+                match shared.chips.write(at, data) {
+                    Ok(true) => None,
+                    Ok(false) => shared.stored(at, data).map(Why::Fired),
+                    Err(error) => {
+                        let detail = format!("the guest's IOAPIC does not work any more: {error}");
+                        Some(Why::Ended { end: GuestEnd::MachineDied, detail })
+                    }
+                }
             }
             Ok(VcpuExit::Debug(exit)) => {
                 let why = Self::debug(shared, *stepping, &exit);
@@ -231,7 +243,8 @@ impl Vcpu {
                 }
                 why
             }
-            Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::SetTpr) => None,
+            // The end of an interrupt is told of pins with a level, which our IOAPIC has none of.
+            Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::SetTpr | VcpuExit::IoapicEoi(_)) => None,
             Ok(VcpuExit::Shutdown) => {
                 let rip = fd.get_regs().map_or(0, |regs| regs.rip);
                 Some(shared.reset(triple_fault(rip)))

@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use ktstr_replay::trace::record::{GuestEnd, VcpuRegs};
 use ktstr_replay::units::Cpu;
-use kvm_bindings::{CpuId, KVM_PIT_SPEAKER_DUMMY, kvm_clock_data, kvm_pit_config};
+use kvm_bindings::{CpuId, kvm_clock_data};
 use kvm_ioctls::{Kvm, VmFd};
 
+use super::chips::Chips;
 use super::confine;
 use super::error::{failed, refused};
 use super::means::Means;
 use super::memory::Slots;
 use super::ports::{COM1_GSI, Ports};
 use super::regs;
-use super::routing;
 use super::stages::TSS_ADDRESS;
 use super::thread::{Report, VcpuThread};
 use super::vcpu::{Shared, Vcpu, Why, lock};
@@ -35,7 +35,7 @@ const COME_BACK: Duration = Duration::from_secs(10);
 pub(super) struct Vm {
     // First, so that it is dropped first: the threads end before what they use.
     pub(super) vcpus: Vec<VcpuThread>,
-    pub(super) fd: VmFd,
+    pub(super) fd: Arc<VmFd>,
     pub(super) slots: Slots,
     pub(super) shared: Arc<Shared>,
     reports: Receiver<Report>,
@@ -91,14 +91,12 @@ impl Vm {
         means: Means,
         tune: impl FnOnce(&VmFd),
     ) -> Result<Self, MachineError> {
-        let fd = kvm.create_vm().map_err(refused("create a VM"))?;
+        let fd = Arc::new(kvm.create_vm().map_err(refused("create a VM"))?);
         tune(&fd);
         fd.set_tss_address(TSS_ADDRESS).map_err(refused("place the VM's task state segment"))?;
-        fd.create_irq_chip().map_err(refused("create interrupt controllers"))?;
-        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..kvm_pit_config::default() };
-        fd.create_pit2(pit).map_err(refused("create a timer"))?;
-        routing::set(&fd)?;
-        // SAFETY: `shared` keeps `ram`, and is dropped after `fd`.
+        let largest_id = cpus.iter().map(|cpu| cpu.apic_id).max().unwrap_or(0);
+        let chips = Chips::new(Arc::clone(&fd), largest_id)?;
+        // SAFETY: `shared` keeps `ram`, and drops it after `chips`, which has the last of `fd` that is not dropped before.
         let slots = unsafe { Slots::new(&fd, ram.mapped()) }?;
         let (ports, interrupt) = Ports::new().map_err(failed("make the console's interrupt"))?;
         fd.register_irqfd(&interrupt, COM1_GSI).map_err(refused("connect the console's interrupt"))?;
@@ -107,6 +105,7 @@ impl Vm {
             threads: Mutex::default(),
             ports: Mutex::new(ports),
             watches: Mutex::new(Watches::default()),
+            chips,
             ram,
         });
         let (say, reports) = mpsc::channel();

@@ -28,8 +28,8 @@ const SEVERAL: u32 = 1 << 28;
 /// Features of leaf 0x8000_0001: as above, and leaves 0x8000_001d and 0x8000_001e.
 const AMD_SEVERAL: u32 = 1 << 1;
 const AMD_TOPOLOGY_LEAVES: u32 = 1 << 22;
-/// Feature of KVM's leaf: messages can name APIC ids of 15 bits (`KVM_FEATURE_MSI_EXT_DEST_ID`). It is the machine's to offer,
-/// with a split irqchip, and without it the kernel leaves CPUs beyond 254 alone.
+/// Feature of KVM's leaf: messages can name APIC ids of 15 bits (`KVM_FEATURE_MSI_EXT_DEST_ID`). The machine has
+/// that with an IOAPIC of its own (`ApicIds::beyond_xapic`), and without it the kernel leaves CPUs beyond 254 alone.
 const KVM_FEATURES: u32 = 0x4000_0001;
 const WIDE_MESSAGES: u32 = 1 << 15;
 

@@ -36,4 +36,4 @@ pub(super) use cpu::MTRR_DEF_TYPE;
 pub use error::BootError;
 pub use kernel::Protocol;
 pub use topology::ApicIds;
-pub(super) use topology::XAPIC_MAX;
+pub(super) use topology::{APIC_ID_MAX, XAPIC_MAX};

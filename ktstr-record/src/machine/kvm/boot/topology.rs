@@ -6,6 +6,8 @@ use crate::spec::Topology;
 
 /// The largest APIC id that the 8-bit ids of an xAPIC can express; 255 means all CPUs.
 pub(in crate::machine::kvm) const XAPIC_MAX: u32 = 254;
+/// The largest APIC id that interrupts of devices can be sent to, without the remapping of an IOMMU.
+pub(in crate::machine::kvm) const APIC_ID_MAX: u32 = 0x7fff;
 
 /// How the APIC ids of a topology are composed. Each level has as many bits as its count needs, so that a count which is no
 /// power of two leaves ids unused:
@@ -99,8 +101,8 @@ impl ApicIds {
         (0..self.cpus()).map(|cpu| self.id(cpu))
     }
 
-    /// Whether there are ids that interrupts of an IOAPIC cannot be sent to: then CPUs need x2APIC, and KVM a split
-    /// irqchip.
+    /// Whether there are ids that interrupts of KVM's IOAPIC cannot be sent to: then CPUs need x2APIC, and the machine has an
+    /// IOAPIC of its own (KVM's "split irqchip"), without 8259s and a PIT.
     #[must_use]
     pub fn beyond_xapic(&self) -> bool {
         self.id(self.cpus() - 1) > XAPIC_MAX

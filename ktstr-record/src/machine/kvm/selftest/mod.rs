@@ -7,6 +7,7 @@ mod devices;
 mod control;
 mod clock;
 mod state;
+mod ioapic;
 mod whole;
 mod backend;
 mod warm;
@@ -85,6 +86,7 @@ const ROWS: &[Row] = &[
     checks("dirty log, exact to the page", state::dirty),
     checks("snapshot into a second VM", state::snapshot),
     checks("no state that is none is restored", state::hostile),
+    checks("interrupts to APIC ids beyond 254, by an IOAPIC of ours", ioapic::to_a_high_id),
     checks("more vCPUs than the host has CPUs", control::crowd),
     checks("the machine, running and killed", whole::running),
     checks("the machine, to its guest's end", whole::to_its_end),

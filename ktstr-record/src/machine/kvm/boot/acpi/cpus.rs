@@ -12,8 +12,9 @@ use super::{OEM_ID, OEM_REVISION, OEM_TABLE_ID, SCI_GSI, bytes, table};
 
 const LOCAL_APIC: u32 = 0xfee0_0000;
 const IO_APIC: u32 = 0xfec0_0000;
-/// There are two 8259s besides (`PCAT_COMPAT`).
+/// There are two 8259s besides (`PCAT_COMPAT`); without it the kernel looks, and finds none.
 const PC_AT: u32 = 1;
+const NO_8259: u32 = 0;
 /// The entry of a CPU or of memory counts.
 const ENABLED: u32 = 1;
 
@@ -38,7 +39,8 @@ const DISTANCE_REMOTE: u8 = 20;
 /// The CPUs in the order of their numbers: the kernel numbers them as they come. Ids that an xAPIC can have are listed as
 /// such, since the kernel drops others of that size (`acpi_parse_x2apic`).
 pub(super) fn madt(ids: &ApicIds) -> Vec<u8> {
-    let mut body = [LOCAL_APIC.to_le_bytes(), PC_AT.to_le_bytes()].concat();
+    let flags = if ids.beyond_xapic() { NO_8259 } else { PC_AT };
+    let mut body = [LOCAL_APIC.to_le_bytes(), flags.to_le_bytes()].concat();
     for (cpu, id) in (0..).zip(ids.ids()) {
         match (u8::try_from(cpu), u8::try_from(id)) {
             (Ok(cpu), Ok(id)) if !ApicIds::is_x2apic(id.into()) => {
@@ -51,7 +53,9 @@ pub(super) fn madt(ids: &ApicIds) -> Vec<u8> {
         }
     }
     IoApic::new(0, IO_APIC, 0).to_aml_bytes(&mut body);
-    for (irq, gsi, flags) in [TIMER_OVERRIDE, SCI_OVERRIDE] {
+    // With the 8259s goes the timer.
+    let overrides: &[_] = if ids.beyond_xapic() { &[SCI_OVERRIDE] } else { &[TIMER_OVERRIDE, SCI_OVERRIDE] };
+    for &(irq, gsi, flags) in overrides {
         body.extend([MADT_INTERRUPT_OVERRIDE, 10, 0, irq]);
         body.extend(gsi.to_le_bytes());
         body.extend(flags.to_le_bytes());
@@ -137,7 +141,8 @@ mod tests {
             assert_eq!(entry[4..8], id.to_le_bytes());
             assert_eq!((&entry[8..12], &entry[12..16]), (&[1, 0, 0, 0][..], &cpu.to_le_bytes()[..]));
         }
-        assert_eq!((of_kind(&all, 1).len(), of_kind(&all, 2).len(), of_kind(&all, 10).len()), (1, 2, 1));
+        assert_eq!((of_kind(&all, 1).len(), of_kind(&all, 2).len(), of_kind(&all, 10).len()), (1, 1, 1));
+        assert_eq!(madt[40..44], [0; 4], "no 8259");
         let srat = srat(&ids, &[(1, 4 << 30..5 << 30)]);
         let all = structures(&srat, 48);
         assert_eq!((of_kind(&all, 0).len(), of_kind(&all, 2).len()), (252 - beyond.len(), beyond.len()));

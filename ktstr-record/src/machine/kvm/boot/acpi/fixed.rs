@@ -32,7 +32,7 @@ const NO_VGA: u16 = 1 << 2;
 /// There is no clock in CMOS: the time is kvmclock's.
 const NO_CMOS_CLOCK: u16 = 1 << 5;
 
-/// Not "hardware-reduced", which would make Linux do without PIT and 8259.
+/// Not "hardware-reduced", which would make Linux do without PIT and 8259 where there are some.
 pub(super) fn fadt(dsdt: u64, facs: u64) -> Vec<u8> {
     let port = |bits, access, port: u16| GAS::new(AddressSpace::SystemIo, bits, 0, access, port.into());
     let mut fadt = FADTBuilder::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION)

@@ -269,7 +269,7 @@ impl<'c> Session<'c> {
         self.machine.kill();
         self.listen();
         let (watches, probes, mut stand) = self.watches();
-        watches.close(&mut stand);
+        watches.asked.close(&mut stand);
         probes.close(&mut stand);
         while let Some((index, _)) = self.cadence.due() {
             self.cadence.advance();
@@ -377,8 +377,8 @@ impl<'c> Session<'c> {
                 }
                 self.enabling.hear(&other);
                 self.unfit.hear(&other);
-                self.watches.hear(&other);
-                self.probes.hear(&other);
+                self.watches.asked.hear(&other);
+                self.probes.asked.hear(&other);
                 if let Some(body) = events::of_message(other) {
                     self.outbox.event(guest_ns, host_ns, body);
                 }

@@ -17,7 +17,7 @@ use ktstr_replay::kernel::query::Located;
 use ktstr_replay::kernel::{KernelProfile, KernelView};
 use ktstr_replay::path::SyntaxError;
 use ktstr_replay::trace::record::{Away, EventBody};
-use ktstr_replay::units::{GuestNs, HostNs};
+use ktstr_replay::units::{GuestNs, HostNs, micros, nanos};
 
 use super::capture::Capturer;
 use super::clock::RunClock;
@@ -95,7 +95,7 @@ pub(super) struct Pauses {
 impl Pauses {
     /// The machine was stopped for so long.
     pub(super) fn stop(&mut self, took: Duration) {
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let us = micros(took);
         self.longest_stop_us = self.longest_stop_us.max(us);
     }
 }
@@ -180,7 +180,7 @@ impl<K: Kind> Asked<K> {
     /// It rests no more: the machine has run for `running`. Where it was armed.
     pub(super) fn wake(&mut self, running: Duration) -> Option<K::Site> {
         let State::Resting { since, was, .. } = &mut self.state else { return None };
-        let away = u64::try_from(running.saturating_sub(*since).as_nanos()).unwrap_or(u64::MAX);
+        let away = nanos(running.saturating_sub(*since));
         self.pauses.blind_ns = self.pauses.blind_ns.saturating_add(away);
         let was = was.take();
         self.state = State::Waiting(String::new());

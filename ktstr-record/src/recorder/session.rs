@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use guest_init::message::{CaptureReason, FromTest, MemoryOrder, Source, ToGuest, ToHost};
 use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Sample, Stage};
-use ktstr_replay::units::GuestNs;
+use ktstr_replay::units::{GuestNs, micros, nanos};
 
 use super::attached::{Attached, Unfit};
 use super::capture::{CaptureRequest, Capturer, Pause};
@@ -302,7 +302,7 @@ impl<'c> Session<'c> {
     fn tell_gap(&mut self, gap: Option<HostGap>) {
         let Some(HostGap { length, why }) = gap else { return };
         let detail = format!("the host did not run the machine for {} ms: {why}", length.as_millis());
-        let ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+        let ns = nanos(length);
         self.outbox.loss(self.clock.host_ns(), LossKind::HostTime, ns, detail);
     }
 
@@ -497,8 +497,8 @@ impl<'c> Session<'c> {
         let resumed = if go_on { self.go_on() } else { Duration::ZERO };
         let (whole, machine) = pause.ended(resumed);
         self.clock.paused(whole);
-        captured.sample.pause_us = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
-        captured.sample.machine_us = u64::try_from(machine.as_micros()).unwrap_or(u64::MAX);
+        captured.sample.pause_us = micros(whole);
+        captured.sample.machine_us = micros(machine);
         let (history, fault) = self.capturer.history(&mut captured);
         let at = (captured.sample.guest_ns, captured.sample.host_ns);
         self.outbox.history(at, history, fault);

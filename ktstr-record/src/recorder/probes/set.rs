@@ -10,7 +10,7 @@ use ktstr_replay::kernel::unwind::Code;
 use ktstr_replay::kernel::{BpfPrograms, KernelView};
 use ktstr_replay::probe::ProbeSite;
 use ktstr_replay::trace::record::{ProbeHit, ProbeNews, ProbeReturn, VcpuRegs};
-use ktstr_replay::units::{Cpu, KernelVirt};
+use ktstr_replay::units::{Cpu, KernelVirt, micros};
 use ktstr_replay::watch::{Missing, scheduler_mark};
 
 use super::pacing::{Pacing, Rest};
@@ -216,7 +216,7 @@ impl Probes {
         let _heard_of_later = stand.machine.resume();
         let whole = stopped.elapsed();
         stand.clock.stopped_at_watch(whole);
-        let us = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
+        let us = micros(whole);
         for at in of {
             let Some(probed) = self.asked.all.get_mut(at) else { continue };
             probed.pauses.stop(whole);

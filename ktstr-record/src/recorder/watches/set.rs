@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ktstr_replay::kernel::query::Located;
 use ktstr_replay::kernel::{KernelProfile, KernelView};
 use ktstr_replay::trace::record::{CaptureKind, WatchFire, WatchNews};
-use ktstr_replay::units::{Cpu, GuestNs, HostNs};
+use ktstr_replay::units::{Cpu, GuestNs, HostNs, micros};
 use ktstr_replay::watch::Missing;
 
 use super::fire::who;
@@ -329,8 +329,8 @@ fn who_unknown(cpu: Cpu) -> WatchFire {
 /// Hand over the capture of a stop that took `whole`.
 fn keep(stand: &mut Stand<'_>, stop: Stop, whole: Duration, machine: Duration) {
     let Some(mut captured) = stop.captured else { return };
-    captured.sample.pause_us = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
-    captured.sample.machine_us = u64::try_from(machine.as_micros()).unwrap_or(u64::MAX);
+    captured.sample.pause_us = micros(whole);
+    captured.sample.machine_us = micros(machine);
     let (history, fault) = stand.capturer.history(&mut captured);
     stand.outbox.history((captured.sample.guest_ns, captured.sample.host_ns), history, fault);
     for (role, bytes) in captured.blobs {

@@ -159,8 +159,8 @@ pub struct IndexV1 {
     pub entries: Vec<IndexEntryV1>,
 }
 
-/// A record's place, and its header but for what is the same in all headers.
-#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+/// A record's place, and its header but for what is the same in all headers. As JSON, `kind` is the code.
+#[derive(Archive, Serialize, Deserialize, serde::Serialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexEntryV1 {
     /// Offset of the record's header in the file, in bytes.
     pub offset: u64,

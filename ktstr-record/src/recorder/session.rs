@@ -64,12 +64,12 @@ pub(super) struct Ending {
 /// A capture that the guest asked for, or a look for what it wants watched or probed.
 struct GuestRequest {
     id: u64,
-    wanted: Wanted,
+    purpose: Purpose,
     received: Instant,
 }
 
 /// What the guest waits for.
-enum Wanted {
+enum Purpose {
     Capture(CaptureRequest),
     /// That what is to be watched is looked for.
     Watch,
@@ -276,7 +276,7 @@ impl<'c> Session<'c> {
             self.miss(index, String::from("the run ended before it was due"));
         }
         for request in std::mem::take(&mut self.requests) {
-            let Wanted::Capture(capture) = request.wanted else { continue };
+            let Purpose::Capture(capture) = request.purpose else { continue };
             let sample = self.capturer.missed(&capture, String::from("the run ended before it was taken"));
             self.outbox.capture(sample, None);
         }
@@ -347,17 +347,17 @@ impl<'c> Session<'c> {
         match message {
             ToHost::Capture { id, tag, reason } => {
                 let phase = self.phase.clone();
-                let capture = |kind| Wanted::Capture(CaptureRequest { tag, kind, guest_ns, host_ns, phase });
-                let wanted = match reason {
+                let capture = |kind| Purpose::Capture(CaptureRequest { tag, kind, guest_ns, host_ns, phase });
+                let purpose = match reason {
                     CaptureReason::Attach => capture(CaptureKind::Attach),
                     CaptureReason::OnDemand => capture(CaptureKind::OnDemand),
                     CaptureReason::End => capture(CaptureKind::End),
                     CaptureReason::SchedulerExit => capture(CaptureKind::SchedulerExit),
                     CaptureReason::NotEnabled => capture(CaptureKind::NotEnabled),
-                    CaptureReason::Watch => Wanted::Watch,
-                    CaptureReason::Probe => Wanted::Probe,
+                    CaptureReason::Watch => Purpose::Watch,
+                    CaptureReason::Probe => Purpose::Probe,
                 };
-                self.requests.push_back(GuestRequest { id, wanted, received: Instant::now() });
+                self.requests.push_back(GuestRequest { id, purpose, received: Instant::now() });
             }
             ToHost::Dropped { frames, bytes } => {
                 self.unfit.hear_loss();
@@ -422,13 +422,13 @@ impl<'c> Session<'c> {
         let mut pause = Some(pause);
         for (nth, request) in requests.into_iter().enumerate() {
             let begun = pause.take().unwrap_or_else(|| Pause::begun(Instant::now(), Duration::ZERO));
-            match request.wanted {
-                Wanted::Capture(capture) => {
+            match request.purpose {
+                Purpose::Capture(capture) => {
                     self.channel.ack_capture(request.id);
                     self.take(capture, begun, nth == last);
                 }
-                Wanted::Watch | Wanted::Probe => {
-                    let is_probe = matches!(request.wanted, Wanted::Probe);
+                Purpose::Watch | Purpose::Probe => {
+                    let is_probe = matches!(request.purpose, Purpose::Probe);
                     self.serve_look(request.id, is_probe, begun, nth == last);
                 }
             }

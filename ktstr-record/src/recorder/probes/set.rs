@@ -56,13 +56,13 @@ struct Stop {
 }
 
 /// What stopped, and what is to be known of it.
-struct Scene<'s> {
+struct Stopped<'s> {
     view: &'s KernelView<'s>,
     registers: &'s VcpuRegs,
     task: Option<OfTask>,
 }
 
-impl Scene<'_> {
+impl Stopped<'_> {
     fn task(&self) -> u64 {
         self.task.as_ref().map_or(0, |task| task.at.0)
     }
@@ -234,13 +234,13 @@ impl Probes {
         let ram = stand.machine.ram();
         let view = KernelView::new(&profile, &*ram);
         let task = running_task(&view, vcpu).ok().flatten();
-        let scene = Scene { view: &view, registers, task };
+        let stopped_at = Stopped { view: &view, registers, task };
         // Also those of which none has returned: what passes by stops the machine on their account.
         let of = self.returns.probes_at(id);
-        if let Some(calls) = self.returns.returned(id, scene.task(), ProbeSite::stack_of(registers)) {
+        if let Some(calls) = self.returns.returned(id, stopped_at.task(), ProbeSite::stack_of(registers)) {
             self.passed = Some(id).filter(|_| calls.is_empty());
             for call in calls {
-                self.returned(&scene, call, stop, stand);
+                self.returned(&stopped_at, call, stop, stand);
             }
             self.returns.take_done().into_iter().for_each(|id| stand.disarm(id));
             return of;
@@ -252,13 +252,13 @@ impl Probes {
         let of: Vec<usize> =
             all.iter().enumerate().filter(|(_, probed)| is_there(probed)).map(|(nth, _)| nth).collect();
         for &probe in &of {
-            self.called(&scene, probe, stop, stand);
+            self.called(&stopped_at, probe, stop, stand);
         }
         of
     }
 
     /// A call of a probe's function.
-    fn called(&mut self, scene: &Scene<'_>, at: usize, stop: Stop, stand: &mut Stand<'_>) {
+    fn called(&mut self, stopped_at: &Stopped<'_>, at: usize, stop: Stop, stand: &mut Stand<'_>) {
         let Some(probed) = self.asked.all.get_mut(at) else { return };
         let (Some(armed), Some(target)) = (probed.armed().cloned(), &probed.what) else { return };
         let wants_return = target.returns();
@@ -266,23 +266,23 @@ impl Probes {
         probed.totals.hits += 1;
         let number = u32::try_from(probed.totals.hits).unwrap_or(u32::MAX);
         let spent = probed.is_spent();
-        let back = armed.site.return_of(scene.view, scene.registers);
+        let back = armed.site.return_of(stopped_at.view, stopped_at.registers);
         let (caller, source) = match &back {
-            Ok((to, _)) => self.caller(scene.view, *to),
+            Ok((to, _)) => self.caller(stopped_at.view, *to),
             Err(why) => (format!("the stack cannot be read: {why}"), None),
         };
         let hit = ProbeHit {
             number,
-            cpu: scene.registers.cpu,
-            pid: scene.task.as_ref().map(|task| task.pid),
-            comm: scene.task.as_ref().map(|task| task.comm.clone()).unwrap_or_default(),
-            values: armed.site.read(scene.view, scene.registers),
+            cpu: stopped_at.registers.cpu,
+            pid: stopped_at.task.as_ref().map(|task| task.pid),
+            comm: stopped_at.task.as_ref().map(|task| task.comm.clone()).unwrap_or_default(),
+            values: armed.site.read(stopped_at.view, stopped_at.registers),
             caller,
             source,
         };
         self.asked.tell(stand, at, stop.now, ProbeNews::Hit(Box::new(hit)));
         if wants_return {
-            let call = |sp| Pending { probe: at, number, task: scene.task(), sp };
+            let call = |sp| Pending { probe: at, number, task: stopped_at.task(), sp };
             match back {
                 Ok((to, sp)) => self.wait(to, call(sp), stand),
                 Err(_) => self.lose(&call(0)),
@@ -331,11 +331,12 @@ impl Probes {
     }
 
     /// A call has returned.
-    fn returned(&mut self, scene: &Scene<'_>, call: Pending, stop: Stop, stand: &mut Stand<'_>) {
+    fn returned(&mut self, stopped_at: &Stopped<'_>, call: Pending, stop: Stop, stand: &mut Stand<'_>) {
         let Some(probed) = self.asked.all.get_mut(call.probe) else { return };
         probed.totals.returns += 1;
-        let value = probed.own.told.as_ref().and_then(|site| site.returned(scene.view, scene.registers));
-        let back = ProbeReturn { number: call.number, cpu: scene.registers.cpu, value };
+        let value =
+            probed.own.told.as_ref().and_then(|site| site.returned(stopped_at.view, stopped_at.registers));
+        let back = ProbeReturn { number: call.number, cpu: stopped_at.registers.cpu, value };
         self.asked.tell(stand, call.probe, stop.now, ProbeNews::Returned(Box::new(back)));
     }
 

@@ -4,8 +4,7 @@ use crate::judge::how_it_ended;
 use crate::kernel::log::read_log;
 use crate::probe::ProbeLog;
 use crate::run::{Checkpoints, Run};
-use crate::text::{Align, layout};
-use crate::text::{clean, counted, seconds, shorten, tail};
+use crate::text::{Align, both_ends, clean, counted, layout, seconds, shorten, tail};
 use crate::trace::record::{
     Away, CaptureKind, EventBody, GuestEnd, OutputSource, ProbeNews, Stage, WatchNews,
 };
@@ -105,16 +104,10 @@ pub(super) fn timeline(run: &Run<'_>, detail: Detail) -> Section {
     }
     // Stable: what happened at the same time stays in the order in which it was recorded.
     entries.sort_by_key(|(at, _)| *at);
-    let count = entries.len();
     let row =
         |(at, text): &(GuestNs, String)| vec![seconds(run.since_start_ns(*at)), shorten(&clean(text), 140)];
-    let each_end = detail.most(EACH_END);
-    let mut rows: Vec<_> = entries.iter().take(each_end).map(row).collect();
-    let more = count.saturating_sub(each_end.saturating_mul(2));
-    if more > 0 {
-        rows.push(vec!["...".to_owned(), format!("{more} more; `ktstr replay TRACE --full` has all")]);
-    }
-    rows.extend(entries.iter().skip(each_end.max(count.saturating_sub(each_end))).map(row));
+    let more = |left_out| format!("{left_out} more; `ktstr replay TRACE --full` has all");
+    let rows = both_ends(&entries, detail.most(EACH_END), row, more);
     Section { title: "timeline".to_owned(), lines: layout(&[Align::Right, Align::Left], &rows) }
 }
 

@@ -4,10 +4,10 @@
 use serde_json::{Value as Json, json};
 
 use super::Shown;
-use crate::probe::json::{of_hit, of_return, of_totals, of_value};
+use crate::probe::json::{of_hit, of_return, of_value};
 use crate::probe::{ProbeCall, ProbeLog, ProbeSeen};
 use crate::run::Run;
-use crate::text::{Align, clean, counted, escaped, layout, seconds, shorten};
+use crate::text::{Align, both_ends, clean, counted, escaped, layout, seconds, shorten};
 use crate::watch::AskedEnd;
 
 /// Calls of one probe that are shown of the beginning, and of the end.
@@ -62,8 +62,7 @@ fn lines(run: &Run<'_>, probe: &ProbeSeen, each_end: usize) -> Vec<String> {
 
 fn table(run: &Run<'_>, probe: &ProbeSeen, each_end: usize) -> Vec<String> {
     use Align::{Left, Right};
-    let count = probe.calls.len();
-    if count == 0 {
+    if probe.calls.is_empty() {
         return Vec::new();
     }
     let head = ["time", "CPU", "task", "with", "returned", "from", "line"];
@@ -82,13 +81,7 @@ fn table(run: &Run<'_>, probe: &ProbeSeen, each_end: usize) -> Vec<String> {
             short(hit.source.as_deref().unwrap_or("-")),
         ]
     };
-    rows.extend(probe.calls.iter().take(each_end).map(row));
-    if count > 2 * each_end {
-        let mut more = vec!["...".to_owned(), format!("{} more", count - 2 * each_end)];
-        more.resize(head.len(), String::new());
-        rows.push(more);
-    }
-    rows.extend(probe.calls.iter().skip(each_end.max(count.saturating_sub(each_end))).map(row));
+    rows.extend(both_ends(&probe.calls, each_end, row, |left_out| format!("{left_out} more")));
     layout(&[Right, Right, Left, Left, Left, Left, Left], &rows)
 }
 
@@ -127,6 +120,6 @@ fn of_probe(run: &Run<'_>, probe: &ProbeSeen) -> Json {
         "armed": probe.armed.iter().map(|(_, place)| place).collect::<Vec<_>>(),
         "not_armed_because": probe.end().why(),
         "calls": probe.calls.iter().map(call).collect::<Vec<_>>(),
-        "totals": probe.totals.as_ref().map(of_totals),
+        "totals": probe.totals,
     })
 }

@@ -5,10 +5,10 @@ use serde_json::{Value as Json, json};
 
 use super::Shown;
 use crate::run::Run;
-use crate::text::{Align, clean, counted, escaped, layout, seconds, shorten};
+use crate::text::{Align, both_ends, clean, counted, escaped, layout, seconds, shorten};
 use crate::trace::record::WatchFire;
 use crate::units::GuestNs;
-use crate::watch::json::{of_fire, of_totals};
+use crate::watch::json::of_fire;
 use crate::watch::{AskedEnd, WatchLog, WatchSeen};
 
 /// Fires of one watch that are shown of the beginning, and of the end.
@@ -60,8 +60,7 @@ pub(crate) fn lines(run: &Run<'_>, watch: &WatchSeen) -> Vec<String> {
 
 fn table(run: &Run<'_>, watch: &WatchSeen) -> Vec<String> {
     use Align::{Left, Right};
-    let count = watch.fires.len();
-    if count == 0 {
+    if watch.fires.is_empty() {
         return Vec::new();
     }
     let head = ["time", "CPU", "task", "old", "new", "by", "line", "phase"];
@@ -83,13 +82,7 @@ fn table(run: &Run<'_>, watch: &WatchSeen) -> Vec<String> {
             short(&phase),
         ]
     };
-    rows.extend(watch.fires.iter().take(EACH_END).map(row));
-    if count > 2 * EACH_END {
-        let mut more = vec!["...".to_owned(), format!("{} more", count - 2 * EACH_END)];
-        more.resize(head.len(), String::new());
-        rows.push(more);
-    }
-    rows.extend(watch.fires.iter().skip(EACH_END.max(count.saturating_sub(EACH_END))).map(row));
+    rows.extend(both_ends(&watch.fires, EACH_END, row, |left_out| format!("{left_out} more")));
     layout(&[Right, Right, Left, Right, Right, Left, Left, Left], &rows)
 }
 
@@ -100,7 +93,6 @@ fn of_watch(run: &Run<'_>, watch: &WatchSeen) -> Json {
         json["since_start_ns"] = run.since_start_ns(*at).into();
         json
     };
-    let totals = watch.totals.as_ref().map(of_totals);
     json!({
         "watch": watch.number,
         "target": watch.target,
@@ -110,6 +102,6 @@ fn of_watch(run: &Run<'_>, watch: &WatchSeen) -> Json {
         "armed": watch.armed.len(),
         "not_armed_because": watch.end().why(),
         "fires": watch.fires.iter().map(fire).collect::<Vec<_>>(),
-        "totals": totals,
+        "totals": watch.totals,
     })
 }

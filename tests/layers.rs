@@ -2,6 +2,9 @@
 //!
 //! The list is the declaration; this reads it, and every path that begins with `crate::` or climbs out of its module by
 //! `super::`. Tests and the test support are free to use anything, and so are links in doc comments.
+//!
+//! And what else ARCHITECTURE.md says of the crates: on which of ours each depends, what the recorder knows of judgements, that each page
+//! of the documentation is named, and how long a file may be.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,28 +15,104 @@ use syn::{Attribute, Item, UseTree};
 /// The crates that have layers.
 const CRATES: [&str; 3] = ["ktstr-replay", "ktstr-record", "ktstr"];
 
+/// Folders with sources of ours.
+const SOURCES: [&str; 7] = ["ktstr-replay", "ktstr-record", "guest-init", "macros", "ktstr", "tests", "fuzz"];
+
+/// Most lines of a source file.
+const MOST_LINES: usize = 600;
+
+/// Modules of `ktstr-replay` with which runs are judged and explained.
+const JUDGEMENT: [&str; 11] =
+    ["series", "verdict", "claim", "judge", "view", "why", "repro", "report", "diff", "export", "slim"];
+
+/// What of `ktstr-record` uses them: `fail_fast` asks whether a claim is broken for good, the self-test reads its own traces.
+const JUDGING: [&str; 2] = ["recorder/fail_fast.rs", "selftest"];
+
 /// Modules that everything may use and that may use everything: the support of tests.
 const TEST_SUPPORT: &str = "testing";
 
 #[test]
 fn no_module_uses_one_of_a_higher_layer() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut wrong = Vec::new();
     for name in CRATES {
-        wrong.extend(Crate::read(&root.join(name)).wrong());
+        wrong.extend(Crate::read(&root().join(name)).wrong());
     }
     assert!(wrong.is_empty(), "imports that go up:\n{}", wrong.join("\n"));
 }
 
 #[test]
+fn no_source_file_is_longer_than_a_thought() {
+    let files: Vec<_> = SOURCES.iter().flat_map(|folder| rust_files(&root().join(folder))).collect();
+    assert!(files.len() > 700, "{}", files.len());
+    let lines = |path: &PathBuf| std::fs::read_to_string(path).expect("text").lines().count();
+    let long: Vec<_> =
+        files.iter().map(|path| (path, lines(path))).filter(|(_, n)| *n > MOST_LINES).collect();
+    assert!(long.is_empty(), "more than {MOST_LINES} lines; split them by thought: {long:#?}");
+}
+
+#[test]
+fn the_map_of_the_code_says_what_each_crate_depends_on() {
+    let map = map();
+    let mut above: BTreeSet<String> = BTreeSet::new();
+    for row in rows(&map, "| folder |") {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let (folder, says) = (cells[1].trim_matches(['`', '/']), cells[3]);
+        let Ok(manifest) = std::fs::read_to_string(root().join(folder).join("Cargo.toml")) else { continue };
+        let names = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let listed = match says {
+            "nothing of ours" => BTreeSet::new(),
+            "all of the above" => above.clone(),
+            says => names(says),
+        };
+        let mut of_table = "";
+        let names = manifest.lines().filter_map(|line| {
+            of_table = if line.starts_with('[') { line } else { of_table };
+            let name = line.split(['.', ' ', '=']).next();
+            name.filter(|_| of_table.ends_with("dependencies]"))
+        });
+        let ours: BTreeSet<String> = names
+            .filter_map(|name| SOURCES.iter().find(|f| folder_of(name) == **f))
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(listed, ours, "ARCHITECTURE.md, what {folder} depends on");
+        above.insert(folder.to_owned());
+    }
+    assert!(above.len() >= SOURCES.len(), "{above:?}");
+}
+
+#[test]
+fn the_recorder_knows_nothing_of_judgements() {
+    let record = Crate::read(&root().join("ktstr-record"));
+    let mut judging: BTreeSet<&str> = BTreeSet::new();
+    for file in &record.files {
+        let uses = file.uses_of("ktstr_replay", &file.module());
+        let judges = uses.iter().any(|module| JUDGEMENT.contains(&module.as_str()));
+        let may = JUDGING.iter().find(|of| file.path.starts_with(of));
+        assert!(!judges || may.is_some(), "{} uses one of {uses:?}", file.path.display());
+        judging.extend(may.filter(|_| judges));
+    }
+    assert_eq!(judging.len(), JUDGING.len(), "{judging:?}");
+}
+
+#[test]
+fn the_map_names_every_page_of_the_documentation() {
+    let map = map();
+    let pages = std::fs::read_dir(root().join("docs"))
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path());
+    let pages: Vec<_> = pages.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
+    assert!(pages.len() > 20, "{pages:?}");
+    let name = |path: &PathBuf| format!("(docs/{})", path.file_name().expect("a name").to_string_lossy());
+    let missing: Vec<_> = pages.iter().map(name).filter(|link| !map.contains(link)).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md does not name {missing:?}");
+}
+
+#[test]
 fn the_map_of_the_code_lists_the_layers_as_they_are() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let map = std::fs::read_to_string(root.join("ARCHITECTURE.md")).expect("the map");
+    let (root, map) = (root(), map());
     for name in CRATES {
-        let head = format!("| module of `{name}` |");
-        let rows = map.lines().skip_while(|line| !line.starts_with(&head)).skip(2);
-        let rows = rows.take_while(|line| line.starts_with('|'));
-        let listed: Vec<&str> = rows.map(|row| row.split('`').nth(1).unwrap_or(row)).collect();
+        let rows = rows(&map, &format!("| module of `{name}` |"));
+        let listed: Vec<&str> = rows.iter().map(|row| row.split('`').nth(1).unwrap_or(row)).collect();
         assert_eq!(listed, Crate::read(&root.join(name)).order, "ARCHITECTURE.md, modules of {name}");
     }
 }
@@ -66,6 +145,42 @@ fn a_module_that_is_not_in_the_list_is_found() {
     assert_eq!(crate_.wrong(), ["c: stray.rs is of no module that lib.rs lists"]);
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn map() -> String {
+    std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the map")
+}
+
+/// The rows of the map's table whose head begins so.
+fn rows<'m>(map: &'m str, head: &str) -> Vec<&'m str> {
+    let rows = map.lines().skip_while(|line| !line.starts_with(head)).skip(2);
+    rows.take_while(|line| line.starts_with('|')).collect()
+}
+
+/// The folder of a crate of ours.
+fn folder_of(name: &str) -> &str {
+    if name == "ktstr-macros" { "macros" } else { name }
+}
+
+/// All Rust files below a folder, without what was built there.
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            match path.is_dir() {
+                true if path.file_name().is_some_and(|name| name != "target") => folders.push(path),
+                false if path.extension().is_some_and(|e| e == "rs") => files.push(path),
+                _ => {}
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
 /// A crate's sources.
 struct Crate {
     name: String,
@@ -86,21 +201,10 @@ impl Crate {
         let lib = std::fs::read_to_string(src.join("lib.rs")).expect("a lib.rs");
         let order = modules(&syn::parse_file(&lib).expect("Rust").items);
         assert!(order.len() > 5, "{}: {order:?}", folder.display());
-        let mut files = Vec::new();
-        let mut folders = vec![src.clone()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder).expect("a folder") {
-                let path = entry.expect("an entry").path();
-                let below = path.strip_prefix(&src).expect("below src").to_owned();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|e| e == "rs") && !is_entry(&below) {
-                    let text = std::fs::read_to_string(&path).expect("text");
-                    files.push(SourceFile { path: below, text });
-                }
-            }
-        }
-        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let below = |path: &PathBuf| path.strip_prefix(&src).expect("below src").to_owned();
+        let modules = rust_files(&src).into_iter().filter(|path| !is_entry(&below(path)));
+        let text = |path: &PathBuf| std::fs::read_to_string(path).expect("text");
+        let files = modules.map(|path| SourceFile { path: below(&path), text: text(&path) }).collect();
         let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
         Self { name, order, files }
     }
@@ -190,7 +294,12 @@ impl SourceFile {
 
     /// The crate's modules that it names outside of tests.
     fn uses(&self, module: &[String]) -> BTreeSet<String> {
-        let mut uses = Uses { depth: module.len(), found: BTreeSet::new() };
+        self.uses_of("crate", module)
+    }
+
+    /// The modules of the crate `root` that it names outside of tests.
+    fn uses_of(&self, root: &'static str, module: &[String]) -> BTreeSet<String> {
+        let mut uses = Uses { root, depth: module.len(), found: BTreeSet::new() };
         uses.visit_file(&self.parse());
         uses.found
     }
@@ -198,6 +307,8 @@ impl SourceFile {
 
 /// Collects the crate's own modules out of paths.
 struct Uses {
+    /// How paths begin that are of the crate.
+    root: &'static str,
     /// Modules that stand around the one that is looked at, itself included.
     depth: usize,
     found: BTreeSet<String>,
@@ -208,9 +319,9 @@ impl Uses {
     fn note(&mut self, names: &[String]) {
         let climbs = names.iter().take_while(|name| *name == "super").count();
         let module = match names {
-            [first, module, ..] if first == "crate" => Some(module),
+            [first, module, ..] if first == self.root => Some(module),
             // All the way up to the crate.
-            _ if climbs > 0 && climbs >= self.depth => names.get(climbs),
+            _ if self.root == "crate" && climbs > 0 && climbs >= self.depth => names.get(climbs),
             _ => None,
         };
         self.found.extend(module.cloned());
@@ -241,7 +352,7 @@ impl Uses {
                     after_crate = None;
                 }
                 (proc_macro2::TokenTree::Ident(name), _) => {
-                    after_crate = (name == "crate").then_some(0);
+                    after_crate = (name == self.root).then_some(0);
                 }
                 (proc_macro2::TokenTree::Punct(sign), Some(colons)) if sign.as_char() == ':' => {
                     after_crate = Some(colons + 1);

@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
-use ktstr_replay::probe::{ProbeCall, ProbeEnd, ProbeLog, ProbeSeen};
+use ktstr_replay::probe::{ProbeCall, ProbeLog, ProbeSeen};
 use ktstr_replay::trace::record::{CaptureKind, ProbeValue};
 use ktstr_replay::units::GuestNs;
+use ktstr_replay::watch::AskedEnd;
 use ktstr_tests::{TestRun, fixture, ktstr, run_bounded};
 
 mod fixtures {
@@ -124,7 +125,7 @@ fn number(run: &TestRun, kind: CaptureKind, variable: &str) -> u64 {
 
 fn a_program_was_given_what_it_saw_itself(run: &TestRun) {
     let seen = probe(run, "demo_init_task");
-    assert_eq!(seen.end(), ProbeEnd::Called, "{run}");
+    assert_eq!(seen.end(), AskedEnd::Seen, "{run}");
     // The kernel's own list of tasks has the same names; those that have run meanwhile may have another one since.
     let mut agree = 0;
     for call in until(run, &seen.calls, CaptureKind::Attach) {
@@ -183,7 +184,7 @@ fn a_program_is_probed_from_its_first_call_in_each_scheduler(run: &TestRun) {
 
 fn no_more_calls_are_recorded_than_the_program_counted(run: &TestRun) {
     let seen = probe(run, "demo_enqueue");
-    assert_eq!(seen.end(), ProbeEnd::Called, "{run}");
+    assert_eq!(seen.end(), AskedEnd::Seen, "{run}");
     // The first of the captures on cadence is of the first scheduler.
     let trace = run.trace();
     let capture = trace.tagged("periodic_000").var("nr_enqueued");

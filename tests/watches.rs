@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ktstr_replay::trace::record::{CaptureKind, EventBody, WatchFire, WatchNews};
-use ktstr_replay::watch::{WatchEnd, WatchLog, WatchSeen};
+use ktstr_replay::watch::{AskedEnd, WatchLog, WatchSeen};
 use ktstr_tests::{TestRun, fixture, ktstr, run_bounded};
 
 mod fixtures {
@@ -71,7 +71,7 @@ fn watch(run: &TestRun, target: &str) -> WatchSeen {
 
 fn the_program_and_the_line_that_set_a_counter_back_are_named(run: &TestRun) {
     let seen = watch(run, "bss.nr_dispatched");
-    assert_eq!(seen.end(), WatchEnd::Fired, "{}", run);
+    assert_eq!(seen.end(), AskedEnd::Seen, "{}", run);
     let is_told = |fire: &&WatchFire| {
         let source = fire.source.as_deref().unwrap_or_default();
         fire.new == 0

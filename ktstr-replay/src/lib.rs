@@ -5,6 +5,8 @@
 //!
 //! The modules stand in the order of their layers: none uses one that is below it in this list. `tests/layers.rs` keeps it.
 
+#![forbid(unsafe_code)]
+
 pub mod units;
 pub mod memory;
 pub mod text;

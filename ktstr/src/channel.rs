@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use guest_init::message::{FromTest, MemoryOrder, ProbeOrder, SchedulerOrder, WatchOrder};
+use ktstr_replay::path::SyntaxError;
 use rkyv::rancor;
 use rustix::io::{self, Errno};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -89,9 +90,9 @@ pub enum ChannelError {
         /// `take a capture`.
         what: &'static str,
     },
-    /// A watch or probe that cannot be read.
-    #[error("{0}")]
-    Watch(String),
+    /// What a watch or a probe is of, or under which condition, cannot be read.
+    #[error("{}", .0.render())]
+    Syntax(SyntaxError),
     /// The host could not take the capture.
     #[error("the host did not take the capture `{tag}`; its placeholder in the trace has the reason")]
     NotTaken {

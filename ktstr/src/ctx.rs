@@ -128,7 +128,7 @@ impl Ctx {
     /// # Errors
     /// What cannot be read, or cannot be watched: the run then fails, whatever the body makes of it, and the report says why.
     pub fn watch_snapshot(&self, watch: impl Into<WatchSpec>) -> Result<(), ChannelError> {
-        let order = watch.into().order().map_err(|error| ChannelError::Watch(error.render()))?;
+        let order = watch.into().order().map_err(ChannelError::Syntax)?;
         self.channel.watch(order)
     }
 
@@ -139,7 +139,7 @@ impl Ctx {
     /// # Errors
     /// What cannot be read, or cannot be probed: the run then fails, whatever the body makes of it, and the report says why.
     pub fn probe(&self, probe: impl Into<ProbeSpec>) -> Result<(), ChannelError> {
-        let order = probe.into().order().map_err(|error| ChannelError::Watch(error.render()))?;
+        let order = probe.into().order().map_err(ChannelError::Syntax)?;
         self.channel.probe(order)
     }
 

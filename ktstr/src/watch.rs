@@ -1,5 +1,6 @@
 //! Watches, as a test describes them.
 
+use ktstr_replay::units::nanos;
 use std::fmt;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ impl WatchSpec {
     /// The least time between two fires, by the guest's clock. What comes sooner is counted.
     #[must_use]
     pub fn min_interval(mut self, interval: Duration) -> Self {
-        self.0.min_interval_ns = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+        self.0.min_interval_ns = nanos(interval);
         self
     }
 

@@ -1,5 +1,6 @@
 //! A job that is ready to be sent, and why one cannot be made or sent.
 
+use ktstr_replay::units::nanos;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -73,7 +74,7 @@ impl ClockAndSeed {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let mut seed = vec![0; SEED_BYTES];
         File::open("/dev/urandom")?.read_exact(&mut seed)?;
-        Ok(Self { wall_clock_ns: u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX), seed })
+        Ok(Self { wall_clock_ns: nanos(since_epoch), seed })
     }
 }
 

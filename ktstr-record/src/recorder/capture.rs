@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ktstr_replay::kernel::history::Taken;
+use ktstr_replay::kernel::history::Undecoded;
 use ktstr_replay::kernel::{
     Caps, KernelError, KernelProfile, KernelView, PageClasses, PageClassifier, SampleReader,
 };
@@ -46,7 +46,7 @@ pub(super) struct Captured {
     /// Guest memory, as it differs from the last checkpoint.
     pub checkpoint: Option<CapturedCheckpoint>,
     /// What the guest's CPUs did since the last one, not decoded yet.
-    pub history: Option<Taken>,
+    pub history: Option<Undecoded>,
     /// Blobs that the sample or the checkpoint refers to and that were not written before.
     pub blobs: Vec<(BlobRole, Vec<u8>)>,
 }

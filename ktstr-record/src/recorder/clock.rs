@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ktstr_replay::run::periodic_due;
-use ktstr_replay::units::{GuestNs, HostNs};
+use ktstr_replay::units::{GuestNs, HostNs, nanos};
 
 /// Relates the recording's host time to the guest's `CLOCK_MONOTONIC`.
 ///
@@ -33,7 +33,7 @@ impl RunClock {
 
     /// Host time since the recording began, in ns.
     pub(super) fn host_ns(&self) -> HostNs {
-        HostNs(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        HostNs(nanos(self.start.elapsed()))
     }
 
     /// How long the guest has run since the recording began: host time less the pauses.

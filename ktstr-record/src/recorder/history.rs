@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use ktstr_replay::kernel::history::{HistoryReader, Taken, pack};
+use ktstr_replay::kernel::history::{HistoryReader, Undecoded, pack};
 use ktstr_replay::kernel::{Gaps, KernelView};
 use ktstr_replay::trace::record::{CaptureKind, EventBody, History};
 use ktstr_replay::units::{Cpu, GuestNs};
@@ -47,7 +47,7 @@ impl HistoryKeeper {
     }
 
     /// Copy what is new. The machine is stopped.
-    pub(super) fn take(&mut self, view: &KernelView<'_>) -> Option<Taken> {
+    pub(super) fn take(&mut self, view: &KernelView<'_>) -> Option<Undecoded> {
         if self.given_up {
             return None;
         }
@@ -61,7 +61,7 @@ impl HistoryKeeper {
     }
 
     /// The events of what was copied at a capture.
-    pub(super) fn events(&mut self, mut taken: Taken, kind: CaptureKind, at: GuestNs) -> Vec<EventBody> {
+    pub(super) fn events(&mut self, mut taken: Undecoded, kind: CaptureKind, at: GuestNs) -> Vec<EventBody> {
         let mut gaps = std::mem::take(&mut taken.gaps);
         // Where a CPU could not be read, that is what is told.
         if gaps.is_empty() && taken.is_of_none() {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ktstr_replay::kernel::waits::{Wait, read_waits, read_watchdog_waits};
 use ktstr_replay::kernel::{KernelError, KernelView};
 use ktstr_replay::trace::record::WaitLimit;
+use ktstr_replay::units::nanos;
 
 /// How often they are looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -63,7 +64,7 @@ impl LongWaits {
         // What cannot be read has no waits: the kernel is on its way up, has no sched_ext, or the machine was at it.
         let mut waits = read_watchdog_waits(view).unwrap_or_default();
         if let Some(gap) = self.gap.filter(|_| in_body) {
-            match read_waits(view, ns(gap)) {
+            match read_waits(view, nanos(gap)) {
                 Ok(found) => waits.extend(found),
                 // It will never be known.
                 Err(KernelError::Field(_)) => self.gap = None,
@@ -74,7 +75,7 @@ impl LongWaits {
     }
 
     fn choose(&self, mut waits: Vec<Wait>, running: Duration) -> Vec<Wait> {
-        waits.retain(|wait| wait.waited_ns >= part(wait).max(ns(SHORTEST)));
+        waits.retain(|wait| wait.waited_ns >= part(wait).max(nanos(SHORTEST)));
         let is_new = |wait: &Wait| !self.known.contains(&key(wait)) && self.is_apart(wait, running);
         // The new ones first, as the first is what the capture is for.
         waits.sort_by(|a, b| is_new(b).cmp(&is_new(a)).then(nearness(b).total_cmp(&nearness(a))));
@@ -118,10 +119,6 @@ fn key(wait: &Wait) -> (WaitLimit, Option<u32>, u64) {
 /// Which part of its limit it is.
 fn nearness(wait: &Wait) -> f64 {
     wait.waited_ns as f64 / wait.limit_ns.max(1) as f64
-}
-
-fn ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

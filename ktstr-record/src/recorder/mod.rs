@@ -26,6 +26,7 @@ mod fail_fast;
 mod attached;
 mod placing;
 mod terminal;
+mod asked;
 mod watches;
 mod probes;
 mod session;

@@ -1,5 +1,6 @@
 //! What the recorder is asked to do, the manifest that comes of it, and why there may be no recording.
 
+use ktstr_replay::units::millis;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -164,7 +165,7 @@ pub(super) fn complete_manifest(request: &RecordRequest, start: Option<&Start>) 
     let mut manifest = request.manifest.clone();
     manifest.test.checkpoint = request.captures.checkpoint.as_str().to_owned();
     manifest.test.num_snapshots = request.captures.periodic;
-    manifest.test.duration_ms = u64::try_from(request.captures.window.as_millis()).unwrap_or(u64::MAX);
+    manifest.test.duration_ms = millis(request.captures.window);
     manifest.kernel = KernelInfo {
         release: spec.kernel.release.clone(),
         asked: spec.kernel.asked.clone(),
@@ -179,7 +180,7 @@ pub(super) fn complete_manifest(request: &RecordRequest, start: Option<&Start>) 
             StartKind::Restored => (StartInfo::RESTORED, None),
             StartKind::Attached { saved_at } => (StartInfo::ATTACHED, Some(saved_at)),
         };
-        let waited_ms = u64::try_from(start.waited.as_millis()).unwrap_or(u64::MAX);
+        let waited_ms = millis(start.waited);
         StartInfo { how: how.to_owned(), template_until_ns, waited_ms }
     });
     manifest.machine.performance = start.map(|start| start.performance.clone()).unwrap_or_default();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use guest_init::message::{CaptureReason, FromTest, MemoryOrder, Source, ToGuest, ToHost};
 use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Sample, Stage};
-use ktstr_replay::units::GuestNs;
+use ktstr_replay::units::{GuestNs, micros, nanos};
 
 use super::attached::{Attached, Unfit};
 use super::capture::{CaptureRequest, Capturer, Pause};
@@ -64,12 +64,12 @@ pub(super) struct Ending {
 /// A capture that the guest asked for, or a look for what it wants watched or probed.
 struct GuestRequest {
     id: u64,
-    wanted: Wanted,
+    purpose: Purpose,
     received: Instant,
 }
 
 /// What the guest waits for.
-enum Wanted {
+enum Purpose {
     Capture(CaptureRequest),
     /// That what is to be watched is looked for.
     Watch,
@@ -269,14 +269,14 @@ impl<'c> Session<'c> {
         self.machine.kill();
         self.listen();
         let (watches, probes, mut stand) = self.watches();
-        watches.close(&mut stand);
+        watches.asked.close(&mut stand);
         probes.close(&mut stand);
         while let Some((index, _)) = self.cadence.due() {
             self.cadence.advance();
             self.miss(index, String::from("the run ended before it was due"));
         }
         for request in std::mem::take(&mut self.requests) {
-            let Wanted::Capture(capture) = request.wanted else { continue };
+            let Purpose::Capture(capture) = request.purpose else { continue };
             let sample = self.capturer.missed(&capture, String::from("the run ended before it was taken"));
             self.outbox.capture(sample, None);
         }
@@ -302,7 +302,7 @@ impl<'c> Session<'c> {
     fn tell_gap(&mut self, gap: Option<HostGap>) {
         let Some(HostGap { length, why }) = gap else { return };
         let detail = format!("the host did not run the machine for {} ms: {why}", length.as_millis());
-        let ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+        let ns = nanos(length);
         self.outbox.loss(self.clock.host_ns(), LossKind::HostTime, ns, detail);
     }
 
@@ -347,17 +347,17 @@ impl<'c> Session<'c> {
         match message {
             ToHost::Capture { id, tag, reason } => {
                 let phase = self.phase.clone();
-                let capture = |kind| Wanted::Capture(CaptureRequest { tag, kind, guest_ns, host_ns, phase });
-                let wanted = match reason {
+                let capture = |kind| Purpose::Capture(CaptureRequest { tag, kind, guest_ns, host_ns, phase });
+                let purpose = match reason {
                     CaptureReason::Attach => capture(CaptureKind::Attach),
                     CaptureReason::OnDemand => capture(CaptureKind::OnDemand),
                     CaptureReason::End => capture(CaptureKind::End),
                     CaptureReason::SchedulerExit => capture(CaptureKind::SchedulerExit),
                     CaptureReason::NotEnabled => capture(CaptureKind::NotEnabled),
-                    CaptureReason::Watch => Wanted::Watch,
-                    CaptureReason::Probe => Wanted::Probe,
+                    CaptureReason::Watch => Purpose::Watch,
+                    CaptureReason::Probe => Purpose::Probe,
                 };
-                self.requests.push_back(GuestRequest { id, wanted, received: Instant::now() });
+                self.requests.push_back(GuestRequest { id, purpose, received: Instant::now() });
             }
             ToHost::Dropped { frames, bytes } => {
                 self.unfit.hear_loss();
@@ -377,8 +377,8 @@ impl<'c> Session<'c> {
                 }
                 self.enabling.hear(&other);
                 self.unfit.hear(&other);
-                self.watches.hear(&other);
-                self.probes.hear(&other);
+                self.watches.asked.hear(&other);
+                self.probes.asked.hear(&other);
                 if let Some(body) = events::of_message(other) {
                     self.outbox.event(guest_ns, host_ns, body);
                 }
@@ -422,13 +422,13 @@ impl<'c> Session<'c> {
         let mut pause = Some(pause);
         for (nth, request) in requests.into_iter().enumerate() {
             let begun = pause.take().unwrap_or_else(|| Pause::begun(Instant::now(), Duration::ZERO));
-            match request.wanted {
-                Wanted::Capture(capture) => {
+            match request.purpose {
+                Purpose::Capture(capture) => {
                     self.channel.ack_capture(request.id);
                     self.take(capture, begun, nth == last);
                 }
-                Wanted::Watch | Wanted::Probe => {
-                    let is_probe = matches!(request.wanted, Wanted::Probe);
+                Purpose::Watch | Purpose::Probe => {
+                    let is_probe = matches!(request.purpose, Purpose::Probe);
                     self.serve_look(request.id, is_probe, begun, nth == last);
                 }
             }
@@ -497,8 +497,8 @@ impl<'c> Session<'c> {
         let resumed = if go_on { self.go_on() } else { Duration::ZERO };
         let (whole, machine) = pause.ended(resumed);
         self.clock.paused(whole);
-        captured.sample.pause_us = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
-        captured.sample.machine_us = u64::try_from(machine.as_micros()).unwrap_or(u64::MAX);
+        captured.sample.pause_us = micros(whole);
+        captured.sample.machine_us = micros(machine);
         let (history, fault) = self.capturer.history(&mut captured);
         let at = (captured.sample.guest_ns, captured.sample.host_ns);
         self.outbox.history(at, history, fault);

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::watch::named;
-use crate::probe::json::{of_hit, of_return, of_totals};
+use crate::probe::json::{of_hit, of_return};
 use crate::trace::record::{ProbeEvent, ProbeNews};
 
 /// What happened, by name.
@@ -20,7 +20,7 @@ pub(super) fn json(event: &ProbeEvent) -> Json {
         ProbeNews::Refused { why } => json!({ "news": "refused", "why": why }),
         ProbeNews::Hit(hit) => named("hit", of_hit(hit)),
         ProbeNews::Returned(back) => named("returned", of_return(back)),
-        ProbeNews::Totals(totals) => named("totals", of_totals(totals)),
+        ProbeNews::Totals(totals) => named("totals", json!(totals)),
     };
     json["probe"] = event.probe.into();
     json["target"] = event.target.clone().into();

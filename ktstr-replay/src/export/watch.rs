@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use crate::trace::record::{WatchEvent, WatchNews};
 use crate::value::Scalar;
-use crate::watch::json::{of_fire, of_totals};
+use crate::watch::json::of_fire;
 
 /// What happened, by name.
 pub(super) fn json(event: &WatchEvent) -> Json {
@@ -23,7 +23,7 @@ pub(super) fn json(event: &WatchEvent) -> Json {
         WatchNews::Disarmed { why } => json!({ "news": "disarmed", "why": why }),
         WatchNews::Refused { why } => json!({ "news": "refused", "why": why }),
         WatchNews::Fired(fire) => named("fired", of_fire(fire)),
-        WatchNews::Totals(totals) => named("totals", of_totals(totals)),
+        WatchNews::Totals(totals) => named("totals", json!(totals)),
     };
     json["watch"] = event.watch.into();
     json["target"] = event.target.clone().into();

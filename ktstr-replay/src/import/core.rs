@@ -51,6 +51,7 @@ pub struct Core {
     /// Frames that the file has.
     there: Vec<Range<u64>>,
     vcpus: Vec<VcpuRegs>,
+    names_cpus: bool,
     vmcoreinfo: Option<Vec<u8>>,
     pages: Mutex<Pages>,
 }
@@ -126,6 +127,7 @@ impl Core {
             ram: merged(ram.into_iter().chain(there.iter().cloned())),
             there,
             vcpus: notes.vcpus,
+            names_cpus: notes.names_cpus,
             vmcoreinfo: vmcoreinfo.or(notes.vmcoreinfo),
             pages: Mutex::default(),
         })
@@ -177,6 +179,12 @@ impl Core {
     #[must_use]
     pub fn vcpus(&self) -> &[VcpuRegs] {
         &self.vcpus
+    }
+
+    /// Whether the file says of which CPU the registers are; else they are numbered in the order in which it has them.
+    #[must_use]
+    pub fn names_cpus(&self) -> bool {
+        self.names_cpus
     }
 
     /// The text in which the kernel describes itself, if the file has it beside the memory.

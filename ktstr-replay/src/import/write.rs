@@ -13,12 +13,10 @@ use crate::kernel::{
 };
 use crate::memory::{LeftOut, Memory};
 use crate::trace::record::manifest::{ImportInfo, KernelInfo, MachineInfo};
-use crate::trace::record::{CaptureKind, Manifest, PAGE_BYTES, Sample};
-use crate::trace::{CaptureBase, CapturedCheckpoint, PageBatch, TraceWriter, WriteError, part_name, place};
-use crate::units::{GuestNs, GuestPhys, HostNs};
+use crate::trace::record::{CaptureKind, Manifest, PAGE_BYTES, PageId, Sample, VcpuRegs};
+use crate::trace::{CaptureBase, CapturedCheckpoint, TraceWriter, WriteError, part_name, place};
+use crate::units::{Cpu, GuestNs, GuestPhys, HostNs};
 
-/// Pages of a batch.
-const BATCH_PAGES: usize = 4096;
 /// Most pages that a trace of a core keeps: 4 GiB.
 const MAX_PAGES: usize = 1 << 20;
 /// What the capture of a core is called.
@@ -136,6 +134,10 @@ fn write(core: &Core, profile: &Arc<KernelProfile>, to: &Path, part: &Path) -> R
     let guest_ns = GuestNs(jiffies.as_ref().map_or(0, Jiffies::uptime_ns));
     let mut sample = Sample::new(0, TAG, CaptureKind::Import, guest_ns, HostNs(0));
     sample.vcpus = core.vcpus().to_vec();
+    let mut not_told = not_told(core);
+    if !core.names_cpus() {
+        not_told.extend(number(&mut sample.vcpus, view.cpus().map(|cpus| cpus.online().to_vec())));
+    }
     let state = SampleReader::new(Caps::default()).read(&view);
     (sample.scx, sample.maps, sample.cpus, sample.faults) = (state.scx, state.maps, state.cpus, state.faults);
     if let Err(why) = &jiffies {
@@ -150,19 +152,17 @@ fn write(core: &Core, profile: &Arc<KernelProfile>, to: &Path, part: &Path) -> R
         format: core.format(),
         release: profile.release().to_owned(),
         vcpus: sample.vcpus.len(),
-        not_told: not_told(core),
+        not_told,
         ..Imported::default()
     };
     sample.faults.extend(imported.not_told.iter().cloned());
-    let mut captured = pages(core, &classes, &mut imported)?;
-    captured.guest_ns = guest_ns;
 
     let io = |source| ImportError::Write { path: to.to_owned(), source };
     let mut writer = TraceWriter::create(part, &manifest(core, profile)).map_err(io)?;
     for blob in profile.to_blobs().iter().chain(&state.blobs) {
         writer.blob(blob.role, &blob.bytes).map_err(io)?;
     }
-    sample.checkpoint = Some(writer.checkpoint(&captured).map_err(io)?);
+    sample.checkpoint = Some(pages(core, &classes, &mut writer, guest_ns, &mut imported, io)?);
     writer.sample(&sample).map_err(io)?;
     writer.commit().map_err(io)?;
     writer.finish().map_err(io)?;
@@ -185,13 +185,16 @@ fn manifest(core: &Core, profile: &KernelProfile) -> Manifest {
     }
 }
 
-/// The pages that a trace keeps, as checkpoints keep them.
+/// Write the pages that a trace keeps, as checkpoints keep them, each as it is read. Returns the checkpoint's index.
 fn pages(
     core: &Core,
     classes: &PageClasses,
+    writer: &mut TraceWriter,
+    guest_ns: GuestNs,
     imported: &mut Imported,
-) -> Result<CapturedCheckpoint, ImportError> {
-    let mut changed = vec![PageBatch::default()];
+    io: impl Fn(WriteError) -> ImportError,
+) -> Result<u32, ImportError> {
+    let mut writer = writer.begin_checkpoint(CaptureBase::Zero).map_err(&io)?;
     let mut left_out: Vec<(Range<u64>, LeftOut)> =
         core.absent().into_iter().map(|gfns| (gfns, LeftOut::NotInCore)).collect();
     imported.absent_bytes =
@@ -221,26 +224,40 @@ fn pages(
             if kept > MAX_PAGES {
                 return Err(ImportError::TooLarge);
             }
-            if changed.last().is_none_or(|batch| batch.len() >= BATCH_PAGES) {
-                changed.push(PageBatch::with_capacity(BATCH_PAGES));
-            }
-            if let Some(batch) = changed.last_mut() {
-                batch.push(gfn, &page);
-            }
+            writer.page(gfn, PageId::of(&page), &page).map_err(&io)?;
         }
     }
     imported.kept_bytes = (kept * PAGE_BYTES) as u64;
     left_out.sort_by_key(|(gfns, _)| gfns.start);
-    Ok(CapturedCheckpoint {
+    let captured = CapturedCheckpoint {
         sample: Some(0),
-        guest_ns: GuestNs(0),
+        guest_ns,
         host_ns: HostNs(0),
         ram: core.ram(),
         base: CaptureBase::Zero,
-        changed,
+        changed: Vec::new(),
         zeroed: Vec::new(),
         left_out,
-    })
+    };
+    writer.finish(&captured).map_err(io)
+}
+
+/// Number registers that the core has in the order of the CPUs: a kernel saves those of its online CPUs when it crashes, and the pid of
+/// each one's task. What is not told, where that does not fit.
+fn number(vcpus: &mut [VcpuRegs], online: Result<Vec<Cpu>, KernelError>) -> Option<String> {
+    let why = match online {
+        Ok(online) if online.len() == vcpus.len() => {
+            vcpus.iter_mut().zip(online).for_each(|(vcpu, cpu)| vcpu.cpu = cpu);
+            return None;
+        }
+        _ if vcpus.is_empty() => return None,
+        Ok(online) => format!("{} were online", online.len()),
+        Err(why) => format!("which were online cannot be read: {why}"),
+    };
+    let count = vcpus.len();
+    Some(format!(
+        "of which CPUs the registers are: the core has those of {count}, numbered here in their order, and {why}"
+    ))
 }
 
 /// What this core does not tell.
@@ -261,4 +278,27 @@ fn not_told(core: &Core) -> Vec<String> {
         not_told.push("what is in pages that were not written into the core".to_owned());
     }
     not_told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_of_a_crashed_kernel_are_of_its_online_cpus() {
+        let numbered = |online: Result<Vec<u32>, KernelError>| {
+            let mut vcpus = vec![VcpuRegs::default(); 2];
+            (0..).zip(&mut vcpus).for_each(|(nth, vcpu)| vcpu.cpu = Cpu(nth));
+            let said = number(&mut vcpus, online.map(|cpus| cpus.into_iter().map(Cpu).collect()));
+            (vcpus.iter().map(|vcpu| vcpu.cpu.0).collect::<Vec<_>>(), said)
+        };
+        assert_eq!(numbered(Ok(vec![0, 3])), (vec![0, 3], None));
+        let (cpus, said) = numbered(Ok(vec![0, 1, 3]));
+        assert_eq!(cpus, [0, 1]);
+        assert!(said.is_some_and(|said| said.contains("has those of 2") && said.ends_with("3 were online")));
+        let (cpus, said) =
+            numbered(Err(KernelError::NoSymbol { name: "nr_cpu_ids".to_owned(), release: "7.3".to_owned() }));
+        assert!(cpus == [0, 1] && said.is_some_and(|said| said.contains("nr_cpu_ids")));
+        assert_eq!(number(&mut [], Ok(vec![Cpu(0)])), None);
+    }
 }

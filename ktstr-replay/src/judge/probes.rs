@@ -1,10 +1,11 @@
 //! Probes: those that were asked for and not had fail the run, and the others say what they saw.
 
-use crate::probe::{ProbeEnd, ProbeLog, ProbeSeen};
+use super::watches;
+use crate::probe::{ProbeLog, ProbeSeen};
 use crate::run::Run;
-use crate::text::{clean, counted};
-use crate::trace::record::Stage;
-use crate::verdict::{Finding, Origin, Outcome};
+use crate::text::counted;
+use crate::verdict::Finding;
+use crate::watch::AskedEnd;
 
 /// What begins the name of a finding of a probe.
 pub(super) const WHAT: &str = "probe ";
@@ -15,21 +16,11 @@ pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
 }
 
 fn of_probe(run: &Run<'_>, probe: &ProbeSeen) -> Finding {
-    let began = run.stage(Stage::BodyStarted).is_some();
-    let (outcome, found) = match probe.end() {
-        ProbeEnd::Refused(why) => (Outcome::Fail, format!("could not be armed: {why}")),
-        ProbeEnd::NeverArmed(why) if began && !run.is_partial() => {
-            (Outcome::Fail, format!("was never armed: {why}"))
-        }
-        ProbeEnd::NeverArmed(why) => (Outcome::Inconclusive, format!("was never armed: {why}")),
-        ProbeEnd::NeverCalled => (Outcome::Pass, "armed, and there was no call".to_owned()),
-        ProbeEnd::Called => (Outcome::Pass, format!("{} recorded", counted(probe.calls.len(), "call"))),
+    let seen = match probe.end() {
+        AskedEnd::Seen => format!("{} recorded", counted(probe.calls.len(), "call")),
+        _ => "armed, and there was no call".to_owned(),
     };
-    let found = match probe.dropped() {
-        Some(dropped) if outcome == Outcome::Pass => format!("{found}; {dropped}"),
-        _ => found,
-    };
-    Finding::new(Origin::Run, clean(&format!("{WHAT}{}", probe.target)), outcome, clean(&found))
+    watches::finding(run, format!("{WHAT}{}", probe.target), &probe.end(), seen, probe.dropped())
 }
 
 #[cfg(test)]

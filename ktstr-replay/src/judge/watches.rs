@@ -5,7 +5,7 @@ use crate::text::{clean, seconds};
 use crate::trace::record::{Stage, WatchFire};
 use crate::units::GuestNs;
 use crate::verdict::{Finding, Origin, Outcome};
-use crate::watch::{WatchEnd, WatchLog, WatchSeen};
+use crate::watch::{AskedEnd, WatchLog, WatchSeen};
 
 /// What begins the name of a finding of a watch.
 pub(super) const WHAT: &str = "watch ";
@@ -16,21 +16,32 @@ pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
 }
 
 fn of_watch(run: &Run<'_>, watch: &WatchSeen) -> Finding {
+    let seen = match watch.end() {
+        AskedEnd::Seen => fired(run, watch),
+        _ => "armed, and no store fired it".to_owned(),
+    };
+    finding(run, format!("{WHAT}{}", watch.target), &watch.end(), seen, watch.dropped())
+}
+
+/// The finding of a watch or a probe: what it saw, and what was dropped of it.
+pub(super) fn finding(
+    run: &Run<'_>,
+    what: String,
+    end: &AskedEnd,
+    seen: String,
+    dropped: Option<String>,
+) -> Finding {
     let began = run.stage(Stage::BodyStarted).is_some();
-    let (outcome, found) = match watch.end() {
-        WatchEnd::Refused(why) => (Outcome::Fail, format!("could not be armed: {why}")),
-        WatchEnd::NeverArmed(why) if began && !run.is_partial() => {
-            (Outcome::Fail, format!("was never armed: {why}"))
-        }
-        WatchEnd::NeverArmed(why) => (Outcome::Inconclusive, format!("was never armed: {why}")),
-        WatchEnd::NeverFired => (Outcome::Pass, "armed, and no store fired it".to_owned()),
-        WatchEnd::Fired => (Outcome::Pass, fired(run, watch)),
+    let outcome = match end {
+        AskedEnd::NeverArmed(_) if !began || run.is_partial() => Outcome::Inconclusive,
+        AskedEnd::Refused(_) | AskedEnd::NeverArmed(_) => Outcome::Fail,
+        AskedEnd::NothingSeen | AskedEnd::Seen => Outcome::Pass,
     };
-    let found = match watch.dropped() {
-        Some(dropped) if outcome == Outcome::Pass => format!("{found}; {dropped}"),
-        _ => found,
-    };
-    Finding::new(Origin::Run, clean(&format!("{WHAT}{}", watch.target)), outcome, clean(&found))
+    let found = end.in_words().unwrap_or_else(|| match dropped {
+        Some(dropped) => format!("{seen}; {dropped}"),
+        None => seen,
+    });
+    Finding::new(Origin::Run, clean(&what), outcome, clean(&found))
 }
 
 fn fired(run: &Run<'_>, watch: &WatchSeen) -> String {

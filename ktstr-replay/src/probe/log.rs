@@ -8,6 +8,7 @@ use crate::text::{counted, escaped};
 use crate::trace::Trace;
 use crate::trace::record::{Event, EventBody, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue};
 use crate::units::GuestNs;
+use crate::watch::AskedEnd;
 
 /// The probes of a run, in the order in which they were asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,19 +58,6 @@ pub struct ProbeCall {
 
 /// Where the calls of a probe are that have not returned, by number. A call can take as long as the run.
 type Calls = HashMap<u32, usize>;
-
-/// What became of a probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProbeEnd {
-    /// It could not be had, and why.
-    Refused(String),
-    /// It was never armed, and why.
-    NeverArmed(String),
-    /// It was armed, and there was no call.
-    NeverCalled,
-    /// There were calls.
-    Called,
-}
 
 impl ProbeLog {
     /// The probes that `events` tell of.
@@ -136,17 +124,9 @@ impl ProbeSeen {
 
     /// What became of it.
     #[must_use]
-    pub fn end(&self) -> ProbeEnd {
-        match (&self.refused, self.armed.is_empty(), self.calls.is_empty()) {
-            (Some(why), ..) => ProbeEnd::Refused(why.clone()),
-            (None, true, _) => {
-                let why =
-                    self.away.clone().unwrap_or_else(|| "the run ended before it was looked at".to_owned());
-                ProbeEnd::NeverArmed(why)
-            }
-            (None, false, true) => ProbeEnd::NeverCalled,
-            (None, false, false) => ProbeEnd::Called,
-        }
+    pub fn end(&self) -> AskedEnd {
+        let (refused, away) = (self.refused.as_deref(), self.away.as_deref());
+        AskedEnd::of(refused, away, !self.armed.is_empty(), !self.calls.is_empty())
     }
 
     /// What was dropped of it, in words; `None` where every call was recorded while it was armed.

@@ -9,6 +9,6 @@ mod read;
 mod site;
 mod target;
 
-pub use log::{ProbeCall, ProbeEnd, ProbeLog, ProbeSeen};
+pub use log::{ProbeCall, ProbeLog, ProbeSeen};
 pub use site::ProbeSite;
 pub use target::ProbeTarget;

@@ -4,10 +4,9 @@ use crate::judge::how_it_ended;
 use crate::kernel::log::read_log;
 use crate::probe::ProbeLog;
 use crate::run::{Checkpoints, Run};
-use crate::text::{Align, layout};
-use crate::text::{clean, counted, seconds, shorten, tail};
+use crate::text::{Align, both_ends, clean, counted, layout, seconds, shorten, tail};
 use crate::trace::record::{
-    CaptureKind, EventBody, GuestEnd, OutputSource, ProbeEvent, ProbeNews, Stage, WatchEvent, WatchNews,
+    Away, CaptureKind, EventBody, GuestEnd, OutputSource, ProbeNews, Stage, WatchNews,
 };
 use crate::units::GuestNs;
 use crate::verdict::{Outcome, Verdict};
@@ -80,10 +79,6 @@ pub(super) fn timeline(run: &Run<'_>, detail: Detail) -> Section {
             EventBody::PhaseEnd { index } => format!("phase {index} ends"),
             EventBody::Op { name, detail } => with(name, detail),
             EventBody::Payload(run) => format!("payload {} {}", run.name, how_it_ended(run)),
-            EventBody::Watch(news) => match of_watch(news) {
-                Some(text) => text,
-                None => continue,
-            },
             EventBody::LongWait(wait) => {
                 let capture = wait.sample.and_then(|index| run.sample(index));
                 with(
@@ -91,12 +86,11 @@ pub(super) fn timeline(run: &Run<'_>, detail: Detail) -> Section {
                     &wait.in_words(),
                 )
             }
-            EventBody::Probe(news) => match of_probe(news) {
+            EventBody::End { end, detail } => with(&format!("the machine ended ({end:?})"), detail),
+            body => match of_asked(body) {
                 Some(text) => text,
                 None => continue,
             },
-            EventBody::End { end, detail } => with(&format!("the machine ended ({end:?})"), detail),
-            _ => continue,
         };
         entries.push((event.guest_ns, text));
     }
@@ -110,33 +104,43 @@ pub(super) fn timeline(run: &Run<'_>, detail: Detail) -> Section {
     }
     // Stable: what happened at the same time stays in the order in which it was recorded.
     entries.sort_by_key(|(at, _)| *at);
-    let count = entries.len();
     let row =
         |(at, text): &(GuestNs, String)| vec![seconds(run.since_start_ns(*at)), shorten(&clean(text), 140)];
-    let each_end = detail.most(EACH_END);
-    let mut rows: Vec<_> = entries.iter().take(each_end).map(row).collect();
-    let more = count.saturating_sub(each_end.saturating_mul(2));
-    if more > 0 {
-        rows.push(vec!["...".to_owned(), format!("{more} more; `ktstr replay TRACE --full` has all")]);
-    }
-    rows.extend(entries.iter().skip(each_end.max(count.saturating_sub(each_end))).map(row));
+    let more = |left_out| format!("{left_out} more; `ktstr replay TRACE --full` has all");
+    let rows = both_ends(&entries, detail.most(EACH_END), row, more);
     Section { title: "timeline".to_owned(), lines: layout(&[Align::Right, Align::Left], &rows) }
 }
 
-/// A line of the timeline for what happened to a watch.
-fn of_watch(news: &WatchEvent) -> Option<String> {
-    let target = &news.target;
-    Some(match &news.what {
-        WatchNews::Asked { .. } | WatchNews::Totals(_) => return None,
-        WatchNews::Waiting { why } => format!("watch {target} waits: {why}"),
-        WatchNews::Armed { value, .. } => format!("watch {target} armed: {value}"),
-        WatchNews::Disarmed { why } => format!("watch {target} taken away: {why}"),
-        WatchNews::Refused { why } => format!("watch {target} refused: {why}"),
-        WatchNews::Fired(fire) => {
-            let by = fire.source.as_ref().unwrap_or(&fire.place);
-            format!("watch {target}: {} -> {} on CPU {} by {by}", fire.old, fire.new, fire.cpu)
-        }
-    })
+/// A line of the timeline for what happened to a watch or a probe. The calls of a probe are too many for one each.
+fn of_asked(body: &EventBody) -> Option<String> {
+    let (what, away) = match body {
+        EventBody::Watch(news) => (format!("watch {}", news.target), news.what.away()),
+        EventBody::Probe(news) => (format!("probe {}", news.target), news.what.away()),
+        _ => return None,
+    };
+    if let Some((how, why)) = away {
+        let how = match how {
+            Away::Waiting => "waits",
+            Away::Disarmed => "taken away",
+            Away::Refused => "refused",
+        };
+        return Some(format!("{what} {how}: {why}"));
+    }
+    match body {
+        EventBody::Watch(news) => match &news.what {
+            WatchNews::Armed { value, .. } => Some(format!("{what} armed: {value}")),
+            WatchNews::Fired(fire) => {
+                let by = fire.source.as_ref().unwrap_or(&fire.place);
+                Some(format!("{what}: {} -> {} on CPU {} by {by}", fire.old, fire.new, fire.cpu))
+            }
+            _ => None,
+        },
+        EventBody::Probe(news) => match &news.what {
+            ProbeNews::Armed { place, .. } => Some(format!("{what} armed: {place}")),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// What the watches saw.
@@ -144,20 +148,6 @@ pub(super) fn watches(run: &Run<'_>) -> Section {
     let log = WatchLog::of(&run.events);
     let lines = log.watches.iter().flat_map(|watch| watches::lines(run, watch)).collect();
     Section { title: "watches".to_owned(), lines }
-}
-
-/// A line of the timeline for what happened to a probe; its calls are too many for one each.
-fn of_probe(news: &ProbeEvent) -> Option<String> {
-    let target = &news.target;
-    Some(match &news.what {
-        ProbeNews::Asked { .. } | ProbeNews::Totals(_) | ProbeNews::Hit(_) | ProbeNews::Returned(_) => {
-            return None;
-        }
-        ProbeNews::Waiting { why } => format!("probe {target} waits: {why}"),
-        ProbeNews::Armed { place, .. } => format!("probe {target} armed: {place}"),
-        ProbeNews::Disarmed { why } => format!("probe {target} taken away: {why}"),
-        ProbeNews::Refused { why } => format!("probe {target} refused: {why}"),
-    })
 }
 
 /// What the probes saw.

@@ -25,7 +25,7 @@ pub(super) fn repro(run: &Run<'_>) -> Option<Section> {
     }
     let (second, info) = repro::second(run.trace)?;
     let mut lines = repro::attempts(&info, second.segment_number());
-    lines.extend(repro::story(&Run::load(&second)));
+    lines.extend(repro::last_calls(&Run::load(&second)));
     Some(Section { title: "run again, to see how the scheduler died".to_owned(), lines })
 }
 

@@ -5,9 +5,9 @@
 
 mod chain;
 mod second;
-mod story;
+mod last_calls;
 
 pub use chain::{Chain, NoChain, Target, TargetKind};
+pub(crate) use last_calls::last_calls;
 pub(crate) use second::attempts;
 pub use second::{is_same_failure, second};
-pub(crate) use story::story;

@@ -229,11 +229,6 @@ impl SeriesEntry<'_> {
         self.column(path, Projection::Map)
     }
 
-    /// A field of one CPU's value.
-    pub fn cpu_field(&self, cpu: Cpu, path: &str) -> Column {
-        self.column(path, |map| Projection::MapOnCpu(map, cpu))
-    }
-
     /// The sum of a field over all CPUs.
     pub fn cpu_sum(&self, path: &str) -> Column {
         self.column(path, |map| Projection::MapFolded(Fold::Sum, map))

@@ -23,3 +23,20 @@ pub fn layout(align: &[Align], rows: &[Vec<String>]) -> Vec<String> {
     };
     rows.iter().map(line).collect()
 }
+/// Rows of the first and of the last `each_end` items; between them one with what `more` says of how many are left out.
+pub(crate) fn both_ends<T>(
+    items: &[T],
+    each_end: usize,
+    row: impl Fn(&T) -> Vec<String>,
+    more: impl Fn(usize) -> String,
+) -> Vec<Vec<String>> {
+    let mut rows: Vec<_> = items.iter().take(each_end).map(&row).collect();
+    let left_out = items.len().saturating_sub(each_end.saturating_mul(2));
+    if left_out > 0 {
+        let mut gap = vec!["...".to_owned(), more(left_out)];
+        gap.resize(rows.first().map_or(2, Vec::len), String::new());
+        rows.push(gap);
+    }
+    rows.extend(items.iter().skip(each_end.max(items.len().saturating_sub(each_end))).map(row));
+    rows
+}

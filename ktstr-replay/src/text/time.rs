@@ -1,5 +1,6 @@
 //! Times as people write and read them.
 
+use crate::units::nanos;
 use std::fmt;
 
 /// A length of time in ns, written as `3s` or `500ms`.
@@ -25,7 +26,7 @@ impl fmt::Display for SpanNs {
 
 impl From<std::time::Duration> for SpanNs {
     fn from(d: std::time::Duration) -> Self {
-        Self(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+        Self(nanos(d))
     }
 }
 

@@ -7,7 +7,7 @@ use super::error::WriteError;
 use super::record::memory::MAX_CHUNK_PAGES;
 use super::record::{Checkpoint, PAGE_BYTES, PageChunk, PageId, PageRun, PageState, RamRange};
 use super::table::{PageTable, RunBuilder};
-use super::writer::{Labels, TraceWriter};
+use super::writer::{Labels, Mark, TraceWriter};
 use crate::memory::LeftOut;
 use crate::units::{GuestNs, HostNs};
 
@@ -107,26 +107,119 @@ impl TraceWriter {
     /// # Errors
     /// [`WriteError`]. After one the next checkpoint must have base [`CaptureBase::Zero`].
     pub fn checkpoint(&mut self, captured: &CapturedCheckpoint) -> Result<u32, WriteError> {
-        if std::mem::take(&mut self.pages.base) == CaptureBase::Zero && captured.base == CaptureBase::Previous
-        {
+        let mut writer = self.begin_checkpoint(captured.base)?;
+        for (gfn, id, page) in captured.changed.iter().flat_map(PageBatch::iter) {
+            writer.page(gfn, id, page)?;
+        }
+        writer.finish(captured)
+    }
+
+    /// Begin a checkpoint whose pages are written as they come: they need not be in memory together.
+    ///
+    /// # Errors
+    /// [`WriteError::NoBase`].
+    pub(crate) fn begin_checkpoint(&mut self, base: CaptureBase) -> Result<CheckpointWriter<'_>, WriteError> {
+        if std::mem::take(&mut self.pages.base) == CaptureBase::Zero && base == CaptureBase::Previous {
             return Err(WriteError::NoBase);
         }
         let (mark, next) = (self.mark(), self.pages.next);
-        let index = self.checkpoint_inner(captured).inspect_err(|_| {
-            // What there is of it is of no use, and on a full disk its room is.
-            if self.back_to(mark) {
-                self.pages.next = next;
+        let chunk = PageChunk {
+            first: next,
+            ids: Vec::with_capacity(MAX_CHUNK_PAGES),
+            bytes: Vec::with_capacity(MAX_CHUNK_PAGES * PAGE_BYTES),
+        };
+        Ok(CheckpointWriter { trace: self, mark, next, chunk, runs: Vec::new(), is_whole: false })
+    }
+}
+
+/// A checkpoint that is being written. Dropped before it is whole, it is taken back.
+pub(crate) struct CheckpointWriter<'w> {
+    trace: &'w mut TraceWriter,
+    /// Where the trace was before.
+    mark: Mark,
+    /// Number of the first page that is stored for it.
+    next: u32,
+    /// Pages that are not written yet.
+    chunk: PageChunk,
+    /// One for each page.
+    runs: Vec<PageRun>,
+    is_whole: bool,
+}
+
+impl CheckpointWriter<'_> {
+    /// The page of frame `gfn`. It is stored if it is new and not zero.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub(crate) fn page(&mut self, gfn: u64, id: PageId, page: &[u8]) -> Result<(), WriteError> {
+        let chunk = &mut self.chunk;
+        let state = if id == PageId::zero() {
+            PageState::Zero
+        } else if let Some(number) = self.trace.pages.numbers.get(&id) {
+            PageState::Stored(*number)
+        } else {
+            let number = u32::try_from(chunk.ids.len())
+                .ok()
+                .and_then(|slot| chunk.first.checked_add(slot))
+                .filter(|number| *number < u32::MAX)
+                .ok_or_else(|| WriteError::BadCapture("the trace has 2^32 pages".to_owned()))?;
+            self.trace.pages.numbers.insert(id, number);
+            chunk.ids.push(id);
+            chunk.bytes.extend_from_slice(page);
+            if chunk.ids.len() == MAX_CHUNK_PAGES {
+                self.write_chunk()?;
             }
-            // Pages of a chunk that was not written must not be referred to.
-            let stored = self.pages.next;
-            self.pages.numbers.retain(|_, number| *number < stored);
-        })?;
-        self.pages.base = CaptureBase::Previous;
+            PageState::Stored(number)
+        };
+        self.runs.push(PageRun { gfn, count: 1, state });
+        Ok(())
+    }
+
+    /// All pages with contents were handed over; what else there is of it is in `captured`. Returns its index.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub(crate) fn finish(mut self, captured: &CapturedCheckpoint) -> Result<u32, WriteError> {
+        self.write_chunk()?;
+        let delta = self.delta(captured)?;
+        let pages = &mut self.trace.pages;
+        if captured.base == CaptureBase::Zero {
+            pages.table = Default::default();
+        }
+        for run in &delta {
+            pages
+                .table
+                .set(*run)
+                .map_err(|_| WriteError::BadCapture(format!("run at frame {:#x}", run.gfn)))?;
+        }
+        let index = pages.checkpoints;
+        let is_full = captured.base == CaptureBase::Zero || index.is_multiple_of(FULL_TABLE_EVERY);
+        let checkpoint = Checkpoint {
+            index,
+            parent: if is_full { None } else { index.checked_sub(1) },
+            sample: captured.sample,
+            guest_ns: captured.guest_ns,
+            host_ns: captured.host_ns,
+            ram: captured.ram.iter().map(|r| RamRange { start: r.start, end: r.end }).collect(),
+            runs: if is_full { pages.table.runs().collect() } else { delta },
+        };
+        self.trace.body(
+            &checkpoint,
+            Labels {
+                flags: 0,
+                keys: [u64::from(index), checkpoint_links(checkpoint.parent, checkpoint.sample)],
+                time: Some((captured.guest_ns, captured.host_ns)),
+            },
+        )?;
+        self.trace.pages.checkpoints += 1;
+        self.trace.pages.base = CaptureBase::Previous;
+        self.is_whole = true;
         Ok(index)
     }
 
-    fn checkpoint_inner(&mut self, captured: &CapturedCheckpoint) -> Result<u32, WriteError> {
-        let mut runs = self.store_pages(captured)?;
+    /// How it differs from its base: runs of pages in one state, ascending.
+    fn delta(&mut self, captured: &CapturedCheckpoint) -> Result<Vec<PageRun>, WriteError> {
+        let mut runs = std::mem::take(&mut self.runs);
         for range in &captured.zeroed {
             runs.extend(page_run(range.start, range.end, PageState::Zero)?);
         }
@@ -143,88 +236,36 @@ impl TraceWriter {
             end = run.gfn + u64::from(run.count);
             joined.push(run);
         }
-        let delta = joined.finish();
-
-        if captured.base == CaptureBase::Zero {
-            self.pages.table = Default::default();
-        }
-        for run in &delta {
-            self.pages
-                .table
-                .set(*run)
-                .map_err(|_| WriteError::BadCapture(format!("run at frame {:#x}", run.gfn)))?;
-        }
-        let index = self.pages.checkpoints;
-        let is_full = captured.base == CaptureBase::Zero || index.is_multiple_of(FULL_TABLE_EVERY);
-        let checkpoint = Checkpoint {
-            index,
-            parent: if is_full { None } else { index.checked_sub(1) },
-            sample: captured.sample,
-            guest_ns: captured.guest_ns,
-            host_ns: captured.host_ns,
-            ram: captured.ram.iter().map(|r| RamRange { start: r.start, end: r.end }).collect(),
-            runs: if is_full { self.pages.table.runs().collect() } else { delta },
-        };
-        self.body(
-            &checkpoint,
-            Labels {
-                flags: 0,
-                keys: [u64::from(index), checkpoint_links(checkpoint.parent, checkpoint.sample)],
-                time: Some((captured.guest_ns, captured.host_ns)),
-            },
-        )?;
-        self.pages.checkpoints += 1;
-        Ok(index)
+        Ok(joined.finish())
     }
 
-    /// Store the pages that are new; returns a run for each page.
-    fn store_pages(&mut self, captured: &CapturedCheckpoint) -> Result<Vec<PageRun>, WriteError> {
-        let zero = PageId::zero();
-        let mut runs = Vec::new();
-        let mut chunk = self.empty_chunk();
-        for (gfn, id, page) in captured.changed.iter().flat_map(|batch| batch.iter()) {
-            let state = if id == zero {
-                PageState::Zero
-            } else if let Some(number) = self.pages.numbers.get(&id) {
-                PageState::Stored(*number)
-            } else {
-                let number = u32::try_from(chunk.ids.len())
-                    .ok()
-                    .and_then(|slot| chunk.first.checked_add(slot))
-                    .filter(|number| *number < u32::MAX)
-                    .ok_or_else(|| WriteError::BadCapture("the trace has 2^32 pages".to_owned()))?;
-                self.pages.numbers.insert(id, number);
-                chunk.ids.push(id);
-                chunk.bytes.extend_from_slice(page);
-                if chunk.ids.len() == MAX_CHUNK_PAGES {
-                    self.write_chunk(&chunk)?;
-                    chunk.first = self.pages.next;
-                    chunk.ids.clear();
-                    chunk.bytes.clear();
-                }
-                PageState::Stored(number)
-            };
-            runs.push(PageRun { gfn, count: 1, state });
+    /// Write the pages that are not written yet.
+    fn write_chunk(&mut self) -> Result<(), WriteError> {
+        let pages = self.chunk.ids.len() as u32;
+        if pages > 0 {
+            let keys = [u64::from(self.chunk.first), u64::from(pages)];
+            self.trace.body(&self.chunk, Labels { keys, ..Labels::default() })?;
+            self.trace.pages.next = self.chunk.first + pages;
+            self.chunk.first = self.trace.pages.next;
+            self.chunk.ids.clear();
+            self.chunk.bytes.clear();
         }
-        if !chunk.ids.is_empty() {
-            self.write_chunk(&chunk)?;
-        }
-        Ok(runs)
-    }
-
-    fn empty_chunk(&self) -> PageChunk {
-        PageChunk {
-            first: self.pages.next,
-            ids: Vec::with_capacity(MAX_CHUNK_PAGES),
-            bytes: Vec::with_capacity(MAX_CHUNK_PAGES * PAGE_BYTES),
-        }
-    }
-
-    fn write_chunk(&mut self, chunk: &PageChunk) -> Result<(), WriteError> {
-        let pages = chunk.ids.len() as u32;
-        self.body(chunk, Labels { flags: 0, keys: [u64::from(chunk.first), u64::from(pages)], time: None })?;
-        self.pages.next = chunk.first + pages;
         Ok(())
+    }
+}
+
+impl Drop for CheckpointWriter<'_> {
+    fn drop(&mut self) {
+        if self.is_whole {
+            return;
+        }
+        // What there is of it is of no use, and on a full disk its room is.
+        if self.trace.back_to(self.mark) {
+            self.trace.pages.next = self.next;
+        }
+        // Pages of a chunk that was not written must not be referred to.
+        let stored = self.trace.pages.next;
+        self.trace.pages.numbers.retain(|_, number| *number < stored);
     }
 }
 

@@ -4,10 +4,11 @@
 use serde_json::{Value as Json, json};
 
 use super::Shown;
-use crate::probe::json::{of_hit, of_return, of_totals, of_value};
-use crate::probe::{ProbeCall, ProbeEnd, ProbeLog, ProbeSeen};
+use crate::probe::json::{of_hit, of_return, of_value};
+use crate::probe::{ProbeCall, ProbeLog, ProbeSeen};
 use crate::run::Run;
-use crate::text::{Align, clean, counted, escaped, layout, seconds, shorten};
+use crate::text::{Align, both_ends, clean, counted, escaped, layout, seconds, shorten};
+use crate::watch::AskedEnd;
 
 /// Calls of one probe that are shown of the beginning, and of the end.
 const EACH_END: usize = 16;
@@ -45,15 +46,14 @@ pub(crate) fn short(run: &Run<'_>, probe: &ProbeSeen) -> Vec<String> {
 }
 
 fn lines(run: &Run<'_>, probe: &ProbeSeen, each_end: usize) -> Vec<String> {
-    let what = match probe.end() {
-        ProbeEnd::Refused(why) => format!("could not be armed: {why}"),
-        ProbeEnd::NeverArmed(why) => format!("was never armed: {why}"),
-        ProbeEnd::NeverCalled => "was not called".to_owned(),
-        ProbeEnd::Called if probe.calls.len() as u64 >= u64::from(probe.max_hits) => {
-            format!("{}, the most that it may", counted(probe.calls.len(), "call"))
+    let end = probe.end();
+    let what = end.in_words().unwrap_or_else(|| match (end, probe.calls.len()) {
+        (AskedEnd::Seen, count) if count as u64 >= u64::from(probe.max_hits) => {
+            format!("{}, the most that it may", counted(count, "call"))
         }
-        ProbeEnd::Called => counted(probe.calls.len(), "call"),
-    };
+        (AskedEnd::Seen, count) => counted(count, "call"),
+        _ => "was not called".to_owned(),
+    });
     let mut out = vec![clean(&format!("{}: {what}", probe.target))];
     out.extend(probe.dropped().map(|dropped| format!("  {dropped}")));
     out.extend(table(run, probe, each_end).iter().map(|line| format!("  {line}")));
@@ -62,8 +62,7 @@ fn lines(run: &Run<'_>, probe: &ProbeSeen, each_end: usize) -> Vec<String> {
 
 fn table(run: &Run<'_>, probe: &ProbeSeen, each_end: usize) -> Vec<String> {
     use Align::{Left, Right};
-    let count = probe.calls.len();
-    if count == 0 {
+    if probe.calls.is_empty() {
         return Vec::new();
     }
     let head = ["time", "CPU", "task", "with", "returned", "from", "line"];
@@ -82,13 +81,7 @@ fn table(run: &Run<'_>, probe: &ProbeSeen, each_end: usize) -> Vec<String> {
             short(hit.source.as_deref().unwrap_or("-")),
         ]
     };
-    rows.extend(probe.calls.iter().take(each_end).map(row));
-    if count > 2 * each_end {
-        let mut more = vec!["...".to_owned(), format!("{} more", count - 2 * each_end)];
-        more.resize(head.len(), String::new());
-        rows.push(more);
-    }
-    rows.extend(probe.calls.iter().skip(each_end.max(count.saturating_sub(each_end))).map(row));
+    rows.extend(both_ends(&probe.calls, each_end, row, |left_out| format!("{left_out} more")));
     layout(&[Right, Right, Left, Left, Left, Left, Left], &rows)
 }
 
@@ -119,18 +112,14 @@ fn of_probe(run: &Run<'_>, probe: &ProbeSeen) -> Json {
         });
         json
     };
-    let why = match probe.end() {
-        ProbeEnd::Refused(why) | ProbeEnd::NeverArmed(why) => Some(why),
-        ProbeEnd::NeverCalled | ProbeEnd::Called => None,
-    };
     json!({
         "probe": probe.number,
         "target": probe.target,
         "max_hits": probe.max_hits,
         "by_body": probe.by_body,
         "armed": probe.armed.iter().map(|(_, place)| place).collect::<Vec<_>>(),
-        "not_armed_because": why,
+        "not_armed_because": probe.end().why(),
         "calls": probe.calls.iter().map(call).collect::<Vec<_>>(),
-        "totals": probe.totals.as_ref().map(of_totals),
+        "totals": probe.totals,
     })
 }

@@ -5,11 +5,11 @@ use serde_json::{Value as Json, json};
 
 use super::Shown;
 use crate::run::Run;
-use crate::text::{Align, clean, counted, escaped, layout, seconds, shorten};
+use crate::text::{Align, both_ends, clean, counted, escaped, layout, seconds, shorten};
 use crate::trace::record::WatchFire;
 use crate::units::GuestNs;
-use crate::watch::json::{of_fire, of_totals};
-use crate::watch::{WatchEnd, WatchLog, WatchSeen};
+use crate::watch::json::of_fire;
+use crate::watch::{AskedEnd, WatchLog, WatchSeen};
 
 /// Fires of one watch that are shown of the beginning, and of the end.
 const EACH_END: usize = 16;
@@ -40,15 +40,14 @@ pub fn show_watches(run: &Run<'_>) -> Result<Shown, NoWatches> {
 /// The lines of one watch, for the report as well.
 pub(crate) fn lines(run: &Run<'_>, watch: &WatchSeen) -> Vec<String> {
     let when = watch.when.as_ref().map(|when| format!(" when {when}")).unwrap_or_default();
-    let what = match watch.end() {
-        WatchEnd::Refused(why) => format!("could not be armed: {why}"),
-        WatchEnd::NeverArmed(why) => format!("was never armed: {why}"),
-        WatchEnd::NeverFired => "did not fire".to_owned(),
-        WatchEnd::Fired if watch.fires.len() as u64 >= u64::from(watch.max_fires) => {
-            format!("fired {}, the most that it may", counted(watch.fires.len(), "time"))
+    let end = watch.end();
+    let what = end.in_words().unwrap_or_else(|| match (end, watch.fires.len()) {
+        (AskedEnd::Seen, count) if count as u64 >= u64::from(watch.max_fires) => {
+            format!("fired {}, the most that it may", counted(count, "time"))
         }
-        WatchEnd::Fired => format!("fired {}", counted(watch.fires.len(), "time")),
-    };
+        (AskedEnd::Seen, count) => format!("fired {}", counted(count, "time")),
+        _ => "did not fire".to_owned(),
+    });
     let mut out = vec![clean(&format!("{}{when}: {what}", watch.target))];
     out.extend(watch.dropped().map(|dropped| format!("  {dropped}")));
     out.extend(table(run, watch).iter().map(|line| format!("  {line}")));
@@ -61,8 +60,7 @@ pub(crate) fn lines(run: &Run<'_>, watch: &WatchSeen) -> Vec<String> {
 
 fn table(run: &Run<'_>, watch: &WatchSeen) -> Vec<String> {
     use Align::{Left, Right};
-    let count = watch.fires.len();
-    if count == 0 {
+    if watch.fires.is_empty() {
         return Vec::new();
     }
     let head = ["time", "CPU", "task", "old", "new", "by", "line", "phase"];
@@ -84,13 +82,7 @@ fn table(run: &Run<'_>, watch: &WatchSeen) -> Vec<String> {
             short(&phase),
         ]
     };
-    rows.extend(watch.fires.iter().take(EACH_END).map(row));
-    if count > 2 * EACH_END {
-        let mut more = vec!["...".to_owned(), format!("{} more", count - 2 * EACH_END)];
-        more.resize(head.len(), String::new());
-        rows.push(more);
-    }
-    rows.extend(watch.fires.iter().skip(EACH_END.max(count.saturating_sub(EACH_END))).map(row));
+    rows.extend(both_ends(&watch.fires, EACH_END, row, |left_out| format!("{left_out} more")));
     layout(&[Right, Right, Left, Right, Right, Left, Left, Left], &rows)
 }
 
@@ -101,11 +93,6 @@ fn of_watch(run: &Run<'_>, watch: &WatchSeen) -> Json {
         json["since_start_ns"] = run.since_start_ns(*at).into();
         json
     };
-    let why = match watch.end() {
-        WatchEnd::Refused(why) | WatchEnd::NeverArmed(why) => Some(why),
-        WatchEnd::NeverFired | WatchEnd::Fired => None,
-    };
-    let totals = watch.totals.as_ref().map(of_totals);
     json!({
         "watch": watch.number,
         "target": watch.target,
@@ -113,8 +100,8 @@ fn of_watch(run: &Run<'_>, watch: &WatchSeen) -> Json {
         "max_fires": watch.max_fires,
         "by_body": watch.by_body,
         "armed": watch.armed.len(),
-        "not_armed_because": why,
+        "not_armed_because": watch.end().why(),
         "fires": watch.fires.iter().map(fire).collect::<Vec<_>>(),
-        "totals": totals,
+        "totals": watch.totals,
     })
 }

@@ -1,8 +1,8 @@
-//! A store and the totals of a watch as JSON, the same in views and exports.
+//! A store as JSON, the same in views and exports.
 
 use serde_json::{Value as Json, json};
 
-use crate::trace::record::{WatchFire, WatchTotals};
+use crate::trace::record::WatchFire;
 use crate::value::Scalar;
 
 /// A store.
@@ -20,19 +20,5 @@ pub(crate) fn of_fire(fire: &WatchFire) -> Json {
         "new": Scalar::Int(fire.new).to_json(),
         "sample": fire.sample,
         "phase": fire.phase,
-    })
-}
-
-/// What there was in all.
-pub(crate) fn of_totals(totals: &WatchTotals) -> Json {
-    json!({
-        "stores": totals.stores,
-        "fires": totals.fires,
-        "excluded": totals.excluded,
-        "too_soon": totals.too_soon,
-        "backed_off": totals.backed_off,
-        "blind_ns": totals.blind_ns,
-        "unseen": totals.unseen,
-        "longest_stop_us": totals.longest_stop_us,
     })
 }

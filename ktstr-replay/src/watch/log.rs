@@ -1,5 +1,6 @@
 //! What a trace says of its watches.
 
+use super::AskedEnd;
 use crate::trace::record::{Event, EventBody, WatchFire, WatchNews, WatchTotals};
 use crate::units::GuestNs;
 
@@ -35,19 +36,6 @@ pub struct WatchSeen {
     pub refused: Option<String>,
     /// What there was of it in all; `None` in a trace that has no end.
     pub totals: Option<WatchTotals>,
-}
-
-/// What became of a watch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WatchEnd {
-    /// It could not be had, and why.
-    Refused(String),
-    /// It was never armed, and why.
-    NeverArmed(String),
-    /// It was armed, and no store fired it.
-    NeverFired,
-    /// It fired.
-    Fired,
 }
 
 impl WatchLog {
@@ -96,17 +84,9 @@ impl WatchSeen {
 
     /// What became of it.
     #[must_use]
-    pub fn end(&self) -> WatchEnd {
-        match (&self.refused, self.armed.is_empty(), self.fires.is_empty()) {
-            (Some(why), ..) => WatchEnd::Refused(why.clone()),
-            (None, true, _) => {
-                let why =
-                    self.away.clone().unwrap_or_else(|| "the run ended before it was looked at".to_owned());
-                WatchEnd::NeverArmed(why)
-            }
-            (None, false, true) => WatchEnd::NeverFired,
-            (None, false, false) => WatchEnd::Fired,
-        }
+    pub fn end(&self) -> AskedEnd {
+        let (refused, away) = (self.refused.as_deref(), self.away.as_deref());
+        AskedEnd::of(refused, away, !self.armed.is_empty(), !self.fires.is_empty())
     }
 
     /// What was dropped of it, in words; `None` where it was watched all the time.

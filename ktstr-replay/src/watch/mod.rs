@@ -5,9 +5,11 @@
 
 mod condition;
 pub(crate) mod json;
+mod end;
 mod log;
 mod target;
 
 pub use condition::WatchCondition;
-pub use log::{WatchEnd, WatchLog, WatchSeen};
+pub use end::AskedEnd;
+pub use log::{WatchLog, WatchSeen};
 pub use target::{Missing, WatchTarget, scheduler_mark};

@@ -1,6 +1,7 @@
 //! Traces of second machines whose process was killed. Such a trace is a file beside that of the first machine until it becomes a part of
 //! that (see `repro`), and stays there if nobody is left to see to it. What is in it is not lost: it becomes that part later.
 
+use ktstr_replay::units::millis;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -76,7 +77,7 @@ fn take_in_one(first: &Path, second: &Path) -> Result<bool> {
         let watches = WatchLog::of(&more.events()).watches;
         let targets = watches.into_iter().map(|watch| watch.target).collect();
         let reproduced = is_same_failure(&Run::load(&trace), &Run::load(&more));
-        let took_ms = u64::try_from(took(second, of_second).as_millis()).unwrap_or(u64::MAX);
+        let took_ms = millis(took(second, of_second));
         let attempt =
             ReproAttempt { seed: of_second.test.seed, reproduced, ended: KILLED.to_owned(), took_ms };
         let info = ReproInfo { attempts: vec![attempt], targets };

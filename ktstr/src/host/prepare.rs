@@ -16,6 +16,7 @@ use ktstr_record::spec::{Kernel, KernelConfig, MachineSpec};
 use ktstr_replay::claim;
 use ktstr_replay::trace::record::manifest::{Asked, MachineInfo, SchedulerInfo, TestInfo};
 use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
+use ktstr_replay::units::millis;
 
 use super::environment::{Environment, PAGES};
 use super::machine;
@@ -456,10 +457,6 @@ fn memory_mib(asked_mib: u32, job_bytes: u64) -> u32 {
         return asked_mib;
     }
     u32::try_from(needed_mib.next_multiple_of(MEMORY_STEP_MIB)).unwrap_or(u32::MAX)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

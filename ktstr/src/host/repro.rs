@@ -1,6 +1,7 @@
 //! Running a test again whose scheduler died, to see how it comes to that: in a second machine that watches and probes what the first run's
 //! trace names. What that saw becomes a further segment of the first run's trace.
 
+use ktstr_replay::units::millis;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -93,7 +94,7 @@ fn try_repro(def: &TestDef, environment: &Environment, first: &Judged) -> Result
         let seen = Run::load(&seen);
         let reproduced = is_same_failure(&run, &seen);
         let title = ktstr_replay::report::title(&seen, &second.verdict);
-        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took_ms = millis(begun.elapsed());
         info.attempts.push(ReproAttempt { seed: again.seed, reproduced, ended: title, took_ms });
         last = Some(its_trace);
         if reproduced {

@@ -10,16 +10,17 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ktstr_replay::trace::record::{DeclaredMetric, PayloadEnd, PayloadOutput, PayloadRun};
+use ktstr_replay::units::nanos;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
-use rustix::thread::ClockId;
 
 use super::json;
 use super::launch::{FILES, Launch};
 use super::output::Stream;
 use super::report::PayloadReport;
 use super::spec::PayloadSpec;
+use crate::worker::monotonic_ns;
 
 /// How long a payload that is ended with SIGTERM may take before it is killed: it may have a summary to write.
 const GRACE: Duration = Duration::from_secs(5);
@@ -424,14 +425,4 @@ fn kill(pid: u32, signal: Signal) {
 
 fn pid_of(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
-}
-
-fn monotonic_ns() -> u64 {
-    let now = rustix::time::clock_gettime(ClockId::Monotonic);
-    let (s, ns) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
-    s.unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(ns.unwrap_or(0))
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -9,7 +9,6 @@ use super::error::{Fault, ScenarioError};
 use super::op::{Kind, Op, SchedulerOp};
 use super::step::{Backdrop, HoldSpec, Step};
 use crate::cgroup::{CgroupDef, CgroupError, check_name};
-use crate::channel::ChannelError;
 use crate::ctx::Ctx;
 use crate::payload::PayloadSpec;
 use crate::payload_call;
@@ -152,15 +151,10 @@ impl Names<'_> {
                 Err(Fault::NoPayload { name, candidates })
             }
             Kind::WaitPayload(_) | Kind::KillPayload(_) => Ok(()),
-            Kind::Watch(watch) => {
-                watch.order().map(|_| ()).map_err(|error| Fault::Channel(ChannelError::Watch(error.render())))
-            }
-            Kind::Probe(probe) => {
-                probe.order().map(|_| ()).map_err(|error| Fault::Channel(ChannelError::Watch(error.render())))
-            }
+            Kind::Watch(watch) => watch.order().map(drop).map_err(Fault::Syntax),
+            Kind::Probe(probe) => probe.order().map(drop).map_err(Fault::Syntax),
             Kind::ReadKernel(target) | Kind::WriteKernel(target, _) => {
-                let read = target.parse::<WatchTarget>().map(drop);
-                read.map_err(|error| Fault::Target(error.render()))
+                target.parse::<WatchTarget>().map(drop).map_err(Fault::Syntax)
             }
             Kind::Capture(_) | Kind::IrqAffinity(..) | Kind::WriteFile(..) | Kind::Sysctl(..) => Ok(()),
         }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use ktstr_replay::path::SyntaxError;
 use ktstr_replay::text::Candidates;
 use rustix::process::Pid;
 
@@ -137,9 +138,9 @@ pub enum Fault {
         /// Those that were started.
         candidates: Candidates,
     },
-    /// What names no number in memory.
-    #[error("{0}")]
-    Target(String),
+    /// What is to be watched, probed, read or written cannot be read.
+    #[error("{}", .0.render())]
+    Syntax(SyntaxError),
     /// No such parameter.
     #[error("the kernel has no parameter `{name}`: there is no {}", file.display())]
     NoSysctl {

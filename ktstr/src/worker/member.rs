@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use ktstr_replay::units::nanos;
 use rustix::io::Errno;
 use rustix::thread::futex;
 
-use super::clock::{monotonic_ns, nanos, timespec};
+use super::clock::{monotonic_ns, timespec};
 use super::latency::Random;
 use super::links::Links;
 use super::meter::Meter;

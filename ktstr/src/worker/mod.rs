@@ -34,6 +34,7 @@ mod workload;
 mod tests;
 
 pub use affinity::{Affinity, AffinityError};
+pub(crate) use clock::monotonic_ns;
 pub use error::WorkerError;
 pub use group::{GroupError, WorkerGroup};
 pub use member::Worker;

@@ -5,10 +5,10 @@ use std::mem::{offset_of, zeroed};
 use std::ptr::{self, null, null_mut};
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use ktstr_replay::units::nanos;
 use libc::{rusage, sched_attr, syscall};
 use rustix::io::{Errno, Result};
 
-use super::clock::nanos;
 use super::settings::SchedPolicy;
 use super::slot::{Life, MAX_CPUS, WorkerSlot};
 use crate::cpu_set::CpuSet;

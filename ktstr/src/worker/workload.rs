@@ -4,12 +4,13 @@ use std::ffi::CString;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use ktstr_replay::units::nanos;
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid};
 
 use super::apply::{Setting, Wanted};
 use super::churned::Churned;
-use super::clock::{monotonic_ns, nanos};
+use super::clock::monotonic_ns;
 use super::error::WorkerError;
 use super::fork::{Task, Thread, fork_threads, fork_worker};
 use super::group::WorkerGroup;

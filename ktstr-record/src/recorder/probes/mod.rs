@@ -1,11 +1,5 @@
 //! Probes that a test asked for: functions found in the guest's memory, a breakpoint at each, and every call recorded.
 //!
-//! ```text
-//! asked for ──► waiting ──► armed ──► called as often as it may: spent
-//!                  ▲          │ ▲
-//!                  └──────────┘ └──► resting, where calls stop the machine too often
-//! ```
-//!
 //! A program is looked for again when a scheduler comes or goes, at the store that says so: its first call is seen.
 
 mod pacing;
@@ -13,4 +7,6 @@ mod probed;
 mod returns;
 mod set;
 
+#[cfg(test)]
+pub(super) use probed::OfProbe;
 pub(super) use set::Probes;

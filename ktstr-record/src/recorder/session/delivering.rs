@@ -10,9 +10,9 @@ use super::Session;
 use super::watching::attend;
 use crate::channel::SendError;
 use crate::job::{ClockAndSeed, JobError, JobParts, PackedJob, Way};
+use crate::recorder::asked::Stand;
 use crate::recorder::attached::Attached;
 use crate::recorder::interrupt;
-use crate::recorder::watches::Stand;
 
 /// How long init may take to unpack its job.
 const DELIVERY: Duration = Duration::from_secs(20);

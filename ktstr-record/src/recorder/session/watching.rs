@@ -7,9 +7,10 @@ use ktstr_replay::units::Cpu;
 
 use super::Session;
 use crate::machine::{MachineEvent, WatchId};
+use crate::recorder::asked::Stand;
 use crate::recorder::capture::Pause;
 use crate::recorder::probes::Probes;
-use crate::recorder::watches::{Stand, Watches};
+use crate::recorder::watches::Watches;
 
 impl Session<'_> {
     /// The watches and the probes, and what they work with.
@@ -21,13 +22,13 @@ impl Session<'_> {
     /// Watch this from now on, or as soon as it is there.
     pub(super) fn watch(&mut self, order: WatchOrder, by_body: bool) {
         let (watches, _, mut stand) = self.watches();
-        watches.ask(order, by_body, &mut stand);
+        watches.asked.ask(order, by_body, &mut stand);
     }
 
     /// Record the calls of this from now on, or as soon as it is there.
     pub(super) fn probe(&mut self, order: ProbeOrder, by_body: bool) {
         let (_, probes, mut stand) = self.watches();
-        probes.ask(order, by_body, &mut stand);
+        probes.asked.ask(order, by_body, &mut stand);
     }
 
     /// Watch and probe these from before the job is handed over: what the scheduler does while it is loaded is seen.
@@ -56,7 +57,8 @@ impl Session<'_> {
 
     /// Stop the machine if something is to be found or armed again, and do so.
     pub(super) fn find_watched(&mut self) {
-        let is_due = self.watches.is_due(self.clock) || self.probes.is_due(self.clock.running());
+        let is_due =
+            self.watches.asked.is_due(self.clock.running()) || self.probes.asked.is_due(self.clock.running());
         if !is_due || !self.capturer.is_ready() {
             return;
         }
@@ -71,7 +73,7 @@ impl Session<'_> {
     pub(super) fn serve_look(&mut self, id: u64, is_probe: bool, pause: Pause, go_on: bool) {
         let (watches, probes, mut stand) = self.watches();
         look(watches, probes, &mut stand);
-        let refused = if is_probe { probes.last_is_refused() } else { watches.last_is_refused() };
+        let refused = if is_probe { probes.asked.last_is_refused() } else { watches.asked.last_is_refused() };
         match refused {
             true => self.channel.refuse_capture(id),
             false => self.channel.ack_capture(id),
@@ -130,7 +132,8 @@ pub(super) fn attend(
         }
         Some(event) => *told = Some(event),
         None => {
-            let is_due = watches.is_due(stand.clock) || probes.is_due(stand.clock.running());
+            let is_due =
+                watches.asked.is_due(stand.clock.running()) || probes.asked.is_due(stand.clock.running());
             let begun = Instant::now();
             if is_due && stand.capturer.is_ready() && stand.machine.pause().is_ok() {
                 look(watches, probes, &mut stand);

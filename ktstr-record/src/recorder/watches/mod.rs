@@ -1,18 +1,11 @@
 //! Watches that a test asked for: found in the guest's memory, armed, and every store to them recorded.
 //!
-//! ```text
-//! asked for ──► waiting ──► armed ──► fired as often as it may: spent
-//!                  ▲          │ ▲
-//!                  └──────────┘ └──► resting, where its stores took too much of the guest's time
-//! ```
-//!
 //! A target is looked for again whenever a pointer on the way to it is stored to, which is watched as well, and when a scheduler comes
 //! or goes.
 
 mod fire;
 mod pacing;
 mod set;
-
 mod watched;
 
-pub(super) use set::{Stand, Watches};
+pub(super) use set::Watches;

@@ -5,56 +5,40 @@ use std::time::Duration;
 use guest_init::message::WatchOrder;
 use ktstr_replay::kernel::query::Located;
 use ktstr_replay::path::SyntaxError;
-use ktstr_replay::trace::record::{WatchNews, WatchTotals};
+use ktstr_replay::trace::record::{EventBody, WatchEvent, WatchNews, WatchTotals};
 use ktstr_replay::watch::{WatchCondition, WatchTarget};
 
 use super::pacing::Pacing;
-use crate::machine::WatchId;
+use crate::recorder::asked::{Asked, Kind, Pauses};
 
 /// A watch that was asked for.
-#[derive(Debug)]
-pub(super) struct Watched {
-    pub order: WatchOrder,
-    pub by_body: bool,
-    /// What is watched and when; `None` for an order that could not be read, which is refused.
-    pub what: Option<What>,
-    pub state: State,
-    pub armed_ever: bool,
-    pub totals: WatchTotals,
-    /// Guest time of the last fire.
-    pub last_fire: Option<Duration>,
-    pub pacing: Pacing,
-    /// How often a pointer on the way to it was seen to be stored to.
-    pub moves: u64,
-}
+pub(super) type Watched = Asked<OfWatch>;
 
 #[derive(Debug)]
-pub(super) struct What {
+pub(in crate::recorder) struct OfWatch;
+
+/// What is watched, and which stores count.
+#[derive(Debug)]
+pub(in crate::recorder) struct What {
     pub target: WatchTarget,
     pub when: Option<WatchCondition>,
 }
 
-/// How far a watch has come.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum State {
-    /// What it is of is not there; the reason that was told.
-    Waiting(String),
-    /// Stores are seen.
-    Armed(Armed),
-    /// Taken away until the machine has run that long; where it was armed then, and what was there.
-    Resting { since: Duration, until: Duration, was: Option<(Located, i128)> },
-    /// It fired as often as it may.
-    Spent,
-    /// It cannot be had.
-    Refused,
-}
-
+/// Where a watch is armed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Armed {
-    pub id: WatchId,
+pub(in crate::recorder) struct Site {
     pub place: Located,
     /// What was there at the last look.
     pub value: i128,
+}
+
+#[derive(Debug, Default)]
+pub(in crate::recorder) struct Own {
+    /// Guest time of the last fire.
+    pub(super) last_fire: Option<Duration>,
+    pub(super) pacing: Pacing,
+    /// How often a pointer on the way to it was seen to be stored to.
+    pub(super) moves: u64,
 }
 
 /// What becomes of a store.
@@ -65,58 +49,44 @@ pub(super) enum Store {
     TooSoon,
 }
 
+impl Kind for OfWatch {
+    type Order = WatchOrder;
+    type What = What;
+    type Site = Site;
+    type News = WatchNews;
+    type Totals = WatchTotals;
+    type Own = Own;
+
+    // Each costs a look at its value at every stop.
+    const MOST: usize = 256;
+    const NAME: &'static str = "watches";
+    const IDS_ABOVE: u32 = 0;
+
+    fn read(order: &WatchOrder) -> Result<What, SyntaxError> {
+        let when = order.when.as_ref().map(|when| when.parse()).transpose()?;
+        Ok(What { target: order.target.parse()?, when })
+    }
+
+    fn is_same(one: &Site, other: &Site) -> bool {
+        one.place == other.place
+    }
+
+    fn asked(order: &WatchOrder, by_body: bool) -> WatchNews {
+        let WatchOrder { when, max_fires, min_interval_ns, .. } = order.clone();
+        WatchNews::Asked { when, max_fires, min_interval_ns, by_body }
+    }
+
+    fn totals(totals: WatchTotals, pauses: Pauses) -> WatchNews {
+        let Pauses { backed_off, blind_ns, longest_stop_us } = pauses;
+        WatchNews::Totals(WatchTotals { backed_off, blind_ns, longest_stop_us, ..totals })
+    }
+
+    fn event(nth: u32, order: &WatchOrder, what: WatchNews) -> EventBody {
+        EventBody::Watch(Box::new(WatchEvent { watch: nth, target: order.target.clone(), what }))
+    }
+}
+
 impl Watched {
-    /// A watch, and why it cannot be one.
-    pub(super) fn new(order: WatchOrder, by_body: bool) -> (Self, Option<String>) {
-        let what = read(&order);
-        let fault = what.as_ref().err().map(|error| error.render());
-        let state = if fault.is_some() { State::Refused } else { State::Waiting(String::new()) };
-        let watched = Self {
-            order,
-            by_body,
-            what: what.ok(),
-            state,
-            armed_ever: false,
-            totals: WatchTotals::default(),
-            last_fire: None,
-            pacing: Pacing::default(),
-            moves: 0,
-        };
-        (watched, fault)
-    }
-
-    /// What is told of its being asked for.
-    pub(super) fn asked(&self) -> WatchNews {
-        WatchNews::Asked {
-            when: self.order.when.clone(),
-            max_fires: self.order.max_fires,
-            min_interval_ns: self.order.min_interval_ns,
-            by_body: self.by_body,
-        }
-    }
-
-    pub(super) fn armed(&self) -> Option<Armed> {
-        match self.state {
-            State::Armed(armed) => Some(armed),
-            _ => None,
-        }
-    }
-
-    /// It is neither spent nor given up.
-    pub(super) fn is_wanted(&self) -> bool {
-        !matches!(self.state, State::Spent | State::Refused)
-    }
-
-    /// It is wanted now, wherever it is.
-    pub(super) fn is_looked_for(&self) -> bool {
-        matches!(self.state, State::Waiting(_) | State::Armed(_))
-    }
-
-    /// It was taken away until now, when the machine has run for `running`.
-    pub(super) fn has_rested(&self, running: Duration) -> bool {
-        matches!(self.state, State::Resting { until, .. } if running >= until)
-    }
-
     /// Count a store at this guest time, which made `new` of `old`.
     pub(super) fn store(&mut self, time: Duration, old: i128, new: i128) -> Store {
         self.totals.stores += 1;
@@ -126,12 +96,12 @@ impl Watched {
             self.totals.excluded += 1;
             return Store::Excluded;
         }
-        if self.last_fire.is_some_and(|last| time.saturating_sub(last) < least) {
+        if self.own.last_fire.is_some_and(|last| time.saturating_sub(last) < least) {
             self.totals.too_soon += 1;
             return Store::TooSoon;
         }
         self.totals.fires += 1;
-        self.last_fire = Some(time);
+        self.own.last_fire = Some(time);
         Store::Record
     }
 
@@ -141,32 +111,22 @@ impl Watched {
     }
 }
 
-fn read(order: &WatchOrder) -> Result<What, SyntaxError> {
-    let when = order.when.as_ref().map(|when| when.parse()).transpose()?;
-    Ok(What { target: order.target.parse()?, when })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recorder::asked::State;
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn watched(when: Option<&str>, max_fires: u32, interval: Duration) -> Watched {
-        let order = WatchOrder {
-            target: "bss.x".to_owned(),
-            when: when.map(str::to_owned),
-            max_fires,
-            min_interval_ns: interval.as_nanos() as u64,
-        };
-        let (watched, fault) = Watched::new(order, true);
-        assert_eq!(fault, None);
-        watched
-    }
-
     #[test]
     fn every_store_is_counted_and_those_that_count_are_recorded() {
-        let mut watched = watched(Some("new > 10"), 2, MS * 100);
+        let (mut watched, fault) = Watched::new(WatchOrder {
+            target: "bss.x".to_owned(),
+            when: Some("new > 10".to_owned()),
+            max_fires: 2,
+            min_interval_ns: 100_000_000,
+        });
+        assert_eq!(fault, None);
         assert_eq!(watched.store(MS, 1, 2), Store::Excluded);
         assert_eq!(watched.store(MS * 2, 2, 11), Store::Record);
         assert!(!watched.is_spent());
@@ -178,18 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn what_rests_is_looked_for_when_it_has_rested() {
-        let mut watched = watched(None, 2, MS);
-        assert!(watched.is_looked_for() && !watched.has_rested(MS * 100));
-        watched.state = State::Resting { since: MS, until: MS * 50, was: None };
-        assert!(watched.is_wanted() && !watched.is_looked_for());
-        assert!(!watched.has_rested(MS * 49) && watched.has_rested(MS * 50));
-    }
-
-    #[test]
     fn an_order_that_cannot_be_read_is_refused_with_a_caret() {
         let order = WatchOrder { when: Some("now > 1".to_owned()), ..WatchOrder::of("bss.x") };
-        let (watched, fault) = Watched::new(order, false);
+        let (watched, fault) = Watched::new(order);
         assert_eq!(watched.state, State::Refused);
         assert!(fault.is_some_and(|fault| fault.contains("^^^")));
     }

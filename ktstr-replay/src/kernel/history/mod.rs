@@ -27,7 +27,7 @@ use crate::units::{Cpu, GuestNs, GuestPhys};
 use formats::Formats;
 pub use pack::pack;
 pub(crate) use pack::place;
-use ring::{Position, Room, TakenCpu};
+use ring::{Position, Room, UndecodedCpu};
 
 /// Name of the trace instance that is read: init makes it.
 pub const INSTANCE: &str = "ktstr";
@@ -68,8 +68,8 @@ pub struct CpuNews {
 
 /// Copies of what is new, not decoded yet.
 #[derive(Debug, Default)]
-pub struct Taken {
-    cpus: Vec<TakenCpu>,
+pub struct Undecoded {
+    cpus: Vec<UndecodedCpu>,
     /// The pages of all of the buffers.
     pub pages: Vec<GuestPhys>,
     /// What could not be read.
@@ -91,7 +91,7 @@ struct Known {
     read: u64,
 }
 
-impl Taken {
+impl Undecoded {
     /// Whether no CPU has noted anything since the buffers were made.
     #[must_use]
     pub fn is_of_none(&self) -> bool {
@@ -111,9 +111,9 @@ impl HistoryReader {
     /// # Errors
     /// [`KernelError::NoHistory`] when the guest keeps none; [`KernelError::Field`], [`KernelError::NoSymbol`] when this kernel's cannot
     /// be read; those of [`VirtualMemory::read`](crate::kernel::VirtualMemory::read). What cannot be read of single CPUs and events is in
-    /// [`Taken::gaps`].
-    pub fn take(&mut self, view: &KernelView<'_>) -> Result<Taken, KernelError> {
-        let mut taken = Taken::default();
+    /// [`Undecoded::gaps`].
+    pub fn take(&mut self, view: &KernelView<'_>) -> Result<Undecoded, KernelError> {
+        let mut taken = Undecoded::default();
         let buffer = ring::buffer(view, &mut taken.gaps)?;
         if self.formats.is_none() {
             self.formats = Some(Formats::find(view, &mut taken.gaps)?);
@@ -129,7 +129,7 @@ impl HistoryReader {
     }
 
     /// What was copied, decoded: one for each CPU that noted something. Faults of what makes no sense are added to `gaps`.
-    pub fn decode(&mut self, taken: Taken, gaps: &mut Gaps) -> Vec<CpuNews> {
+    pub fn decode(&mut self, taken: Undecoded, gaps: &mut Gaps) -> Vec<CpuNews> {
         let Some(formats) = &self.formats else { return Vec::new() };
         let mut news = Vec::new();
         for of_cpu in taken.cpus {

@@ -87,7 +87,7 @@ pub(super) struct Position {
 
 /// What is new of a CPU.
 #[derive(Debug, Default)]
-pub(super) struct TakenCpu {
+pub(super) struct UndecodedCpu {
     pub(super) cpu: Cpu,
     /// How many entries the CPU has written since the buffer was made.
     pub(super) entries: u64,
@@ -197,7 +197,7 @@ impl Buffer {
         position: Option<Position>,
         frames: &mut Vec<GuestPhys>,
         room: &mut Room,
-    ) -> Result<Option<TakenCpu>, KernelError> {
+    ) -> Result<Option<UndecodedCpu>, KernelError> {
         let at = KernelVirt(self.buffers.0.wrapping_add(u64::from(cpu.0) * 8));
         let Some(at) = view.pointer(at)? else { return Ok(None) };
         let own: CpuBuffer = view.mirror(at)?;
@@ -216,7 +216,7 @@ impl Buffer {
             heads.iter().position(same).map(|first| (first, known))
         });
         let mut taken =
-            TakenCpu { cpu, entries: own.entries, goes_on: known.is_some(), ..TakenCpu::default() };
+            UndecodedCpu { cpu, entries: own.entries, goes_on: known.is_some(), ..UndecodedCpu::default() };
         for (nth, (page, head)) in heads.into_iter().enumerate().skip(known.map_or(0, |(first, _)| first)) {
             let len = (head.commit & LENGTH).min(self.page_bytes) as usize;
             let (at, time) = match known {

@@ -206,7 +206,7 @@ pub enum GuestEndV1 {
     MachineDied,
     /// The run was ended from outside (Ctrl-C).
     Interrupted,
-    /// The run was ended because a claim had failed. Reserved: this release ends none for that.
+    /// The run was ended because a claim had failed (`fail_fast`).
     FailedFast,
 }
 

@@ -6,6 +6,7 @@
 //! A reader skips a record whole when its version is newer, so what is new is better a record of its own kind than a new
 //! version of a record that older readers need.
 
+pub mod asked;
 pub mod blob;
 pub mod event;
 pub mod history;
@@ -19,6 +20,7 @@ pub mod thresholds;
 pub mod wait;
 pub mod watch;
 
+pub use asked::Away;
 pub use blob::{Blob, BlobId, BlobRole, blob_id};
 pub use event::{
     Event, EventBody, EventChunk, GuestEnd, Latencies, NodePages, OutputSource, Stage, StatsAnswer,

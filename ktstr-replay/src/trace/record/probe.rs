@@ -106,7 +106,7 @@ pub enum ProbeValueV1 {
 }
 
 /// What there was of a probe in all.
-#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, serde::Serialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProbeTotalsV1 {
     /// Calls that stopped the machine.
     pub calls: u64,

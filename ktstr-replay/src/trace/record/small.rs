@@ -159,8 +159,8 @@ pub struct IndexV1 {
     pub entries: Vec<IndexEntryV1>,
 }
 
-/// A record's place, and its header but for what is the same in all headers.
-#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+/// A record's place, and its header but for what is the same in all headers. As JSON, `kind` is the code.
+#[derive(Archive, Serialize, Deserialize, serde::Serialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexEntryV1 {
     /// Offset of the record's header in the file, in bytes.
     pub offset: u64,
@@ -197,7 +197,7 @@ impl IndexEntryV1 {
         self.segment == 0 && self.read_as().is_some_and(Kind::is_of_file)
     }
 
-    /// In words: `sample`, `watch-fires`, `unknown (77)`, `sample (segment 1)`.
+    /// In words: `sample`, `machine-state`, `unknown (77)`, `sample (segment 1)`.
     pub fn kind_name(&self) -> String {
         let name = Kind::name_of(self.kind).map_or_else(|| format!("unknown ({})", self.kind), str::to_owned);
         if self.segment == 0 { name } else { format!("{name} (segment {})", self.segment) }

@@ -92,7 +92,7 @@ pub struct WatchFireV1 {
 }
 
 /// What there was of a watch in all.
-#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, serde::Serialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchTotalsV1 {
     /// Stores that stopped the machine.
     pub stores: u64,

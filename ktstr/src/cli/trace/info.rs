@@ -9,7 +9,7 @@ use clap::Args;
 use ktstr_replay::text::printable;
 use ktstr_replay::trace::record::{IndexEntry, Loss, Manifest};
 use ktstr_replay::trace::{Kind, Trace};
-use ktstr_replay::units::{GuestNs, HostNs};
+use ktstr_replay::units::HostNs;
 use serde::Serialize;
 
 use super::print;
@@ -68,7 +68,7 @@ pub(super) struct Info {
     kinds: Vec<KindInfo>,
     losses: Vec<LossInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    records: Option<Vec<RecordInfo>>,
+    records: Option<Vec<IndexEntry>>,
 }
 
 #[derive(Serialize)]
@@ -184,7 +184,7 @@ impl Info {
 
     /// The same, with the list of records.
     pub(super) fn with_records(trace: &Trace) -> Self {
-        let records = trace.records_of_all().iter().map(RecordInfo::from).collect();
+        let records = trace.records_of_all().to_vec();
         Self { records: Some(records), ..Self::of(trace) }
     }
 
@@ -275,59 +275,8 @@ impl Info {
     }
 }
 
-/// A record's header. `kind` is the code; what the keys are depends on it (docs/trace-format.md).
-#[derive(Serialize)]
-struct RecordInfo {
-    offset: u64,
-    kind: u16,
-    version: u16,
-    flags: u16,
-    segment: u16,
-    sequence: u64,
-    stored_len: u64,
-    raw_len: u64,
-    guest_ns: GuestNs,
-    host_ns: HostNs,
-    keys: [u64; 2],
-    #[serde(skip)]
-    kind_name: String,
-}
-
-impl From<&IndexEntry> for RecordInfo {
-    fn from(entry: &IndexEntry) -> Self {
-        let IndexEntry {
-            offset,
-            kind,
-            version,
-            flags,
-            segment,
-            sequence,
-            stored_len,
-            raw_len,
-            guest_ns,
-            host_ns,
-            keys,
-        } = *entry;
-        let kind_name = entry.kind_name();
-        Self {
-            offset,
-            kind,
-            version,
-            flags,
-            segment,
-            sequence,
-            stored_len,
-            raw_len,
-            guest_ns,
-            host_ns,
-            keys,
-            kind_name,
-        }
-    }
-}
-
 /// A line for each record.
-fn record_table(records: &[RecordInfo]) -> String {
+fn record_table(records: &[IndexEntry]) -> String {
     let mut out = String::new();
     let _ = writeln!(
         out,
@@ -340,7 +289,7 @@ fn record_table(records: &[RecordInfo]) -> String {
             "{:>9} {:>12} {:<14} {:>12} {:>12} {:>12.3}",
             record.sequence,
             record.offset,
-            record.kind_name,
+            record.kind_name(),
             record.stored_len,
             record.raw_len,
             record.guest_ns.0 as f64 / 1e6

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::clock::nanos;
+use ktstr_replay::units::nanos;
+
 use super::bursty::Bursty;
 use super::spin_wait::SpinWait;
 use super::{Ended, Gang, Never, RangeError, Work, WorkType, Worker, range};

@@ -3,11 +3,12 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use ktstr_replay::units::nanos;
 use rustix::io::Errno;
 use rustix::thread::{clock_nanosleep_absolute, set_current_timer_slack};
 use rustix::time::ClockId;
 
-use super::super::clock::{nanos, timespec};
+use super::super::clock::timespec;
 use super::{Ended, Never, RangeError, Work, Worker, range, turn};
 
 /// Sleeps until fixed times (`clock_nanosleep(2)`) and notes how much later it runs, as cyclictest does. Stresses, and measures,

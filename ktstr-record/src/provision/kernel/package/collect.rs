@@ -25,13 +25,13 @@ pub(super) struct Collector<'a> {
     into: &'a Path,
     members: u64,
     first: Vec<String>,
-    images: Vec<Taken>,
-    configs: Vec<Taken>,
+    images: Vec<Copied>,
+    configs: Vec<Copied>,
 }
 
 /// A member that was copied.
 #[derive(Debug)]
-struct Taken {
+struct Copied {
     member: String,
     release: String,
     copy: PathBuf,
@@ -84,7 +84,7 @@ impl<'a> Collector<'a> {
         }
         let copy = self.into.join(format!("{name}-{}", taken.len()));
         copied(content, bytes, &copy).map_err(|source| PackageError::Broken { part, source })?;
-        taken.push(Taken { member: path.to_owned(), release: release.to_owned(), copy });
+        taken.push(Copied { member: path.to_owned(), release: release.to_owned(), copy });
         Ok(())
     }
 

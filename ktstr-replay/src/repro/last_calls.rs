@@ -20,7 +20,7 @@ const PID: &str = "p->pid";
 const COMM: &str = "p->comm";
 
 /// The last calls of the task that the scheduler of `second` died of, a line for each; empty where nothing was probed.
-pub(crate) fn story(second: &Run<'_>) -> Vec<String> {
+pub(crate) fn last_calls(second: &Run<'_>) -> Vec<String> {
     let log = ProbeLog::of(&second.events);
     let end = ended_at(second);
     let mut calls: Vec<(&str, &ProbeCall)> = log
@@ -157,7 +157,7 @@ mod tests {
             .event(600, probe(0, "enqueue", call(3, 1, 7, 99)))
             .ended()
             .trace();
-        let lines = story(&Run::load(&trace));
+        let lines = last_calls(&Run::load(&trace));
         assert_eq!(lines[0], "the way of task7[7] to the end, in the functions that were probed: 3 calls");
         let told: Vec<&str> = lines[2..].iter().map(|line| line.trim_end()).collect();
         assert_eq!(told.len(), 3, "{lines:#?}");
@@ -168,6 +168,6 @@ mod tests {
 
     #[test]
     fn a_machine_without_probes_has_no_way_to_tell() {
-        assert_eq!(story(&Run::load(&TraceBuilder::begun().ended().trace())), Vec::<String>::new());
+        assert_eq!(last_calls(&Run::load(&TraceBuilder::begun().ended().trace())), Vec::<String>::new());
     }
 }

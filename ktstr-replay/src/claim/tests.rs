@@ -34,6 +34,17 @@ fn the_forms_of_the_authoring_guide_parse() {
         "ratio(x, y) in 0.4..0.6",
         "phase_ratio(x, 0, 1) <= 1.5",
         "never(x > 0 while y == 0)",
+        "within(x == 0, 50ms, after=event(sched_switch where next_comm == v))",
+        "never(watch(\"scx_root->exit_kind\"))",
+        "never(watch(\"scx_root->exit_kind\").new > 0 while alive)",
+        "never(probe(enqueue_task_scx where p->pid == 5) while alive)",
+        "eventually(watch(\"bss.x\" where new > 0), by=3s)",
+        "eventually(watch(\"bss.x\").new, by=3s)",
+        "count(event(sched_migrate_task)) in 0..100",
+        "count(watch(\"bss.x\")) >= 1",
+        "each(count(tasks where comm ~ x) in 0..100)",
+        "p99(wakeup_latency where comm ~ worker) <= 20ms",
+        "p99.9(on_cpu) in 1ms..=2s",
     ] {
         let claim: Claim = text.parse().unwrap_or_else(|e: SyntaxError| panic!("{}", e.render()));
         assert_eq!(claim.to_string(), text);
@@ -93,7 +104,7 @@ no claim pattern is called `nondecresing`; did you mean `nondecreasing`?
   | nondecresing(nr_dispatched)
   | ^^^^^^^^^^^^
   = patterns: nondecreasing, strictly_increasing, rate, steady, converges, always, eventually, each, final, \
-ratio, phase_ratio, never, wrapping";
+ratio, phase_ratio, never, wrapping, within, count, p99";
     assert_eq!(error.render(), expected);
 }
 
@@ -103,6 +114,9 @@ fn a_column_that_is_nowhere_fails_whatever_the_pattern() {
     let nowhere = column([unreadable(), missed(), unreadable()]);
     for info in PATTERNS {
         let claim: Claim = info.example.parse().unwrap();
+        if claim.is_of_events() {
+            continue;
+        }
         let columns = vec![&nowhere; claim.projections().len()];
         let judged = claim.judge(&columns);
         assert_eq!(judged.outcome, Outcome::Fail, "{claim}");
@@ -117,7 +131,9 @@ fn an_empty_series_is_inconclusive_whatever_the_pattern() {
     for info in PATTERNS {
         let claim: Claim = info.example.parse().unwrap();
         let columns = vec![&empty; claim.projections().len()];
-        assert_eq!(claim.judge(&columns).outcome, Outcome::Inconclusive, "{claim}");
+        // Claims about events are judged by what happened, and cannot be without it.
+        let outcome = if claim.is_of_events() { Outcome::Fail } else { Outcome::Inconclusive };
+        assert_eq!(claim.judge(&columns).outcome, outcome, "{claim}");
     }
 }
 

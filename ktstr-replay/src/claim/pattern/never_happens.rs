@@ -114,7 +114,7 @@ mod tests {
         let judgement = judged(&run, CLAIM);
         assert_eq!((judgement.outcome, judgement.summary.as_str()), (Fail, "happened at 0.002500s"));
         let shown = judgement.events.join("\n");
-        assert!(shown.contains("> 0.002500s    1  switch") && shown.contains("  0.000010s"), "{shown}");
+        assert!(shown.contains("> 0.002500s     1  switch") && shown.contains("  0.000010s"), "{shown}");
         let before = judged(&run_of(vec![history(1, 0, &[(-5, switch(IDLE, VICTIM))])]), CLAIM);
         assert_eq!((before.outcome, before.notes.len()), (Pass, 1), "{before:?}");
     }

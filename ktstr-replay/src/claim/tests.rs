@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::path::{
-    Aggregate, Band, Bound, CellPath, Cmp, Condition, EntryKey, FieldPath, Fold, KernelPath, MapPath, Number,
+    Aggregate, Band, Bound, CellPath, Cmp, Condition, EntryKey, EventKind, FieldPath, FieldType, Fold, KernelPath,
+    MapPath, Number,
     PayloadPath, Root, RowKey, RowsPath, RqField, ScxField, Step, TableName, TaskKey, Test,
 };
 use crate::text::SpanNs;
@@ -350,6 +351,58 @@ fn docs_table(heading: &str) -> Vec<(Vec<&'static str>, &'static str)> {
             (texts.split('`').skip(1).step_by(2).collect(), means)
         })
         .collect()
+}
+
+/// What an event's field is held against, by what the field is.
+fn event_test(is_text: bool) -> impl Strategy<Value = String> {
+    let text = prop_oneof!["[a-z]{1,6}", "\"[^\"]{0,6}\""];
+    let number = prop_oneof!["[0-9]{1,5}", "-[0-9]{1,3}\\.[0-9]"];
+    match is_text {
+        true => (prop::sample::select(vec!["==", "!=", "~"]), text).prop_map(|(sign, text)| format!("{sign} {text}")).boxed(),
+        false => (prop::sample::select(vec!["==", "!=", ">=", "<"]), number).prop_map(|(sign, n)| format!("{sign} {n}")).boxed(),
+    }
+}
+
+/// Events of any kind, with conditions.
+fn events() -> impl Strategy<Value = String> {
+    let of_kind = prop::sample::select(EventKind::ALL).prop_flat_map(|(name, kind)| {
+        let field = prop::sample::select(kind.fields());
+        let condition = field.prop_flat_map(|(field, is)| {
+            event_test(*is == FieldType::Text).prop_map(move |test| format!("{field} {test}"))
+        });
+        prop::collection::vec(condition, 0..4).prop_map(move |all| match all.as_slice() {
+            [] => format!("event({name})"),
+            all => format!("event({name} where {})", all.join(" and ")),
+        })
+    });
+    let target = prop_oneof!["[a-z_]{1,6}", "\"[^\"]{1,8}\""];
+    let of_probe = (target, prop_oneof!["[a-z]{1,3}(->|\\.)[a-z]{1,3}", "\"[^\"]{1,8}\""], any::<bool>())
+        .prop_flat_map(|(target, field, is_text)| {
+            event_test(is_text).prop_map(move |test| format!("probe({target} where {field} {test})"))
+        });
+    let of_watch = "\"[^\"]{1,8}\"".prop_flat_map(|target| {
+        event_test(false).prop_map(move |test| format!("watch({target} where new {test})"))
+    });
+    prop_oneof![3 => of_kind, 1 => of_probe, 1 => of_watch]
+}
+
+proptest! {
+    #[test]
+    fn a_claim_about_events_prints_to_itself(a in events(), b in events(), ms in 0u64..10_000, hundredths in 1u32..=10_000) {
+        for text in [
+            format!("never({a})"),
+            format!("never({a} while x > {ms})"),
+            format!("eventually({a}, by={ms}ms)"),
+            format!("within({a}, {ms}ms, after={b})"),
+            format!("within(x == 0, {ms}us, after={b})"),
+            format!("count({b}) in {ms}..={}", ms + 1),
+            format!("p{}(run_delay where pid == {ms}) <= {ms}ms", f64::from(hundredths) / 100.0),
+        ] {
+            let claim: Claim = text.parse().map_err(|e: SyntaxError| TestCaseError::fail(e.render()))?;
+            let printed = claim.to_string();
+            prop_assert_eq!(printed.parse(), Ok(claim), "{}: {}", text, printed);
+        }
+    }
 }
 
 #[test]

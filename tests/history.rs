@@ -13,6 +13,7 @@ use ktstr::prelude::*;
 use ktstr_replay::history::{HistoryLog, LoggedStep};
 use ktstr_replay::trace::TraceWriter;
 use ktstr_replay::trace::record::{Event, EventBody, HistoryWhat, LossKind, Manifest, OutputSource};
+use ktstr_replay::verdict::Outcome;
 use ktstr_tests::{TestRun, fixture, ktstr, run_bounded};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -25,7 +26,8 @@ const LINE: &str = "TRACED ";
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// For the whole window two pairs wake each other as fast as they can.
-#[ktstr_test(ignore, scheduler = DEMO, duration_s = 12, num_snapshots = 10, claims = ["always(alive)"])]
+#[ktstr_test(ignore, scheduler = DEMO, duration_s = 12, num_snapshots = 10,
+             claims = ["always(alive)", "eventually(event(sched_switch), by=5s)", "count(event(phase_begin)) == 1"])]
 fn switches_all_the_time(ctx: &Ctx) -> Result<AssertResult> {
     let result = execute_defs(ctx, vec![CgroupDef::named("pairs").workers(4).work_type(PipeIo::default())])?;
     // From here on nothing more is noted, so that the capture and the text below have the same.
@@ -123,6 +125,9 @@ fn a_run_that_switches_all_the_time() {
     what_was_read_is_what_the_kernel_prints(&run, &log);
     the_steps_of_a_cpu_follow_from_one_another(&log);
     it_has_no_more_than_2_mib(&trace.events());
+    claims_count_what_the_kernel_prints(&run, &log);
+    times_are_those_between_the_lines_that_the_kernel_prints(&run, &log);
+    what_was_overwritten_leaves_a_claim_open(&run, &log);
     replay_shows_parts_of_it(&run);
     run.assert_replays();
 }
@@ -157,6 +162,108 @@ fn what_was_read_is_what_the_kernel_prints(run: &TestRun, log: &HistoryLog) {
     for kind in ["switch", "wakeup"] {
         assert!(kinds.get(kind).is_some_and(|count| *count > 100), "{kinds:?}");
     }
+}
+
+/// The time from which on all CPUs have all of their lines and steps, and the end of them, in us of the guest's clock.
+fn lines_of_all(printed: &BTreeMap<u32, Vec<(u64, String)>>, log: &HistoryLog) -> (u64, u64) {
+    let seen = log.missing.iter().filter_map(|missing| missing.until).map(|until| (until.0 + 500) / 1000);
+    let first = printed.values().map(|lines| lines[0].0).chain(seen).max().expect("lines") + 1;
+    let last = printed.values().filter_map(|lines| lines.last()).map(|(us, _)| *us).max().expect("lines");
+    (first, last)
+}
+
+/// A condition that takes the steps whose times the kernel rounds to one from `first` to `last` us.
+fn at_ms(run: &TestRun, (first, last): (u64, u64)) -> String {
+    let (body, _) = run.trace().timeline().body().expect("a body");
+    let ms = |us: u64| ((us * 1000) as f64 - 500.0 - body.0 as f64) / 1e6;
+    format!("at_ms in {:.6}..{:.6}", ms(first), ms(last + 1))
+}
+
+fn claims_count_what_the_kernel_prints(run: &TestRun, log: &HistoryLog) {
+    let printed = printed(run);
+    let (first, last) = lines_of_all(&printed, log);
+    let within = at_ms(run, (first, last));
+    // The task that the kernel names most often as the next.
+    let next = |line: &str| Some(line.strip_prefix("sched_switch: ")?.split_once("next_pid=")?.1.split(' ').next()?.to_owned());
+    let mut turns: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, line) in &printed[&1] {
+        if let Some(pid) = next(line).filter(|pid| pid != "0") {
+            *turns.entry(pid).or_default() += 1;
+        }
+    }
+    let worker = turns.into_iter().max_by_key(|(_, turns)| *turns).expect("a task").0;
+    for cpu in [0u32, 1] {
+        let count = |is: &dyn Fn(&str) -> bool| {
+            let due = printed[&cpu].iter().filter(|(us, line)| (first..=last).contains(us) && is(line));
+            due.count()
+        };
+        for (event, condition, is) in [
+            ("sched_switch", String::new(), &|line: &str| line.starts_with("sched_switch: ")),
+            ("sched_switch", format!(" and next_pid == {worker}"), &|line: &str| next(line).as_ref() == Some(&worker)),
+            ("sched_switch", " and prev_state == S".to_owned(), &|line: &str| line.contains(" prev_state=S ==>")),
+            ("sched_wakeup", format!(" and pid == {worker}"), &|line: &str| {
+                line.starts_with("sched_wakeup: ") && line.contains(&format!(" pid={worker} "))
+            }),
+            ("sched_migrate_task", String::new(), &|line: &str| line.starts_with("sched_migrate_task: ")),
+        ] as [(&str, String, &dyn Fn(&str) -> bool); 5]
+        {
+            let count = count(is);
+            let of = |bound: &str| run.claimed(&format!("count(event({event} where cpu == {cpu} and {within}{condition})) {bound}"));
+            let same = of(&format!("== {count}"));
+            assert_eq!(same.outcome, Outcome::Pass, "{same:?}");
+            let more = of(&format!("== {}", count + 1));
+            assert_eq!(more.outcome, Outcome::Fail, "{more:?}");
+            assert!(count == 0 || more.lines.iter().any(|line| line.starts_with("> ")), "{more:?}");
+            println!("{}: {count}", same.what);
+        }
+    }
+}
+
+/// Latencies of wakeups, out of the kernel's own text alone.
+fn times_are_those_between_the_lines_that_the_kernel_prints(run: &TestRun, log: &HistoryLog) {
+    let printed = printed(run);
+    let (first, last) = lines_of_all(&printed, log);
+    let mut lines: Vec<&(u64, String)> = printed.values().flatten().filter(|(us, _)| (first..=last).contains(us)).collect();
+    lines.sort_by_key(|(us, _)| *us);
+    let pid = |line: &str, key: &str| line.split(key).nth(1)?.split(' ').next()?.parse::<u32>().ok();
+    let (mut woken, mut runs, mut times) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    for (us, line) in lines {
+        if line.starts_with("sched_wakeup") {
+            let pid = pid(line, " pid=").expect("a pid");
+            if !runs.contains_key(&pid) {
+                woken.entry(pid).or_insert(*us);
+            }
+        } else if line.starts_with("sched_switch") {
+            let (prev, next) = (pid(line, "prev_pid=").expect("a pid"), pid(line, "next_pid=").expect("a pid"));
+            runs.remove(&prev);
+            runs.insert(next, ());
+            if let Some(since) = woken.remove(&next).filter(|_| next != 0) {
+                times.push(us - since);
+            }
+        }
+    }
+    times.sort_unstable();
+    let median = times[(times.len() - 1) / 2];
+    // Steps of the same us may be in another order, and each time is rounded twice.
+    let (low, high) = (median.saturating_sub(2), median + 2);
+    let claim = format!("p50(wakeup_latency where {}) in {low}us..={high}us", at_ms(run, (first, last)));
+    let finding = run.claimed(&claim);
+    println!("{}: {}", finding.what, finding.summary);
+    assert!(times.len() > 500, "{} wakeups", times.len());
+    assert_eq!(finding.outcome, Outcome::Pass, "median {median} us of {}: {finding:?}", times.len());
+    let slower = run.claimed(&format!("p50(wakeup_latency where {}) > {high}us", at_ms(run, (first, last))));
+    assert_eq!(slower.outcome, Outcome::Fail, "{slower:?}");
+}
+
+fn what_was_overwritten_leaves_a_claim_open(run: &TestRun, log: &HistoryLog) {
+    assert!(!log.missing.is_empty(), "nothing was overwritten in 12 s of switches");
+    let finding = run.claimed("count(event(sched_switch)) <= 100000000");
+    assert_eq!(finding.outcome, Outcome::Inconclusive, "{finding:?}");
+    let finding = run.claimed("never(event(sched_switch where next_comm == nobody))");
+    assert_eq!(finding.outcome, Outcome::Inconclusive, "{finding:?}");
+    assert!(finding.summary.contains("missing of CPU"), "{finding:?}");
+    // The history was turned off before the body ended: what came then is not known either.
+    assert_eq!(run.claimed("never(event(sched_switch))").outcome, Outcome::Fail);
 }
 
 /// What a switch begins with is what the one before ended with, unless something is missing between them.

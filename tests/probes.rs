@@ -7,6 +7,7 @@ use std::time::Duration;
 use ktstr_replay::probe::{ProbeCall, ProbeLog, ProbeSeen};
 use ktstr_replay::trace::record::{CaptureKind, ProbeValue};
 use ktstr_replay::units::GuestNs;
+use ktstr_replay::verdict::Outcome;
 use ktstr_replay::watch::AskedEnd;
 use ktstr_tests::{TestRun, fixture, ktstr, run_bounded};
 
@@ -105,6 +106,26 @@ fn a_run_with_probes() {
     a_probe_ends_when_it_has_been_called_as_often_as_it_may(&run);
     what_cannot_be_probed_fails_the_run_and_says_why(&run);
     replay_shows_the_probes_of_the_file_alone(&run);
+    claims_count_the_calls(&run);
+}
+
+fn claims_count_the_calls(run: &TestRun) {
+    let seen = probe(run, "demo_enqueue");
+    let (from, until) = run.trace().timeline().body().expect("a body");
+    let in_body: Vec<&ProbeCall> = seen.calls.iter().filter(|call| (from..=until).contains(&call.at)).collect();
+    let pid = in_body.first().and_then(|call| call.int("p->pid")).unwrap_or_else(|| panic!("no calls\n{run}"));
+    let count = in_body.iter().filter(|call| call.int("p->pid") == Some(pid)).count();
+    let of = format!("count(probe(demo_enqueue where p->pid == {pid}))");
+    let least = run.claimed(&format!("{of} >= {count}"));
+    assert_eq!(least.outcome, Outcome::Pass, "{least:?}");
+    // A hot function's probe is away for a time, in which there may be more.
+    let more = run.claimed(&format!("{of} > {count}"));
+    assert_ne!(more.outcome, Outcome::Pass, "{more:?}");
+    let never = run.claimed(&format!("never(probe(demo_enqueue where p.pid == {pid}))"));
+    assert_eq!(never.outcome, Outcome::Fail, "{never:?}");
+    assert!(never.lines.iter().any(|line| line.starts_with("> ") && line.contains("demo_enqueue(")), "{never:?}");
+    let typo = run.claimed("never(probe(demo_enqueue where p->pidd == 1))");
+    assert!(typo.summary.contains("did you mean `p->pid`?"), "{typo:?}");
 }
 
 fn probe(run: &TestRun, function: &str) -> ProbeSeen {

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use ktstr_replay::trace::record::{CaptureKind, EventBody, WatchFire, WatchNews};
+use ktstr_replay::verdict::Outcome;
 use ktstr_replay::watch::{AskedEnd, WatchLog, WatchSeen};
 use ktstr_tests::{TestRun, fixture, ktstr, run_bounded};
 
@@ -62,6 +63,31 @@ fn a_run_with_watches() {
     a_watch_ends_when_it_has_fired_as_often_as_it_may(&run);
     what_cannot_be_watched_fails_the_run_and_says_why(&run);
     replay_shows_the_watches_of_the_file_alone(&run);
+    claims_count_the_fires(&run);
+}
+
+fn claims_count_the_fires(run: &TestRun) {
+    let seen = watch(run, "bss.nr_dispatched");
+    let (from, until) = run.trace().timeline().body().expect("a body");
+    let in_body = |cpu: u32| {
+        let fires = seen.fires.iter().filter(|(at, fire)| (from..=until).contains(at) && fire.cpu.0 == cpu);
+        fires.count()
+    };
+    let count = in_body(0) + in_body(1);
+    assert!(count > 0, "{seen:?}");
+    for cpu in [0, 1] {
+        let of = format!("count(watch(\"bss.nr_dispatched\" where cpu == {cpu} and new == 0))");
+        let finding = run.claimed(&format!("{of} >= {}", in_body(cpu)));
+        assert_eq!(finding.outcome, Outcome::Pass, "{finding:?}");
+        // What the watch may have missed could be one more.
+        let finding = run.claimed(&format!("{of} > {}", in_body(cpu)));
+        assert_ne!(finding.outcome, Outcome::Pass, "{finding:?}");
+    }
+    let never = run.claimed("never(watch(\"bss.nr_dispatched\" where new == 0))");
+    assert_eq!(never.outcome, Outcome::Fail, "{never:?}");
+    assert!(never.lines.iter().any(|line| line.starts_with("> ") && line.contains("bss.nr_dispatched")), "{never:?}");
+    let typo = run.claimed("never(watch(\"bss.nr_dispatchd\"))");
+    assert!(typo.outcome == Outcome::Fail && typo.summary.contains("did you mean `bss.nr_dispatched`?"), "{typo:?}");
 }
 
 fn watch(run: &TestRun, target: &str) -> WatchSeen {

@@ -19,6 +19,7 @@ pub mod debuginfo;
 pub mod watch;
 pub mod history;
 pub mod probe;
+pub mod timeline;
 mod columns;
 pub mod series;
 pub mod verdict;

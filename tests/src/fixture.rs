@@ -10,9 +10,13 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use ktstr_replay::claim::Claim;
+use ktstr_replay::judge::CheckSource;
+use ktstr_replay::run::Run;
 use ktstr_replay::series::Samples;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::trace::record::{CaptureKind, EventBody, Sample, Stage};
+use ktstr_replay::verdict::Finding;
 use tempfile::TempDir;
 
 use crate::child::{Ended, run_bounded};
@@ -128,6 +132,19 @@ impl TestRun {
                 .clone(),
             other => panic!("not one trace but {other:?}:\n{self}"),
         }
+    }
+
+    /// What a claim comes to on the trace, by the code that judges the run.
+    ///
+    /// # Panics
+    /// When it is no claim.
+    pub fn claimed(&self, text: &str) -> Finding {
+        let claim: Claim = text.parse().unwrap_or_else(|error| panic!("{error}"));
+        let trace = self.trace();
+        let verdict = Run::load(&trace).judge(Some(std::slice::from_ref(&claim)), CheckSource::Recorded);
+        let claim = claim.to_string();
+        let finding = verdict.findings.into_iter().find(|finding| finding.what == claim);
+        finding.unwrap_or_else(|| panic!("`{claim}` was not judged:\n{self}"))
     }
 
     /// The trace.

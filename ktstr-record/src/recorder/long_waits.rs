@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use ktstr_replay::kernel::waits::{Wait, read_waits, read_watchdog_waits};
+use ktstr_replay::kernel::waits::{LimitedWait, read_waits, read_watchdog_waits};
 use ktstr_replay::kernel::{KernelError, KernelView};
 use ktstr_replay::trace::record::WaitLimit;
 use ktstr_replay::units::nanos;
@@ -59,7 +59,7 @@ impl LongWaits {
     /// The waits in `view` that have come to the part of their limit at which they are captured, if one of them is to be captured now:
     /// the one that is nearest to its limit first. `in_body`: the test's workers may be at work. `running` is the time for which the
     /// machine has run.
-    pub(super) fn look(&mut self, view: &KernelView<'_>, in_body: bool, running: Duration) -> Vec<Wait> {
+    pub(super) fn look(&mut self, view: &KernelView<'_>, in_body: bool, running: Duration) -> Vec<LimitedWait> {
         self.looked = Some(Instant::now());
         // What cannot be read has no waits: the kernel is on its way up, has no sched_ext, or the machine was at it.
         let mut waits = read_watchdog_waits(view).unwrap_or_default();
@@ -74,9 +74,9 @@ impl LongWaits {
         self.choose(waits, running)
     }
 
-    fn choose(&self, mut waits: Vec<Wait>, running: Duration) -> Vec<Wait> {
+    fn choose(&self, mut waits: Vec<LimitedWait>, running: Duration) -> Vec<LimitedWait> {
         waits.retain(|wait| wait.waited_ns >= part(wait).max(nanos(SHORTEST)));
-        let is_new = |wait: &Wait| !self.known.contains(&key(wait)) && self.is_apart(wait, running);
+        let is_new = |wait: &LimitedWait| !self.known.contains(&key(wait)) && self.is_apart(wait, running);
         // The new ones first, as the first is what the capture is for.
         waits.sort_by(|a, b| is_new(b).cmp(&is_new(a)).then(nearness(b).total_cmp(&nearness(a))));
         if !waits.first().is_some_and(is_new) {
@@ -85,14 +85,14 @@ impl LongWaits {
         waits
     }
 
-    fn is_apart(&self, wait: &Wait, running: Duration) -> bool {
+    fn is_apart(&self, wait: &LimitedWait, running: Duration) -> bool {
         let apart = APART.max(Duration::from_nanos(wait.limit_ns) / APART_OF_LIMIT);
         self.captured_at.is_none_or(|at| running.saturating_sub(at) >= apart)
     }
 
     /// These waits were seen with the machine stopped, and the first is told. Gives the tag of the capture that is to be taken, if the
     /// run may have another one.
-    pub(super) fn tell(&mut self, waits: &[Wait], running: Duration) -> Option<String> {
+    pub(super) fn tell(&mut self, waits: &[LimitedWait], running: Duration) -> Option<String> {
         self.known.extend(waits.iter().map(key));
         self.captured_at = Some(running);
         self.told += 1;
@@ -105,19 +105,19 @@ impl LongWaits {
 }
 
 /// How long a wait is when it is captured, in ns. The watchdog is run when half of its time is over, so that half is no sign of anything.
-fn part(wait: &Wait) -> u64 {
+fn part(wait: &LimitedWait) -> u64 {
     match wait.limit {
         WaitLimit::Watchdog | WaitLimit::Gap => wait.limit_ns / 2,
         WaitLimit::CheckIn => wait.limit_ns - wait.limit_ns / 4,
     }
 }
 
-fn key(wait: &Wait) -> (WaitLimit, Option<u32>, u64) {
+fn key(wait: &LimitedWait) -> (WaitLimit, Option<u32>, u64) {
     (wait.limit, wait.pid, wait.since)
 }
 
 /// Which part of its limit it is.
-fn nearness(wait: &Wait) -> f64 {
+fn nearness(wait: &LimitedWait) -> f64 {
     wait.waited_ns as f64 / wait.limit_ns.max(1) as f64
 }
 
@@ -130,13 +130,13 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     /// Task `pid` has waited for so many ms of 2000 since `since`.
-    fn wait(pid: u32, waited_ms: u64, since: u64) -> Wait {
+    fn wait(pid: u32, waited_ms: u64, since: u64) -> LimitedWait {
         let (limit, cpu) = (WaitLimit::Watchdog, Some(Cpu(0)));
         let (limit_ns, waited_ns) = (2_000_000_000, waited_ms * 1_000_000);
-        Wait { limit, limit_ns, waited_ns, pid: Some(pid), comm: "x".to_owned(), cpu, since }
+        LimitedWait { limit, limit_ns, waited_ns, pid: Some(pid), comm: "x".to_owned(), cpu, since }
     }
 
-    fn pids(waits: &[Wait]) -> Vec<u32> {
+    fn pids(waits: &[LimitedWait]) -> Vec<u32> {
         waits.iter().filter_map(|wait| wait.pid).collect()
     }
 
@@ -189,10 +189,10 @@ mod tests {
     #[test]
     fn the_watchdog_itself_is_late_at_three_quarters_and_short_waits_never_are() {
         let all = LongWaits::new(None);
-        let own = |waited| Wait { limit: WaitLimit::CheckIn, pid: None, ..wait(0, waited, 1) };
+        let own = |waited| LimitedWait { limit: WaitLimit::CheckIn, pid: None, ..wait(0, waited, 1) };
         assert_eq!(all.choose(vec![own(1499)], MS), []);
         assert_eq!(all.choose(vec![own(1500)], MS).len(), 1);
-        let short = |waited| Wait { limit_ns: 1_000_000, ..wait(1, waited, 1) };
+        let short = |waited| LimitedWait { limit_ns: 1_000_000, ..wait(1, waited, 1) };
         assert_eq!(all.choose(vec![short(199)], MS), []);
         assert_eq!(all.choose(vec![short(200)], MS).len(), 1);
     }

@@ -22,6 +22,8 @@ pub struct Judgement {
     pub offenders: Vec<Offender>,
     /// What was left out of the judgement, and why.
     pub notes: Vec<String>,
+    /// The events that show it, as a table: of claims about events.
+    pub events: Vec<String>,
 }
 
 /// A point that broke a claim.
@@ -35,7 +37,13 @@ pub struct Offender {
 
 impl Judgement {
     pub(super) fn new(outcome: Outcome, summary: impl Into<String>) -> Self {
-        Self { outcome, summary: summary.into(), offenders: Vec::new(), notes: Vec::new() }
+        Self {
+            outcome,
+            summary: summary.into(),
+            offenders: Vec::new(),
+            notes: Vec::new(),
+            events: Vec::new(),
+        }
     }
 
     pub(super) fn inconclusive(summary: impl Into<String>) -> Self {
@@ -47,9 +55,19 @@ impl Judgement {
         self
     }
 
+    pub(super) fn noting_more(mut self, notes: Vec<String>) -> Self {
+        self.notes.extend(notes);
+        self
+    }
+
+    pub(super) fn showing(mut self, events: Vec<String>) -> Self {
+        self.events = events;
+        self
+    }
+
     /// Fail for these points.
     pub(super) fn broken(offenders: Vec<Offender>, summary: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Fail, summary: summary.into(), offenders, notes: Vec::new() }
+        Self { offenders, ..Self::new(Outcome::Fail, summary) }
     }
 }
 
@@ -105,6 +123,7 @@ fn evidence(judgement: &Judgement, columns: &[&Column]) -> Vec<String> {
     if judgement.offenders.len() > SHOWN {
         lines.push(format!("  and {} more", samples(judgement.offenders.len() - SHOWN)));
     }
+    lines.extend(judgement.events.iter().cloned());
     lines.extend(judgement.notes.iter().map(|note| format!("note: {note}")));
     if !judgement.notes.is_empty() && judgement.offenders.is_empty() {
         // No row of a table has said why.

@@ -22,6 +22,7 @@
 //! ```
 
 mod builder;
+mod event_builder;
 mod judgement;
 pub mod pattern;
 mod predicate;
@@ -29,10 +30,11 @@ mod predicate;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::path::parse::Parser;
-use crate::path::{Projection, SyntaxError, SyntaxFault};
+use crate::path::parse::{Parser, TokenKind};
+use crate::path::{EventPath, Projection, SyntaxError, SyntaxFault};
 use crate::series::Column;
 use crate::text::{counted, nearest};
+use crate::timeline::Timeline;
 use crate::verdict::Outcome;
 
 pub use judgement::{Judgement, Offender};
@@ -49,20 +51,24 @@ pub struct PatternInfo {
     pub holds: &'static str,
 }
 
-/// The claim, its table and its dispatch, from one list of patterns.
+/// The claim, its table and its dispatch, from one list of patterns: those over columns, and those over events.
 macro_rules! patterns {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?; $($(#[$event_doc:meta])* $event:ident),* $(,)?) => {
         /// A judgement over series, as data.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Claim {
-            $($(#[$doc])* $name(pattern::$name)),*
+            $($(#[$doc])* $name(pattern::$name),)*
+            $($(#[$event_doc])* $event(pattern::$event),)*
         }
 
         /// All patterns.
-        pub const PATTERNS: &[PatternInfo] = &[$(pattern::$name::INFO),*];
+        pub const PATTERNS: &[PatternInfo] = &[$(pattern::$name::INFO,)* $(pattern::$event::INFO,)*];
 
         impl Claim {
             fn parse_pattern(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
+                if let Some(claim) = Self::parse_of_events(p)? {
+                    return Ok(claim);
+                }
                 // A bound on rows of a table alone is a claim about every sample.
                 if p.aggregate_follows() {
                     return Predicate::parse_bounded(p).map(|predicate| pattern::Each { predicate }.into());
@@ -72,30 +78,60 @@ macro_rules! patterns {
                     p.expect("(")?;
                     return pattern::$name::parse(p).map(Self::$name);
                 })*
-                let known: Vec<_> = PATTERNS.iter().map(|i| i.name).collect();
+                let mut known: Vec<_> = PATTERNS.iter().map(|i| i.name).collect();
+                // Some are both of samples and of events.
+                let mut seen = std::collections::HashSet::new();
+                known.retain(|name| seen.insert(*name));
                 let meant = nearest(&name, &known);
                 Err(p.fault(span, SyntaxFault::UnknownPattern { name, meant, known }))
             }
 
             /// What the claim reads from each sample, in the order in which [`Claim::judge`] wants the columns.
             pub fn projections(&self) -> Vec<&Projection> {
-                match self { $(Self::$name(c) => c.projections()),* }
+                match self {
+                    $(Self::$name(c) => c.projections(),)*
+                    $(Self::$event(c) => c.projections(),)*
+                }
+            }
+
+            /// Whether it is about events, and so judged by a [`Timeline`].
+            pub fn is_of_events(&self) -> bool {
+                matches!(self, $(Self::$event(_))|*)
             }
 
             fn judge_pattern(&self, columns: &[&Column]) -> Judgement {
-                match self { $(Self::$name(c) => c.judge(columns)),* }
+                match self {
+                    $(Self::$name(c) => c.judge(columns),)*
+                    $(Self::$event(_) => Judgement::new(Outcome::Fail, "it is about events, and there are none to judge it by"),)*
+                }
+            }
+
+            fn judge_events(&self, columns: &[&Column], timeline: &Timeline) -> Judgement {
+                match self {
+                    $(Self::$name(c) => c.judge(columns),)*
+                    $(Self::$event(c) => c.judge(columns, timeline),)*
+                }
             }
         }
 
         impl fmt::Display for Claim {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                match self { $(Self::$name(c) => write!(f, "{c}")),* }
+                match self {
+                    $(Self::$name(c) => write!(f, "{c}"),)*
+                    $(Self::$event(c) => write!(f, "{c}"),)*
+                }
             }
         }
 
         $(impl From<pattern::$name> for Claim {
             fn from(claim: pattern::$name) -> Self {
                 Self::$name(claim)
+            }
+        })*
+
+        $(impl From<pattern::$event> for Claim {
+            fn from(claim: pattern::$event) -> Self {
+                Self::$event(claim)
             }
         })*
     };
@@ -128,6 +164,17 @@ patterns! {
     Never,
     /// Another pattern, of a counter that wraps.
     Wrapping,
+    ;
+    /// No such event.
+    NeverHappens,
+    /// Such an event, by a deadline.
+    Happens,
+    /// Something is true, or happens, within a time after each of some events.
+    Within,
+    /// How many events there are.
+    CountOf,
+    /// A percentile of a time that is measured between events.
+    Percentile,
 }
 
 impl Claim {
@@ -148,7 +195,50 @@ impl Claim {
             | Self::Eventually(_)
             | Self::Final(_)
             | Self::PhaseRatio(_) => false,
+            // What happened is known by the history of the last capture, in the order of captures: they are judged at the end.
+            Self::NeverHappens(_)
+            | Self::Happens(_)
+            | Self::Within(_)
+            | Self::CountOf(_)
+            | Self::Percentile(_) => false,
         }
+    }
+}
+
+impl Claim {
+    /// A claim about events, if one begins here: its first words tell.
+    fn parse_of_events(p: &mut Parser<'_>) -> Result<Option<Self>, SyntaxError> {
+        let TokenKind::Ident(name) = p.peek() else { return Ok(None) };
+        let name = name.clone();
+        let enter = |p: &mut Parser<'_>| {
+            p.advance();
+            p.expect("(")
+        };
+        if pattern::Percentile::begins(&name) {
+            return pattern::Percentile::parse(p).map(|claim| Some(claim.into()));
+        }
+        let names_events = |alone_too| EventPath::follows(p, 2, alone_too);
+        let claim = match name.as_str() {
+            _ if *p.peek_next() != TokenKind::Sign("(") => return Ok(None),
+            "never" if names_events(true) => {
+                enter(p)?;
+                pattern::NeverHappens::parse(p)?.into()
+            }
+            "eventually" if names_events(false) => {
+                enter(p)?;
+                pattern::Happens::parse(p)?.into()
+            }
+            "count" if names_events(true) => {
+                enter(p)?;
+                pattern::CountOf::parse(p)?.into()
+            }
+            "within" => {
+                enter(p)?;
+                pattern::Within::parse(p)?.into()
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(claim))
     }
 }
 
@@ -184,6 +274,22 @@ impl Claim {
             return Judgement::inconclusive("there are no samples");
         }
         columns.iter().find_map(|c| never_readable(c)).unwrap_or_else(|| self.judge_pattern(columns))
+    }
+
+    /// The same by what happened in the run, for a claim about events; others are judged by the columns alone. The columns of a claim about
+    /// events are of all captures of the run.
+    pub fn judge_by(&self, columns: &[&Column], timeline: &Timeline) -> Judgement {
+        if !self.is_of_events() {
+            return self.judge(columns);
+        }
+        let wanted = self.projections().len();
+        if columns.len() != wanted {
+            return Judgement::new(Outcome::Fail, format!("needs {wanted} columns, has {}", columns.len()));
+        }
+        columns
+            .iter()
+            .find_map(|c| never_readable(c))
+            .unwrap_or_else(|| self.judge_events(columns, timeline))
     }
 }
 

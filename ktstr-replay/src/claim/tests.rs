@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::path::{
-    Aggregate, Band, Bound, CellPath, Cmp, Condition, EntryKey, FieldPath, Fold, KernelPath, MapPath, Number,
+    Aggregate, Band, Bound, CellPath, Cmp, Condition, EntryKey, EventKind, FieldPath, FieldType, Fold, KernelPath,
+    MapPath, Number,
     PayloadPath, Root, RowKey, RowsPath, RqField, ScxField, Step, TableName, TaskKey, Test,
 };
 use crate::text::SpanNs;
@@ -34,6 +35,17 @@ fn the_forms_of_the_authoring_guide_parse() {
         "ratio(x, y) in 0.4..0.6",
         "phase_ratio(x, 0, 1) <= 1.5",
         "never(x > 0 while y == 0)",
+        "within(x == 0, 50ms, after=event(sched_switch where next_comm == v))",
+        "never(watch(\"scx_root->exit_kind\"))",
+        "never(watch(\"scx_root->exit_kind\").new > 0 while alive)",
+        "never(probe(enqueue_task_scx where p->pid == 5) while alive)",
+        "eventually(watch(\"bss.x\" where new > 0), by=3s)",
+        "eventually(watch(\"bss.x\").new, by=3s)",
+        "count(event(sched_migrate_task)) in 0..100",
+        "count(watch(\"bss.x\")) >= 1",
+        "each(count(tasks where comm ~ x) in 0..100)",
+        "p99(wakeup_latency where comm ~ worker) <= 20ms",
+        "p99.9(on_cpu) in 1ms..=2s",
     ] {
         let claim: Claim = text.parse().unwrap_or_else(|e: SyntaxError| panic!("{}", e.render()));
         assert_eq!(claim.to_string(), text);
@@ -93,7 +105,7 @@ no claim pattern is called `nondecresing`; did you mean `nondecreasing`?
   | nondecresing(nr_dispatched)
   | ^^^^^^^^^^^^
   = patterns: nondecreasing, strictly_increasing, rate, steady, converges, always, eventually, each, final, \
-ratio, phase_ratio, never, wrapping";
+ratio, phase_ratio, never, wrapping, within, count, p99";
     assert_eq!(error.render(), expected);
 }
 
@@ -103,6 +115,9 @@ fn a_column_that_is_nowhere_fails_whatever_the_pattern() {
     let nowhere = column([unreadable(), missed(), unreadable()]);
     for info in PATTERNS {
         let claim: Claim = info.example.parse().unwrap();
+        if claim.is_of_events() {
+            continue;
+        }
         let columns = vec![&nowhere; claim.projections().len()];
         let judged = claim.judge(&columns);
         assert_eq!(judged.outcome, Outcome::Fail, "{claim}");
@@ -117,7 +132,9 @@ fn an_empty_series_is_inconclusive_whatever_the_pattern() {
     for info in PATTERNS {
         let claim: Claim = info.example.parse().unwrap();
         let columns = vec![&empty; claim.projections().len()];
-        assert_eq!(claim.judge(&columns).outcome, Outcome::Inconclusive, "{claim}");
+        // Claims about events are judged by what happened, and cannot be without it.
+        let outcome = if claim.is_of_events() { Outcome::Fail } else { Outcome::Inconclusive };
+        assert_eq!(claim.judge(&columns).outcome, outcome, "{claim}");
     }
 }
 
@@ -334,6 +351,58 @@ fn docs_table(heading: &str) -> Vec<(Vec<&'static str>, &'static str)> {
             (texts.split('`').skip(1).step_by(2).collect(), means)
         })
         .collect()
+}
+
+/// What an event's field is held against, by what the field is.
+fn event_test(is_text: bool) -> impl Strategy<Value = String> {
+    let text = prop_oneof!["[a-z]{1,6}", "\"[^\"]{0,6}\""];
+    let number = prop_oneof!["[0-9]{1,5}", "-[0-9]{1,3}\\.[0-9]"];
+    match is_text {
+        true => (prop::sample::select(vec!["==", "!=", "~"]), text).prop_map(|(sign, text)| format!("{sign} {text}")).boxed(),
+        false => (prop::sample::select(vec!["==", "!=", ">=", "<"]), number).prop_map(|(sign, n)| format!("{sign} {n}")).boxed(),
+    }
+}
+
+/// Events of any kind, with conditions.
+fn events() -> impl Strategy<Value = String> {
+    let of_kind = prop::sample::select(EventKind::ALL).prop_flat_map(|(name, kind)| {
+        let field = prop::sample::select(kind.fields());
+        let condition = field.prop_flat_map(|(field, is)| {
+            event_test(*is == FieldType::Text).prop_map(move |test| format!("{field} {test}"))
+        });
+        prop::collection::vec(condition, 0..4).prop_map(move |all| match all.as_slice() {
+            [] => format!("event({name})"),
+            all => format!("event({name} where {})", all.join(" and ")),
+        })
+    });
+    let target = prop_oneof!["[a-z_]{1,6}", "\"[^\"]{1,8}\""];
+    let of_probe = (target, prop_oneof!["[a-z]{1,3}(->|\\.)[a-z]{1,3}", "\"[^\"]{1,8}\""], any::<bool>())
+        .prop_flat_map(|(target, field, is_text)| {
+            event_test(is_text).prop_map(move |test| format!("probe({target} where {field} {test})"))
+        });
+    let of_watch = "\"[^\"]{1,8}\"".prop_flat_map(|target| {
+        event_test(false).prop_map(move |test| format!("watch({target} where new {test})"))
+    });
+    prop_oneof![3 => of_kind, 1 => of_probe, 1 => of_watch]
+}
+
+proptest! {
+    #[test]
+    fn a_claim_about_events_prints_to_itself(a in events(), b in events(), ms in 0u64..10_000, hundredths in 1u32..=10_000) {
+        for text in [
+            format!("never({a})"),
+            format!("never({a} while x > {ms})"),
+            format!("eventually({a}, by={ms}ms)"),
+            format!("within({a}, {ms}ms, after={b})"),
+            format!("within(x == 0, {ms}us, after={b})"),
+            format!("count({b}) in {ms}..={}", ms + 1),
+            format!("p{}(run_delay where pid == {ms}) <= {ms}ms", f64::from(hundredths) / 100.0),
+        ] {
+            let claim: Claim = text.parse().map_err(|e: SyntaxError| TestCaseError::fail(e.render()))?;
+            let printed = claim.to_string();
+            prop_assert_eq!(printed.parse(), Ok(claim), "{}: {}", text, printed);
+        }
+    }
 }
 
 #[test]

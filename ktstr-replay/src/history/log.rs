@@ -47,7 +47,7 @@ pub struct MissingSteps {
 
 impl MissingSteps {
     /// The time in which nothing is known of the CPU.
-    pub(super) fn span(&self) -> (GuestNs, GuestNs) {
+    pub(crate) fn span(&self) -> (GuestNs, GuestNs) {
         let after = self.after.unwrap_or_default();
         (after, self.until.unwrap_or(GuestNs(u64::MAX)).max(after))
     }

@@ -24,11 +24,15 @@
 //! assert_eq!(log.ran(Cpu(0), &wait)[0].pid, 1);
 //! ```
 
+mod blind;
 mod log;
+mod measured;
 mod words;
 mod waits;
 #[cfg(test)]
 mod tests;
 
 pub use log::{HistoryLog, LoggedStep, MissingSteps};
+pub use measured::Measured;
+pub(crate) use words::{counted_steps, letters, why_none};
 pub use waits::{Ran, Wait};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::blind::Blind;
 use super::words::is_runnable;
 use super::{HistoryLog, LoggedStep, MissingSteps};
 use crate::trace::record::HistoryWhat;
@@ -43,26 +44,7 @@ impl Wait {
     }
 }
 
-/// Up to when steps are missing, of all gaps that have begun.
-#[derive(Default)]
-struct Blind {
-    of: HashMap<Cpu, GuestNs>,
-    all: GuestNs,
-}
-
 impl Blind {
-    fn begin(&mut self, missing: &MissingSteps) {
-        let (_, until) = missing.span();
-        let of = self.of.entry(missing.cpu).or_default();
-        *of = until.max(*of);
-        self.all = until.max(self.all);
-    }
-
-    /// Whether steps of `cpu` are missing since then.
-    fn since(&self, cpu: Cpu, since: GuestNs) -> bool {
-        self.of.get(&cpu).is_some_and(|until| *until > since)
-    }
-
     /// What is known of a wait that is over. Where steps of its CPU are missing, the task may have run and slept: that it was runnable is
     /// known from when on all CPUs are seen again, as its wakeup would have been noted.
     fn known(&self, wait: Wait) -> Option<Wait> {

@@ -2,9 +2,10 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{HistoryLog, LoggedStep};
-use crate::text::escaped;
-use crate::trace::record::{HistoryTask, HistoryWhat};
+use super::{HistoryLog, LoggedStep, MissingSteps};
+use crate::text::{counted, escaped};
+use crate::trace::record::{HistoryTask, HistoryWhat, Loss, LossKind};
+use crate::units::GuestNs;
 
 /// A state is reported with this bit when the task's CPU was taken from it (`TASK_REPORT_MAX`, `include/linux/sched.h`).
 const PREEMPTED: u32 = 0x100;
@@ -17,7 +18,7 @@ pub(super) fn is_runnable(state: u32) -> bool {
 }
 
 /// A state in letters: `R` runnable, `R+` as its CPU was taken from it, `S` asleep.
-fn letters(state: u32) -> String {
+pub(crate) fn letters(state: u32) -> String {
     let set = (0..).zip(STATES).filter(|(bit, _)| state & 1 << bit != 0).map(|(_, letter)| letter);
     let letters = if is_runnable(state) { "R".to_owned() } else { set.collect::<Vec<_>>().join("|") };
     if state & PREEMPTED == 0 { letters } else { letters + "+" }
@@ -82,4 +83,44 @@ impl HistoryLog {
         json["cpu"] = json!(step.cpu);
         json
     }
+}
+
+/// `1 step`, `2 steps`.
+pub(crate) fn counted_steps(count: u64) -> String {
+    counted(usize::try_from(count).unwrap_or(usize::MAX), "step")
+}
+
+impl MissingSteps {
+    /// How many steps are missing.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.overwritten.saturating_add(self.left_out)
+    }
+
+    /// What is missing, in words; `time` says a guest time.
+    pub(crate) fn words(&self, time: impl Fn(GuestNs) -> String) -> String {
+        let place = match (self.after, self.until) {
+            (Some(after), Some(until)) => format!(" between {} and {}", time(after), time(until)),
+            (None, Some(until)) => format!(" before {}", time(until)),
+            (Some(after), None) => format!(" after {}", time(after)),
+            (None, None) => String::new(),
+        };
+        let parts =
+            [(self.overwritten, "overwritten by the kernel"), (self.left_out, "more than a trace keeps")];
+        let parts: Vec<String> = parts
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, why)| format!("{} {why}", counted_steps(count)))
+            .collect();
+        format!("missing of CPU {}{place}: {}", self.cpu, parts.join(", "))
+    }
+}
+
+/// Why there is no history, of a trace that has none with these losses.
+pub(crate) fn why_none(losses: &[Loss]) -> String {
+    let said = losses.iter().find(|loss| loss.kind == LossKind::SchedEvents);
+    said.map_or_else(
+        || "the test has `history = false`, or the trace is of an older release".to_owned(),
+        |loss| loss.detail.clone(),
+    )
 }

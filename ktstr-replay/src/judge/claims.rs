@@ -22,7 +22,7 @@ pub(super) fn judge_claims(run: &Run<'_>, given: Option<&[Claim]>) -> Vec<Findin
     };
     let series = run.subject();
     let mut wanted: Vec<&Projection> = Vec::new();
-    for projection in claims.iter().flatten().flat_map(Claim::projections) {
+    for projection in claims.iter().flatten().filter(|claim| !claim.is_of_events()).flat_map(Claim::projections) {
         if !wanted.contains(&projection) {
             wanted.push(projection);
         }
@@ -32,6 +32,9 @@ pub(super) fn judge_claims(run: &Run<'_>, given: Option<&[Claim]>) -> Vec<Findin
         columns.into_iter().map(|column| (column.projection.clone(), column)).collect();
     let lost = LostMemory::of(run);
     let look = |claim: Claim| {
+        if claim.is_of_events() {
+            return of_events(run, &claim);
+        }
         let of: Vec<_> = claim.projections().into_iter().filter_map(|p| columns.get(p)).collect();
         let finding = Finding::of_claim(&claim, &claim.judge(&of), &of);
         match &lost {
@@ -40,6 +43,13 @@ pub(super) fn judge_claims(run: &Run<'_>, given: Option<&[Claim]>) -> Vec<Findin
         }
     };
     claims.into_iter().map(|claim| claim.map_or_else(|finding| finding, look)).collect()
+}
+
+/// A claim about events is about all captures, whatever they were taken for: those next to an event matter.
+fn of_events(run: &Run<'_>, claim: &Claim) -> Finding {
+    let columns = run.captures().columns_with(run.trace, &claim.projections());
+    let columns: Vec<&Column> = columns.iter().collect();
+    Finding::of_claim(claim, &claim.judge_by(&columns, run.timeline()), &columns)
 }
 
 /// A recorded claim that is broken by values which the trace has already, so that nothing that is still to come can make it hold:

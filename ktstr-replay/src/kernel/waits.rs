@@ -59,7 +59,7 @@ const MAX_RUNNABLE: usize = 4096;
 
 /// A wait, and the limit that it may not reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wait {
+pub struct LimitedWait {
     /// Whose limit it is.
     pub limit: WaitLimit,
     /// The limit, in ns.
@@ -81,7 +81,7 @@ pub struct Wait {
 ///
 /// # Errors
 /// [`KernelError`] when sched_ext's state, the clock or the CPUs cannot be read. What cannot be read of one task leaves that out.
-pub fn read_watchdog_waits(view: &KernelView<'_>) -> Result<Vec<Wait>, KernelError> {
+pub fn read_watchdog_waits(view: &KernelView<'_>) -> Result<Vec<LimitedWait>, KernelError> {
     let Some(root_limit) = watchdog_limit(view)? else { return Ok(Vec::new()) };
     let jiffies = Jiffies::read(view)?;
     let uptime_ns = jiffies.uptime_ns();
@@ -94,7 +94,7 @@ pub fn read_watchdog_waits(view: &KernelView<'_>) -> Result<Vec<Wait>, KernelErr
         && let Some(waited_ns) = waited(since)
     {
         let (limit, limit_ns) = (WaitLimit::CheckIn, root_limit.saturating_mul(jiffies.each_ns));
-        waits.push(Wait { limit, limit_ns, waited_ns, pid: None, comm: String::new(), cpu: None, since });
+        waits.push(LimitedWait { limit, limit_ns, waited_ns, pid: None, comm: String::new(), cpu: None, since });
     }
     let mut limits: HashMap<KernelVirt, u64> = HashMap::new();
     let (cpus, runqueues) = (view.cpus()?, view.symbol("runqueues")?);
@@ -112,7 +112,7 @@ pub fn read_watchdog_waits(view: &KernelView<'_>) -> Result<Vec<Wait>, KernelErr
                 let read = || view.mirror::<Watched>(at).ok()?.watchdog_timeout.ok();
                 *limits.entry(at).or_insert_with(|| read().unwrap_or(root_limit))
             });
-            waits.push(Wait {
+            waits.push(LimitedWait {
                 limit: WaitLimit::Watchdog,
                 limit_ns: limit.saturating_mul(jiffies.each_ns),
                 waited_ns,
@@ -131,7 +131,7 @@ pub fn read_watchdog_waits(view: &KernelView<'_>) -> Result<Vec<Wait>, KernelErr
 /// # Errors
 /// [`KernelError`] when the CPUs or the list of tasks cannot be found, or this kernel does not account waits. What cannot be read of
 /// one task leaves that out.
-pub fn read_waits(view: &KernelView<'_>, limit_ns: u64) -> Result<Vec<Wait>, KernelError> {
+pub fn read_waits(view: &KernelView<'_>, limit_ns: u64) -> Result<Vec<LimitedWait>, KernelError> {
     let (cpus, runqueues) = (view.cpus()?, view.symbol("runqueues")?);
     let clocks = online(view, &cpus, runqueues).filter_map(|(_, rq)| rq.clock.ok());
     // They are one clock, which a CPU reads when it has something to do.
@@ -148,7 +148,7 @@ pub fn read_waits(view: &KernelView<'_>, limit_ns: u64) -> Result<Vec<Wait>, Ker
         else {
             continue;
         };
-        waits.push(Wait {
+        waits.push(LimitedWait {
             limit: WaitLimit::Gap,
             limit_ns,
             waited_ns,

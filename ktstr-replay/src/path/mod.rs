@@ -4,6 +4,7 @@
 //! accessors of a series all use it. A text that cannot be understood is a [`SyntaxError`], which points at the fault.
 
 mod error;
+mod event_path;
 mod field;
 mod kernel_path;
 mod lex;
@@ -17,6 +18,8 @@ mod stats_path;
 mod watch_path;
 
 pub use error::{SyntaxError, SyntaxFault};
+pub use event_path::{EventCondition, EventKind, EventPath, EventSource, Measure, MeasurePath, SpanBound};
+pub(crate) use event_path::{FieldType, PROBE_FIELDS};
 pub use field::{AsPath, FieldPath, Step};
 pub(crate) use field::{Dotted, after_name, path_text};
 pub use kernel_path::{KernelPath, Root, TaskKey};

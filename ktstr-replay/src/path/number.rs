@@ -198,6 +198,28 @@ impl Bound {
     }
 }
 
+impl Bound {
+    /// Whether it holds for all whole numbers from `lo` to `hi`, both included, or for none of them; `None`: for some.
+    pub(crate) fn over(&self, lo: i128, hi: i128) -> Option<bool> {
+        // What is said of a number changes only at the ends of the bound.
+        let ends: Vec<Number> = match self {
+            Self::Cmp(_, n) => vec![*n],
+            Self::In(band) => band.start.into_iter().chain(band.end.map(|(end, _)| end)).collect(),
+        };
+        let near = ends.into_iter().flat_map(|end| {
+            let (below, above) = match end {
+                Number::Int(n) => (n, n),
+                // As a cast saturates, the limits of the type stand for what is beyond them.
+                Number::Float(x) => (x.floor() as i128, x.ceil() as i128),
+            };
+            [below.saturating_sub(1), below, above, above.saturating_add(1)]
+        });
+        let mut all = near.filter(|n| (lo..=hi).contains(n)).chain([lo, hi]).map(|n| self.holds(Number::Int(n)));
+        let first = all.next()?;
+        all.all(|holds| holds == first).then_some(first)
+    }
+}
+
 impl<T: Into<Band>> From<T> for Bound {
     fn from(band: T) -> Self {
         Self::In(band.into())
@@ -233,6 +255,28 @@ mod tests {
         assert!(Band::from(5..5).is_empty() && !Band::from(5..=5).is_empty());
         let backwards = Band { start: Some(7.into()), end: Some((3.into(), true)) };
         assert!(backwards.is_empty());
+    }
+
+    #[test]
+    fn a_bound_over_a_range_is_that_over_each_number_of_it() {
+        let ends = [Number::Int(3), Number::Int(5), Number::Float(3.5), Number::Float(-0.5), Number::Int(i128::MAX)];
+        let mut bounds = Vec::new();
+        for lo in ends {
+            bounds.extend(Cmp::ALL.iter().map(|(_, cmp)| Bound::Cmp(*cmp, lo)));
+            for (hi, has) in ends.iter().flat_map(|hi| [(hi, true), (hi, false)]) {
+                bounds.push(Bound::In(Band { start: Some(lo), end: Some((*hi, has)) }));
+                bounds.push(Bound::In(Band { start: None, end: Some((*hi, has)) }));
+            }
+        }
+        for bound in &bounds {
+            for (lo, hi) in (-2..8).flat_map(|lo| (lo..8).map(move |hi| (lo, hi))) {
+                let each: Vec<bool> = (lo..=hi).map(|n| bound.holds(n.into())).collect();
+                let expected = each.iter().all(|holds| *holds == each[0]).then_some(each[0]);
+                assert_eq!(bound.over(lo, hi), expected, "{bound} over {lo}..={hi}");
+            }
+        }
+        assert_eq!(Bound::from(0..100).over(0, i128::MAX), None);
+        assert_eq!(Bound::Cmp(Cmp::AtLeast, 5.into()).over(5, i128::MAX), Some(true));
     }
 
     #[test]

@@ -68,6 +68,11 @@ impl<'t> Parser<'t> {
         self.tokens.get(self.at + 1).map_or(&TokenKind::End, |t| &t.kind)
     }
 
+    /// The word so many behind the current one.
+    pub(crate) fn peek_at(&self, ahead: usize) -> &TokenKind {
+        self.tokens.get(self.at.saturating_add(ahead)).map_or(&TokenKind::End, |t| &t.kind)
+    }
+
     /// Whether the current word touches the one before it.
     pub(crate) fn touches(&self) -> bool {
         let before = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));

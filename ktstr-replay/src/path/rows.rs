@@ -210,39 +210,49 @@ impl CellPath {
 
 impl Condition {
     fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
-        let column = p.name("a column of the table")?;
+        Ok(Self { column: p.name("a column of the table")?, test: Test::parse(p)? })
+    }
+}
+
+impl Test {
+    /// What stands behind the name of a column or a field.
+    pub(super) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let equal = |p: &mut Parser<'_>, sign, cmp, is| {
             if !p.eat(sign) {
                 return Ok(None);
             }
             let test = match p.peek() {
-                TokenKind::Number(_) => Test::Number(Bound::Cmp(cmp, p.number()?)),
-                _ => Test::Is(is, text(p, "a number or a text")?),
+                TokenKind::Number(_) => Self::Number(Bound::Cmp(cmp, p.number()?)),
+                _ => Self::Is(is, text(p, "a number or a text")?),
             };
             Ok(Some(test))
         };
-        let test = if p.eat("~") {
-            Test::Contains(text(p, "a text that is to be within")?)
+        Ok(if p.eat("~") {
+            Self::Contains(text(p, "a text that is to be within")?)
         } else if let Some(test) = equal(p, "==", Cmp::Equal, true)? {
             test
         } else if let Some(test) = equal(p, "!=", Cmp::NotEqual, false)? {
             test
         } else {
             let found = p.bound_if_any()?;
-            Test::Number(found.ok_or_else(|| p.expected("`==`, `!=`, `~`, `in` or another comparison"))?)
-        };
-        Ok(Self { column, test })
+            Self::Number(found.ok_or_else(|| p.expected("`==`, `!=`, `~`, `in` or another comparison"))?)
+        })
     }
 }
 
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", word(&self.column))?;
-        match &self.test {
-            Test::Number(bound) => write!(f, "{bound}"),
-            Test::Is(true, text) => write!(f, "== {}", plain(text)),
-            Test::Is(false, text) => write!(f, "!= {}", plain(text)),
-            Test::Contains(text) => write!(f, "~ {}", plain(text)),
+        write!(f, "{} {}", word(&self.column), self.test)
+    }
+}
+
+impl fmt::Display for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(bound) => write!(f, "{bound}"),
+            Self::Is(true, text) => write!(f, "== {}", plain(text)),
+            Self::Is(false, text) => write!(f, "!= {}", plain(text)),
+            Self::Contains(text) => write!(f, "~ {}", plain(text)),
         }
     }
 }

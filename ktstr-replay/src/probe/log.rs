@@ -122,6 +122,12 @@ impl ProbeSeen {
         name.trim_matches('"')
     }
 
+    /// What is read at each call, since it was armed last; empty where it never was.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// What became of it.
     #[must_use]
     pub fn end(&self) -> AskedEnd {

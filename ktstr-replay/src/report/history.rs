@@ -1,6 +1,6 @@
 //! The end of the history: what the stalled task and its CPU did last.
 
-use crate::history::{HistoryLog, LoggedStep, Wait};
+use crate::history::{LoggedStep, Wait};
 use crate::run::Run;
 use crate::text::{escaped, seconds};
 use crate::units::Cpu;
@@ -15,7 +15,7 @@ const STEPS: usize = 50;
 /// The last steps of the stalled task and of the CPU it waited for, up to the end of its longest wait.
 pub(super) fn history(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Section> {
     let Some(pid) = end.stalled_task().and_then(|pid| u32::try_from(pid).ok()) else { return Vec::new() };
-    let log = HistoryLog::of(&run.events);
+    let log = run.history();
     let Some(wait) = log.longest_wait(pid) else { return Vec::new() };
     let who = format!("{}[{pid}]", escaped(log.comm(pid).unwrap_or("?")));
     let until = seconds(run.since_start_ns(wait.until));
@@ -35,7 +35,7 @@ pub(super) fn history(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Section> {
                 last.len(),
                 all.len()
             ),
-            lines: table(run, &log, last),
+            lines: table(run, log, last),
         }
     };
     vec![

@@ -4,9 +4,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::exit::SchedulerExit;
+use crate::history::HistoryLog;
 use crate::path::Projection;
 use crate::series::{Column, Samples, Series};
 use crate::text::time_ns;
+use crate::timeline::Timeline;
 use crate::trace::Trace;
 use crate::trace::record::{
     CaptureKind, ClaimRecord, Event, EventBody, GuestEnd, Loss, LossKind, Manifest, OutputSource, PayloadRun,
@@ -35,6 +37,10 @@ pub struct Run<'t> {
     pub(crate) damage: Vec<String>,
     /// How often and how the scheduler left. Made on first use.
     pub(super) exits: OnceLock<Vec<SchedulerExit>>,
+    /// What the CPUs did. Made on first use: a run may have millions of steps.
+    history: OnceLock<Arc<HistoryLog>>,
+    /// What happened in it, for claims. Likewise.
+    timeline: OnceLock<Timeline>,
 }
 
 impl<'t> Run<'t> {
@@ -63,7 +69,19 @@ impl<'t> Run<'t> {
             damage.push(format!("{} records are of a newer release and were not read", whole.newer_bodies));
         }
         let samples = Arc::new(samples);
-        Self { trace, manifest, events, samples, claims, losses, damage, exits: OnceLock::new() }
+        Self { trace, manifest, events, samples, claims, losses, damage, exits: OnceLock::new(), history: OnceLock::new(), timeline: OnceLock::new() }
+    }
+
+    /// What the CPUs of the run did.
+    pub(crate) fn history(&self) -> &Arc<HistoryLog> {
+        self.history.get_or_init(|| Arc::new(HistoryLog::of(&self.events)))
+    }
+
+    /// What happened in the run, as claims about events name it.
+    pub(crate) fn timeline(&self) -> &Timeline {
+        self.timeline.get_or_init(|| {
+            Timeline::new(self.trace, &self.events, &self.losses, Arc::clone(self.history()))
+        })
     }
 
     /// The verdict that was recorded; `None`: none was, it cannot be read, or it says that it is of another run.

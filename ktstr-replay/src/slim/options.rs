@@ -126,11 +126,14 @@ pub enum Dropped {
     Output,
     /// Guest memory.
     Checkpoints,
+    /// The machines of a run beyond the first: those on which a failure was to happen again.
+    Segments,
 }
 
 impl Dropped {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Console, Self::Kmsg, Self::Output, Self::Checkpoints];
+    pub const ALL: [Self; 5] =
+        [Self::Console, Self::Kmsg, Self::Output, Self::Checkpoints, Self::Segments];
 }
 
 impl fmt::Display for Dropped {
@@ -140,6 +143,7 @@ impl fmt::Display for Dropped {
             Self::Kmsg => "kmsg",
             Self::Output => "output",
             Self::Checkpoints => "checkpoints",
+            Self::Segments => "segments",
         })
     }
 }

@@ -98,7 +98,12 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
     let mut slimmed =
         Slimmed { from_bytes, to_bytes: 0, checkpoints: 0, dropped: BTreeMap::new(), faults: Vec::new() };
     let mut unread = 0;
+    let mut segments = 0;
     for machine in trace.machines() {
+        if machine.segment_number() != 0 && options.drop.contains(&Dropped::Segments) {
+            segments += 1;
+            continue;
+        }
         writer.begin_segment(machine.segment_number());
         // Of a machine that nobody can tell what it was there is nothing to look at.
         if machine.segment_number() != 0 && machine.manifest().is_err() {
@@ -108,11 +113,18 @@ fn write(trace: &Trace, to: &Path, options: &SlimOptions) -> Result<Slimmed, Sli
         }
         write_segment(&machine, to, options, &mut writer, &mut slimmed)?;
     }
+    let host_ns = trace.records().iter().map(|entry| entry.host_ns).fold(HostNs(0), HostNs::max);
     if unread > 0 {
         writer.begin_segment(0);
-        let host_ns = trace.records().iter().map(|entry| entry.host_ns).fold(HostNs(0), HostNs::max);
         let detail = "slim: records of a machine without a manifest".to_owned();
         writer.loss(&Loss { host_ns, kind: LossKind::Records, count: unread, detail })?;
+    }
+    if segments > 0 {
+        writer.begin_segment(0);
+        let sort = Dropped::Segments;
+        let detail = format!("{sort} dropped {}, by `ktstr trace slim`", Loss::ON_PURPOSE);
+        writer.loss(&Loss { host_ns, kind: LossKind::Records, count: segments, detail })?;
+        slimmed.dropped.insert(sort, segments);
     }
     slimmed.faults = Fault::in_order(slimmed.faults);
     writer.finish()?;

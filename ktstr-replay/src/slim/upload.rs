@@ -8,7 +8,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::options::{KeepPages, SlimError, SlimOptions};
+use super::options::{Dropped, KeepPages, SlimError, SlimOptions};
 use super::rewrite::{Slimmed, place, slim_trace};
 use crate::trace::{Kind, Trace, folder_of, unfinished_folder};
 
@@ -25,7 +25,7 @@ pub struct Upload {
 }
 
 /// Write `trace` as `options` say into the gzip file `to`, which must not exist and becomes no longer than `max_bytes`. Each of
-/// `pages` is tried in turn, until it is short enough.
+/// `pages` is tried in turn, until it is short enough; then the last of them without the run's other machines, where it has some.
 ///
 /// # Errors
 /// [`SlimError`], [`SlimError::TooLarge`] when nothing was short enough; `to` then does not exist.
@@ -44,9 +44,17 @@ pub fn slim_for_upload(
     let folder =
         tempfile::Builder::new().prefix(&unfinished_folder()).tempdir_in(folder_of(to)).map_err(failed)?;
     let mut last_error = None;
-    for (nth, pages) in pages.iter().copied().enumerate() {
+    let mut choices: Vec<(KeepPages, Vec<Dropped>)> =
+        pages.iter().map(|pages| (*pages, options.drop.clone())).collect();
+    if let Some((last, drop)) = choices.last().cloned()
+        && !trace.segments().is_empty()
+        && !drop.contains(&Dropped::Segments)
+    {
+        choices.push((last, [drop, vec![Dropped::Segments]].concat()));
+    }
+    for (nth, (pages, drop)) in choices.into_iter().enumerate() {
         let small = folder.path().join(format!("{nth}.trace.zst"));
-        let options = SlimOptions { pages, ..options.clone() };
+        let options = SlimOptions { pages, drop, ..options.clone() };
         let mut slimmed = match slim_trace(trace, &small, &options) {
             Ok(slimmed) => slimmed,
             // What its pages are cannot be told; another choice may need not to know.

@@ -3,10 +3,9 @@
 use serde_json::{Value as Json, json};
 
 use super::Shown;
-use crate::history::{HistoryLog, LoggedStep, MissingSteps};
+use crate::history::{HistoryLog, LoggedStep, MissingSteps, counted_steps, why_none};
 use crate::run::Run;
-use crate::text::{Align, clean, counted, layout, seconds};
-use crate::trace::record::LossKind;
+use crate::text::{Align, clean, layout, seconds};
 use crate::units::{Cpu, GuestNs};
 
 /// Most steps that are shown at once.
@@ -35,12 +34,7 @@ pub struct NoHistory {
 impl NoHistory {
     /// Why, as the recorder said, if it did.
     fn of(run: &Run<'_>) -> Self {
-        let said = run.losses.iter().find(|loss| loss.kind == LossKind::SchedEvents);
-        let why = said.map_or_else(
-            || "the test has `history = false`, or the trace is of an older release".to_owned(),
-            |loss| clean(&loss.detail),
-        );
-        Self { why }
+        Self { why: clean(&why_none(&run.losses)) }
     }
 }
 
@@ -74,17 +68,17 @@ impl EventFilter {
 /// # Errors
 /// [`NoHistory`].
 pub fn show_events(run: &Run<'_>, filter: &EventFilter) -> Result<Shown, NoHistory> {
-    let log = HistoryLog::of(&run.events);
+    let log = run.history();
     if log.steps.is_empty() && log.missing.is_empty() {
         return Err(NoHistory::of(run));
     }
-    let steps: Vec<&LoggedStep> = log.steps.iter().filter(|step| filter.takes(run, &log, step)).collect();
+    let steps: Vec<&LoggedStep> = log.steps.iter().filter(|step| filter.takes(run, log, step)).collect();
     // A run may have millions, and each takes a hundred times its place in the trace when it is laid out.
     let more = steps.len().saturating_sub(MOST);
     let shown = steps.get(more..).unwrap_or_default();
     let missing: Vec<&MissingSteps> =
         log.missing.iter().filter(|missing| filter.misses(run, missing)).collect();
-    let mut lines: Vec<String> = missing.iter().map(|missing| said(run, missing)).collect();
+    let mut lines: Vec<String> = missing.iter().map(|missing| missing.words(|at| seconds(run.since_start_ns(at)))).collect();
     if log.senseless > 0 {
         lines.push(format!("{} that make no sense", counted_steps(log.senseless)));
     }
@@ -92,7 +86,7 @@ pub fn show_events(run: &Run<'_>, filter: &EventFilter) -> Result<Shown, NoHisto
     if more > 0 {
         lines.push(format!("the last {MOST} of them follow; --from and --to ask for others"));
     }
-    lines.extend(table(run, &log, shown));
+    lines.extend(table(run, log, shown));
     let step = |step: &&LoggedStep| {
         let mut json = log.json(step);
         json["since_start_ns"] = run.since_start_ns(step.at).into();
@@ -119,29 +113,6 @@ pub(crate) fn table(run: &Run<'_>, log: &HistoryLog, steps: &[&LoggedStep]) -> V
         vec![format!("{s:.6}s"), step.cpu.to_string(), log.kind(step).to_owned(), clean(&log.words(step))]
     }));
     layout(&[Align::Right, Align::Right, Align::Left, Align::Left], &rows)
-}
-
-fn counted_steps(count: u64) -> String {
-    counted(usize::try_from(count).unwrap_or(usize::MAX), "step")
-}
-
-/// What is missing, in words.
-fn said(run: &Run<'_>, missing: &MissingSteps) -> String {
-    let time = |at| seconds(run.since_start_ns(at));
-    let place = match (missing.after, missing.until) {
-        (Some(after), Some(until)) => format!(" between {} and {}", time(after), time(until)),
-        (None, Some(until)) => format!(" before {}", time(until)),
-        (Some(after), None) => format!(" after {}", time(after)),
-        (None, None) => String::new(),
-    };
-    let parts =
-        [(missing.overwritten, "overwritten by the kernel"), (missing.left_out, "more than a trace keeps")];
-    let parts: Vec<String> = parts
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, why)| format!("{} {why}", counted_steps(count)))
-        .collect();
-    format!("missing of CPU {}{place}: {}", missing.cpu, parts.join(", "))
 }
 
 fn of_missing(missing: &MissingSteps) -> Json {

@@ -20,7 +20,7 @@ const HISTORY: &str = "history";
 pub(super) fn antagonists(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
     let Some(pid) = end.stalled_task() else { return Vec::new() };
     let Ok(id) = u32::try_from(pid) else { return Vec::new() };
-    let log = HistoryLog::of(&run.events);
+    let log = run.history();
     let Some(wait) = log.longest_wait(id).filter(|wait| wait.length_ns() >= LEAST_NS) else {
         return Vec::new();
     };
@@ -48,7 +48,7 @@ pub(super) fn antagonists(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
     );
     let mut sentences = vec![sentence(text)];
     let cpus: Vec<Cpu> = log.cpus().into_iter().filter(may_run).collect();
-    sentences.extend(cpus.iter().take(CPUS).filter_map(|cpu| on_cpu(&log, *cpu, &wait)).map(sentence));
+    sentences.extend(cpus.iter().take(CPUS).filter_map(|cpu| on_cpu(log, *cpu, &wait)).map(sentence));
     sentences
 }
 

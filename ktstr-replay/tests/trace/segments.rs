@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ktstr_replay::judge::CheckSource;
 use ktstr_replay::report;
 use ktstr_replay::run::Run;
-use ktstr_replay::slim::{SlimOptions, slim};
+use ktstr_replay::slim::{Dropped, KeepPages, SlimOptions, slim, slim_for_upload};
 use ktstr_replay::trace::record::Manifest;
 use ktstr_replay::trace::record::manifest::{ReproAttempt, ReproInfo};
 use ktstr_replay::trace::{AppendError, Trace, append_segment, repair};
@@ -78,6 +78,34 @@ fn each_machine_is_a_trace_of_its_own() {
     // From memory, too.
     let bytes = fs::read(trace.path()).unwrap();
     assert_same(&Trace::from_bytes(bytes).unwrap().segment(1).unwrap(), "steady.trace.zst");
+}
+
+#[test]
+fn the_other_machines_are_dropped_when_that_is_asked_for_or_nothing_else_makes_it_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = Trace::open(&joined(folder.path())).unwrap();
+    let kept = SlimOptions { level: 3, ..SlimOptions::default() };
+    let drop = SlimOptions { drop: vec![Dropped::Segments], ..kept.clone() };
+    let first = folder.path().join("first");
+    let slimmed = slim(trace.path(), &first, &drop).unwrap();
+    assert_eq!(slimmed.dropped.get(&Dropped::Segments), Some(&1));
+    let alone = Trace::open(&first).unwrap();
+    assert!(alone.verify().is_clean() && alone.segments().is_empty());
+    let losses = alone.losses();
+    let said = losses.iter().find(|loss| loss.detail.starts_with("segments dropped on purpose"));
+    assert_eq!(said.map(|loss| loss.count), Some(1), "{losses:?}");
+    assert_eq!(alone.events(), trace.events());
+
+    // For a forge they go last.
+    let [with, without, to] = ["with", "without", "to"].map(|name| folder.path().join(name));
+    let all = slim_for_upload(&trace, &with, &kept, &[KeepPages::Lean], 1 << 30).unwrap();
+    assert!(all.slimmed.dropped.is_empty() && Trace::open(&with).unwrap().segments() == [1]);
+    let small = slim_for_upload(&trace, &without, &drop, &[KeepPages::Lean], 1 << 30).unwrap().slimmed.to_bytes;
+    assert!(small < all.slimmed.to_bytes);
+    let most = all.slimmed.to_bytes - 1;
+    let upload = slim_for_upload(&trace, &to, &kept, &[KeepPages::Lean], most).unwrap();
+    assert_eq!(upload.slimmed.dropped.get(&Dropped::Segments), Some(&1));
+    assert!(Trace::open(&to).unwrap().segments().is_empty());
 }
 
 #[test]

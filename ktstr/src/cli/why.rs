@@ -35,6 +35,9 @@ pub struct WhyArgs {
     /// Of several dumps in the text tell only of this one, counted from 1
     #[arg(long, value_name = "N", requires = "dump")]
     nth: Option<usize>,
+    /// Tell of this machine of the run, in place of the first: 1 is the second machine, on which a failure was to happen again
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "dump")]
+    segment: u16,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -54,6 +57,7 @@ impl WhyArgs {
     fn of_trace(&self, path: &Path) -> anyhow::Result<ExitCode> {
         let what = || format!("could not explain {}", path.display());
         let trace = opened::open(path).with_context(what)?;
+        let trace = opened::segment(trace, self.segment).with_context(what)?;
         let run = Run::load(&trace);
         let verdict = run.recorded_verdict().unwrap_or_else(|| run.judge(None, CheckSource::Recorded));
         let explanation = why::explain(&run, &verdict).with_context(what)?;

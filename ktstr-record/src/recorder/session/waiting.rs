@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use ktstr_replay::kernel::KernelView;
-use ktstr_replay::kernel::waits::Wait;
+use ktstr_replay::kernel::waits::LimitedWait;
 use ktstr_replay::trace::record::{CaptureKind, EventBody, LongWait, LossKind};
 
 use super::Session;
@@ -36,7 +36,7 @@ impl Session<'_> {
                 None
             }
         };
-        let Wait { limit, limit_ns, waited_ns, pid, cpu, .. } = *first;
+        let LimitedWait { limit, limit_ns, waited_ns, pid, cpu, .. } = *first;
         let comm = first.comm.clone();
         let wait = LongWait { limit, limit_ns, waited_ns, pid, comm, cpu, sample };
         self.outbox.event(guest_ns, host_ns, EventBody::LongWait(Box::new(wait)));
@@ -45,7 +45,7 @@ impl Session<'_> {
         }
     }
 
-    fn long_waits_now(&mut self) -> Vec<Wait> {
+    fn long_waits_now(&mut self) -> Vec<LimitedWait> {
         let Ok(profile) = self.capturer.profile() else { return Vec::new() };
         let in_body = self.body_began.is_some() && !self.body_ended;
         let ram = self.machine.ram();

@@ -50,27 +50,41 @@ macro_rules! one_operand {
 
 mod always;
 mod converges;
+mod count_of;
 mod eventually;
+mod events;
+mod happens;
 mod last;
 mod never;
+mod never_happens;
 mod ordered;
+mod percentile;
 mod phase_ratio;
 mod rate;
 mod ratio;
 mod steady;
+mod within;
 mod wrapping;
 
 pub use always::{Always, Each};
 pub use converges::Converges;
+pub use count_of::CountOf;
 pub use eventually::Eventually;
+pub use happens::Happens;
 pub use last::Final;
 pub use never::Never;
+pub use never_happens::NeverHappens;
+pub use percentile::Percentile;
 pub use ordered::{Nondecreasing, StrictlyIncreasing};
 pub use phase_ratio::PhaseRatio;
 pub use rate::{Rate, TimeUnit};
 pub use ratio::Ratio;
 pub use steady::Steady;
+pub use within::{Operand, Within};
 pub use wrapping::Wrapping;
+
+#[cfg(test)]
+pub(crate) use events::fixture as events_fixture;
 
 use super::samples;
 use crate::series::{Column, Point};

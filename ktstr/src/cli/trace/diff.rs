@@ -30,6 +30,12 @@ pub(super) struct DiffArgs {
     /// Compare this alone: manifest, verdict, variables or maps. May be given several times.
     #[arg(long, value_name = "PART")]
     only: Vec<Part>,
+    /// Compare this machine of the second run, and of the first, unless --segment-a says otherwise: 1 is the second machine.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    segment: u16,
+    /// The machine of the first run that is compared; with `--segment-a 0 --segment 1` both may be of one file.
+    #[arg(long, value_name = "N")]
+    segment_a: Option<u16>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -63,7 +69,8 @@ enum Outcome {
 }
 
 fn compare(args: &DiffArgs) -> anyhow::Result<Outcome> {
-    let (a, b) = (open(&args.a)?, open(&args.b)?);
+    let a = open(&args.a, args.segment_a.unwrap_or(args.segment))?;
+    let b = open(&args.b, args.segment)?;
     let parts = if args.only.is_empty() { Part::ALL.to_vec() } else { args.only.clone() };
     let found = diff(&Run::load(&a), &Run::load(&b), &parts);
     if args.json {
@@ -89,8 +96,10 @@ fn compare(args: &DiffArgs) -> anyhow::Result<Outcome> {
     })
 }
 
-fn open(path: &Path) -> anyhow::Result<Trace> {
-    opened::open(path).with_context(|| format!("could not compare {}", path.display()))
+fn open(path: &Path, segment: u16) -> anyhow::Result<Trace> {
+    let what = || format!("could not compare {}", path.display());
+    let trace = opened::open(path).with_context(what)?;
+    opened::segment(trace, segment).with_context(what)
 }
 
 /// Why a difference may be no more than what a trace has lost; `None` if it has lost nothing that was read.

@@ -35,6 +35,9 @@ pub(super) struct ExportArgs {
     /// that of the scheduler's exit, or the last.
     #[arg(long, value_name = "T|TAG", allow_hyphen_values = true, requires = "vmcore")]
     at: Option<String>,
+    /// Of this machine of the run, in place of the first: 1 is the second machine.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    segment: u16,
 }
 
 /// What a table is of.
@@ -49,7 +52,9 @@ enum Table {
 impl CommandArgs for ExportArgs {
     fn run(self) -> anyhow::Result<ExitCode> {
         let (path, table) = self.wanted()?;
-        let trace = opened::open(&path).with_context(|| format!("could not export {}", path.display()))?;
+        let what = || format!("could not export {}", path.display());
+        let trace = opened::open(&path).with_context(what)?;
+        let trace = opened::segment(trace, self.segment).with_context(what)?;
         let run = Run::load(&trace);
         if let Some(to) = &self.vmcore {
             write_core(&run, self.at.as_deref(), to)?;

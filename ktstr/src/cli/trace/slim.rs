@@ -34,7 +34,8 @@ pub(super) struct SlimArgs {
     /// Level of zstd.
     #[arg(long, default_value_t = SlimOptions::default().level, value_parser = clap::value_parser!(i32).range(1..=22))]
     level: i32,
-    /// What is not carried over: console, kmsg, output, checkpoints. May be given several times.
+    /// What is not carried over: console, kmsg, output, checkpoints, segments (the machines on which a failure was to happen again).
+    /// May be given several times.
     #[arg(long, value_name = "WHAT")]
     drop: Vec<Dropped>,
     /// Keep the last N checkpoints only, or that of the capture with this tag.
@@ -49,7 +50,8 @@ pub(super) struct SlimArgs {
     /// is not a name. What may still be there is printed.
     #[arg(long)]
     redact: bool,
-    /// For an attachment to a report in a forge: a gzip file of at most 25 MB, which `ktstr replay` opens as it is.
+    /// For an attachment to a report in a forge: a gzip file of at most 25 MB, which `ktstr replay` opens as it is. Where nothing else makes it
+    /// small enough, the segments are dropped, and it is said.
     #[arg(long)]
     for_upload: bool,
     /// Print JSON.

@@ -1,0 +1,187 @@
+//! A timeline, out of the events of a trace.
+
+use std::sync::Arc;
+
+use crate::history::HistoryLog;
+use crate::probe::ProbeLog;
+use crate::trace::Trace;
+use crate::trace::record::{Event, EventBody, Loss, LossKind, Stage};
+use crate::units::GuestNs;
+use crate::watch::WatchLog;
+
+/// What happened in a run.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    pub(super) history: Arc<HistoryLog>,
+    pub(super) watches: WatchLog,
+    pub(super) probes: ProbeLog,
+    /// Operations, and begins and ends of phases, in the order of the trace.
+    pub(super) scenario: Vec<(GuestNs, ScenarioStep)>,
+    pub(super) phases: Vec<Phase>,
+    /// When the body began.
+    pub(super) origin: GuestNs,
+    body: Option<(GuestNs, GuestNs)>,
+    /// Up to when the history was read; `None`: there is none.
+    pub(super) history_read: Option<GuestNs>,
+    /// What was said of the history's absence or faults.
+    pub(super) history_losses: Vec<Loss>,
+    /// Why events of any kind may be missing.
+    pub(super) damage: Vec<String>,
+    /// The trace goes on to the end of the machine.
+    pub(super) has_end: bool,
+    /// The latest time of an event.
+    pub(super) last: GuestNs,
+    /// The kernel's release.
+    pub(super) release: String,
+}
+
+/// Phases that are looked at: no scenario has as many.
+const MOST_PHASES: usize = 4096;
+/// Phases that may be on at once, or be ended by a number.
+const OPEN_PHASES: usize = 64;
+
+/// Something that the scenario did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ScenarioStep {
+    Op { name: String, detail: String },
+    Begin { index: u32, name: String },
+    End { index: u32, name: String },
+}
+
+/// A phase of the scenario.
+#[derive(Clone, Debug)]
+pub(super) struct Phase {
+    pub index: u32,
+    pub name: String,
+    pub from: GuestNs,
+    /// `None`: it has not ended.
+    pub until: Option<GuestNs>,
+}
+
+impl Timeline {
+    /// That of the run with these `events` and `losses`, whose history is `history`.
+    pub(crate) fn new(trace: &Trace, events: &[Event], losses: &[Loss], history: Arc<HistoryLog>) -> Self {
+        let at = |wanted: &[Stage]| {
+            events.iter().find(|event| match &event.body {
+                EventBody::Stage { stage, .. } => wanted.contains(stage),
+                EventBody::Body { .. } => wanted.contains(&Stage::BodyEnded),
+                _ => false,
+            })
+        };
+        // Those of the history have the time at which they were read, which is a capture's.
+        let last = events.iter().map(|event| event.guest_ns).max().unwrap_or_default();
+        let began = at(&[Stage::BodyStarted]).map(|event| event.guest_ns);
+        let has_end = events.iter().any(|event| matches!(event.body, EventBody::End { .. }));
+        // Of a trace that breaks off it is not known when the body ended.
+        let unknown = if has_end { last } else { GuestNs(u64::MAX) };
+        let ended = at(&[Stage::BodyEnded, Stage::TestExited]).map_or(unknown, |event| event.guest_ns);
+        let of_history = |event: &&Event| matches!(event.body, EventBody::History(_));
+        let read = events.iter().filter(of_history).map(|event| event.guest_ns).max();
+        let noted = history.steps.last().map(|step| step.at);
+        let (scenario, phases, more_phases) = scenario(events);
+        let mut damage = damage(trace, losses);
+        if more_phases > 0 {
+            damage.push(format!("the trace has {more_phases} phases more than the {MOST_PHASES} that are read"));
+        }
+        let history_losses =
+            losses.iter().filter(|loss| loss.kind == LossKind::SchedEvents).cloned().collect();
+        let release = trace.manifest().map_or_else(|_| String::new(), |m| m.kernel.release.clone());
+        Self {
+            history,
+            watches: WatchLog::of(events),
+            probes: ProbeLog::of(events),
+            scenario,
+            phases,
+            origin: began.unwrap_or_default(),
+            body: began.map(|began| (began, ended.max(began))),
+            history_read: read.max(noted),
+            history_losses,
+            damage,
+            has_end,
+            last,
+            release,
+        }
+    }
+
+    /// From when to when the test's body ran, `None`: it never began. Where a trace breaks off before its end, that is never.
+    #[must_use]
+    pub fn body(&self) -> Option<(GuestNs, GuestNs)> {
+        self.body
+    }
+
+    /// A guest time in ns since the body began; negative before it.
+    #[must_use]
+    pub fn since_start_ns(&self, at: GuestNs) -> i64 {
+        at.since(self.origin)
+    }
+
+    /// The phase that was on: the latest that had begun and not ended.
+    pub(super) fn phase_at(&self, at: GuestNs) -> Option<&str> {
+        let begun = self.phases.partition_point(|phase| phase.from <= at);
+        let begun = self.phases.get(..begun).unwrap_or_default();
+        let on = |phase: &&Phase| phase.until.is_none_or(|until| at < until);
+        begun.iter().rev().take(OPEN_PHASES).find(on).map(|phase| phase.name.as_str())
+    }
+}
+
+impl Trace {
+    /// What happened in the run, to make claims about. The events are decoded at this call; keep it rather than making it again.
+    #[must_use]
+    pub fn timeline(&self) -> Timeline {
+        let events = self.events();
+        Timeline::new(self, &events, &self.losses(), Arc::new(HistoryLog::of(&events)))
+    }
+}
+
+/// Operations, phases by their beginnings, and how many phases there are besides. An end has the name of its beginning.
+fn scenario(events: &[Event]) -> (Vec<(GuestNs, ScenarioStep)>, Vec<Phase>, usize) {
+    let (mut steps, mut phases, mut more) = (Vec::new(), Vec::<Phase>::new(), 0);
+    for event in events {
+        let at = event.guest_ns;
+        let step = match &event.body {
+            EventBody::Op { name, detail } => {
+                ScenarioStep::Op { name: name.clone(), detail: detail.clone() }
+            }
+            EventBody::PhaseBegin { index, name } => {
+                let (index, name) = (*index, name.clone());
+                match phases.len() < MOST_PHASES {
+                    true => phases.push(Phase { index, name: name.clone(), from: at, until: None }),
+                    false => more += 1,
+                }
+                ScenarioStep::Begin { index, name }
+            }
+            EventBody::PhaseEnd { index } => {
+                let of = phases.iter_mut().rev().take(OPEN_PHASES).find(|phase| phase.index == *index);
+                let name = of.map_or_else(String::new, |phase| {
+                    phase.until.get_or_insert(at);
+                    phase.name.clone()
+                });
+                ScenarioStep::End { index: *index, name }
+            }
+            _ => continue,
+        };
+        steps.push((at, step));
+    }
+    phases.sort_by_key(|phase| phase.from);
+    (steps, phases, more)
+}
+
+/// Why events of any kind may be missing from a trace.
+fn damage(trace: &Trace, losses: &[Loss]) -> Vec<String> {
+    let mut damage: Vec<String> =
+        trace.faults().iter().map(|fault| format!("the trace is damaged: {fault}")).collect();
+    let whole = trace.completeness();
+    if whole.absent_records > 0 {
+        damage.push(format!("{} records of the trace are not there", whole.absent_records));
+    }
+    if whole.newer_bodies > 0 {
+        damage.push(format!("{} records of the trace are of a newer release", whole.newer_bodies));
+    }
+    let lost = losses.iter().filter(|loss| {
+        matches!(loss.kind, LossKind::Write | LossKind::Records | LossKind::GuestFrames)
+            && loss.count > 0
+            && !loss.is_on_purpose()
+    });
+    damage.extend(lost.map(|loss| format!("lost: {} {}: {}", loss.count, loss.kind.as_str(), loss.detail)));
+    damage
+}

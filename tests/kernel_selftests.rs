@@ -4,6 +4,7 @@
 //! ```text
 //! cargo test -p ktstr-tests --test kernel_selftests -- --ignored
 //! KTSTR_SELFTESTS=dsq cargo test ... all_but_one      # those whose names contain it
+//! KTSTR_SOAK_MINUTES=10 cargo test ... again_and_again --nocapture      # `reload_loop` alone, until so much time is over
 //! ```
 
 use std::collections::BTreeMap;
@@ -12,11 +13,13 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
 use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::scheduler::{Extra, build_suite};
 use ktstr_record::spec::KernelConfig;
+use ktstr_tests::fixture;
 
 /// Where the guest has the program of all of them.
 const RUNNER: &str = "/selftests/runner";
@@ -72,6 +75,24 @@ fn all_but_one(_ctx: &Ctx) -> Result<AssertResult> {
 )]
 fn reload_loop(_ctx: &Ctx) -> Result<AssertResult> {
     judge(&[ALONE], &run(ALONE)?)
+}
+
+/// `reload_loop` in one machine after another, until ten minutes are over, or as many as `KTSTR_SOAK_MINUTES` says. At least one run.
+#[test]
+#[ignore = "takes ten minutes"]
+fn reload_loop_again_and_again() {
+    let minutes =
+        env::var("KTSTR_SOAK_MINUTES").map_or(10, |text| text.parse().expect("a number of minutes"));
+    let (began, mut runs) = (Instant::now(), 0);
+    while runs == 0 || began.elapsed() < Duration::from_secs(60 * minutes) {
+        let run = fixture(ALONE).run();
+        assert!(
+            run.status.success() && !run.stdout.contains("the test is run once more"),
+            "after {runs} runs: {run}"
+        );
+        runs += 1;
+        eprintln!("{runs} runs of {ALONE} in {:.0} s, none failed", began.elapsed().as_secs_f64());
+    }
 }
 
 /// Runs all selftests whose names contain `word`, and gives how each ended: `ok`, `not ok` or `skipped`.

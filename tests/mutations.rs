@@ -1,19 +1,44 @@
-//! What gets lost or mixed up between a test's definition and its verdict is caught by the harness: a healthy run that was
-//! recorded is changed in one way, and must not pass any more. No test of an author's looks at it.
+//! What gets lost or mixed up between a test's definition and its verdict is caught by the harness: a healthy run is changed in one
+//! way, and must not pass any more. No test of an author's looks at it. The run is one that was recorded long ago, and one of now, of
+//! which what this harness asks for and records is changed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ktstr::prelude::*;
 use ktstr_replay::judge::CheckSource;
 use ktstr_replay::run::Run;
+use ktstr_replay::trace::TraceWriter;
 use ktstr_replay::trace::record::manifest::Asked;
 use ktstr_replay::trace::record::{
     BlobRole, CaptureKind, ClaimOrigin, ClaimRecord, Event, EventBody, GuestEnd, Loss, LossKind, Manifest,
     Sample, Stage,
 };
-use ktstr_replay::trace::{Trace, TraceWriter};
 use ktstr_replay::units::{GuestNs, HostNs};
-use ktstr_replay::verdict::{Finding, Origin, Outcome, Verdict};
+use ktstr_replay::verdict::{Finding, Origin, Outcome};
+use ktstr_tests::fixture;
+
+declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
+
+/// The golden run of `traces/steady.trace.zst`, with a check in code.
+#[ktstr_test(
+    ignore,
+    scheduler = DEMO,
+    duration_s = 5,
+    num_snapshots = 10,
+    checkpoint = "never",
+    not_starved,
+    claims = ["nondecreasing(nr_dispatched)", "each(nr_dispatched >= 1)", "always(alive)"],
+    check = steady
+)]
+fn healthy(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])
+}
+
+fn steady(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    trace.periodic().var("nr_dispatched").nondecreasing(v);
+    Ok(())
+}
 
 /// A recorded run, taken apart.
 #[derive(Clone)]
@@ -28,44 +53,46 @@ struct Parts {
 }
 
 /// The label of the check in code that the run has.
-const CHECK: &str = "mutations::steady";
+const CHECK: &str = "steady";
 
 impl Parts {
     /// The healthy golden run, with a check whose verdict is recorded, and with what was asked for in its manifest.
-    fn healthy() -> Self {
+    fn golden() -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../traces/steady.trace.zst");
-        let trace = Trace::open(&path).expect("the golden trace");
-        let role = BlobRole::ProgramBtf;
-        let blobs = trace
-            .blobs(role)
-            .into_iter()
-            .map(|id| (role, trace.blob(&id).expect("a blob").to_vec()))
-            .collect();
-        let mut manifest = trace.manifest().expect("a manifest").clone();
-        let mut claims = trace.claims();
-        manifest.test.asked = Some(Asked {
-            claims: claims.iter().map(|claim| claim.text.clone()).collect(),
+        let mut parts = Self::of(&Trace::open(&path).expect("the golden trace"));
+        parts.manifest.test.asked = Some(Asked {
+            claims: parts.claims.iter().map(|claim| claim.text.clone()).collect(),
             checks: vec![CHECK.to_owned()],
             ..Asked::default()
         });
-        claims.push(ClaimRecord { text: CHECK.to_owned(), origin: ClaimOrigin::Closure });
-        let mut parts = Self {
-            manifest,
-            blobs,
-            claims,
-            events: trace.events(),
-            samples: trace.samples().map(|sample| sample.expect("a sample")).collect(),
-            losses: trace.losses(),
-            verdict: Verdict::new(),
-        };
+        parts.claims.push(ClaimRecord { text: CHECK.to_owned(), origin: ClaimOrigin::Closure });
         // The kernel counts an enabling a moment late, and this trace is of a guest-init that did not wait for it.
         let enabling = parts.samples.last().and_then(|sample| sample.scx.as_ref()?.enable_seq);
         parts.each_sample(|sample| sample.scx.iter_mut().for_each(|scx| scx.enable_seq = enabling));
         parts.verdict.run = format!("{} {}", parts.manifest.test.name, parts.manifest.started_at);
         let found =
             Finding::new(Origin::Check(CHECK.to_owned()), CHECK, Outcome::Pass, "found nothing amiss");
-        parts.verdict.add(found);
+        parts.verdict.findings = vec![found];
         parts
+    }
+
+    /// All that `trace` has and a verdict is made of.
+    fn of(trace: &Trace) -> Self {
+        let role = BlobRole::ProgramBtf;
+        let blobs = trace
+            .blobs(role)
+            .into_iter()
+            .map(|id| (role, trace.blob(&id).expect("a blob").to_vec()))
+            .collect();
+        Self {
+            manifest: trace.manifest().expect("a manifest").clone(),
+            blobs,
+            claims: trace.claims(),
+            events: trace.events(),
+            samples: trace.samples().map(|sample| sample.expect("a sample")).collect(),
+            losses: trace.losses(),
+            verdict: Run::load(trace).recorded_verdict().expect("a verdict"),
+        }
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -330,8 +357,24 @@ const MUTATIONS: &[Mutation] = &[
 ];
 
 #[test]
-fn every_mutation_is_caught_and_the_unchanged_run_passes() {
-    let healthy = Parts::healthy();
+fn every_mutation_of_the_golden_run_is_caught_and_the_unchanged_run_passes() {
+    every_mutation_is_caught(&Parts::golden());
+}
+
+/// The same of what is recorded today: nothing that this needs has been lost since the golden run.
+#[test]
+fn every_mutation_of_a_fresh_run_is_caught_and_the_unchanged_run_passes() {
+    let run = fixture("healthy").run();
+    assert!(run.status.success(), "{run}");
+    let trace = run.trace();
+    let parts = Parts::of(&trace);
+    let asked = parts.manifest.test.asked.as_ref().unwrap_or_else(|| panic!("nothing was asked for:\n{run}"));
+    assert_eq!((asked.claims.len(), asked.checks.as_slice()), (3, &[CHECK.to_owned()][..]), "{run}");
+    every_mutation_is_caught(&parts);
+    a_record_is_missed_that_is_cut_out_of(std::fs::read(run.trace_path()).expect("the trace"));
+}
+
+fn every_mutation_is_caught(healthy: &Parts) {
     let verdict = healthy.judged();
     assert_eq!(verdict.outcome(), Outcome::Pass, "{verdict:#?}");
     let mut missed = BTreeMap::new();
@@ -356,7 +399,10 @@ fn every_mutation_is_caught_and_the_unchanged_run_passes() {
 
 #[test]
 fn a_record_that_is_cut_out_of_the_file_is_missed() {
-    let bytes = Parts::healthy().bytes();
+    a_record_is_missed_that_is_cut_out_of(Parts::golden().bytes());
+}
+
+fn a_record_is_missed_that_is_cut_out_of(bytes: Vec<u8>) {
     let whole = Trace::from_bytes(bytes.clone()).expect("a trace");
     let events =
         whole.records().iter().filter(|record| record.read_as() == Some(ktstr_replay::trace::Kind::Events));

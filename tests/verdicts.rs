@@ -117,6 +117,43 @@ fn is_served_a_little(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
+/// Of the limits over workers, the one over CPU time alone; and the columns of the views as claims.
+#[ktstr_test(
+    ignore,
+    scheduler = DEMO,
+    duration_s = 4,
+    num_snapshots = 1,
+    min_share_pct = 40,
+    claims = [
+        "each(count(tasks where comm == hungry) == 2)",
+        "each(count(tasks where comm == hungry and cgroup == /cg_1 and class == ext) == 2)",
+        "max(tasks.runnable_ms where comm == hungry) in 50..4000",
+        "each(sum(tasks.cpu_ms where comm == hungry) < 500)",
+        "each(dsqs[0x1].nr in 1..=2)",
+        "each(dsqs[0x1].waits_ms >= 50)",
+        "each(cgroups[/cg_0].cpu_ms >= 500)",
+        "each(cgroups[/cg_1].cpu_ms < 500)",
+        "each(cgroups[/cg_1].tasks == 2)",
+    ],
+    extra_sched_args = ["--starve", "cg_1", "--starve-ms", "500"]
+)]
+fn starves_two(ctx: &Ctx) -> Result<AssertResult> {
+    shares(ctx)
+}
+
+/// The same workers, and nobody is starved.
+#[ktstr_test(ignore, scheduler = DEMO, duration_s = 2, num_snapshots = 1, checkpoint = "ends", min_share_pct = 40)]
+fn starves_nobody(ctx: &Ctx) -> Result<AssertResult> {
+    shares(ctx)
+}
+
+fn shares(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(
+        ctx,
+        vec![CgroupDef::named("cg_0").workers(1), CgroupDef::named("cg_1").workers(2).comm("hungry")],
+    )
+}
+
 #[ktstr_test(ignore, scheduler = DEMO, duration_s = 2, checkpoint = "ends", not_starved, max_gap_ms = 1)]
 fn is_held_to_a_millisecond(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![CgroupDef::named("cg_0").workers(4)])
@@ -132,6 +169,20 @@ fn is_held_to_a_millisecond(ctx: &Ctx) -> Result<AssertResult> {
     expect_scx_error_contains = "runnable task stall"
 )]
 fn is_healthy_for_long(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+}
+
+/// Judged by the clock: a gap that only a host makes, and a rate that nobody reaches. The last claim is not of time.
+#[ktstr_test(
+    ignore,
+    scheduler = DEMO,
+    duration_s = 14,
+    num_snapshots = 4,
+    checkpoint = "ends",
+    max_gap_ms = 3000,
+    claims = ["rate(nr_dispatched) >= 1000000 per ms", "eventually(nr_dispatched >= 1)"]
+)]
+fn is_judged_by_the_clock(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
 }
 
@@ -209,7 +260,13 @@ fn shows_cpu_1_as_offline(run: &TestRun) {
     {
         assert!(shown.iter().any(|line| line.contains(part)), "no `{part}` in {shown:#?}\n{run}");
     }
-    for path in ["rq[1].nr_running", "rq[1].nr_switches", "runqueues[1].nr"] {
+    for path in [
+        "rq[1].nr_running",
+        "rq[1].nr_switches",
+        "runqueues[1].nr",
+        "kernel.runqueues.cpu(1).nr_switches",
+        "kernel.(struct rq)runqueues.cpu(1).curr->pid",
+    ] {
         let values = printed(&["--var", path]);
         let row =
             |tag: &str| values.lines().find(|line| line.starts_with(tag)).unwrap_or_default().to_owned();
@@ -239,6 +296,65 @@ fn a_worker_that_gets_a_fraction_of_its_share_is_starved() {
     assert!(tasks.status.success(), "{tasks}");
     let named = tasks.stdout.lines().filter(|line| line.split_whitespace().any(|word| word == "hungry"));
     assert_eq!(named.count(), 1, "{tasks}");
+}
+
+#[test]
+fn two_that_are_starved_are_judged_by_their_share_alone_and_columns_are_claims() {
+    let run = fixture("starves_two").run();
+    assert!(!run.status.success(), "{run}");
+    run.assert_replays();
+    let finding = run.section("min_share_pct");
+    for worker in ["worker cg_1/0", "worker cg_1/1"] {
+        let line = finding.split(worker).nth(1).unwrap_or_else(|| panic!("{worker} is not named:\n{run}"));
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let line = words.join(" ");
+        // At most a quarter of two CPUs' thirds, and it waited for most of the four seconds.
+        let part = line.split_once("% of its even share of ").map(|(before, _)| before);
+        let part = part.and_then(|before| before.rsplit_once(' ')?.1.parse::<u32>().ok());
+        assert!(part.is_some_and(|part| part < 25), "{line}\n{run}");
+        let waited = line
+            .split_once("runnable without running for ")
+            .and_then(|(_, rest)| rest.split_once('s')?.0.parse::<f64>().ok());
+        assert!(waited.is_some_and(|waited| waited > 2.0), "{line}\n{run}");
+    }
+    assert!(!finding.contains("cg_0") && !finding.contains("made no turn"), "{run}");
+    let report = run.report();
+    // That limit is all that fails: each claim of columns holds, of what the scheduler did.
+    let failed: Vec<&str> = report.lines().filter(|line| line.starts_with("FAIL  ")).collect();
+    assert_eq!(failed, ["FAIL  min_share_pct"], "{run}");
+    let held = report.lines().filter(|line| {
+        line.starts_with("ok ") && ["tasks", "dsqs[", "cgroups["].iter().any(|table| line.contains(table))
+    });
+    assert_eq!(held.count(), 9, "{run}");
+    // And the opposite of each fails, of the same file.
+    for claim in [
+        "each(count(tasks where comm == hungry) == 3)",
+        "each(count(tasks where comm == hungry and class == fair) == 2)",
+        "max(tasks.runnable_ms where comm == hungry) < 50",
+        "each(sum(tasks.cpu_ms where comm == hungry) >= 500)",
+        "each(dsqs[0x1].nr == 0)",
+        "each(dsqs[0x1].waits_ms < 50)",
+        "each(cgroups[/cg_0].cpu_ms < 500)",
+        "each(cgroups[/cg_1].cpu_ms >= 500)",
+        "each(cgroups[/cg_1].tasks == 1)",
+    ] {
+        let judged =
+            run_bounded(ktstr().arg("replay").arg(run.trace_path()).args(["--assert", claim]), LIMIT);
+        let fails = |line: &str| line.starts_with("FAIL  ") && line.contains(claim);
+        assert!(judged.status.code() == Some(1) && judged.stdout.lines().any(fails), "{claim}: {judged}");
+    }
+}
+
+#[test]
+fn those_that_share_evenly_keep_the_limit_and_the_worst_of_them_is_told() {
+    let run = fixture("starves_nobody").run();
+    assert!(run.status.success(), "{run}");
+    run.assert_replays();
+    let report = run.report();
+    let line = report.lines().find(|line| line.starts_with("ok    min_share_pct")).unwrap_or_default();
+    let least =
+        line.split_once("least CPU time ").and_then(|(_, rest)| rest.split_once('%')?.0.parse::<u32>().ok());
+    assert!(least.is_some_and(|least| least >= 40), "{line}\n{run}");
 }
 
 #[test]
@@ -299,22 +415,68 @@ fn spawn(command: &mut Command) -> Child {
     command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a child")
 }
 
-#[test]
-fn a_machine_that_the_host_stops_is_neither_a_failure_nor_the_expected_one() {
-    let run = Disturbed::start("is_healthy_for_long");
+/// How long the host stops a machine for.
+const STOPPED: Duration = Duration::from_secs(8);
+
+/// Runs a fixture, and stops its machine for a while after its first periodic capture.
+fn stopped_for_a_while(name: &str) -> (ExitStatus, Trace, String) {
+    let run = Disturbed::start(name);
     let is_periodic = |trace: &Trace| trace.samples().flatten().any(|s| s.kind == CaptureKind::Periodic);
     run.wait_until("a periodic capture", || run.trace().is_some_and(|trace| is_periodic(&trace)));
     let emulator = run.emulator().expect("an emulator");
     kill_process(emulator, Signal::STOP).expect("stopping it");
-    sleep(Duration::from_secs(8));
+    sleep(STOPPED);
     kill_process(emulator, Signal::CONT).expect("letting it go on");
     let (status, trace, report) = run.end();
-    assert!(!status.success(), "{report}");
-    assert!(report.starts_with("INCONCLUSIVE"), "{report}");
     let gaps: Vec<_> = trace.losses().into_iter().filter(|loss| loss.kind == LossKind::HostTime).collect();
     // Told by the state of its process, or, where a capture waits for it to stop, by its accounts.
     assert!(gaps.iter().any(|gap| gap.count >= 7_000_000_000), "{gaps:?}");
-    assert!(report.contains("in which the host did not run the machine"), "{report}");
+    let words: Vec<&str> = report.split_whitespace().collect();
+    assert!(words.join(" ").contains("in which the host did not run the machine"), "{report}");
+    (status, trace, report)
+}
+
+#[test]
+fn a_machine_that_the_host_stops_is_neither_a_failure_nor_the_expected_one() {
+    let (status, _, report) = stopped_for_a_while("is_healthy_for_long");
+    assert!(!status.success(), "{report}");
+    assert!(report.starts_with("INCONCLUSIVE"), "{report}");
+}
+
+#[test]
+fn verdicts_by_the_clock_are_none_where_the_host_stopped_the_machine() {
+    // Left alone, the claim that nobody reaches fails, and nothing else; unless the host was too busy to leave it alone.
+    let run = fixture("is_judged_by_the_clock").run();
+    assert!(!run.status.success(), "{run}");
+    let was_stopped = run.trace().losses().iter().any(|loss| loss.kind == LossKind::HostTime);
+    let (report, what) = (run.report(), "rate(nr_dispatched) >= 1000000 per ms");
+    match was_stopped {
+        true => assert!(outcomes(&report, "????").iter().any(|one| one == what), "{run}"),
+        false => {
+            assert_eq!(outcomes(&report, "FAIL"), [what], "{run}");
+            assert!(outcomes(&report, "????").is_empty() && report.contains("ok    max_gap_ms"), "{run}");
+        }
+    }
+
+    // Without an error that is expected, too, nothing of it is a failure: neither the stall, if the watchdog saw one, nor the workers' gap.
+    let (status, _, report) = stopped_for_a_while("is_judged_by_the_clock");
+    assert!(!status.success() && report.starts_with("INCONCLUSIVE"), "{report}");
+    assert!(outcomes(&report, "FAIL").is_empty(), "{report}");
+    let open = outcomes(&report, "????");
+    for what in [what, "max_gap_ms"] {
+        assert!(open.iter().any(|one| one == what), "{what}: {open:?}\n{report}");
+    }
+    // The captures that were due meanwhile were taken one after the other, and not of one moment.
+    assert!(!report.contains("goes back") && !report.contains("of one moment"), "{report}");
+    // What does not depend on time is judged as ever.
+    let holds = |line: &str| line.starts_with("ok ") && line.contains("eventually(nr_dispatched >= 1)");
+    assert!(report.lines().any(holds), "{report}");
+}
+
+/// What has this outcome in a report.
+fn outcomes(report: &str, outcome: &str) -> Vec<String> {
+    let findings = report.lines().skip(1).filter_map(|line| line.strip_prefix(outcome)?.strip_prefix(' '));
+    findings.map(|what| what.trim().to_owned()).collect()
 }
 
 #[test]

@@ -198,15 +198,24 @@ fn pointers_are_followed(trace: &Trace) -> Result<()> {
     let run = Run::load(trace);
     let checkpoints = Checkpoints::of(&run)?;
     let checkpoint = checkpoints.at(Some("before"))?;
+    let shown = |wanted: &str, follow| View::Map { wanted: wanted.to_owned(), follow }.show(&checkpoint);
     let map = |wanted: &str| -> Result<Json> {
-        let shown = View::Map { wanted: wanted.to_owned(), follow: true }.show(&checkpoint)?;
-        Ok(shown.json["maps"][0]["contents"][0]["value"].clone())
+        Ok(shown(wanted, true)?.json["maps"][0]["contents"][0]["value"].clone())
     };
     let variables = map("map_zoo.bss")?;
     let first = &variables["first_node"]["to"];
     ensure!(first["number"] == 11 && first["next"] != "0x0", "{variables}");
     for name in ["first_as_void", "first_as_number"] {
         ensure!(variables[name]["to"]["arena"]["offset_bytes"] == 4096, "{name}: {variables}");
+    }
+    // That nothing tells what these point at is said where they are followed, and nowhere else.
+    for (wanted, follow, is_said) in
+        [("map_zoo.bss", true, true), ("map_zoo.bss", false, false), ("held", true, false)]
+    {
+        let shown = shown(wanted, follow)?;
+        let said = shown.lines.iter().filter(|line| line.contains("does not tell what is there")).count();
+        ensure!(said == usize::from(is_said), "{wanted}: {:#?}", shown.lines);
+        ensure!(shown.json["maps"][0]["untyped"].is_string() == is_said, "{wanted}: {}", shown.json);
     }
     let held = map("held")?;
     let numbers = |of: &Json| -> Vec<Json> {

@@ -237,6 +237,11 @@ impl Pause {
         Self { begin, machine }
     }
 
+    /// When it was told to.
+    pub(super) fn begin(&self) -> Instant {
+        self.begin
+    }
+
     /// The machine goes on; that took `machine`. Gives the whole pause and the machine's part of it.
     pub(super) fn ended(self, machine: Duration) -> (Duration, Duration) {
         (self.begin.elapsed(), self.machine + machine)

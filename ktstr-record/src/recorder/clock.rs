@@ -20,6 +20,8 @@ pub(super) struct RunClock {
     offset_ns: Option<i128>,
     /// The most by which it may be too large, as the guest has stood since the last frame without that being in the pauses.
     unsure_ns: u64,
+    /// The latest time that a frame had.
+    told: GuestNs,
 }
 
 /// More than a machine that stops at a watch stands before that is heard of, and before it goes on when it was told to.
@@ -28,7 +30,7 @@ const UNHEARD_NS: u64 = 1_000_000;
 impl RunClock {
     /// A clock whose host time begins now.
     pub(super) fn start() -> Self {
-        Self { start: Instant::now(), paused_ns: 0, offset_ns: None, unsure_ns: 0 }
+        Self { start: Instant::now(), paused_ns: 0, offset_ns: None, unsure_ns: 0, told: GuestNs(0) }
     }
 
     /// Host time since the recording began, in ns.
@@ -44,6 +46,7 @@ impl RunClock {
     /// A frame made at `guest_ns` has just been received.
     pub(super) fn frame(&mut self, guest_ns: GuestNs) {
         let offset = i128::from(guest_ns.0) - i128::from(self.host_ns().0.saturating_sub(self.paused_ns));
+        self.told = self.told.max(guest_ns);
         let unsure = i128::from(std::mem::take(&mut self.unsure_ns));
         self.offset_ns = Some(self.offset_ns.map_or(offset, |known| offset.max(known - unsure)));
     }
@@ -66,8 +69,19 @@ impl RunClock {
 
     /// The guest's time now, in ns; 0 while no frame has come.
     pub(super) fn guest_ns(&self) -> GuestNs {
+        self.guest_ns_at(self.host_ns())
+    }
+
+    /// The guest's time in a stop that began at `begin` and is not among the pauses yet: it has not advanced in it, but frames from
+    /// before it have been received in it. Of two stops right after each other the later one is not before the other.
+    pub(super) fn guest_ns_stopped(&self, begin: Instant) -> GuestNs {
+        let begin = begin.saturating_duration_since(self.start);
+        self.guest_ns_at(HostNs(u64::try_from(begin.as_nanos()).unwrap_or(u64::MAX))).max(self.told)
+    }
+
+    fn guest_ns_at(&self, host: HostNs) -> GuestNs {
         let Some(offset) = self.offset_ns else { return GuestNs(0) };
-        let running = i128::from(self.host_ns().0.saturating_sub(self.paused_ns));
+        let running = i128::from(host.0.saturating_sub(self.paused_ns));
         GuestNs(u64::try_from(running + offset).unwrap_or(0))
     }
 }
@@ -115,6 +129,25 @@ mod tests {
         clock.paused(Duration::from_millis(30));
         let after = clock.guest_ns();
         assert!((0..25_000_000).contains(&after.since(before)), "{before:?} .. {after:?}");
+    }
+
+    #[test]
+    fn of_two_stops_right_after_each_other_the_later_one_is_not_before_the_other() {
+        let mut clock = RunClock::start();
+        clock.frame(GuestNs(1_000_000_000));
+        let mut before = GuestNs(0);
+        for _ in 0..3 {
+            let begin = Instant::now();
+            // The machine takes so long to stop.
+            std::thread::sleep(Duration::from_millis(10));
+            let at = clock.guest_ns_stopped(begin);
+            clock.paused(begin.elapsed());
+            assert!(at >= before, "{at:?} after {before:?}");
+            before = at;
+        }
+        // What was told while it stopped is not after it.
+        clock.frame(GuestNs(5_000_000_000));
+        assert!(clock.guest_ns_stopped(clock.start) >= GuestNs(5_000_000_000));
     }
 
     #[test]

@@ -259,8 +259,9 @@ impl<'c> Session<'c> {
         if matches!(ending.end, GuestEnd::Panicked | GuestEnd::Reset | GuestEnd::TimedOut) {
             let begin = Instant::now();
             if let Ok(machine) = self.machine.pause() {
-                let request = self.request(String::from("death"), CaptureKind::GuestDeath);
-                self.take(request, Pause::begun(begin, machine), false);
+                let pause = Pause::begun(begin, machine);
+                let request = self.request_at(String::from("death"), CaptureKind::GuestDeath, &pause);
+                self.take(request, pause, false);
             }
         }
         let gap = self.host_time.over();
@@ -453,7 +454,7 @@ impl<'c> Session<'c> {
         }
         // What the guest said before it stopped comes before the capture.
         self.listen();
-        let request = self.request(format!("periodic_{index:03}"), CaptureKind::Periodic);
+        let request = self.request_at(format!("periodic_{index:03}"), CaptureKind::Periodic, &pause);
         self.take(request, pause, true);
     }
 
@@ -482,6 +483,12 @@ impl<'c> Session<'c> {
             host_ns: self.clock.host_ns(),
             phase: self.phase.clone(),
         }
+    }
+
+    /// A capture in a stop, of the moment at which that began.
+    fn request_at(&self, tag: String, kind: CaptureKind, pause: &Pause) -> CaptureRequest {
+        let guest_ns = self.clock.guest_ns_stopped(pause.begin());
+        CaptureRequest { guest_ns, ..self.request(tag, kind) }
     }
 
     /// Read the stopped machine, let it go on if asked to, and hand over what was read. Returns the sample's index.

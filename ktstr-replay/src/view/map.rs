@@ -1,13 +1,13 @@
 //! One BPF map, entry by entry.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 
 use serde_json::{Value as Json, json};
 
 use super::maps::{gaps, json_of};
 use super::{OpenCheckpoint, Shown};
 use crate::kernel::maps::{BpfObjects, MapObject};
-use crate::kernel::query::{Landmarks, each_node, pointee};
+use crate::kernel::query::{Landmark, Landmarks, each_node, pointee};
 use crate::kernel::{KernelError, KernelView};
 use crate::text::Candidates;
 use crate::text::clean;
@@ -27,9 +27,13 @@ pub(super) fn show(
     let kernel = checkpoint.kernel();
     let objects = BpfObjects::read(&kernel)?;
     let landmarks = OnceCell::new();
+    // Something in an arena is pointed at that nothing gives a type to.
+    let untyped = Cell::new(false);
     let landmark = |at: u64| {
         let landmarks = landmarks.get_or_init(|| Landmarks::of(&kernel)).as_ref().ok()?;
-        landmarks.at(at).map(|found| json!(found))
+        let found = landmarks.at(at)?;
+        untyped.set(untyped.get() || matches!(found, Landmark::Arena { .. }));
+        Some(json!(found))
     };
     let names = |value: &Value<'_>| match value.scalar().ok()? {
         Scalar::Pointer(at) if follow => landmark(at),
@@ -73,6 +77,10 @@ pub(super) fn show(
             Err(why) => lines.push(clean(&format!("  not a table: {why}"))),
         }
         let mut json = json_of(&objects, map);
+        if untyped.take() {
+            lines.push(format!("  {UNTYPED}"));
+            json["untyped"] = json!(UNTYPED);
+        }
         let shown =
             entries.unwrap_or_default().into_iter().map(|(key, value)| json!({ "key": key, "value": value }));
         json["contents"] = shown.collect();
@@ -81,6 +89,10 @@ pub(super) fn show(
     let gaps = gaps(&objects);
     Ok(Shown::new(lines, &gaps, &json!({ "maps": all, "gaps": gaps })))
 }
+
+/// What is said of places in an arena to which the program's types give none.
+const UNTYPED: &str = "into an arena, by a pointer or number that has no type: the program's BTF does not tell what is there. Claims and `--var` read it \
+                       by a cast: ((struct T *)map(m).key(1).data)->x";
 
 /// The nodes of a tree or list, or why they cannot be walked.
 fn nodes(kernel: &KernelView<'_>, value: &Value<'_>) -> Json {

@@ -25,10 +25,10 @@ impl Session<'_> {
         let waits = self.long_waits_now();
         // Whoever waited may have been running by the time that the machine stood.
         let Some(first) = waits.first() else { return self.go_on_after(pause) };
-        let (guest_ns, host_ns) = (self.clock.guest_ns(), self.clock.host_ns());
+        let (guest_ns, host_ns) = (self.clock.guest_ns_stopped(pause.begin()), self.clock.host_ns());
         let sample = match self.long_waits.tell(&waits, self.clock.running()) {
             Some(tag) => {
-                let request = self.request(tag, CaptureKind::HalfWatchdog);
+                let request = self.request_at(tag, CaptureKind::HalfWatchdog, &pause);
                 Some(self.take(request, pause, true))
             }
             None => {

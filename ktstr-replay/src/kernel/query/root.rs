@@ -10,6 +10,9 @@ use crate::path::{Root, TaskKey};
 use crate::text::Candidates;
 use crate::units::{Cpu, KernelVirt};
 
+/// The symbol of the runqueues.
+const RUNQUEUES: &str = "runqueues";
+
 /// Find the object: its address and its type.
 pub(super) fn find(view: &KernelView<'_>, root: &Root) -> Result<(KernelVirt, CType), QueryError> {
     let typed = |at, words: &str| Ok((at, of_words(view.types(), words)?));
@@ -20,19 +23,26 @@ pub(super) fn find(view: &KernelView<'_>, root: &Root) -> Result<(KernelVirt, CT
                 Some(words) => of_words(view.types(), words)?,
                 None => of_symbol(view.types(), name)?,
             };
-            Ok((on_cpu(view, name, at, *cpu)?, of))
+            let at = on_cpu(view, name, at, *cpu)?;
+            if let Some(cpu) = cpu.filter(|_| name == RUNQUEUES) {
+                has_runqueue(view, cpu)?;
+            }
+            Ok((at, of))
         }
         Root::Rq(cpu) => {
-            let at = place(view, view.symbol("runqueues")?, *cpu)?;
-            // What its runqueue was left with says nothing of now; the sample has no runqueue of it either.
-            if !view.cpus()?.is_online(*cpu) {
-                return Err(QueryError::Offline { cpu: *cpu });
-            }
+            let at = place(view, view.symbol(RUNQUEUES)?, *cpu)?;
+            has_runqueue(view, *cpu)?;
             typed(at, "struct rq")
         }
         Root::Task(key) => typed(task(view, key)?, "struct task_struct"),
         Root::Dsq(id) => typed(dsq(view, *id)?, "struct scx_dispatch_q"),
     }
+}
+
+/// Whether a CPU schedules. What the runqueue of one that is offline was left with says nothing of now; the sample has none of it either.
+/// Other variables of that CPU keep what they counted.
+fn has_runqueue(view: &KernelView<'_>, cpu: Cpu) -> Result<(), QueryError> {
+    if view.cpus()?.is_online(cpu) { Ok(()) } else { Err(QueryError::Offline { cpu }) }
 }
 
 fn symbol(view: &KernelView<'_>, name: &str) -> Result<KernelVirt, QueryError> {

@@ -56,9 +56,21 @@ fn ask(guest: &Guest, text: &str) -> Result<Scalar, String> {
 #[test]
 fn the_runqueue_of_a_cpu_that_is_offline_is_not_read() {
     let (mut guest, _) = guest(0);
-    assert_eq!(ask(&guest, "rq[1].scx.depth"), Ok(Scalar::from(8u64)));
+    const PATHS: [&str; 4] = [
+        "rq[1].scx.depth",
+        "kernel.runqueues.cpu(1).scx.depth",
+        "kernel.(struct rq)runqueues.cpu(1).scx.depth",
+        "kernel.runqueues.cpu(1).curr->pid",
+    ];
+    for path in PATHS {
+        let value = if path.ends_with("pid") { 105u64 } else { 8 };
+        assert_eq!(ask(&guest, path), Ok(Scalar::from(value)), "{path}");
+    }
     guest.number("__cpu_online_mask", "u64", 1u64);
-    assert_eq!(ask(&guest, "rq[1].scx.depth"), Err("CPU 1 is offline".to_owned()));
+    for path in PATHS {
+        assert_eq!(ask(&guest, path), Err("CPU 1 is offline".to_owned()), "{path}");
+    }
+    assert_eq!(ask(&guest, "kernel.runqueues.cpu(0).scx.depth"), Ok(Scalar::from(7u64)));
 }
 
 /// What the rest of a path leads to from a value of a program.

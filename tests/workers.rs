@@ -174,7 +174,9 @@ fn shows_what_it_is_for(seen: &BTreeMap<String, Behaviour>, result: &mut AssertR
             }
             "NiceSweep" => ("has many nice values", is.nices.len() >= 4),
             "AffinityChurn" => ("may use one CPU, then another", is.cpus.len() >= 3),
-            "PolicyChurn" => ("has policies of two classes", is.policies.len() >= 2 && is.policies.contains(&FIFO)),
+            "PolicyChurn" => {
+                ("has policies of two classes", is.policies.len() >= 2 && is.policies.contains(&FIFO))
+            }
             "CgroupChurn" => ("is in two cgroups below its own", is.folders.len() >= 3),
             "NumaSweep" => {
                 ("has its memory on each node", ["bind:0", "bind:1"].iter().all(|on| is.memory.contains(on)))
@@ -208,7 +210,8 @@ fn pinned(ctx: &Ctx) -> Result<AssertResult> {
         }
         Ok(())
     }
-    let on = |name: &str, cpu: u32| CgroupDef::named(name).cpuset(CpusetSpec::Exact([cpu].into_iter().collect()));
+    let on =
+        |name: &str, cpu: u32| CgroupDef::named(name).cpuset(CpusetSpec::Exact([cpu].into_iter().collect()));
     let policies = vec![SchedPolicy::Normal, SchedPolicy::Batch];
     let sequence = Sequence(vec![
         (NiceSweep { from: 3, to: 5, rounds: 4096 }.into(), Duration::from_millis(40)),
@@ -230,14 +233,17 @@ fn pinned(ctx: &Ctx) -> Result<AssertResult> {
         on("inversion", 2).workers(3).work_type(inversion),
     ];
     let before = yields()?;
-    let (result, seen) = watched(|| {
-        execute_steps(ctx, vec![Step::new(defs, HoldSpec::Frac(0.13)).named("pinned")])
-    });
+    let (result, seen) =
+        watched(|| execute_steps(ctx, vec![Step::new(defs, HoldSpec::Frac(0.13)).named("pinned")]));
     let mut result = result?;
-    let yielded: Vec<u64> = yields()?.iter().zip(before).map(|(after, before)| after.wrapping_sub(before)).collect();
+    let yielded: Vec<u64> =
+        yields()?.iter().zip(before).map(|(after, before)| after.wrapping_sub(before)).collect();
     let [heavy, mixed, cache, spins] = yielded.as_slice() else { bail!("yields of four CPUs: {yielded:?}") };
     for (kind, count) in [("YieldHeavy", heavy), ("Mixed", mixed), ("CacheYield", cache)] {
-        result.check(*count >= 16 && count > spins, format!("{kind} yields, and SpinWait does not: {yielded:?}"));
+        result.check(
+            *count >= 16 && count > spins,
+            format!("{kind} yields, and SpinWait does not: {yielded:?}"),
+        );
     }
     let nothing = Behaviour::default();
     let of = |name: &str| seen.get(name).unwrap_or(&nothing);
@@ -327,7 +333,10 @@ fn settings(ctx: &Ctx) -> Result<AssertResult> {
             }
             seen
         });
-        let result = execute_steps(ctx, vec![Step::new(vec![def, whole, random], HoldSpec::Frac(0.22)).named("settings")]);
+        let result = execute_steps(
+            ctx,
+            vec![Step::new(vec![def, whole, random], HoldSpec::Frac(0.22)).named("settings")],
+        );
         over.store(true, Ordering::Relaxed);
         (result, spy.join().unwrap_or_default())
     });
@@ -370,7 +379,10 @@ fn settings(ctx: &Ctx) -> Result<AssertResult> {
         expect("random", "on the CPUs that the seed says", &|seen| seen.cpus == subset.to_string());
     }
     let all = ctx.topo.cpus.to_string();
-    result.check(subsets.iter().any(|subset| subset.to_string() != all), format!("some of the CPUs: {subsets:?}"));
+    result.check(
+        subsets.iter().any(|subset| subset.to_string() != all),
+        format!("some of the CPUs: {subsets:?}"),
+    );
     Ok(result)
 }
 
@@ -491,11 +503,15 @@ fn kinds_report_what_they_are_for(trace: &Trace, v: &mut Verdict) -> Result<()> 
                     .because(format!("{kind} waits"));
             }
             "PriorityInversion" | "PreemptStorm" | "RtStarvation" | "Mixed" | "Sequence" => {
-                claim!(v, sum(|(_, detail)| detail.timers.total)).at_least(2).because(format!("{kind} rests"));
+                claim!(v, sum(|(_, detail)| detail.timers.total))
+                    .at_least(2)
+                    .because(format!("{kind} rests"));
             }
             "NiceSweep" | "PolicyChurn" | "CgroupChurn" => {
                 // A unit is a change that the kernel tells back.
-                claim!(v, units).eq(sum(|(report, _)| report.iterations)).because(format!("{kind} changes each time"));
+                claim!(v, units)
+                    .eq(sum(|(report, _)| report.iterations))
+                    .because(format!("{kind} changes each time"));
             }
             _ => {}
         }
@@ -509,7 +525,8 @@ fn kinds_report_what_they_are_for(trace: &Trace, v: &mut Verdict) -> Result<()> 
         .because("half of four CPUs, and one besides");
     for (report, detail) in workers.iter().filter(|(report, _)| report.cgroup == "custom") {
         claim!(v, report.work_units).eq(2 * report.iterations).because("each turn counts the group's size");
-        let (noted, by) = if report.index == 0 { (&detail.wakes, 1_000_000) } else { (&detail.timers, 2_000_000) };
+        let (noted, by) =
+            if report.index == 0 { (&detail.wakes, 1_000_000) } else { (&detail.timers, 2_000_000) };
         claim!(v, noted.max_ns).at_least(by).because(format!("custom worker {} notes it", report.index));
     }
     let threads: Vec<_> = workers.iter().filter(|(report, _)| report.cgroup == "threads").collect();

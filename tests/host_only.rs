@@ -56,6 +56,40 @@ fn passes_and_was_to_fail(_ctx: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
+#[ktstr_test(host_only, ignore, duration_s = 1, check = nothing_to_look_at)]
+fn is_inconclusive(_ctx: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::pass())
+}
+
+#[ktstr_test(host_only, ignore, duration_s = 1, allow_inconclusive, check = nothing_to_look_at)]
+fn may_be_inconclusive(_ctx: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::pass())
+}
+
+#[ktstr_test(host_only, ignore, duration_s = 1, allow_inconclusive, check = nothing_to_look_at)]
+fn may_be_inconclusive_and_fails(_ctx: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::fail("two is not three"))
+}
+
+fn nothing_to_look_at(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    trace.captures().var("nr_dispatched").nondecreasing(v);
+    Ok(())
+}
+
+#[test]
+fn an_inconclusive_verdict_passes_where_it_is_allowed_and_a_failure_never() {
+    for (name, passes, outcome) in [
+        ("is_inconclusive", false, "INCONCLUSIVE"),
+        ("may_be_inconclusive", true, "INCONCLUSIVE"),
+        ("may_be_inconclusive_and_fails", false, "FAIL"),
+    ] {
+        let run = fixture(name).run();
+        assert_eq!(run.status.success(), passes, "{run}");
+        assert!(run.report().starts_with(outcome), "{name} is not {outcome}:\n{run}");
+        run.assert_replays();
+    }
+}
+
 #[test]
 fn what_fails_on_the_host_fails_the_test_and_replays() {
     for (name, words) in [

@@ -265,6 +265,7 @@ fn events_tell(trace: &Trace, v: &mut Verdict) -> Result<()> {
     num_snapshots = 12,
     checkpoint = ends,
     allow_restarts,
+    watchdog_timeout_s = 9,
     check = schedulers_come_and_go
 )]
 fn schedulers(ctx: &Ctx) -> Result<AssertResult> {
@@ -306,6 +307,10 @@ fn schedulers_come_and_go(trace: &Trace, v: &mut Verdict) -> Result<()> {
         .eq(1)
         .because(format!("{:?}", replaced.ops_name));
     claim!(v, u8::from(end.ops_name.as_deref() == Some("demo"))).eq(1).because(format!("{:?}", end.ops_name));
+    // Each of those that the test has attached has the watchdog that the test says.
+    for (tag, scx) in [("restarted", &restarted), ("replaced", &replaced), ("end", &end)] {
+        claim!(v, scx.watchdog_timeout_ns.unwrap_or_default()).eq(9_000_000_000_u64).because(tag);
+    }
     // Exits that nobody ordered: the loss of a CPU and its return, of which one may be over before it is noticed.
     let exits = samples.iter().filter(|sample| sample.kind == CaptureKind::SchedulerExit).count();
     claim!(v, exits).between(1, 2).because("what the test orders is no exit");

@@ -410,10 +410,14 @@ impl ProbeOrder {
     }
 }
 
+/// The target of a [`MemoryOrder`] that is sched_ext's stall watchdog: how long a task may wait for a CPU until the kernel ejects the
+/// scheduler, in ms.
+pub const WATCHDOG_TIMEOUT_MS: &str = "scx.watchdog_timeout_ms";
+
 /// What the host does with a number in the kernel's memory.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct MemoryOrder {
-    /// Which, as `WatchTarget` of `ktstr-replay` reads it.
+    /// Which, as `WatchTarget` of `ktstr-replay` reads it, or [`WATCHDOG_TIMEOUT_MS`].
     pub target: String,
     /// What it becomes; `None`: it is only read.
     pub write: Option<i128>,

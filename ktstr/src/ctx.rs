@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use guest_init::message::{FromTest, MemoryOrder, SchedulerOrder};
+use guest_init::message::{FromTest, MemoryOrder, SchedulerOrder, WATCHDOG_TIMEOUT_MS};
 
 use crate::cgroup::{CgroupDef, Cgroups};
 use crate::channel::{Channel, ChannelError};
@@ -43,6 +43,8 @@ pub struct Ctx {
     pub(crate) life: Arc<SchedulerLife>,
     /// Names of the schedulers that may take its place.
     pub(crate) staged: Vec<&'static str>,
+    /// The time of sched_ext's watchdog, of every scheduler that is attached.
+    pub(crate) watchdog: Option<Duration>,
     /// Where the guest's file system begins.
     pub(crate) root: PathBuf,
     channel: Arc<Channel>,
@@ -63,7 +65,7 @@ impl Ctx {
         let (workers_per_cgroup, next_phase) = (WORKERS_PER_CGROUP, Arc::default());
         let life = Arc::new(life);
         let held = Mutex::new(Duration::ZERO);
-        let staged = Vec::new();
+        let (staged, watchdog) = (Vec::new(), None);
         Self {
             duration,
             seed,
@@ -72,6 +74,7 @@ impl Ctx {
             cgroups,
             life,
             staged,
+            watchdog,
             root,
             channel,
             next_phase,
@@ -107,6 +110,7 @@ impl Ctx {
             cgroups: self.cgroups.clone(),
             life: Arc::clone(&self.life),
             staged: self.staged.clone(),
+            watchdog: self.watchdog,
             root: self.root.clone(),
             channel: Arc::clone(&self.channel),
             next_phase: Arc::clone(&self.next_phase),
@@ -144,7 +148,8 @@ impl Ctx {
     }
 
     /// Read a number in the kernel's memory: a symbol or what is reached from it, or a variable of the scheduler, by the names that
-    /// watches have. The host does so while the machine is stopped, and the trace has it as an event.
+    /// watches have. The host does so while the machine is stopped, and the trace has it as an event. `scx.watchdog_timeout_ms` is the time
+    /// of sched_ext's stall watchdog.
     ///
     /// ```
     /// use ktstr::prelude::*;
@@ -173,6 +178,13 @@ impl Ctx {
         value: impl Into<i128>,
     ) -> Result<i128, ChannelError> {
         self.channel.memory(MemoryOrder { target: target.into(), write: Some(value.into()) })
+    }
+
+    /// Give sched_ext's watchdog the time that the test says, if it does, now that a scheduler was enabled.
+    pub(crate) fn set_watchdog(&self) -> Result<(), ChannelError> {
+        let Some(time) = self.watchdog else { return Ok(()) };
+        let ms = i128::try_from(time.as_millis()).unwrap_or(i128::MAX);
+        self.write_kernel(WATCHDOG_TIMEOUT_MS, ms).map(drop)
     }
 
     /// Have guest-init do something with the scheduler. Returns the scheduler's process id.

@@ -65,7 +65,11 @@ const NO_CGROUPS: &str = "/proc/self/cgroups-of-a-host_only-test";
 
 /// Run the body, and say what came of it.
 fn finish(def: &TestDef, ctx: anyhow::Result<Ctx>, channel: &Channel) -> anyhow::Result<()> {
-    let result = ctx.and_then(|ctx| caught(|| (def.body)(&ctx))).map_err(|error| format!("{error:#}"));
+    let result = ctx.and_then(|ctx| {
+        ctx.set_watchdog().context("`watchdog_timeout_s` of the test")?;
+        caught(|| (def.body)(&ctx))
+    });
+    let result = result.map_err(|error| format!("{error:#}"));
     let (error, failures) = match result {
         Ok(result) => (None, result.failures().to_vec()),
         Err(error) => (Some(error), Vec::new()),
@@ -97,6 +101,7 @@ fn context(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> anyhow:
         cgroups = cgroups.below(parent).context("the scheduler's `cgroup_parent`")?;
     }
     let mut ctx = Ctx::new(def.duration(), def.seed, topo, cgroups, life, "/".into(), channel);
+    ctx.watchdog = def.watchdog_timeout_s.map(Duration::from_secs);
     ctx.staged = def.staged_schedulers.iter().map(|scheduler| scheduler.name).collect();
     Ok(ctx)
 }

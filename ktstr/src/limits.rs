@@ -1,5 +1,7 @@
 //! The limits of a test: what its attributes set, over what its scheduler sets, over the defaults.
 
+mod assert_cgroup;
+
 use std::fmt;
 
 use ktstr_replay::trace::record::Thresholds;

@@ -42,15 +42,15 @@ pub struct TestDef {
     pub duration_s: u64,
     /// How long the scheduler may take to become enabled, in s; `None`: as long as the scheduler's declaration says.
     pub enable_timeout_s: Option<u64>,
-    /// sched_ext's stall watchdog, in s.
-    pub watchdog_timeout_s: u64,
+    /// The time of sched_ext's stall watchdog, in s; `None`: as the scheduler says.
+    pub watchdog_timeout_s: Option<u64>,
     /// Periodic captures.
     pub num_snapshots: u32,
     /// When guest memory is kept.
     pub checkpoint: Checkpoint,
     /// Which pages of guest memory are kept.
     pub pages: Pages,
-    /// Random seed of the guest.
+    /// What is chosen at random is chosen by it.
     pub seed: u64,
     /// Claims as text.
     pub claims: &'static [&'static str],

@@ -42,8 +42,9 @@ pub const KEYS: &[Key] = &[
          hardware and 300 s on an emulated machine")
         .needs(&[("scheduler", "a `scheduler`, which is what is enabled")]),
     key("watchdog_timeout_s", count(1, WATCHDOG_MAX_S, "s before a stall is called one"),
-        "how long a stall may go unnoticed: the run waits that much longer for its end. It is the scheduler that sets \
-         sched_ext's watchdog (`timeout_ms` of its ops)").default("5")
+        "how long a task may wait for a CPU until sched_ext ejects the scheduler, written into the kernel's memory whenever the test's \
+         scheduler or a staged one was attached; without it, what the scheduler says (`timeout_ms` of its ops). The kernel looks for the \
+         first time when half of that time is over")
         .needs(&[("scheduler", "a `scheduler`: only sched_ext has that watchdog")]),
     key("num_snapshots", count(0, MAX_SNAPSHOTS, "periodic captures"),
         "periodic captures, at least 100 ms apart").default("0"),
@@ -53,7 +54,8 @@ pub const KEYS: &[Key] = &[
     key("pages", Shape::Word { of: "Pages", words: &["kernel", "all"] },
         "pages that a checkpoint keeps; `kernel` is what decoders read").default("kernel"),
     key("seed", count(0, u64::MAX, "as seed"),
-        "random seed of the guest").default("1"),
+        "what is chosen at random is chosen by it: the CPUs of `Affinity::RandomSubset`, and what a body makes of `ctx.seed`; the second \
+         runs of `auto_repro` have others").default("1"),
     key("claims", Shape::Texts,
         "claims as text"),
     key("check", Shape::HostCheck,

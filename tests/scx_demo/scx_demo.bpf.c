@@ -35,6 +35,8 @@ const volatile u64 leave_after_ns;
 const volatile u64 freeze_after_ns;
 const volatile u64 miscount_ns;
 const volatile u64 starve_ns;
+const volatile bool use_local;
+const volatile bool misplace;
 const volatile char starve_cgroup[DEMO_NAME_LEN];
 const volatile char exit_message[DEMO_TEXT_LEN] = "scx_demo was told to exit";
 
@@ -174,6 +176,9 @@ s32 OP(demo_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
 	s32 cpu;
 
 	COUNT(nr_select_cpu);
+	/* Of 0 to 3 one that a task which is bound to 0 and 1, or to 2 and 3, may not use: the kernel falls back to another. */
+	if (misplace && p->nr_cpus_allowed == 2)
+		return prev_cpu ^ 2;
 	cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
 	if (!idle || stalled() || in_starved_cgroup(p))
 		return cpu;
@@ -207,6 +212,9 @@ void OP(demo_enqueue, struct task_struct *p, u64 enq_flags)
 	if (in_starved_cgroup(p)) {
 		COUNT(stats.placed.starved);
 		scx_bpf_dsq_insert(p, STARVED_DSQ, slice_ns, enq_flags);
+	} else if (use_local) {
+		COUNT(stats.placed.direct);
+		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice_ns, enq_flags);
 	} else {
 		COUNT(stats.placed.shared);
 		scx_bpf_dsq_insert(p, SHARED_DSQ, slice_ns, enq_flags);

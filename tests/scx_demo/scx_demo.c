@@ -34,6 +34,8 @@ static const char usage[] =
 	"  --stall-after-ms N   dispatch nothing any more after N ms\n"
 	"  --starve CGROUP      serve tasks of the cgroup of this name only now and then\n"
 	"  --starve-ms N        ... one slice each N ms (default 0: never)\n"
+	"  --local              queue tasks at the CPU that they are on\n"
+	"  --misplace           choose one of 4 CPUs that a task bound to 0-1 or 2-3 may not use\n"
 	"  --exit-after-ms N    exit with an error after N ms\n"
 	"  --leave-after-ms N   leave in an orderly way after N ms\n"
 	"  --exit-message TEXT  ... and this message\n"
@@ -52,6 +54,8 @@ enum option_id {
 	STALL_AFTER_MS,
 	STARVE,
 	STARVE_MS,
+	LOCAL,
+	MISPLACE,
 	EXIT_AFTER_MS,
 	LEAVE_AFTER_MS,
 	EXIT_MESSAGE,
@@ -71,6 +75,8 @@ static const struct option options[] = {
 	{ "stall-after-ms", required_argument, NULL, STALL_AFTER_MS },
 	{ "starve", required_argument, NULL, STARVE },
 	{ "starve-ms", required_argument, NULL, STARVE_MS },
+	{ "local", no_argument, NULL, LOCAL },
+	{ "misplace", no_argument, NULL, MISPLACE },
 	{ "exit-after-ms", required_argument, NULL, EXIT_AFTER_MS },
 	{ "leave-after-ms", required_argument, NULL, LEAVE_AFTER_MS },
 	{ "restart", no_argument, NULL, RESTART },
@@ -168,6 +174,12 @@ static void parse(struct scx_demo *skel, int argc, char **argv)
 			break;
 		case STARVE_MS:
 			skel->rodata->starve_ns = number(name, optarg, max_ms) * NSEC_PER_MSEC;
+			break;
+		case LOCAL:
+			skel->rodata->use_local = true;
+			break;
+		case MISPLACE:
+			skel->rodata->misplace = true;
 			break;
 		case EXIT_AFTER_MS:
 			skel->rodata->exit_after_ns = number(name, optarg, max_ms) * NSEC_PER_MSEC;

@@ -88,7 +88,7 @@ pub(super) fn of_test(message: FromTest) -> Vec<EventBody> {
         FromTest::PhaseEnd { index } => EventBody::PhaseEnd { index },
         FromTest::Op { name, detail } => EventBody::Op { name, detail },
         FromTest::Worker(report) => {
-            let (report, detail) = worker(*report);
+            let (report, detail) = recorded_worker(*report);
             return vec![EventBody::Worker(report), EventBody::WorkerDetail(Box::new(detail))];
         }
         FromTest::Payload(archive) => match payload(&archive) {
@@ -120,7 +120,8 @@ fn payload(archive: &[u8]) -> Result<PayloadRun, String> {
     rkyv::from_bytes::<PayloadRun, rancor::Error>(&aligned).map_err(|error| error.to_string())
 }
 
-fn worker(report: GuestReport) -> (WorkerReport, WorkerDetail) {
+/// A report of the guest as the trace has it, and what the worker measured besides.
+pub fn recorded_worker(report: GuestReport) -> (WorkerReport, WorkerDetail) {
     // Captured apart by name, so that a field added on one side only does not compile.
     let GuestReport {
         index,

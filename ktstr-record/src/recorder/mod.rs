@@ -33,6 +33,7 @@ mod session;
 mod run;
 mod on_host;
 
+pub use events::recorded_worker;
 pub use interrupt::{Guard as SignalGuard, heeded, is_interrupted, remember_runner};
 pub use naming::{TRACE_SUFFIX, begin_trace};
 pub use on_host::{HostRequest, record_on_host};

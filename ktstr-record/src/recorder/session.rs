@@ -3,6 +3,7 @@
 mod delivering;
 mod memory;
 mod waiting;
+mod watchdog;
 mod watching;
 
 use std::collections::VecDeque;

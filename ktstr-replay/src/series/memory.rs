@@ -2,6 +2,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use super::Absent;
 use crate::columns::Rows;
@@ -37,17 +38,20 @@ impl<'m> Memory<'m> {
 
 /// The kernel of a trace, read when it is first asked for.
 pub(super) struct Kernel<'t> {
-    trace: &'t Trace,
-    profile: OnceCell<Result<KernelProfile, String>>,
+    trace: Option<&'t Trace>,
+    profile: &'t OnceLock<Result<KernelProfile, String>>,
 }
 
 impl<'t> Kernel<'t> {
-    pub(super) fn new(trace: &'t Trace) -> Self {
-        Self { trace, profile: OnceCell::new() }
+    pub(super) fn new(
+        trace: Option<&'t Trace>,
+        profile: &'t OnceLock<Result<KernelProfile, String>>,
+    ) -> Self {
+        Self { trace, profile }
     }
 
-    fn profile(&self) -> Result<&KernelProfile, Absent> {
-        let read = || KernelProfile::of_trace(self.trace).map_err(|error| error.to_string());
+    fn profile(&self, trace: &Trace) -> Result<&'t KernelProfile, Absent> {
+        let read = || KernelProfile::of_trace(trace).map_err(|error| error.to_string());
         self.profile
             .get_or_init(read)
             .as_ref()
@@ -60,9 +64,11 @@ impl<'t> Kernel<'t> {
         let memory = OnceCell::new();
         let open = || -> Result<&Memory<'_>, Absent> {
             // First, as a trace without memory may have no kernel either, and the memory is what was asked for.
-            let checkpoint = checkpoint.get_or_init(|| checkpoint_of(self.trace, sample));
+            let trace =
+                self.trace.ok_or_else(|| Absent::NoMemory("the trace cannot be read again".to_owned()))?;
+            let checkpoint = checkpoint.get_or_init(|| checkpoint_of(trace, sample));
             let checkpoint = checkpoint.as_ref().map_err(Absent::clone)?;
-            let profile = self.profile()?;
+            let profile = self.profile(trace)?;
             Ok(memory.get_or_init(|| Memory::new(profile, checkpoint)))
         };
         look(&open)

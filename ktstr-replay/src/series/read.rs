@@ -7,7 +7,7 @@ use crate::trace::record::{CpuState, Sample, ScxState};
 use crate::units::Cpu;
 use crate::value::{MapEntry, Scalar, Snapshot, StatsError, Value, ValueError, cast_scalar};
 
-use super::memory::{Kernel, Open};
+use super::memory::Open;
 use super::payloads::Payloads;
 use super::watches::Watches;
 use super::{Absent, Column, Series};
@@ -64,7 +64,7 @@ pub(super) fn read(
             Ok(Reading { scalar, bits })
         }
         Projection::Payload(_) | Projection::Watch(_) => Err(Absent::Unreadable(format!(
-            "`{projection}` is out of the trace's events, which only claims and `--var` read, and not as another type"
+            "`{projection}` is out of the trace's events, and is not read as another type"
         ))),
         Projection::Alive => Ok(wide(Scalar::Bool(scx(sample)?.is_enabled()))),
         Projection::Stats(path) => {
@@ -194,7 +194,7 @@ fn scx_field(scx: &ScxState, field: ScxField) -> Option<Scalar> {
     }
 }
 
-fn no_cpu(sample: &Sample, cpu: Cpu) -> Absent {
+pub(super) fn no_cpu(sample: &Sample, cpu: Cpu) -> Absent {
     let have: Vec<_> = sample.cpus.iter().map(|c| c.cpu.to_string()).collect();
     if have.is_empty() {
         return not_recorded(sample, "any runqueue");
@@ -206,7 +206,7 @@ fn no_cpu(sample: &Sample, cpu: Cpu) -> Absent {
     Absent::Unreadable(format!("there is no CPU {cpu}; there are {}", have.join(", ")))
 }
 
-fn not_recorded(sample: &Sample, what: &str) -> Absent {
+pub(super) fn not_recorded(sample: &Sample, what: &str) -> Absent {
     let mut why = format!("{what} was not recorded in this capture");
     if let Some(fault) = sample.faults.first() {
         why.push_str(&format!(" ({fault})"));
@@ -215,10 +215,10 @@ fn not_recorded(sample: &Sample, what: &str) -> Absent {
 }
 
 impl Series {
-    /// The columns of `projections`, in their order. Other than [`Series::column`] it has those of the kernel's memory
-    /// too, for captures with a checkpoint in `trace`, which the series has to be of. Each checkpoint is opened once.
+    /// The columns of `projections`, in their order, of captures in `trace`, which the series has to be of. Each checkpoint is opened
+    /// once.
     pub fn columns_with(&self, trace: &Trace, projections: &[&Projection]) -> Vec<Column> {
-        let (kernel, payloads) = (Kernel::new(trace), Payloads::of(trace, projections));
+        let (kernel, payloads) = (self.samples.kernel(), Payloads::of(trace, projections));
         let watches = Watches::of(trace, projections);
         let mut found: Vec<Vec<Result<Reading, Absent>>> = vec![Vec::new(); projections.len()];
         for snapshot in self.snapshots().filter(|snapshot| snapshot.sample().missed.is_none()) {
@@ -239,12 +239,6 @@ impl Series {
         };
         projections.iter().zip(found).map(column).collect()
     }
-}
-
-/// For a series without its trace: what is in memory is read by others.
-pub(super) fn without_memory(projection: &Projection) -> Absent {
-    let why = format!("`{projection}` is in the kernel's memory, which only claims and `--var` read");
-    Absent::Unreadable(why)
 }
 
 #[cfg(test)]

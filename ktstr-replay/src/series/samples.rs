@@ -1,9 +1,10 @@
 //! The samples of a trace, decoded once.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::btf::Types;
+use crate::kernel::KernelProfile;
 use crate::trace::record::{BlobId, BlobRole, CaptureKind, Event, EventBody, Sample, Stage};
 use crate::trace::{Trace, TraceError};
 use crate::units::GuestNs;
@@ -11,6 +12,7 @@ use crate::value::snapshot::{BlobError, Blobs};
 use crate::value::{Snapshot, StatsAnswers};
 
 use super::Series;
+use super::memory::Kernel;
 
 /// The samples of a trace, decoded, with the types of their maps.
 pub struct Samples {
@@ -20,6 +22,10 @@ pub struct Samples {
     pub(super) origin_ns: GuestNs,
     /// What the scheduler answered after captures.
     stats: StatsAnswers,
+    /// The trace, for what is not decoded here: its memory and its events.
+    trace: Option<Trace>,
+    /// The kernel that the memory is of.
+    kernel: OnceLock<Result<KernelProfile, String>>,
 }
 
 /// A sample as it was decoded.
@@ -55,7 +61,9 @@ impl Samples {
         for id in wanted {
             types.entry(id).or_insert_with(|| parse_types(trace, &id));
         }
-        Self { all, types, origin_ns: origin_ns(events), stats: StatsAnswers::of_events(events) }
+        let (origin_ns, stats) = (origin_ns(events), StatsAnswers::of_events(events));
+        let trace = trace.segment(trace.segment_number());
+        Self { all, types, origin_ns, stats, trace, kernel: OnceLock::new() }
     }
 
     /// Guest time at which the test's body began, in ns; 0 if it never did.
@@ -70,7 +78,17 @@ impl Samples {
 
     /// A sample with the types of its maps.
     pub fn snapshot<'s>(&'s self, sample: &'s Sample) -> Snapshot<'s> {
-        Snapshot::new(sample, self).with_stats(&self.stats)
+        Snapshot::new(sample, self).with_stats(&self.stats).of_origin(self)
+    }
+
+    /// The trace that they are of.
+    pub(super) fn trace(&self) -> Option<&Trace> {
+        self.trace.as_ref()
+    }
+
+    /// The kernel of the trace, at whatever sample.
+    pub(super) fn kernel(&self) -> Kernel<'_> {
+        Kernel::new(self.trace.as_ref(), &self.kernel)
     }
 
     /// What the scheduler answered after captures when it was asked for its statistics.

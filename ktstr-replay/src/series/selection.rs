@@ -9,7 +9,6 @@ use crate::trace::record::{CaptureKind, Sample};
 use crate::units::Cpu;
 use crate::value::{Scalar, Snapshot, ValueError};
 
-use super::read::{read, without_memory};
 use super::samples::{Decoded, Samples};
 use super::{Absent, Column, Point};
 
@@ -37,7 +36,7 @@ use super::{Absent, Column, Point};
 /// ```
 #[derive(Clone)]
 pub struct Series {
-    samples: Arc<Samples>,
+    pub(super) samples: Arc<Samples>,
     picked: Vec<usize>,
 }
 
@@ -128,9 +127,10 @@ impl Series {
 
     /// Whatever a claim's text can name.
     pub fn column(&self, projection: &Projection) -> Column {
-        self.build(projection.clone(), |snapshot| {
-            read(projection, snapshot, &|| Err(without_memory(projection)))
-        })
+        let columns = self.samples.trace().map(|trace| self.columns_with(trace, &[projection]));
+        let column = columns.and_then(|columns| columns.into_iter().next());
+        let lost = || Absent::Unreadable("the trace cannot be read again".to_owned());
+        column.unwrap_or_else(|| self.build(projection.clone(), |_| Err(lost())))
     }
 
     /// What `value` computes of each sample. The column goes by `label`.

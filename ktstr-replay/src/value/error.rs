@@ -129,6 +129,12 @@ pub enum ValueError {
         /// Their ids.
         ids: Vec<u32>,
     },
+    /// It is not in the sample, nor in the memory that was kept with it.
+    #[error("{why}")]
+    AtCapture {
+        /// What was looked for, how far that got, what is there.
+        why: String,
+    },
     /// The map has no entry there.
     #[error("map `{map}` has no entry {wanted} (it has {entries} entries)")]
     NoEntry {

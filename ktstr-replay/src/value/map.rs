@@ -211,6 +211,26 @@ impl<'a> MapView<'a> {
             .ok_or_else(|| self.no_entry("for which the condition holds".into(), &layout))
     }
 
+    /// The entries for which `test` holds, in the order of recording; none of them is no error.
+    ///
+    /// ```
+    /// use ktstr_replay::trace::Trace;
+    ///
+    /// let trace = Trace::open("../traces/steady.trace.zst".as_ref())?;
+    /// let captures = trace.periodic();
+    /// let capture = captures.snapshots().last().expect("a capture");
+    /// let runs = |entry: &ktstr_replay::value::MapEntry<'_>| entry.get("nr_runs").and_then(|nr| nr.as_u64());
+    /// let busy = capture.map("task_stats")?.filter(|entry| runs(entry).is_ok_and(|runs| runs > 0))?;
+    /// assert!(!busy.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ValueError::Unread`].
+    pub fn filter(&self, test: impl Fn(&MapEntry<'a>) -> bool) -> Result<Vec<MapEntry<'a>>, ValueError> {
+        Ok(self.entries()?.into_iter().filter(|entry| test(entry)).collect())
+    }
+
     /// The entry with the greatest number at `path` of its value. Entries without a number there are passed over.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! A recorded sample: its variables and maps, by the names that the scheduler's author gave them.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::{MapView, Scope, StatsAnswers, StatsError, StatsValue, Value, ValueError};
@@ -48,6 +49,8 @@ pub struct Snapshot<'a> {
     schedulers: Vec<BlobId>,
     /// What the scheduler answered after captures, where that is known.
     stats: Option<&'a StatsAnswers>,
+    /// What the sample was taken out of. Of what type that is only the modules above know, which read memory: this one is below them.
+    origin: Option<&'a (dyn Any + Send + Sync)>,
 }
 
 /// A map that is a data section, with the names that it goes by in paths.
@@ -91,12 +94,22 @@ impl<'a> Snapshot<'a> {
                 schedulers.push(id);
             }
         }
-        Self { sample, types, schedulers, stats: None }
+        Self { sample, types, schedulers, stats: None, origin: None }
     }
 
     /// The same with what the scheduler answered after captures.
     pub(crate) fn with_stats(self, stats: &'a StatsAnswers) -> Self {
         Self { stats: Some(stats), ..self }
+    }
+
+    /// The same with what the sample was taken out of.
+    pub(crate) fn of_origin(self, origin: &'a (dyn Any + Send + Sync)) -> Self {
+        Self { origin: Some(origin), ..self }
+    }
+
+    /// What the sample was taken out of, where that is known.
+    pub(crate) fn origin(&self) -> Option<&'a (dyn Any + Send + Sync)> {
+        self.origin
     }
 
     /// The sample.
@@ -105,7 +118,7 @@ impl<'a> Snapshot<'a> {
         self.sample
     }
 
-    fn present(&self) -> Result<(), ValueError> {
+    pub(crate) fn present(&self) -> Result<(), ValueError> {
         match &self.sample.missed {
             Some(why) => Err(ValueError::Missed { why: why.clone() }),
             None => Ok(()),

@@ -137,7 +137,7 @@ pub(crate) mod tests {
         memory_mib: 512,
         duration_s: 12,
         enable_timeout_s: None,
-        watchdog_timeout_s: 5,
+        watchdog_timeout_s: None,
         num_snapshots: 0,
         checkpoint: Checkpoint::Every,
         pages: Pages::Kernel,

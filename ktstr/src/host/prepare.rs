@@ -402,8 +402,11 @@ pub(super) fn guest_args(def: &TestDef) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 
+/// How long a stall may go unnoticed where the test does not say, in s: `timeout_ms` of most schedulers.
+const STALL_S: u64 = 5;
+
 pub(super) fn body_limit(def: &TestDef) -> Duration {
-    def.duration() + Duration::from_secs(def.watchdog_timeout_s) + BODY_SLACK
+    def.duration() + Duration::from_secs(def.watchdog_timeout_s.unwrap_or(STALL_S)) + BODY_SLACK
 }
 
 pub(super) fn test_info(def: &TestDef) -> TestInfo {
@@ -414,7 +417,7 @@ pub(super) fn test_info(def: &TestDef) -> TestInfo {
         num_snapshots: def.num_snapshots,
         checkpoint: def.checkpoint.name().to_owned(),
         pages: def.pages.as_str().to_owned(),
-        watchdog_timeout_ms: def.watchdog_timeout_s.saturating_mul(1000),
+        watchdog_timeout_ms: def.watchdog_timeout_s.unwrap_or_default().saturating_mul(1000),
         seed: def.seed,
         thresholds: def.limits().thresholds(),
         not_starved: None,

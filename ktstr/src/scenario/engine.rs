@@ -379,6 +379,7 @@ impl<'a> Engine<'a> {
         };
         let pid = ctx.order(SchedulerOrder::Attach { name: staged })?;
         ctx.life.attached(pid);
+        ctx.set_watchdog()?;
         ctx.op(DetachedTimes::ATTACH, name(&wanted))?;
         self.attached = wanted;
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use guest_init::message::{MemoryAnswer, MemoryOrder, ToGuest};
+use guest_init::message::{MemoryAnswer, MemoryOrder, ToGuest, WATCHDOG_TIMEOUT_MS};
 use ktstr_replay::kernel::KernelView;
 use ktstr_replay::kernel::query::Located;
 use ktstr_replay::path::SyntaxError;
@@ -10,7 +10,7 @@ use ktstr_replay::trace::record::EventBody;
 use ktstr_replay::units::KernelVirt;
 use ktstr_replay::watch::WatchTarget;
 
-use super::Session;
+use super::{Session, watchdog};
 use crate::machine::GuestRam;
 
 /// How long the guest may take to make room for an answer.
@@ -59,14 +59,20 @@ impl Session<'_> {
             self.capturer.profile().map_err(|why| format!("the kernel could not be read: {why}"))?;
         let ram = self.machine.ram();
         let view = KernelView::new(&profile, &*ram);
-        let target: WatchTarget = order.target.parse().map_err(|error: SyntaxError| error.render())?;
-        let place = target.find(&view).map_err(|missing| missing.why().to_owned())?;
-        let before = place.read(&view).map_err(|error| error.to_string())?;
-        let (name, value) = match order.write {
-            Some(value) => {
-                write(place, value, &view, &ram)?;
-                ("write_kernel", format!("{value}, {before} before"))
+        let before = match order.target.as_str() {
+            WATCHDOG_TIMEOUT_MS => watchdog::work(order.write, &view, &ram)?,
+            target => {
+                let target: WatchTarget = target.parse().map_err(|error: SyntaxError| error.render())?;
+                let place = target.find(&view).map_err(|missing| missing.why().to_owned())?;
+                let before = place.read(&view).map_err(|error| error.to_string())?;
+                if let Some(value) = order.write {
+                    write(place, value, &view, &ram)?;
+                }
+                before
             }
+        };
+        let (name, value) = match order.write {
+            Some(value) => ("write_kernel", format!("{value}, {before} before")),
             None => ("read_kernel", before.to_string()),
         };
         Ok((before, EventBody::Op { name: name.to_owned(), detail: format!("{}: {value}", order.target) }))
@@ -74,7 +80,12 @@ impl Session<'_> {
 }
 
 /// Put a number into its place. Nothing is written unless all of it can be.
-fn write(place: Located, value: i128, view: &KernelView<'_>, ram: &GuestRam) -> Result<(), String> {
+pub(super) fn write(
+    place: Located,
+    value: i128,
+    view: &KernelView<'_>,
+    ram: &GuestRam,
+) -> Result<(), String> {
     let bytes = encoded(place, value)?;
     let places = (0_u64..).zip(&bytes).map(|(at, byte)| {
         let (phys, _) =

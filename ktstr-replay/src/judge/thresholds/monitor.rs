@@ -2,22 +2,17 @@
 
 use super::limit::{Bound, Clock, Limit, number};
 use crate::run::Run;
+use crate::series::{Measure, Measured, imbalance, local_dsq, of_sample};
 use crate::text::{counted, listed, seconds};
-use crate::trace::record::{CaptureKind, CpuState, Sample, Thresholds};
+use crate::trace::record::{CaptureKind, Sample, Thresholds};
 use crate::verdict::{Finding, Outcome};
-
-/// A value and whose it is; or why there is none.
-pub(super) type Value = Result<(f64, String), String>;
-
-/// What is measured of the runqueues of a capture.
-type Measure = fn(&[CpuState]) -> Value;
 
 /// What one capture, or what lies between two, has for a limit.
 pub(super) struct Point {
     /// The capture.
     pub at: String,
     /// What it has.
-    pub value: Value,
+    pub value: Measured,
 }
 
 pub(super) fn judge(run: &Run<'_>, limits: &Thresholds) -> Vec<Finding> {
@@ -52,40 +47,6 @@ fn tasks(count: f64) -> String {
 /// A capture and its time, for people.
 pub(super) fn place(run: &Run<'_>, sample: &Sample) -> String {
     format!("{} at {}", sample.tag, seconds(run.since_start_ns(sample.guest_ns)))
-}
-
-fn of_sample(sample: &Sample, measure: Measure) -> Value {
-    match &sample.missed {
-        Some(why) => Err(format!("was not taken: {why}")),
-        None if sample.cpus.is_empty() => Err("has no runqueues".to_owned()),
-        None => measure(&sample.cpus),
-    }
-}
-
-/// The longest runqueue over the shortest, each with one added, so that an idle CPU does not make it infinite.
-fn imbalance(cpus: &[CpuState]) -> Value {
-    let lengths = cpus.iter().map(|cpu| Some((cpu.nr_running?, cpu.cpu)));
-    let lengths: Option<Vec<_>> = lengths.collect();
-    let lengths = lengths.ok_or_else(|| "does not have the length of each runqueue".to_owned())?;
-    let (most, least) = (lengths.iter().max(), lengths.iter().min_by_key(|(count, _)| *count));
-    let ((most, on), (least, other)) = most.zip(least).ok_or_else(|| "has no runqueues".to_owned())?;
-    let ratio = (*most as f64 + 1.0) / (*least as f64 + 1.0);
-    Ok((
-        ratio,
-        format!(
-            "{} on CPU {on} and {least} on CPU {other}, each with one added:",
-            counted(*most as usize, "task")
-        ),
-    ))
-}
-
-fn local_dsq(cpus: &[CpuState]) -> Value {
-    let depths = cpus.iter().map(|cpu| Some((cpu.local_dsq_nr?, cpu.cpu)));
-    let depths: Option<Vec<_>> = depths.collect();
-    let depths = depths
-        .ok_or_else(|| "does not have the local dispatch queues: this kernel has no sched_ext".to_owned())?;
-    let deepest = depths.iter().max().ok_or_else(|| "has no runqueues".to_owned())?;
-    Ok((deepest.0 as f64, format!("CPU {}", deepest.1)))
 }
 
 /// The finding of a limit that must be broken by `row` points in a row. A point without a value ends a row that breaks it; where
@@ -168,13 +129,5 @@ mod tests {
         ] {
             assert_eq!(judged(values, row), outcome, "{values:?} {row}");
         }
-    }
-
-    #[test]
-    fn idle_cpus_count_as_one() {
-        let cpu = |cpu, nr| CpuState { cpu: crate::units::Cpu(cpu), nr_running: nr, ..CpuState::default() };
-        let (ratio, who) = imbalance(&[cpu(0, Some(0)), cpu(1, Some(5))]).expect("a ratio");
-        assert_eq!((ratio, who.as_str()), (6.0, "5 tasks on CPU 1 and 0 on CPU 0, each with one added:"));
-        assert!(imbalance(&[cpu(0, Some(0)), cpu(1, None)]).is_err());
     }
 }

@@ -71,7 +71,7 @@ impl ReproInfo {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReproAttempt {
-    /// Random seed given to the guest.
+    /// What was chosen at random was chosen by it.
     pub seed: u64,
     /// It failed as the first run did.
     pub reproduced: bool,
@@ -97,9 +97,9 @@ pub struct TestInfo {
     pub checkpoint: String,
     /// Pages that checkpoints keep: `kernel` or `all`. Empty, in traces from before there was a choice: all.
     pub pages: String,
-    /// sched_ext watchdog timeout asked for, in ms.
+    /// sched_ext watchdog timeout asked for, in ms; 0: none, the scheduler's own.
     pub watchdog_timeout_ms: u64,
-    /// Random seed given to the guest.
+    /// What was chosen at random was chosen by it.
     pub seed: u64,
     /// The limits that the test sets, if it sets any. See [`TestInfo::limits`].
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -112,6 +112,26 @@ macro_rules! work_types {
         /// let bursts = CgroupDef::named("cg_1")
         ///     .work_type(Bursty { burst: Duration::from_millis(1), ..Bursty::default() });
         /// ```
+        ///
+        /// All of them, with their default parameters:
+        ///
+        /// ```
+        /// use ktstr::prelude::*;
+        ///
+        /// let kinds: Vec<WorkType> = vec![
+        ///     SpinWait.into(), Bursty::default().into(), YieldHeavy::default().into(), Mixed::default().into(),
+        ///     IdleChurn::default().into(), CachePressure::default().into(), CacheYield::default().into(),
+        ///     PipeIo::default().into(), FutexPingPong::default().into(), FutexFanOut::default().into(),
+        ///     WakeChain::default().into(), ThunderingHerd::default().into(), EpollStorm::default().into(),
+        ///     ProducerConsumer::default().into(), TimerLatency::default().into(), ForkExit::default().into(),
+        ///     NiceSweep::default().into(), AffinityChurn::default().into(), PolicyChurn::default().into(),
+        ///     CgroupChurn::default().into(), PageFaultChurn::default().into(), NumaSweep::default().into(),
+        ///     MutexContention::default().into(), PriorityInversion::default().into(), SignalStorm::default().into(),
+        ///     PreemptStorm::default().into(), RtStarvation::default().into(), IoSyncWrite::default().into(),
+        ///     IoRandRead::default().into(), Sequence::default().into(), Custom::default().into(),
+        /// ];
+        /// assert_eq!(kinds.len(), WorkType::defaults().len());
+        /// ```
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum WorkType {
             $(

@@ -36,6 +36,8 @@ mod tests;
 pub use affinity::{Affinity, AffinityError};
 pub use error::WorkerError;
 pub use group::{GroupError, WorkerGroup};
+#[cfg(test)]
+pub(crate) use latency::SAMPLES;
 pub use member::Worker;
 pub use settings::{CloneMode, MemPolicy, RangeError, SchedPolicy, Settings};
 pub(crate) use spec::worker_setters;

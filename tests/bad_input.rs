@@ -43,6 +43,22 @@ fn under_a_scheduler_that_is_nowhere(_ctx: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
+/// Whoever lists tests is told before any of them is run.
+#[test]
+fn claims_that_do_not_parse_are_shown_when_tests_are_listed() {
+    let mut list = cargo_ktstr();
+    list.args(["list", "bad_input", "--package", "ktstr-tests"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let ended = run_bounded(&mut list, Duration::from_secs(1200));
+    // Of tests that are ignored, it is no failure.
+    assert!(ended.status.success() && ended.stdout.contains("with_claims_that_do_not_parse"), "{ended}");
+    let named =
+        "ktstr: bad_input::with_claims_that_do_not_parse has claims, watches or probes that cannot be read:";
+    for said in [named, "  | nondecreasing(nr_dispatched\n  |", "  | each(x => 1)\n  |        ^"] {
+        assert!(ended.stderr.contains(said), "no `{said}` in {ended}");
+    }
+    assert_eq!(ended.stderr.matches("cannot be read:").count(), 1, "{ended}");
+}
+
 /// A fixture that must fail before it boots anything: fast, without a result, and saying all of `words`.
 fn refused(name: &str, variables: &[(&str, &Path)], words: &[&str]) {
     let mut fixture = fixture(name);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ktstr::prelude::*;
-use ktstr_tests::{Ended, cargo_ktstr, fixture, run_bounded};
+use ktstr_tests::{Ended, cargo_ktstr, fixture, has_nextest, run_bounded};
 
 /// Longer than any of the commands may take: they build, and machines wait for free CPUs of the host.
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -35,6 +35,19 @@ fn command(words: &[&str]) -> Ended {
     run_bounded(cargo_ktstr().args(words).current_dir(env!("CARGO_MANIFEST_DIR")), LIMIT)
 }
 
+/// The variants that a run of it left traces of, each with its machine.
+fn machines(run: &Ended) -> BTreeMap<String, String> {
+    let traces = run.stdout.lines().filter_map(|line| line.trim().strip_prefix("again: ktstr replay "));
+    let traces = traces.filter_map(|rest| rest.strip_suffix(" --assert"));
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let of = |path: &str| {
+        let trace = Trace::open(&root.join(path)).expect("a trace");
+        let manifest = trace.manifest().expect("a manifest");
+        (manifest.test.name.clone(), manifest.machine.topology.clone())
+    };
+    traces.map(of).collect()
+}
+
 /// Of the presets, two have two LLCs, one node and at most eight CPUs.
 #[test]
 fn a_test_is_run_on_every_machine_that_it_is_for_and_on_no_other() {
@@ -46,24 +59,24 @@ fn a_test_is_run_on_every_machine_that_it_is_for_and_on_no_other() {
         run.stderr.contains("3 LLCs, `max_llcs` is 2"),
         "a bound of the test over the scheduler's:\n{run}"
     );
-    let traces = run.stdout.lines().filter_map(|line| line.trim().strip_prefix("again: ktstr replay "));
-    let traces = traces.filter_map(|rest| rest.strip_suffix(" --assert"));
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let machines: BTreeMap<String, String> = traces
-        .map(|path| {
-            let trace = Trace::open(&root.join(path)).expect("a trace");
-            let manifest = trace.manifest().expect("a manifest");
-            (manifest.test.name.clone(), manifest.machine.topology.clone())
-        })
-        .collect();
     let expected = [
         ("gauntlet_shares::llcs2_cpus4".to_owned(), "1n2l2c1t".to_owned()),
         ("gauntlet_shares::llcs2_cpus8_smt".to_owned(), "1n2l2c2t".to_owned()),
     ];
-    assert_eq!(machines, BTreeMap::from(expected), "{run}");
+    let expected = BTreeMap::from(expected);
+    assert_eq!(machines(&run), expected, "{run}");
     let table: Vec<Vec<&str>> =
         run.stdout.lines().rev().take(2).map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(table, [["gauntlet::shares", "PASS", "PASS"], ["test", "1n2l2c1t", "1n2l2c2t"]], "{run}");
+    if !has_nextest() {
+        return;
+    }
+    // A job of two that share them runs the one, and does not miss the other.
+    let part = ["test", "gauntlet", "--gauntlet", "--package", "ktstr-tests", "--partition", "count:1/2"];
+    let part = command(&part);
+    assert!(part.status.success() && part.stderr.contains("gauntlet: 2 of 16 variants"), "{part}");
+    let of_part = machines(&part);
+    assert!(of_part.len() == 1 && of_part.iter().all(|one| expected.iter().any(|of| of == one)), "{part}");
 }
 
 #[test]

@@ -19,6 +19,8 @@ const TO_START: Duration = Duration::from_secs(300);
 const TO_END: Duration = Duration::from_secs(30);
 /// Variable with a file that a check makes when it has begun.
 const BEGUN: &str = "KTSTR_TEST_CHECK_BEGUN";
+/// The trace of the test with that check.
+const CHECKED_FOR_EVER: &str = "ktstr-tests.leftovers.checked_for_ever.trace.zst";
 /// What the emulator's program is called.
 const EMULATOR: &str = "qemu-system-x86_64";
 
@@ -181,11 +183,27 @@ fn a_signal_to_nextest_alone_leaves_nothing_and_a_trace_that_is_judged() {
     }
 }
 
-/// Signals were heeded by the recording, which was over, and the process never ended.
+/// A test like those of other libraries, in the same process: it sees the end of the one that is checked for ever.
 #[test]
-fn a_check_that_does_not_return_is_named_and_keeps_no_signal_from_ending_the_run() {
-    let (mut command, results) = fixture("checked_for_ever").into_parts();
+#[ignore = "of another test, which runs it"]
+fn outlives_the_check() {
+    let begun = std::env::var(BEGUN).expect("what the check makes");
+    let (results, began) = (Path::new(&begun).parent().expect("a folder"), Instant::now());
+    while !Trace::open(&results.join(CHECKED_FOR_EVER)).is_ok_and(|trace| trace.is_finalized()) {
+        assert!(began.elapsed() < TO_START, "it is not judged");
+        sleep(Duration::from_millis(20));
+    }
+    std::fs::write(results.join("outlived"), "").expect("a file");
+}
+
+/// Signals were heeded by the recording, which was over, and the process never ended. Then it did, with all tests that were in it.
+#[test]
+fn a_check_that_does_not_return_is_named_and_keeps_no_signal_from_ending_its_test_alone() {
+    let (mut command, results) = (Command::new(std::env::current_exe().expect("this test")), TempDir::new());
+    let results = results.expect("a folder");
     let begun = results.path().join("begun");
+    command.args(["--exact", "checked_for_ever", "outlives_the_check", "--ignored", "--test-threads=2"]);
+    command.args(["--nocapture"]).env("KTSTR_RESULTS", results.path()).env_remove("KTSTR_SAY");
     let mut child =
         command.env(BEGUN, &begun).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a child");
     let started = Instant::now();
@@ -211,11 +229,13 @@ fn a_check_that_does_not_return_is_named_and_keeps_no_signal_from_ending_the_run
     let mut said = String::new();
     child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
     assert!(!status.success() && said.contains("the check never_returns has not returned"), "{said}");
-    let trace = results.path().join("ktstr-tests.leftovers.checked_for_ever.trace.zst");
+    assert!(results.path().join("outlived").exists(), "the other test of the process ended with it: {said}");
+    let trace = results.path().join(CHECKED_FOR_EVER);
     assert!(said.contains(&format!("ktstr replay {} --assert", trace.display())), "{said}");
-    // The body passed, and no check of the test was run.
+    // The body passed, and what is known of the check is in the verdict.
     let replayed = run_bounded(ktstr().arg("replay").arg(&trace).arg("--assert"), TO_START);
     assert_eq!(replayed.status.code(), Some(2), "{replayed}");
+    assert!(replayed.stdout.contains("never_returns: it has not returned in 5 s"), "{replayed}");
 }
 
 /// The trace of the second machine stayed beside the first, and no command knew what it was.

@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::thread::{scope, sleep};
+use std::time::Duration;
 
 use ktstr::prelude::*;
-use ktstr_tests::fixture;
+use ktstr_tests::{cargo_ktstr, fixture, run_bounded};
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", assert = Assert::NONE.sustained_samples(1) });
 
@@ -137,4 +138,23 @@ fn limits_that_nothing_keeps_fail_by_name() {
             assert!(words.contains("for fewer than 2 captures in a row"), "{name} is not sustained:\n{run}");
         }
     }
+}
+
+/// Each with its layer; the test's value goes before the scheduler's.
+#[test]
+fn the_limits_of_a_test_are_shown_with_where_they_come_from() {
+    let mut show = cargo_ktstr();
+    show.args(["show-thresholds", "none_holds", "--package", "ktstr-tests"]);
+    let ended = run_bounded(show.current_dir(env!("CARGO_MANIFEST_DIR")), Duration::from_secs(1200));
+    assert!(ended.status.success(), "{ended}");
+    let lines: Vec<String> =
+        ended.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(lines[0], "thresholds::none_holds (demo)", "{ended}");
+    for line in ["max_gap_ms 1 the test", "min_page_locality 1 the test", "sustained_samples 1 the scheduler"]
+    {
+        assert!(lines.iter().any(|said| said == line), "no `{line}` in {ended}");
+    }
+    let off = lines.iter().find_map(|line| line.strip_prefix("not set: ")).expect("what is not set");
+    assert!(off.contains("isolation") && off.contains("max_local_dsq_depth"), "{ended}");
+    assert!(!off.contains("max_gap_ms") && !ended.stdout.contains("all_hold"), "{ended}");
 }

@@ -6,6 +6,7 @@
 //! test` tells cargo is looked at in the graph of what cargo would build, and taken out of the words of the run itself.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -160,6 +161,7 @@ fn the_workspace_of_another() {
     a_new_package_is_a_workspace_of_its_own(&scratch);
     scratch.join();
     packages_with_tests_of_one_name_run_together(&scratch);
+    an_optimized_build_is_cargos_own(&scratch);
     if has_nextest() {
         an_archive_is_run_elsewhere(&scratch);
     }
@@ -173,6 +175,17 @@ fn a_new_package_is_a_workspace_of_its_own(scratch: &Scratch) {
     assert!(ended.status.success(), "{ended}");
     let tests: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
     assert_eq!((&tests[0]["name"], &tests[0]["cpus"]), (&"two_cgroups_share".into(), &2.into()), "{ended}");
+
+    // A claim with a slip of the pen is shown, and is a failure.
+    let test = folder.join(format!("tests/{}.rs", PACKAGES[0]));
+    let as_written = fs::read_to_string(&test).expect("a test");
+    edit(&test, |text| {
+        text.replace("strictly_increasing(nr_dispatched)", "strictly_increasing(nr_dispatched")
+    });
+    let ended = run(in_folder(cargo_ktstr(), &folder).args(["list"]));
+    assert_eq!(ended.status.code(), Some(1), "{ended}");
+    assert!(ended.stderr.contains("  | strictly_increasing(nr_dispatched\n  | "), "{ended}");
+    fs::write(&test, as_written).expect("a file");
     fs::remove_file(folder.join("Cargo.lock")).expect("removed");
 }
 
@@ -184,6 +197,7 @@ fn packages_with_tests_of_one_name_run_together(scratch: &Scratch) {
     fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("permissions");
     let mut command = in_folder(cargo_ktstr(), &workspace);
     command.args(["test", "--no-fail-fast"]).env("KTSTR_RESULTS", &results).env("CARGO", &cargo);
+    command.env("PATH", with_an_emulator_that_fails(scratch)).env_remove("KTSTR_QEMU");
     let ended = run(&mut command);
     assert!(!ended.status.success(), "one of them fails: {ended}");
     let [run] = traces(&results).into_values().collect::<Vec<_>>().try_into().expect("a folder of the run");
@@ -199,6 +213,13 @@ fn packages_with_tests_of_one_name_run_together(scratch: &Scratch) {
         assert!(ended.stdout.contains(&said), "no `{said}` in {ended}");
     }
     assert!(!ended.stderr.contains("this build records without"), "who runs this need not be told: {ended}");
+    // Whoever waits for minutes sees what for, and what is known of the host is said once, though the tests are processes of their own.
+    for package in PACKAGES {
+        let said = format!("Compiling {package} ");
+        assert!(ended.stderr.contains(&said), "no `{said}` in {ended}");
+    }
+    let is_emulated = ended.stderr.contains(", QEMU ");
+    assert_eq!(ended.stderr.matches("is not used: ").count(), usize::from(is_emulated), "{ended}");
 
     let words = fs::read_to_string(scratch.path("cargo.words")).expect("words");
     let commands: Vec<Vec<&str>> = words.split("\n\n").map(|words| words.lines().collect()).collect();
@@ -214,6 +235,39 @@ fn packages_with_tests_of_one_name_run_together(scratch: &Scratch) {
     let plain = levels(&workspace, &["test", "-p", PACKAGES[0]]);
     assert!(plain.values().all(|level| level == "0"), "{plain:?}");
     assert_eq!(optimized.get("scx_one"), plain.get("scx_one"));
+}
+
+/// Who asks for cargo's release profile gets it, for what is built first and for the library: our settings are for the other one.
+fn an_optimized_build_is_cargos_own(scratch: &Scratch) {
+    let (workspace, cargo) = (scratch.path("old"), scratch.path("cargo that builds nothing"));
+    fs::write(&cargo, CARGO.replace("exec cargo", r#"[ "$1" != test ] || exit 7; exec cargo"#))
+        .expect("a file");
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("permissions");
+    let mut command = in_folder(cargo_ktstr(), &workspace);
+    let ended = run(command.args(["test", "--", "--release"]).env("CARGO", &cargo));
+    assert_eq!(ended.status.code(), Some(7), "{ended}");
+    let words = fs::read_to_string(scratch.path("cargo that builds nothing.words")).expect("words");
+    let build: Vec<&str> = words
+        .split("\n\n")
+        .map(|words| words.lines().collect())
+        .find(|words: &Vec<&str>| words.contains(&"-p"))
+        .expect("a build");
+    assert!(build.contains(&"--release"), "{build:?}");
+    let optimized = levels(&workspace, &build);
+    for package in ["ktstr-record", "ktstr-replay", "rkyv", "zstd-sys", "scx_one"] {
+        assert_eq!(optimized.get(package).map(String::as_str), Some("3"), "{package} in {optimized:?}");
+    }
+}
+
+/// A `PATH` on which the first emulator is one that cannot be used.
+fn with_an_emulator_that_fails(scratch: &Scratch) -> OsString {
+    let folder = scratch.path("bin");
+    fs::create_dir(&folder).expect("a folder");
+    let emulator = folder.join("qemu-system-x86_64");
+    fs::write(&emulator, "#!/bin/sh\nexit 1\n").expect("a file");
+    fs::set_permissions(&emulator, fs::Permissions::from_mode(0o755)).expect("permissions");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&path))).expect("a path")
 }
 
 /// The levels at which cargo would have its packages' libraries and programs optimized, given these words.

@@ -314,9 +314,11 @@ fn clip(mut text: String) -> String {
 pub(crate) mod tests {
     use std::thread;
 
+    use guest_init::message::{Latencies, WorkerDetail, WorkerReport};
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     use super::*;
+    use crate::worker::SAMPLES;
 
     /// A channel and init's end of it.
     pub fn pair() -> (Channel, OwnedFd) {
@@ -357,6 +359,23 @@ pub(crate) mod tests {
         assert_eq!(failures.len(), MAX_FAILURES + 1);
         assert!(failures[0].ends_with("bytes more)"));
         assert_eq!(failures[MAX_FAILURES], "(and 92 more)");
+    }
+
+    /// 64 workers, each with as many latencies as are kept of it, on the most CPUs that a machine has.
+    #[test]
+    fn reports_of_64_workers_take_at_most_a_mebibyte() {
+        let full = Latencies { samples_ns: vec![u64::MAX; SAMPLES], ..Latencies::default() };
+        let detail = WorkerDetail { wakes: full.clone(), timers: full, ..WorkerDetail::default() };
+        let report = WorkerReport { cpus_used: (0..252).collect(), detail, ..WorkerReport::default() };
+        let (channel, inits) = pair();
+        let mut bytes = 0;
+        for index in 0..64 {
+            let report = WorkerReport { index, cgroup: "a".repeat(255), ..report.clone() };
+            channel.send(FromTest::Worker(Box::new(report))).expect("room");
+            let mut packet = vec![0_u8; 256 << 10];
+            bytes += recv(&inits, &mut packet[..], RecvFlags::empty()).expect("a packet").1;
+        }
+        assert!((1 << 19..=1 << 20).contains(&bytes), "{bytes} bytes");
     }
 
     #[test]

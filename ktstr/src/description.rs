@@ -1,9 +1,12 @@
 //! What a test says of itself when it is asked, and not run. It crosses from a test binary to `cargo ktstr`.
 
+use ktstr_replay::claim::Claim;
 use serde::{Deserialize, Serialize};
 
 use crate::gauntlet::PRESETS;
+use crate::probe::ProbeSpec;
 use crate::test_def::TestDef;
+use crate::watch::WatchSpec;
 
 /// A test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,11 @@ pub struct TestDescription {
     pub duration_s: u64,
     /// The limits that it is judged by, for people.
     pub limits: String,
+    /// Its claims, watches and probes that cannot be read: what is wrong, the text and a caret under the fault, in lines. A run of the
+    /// test ends with them before it boots.
+    pub unreadable: Vec<String>,
+    /// It is not run unless that is asked for.
+    pub ignored: bool,
     /// It on each machine of the gauntlet, in the order of the table; none of a test that is ignored.
     pub variants: Vec<VariantDescription>,
 }
@@ -74,9 +82,19 @@ impl TestDescription {
             memory_mib: def.memory_mib,
             duration_s: def.duration_s,
             limits: def.limits().to_string(),
+            unreadable: unreadable(def),
+            ignored: def.ignored,
             variants: if def.ignored || def.host_only { Vec::new() } else { variants.collect() },
         }
     }
+}
+
+/// What of a test's texts cannot be read.
+fn unreadable(def: &TestDef) -> Vec<String> {
+    let claims = def.claims.iter().filter_map(|text| text.parse::<Claim>().err());
+    let watches = def.watch.iter().filter_map(|text| WatchSpec::on(*text).order().err());
+    let probes = def.probe.iter().filter_map(|text| ProbeSpec::on(*text).order().err());
+    claims.chain(watches).chain(probes).map(|error| error.render()).collect()
 }
 
 #[cfg(test)]
@@ -100,5 +118,21 @@ mod tests {
         assert_eq!(first.excluded.as_deref(), Some("1 LLC, `min_llcs` is 2"));
         assert_eq!(said.variants[2].excluded, None);
         assert!(TestDescription::of(&TestDef { ignored: true, ..TEST }).variants.is_empty());
+        assert!(said.unreadable.is_empty(), "{:?}", said.unreadable);
+    }
+
+    #[test]
+    fn each_text_that_cannot_be_read_has_a_caret_under_its_fault() {
+        let def = TestDef {
+            claims: &["each(x >= 1)", "each(y => 1)"],
+            watch: &["scx_root->"],
+            probe: &["do_exit("],
+            ..TEST
+        };
+        let said = TestDescription::of(&def).unreadable;
+        assert_eq!(said.len(), 3, "{said:?}");
+        for (said, text) in said.iter().zip(["each(y => 1)", "scx_root->", "do_exit("]) {
+            assert!(said.contains(&format!("| {text}\n")) && said.contains('^'), "{said}");
+        }
     }
 }

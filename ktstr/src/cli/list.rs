@@ -15,7 +15,8 @@ use crate::description::TestDescription;
 
 /// List the workspace's ktstr tests: scheduler, machine, workload window, and how many machines of the gauntlet each is for.
 ///
-/// The test binaries are built and asked; nothing is booted.
+/// The test binaries are built and asked; nothing is booted. Claims, watches and probes that cannot be read are shown, each with a caret
+/// under its fault; the exit code is then 1, unless their tests are ignored.
 #[derive(Args, Clone, Debug)]
 pub struct ListArgs {
     /// The tests of the test target of this name, else those whose names contain it.
@@ -42,8 +43,25 @@ impl CommandArgs for ListArgs {
         } else {
             out::write(&table(&tests))?;
         }
-        Ok(ExitCode::SUCCESS)
+        let mut code = ExitCode::SUCCESS;
+        for test in &tests {
+            if let Some(text) = unreadable(test) {
+                out::note(&text);
+                if !test.ignored {
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+        Ok(code)
     }
+}
+
+/// What of the test cannot be read, for people; `None` where all of it can.
+pub(super) fn unreadable(test: &TestDescription) -> Option<String> {
+    let all = test.unreadable.join("\n");
+    let name = format!("{}::{}", test.target, test.name);
+    (!all.is_empty())
+        .then(|| format!("ktstr: {name} has claims, watches or probes that cannot be read:\n{all}"))
 }
 
 fn table(tests: &[TestDescription]) -> String {

@@ -34,6 +34,7 @@ use self::threads::ToolConfig;
 use super::asked::{NotBuilt, ask, binaries};
 use super::commands::CommandArgs;
 use super::gauntlet::Plan;
+use super::list::unreadable;
 use super::out;
 use crate::description::TestDescription;
 use crate::host::environment;
@@ -190,6 +191,8 @@ impl CommandArgs for TestArgs {
         if let Some(code) = signals.exit_code() {
             return Ok(ExitCode::from(code));
         }
+        // What the runner tells of a test it tells when that has ended.
+        tests.iter().filter(|test| !test.ignored).filter_map(unreadable).for_each(|text| out::note(&text));
         let plan = self.plan(&tests, &passes)?;
         take_in_left(&runs);
         remove_left(&workspace.target_directory.join(RUNS));

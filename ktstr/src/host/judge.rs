@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use ktstr_record::recorder::Recording;
@@ -13,8 +14,8 @@ use ktstr_replay::trace::Trace;
 use ktstr_replay::verdict::Verdict;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::checking;
 use super::shell::for_shell;
-use super::watchdog::Watchdog;
 use crate::test_def::TestDef;
 
 /// A run that was judged. Its trace is closed.
@@ -100,10 +101,11 @@ pub fn emulator_failed(recording: &Recording) -> bool {
 
 /// The verdict on a trace with the test's own check run anew, and the report.
 fn judged(def: &TestDef, path: &Path) -> Result<(Verdict, String)> {
-    let trace = Trace::open(path)?;
+    let trace = Arc::new(Trace::open(path)?);
     let run = Run::load(&trace);
     let closure = def.check.map(|check| {
-        move |trace: &Trace, verdict: &mut Verdict| (check.run)(trace, verdict).map_err(Into::into)
+        let trace = Arc::clone(&trace);
+        move |_: &Trace, verdict: &mut Verdict| checking::check(check, &trace, verdict).map_err(Into::into)
     });
     let checks: Vec<LabelledCheck<'_>> = def
         .check
@@ -111,9 +113,7 @@ fn judged(def: &TestDef, path: &Path) -> Result<(Verdict, String)> {
         .zip(&closure)
         .map(|(check, closure)| LabelledCheck { label: check.label, run: closure })
         .collect();
-    let watchdog = def.check.map(|check| Watchdog::of(check.label, path));
     let verdict = run.judge(None, CheckSource::Fresh(&checks));
-    drop(watchdog);
     let text = report::render(&run, &verdict);
     Ok((verdict, text))
 }

@@ -7,7 +7,7 @@ mod sources;
 pub mod optimized;
 mod describe;
 pub mod shell;
-mod watchdog;
+mod checking;
 mod judge;
 mod program;
 mod payloads;

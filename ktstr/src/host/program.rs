@@ -2,13 +2,13 @@
 
 use std::env;
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ktstr_record::provision::cargo;
 use serde::Deserialize;
@@ -132,17 +132,10 @@ pub fn is_program(path: &Path) -> bool {
 fn build(name: &str, dir: &Path) -> Result<PathBuf, ProgramError> {
     let mut command = Command::new(cargo());
     command.args(["build", "--message-format=json-render-diagnostics", "-p", name]);
-    command.current_dir(dir).stdin(Stdio::null());
-    let (sender, ended) = mpsc::channel();
-    thread::spawn(move || sender.send(command.output()));
-    let output = match ended.recv_timeout(TELL_AFTER) {
-        Ok(output) => output,
-        Err(_) => {
-            say(&format!("building scheduler {name}: cargo build -p {name}"));
-            ended.recv().unwrap_or_else(|_| Err(io::Error::other("the thread that waits for it died")))
-        }
-    };
-    let output = output.map_err(|source| ProgramError::Cargo { name: name.to_owned(), source })?;
+    command.current_dir(dir);
+    let begin = format!("building scheduler {name}: cargo build -p {name}");
+    let output = output_of(&mut command, &begin, TELL_AFTER, say)
+        .map_err(|source| ProgramError::Cargo { name: name.to_owned(), source })?;
     if !output.status.success() {
         return Err(ProgramError::Build {
             name: name.to_owned(),
@@ -154,6 +147,48 @@ fn build(name: &str, dir: &Path) -> Result<PathBuf, ProgramError> {
         name: name.to_owned(),
         looked: vec![format!("what `cargo build -p {name}` built: no program of that name")],
     })
+}
+
+/// What cargo says, to its end. Where it takes longer than `patience`, `tell` is told `begin` and then what it compiles.
+fn output_of(
+    command: &mut Command,
+    begin: &str,
+    patience: Duration,
+    tell: impl Fn(&str),
+) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (mut out, err) = (child.stdout.take(), child.stderr.take());
+    let stdout = thread::spawn(move || {
+        let mut stdout = Vec::new();
+        out.as_mut().map_or(Ok(0), |out| out.read_to_end(&mut stdout)).map(|_| stdout)
+    });
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        let lines = err.into_iter().flat_map(|err| BufReader::new(err).split(b'\n'));
+        // The other end waits for all of them.
+        lines.map_while(Result::ok).all(|line| sender.send(line).is_ok())
+    });
+    let (began, mut is_told, mut stderr) = (Instant::now(), false, Vec::new());
+    loop {
+        let wait = if is_told { Duration::MAX } else { patience.saturating_sub(began.elapsed()) };
+        match lines.recv_timeout(wait) {
+            Ok(line) => {
+                let text = String::from_utf8_lossy(&line);
+                if is_told && text.trim_start().starts_with("Compiling ") {
+                    tell(text.trim());
+                }
+                stderr.extend_from_slice(&line);
+                stderr.push(b'\n');
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                tell(begin);
+                is_told = true;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let stdout = stdout.join().map_err(|_| io::Error::other("the thread that reads from it died"))??;
+    Ok(Output { status: child.wait()?, stdout, stderr })
 }
 
 /// The program named `name` among what cargo says that it built.
@@ -176,6 +211,7 @@ fn list(looked: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Mutex;
 
     use tempfile::TempDir;
 
@@ -222,6 +258,40 @@ mod tests {
         assert!(matches!(find("scx_x", &places), Err(ProgramError::NotAProgram { .. })));
         make_program(&given);
         assert_eq!(find("scx_x", &places).expect("given"), given);
+    }
+
+    /// For minutes a person saw that something was built, and not that it moved on.
+    #[test]
+    fn who_waits_for_a_build_sees_what_is_compiled() {
+        let script = "echo '   Compiling early v1' >&2; echo message; read line <pipe; \
+                      printf '   Compiling b v1\\nwarning: unused\\n' >&2; echo more; exit 3";
+        let folder = TempDir::new().expect("a folder");
+        let pipe = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        let told = Mutex::new(Vec::new());
+        // It goes on when it has been told that something is built.
+        let tell = |text: &str| {
+            told.lock().expect("a lock").push(text.to_owned());
+            if text == "building" {
+                fs::write(&pipe, "\n").expect("its reader");
+            }
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(folder.path());
+        let output = output_of(&mut command, "building", Duration::from_millis(10), tell).expect("a shell");
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!(output.stdout, b"message\nmore\n");
+        assert_eq!(output.stderr, b"   Compiling early v1\n   Compiling b v1\nwarning: unused\n");
+        let told = told.into_inner().expect("a lock");
+        // The first one may come after the patience has ended, on a busy host.
+        assert!(
+            matches!(told.as_slice(), [begin, .., last] if begin == "building" && last == "Compiling b v1"),
+            "{told:?}"
+        );
+        // One that is fast says nothing.
+        let mut command = Command::new("true");
+        let quiet = |text: &str| panic!("it said {text}");
+        assert!(output_of(&mut command, "building", Duration::from_secs(600), quiet).is_ok());
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub use affinity::{Affinity, AffinityError};
 pub(crate) use clock::monotonic_ns;
 pub use error::WorkerError;
 pub use group::{GroupError, WorkerGroup};
+#[cfg(test)]
+pub(crate) use latency::SAMPLES;
 pub use member::Worker;
 pub use settings::{CloneMode, MemPolicy, RangeError, SchedPolicy, Settings};
 pub(crate) use spec::worker_setters;

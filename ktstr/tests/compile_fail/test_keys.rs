@@ -162,6 +162,15 @@ mod host_only_with_snapshots {
     }
 }
 
+mod host_only_with_auto_repro {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(host_only, auto_repro)]
+    fn body(_ctx: &Ctx) -> Result<AssertResult> {
+        Ok(AssertResult::pass())
+    }
+}
+
 mod host_only_with_a_scheduler {
     use ktstr::prelude::*;
 

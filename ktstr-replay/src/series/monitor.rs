@@ -188,6 +188,8 @@ impl Series {
                 return Err(Absent::Unreadable("no scheduler was enabled".to_owned()));
             }
             let counters = kernel.at(sample, |open| Ok(Counters::read(&open()?.view)))?;
+            // Where nothing was counted no rate begins either: left out as a begin, it would be missed by nobody.
+            counters.of(event).map_err(Absent::Unreadable)?;
             let last = before.replace((sample.clone(), counters.clone()));
             let since = last.and_then(|(one, counts)| rate(event, (&one, &counts), (sample, &counters)));
             let Some(since) = since else {

@@ -147,6 +147,9 @@ impl Series {
     /// | `fallback_rate` | `SCX_EV_SELECT_CPU_FALLBACK` per second since the capture before, of those with a checkpoint |
     /// | `keep_last_rate` | the same of `SCX_EV_DISPATCH_KEEP_LAST` |
     ///
+    /// Captures at which a rate begins, the first one of each scheduler, are left out. Those without a scheduler or a checkpoint have no
+    /// value, and say so.
+    ///
     /// Another name is an error in each value, with the names that there are.
     ///
     /// ```

@@ -68,6 +68,9 @@ impl Percentile {
 
     /// Fewer than 100 times are inconclusive, and so are those that are missing where they could decide.
     pub(in crate::claim) fn judge(&self, _: &[&Column], timeline: &Timeline) -> Judgement {
+        if let Err(error) = timeline.has_phases(self.of.filter.iter()) {
+            return Judgement::new(Outcome::Fail, format!("error: {error}"));
+        }
         let Some(body) = timeline.body() else { return body_never_began() };
         let all = timeline.measured(&self.of);
         let doubts: Vec<_> =

@@ -136,10 +136,20 @@ pub(super) fn judge_checks(run: &Run<'_>, checks: CheckSource<'_>) -> Vec<Findin
     match checks {
         CheckSource::Fresh(checks) => checks.iter().flat_map(|check| run_now(run, check)).collect(),
         CheckSource::Recorded => {
-            let labels =
-                run.claims.iter().filter(|c| c.origin == ClaimOrigin::Closure).map(|c| c.text.as_str());
             let recorded = run.recorded_verdict();
-            labels.flat_map(|label| recall(recorded.as_ref(), label)).collect()
+            let mut by_label: HashMap<&str, Vec<&Finding>> = HashMap::new();
+            for finding in recorded.iter().flat_map(|verdict| &verdict.findings) {
+                if let Origin::Check(label) = &finding.origin {
+                    by_label.entry(label).or_default().push(finding);
+                }
+            }
+            // All that a label found is recalled at once: a trace may have it any number of times.
+            let mut seen = HashSet::new();
+            let closures = run.claims.iter().filter(|c| c.origin == ClaimOrigin::Closure);
+            let labels = closures.map(|c| c.text.as_str()).filter(|label| seen.insert(*label));
+            labels
+                .flat_map(|label| recall(by_label.get(label).map(Vec::as_slice).unwrap_or_default(), label))
+                .collect()
         }
     }
 }
@@ -166,18 +176,12 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-fn recall(recorded: Option<&Verdict>, label: &str) -> Vec<Finding> {
-    let origin = Origin::Check(label.to_owned());
-    let found: Vec<_> = recorded
-        .iter()
-        .flat_map(|v| &v.findings)
-        .filter(|f| f.origin == origin)
-        // Whether it was expected is for the judgement of the whole to say.
-        .map(|f| Finding { expected: false, ..f.clone() })
-        .collect();
-    if found.is_empty() {
+fn recall(recorded: &[&Finding], label: &str) -> Vec<Finding> {
+    if recorded.is_empty() {
         let why = "was not run when the trace was recorded, and only the test itself can run it";
+        let origin = Origin::Check(label.to_owned());
         return vec![Finding::new(origin, label, Outcome::Inconclusive, why)];
     }
-    found
+    // Whether it was expected is for the judgement of the whole to say.
+    recorded.iter().map(|found| Finding { expected: false, ..(*found).clone() }).collect()
 }

@@ -4,7 +4,7 @@
 //! manifest has. A failure of this kind is the harness's, or comes of a run that ended early; it is never the failure
 //! that a test expects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::thresholds::{BUSY_CLOCK_MOVES_NS, is_busy, worker_name};
 use crate::claim::Claim;
@@ -228,14 +228,14 @@ pub(super) fn judge_asked(run: &Run<'_>, verdict: &Verdict, claims: bool) -> Opt
         let judged = verdict.findings.iter().filter(|f| f.origin == Origin::Claim).map(|f| f.what.clone());
         compare("claim", asked.claims.iter().map(form), judged, &mut wrong);
     }
-    let mut labels: Vec<String> = Vec::new();
-    for finding in &verdict.findings {
-        if let Origin::Check(label) = &finding.origin
-            && !labels.contains(label)
-        {
-            labels.push(label.clone());
-        }
-    }
+    let labels: BTreeSet<String> = verdict
+        .findings
+        .iter()
+        .filter_map(|finding| match &finding.origin {
+            Origin::Check(label) => Some(label.clone()),
+            _ => None,
+        })
+        .collect();
     compare("check", asked.checks.iter().cloned(), labels.into_iter(), &mut wrong);
     if wrong.is_empty() {
         return None;

@@ -28,6 +28,9 @@ pub struct Doubt {
 /// The first release that notes events of sched_ext (`trace_sched_ext_event`, `kernel/sched/ext.c`).
 const NOTES_SCX_EVENTS: (u32, u32) = (6, 15);
 
+/// Of a watch or a probe of which the trace has no totals.
+const NO_TOTALS: &str = "what it missed is told at the end of the run, which the trace does not have";
+
 impl Doubt {
     /// Of all CPUs and the whole run.
     fn of_all(why: impl Into<String>) -> Self {
@@ -218,6 +221,9 @@ fn of_watch(watch: &WatchSeen) -> Vec<Doubt> {
         let why = watch.away.as_deref().unwrap_or("the run ended before it was looked at");
         doubts.push(of(format!("it was never armed: {why}")));
     }
+    if watch.totals.is_none() && !watch.armed.is_empty() {
+        doubts.push(of(NO_TOTALS.to_owned()));
+    }
     // What the condition excluded was no fire by the author's own word.
     if watch.totals.is_some_and(|totals| totals.too_soon + totals.backed_off + totals.unseen > 0) {
         doubts.push(of(watch.dropped().unwrap_or_default()));
@@ -241,6 +247,9 @@ fn of_probe(probe: &ProbeSeen) -> Vec<Doubt> {
     } else if probe.armed.is_empty() {
         let why = probe.away.as_deref().unwrap_or("the run ended before it was looked at");
         doubts.push(of(format!("it was never armed: {why}")));
+    }
+    if probe.totals.is_none() && !probe.armed.is_empty() {
+        doubts.push(of(NO_TOTALS.to_owned()));
     }
     if probe.totals.is_some_and(|totals| totals.backed_off > 0) {
         doubts.push(of(probe.dropped().unwrap_or_default()));

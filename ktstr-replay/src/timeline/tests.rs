@@ -75,6 +75,16 @@ fn who_stored_is_not_known_where_the_task_could_not_be_read() {
     }
 }
 
+#[test]
+fn what_a_watch_missed_is_not_known_without_its_totals() {
+    let trace = TraceBuilder::begun()
+        .event(-20, watch(WatchNews::Asked { when: None, max_fires: 64, min_interval_ns: 0, by_body: false }))
+        .event(-10, watch(WatchNews::Armed { at: 1, bytes: 8, value: 0 }))
+        .ended()
+        .trace();
+    assert_eq!(found(&trace, "watch(\"bss.x\" where new > 0)").2.len(), 1);
+}
+
 fn probe(what: ProbeNews) -> EventBody {
     EventBody::Probe(Box::new(ProbeEvent { probe: 0, target: "f(p->pid, p->comm) returns".into(), what }))
 }

@@ -225,7 +225,7 @@ fn of_watch(watch: &WatchSeen) -> Vec<Doubt> {
         doubts.push(of(NO_TOTALS.to_owned()));
     }
     // What the condition excluded was no fire by the author's own word.
-    if watch.totals.is_some_and(|totals| totals.too_soon + totals.backed_off + totals.unseen > 0) {
+    if watch.totals.is_some_and(|totals| (totals.too_soon | totals.backed_off | totals.unseen) > 0) {
         doubts.push(of(watch.dropped().unwrap_or_default()));
     }
     let last = watch.fires.last().filter(|_| watch.fires.len() >= watch.max_fires as usize);

@@ -51,6 +51,9 @@ fn fires_of_a_watch_are_found_by_their_fields_and_what_was_dropped_is_told() {
     assert_eq!(error, "`bss.y` was not watched; did you mean `bss.x`?; there are: bss.x");
     let away = watched(64, WatchTotals { backed_off: 3, blind_ns: 5_000_000, ..WatchTotals::default() });
     assert!(found(&away, "watch(\"bss.x\")").2[0].contains("3 times that it was taken away"));
+    // The sum of both is 0.
+    let many = watched(64, WatchTotals { too_soon: u64::MAX, unseen: 1, ..WatchTotals::default() });
+    assert_eq!(found(&many, "watch(\"bss.x\")").2.len(), 1);
     let full = watched(2, WatchTotals::default());
     assert_eq!(found(&full, "watch(\"bss.x\")").2, ["the watch of `bss.x`: it was taken away after 2 fires"]);
 }

@@ -168,13 +168,21 @@ mod tests {
             let mut run = run_of(vec![history(1, 0, &steps)]).claim(claim);
             if gap {
                 let detail = "the emulator was stopped".to_owned();
-                run = run.loss(Loss { host_ns: HostNs(1), kind: LossKind::HostTime, count: 100_000_000, detail });
+                run = run.loss(Loss {
+                    host_ns: HostNs(1),
+                    kind: LossKind::HostTime,
+                    count: 100_000_000,
+                    detail,
+                });
             }
             let verdict = Run::load(&run.trace()).judge(None, CheckSource::Recorded);
             verdict.findings.iter().find(|finding| finding.origin == Origin::Claim).unwrap().outcome
         };
         for (claim, with_gap) in [
-            ("within(event(sched_switch where next_comm == victim), 50ms, after=event(sched_wakeup))", Inconclusive),
+            (
+                "within(event(sched_switch where next_comm == victim), 50ms, after=event(sched_wakeup))",
+                Inconclusive,
+            ),
             ("eventually(event(sched_switch), by=100ms)", Inconclusive),
             ("wrapping(rate(nr_dispatched) in 1000..2000 per ns)", Inconclusive),
             ("never(event(sched_wakeup))", Fail),

@@ -156,7 +156,12 @@ impl Timeline {
     }
 
     /// Whether a condition may hold of what is missing; `times` are those of [`times_of`](Self::times_of).
-    fn may_hold(&self, condition: &EventCondition, times: Option<&[(GuestNs, GuestNs)]>, doubt: &Doubt) -> bool {
+    fn may_hold(
+        &self,
+        condition: &EventCondition,
+        times: Option<&[(GuestNs, GuestNs)]>,
+        doubt: &Doubt,
+    ) -> bool {
         if let Some(times) = times {
             let begun = times.partition_point(|(from, _)| *from <= doubt.until);
             let last = begun.checked_sub(1).and_then(|nth| times.get(nth));
@@ -256,7 +261,8 @@ fn of_probe(probe: &ProbeSeen) -> Vec<Doubt> {
     }
     let last = probe.calls.last().filter(|_| probe.calls.len() >= probe.max_hits as usize);
     if let Some(call) = last {
-        doubts.push(Doubt { from: call.at, ..of(format!("it was taken away after {} calls", probe.max_hits)) });
+        doubts
+            .push(Doubt { from: call.at, ..of(format!("it was taken away after {} calls", probe.max_hits)) });
     }
     doubts
 }

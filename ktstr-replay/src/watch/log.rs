@@ -126,7 +126,11 @@ mod tests {
     #[test]
     fn a_trace_with_a_watch_in_each_event_is_read_in_time() {
         let event = |watch| {
-            let news = WatchEvent { watch, target: "bss.x".to_owned(), what: WatchNews::Totals(WatchTotals::default()) };
+            let news = WatchEvent {
+                watch,
+                target: "bss.x".to_owned(),
+                what: WatchNews::Totals(WatchTotals::default()),
+            };
             Event { guest_ns: GuestNs(1), host_ns: HostNs(1), body: EventBody::Watch(Box::new(news)) }
         };
         let events: Vec<Event> = (0..200_000).map(event).collect();

@@ -124,7 +124,11 @@ mod tests {
             ("!= 6", Pass),
             ("== 1", Fail),
         ] {
-            assert_eq!(judged(&run, &format!("count(event(sched_switch)) {bound}")).outcome, outcome, "{bound}");
+            assert_eq!(
+                judged(&run, &format!("count(event(sched_switch)) {bound}")).outcome,
+                outcome,
+                "{bound}"
+            );
         }
         let open = judged(&run, "count(event(sched_switch)) <= 4");
         let said = "2 of 2 events of its kind, and up to 3 more may be missing; missing of CPU 1 between 0.001s and 0.002s";

@@ -2,7 +2,7 @@
 //! toolchain, all but one of them in one machine. They take minutes, so one asks for them:
 //!
 //! ```text
-//! cargo test -p ktstr-tests --test kernel_selftests -- --ignored
+//! cargo test -p ktstr-tests --test kernel_selftests -- --ignored --skip again_and_again
 //! KTSTR_SELFTESTS=dsq cargo test ... all_but_one      # those whose names contain it
 //! KTSTR_SOAK_MINUTES=10 cargo test ... again_and_again --nocapture      # `reload_loop` alone, until so much time is over
 //! ```

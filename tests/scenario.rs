@@ -256,6 +256,9 @@ fn events_tell(trace: &Trace, v: &mut Verdict) -> Result<()> {
     Ok(())
 }
 
+/// The time of sched_ext's watchdog, as operations name it.
+const WATCHDOG: &str = "scx.watchdog_timeout_ms";
+
 /// The scheduler is detached, started again, replaced by another one, and restarts at the loss of a CPU; at the end of each step it is
 /// there again.
 #[ktstr_test(
@@ -272,8 +275,13 @@ fn schedulers(ctx: &Ctx) -> Result<AssertResult> {
     let spy = Spy::on(&["/sys/kernel/sched_ext/state", "/sys/kernel/sched_ext/root/ops"]);
     let hold = HoldSpec::Frac(0.15);
     let steps = vec![
-        Step::new(vec![], hold).named("before"),
-        Step::of_ops([Op::detach_scheduler(), Op::capture_snapshot("detached")], hold).named("detached"),
+        Step::of_ops([Op::write_kernel(WATCHDOG, 7000), Op::capture_snapshot("written")], hold)
+            .named("before"),
+        Step::of_ops(
+            [Op::read_kernel(WATCHDOG), Op::detach_scheduler(), Op::capture_snapshot("detached")],
+            hold,
+        )
+        .named("detached"),
         Step::of_ops([Op::restart_scheduler(), Op::capture_snapshot("restarted")], hold).named("restarted"),
         Step::of_ops([Op::replace_scheduler(&ZOO), Op::capture_snapshot("replaced")], hold).named("replaced"),
         Step::of_ops([Op::offline(1)], hold).named("hotplug"),
@@ -307,6 +315,17 @@ fn schedulers_come_and_go(trace: &Trace, v: &mut Verdict) -> Result<()> {
         .eq(1)
         .because(format!("{:?}", replaced.ops_name));
     claim!(v, u8::from(end.ops_name.as_deref() == Some("demo"))).eq(1).because(format!("{:?}", end.ops_name));
+    let written = scx("written")?.watchdog_timeout_ns.context("the kernel has a watchdog")?;
+    claim!(v, written).eq(7_000_000_000_u64).because("a step may set the watchdog, too");
+    let read: Vec<String> = trace
+        .events()
+        .into_iter()
+        .filter_map(|event| match event.body {
+            EventBody::Op { name, detail } if name == "read_kernel" => Some(detail),
+            _ => None,
+        })
+        .collect();
+    claim!(v, u8::from(read == [format!("{WATCHDOG}: 9000")])).eq(1).because(format!("undone: {read:?}"));
     // Each of those that the test has attached has the watchdog that the test says.
     for (tag, scx) in [("restarted", &restarted), ("replaced", &replaced), ("end", &end)] {
         claim!(v, scx.watchdog_timeout_ns.unwrap_or_default()).eq(9_000_000_000_u64).because(tag);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
 use ktstr_replay::trace::record::{CaptureKind, LossKind};
-use ktstr_tests::{TestRun, descendants, fixture, ktstr, run_bounded};
+use ktstr_tests::{Mortal, TestRun, descendants, fixture, ktstr, run_bounded};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -366,19 +366,19 @@ fn a_limit_that_is_set_takes_the_place_of_the_default() {
 
 /// A fixture's run that something is done to meanwhile.
 struct Disturbed {
-    child: Child,
+    child: Mortal,
     results: TempDir,
 }
 
 impl Disturbed {
     fn start(name: &str) -> Self {
         let (mut command, results) = fixture(name).into_parts();
-        let child = spawn(&mut command);
+        let child = Mortal(spawn(&mut command));
         Self { child, results }
     }
 
     fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+        Pid::from_child(&self.child.0)
     }
 
     /// Waits until `ready`.
@@ -391,7 +391,7 @@ impl Disturbed {
     }
 
     fn emulator(&self) -> Option<Pid> {
-        let pid = descendants(self.child.id()).pids_of(EMULATOR).first().copied()?;
+        let pid = descendants(self.child.0.id()).pids_of(EMULATOR).first().copied()?;
         Pid::from_raw(i32::try_from(pid).ok()?)
     }
 
@@ -402,7 +402,7 @@ impl Disturbed {
 
     /// Its end, and the report of its trace.
     fn end(mut self) -> (ExitStatus, Trace, String) {
-        let status = self.child.wait().expect("waiting");
+        let status = self.child.0.wait().expect("waiting");
         let trace = self.trace().expect("a trace");
         let entry =
             self.results.path().read_dir().expect("results").next().expect("a trace").expect("an entry");

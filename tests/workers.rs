@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ktstr::prelude::*;
 use ktstr_replay::trace::record::{EventBody, WorkerDetail, WorkerReport};
+use rustix::thread::{CpuSet as KernelSet, sched_setaffinity};
 
 /// Kinds of work that run at the same time.
 const AT_ONCE: usize = 8;
@@ -39,7 +40,7 @@ fn kinds_and_settings(ctx: &Ctx) -> Result<AssertResult> {
     });
     let threads = CgroupDef::named("threads").workers(3).clone_mode(CloneMode::Thread).nice(4);
     let rounds = rounds.chain([Step::new(vec![threads], HoldSpec::Frac(0.07)).named("threads")]);
-    let (result, seen) = watched(|| execute_steps(ctx, rounds.collect()));
+    let (result, seen) = watched(&[], || execute_steps(ctx, rounds.collect()));
     let mut result = result?;
     shows_what_it_is_for(&seen, &mut result);
     let many = (0..8).map(|group| CgroupDef::named(format!("many_{group}")).workers(8));
@@ -68,11 +69,16 @@ struct Behaviour {
     memory: BTreeSet<&'static str>,
 }
 
-/// Runs `work`, and looks meanwhile at every process in a cgroup.
-fn watched<R>(work: impl FnOnce() -> R) -> (R, BTreeMap<String, Behaviour>) {
+/// Runs `work`, and looks meanwhile at every process in a cgroup, from these CPUs; none: from whichever there are.
+fn watched<R>(from: &[usize], work: impl FnOnce() -> R) -> (R, BTreeMap<String, Behaviour>) {
     let over = AtomicBool::new(false);
     scope(|scope| {
         let spy = scope.spawn(|| {
+            if !from.is_empty() {
+                let mut cpus = KernelSet::new();
+                from.iter().for_each(|cpu| cpus.set(*cpu));
+                sched_setaffinity(None, &cpus).expect("the CPUs of the spy");
+            }
             let mut seen = BTreeMap::new();
             while !over.load(Ordering::Relaxed) {
                 for folder in folders(Path::new("/sys/fs/cgroup")) {
@@ -239,8 +245,9 @@ fn pinned(ctx: &Ctx) -> Result<AssertResult> {
         on("inversion", 2).workers(3).work_type(inversion),
     ];
     let before = yields()?;
+    // Who looks needs a CPU, too, and not that of the worker which is to have one to itself.
     let (result, seen) =
-        watched(|| execute_steps(ctx, vec![Step::new(defs, HoldSpec::Frac(0.13)).named("pinned")]));
+        watched(&[0, 1], || execute_steps(ctx, vec![Step::new(defs, HoldSpec::Frac(0.13)).named("pinned")]));
     let mut result = result?;
     let yielded: Vec<u64> =
         yields()?.iter().zip(before).map(|(after, before)| after.wrapping_sub(before)).collect();
@@ -443,20 +450,8 @@ fn task(folder: &Path) -> Option<(String, Seen)> {
 }
 
 fn workers(trace: &Trace) -> Vec<(WorkerReport, WorkerDetail)> {
-    let mut reports = Vec::new();
-    let mut last = None;
-    for event in trace.events() {
-        match event.body {
-            EventBody::Worker(report) => last = Some(report),
-            EventBody::WorkerDetail(detail) => {
-                reports.extend(
-                    last.take().filter(|report| report.pid == detail.pid).map(|report| (report, *detail)),
-                );
-            }
-            _ => {}
-        }
-    }
-    reports
+    let reported = trace.workers().into_iter();
+    reported.filter_map(|worker| worker.detail.map(|detail| (worker.report, detail))).collect()
 }
 
 /// How long 64 workers take from the begin of their step until all are started is told, for SPECIFICATION.md; it is the host's speed, too.

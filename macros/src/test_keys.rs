@@ -43,8 +43,8 @@ pub const KEYS: &[Key] = &[
         .needs(&[("scheduler", "a `scheduler`, which is what is enabled")]),
     key("watchdog_timeout_s", count(1, WATCHDOG_MAX_S, "s before a stall is called one"),
         "how long a task may wait for a CPU until sched_ext ejects the scheduler, written into the kernel's memory whenever the test's \
-         scheduler or a staged one was attached; without it, what the scheduler says (`timeout_ms` of its ops). The kernel looks for the \
-         first time when half of that time is over")
+         scheduler or a staged one was attached; one that restarts by itself has its own again. Without it, what the scheduler says \
+         (`timeout_ms` of its ops), which also is when the kernel looks for the first time: when half of it is over")
         .needs(&[("scheduler", "a `scheduler`: only sched_ext has that watchdog")]),
     key("num_snapshots", count(0, MAX_SNAPSHOTS, "periodic captures"),
         "periodic captures, at least 100 ms apart").default("0"),
@@ -315,7 +315,7 @@ mod tests {
         for field in [
             "memory_mib : 512 ,",
             "duration_s : 12 ,",
-            "watchdog_timeout_s : 5 ,",
+            "watchdog_timeout_s : :: core :: option :: Option :: None ,",
             "num_snapshots : 0 ,",
             "checkpoint : :: ktstr :: __private :: Checkpoint :: Every ,",
             "pages : :: ktstr :: __private :: Pages :: Kernel ,",

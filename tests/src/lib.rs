@@ -10,7 +10,7 @@ mod readings;
 mod written;
 
 pub use cache::cache_without_templates;
-pub use child::{Ended, run_bounded};
+pub use child::{Ended, Mortal, run_bounded};
 pub use fixture::{Fixture, Point, TestRun, fixture};
 pub use ktstr::{cargo_ktstr, has_nextest, ktstr, target_folder};
 pub use procs::{Tree, descendants};

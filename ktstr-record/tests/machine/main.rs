@@ -547,7 +547,7 @@ fn nothing_outlives_a_killed_runner() {
         runner.wait().unwrap();
         let begun = Instant::now();
         while is_alive(emulators[0]) {
-            assert!(begun.elapsed() < Duration::from_secs(5), "the emulator outlives {signal}");
+            assert!(begun.elapsed() < Duration::from_secs(60), "the emulator outlives {signal}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

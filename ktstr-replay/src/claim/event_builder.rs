@@ -68,7 +68,11 @@ impl Timeline {
         bound: impl Into<SpanBound>,
         v: &'v mut Verdict,
     ) -> Because<'v> {
-        // What is no percentile becomes the nearest one.
+        // NaN is in no range.
+        if !(0.01..=100.0).contains(&percent) {
+            let why = format!("error: a percentile is from 0.01 to 100, not {percent}");
+            return v.add(Finding::new(Origin::Claim, of, Outcome::Fail, why));
+        }
         let hundredths = (percent * 100.0).round().clamp(1.0, 10_000.0) as u32;
         let claim =
             of.parse::<MeasurePath>().map(|of| Percentile { hundredths, of, bound: bound.into() }.into());
@@ -173,5 +177,10 @@ mod tests {
         trace.timeline().count("event(sched_swich)", 0..100, &mut v);
         assert_eq!(v.outcome(), Outcome::Fail);
         assert!(v.findings[0].lines[0].contains("did you mean `sched_switch`?"), "{:?}", v.findings);
+        for percent in [f64::NAN, 0.0, 101.0] {
+            let mut v = Verdict::new();
+            trace.timeline().percentile(percent, "on_cpu", ..=Duration::from_millis(1), &mut v);
+            assert_eq!(v.outcome(), Outcome::Fail, "{percent}");
+        }
     }
 }

@@ -206,6 +206,30 @@ impl Claim {
 }
 
 impl Claim {
+    /// Whether it judges by the clock, so that time in which nothing ran may be why it fails.
+    pub(crate) fn is_of_time(&self) -> bool {
+        match self {
+            Self::Rate(_)
+            | Self::Steady(_)
+            | Self::Converges(_)
+            | Self::Eventually(_)
+            | Self::Happens(_)
+            | Self::Within(_)
+            | Self::Percentile(_) => true,
+            Self::Wrapping(wrapping) => wrapping.inner.is_of_time(),
+            Self::Nondecreasing(_)
+            | Self::StrictlyIncreasing(_)
+            | Self::Always(_)
+            | Self::Each(_)
+            | Self::Final(_)
+            | Self::Ratio(_)
+            | Self::PhaseRatio(_)
+            | Self::Never(_)
+            | Self::NeverHappens(_)
+            | Self::CountOf(_) => false,
+        }
+    }
+
     /// A claim about events, if one begins here: its first words tell.
     fn parse_of_events(p: &mut Parser<'_>) -> Result<Option<Self>, SyntaxError> {
         let TokenKind::Ident(name) = p.peek() else { return Ok(None) };

@@ -1,15 +1,18 @@
 //! What the test asks of its trace: its claims, and its checks, which are closures that look at the trace.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::losses::LostMemory;
 use crate::claim::Claim;
 use crate::path::{Projection, SyntaxError};
 use crate::run::Run;
-use crate::series::Column;
+use crate::series::{Column, Series};
 use crate::trace::Trace;
 use crate::trace::record::{CaptureKind, ClaimOrigin};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
+
+/// Events that all claims about events look at together: a trace may have half a million claims, and as many events as fill 256 MiB.
+const MOST_LOOKS: u64 = 1 << 30;
 
 /// Judge the recorded claims, or `given` in their place. Columns that claims share are made once.
 pub(super) fn judge_claims(run: &Run<'_>, given: Option<&[Claim]>) -> Vec<Finding> {
@@ -20,38 +23,59 @@ pub(super) fn judge_claims(run: &Run<'_>, given: Option<&[Claim]>) -> Vec<Findin
             data.map(|c| c.text.parse().map_err(|e| unreadable(&c.text, &e))).collect()
         }
     };
-    let series = run.subject();
-    let mut wanted: Vec<&Projection> = Vec::new();
-    for projection in
-        claims.iter().flatten().filter(|claim| !claim.is_of_events()).flat_map(Claim::projections)
-    {
-        if !wanted.contains(&projection) {
-            wanted.push(projection);
-        }
-    }
-    let columns = series.columns_with(run.trace, &wanted);
-    let columns: HashMap<Projection, Column> =
-        columns.into_iter().map(|column| (column.projection.clone(), column)).collect();
+    let known = || claims.iter().flatten();
+    let columns = columns(run, &run.subject(), known().filter(|claim| !claim.is_of_events()));
+    // A claim about events is about all captures, whatever they were taken for: those next to an event matter.
+    let of_all = self::columns(run, &run.captures(), known().filter(|claim| claim.is_of_events()));
     let lost = LostMemory::of(run);
-    let look = |claim: Claim| {
+    let mut looks = MOST_LOOKS;
+    let mut look = |claim: Claim| {
         if claim.is_of_events() {
-            return of_events(run, &claim);
+            let Some(rest) = looks.checked_sub(run.timeline().size()) else {
+                let why = "not judged: the claims before it have looked at as many events as is bearable";
+                return Finding::new(Origin::Claim, claim.to_string(), Outcome::Inconclusive, why);
+            };
+            looks = rest;
+            return of_events(run, &claim, &of_all, lost.as_ref());
         }
         let of: Vec<_> = claim.projections().into_iter().filter_map(|p| columns.get(p)).collect();
         let finding = Finding::of_claim(&claim, &claim.judge(&of), &of);
         match &lost {
-            Some(lost) => lost.excuse(&claim, &of, finding),
+            Some(lost) => lost.excuse(&of, finding, |columns| claim.judge(columns)),
             None => finding,
         }
     };
-    claims.into_iter().map(|claim| claim.map_or_else(|finding| finding, look)).collect()
+    claims.into_iter().map(|claim| claim.map_or_else(|finding| finding, &mut look)).collect()
 }
 
-/// A claim about events is about all captures, whatever they were taken for: those next to an event matter.
-fn of_events(run: &Run<'_>, claim: &Claim) -> Finding {
-    let columns = run.captures().columns_with(run.trace, &claim.projections());
-    let columns: Vec<&Column> = columns.iter().collect();
-    Finding::of_claim(claim, &claim.judge_by(&columns, run.timeline()), &columns)
+/// What `claims` read of each sample of `series`.
+fn columns<'c>(
+    run: &Run<'_>,
+    series: &Series,
+    claims: impl Iterator<Item = &'c Claim>,
+) -> HashMap<Projection, Column> {
+    let mut seen = HashSet::new();
+    let wanted: Vec<&Projection> =
+        claims.flat_map(Claim::projections).filter(|projection| seen.insert(*projection)).collect();
+    if wanted.is_empty() {
+        return HashMap::new();
+    }
+    let columns = series.columns_with(run.trace, &wanted);
+    columns.into_iter().map(|column| (column.projection.clone(), column)).collect()
+}
+
+fn of_events(
+    run: &Run<'_>,
+    claim: &Claim,
+    columns: &HashMap<Projection, Column>,
+    lost: Option<&LostMemory>,
+) -> Finding {
+    let columns: Vec<&Column> = claim.projections().into_iter().filter_map(|p| columns.get(p)).collect();
+    let finding = Finding::of_claim(claim, &claim.judge_by(&columns, run.timeline()), &columns);
+    match lost {
+        Some(lost) => lost.excuse(&columns, finding, |columns| claim.judge_by(columns, run.timeline())),
+        None => finding,
+    }
 }
 
 /// A recorded claim that is broken by values which the trace has already, so that nothing that is still to come can make it hold:
@@ -112,10 +136,20 @@ pub(super) fn judge_checks(run: &Run<'_>, checks: CheckSource<'_>) -> Vec<Findin
     match checks {
         CheckSource::Fresh(checks) => checks.iter().flat_map(|check| run_now(run, check)).collect(),
         CheckSource::Recorded => {
-            let labels =
-                run.claims.iter().filter(|c| c.origin == ClaimOrigin::Closure).map(|c| c.text.as_str());
             let recorded = run.recorded_verdict();
-            labels.flat_map(|label| recall(recorded.as_ref(), label)).collect()
+            let mut by_label: HashMap<&str, Vec<&Finding>> = HashMap::new();
+            for finding in recorded.iter().flat_map(|verdict| &verdict.findings) {
+                if let Origin::Check(label) = &finding.origin {
+                    by_label.entry(label).or_default().push(finding);
+                }
+            }
+            // All that a label found is recalled at once: a trace may have it any number of times.
+            let mut seen = HashSet::new();
+            let closures = run.claims.iter().filter(|c| c.origin == ClaimOrigin::Closure);
+            let labels = closures.map(|c| c.text.as_str()).filter(|label| seen.insert(*label));
+            labels
+                .flat_map(|label| recall(by_label.get(label).map(Vec::as_slice).unwrap_or_default(), label))
+                .collect()
         }
     }
 }
@@ -142,18 +176,12 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-fn recall(recorded: Option<&Verdict>, label: &str) -> Vec<Finding> {
-    let origin = Origin::Check(label.to_owned());
-    let found: Vec<_> = recorded
-        .iter()
-        .flat_map(|v| &v.findings)
-        .filter(|f| f.origin == origin)
-        // Whether it was expected is for the judgement of the whole to say.
-        .map(|f| Finding { expected: false, ..f.clone() })
-        .collect();
-    if found.is_empty() {
+fn recall(recorded: &[&Finding], label: &str) -> Vec<Finding> {
+    if recorded.is_empty() {
         let why = "was not run when the trace was recorded, and only the test itself can run it";
+        let origin = Origin::Check(label.to_owned());
         return vec![Finding::new(origin, label, Outcome::Inconclusive, why)];
     }
-    found
+    // Whether it was expected is for the judgement of the whole to say.
+    recorded.iter().map(|found| Finding { expected: false, ..(*found).clone() }).collect()
 }

@@ -4,7 +4,7 @@
 //! manifest has. A failure of this kind is the harness's, or comes of a run that ended early; it is never the failure
 //! that a test expects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::thresholds::{BUSY_CLOCK_MOVES_NS, is_busy, worker_name};
 use crate::claim::Claim;
@@ -67,7 +67,8 @@ fn absent(run: &Run<'_>) -> Option<Finding> {
 fn is_short(run: &Run<'_>) -> bool {
     let of_records = |loss: &Loss| {
         let kinds = [LossKind::Capture, LossKind::Write, LossKind::Records, LossKind::GuestFrames];
-        loss.count > 0 && kinds.contains(&loss.kind)
+        // What a person had left out are whole sorts of records, of which captures are none.
+        loss.count > 0 && kinds.contains(&loss.kind) && !loss.is_on_purpose()
     };
     run.is_partial() || run.losses.iter().any(of_records)
 }
@@ -227,14 +228,14 @@ pub(super) fn judge_asked(run: &Run<'_>, verdict: &Verdict, claims: bool) -> Opt
         let judged = verdict.findings.iter().filter(|f| f.origin == Origin::Claim).map(|f| f.what.clone());
         compare("claim", asked.claims.iter().map(form), judged, &mut wrong);
     }
-    let mut labels: Vec<String> = Vec::new();
-    for finding in &verdict.findings {
-        if let Origin::Check(label) = &finding.origin
-            && !labels.contains(label)
-        {
-            labels.push(label.clone());
-        }
-    }
+    let labels: BTreeSet<String> = verdict
+        .findings
+        .iter()
+        .filter_map(|finding| match &finding.origin {
+            Origin::Check(label) => Some(label.clone()),
+            _ => None,
+        })
+        .collect();
     compare("check", asked.checks.iter().cloned(), labels.into_iter(), &mut wrong);
     if wrong.is_empty() {
         return None;

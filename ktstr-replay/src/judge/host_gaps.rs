@@ -1,6 +1,7 @@
 //! Times in which the host did not run the machine: what they can explain is not the scheduler's failure.
 
 use super::splats;
+use crate::claim::Claim;
 use crate::run::{Run, SchedulerExit};
 use crate::text::seconds;
 use crate::trace::record::{Loss, LossKind};
@@ -15,8 +16,6 @@ const GAP_PART: u64 = 4;
 /// Thresholds that judge where something was, not when.
 const UNTIMED_THRESHOLDS: [&str; 4] =
     ["isolation", "max_migration_ratio", "min_page_locality", "max_cross_node_migration_ratio"];
-/// Beginnings of the claims that judge by the clock.
-const TIMED_CLAIMS: [&str; 4] = ["rate(", "steady(", "converges(", "eventually("];
 
 /// Turn failures into what cannot be said, where the host's gaps can be the reason: a stall that would not have been one
 /// without them, thresholds over workers' times, claims about rates.
@@ -33,7 +32,11 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
             Origin::Run if finding.what == splats::WHAT => splats::are_of_time(run),
             Origin::Run => finding.what == "scheduler" && stall_is_explained,
             Origin::Threshold => !UNTIMED_THRESHOLDS.contains(&finding.what.as_str()),
-            Origin::Claim => TIMED_CLAIMS.iter().any(|begin| finding.what.starts_with(begin)),
+            Origin::Claim => {
+                // What does not exist does not come with more time.
+                !finding.summary.starts_with("error: ")
+                    && finding.what.parse::<Claim>().is_ok_and(|claim| claim.is_of_time())
+            }
             Origin::Check(_) => false,
         };
         if is_timing {
@@ -153,6 +156,39 @@ mod tests {
                 (Fail, Pass),
                 "{gap:?}"
             );
+        }
+    }
+
+    #[test]
+    fn claims_that_judge_by_the_clock_are_explained_and_others_are_not() {
+        use crate::claim::pattern::events_fixture::{IDLE, VICTIM, history, run_of, switch, wakeup};
+        use Outcome::{Fail, Inconclusive};
+        let judged = |claim: &str, gap: bool| {
+            let steps = [(1000, wakeup(VICTIM, 1)), (200_000, switch(IDLE, VICTIM))];
+            let mut run = run_of(vec![history(1, 0, &steps)]).claim(claim);
+            if gap {
+                let detail = "the emulator was stopped".to_owned();
+                run = run.loss(Loss {
+                    host_ns: HostNs(1),
+                    kind: LossKind::HostTime,
+                    count: 100_000_000,
+                    detail,
+                });
+            }
+            let verdict = Run::load(&run.trace()).judge(None, CheckSource::Recorded);
+            verdict.findings.iter().find(|finding| finding.origin == Origin::Claim).unwrap().outcome
+        };
+        for (claim, with_gap) in [
+            (
+                "within(event(sched_switch where next_comm == victim), 50ms, after=event(sched_wakeup))",
+                Inconclusive,
+            ),
+            ("eventually(event(sched_switch), by=100ms)", Inconclusive),
+            ("wrapping(rate(nr_dispatched) in 1000..2000 per ns)", Inconclusive),
+            ("never(event(sched_wakeup))", Fail),
+            ("eventually(nr_dispatchd)", Fail),
+        ] {
+            assert_eq!((judged(claim, false), judged(claim, true)), (Fail, with_gap), "{claim}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::claim::Claim;
+use crate::claim::Judgement;
 use crate::run::Run;
 use crate::series::{Absent, Column};
 use crate::text::counted;
@@ -51,8 +51,13 @@ impl LostMemory {
     }
 
     /// The finding of a claim, which is inconclusive where it fails for want of lost memory alone: without the samples that
-    /// lack it, the claim would not fail.
-    pub(super) fn excuse(&self, claim: &Claim, columns: &[&Column], finding: Finding) -> Finding {
+    /// lack it, the claim would not fail, as `judge` has it.
+    pub(super) fn excuse(
+        &self,
+        columns: &[&Column],
+        finding: Finding,
+        judge: impl Fn(&[&Column]) -> Judgement,
+    ) -> Finding {
         let lost: HashSet<u32> = columns
             .iter()
             .flat_map(|column| &column.points)
@@ -69,7 +74,7 @@ impl LostMemory {
             column
         };
         let rest: Vec<Column> = columns.iter().map(without).collect();
-        if claim.judge(&rest.iter().collect::<Vec<_>>()).outcome == Outcome::Fail {
+        if judge(&rest.iter().collect::<Vec<_>>()).outcome == Outcome::Fail {
             return finding;
         }
         let found = format!("the memory that it reads was lost with {}", counted(lost.len(), "capture"));
@@ -82,6 +87,7 @@ impl LostMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::claim::Claim;
     use crate::claim::pattern::fixture::{column, missed};
     use crate::judge::CheckSource;
     use crate::testing::TraceBuilder;
@@ -100,7 +106,7 @@ mod tests {
             let claim: Claim = text.parse().unwrap();
             let column = column(values);
             let finding = Finding::of_claim(&claim, &claim.judge(&[&column]), &[&column]);
-            lost.excuse(&claim, &[&column], finding)
+            lost.excuse(&[&column], finding, |columns| claim.judge(columns))
         };
         let ok = |value: i64| Ok(Scalar::from(value));
         for (values, outcome) in [
@@ -118,6 +124,23 @@ mod tests {
         let finding = judged("each(x >= 1)", [ok(1), no_memory(), ok(2)]);
         assert_eq!(finding.summary, "the memory that it reads was lost with 1 capture");
         assert!(finding.lines.iter().any(|line| line == "lost: the writer was behind"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_claim_about_events_is_excused_as_others_are() {
+        let judged = |is_lost: bool| {
+            let claim = "never(event(op) while kernel.(u64)jiffies_64 > 0)";
+            let mut run = TraceBuilder::begun().periodic(&[1, 2]).op(700, "offline", "CPU 1").claim(claim);
+            run.manifest.test.checkpoint = "every".to_owned();
+            if is_lost {
+                let (host_ns, detail) = (HostNs(1), "the disk is full".to_owned());
+                run = run.loss(Loss { host_ns, kind: LossKind::Pages, count: 1, detail });
+            }
+            let trace = run.ended().trace();
+            let verdict = Run::load(&trace).judge(None, CheckSource::Recorded);
+            verdict.findings.iter().find(|finding| finding.origin == Origin::Claim).unwrap().outcome
+        };
+        assert_eq!((judged(true), judged(false)), (Inconclusive, Fail));
     }
 
     #[test]

@@ -56,7 +56,8 @@ impl<'a> Snapshot<'a> {
         sample.scx.as_ref().ok_or_else(|| because(&not_recorded(sample, "sched_ext's state")))
     }
 
-    /// Every dispatch queue, with the tasks that wait in it. Out of the checkpoint, at each call: keep what it returns.
+    /// Every dispatch queue, with the tasks that wait in it; what could not be read of them is in its `gaps`. Out of the checkpoint, at
+    /// each call: keep what it returns.
     ///
     /// ```
     /// use ktstr_replay::trace::Trace;
@@ -75,7 +76,7 @@ impl<'a> Snapshot<'a> {
         self.in_memory(|memory| read_dsqs(&memory.view).map_err(|error| error.to_string()))
     }
 
-    /// Every task. Out of the checkpoint, at each call: keep what it returns.
+    /// Every task; what could not be read of them is in its `gaps`. Out of the checkpoint, at each call: keep what it returns.
     ///
     /// ```
     /// use ktstr_replay::trace::Trace;

@@ -147,6 +147,9 @@ impl Series {
     /// | `fallback_rate` | `SCX_EV_SELECT_CPU_FALLBACK` per second since the capture before, of those with a checkpoint |
     /// | `keep_last_rate` | the same of `SCX_EV_DISPATCH_KEEP_LAST` |
     ///
+    /// Captures at which a rate begins, the first one of each scheduler, are left out. Those without a scheduler or a checkpoint have no
+    /// value, and say so.
+    ///
     /// Another name is an error in each value, with the names that there are.
     ///
     /// ```
@@ -188,6 +191,8 @@ impl Series {
                 return Err(Absent::Unreadable("no scheduler was enabled".to_owned()));
             }
             let counters = kernel.at(sample, |open| Ok(Counters::read(&open()?.view)))?;
+            // Where nothing was counted no rate begins either: left out as a begin, it would be missed by nobody.
+            counters.of(event).map_err(Absent::Unreadable)?;
             let last = before.replace((sample.clone(), counters.clone()));
             let since = last.and_then(|(one, counts)| rate(event, (&one, &counts), (sample, &counters)));
             let Some(since) = since else {

@@ -229,6 +229,23 @@ impl SeriesEntry<'_> {
         self.column(path, Projection::Map)
     }
 
+    /// A field of one CPU's value, of a per-CPU map.
+    ///
+    /// ```
+    /// use ktstr_replay::trace::Trace;
+    /// use ktstr_replay::units::Cpu;
+    /// use ktstr_replay::verdict::{Outcome, Verdict};
+    ///
+    /// let trace = Trace::open("../traces/steady.trace.zst".as_ref())?;
+    /// let mut v = Verdict::new();
+    /// trace.periodic().map("cpu_stats").at(0).cpu_field(Cpu(1), "nr_running").each(1.., &mut v);
+    /// assert_eq!(v.outcome(), Outcome::Pass);
+    /// # Ok::<(), ktstr_replay::trace::TraceError>(())
+    /// ```
+    pub fn cpu_field(&self, cpu: Cpu, path: &str) -> Column {
+        self.column(path, |map| Projection::MapOnCpu(map, cpu))
+    }
+
     /// The sum of a field over all CPUs.
     pub fn cpu_sum(&self, path: &str) -> Column {
         self.column(path, |map| Projection::MapFolded(Fold::Sum, map))

@@ -29,7 +29,7 @@ pub struct TracedWorker {
     pub detail: Option<WorkerDetail>,
     /// When it reported, guest time in ns.
     pub at_ns: GuestNs,
-    /// Phase of the scenario in which it did, by number and name.
+    /// Phase of the scenario in which it did, by number and name; `None` between phases, as for workers of the backdrop.
     pub phase: Option<(u32, String)>,
 }
 
@@ -57,6 +57,7 @@ impl Trace {
         for event in self.events() {
             match event.body {
                 EventBody::PhaseBegin { index, name } => phase = Some((index, name)),
+                EventBody::PhaseEnd { .. } => phase = None,
                 EventBody::Worker(report) => workers.push(TracedWorker {
                     report,
                     detail: None,
@@ -151,7 +152,7 @@ impl Series {
                 None => of(worker).map_err(|why| Absent::Unreadable(why.to_owned())),
             }
         };
-        let before = |at_ns: GuestNs| self.samples.iter().filter(|sample| sample.guest_ns <= at_ns).last();
+        let before = |at_ns: GuestNs| self.samples.iter().rfind(|sample| sample.guest_ns <= at_ns);
         let point = |worker: &TracedWorker| Point {
             sample: before(worker.at_ns).map_or(0, |sample| sample.index),
             tag: format!("{}/{}", worker.cgroup, worker.index),
@@ -206,6 +207,8 @@ mod tests {
             .event(4001, detail)
             .event(4002, report(1, "cg_0", 30, None))
             .event(4003, report(2, "cg_1", 30, Some("killed by signal 9")))
+            .event(4004, EventBody::PhaseEnd { index: 3 })
+            .event(4005, report(3, "cg_2", 50, None))
             .trace()
     }
 
@@ -220,7 +223,13 @@ mod tests {
         let rate = |value| Some(Scalar::Float(value));
         assert_eq!(
             seen,
-            [("cg_0/0", Some(3), rate(5.0)), ("cg_0/1", Some(3), rate(15.0)), ("cg_1/2", Some(3), None)]
+            [
+                ("cg_0/0", Some(3), rate(5.0)),
+                ("cg_0/1", Some(3), rate(15.0)),
+                ("cg_1/2", Some(3), None),
+                // Of the backdrop, which ends after the last phase.
+                ("cg_2/3", None, rate(25.0)),
+            ]
         );
         let faults = trace().captures().workers("minor_faults");
         assert_eq!(faults.points[0].value, Ok(Scalar::from(7_u64)));

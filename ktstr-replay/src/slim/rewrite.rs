@@ -144,13 +144,16 @@ fn write_segment(
     let mut checkpoints = Checkpoints::new(trace, options, redactor.as_ref())?;
     let mut dropped: BTreeMap<Dropped, u64> = BTreeMap::new();
     let mut host_ns = HostNs(0);
-    // Records that only later releases can read, which nobody can redact.
-    let mut unread = 0;
+    // Records that only later releases can read, which nobody can redact: of kinds that are not known, and newer ones of those that are.
+    let (mut unread, mut newer) = (0, 0);
     for entry in trace.records() {
         host_ns = host_ns.max(entry.host_ns);
         let kind = entry.read_as();
         if redactor.is_some() && kind.is_none_or(|kind| entry.version > kind.newest_version()) {
-            unread += 1;
+            match kind {
+                None => unread += 1,
+                Some(_) => newer += 1,
+            }
             continue;
         }
         match kind {
@@ -220,6 +223,11 @@ fn write_segment(
         let detail =
             format!("records of a later release, dropped {}, by `ktstr trace slim`", Loss::ON_PURPOSE);
         writer.loss(&Loss { host_ns, kind: LossKind::Records, count: unread, detail })?;
+    }
+    if newer > 0 {
+        // Events, samples and claims may be among them: whoever judges what is left has to know, as one who judges the whole does.
+        let detail = "slim: records with bodies of a later release, which cannot be redacted".to_owned();
+        writer.loss(&Loss { host_ns, kind: LossKind::Records, count: newer, detail })?;
     }
     let faults = trace.faults();
     for (sort, count) in &dropped {

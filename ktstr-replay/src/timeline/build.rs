@@ -111,10 +111,22 @@ impl Timeline {
         self.body
     }
 
+    /// How many events there are of all sources.
+    pub(crate) fn size(&self) -> u64 {
+        let fires = self.watches.watches.iter().map(|watch| watch.fires.len());
+        let calls = self.probes.probes.iter().map(|probe| probe.calls.len());
+        (self.history.steps.len() + self.scenario.len() + fires.sum::<usize>() + calls.sum::<usize>()) as u64
+    }
+
     /// A guest time in ns since the body began; negative before it.
     #[must_use]
     pub fn since_start_ns(&self, at: GuestNs) -> i64 {
         at.since(self.origin)
+    }
+
+    /// Whether all phases of the run are known: none can be missing.
+    pub(super) fn knows_phases(&self) -> bool {
+        self.damage.is_empty() && self.has_end
     }
 
     /// The phase that was on: the latest that had begun and not ended.
@@ -151,9 +163,11 @@ fn scenario(events: &[Event]) -> (Vec<(GuestNs, ScenarioStep)>, Vec<Phase>, usiz
                 ScenarioStep::Begin { index, name }
             }
             EventBody::PhaseEnd { index } => {
-                let of = phases.iter_mut().rev().take(OPEN_PHASES).find(|phase| phase.index == *index);
+                // One that has ended does not end again: its name, which may be long, is told once for each record that has it.
+                let is = |phase: &&mut Phase| phase.index == *index && phase.until.is_none();
+                let of = phases.iter_mut().rev().take(OPEN_PHASES).find(is);
                 let name = of.map_or_else(String::new, |phase| {
-                    phase.until.get_or_insert(at);
+                    phase.until = Some(at);
                     phase.name.clone()
                 });
                 ScenarioStep::End { index: *index, name }
@@ -178,9 +192,16 @@ fn damage(trace: &Trace, losses: &[Loss]) -> Vec<String> {
         damage.push(format!("{} records of the trace are of a newer release", whole.newer_bodies));
     }
     let lost = losses.iter().filter(|loss| {
-        matches!(loss.kind, LossKind::Write | LossKind::Records | LossKind::GuestFrames)
-            && loss.count > 0
-            && !loss.is_on_purpose()
+        let is_of_events = matches!(
+            loss.kind,
+            LossKind::Write
+                | LossKind::Records
+                | LossKind::GuestFrames
+                // No release writes these two yet.
+                | LossKind::WatchFires
+                | LossKind::ProbeHits
+        );
+        is_of_events && loss.count > 0 && !loss.is_on_purpose()
     });
     damage.extend(lost.map(|loss| format!("lost: {} {}: {}", loss.count, loss.kind.as_str(), loss.detail)));
     damage

@@ -28,6 +28,9 @@ pub struct Doubt {
 /// The first release that notes events of sched_ext (`trace_sched_ext_event`, `kernel/sched/ext.c`).
 const NOTES_SCX_EVENTS: (u32, u32) = (6, 15);
 
+/// Of a watch or a probe of which the trace has no totals.
+const NO_TOTALS: &str = "what it missed is told at the end of the run, which the trace does not have";
+
 impl Doubt {
     /// Of all CPUs and the whole run.
     fn of_all(why: impl Into<String>) -> Self {
@@ -65,7 +68,7 @@ impl Timeline {
             }
         };
         doubts.extend(self.damage.iter().map(Doubt::of_all));
-        doubts.retain(|doubt| path.filter.iter().all(|condition| self.may_hold(condition, doubt)));
+        self.retain(&mut doubts, self.of_all_events(path));
         doubts
     }
 
@@ -75,9 +78,31 @@ impl Timeline {
         let mut doubts = self.of_history(None);
         doubts.extend(self.damage.iter().map(Doubt::of_all));
         // A wait on one CPU may have been over on another.
-        let by_time: Vec<_> = path.filter.iter().filter(|condition| condition.field != "cpu").collect();
-        doubts.retain(|doubt| by_time.iter().all(|condition| self.may_hold(condition, doubt)));
+        self.retain(&mut doubts, path.filter.iter().filter(|condition| condition.field != "cpu"));
         doubts
+    }
+
+    /// Keep those of which all conditions may hold.
+    fn retain<'c>(&self, doubts: &mut Vec<Doubt>, conditions: impl Iterator<Item = &'c EventCondition>) {
+        let conditions: Vec<_> = conditions.map(|condition| (condition, self.times_of(condition))).collect();
+        doubts.retain(|doubt| {
+            conditions.iter().all(|(condition, times)| self.may_hold(condition, times.as_deref(), doubt))
+        });
+    }
+
+    /// When a phase was on that a condition asks for: the beginnings, each with the last end of those up to it. `None`: it asks for none, or
+    /// phases may be missing.
+    fn times_of(&self, condition: &EventCondition) -> Option<Vec<(GuestNs, GuestNs)>> {
+        let name = asked_phase(condition).filter(|_| self.knows_phases())?;
+        let mut last = GuestNs(0);
+        let of = self.phases.iter().filter(|phase| phase.name == name);
+        Some(
+            of.map(|phase| {
+                last = last.max(phase.until.unwrap_or(GuestNs(u64::MAX)));
+                (phase.from, last)
+            })
+            .collect(),
+        )
     }
 
     fn of_history(&self, kind: Option<EventKind>) -> Vec<Doubt> {
@@ -130,22 +155,34 @@ impl Timeline {
         vec![Doubt { from: self.last, is_tail: true, ..Doubt::of_all(why) }]
     }
 
-    /// Whether a condition may hold of what is missing.
-    fn may_hold(&self, condition: &EventCondition, doubt: &Doubt) -> bool {
+    /// Whether a condition may hold of what is missing; `times` are those of [`times_of`](Self::times_of).
+    fn may_hold(
+        &self,
+        condition: &EventCondition,
+        times: Option<&[(GuestNs, GuestNs)]>,
+        doubt: &Doubt,
+    ) -> bool {
+        if let Some(times) = times {
+            let begun = times.partition_point(|(from, _)| *from <= doubt.until);
+            let last = begun.checked_sub(1).and_then(|nth| times.get(nth));
+            return last.is_some_and(|(_, until)| doubt.is_within((GuestNs(0), *until)));
+        }
         match (condition.field.as_str(), &condition.test, doubt.cpu) {
             ("cpu", Test::Number(bound), Some(cpu)) => bound.holds(cpu.0.into()),
             ("at_ms", Test::Number(bound), _) => {
                 let ms = |at| self.since_start_ns(at) as f64 / 1e6;
                 may_be_within(bound, ms(doubt.from), ms(doubt.until))
             }
-            ("phase", Test::Is(true, name), _) => {
-                let over = |phase: &super::build::Phase| {
-                    doubt.is_within((phase.from, phase.until.unwrap_or(GuestNs(u64::MAX))))
-                };
-                self.phases.iter().any(|phase| phase.name == *name && over(phase))
-            }
             _ => true,
         }
+    }
+}
+
+/// The name of the phase that a condition asks for, if it does.
+pub(super) fn asked_phase(condition: &EventCondition) -> Option<&str> {
+    match (condition.field.as_str(), &condition.test) {
+        ("phase", Test::Is(true, name)) => Some(name),
+        _ => None,
     }
 }
 
@@ -189,8 +226,11 @@ fn of_watch(watch: &WatchSeen) -> Vec<Doubt> {
         let why = watch.away.as_deref().unwrap_or("the run ended before it was looked at");
         doubts.push(of(format!("it was never armed: {why}")));
     }
+    if watch.totals.is_none() && !watch.armed.is_empty() {
+        doubts.push(of(NO_TOTALS.to_owned()));
+    }
     // What the condition excluded was no fire by the author's own word.
-    if watch.totals.is_some_and(|totals| totals.too_soon + totals.backed_off + totals.unseen > 0) {
+    if watch.totals.is_some_and(|totals| (totals.too_soon | totals.backed_off | totals.unseen) > 0) {
         doubts.push(of(watch.dropped().unwrap_or_default()));
     }
     let last = watch.fires.last().filter(|_| watch.fires.len() >= watch.max_fires as usize);
@@ -212,6 +252,9 @@ fn of_probe(probe: &ProbeSeen) -> Vec<Doubt> {
     } else if probe.armed.is_empty() {
         let why = probe.away.as_deref().unwrap_or("the run ended before it was looked at");
         doubts.push(of(format!("it was never armed: {why}")));
+    }
+    if probe.totals.is_none() && !probe.armed.is_empty() {
+        doubts.push(of(NO_TOTALS.to_owned()));
     }
     if probe.totals.is_some_and(|totals| totals.backed_off > 0) {
         doubts.push(of(probe.dropped().unwrap_or_default()));

@@ -30,12 +30,15 @@ pub(super) enum What<'t> {
     Scenario(&'t ScenarioStep),
 }
 
+/// Why nothing is known of the task of a store or a call.
+const UNREAD_TASK: &str = "the task that its CPU ran could not be read";
+
 /// What a field of an event is.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value<'t> {
     Number(Number),
     Text(Cow<'t, str>),
-    /// There is none, as of a task that could not be read, or of a place without a source line.
+    /// There is none, as of a place without a source line.
     None,
     /// It is not known, and why.
     Unknown(String),
@@ -58,6 +61,12 @@ impl<'t> Value<'t> {
 }
 
 impl<'t> Happened<'t> {
+    /// Whether it is one of `those`, which are in the order of [`Matches::sure`](super::Matches::sure).
+    #[must_use]
+    pub(crate) fn is_among(&self, those: &[Self]) -> bool {
+        those.binary_search_by_key(&self.key(), |one| one.key()).is_ok()
+    }
+
     /// Whether both are the same event.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
@@ -153,13 +162,26 @@ fn of_step<'t>(timeline: &'t Timeline, step: &LoggedStep, name: &str) -> Value<'
     }
 }
 
+/// Who did it: a task did, so that one which could not be read is not known, rather than none.
+fn pid<'t>(pid: Option<u32>) -> Value<'t> {
+    pid.map_or_else(|| Value::Unknown(UNREAD_TASK.to_owned()), Value::number)
+}
+
+/// Its name, likewise.
+fn comm(pid: Option<u32>, comm: &str) -> Value<'_> {
+    match (pid, comm) {
+        (None, "") => Value::Unknown(UNREAD_TASK.to_owned()),
+        _ => Value::text(comm),
+    }
+}
+
 fn of_fire<'t>(fire: &'t WatchFire, name: &str) -> Value<'t> {
     match name {
         "new" => Value::number(fire.new),
         "old" => Value::number(fire.old),
         "number" => Value::number(fire.number),
-        "pid" => Value::number_if(fire.pid),
-        "comm" => Value::text(&fire.comm),
+        "pid" => pid(fire.pid),
+        "comm" => comm(fire.pid, &fire.comm),
         "place" => Value::text(&fire.place),
         "source" => fire.source.as_deref().map_or(Value::None, Value::text),
         _ => Value::None,
@@ -196,8 +218,8 @@ fn of_call<'t>(call: &'t ProbeCall, name: &str) -> Value<'t> {
     let unseen = || Value::Unknown("the return of the call was not seen".to_owned());
     match name {
         "number" => Value::number(hit.number),
-        "pid" => Value::number_if(hit.pid),
-        "comm" => Value::text(&hit.comm),
+        "pid" => pid(hit.pid),
+        "comm" => comm(hit.pid, &hit.comm),
         "caller" => Value::text(&hit.caller),
         "source" => hit.source.as_deref().map_or(Value::None, Value::text),
         "took_ms" => call.took_ns().map_or_else(unseen, |ns| Value::number(ns as f64 / 1e6)),

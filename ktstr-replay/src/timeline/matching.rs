@@ -1,13 +1,14 @@
 //! Which events a path names.
 
 use super::build::ScenarioStep;
+use super::doubts::asked_phase;
 use super::happened::{Value, What, call_field, same_path};
 use super::{Happened, Timeline};
 use crate::history::{LoggedStep, Measured};
 use crate::path::{
     EventCondition, EventKind, EventPath, EventSource, FieldType, MeasurePath, PROBE_FIELDS, Test,
 };
-use crate::probe::ProbeSeen;
+use crate::probe::{ProbeCall, ProbeSeen};
 use crate::text::Candidates;
 use crate::trace::record::HistoryWhat;
 use crate::units::GuestNs;
@@ -77,8 +78,10 @@ impl Timeline {
     /// The events that `path` names, of the whole run.
     ///
     /// # Errors
-    /// [`NoSource`]: nothing of that name was watched or probed, or the probe reads no such value; with the names that there are.
+    /// [`NoSource`]: nothing of that name was watched or probed, the probe reads no such value, or the run had no such phase; with the names
+    /// that there are.
     pub fn matching(&self, path: &EventPath) -> Result<Matches<'_>, NoSource> {
+        self.has_phases(self.of_all_events(path))?;
         let mut matches = Matches::default();
         match &path.source {
             EventSource::Kind(kind) if kind.is_of_history() => {
@@ -124,6 +127,38 @@ impl Timeline {
         matches.sure.sort_by_key(Happened::key);
         matches.unsure.sort_by_key(|(event, _)| event.key());
         Ok(matches)
+    }
+
+    /// The conditions of `path` on what all events have, as their CPU and time: not on what a probe reads under the same name.
+    pub(super) fn of_all_events<'c>(&self, path: &'c EventPath) -> impl Iterator<Item = &'c EventCondition> {
+        let probes = match &path.source {
+            EventSource::Probe(target) => self.probes_of(target, &[]).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let is_own = |field: &str| probes.iter().any(|probe| reads_itself(probe, field));
+        let all: Vec<&EventCondition> =
+            path.filter.iter().filter(|condition| !is_own(&condition.field)).collect();
+        all.into_iter()
+    }
+
+    /// Whether the run had the phases that `filter` asks for. Where the trace may lack some, that is not known, and no error.
+    ///
+    /// # Errors
+    /// [`NoSource`]: it had none of that name.
+    pub(crate) fn has_phases<'c>(
+        &self,
+        filter: impl Iterator<Item = &'c EventCondition>,
+    ) -> Result<(), NoSource> {
+        for name in filter.filter_map(asked_phase).filter(|_| self.knows_phases()) {
+            if !self.phases.iter().any(|phase| phase.name == name) {
+                let names: Vec<&str> = self.phases.iter().map(|phase| phase.name.as_str()).collect();
+                return Err(NoSource(match names.as_slice() {
+                    [] => format!("the run had no phase `{name}`, and no other"),
+                    _ => format!("the run had no phase `{name}`{}", Candidates::new(name, names)),
+                }));
+            }
+        }
+        Ok(())
     }
 
     /// The watches of `target`.
@@ -196,10 +231,15 @@ fn none_of<'n>(what: &str, target: &str, names: impl Iterator<Item = &'n str>) -
     })
 }
 
+/// Whether that is something which the probe reads at each call.
+fn reads_itself(probe: &ProbeSeen, field: &str) -> bool {
+    probe.names().iter().any(|name| same_path(name) == same_path(field))
+}
+
 /// Whether the probe has a value for a condition, and one of the condition's type.
 fn reads(probe: &ProbeSeen, condition: &EventCondition) -> Result<(), NoSource> {
     let field = &condition.field;
-    let is_own = probe.names().iter().any(|name| same_path(name) == same_path(field));
+    let is_own = reads_itself(probe, field);
     if !is_own && !PROBE_FIELDS.iter().any(|(name, _)| name == field) {
         let names =
             probe.names().iter().map(String::as_str).chain(PROBE_FIELDS.iter().map(|(name, _)| *name));
@@ -211,6 +251,14 @@ fn reads(probe: &ProbeSeen, condition: &EventCondition) -> Result<(), NoSource> 
         let target = &probe.target;
         return Err(NoSource(format!(
             "the probe `{target}` does not look at returns: `{target} returns` does"
+        )));
+    }
+    let gives_nothing =
+        |call: &ProbeCall| call.returned.as_ref().is_some_and(|(_, back)| back.value.is_none());
+    if !is_own && field == "returned" && probe.calls.iter().any(gives_nothing) {
+        return Err(NoSource(format!(
+            "`{}` returns nothing: there is no `returned` of it",
+            probe.function()
         )));
     }
     let is_text = |value: &Value<'_>| match value {

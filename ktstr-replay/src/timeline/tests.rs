@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use crate::claim::pattern::events_fixture::{history, run_of};
+use crate::claim::pattern::events_fixture::{HOG, IDLE, history, run_of, switch};
 use crate::path::EventPath;
 use crate::testing::{BODY_MS, TraceBuilder};
 use crate::trace::Trace;
@@ -52,8 +52,41 @@ fn fires_of_a_watch_are_found_by_their_fields_and_what_was_dropped_is_told() {
     assert_eq!(error, "`bss.y` was not watched; did you mean `bss.x`?; there are: bss.x");
     let away = watched(64, WatchTotals { backed_off: 3, blind_ns: 5_000_000, ..WatchTotals::default() });
     assert!(found(&away, "watch(\"bss.x\")").2[0].contains("3 times that it was taken away"));
+    // The sum of both is 0.
+    let many = watched(64, WatchTotals { too_soon: u64::MAX, unseen: 1, ..WatchTotals::default() });
+    assert_eq!(found(&many, "watch(\"bss.x\")").2.len(), 1);
     let full = watched(2, WatchTotals::default());
     assert_eq!(found(&full, "watch(\"bss.x\")").2, ["the watch of `bss.x`: it was taken away after 2 fires"]);
+}
+
+#[test]
+fn who_stored_is_not_known_where_the_task_could_not_be_read() {
+    let fire = WatchFire { number: 1, new: 5, ..WatchFire::default() };
+    let trace = TraceBuilder::begun()
+        .event(-20, watch(WatchNews::Asked { when: None, max_fires: 64, min_interval_ns: 0, by_body: false }))
+        .event(-10, watch(WatchNews::Armed { at: 1, bytes: 8, value: 0 }))
+        .event(100, watch(WatchNews::Fired(Box::new(fire))))
+        .event(5100, watch(WatchNews::Totals(WatchTotals::default())))
+        .ended()
+        .trace();
+    for (text, unsure) in [
+        ("watch(\"bss.x\" where pid == 7)", 1),
+        ("watch(\"bss.x\" where pid != 7)", 1),
+        ("watch(\"bss.x\" where comm == w and new == 5)", 1),
+        ("watch(\"bss.x\" where pid == 7 and new == 0)", 0),
+    ] {
+        assert_eq!(found(&trace, text), (0, unsure, Vec::new()), "{text}");
+    }
+}
+
+#[test]
+fn what_a_watch_missed_is_not_known_without_its_totals() {
+    let trace = TraceBuilder::begun()
+        .event(-20, watch(WatchNews::Asked { when: None, max_fires: 64, min_interval_ns: 0, by_body: false }))
+        .event(-10, watch(WatchNews::Armed { at: 1, bytes: 8, value: 0 }))
+        .ended()
+        .trace();
+    assert_eq!(found(&trace, "watch(\"bss.x\" where new > 0)").2.len(), 1);
 }
 
 fn probe(what: ProbeNews) -> EventBody {
@@ -99,6 +132,37 @@ fn calls_of_a_probe_are_found_by_what_it_reads() {
 }
 
 #[test]
+fn what_a_function_without_a_result_returned_is_an_error() {
+    let names = ["p->pid", "p->comm"].map(str::to_owned).to_vec();
+    let trace = TraceBuilder::begun()
+        .event(-20, probe(ProbeNews::Asked { max_hits: 100, by_body: false }))
+        .event(-10, probe(ProbeNews::Armed { at: 1, place: "f".into(), names }))
+        .event(100, call(1, ProbeValue::Int(5)))
+        .event(101, probe(ProbeNews::Returned(Box::new(ProbeReturn { number: 1, cpu: Cpu(0), value: None }))))
+        .event(5100, probe(ProbeNews::Totals(ProbeTotals::default())))
+        .ended()
+        .trace();
+    let error = trace.timeline().matching(&path("probe(f where returned < 0)")).expect_err("no result");
+    assert_eq!(error.to_string(), "`f` returns nothing: there is no `returned` of it");
+    assert_eq!(found(&trace, "probe(f where took_ms > 0)").0, 1);
+}
+
+#[test]
+fn what_is_missing_while_another_phase_is_on_is_no_doubt() {
+    let begin = |index, name: &str| EventBody::PhaseBegin { index, name: name.into() };
+    let steps = [(1000, switch(IDLE, HOG))];
+    let trace = run_of(vec![history(1, 0, &steps), history(1, 3, &[(2_000_000, switch(HOG, IDLE))])])
+        .event(0, begin(0, "warm"))
+        .event(1000, EventBody::PhaseEnd { index: 0 })
+        .event(3000, begin(1, "late"))
+        .trace();
+    for (name, doubts) in [("warm", 1), ("late", 0)] {
+        let text = format!("event(sched_switch where phase == {name})");
+        assert_eq!(found(&trace, &text).2.len(), doubts, "{text}");
+    }
+}
+
+#[test]
 fn phases_have_their_names_while_they_are_on() {
     let begin = |index, name: &str| EventBody::PhaseBegin { index, name: name.into() };
     let trace = TraceBuilder::begun()
@@ -121,6 +185,9 @@ fn phases_have_their_names_while_they_are_on() {
     ] {
         assert_eq!(found(&trace, text).0, count, "{text}");
     }
+    let error =
+        trace.timeline().matching(&path("event(op where phase == setle)")).expect_err("no such phase");
+    assert!(error.to_string().contains("no phase `setle`; did you mean `settle`?"), "{error}");
 }
 
 /// A step of one of two CPUs and tasks.

@@ -1,5 +1,7 @@
 //! What a trace says of its watches.
 
+use std::collections::HashMap;
+
 use super::AskedEnd;
 use crate::trace::record::{Event, EventBody, WatchFire, WatchNews, WatchTotals};
 use crate::units::GuestNs;
@@ -43,10 +45,11 @@ impl WatchLog {
     #[must_use]
     pub fn of(events: &[Event]) -> Self {
         let mut watches: Vec<WatchSeen> = Vec::new();
+        // Where each is, by number.
+        let mut known: HashMap<u32, usize> = HashMap::new();
         for event in events {
             let EventBody::Watch(news) = &event.body else { continue };
-            let known = watches.iter().position(|watch| watch.number == news.watch);
-            let at = known.unwrap_or_else(|| {
+            let at = *known.entry(news.watch).or_insert_with(|| {
                 let (number, target) = (news.watch, news.target.clone());
                 watches.push(WatchSeen { number, target, asked_ns: event.guest_ns, ..WatchSeen::default() });
                 watches.len() - 1
@@ -111,5 +114,26 @@ impl WatchSeen {
             .map(|(count, what)| format!("{count} {what}"))
             .collect();
         (!parts.is_empty()).then(|| parts.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::record::WatchEvent;
+    use crate::units::HostNs;
+
+    #[test]
+    fn a_trace_with_a_watch_in_each_event_is_read_in_time() {
+        let event = |watch| {
+            let news = WatchEvent {
+                watch,
+                target: "bss.x".to_owned(),
+                what: WatchNews::Totals(WatchTotals::default()),
+            };
+            Event { guest_ns: GuestNs(1), host_ns: HostNs(1), body: EventBody::Watch(Box::new(news)) }
+        };
+        let events: Vec<Event> = (0..200_000).map(event).collect();
+        assert_eq!(WatchLog::of(&events).watches.len(), events.len());
     }
 }

@@ -1,7 +1,6 @@
 //! Traces of second machines whose process was killed. Such a trace is a file beside that of the first machine until it becomes a part of
 //! that (see `repro`), and stays there if nobody is left to see to it. What is in it is not lost: it becomes that part later.
 
-use ktstr_replay::units::millis;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use ktstr_replay::run::Run;
 use ktstr_replay::trace::record::Manifest;
 use ktstr_replay::trace::record::manifest::{ReproAttempt, ReproInfo};
 use ktstr_replay::trace::{Trace, append_segment};
+use ktstr_replay::units::millis;
 use ktstr_replay::watch::WatchLog;
 
 use super::results::TRACE_SUFFIX;

@@ -132,7 +132,8 @@ pub fn is_program(path: &Path) -> bool {
 fn build(name: &str, dir: &Path) -> Result<PathBuf, ProgramError> {
     let mut command = Command::new(cargo());
     command.args(["build", "--message-format=json-render-diagnostics", "-p", name]);
-    command.current_dir(dir);
+    // What it says is looked at, and shown where escape sequences of a terminal are not.
+    command.current_dir(dir).env("CARGO_TERM_COLOR", "never");
     let begin = format!("building scheduler {name}: cargo build -p {name}");
     let output = output_of(&mut command, &begin, TELL_AFTER, say)
         .map_err(|source| ProgramError::Cargo { name: name.to_owned(), source })?;

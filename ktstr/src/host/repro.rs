@@ -1,7 +1,6 @@
 //! Running a test again whose scheduler died, to see how it comes to that: in a second machine that watches and probes what the first run's
 //! trace names. What that saw becomes a further segment of the first run's trace.
 
-use ktstr_replay::units::millis;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use ktstr_replay::repro::{Chain, NoChain, Target, TargetKind, is_same_failure};
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::record::manifest::{ReproAttempt, ReproInfo};
 use ktstr_replay::trace::{Trace, append_segment};
+use ktstr_replay::units::millis;
 use ktstr_replay::verdict::Outcome;
 
 use super::environment::{AUTO_REPRO, Environment};

@@ -21,8 +21,8 @@ use crate::guest_topo::GuestTopology;
 impl Assert {
     /// Hold these limits against the workers of a cgroup, in a body that starts its workers by itself. `cpus`: the cgroup's cpuset, which
     /// `isolation` and `min_page_locality` are about, and under which even shares are not judged. Each limit that is broken is a failed
-    /// assertion, and so is one that cannot be measured: those over captures (`max_imbalance_ratio` and what follows it) never can be
-    /// in a body, and are attributes of the test.
+    /// assertion, and so is each worker that died, and a limit that cannot be measured: those over captures (`max_imbalance_ratio` and what
+    /// follows it) never can be in a body, and are attributes of the test.
     ///
     /// ```
     /// use ktstr::prelude::*;
@@ -42,7 +42,7 @@ impl Assert {
     /// ```
     ///
     /// # Errors
-    /// No report of that cgroup, with those that there are; no limit is set; the files of `/sys` and `/tmp` that it takes.
+    /// No report of that cgroup, with those that there are; no limit of workers is set; the files of `/sys` and `/tmp` that it takes.
     pub fn assert_cgroup(
         &self,
         cgroup: &str,
@@ -68,6 +68,7 @@ impl Assert {
         let of_it: Vec<&WorkerReport> = reports.iter().filter(|report| report.cgroup == cgroup).collect();
         if of_it.is_empty() {
             let mut names: Vec<&str> = reports.iter().map(|report| report.cgroup.as_str()).collect();
+            names.sort_unstable();
             names.dedup();
             let there = if names.is_empty() { "none at all".to_owned() } else { names.join(", ") };
             bail!("no worker of cgroup `{cgroup}` has reported; there are reports of {there}");
@@ -80,7 +81,19 @@ impl Assert {
         };
         let manifest = Manifest { test, machine, ..Manifest::default() };
         let findings = judged(&manifest, &events(cgroup, cpus, &of_it)).context("judging the reports")?;
+        if findings.is_empty() {
+            bail!(
+                "`Assert::assert_cgroup` of `{cgroup}`: no limit of workers is set, so that nothing would be asserted"
+            );
+        }
         let mut result = AssertResult::pass();
+        // Limits are held against those that lived: what the others report is partial.
+        for report in of_it {
+            if let Some(fault) = &report.fault {
+                result
+                    .check(false, format!("cgroup {cgroup}: worker {cgroup}/{} died: {fault}", report.index));
+            }
+        }
         for finding in findings {
             let Finding { what, outcome, summary, lines, .. } = finding;
             let doubt = if outcome == Outcome::Inconclusive { "it cannot be judged: " } else { "" };
@@ -173,6 +186,17 @@ mod tests {
         assert!(of(Assert::NONE.isolation(true), "a", Some("0-1"))?.passed());
         let strayed = of(Assert::NONE.isolation(true), "a", Some("0"))?;
         assert!(strayed.failures()[0].contains("a/1"), "{strayed:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_worker_that_died_fails_whatever_the_others_did() -> Result<()> {
+        let dead = WorkerReport { fault: Some("killed by signal 9".to_owned()), ..report("a", 1, 0, &[1]) };
+        let reports = [report("a", 0, 1000, &[0]), dead];
+        let failed = Assert::NONE.min_work_rate(1.0).of_cgroup("a", None, &reports, &topo())?;
+        assert_eq!(failed.failures(), ["cgroup a: worker a/1 died: killed by signal 9"]);
+        let no_limit = Assert::NONE.sustained_samples(2).of_cgroup("a", None, &reports, &topo());
+        assert!(no_limit.is_err(), "nothing is asserted");
         Ok(())
     }
 

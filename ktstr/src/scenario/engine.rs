@@ -379,10 +379,10 @@ impl<'a> Engine<'a> {
         };
         let pid = ctx.order(SchedulerOrder::Attach { name: staged })?;
         ctx.life.attached(pid);
-        ctx.set_watchdog()?;
-        ctx.op(DetachedTimes::ATTACH, name(&wanted))?;
+        // It is attached whatever fails from here on: the way back and the trace must know.
         self.attached = wanted;
-        Ok(())
+        ctx.op(DetachedTimes::ATTACH, name(&self.attached))?;
+        Ok(ctx.set_watchdog()?)
     }
 
     fn undo(&mut self, undo: Undo) -> Result<(), Fault> {

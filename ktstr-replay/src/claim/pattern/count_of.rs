@@ -60,8 +60,7 @@ impl CountOf {
             Some(false) => {
                 let last = all.get(all.len().saturating_sub(SHOWN)..).unwrap_or_default();
                 let lines = match last.last() {
-                    Some(end) => timeline
-                        .around(end.at, |event| all.iter().rev().take(SHOWN).any(|one| one.is_same(event))),
+                    Some(end) => timeline.around(end.at, |event| event.is_among(last)),
                     None => Vec::new(),
                 };
                 Judgement::new(Outcome::Fail, format!("{counted}: not {}", self.bound)).showing(lines)

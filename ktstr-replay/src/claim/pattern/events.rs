@@ -2,6 +2,7 @@
 
 use crate::claim::Judgement;
 use crate::path::EventPath;
+use crate::series::{Column, Point};
 use crate::text::{counted, seconds};
 use crate::timeline::{Doubt, Happened, Matches, Timeline};
 use crate::units::GuestNs;
@@ -97,6 +98,47 @@ impl<'t> Events<'t> {
     /// `none of 12 events`.
     pub(super) fn looked_at(&self) -> String {
         format!("{} of its kind", events(self.matches.looked_at))
+    }
+}
+
+/// The samples of a column by their times, each with its position in the column: a trace may have any number of them, in any order, and
+/// each of any number of events asks for those next to it.
+pub(super) struct ByTime<'c>(Vec<(usize, &'c Point)>);
+
+impl<'c> ByTime<'c> {
+    pub(super) fn of(column: &'c Column) -> Self {
+        let mut all: Vec<(usize, &Point)> = column.points.iter().enumerate().collect();
+        // Stable: those of one time stay in the order of the trace.
+        all.sort_by_key(|(_, point)| point.at_ns);
+        Self(all)
+    }
+
+    /// Where those that are not before a time begin.
+    pub(super) fn since(&self, at: GuestNs) -> usize {
+        self.0.partition_point(|(_, point)| point.at_ns < at)
+    }
+
+    /// Where those that are behind a time begin.
+    pub(super) fn behind(&self, at: GuestNs) -> usize {
+        self.0.partition_point(|(_, point)| point.at_ns <= at)
+    }
+
+    pub(super) fn get(&self, nth: usize) -> Option<(usize, &'c Point)> {
+        self.0.get(nth).copied()
+    }
+
+    /// For each place where the next one is, from there on, that `is` takes; that place is no sample where there is none.
+    pub(super) fn next_where(&self, is: impl Fn(&Point) -> bool) -> Vec<usize> {
+        let mut next = self.0.len();
+        let mut all = vec![next];
+        for (nth, (_, point)) in self.0.iter().enumerate().rev() {
+            if is(point) {
+                next = nth;
+            }
+            all.push(next);
+        }
+        all.reverse();
+        all
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::events::{Events, Reasons, at, events, untold};
+use super::events::{ByTime, Events, Reasons, at, events, untold};
 use crate::claim::{Judgement, PatternInfo, Predicate};
 use crate::path::parse::Parser;
 use crate::path::{EventPath, Projection, SyntaxError};
@@ -44,10 +44,11 @@ impl NeverHappens {
             Ok(found) => found,
             Err(judgement) => return judgement,
         };
-        let (mut broken, mut open): (Vec<&Happened<'_>>, Reasons) = (Vec::new(), Reasons::default());
+        let (mut broken, mut open): (Vec<Happened<'_>>, Reasons) = (Vec::new(), Reasons::default());
+        let samples = columns.first().copied().map(ByTime::of);
         for event in found.in_body() {
-            match self.is_on(columns.first().copied(), event.at) {
-                Some(true) => broken.push(event),
+            match self.is_on(samples.as_ref(), event.at) {
+                Some(true) => broken.push(*event),
                 Some(false) => {}
                 None => open.push(|| {
                     let time = at(timeline, event);
@@ -60,7 +61,7 @@ impl NeverHappens {
                 [_] => format!("happened at {}", at(timeline, first)),
                 all => format!("happened {} times; the first at {}", all.len(), at(timeline, first)),
             };
-            let lines = timeline.around(first.at, |event| broken.iter().any(|one| one.is_same(event)));
+            let lines = timeline.around(first.at, |event| event.is_among(&broken));
             return Judgement::new(Outcome::Fail, summary).showing(lines);
         }
         let mut doubts = found.doubts_in(timeline, found.body);
@@ -77,11 +78,11 @@ impl NeverHappens {
     }
 
     /// Whether the condition is true at a time; `None`: that cannot be told.
-    fn is_on(&self, column: Option<&Column>, at: GuestNs) -> Option<bool> {
-        let (Some(during), Some(column)) = (&self.during, column) else { return Some(true) };
+    fn is_on(&self, samples: Option<&ByTime<'_>>, at: GuestNs) -> Option<bool> {
+        let (Some(during), Some(samples)) = (&self.during, samples) else { return Some(true) };
         let holds = |value: &Result<_, _>| value.as_ref().ok().map(|value| during.holds(*value));
-        let before = column.points.iter().rev().find(|point| point.at_ns <= at)?;
-        let after = column.points.iter().find(|point| point.at_ns >= at)?;
+        let (_, before) = samples.get(samples.behind(at).checked_sub(1)?)?;
+        let (_, after) = samples.get(samples.since(at))?;
         let (before, after) = (holds(&before.value)?, holds(&after.value)?);
         (before == after).then_some(before)
     }

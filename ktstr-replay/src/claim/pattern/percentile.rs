@@ -69,6 +69,9 @@ impl Percentile {
 
     /// Fewer than 100 times are inconclusive, and so are those that are missing where they could decide.
     pub(in crate::claim) fn judge(&self, _: &[&Column], timeline: &Timeline) -> Judgement {
+        if let Err(error) = timeline.has_phases(self.of.filter.iter()) {
+            return Judgement::new(Outcome::Fail, format!("error: {error}"));
+        }
         let Some(body) = timeline.body() else { return body_never_began() };
         let all = timeline.measured(&self.of);
         let doubts: Vec<_> =
@@ -77,10 +80,13 @@ impl Percentile {
         times.sort_by_key(Measured::length_ns);
         // Of each that is missing a step is missing, or it is one of those whose length is not known.
         let uncertain = (all.len() - times.len()) as u64;
+        // It may be the end of one and the beginning of another; the former is among those whose length is not known, unless a condition
+        // on the CPU leaves it out, which is that of another end.
+        let of_each = 1 + u64::from(self.of.filter.iter().any(|condition| condition.field == "cpu"));
         let missing = doubts
             .iter()
             .map(|doubt| doubt.most)
-            .try_fold(uncertain, |sum, most| Some(sum.saturating_add(most?)));
+            .try_fold(uncertain, |sum, most| Some(sum.saturating_add(most?.saturating_mul(of_each))));
         let why = || {
             let mut reasons = Reasons::default();
             doubts.iter().for_each(|doubt| reasons.push(|| doubt.why.clone()));

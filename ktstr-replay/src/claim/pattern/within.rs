@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use super::events::{Events, Reasons, Window, at, events, untold};
+use super::events::{ByTime, Events, Reasons, Window, at, events, untold};
 use crate::claim::{Judgement, Offender, PatternInfo, Predicate};
 use crate::path::parse::Parser;
 use crate::path::{EventPath, Projection, SyntaxError};
-use crate::series::Column;
+use crate::series::{Column, Point};
 use crate::text::SpanNs;
 use crate::timeline::{Happened, Timeline};
+use crate::units::GuestNs;
 use crate::verdict::Outcome;
 
 /// Something is true at a capture, or happens, within a time after each of some events.
@@ -31,14 +32,57 @@ pub enum Operand {
     Happens(EventPath),
 }
 
-/// What came of one of the events.
-enum Came {
+/// Events of the very time of another that are looked at for one behind it: those of other CPUs are, so that these are what one CPU
+/// noted at once.
+const AT_ONCE: usize = 256;
+
+/// What came of one of the events. The reasons are put into words for those that are told of, which are few.
+enum Came<'c> {
     InTime,
     /// With the position of the last sample that was looked at.
     Not(Option<usize>),
     /// The run ended before the time was over.
     Unfinished,
-    Untold(String),
+    Untold(&'c str),
+    /// The sample at this position has no value.
+    NoValue(usize),
+    NoCapture,
+}
+
+/// The samples of a column, and for each where the next one is that answers, and that has no value.
+struct Answers<'c> {
+    samples: ByTime<'c>,
+    next_true: Vec<usize>,
+    next_absent: Vec<usize>,
+}
+
+impl<'c> Answers<'c> {
+    fn of(predicate: &Predicate, column: &'c Column) -> Self {
+        let samples = ByTime::of(column);
+        let is_true = |point: &Point| point.value.as_ref().is_ok_and(|value| predicate.holds(*value));
+        let next_true = samples.next_where(is_true);
+        let next_absent = samples.next_where(|point| point.value.is_err());
+        Self { samples, next_true, next_absent }
+    }
+
+    /// What came of an event: whether the predicate was true at a capture in that time.
+    fn came(&self, (from, until): Window, ended: GuestNs) -> Came<'c> {
+        let (begin, end) = (self.samples.since(from), self.samples.behind(until));
+        let next = |all: &[usize]| all.get(begin).copied().filter(|nth| *nth < end);
+        let position = |nth: usize| self.samples.get(nth).map(|(at, _)| at);
+        if next(&self.next_true).is_some() {
+            return Came::InTime;
+        }
+        if let Some(at) = next(&self.next_absent).and_then(position) {
+            return Came::NoValue(at);
+        }
+        let last = end.checked_sub(1).filter(|last| *last >= begin).and_then(position);
+        match last {
+            _ if until > ended => Came::Unfinished,
+            Some(last) => Came::Not(Some(last)),
+            None => Came::NoCapture,
+        }
+    }
 }
 
 impl Within {
@@ -86,20 +130,25 @@ impl Within {
                 Err(judgement) => return judgement,
             },
         };
+        let answers = match (&self.what, columns.first()) {
+            (Operand::Is(predicate), Some(column)) => Some(Answers::of(predicate, column)),
+            _ => None,
+        };
         let (mut broken, mut untold_of, mut unfinished) = (Vec::new(), Reasons::default(), 0);
+        let (_, ended) = begins.body;
         for event in begins.in_body() {
-            let came = match (&self.what, &happens, columns.first()) {
-                (Operand::Happens(_), Some(found), _) => self.came(found, event),
-                (Operand::Is(predicate), _, Some(column)) => {
-                    self.was_true(predicate, column, event, begins.body)
-                }
-                _ => Came::Untold("there are no captures".to_owned()),
+            let window: Window = (event.at, event.at.saturating_add(self.within.0));
+            let came = match (&happens, &answers) {
+                (Some(found), _) => came(found, event, window),
+                (None, Some(answers)) => answers.came(window, ended),
+                (None, None) => Came::Untold("there are no captures"),
             };
             match came {
                 Came::InTime => {}
                 Came::Not(sample) => broken.push((*event, sample)),
                 Came::Unfinished => unfinished += 1,
-                Came::Untold(why) => untold_of.push(|| format!("after {}: {why}", at(timeline, event))),
+                untold => untold_of
+                    .push(|| format!("after {}: {}", at(timeline, event), self.why_untold(&untold, columns))),
             }
         }
         let count = begins.in_body().len();
@@ -117,7 +166,8 @@ impl Within {
             );
             let offenders =
                 sample.map(|at| Offender::new(at, self.why_not(columns, at))).into_iter().collect();
-            let lines = timeline.around(first.at, |event| broken.iter().any(|(one, _)| one.is_same(event)));
+            let marked: Vec<Happened<'_>> = broken.iter().map(|(event, _)| *event).collect();
+            let lines = timeline.around(first.at, |event| event.is_among(&marked));
             return Judgement::broken(offenders, summary).showing(lines).noting(notes);
         }
         untold_of.extend(begins.doubts_in(timeline, begins.body));
@@ -134,43 +184,17 @@ impl Within {
         .noting(notes)
     }
 
-    /// Whether an event of `found` came in time after `event`.
-    fn came(&self, found: &Events<'_>, event: &Happened<'_>) -> Came {
-        let window: Window = (event.at, event.at.saturating_add(self.within.0));
-        if found.matches.within(window).iter().any(|other| other.is_behind(event)) {
-            return Came::InTime;
-        }
-        match (found.gap_in(window), found.matches.unsure_within(window)) {
-            (Some(gap), _) => Came::Untold(gap.why.clone()),
-            (None, Some((_, why))) => Came::Untold(why.clone()),
-            (None, None) if found.ends_before(window.1) => Came::Unfinished,
-            (None, None) => Came::Not(None),
-        }
-    }
-
-    /// Whether the predicate was true at a capture in time after `event`.
-    fn was_true(
-        &self,
-        predicate: &Predicate,
-        column: &Column,
-        event: &Happened<'_>,
-        (_, ended): Window,
-    ) -> Came {
-        let until = event.at.saturating_add(self.within.0);
-        let due = || {
-            let all = column.points.iter().enumerate();
-            all.filter(|(_, point)| (event.at..=until).contains(&point.at_ns))
-        };
-        if due().any(|(_, point)| point.value.as_ref().is_ok_and(|value| predicate.holds(*value))) {
-            return Came::InTime;
-        }
-        if let Some((_, point)) = due().find(|(_, point)| point.value.is_err()) {
-            return Came::Untold(format!("`{}` has no value in {}", predicate.of, point.tag));
-        }
-        match due().last() {
-            _ if until > ended => Came::Unfinished,
-            Some((last, _)) => Came::Not(Some(last)),
-            None => Came::Untold(format!("no capture was taken within {}", self.within)),
+    fn why_untold(&self, came: &Came<'_>, columns: &[&Column]) -> String {
+        match came {
+            Came::Untold(why) => (*why).to_owned(),
+            Came::NoValue(at) => {
+                let column = columns.first().map(|column| (&column.projection, column.points.get(*at)));
+                match column {
+                    Some((of, Some(point))) => format!("`{of}` has no value in {}", point.tag),
+                    _ => "no value".to_owned(),
+                }
+            }
+            _ => format!("no capture was taken within {}", self.within),
         }
     }
 
@@ -180,6 +204,24 @@ impl Within {
             (Operand::Is(predicate), Some(value)) => predicate.why_not(*value),
             _ => "no value".to_owned(),
         }
+    }
+}
+
+/// Whether an event of `found` came in that time after `event`.
+fn came<'c>(found: &'c Events<'_>, event: &Happened<'_>, window: Window) -> Came<'c> {
+    let others = found.matches.within(window);
+    // The last are behind it, unless all are of its very time.
+    if others.iter().rev().take(AT_ONCE).any(|other| other.is_behind(event)) {
+        return Came::InTime;
+    }
+    if others.len() > AT_ONCE {
+        return Came::Untold("more events than are looked at are of its very time");
+    }
+    match (found.gap_in(window), found.matches.unsure_within(window)) {
+        (Some(gap), _) => Came::Untold(&gap.why),
+        (None, Some((_, why))) => Came::Untold(why),
+        (None, None) if found.ends_before(window.1) => Came::Unfinished,
+        (None, None) => Came::Not(None),
     }
 }
 
@@ -258,6 +300,20 @@ mod tests {
         assert_eq!(of("nr_dispatched == 1", "5ms"), Inconclusive);
         assert_eq!(of("nr_dispatched == 9", "10s"), Inconclusive);
         assert_eq!(of("nr_dispatchd == 1", "50ms"), Fail);
+    }
+
+    #[test]
+    fn what_one_cpu_noted_at_once_is_judged_in_time() {
+        let many = 60_000;
+        let switches = (0..many).map(|_| (1000, switch(IDLE, HOG)));
+        let steps: Vec<_> = switches.chain((0..many).map(|_| (1000, wakeup(VICTIM, 1)))).collect();
+        let run = run_of(vec![history(1, 0, &steps)]);
+        // All of the switches are before each of the wakeups, and of its very time.
+        let open = judged(&run, "within(event(sched_switch), 1ms, after=event(sched_wakeup))");
+        assert_eq!(open.outcome, Inconclusive);
+        assert_eq!(judged(&run, "within(event(sched_wakeup), 1ms, after=event(sched_switch))").outcome, Pass);
+        let never = judged(&run, "never(event(sched_wakeup))");
+        assert!(never.outcome == Fail && never.events.iter().any(|line| line.starts_with('>')), "{never:?}");
     }
 
     #[test]

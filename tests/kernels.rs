@@ -163,7 +163,7 @@ fn tree(folder: &Path) {
     fs::write(folder.join(".config"), &config.text).expect("a file");
     let makefile = format!(
         "VERSION = 7\nPATCHLEVEL = 3\nolddefconfig:\n\ttest -n \"$(KCONFIG_CONFIG)\"\nbzImage:\n\
-         \tcp {} arch/x86/boot/bzImage\n\techo built >> times.o\n",
+         \tcp --force {} arch/x86/boot/bzImage\n\techo built >> times.o\n",
         kernel.bzimage.expect("a bzImage").display()
     );
     fs::write(folder.join("Makefile"), makefile).expect("a file");

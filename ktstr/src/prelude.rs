@@ -29,7 +29,8 @@
 //!     all.workers("cpu_share").each(0.1.., v);
 //!     all.monitor("imbalance_ratio").each(..10.0, v);
 //!     all.cpu(Cpu(1)).field("nr_running").each(..64, v);
-//!     for capture in all.snapshots().filter(|capture| capture.sample().kind == CaptureKind::End) {
+//!     let with_memory = |sample: &Sample| sample.kind == CaptureKind::End && sample.checkpoint.is_some();
+//!     for capture in all.snapshots().filter(|capture| with_memory(capture.sample())) {
 //!         let waits = capture.tasks()?.tasks.iter().filter(|task| task.class == "ext" && task.state == 'R').count();
 //!         claim!(v, waits).at_most(16).because("few tasks wait at the end");
 //!         claim!(v, capture.rq(Cpu(0))?.nr_running.unwrap_or_default()).at_most(16);

@@ -30,11 +30,11 @@ use proc_macro::TokenStream;
 /// | `memory_mib` | an integer from 128 to 65536 | 512 | guest RAM; raised, with a note, when the files of the test need more |
 /// | `duration_s` | an integer from 1 to 86400 | 12 | workload window |
 /// | `enable_timeout_s` | an integer from 1 to 3600 | none | how long the scheduler may take to become enabled; without it, what its declaration says, else 30 s on hardware and 300 s on an emulated machine |
-/// | `watchdog_timeout_s` | an integer from 1 to 30 | 5 | how long a stall may go unnoticed: the run waits that much longer for its end. It is the scheduler that sets sched_ext's watchdog (`timeout_ms` of its ops) |
+/// | `watchdog_timeout_s` | an integer from 1 to 30 | none | how long a task may wait for a CPU until sched_ext ejects the scheduler, written into the kernel's memory whenever the test's scheduler or a staged one was attached; without it, what the scheduler says (`timeout_ms` of its ops). The kernel looks for the first time when half of that time is over |
 /// | `num_snapshots` | an integer from 0 to 256 | 0 | periodic captures, at least 100 ms apart |
 /// | `checkpoint` | one of every, ends, never | every | when guest memory is kept: at every capture, at the ends (attach, end of the body, failure), or never |
 /// | `pages` | one of kernel, all | kernel | pages that a checkpoint keeps; `kernel` is what decoders read |
-/// | `seed` | an integer from 0 | 1 | random seed of the guest |
+/// | `seed` | an integer from 0 | 1 | what is chosen at random is chosen by it: the CPUs of `Affinity::RandomSubset`, and what a body makes of `ctx.seed`; the second runs of `auto_repro` have others |
 /// | `claims` | a list of strings, `["..", ".."]` | none | claims as text |
 /// | `check` | the path of a function | none | `fn(&Trace, &mut Verdict) -> Result<()>`, a judgement in code, run on the host |
 /// | `fail_fast` | `true` or `false` | false | end the run at the first capture that breaks a claim which later ones cannot mend: all patterns but `steady`, `converges`, `eventually`, `final` and `phase_ratio`; a test with `expect_scx_error_contains` or `expect_scx_error_matches` goes on all the same |

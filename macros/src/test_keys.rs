@@ -315,7 +315,7 @@ mod tests {
         for field in [
             "memory_mib : 512 ,",
             "duration_s : 12 ,",
-            "watchdog_timeout_s : 5 ,",
+            "watchdog_timeout_s : :: core :: option :: Option :: None ,",
             "num_snapshots : 0 ,",
             "checkpoint : :: ktstr :: __private :: Checkpoint :: Every ,",
             "pages : :: ktstr :: __private :: Pages :: Kernel ,",

@@ -151,7 +151,7 @@ impl Series {
                 None => of(worker).map_err(|why| Absent::Unreadable(why.to_owned())),
             }
         };
-        let before = |at_ns: GuestNs| self.samples.iter().filter(|sample| sample.guest_ns <= at_ns).last();
+        let before = |at_ns: GuestNs| self.samples.iter().rev().find(|sample| sample.guest_ns <= at_ns);
         let point = |worker: &TracedWorker| Point {
             sample: before(worker.at_ns).map_or(0, |sample| sample.index),
             tag: format!("{}/{}", worker.cgroup, worker.index),

@@ -218,7 +218,7 @@ impl Series {
     /// The columns of `projections`, in their order, of captures in `trace`, which the series has to be of. Each checkpoint is opened
     /// once.
     pub fn columns_with(&self, trace: &Trace, projections: &[&Projection]) -> Vec<Column> {
-        let (kernel, payloads) = (self.samples.kernel(), Payloads::of(trace, projections));
+        let (kernel, payloads) = (self.samples.kernel_in(trace), Payloads::of(trace, projections));
         let watches = Watches::of(trace, projections);
         let mut found: Vec<Vec<Result<Reading, Absent>>> = vec![Vec::new(); projections.len()];
         for snapshot in self.snapshots().filter(|snapshot| snapshot.sample().missed.is_none()) {

@@ -91,6 +91,11 @@ impl Samples {
         Kernel::new(self.trace.as_ref(), &self.kernel)
     }
 
+    /// The same, read by way of `trace`, whose cache of memory its other readers have filled.
+    pub(super) fn kernel_in<'s>(&'s self, trace: &'s Trace) -> Kernel<'s> {
+        Kernel::new(Some(trace), &self.kernel)
+    }
+
     /// What the scheduler answered after captures when it was asked for its statistics.
     pub(crate) fn stats(&self) -> &StatsAnswers {
         &self.stats

@@ -111,8 +111,10 @@ fn a_run_with_probes() {
 fn claims_count_the_calls(run: &TestRun) {
     let seen = probe(run, "demo_enqueue");
     let (from, until) = run.trace().timeline().body().expect("a body");
-    let in_body: Vec<&ProbeCall> = seen.calls.iter().filter(|call| (from..=until).contains(&call.at)).collect();
-    let pid = in_body.first().and_then(|call| call.int("p->pid")).unwrap_or_else(|| panic!("no calls\n{run}"));
+    let in_body: Vec<&ProbeCall> =
+        seen.calls.iter().filter(|call| (from..=until).contains(&call.at)).collect();
+    let pid =
+        in_body.first().and_then(|call| call.int("p->pid")).unwrap_or_else(|| panic!("no calls\n{run}"));
     let count = in_body.iter().filter(|call| call.int("p->pid") == Some(pid)).count();
     let of = format!("count(probe(demo_enqueue where p->pid == {pid}))");
     let least = run.claimed(&format!("{of} >= {count}"));
@@ -122,7 +124,10 @@ fn claims_count_the_calls(run: &TestRun) {
     assert_ne!(more.outcome, Outcome::Pass, "{more:?}");
     let never = run.claimed(&format!("never(probe(demo_enqueue where p.pid == {pid}))"));
     assert_eq!(never.outcome, Outcome::Fail, "{never:?}");
-    assert!(never.lines.iter().any(|line| line.starts_with("> ") && line.contains("demo_enqueue(")), "{never:?}");
+    assert!(
+        never.lines.iter().any(|line| line.starts_with("> ") && line.contains("demo_enqueue(")),
+        "{never:?}"
+    );
     let typo = run.claimed("never(probe(demo_enqueue where p->pidd == 1))");
     assert!(typo.summary.contains("did you mean `p->pid`?"), "{typo:?}");
 }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use ktstr_replay::trace::record::{CaptureKind, EventBody, WatchFire, WatchNews};
-use ktstr_replay::watch::{WatchEnd, WatchLog, WatchSeen};
 use ktstr_replay::verdict::Outcome;
+use ktstr_replay::watch::{WatchEnd, WatchLog, WatchSeen};
 use ktstr_tests::{TestRun, fixture, ktstr, run_bounded};
 
 mod fixtures {
@@ -85,9 +85,15 @@ fn claims_count_the_fires(run: &TestRun) {
     }
     let never = run.claimed("never(watch(\"bss.nr_dispatched\" where new == 0))");
     assert_eq!(never.outcome, Outcome::Fail, "{never:?}");
-    assert!(never.lines.iter().any(|line| line.starts_with("> ") && line.contains("bss.nr_dispatched")), "{never:?}");
+    assert!(
+        never.lines.iter().any(|line| line.starts_with("> ") && line.contains("bss.nr_dispatched")),
+        "{never:?}"
+    );
     let typo = run.claimed("never(watch(\"bss.nr_dispatchd\"))");
-    assert!(typo.outcome == Outcome::Fail && typo.summary.contains("did you mean `bss.nr_dispatched`?"), "{typo:?}");
+    assert!(
+        typo.outcome == Outcome::Fail && typo.summary.contains("did you mean `bss.nr_dispatched`?"),
+        "{typo:?}"
+    );
 }
 
 fn watch(run: &TestRun, target: &str) -> WatchSeen {

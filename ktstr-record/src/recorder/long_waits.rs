@@ -58,7 +58,12 @@ impl LongWaits {
     /// The waits in `view` that have come to the part of their limit at which they are captured, if one of them is to be captured now:
     /// the one that is nearest to its limit first. `in_body`: the test's workers may be at work. `running` is the time for which the
     /// machine has run.
-    pub(super) fn look(&mut self, view: &KernelView<'_>, in_body: bool, running: Duration) -> Vec<LimitedWait> {
+    pub(super) fn look(
+        &mut self,
+        view: &KernelView<'_>,
+        in_body: bool,
+        running: Duration,
+    ) -> Vec<LimitedWait> {
         self.looked = Some(Instant::now());
         // What cannot be read has no waits: the kernel is on its way up, has no sched_ext, or the machine was at it.
         let mut waits = read_watchdog_waits(view).unwrap_or_default();

@@ -70,9 +70,8 @@ impl Timeline {
     ) -> Because<'v> {
         // What is no percentile becomes the nearest one.
         let hundredths = (percent * 100.0).round().clamp(1.0, 10_000.0) as u32;
-        let claim = of
-            .parse::<MeasurePath>()
-            .map(|of| Percentile { hundredths, of, bound: bound.into() }.into());
+        let claim =
+            of.parse::<MeasurePath>().map(|of| Percentile { hundredths, of, bound: bound.into() }.into());
         add(of, claim, &[], self, v)
     }
 }
@@ -105,7 +104,13 @@ mod tests {
     #[test]
     fn a_method_and_its_text_make_the_same_finding() {
         let steps: Vec<_> = (0..150)
-            .flat_map(|nth| [(nth * 1000, wakeup(VICTIM, 1)), (nth * 1000 + 3, switch(IDLE, VICTIM)), (nth * 1000 + 5, switch(VICTIM, IDLE))])
+            .flat_map(|nth| {
+                [
+                    (nth * 1000, wakeup(VICTIM, 1)),
+                    (nth * 1000 + 3, switch(IDLE, VICTIM)),
+                    (nth * 1000 + 5, switch(VICTIM, IDLE)),
+                ]
+            })
             .collect();
         let trace = run_of(vec![history(1, 0, &steps)]).trace();
         let timeline = trace.timeline();
@@ -113,16 +118,40 @@ mod tests {
         let ms = Duration::from_millis;
         type Method<'m> = &'m dyn Fn(&mut Verdict);
         let methods: [(Method<'_>, &str); 6] = [
-            (&|v| { timeline.count("event(sched_switch)", 0..100, v); }, "count(event(sched_switch)) in 0..100"),
-            (&|v| { timeline.never("event(sched_wakeup)", v); }, "never(event(sched_wakeup))"),
-            (&|v| { timeline.eventually("event(op)", Some(ms(30)), v); }, "eventually(event(op), by=30ms)"),
             (
-                &|v| { timeline.within("event(sched_switch)", ms(1), "event(sched_wakeup)", v); },
+                &|v| {
+                    timeline.count("event(sched_switch)", 0..100, v);
+                },
+                "count(event(sched_switch)) in 0..100",
+            ),
+            (
+                &|v| {
+                    timeline.never("event(sched_wakeup)", v);
+                },
+                "never(event(sched_wakeup))",
+            ),
+            (
+                &|v| {
+                    timeline.eventually("event(op)", Some(ms(30)), v);
+                },
+                "eventually(event(op), by=30ms)",
+            ),
+            (
+                &|v| {
+                    timeline.within("event(sched_switch)", ms(1), "event(sched_wakeup)", v);
+                },
                 "within(event(sched_switch), 1ms, after=event(sched_wakeup))",
             ),
-            (&|v| { timeline.percentile(99.0, "wakeup_latency", ..=ms(20), v); }, "p99(wakeup_latency) <= 20ms"),
             (
-                &|v| { column.within(2.., ms(1000), "event(sched_wakeup)", &timeline, v); },
+                &|v| {
+                    timeline.percentile(99.0, "wakeup_latency", ..=ms(20), v);
+                },
+                "p99(wakeup_latency) <= 20ms",
+            ),
+            (
+                &|v| {
+                    column.within(2.., ms(1000), "event(sched_wakeup)", &timeline, v);
+                },
                 "within(nr_dispatched in 2.., 1s, after=event(sched_wakeup))",
             ),
         ];

@@ -286,10 +286,7 @@ impl Claim {
         if columns.len() != wanted {
             return Judgement::new(Outcome::Fail, format!("needs {wanted} columns, has {}", columns.len()));
         }
-        columns
-            .iter()
-            .find_map(|c| never_readable(c))
-            .unwrap_or_else(|| self.judge_events(columns, timeline))
+        columns.iter().find_map(|c| never_readable(c)).unwrap_or_else(|| self.judge_events(columns, timeline))
     }
 }
 

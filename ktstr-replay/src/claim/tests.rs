@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::path::{
-    Aggregate, Band, Bound, CellPath, Cmp, Condition, EntryKey, EventKind, FieldPath, FieldType, Fold, KernelPath,
-    MapPath, Number,
-    PayloadPath, Root, RowKey, RowsPath, RqField, ScxField, Step, TableName, TaskKey, Test,
+    Aggregate, Band, Bound, CellPath, Cmp, Condition, EntryKey, EventKind, FieldPath, FieldType, Fold,
+    KernelPath, MapPath, Number, PayloadPath, Root, RowKey, RowsPath, RqField, ScxField, Step, TableName,
+    TaskKey, Test,
 };
 use crate::text::SpanNs;
 use crate::units::Cpu;
@@ -358,8 +358,12 @@ fn event_test(is_text: bool) -> impl Strategy<Value = String> {
     let text = prop_oneof!["[a-z]{1,6}", "\"[^\"]{0,6}\""];
     let number = prop_oneof!["[0-9]{1,5}", "-[0-9]{1,3}\\.[0-9]"];
     match is_text {
-        true => (prop::sample::select(vec!["==", "!=", "~"]), text).prop_map(|(sign, text)| format!("{sign} {text}")).boxed(),
-        false => (prop::sample::select(vec!["==", "!=", ">=", "<"]), number).prop_map(|(sign, n)| format!("{sign} {n}")).boxed(),
+        true => (prop::sample::select(vec!["==", "!=", "~"]), text)
+            .prop_map(|(sign, text)| format!("{sign} {text}"))
+            .boxed(),
+        false => (prop::sample::select(vec!["==", "!=", ">=", "<"]), number)
+            .prop_map(|(sign, n)| format!("{sign} {n}"))
+            .boxed(),
     }
 }
 

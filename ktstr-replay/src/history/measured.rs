@@ -79,12 +79,13 @@ impl HistoryLog {
             Measure::RunDelay => does != Does::Runs,
             Measure::OnCpu => does == Does::Runs,
         };
-        let mut keep = |blind: &Blind, state: Option<State>, task: u32, cpu: Cpu, until: GuestNs, ended: bool| {
-            if let Some(state) = state.filter(|state| counts(state.does)) {
-                let is_certain = blind.is_certain(&state);
-                found.push(Measured { task, cpu, since: state.since, until, ended, is_certain });
-            }
-        };
+        let mut keep =
+            |blind: &Blind, state: Option<State>, task: u32, cpu: Cpu, until: GuestNs, ended: bool| {
+                if let Some(state) = state.filter(|state| counts(state.does)) {
+                    let is_certain = blind.is_certain(&state);
+                    found.push(Measured { task, cpu, since: state.since, until, ended, is_certain });
+                }
+            };
         for LoggedStep { at, cpu, what } in self.steps.iter().copied() {
             while let Some(missing) = gaps.next_if(|missing| missing.span().0 < at) {
                 blind.begin(missing);
@@ -95,11 +96,15 @@ impl HistoryLog {
                         let ran = states.remove(&pid).filter(|ran| ran.does == Does::Runs && ran.cpu == cpu);
                         keep(&blind, ran, prev, cpu, at, true);
                         if is_runnable(state) {
-                            states.insert(pid, State { does: Does::WaitsPreempted, since: at, cpu, task: prev });
+                            states.insert(
+                                pid,
+                                State { does: Does::WaitsPreempted, since: at, cpu, task: prev },
+                            );
                         }
                     }
                     if let Some(pid) = self.pid(next).filter(|pid| *pid != 0) {
-                        let waited = states.insert(pid, State { does: Does::Runs, since: at, cpu, task: next });
+                        let waited =
+                            states.insert(pid, State { does: Does::Runs, since: at, cpu, task: next });
                         keep(&blind, waited.filter(|waited| waited.does != Does::Runs), next, cpu, at, true);
                     }
                 }

@@ -34,5 +34,5 @@ mod tests;
 
 pub use log::{HistoryLog, LoggedStep, MissingSteps};
 pub use measured::Measured;
-pub(crate) use words::{counted_steps, letters, why_none};
 pub use waits::{Ran, Wait};
+pub(crate) use words::{counted_steps, letters, why_none};

@@ -22,7 +22,9 @@ pub(super) fn judge_claims(run: &Run<'_>, given: Option<&[Claim]>) -> Vec<Findin
     };
     let series = run.subject();
     let mut wanted: Vec<&Projection> = Vec::new();
-    for projection in claims.iter().flatten().filter(|claim| !claim.is_of_events()).flat_map(Claim::projections) {
+    for projection in
+        claims.iter().flatten().filter(|claim| !claim.is_of_events()).flat_map(Claim::projections)
+    {
         if !wanted.contains(&projection) {
             wanted.push(projection);
         }

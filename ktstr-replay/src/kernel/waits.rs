@@ -94,7 +94,15 @@ pub fn read_watchdog_waits(view: &KernelView<'_>) -> Result<Vec<LimitedWait>, Ke
         && let Some(waited_ns) = waited(since)
     {
         let (limit, limit_ns) = (WaitLimit::CheckIn, root_limit.saturating_mul(jiffies.each_ns));
-        waits.push(LimitedWait { limit, limit_ns, waited_ns, pid: None, comm: String::new(), cpu: None, since });
+        waits.push(LimitedWait {
+            limit,
+            limit_ns,
+            waited_ns,
+            pid: None,
+            comm: String::new(),
+            cpu: None,
+            since,
+        });
     }
     let mut limits: HashMap<KernelVirt, u64> = HashMap::new();
     let (cpus, runqueues) = (view.cpus()?, view.symbol("runqueues")?);

@@ -224,7 +224,8 @@ impl EventCondition {
         if found.is_none() && is_all {
             let known: Vec<_> = known.iter().map(|(name, _)| *name).collect();
             let meant = nearest(&field, &known);
-            let fault = SyntaxFault::UnknownName { what: "field of such an event", name: field, meant, known };
+            let fault =
+                SyntaxFault::UnknownName { what: "field of such an event", name: field, meant, known };
             return Err(p.fault(begin.start..end, fault));
         }
         let at = p.span();
@@ -283,9 +284,7 @@ impl EventPath {
         }
         let has = |at: usize, text: &str| matches!(p.peek_at(at), TokenKind::Ident(word) if word == text);
         let ends = |at: usize| *p.peek_at(at) == TokenKind::Sign(")");
-        word != "watch"
-            || has(ahead + 3, "where")
-            || (alone_too && ends(ahead + 3) && ends(ahead + 4))
+        word != "watch" || has(ahead + 3, "where") || (alone_too && ends(ahead + 3) && ends(ahead + 4))
     }
 
     pub(crate) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
@@ -489,7 +488,8 @@ mod tests {
             let parsed: EventPath = text.parse().unwrap_or_else(|e: SyntaxError| panic!("{}", e.render()));
             assert_eq!(parsed.to_string(), text);
         }
-        for text in ["wakeup_latency", "run_delay where comm ~ worker and cpu == 1", "on_cpu where pid == 7"] {
+        for text in ["wakeup_latency", "run_delay where comm ~ worker and cpu == 1", "on_cpu where pid == 7"]
+        {
             let parsed: MeasurePath = text.parse().unwrap_or_else(|e: SyntaxError| panic!("{}", e.render()));
             assert_eq!(parsed.to_string(), text);
         }

@@ -214,7 +214,8 @@ impl Bound {
             };
             [below.saturating_sub(1), below, above, above.saturating_add(1)]
         });
-        let mut all = near.filter(|n| (lo..=hi).contains(n)).chain([lo, hi]).map(|n| self.holds(Number::Int(n)));
+        let mut all =
+            near.filter(|n| (lo..=hi).contains(n)).chain([lo, hi]).map(|n| self.holds(Number::Int(n)));
         let first = all.next()?;
         all.all(|holds| holds == first).then_some(first)
     }
@@ -259,7 +260,8 @@ mod tests {
 
     #[test]
     fn a_bound_over_a_range_is_that_over_each_number_of_it() {
-        let ends = [Number::Int(3), Number::Int(5), Number::Float(3.5), Number::Float(-0.5), Number::Int(i128::MAX)];
+        let ends =
+            [Number::Int(3), Number::Int(5), Number::Float(3.5), Number::Float(-0.5), Number::Int(i128::MAX)];
         let mut bounds = Vec::new();
         for lo in ends {
             bounds.extend(Cmp::ALL.iter().map(|(_, cmp)| Bound::Cmp(*cmp, lo)));

@@ -69,7 +69,18 @@ impl<'t> Run<'t> {
             damage.push(format!("{} records are of a newer release and were not read", whole.newer_bodies));
         }
         let samples = Arc::new(samples);
-        Self { trace, manifest, events, samples, claims, losses, damage, exits: OnceLock::new(), history: OnceLock::new(), timeline: OnceLock::new() }
+        Self {
+            trace,
+            manifest,
+            events,
+            samples,
+            claims,
+            losses,
+            damage,
+            exits: OnceLock::new(),
+            history: OnceLock::new(),
+            timeline: OnceLock::new(),
+        }
     }
 
     /// What the CPUs of the run did.
@@ -79,9 +90,8 @@ impl<'t> Run<'t> {
 
     /// What happened in the run, as claims about events name it.
     pub(crate) fn timeline(&self) -> &Timeline {
-        self.timeline.get_or_init(|| {
-            Timeline::new(self.trace, &self.events, &self.losses, Arc::clone(self.history()))
-        })
+        self.timeline
+            .get_or_init(|| Timeline::new(self.trace, &self.events, &self.losses, Arc::clone(self.history())))
     }
 
     /// The verdict that was recorded; `None`: none was, it cannot be read, or it says that it is of another run.

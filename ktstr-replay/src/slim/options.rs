@@ -132,8 +132,7 @@ pub enum Dropped {
 
 impl Dropped {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Console, Self::Kmsg, Self::Output, Self::Checkpoints, Self::Segments];
+    pub const ALL: [Self; 5] = [Self::Console, Self::Kmsg, Self::Output, Self::Checkpoints, Self::Segments];
 }
 
 impl fmt::Display for Dropped {

@@ -81,7 +81,9 @@ impl Timeline {
         let (scenario, phases, more_phases) = scenario(events);
         let mut damage = damage(trace, losses);
         if more_phases > 0 {
-            damage.push(format!("the trace has {more_phases} phases more than the {MOST_PHASES} that are read"));
+            damage.push(format!(
+                "the trace has {more_phases} phases more than the {MOST_PHASES} that are read"
+            ));
         }
         let history_losses =
             losses.iter().filter(|loss| loss.kind == LossKind::SchedEvents).cloned().collect();
@@ -139,9 +141,7 @@ fn scenario(events: &[Event]) -> (Vec<(GuestNs, ScenarioStep)>, Vec<Phase>, usiz
     for event in events {
         let at = event.guest_ns;
         let step = match &event.body {
-            EventBody::Op { name, detail } => {
-                ScenarioStep::Op { name: name.clone(), detail: detail.clone() }
-            }
+            EventBody::Op { name, detail } => ScenarioStep::Op { name: name.clone(), detail: detail.clone() },
             EventBody::PhaseBegin { index, name } => {
                 let (index, name) = (*index, name.clone());
                 match phases.len() < MOST_PHASES {

@@ -218,7 +218,8 @@ fn of_probe(probe: &ProbeSeen) -> Vec<Doubt> {
     }
     let last = probe.calls.last().filter(|_| probe.calls.len() >= probe.max_hits as usize);
     if let Some(call) = last {
-        doubts.push(Doubt { from: call.at, ..of(format!("it was taken away after {} calls", probe.max_hits)) });
+        doubts
+            .push(Doubt { from: call.at, ..of(format!("it was taken away after {} calls", probe.max_hits)) });
     }
     doubts
 }

@@ -93,7 +93,8 @@ impl Timeline {
                     ScenarioStep::End { .. } => *kind == EventKind::PhaseEnd,
                 };
                 let steps = self.scenario.iter().enumerate().filter(|(_, (_, step))| is(step));
-                let all = steps.map(|(nth, (at, step))| Happened { at: *at, nth, what: What::Scenario(step) });
+                let all =
+                    steps.map(|(nth, (at, step))| Happened { at: *at, nth, what: What::Scenario(step) });
                 matches.add(self, path, all);
             }
             EventSource::Watch(target) => {
@@ -127,7 +128,8 @@ impl Timeline {
 
     /// The watches of `target`.
     pub(super) fn watches_of(&self, target: &str) -> Result<Vec<&WatchSeen>, NoSource> {
-        let found: Vec<&WatchSeen> = self.watches.watches.iter().filter(|watch| watch.target == target).collect();
+        let found: Vec<&WatchSeen> =
+            self.watches.watches.iter().filter(|watch| watch.target == target).collect();
         if found.is_empty() {
             let names = self.watches.watches.iter().map(|watch| watch.target.as_str());
             return Err(none_of("watched", target, names));
@@ -199,14 +201,17 @@ fn reads(probe: &ProbeSeen, condition: &EventCondition) -> Result<(), NoSource> 
     let field = &condition.field;
     let is_own = probe.names().iter().any(|name| same_path(name) == same_path(field));
     if !is_own && !PROBE_FIELDS.iter().any(|(name, _)| name == field) {
-        let names = probe.names().iter().map(String::as_str).chain(PROBE_FIELDS.iter().map(|(name, _)| *name));
+        let names =
+            probe.names().iter().map(String::as_str).chain(PROBE_FIELDS.iter().map(|(name, _)| *name));
         let found = Candidates::new(field, names);
         return Err(NoSource(format!("the probe `{}` reads no `{field}`{found}", probe.target)));
     }
     let asks = probe.target.trim_end().ends_with("returns");
     if !is_own && !asks && matches!(field.as_str(), "returned" | "took_ms") {
         let target = &probe.target;
-        return Err(NoSource(format!("the probe `{target}` does not look at returns: `{target} returns` does")));
+        return Err(NoSource(format!(
+            "the probe `{target}` does not look at returns: `{target} returns` does"
+        )));
     }
     let is_text = |value: &Value<'_>| match value {
         Value::Text(_) => Some(true),

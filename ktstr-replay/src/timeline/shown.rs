@@ -38,7 +38,11 @@ impl Timeline {
     }
 
     /// Events as a table, those that `is_marked` takes with a mark.
-    pub(crate) fn table(&self, events: &[Happened<'_>], is_marked: impl Fn(&Happened<'_>) -> bool) -> Vec<String> {
+    pub(crate) fn table(
+        &self,
+        events: &[Happened<'_>],
+        is_marked: impl Fn(&Happened<'_>) -> bool,
+    ) -> Vec<String> {
         if events.is_empty() {
             return Vec::new();
         }

@@ -5,8 +5,8 @@ use crate::path::EventPath;
 use crate::testing::{BODY_MS, TraceBuilder};
 use crate::trace::Trace;
 use crate::trace::record::{
-    EventBody, HistoryWhat, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue, WatchEvent,
-    WatchFire, WatchNews, WatchTotals,
+    EventBody, HistoryWhat, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue,
+    WatchEvent, WatchFire, WatchNews, WatchTotals,
 };
 use crate::units::{Cpu, GuestNs};
 
@@ -27,7 +27,8 @@ fn watch(what: WatchNews) -> EventBody {
 }
 
 fn fire(number: u32, old: i128, new: i128) -> EventBody {
-    let fire = WatchFire { number, cpu: Cpu(1), old, new, pid: Some(7), comm: "w".into(), ..WatchFire::default() };
+    let fire =
+        WatchFire { number, cpu: Cpu(1), old, new, pid: Some(7), comm: "w".into(), ..WatchFire::default() };
     watch(WatchNews::Fired(Box::new(fire)))
 }
 
@@ -72,7 +73,14 @@ fn calls_of_a_probe_are_found_by_what_it_reads() {
         .event(-20, probe(ProbeNews::Asked { max_hits: 100, by_body: false }))
         .event(-10, probe(ProbeNews::Armed { at: 1, place: "f".into(), names }))
         .event(100, call(1, ProbeValue::Int(5)))
-        .event(101, probe(ProbeNews::Returned(Box::new(ProbeReturn { number: 1, cpu: Cpu(0), value: Some(ProbeValue::Int(-1)) }))))
+        .event(
+            101,
+            probe(ProbeNews::Returned(Box::new(ProbeReturn {
+                number: 1,
+                cpu: Cpu(0),
+                value: Some(ProbeValue::Int(-1)),
+            }))),
+        )
         .event(200, call(2, unread))
         .event(5100, probe(ProbeNews::Totals(ProbeTotals::default())))
         .ended()
@@ -121,10 +129,18 @@ fn any_step() -> impl Strategy<Value = HistoryWhat> {
     prop_oneof![
         (task.clone(), prop_oneof![Just(0u32), Just(1), Just(256)], task.clone())
             .prop_map(|(prev, state, next)| HistoryWhat::Switch { prev, state, next }),
-        (task.clone(), 0u32..2, any::<bool>())
-            .prop_map(|(task, to, is_new)| HistoryWhat::Wakeup { task, by: 8, to: Cpu(to), is_new }),
-        (task, 0u32..2, 0u32..2)
-            .prop_map(|(task, from, to)| HistoryWhat::Migrate { task, by: 9, from: Cpu(from), to: Cpu(to) }),
+        (task.clone(), 0u32..2, any::<bool>()).prop_map(|(task, to, is_new)| HistoryWhat::Wakeup {
+            task,
+            by: 8,
+            to: Cpu(to),
+            is_new
+        }),
+        (task, 0u32..2, 0u32..2).prop_map(|(task, from, to)| HistoryWhat::Migrate {
+            task,
+            by: 9,
+            from: Cpu(from),
+            to: Cpu(to)
+        }),
     ]
 }
 

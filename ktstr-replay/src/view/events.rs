@@ -78,7 +78,8 @@ pub fn show_events(run: &Run<'_>, filter: &EventFilter) -> Result<Shown, NoHisto
     let shown = steps.get(more..).unwrap_or_default();
     let missing: Vec<&MissingSteps> =
         log.missing.iter().filter(|missing| filter.misses(run, missing)).collect();
-    let mut lines: Vec<String> = missing.iter().map(|missing| missing.words(|at| seconds(run.since_start_ns(at)))).collect();
+    let mut lines: Vec<String> =
+        missing.iter().map(|missing| missing.words(|at| seconds(run.since_start_ns(at)))).collect();
     if log.senseless > 0 {
         lines.push(format!("{} that make no sense", counted_steps(log.senseless)));
     }

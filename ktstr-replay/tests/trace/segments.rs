@@ -100,7 +100,8 @@ fn the_other_machines_are_dropped_when_that_is_asked_for_or_nothing_else_makes_i
     let [with, without, to] = ["with", "without", "to"].map(|name| folder.path().join(name));
     let all = slim_for_upload(&trace, &with, &kept, &[KeepPages::Lean], 1 << 30).unwrap();
     assert!(all.slimmed.dropped.is_empty() && Trace::open(&with).unwrap().segments() == [1]);
-    let small = slim_for_upload(&trace, &without, &drop, &[KeepPages::Lean], 1 << 30).unwrap().slimmed.to_bytes;
+    let small =
+        slim_for_upload(&trace, &without, &drop, &[KeepPages::Lean], 1 << 30).unwrap().slimmed.to_bytes;
     assert!(small < all.slimmed.to_bytes);
     let most = all.slimmed.to_bytes - 1;
     let upload = slim_for_upload(&trace, &to, &kept, &[KeepPages::Lean], most).unwrap();

@@ -60,7 +60,8 @@ impl CountOf {
             Some(false) => {
                 let last = all.get(all.len().saturating_sub(SHOWN)..).unwrap_or_default();
                 let lines = match last.last() {
-                    Some(end) => timeline.around(end.at, |event| all.iter().rev().take(SHOWN).any(|one| one.is_same(event))),
+                    Some(end) => timeline
+                        .around(end.at, |event| all.iter().rev().take(SHOWN).any(|one| one.is_same(event))),
                     None => Vec::new(),
                 };
                 Judgement::new(Outcome::Fail, format!("{counted}: not {}", self.bound)).showing(lines)
@@ -124,7 +125,11 @@ mod tests {
             ("!= 6", Pass),
             ("== 1", Fail),
         ] {
-            assert_eq!(judged(&run, &format!("count(event(sched_switch)) {bound}")).outcome, outcome, "{bound}");
+            assert_eq!(
+                judged(&run, &format!("count(event(sched_switch)) {bound}")).outcome,
+                outcome,
+                "{bound}"
+            );
         }
         let open = judged(&run, "count(event(sched_switch)) <= 4");
         let said = "2 of 2 events of its kind, and up to 3 more may be missing; missing of CPU 1 between 0.001s and 0.002s";

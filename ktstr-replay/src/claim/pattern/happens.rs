@@ -88,7 +88,9 @@ mod tests {
             history(1, 0, &[(1000, switch(IDLE, HOG))]),
             history(1, 7, &[(2000, switch(HOG, IDLE)), (3000, switch(IDLE, VICTIM))]),
         ]);
-        let of = |by: &str| judged(&run, &format!("eventually(event(sched_switch where next_comm == victim){by})"));
+        let of = |by: &str| {
+            judged(&run, &format!("eventually(event(sched_switch where next_comm == victim){by})"))
+        };
         assert_eq!(of("").outcome, Pass);
         assert_eq!(of(", by=3ms").outcome, Pass);
         assert_eq!(of(", by=2500us").outcome, Inconclusive);

@@ -53,7 +53,8 @@ impl Percentile {
             text = format!("{text}.{}", p.ident("the digits of a percentile")?.0);
         }
         let hundredths = hundredths(&text).ok_or_else(|| {
-            let why = "a percentile is from p0.01 to p100, with two digits behind the point at most".to_owned();
+            let why =
+                "a percentile is from p0.01 to p100, with two digits behind the point at most".to_owned();
             p.fault(span.start..end, SyntaxFault::Number { text: format!("p{text}"), why })
         })?;
         p.expect("(")?;
@@ -96,7 +97,12 @@ impl Percentile {
         let lengths: Vec<u64> = times.iter().map(Measured::length_ns).collect();
         let (low, high) = self.between(&lengths, missing);
         let value = self.of(&lengths, 0, 0).unwrap_or_default();
-        let found = format!("{} of {} times: the longest is {}", ms(value), lengths.len(), ms(lengths.last().copied().unwrap_or_default()));
+        let found = format!(
+            "{} of {} times: the longest is {}",
+            ms(value),
+            lengths.len(),
+            ms(lengths.last().copied().unwrap_or_default())
+        );
         match self.bound.in_ns().over(low.into(), high.into()) {
             Some(true) => Judgement::new(Outcome::Pass, found),
             Some(false) => {
@@ -250,7 +256,8 @@ mod tests {
 
     #[test]
     fn percentiles_are_read_and_faults_pointed_at() {
-        for (text, of) in [("99", Some(9900)), ("99.9", Some(9990)), ("0.01", Some(1)), ("100", Some(10_000))] {
+        for (text, of) in [("99", Some(9900)), ("99.9", Some(9990)), ("0.01", Some(1)), ("100", Some(10_000))]
+        {
             assert_eq!(hundredths(text), of, "{text}");
         }
         for text in ["0", "101", "99.999", "99.", "9x"] {

@@ -60,7 +60,8 @@ impl Within {
             after = Some(EventPath::parse(p)?);
             Ok(())
         })?;
-        let after = after.ok_or_else(|| p.missing("within", "after", "within(x == 0, 50ms, after=event(op))"))?;
+        let after =
+            after.ok_or_else(|| p.missing("within", "after", "within(x == 0, 50ms, after=event(op))"))?;
         Ok(Self { what, within, after })
     }
 
@@ -122,7 +123,8 @@ impl Within {
         untold_of.extend(begins.doubts_in(timeline, begins.body));
         if !untold_of.is_empty() {
             let judged = count.saturating_sub(unfinished);
-            return untold(&format!("cannot be told of all; {} seen", events(judged)), untold_of).noting_more(notes);
+            return untold(&format!("cannot be told of all; {} seen", events(judged)), untold_of)
+                .noting_more(notes);
         }
         match count {
             0 => Judgement::inconclusive(format!("there was no such event: none of {}", begins.looked_at())),
@@ -205,8 +207,7 @@ mod tests {
     use crate::path::SyntaxError;
     use crate::verdict::Outcome::{Fail, Inconclusive, Pass};
 
-    const CLAIM: &str =
-        "within(event(sched_switch where next_comm == victim), 5ms, after=event(sched_wakeup where comm == victim))";
+    const CLAIM: &str = "within(event(sched_switch where next_comm == victim), 5ms, after=event(sched_wakeup where comm == victim))";
 
     #[test]
     fn each_event_has_its_answer_in_time() {

@@ -167,7 +167,7 @@ impl Within {
         if let Some((_, point)) = due().find(|(_, point)| point.value.is_err()) {
             return Came::Untold(format!("`{}` has no value in {}", predicate.of, point.tag));
         }
-        match due().last() {
+        match due().next_back() {
             _ if until > ended => Came::Unfinished,
             Some((last, _)) => Came::Not(Some(last)),
             None => Came::Untold(format!("no capture was taken within {}", self.within)),

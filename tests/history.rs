@@ -194,6 +194,7 @@ fn claims_count_what_the_kernel_prints(run: &TestRun, log: &HistoryLog) {
         }
     }
     let worker = turns.into_iter().max_by_key(|(_, turns)| *turns).expect("a task").0;
+    let (mut claims, mut counts) = (Vec::new(), Vec::new());
     for cpu in [0u32, 1] {
         let count = |is: &dyn Fn(&str) -> bool| {
             let due = printed[&cpu].iter().filter(|(us, line)| (first..=last).contains(us) && is(line));
@@ -214,18 +215,16 @@ fn claims_count_what_the_kernel_prints(run: &TestRun, log: &HistoryLog) {
         ] as [(&str, String, &dyn Fn(&str) -> bool); 5]
         {
             let count = count(is);
-            let of = |bound: &str| {
-                run.claimed(&format!(
-                    "count(event({event} where cpu == {cpu} and {within}{condition})) {bound}"
-                ))
-            };
-            let same = of(&format!("== {count}"));
-            assert_eq!(same.outcome, Outcome::Pass, "{same:?}");
-            let more = of(&format!("== {}", count + 1));
-            assert_eq!(more.outcome, Outcome::Fail, "{more:?}");
-            assert!(count == 0 || more.lines.iter().any(|line| line.starts_with("> ")), "{more:?}");
-            println!("{}: {count}", same.what);
+            let of = format!("count(event({event} where cpu == {cpu} and {within}{condition}))");
+            claims.extend([format!("{of} == {count}"), format!("{of} == {}", count + 1)]);
+            counts.push(count);
         }
+    }
+    for (found, count) in run.all_claimed(&claims).chunks(2).zip(counts) {
+        assert_eq!(found[0].outcome, Outcome::Pass, "{:?}", found[0]);
+        assert_eq!(found[1].outcome, Outcome::Fail, "{:?}", found[1]);
+        assert!(count == 0 || found[1].lines.iter().any(|line| line.starts_with("> ")), "{:?}", found[1]);
+        println!("{}", found[0].what);
     }
 }
 

@@ -139,12 +139,24 @@ impl TestRun {
     /// # Panics
     /// When it is no claim.
     pub fn claimed(&self, text: &str) -> Finding {
-        let claim: Claim = text.parse().unwrap_or_else(|error| panic!("{error}"));
+        self.all_claimed(&[text.to_owned()]).remove(0)
+    }
+
+    /// The same of several, of a trace that is read once.
+    ///
+    /// # Panics
+    /// When one is no claim.
+    pub fn all_claimed(&self, texts: &[String]) -> Vec<Finding> {
+        let parse = |text: &String| text.parse::<Claim>().unwrap_or_else(|error| panic!("{error}"));
+        let claims: Vec<Claim> = texts.iter().map(parse).collect();
         let trace = self.trace();
-        let verdict = Run::load(&trace).judge(Some(std::slice::from_ref(&claim)), CheckSource::Recorded);
-        let claim = claim.to_string();
-        let finding = verdict.findings.into_iter().find(|finding| finding.what == claim);
-        finding.unwrap_or_else(|| panic!("`{claim}` was not judged:\n{self}"))
+        let verdict = Run::load(&trace).judge(Some(&claims), CheckSource::Recorded);
+        let found = |claim: &Claim| {
+            let claim = claim.to_string();
+            let finding = verdict.findings.iter().find(|finding| finding.what == claim);
+            finding.unwrap_or_else(|| panic!("`{claim}` was not judged:\n{self}")).clone()
+        };
+        claims.iter().map(found).collect()
     }
 
     /// The trace.

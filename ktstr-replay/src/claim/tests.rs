@@ -372,7 +372,7 @@ fn events() -> impl Strategy<Value = String> {
     let of_kind = prop::sample::select(EventKind::ALL).prop_flat_map(|(name, kind)| {
         let field = prop::sample::select(kind.fields());
         let condition = field.prop_flat_map(|(field, is)| {
-            event_test(is.eq(&FieldType::Text)).prop_map(move |test| format!("{field} {test}"))
+            event_test(is == FieldType::Text).prop_map(move |test| format!("{field} {test}"))
         });
         prop::collection::vec(condition, 0..4).prop_map(move |all| match all.as_slice() {
             [] => format!("event({name})"),

@@ -166,7 +166,7 @@ mod tests {
             let claim: Claim = text.parse().unwrap();
             let judged = run.judge(Some(&[claim]), CheckSource::Recorded);
             let expected = judged.findings.iter().find(|finding| finding.what == text).expect("its finding");
-            assert_eq!(v.findings, std::slice::from_ref(&expected), "{text}");
+            assert_eq!(v.findings, std::slice::from_ref(expected), "{text}");
         }
     }
 

@@ -85,11 +85,14 @@ fn explains(run: &Run<'_>, gaps: &HostGaps<'_>, exit: &SchedulerExit) -> bool {
     else {
         return false;
     };
-    let timeout_ns = sample.scx.as_ref().and_then(|scx| scx.watchdog_timeout_ns);
-    let timeout_ns = timeout_ns.unwrap_or(run.manifest.test.watchdog_timeout_ms.saturating_mul(1_000_000));
-    // Where the message does not say how long, the wait is taken to be as short as a stall can be.
-    let waited_ns = exit.message.as_deref().and_then(waited_ns).unwrap_or(timeout_ns);
-    gaps.explain(sample.host_ns, waited_ns, timeout_ns)
+    let recorded = sample.scx.as_ref().and_then(|scx| scx.watchdog_timeout_ns);
+    // 0: the test left it to the scheduler.
+    let asked =
+        Some(run.manifest.test.watchdog_timeout_ms.saturating_mul(1_000_000)).filter(|asked| *asked > 0);
+    // A wait that ends in a stall is as long as the timeout or longer: of two that are not known, one is taken for the other.
+    let waited_ns = exit.message.as_deref().and_then(waited_ns);
+    let Some(timeout_ns) = recorded.or(asked).or(waited_ns) else { return false };
+    gaps.explain(sample.host_ns, waited_ns.unwrap_or(timeout_ns), timeout_ns)
 }
 
 /// The time in `burner[103] failed to run for 5.104s`, or `watchdog failed to check in for 9.856s`, in ns.
@@ -123,10 +126,12 @@ mod tests {
 
     /// A stall at 4.5 s, after a wait of 5.104 s and with a timeout of 5 s; the host's gap ended at `end_ms`.
     fn judged(gap: Option<(i64, u64)>, expect: Option<&str>) -> Verdict {
-        let mut run = TraceBuilder::begun()
-            .sample(stalled(4500, &[20, 30, 3]))
-            .stage(4510, Stage::SchedulerExited, "x")
-            .ended();
+        stalled_run(TraceBuilder::begun(), gap, expect)
+    }
+
+    fn stalled_run(begun: TraceBuilder, gap: Option<(i64, u64)>, expect: Option<&str>) -> Verdict {
+        let mut run =
+            begun.sample(stalled(4500, &[20, 30, 3])).stage(4510, Stage::SchedulerExited, "x").ended();
         if expect.is_some() {
             run = run.expect_err(expect);
         }
@@ -157,6 +162,9 @@ mod tests {
                 "{gap:?}"
             );
         }
+        // The timeout is known of neither the test nor the kernel: it is at most the wait.
+        let of = |gap| stalled_run(TraceBuilder::begun().without_watchdog_timeout(), gap, None).outcome();
+        assert_eq!((of(None), of(gap)), (Fail, Inconclusive));
     }
 
     #[test]

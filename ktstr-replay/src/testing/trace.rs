@@ -218,6 +218,12 @@ impl TraceBuilder {
         self
     }
 
+    /// The test said nothing of sched_ext's watchdog.
+    pub fn without_watchdog_timeout(mut self) -> Self {
+        self.manifest.test.watchdog_timeout_ms = 0;
+        self
+    }
+
     /// The test expects the scheduler to fail.
     pub fn expect_err(mut self, contains: Option<&str>) -> Self {
         self.manifest.test.expect_err = true;

@@ -2,7 +2,7 @@
 //!
 //! `tests/golden/READING/TRACE.txt` is what a command prints, `.json` beside it what it prints with `--json`, where it has that.
 //! When a change is meant, `KTSTR_UPDATE_GOLDENS=1 cargo test -p ktstr-tests --test golden` writes them anew, and `git diff` is
-//! what is reviewed. `traces/README.md` says how the traces are made from the two fixtures here.
+//! what is reviewed. `traces/README.md` says how the traces are made from the fixtures here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -44,6 +44,27 @@ fn stall(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])
 }
 
+/// With a watch, a probe and the history, and a second machine in which it happens again.
+#[ktstr_test(
+    ignore,
+    scheduler = DEMO,
+    memory_mib = 256,
+    duration_s = 4,
+    num_snapshots = 3,
+    checkpoint = "never",
+    watch = ["scx_root->exit_kind"],
+    probe = ["demo_exit(arg0->kind, arg0->msg)", "sched_fork(p->pid, clone_flags) returns"],
+    claims = [
+        "count(event(sched_switch)) >= 1",
+        "never(watch(\"scx_root->exit_kind\" where new >= 1024))",
+        "p99(wakeup_latency) <= 1s",
+    ],
+    extra_sched_args = ["--exit-after-ms", "1000", "--exit-message", "the demo gave up"]
+)]
+fn watched(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])
+}
+
 /// Set, the goldens are written and not compared.
 const UPDATE: &str = "KTSTR_UPDATE_GOLDENS";
 /// Lines of a table for programs that a golden keeps.
@@ -55,7 +76,7 @@ const KEPT_ELEMENTS: usize = 3;
 fn every_reading_of_every_golden_trace_is_as_ever() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let traces = files_below(&root.join("../traces"), ".trace.zst");
-    assert!(traces.len() >= 2, "{traces:?}");
+    assert!(traces.len() >= 3, "{traces:?}");
     let goldens = root.join("golden");
     let found = readings(&traces);
     if std::env::var_os(UPDATE).is_some() {

@@ -62,6 +62,9 @@ pub(super) struct Capturer {
     written: BTreeSet<BlobId>,
     kernel_blobs_written: bool,
     next_index: u32,
+    /// The time of the latest capture. A host that is busy hears late of a stop at a watch and dates it late, so that the guest's own
+    /// date of what comes after it may be before it.
+    latest: GuestNs,
     history: Option<HistoryKeeper>,
 }
 
@@ -83,6 +86,7 @@ impl Capturer {
             written: BTreeSet::new(),
             kernel_blobs_written: false,
             next_index: 0,
+            latest: GuestNs(0),
             history: plan.history.then(HistoryKeeper::new),
         }
     }
@@ -160,8 +164,8 @@ impl Capturer {
                 classes.as_ref(),
                 machine.written().as_deref(),
                 Some(sample.index),
-                request.guest_ns,
-                request.host_ns,
+                sample.guest_ns,
+                sample.host_ns,
             )
         });
         Captured { sample, checkpoint, history, blobs }
@@ -220,7 +224,13 @@ impl Capturer {
     fn blank(&mut self, request: &CaptureRequest) -> Sample {
         let index = self.next_index;
         self.next_index += 1;
-        let blank = Sample::new(index, request.tag.clone(), request.kind, request.guest_ns, request.host_ns);
+        // 0: the guest's time is not known yet.
+        let guest_ns = match request.guest_ns {
+            GuestNs(0) => GuestNs(0),
+            at => at.max(self.latest.saturating_add(1)),
+        };
+        self.latest = self.latest.max(guest_ns);
+        let blank = Sample::new(index, request.tag.clone(), request.kind, guest_ns, request.host_ns);
         Sample { phase: request.phase.clone(), ..blank }
     }
 }

@@ -1,9 +1,9 @@
 //! A column: one projection of each sample of a series.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use crate::path::Projection;
-
 use crate::units::GuestNs;
 use crate::value::Scalar;
 
@@ -36,7 +36,7 @@ pub struct Point {
 }
 
 /// Why a sample has no value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Absent {
     /// The capture was due and could not be taken.
     Missed(String),
@@ -89,13 +89,14 @@ impl Column {
     /// more than what was missed. `None` for captures that were all missed.
     pub fn why_never(&self) -> Option<&Absent> {
         let errors = || self.points.iter().filter_map(|p| p.value.as_ref().err());
-        let count = |why: &Absent| errors().filter(|other| *other == why).count();
+        let mut counts: HashMap<&Absent, usize> = HashMap::new();
+        errors().for_each(|why| *counts.entry(why).or_default() += 1);
         let rank = |why: &Absent| match why {
             Absent::Unreadable(_) | Absent::NotANumber(_) => 2,
             Absent::NoMemory(_) | Absent::Unanswered(_) => 1,
             Absent::Missed(_) => 0,
         };
-        let best = errors().max_by_key(|why| (rank(why), count(why)))?;
+        let best = errors().max_by_key(|why| (rank(why), counts.get(why)))?;
         Some(best).filter(|why| rank(why) > 0)
     }
 

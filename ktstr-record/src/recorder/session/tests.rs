@@ -109,6 +109,23 @@ fn recorded(before: impl FnOnce(&mut Session<'_>)) -> Trace {
     Trace::open(&path).unwrap()
 }
 
+/// A stop at a watch that a busy host heard of late is dated late, and the guest's own date of the next capture is before it.
+#[test]
+fn of_two_captures_the_later_one_is_after_the_other_however_they_are_dated() {
+    let dated = [7_000, 5_000, 7_001, 9_000];
+    let trace = recorded(|session| {
+        for at in dated {
+            let request =
+                CaptureRequest { guest_ns: GuestNs(at), ..session.request("x".into(), CaptureKind::Watch) };
+            let sample = session.capturer.missed(&request, "the test".into());
+            session.outbox.capture(sample, None);
+        }
+    });
+    let times: Vec<u64> =
+        trace.samples().take(dated.len()).map(|sample| sample.unwrap().guest_ns.0).collect();
+    assert_eq!(times, [7_000, 7_001, 7_002, 9_000]);
+}
+
 #[test]
 fn an_order_that_has_no_room_is_told_and_puts_nothing_else_in_doubt() {
     let trace = recorded(|session| {

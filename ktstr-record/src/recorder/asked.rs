@@ -37,8 +37,9 @@ pub(super) struct Stand<'s> {
 pub(super) type Now = (GuestNs, HostNs);
 
 impl Stand<'_> {
-    pub(super) fn now(&self) -> Now {
-        (self.clock.guest_ns(), self.clock.host_ns())
+    /// The time of this stop.
+    pub(super) fn now(&mut self) -> Now {
+        (self.clock.date_stop(), self.clock.host_ns())
     }
 
     /// What is there now.

@@ -22,6 +22,8 @@ pub(super) struct RunClock {
     unsure_ns: u64,
     /// The latest time that a frame had.
     told: GuestNs,
+    /// The latest time of a stop at a watch or probe that was given out.
+    dated: GuestNs,
 }
 
 /// More than a machine that stops at a watch stands before that is heard of, and before it goes on when it was told to.
@@ -30,7 +32,14 @@ const UNHEARD_NS: u64 = 1_000_000;
 impl RunClock {
     /// A clock whose host time begins now.
     pub(super) fn start() -> Self {
-        Self { start: Instant::now(), paused_ns: 0, offset_ns: None, unsure_ns: 0, told: GuestNs(0) }
+        Self {
+            start: Instant::now(),
+            paused_ns: 0,
+            offset_ns: None,
+            unsure_ns: 0,
+            told: GuestNs(0),
+            dated: GuestNs(0),
+        }
     }
 
     /// Host time since the recording began, in ns.
@@ -72,11 +81,18 @@ impl RunClock {
         self.guest_ns_at(self.host_ns())
     }
 
+    /// The guest's time in a stop at a watch or probe, of which the host has just heard. It is never before that of an earlier one,
+    /// though a frame may have told meanwhile that the guest had stood for longer than was known.
+    pub(super) fn date_stop(&mut self) -> GuestNs {
+        self.dated = self.dated.max(self.guest_ns());
+        self.dated
+    }
+
     /// The guest's time in a stop that began at `begin` and is not among the pauses yet: it has not advanced in it, but frames from
     /// before it have been received in it. Of two stops right after each other the later one is not before the other.
     pub(super) fn guest_ns_stopped(&self, begin: Instant) -> GuestNs {
         let begin = begin.saturating_duration_since(self.start);
-        self.guest_ns_at(HostNs(nanos(begin))).max(self.told)
+        self.guest_ns_at(HostNs(nanos(begin))).max(self.told).max(self.dated)
     }
 
     fn guest_ns_at(&self, host: HostNs) -> GuestNs {
@@ -137,6 +153,22 @@ mod tests {
             before <= after && after.saturating_since(before) <= rest,
             "{before:?} .. {after:?}, {rest} ns"
         );
+    }
+
+    /// A call is not told to return before it was made.
+    #[test]
+    fn stops_at_probes_are_dated_in_their_order_whatever_a_frame_tells_of_the_time_between() {
+        let mut clock = RunClock::start();
+        clock.frame(GuestNs(1_000_000_000));
+        for _ in 0..10 {
+            let _ = clock.date_stop();
+            clock.stopped_at_watch(Duration::ZERO);
+        }
+        let (before, known) = (clock.date_stop(), clock.offset_ns);
+        // Made before all of these stops, and heard of after them.
+        clock.frame(GuestNs(1_000_000_000));
+        assert!(clock.offset_ns < known);
+        assert!(clock.date_stop() >= before && clock.guest_ns_stopped(Instant::now()) >= before);
     }
 
     #[test]

@@ -47,10 +47,10 @@ struct Stop {
 }
 
 impl Stop {
-    fn new(begun: Instant, clock: &RunClock) -> Self {
+    fn new(begun: Instant, clock: &mut RunClock) -> Self {
         Self {
             begun,
-            guest_ns: clock.guest_ns(),
+            guest_ns: clock.date_stop(),
             host_ns: clock.host_ns(),
             running: clock.running(),
             captured: None,

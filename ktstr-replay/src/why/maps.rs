@@ -1,8 +1,10 @@
 //! The sentences about maps that take no more entries.
 
+use std::collections::BTreeSet;
+
 use crate::columns::is_full;
 use crate::run::Run;
-use crate::trace::record::Sample;
+use crate::trace::record::{CaptureKind, Sample};
 
 use super::{Evidence, Sentence};
 
@@ -14,7 +16,6 @@ pub(super) fn full(run: &Run<'_>) -> Vec<Sentence> {
     let until = run.scheduler_exit().map(|exit| exit.at_ns);
     let before = |sample: &&Sample| until.is_none_or(|until| sample.guest_ns <= until);
     let samples: Vec<&Sample> = run.with_maps().filter(before).collect();
-    let Some(last) = samples.last() else { return Vec::new() };
     let entries_of = |sample: &Sample, id: u32| {
         let snapshot = run.samples.snapshot(sample);
         let map = snapshot.maps().find(|map| map.state().id == id)?;
@@ -25,13 +26,19 @@ pub(super) fn full(run: &Run<'_>) -> Vec<Sentence> {
             state.max_entries,
         ))
     };
-    let ids: Vec<u32> = last.maps.iter().map(|map| map.id).collect();
+    // In the capture of the exit the programs may have cleaned up: what was full right before that counts.
+    let is_over = |sample: &Sample, id: u32| {
+        sample.kind == CaptureKind::SchedulerExit && entries_of(sample, id).is_none()
+    };
+    let ids: BTreeSet<u32> =
+        samples.iter().rev().take(2).flat_map(|sample| sample.maps.iter().map(|map| map.id)).collect();
     let mut sentences = Vec::new();
     for id in ids {
-        let Some((name, entries, max)) = entries_of(last, id) else { continue };
-        let filled = samples.iter().rev().take_while(|sample| entries_of(sample, id).is_some());
-        let filled: Vec<&Sample> = filled.copied().collect();
-        let Some(first) = filled.last() else { continue };
+        let behind = samples.iter().rev().skip_while(|sample| is_over(sample, id));
+        let filled: Vec<&Sample> =
+            behind.take_while(|sample| entries_of(sample, id).is_some()).copied().collect();
+        let (Some(first), Some(latest)) = (filled.last(), filled.first()) else { continue };
+        let Some((name, entries, max)) = entries_of(latest, id) else { continue };
         let text = format!("map {name} was full from here on: {entries} of {max} entries");
         let tags = filled.iter().rev().map(|sample| sample.tag.clone()).collect();
         sentences.push(Sentence { evidence: Evidence::Seen(tags), ..Sentence::seen(run, first, text) });

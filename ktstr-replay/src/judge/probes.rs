@@ -1,7 +1,7 @@
 //! Probes: those that were asked for and not had fail the run, and the others say what they saw.
 
 use super::watches;
-use crate::probe::{ProbeLog, ProbeSeen};
+use crate::probe::ProbeSeen;
 use crate::run::Run;
 use crate::text::counted;
 use crate::verdict::Finding;
@@ -12,7 +12,7 @@ pub(super) const WHAT: &str = "probe ";
 
 /// A finding for each probe.
 pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
-    ProbeLog::of(&run.events).probes.iter().map(|probe| of_probe(run, probe)).collect()
+    run.probes().probes.iter().map(|probe| of_probe(run, probe)).collect()
 }
 
 fn of_probe(run: &Run<'_>, probe: &ProbeSeen) -> Finding {

@@ -5,14 +5,14 @@ use crate::text::{clean, seconds};
 use crate::trace::record::{Stage, WatchFire};
 use crate::units::GuestNs;
 use crate::verdict::{Finding, Origin, Outcome};
-use crate::watch::{AskedEnd, WatchLog, WatchSeen};
+use crate::watch::{AskedEnd, WatchSeen};
 
 /// What begins the name of a finding of a watch.
 pub(super) const WHAT: &str = "watch ";
 
 /// A finding for each watch.
 pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
-    WatchLog::of(&run.events).watches.iter().map(|watch| of_watch(run, watch)).collect()
+    run.watches().watches.iter().map(|watch| of_watch(run, watch)).collect()
 }
 
 fn of_watch(run: &Run<'_>, watch: &WatchSeen) -> Finding {

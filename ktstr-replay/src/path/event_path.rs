@@ -320,10 +320,7 @@ impl FromStr for EventPath {
     type Err = SyntaxError;
 
     fn from_str(text: &str) -> Result<Self, SyntaxError> {
-        let mut p = Parser::path(text)?;
-        let path = Self::parse(&mut p)?;
-        p.end()?;
-        Ok(path)
+        Parser::whole(text, Self::parse)
     }
 }
 
@@ -356,10 +353,7 @@ impl FromStr for MeasurePath {
     type Err = SyntaxError;
 
     fn from_str(text: &str) -> Result<Self, SyntaxError> {
-        let mut p = Parser::path(text)?;
-        let path = Self::parse(&mut p)?;
-        p.end()?;
-        Ok(path)
+        Parser::whole(text, Self::parse)
     }
 }
 

@@ -168,10 +168,7 @@ impl FromStr for FieldPath {
 
     /// The empty text is the empty path. A point at the beginning means nothing: `.bss.x` is `bss.x`.
     fn from_str(text: &str) -> Result<Self, SyntaxError> {
-        let mut p = Parser::path(text)?;
-        let path = Self::parse_cast(&mut p)?;
-        p.end()?;
-        Ok(path)
+        Parser::whole(text, Self::parse_cast)
     }
 }
 

@@ -54,6 +54,17 @@ impl<'t> Parser<'t> {
         Ok(Self { is: "path", ..Self::claim(text)? })
     }
 
+    /// All of the text of a path, as `parse` reads it.
+    pub(crate) fn whole<R>(
+        text: &'t str,
+        parse: impl FnOnce(&mut Self) -> Result<R, SyntaxError>,
+    ) -> Result<R, SyntaxError> {
+        let mut p = Self::path(text)?;
+        let read = parse(&mut p)?;
+        p.end()?;
+        Ok(read)
+    }
+
     /// For the text of a condition.
     pub(crate) fn condition(text: &'t str) -> Result<Self, SyntaxError> {
         Ok(Self { is: "condition", ..Self::claim(text)? })

@@ -346,10 +346,7 @@ impl std::str::FromStr for Projection {
     type Err = SyntaxError;
 
     fn from_str(text: &str) -> Result<Self, SyntaxError> {
-        let mut p = Parser::path(text)?;
-        let projection = Self::parse(&mut p)?;
-        p.end()?;
-        Ok(projection)
+        Parser::whole(text, Self::parse)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use crate::judge::how_it_ended;
 use crate::kernel::log::read_log;
-use crate::probe::ProbeLog;
 use crate::run::{Checkpoints, Run};
 use crate::text::{Align, both_ends, clean, counted, layout, seconds, shorten, tail};
 use crate::trace::record::{
@@ -11,7 +10,6 @@ use crate::trace::record::{
 use crate::units::GuestNs;
 use crate::verdict::{Outcome, Verdict};
 use crate::view::{dmesg, probes, watches};
-use crate::watch::WatchLog;
 
 use super::{Detail, Section};
 
@@ -145,14 +143,14 @@ fn of_asked(body: &EventBody) -> Option<String> {
 
 /// What the watches saw.
 pub(super) fn watches(run: &Run<'_>) -> Section {
-    let log = WatchLog::of(&run.events);
+    let log = run.watches();
     let lines = log.watches.iter().flat_map(|watch| watches::lines(run, watch)).collect();
     Section { title: "watches".to_owned(), lines }
 }
 
 /// What the probes saw.
 pub(super) fn probes(run: &Run<'_>) -> Section {
-    let log = ProbeLog::of(&run.events);
+    let log = run.probes();
     let lines = log.probes.iter().flat_map(|probe| probes::short(run, probe)).collect();
     Section { title: "probes".to_owned(), lines }
 }

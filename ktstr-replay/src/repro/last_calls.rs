@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::probe::{ProbeCall, ProbeLog};
+use crate::probe::ProbeCall;
 use crate::run::Run;
 use crate::text::{Align, clean, counted, escaped, layout, seconds, shorten};
 use crate::trace::record::{EventBody, ProbeValue, WatchNews};
@@ -21,7 +21,7 @@ const COMM: &str = "p->comm";
 
 /// The last calls of the task that the scheduler of `second` died of, a line for each; empty where nothing was probed.
 pub(crate) fn last_calls(second: &Run<'_>) -> Vec<String> {
-    let log = ProbeLog::of(&second.events);
+    let log = second.probes();
     let end = ended_at(second);
     let mut calls: Vec<(&str, &ProbeCall)> = log
         .probes

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::exit::SchedulerExit;
 use crate::history::HistoryLog;
 use crate::path::Projection;
+use crate::probe::ProbeLog;
 use crate::series::{Column, Samples, Series};
 use crate::text::time_ns;
-use crate::timeline::Timeline;
+use crate::timeline::{Logs, Timeline};
 use crate::trace::Trace;
 use crate::trace::record::{
     CaptureKind, ClaimRecord, Event, EventBody, GuestEnd, Loss, LossKind, Manifest, OutputSource, PayloadRun,
@@ -16,6 +17,7 @@ use crate::trace::record::{
 };
 use crate::units::GuestNs;
 use crate::verdict::Verdict;
+use crate::watch::WatchLog;
 
 /// When periodic capture `index` of `count` over a workload window is due, from the start of the body:
 /// `0.1 d + (i + 1) * 0.8 d / (N + 1)`. The first and the last tenth of the window are left to warm-up and wind-down.
@@ -39,6 +41,9 @@ pub struct Run<'t> {
     pub(super) exits: OnceLock<Vec<SchedulerExit>>,
     /// What the CPUs did. Made on first use: a run may have millions of steps.
     history: OnceLock<Arc<HistoryLog>>,
+    /// What watches and probes saw. Likewise.
+    watches: OnceLock<Arc<WatchLog>>,
+    probes: OnceLock<Arc<ProbeLog>>,
     /// What happened in it, for claims. Likewise.
     timeline: OnceLock<Timeline>,
 }
@@ -79,6 +84,8 @@ impl<'t> Run<'t> {
             damage,
             exits: OnceLock::new(),
             history: OnceLock::new(),
+            watches: OnceLock::new(),
+            probes: OnceLock::new(),
             timeline: OnceLock::new(),
         }
     }
@@ -88,10 +95,26 @@ impl<'t> Run<'t> {
         self.history.get_or_init(|| Arc::new(HistoryLog::of(&self.events)))
     }
 
+    /// What its watches saw.
+    pub(crate) fn watches(&self) -> &Arc<WatchLog> {
+        self.watches.get_or_init(|| Arc::new(WatchLog::of(&self.events)))
+    }
+
+    /// What its probes saw.
+    pub(crate) fn probes(&self) -> &Arc<ProbeLog> {
+        self.probes.get_or_init(|| Arc::new(ProbeLog::of(&self.events)))
+    }
+
     /// What happened in the run, as claims about events name it.
     pub(crate) fn timeline(&self) -> &Timeline {
-        self.timeline
-            .get_or_init(|| Timeline::new(self.trace, &self.events, &self.losses, Arc::clone(self.history())))
+        self.timeline.get_or_init(|| {
+            let logs = Logs {
+                history: Arc::clone(self.history()),
+                watches: Arc::clone(self.watches()),
+                probes: Arc::clone(self.probes()),
+            };
+            Timeline::new(self.trace, &self.events, &self.losses, logs)
+        })
     }
 
     /// The verdict that was recorded; `None`: none was, it cannot be read, or it says that it is of another run.

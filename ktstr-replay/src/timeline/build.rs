@@ -13,8 +13,8 @@ use crate::watch::WatchLog;
 #[derive(Clone, Debug)]
 pub struct Timeline {
     pub(super) history: Arc<HistoryLog>,
-    pub(super) watches: WatchLog,
-    pub(super) probes: ProbeLog,
+    pub(super) watches: Arc<WatchLog>,
+    pub(super) probes: Arc<ProbeLog>,
     /// Operations, and begins and ends of phases, in the order of the trace.
     pub(super) scenario: Vec<(GuestNs, ScenarioStep)>,
     pub(super) phases: Vec<Phase>,
@@ -58,9 +58,17 @@ pub(super) struct Phase {
     pub until: Option<GuestNs>,
 }
 
+/// What the events say of CPUs, watches and probes, which others read, too.
+pub(crate) struct Logs {
+    pub history: Arc<HistoryLog>,
+    pub watches: Arc<WatchLog>,
+    pub probes: Arc<ProbeLog>,
+}
+
 impl Timeline {
-    /// That of the run with these `events` and `losses`, whose history is `history`.
-    pub(crate) fn new(trace: &Trace, events: &[Event], losses: &[Loss], history: Arc<HistoryLog>) -> Self {
+    /// That of the run with these `events` and `losses`, of which `logs` were made.
+    pub(crate) fn new(trace: &Trace, events: &[Event], losses: &[Loss], logs: Logs) -> Self {
+        let Logs { history, watches, probes } = logs;
         let at = |wanted: &[Stage]| {
             events.iter().find(|event| match &event.body {
                 EventBody::Stage { stage, .. } => wanted.contains(stage),
@@ -90,8 +98,8 @@ impl Timeline {
         let release = trace.manifest().map_or_else(|_| String::new(), |m| m.kernel.release.clone());
         Self {
             history,
-            watches: WatchLog::of(events),
-            probes: ProbeLog::of(events),
+            watches,
+            probes,
             scenario,
             phases,
             origin: began.unwrap_or_default(),
@@ -143,7 +151,12 @@ impl Trace {
     #[must_use]
     pub fn timeline(&self) -> Timeline {
         let events = self.events();
-        Timeline::new(self, &events, &self.losses(), Arc::new(HistoryLog::of(&events)))
+        let logs = Logs {
+            history: Arc::new(HistoryLog::of(&events)),
+            watches: Arc::new(WatchLog::of(&events)),
+            probes: Arc::new(ProbeLog::of(&events)),
+        };
+        Timeline::new(self, &events, &self.losses(), logs)
     }
 }
 

@@ -25,6 +25,7 @@ mod shown;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use build::Logs;
 pub use build::Timeline;
 pub use doubts::Doubt;
 pub use happened::Happened;

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::Shown;
 use crate::probe::json::{of_hit, of_return, of_value};
-use crate::probe::{ProbeCall, ProbeLog, ProbeSeen};
+use crate::probe::{ProbeCall, ProbeSeen};
 use crate::run::Run;
 use crate::text::{Align, both_ends, clean, counted, escaped, layout, seconds, shorten};
 use crate::watch::AskedEnd;
@@ -31,7 +31,7 @@ pub struct NoProbes;
 /// # Errors
 /// [`NoProbes`].
 pub fn show_probes(run: &Run<'_>) -> Result<Shown, NoProbes> {
-    let log = ProbeLog::of(&run.events);
+    let log = run.probes();
     if log.probes.is_empty() {
         return Err(NoProbes);
     }

@@ -9,7 +9,7 @@ use crate::text::{Align, both_ends, clean, counted, escaped, layout, seconds, sh
 use crate::trace::record::WatchFire;
 use crate::units::GuestNs;
 use crate::watch::json::of_fire;
-use crate::watch::{AskedEnd, WatchLog, WatchSeen};
+use crate::watch::{AskedEnd, WatchSeen};
 
 /// Fires of one watch that are shown of the beginning, and of the end.
 const EACH_END: usize = 16;
@@ -28,7 +28,7 @@ pub struct NoWatches;
 /// # Errors
 /// [`NoWatches`].
 pub fn show_watches(run: &Run<'_>) -> Result<Shown, NoWatches> {
-    let log = WatchLog::of(&run.events);
+    let log = run.watches();
     if log.watches.is_empty() {
         return Err(NoWatches);
     }

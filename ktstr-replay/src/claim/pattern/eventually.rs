@@ -9,6 +9,7 @@ use crate::series::Column;
 use crate::text::SpanNs;
 use crate::verdict::Outcome;
 
+use super::deadline::{in_words, parse_deadline, write_eventually};
 use super::{in_time, note_missing};
 
 /// Something is true at some sample, before a deadline if there is one.
@@ -29,12 +30,7 @@ impl Eventually {
 
     pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let predicate = Predicate::parse(p)?;
-        let mut by = None;
-        p.named_args("eventually", &["by"], |p, _| {
-            by = Some(p.time()?);
-            Ok(())
-        })?;
-        Ok(Self { predicate, by })
+        Ok(Self { predicate, by: parse_deadline(p)? })
     }
 
     pub(in crate::claim) fn projections(&self) -> Vec<&Projection> {
@@ -47,7 +43,7 @@ impl Eventually {
         let in_time = |p: &_| self.by.is_none_or(|by| in_time(column, p, by));
         let missing = column.points.iter().filter(|p| in_time(p) && p.value.is_err()).count();
         let notes = note_missing(missing, "skipped");
-        let deadline = self.by.map_or_else(String::new, |by| format!(" by {by}"));
+        let deadline = in_words(self.by);
         let due: Vec<_> = column.usable().filter(|(_, p, _)| in_time(p)).collect();
         let Some((last, _, value)) = due.last() else {
             return Judgement::inconclusive(format!("no usable sample{deadline}")).noting(notes);
@@ -62,11 +58,7 @@ impl Eventually {
 
 impl fmt::Display for Eventually {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "eventually({}", self.predicate)?;
-        if let Some(by) = self.by {
-            write!(f, ", by={by}")?;
-        }
-        f.write_str(")")
+        write_eventually(f, &self.predicate, self.by)
     }
 }
 

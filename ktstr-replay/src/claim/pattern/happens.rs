@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::deadline::{in_words, parse_deadline, write_eventually};
 use super::events::{Events, at, untold};
 use crate::claim::{Judgement, PatternInfo};
 use crate::path::parse::Parser;
@@ -29,12 +30,7 @@ impl Happens {
 
     pub(in crate::claim) fn parse(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let what = EventPath::parse(p)?;
-        let mut by = None;
-        p.named_args("eventually", &["by"], |p, _| {
-            by = Some(p.time()?);
-            Ok(())
-        })?;
-        Ok(Self { what, by })
+        Ok(Self { what, by: parse_deadline(p)? })
     }
 
     pub(in crate::claim) fn projections(&self) -> Vec<&Projection> {
@@ -49,7 +45,7 @@ impl Happens {
         };
         let (from, ended) = found.body;
         let until = self.by.map_or(ended, |by| from.saturating_add(by.0).min(ended));
-        let deadline = self.by.map_or_else(String::new, |by| format!(" by {by}"));
+        let deadline = in_words(self.by);
         if let Some(first) = found.matches.within((from, until)).first() {
             return Judgement::new(Outcome::Pass, format!("happened at {}", at(timeline, first)));
         }
@@ -69,11 +65,7 @@ impl Happens {
 
 impl fmt::Display for Happens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "eventually({}", self.what)?;
-        if let Some(by) = self.by {
-            write!(f, ", by={by}")?;
-        }
-        f.write_str(")")
+        write_eventually(f, &self.what, self.by)
     }
 }
 

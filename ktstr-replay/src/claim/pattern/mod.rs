@@ -51,6 +51,7 @@ macro_rules! one_operand {
 mod always;
 mod converges;
 mod count_of;
+mod deadline;
 mod eventually;
 mod events;
 mod happens;

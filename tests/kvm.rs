@@ -9,6 +9,8 @@ use ktstr_replay::run::Run;
 use ktstr_tests::{TestRun, cargo_ktstr, fixture, ktstr, run_bounded};
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
+declare_scheduler!(COSMOS, { name = "cosmos", crates = "scx_cosmos@1.1.7", topology = (1, 1, 2, 1) });
+declare_scheduler!(BPFLAND, { name = "bpfland", crates = "scx_bpfland@1.1.4", topology = (1, 1, 2, 1) });
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -38,6 +40,18 @@ fn on_two_nodes(ctx: &Ctx) -> Result<AssertResult> {
     two_cgroups(ctx)
 }
 
+#[ktstr_test(ignore, scheduler = COSMOS, duration_s = 2, memory_mib = 512, num_snapshots = 2,
+             claims = ["always(alive)", "each(rq[1].nr_switches > 0)"])]
+fn with_cosmos(ctx: &Ctx) -> Result<AssertResult> {
+    two_cgroups(ctx)
+}
+
+#[ktstr_test(ignore, scheduler = BPFLAND, duration_s = 2, memory_mib = 512, num_snapshots = 2,
+             claims = ["always(alive)", "eventually(stats(top).nr_cpus == 2)"])]
+fn with_bpfland(ctx: &Ctx) -> Result<AssertResult> {
+    two_cgroups(ctx)
+}
+
 /// Why KVM runs no kernels here; `None` where it does.
 fn unfit() -> Option<String> {
     let probe = KvmProbe::fresh();
@@ -59,7 +73,7 @@ fn the_same_test_is_judged_alike_on_both_machines() {
     if let Some(why) = unfit() {
         return println!("not run, as no kernel runs on this host's KVM: {why}");
     }
-    for name in ["with_a_scheduler", "breaks_its_claim", "on_two_nodes"] {
+    for name in ["with_a_scheduler", "breaks_its_claim", "on_two_nodes", "with_cosmos", "with_bpfland"] {
         let [(one, kvm), (other, qemu)] = ["kvm", "qemu"].map(|machine| {
             let run = fixture(name).env("KTSTR_MACHINE", machine).run();
             run.assert_replays();

@@ -184,9 +184,14 @@ impl HistoryLog {
     /// How many steps of the CPUs that `is_of` takes are missing in the time of a wait.
     #[must_use]
     pub fn missing_of(&self, is_of: impl Fn(Cpu) -> bool, wait: &Wait) -> u64 {
+        self.missing_between(is_of, wait.since, wait.until)
+    }
+
+    /// How many steps of the CPUs that `is_of` takes are missing between two times.
+    pub(crate) fn missing_between(&self, is_of: impl Fn(Cpu) -> bool, since: GuestNs, until: GuestNs) -> u64 {
         let within = self.missing.iter().filter(|missing| {
-            let (after, until) = missing.span();
-            is_of(missing.cpu) && until > wait.since && after < wait.until
+            let (after, before) = missing.span();
+            is_of(missing.cpu) && before > since && after < until
         });
         within
             .fold(0, |sum, missing| sum.saturating_add(missing.overwritten).saturating_add(missing.left_out))

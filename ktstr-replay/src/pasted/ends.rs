@@ -4,10 +4,8 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use super::lines::{Form, Line, MAX_LINES, form, lines};
-use super::messages::{
-    Trigger, disabled, exit_line, kind_name, kind_of_reason, placed, reason, requested, said, trigger,
-};
-use crate::run::{Dump, SchedulerExit};
+use super::messages::{disabled, exit_line, kind_name, kind_of_reason, placed, reason, requested, said};
+use crate::run::{Dump, DumpTrigger, SchedulerExit, trigger};
 use crate::text::escaped;
 use crate::units::Cpu;
 
@@ -40,8 +38,6 @@ pub struct PastedEnd {
     pub exit: Option<SchedulerExit>,
     /// Who asked for the dump of a scheduler that did not end: `SysRq-D`.
     pub requested_by: Option<String>,
-    /// Command name, on one line, and pid of the task that ran when the scheduler was ended.
-    pub triggered_in: Option<(String, i64)>,
     /// The dump, if there is one.
     pub dump: Option<Dump>,
     /// The dump's beginning is not there.
@@ -128,7 +124,7 @@ struct Open {
     text: String,
     program: Option<String>,
     cpus: HashSet<u32>,
-    trigger: Option<Trigger>,
+    trigger: Option<DumpTrigger>,
     /// The lines of the reason, until it is whole.
     reason: Option<(String, usize)>,
     counters: bool,
@@ -160,7 +156,6 @@ impl Reader {
             self.ends.push(end);
         } else if let Some(found) = trigger(text) {
             let open = self.begin(number, program, false);
-            open.end.triggered_in = Some(found.task.clone());
             open.trigger = Some(found);
             open.reason = Some((String::new(), 0));
         } else if let Some(by) = requested(text) {
@@ -240,7 +235,7 @@ impl Reader {
     fn close(&mut self) {
         let Some(mut open) = self.open.take() else { return };
         open.end_reason();
-        let dump = Dump::parse(&open.text);
+        let dump = Dump { trigger: open.trigger.take(), ..Dump::parse(&open.text) };
         let mut end = open.end;
         // A dump that was asked for has the tasks of its scheduler only.
         if end.requested_by.is_none() {
@@ -337,7 +332,6 @@ fn put_together(one: &mut PastedEnd, other: PastedEnd) {
     }
     one.scheduler = one.scheduler.take().or(other.scheduler);
     one.place = one.place.take().or(other.place);
-    one.triggered_in = one.triggered_in.take().or(other.triggered_in);
     if other.sources.dump {
         (one.dump, one.short, one.headless) = (other.dump, other.short, other.headless);
     }

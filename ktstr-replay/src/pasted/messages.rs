@@ -1,8 +1,5 @@
 //! The lines that say which scheduler ended, and how.
 
-use crate::run::named;
-use crate::units::Cpu;
-
 /// `enum scx_exit_kind` of `kernel/sched/ext/internal.h` of Linux 7.3: number, name and what `scx_exit_reason` says of it. Kernels from
 /// 6.12 on have the same numbers, as far as they have these kinds. Traces have the names from the kernel's own types; text has none.
 const KINDS: [(u64, &str, &str); 11] = [
@@ -43,24 +40,6 @@ pub(super) fn placed(line: &str) -> Option<(&str, &str)> {
 
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// What a dump says of its cause.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Trigger {
-    /// Command name, on one line, and pid of the task that ran when the scheduler was ended.
-    pub task: (String, i64),
-    pub kind: u64,
-}
-
-/// `kworker/u8:0[12] triggered exit kind 1026 on CPU 3:`
-pub(super) fn trigger(line: &str) -> Option<Trigger> {
-    let (task, rest) = line.trim().rsplit_once(" triggered exit kind ")?;
-    let (kind, cpu) = rest.strip_suffix(':')?.split_once(" on CPU ").unwrap_or((rest.strip_suffix(':')?, ""));
-    if !cpu.is_empty() && cpu.parse().map(Cpu).is_err() {
-        return None;
-    }
-    Some(Trigger { task: named(task)?, kind: kind.parse().ok()? })
 }
 
 /// `Debug dump triggered by SysRq-D`
@@ -107,10 +86,6 @@ mod tests {
         assert_eq!(placed("demo: root"), Some(("demo", "root")));
         assert_eq!(placed("demo: sub1-4711 /a b"), Some(("demo", "sub1-4711 /a b")));
         assert_eq!(placed("demo: subway"), None);
-        let found = trigger("a b[x][12] triggered exit kind 1026 on CPU 3:").expect("a trigger");
-        assert_eq!((found.task, found.kind), (("a b[x]".to_owned(), 12), 1026));
-        assert_eq!(trigger("x[1] triggered exit kind 65:").map(|found| found.kind), Some(65));
-        assert_eq!(trigger("x[1] triggered exit kind many:"), None);
         assert_eq!(reason("  stall (a (b) c)"), Some(("stall", Some("a (b) c"))));
         assert_eq!(reason("  stall ()"), Some(("stall", None)));
         assert_eq!(exit_line("Error: EXIT: stall (a[1]) on CPU 3"), Some(("stall", Some("a[1]"))));

@@ -4,6 +4,8 @@
 //! not all kernels write the same: a line that is not understood is passed over.
 //!
 //! ```text
+//! rt-hog[104] triggered exit kind 1025 on CPU 1:  who ran when the dump was made (the CPU on newer kernels)
+//!
 //! CPU 1   : nr_run=2 flags=0x1 ...                a CPU
 //!           curr=rt-hog[104] class=...            what it runs
 //!
@@ -40,12 +42,25 @@ const CUT: &str = "~~~~ TRUNCATED ~~~~";
 /// What a dump says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dump {
+    /// What ran when it was made.
+    pub trigger: Option<DumpTrigger>,
     /// The CPUs, in the order of the dump.
     pub cpus: Vec<DumpCpu>,
     /// The runnable tasks, in the order of the dump.
     pub tasks: Vec<DumpTask>,
     /// The kernel cut it: there may be more CPUs and tasks.
     pub cut: bool,
+}
+
+/// The first line of a dump. The kernel makes the dump in an interrupt that it asks for where it ends the scheduler, on the same CPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DumpTrigger {
+    /// Command name, on one line, and pid of the task that ran on that CPU when the dump was made.
+    pub task: (String, i64),
+    /// Exit kind.
+    pub kind: u64,
+    /// The CPU that the exit is of; `None` on kernels that do not say it.
+    pub cpu: Option<Cpu>,
 }
 
 /// A CPU of a dump.
@@ -104,7 +119,12 @@ impl Dump {
             }
             let raw = line;
             let line = line.trim();
-            if let Some(cpu) = cpu(line) {
+            if found.trigger.is_none()
+                && found.cpus.is_empty()
+                && let Some(trigger) = trigger(line)
+            {
+                found.trigger = Some(trigger);
+            } else if let Some(cpu) = cpu(line) {
                 found.cpus.push(cpu);
                 in_task = false;
             } else if let Some(curr) = line.strip_prefix("curr=")
@@ -186,6 +206,17 @@ impl DumpTask {
     pub(crate) fn place(&self) -> String {
         self.dsq.as_ref().map_or_else(|| "in no queue".to_owned(), |id| format!("in queue {id}"))
     }
+}
+
+/// `kworker/u8:0[12] triggered exit kind 1026 on CPU 3:`
+pub(crate) fn trigger(line: &str) -> Option<DumpTrigger> {
+    let (task, rest) = line.trim().rsplit_once(" triggered exit kind ")?;
+    let rest = rest.strip_suffix(':')?;
+    let (kind, cpu) = match rest.split_once(" on CPU ") {
+        Some((kind, cpu)) => (kind, Some(Cpu(cpu.parse().ok().filter(|cpu| *cpu < MAX_CPUS)?))),
+        None => (rest, None),
+    };
+    Some(DumpTrigger { task: named(task)?, kind: kind.parse().ok()?, cpu })
 }
 
 /// `CPU 1   : nr_run=5 flags=0x1 ...`
@@ -332,6 +363,19 @@ R [7] -9999ms
 ";
 
     /// All CPUs up to the highest were listed.
+    #[test]
+    fn the_first_line_says_what_ran_when_it_was_made() {
+        let found = trigger("a b[x][12] triggered exit kind 1026 on CPU 3:").expect("a trigger");
+        assert_eq!((found.task, found.kind, found.cpu), (("a b[x]".to_owned(), 12), 1026, Some(Cpu(3))));
+        let older = trigger("x[1] triggered exit kind 65:").expect("a trigger");
+        assert_eq!((older.kind, older.cpu), (65, None));
+        for wrong in ["x[1] triggered exit kind many:", "x[1] triggered exit kind 65 on CPU 99999:"] {
+            assert_eq!(trigger(wrong), None, "{wrong}");
+        }
+        let dump = Dump::parse("demo: root\nx[1] triggered exit kind 1025 on CPU 1:\n  it said so\n");
+        assert_eq!(dump.trigger.map(|found| found.task), Some(("x".to_owned(), 1)));
+    }
+
     #[test]
     fn a_number_that_no_cpu_has_is_none() {
         let with = |number: u32| Dump::parse(&format!("CPU {number}: nr_run=1 flags=0x1\n")).cpus.len();

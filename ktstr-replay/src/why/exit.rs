@@ -39,7 +39,8 @@ pub(super) fn at_exit(end: &SchedulerEnd, text: String) -> Sentence {
 /// Who had waited by then, as the kernel's dump has it; and what it lost, as memory has that.
 pub(super) fn dump(end: &SchedulerEnd) -> Vec<Sentence> {
     let mut sentences = Vec::new();
-    let mut waited: Vec<_> = end.dump.tasks.iter().filter(|task| !task.running).collect();
+    let mut waited: Vec<_> =
+        end.dump.tasks.iter().filter(|task| !task.running && end.is_told(task)).collect();
     waited.sort_by_key(|task| Reverse(task.runnable_ms));
     let one = |task: &&DumpTask| {
         format!("{}[{}] for {:.3}s {}", task.comm, task.pid, task.runnable_ms as f64 / 1e3, task.place())

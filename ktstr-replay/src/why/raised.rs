@@ -94,16 +94,29 @@ fn program_name(symbol: &str) -> Option<&str> {
     name.strip_prefix('_').filter(|name| is_tag && !name.is_empty())
 }
 
-/// The sentence about it.
+/// The sentences about it.
 pub(crate) fn raised(end: &SchedulerEnd) -> Vec<Sentence> {
     let Some(raised) = &end.raised else { return Vec::new() };
+    let mut sentences = vec![by_whom(raised, end)];
+    sentences.extend(end.raised_on().map(|trigger| {
+        let (comm, pid) = &trigger.task;
+        let on = trigger.cpu.map_or_else(
+            || "on the CPU that raised it".to_owned(),
+            |cpu| format!("on CPU {cpu}, which raised it"),
+        );
+        at_exit(end, format!("{}[{pid}] ran {on}, when the kernel made its dump there", escaped(comm)))
+    }));
+    sentences
+}
+
+fn by_whom(raised: &Raised, end: &SchedulerEnd) -> Sentence {
     let Some(program) = &raised.program else {
         let named: Vec<_> = raised.frames.iter().take(NAMED).map(|frame| escaped(frame)).collect();
         let text = format!(
             "the kernel raised it in {}, not in a call of the scheduler's",
             named.join(", called by ")
         );
-        return vec![at_exit(end, text)];
+        return at_exit(end, text);
     };
     let mut text = format!("it was raised in the scheduler's program {}", escaped(&program.name));
     if let Some(operation) = &program.operation {
@@ -121,7 +134,7 @@ pub(crate) fn raised(end: &SchedulerEnd) -> Vec<Sentence> {
             tags.push(tag.clone());
         }
     }
-    vec![sentence]
+    sentence
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ use crate::kernel::dsq::{Dsq, Dsqs, read_dsqs};
 use crate::kernel::runqueue::{Runqueues, read_runqueue_details};
 use crate::kernel::task::{Task, Tasks, read_tasks};
 use crate::kernel::unwind::{Stack, Unwinder};
-use crate::run::{CheckpointError, Checkpoints, Dump, DumpTask, OpenCheckpoint, Run, SchedulerExit};
+use crate::run::{
+    CheckpointError, Checkpoints, Dump, DumpTask, DumpTrigger, OpenCheckpoint, Run, SchedulerExit,
+};
 use crate::text::escaped;
 use crate::trace::CheckpointInfo;
 use crate::trace::record::ScxState;
@@ -197,17 +199,28 @@ impl SchedulerEnd {
     }
 
     /// The pid of the stalled task: the one that the exit names, if there is one of that pid, else the one that waited longest,
-    /// by the kernel's dump or else by the last checkpoint. A dump that was cut may lack that one.
+    /// by the kernel's dump or else by the last checkpoint. A dump that was cut may lack that one. Some task always waits a little:
+    /// of an error that was raised, and not found by the watchdog, that is no part.
     pub(crate) fn stalled_task(&self) -> Option<i64> {
         let exists =
             |pid: &i64| self.last().is_none_or(|state| state.of_dump || state.tasks.by_pid(*pid).is_some());
-        let dumped = || self.dump.longest().map(|task| task.pid);
+        let dumped = || self.dump.longest().filter(|task| self.is_told(task)).map(|task| task.pid);
         let by_memory = || self.last()?.longest().filter(|task| task.age_ns >= LONG_NS).map(|task| task.pid);
         let longest = || match self.dump.cut {
             true => by_memory().or_else(dumped),
             false => dumped().or_else(by_memory),
         };
         self.named.filter(exists).or_else(longest)
+    }
+
+    /// Whether the wait of a task in the dump has to do with the end.
+    pub(super) fn is_told(&self, task: &DumpTask) -> bool {
+        self.raised.is_none() || i128::from(task.runnable_ms) * 1_000_000 >= i128::from(LONG_NS)
+    }
+
+    /// Of an error that was raised: the CPU that raised it, where the kernel says so, and what it ran when the dump was made.
+    pub(crate) fn raised_on(&self) -> Option<&DumpTrigger> {
+        self.raised.as_ref().and(self.dump.trigger.as_ref())
     }
 
     /// The checkpoints at which the task `pid` waited as it did at the last one, the latest first: the wait had begun, and
@@ -388,5 +401,32 @@ mod tests {
         // What memory does not have is told as that, and waited for nothing.
         assert!(why.contains("the kernel's dump has nobody[55], which is no task in memory"), "{why}");
         assert!(!why.contains("nobody[55] for"), "{why}");
+    }
+
+    #[test]
+    fn who_waited_a_little_has_nothing_to_do_with_an_error_that_was_raised() {
+        let told = |waited_ms: u32| {
+            let mut exit = stalled(2500, &[1, 2, 3]);
+            if let Some(scx) = &mut exit.scx {
+                scx.exit_message = Some("the demo gave up".into());
+                scx.exit_dump = Some(format!(
+                    "busy[101] triggered exit kind 1025 on CPU 0:\n  scx_bpf_error (the demo gave up)\n\nBacktrace:\n  scx_exit_bstr+0xdd/0x110\n  \
+                     bpf_prog_0123456789abcdef_give_up+0x31/0x3f\n\nCPU 0   : nr_run=3 flags=0x1\n  R waits[102] -{waited_ms}ms\n      \
+                     scx_state/flags=3/0x9 dsq_flags=0x0\n\n"
+                ));
+            }
+            let short = waiting_for(5);
+            of(TraceBuilder::begun().sample(periodic(0, 0)).sample(exit), &[&short])
+        };
+        let (end, why) = told(48);
+        assert_eq!(end.stalled_task(), None);
+        assert_eq!(end.raised_on().and_then(|trigger| trigger.cpu), Some(Cpu(0)));
+        assert!(!why.contains("waits[102]"), "{why}");
+        let words = "busy[101] ran on CPU 0, which raised it, when the kernel made its dump there";
+        assert!(why.contains(words), "{why}");
+        // A program may give up because of one that waited for long.
+        let (end, why) = told(900);
+        assert_eq!(end.stalled_task(), Some(102));
+        assert!(why.contains("runnable and waiting: waits[102] for 0.900s"), "{why}");
     }
 }

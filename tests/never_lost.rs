@@ -36,7 +36,8 @@ fn tool(args: &[&str], trace: &Path, more: &[&Path]) -> Ended {
 type Moment = (&'static str, fn(&Path) -> bool, u64);
 
 const MOMENTS: [Moment; 3] = [
-    ("its file is there", |_| true, 3000),
+    // Between the making of the file and its first bytes there is nothing to be lost.
+    ("its file is there", |path| Trace::open(path).is_ok(), 3000),
     // The kernel's types and symbols, 3 MiB, come first; some 8 MiB of pages follow, and are committed together.
     (
         "its first checkpoint is being written",

@@ -27,7 +27,13 @@ fn demo(ctx: &Ctx) -> Result<AssertResult> {
 
 fn steady_dispatch(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let dispatched = trace.periodic().var("nr_dispatched");
-    dispatched.strictly_increasing(v).because("four workers share two CPUs, so that slices end all the time");
-    claim!(v, dispatched.usable().count() as u64).eq(10).because("ten periodic captures were asked for");
+    // Where the host did not run the machine for a while, captures that were due meanwhile follow one another at once.
+    dispatched.nondecreasing(v).because("it is a count");
+    let counts: Vec<u64> =
+        dispatched.usable().filter_map(|(_, _, count)| count.to_i128()?.try_into().ok()).collect();
+    claim!(v, counts.len() as u64).eq(10).because("ten periodic captures were asked for");
+    if let [first, .., last] = counts[..] {
+        claim!(v, last).gt(first).because("four workers share two CPUs, so that slices end all the time");
+    }
     Ok(())
 }

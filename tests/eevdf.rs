@@ -38,7 +38,8 @@ fn the_heavy_one_leads(trace: &Trace, v: &mut Verdict) -> Result<()> {
         worker_reports(trace).filter(|worker| worker.cgroup == cgroup).map(|worker| worker.cpu_ns).sum()
     };
     let heavy_over_light = cpu_ns("heavy") as f64 / cpu_ns("light") as f64;
-    claim!(v, heavy_over_light).between(3.0, 5.0).because("their weights are 400 and 100");
+    // 4, unless the host takes the CPU from the machine at the end of a turn; without weights 1.
+    claim!(v, heavy_over_light).between(2.0, 8.0).because("their weights are 400 and 100");
     // In the kernel's own words: on before the body, and off after the end of the test's process.
     let events = trace.events();
     let at = |wanted: &dyn Fn(&EventBody) -> bool| events.iter().position(|event| wanted(&event.body));

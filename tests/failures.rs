@@ -25,7 +25,15 @@ fn failed(name: &str) -> TestRun {
 }
 
 fn failed_in(fixture: Fixture) -> TestRun {
-    let run = fixture.run();
+    has_failed(fixture.run())
+}
+
+/// The same of a run in which it matters who waited for how long, of a host that ran its machine.
+fn undisturbed(name: &str) -> TestRun {
+    has_failed(fixture(name).run_undisturbed())
+}
+
+fn has_failed(run: TestRun) -> TestRun {
     assert!(!run.status.success(), "it passed:\n{run}");
     run.assert_replays();
     run
@@ -116,7 +124,7 @@ fn a_line_that_fails_is_named_with_its_path_and_all_is_undone() {
 
 #[test]
 fn a_stall_is_explained() {
-    let run = failed("fixtures::stalls");
+    let run = undisturbed("fixtures::stalls");
     let report = run.report();
     assert!(report.contains("SCX_EXIT_ERROR_STALL"), "{run}");
     assert!(report.contains("runnable task stall"), "{run}");
@@ -248,24 +256,24 @@ fn a_scheduler_that_cannot_load_shows_its_verifier_log() {
     let run = failed("fixtures::cannot_load");
     assert!(run.report().contains("R0 invalid mem access 'map_value_or_null'"), "{run}");
     assert!(run.report().contains("rejected_by_verifier"), "{run}");
-    // There is nothing to wait for: the workload window of 20 s is not waited out.
+    // There is nothing to wait for: the workload window of 200 s is not waited out.
     let took = run.between(Stage::SchedulerStarted, Stage::PoweringOff);
-    assert!(took < Duration::from_secs(20), "took {took:?}");
+    assert!(took < Duration::from_secs(200), "took {took:?}");
 }
 
 #[test]
 fn a_scheduler_that_is_not_enabled_in_time_is_told_with_its_words_and_threads() {
     let run = failed("fixtures::is_never_enabled");
     let report = run.report();
-    let title = "demo was not enabled within 2.000s; it last wrote `scx_demo: waiting for SIGINT`; its thread scx_demo[";
+    let title = "demo was not enabled within 8.000s; it last wrote `scx_demo: waiting for SIGINT`; its thread scx_demo[";
     assert!(report.contains(title), "{run}");
     // It sleeps until it looks again, and is found at it unless it is just on its way.
     assert!(report.contains("its threads at that time:") && report.contains("entry_SYSCALL_64"), "{run}");
     let sample = run.sample(CaptureKind::NotEnabled);
     assert!(sample.checkpoint.is_some(), "no memory of that moment: {:?}", sample.faults);
-    // The workload window of 20 s is not waited out.
+    // The workload window of 200 s is not waited out.
     let took = run.between(Stage::SchedulerStarted, Stage::PoweringOff);
-    assert!(took < Duration::from_secs(20), "took {took:?}");
+    assert!(took < Duration::from_secs(200), "took {took:?}");
 }
 
 #[test]
@@ -300,7 +308,7 @@ fn a_scheduler_that_lacks_the_kernels_configuration_is_told_how_to_give_one() {
 
 #[test]
 fn a_starved_cgroup_is_named() {
-    let run = failed("fixtures::starves");
+    let run = undisturbed("fixtures::starves");
     let finding = run.section("not_starved");
     assert!(finding.contains("cg_1"), "{run}");
     assert!(!finding.contains("cg_0"), "the served cgroup is blamed:\n{run}");
@@ -321,8 +329,7 @@ fn a_starved_cgroup_is_named() {
         let views: serde_json::Value = serde_json::from_str(&tasks).expect("JSON");
         let tasks = views["views"]["tasks"]["tasks"].as_array().expect("tasks");
         let task = tasks.iter().find(|task| task["pid"].as_u64() == wait.pid.map(u64::from));
-        let task = task.unwrap_or_else(|| panic!("no such task as {wait:?}: {views:#}"));
-        task["cgroup"].as_str().is_some_and(|cgroup| cgroup.ends_with("cg_1"))
+        task.and_then(|task| task["cgroup"].as_str()).is_some_and(|cgroup| cgroup.ends_with("cg_1"))
     };
     assert!(of_gap.iter().any(is_of_it), "nobody of it was seen to wait, but {of_gap:?}\n{run}");
     assert!(printed(&run, &["why"]).contains("for which a worker may make no turn"), "{run}");
@@ -373,7 +380,7 @@ fn a_body_that_hangs_is_ended() {
 
 #[test]
 fn an_expected_error_passes() {
-    let run = fixture("fixtures::stalls_as_expected").run();
+    let run = fixture("fixtures::stalls_as_expected").run_undisturbed();
     assert!(run.status.success(), "{run}");
     run.assert_replays();
 }

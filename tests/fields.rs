@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
 use ktstr_record::provision::{Cache, KernelSpec, Provisioner};
@@ -19,6 +19,8 @@ use ktstr_tests::fixture;
 const GROUPS: &str = "/sys/fs/cgroup";
 /// How long a state holds that is looked for, and for how long it is undone before the next one: longer than a host stops a machine.
 const HOLD: HoldSpec = HoldSpec::Fixed(Duration::from_millis(800));
+/// How often all operations are done at most.
+const TRIES: usize = 3;
 /// The interrupt whose CPUs are changed: the one of ACPI, which every machine has.
 const IRQ: &str = "/proc/irq/9/smp_affinity_list";
 
@@ -108,7 +110,7 @@ fn command(pid: &str) -> Option<String> {
     cores = 1,
     threads = 2,
     memory_mib = 700,
-    duration_s = 30,
+    duration_s = 100,
     checkpoint = ends,
     seed = 41,
     kaslr = false,
@@ -127,6 +129,25 @@ fn command(pid: &str) -> Option<String> {
 fn operations_and_attributes(ctx: &Ctx) -> Result<AssertResult> {
     let mut result = attributes(ctx)?.merge(limits_in_a_body(ctx)?);
     let irq_before = fs::read_to_string(IRQ)?.trim().to_owned();
+    // On a host that stops the machine for longer than a state holds it may go unseen: then all is done again, as few times as need be.
+    let mut seen: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for _ in 0..TRIES {
+        let (ran, looked) = operations(ctx)?;
+        result = result.merge(ran);
+        seen = looked;
+        if unseen(&seen, &irq_before).is_empty() {
+            break;
+        }
+    }
+    for (name, expected) in unseen(&seen, &irq_before) {
+        let was = seen.get(name).map_or(&[][..], Vec::as_slice);
+        result.check(false, format!("{name}: {expected:?} in this order among {was:?}"));
+    }
+    Ok(result)
+}
+
+/// Does the operations one after the other, and looks at what they do.
+fn operations(ctx: &Ctx) -> Result<(AssertResult, BTreeMap<&'static str, Vec<String>>)> {
     let spy = Spy::on(vec![
         file("range", "/sys/fs/cgroup/range/cpuset.cpus.effective"),
         file("overlap", "/sys/fs/cgroup/overlap/cpuset.cpus.effective"),
@@ -195,7 +216,8 @@ fn operations_and_attributes(ctx: &Ctx) -> Result<AssertResult> {
         Step::of_ops([Op::capture_snapshot("calm")], HOLD).named("calm"),
         // So many that it is a crowd also beside a CPU on which the spy and the kernel's threads run at that moment.
         Step::new(vec![CgroupDef::named("crowd").workers(48).cpuset(CpusetSpec::Exact("0".parse()?))], HOLD)
-            .ops([Op::capture_snapshot("crowded")])
+            // A CPU that is slow to hear of those that were woken for it has them by then.
+            .ops([Op::run_payload(&Pause), Op::wait_payload(&Pause), Op::capture_snapshot("crowded")])
             .named("crowded"),
     ];
     // After each step nothing but the backdrop is there, for as long as a step holds.
@@ -203,8 +225,15 @@ fn operations_and_attributes(ctx: &Ctx) -> Result<AssertResult> {
     let steps: Vec<Step> = steps.into_iter().flat_map(quiet).collect();
     let steps =
         steps.into_iter().chain([Step::of_ops([Op::capture_snapshot("calm")], HOLD).named("calm again")]);
-    result = result.merge(execute_scenario(ctx, backdrop, steps.collect())?);
-    let seen = spy.seen();
+    let result = execute_scenario(ctx, backdrop, steps.collect())?;
+    Ok((result, spy.seen()))
+}
+
+/// What of it was not seen, and in which order it should have been.
+fn unseen<'a>(
+    seen: &BTreeMap<&'static str, Vec<String>>,
+    irq_before: &'a str,
+) -> Vec<(&'static str, Vec<&'a str>)> {
     let unchanged = [
         ("range", &["1-2"][..]),
         ("overlap", &["0-2"]),
@@ -218,7 +247,7 @@ fn operations_and_attributes(ctx: &Ctx) -> Result<AssertResult> {
         ("cpus of b", &["2-3", "0-1", "2-3"]),
         ("weight of a", &["300", "100"]),
         ("freeze of a", &["0", "1", "0"]),
-        ("irq", &[&*irq_before, "2", &*irq_before]),
+        ("irq", &[irq_before, "2", irq_before]),
         ("a", &["used", "empty", "used"]),
         ("c", &["empty", "used", "empty"]),
         ("d", &["gone", "used", "empty", "gone"]),
@@ -226,11 +255,13 @@ fn operations_and_attributes(ctx: &Ctx) -> Result<AssertResult> {
         ("tasks of b", &["2-3", "3", "2-3"]),
         ("spawned", &["", "besides", ""]),
     ];
+    let mut unseen = Vec::new();
     for (name, expected) in unchanged.iter().chain(&changes) {
-        let was = seen.get(name).map_or(&[][..], Vec::as_slice);
-        result.check(in_order(was, expected), format!("{name}: {expected:?} in this order among {was:?}"));
+        if !in_order(seen.get(name).map_or(&[][..], Vec::as_slice), expected) {
+            unseen.push((*name, expected.to_vec()));
+        }
     }
-    Ok(result)
+    unseen
 }
 
 /// Whether the texts are among those that were seen, in their order.
@@ -269,7 +300,13 @@ fn limits_in_a_body(ctx: &Ctx) -> Result<AssertResult> {
         cgroup.add(pid)?;
     }
     workload.start()?;
-    sleep(Duration::from_millis(800));
+    // Until each has run, however late it got a CPU.
+    let pids: Vec<String> = workload.pids().map(|(pid, _)| pid.as_raw_pid().to_string()).collect();
+    let began = Instant::now();
+    while !pids.iter().all(|pid| ran_ns(pid) >= 200_000_000) {
+        ensure!(began.elapsed() < Duration::from_secs(60), "they do not run");
+        sleep(Duration::from_millis(20));
+    }
     let reports: Vec<WorkerReport> = workload.stop_and_collect();
     cgroup.remove()?;
     let broken = Assert::NONE.min_work_rate(1e12).assert_cgroup("own", None, &reports)?;
@@ -277,6 +314,12 @@ fn limits_in_a_body(ctx: &Ctx) -> Result<AssertResult> {
     let is_named = broken.failures().iter().any(|text| text.starts_with("cgroup own: min_work_rate: "));
     result.check(is_named, format!("nobody does as much, and it is not said: {broken:?}"));
     Ok(result)
+}
+
+/// How long a process was on a CPU. Source: Documentation/scheduler/sched-stats.rst.
+fn ran_ns(pid: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    text.split_ascii_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_default()
 }
 
 fn the_trace_shows_the_fields(trace: &Trace, v: &mut Verdict) -> Result<()> {
@@ -290,15 +333,16 @@ fn the_trace_shows_the_fields(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let crowded = trace.tagged("crowded");
     crowded.monitor("imbalance_ratio").each(8.5.., v);
     crowded.cpu(Cpu(0)).field("nr_running").each(20.., v);
-    claim!(v, trace.tagged("calm").len()).eq(2);
-    claim!(v, crowded.len()).eq(1);
+    // As often as all operations were done.
+    claim!(v, crowded.len()).between(1, TRIES);
+    claim!(v, trace.tagged("calm").len()).eq(2 * crowded.len());
     let workers = trace.workers();
     let crowd = workers.iter().filter(|worker| worker.cgroup == "crowd");
     claim!(
         v,
         crowd.filter(|worker| worker.phase.as_ref().is_some_and(|(_, name)| name == "crowded")).count()
     )
-    .eq(48);
+    .eq(48 * crowded.len());
     let all = trace.captures();
     all.workers("cpu_share").each(0.0..=1.1, v);
     let misspelt = all.workers("cpu_shore");

@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// For the whole window two pairs wake each other as fast as they can.
 #[ktstr_test(ignore, scheduler = DEMO, duration_s = 12, num_snapshots = 10,
-             claims = ["always(alive)", "eventually(event(sched_switch), by=5s)", "count(event(phase_begin)) == 1"])]
+             claims = ["always(alive)", "eventually(event(sched_switch), by=10s)", "count(event(phase_begin)) == 1"])]
 fn switches_all_the_time(ctx: &Ctx) -> Result<AssertResult> {
     let result = execute_defs(ctx, vec![CgroupDef::named("pairs").workers(4).work_type(PipeIo::default())])?;
     // From here on nothing more is noted, so that the capture and the text below have the same.

@@ -13,8 +13,8 @@ use ktstr_tests::{Mortal, Tree, cargo_ktstr, descendants, fixture, has_nextest, 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-/// Longer than a boot of the machine takes, also when others boot.
-const TO_START: Duration = Duration::from_secs(300);
+/// Longer than a boot of the machine takes, also when others boot, and than it waits for CPUs of the host that other machines have.
+const TO_START: Duration = Duration::from_secs(900);
 /// Longer than it takes to clear up, and than a check may go on after its run was ended, on a host that others use.
 const TO_END: Duration = Duration::from_secs(120);
 /// Variable with a file that a check makes when it has begun.
@@ -56,8 +56,10 @@ fn never_returns(_trace: &Trace, _v: &mut Verdict) -> Result<()> {
     }
 }
 
-#[ktstr_test(ignore, duration_s = 1, check = panics)]
+/// It goes on for long enough that who looks for its machine sees it.
+#[ktstr_test(ignore, duration_s = 5, check = panics)]
 fn checked_by_a_panic(_ctx: &Ctx) -> Result<AssertResult> {
+    sleep(Duration::from_secs(5));
     Ok(AssertResult::pass())
 }
 
@@ -116,6 +118,8 @@ impl LongRun {
         let mut run = Self { child: Mortal(child.expect("a child")), seen: Tree::default(), results };
         let began = Instant::now();
         while !run.seen.has_program(EMULATOR) || run.trace().is_none_or(|trace| trace.sample_count() == 0) {
+            let ended = run.child.0.try_wait().expect("waiting");
+            assert!(ended.is_none(), "it ended before a capture: {ended:?}");
             assert!(began.elapsed() < TO_START, "no capture after {TO_START:?}: {:?}", run.seen);
             sleep(Duration::from_millis(20));
             run.seen.merge(descendants(run.child.0.id()));

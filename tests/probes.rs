@@ -211,13 +211,20 @@ fn a_program_is_probed_from_its_first_call_in_each_scheduler(run: &TestRun) {
 fn no_more_calls_are_recorded_than_the_program_counted(run: &TestRun) {
     let seen = probe(run, "demo_enqueue");
     assert_eq!(seen.end(), AskedEnd::Seen, "{run}");
-    // The first of the captures on cadence is of the first scheduler.
+    // At each capture on cadence, of the scheduler that there is then: of the first one, unless the capture came late.
     let trace = run.trace();
-    let capture = trace.tagged("periodic_000").var("nr_enqueued");
-    let (_, point, counted) = capture.usable().next().unwrap_or_else(|| panic!("{run}"));
-    let counted = counted.to_i128().and_then(|counted| u64::try_from(counted).ok()).expect("a count");
-    let recorded = seen.calls.iter().filter(|call| call.at <= point.at_ns).count() as u64;
-    assert!(recorded >= 1 && recorded <= counted + RUNNING, "{recorded} of {counted}\n{run}");
+    let captures = trace.periodic().var("nr_enqueued");
+    let mut compared = 0;
+    for (_, point, counted) in captures.usable() {
+        let counted = counted.to_i128().and_then(|counted| u64::try_from(counted).ok()).expect("a count");
+        let since = seen.armed.iter().map(|(at, _)| *at).filter(|at| *at <= point.at_ns).max();
+        let Some(since) = since else { continue };
+        let is_counted = |call: &&ProbeCall| (since..=point.at_ns).contains(&call.at);
+        let recorded = seen.calls.iter().filter(is_counted).count() as u64;
+        assert!(recorded <= counted + RUNNING, "{recorded} of {counted} in {}\n{run}", point.tag);
+        compared += recorded;
+    }
+    assert!(compared >= 1, "{captures:?}\n{run}");
     // The weight of a task without a nice value, which the demo has never changed.
     let weights = seen.calls.iter().filter(|call| call.int("p->scx.weight") == Some(100)).count();
     assert!(weights > 0, "{:?}", seen.calls.first());
@@ -260,7 +267,8 @@ fn returns_belong_to_their_calls(run: &TestRun) {
 fn a_hot_function_does_not_keep_the_guest_from_its_work(run: &TestRun) {
     let seen = probe(run, "_raw_spin_lock");
     let totals = seen.totals.expect("totals");
-    assert!(totals.backed_off >= 1 && totals.blind_ns > 0 && totals.calls >= 50, "{totals:?}\n{run}");
+    // One that stopped the machine less often than that is not taken away; how often it is the host's speed.
+    assert!(totals.backed_off >= 1 && totals.blind_ns > 0 && totals.calls >= 3, "{totals:?}\n{run}");
     assert!(run.stdout.contains("taken away "), "{run}");
     // The body went through all of its steps after that, and the scheduler lived.
     assert!(run.stdout.contains("ok    eventually(nr_enqueued >= 1)"), "{run}");

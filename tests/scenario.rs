@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle, sleep};
 use std::time::Duration;
 
 use ktstr::prelude::*;
-use ktstr_replay::trace::record::{CaptureKind, EventBody, ScxState, WorkerReport};
+use ktstr_replay::trace::record::{CaptureKind, EventBody, LossKind, ScxState, WorkerReport};
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", sched_args = ["--restart"] });
 declare_scheduler!(ZOO, { name = "zoo", source = "map_zoo" });
@@ -55,8 +55,28 @@ impl Spy {
 }
 
 /// Two LLCs of one core with two threads each. CPUs 0 and 1 are one core, 2 and 3 the other.
-#[ktstr_test(llcs = 2, cores = 1, threads = 2, duration_s = 12, check = events_tell)]
+#[ktstr_test(llcs = 2, cores = 1, threads = 2, duration_s = 40, check = events_tell)]
 fn operations(ctx: &Ctx) -> Result<AssertResult> {
+    // On a host that stops the machine for longer than a step holds what the step does may go unseen: then all is done again.
+    let mut result = AssertResult::pass();
+    for nth in 1..=TRIES {
+        let (ran, unseen) = operations_once(&ctx.part(1.0 / TRIES as f64))?;
+        result = result.merge(ran);
+        if unseen.is_empty() {
+            break;
+        }
+        for what in unseen {
+            result.check(nth < TRIES, what);
+        }
+    }
+    Ok(result)
+}
+
+/// How often all operations are done at most.
+const TRIES: usize = 3;
+
+/// Does them, and gives what was not seen of it.
+fn operations_once(ctx: &Ctx) -> Result<(AssertResult, Vec<String>)> {
     let files = [
         "/sys/devices/system/cpu/cpu1/online",
         PID_MAX,
@@ -132,6 +152,7 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
     let mut result = execute_scenario(ctx, backdrop, steps)?;
     let seen = spy.seen();
     let had = |file: &str| seen.get(file).cloned().unwrap_or_default();
+    let mut unseen = Vec::new();
     for (file, text) in [
         ("/sys/devices/system/cpu/cpu1/online", "0"),
         (PID_MAX, "30000"),
@@ -150,12 +171,13 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
         ("/sys/fs/cgroup/limited/pids.max", "100"),
         ("/sys/fs/cgroup/limited/cpuset.mems", "0"),
     ] {
-        result.check(had(file).contains(text), format!("{file} never had `{text}`: {:?}", had(file)));
+        if !had(file).contains(text) {
+            unseen.push(format!("{file} never had `{text}`: {:?}", had(file)));
+        }
     }
-    result.check(
-        !had("/sys/fs/cgroup/outer/inner/cgroup.procs").is_empty(),
-        "the inner cgroup was never there",
-    );
+    if had("/sys/fs/cgroup/outer/inner/cgroup.procs").is_empty() {
+        unseen.push("the inner cgroup was never there".to_owned());
+    }
     result.check(fs::read_to_string(PID_MAX)? == before, "pid_max is as before");
     result
         .check(fs::read_to_string(PANIC)? == before_panic, "the number in the kernel's memory is as before");
@@ -176,7 +198,7 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
     result.check(fs::metadata("/tmp/written").is_err(), "the file that was written is gone");
     let left: Vec<_> = fs::read_dir(GROUPS)?.flatten().filter(|entry| entry.path().is_dir()).collect();
     result.check(left.is_empty(), format!("cgroups are left: {left:?}"));
-    Ok(result)
+    Ok((result, unseen))
 }
 
 fn reports(trace: &Trace) -> Vec<WorkerReport> {
@@ -228,7 +250,11 @@ fn events_tell(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let rounds = told.get("looped").into_iter().flatten().filter(|op| *op == "offline 3").count();
     claim!(v, rounds).at_least(2).because("a loop does its operations again");
     let reports = reports(trace);
-    for (cpu, report) in reports.iter().filter(|report| report.cgroup == "pinned").enumerate() {
+    // All is done again where something of it went unseen.
+    let times = reports.iter().filter(|report| report.cgroup == "limited").count();
+    claim!(v, times).between(1, TRIES).because("the worker of `limited` reports each time");
+    for (nth, report) in reports.iter().filter(|report| report.cgroup == "pinned").enumerate() {
+        let cpu = nth % 4;
         let used: Vec<u32> = report.cpus_used.iter().map(|cpu| cpu.0).collect();
         claim!(v, u8::from(used == [cpu as u32]))
             .eq(1)
@@ -246,7 +272,7 @@ fn events_tell(trace: &Trace, v: &mut Verdict) -> Result<()> {
         ("e", 1),
     ];
     for (cgroup, workers) in expected {
-        claim!(v, count(cgroup)).eq(workers).because(format!("workers of {cgroup} that reported"));
+        claim!(v, count(cgroup)).eq(workers * times).because(format!("workers of {cgroup} that reported"));
     }
     for report in reports {
         claim!(v, report.work_units)
@@ -356,15 +382,26 @@ fn all_canned(ctx: &Ctx) -> Result<AssertResult> {
     Ok(all)
 }
 
-/// Nothing is starved so long that it did nothing at all.
+/// Nothing is starved so long that it did nothing at all. Of one that lives for less time than a host may stop a CPU of the machine for
+/// without a word, and of few where it has stopped it, that cannot be asked.
 fn every_worker_worked(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let reports = reports(trace);
     claim!(v, reports.len()).at_least(60);
-    for report in reports {
+    let was_stopped = trace.losses().iter().any(|loss| loss.kind == LossKind::HostTime);
+    let mut excused = 0_usize;
+    for report in &reports {
+        if report.work_units == 0 && (was_stopped || report.wall_ns < STOPPED_NS) {
+            excused += 1;
+            continue;
+        }
         claim!(v, report.work_units).at_least(1).because(format!("{report:?}"));
     }
+    claim!(v, excused).at_most(reports.len() / 20).because("those that did nothing for want of time");
     Ok(())
 }
+
+/// For how long a host may stop a machine before it is told of.
+const STOPPED_NS: u64 = 300_000_000;
 
 declare_scheduler!(CONFIGURED, {
     name = "configured",

@@ -44,7 +44,12 @@ fn small_enough(trace: &Trace, v: &mut Verdict) -> Result<()> {
     // Of this process, which has recorded the guest and not read the trace yet.
     let peak = peak_resident_bytes()?;
     let guest = 512 * MIB;
-    claim!(v, trace.checkpoints().len() as u64).eq(20).because("each capture has one");
+    // On a host that is busy somebody may wait for long, of which there is a capture besides.
+    let taken = trace.samples().flatten().filter(|sample| sample.missed.is_none());
+    let taken: Vec<CaptureKind> = taken.map(|sample| sample.kind).collect();
+    let asked = taken.iter().filter(|kind| **kind != CaptureKind::HalfWatchdog).count();
+    claim!(v, asked).eq(20).because("18 captures on cadence, and those of begin and end");
+    claim!(v, trace.checkpoints().len()).eq(taken.len()).because("each capture has one");
     claim!(v, trace.len_bytes()).at_most(16 * MIB).because("it is attached to a bug report");
 
     println!("peak of resident memory while recording: {} MiB, shared memory of the guest in it", peak / MIB);

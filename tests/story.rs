@@ -22,6 +22,8 @@ declare_scheduler!(STRAY, { name = "stray", source = "scx_stray", topology = (1,
 const HOSTILE: &str = "\nR [7] -9999ms\n";
 /// The CPU that is taken.
 const HOGGED: usize = 1;
+/// How often a run is made in which somebody else may be the first to wait.
+const TRIES: usize = 4;
 
 #[ktstr_test(
     ignore,
@@ -51,14 +53,27 @@ const CROWD: usize = 60;
 /// When scx_stray gets a task to wrong: the others run by then.
 const LATER: Duration = Duration::from_millis(1500);
 
-#[ktstr_test(ignore, scheduler = STRAY, duration_s = 6, num_snapshots = 12, extra_sched_args = ["--end"])]
+// The watchdog's time is so long that whoever waits aside does not end the scheduler on a host that is slow to come to the stray.
+#[ktstr_test(
+    ignore,
+    scheduler = STRAY,
+    duration_s = 6,
+    num_snapshots = 12,
+    extra_sched_args = ["--end", "--timeout", "25000"]
+)]
 fn ends_with_an_error_that_names_a_task(ctx: &Ctx) -> Result<AssertResult> {
     // Each of these is a task of its own that may be taken for the one that is told of.
     leave_a_zombie()?;
     beside_others(ctx, WORKERS, false)
 }
 
-#[ktstr_test(ignore, scheduler = STRAY, duration_s = 6, num_snapshots = 12, extra_sched_args = ["--misplace"])]
+#[ktstr_test(
+    ignore,
+    scheduler = STRAY,
+    duration_s = 6,
+    num_snapshots = 12,
+    extra_sched_args = ["--misplace", "--timeout", "25000"]
+)]
 fn is_put_where_it_may_not_run(ctx: &Ctx) -> Result<AssertResult> {
     beside_others(ctx, WORKERS, false)
 }
@@ -135,7 +150,22 @@ fn sentences(run: &TestRun) -> Vec<(String, Vec<String>, String)> {
 
 #[test]
 fn a_task_behind_a_real_time_one_is_told_with_it_and_no_name_misleads() {
-    let run = fixture("waits_for_a_hogged_cpu").run();
+    let shown = r"\nR [7] -9999ms\n";
+    // A thread of the kernel that was woken on that CPU at the moment at which it was taken has waited as long, and may be the one that the
+    // kernel names.
+    let is_of_another = |run: &TestRun| {
+        let all = sentences(run);
+        let exit = all.first().filter(|(.., exit)| exit.contains("runnable task stall: "));
+        exit.is_some_and(|(.., exit)| !exit.contains(shown))
+    };
+    let mut run = fixture("waits_for_a_hogged_cpu").run_undisturbed();
+    for _ in 1..TRIES {
+        if !is_of_another(&run) {
+            break;
+        }
+        println!("somebody else waited for the CPU first: once more");
+        run = fixture("waits_for_a_hogged_cpu").run_undisturbed();
+    }
     assert!(!run.status.success(), "it did not stall:\n{run}");
     run.assert_replays();
     let all = sentences(&run);
@@ -144,7 +174,6 @@ fn a_task_behind_a_real_time_one_is_told_with_it_and_no_name_misleads() {
         let found = all.iter().find(|(.., text)| text.contains(part));
         found.unwrap_or_else(|| panic!("nothing of `{part}` in:\n{story}\n{run}"))
     };
-    let shown = r"\nR [7] -9999ms\n";
 
     // The victim is the thread, not what its name looks like; pid 7 is no task that waited.
     let (_, _, exit) = &all[0];
@@ -287,7 +316,7 @@ fn a_task_that_was_put_onto_a_cpu_that_it_may_not_use_is_told() {
 
 #[test]
 fn a_vtime_that_is_far_from_the_others_is_told() {
-    let run = fixture("is_far_behind_the_others").run();
+    let run = fixture("is_far_behind_the_others").run_undisturbed();
     let story = Story::of(&run);
     let stray = story.named("stall: stray[");
     let (kind, captures, far) = story.about("in queue 0x1, ordered by vtime, ");
@@ -305,7 +334,7 @@ fn a_vtime_that_is_far_from_the_others_is_told() {
 
 #[test]
 fn a_dump_that_the_kernel_cut_is_said_to_be_and_memory_tells_the_rest() {
-    let run = fixture("leaves_more_waiting_than_the_dump_has_room_for").run();
+    let run = fixture("leaves_more_waiting_than_the_dump_has_room_for").run_undisturbed();
     let story = Story::of(&run);
     let text = story.text();
     let dump = run.sample(CaptureKind::SchedulerExit).scx.and_then(|scx| scx.exit_dump).expect("a dump");
@@ -330,19 +359,24 @@ fn a_dump_that_the_kernel_cut_is_said_to_be_and_memory_tells_the_rest() {
     assert!(printed(&run, &["replay", "--dump"]).contains("TRUNCATED"), "{run}");
 }
 
+/// What a capture is called at which the stray is wronged.
+const FIRE: &str = "watch:bss.nr_wronged";
+
 fn a_zombie_has_no_stack_and_nobody_else_lacks_one(run: &TestRun) {
     const FREED: &str = "(no stack: it was freed when the task ended)";
-    let at = ["replay", "--at", "periodic_001", "--tasks", "--stacks"];
+    // Whichever captures on cadence the run came to, it has one of the stray's first turn, at which the zombie is there.
+    let at = ["replay", "--at", FIRE, "--tasks", "--stacks"];
     let views: Value = serde_json::from_str(&printed(run, &[&at[..], &["--json"]].concat())).expect("JSON");
     let tasks = views["views"]["tasks"]["tasks"].as_array().expect("tasks");
     let pids = |of: &dyn Fn(&Value) -> bool, list: &[Value]| -> Vec<i64> {
         list.iter().filter(|one| of(one)).filter_map(|one| one["pid"].as_i64()).collect()
     };
+    // The one that is left, and who else may just have ended.
     let zombies = pids(&|task| task["state"] == "Z", tasks);
-    assert_eq!(zombies.len(), 1, "{tasks:#?}");
+    assert!(!zombies.is_empty(), "{tasks:#?}");
     let stacks = views["views"]["stacks"]["tasks"].as_array().expect("stacks");
     assert_eq!(pids(&|stack| stack["end"]["why"] == "freed", stacks), zombies, "{stacks:#?}");
-    assert_eq!(printed(run, &at).matches(FREED).count(), 1);
+    assert_eq!(printed(run, &at).matches(FREED).count(), zombies.len());
 }
 
 /// Registers by the place that they have in [`VcpuRegs::gpr`].
@@ -360,7 +394,7 @@ fn programs_that_begin_or_end_are_found_with_who_called_them(run: &TestRun) {
     let trace = run.trace();
     let loaded = Run::load(&trace);
     let checkpoints = Checkpoints::of(&loaded).expect("checkpoints");
-    let open = checkpoints.at(Some("watch:bss.nr_wronged")).expect("a checkpoint of a fire");
+    let open = checkpoints.at(Some(FIRE)).expect("a checkpoint of a fire");
     let (view, vcpus) = (open.kernel(), open.vcpus());
     let stack_of = |regs: &[VcpuRegs], of: &VcpuRegs| -> Option<Stack> {
         Some(Unwinder::new(&view, regs).on_cpu(of.cpu)?.stack)

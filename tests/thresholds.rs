@@ -103,7 +103,7 @@ fn none_holds(ctx: &Ctx) -> Result<AssertResult> {
             while !are_there() && !over.load(Ordering::Relaxed) {
                 sleep(Duration::from_millis(20));
             }
-            sleep(ctx.duration / 2);
+            sleep(ctx.duration / 4);
             fs::write("/sys/fs/cgroup/strays/cpuset.cpus", "0-2")
         });
         let result = measured(ctx, 0);

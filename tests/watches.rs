@@ -2,6 +2,7 @@
 //!
 //! scx_demo sets a counter of its own back to 0 each 400 ms; the watch of that counter names the program and the line that does.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ktstr_replay::trace::record::{CaptureKind, EventBody, WatchFire, WatchNews};
@@ -115,26 +116,34 @@ fn the_program_and_the_line_that_set_a_counter_back_are_named(run: &TestRun) {
             && source.starts_with("scx_demo.bpf.c:")
             && source.ends_with("nr_dispatched = 0;")
     };
-    // Where two vCPUs stop at once, the emulator tells of one: the other's store has its place only from then.
+    // Where two vCPUs stop at once, the emulator tells of one: the other's store has its place only from then, and may have the other's
+    // place and change. So such a fire may be of any program that counts, and be told from where that has returned to.
     let (told, other): (Vec<_>, Vec<_>) = seen.fires.iter().map(|(_, fire)| fire).partition(is_told);
-    assert!(told.len() > other.len(), "{other:#?}\n{run}");
-    for (_, fire) in &seen.fires {
-        assert!(fire.new < fire.old, "{fire:?}");
+    assert!(!told.is_empty(), "{other:#?}\n{run}");
+    for fire in &told {
         assert!(fire.place.starts_with("bpf_prog_"), "{fire:?}");
         assert!(fire.stack.iter().any(|line| line.contains("_demo_")), "{fire:#?}");
-        assert!(fire.stack.iter().any(|line| line.contains("__schedule")), "{fire:#?}");
+    }
+    // It is set back at a dispatch, or where a task begins to run, which a change of its class or CPUs brings about, too.
+    let is_scheduled = |fire: &&WatchFire| fire.stack.iter().any(|line| line.contains("__schedule"));
+    assert!(told.iter().any(is_scheduled), "{told:#?}\n{run}");
+    for (_, fire) in &seen.fires {
+        assert!(fire.new < fire.old, "{fire:?}");
         assert!(fire.pid.is_some() && !fire.comm.is_empty() && fire.cpu.0 < 2, "{fire:?}");
     }
-    // The stores of every dispatch were looked at, and left alone.
+    // The stores of dispatches were looked at, and left alone: between two fires there is one at least, unless the watch was away, for a
+    // rest or for want of a scheduler.
     let totals = seen.totals.expect("totals");
-    assert!(totals.excluded > 10 * totals.fires, "{totals:?}");
-    // Each fire has its capture, of that moment.
-    let trace = run.trace();
-    let captures = trace.tagged("watch:bss.nr_dispatched");
-    let values = captures.var("nr_dispatched");
-    assert_eq!(values.points.len(), seen.fires.len());
-    for ((_, point, value), (_, fire)) in values.usable().zip(&seen.fires) {
-        assert_eq!(value.to_i128(), Some(fire.new), "{point:?}");
+    assert_eq!(totals.stores, totals.fires + totals.excluded, "{totals:?}");
+    assert_eq!(totals.fires, seen.fires.len() as u64, "{totals:?}");
+    let away = totals.backed_off + totals.unseen + seen.armed.len() as u64;
+    assert!(totals.excluded > 0 && totals.excluded + away >= totals.fires, "{totals:?}");
+    // Each fire has its capture, of that moment. Where a store to another target stopped the machine as well, it is called after that.
+    let values = run.trace().captures().var("nr_dispatched");
+    for (at, fire) in &seen.fires {
+        let point = values.points.iter().find(|point| point.sample == fire.sample);
+        let value = point.and_then(|point| point.value.as_ref().ok()?.to_i128());
+        assert_eq!(value, Some(fire.new), "{at:?} {fire:?} {point:?}");
     }
 }
 
@@ -151,15 +160,18 @@ fn a_member_behind_a_pointer_is_watched_in_each_scheduler_anew(run: &TestRun) {
     // The first scheduler was told to leave, and says so in this word.
     let ended =
         seen.fires.iter().find(|(_, fire)| fire.new != 0).unwrap_or_else(|| panic!("{seen:#?}\n{}", run));
-    assert!(ended.1.place.contains("scx_"), "{ended:?}");
+    // Of two vCPUs that stop at once the other's store is told from some instructions later, which may be of a caller.
+    let told = ended.1.stack.iter().chain([&ended.1.place]);
+    assert!(told.into_iter().any(|line| line.contains("scx_")), "{ended:?}");
 }
 
 fn a_hot_watch_does_not_keep_the_guest_from_its_work(run: &TestRun) {
     let seen = watch(run, "jiffies_64");
     let totals = seen.totals.expect("totals");
-    assert!(totals.stores > 100 && totals.too_soon > 0, "{totals:?}");
+    // How many there are is the host's speed: a tick that comes late makes up for those before it by one store.
+    assert!(totals.too_soon > 0 && totals.stores == totals.fires + totals.too_soon, "{totals:?}");
     let fires: Vec<_> = seen.fires.iter().map(|(at, _)| *at).collect();
-    assert!(fires.len() > 4, "{totals:?}");
+    assert!(fires.len() >= 2, "{totals:?}");
     for pair in fires.windows(2) {
         assert!(
             pair[1].saturating_since(pair[0]) >= Duration::from_millis(190).as_nanos() as u64,
@@ -169,8 +181,10 @@ fn a_hot_watch_does_not_keep_the_guest_from_its_work(run: &TestRun) {
     for pair in seen.fires.windows(2) {
         assert!(pair[1].1.new > pair[0].1.new, "{pair:?}");
     }
-    // All the other judgements of the run hold.
-    assert!(run.stdout.contains("ok    not_starved"), "{}", run);
+    // All the other judgements of the run hold; of the one by the clock nothing can be said where the host did not run the machine.
+    let starved = run.section("not_starved");
+    let is_open = run.was_disturbed() && starved.starts_with("????");
+    assert!(starved.starts_with("ok ") || is_open, "{}", run);
     assert!(run.stdout.contains("ok    eventually(nr_enqueued >= 1)"), "{}", run);
 }
 
@@ -179,8 +193,15 @@ fn a_watch_ends_when_it_has_fired_as_often_as_it_may(run: &TestRun) {
     assert_eq!(seen.fires.len(), 3, "{seen:#?}");
     assert!(seen.away.as_deref().is_some_and(|why| why.contains("fired 3 times")), "{seen:?}");
     assert!(seen.by_body && seen.fires.iter().all(|(_, fire)| fire.phase.is_some()), "{seen:?}");
+    // Each fire has a capture, and those of one stop have one together.
     let captures = run.trace().captures().filter(|sample| sample.kind == CaptureKind::Watch);
-    assert!(captures.len() >= 6, "{}", captures.len());
+    let stops: BTreeSet<u32> = WatchLog::of(&run.trace().events())
+        .watches
+        .iter()
+        .flat_map(|one| &one.fires)
+        .map(|(_, fire)| fire.sample)
+        .collect();
+    assert!(stops.len() >= 3 && captures.len() == stops.len(), "{} of {stops:?}", captures.len());
 }
 
 fn what_cannot_be_watched_fails_the_run_and_says_why(run: &TestRun) {

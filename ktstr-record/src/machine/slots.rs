@@ -254,7 +254,7 @@ pub(super) fn try_lock(file: &File, access: Access) -> io::Result<bool> {
 mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use std::path::Path;
 
@@ -309,7 +309,9 @@ mod tests {
             for _ in 0..2 {
                 scope.spawn(|| drop(take(cache.path(), 2, 2, &policy).unwrap()));
             }
-            while SAID.lock().unwrap().len() < 2 {
+            // Those who wait lose their patience in that time.
+            let begun = Instant::now();
+            while SAID.lock().unwrap().len() < 2 && begun.elapsed() < PATIENT.patience {
                 std::thread::sleep(Duration::from_millis(10));
             }
             drop(held);
@@ -347,7 +349,8 @@ mod tests {
         std::thread::scope(|scope| {
             let wait = || take(cache.path(), 1, 2, &policy).unwrap_err();
             let waiters = [scope.spawn(wait), scope.spawn(wait)];
-            while SAID.load(Ordering::SeqCst) < 2 {
+            let begun = Instant::now();
+            while SAID.load(Ordering::SeqCst) < 2 && begun.elapsed() < PATIENT.patience {
                 std::thread::sleep(Duration::from_millis(10));
             }
             STOP.store(true, Ordering::SeqCst);

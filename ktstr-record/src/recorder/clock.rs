@@ -22,7 +22,7 @@ pub(super) struct RunClock {
     unsure_ns: u64,
     /// The latest time that a frame had.
     told: GuestNs,
-    /// The latest time of a stop at a watch or probe that was given out.
+    /// The latest time of a stop at a watch or probe, or of a capture, that was given out.
     dated: GuestNs,
 }
 
@@ -81,10 +81,17 @@ impl RunClock {
         self.guest_ns_at(self.host_ns())
     }
 
-    /// The guest's time in a stop at a watch or probe, of which the host has just heard. It is never before that of an earlier one,
-    /// though a frame may have told meanwhile that the guest had stood for longer than was known.
+    /// The guest's time in a stop at a watch or probe, of which the host has just heard. It is never before that of an earlier one or of
+    /// a capture, though a frame may have told meanwhile that the guest had stood for longer than was known; nor before that of a frame.
     pub(super) fn date_stop(&mut self) -> GuestNs {
-        self.dated = self.dated.max(self.guest_ns());
+        self.dated = self.dated.max(self.told).max(self.guest_ns());
+        self.dated
+    }
+
+    /// The time of a capture that is being taken and was asked for at `asked`, by the guest's clock or by this one. The stops before it
+    /// may have been dated late, and those after it are not to be dated before it: what a capture shows has then been counted.
+    pub(super) fn date_capture(&mut self, asked: GuestNs) -> GuestNs {
+        self.dated = self.dated.max(asked);
         self.dated
     }
 
@@ -169,6 +176,30 @@ mod tests {
         clock.frame(GuestNs(1_000_000_000));
         assert!(clock.offset_ns < known);
         assert!(clock.date_stop() >= before && clock.guest_ns_stopped(Instant::now()) >= before);
+    }
+
+    /// A probe's calls up to a capture are those that the capture shows.
+    #[test]
+    fn a_capture_is_not_dated_before_the_stops_before_it_nor_those_after_it_before_it() {
+        let mut clock = RunClock::start();
+        clock.frame(GuestNs(1_000_000_000));
+        for _ in 0..10 {
+            clock.stopped_at_watch(Duration::ZERO);
+        }
+        let before = clock.date_stop();
+        // The guest asked for it by its own clock, which had stood for longer than was known.
+        let capture = clock.date_capture(GuestNs(1_000_000_000));
+        assert!(capture >= before, "{capture:?} after {before:?}");
+        // One that is dated late; and then a frame turns the estimate back.
+        let late = clock.date_capture(GuestNs(9_000_000_000));
+        clock.stopped_at_watch(Duration::ZERO);
+        clock.frame(GuestNs(1_000_000_000));
+        assert!(clock.date_stop() >= late);
+        // What was told before the stop is not after it.
+        clock.frame(GuestNs(20_000_000_000));
+        clock.stopped_at_watch(Duration::ZERO);
+        clock.frame(GuestNs(1_000_000_000));
+        assert!(clock.date_stop() >= GuestNs(20_000_000_000));
     }
 
     #[test]

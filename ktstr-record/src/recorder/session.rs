@@ -493,7 +493,8 @@ impl<'c> Session<'c> {
     }
 
     /// Read the stopped machine, let it go on if asked to, and hand over what was read. Returns the sample's index.
-    fn take(&mut self, request: CaptureRequest, pause: Pause, go_on: bool) -> u32 {
+    fn take(&mut self, mut request: CaptureRequest, pause: Pause, go_on: bool) -> u32 {
+        request.guest_ns = self.clock.date_capture(request.guest_ns);
         let (watches, probes, mut stand) = self.watches();
         watches.at_stop(&mut stand);
         probes.at_stop(&mut stand);
@@ -501,6 +502,7 @@ impl<'c> Session<'c> {
             self.capturer.begin_anew();
         }
         let mut captured = self.capturer.take(self.machine.as_mut(), request);
+        self.clock.date_capture(captured.sample.guest_ns);
         self.have_stats_asked(&captured.sample);
         let resumed = if go_on { self.go_on() } else { Duration::ZERO };
         let (whole, machine) = pause.ended(resumed);

@@ -43,7 +43,8 @@ const CPUS: u64 = 0x218;
 const BOOT_ID: u64 = 0x220;
 const RESULT: u64 = 0x228;
 
-const LONG: Duration = Duration::from_secs(30);
+/// Longer than a boot, or anything else here, takes on a host that others use.
+const LONG: Duration = Duration::from_secs(120);
 
 /// One folder for all tests of this file, so that they share the slots.
 static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -202,7 +203,9 @@ fn p50(mut times: Vec<Duration>) -> Duration {
 fn stops_goes_on_rings_and_powers_off() {
     // Started by a thread that ends: the emulator must not end with it.
     let mut guest = std::thread::spawn(|| Guest::start(&spec(), COLD)).join().unwrap();
-    assert_eq!((guest.start.kind, guest.start.attempts), (StartKind::Booted, 1));
+    // A boot that the emulator fails in is made once more, and told.
+    assert_eq!(guest.start.kind, StartKind::Booted);
+    assert_eq!(guest.start.attempts as usize, 1 + guest.start.faults.len(), "{:?}", guest.start);
     assert_eq!(guest.word(CPUS), 2);
     assert!(matches!(guest.machine.registers(), Err(MachineError::Running)));
 
@@ -230,8 +233,10 @@ fn stops_goes_on_rings_and_powers_off() {
         assert_eq!(r.efer & 0x500, 0x500, "long mode: {r:x?}");
         assert_eq!(r.cr0 >> 31 & 1, 1, "paging: {r:x?}");
         assert!(r.cr3 != 0 && r.cr3 < 512 << 20, "{r:x?}");
-        let gs_of_kernel = if r.segments[0] & 3 == 3 { r.kernel_gs_base } else { r.gs_base };
-        assert!(gs_of_kernel >> 47 == 0x1_ffff, "the per-CPU area: {r:x?}");
+        // In the kernel it is the one that is in use, but for the first and last instructions there.
+        let is_in_user = r.segments[0] & 3 == 3;
+        let gs_of_kernel = [r.kernel_gs_base, r.gs_base].into_iter().take(if is_in_user { 1 } else { 2 });
+        assert!(gs_of_kernel.into_iter().any(|base| base >> 47 == 0x1_ffff), "the per-CPU area: {r:x?}");
     }
     guest.machine.resume().unwrap();
 
@@ -333,7 +338,9 @@ fn no_doorbell_is_lost_among_pauses() {
             std::hint::spin_loop();
         }
         let mut heard = 0;
+        let begun = Instant::now();
         while guest.word(DONE) == done {
+            assert!(begun.elapsed() < LONG, "round {round}: it is not heard, or not answered");
             guest.machine.pause().unwrap();
             let was_stopped = guest.machine.resume().unwrap() == Duration::ZERO;
             match guest.machine.wait_event(Duration::from_millis(1)) {
@@ -418,7 +425,8 @@ fn a_template_is_made_once_and_holds_the_same_machine() {
     starts.sort_by_key(|(start, ..)| start.kind == StartKind::Restored);
     let kinds: Vec<_> = starts.iter().map(|(start, ..)| start.kind).collect();
     assert_eq!(kinds, [StartKind::BootedAndSaved, StartKind::Restored, StartKind::Restored]);
-    assert!(starts.iter().all(|(start, ..)| start.attempts == 1 && start.faults.is_empty()));
+    let is_told = |start: &Start| start.attempts as usize == 1 + start.faults.len();
+    assert!(starts.iter().all(|(start, ..)| is_told(start)), "{starts:?}");
     assert!(starts.iter().all(|(_, id, cpus)| (id, cpus) == (&starts[0].1, &2)));
 
     // A damaged template is told, replaced, and the next one is whole again.
@@ -499,7 +507,8 @@ fn a_kernel_that_panics_or_hangs_is_an_error_in_bounded_time() {
     let begun = Instant::now();
     let error = start(&spec(), &PROBE, &CACHE, hurried).err().expect("no kernel boots in 0.3 s");
     assert!(error.to_string().contains("init was not ready within 0.3 s"), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(20));
+    // Also where it waits for the CPUs that the machines of other tests have.
+    assert!(begun.elapsed() < COLD.patience + LONG);
 }
 
 #[test]

@@ -199,6 +199,25 @@ mod tests {
         hogs(&end).into_iter().map(|sentence| sentence.text).collect()
     }
 
+    /// On a busy host the estimate of the guest's time is late, and catches up when the guest says something.
+    #[test]
+    fn a_wait_is_one_by_the_kernels_count_however_captures_are_dated() {
+        let at = |at_s: u64, ran_s: u64, tick: u64, late_ns: u64| {
+            let mut state = state(at_s, &[0], (8, "rt", ran_s));
+            state.guest_ns = GuestNs(state.guest_ns.0 - late_ns);
+            state
+                .tasks
+                .tasks
+                .iter_mut()
+                .filter_map(|task| task.scx.as_mut())
+                .for_each(|scx| scx.runnable_at = tick);
+            state
+        };
+        assert_eq!(told(vec![at(3, 12, 4000, 100_000_000), at(1, 10, 4000, 0)]).len(), 2);
+        assert_eq!(told(vec![at(3, 12, 4001, 0), at(1, 10, 4000, 0)]), [""; 0], "another wait");
+        assert_eq!(told(vec![at(3, 12, 0, 100_000_000), at(1, 10, 0, 0)]), [""; 0], "nobody knows");
+    }
+
     #[test]
     fn a_hog_is_named_with_how_long_it_ran() {
         let sentences = told(vec![state(3, &[0], (8, "rt", 12)), state(1, &[0], (8, "rt", 10))]);

@@ -20,7 +20,7 @@ use crate::units::{Cpu, CpuList, GuestNs};
 const LONG_NS: i64 = 100_000_000;
 /// Most checkpoints that are searched for the longest wait.
 const SEARCHED: usize = 128;
-/// Two captures see the same wait if it began within so much, in ns: the kernel counts waits in ticks.
+/// Where the kernel's own count is not known, two captures see the same wait if it began within so much, in ns.
 const SAME_NS: u64 = 20_000_000;
 
 /// The guest's scheduling at one checkpoint.
@@ -81,6 +81,8 @@ pub(crate) struct Waiting {
     pub age_ns: i64,
     /// CPU whose runqueue it was on.
     pub cpu: Option<u64>,
+    /// The tick at which it began to wait, as the kernel has it; 0 where that is not known.
+    since_tick: u64,
 }
 
 impl SchedulerEnd {
@@ -233,8 +235,13 @@ impl SchedulerEnd {
             .map_while(|state| {
                 let waiting = at(state)?;
                 let began = state.guest_ns.0.saturating_sub(u64::try_from(waiting.age_ns).unwrap_or(0));
-                let same = since.is_none_or(|since: u64| since.abs_diff(began) <= SAME_NS);
-                since.get_or_insert(began);
+                // When it began is as good as the host's estimate of the captures' times, of which a busy host makes a poor one; the
+                // kernel's tick is that of one wait.
+                let same = since.is_none_or(|(tick, since): (u64, u64)| match (tick, waiting.since_tick) {
+                    (0, _) | (_, 0) => since.abs_diff(began) <= SAME_NS,
+                    (one, other) => one == other,
+                });
+                since.get_or_insert((waiting.since_tick, began));
                 same.then_some((state, waiting))
             })
             .collect()
@@ -270,7 +277,8 @@ impl SchedState {
     pub(crate) fn waiting(task: &Task) -> Option<Waiting> {
         let scx = task.scx.as_ref().filter(|scx| scx.runnable && !task.on_cpu && task.class == "ext")?;
         let (pid, comm) = (task.pid, task.comm.clone());
-        Some(Waiting { pid, comm, age_ns: scx.runnable_age_ns?, cpu: task.cpu })
+        let since_tick = scx.runnable_at;
+        Some(Waiting { pid, comm, age_ns: scx.runnable_age_ns?, cpu: task.cpu, since_tick })
     }
 
     /// The queue that a task is in, and its position from 1.

@@ -140,8 +140,14 @@ fn a_hold_is_clipped_to_the_window_and_the_trace_says_so() {
 fn a_scheduler_that_dies_ends_the_hold_and_the_step_is_torn_down() {
     let fixture = Fixture::new(Duration::from_secs(60));
     let state = fixture.state_file();
+    // In the hold, as nothing looks at the scheduler between the step's cgroup and that.
+    let begun = fixture.cgroup_folder("a");
     let killer = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(150));
+        let began = Instant::now();
+        while !begun.exists() {
+            assert!(began.elapsed() < Duration::from_secs(60), "the step does not begin");
+            thread::sleep(Duration::from_millis(5));
+        }
         fs::write(state, "disabled\n").expect("a file");
     });
     let steps = vec![
@@ -297,7 +303,7 @@ fn what_a_died_schedulers_step_changed_is_undone() {
 #[test]
 fn a_loop_does_its_operations_again_until_the_window_ends() {
     // Long enough for a second round on a host that does not let this run for most of it.
-    let window = Duration::from_secs(2);
+    let window = Duration::from_secs(4);
     let fixture = Fixture::new(window);
     let looped = HoldSpec::Loop { interval: Duration::from_millis(100) };
     let steps = vec![
@@ -310,7 +316,7 @@ fn a_loop_does_its_operations_again_until_the_window_ends() {
     let told = fixture.told();
     let rounds = told.iter().filter(|line| *line == "offline 1").count();
     // The first, and at most one for each interval that follows.
-    assert!((2..=19).contains(&rounds), "{told:?}");
+    assert!((2..=37).contains(&rounds), "{told:?}");
     assert!(!told.iter().any(|line| line.starts_with("clip_hold")), "{told:?}");
 }
 

@@ -314,6 +314,7 @@ fn capture(stand: &mut Stand<'_>, stop: &mut Stop, target: &str) -> u32 {
         };
         stand.capturer.take(stand.machine, request)
     });
+    stand.clock.date_capture(captured.sample.guest_ns);
     captured.sample.index
 }
 

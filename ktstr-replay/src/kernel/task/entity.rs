@@ -59,6 +59,9 @@ pub struct Entity {
     pub runnable: bool,
     /// When it became runnable, or was last put on the list: how long ago, in ns. Stale unless it is runnable.
     pub runnable_age_ns: Option<i64>,
+    /// The same by the kernel's count of ticks, which stays what it is as long as one waits; 0 of one that never was runnable.
+    #[serde(skip)]
+    pub runnable_at: u64,
     /// CPU that it must run on next, or -1.
     pub sticky_cpu: i64,
     /// CPU that is moving it, or -1.
@@ -105,6 +108,7 @@ impl Entity {
             weight: raw.weight,
             runnable: raw.runnable_next.0 != 0 && raw.runnable_next.0 != at.0.wrapping_add(node),
             runnable_age_ns: jiffies.filter(|_| raw.runnable_at != 0).map(|j| j.age_ns(raw.runnable_at)),
+            runnable_at: raw.runnable_at,
             sticky_cpu: raw.sticky_cpu,
             holding_cpu: raw.holding_cpu,
             selected_cpu: gaps.field(raw.selected_cpu),

@@ -162,7 +162,7 @@ fn a_stall_is_explained() {
         queues.iter().filter(|queue| queue["whose"] == "user").filter_map(|queue| queue["tasks"].as_array());
     let pids: Vec<u64> = queued.flatten().filter_map(|task| task["pid"].as_u64()).collect();
     assert!(!pids.is_empty() && wait.pid.is_none_or(|pid| pids.contains(&pid.into())), "{wait:?}: {views:#}");
-    // The report and the story are of that moment.
+    // The report and `ktstr why` are of that time.
     assert!(report.contains(&format!("capture {}: ", during.tag)), "{run}");
     let why = printed(&run, &["why"]);
     let words = "after which the";

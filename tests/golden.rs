@@ -1,4 +1,4 @@
-//! The golden traces: every reading of every one of them prints what it ever did. And the runs that made them.
+//! The golden traces: every reading of each prints what it always printed. And the tests whose runs they are.
 //!
 //! `tests/golden/READING/TRACE.txt` is what a command prints, `.json` beside it what it prints with `--json`, where it has that.
 //! When a change is meant, `KTSTR_UPDATE_GOLDENS=1 cargo test -p ktstr-tests --test golden` writes them anew, and `git diff` is

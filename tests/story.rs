@@ -1,4 +1,4 @@
-//! The story of a run that failed names the right one: the task that waited or was wronged, who kept its CPU from it, what was full;
+//! `ktstr why` of a run that failed names the right one: the task that waited or was wronged, who kept its CPU from it, what was full;
 //! and stacks that are easily got wrong.
 //!
 //! The runs are `#[ktstr_test(ignore, ..)]` fixtures, each of which one test drives as a child process: a boot for each kind of end.

@@ -16,7 +16,7 @@ const MAX_BODY: usize = 1 << 20;
 /// Decompress the bodies of the trace `packed`; the length of each then stands where the stored length was.
 ///
 /// # Panics
-/// If it is no sound trace: seeds are made of what the writer wrote.
+/// If it is not a sound trace: seeds are made from the writer's output.
 pub fn unpack(packed: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 0;

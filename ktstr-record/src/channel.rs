@@ -115,7 +115,7 @@ impl<H: ChannelMemory> HostChannel<H> {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn send_while(
+    pub(crate) fn send_while(
         &mut self,
         message: &ToGuest,
         deadline: Instant,
@@ -149,12 +149,12 @@ impl<H: ChannelMemory> HostChannel<H> {
     }
 
     /// Tell the guest that what it asked for with this id cannot be done.
-    pub fn refuse_capture(&self, id: u64) {
+    pub(crate) fn refuse_capture(&self, id: u64) {
         self.memory.capture_ack().store(!id, Ordering::Release);
     }
 
     /// Whether all that the guest has ever sent is still in the ring, so that another channel over it hears it again.
-    pub fn has_all(&self) -> bool {
+    pub(crate) fn has_all(&self) -> bool {
         self.memory.words()[OFF_TO_HOST_HEAD / 8].load(Ordering::Acquire) <= TO_HOST_BYTES as u64
     }
 

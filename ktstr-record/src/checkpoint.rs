@@ -95,7 +95,7 @@ impl ChangeTracker {
         guest_ns: GuestNs,
         host_ns: HostNs,
     ) -> CapturedCheckpoint {
-        // The first capture knows nothing of what was before.
+        // The first capture knows no earlier contents.
         let known = Known { classes, written: written.filter(|_| self.base == CaptureBase::Previous) };
         let populated: Vec<_> = memory.populated().iter().map(gfns).collect();
         let work = pieces(&self.ram_gfns, &populated, &self.excluded);
@@ -260,12 +260,12 @@ impl PageAction {
     }
 }
 
-/// Whether `id` is that of a page that was read, and had something in it.
+/// Whether `id` names a page that was read and was not a hole.
 fn is_contents(id: PageId) -> bool {
     id != PageId::zero() && is_known(id)
 }
 
-/// Whether `id` is that of a page that was read, or was a hole.
+/// Whether `id` names a page whose contents are known: one that was read, or a hole.
 fn is_known(id: PageId) -> bool {
     id.0[1..] != UNKNOWN.0[1..]
 }

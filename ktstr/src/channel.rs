@@ -251,7 +251,7 @@ impl Channel {
     }
 }
 
-/// Ask for something that is done before it is answered: what came of it, or why it could not be done.
+/// Send an order that is carried out before it is answered; returns its result, or why it failed.
 fn have_done<const BYTES: usize>(
     socket: &OwnedFd,
     message: FromTest,

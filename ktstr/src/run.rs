@@ -22,9 +22,9 @@ use crate::{guest, host};
 /// [`TestFailure`] when the test did not pass.
 pub fn run(def: &'static TestDef) -> Result<(), TestFailure> {
     let result = match place() {
-        Ok(Place::Guest(socket)) => guest::run(def, socket),
-        Ok(Place::Body(socket)) => guest::run_on_host(def, socket),
-        Ok(Place::Host) => host::run(def),
+        Ok(RunsIn::Guest(socket)) => guest::run(def, socket),
+        Ok(RunsIn::Body(socket)) => guest::run_on_host(def, socket),
+        Ok(RunsIn::Host) => host::run(def),
         Err(error) => Err(error.into()),
     };
     result.map_err(TestFailure::from)
@@ -41,9 +41,9 @@ pub fn run_variant(def: &'static TestDef, path: &'static str, index: usize) -> R
     let preset = &PRESETS[index];
     let def = def.variant(path, preset);
     let result = match place() {
-        Ok(Place::Guest(socket)) => guest::run(&def, socket),
+        Ok(RunsIn::Guest(socket)) => guest::run(&def, socket),
         // A test that runs there has no variants.
-        Ok(Place::Body(_) | Place::Host) => host::run_variant(&def, preset),
+        Ok(RunsIn::Body(_) | RunsIn::Host) => host::run_variant(&def, preset),
         Err(error) => Err(error.into()),
     };
     result.map_err(TestFailure::from)
@@ -66,7 +66,7 @@ impl fmt::Debug for TestFailure {
 
 /// Where the test binary runs.
 #[derive(Debug)]
-enum Place {
+enum RunsIn {
     /// On a host: boot a VM.
     Host,
     /// On a host, in the process of a `host_only` body, with the socket to the recorder.
@@ -87,11 +87,11 @@ struct NoSocket;
 ///
 /// # Errors
 /// [`NoSocket`].
-fn place() -> Result<Place, NoSocket> {
+fn place() -> Result<RunsIn, NoSocket> {
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     if !names_channel(&cmdline) {
         let socket = env::var(BODY).ok().and_then(|text| host::say::inherited(&text));
-        return Ok(socket.map_or(Place::Host, Place::Body));
+        return Ok(socket.map_or(RunsIn::Host, RunsIn::Body));
     }
     // SAFETY: the number is only asked about, through calls that fail with EBADF when it is not open; nothing in
     // this process closes it meanwhile.
@@ -100,7 +100,7 @@ fn place() -> Result<Place, NoSocket> {
         return Err(NoSocket);
     }
     // SAFETY: it is open, guest-init left it to this process for this use, and `place` is called once.
-    Ok(Place::Guest(unsafe { OwnedFd::from_raw_fd(TEST_SOCKET_FD) }))
+    Ok(RunsIn::Guest(unsafe { OwnedFd::from_raw_fd(TEST_SOCKET_FD) }))
 }
 
 fn is_init_socket(fd: BorrowedFd<'_>) -> bool {
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn this_host_is_a_host() {
-        assert!(matches!(place(), Ok(Place::Host)));
+        assert!(matches!(place(), Ok(RunsIn::Host)));
     }
 
     #[test]

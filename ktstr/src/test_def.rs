@@ -140,16 +140,8 @@ pub struct IncludedFile {
     pub guest: String,
 }
 
-/// When guest memory is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checkpoint {
-    /// At every capture, as a delta.
-    Every,
-    /// At attach, at the end and at a failure.
-    Ends,
-    /// Never.
-    Never,
-}
+/// Which captures bring a checkpoint of guest memory.
+pub type Checkpoint = ktstr_record::recorder::CheckpointPolicy;
 
 /// Which pages a checkpoint of guest memory keeps.
 pub type Pages = ktstr_record::recorder::PageSelection;
@@ -239,17 +231,6 @@ pub const fn unmarked(marked: &'static str) -> &'static str {
         "marks of another version"
     );
     path
-}
-
-impl Checkpoint {
-    /// Its name in attributes and manifests.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Every => "every",
-            Self::Ends => "ends",
-            Self::Never => "never",
-        }
-    }
 }
 
 /// The topology of a test: each part as given to the test, else the scheduler's, else the default. The parts are NUMA

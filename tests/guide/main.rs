@@ -44,7 +44,7 @@ fn the_fault_of_the_guide_is_found_and_told() {
     assert!(report.contains("runnable task stall"), "{run}");
     let why = ktstr_tests::ktstr().arg("why").arg(run.trace_path()).output().expect("ktstr why");
     let why = String::from_utf8_lossy(&why.stdout).into_owned();
-    assert!(why.contains("background"), "the story does not name who was forgotten:\n{why}");
+    assert!(why.contains("background"), "it does not name who was forgotten:\n{why}");
 }
 
 /// `{{#include PATH:ANCHOR}}` of a page takes a part of a file that CI builds.

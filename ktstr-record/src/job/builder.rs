@@ -226,7 +226,7 @@ impl JobBuilder {
         }
     }
 
-    /// Pack a program that comes with the test binary, as far as nothing of it is there already.
+    /// Pack a program that comes with the test binary, but for its files that are packed already.
     pub(super) fn pack_with_binary(&mut self, host: &Path) -> Result<(String, Vec<PathBuf>), JobError> {
         let others: BTreeSet<String> = self.entries.keys().cloned().collect();
         let Packed { path, folders, entries } = self.pack(host)?;
@@ -279,7 +279,7 @@ impl JobBuilder {
         Ok(PackedJob { early, libraries, binary, scheduler, scheduler_xxh3, test })
     }
 
-    /// Pack a program that only the test needs, as far as nothing of it is there already.
+    /// Pack a program that only the test needs, but for its files that are packed already.
     fn pack_for_test(&mut self, host: &Path) -> Result<(String, Vec<PathBuf>), JobError> {
         let others: BTreeSet<String> = self.entries.keys().cloned().collect();
         let Packed { path, folders, entries } = self.pack(host)?;

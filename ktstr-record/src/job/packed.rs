@@ -41,7 +41,7 @@ pub struct PackedJob {
     pub(super) early: Vec<(String, JobFile)>,
     /// The test binary's libraries, where nothing else needs them.
     pub(super) libraries: Vec<(String, JobFile)>,
-    /// The test binary, as what it is and by what it is known.
+    /// What comes with the test binary, itself included.
     pub(super) binary: Vec<(String, JobFile)>,
     pub(super) scheduler: Option<SchedulerJob>,
     /// XXH3-128 of its program as it is on the host.
@@ -50,7 +50,7 @@ pub struct PackedJob {
 }
 
 impl PackedJob {
-    /// Have the guest's kernel note nothing of what its CPUs do.
+    /// Have the guest's kernel record no history.
     pub(crate) fn without_history(&mut self) {
         self.test.without_history = true;
     }
@@ -138,7 +138,7 @@ impl PackedJob {
         bytes_of(&self.early) + bytes_of(&self.libraries) + bytes_of(&self.binary)
     }
 
-    /// All that is unpacked, in the order in which it is sent: paths and what is there.
+    /// All files that are unpacked, in the order in which they are sent: their paths and contents.
     #[cfg(test)]
     pub(super) fn entries(&self) -> impl Iterator<Item = &(String, JobFile)> {
         self.early.iter().chain(&self.libraries).chain(&self.binary)

@@ -89,7 +89,7 @@ pub trait Machine: Send {
         None
     }
 
-    /// What the host has given to what runs the guest, so far; `None` where that is not known.
+    /// The CPU time of the host that the machine has had so far; `None` where that is not known.
     fn cpu_use(&self) -> Option<CpuUse>;
     /// Breakpoints of the guest's kernel that the machine executed though they were gone, and mended, since the last call.
     fn stale_breakpoints(&mut self) -> Vec<StaleBreakpoint>;

@@ -95,7 +95,7 @@ impl Tuning {
             )
         };
         let ram = GuestRam::of(nodes, PageSize::Huge).map_err(refused)?;
-        // Where a page comes from is decided when it is made. What is wrong with that is told when it is done for good.
+        // Where a page comes from is decided when it is made. What went wrong with it is reported when the memory is complete.
         let _ = self.bind(&ram);
         // A page that is missing later would kill this process.
         ram.fill().map_err(refused)?;

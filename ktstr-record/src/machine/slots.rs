@@ -149,7 +149,7 @@ struct Collected {
 }
 
 impl Collected {
-    /// Collect what is free of caches that nobody has reserved, up to `want` slots; all of it when there are as many.
+    /// Collect free slots of caches that nobody has reserved, until there are `want` of them, and give those then.
     fn more(&mut self, dir: &Path, host: &HostCpus, want: usize) -> Result<Option<CpuSlots>, Unusable> {
         for (n, llc) in host.llcs.iter().enumerate() {
             if self.llcs.iter().all(|(has, _)| *has != n)

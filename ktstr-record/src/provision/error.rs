@@ -202,7 +202,7 @@ pub enum Error {
         status: String,
         /// The last lines that it printed.
         output: String,
-        /// What the host could have instead of what is missing.
+        /// What the host could install in place of what is missing.
         instead: &'static str,
     },
     /// An installed package has no program, or several and none of its name.
@@ -222,7 +222,7 @@ pub enum Error {
         /// What was asked for.
         asked: String,
     },
-    /// A range of kernels that is none.
+    /// A text that is not a range of kernels.
     #[error(
         "{asked:?} is no range of kernels: {why}; write it as `7.0..7.3` (7.3 is in it), `7.1..` or `..7.2`"
     )]
@@ -237,7 +237,7 @@ pub enum Error {
     EmptyRange {
         /// The range.
         asked: String,
-        /// What there is of it, and what is not.
+        /// Which parts of it there are, and which are missing.
         found: Vec<String>,
     },
     /// A kernel package is not one, or has no kernel.

@@ -4,7 +4,7 @@
 //! One mechanism serves all three: the host's own apt with a private state, so that its mirrors,
 //! proxies and signature checks are used, and `dpkg -x` into the [`Cache`]. A path that the user
 //! gives always wins, and a host without apt is told which program or file to supply. The whole
-//! story, with the layout of the cache, is in `docs/provisioning.md`.
+//! description, with the layout of the cache, is in `docs/provisioning.md`.
 //!
 //! [`Provisioner`] is the way in.
 

@@ -32,7 +32,7 @@ pub(super) struct HistoryKeeper {
     allowance: Allowance,
     /// Steps that the run has room for yet.
     room: u64,
-    /// Why there is none, or not all of it, until it is told.
+    /// Why it is missing or incomplete, until that is recorded.
     fault: Option<String>,
     /// What was told last, which each capture may find again.
     told: String,

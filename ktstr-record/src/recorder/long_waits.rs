@@ -50,7 +50,7 @@ impl LongWaits {
         self.told < MOST_TOLD && self.looked.is_none_or(|looked| now.duration_since(looked) >= LOOK)
     }
 
-    /// What is to be said when the last wait that may be told has been: whoever waits from now on is not looked for.
+    /// The note at the last wait that is captured: later waits are not looked for.
     pub(super) fn no_more(&self) -> Option<String> {
         (self.told >= MOST_TOLD)
             .then(|| format!("{MOST_TOLD} long waits were told; from here on none is looked for"))

@@ -31,7 +31,7 @@ pub fn begin_trace(wanted: &Path, manifest: &Manifest) -> Result<(PathBuf, Trace
     Err(WriteError::Create { path: wanted.to_owned(), source })
 }
 
-/// As [`begin_trace`], and put what is to be judged into it. All of that is in the file then.
+/// As [`begin_trace`], and write the claims into it. They are in the file when this returns.
 ///
 /// # Errors
 /// A file that cannot be made or written.

@@ -15,7 +15,7 @@ use crate::job::{JobError, PackedJob};
 use crate::machine::{self, Start, StartError, StartKind, StartPolicy};
 use crate::spec::{KernelConfig, MachineSpec};
 
-/// One run: a machine, what it is to do, and what is to be kept of it.
+/// One run: a machine, its job, and what the trace is to keep.
 #[derive(Debug)]
 pub struct RecordRequest {
     /// Where the trace goes. Created anew, with a number where there is one already; its folder must exist.
@@ -71,7 +71,7 @@ pub struct CapturePlan {
 /// Which captures bring a checkpoint of guest memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckpointPolicy {
-    /// Each one.
+    /// Each one; all but the first are stored as a difference.
     Every,
     /// Those of the ends: attach, end, scheduler exit, guest death.
     Ends,

@@ -1,4 +1,4 @@
-//! One run, from a machine that is to be started to a trace that can be judged.
+//! One run, from starting the machine to a trace that can be judged.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

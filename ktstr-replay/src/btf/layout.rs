@@ -181,7 +181,7 @@ impl Types {
     ///
     /// # Errors
     /// [`BtfError::NoSuchName`].
-    pub fn struct_named(&self, name: &str) -> Result<TypeId, BtfError> {
+    pub(crate) fn struct_named(&self, name: &str) -> Result<TypeId, BtfError> {
         self.find(Kind::Struct, name)
             .or_else(|| self.find(Kind::Union, name))
             .ok_or_else(|| BtfError::NoSuchName { kind: Kind::Struct, name: name.to_owned() })
@@ -236,7 +236,7 @@ impl Types {
     /// Name of a value of the enum called `enum_name`: `enum_name_of("scx_exit_kind", 1026)`. `None` where the
     /// enum or the value is not there.
     #[must_use]
-    pub fn enum_name_of(&self, enum_name: &str, value: i128) -> Option<&str> {
+    pub(crate) fn enum_name_of(&self, enum_name: &str, value: i128) -> Option<&str> {
         let id = self.find(Kind::Enum, enum_name).or_else(|| self.find(Kind::Enum64, enum_name))?;
         self.enumerator_of(id, value).ok()?
     }
@@ -245,7 +245,7 @@ impl Types {
     ///
     /// # Errors
     /// [`BtfError::BadString`], [`BtfError::TooDeep`].
-    pub fn enumerator_of(&self, id: TypeId, value: i128) -> Result<Option<&str>, BtfError> {
+    pub(crate) fn enumerator_of(&self, id: TypeId, value: i128) -> Result<Option<&str>, BtfError> {
         // Only the numbers are compared on the way: enums can be long, and arrays of them longer.
         let name = match self.resolve(id)?.1 {
             Type::Enum(of) => {
@@ -271,7 +271,7 @@ impl Types {
 
     /// The value of the constant of that name, of whatever enum: C has one space of names for all. The first one counts.
     #[must_use]
-    pub fn constant_named(&self, name: &str) -> Option<i128> {
+    pub(crate) fn constant_named(&self, name: &str) -> Option<i128> {
         self.all_enumerators().find(|one| one.name == name).map(|one| one.value)
     }
 

@@ -119,9 +119,10 @@ mod tests {
     fn a_method_and_its_text_make_the_same_finding() {
         let x = ints(&[1, 20, 3, 40, 50]);
         type Method = fn(&Column, &mut Verdict) -> Outcome;
-        let methods: [(Method, &str); 11] = [
+        let methods: [(Method, &str); 12] = [
             (|x, v| x.nondecreasing(v).outcome(), "nondecreasing(x)"),
             (|x, v| x.strictly_increasing(v).outcome(), "strictly_increasing(x)"),
+            (|x, v| x.wrapping_nondecreasing(v).outcome(), "wrapping(nondecreasing(x))"),
             (|x, v| x.rate(0.5..2.0, TimeUnit::Ms, v).outcome(), "rate(x) in 0.5..2.0 per ms"),
             (|x, v| x.steady(10.0, Duration::from_secs(1), v).outcome(), "steady(x, within=10%, after=1s)"),
             (

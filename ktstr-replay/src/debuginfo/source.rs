@@ -93,7 +93,7 @@ impl DebugInfo {
     }
 
     /// Put lines to the frames of all stacks.
-    pub fn annotate(&self, stacks: &mut Stacks) {
+    pub(crate) fn annotate(&self, stacks: &mut Stacks) {
         // Most tasks sleep in the same few places.
         let mut known = HashMap::new();
         let tasks = stacks.tasks.iter_mut().map(|task| &mut task.stack);

@@ -116,7 +116,7 @@ impl MissingSteps {
     }
 }
 
-/// Why there is no history, of a trace that has none with these losses.
+/// Why a trace without a history has none, by its losses.
 pub(crate) fn why_none(losses: &[Loss]) -> String {
     let said = losses.iter().find(|loss| loss.kind == LossKind::SchedEvents);
     said.map_or_else(

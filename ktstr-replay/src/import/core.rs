@@ -58,13 +58,13 @@ pub struct Core {
 
 enum Form {
     /// Ascending and disjoint.
-    Elf(Vec<Place>),
+    Elf(Vec<CorePart>),
     Kdump(Kdump),
 }
 
 /// Where in an ELF core a part of memory is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct CorePart {
     memory: Range<u64>,
     /// Of its first byte.
     at: u64,
@@ -183,7 +183,7 @@ impl Core {
 
     /// Whether the file says of which CPU the registers are; else they are numbered in the order in which it has them.
     #[must_use]
-    pub fn names_cpus(&self) -> bool {
+    pub(crate) fn names_cpus(&self) -> bool {
         self.names_cpus
     }
 
@@ -195,11 +195,11 @@ impl Core {
 
     /// The file ends before all of the memory was written.
     #[must_use]
-    pub fn is_incomplete(&self) -> bool {
+    pub(crate) fn is_incomplete(&self) -> bool {
         matches!(&self.form, Form::Kdump(kdump) if kdump.incomplete)
     }
 
-    fn read_elf(&self, places: &[Place], at: u64, out: &mut [u8]) -> Result<(), MemoryError> {
+    fn read_elf(&self, places: &[CorePart], at: u64, out: &mut [u8]) -> Result<(), MemoryError> {
         let mut at = at;
         let mut rest = out;
         while !rest.is_empty() {
@@ -286,7 +286,7 @@ impl Memory for Core {
 
 /// Where the bytes of segments are, which are in the order of where they begin. A core may have the same memory twice, as that of the
 /// kernel's image: the first is taken.
-fn places(segments: &[Segment]) -> Vec<Place> {
+fn places(segments: &[Segment]) -> Vec<CorePart> {
     let mut places = Vec::with_capacity(segments.len());
     let mut end = 0;
     for Segment { memory, at, bytes } in segments {
@@ -299,7 +299,7 @@ fn places(segments: &[Segment]) -> Vec<Place> {
         };
         if there.start < there.end {
             end = there.end;
-            places.push(Place { memory: there, at });
+            places.push(CorePart { memory: there, at });
         }
     }
     places

@@ -64,7 +64,7 @@ pub(super) struct Kdump {
 
 impl Kdump {
     /// # Errors
-    /// What is wrong with its headers, or what of them is not read.
+    /// What is wrong with its headers, or what they have that is not supported.
     pub(super) fn read(file: &dyn Source) -> io::Result<Self> {
         let bad = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
         let cut = || bad("its headers are cut".to_owned());

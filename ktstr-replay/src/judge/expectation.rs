@@ -58,7 +58,7 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
     verdict.add(Finding::new(Origin::Run, "expect_err", outcome, found));
 }
 
-/// A failure that the scheduler or what is claimed of it can be the reason of. An error of the test itself is none: not a
+/// A failure that the scheduler, or a claim about it, can cause. An error of the test itself is not one: not a
 /// claim about something that does not exist, nor a body that could not do its work while the scheduler was healthy.
 ///
 /// `exited`: the scheduler exited. `kernel_at_fault`: a splat is of a fault of the kernel, not of something that took too long.
@@ -95,12 +95,12 @@ fn not_set_up(run: &Run<'_>) -> Option<String> {
 }
 
 /// One thing that the scheduler's error must be like.
-enum Wanted<'a> {
+enum ExpectedText<'a> {
     Text(&'a str),
     Pattern(&'a str, Regex),
 }
 
-impl Wanted<'_> {
+impl ExpectedText<'_> {
     fn is_met(&self, line: &str) -> bool {
         match self {
             Self::Text(text) => line.contains(text),
@@ -109,7 +109,7 @@ impl Wanted<'_> {
     }
 }
 
-impl fmt::Display for Wanted<'_> {
+impl fmt::Display for ExpectedText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => write!(f, "{text:?}"),
@@ -122,20 +122,22 @@ impl fmt::Display for Wanted<'_> {
 ///
 /// # Errors
 /// A pattern that is none. The macro takes no such: the trace is damaged, or made by hand.
-fn wanted(test: &TestInfo) -> Result<Vec<Wanted<'_>>, String> {
-    let mut wanted: Vec<_> = test.expect_scx_error_contains.iter().map(|text| Wanted::Text(text)).collect();
+fn wanted(test: &TestInfo) -> Result<Vec<ExpectedText<'_>>, String> {
+    let mut wanted: Vec<_> =
+        test.expect_scx_error_contains.iter().map(|text| ExpectedText::Text(text)).collect();
     if let Some(pattern) = &test.expect_scx_error_matches {
         let regex = RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build();
         let regex =
             regex.map_err(|error| format!("error: `expect_scx_error_matches` is not usable: {error}"))?;
-        wanted.push(Wanted::Pattern(pattern, regex));
+        wanted.push(ExpectedText::Pattern(pattern, regex));
     }
     Ok(wanted)
 }
 
-fn expect_error(run: &Run<'_>, wanted: &[Wanted<'_>]) -> (Outcome, String) {
-    let listed =
-        |wanted: &[&Wanted<'_>]| wanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+fn expect_error(run: &Run<'_>, wanted: &[ExpectedText<'_>]) -> (Outcome, String) {
+    let listed = |wanted: &[&ExpectedText<'_>]| {
+        wanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+    };
     let all = listed(&wanted.iter().collect::<Vec<_>>());
     let Some(exit) = run.scheduler_exit() else {
         return (Outcome::Fail, format!("the scheduler did not fail; its error was to contain {all}"));
@@ -144,7 +146,7 @@ fn expect_error(run: &Run<'_>, wanted: &[Wanted<'_>]) -> (Outcome, String) {
     let log = run.kmsg().map(|(_, _, line)| line).filter(|line| line.contains("sched_ext"));
     let kernel = [exit.reason.as_deref(), exit.message.as_deref()];
     let told: Vec<&str> = kernel.into_iter().flatten().chain(log).collect();
-    let missing: Vec<&Wanted<'_>> =
+    let missing: Vec<&ExpectedText<'_>> =
         wanted.iter().filter(|wanted| !told.iter().any(|line| wanted.is_met(line))).collect();
     if missing.is_empty() {
         return (Outcome::Pass, format!("the scheduler failed with {all}, as expected"));

@@ -128,7 +128,7 @@ pub(super) fn cut_short(run: &Run<'_>) -> Option<&'static str> {
     }
 }
 
-/// A run that was cut short says nothing by what it has not: of its failures only those stay that were seen.
+/// What is missing from a run that was cut short proves nothing: only failures that were seen stay.
 pub(super) fn apply_cut(run: &Run<'_>, verdict: &mut Verdict) {
     let Some(why) = cut_short(run) else { return };
     let exited = run.scheduler_exits().iter().any(|exit| exit.kind != 0);

@@ -1,4 +1,4 @@
-//! A scheduler that was not enabled: what it said, what its threads were doing, and what it may lack.
+//! A scheduler that was not enabled: its output, its threads' stacks, and what it may lack.
 
 use crate::kernel::task::{Task, Tasks, read_tasks};
 use crate::kernel::unwind::{TaskStack, Unwinder};

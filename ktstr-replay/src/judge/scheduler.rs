@@ -28,7 +28,7 @@ pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
     findings
 }
 
-/// What is to be said of a scheduler that is part of the kernel: only that what switches it on was done.
+/// The finding on a scheduler that is part of the kernel: whether the lines that switch it on were written.
 fn built_in(run: &Run<'_>, name: &str) -> Finding {
     let lines = run
         .events

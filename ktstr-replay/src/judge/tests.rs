@@ -3,7 +3,7 @@
 use crate::judge::{CheckSource, LabelledCheck, broken_for_good};
 use crate::run::Run;
 use crate::testing::btf::Builder;
-use crate::testing::{DEMO_BTF, TraceBuilder, missed, sample, stalled};
+use crate::testing::{DEMO_BTF, TraceBuilder, missed, sample};
 use crate::trace::Trace;
 use crate::trace::record::{CaptureKind, EventBody, GuestEnd, OutputSource, Stage};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
@@ -45,16 +45,6 @@ fn judge(builder: &TraceBuilder) -> Verdict {
 
 fn finding<'v>(verdict: &'v Verdict, what: &str) -> &'v Finding {
     verdict.findings.iter().find(|f| f.what == what).unwrap_or_else(|| panic!("no {what} in {verdict:#?}"))
-}
-
-fn stall() -> TraceBuilder {
-    TraceBuilder::begun()
-        .periodic(&[10, 20])
-        .sample(stalled(1500, &[20, 30, 3]))
-        .stage(1510, Stage::SchedulerExited, "exited with status 1")
-        .event(1600, EventBody::Body { error: Some("the scheduler died".into()), failures: Vec::new() })
-        .stage(1600, Stage::BodyEnded, "")
-        .event(1700, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() })
 }
 
 #[test]
@@ -108,7 +98,7 @@ fn a_recorded_claim_that_does_not_parse_fails_with_a_caret() {
 
 #[test]
 fn a_stall_fails_with_kind_reason_and_message() {
-    let verdict = judge(&stall());
+    let verdict = judge(&TraceBuilder::stall());
     let found = finding(&verdict, "scheduler");
     assert_eq!(
         found.summary,
@@ -285,7 +275,7 @@ fn a_claim_is_broken_for_good_by_values_alone() {
     };
     assert_eq!(broken(attached()), None);
     assert!(broken(attached().periodic(&[0])).is_some());
-    // A test that waits for an error of the scheduler would fail for want of it.
+    // A test that expects an error of the scheduler would fail without one.
     let mut expects = falls().claim(claim);
     expects.manifest.test.expect_err = true;
     assert!(broken(falls().claim(claim)).is_some());
@@ -373,15 +363,15 @@ fn a_body_fails_by_error_by_assertion_and_by_not_ending() {
 
 #[test]
 fn an_expected_failure_passes_and_its_absence_fails() {
-    assert_eq!(judge(&stall().expect_err(None)).outcome(), Pass);
+    assert_eq!(judge(&TraceBuilder::stall().expect_err(None)).outcome(), Pass);
     let verdict = judge(&TraceBuilder::begun().ended().expect_err(None));
     assert_eq!((verdict.outcome(), finding(&verdict, "expect_err").outcome), (Fail, Fail));
 }
 
 #[test]
 fn the_expected_text_has_to_be_in_the_schedulers_error() {
-    assert_eq!(judge(&stall().expect_err(Some("failed to run for"))).outcome(), Pass);
-    assert_eq!(judge(&stall().expect_err(Some("something else"))).outcome(), Fail);
+    assert_eq!(judge(&TraceBuilder::stall().expect_err(Some("failed to run for"))).outcome(), Pass);
+    assert_eq!(judge(&TraceBuilder::stall().expect_err(Some("something else"))).outcome(), Fail);
     // A body that fails is not the scheduler's error.
     let body = TraceBuilder::begun()
         .event(10, EventBody::Body { error: Some("failed to run for".into()), failures: Vec::new() })
@@ -392,14 +382,15 @@ fn the_expected_text_has_to_be_in_the_schedulers_error() {
 
 #[test]
 fn the_schedulers_error_has_to_match_the_pattern() {
-    let run = || stall().expect_err(Some("failed to run"));
+    let run = || TraceBuilder::stall().expect_err(Some("failed to run"));
     assert_eq!(judge(&run().expect_error_matches(r"failed to run for \d+\.\d+s")).outcome(), Pass);
     let verdict = judge(&run().expect_error_matches(r"failed to run for \d+ days"));
     assert_eq!(verdict.outcome(), Fail);
     let said = &finding(&verdict, "expect_err").summary;
     assert!(said.contains(r"to contain what matches `failed to run for \d+ days`, and it is"), "{said}");
     // The text is not there, whatever the pattern.
-    let verdict = judge(&stall().expect_err(Some("nothing of it")).expect_error_matches("failed"));
+    let verdict =
+        judge(&TraceBuilder::stall().expect_err(Some("nothing of it")).expect_error_matches("failed"));
     assert_eq!(verdict.outcome(), Fail);
     for hostile in ["(", "(a{1000}){1000}"] {
         let verdict = judge(&run().expect_error_matches(hostile));
@@ -481,7 +472,10 @@ fn claims_that_are_given_take_the_place_of_the_recorded_ones() {
         Pass,
         "the run itself is judged all the same"
     );
-    assert_eq!(Run::load(&stall().trace()).judge(Some(&[]), CheckSource::Recorded).outcome(), Fail);
+    assert_eq!(
+        Run::load(&TraceBuilder::stall().trace()).judge(Some(&[]), CheckSource::Recorded).outcome(),
+        Fail
+    );
 }
 
 #[test]
@@ -514,7 +508,7 @@ fn kinds_without_a_scheduler_are_not_judged_for_one() {
     assert!(verdict.findings.iter().all(|f| f.what != "scheduler"));
 }
 
-/// A test for other kernels leaves a trace in which nothing happened: that is no pass, whatever is claimed of it.
+/// A test for other kernels leaves a trace in which nothing happened: it does not pass, whatever it claims.
 #[test]
 fn a_test_that_was_not_run_is_skipped_with_the_reason() {
     let mut skipped = TraceBuilder::new();

@@ -106,7 +106,7 @@ pub struct Cgroup {
     /// The weight that sched_ext was told.
     pub scx_weight: Option<u64>,
     /// CPU time of its threads and of those of its children, gone ones included, in ns: `usage_usec` of `cpu.stat`. `None` for the
-    /// root, whose time is that of all CPUs.
+    /// root, whose time is the sum over all CPUs.
     pub cpu_ns: Option<u64>,
 }
 

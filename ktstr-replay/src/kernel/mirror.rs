@@ -256,7 +256,7 @@ pub(super) fn scalar_of(types: &Types, mut id: TypeId) -> Result<TypeId, KernelE
 /// The bytes that cover all fields that are read, as (offset of the first, length). Wrong types cannot make it longer
 /// than 64 KiB.
 #[must_use]
-pub fn span_of<'s>(fields: impl IntoIterator<Item = &'s FieldOffset>) -> (u64, usize) {
+pub(crate) fn span_of<'s>(fields: impl IntoIterator<Item = &'s FieldOffset>) -> (u64, usize) {
     let (mut first, mut end) = (u64::MAX, 0);
     for field in fields {
         first = first.min(field.offset);

@@ -71,7 +71,7 @@ impl KernelProfile {
     ///
     /// # Errors
     /// Why it cannot be used.
-    pub fn from_vmcoreinfo(memory: &dyn Memory, info: Vmcoreinfo) -> Result<Self, KernelError> {
+    pub(crate) fn from_vmcoreinfo(memory: &dyn Memory, info: Vmcoreinfo) -> Result<Self, KernelError> {
         let table = page_table(memory, &info)?;
         let kernel = VirtualMemory::new(memory, table);
         let symbols = Symbols::from_memory(&kernel, &info)?;

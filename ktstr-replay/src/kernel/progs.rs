@@ -285,7 +285,7 @@ impl BpfPrograms {
     ///
     /// # Errors
     /// When the program or its table cannot be read.
-    pub fn line_of_call(
+    pub(crate) fn line_of_call(
         &self,
         view: &KernelView<'_>,
         symbol: &str,

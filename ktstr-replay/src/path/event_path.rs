@@ -125,7 +125,7 @@ const WATCH_FIELDS: Fields = &[
     ("phase", T),
 ];
 
-/// The fields of a call of what is probed, besides what the probe reads.
+/// The fields of every probed call, besides those that the probe reads.
 pub(crate) const PROBE_FIELDS: Fields = &[
     ("number", N),
     ("cpu", N),

@@ -172,7 +172,7 @@ impl Projection {
     }
 
     fn parse_plain(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
-        // A name in quotes is that of a variable, whatever it is.
+        // A name in quotes always names a variable.
         let quoted = matches!(p.peek(), TokenKind::Quoted(_));
         let name = p.name("a variable, `map(..)`, `rq[..]`, `scx.` or `alive`")?;
         let called = !quoted && *p.peek() == TokenKind::Sign("(");

@@ -38,7 +38,7 @@ pub struct ProbeSeen {
     pub away: Option<String>,
     /// Why it was given up.
     pub refused: Option<String>,
-    /// What there was of it in all; `None` in a trace that has no end.
+    /// Its totals; `None` in a trace that was cut off.
     pub totals: Option<ProbeTotals>,
     /// What is read at each call since it was armed last.
     names: Arc<[String]>,
@@ -80,7 +80,7 @@ impl ProbeLog {
         Self { probes }
     }
 
-    /// The probes of what is called `target`, or of the function of that name.
+    /// The probes whose target is written `target`, or that are of the function of that name.
     pub fn named<'l>(&'l self, target: &'l str) -> impl Iterator<Item = &'l ProbeSeen> {
         self.probes.iter().filter(move |probe| probe.target == target || probe.function() == target)
     }
@@ -250,7 +250,7 @@ mod tests {
     fn a_return_finds_its_call_however_many_calls_came_meanwhile() {
         let mut events = vec![event(1, 0, hit(1)), event(2, 1, hit(1))];
         events.extend((2..10_000).map(|number| event(u64::from(number), 0, hit(number))));
-        // The second return of a call is none, nor is that of a call that is not there.
+        // A second return of a call does not count, and neither does the return of an unknown call.
         for number in [1, 1, 20_000] {
             events.push(event(10_000 + u64::from(number), 0, returned(number)));
         }

@@ -24,7 +24,7 @@ const STUB: &str = "sched_ext_ops__";
 const OLD_STUB: &str = "_stub";
 /// Ends the names of arguments that may be null, which the verifier reads (`bpf_struct_ops.c`).
 const MAY_BE_NULL: &str = "__nullable";
-/// What is read of a task that is an argument, if nobody says what to read.
+/// What is read of an argument that is a task, unless the probe says what to read.
 const OF_A_TASK: [&str; 2] = ["pid", "comm"];
 /// Most functions that are listed where there are several.
 const LISTED: usize = 4;
@@ -113,7 +113,7 @@ impl ProbeTarget {
     ) -> Result<ProbeSite, Missing> {
         let types = view.types();
         let program = code.program.and_then(|id| programs.program(id));
-        // What its functions are given is in registers, and nothing of the kernel's says what it is.
+        // Its functions have their arguments in registers, and no type information of the kernel names them.
         let operation = program
             .filter(|program| program.jited_at == code.start && program.kind == "struct_ops")
             .and_then(|program| program.attach_to.as_deref());

@@ -46,7 +46,7 @@ enum Detail {
 }
 
 impl Detail {
-    /// How much is shown of what has `brief` lines in the report that is read first.
+    /// How many lines of a part that has `brief` of them in the short report are shown.
     fn most(self, brief: usize) -> usize {
         match self {
             Self::Brief => brief,

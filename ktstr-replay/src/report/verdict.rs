@@ -16,7 +16,7 @@ const MARK: usize = 6;
 /// Width of a line of evidence, in characters.
 const EVIDENCE_WIDTH: usize = 130;
 
-/// The first lines: the verdict, its first cause, what was verified, and of what run.
+/// The first lines: the verdict, its first cause, what was checked, and in which run.
 pub(super) fn header(run: &Run<'_>, verdict: &Verdict) -> Vec<String> {
     let mut lines = vec![title(run, verdict)];
     let checked = if run.manifest.skipped.is_some() {
@@ -111,7 +111,7 @@ fn is_check_of_payload(finding: &Finding) -> bool {
     finding.what.strip_prefix(PAYLOAD).is_some_and(|rest| rest.contains(": "))
 }
 
-/// What is not there although it should be, in sum; nothing of what a person left out.
+/// A summary of what is missing and should be there; what a person left out does not count.
 fn lost(run: &Run<'_>) -> Option<String> {
     let mut by_kind: Vec<(LossKind, u64)> = Vec::new();
     for loss in run.losses.iter().filter(|loss| loss.count > 0 && !loss.is_on_purpose()) {

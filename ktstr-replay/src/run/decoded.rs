@@ -204,7 +204,7 @@ impl<'t> Run<'t> {
         })
     }
 
-    /// What the test's body returned: its error, and its failed assertions. `None`: nothing is recorded of it.
+    /// What the test's body returned: its error, and its failed assertions. `None` where that was not recorded.
     pub(crate) fn body_result(&self) -> Option<(Option<&str>, &[String])> {
         self.events.iter().rev().find_map(|e| match &e.body {
             EventBody::Body { error, failures } => Some((error.as_deref(), failures.as_slice())),

@@ -17,7 +17,7 @@ pub(crate) const FALLBACK: &str = "SCX_EV_SELECT_CPU_FALLBACK";
 /// A task went on because its CPU had no other.
 pub(crate) const KEEP_LAST: &str = "SCX_EV_DISPATCH_KEEP_LAST";
 
-/// A value and whose it is; or why there is none.
+/// A value with the CPU or cgroup that it is of, or why there is none.
 pub(crate) type Measured = Result<(f64, String), String>;
 
 /// What is measured of the runqueues of a capture.

@@ -12,7 +12,7 @@ use super::payloads::Payloads;
 use super::watches::Watches;
 use super::{Absent, Column, Series};
 
-/// Width of what is computed, and of numbers whose width nobody recorded.
+/// Width of computed numbers, and of numbers without a recorded width.
 const WIDE: u32 = 64;
 
 /// The value of `projection` in a sample. `open` gives the kernel's memory, for what the sample does not hold.

@@ -1,4 +1,4 @@
-//! What is to become of a trace, and what can keep it from becoming that.
+//! What a slimmer trace keeps, and the errors that prevent it.
 
 use std::fmt;
 use std::io;

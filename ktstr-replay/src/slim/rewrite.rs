@@ -144,7 +144,7 @@ fn write_segment(
     let mut checkpoints = Checkpoints::new(trace, options, redactor.as_ref())?;
     let mut dropped: BTreeMap<Dropped, u64> = BTreeMap::new();
     let mut host_ns = HostNs(0);
-    // Records that only later releases can read, which nobody can redact: of kinds that are not known, and newer ones of those that are.
+    // Records that only later releases can read, and this one cannot redact: of unknown kinds, and newer versions of known ones.
     let (mut unread, mut newer) = (0, 0);
     for entry in trace.records() {
         host_ns = host_ns.max(entry.host_ns);

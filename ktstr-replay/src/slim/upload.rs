@@ -18,7 +18,7 @@ pub const MAX_UPLOAD_BYTES: u64 = 25_000_000;
 /// A trace made ready for a forge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upload {
-    /// What became of the trace; the length is that of the gzip file.
+    /// The trace that was written; the length is the gzip file's.
     pub slimmed: Slimmed,
     /// The pages that were kept.
     pub pages: KeepPages,

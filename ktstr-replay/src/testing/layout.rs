@@ -21,7 +21,7 @@ pub(super) type TypeNumber = usize;
 
 /// Where a field is, and of what type.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct FieldPlace {
     pub(super) offset_bits: u64,
     /// Width of a bitfield; 0 for others.
     pub(super) bits: u8,
@@ -31,7 +31,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 enum Shape {
     Number,
-    Struct(Vec<(String, Place)>),
+    Struct(Vec<(String, FieldPlace)>),
     Array(TypeNumber),
 }
 
@@ -136,7 +136,7 @@ impl Layouts {
                 _ => (end + if close { 0 } else { 64 }).next_multiple_of(unit * 8),
             };
             end = start + if *bits > 0 { u64::from(*bits) } else { of_type.bytes * 8 };
-            placed.push(((*field).to_owned(), Place { offset_bits: start, bits: *bits, of: *of }));
+            placed.push(((*field).to_owned(), FieldPlace { offset_bits: start, bits: *bits, of: *of }));
         }
         let open = fields.iter().any(|field| self.types[field.3].open);
         let bytes = end.div_ceil(8).next_multiple_of(align);
@@ -208,8 +208,8 @@ impl Layouts {
     }
 
     /// The place of a field by dotted path from the type; `[2]` takes an element of an array. An empty path is the whole.
-    pub(super) fn place(&self, of: TypeNumber, path: &str) -> Place {
-        let mut place = Place { offset_bits: 0, bits: 0, of };
+    pub(super) fn place(&self, of: TypeNumber, path: &str) -> FieldPlace {
+        let mut place = FieldPlace { offset_bits: 0, bits: 0, of };
         for part in path.split('.').filter(|part| !part.is_empty()) {
             let (name, index) = part.split_once('[').map_or((part, None), |(name, rest)| {
                 (name, Some(rest.trim_end_matches(']').parse::<u64>().expect("an index")))
@@ -217,7 +217,7 @@ impl Layouts {
             if !name.is_empty() {
                 let field =
                     self.field(place.of, name).unwrap_or_else(|| panic!("no field `{name}` of `{path}`"));
-                place = Place { offset_bits: place.offset_bits + field.offset_bits, ..field };
+                place = FieldPlace { offset_bits: place.offset_bits + field.offset_bits, ..field };
             }
             if let (Some(index), Shape::Array(each)) = (index, &self.types[place.of].shape) {
                 place.offset_bits += index * self.types[*each].bytes * 8;
@@ -227,22 +227,22 @@ impl Layouts {
         place
     }
 
-    fn field(&self, of: TypeNumber, name: &str) -> Option<Place> {
+    fn field(&self, of: TypeNumber, name: &str) -> Option<FieldPlace> {
         let Shape::Struct(fields) = &self.types[of].shape else { return None };
         fields.iter().find_map(|(field, place)| {
             if field == name {
                 return Some(*place);
             }
             let inner = (field == "_").then(|| self.field(place.of, name))??;
-            Some(Place { offset_bits: place.offset_bits + inner.offset_bits, ..inner })
+            Some(FieldPlace { offset_bits: place.offset_bits + inner.offset_bits, ..inner })
         })
     }
 
     /// The number that a type is: its own, or that of the struct's only field.
-    pub(super) fn number(&self, mut place: Place) -> Place {
+    pub(super) fn number(&self, mut place: FieldPlace) -> FieldPlace {
         while let Shape::Struct(fields) = &self.types[place.of].shape {
             let [(_, only)] = fields.as_slice() else { panic!("a struct of several fields is not a number") };
-            place = Place { offset_bits: place.offset_bits + only.offset_bits, ..*only };
+            place = FieldPlace { offset_bits: place.offset_bits + only.offset_bits, ..*only };
         }
         place
     }

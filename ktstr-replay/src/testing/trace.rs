@@ -102,6 +102,17 @@ impl TraceBuilder {
             .event(5300, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() })
     }
 
+    /// A run whose scheduler the watchdog ejects at 1.5 s.
+    pub fn stall() -> Self {
+        Self::begun()
+            .periodic(&[10, 20])
+            .sample(stalled(1500, &[20, 30, 3]))
+            .stage(1510, Stage::SchedulerExited, "exited with status 1")
+            .event(1600, EventBody::Body { error: Some("the scheduler died".into()), failures: Vec::new() })
+            .stage(1600, Stage::BodyEnded, "")
+            .event(1700, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() })
+    }
+
     /// An event.
     pub fn event(mut self, at_ms: i64, body: EventBody) -> Self {
         let at_ns = at_ns(at_ms);

@@ -74,7 +74,7 @@ impl Timeline {
 
     /// What may be missing of measured times.
     #[must_use]
-    pub fn doubts_of(&self, path: &MeasurePath) -> Vec<Doubt> {
+    pub(crate) fn doubts_of(&self, path: &MeasurePath) -> Vec<Doubt> {
         let mut doubts = self.of_history(None);
         doubts.extend(self.damage.iter().map(Doubt::of_all));
         // A wait on one CPU may have been over on another.

@@ -75,7 +75,7 @@ impl<'t> Happened<'t> {
 
     /// Whether it happened after `other`, or at the same time by another CPU or source: which was first is then not known.
     #[must_use]
-    pub fn is_behind(&self, other: &Self) -> bool {
+    pub(crate) fn is_behind(&self, other: &Self) -> bool {
         let of_one = self.cpu() == other.cpu() && self.key().1 == other.key().1;
         match of_one {
             true => self.key() > other.key(),

@@ -1,5 +1,5 @@
 //! What happened in a run, by the names that claims have for it: steps of the history, fires of watches, calls of probes, what the
-//! scenario did. And what of that is missing, so that nothing is said to have never happened which nobody could have seen.
+//! scenario did. And which of those may be missing, so that no claim says "never" about a time that was not recorded.
 //!
 //! [`Timeline::matching`] finds events, [`Timeline::doubts`] what may have happened besides, [`Timeline::measured`] the times between
 //! events.

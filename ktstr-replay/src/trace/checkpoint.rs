@@ -175,7 +175,7 @@ impl CheckpointWriter<'_> {
         Ok(())
     }
 
-    /// All pages with contents were handed over; what else there is of it is in `captured`. Returns its index.
+    /// All pages with contents were handed over; the rest of the checkpoint is in `captured`. Returns its index.
     ///
     /// # Errors
     /// [`WriteError`].
@@ -259,7 +259,7 @@ impl Drop for CheckpointWriter<'_> {
         if self.is_whole {
             return;
         }
-        // What there is of it is of no use, and on a full disk its room is.
+        // Half a checkpoint is of no use; on a full disk its room is.
         if self.trace.back_to(self.mark) {
             self.trace.pages.next = self.next;
         }

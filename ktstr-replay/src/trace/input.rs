@@ -64,7 +64,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// What is in a gzip file. What follows the gzip data is carried over as it is, so that it is told as what follows a trace.
+/// The contents of a gzip file. Bytes after the gzip data are kept, so that they are reported like bytes after any trace.
 fn from_gzip(file: File) -> io::Result<File> {
     let mut left = most_unpacked(file.metadata()?.len());
     let mut packed = BufReader::new(file);
@@ -88,7 +88,7 @@ fn most_unpacked(packed: u64) -> u64 {
 }
 
 /// A file in an archive.
-struct Entry {
+struct ArchivedFile {
     name: String,
     place: ZipArchiveEntryWayfinder,
     method: CompressionMethod,
@@ -103,7 +103,7 @@ fn from_zip(file: File) -> io::Result<File> {
     let mut entries = archive.entries(&mut buffer);
     while let Some(entry) = entries.next_entry().map_err(unpacked)?.filter(|_| files.len() < MAX_ENTRIES) {
         if !entry.is_dir() {
-            files.push(Entry {
+            files.push(ArchivedFile {
                 name: String::from_utf8_lossy(entry.file_path().as_ref()).into_owned(),
                 place: entry.wayfinder(),
                 method: entry.compression_method(),
@@ -111,15 +111,15 @@ fn from_zip(file: File) -> io::Result<File> {
         }
     }
     let magic = header_magic();
-    let begins_as_a_trace = |entry: &&Entry| {
+    let begins_as_a_trace = |entry: &&ArchivedFile| {
         let first = read_entry(&archive, entry, |reader| {
             let mut first = Vec::new();
             reader.take(magic.len() as u64).read_to_end(&mut first).map(|_| first)
         });
-        // What cannot be read is none; if it is the one that is meant, reading it says why.
+        // A file that cannot be read does not count; where it is the only one, reading it says why.
         first.is_ok_and(|first| first == magic)
     };
-    let traces: Vec<&Entry> = files.iter().filter(begins_as_a_trace).collect();
+    let traces: Vec<&ArchivedFile> = files.iter().filter(begins_as_a_trace).collect();
     let found = if traces.is_empty() { files.iter().collect() } else { traces };
     match found.as_slice() {
         [one] => {
@@ -142,7 +142,7 @@ fn from_zip(file: File) -> io::Result<File> {
 /// Let `read` read the bytes of an entry; checksum and length are verified at its end.
 fn read_entry<T>(
     archive: &ZipArchive<FileReader>,
-    entry: &Entry,
+    entry: &ArchivedFile,
     read: impl FnOnce(&mut dyn Read) -> io::Result<T>,
 ) -> io::Result<T> {
     let found = archive.get_entry(entry.place).map_err(unpacked)?;

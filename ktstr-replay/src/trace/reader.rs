@@ -93,7 +93,7 @@ pub struct Completeness {
     pub after_end: Option<AfterEnd>,
 }
 
-/// What follows a trace in its file. It is not part of it, and costs it nothing.
+/// Bytes that follow a trace in its file. They are no part of it, and not a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AfterEnd {
     /// Where it begins: offset in the file, in bytes.

@@ -63,7 +63,7 @@ pub enum RepairError {
 pub fn repair(from: &Path, to: &Path) -> Result<Repaired, RepairError> {
     let mut made = Vec::new();
     repair_all(&Trace::open(from)?, to, 1, &mut made).inspect_err(|_| {
-        // What is there is half of what was asked for; the error says why.
+        // The files made so far are incomplete; the error says why.
         for path in made {
             let _ = fs::remove_file(path);
         }

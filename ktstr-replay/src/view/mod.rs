@@ -233,7 +233,7 @@ impl RunView {
 }
 
 impl View {
-    /// The views that need no name of what to look at.
+    /// The views that take no name.
     #[must_use]
     pub fn plain() -> Vec<Self> {
         Self::asked(|_| true, |_| None)

@@ -36,7 +36,7 @@ pub struct WatchSeen {
     pub away: Option<String>,
     /// Why it was given up.
     pub refused: Option<String>,
-    /// What there was of it in all; `None` in a trace that has no end.
+    /// Its totals; `None` in a trace that was cut off.
     pub totals: Option<WatchTotals>,
 }
 

@@ -5,7 +5,7 @@ use crate::kernel::task::Task;
 use crate::text::{escaped, seconds};
 use crate::units::{Cpu, CpuList};
 
-use super::victim::on_cpus;
+use super::stalled::on_cpus;
 use super::{SchedState, SchedulerEnd, Sentence};
 
 /// The classes that come before sched_ext's, in their order in `include/asm-generic/vmlinux.lds.h`: no scheduler of sched_ext can

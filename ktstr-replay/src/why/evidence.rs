@@ -45,7 +45,7 @@ impl Evidence {
 
     /// The premises, for people; `None` where it was seen.
     #[must_use]
-    pub fn premises(&self) -> Option<String> {
+    pub(crate) fn premises(&self) -> Option<String> {
         match self {
             Self::Seen(_) => None,
             Self::Inferred(premises) => Some(format!("from: {}", premises.join("; "))),
@@ -77,7 +77,7 @@ impl Sentence {
         Self::at(state.moment(), Evidence::Seen(captures.into_iter().collect()), text)
     }
 
-    /// What is concluded of the moment of `state`, or of what began there; `from` says from what.
+    /// A conclusion about the time of `state`, or about what began there; `from` says what it rests on.
     pub(super) fn inferred(
         state: &SchedState,
         from: impl IntoIterator<Item = String>,

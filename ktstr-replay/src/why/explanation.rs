@@ -11,14 +11,14 @@ use crate::text::{clean, wrapped};
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
 use super::{
-    Evidence, SchedulerEnd, Sentence, antagonists, cpus, exit, maps, raised, variables, victim, waits,
+    Evidence, SchedulerEnd, Sentence, antagonists, cpus, exit, maps, raised, stalled, variables, waits,
 };
 
 /// Checkpoints before the end that are looked at.
 const CHECKPOINTS: usize = 8;
 /// Width of a sentence's lines, in characters.
 const WIDTH: usize = 110;
-/// What stands before the further lines of what is not told.
+/// The indentation of the further lines under `not told:`.
 const REST: &str = "            ";
 
 /// Why a run ended as it did, from the verdict back.
@@ -65,7 +65,7 @@ pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, Checkpoi
     all.extend(cpus::hogs(&end));
     all.extend(exit::dump(&end));
     all.extend(waits::waits(run, &end));
-    all.extend(victim::victim(Some(run), &end));
+    all.extend(stalled::stalled(Some(run), &end));
     all.extend(antagonists::antagonists(run, &end));
     all.extend(cpus::cpus(&end));
     all.extend(maps::full(run));

@@ -28,8 +28,8 @@ mod maps;
 mod pasted;
 mod raised;
 mod scheduler_end;
+mod stalled;
 mod variables;
-mod victim;
 mod vtime;
 mod waits;
 

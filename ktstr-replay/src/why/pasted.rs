@@ -12,7 +12,7 @@ use crate::units::{Cpu, CpuList, KernelVirt};
 
 use super::cpus::{self, class_is_above};
 use super::raised::{Raised, raised};
-use super::victim::{self, on_cpus};
+use super::stalled::{self, on_cpus};
 use super::{Explanation, SchedState, SchedulerEnd, Sentence, exit};
 
 /// What the kernel's dump is called as evidence.
@@ -36,7 +36,7 @@ pub fn explain_pasted(pasted: &PastedEnd) -> Explanation {
     all.extend(raised(&end));
     all.extend(exit::dump(&end));
     all.extend(short(pasted, &end));
-    all.extend(victim::victim(None, &end));
+    all.extend(stalled::stalled(None, &end));
     all.extend(absent(&end));
     all.extend(cpus::cpus(&end));
     all.extend(above(&end));

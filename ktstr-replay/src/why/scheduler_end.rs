@@ -113,7 +113,7 @@ impl SchedulerEnd {
         let chosen: Vec<_> =
             chosen.into_iter().map(|info| checkpoints.open(info)).collect::<Result<_, _>>()?;
         end.states = chosen.iter().map(SchedState::of).collect::<Result<_, _>>()?;
-        // Memory at the exit itself has the tasks that the dump is of; the scheduling there is that of after the end.
+        // Memory at the exit itself has the dump's tasks, but its queues are those after the scheduler's end.
         let at_exit = end.exit.as_ref().and_then(|exit| exit.sample);
         let at_exit = checkpoints.all().iter().find(|info| info.sample.is_some() && info.sample == at_exit);
         let mut known = end.states.first().map(|state| state.tasks.tasks.clone()).unwrap_or_default();
@@ -295,7 +295,7 @@ impl SchedState {
         online.chain(self.other_cpus.iter().copied()).collect()
     }
 
-    /// The CPUs that run of those that a task may run on, where they are fewer than all that run.
+    /// The online CPUs that a task may run on, where they are not all that are online.
     pub(crate) fn bound_to(&self, task: &Task) -> Option<CpuList> {
         let (online, allowed) = (self.online(), task.cpus_allowed.as_ref()?);
         let usable: CpuList = online.iter().filter(|cpu| allowed.contains(*cpu)).collect();

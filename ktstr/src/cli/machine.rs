@@ -13,7 +13,7 @@ use crate::host::machine;
 
 /// Say which machine runs tests on this host, and why
 ///
-/// That /dev/kvm opens proves nothing, so a guest of a few instructions is run in it, for at most 50 ms. What that
+/// Opening /dev/kvm proves nothing, so a guest of a few instructions is run in it, for at most 50 ms. What that
 /// showed is kept until the host boots again. KTSTR_MACHINE, or --machine of cargo ktstr test, forces a machine, unless it
 /// cannot run a kernel here.
 #[derive(Args, Debug)]

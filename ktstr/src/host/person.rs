@@ -19,7 +19,7 @@ use crate::test_def::TestDef;
 /// How long a person may stay.
 pub const STAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Exit code of the test binary after such a run that went well. It is none of a test that passed: nothing of it was tested.
+/// Exit code of the test binary after such a run that went well. It differs from that of a test that passed: nothing was tested.
 pub const ENDED: i32 = 77;
 
 /// The taint of such a run.

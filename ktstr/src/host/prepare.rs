@@ -10,7 +10,7 @@ use guest_init::message::{EchoLine, ProbeOrder, SHELL, SHELL_PIPE, SHELL_TERMINA
 use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
 use ktstr_record::machine::{StartPolicy, slowdown};
 use ktstr_record::provision::{KernelSpec, Provisioner};
-use ktstr_record::recorder::{CapturePlan, CheckpointPolicy, RecordRequest, is_terminal};
+use ktstr_record::recorder::{CapturePlan, RecordRequest, is_terminal};
 use ktstr_record::scheduler::build_c;
 use ktstr_record::spec::{Kernel, KernelConfig, MachineSpec};
 use ktstr_replay::claim;
@@ -29,7 +29,7 @@ use super::say::say;
 use super::sources::Sources;
 use crate::probe::ProbeSpec;
 use crate::scheduler::{Scheduler, SchedulerSource, echo_parts};
-use crate::test_def::{Checkpoint, HostCheck, Pages, TestDef};
+use crate::test_def::{HostCheck, Pages, TestDef};
 use crate::watch::WatchSpec;
 
 /// How long a scheduler may take to become `enabled` on hardware, if nobody says.
@@ -174,11 +174,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
                 .as_ref()
                 .and_then(|t| t.max_gap_ms)
                 .map(Duration::from_millis),
-            checkpoint: match def.checkpoint {
-                Checkpoint::Every => CheckpointPolicy::Every,
-                Checkpoint::Ends => CheckpointPolicy::Ends,
-                Checkpoint::Never => CheckpointPolicy::Never,
-            },
+            checkpoint: def.checkpoint,
             pages,
             history: def.history,
         },
@@ -415,7 +411,7 @@ pub(super) fn test_info(def: &TestDef) -> TestInfo {
         package: format!("{}::{}", def.package, def.target()),
         duration_ms: millis(def.duration()),
         num_snapshots: def.num_snapshots,
-        checkpoint: def.checkpoint.name().to_owned(),
+        checkpoint: def.checkpoint.as_str().to_owned(),
         pages: def.pages.as_str().to_owned(),
         watchdog_timeout_ms: def.watchdog_timeout_s.unwrap_or_default().saturating_mul(1000),
         seed: def.seed,

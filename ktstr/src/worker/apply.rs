@@ -41,7 +41,7 @@ pub enum Setting {
 
 /// What a group's workers set, in the form in which it needs no memory.
 #[derive(Debug, Default)]
-pub struct Wanted {
+pub struct PreparedSettings {
     comm: Option<CString>,
     mem_policy: Option<(c_int, Mask)>,
     nice: Option<i32>,
@@ -50,7 +50,7 @@ pub struct Wanted {
     uid: Option<u32>,
 }
 
-impl Wanted {
+impl PreparedSettings {
     /// Of settings that were checked.
     pub fn of(settings: &Settings) -> Self {
         Self {

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use rustix::thread::gettid;
 
-use super::apply::{Setting, Wanted};
+use super::apply::{PreparedSettings, Setting};
 use super::links::{Files, Links};
 use super::member::{Ended, Worker, wake};
 use super::meter::Meter;
@@ -34,7 +34,7 @@ pub struct Task<'a> {
     /// The work.
     pub work: &'a WorkType,
     /// Its settings.
-    pub wanted: &'a Wanted,
+    pub wanted: &'a PreparedSettings,
     /// Its CPUs.
     pub cpus: Option<Mask>,
     /// Where the cgroup hierarchy is mounted.

@@ -8,7 +8,7 @@ use ktstr_replay::units::nanos;
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid};
 
-use super::apply::{Setting, Wanted};
+use super::apply::{PreparedSettings, Setting};
 use super::churned::Churned;
 use super::clock::monotonic_ns;
 use super::error::WorkerError;
@@ -86,7 +86,7 @@ impl WorkloadHandle {
             move |source| WorkerError::Spawn { what, index, cgroup, source }
         };
         let (size, wants) = (group.gang_size(), group.work.files());
-        let wanted = Wanted::of(&group.settings);
+        let wanted = PreparedSettings::of(&group.settings);
         let mount = self.churned.mount().map(CString::from);
         let slots = self.shared.slots();
         let slots = slots.get(self.members.len()..).and_then(|slots| slots.get(..group.count));

@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 use ktstr_replay::judge::CheckSource;
 use ktstr_replay::report::{provenance, render};
 use ktstr_replay::run::Run;
-use ktstr_replay::testing::{TraceBuilder, stalled};
-use ktstr_replay::trace::record::{CaptureKind, EventBody, GuestEnd, Stage};
+use ktstr_replay::testing::TraceBuilder;
+use ktstr_replay::trace::record::CaptureKind;
 use tempfile::TempDir;
 
 /// A trace on disk, judged as a live run judges it.
@@ -37,16 +37,6 @@ fn steady() -> TraceBuilder {
     TraceBuilder::begun().periodic(&[10, 20, 30]).ended().claim("nondecreasing(nr_dispatched)")
 }
 
-fn stall() -> TraceBuilder {
-    TraceBuilder::begun()
-        .periodic(&[10, 20])
-        .sample(stalled(1500, &[20, 30, 3]))
-        .stage(1510, Stage::SchedulerExited, "exited with status 1")
-        .event(1600, EventBody::Body { error: Some("the scheduler died".into()), failures: Vec::new() })
-        .stage(1600, Stage::BodyEnded, "")
-        .event(1700, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() })
-}
-
 fn replay(path: &Path, args: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ktstr"));
     let Output { status, stdout, stderr } =
@@ -57,7 +47,7 @@ fn replay(path: &Path, args: &[&str]) -> (i32, String, String) {
 
 #[test]
 fn with_and_without_assert_it_prints_what_the_live_run_printed() {
-    for (builder, code) in [(steady(), 0), (stall(), 1), (TraceBuilder::begun(), 2)] {
+    for (builder, code) in [(steady(), 0), (TraceBuilder::stall(), 1), (TraceBuilder::begun(), 2)] {
         let recorded = record(&builder);
         for args in [&[][..], &["--assert"]] {
             assert_eq!(
@@ -83,7 +73,7 @@ fn given_claims_are_judged_in_place_of_the_recorded_ones() {
 
 #[test]
 fn without_claims_the_run_itself_is_judged() {
-    let recorded = record(&stall());
+    let recorded = record(&TraceBuilder::stall());
     let (code, out, _) = replay(&recorded.path, &["--assert"]);
     assert_eq!(code, 1);
     assert!(
@@ -177,7 +167,7 @@ stats
 
 #[test]
 fn json_has_verdict_and_series() {
-    let recorded = record(&stall());
+    let recorded = record(&TraceBuilder::stall());
     let (code, out, _) = replay(&recorded.path, &["--assert", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((code, &json["verdict"]["outcome"]), (1, &"fail".into()));

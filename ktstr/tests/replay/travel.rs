@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use super::{record, replay, stall, steady};
+use ktstr_replay::testing::TraceBuilder;
+
+use super::{record, replay, steady};
 
 fn golden() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../traces/stall.trace.zst")
@@ -21,7 +23,7 @@ fn shell(script: &str, trace: &Path, folder: &Path) -> (i32, String, String) {
 
 #[test]
 fn a_trace_comes_through_any_pipe() {
-    let recorded = record(&stall());
+    let recorded = record(&TraceBuilder::stall());
     let dir = tempfile::tempdir().expect("a folder");
     for script in [
         "cat $T | $K replay -",
@@ -76,7 +78,7 @@ fn a_path_that_is_not_utf8_is_told_as_nearly_as_json_can() {
 
 #[test]
 fn of_several_traces_each_has_a_line_and_the_worst_counts() {
-    let (good, bad) = (record(&steady()), record(&stall()));
+    let (good, bad) = (record(&steady()), record(&TraceBuilder::stall()));
     let line = |path: &Path, begin: &str, out: &str| {
         let begin = format!("{}: {begin}", path.display());
         assert!(out.lines().any(|line| line.starts_with(&begin)), "no `{begin}` in\n{out}");

@@ -1,4 +1,4 @@
-//! What the host sends: what is to be run, its files, and when what of it may be started.
+//! What the host sends: the programs to run, their files, and when each may be started.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, Permissions};
@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::kernel::Kmsg;
 use crate::link::Link;
-use crate::reserve::{Place, Reserve};
+use crate::reserve::{GivenPages, Reserve};
 use crate::{Failure, history, system};
 
 /// How often the ring is looked at. The template is saved in this state: nothing may depend on a moment in it.
@@ -140,13 +140,13 @@ impl Delivery {
     }
 
     /// Where the host may write, if it has asked and was not told.
-    pub fn tell_where(&mut self) -> Option<Place> {
+    pub fn tell_where(&mut self) -> Option<GivenPages> {
         let stamp = self.stamp;
         let placing = self.placing.as_mut().filter(|placing| !placing.is_told)?;
         placing.is_told = true;
         let bytes = placing.bytes;
         let place = self.reserve.as_mut().and_then(|reserve| reserve.place(bytes, stamp));
-        Some(place.unwrap_or(Place { stamp, frames: Vec::new() }))
+        Some(place.unwrap_or(GivenPages { stamp, frames: Vec::new() }))
     }
 }
 

@@ -46,7 +46,7 @@ fn chosen(policies: &str) -> Option<&str> {
 }
 
 /// What the host has to know to write into the pages.
-pub struct Place {
+pub struct GivenPages {
     /// The page of index `i` begins with this value XOR `i`.
     pub stamp: u64,
     /// The frames of the pages, in the file's order.
@@ -88,7 +88,7 @@ impl Reserve {
     }
 
     /// Stamp the pages for a file of `bytes`, as far as they go, and say where they are. `None` if that cannot be known.
-    pub fn place(&mut self, bytes: u64, stamp: u64) -> Option<Place> {
+    pub fn place(&mut self, bytes: u64, stamp: u64) -> Option<GivenPages> {
         let covered = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.bytes);
         let pages = covered.div_ceil(PAGE_BYTES);
         for index in 0..pages {
@@ -107,7 +107,7 @@ impl Reserve {
             Some(entry & FRAME).filter(|&frame| entry & PRESENT != 0 && frame != 0)
         };
         let frames = entries.iter().map(frame).collect::<Option<Vec<u64>>>()?;
-        Some(Place { stamp, frames })
+        Some(GivenPages { stamp, frames })
     }
 
     /// The host has written a file of `bytes`, as far as the pages go: give it its name. Returns how much of it is there.

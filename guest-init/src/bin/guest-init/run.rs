@@ -20,7 +20,7 @@ use crate::kernel::{
 };
 use crate::link::Link;
 use crate::program::{Running, reap};
-use crate::reserve::Place;
+use crate::reserve::GivenPages;
 use crate::socket::TestSocket;
 use crate::stats::Stats;
 
@@ -428,7 +428,7 @@ impl<'a> JobRun<'a> {
                 .and_then(|archive| self.delivery.take(archive));
             match taken {
                 Ok(()) => {
-                    if let Some(Place { stamp, frames }) = self.delivery.tell_where() {
+                    if let Some(GivenPages { stamp, frames }) = self.delivery.tell_where() {
                         self.link.send(&ToHost::Pages { stamp, frames });
                     }
                 }

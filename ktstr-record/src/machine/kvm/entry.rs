@@ -2,7 +2,7 @@
 
 use kvm_bindings::{kvm_lapic_state, kvm_msr_entry};
 
-use super::boot::Entry;
+use super::boot::KernelEntry;
 use super::error::refused;
 use super::state::write_msrs;
 use super::vcpu::Vcpu;
@@ -19,7 +19,7 @@ const NMI: u32 = 4 << 8;
 impl Vm {
     /// Have the first vCPU enter the kernel by `entry` when the VM goes on. The others wait to be started by it, as after
     /// power-on.
-    pub(super) fn enter_by(&self, entry: &Entry) -> Result<(), MachineError> {
+    pub(super) fn enter_by(&self, entry: &KernelEntry) -> Result<(), MachineError> {
         let entry = entry.clone();
         self.ask_all(move |vcpu| {
             let msrs: Vec<_> = entry

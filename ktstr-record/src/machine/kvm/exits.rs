@@ -1,4 +1,4 @@
-//! What lets a vCPU that waits stay in the guest, or near it: for performance mode, where its CPU is nobody else's.
+//! Letting a vCPU that waits stay in the guest, or near it: for performance mode, in which nothing else uses its CPU.
 //!
 //! Source: `Documentation/virt/kvm/api.rst` of Linux, `KVM_CAP_X86_DISABLE_EXITS` and `KVM_CAP_HALT_POLL`.
 

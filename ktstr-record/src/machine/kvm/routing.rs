@@ -1,4 +1,4 @@
-//! Which interrupt arrives at which pin of which controller, or as which message at whose local APIC.
+//! Where an interrupt arrives: at a pin of a controller, or as a message at a local APIC.
 
 use kvm_bindings::{
     KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,

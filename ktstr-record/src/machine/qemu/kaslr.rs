@@ -43,7 +43,7 @@ pub(super) fn place(spec: &MachineSpec, ram: &GuestRam) -> Result<Vec<u8>, Kaslr
     fs::File::open(&urandom)
         .and_then(|mut file| file.read_exact(&mut random))
         .map_err(|source| KaslrError::Read { path: urandom, source })?;
-    let place = Place::choose(elf.bytes, limit, random)?;
+    let place = Placement::choose(elf.bytes, limit, random)?;
     for (at, bytes) in elf.relocated(place.virtual_offset)? {
         ram.write(GuestPhys(place.physical + at), &bytes)?;
     }
@@ -69,16 +69,16 @@ const KERNEL_SPACE_BYTES: u64 = 1 << 30;
 /// `CONFIG_PHYSICAL_ALIGN`, of both addresses: `__startup_64` halts at another one.
 const STEP_BYTES: u64 = 2 << 20;
 
-/// A place that was chosen.
+/// Where the kernel is put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Placement {
     /// Where the kernel's first byte lies.
     pub(super) physical: u64,
     /// How much higher than linked its virtual addresses are.
     pub(super) virtual_offset: u64,
 }
 
-impl Place {
+impl Placement {
     /// One of all places for a kernel of `bytes` with RAM up to `limit`, each as likely as another.
     pub(super) fn choose(bytes: u64, limit: u64, random: [u8; 16]) -> Result<Self, KaslrError> {
         // The loader's own memory, 1 MiB and up, is below.
@@ -128,16 +128,16 @@ mod tests {
 
     #[test]
     fn ram_that_is_too_small_is_said() {
-        let refused = Place::choose(64 << 20, 64 << 20, [0; 16]).unwrap_err();
+        let refused = Placement::choose(64 << 20, 64 << 20, [0; 16]).unwrap_err();
         assert_eq!(refused.to_string(), "no place for 67108864 bytes of kernel below 0x4000000");
-        let only = Place::choose(48 << 20, 64 << 20, [0xff; 16]).unwrap();
+        let only = Placement::choose(48 << 20, 64 << 20, [0xff; 16]).unwrap();
         assert_eq!(only.physical, LINK_PHYSICAL);
     }
 
     proptest! {
         #[test]
         fn every_place_fits(bytes in 1_u64..200 << 20, limit in 0_u64..2 << 30, random: [u8; 16]) {
-            if let Ok(place) = Place::choose(bytes, limit, random) {
+            if let Ok(place) = Placement::choose(bytes, limit, random) {
                 prop_assert!(place.physical >= LINK_PHYSICAL && place.physical + bytes <= limit);
                 prop_assert!(LINK_PHYSICAL + place.virtual_offset + bytes <= KERNEL_SPACE_BYTES);
                 prop_assert!(place.physical % STEP_BYTES == 0 && place.virtual_offset % STEP_BYTES == 0);

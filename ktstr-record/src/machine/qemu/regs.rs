@@ -22,25 +22,25 @@ pub(super) struct RegLayout {
     /// Numbers of the registers that are set one by one.
     pub(super) rip_number: usize,
     pub(super) rsp_number: usize,
-    gpr: [Place; 16],
-    segments: [Place; 6],
-    rip: Place,
-    rflags: Place,
-    fs_base: Place,
-    gs_base: Place,
-    kernel_gs_base: Place,
-    cr0: Place,
-    cr2: Place,
-    cr3: Place,
-    cr4: Place,
-    efer: Place,
+    gpr: [InRegisterFile; 16],
+    segments: [InRegisterFile; 6],
+    rip: InRegisterFile,
+    rflags: InRegisterFile,
+    fs_base: InRegisterFile,
+    gs_base: InRegisterFile,
+    kernel_gs_base: InRegisterFile,
+    cr0: InRegisterFile,
+    cr2: InRegisterFile,
+    cr3: InRegisterFile,
+    cr4: InRegisterFile,
+    efer: InRegisterFile,
     /// Size of the whole register file.
     bytes: usize,
 }
 
 /// Offset and size in bytes, inside of the register file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
+struct InRegisterFile {
     offset: usize,
     bytes: usize,
 }
@@ -71,7 +71,7 @@ impl RegLayout {
             let bytes =
                 bits.map(|b| usize::from(b) / 8).ok_or_else(|| format!("register {name} without a size"))?;
             numbers.insert(name, numbers.len());
-            places.insert(name, Place { offset, bytes });
+            places.insert(name, InRegisterFile { offset, bytes });
             offset += bytes;
         }
         let place = |name: &str| match places.get(name) {
@@ -118,7 +118,7 @@ impl RegLayout {
                 answer: format!("{} bytes, where {} were described", file.len(), self.bytes),
             });
         }
-        let value = |place: Place| {
+        let value = |place: InRegisterFile| {
             let bytes = &file[place.offset..place.offset + place.bytes];
             bytes.iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte))
         };

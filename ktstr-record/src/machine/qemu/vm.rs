@@ -83,7 +83,7 @@ enum VmState {
 
 /// Why the VM stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
+enum StopCause {
     /// Because it was told to, or at its end.
     Plain,
     /// A watch fired.
@@ -179,7 +179,7 @@ impl Vm {
     }
 
     /// Take note of a stop.
-    fn stopped(&mut self, reply: StopReply) -> Result<Stop, MachineError> {
+    fn stopped(&mut self, reply: StopReply) -> Result<StopCause, MachineError> {
         self.state = VmState::Stopped;
         if reply.is_end() {
             self.await_end()?;
@@ -187,34 +187,34 @@ impl Vm {
         if let Some(address) = reply.watched() {
             return self.stopped_by_watch(address, reply.vcpu());
         }
-        if reply.is_plain_trap() { self.stopped_by_breakpoint(reply.vcpu()) } else { Ok(Stop::Plain) }
+        if reply.is_plain_trap() { self.stopped_by_breakpoint(reply.vcpu()) } else { Ok(StopCause::Plain) }
     }
 
-    fn stopped_by_watch(&mut self, address: u64, vcpu: Cpu) -> Result<Stop, MachineError> {
+    fn stopped_by_watch(&mut self, address: u64, vcpu: Cpu) -> Result<StopCause, MachineError> {
         if let Some(mender) = self.mender.as_mut().filter(|mender| mender.watches(address)) {
             mender.alert(&mut self.gdb)?;
-            return Ok(Stop::Internal);
+            return Ok(StopCause::Internal);
         }
         let is_it =
             |watch: &Watch| matches!(watch, Watch::Write { at, bytes } if address.wrapping_sub(*at) < *bytes);
         // A store just before its watch was taken away can be told of after that.
-        let Some(fired) = self.armed(is_it, vcpu) else { return Ok(Stop::Internal) };
+        let Some(fired) = self.armed(is_it, vcpu) else { return Ok(StopCause::Internal) };
         if fired.id == WatchId::DOORBELL {
             let value = self.gdb.read_u64(&[vcpu], DOORBELL_PAGE)?;
             self.last_ring = value.first().copied().flatten().unwrap_or_default();
         }
-        Ok(Stop::Fired(fired))
+        Ok(StopCause::Fired(fired))
     }
 
-    fn stopped_by_breakpoint(&mut self, vcpu: Cpu) -> Result<Stop, MachineError> {
+    fn stopped_by_breakpoint(&mut self, vcpu: Cpu) -> Result<StopCause, MachineError> {
         let registers = self.registers()?;
-        let Some(registers) = registers.iter().find(|r| r.cpu == vcpu) else { return Ok(Stop::Plain) };
+        let Some(registers) = registers.iter().find(|r| r.cpu == vcpu) else { return Ok(StopCause::Plain) };
         let rip = registers.rip;
         let is_menders = self.mender.as_ref().is_some_and(|mender| mender.stops_at(rip));
         if let Some(mender) = self.mender.as_mut().filter(|_| is_menders)
             && mender.mend(&mut self.gdb, &self.layout, registers)?
         {
-            return Ok(Stop::Internal);
+            return Ok(StopCause::Internal);
         }
         let fired = self.armed(|watch| matches!(watch, Watch::Execute { at } if *at == rip), vcpu);
         if is_menders || fired.is_some() {
@@ -224,7 +224,7 @@ impl Vm {
         let is_alert = self.mender.as_ref().is_some_and(Mender::is_alert);
         // One that hit a watch which was taken away at the same stop is told of as if it was at a breakpoint.
         let is_ours = is_alert || self.has_watched;
-        Ok(fired.map_or(if is_ours { Stop::Internal } else { Stop::Plain }, Stop::Fired))
+        Ok(fired.map_or(if is_ours { StopCause::Internal } else { StopCause::Plain }, StopCause::Fired))
     }
 
     /// The first watch that is armed and is it, as fired by `vcpu`.
@@ -329,16 +329,16 @@ impl Vm {
             let Some(reply) = self.gdb.stop(deadline)? else { return Ok(None) };
             let told = format!("{reply:?}");
             match self.stopped(reply)? {
-                Stop::Fired(Fired { id, vcpu }) => return Ok(Some(MachineEvent::Watch { id, vcpu })),
-                Stop::Internal => {
+                StopCause::Fired(Fired { id, vcpu }) => return Ok(Some(MachineEvent::Watch { id, vcpu })),
+                StopCause::Internal => {
                     self.look_for_what_is_not_told()?;
                     self.resume()?;
                 }
-                Stop::Plain if self.ended.is_none() => {
+                StopCause::Plain if self.ended.is_none() => {
                     let answer = format!("a stop that was not asked for: {told}");
                     return Err(MachineError::Protocol { what: "gdb's c".into(), answer });
                 }
-                Stop::Plain => {}
+                StopCause::Plain => {}
             }
         }
     }
@@ -370,7 +370,7 @@ impl Vm {
         {
             let reply = self.gdb.step(vcpu)?;
             if !reply.is_plain_trap() {
-                if let Stop::Fired(fired) = self.stopped(reply)? {
+                if let StopCause::Fired(fired) = self.stopped(reply)? {
                     self.fired = Some(fired);
                 }
                 if self.fired.is_some() || self.ended.is_some() {
@@ -424,8 +424,10 @@ impl Machine for Vm {
         })();
         let reply = reply.map_err(|e| self.explain(e))?;
         match self.stopped(reply).map_err(|e| self.explain(e))? {
-            Stop::Fired(fired) => self.fired = Some(fired),
-            Stop::Plain | Stop::Internal => self.look_for_what_is_not_told().map_err(|e| self.explain(e))?,
+            StopCause::Fired(fired) => self.fired = Some(fired),
+            StopCause::Plain | StopCause::Internal => {
+                self.look_for_what_is_not_told().map_err(|e| self.explain(e))?
+            }
         }
         Ok(begun.elapsed())
     }
@@ -530,7 +532,7 @@ impl Machine for Vm {
                 return Ok(Some(reply.vcpu()));
             }
             if !reply.is_plain_trap()
-                && let Stop::Fired(fired) = self.stopped(reply).map_err(|e| self.explain(e))?
+                && let StopCause::Fired(fired) = self.stopped(reply).map_err(|e| self.explain(e))?
             {
                 // What waits to be handed over, such as the doorbell, is not lost for it.
                 self.fired = self.fired.or(Some(fired));

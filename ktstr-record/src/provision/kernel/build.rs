@@ -123,7 +123,7 @@ impl Build<'_> {
         Ok(format!("{:032x}", hash.digest128()))
     }
 
-    /// What a compiler says of itself; nothing where it is not there, which make will report.
+    /// The compiler's version line; empty where there is no compiler, which make will report.
     fn version_of(&self, compiler: &str) -> Vec<u8> {
         // A path is found from where make compiles.
         let is_path = compiler.contains('/');

@@ -20,7 +20,7 @@ pub struct KernelCheck {
     pub hidden_arguments: Vec<String>,
     /// Where its configuration came from; `None`: none was found.
     pub config: Option<String>,
-    /// What the configuration has of what tests need; empty where there is none.
+    /// The configuration options that tests need, each with whether it is set; empty without a configuration.
     pub options: Vec<OptionCheck>,
 }
 

@@ -1,4 +1,4 @@
-//! Hashing what may be of any size.
+//! Hashing files of any size.
 
 use std::io::{self, ErrorKind, Read};
 

@@ -1,4 +1,4 @@
-//! What tests need of a kernel's configuration, and what of it a configuration has.
+//! The options that tests need of a kernel's configuration, and which of them a configuration has.
 
 use std::collections::HashMap;
 

@@ -76,7 +76,7 @@ pub(super) fn version(folder: &Path) -> Option<String> {
     Some(format!("{major}.{minor}.{patch}{}", value("EXTRAVERSION").unwrap_or_default()))
 }
 
-/// That a folder is no source tree, with some of what is in it.
+/// The error for a folder that is not a source tree, with some of its contents.
 pub(super) fn not_a_tree(folder: &Path) -> Error {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut found: Vec<String> =

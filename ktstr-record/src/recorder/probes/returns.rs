@@ -22,18 +22,18 @@ pub(super) struct Pending {
     pub sp: u64,
 }
 
-/// A place that calls return to.
+/// An instruction that recorded calls return to.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ReturnSite {
     pub id: WatchId,
     pub at: KernelVirt,
     pub calls: Vec<Pending>,
 }
 
-/// All such places.
+/// All such instructions.
 #[derive(Debug, Default)]
 pub(super) struct Returns {
-    places: Vec<Place>,
+    places: Vec<ReturnSite>,
 }
 
 /// What is to be done for a call to be seen to return.
@@ -59,7 +59,7 @@ impl Returns {
 
     /// There is a breakpoint at `at`, with this id.
     pub(super) fn add(&mut self, id: WatchId, at: KernelVirt) {
-        self.places.push(Place { id, at, calls: Vec::new() });
+        self.places.push(ReturnSite { id, at, calls: Vec::new() });
     }
 
     /// Wait for a call to return to `at`. Gives the one that is given up for it, if there are too many.

@@ -48,14 +48,14 @@ struct Mark {
     value: Option<i128>,
 }
 
-/// One stop of the machine.
+/// When the machine stopped.
 #[derive(Clone, Copy)]
-struct Stop {
+struct StopTime {
     now: Now,
     running: Duration,
 }
 
-/// What stopped, and what is to be known of it.
+/// The vCPU that stopped, and its state.
 struct Stopped<'s> {
     view: &'s KernelView<'s>,
     registers: &'s VcpuRegs,
@@ -199,7 +199,7 @@ impl Probes {
         stand: &mut Stand<'_>,
     ) {
         self.passed = None;
-        let stop = Stop { now: stand.now(), running: stand.clock.running() };
+        let stop = StopTime { now: stand.now(), running: stand.clock.running() };
         let of: Vec<usize> = if self.mark.as_ref().is_some_and(|mark| mark.id == Some(id)) {
             self.asked.look = true;
             Vec::new()
@@ -225,7 +225,7 @@ impl Probes {
     }
 
     /// `vcpu` came by the breakpoint `id`. Gives the probes that it is of.
-    fn came_by(&mut self, id: WatchId, vcpu: Cpu, stop: Stop, stand: &mut Stand<'_>) -> Vec<usize> {
+    fn came_by(&mut self, id: WatchId, vcpu: Cpu, stop: StopTime, stand: &mut Stand<'_>) -> Vec<usize> {
         // That they cannot be had is heard of as the machine's end.
         let (Ok(profile), Ok(all)) = (stand.capturer.profile(), stand.machine.registers()) else {
             return Vec::new();
@@ -258,7 +258,7 @@ impl Probes {
     }
 
     /// A call of a probe's function.
-    fn called(&mut self, stopped_at: &Stopped<'_>, at: usize, stop: Stop, stand: &mut Stand<'_>) {
+    fn called(&mut self, stopped_at: &Stopped<'_>, at: usize, stop: StopTime, stand: &mut Stand<'_>) {
         let Some(probed) = self.asked.all.get_mut(at) else { return };
         let (Some(armed), Some(target)) = (probed.armed().cloned(), &probed.what) else { return };
         let wants_return = target.returns();
@@ -331,7 +331,7 @@ impl Probes {
     }
 
     /// A call has returned.
-    fn returned(&mut self, stopped_at: &Stopped<'_>, call: Pending, stop: Stop, stand: &mut Stand<'_>) {
+    fn returned(&mut self, stopped_at: &Stopped<'_>, call: Pending, stop: StopTime, stand: &mut Stand<'_>) {
         let Some(probed) = self.asked.all.get_mut(call.probe) else { return };
         probed.totals.returns += 1;
         let value =
@@ -341,7 +341,7 @@ impl Probes {
     }
 
     /// Take a probe away for a while that stops the machine too often.
-    fn rest(&mut self, at: usize, until: Duration, stop: Stop, stand: &mut Stand<'_>) {
+    fn rest(&mut self, at: usize, until: Duration, stop: StopTime, stand: &mut Stand<'_>) {
         // A call that does not return for long, or never, must not keep a breakpoint where others come by all the time.
         if let Some(id) = self.passed.take() {
             for call in self.returns.take(id) {

@@ -8,7 +8,7 @@ use ktstr_replay::units::{Cpu, KernelVirt};
 /// Most frames that are kept.
 const FRAMES: usize = 48;
 
-/// The vCPU `cpu`, which has just stored, with all else that is to be known of it. The machine is stopped.
+/// The vCPU `cpu`, which has just stored, with its registers and its task. The machine is stopped.
 pub(super) fn who(view: &KernelView<'_>, vcpus: &[VcpuRegs], cpu: Cpu) -> WatchFire {
     let Some(registers) = vcpus.iter().find(|vcpu| vcpu.cpu == cpu) else {
         return WatchFire {

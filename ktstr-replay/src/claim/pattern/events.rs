@@ -1,4 +1,4 @@
-//! What the patterns over events have in common: which time they are about, and what may be missing of it.
+//! What the patterns over events share: the time that they judge, and which events of it may be missing.
 
 use crate::claim::Judgement;
 use crate::path::EventPath;

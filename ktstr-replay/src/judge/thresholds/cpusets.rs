@@ -28,7 +28,7 @@ pub(super) enum Allowed {
 /// The cgroups as they are at one event.
 #[derive(Default)]
 struct Cgroups {
-    /// Own cpusets, by name; an error where what the trace says of it is not understood.
+    /// Own cpusets, by name; an error where the trace's operation cannot be parsed.
     cpusets: BTreeMap<String, Result<Cpus, String>>,
     /// What was allowed since the first of the workers that are alive was started.
     live: BTreeMap<String, Live>,

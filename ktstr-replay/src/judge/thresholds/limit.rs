@@ -80,7 +80,7 @@ impl Limit {
         }
     }
 
-    pub fn is_broken(&self, value: f64) -> bool {
+    pub(crate) fn is_broken(&self, value: f64) -> bool {
         self.bound.is_broken(value)
     }
 

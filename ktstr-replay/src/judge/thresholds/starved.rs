@@ -37,7 +37,7 @@ pub(super) fn judge(run: &Run<'_>, limits: &Thresholds) -> Option<Finding> {
     Some(Finding { what, ..look(limits, &run.workers().collect::<Vec<_>>(), machine) })
 }
 
-/// What the finding is called: the check, or those of its limits that are set alone. `None`: none is.
+/// Name of the finding: the check, or those of its limits that are set alone. `None` where neither is set.
 fn what(limits: &Thresholds) -> Option<String> {
     let all = [
         ("max_gap_ms", limits.max_gap_ms.is_some()),

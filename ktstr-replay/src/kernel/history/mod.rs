@@ -128,7 +128,7 @@ impl HistoryReader {
         Ok(taken)
     }
 
-    /// What was copied, decoded: one for each CPU that noted something. Faults of what makes no sense are added to `gaps`.
+    /// The copied buffers, decoded: one for each CPU that noted something. What cannot be decoded is added to `gaps`.
     pub fn decode(&mut self, taken: Undecoded, gaps: &mut Gaps) -> Vec<CpuNews> {
         let Some(formats) = &self.formats else { return Vec::new() };
         let mut news = Vec::new();

@@ -87,7 +87,7 @@ impl<'b> Entries<'b> {
             .map(|word| u32::from_le_bytes(word).into())
     }
 
-    /// The next one that is an event; `None`: there is none, or it makes no sense.
+    /// The next event; `None` at the end of the page, or where it cannot be decoded.
     fn step(&mut self) -> Result<Option<(u64, &'b [u8])>, String> {
         loop {
             let at = self.at;

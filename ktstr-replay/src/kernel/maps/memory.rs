@@ -126,7 +126,7 @@ pub(in crate::kernel) struct ArenaPlace {
 
 impl ArenaPlace {
     /// Where the kernel has the byte of a user address, if that is in the arena's range.
-    pub fn kernel_address(&self, user: u64) -> Option<KernelVirt> {
+    pub(crate) fn kernel_address(&self, user: u64) -> Option<KernelVirt> {
         self.offset(user)?;
         Some(KernelVirt(self.kernel_base.wrapping_add(user & (MAX_BYTES - 1))))
     }

@@ -29,7 +29,7 @@ pub enum Landmark {
     },
 }
 
-/// What there is to be found at addresses, looked up once.
+/// Known objects by address, looked up once.
 pub struct Landmarks<'v> {
     view: &'v KernelView<'v>,
     tasks: HashMap<KernelVirt, (u32, String)>,

@@ -194,14 +194,7 @@ fn no_number(value: &Value<'_>, path: &str) -> Option<QueryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::path::Projection;
-
-    fn path(text: &str) -> KernelPath {
-        match text.parse() {
-            Ok(Projection::Kernel(path)) => path,
-            other => panic!("{text}: {other:?}"),
-        }
-    }
+    use crate::kernel::query::tests::path;
 
     #[test]
     fn a_path_follows_the_pointers_before_its_arrows() {

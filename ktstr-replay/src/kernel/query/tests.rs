@@ -40,7 +40,7 @@ fn guest(seed: u64) -> (Guest, Object) {
     (guest, runqueues)
 }
 
-fn path(text: &str) -> KernelPath {
+pub(super) fn path(text: &str) -> KernelPath {
     match text.parse() {
         Ok(Projection::Kernel(path)) => path,
         other => panic!("{text}: {other:?}"),

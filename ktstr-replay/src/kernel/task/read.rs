@@ -133,7 +133,7 @@ impl Tasks {
 /// Those of `task_addresses`.
 pub fn read_tasks(view: &KernelView<'_>) -> Result<Tasks, KernelError> {
     let mut gaps = Gaps::default();
-    let mut shared = Shared {
+    let mut shared = TaskContext {
         jiffies: gaps.read("the age of tasks", Jiffies::read(view)),
         affinities: Affinities::new(view, &mut gaps),
         paths: Paths::default(),
@@ -148,7 +148,7 @@ pub fn read_tasks(view: &KernelView<'_>) -> Result<Tasks, KernelError> {
 }
 
 /// What is read once for all tasks.
-struct Shared {
+struct TaskContext {
     jiffies: Option<Jiffies>,
     affinities: Affinities,
     paths: Paths,
@@ -159,7 +159,7 @@ struct Shared {
 fn one(
     view: &KernelView<'_>,
     at: KernelVirt,
-    shared: &mut Shared,
+    shared: &mut TaskContext,
     gaps: &mut Gaps,
 ) -> Result<Task, KernelError> {
     let raw: RawTask = view.mirror(at)?;

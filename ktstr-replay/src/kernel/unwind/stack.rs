@@ -102,7 +102,7 @@ impl Frame {
     /// The address by which the frame's code is looked up: a return address may be the first of what follows the
     /// calling function, where that does not return.
     #[must_use]
-    pub fn lookup(&self) -> KernelVirt {
+    pub(crate) fn lookup(&self) -> KernelVirt {
         match self.kind {
             FrameKind::Registers | FrameKind::Interrupted => self.ip,
             FrameKind::Call | FrameKind::Bpf | FrameKind::Guess => KernelVirt(self.ip.0.wrapping_sub(1)),

@@ -36,7 +36,7 @@ pub struct Manifest {
     /// Of a further machine of the run: what it was started for. `None` of the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repro: Option<ReproInfo>,
-    /// What it was made of, where nothing was run: it is of a core file that somebody else's kernel left.
+    /// The core file that it was made from, where nothing was run: an imported core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub imported: Option<ImportInfo>,
 }

@@ -31,7 +31,7 @@ pub enum WatchNewsV1 {
         /// The test's body asked for it, not its attributes.
         by_body: bool,
     },
-    /// What it is of is not there yet, so that nothing is watched.
+    /// Its target does not exist yet, so that nothing is watched.
     Waiting {
         /// What is missing.
         why: String,

@@ -23,7 +23,7 @@ use crate::cli::{COULD_NOT, out};
 struct Judged {
     verdict: Verdict,
     title: String,
-    /// What there is to say of it besides: what follows it in its file, that it had no verdict.
+    /// Notes on it: bytes that follow it in its file, a missing verdict.
     notes: Vec<String>,
 }
 

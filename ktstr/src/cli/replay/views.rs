@@ -139,7 +139,7 @@ impl ViewArgs {
     /// Print the views.
     ///
     /// # Errors
-    /// A trace without such a checkpoint, or whose kernel cannot be read; a view that cannot be made; a trace without what it is of.
+    /// The trace has no such checkpoint, or its kernel cannot be read; the view cannot be made; the trace lacks what the view shows.
     pub(super) fn print(&self, trace: &Path, run: &Run<'_>, as_json: bool) -> anyhow::Result<ExitCode> {
         let mut json = json!({ "trace": out::path(trace) });
         let (mut text, mut shown) = (String::new(), Vec::new());

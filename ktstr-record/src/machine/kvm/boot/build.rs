@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::acpi;
-use super::cpu::Entry;
+use super::cpu::KernelEntry;
 use super::error::BootError;
 use super::kernel::{Loaded, Protocol};
 use super::layout::{ACPI, ACPI_END, CMDLINE, CMDLINE_MAX, GDT, HIGH, PAGE_TABLES, PARAMS};
@@ -47,7 +47,7 @@ pub struct BootImage<'a> {
     /// What is in its memory; all else of it must be zero. They do not overlap.
     pub regions: Vec<Region<'a>>,
     /// The registers of the first vCPU.
-    pub entry: Entry,
+    pub entry: KernelEntry,
     /// The APIC id of each vCPU. KVM's number of a vCPU must be its APIC id (`KVM_CREATE_VCPU`).
     pub apic_ids: ApicIds,
     /// The tables of ACPI that the kernel finds, by their address: the RSDP, then those with a header, which names them.
@@ -82,7 +82,7 @@ pub fn build<'a>(guest: &Guest<'a>) -> Result<BootImage<'a>, BootError> {
         Protocol::Linux64 => params::linux64(&told, kernel.setup_header),
         Protocol::Pvh => params::pvh(&told),
     };
-    let entry = Entry::new(kernel.entry, guest.protocol);
+    let entry = KernelEntry::new(kernel.entry, guest.protocol);
     let mut regions = vec![
         Region { at: GDT, bytes: entry.gdt().into() },
         Region { at: PARAMS, bytes: params.into() },

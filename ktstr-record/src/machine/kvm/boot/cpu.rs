@@ -48,12 +48,12 @@ const TASK_BUSY: u8 = 0b1011;
 
 /// Registers at the kernel's entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct KernelEntry {
     rip: u64,
     protocol: Protocol,
 }
 
-impl Entry {
+impl KernelEntry {
     pub(super) fn new(rip: u64, protocol: Protocol) -> Self {
         Self { rip, protocol }
     }
@@ -158,7 +158,7 @@ mod tests {
     fn state(protocol: Protocol) -> (kvm_regs, kvm_sregs) {
         let (mut regs, mut sregs) = (kvm_regs::default(), kvm_sregs::default());
         (regs.rsi, sregs.apic_base) = (1, 0xfee0_0900);
-        Entry::new(0x100_0200, protocol).set(&mut regs, &mut sregs);
+        KernelEntry::new(0x100_0200, protocol).set(&mut regs, &mut sregs);
         (regs, sregs)
     }
 
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn the_gdt_is_that_of_the_boot_protocol() {
         let words = |protocol| {
-            let gdt = Entry::new(0, protocol).gdt();
+            let gdt = KernelEntry::new(0, protocol).gdt();
             gdt.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().unwrap())).collect::<Vec<_>>()
         };
         let (data, task) = (0x00cf_9300_0000_ffff, 0x0000_8b00_0000_0067);
@@ -207,6 +207,6 @@ mod tests {
             assert_eq!(walk(address), Some(address), "{address:#x}");
         }
         assert_eq!(walk(1 << 32), None);
-        assert_eq!(Entry::new(0, Protocol::Pvh).page_tables(), None);
+        assert_eq!(KernelEntry::new(0, Protocol::Pvh).page_tables(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Performance mode: what of it is seen from outside.
+//! Performance mode, as seen from outside of the machine.
 
 use std::fs;
 use std::path::Path;

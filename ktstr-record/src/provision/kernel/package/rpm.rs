@@ -110,7 +110,7 @@ impl Header {
         Ok(Self { entries, data: exactly(from, u64::from(bytes))? })
     }
 
-    /// The strings of an entry; none where there is no such entry, or it is of another type.
+    /// The strings of an entry; empty where there is no such entry, or it is of another type.
     fn strings(&self, wanted: u32) -> impl Iterator<Item = String> {
         let entry =
             self.entries.iter().find(|[tag, kind, ..]| *tag == wanted && [STRING, STRINGS].contains(kind));

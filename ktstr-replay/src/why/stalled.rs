@@ -18,7 +18,7 @@ const BETWEEN: usize = 3;
 const NAMED: usize = 4;
 
 /// The stalled task, at each checkpoint back from the end.
-pub(super) fn victim(run: Option<&Run<'_>>, end: &SchedulerEnd) -> Vec<Sentence> {
+pub(super) fn stalled(run: Option<&Run<'_>>, end: &SchedulerEnd) -> Vec<Sentence> {
     let mut sentences = Vec::new();
     let (Some(pid), Some(last)) = (end.stalled_task(), end.last()) else { return sentences };
     let Some(task) = last.tasks.by_pid(pid) else { return sentences };

@@ -117,9 +117,14 @@ impl Samples {
 }
 
 impl Trace {
-    /// All captures. The samples are decoded at this call; keep the series rather than making it again.
+    /// All captures. The samples are decoded when they are first asked for, and kept as long as the trace is.
     pub fn captures(&self) -> Series {
-        Series::all(&Arc::new(Samples::load(self)))
+        Series::all(&self.decoded_samples(|| Samples::load(self)))
+    }
+
+    /// The samples, which `decode` makes if they were not asked for before.
+    pub(crate) fn decoded_samples(&self, decode: impl FnOnce() -> Samples) -> Arc<Samples> {
+        self.kept(decode)
     }
 
     /// The captures on the cadence of `num_snapshots`, with those that were missed or are damaged.

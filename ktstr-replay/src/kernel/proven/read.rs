@@ -53,6 +53,8 @@ const MAX_FUNCTIONS: usize = 1024;
 const MAX_MAPS: usize = 1024;
 /// Largest BTF of a program, in bytes.
 const MAX_BTF_BYTES: u32 = 8 << 20;
+/// Deepest nesting of structs at the beginning of one.
+const MAX_NESTED: usize = 32;
 /// Size of `struct bpf_func_info`, which user space's interface fixes.
 const FUNC_INFO_BYTES: usize = 8;
 /// Functions of the kernel that give the address of an entry's value for the map that they are given first.
@@ -90,7 +92,11 @@ impl ProvenTypes {
     pub(super) fn weigh(&mut self, types: &Arc<Types>, seen: &Seen, reached: &Reached) {
         for (&(map, offset), structs) in seen {
             let said = |id: &u32| types.describe(TypeId(*id));
-            let (Some((&id, met)), 1) = (structs.first_key_value(), structs.len()) else {
+            // A struct and the one that it begins with are at the same address: the outermost is the one.
+            let is_outermost = |id: &u32| {
+                structs.keys().all(|other| other == id || begins_with(types, TypeId(*id), TypeId(*other)))
+            };
+            let Some((&id, met)) = structs.iter().find(|(id, _)| is_outermost(id)) else {
                 let all: Vec<String> = structs.keys().map(said).collect();
                 self.faults.push(format!(
                     "map {map}, offset {offset}: its programs take what it points at for {}",
@@ -243,6 +249,23 @@ fn types_at(view: &KernelView<'_>, at: KernelVirt) -> Result<Types, KernelError>
         return Err(KernelError::Broken { what: "struct btf", at, why });
     }
     Ok(Types::parse(view.bytes(btf.data, btf.data_size as usize)?)?)
+}
+
+/// Whether a struct has another at its beginning, as its first member or as that of its first member.
+fn begins_with(types: &Types, outer: TypeId, inner: TypeId) -> bool {
+    let mut at = outer;
+    for _ in 0..MAX_NESTED {
+        let first = types.members(at).ok().flatten().and_then(|members| members.first());
+        let Some(first) = first.map(Types::member_field).filter(|first| first.offset_bits == 0) else {
+            return false;
+        };
+        let Ok((shape, _)) = types.resolve(first.type_id) else { return false };
+        if shape == inner {
+            return true;
+        }
+        at = shape;
+    }
+    false
 }
 
 /// The words of a function's type that point at structs of a known size.

@@ -242,6 +242,13 @@ fn what_contradicts_itself_is_not_proven() {
     );
     assert_eq!(proven.of_map(MAP).count(), 1);
     assert!(proven.at(MAP, 8).is_none() && proven.at(MAP + 1, 16).is_none());
+    // What a struct begins with is no contradiction: it is the outer one.
+    let (mut b, inner, _) = self::types();
+    let outer = b.structure("outer", 24, &[("node", inner, 0, 0)]);
+    let nested = Arc::new(b.types());
+    let mut proven = ProvenTypes::default();
+    proven.weigh(&nested, &seen(&[inner.0, outer.0]), &reached(16, 8));
+    assert_eq!(proven.at(MAP, 16).map(Proof::type_name).as_deref(), Some("struct outer *"));
     for (ids, from, len, why) in [
         (&[node.0, 1][..], 0, 8, "for u64 and for struct node"),
         (&[node.0], 12, 8, "of 16 bytes, and reach 8 bytes at 12 of it"),

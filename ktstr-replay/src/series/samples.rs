@@ -169,3 +169,24 @@ fn parse_types(trace: &Trace, id: &BlobId) -> Result<Arc<Types>, BlobError> {
     })?;
     Ok(Arc::new(Types::parse(bytes)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::Run;
+    use crate::testing::TraceBuilder;
+
+    #[test]
+    fn samples_are_decoded_once_for_a_trace() {
+        let trace = TraceBuilder::new().periodic(&[1, 2]).trace();
+        let captures = trace.captures();
+        assert_eq!(captures.snapshots().count(), 2);
+        for again in [trace.captures(), trace.periodic(), trace.tagged("x")] {
+            assert!(Arc::ptr_eq(&captures.samples, &again.samples));
+        }
+        assert!(Arc::ptr_eq(&captures.samples, &Run::load(&trace).samples));
+        // What is of another type is made, and takes nobody's place.
+        assert_eq!((*trace.kept(|| 1u8), *trace.kept(|| 2u8)), (1, 2));
+        assert!(Arc::ptr_eq(&captures.samples, &trace.captures().samples));
+    }
+}

@@ -90,7 +90,9 @@ pub(super) fn show(
         if follow {
             let proven = proven(&kernel, &objects, map);
             lines.extend(proven.iter().map(|one| clean(&format!("  {}", one.line()))));
-            json["proven"] = proven.iter().map(Proven::json).collect();
+            if !proven.is_empty() {
+                json["proven"] = proven.iter().map(Proven::json).collect();
+            }
         }
         if untyped.take() {
             lines.push(format!("  {UNTYPED}"));

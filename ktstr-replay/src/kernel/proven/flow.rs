@@ -1,6 +1,7 @@
 //! What the registers of a BPF program hold, as far as that comes out of a map's value: followed through its instructions, over all
 //! ways through each function, and through calls.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::code::{ARGUMENTS, Does, FRAME, Function, Insn, Next, NullWhere, REGISTERS, callee};
@@ -9,6 +10,14 @@ use super::code::{ARGUMENTS, Does, FRAME, Function, Insn, Next, NullWhere, REGIS
 const SLOTS: usize = 64;
 /// Most passes over all functions until nothing changes.
 const MAX_ROUNDS: usize = 64;
+/// Most places in a function where ways meet: each takes 2 KiB.
+const MAX_HEADS: usize = 1 << 14;
+/// Instructions that copying the state at such a place counts for.
+const STEPS_OF_STATE: usize = 16;
+/// Most instructions that are looked at for whether a register is read.
+const MAX_LOOKED_AT: usize = 1 << 12;
+/// The same, after a call.
+const MAX_AFTER_CALL: usize = 1 << 8;
 
 /// What a register or a slot of the stack holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,6 +150,8 @@ pub(super) struct Code<'c> {
     pub maps: &'c dyn Fn(u64) -> Option<u32>,
     /// Whether the function of the kernel that a call goes to gives the value of an entry of the map that it is given.
     pub finds_value: &'c dyn Fn(Insn) -> bool,
+    /// How many instructions may still be looked at. A trace is not trusted: where it is none, nothing is found.
+    pub steps: &'c Cell<usize>,
     /// What each function is given and returns: numbers of structs that the words point at, by its type.
     pub signatures: &'c [Signature],
 }
@@ -183,12 +194,15 @@ pub(super) fn follow(code: &Code<'_>) -> Option<Found> {
         for number in 0..code.functions.len() {
             all.function(number, None);
         }
+        if all.is_out() {
+            return None;
+        }
         if before == (all.arguments.clone(), all.returned.clone()) {
             let mut found = Found::default();
             for number in 0..code.functions.len() {
                 all.function(number, Some(&mut found));
             }
-            return Some(found);
+            return (!all.is_out()).then_some(found);
         }
     }
     None
@@ -220,7 +234,7 @@ impl<'c> All<'c> {
                 }
                 if let Some(number) = callee(*insn, at, code.functions) {
                     called[number] = true;
-                    is_used[number] |= reads_result(code.insns, function, at + 1);
+                    is_used[number] = is_used[number] || reads_result(code, function, at + 1);
                 }
             }
         }
@@ -233,9 +247,18 @@ impl<'c> All<'c> {
             }
         }
         let typed = code.functions.iter().zip(code.signatures);
-        let reads_all =
-            typed.map(|(function, signature)| reads_all(code.insns, function, signature)).collect();
+        let reads_all = typed.map(|(function, signature)| reads_all(code, function, signature)).collect();
         Self { code, arguments, returned: vec![Held::Never; count], reads_all, is_used }
+    }
+
+    /// Count instructions that are looked at.
+    fn charge(&self, steps: usize) {
+        charge(self.code, steps);
+    }
+
+    /// No more may be looked at: what was found is not whole.
+    fn is_out(&self) -> bool {
+        self.code.steps.get() == 0
     }
 
     fn signature(&self, function: usize) -> Option<&'c Signature> {
@@ -256,9 +279,17 @@ impl<'c> All<'c> {
         }
         let mut states: BTreeMap<usize, State> = BTreeMap::new();
         states.insert(function.from, State::entered(&entered));
+        self.charge(function.until.saturating_sub(function.from));
         let heads = heads(self.code.insns, function);
+        if heads.len() > MAX_HEADS {
+            self.code.steps.set(0);
+        }
         let mut waiting = BTreeSet::from([function.from]);
         while let Some(head) = waiting.pop_first() {
+            self.charge(STEPS_OF_STATE);
+            if self.is_out() {
+                return;
+            }
             let Some(state) = states.get(&head).cloned() else { continue };
             for (to, state) in self.block(number, head, state, &heads, None) {
                 let changed = match states.get_mut(&to) {
@@ -305,6 +336,7 @@ impl<'c> All<'c> {
         let (first, until) = (at, of.until);
         while at < until && (at == first || !heads.contains(&at)) {
             let Some(&insn) = self.code.insns.get(at) else { return Vec::new() };
+            self.charge(1);
             let to = |by: i32| {
                 let to = (at as i64).saturating_add(1).saturating_add(by.into());
                 usize::try_from(to).ok().filter(|to| (of.from..until).contains(to))
@@ -502,20 +534,30 @@ fn heads(insns: &[Insn], function: &Function) -> BTreeSet<usize> {
 /// Whether a function reads each register that its type has a parameter for, before it has another value: on its first, straight
 /// stretch, or, for one that it saves, wherever. An argument that is never read may be one that the compiler left out, and those
 /// after it are in other registers than the type says.
-fn reads_all(insns: &[Insn], function: &Function, signature: &Signature) -> bool {
+fn reads_all(code: &Code<'_>, function: &Function, signature: &Signature) -> bool {
     let count = signature.parameters.len();
-    count <= ARGUMENTS && (1..=count).all(|register| reads(insns, function, function.from, register))
+    count <= ARGUMENTS
+        && (1..=count).all(|register| reads(code, function, function.from, register, MAX_LOOKED_AT))
 }
 
-/// Whether a value that a register has at `from` is read on some way.
-fn reads(insns: &[Insn], function: &Function, from: usize, register: usize) -> bool {
+/// Take instructions off those that may be looked at.
+fn charge(code: &Code<'_>, steps: usize) {
+    code.steps.set(code.steps.get().saturating_sub(steps));
+}
+
+/// Whether a value that a register has at `from` is read on some way, within `most` instructions.
+fn reads(code: &Code<'_>, function: &Function, from: usize, register: usize, most: usize) -> bool {
     let (mut waiting, mut met) = (vec![from], BTreeSet::new());
     while let Some(at) = waiting.pop() {
-        let Some(insn) = insns.get(at).filter(|_| (function.from..function.until).contains(&at)) else {
+        let Some(insn) = code.insns.get(at).filter(|_| (function.from..function.until).contains(&at)) else {
             continue;
         };
         if !met.insert(at) {
             continue;
+        }
+        charge(code, 1);
+        if met.len() > most || code.steps.get() == 0 {
+            return false;
         }
         // A call takes what its callee takes, which is not known here.
         let is_call = matches!(insn.does(), Does::Call | Does::KernelCall);
@@ -540,6 +582,6 @@ fn reads(insns: &[Insn], function: &Function, from: usize, register: usize) -> b
 }
 
 /// Whether what a call returned is read.
-fn reads_result(insns: &[Insn], function: &Function, after: usize) -> bool {
-    reads(insns, function, after, 0)
+fn reads_result(code: &Code<'_>, function: &Function, after: usize) -> bool {
+    reads(code, function, after, 0, MAX_AFTER_CALL)
 }

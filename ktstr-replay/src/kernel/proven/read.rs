@@ -1,5 +1,6 @@
 //! Reading the programs that are followed, and weighing what comes of it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -43,16 +44,16 @@ mirror! {
 
 /// Most programs that are looked at.
 const MAX_PROGRAMS: usize = 4096;
-/// Most instructions of one program, as it is loaded (`BPF_COMPLEXITY_LIMIT_INSNS` is a million).
-const MAX_INSNS: usize = 1 << 20;
-/// Most instructions of all programs.
-const MAX_ALL_INSNS: usize = 4 << 20;
+/// Most instructions of one program, as it is loaded.
+const MAX_INSNS: usize = 1 << 17;
+/// Most instructions of all programs that are looked at, each as often as it is.
+const MAX_STEPS: usize = 32 << 20;
 /// Most functions of a program (`BPF_MAX_SUBPROGS` is 256).
 const MAX_FUNCTIONS: usize = 1024;
 /// Most maps of a program (`MAX_USED_MAPS` is 64).
 const MAX_MAPS: usize = 1024;
-/// Largest BTF of a program, in bytes.
-const MAX_BTF_BYTES: u32 = 8 << 20;
+/// Most BTF of all programs that are followed, in bytes.
+const MAX_BTF_BYTES: usize = 32 << 20;
 /// Deepest nesting of structs at the beginning of one.
 const MAX_NESTED: usize = 32;
 /// Size of `struct bpf_func_info`, which user space's interface fixes.
@@ -75,9 +76,9 @@ impl ProvenTypes {
         let mut out = Self::default();
         let mut met: HashMap<KernelVirt, (Arc<Types>, Found)> = HashMap::new();
         let base = view.symbol("__bpf_call_base").ok();
-        let mut left = MAX_ALL_INSNS;
+        let steps = Cell::new(MAX_STEPS);
         for (index, at) in idr_entries(view, "prog_idr", MAX_PROGRAMS)? {
-            if let Err(error) = one(view, at, base, &mut left, &mut met, &mut out.faults) {
+            if let Err(error) = one(view, at, base, &steps, &mut met, &mut out.faults) {
                 out.faults.push(format!("BPF program {index}: {error}"));
             }
         }
@@ -142,7 +143,7 @@ fn one(
     view: &KernelView<'_>,
     at: KernelVirt,
     base: Option<KernelVirt>,
-    left: &mut usize,
+    steps: &Cell<usize>,
     met: &mut HashMap<KernelVirt, (Arc<Types>, Found)>,
     faults: &mut Vec<String>,
 ) -> Result<(), KernelError> {
@@ -156,21 +157,20 @@ fn one(
         return Ok(());
     }
     let len = prog.len as usize;
-    if len > MAX_INSNS || len > *left {
+    if len > MAX_INSNS || steps.get() == 0 {
         let why = format!("its {len} instructions are too many to be followed");
         return Err(KernelError::Broken { what: "struct bpf_prog", at, why });
     }
-    *left -= len;
     let code_at = KernelVirt(at.0.wrapping_add(view.offset_of("bpf_prog", "insnsi")?));
     let bytes = view.bytes(code_at, len * INSN_BYTES)?;
     let insns: Vec<Insn> = bytes.as_chunks().0.iter().map(Insn::decode).collect();
     let functions = functions(view, &aux, len)?;
-    let (types, all) = match met.entry(aux.btf) {
-        std::collections::hash_map::Entry::Occupied(there) => there.into_mut(),
-        std::collections::hash_map::Entry::Vacant(empty) => {
-            empty.insert((Arc::new(types_at(view, aux.btf)?), Found::default()))
-        }
-    };
+    if !met.contains_key(&aux.btf) {
+        let have: usize = met.values().map(|(types, _)| types.bytes().len()).sum();
+        let types = types_at(view, aux.btf, MAX_BTF_BYTES.saturating_sub(have))?;
+        met.insert(aux.btf, (Arc::new(types), Found::default()));
+    }
+    let Some((types, all)) = met.get_mut(&aux.btf) else { return Ok(()) };
     let signatures: Vec<Signature> =
         functions.iter().map(|function| signature(types, TypeId(function.type_id))).collect();
     let finds_value = |insn: Insn| {
@@ -183,10 +183,11 @@ fn one(
         functions: &functions,
         maps: &|address| maps.get(&address).copied(),
         finds_value: &finds_value,
+        steps,
         signatures: &signatures,
     };
     let Some(found) = follow(&code) else {
-        faults.push(format!("BPF program {}: following it comes to no end", aux.id));
+        faults.push(format!("BPF program {}: following it comes to no end, or takes too long", aux.id));
         return Ok(());
     };
     // Programs of an object share its types, not the numbers of functions.
@@ -242,13 +243,15 @@ fn functions(view: &KernelView<'_>, aux: &Aux, len: usize) -> Result<Vec<Functio
     Ok(all)
 }
 
-fn types_at(view: &KernelView<'_>, at: KernelVirt) -> Result<Types, KernelError> {
+/// The types of the `struct btf` at `at`, which are at most `room` bytes.
+fn types_at(view: &KernelView<'_>, at: KernelVirt, room: usize) -> Result<Types, KernelError> {
     let btf: Btf = view.mirror(at)?;
-    if btf.data_size > MAX_BTF_BYTES {
-        let why = format!("its {} bytes are too many", btf.data_size);
+    let len = btf.data_size as usize;
+    if len > room {
+        let why = format!("its {len} bytes are too many, with those of other programs");
         return Err(KernelError::Broken { what: "struct btf", at, why });
     }
-    Ok(Types::parse(view.bytes(btf.data, btf.data_size as usize)?)?)
+    Ok(Types::parse(view.bytes(btf.data, len)?)?)
 }
 
 /// Whether a struct has another at its beginning, as its first member or as that of its first member.

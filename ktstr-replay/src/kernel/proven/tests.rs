@@ -1,5 +1,7 @@
 //! Programs that hand words of a map's value on, in ways that prove and in ways that do not.
 
+use std::cell::Cell;
+
 use proptest::prelude::*;
 
 use super::code::{Function, Insn, callee};
@@ -72,6 +74,7 @@ fn followed(parts: &[Part<'_>]) -> Found {
         functions: &functions,
         maps: &|at| (at == MAP_AT).then_some(MAP),
         finds_value: &|insn| insn.imm == FINDS,
+        steps: &Cell::new(1 << 16),
         signatures: &signatures,
     };
     follow(&code).expect("it comes to an end")
@@ -204,6 +207,25 @@ fn a_slot_that_was_lent_out_or_written_over_is_forgotten() {
             followed(&[(&main, &[None], None), (&typed, &[None], Some(NODE)), (&untyped, &[None], None)]);
         assert_eq!(found.seen.len(), expected, "{lent}");
     }
+}
+
+#[test]
+fn a_program_that_takes_too_long_proves_nothing() {
+    let insns = untyped();
+    let functions = [Function { from: 0, until: insns.len(), type_id: 0 }];
+    let follow_with = |steps: usize| {
+        let code = Code {
+            insns: &insns,
+            functions: &functions,
+            maps: &|_| None,
+            finds_value: &|_| false,
+            steps: &Cell::new(steps),
+            signatures: &[Signature::default()],
+        };
+        follow(&code).is_some()
+    };
+    assert!(follow_with(1 << 12));
+    assert!(!follow_with(40));
 }
 
 #[test]
@@ -346,6 +368,7 @@ proptest! {
             functions: &functions,
             maps: &|at| (at & 1 == 0).then_some(MAP),
             finds_value: &|insn| insn.imm & 1 == 0,
+            steps: &Cell::new(1 << 20),
             signatures: &signatures,
         };
         let _ = follow(&code);

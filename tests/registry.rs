@@ -17,6 +17,16 @@ use shared::{bpftool_files, dump_between_captures, dumps, ours, tagged, theirs};
 declare_scheduler!(COSMOS, { name = "cosmos", crates = "scx_cosmos@1.1.7", topology = (1, 1, 2, 1) });
 declare_scheduler!(BPFLAND, { name = "bpfland", crates = "scx_bpfland@1.1.4", topology = (1, 1, 2, 1) });
 
+declare_scheduler!(P2DQ, { name = "p2dq", crates = "scx_p2dq@1.1.4", topology = (1, 1, 4, 1) });
+
+/// Its tasks' state lies in an arena, behind a `void *` and a number. It takes minutes to be built: one asks for it.
+#[ktstr_test(ignore, scheduler = P2DQ, duration_s = 6, memory_mib = 1024, num_snapshots = 8, checkpoint = "every",
+             claims = ["always(alive)", "final(map(scx_task_map).key(1).data->pid == 1)",
+                       "final(map(scx_task_map).key(1).tptr->pid == 1)"])]
+fn p2dq(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])
+}
+
 #[ktstr_test(scheduler = COSMOS, duration_s = 8, memory_mib = 512,
              claims = ["always(alive)", "eventually(stats(top).nr_event_dispatches >= 0)"],
              include_files = bpftool_files, check = is_read)]

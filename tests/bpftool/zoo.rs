@@ -11,7 +11,7 @@ use ktstr_replay::run::Run;
 use ktstr_replay::series::Samples;
 use ktstr_replay::trace::record::{BlobRole, MapContents, Sample};
 use ktstr_replay::value::Snapshot;
-use ktstr_replay::view::View;
+use ktstr_replay::view::{Shown, View};
 use serde_json::Value as Json;
 
 use super::shared::{MARK, bpftool, bpftool_files, bytes, dumps, ours, printed, theirs};
@@ -35,6 +35,9 @@ const PROGS: &str = "bpftool-progs ";
         "final(((struct zoo_node *)first_as_void)->next->number == 22)",
         "final(((struct zoo_node *)first_as_number)->number == 11)",
         "final(((struct task_struct *)(u64)map(held).at(0).task)->pid >= 1)",
+        "final(map(of_tasks).key(1).data->pid == 1)",
+        "final(map(of_tasks).key(1).tptr->pid == 1)",
+        "final(sum_of_pids >= 1)",
         "final(count(tree) == 3)",
         "final(tree[0].number == 5)",
         "final(tree[2].number == 7)",
@@ -213,10 +216,15 @@ fn pointers_are_followed(trace: &Trace) -> Result<()> {
         [("map_zoo.bss", true, true), ("map_zoo.bss", false, false), ("held", true, false)]
     {
         let shown = shown(wanted, follow)?;
-        let said = shown.lines.iter().filter(|line| line.contains("does not tell what is there")).count();
+        let said = shown
+            .lines
+            .iter()
+            .filter(|line| line.contains("nor their instructions tell what is there"))
+            .count();
         ensure!(said == usize::from(is_said), "{wanted}: {:#?}", shown.lines);
         ensure!(shown.json["maps"][0]["untyped"].is_string() == is_said, "{wanted}: {}", shown.json);
     }
+    types_are_proven(&shown("of_tasks", true)?, &shown("of_tasks", false)?)?;
     let held = map("held")?;
     let numbers = |of: &Json| -> Vec<Json> {
         of["nodes"].as_array().into_iter().flatten().map(|node| node["number"].clone()).collect()
@@ -226,6 +234,28 @@ fn pointers_are_followed(trace: &Trace) -> Result<()> {
     ensure!(held["cpus"]["to"] == "1", "{held}");
     let pid = &variables["held_pid"];
     ensure!(*pid != 0 && held["task"]["to"]["pid"] == *pid, "pid {pid}, {held}");
+    Ok(())
+}
+
+/// A task's `void *` into the arena, and its number that is the task's address: with the types that `node_of` and `keep` have.
+fn types_are_proven(followed: &Shown, plain: &Shown) -> Result<()> {
+    let map = &followed.json["maps"][0];
+    let of_init = map["contents"].as_array().context("entries")?.iter().find(|entry| entry["key"] == 1);
+    let of_init = &of_init.context("init has no storage")?["value"];
+    let node = &of_init["data"]["to"];
+    ensure!(node["type"] == "struct zoo_task *" && node["value"]["pid"] == 1, "{of_init}");
+    ensure!(of_init["tptr"]["to"]["task"]["pid"] == 1, "{of_init}");
+    let proven = |name: &str, of: &str, by: &str| {
+        let is_it = |one: &Json| one["name"] == name && one["type"] == of && one["by"] == by;
+        let all = map["proven"].as_array().map_or(&[][..], Vec::as_slice);
+        ensure!(all.len() == 2 && all.iter().any(is_it), "{name}: {:?}", map["proven"]);
+        let said = format!("{name} is a {of}, by the programs' instructions: {by}");
+        ensure!(followed.lines.iter().any(|line| line.trim() == said), "{said}: {:#?}", followed.lines);
+        Ok(())
+    };
+    proven("data", "struct zoo_task *", "node_of() returns it")?;
+    proven("tptr", "struct task_struct *", "it is written with what keep() has")?;
+    ensure!(plain.json["maps"][0]["proven"].is_null(), "{}", plain.json);
     Ok(())
 }
 

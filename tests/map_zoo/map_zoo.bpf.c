@@ -2,7 +2,8 @@
 /*
  * map_zoo: a scheduler that leaves all scheduling to the kernel and has a map of every kind, with contents that a
  * test knows: queues and stacks hold 10, 20, 30; storage of a task holds three times its pid, and one; that of the root
- * cgroup 77; the ring buffer two records and a discarded one; the arena three pages, with two nodes, 11 and 22, in the
+ * cgroup 77; storage of a task also the address of a node in the arena that holds its pid, as a void pointer, and that of the task, as a
+ * number; the ring buffer two records and a discarded one; the arena three pages, with two nodes, 11 and 22, in the
  * second, at the first of which a void pointer and a number point too; held objects of the kernel's a mask of CPU 1 and the task
  * that called init; the tree 5, 6, 7 and the list 8, 9; the map that is declared by sizes alone 100 and 101, on the
  * CPU that filled it; CONFIG_HZ comes out of the kernel's configuration.
@@ -59,6 +60,23 @@ struct zoo_node {
 	struct zoo_node __arena *next;
 };
 
+/* Of the arena, too: what the map below does not say. */
+struct zoo_task {
+	u64 state;
+	u32 pid;
+	u32 flags;
+};
+
+/*
+ * Of a task, as scx's Rust schedulers keep it: the address of its state in the arena, of which only the programs tell what it is, and
+ * that of the task itself.
+ */
+struct zoo_own {
+	u64 number;
+	void __arena *data;
+	u64 tptr;
+};
+
 /* What the kernel has, and a map holds. */
 struct zoo_held {
 	struct bpf_cpumask __kptr *cpus;
@@ -111,7 +129,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct zoo_value);
+	__type(value, struct zoo_own);
 } of_tasks SEC(".maps");
 
 struct {
@@ -170,6 +188,13 @@ struct {
 
 /* Tasks that it was told of. */
 unsigned long long nr_told;
+
+/* The third page of the arena, and how many tasks have a node in it. */
+char __arena *of_tasks_at;
+unsigned long long nr_nodes;
+
+/* The sum of the pids that it was told of, by way of their nodes. */
+unsigned long long sum_of_pids;
 
 /* The first node of the arena. */
 struct zoo_node __arena *first_node;
@@ -301,18 +326,59 @@ s32 BPF_PROG(zoo_init)
 		first_node->next->number = 22;
 		first_as_void = first_node;
 		first_as_number = (u64)first_node;
+		of_tasks_at = pages + 2 * PAGE_BYTES;
 	}
 	hold();
 	return 0;
 }
 
+/* Says nothing of what it finds. */
+__hidden __noinline void __arena *data_of(struct task_struct *p)
+{
+	struct zoo_own *own = bpf_task_storage_get(&of_tasks, p, 0, 0);
+
+	return own ? own->data : NULL;
+}
+
+/* Says what it is. */
+static __noinline struct zoo_task __arena *node_of(struct task_struct *p)
+{
+	struct zoo_task __arena *node = data_of(p);
+
+	if (!node)
+		bpf_printk("no node");
+	return node;
+}
+
+__hidden __noinline void keep(struct task_struct *p, void __arena *data)
+{
+	struct zoo_own *own = bpf_task_storage_get(&of_tasks, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!own)
+		return;
+	own->number = (u64)p->pid * 3 + 1;
+	own->tptr = (u64)p;
+	own->data = data;
+}
+
 SEC("struct_ops/zoo_init_task")
 s32 BPF_PROG(zoo_init_task, struct task_struct *p, struct scx_init_task_args *args)
 {
-	struct zoo_value *own = bpf_task_storage_get(&of_tasks, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	u64 nth = __sync_fetch_and_add(&nr_nodes, 1);
+	struct zoo_task __arena *node = NULL;
 
-	if (own)
-		own->number = (u64)p->pid * 3 + 1;
+	/* A program that casts into an arena has to use its map. */
+	asm volatile("" :: "r"(&arena));
+	if (of_tasks_at && nth < PAGE_BYTES / sizeof(struct zoo_task))
+		node = (struct zoo_task __arena *)(of_tasks_at + nth * sizeof(struct zoo_task));
+	keep(p, node);
+	if (node) {
+		node->state = nth;
+		node->pid = p->pid;
+	}
+	node = node_of(p);
+	if (node)
+		sum_of_pids += node->pid;
 	/* Here and not in init: what sleeps may not use most of these maps. */
 	if (__sync_fetch_and_add(&nr_told, 1) == 0)
 		fill();

@@ -32,6 +32,7 @@ mod pages;
 mod profile;
 mod prog_lines;
 mod progs;
+pub mod proven;
 pub mod query;
 pub mod runqueue;
 mod sample;

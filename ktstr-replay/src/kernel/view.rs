@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::btf::Types;
 use crate::kernel::maps::{ArenaPlace, find_arenas};
 use crate::kernel::mirror::{Mirror, find_field};
+use crate::kernel::proven::ProvenTypes;
 use crate::kernel::{KernelError, KernelProfile, VirtualMemory, bytes};
 use crate::memory::Memory;
 use crate::units::{Cpu, KernelVirt};
@@ -29,6 +30,7 @@ pub struct KernelView<'m> {
     profile: &'m KernelProfile,
     memory: VirtualMemory<'m>,
     arenas: OnceCell<Vec<ArenaPlace>>,
+    proven: OnceCell<ProvenTypes>,
 }
 
 impl<'m> Deref for KernelView<'m> {
@@ -46,7 +48,7 @@ impl<'m> KernelView<'m> {
         let memory = VirtualMemory::new(memory, *profile.page_table());
         let types_at = profile.symbols().address("__start_BTF");
         let memory = memory.with_types(types_at, profile.types().bytes());
-        Self { profile, memory, arenas: OnceCell::new() }
+        Self { profile, memory, arenas: OnceCell::new(), proven: OnceCell::new() }
     }
 
     /// What is known of the kernel.
@@ -95,6 +97,18 @@ impl<'m> KernelView<'m> {
         }
         let found = find_arenas(self)?;
         Ok(self.arenas.get_or_init(|| found))
+    }
+
+    /// What the programs prove of words in maps, found out once, which takes a while.
+    ///
+    /// # Errors
+    /// When the table of programs cannot be read.
+    pub fn proven(&self) -> Result<&ProvenTypes, KernelError> {
+        if let Some(proven) = self.proven.get() {
+            return Ok(proven);
+        }
+        let found = ProvenTypes::read(self)?;
+        Ok(self.proven.get_or_init(|| found))
     }
 
     /// The CPUs and the places of their per-CPU data.

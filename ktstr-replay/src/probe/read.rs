@@ -101,7 +101,7 @@ fn of_word(
         _ => Value::new(view.types(), id, &bytes),
     };
     let value = value.map_err(|error| error.to_string())?;
-    let value = value.within(Scope { program: None, kernel: Some(view.types()) });
+    let value = value.within(Scope { kernel: Some(view.types()), ..Scope::default() });
     at_end(view, &value, Start { root: &name, steps }, said).map_err(|error| error.to_string())?
 }
 

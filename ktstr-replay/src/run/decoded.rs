@@ -7,13 +7,13 @@ use super::exit::SchedulerExit;
 use crate::history::HistoryLog;
 use crate::path::Projection;
 use crate::probe::ProbeLog;
-use crate::series::{Column, Samples, Series};
+use crate::series::{Column, ReportedWorker, Samples, Series, reported};
 use crate::text::time_ns;
 use crate::timeline::{Logs, Timeline};
 use crate::trace::Trace;
 use crate::trace::record::{
     CaptureKind, ClaimRecord, Event, EventBody, GuestEnd, Loss, LossKind, Manifest, OutputSource, PayloadRun,
-    Sample, Stage, WorkerDetail, WorkerReport,
+    Sample, Stage, WorkerReport,
 };
 use crate::units::GuestNs;
 use crate::verdict::Verdict;
@@ -52,7 +52,7 @@ impl<'t> Run<'t> {
     /// Decode what judges and reports need. Damage is not an error: it is found, and reported.
     pub fn load(trace: &'t Trace) -> Self {
         let events = trace.events();
-        let samples = Samples::with_events(trace, &events);
+        let samples = trace.decoded_samples(|| Samples::with_events(trace, &events));
         let claims = trace.claims();
         let losses = trace.losses();
         let manifest = trace.manifest().cloned().unwrap_or_default();
@@ -73,7 +73,6 @@ impl<'t> Run<'t> {
         if whole.newer_bodies > 0 {
             damage.push(format!("{} records are of a newer release and were not read", whole.newer_bodies));
         }
-        let samples = Arc::new(samples);
         Self {
             trace,
             manifest,
@@ -239,26 +238,12 @@ impl<'t> Run<'t> {
     }
 
     pub(crate) fn workers(&self) -> impl Iterator<Item = &WorkerReport> {
-        self.events.iter().filter_map(|e| match &e.body {
-            EventBody::Worker(report) => Some(report),
-            _ => None,
-        })
+        self.reported_workers().into_iter().map(|one| one.report)
     }
 
-    /// The reports, each with what the worker measured besides: `None` in traces from before that was recorded.
-    pub(crate) fn detailed_workers(&self) -> Vec<(&WorkerReport, Option<&WorkerDetail>)> {
-        let mut workers: Vec<(&WorkerReport, Option<&WorkerDetail>)> = Vec::new();
-        for event in &self.events {
-            match (&event.body, workers.last_mut()) {
-                (EventBody::Worker(report), _) => workers.push((report, None)),
-                // A detail comes after its report: a pid may be used again.
-                (EventBody::WorkerDetail(detail), Some((report, of_it))) if report.pid == detail.pid => {
-                    *of_it = Some(detail);
-                }
-                _ => {}
-            }
-        }
-        workers
+    /// The reports of workers, each with what belongs to it.
+    pub(crate) fn reported_workers(&self) -> Vec<ReportedWorker<'_>> {
+        reported(&self.events)
     }
 
     /// The runs of payloads, in the order in which they ended, with the guest's time of it.
@@ -267,20 +252,6 @@ impl<'t> Run<'t> {
             EventBody::Payload(run) => Some((e.guest_ns, &**run)),
             _ => None,
         })
-    }
-
-    /// For each report of a worker, the phase that was on.
-    pub(crate) fn phases_of_workers(&self) -> Vec<Option<u32>> {
-        let (mut phases, mut on) = (Vec::new(), None);
-        for event in &self.events {
-            match &event.body {
-                EventBody::PhaseBegin { index, .. } => on = Some(*index),
-                EventBody::PhaseEnd { .. } => on = None,
-                EventBody::Worker(_) => phases.push(on),
-                _ => {}
-            }
-        }
-        phases
     }
 
     /// Level and text of each line of the kernel log, in order.

@@ -19,6 +19,7 @@ pub use column::{Absent, Column, Point};
 pub use samples::Samples;
 pub use selection::{Series, SeriesEntry, SeriesMap};
 pub use workers::TracedWorker;
+pub(crate) use workers::{ReportedWorker, reported};
 
 pub(crate) use monitor::{
     Counters, FALLBACK, KEEP_LAST, Measure, Measured, imbalance, local_dsq, of_sample, rate,

@@ -117,9 +117,14 @@ impl Samples {
 }
 
 impl Trace {
-    /// All captures. The samples are decoded at this call; keep the series rather than making it again.
+    /// All captures. The samples are decoded when they are first asked for, and kept as long as the trace is.
     pub fn captures(&self) -> Series {
-        Series::all(&Arc::new(Samples::load(self)))
+        Series::all(&self.decoded_samples(|| Samples::load(self)))
+    }
+
+    /// The samples, which `decode` makes if they were not asked for before.
+    pub(crate) fn decoded_samples(&self, decode: impl FnOnce() -> Samples) -> Arc<Samples> {
+        self.kept(decode)
     }
 
     /// The captures on the cadence of `num_snapshots`, with those that were missed or are damaged.
@@ -163,4 +168,25 @@ fn parse_types(trace: &Trace, id: &BlobId) -> Result<Arc<Types>, BlobError> {
         other => BlobError::Damaged(other.to_string()),
     })?;
     Ok(Arc::new(Types::parse(bytes)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::Run;
+    use crate::testing::TraceBuilder;
+
+    #[test]
+    fn samples_are_decoded_once_for_a_trace() {
+        let trace = TraceBuilder::new().periodic(&[1, 2]).trace();
+        let captures = trace.captures();
+        assert_eq!(captures.snapshots().count(), 2);
+        for again in [trace.captures(), trace.periodic(), trace.tagged("x")] {
+            assert!(Arc::ptr_eq(&captures.samples, &again.samples));
+        }
+        assert!(Arc::ptr_eq(&captures.samples, &Run::load(&trace).samples));
+        // What is of another type is made, and takes nobody's place.
+        assert_eq!((*trace.kept(|| 1u8), *trace.kept(|| 2u8)), (1, 2));
+        assert!(Arc::ptr_eq(&captures.samples, &trace.captures().samples));
+    }
 }

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use crate::path::Projection;
 use crate::text::Candidates;
 use crate::trace::Trace;
-use crate::trace::record::{EventBody, WorkerDetail, WorkerReport};
+use crate::trace::record::{Event, EventBody, WorkerDetail, WorkerReport};
 use crate::units::GuestNs;
 use crate::value::Scalar;
 
@@ -53,28 +53,47 @@ impl Trace {
     /// # Ok::<(), ktstr_replay::trace::TraceError>(())
     /// ```
     pub fn workers(&self) -> Vec<TracedWorker> {
-        let (mut workers, mut phase) = (Vec::<TracedWorker>::new(), None);
-        for event in self.events() {
-            match event.body {
-                EventBody::PhaseBegin { index, name } => phase = Some((index, name)),
-                EventBody::PhaseEnd { .. } => phase = None,
-                EventBody::Worker(report) => workers.push(TracedWorker {
-                    report,
-                    detail: None,
-                    at_ns: event.guest_ns,
-                    phase: phase.clone(),
-                }),
-                EventBody::WorkerDetail(detail) => {
-                    // It comes after its report: a pid may be used again.
-                    if let Some(last) = workers.last_mut().filter(|last| last.pid == detail.pid) {
-                        last.detail = Some(*detail);
-                    }
-                }
-                _ => {}
-            }
-        }
-        workers
+        let owned = |one: ReportedWorker<'_>| TracedWorker {
+            report: one.report.clone(),
+            detail: one.detail.cloned(),
+            at_ns: one.at_ns,
+            phase: one.phase.map(|(index, name)| (index, name.to_owned())),
+        };
+        reported(&self.events()).into_iter().map(owned).collect()
     }
+}
+
+/// A worker's report among the events of a trace, with what belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReportedWorker<'e> {
+    pub report: &'e WorkerReport,
+    /// `None` in traces from before that was recorded.
+    pub detail: Option<&'e WorkerDetail>,
+    pub at_ns: GuestNs,
+    /// Number and name of the phase that was on; `None` between phases.
+    pub phase: Option<(u32, &'e str)>,
+}
+
+/// The reports of all workers, in the order in which they came.
+pub(crate) fn reported(events: &[Event]) -> Vec<ReportedWorker<'_>> {
+    let (mut workers, mut phase) = (Vec::<ReportedWorker<'_>>::new(), None);
+    for event in events {
+        match &event.body {
+            EventBody::PhaseBegin { index, name } => phase = Some((*index, name.as_str())),
+            EventBody::PhaseEnd { .. } => phase = None,
+            EventBody::Worker(report) => {
+                workers.push(ReportedWorker { report, detail: None, at_ns: event.guest_ns, phase });
+            }
+            EventBody::WorkerDetail(detail) => {
+                // It comes after its report: a pid may be used again.
+                if let Some(last) = workers.last_mut().filter(|last| last.report.pid == detail.pid) {
+                    last.detail = Some(detail);
+                }
+            }
+            _ => {}
+        }
+    }
+    workers
 }
 
 /// What is taken from a report; why there is nothing.

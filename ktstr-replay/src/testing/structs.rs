@@ -107,11 +107,12 @@ vm_struct { next: ptr, addr: ptr }
 
 enum bpf_prog_type { BPF_PROG_TYPE_STRUCT_OPS = 27 }
 bpf_prog {
-    aux: ptr, tag: u8[8], bpf_func: ptr, stats: ptr, type: enum bpf_prog_type, len: u32, jited_len: u32
+    aux: ptr, tag: u8[8], bpf_func: ptr, stats: ptr, type: enum bpf_prog_type, len: u32, jited_len: u32,
+    insnsi: char[]
 }
 bpf_prog_aux {
     name: char[16], id: u32, func_cnt: u32, func: ptr, used_map_cnt: u32, used_maps: ptr, btf: ptr, attach_func_name: ptr,
-    load_time: u64
+    load_time: u64, func_info: ptr, func_info_cnt: u32
 }
 bpf_prog_stats { nsecs: u64_stats_t, cnt: u64_stats_t }
 bpf_ksym { lnode: list_head, start: u64, end: u64, name: char[512] }

@@ -1,8 +1,9 @@
 //! Reading a trace: finished, unfinished, or still being written.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
@@ -53,6 +54,8 @@ pub struct Trace {
     /// Found since the trace was opened, by offset.
     faults: Mutex<BTreeMap<u64, Fault>>,
     pub(crate) chunks: Mutex<ChunkCache>,
+    /// What those who decode the trace keep of it.
+    kept: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 /// What is known of a checkpoint without decoding it.
@@ -149,12 +152,24 @@ impl Trace {
         let entries: Vec<IndexEntry> = of_it.copied().collect();
         let manifest = read_manifest(&source, located.trace_id, segment, &entries);
         let chunks = Mutex::new(ChunkCache::new(&entries));
-        let trace =
-            Self { path, source, located, segment, entries, manifest, faults: Mutex::default(), chunks };
+        let (faults, kept) = (Mutex::default(), OnceLock::new());
+        let trace = Self { path, source, located, segment, entries, manifest, faults, chunks, kept };
         if let Err(fault) = &trace.manifest {
             trace.note(fault.clone());
         }
         trace
+    }
+
+    /// What `make` made of the trace when it was first asked: it is kept as long as the trace is open. There is room for one type; of
+    /// another, `make` makes it each time.
+    pub(crate) fn kept<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        if let Some(kept) = self.kept.get() {
+            return Arc::clone(kept).downcast().unwrap_or_else(|_| Arc::new(make()));
+        }
+        let made = Arc::new(make());
+        // Two that ask at once may both make it; one is kept.
+        let _ = self.kept.set(Arc::<T>::clone(&made));
+        made
     }
 
     /// Which machine of the run this is of: 0, the first, unless [`Trace::segment`] gave it.

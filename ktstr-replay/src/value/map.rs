@@ -42,7 +42,7 @@ impl<'a> MapView<'a> {
         types: Result<&'a Types, ValueError>,
         program: Option<&'a Types>,
     ) -> Self {
-        Self { map, types, scope: Scope { program, kernel: None } }
+        Self { map, types, scope: Scope { program, ..Scope::default() } }
     }
 
     /// The record that this looks at.
@@ -249,6 +249,11 @@ impl<'a> MapView<'a> {
         }
     }
 
+    /// The same, for the value `bytes` of an entry: its parts know where in it they are.
+    fn in_map(&self, bytes: &'a [u8]) -> Self {
+        Self { scope: Scope { map: Some((self.map.id, bytes)), ..self.scope }, ..self.clone() }
+    }
+
     /// The whole of a key or value. Without a type it is a number, if it has the width of one, and else bytes to be cast.
     fn whole<'b>(&self, type_id: u32, bytes: &'b [u8]) -> Result<Value<'b>, ValueError>
     where
@@ -326,7 +331,7 @@ impl<'a> MapEntry<'a> {
         if self.cpus.is_some() {
             return Err(ValueError::PerCpu { map: self.view.map.name.clone() });
         }
-        self.view.value(self.view.map.value_type_id, self.values, "values")
+        self.view.in_map(self.values).value(self.view.map.value_type_id, self.values, "values")
     }
 
     /// What is at `path` of the value; the value itself for the empty path. A value without a type is cast first:
@@ -348,7 +353,7 @@ impl<'a> MapEntry<'a> {
             }
             None => self.values,
         };
-        self.view.whole(self.view.map.value_type_id, bytes)
+        self.view.in_map(bytes).whole(self.view.map.value_type_id, bytes)
     }
 
     /// CPUs that the entry has a value for, ascending; empty for maps that are not per-CPU.
@@ -362,7 +367,8 @@ impl<'a> MapEntry<'a> {
     /// # Errors
     /// [`ValueError::NoCpu`], [`ValueError::NoTypes`], [`ValueError::Truncated`].
     pub fn cpu(&self, cpu: Cpu) -> Result<Value<'a>, ValueError> {
-        self.view.value(self.view.map.value_type_id, self.bytes_on(cpu)?, "values")
+        let bytes = self.bytes_on(cpu)?;
+        self.view.in_map(bytes).value(self.view.map.value_type_id, bytes, "values")
     }
 
     fn bytes_on(&self, cpu: Cpu) -> Result<&'a [u8], ValueError> {

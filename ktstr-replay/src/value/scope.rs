@@ -11,6 +11,8 @@ pub(crate) struct Scope<'a> {
     pub program: Option<&'a Types>,
     /// Those of the kernel, where its memory is there.
     pub kernel: Option<&'a Types>,
+    /// The map that the value comes out of, by its id, and the bytes of the whole value there.
+    pub map: Option<(u32, &'a [u8])>,
 }
 
 impl<'a> Scope<'a> {

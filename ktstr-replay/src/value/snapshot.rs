@@ -150,7 +150,7 @@ impl<'a> Snapshot<'a> {
     /// # Errors
     /// [`ValueError::NoEnumerator`], with names that begin alike.
     pub fn constant(&self, name: &str) -> Result<i128, ValueError> {
-        Scope { program: self.program(), kernel: None }.constant(plain(), name)
+        Scope { program: self.program(), ..Scope::default() }.constant(plain(), name)
     }
 
     fn is_schedulers(&self, map: &MapState) -> bool {
@@ -218,7 +218,7 @@ impl<'a> Snapshot<'a> {
                 let bytes = section_bytes(section.map)?;
                 let bytes = bytes.get(variable.offset as usize..).unwrap_or_default();
                 let value = Value::new(section.types, variable.type_id, bytes)?;
-                let scope = Scope { program: self.program(), kernel: None };
+                let scope = Scope { program: self.program(), ..Scope::default() };
                 Ok((
                     value.declared_at(variable.id, None).within(scope),
                     Dotted(variable.name).to_string(),

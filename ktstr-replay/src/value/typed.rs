@@ -123,6 +123,17 @@ impl<'a> Value<'a> {
         Self { scope, ..self }
     }
 
+    /// The map out of which the value comes, by its id, and how many bytes from the beginning of the entry's value it is. `None` for
+    /// what is of no map, was cast, or is elsewhere in memory.
+    pub(crate) fn place_in_map(&self) -> Option<(u32, u64)> {
+        let (map, whole) = self.scope.map?;
+        let begin = whole.as_ptr() as usize;
+        let offset = (self.recorded().as_ptr() as usize).checked_sub(begin)?;
+        let is_part =
+            !self.recorded().is_empty() && offset.checked_add(self.recorded().len())? <= whole.len();
+        is_part.then_some((map, offset as u64))
+    }
+
     /// Where casts and enumerators are looked up.
     pub(crate) fn scope(&self) -> Scope<'a> {
         self.scope
@@ -206,7 +217,7 @@ impl<'a> Value<'a> {
     }
 
     /// For bitfields: first bit within the bytes, and width in bits.
-    pub(super) fn bitfield(&self) -> Option<(u32, u32)> {
+    pub(crate) fn bitfield(&self) -> Option<(u32, u32)> {
         self.bits
     }
 

@@ -7,7 +7,8 @@ use serde_json::{Value as Json, json};
 use super::maps::{gaps, json_of};
 use super::{OpenCheckpoint, Shown};
 use crate::kernel::maps::{BpfObjects, MapObject};
-use crate::kernel::query::{Landmark, Landmarks, each_node, pointee};
+use crate::kernel::proven::Proof;
+use crate::kernel::query::{Landmark, Landmarks, each_node, pointee, proof_of};
 use crate::kernel::{KernelError, KernelView};
 use crate::text::Candidates;
 use crate::text::clean;
@@ -49,11 +50,20 @@ pub(super) fn show(
         if !follow || value.is_function().ok()? {
             return None;
         }
-        match value.scalar().ok()? {
-            Scalar::Pointer(at @ 1..) => {
-                let known = pointee(&kernel, value, &format!("{at:#x}"), |object| object.to_json()).ok();
-                known.or_else(|| landmark(at))
+        let known = |at: u64| pointee(&kernel, value, &format!("{at:#x}"), |object| object.to_json()).ok();
+        let scalar = value.scalar().ok()?;
+        if let (Some(proof), Some(at)) = (proof_of(&kernel, value), address(scalar)) {
+            // Of a task, its name is enough.
+            let is_task = landmarks.get_or_init(|| Landmarks::of(&kernel)).as_ref().ok()?.at(at);
+            if let Some(task @ Landmark::Task { .. }) = is_task {
+                return Some(json!(task));
             }
+            if let Some(known) = known(at) {
+                return Some(json!({ "type": proof.type_name(), "value": known }));
+            }
+        }
+        match scalar {
+            Scalar::Pointer(at @ 1..) => known(at).or_else(|| landmark(at)),
             _ => names(value),
         }
     };
@@ -77,6 +87,13 @@ pub(super) fn show(
             Err(why) => lines.push(clean(&format!("  not a table: {why}"))),
         }
         let mut json = json_of(&objects, map);
+        if follow {
+            let proven = proven(&kernel, &objects, map);
+            lines.extend(proven.iter().map(|one| clean(&format!("  {}", one.line()))));
+            if !proven.is_empty() {
+                json["proven"] = proven.iter().map(Proven::json).collect();
+            }
+        }
         if untyped.take() {
             lines.push(format!("  {UNTYPED}"));
             json["untyped"] = json!(UNTYPED);
@@ -86,12 +103,66 @@ pub(super) fn show(
         json["contents"] = shown.collect();
         all.push(json);
     }
-    let gaps = gaps(&objects);
+    let mut gaps = gaps(&objects);
+    if follow {
+        match kernel.proven() {
+            Ok(proven) => proven.faults().iter().for_each(|fault| gaps.fault(fault)),
+            Err(error) => gaps.fault(format!("what the programs prove: {error}")),
+        }
+    }
     Ok(Shown::new(lines, &gaps, &json!({ "maps": all, "gaps": gaps })))
 }
 
+fn address(scalar: Scalar) -> Option<u64> {
+    match scalar {
+        Scalar::Pointer(at) => Some(at),
+        Scalar::Int(number) => u64::try_from(number).ok(),
+        _ => None,
+    }
+}
+
+/// A word of a map's values whose type the programs prove.
+struct Proven {
+    offset_bytes: u32,
+    name: Option<String>,
+    type_name: String,
+    by: String,
+}
+
+impl Proven {
+    fn line(&self) -> String {
+        let offset = || format!("the word at {}", self.offset_bytes);
+        let name = self.name.clone().unwrap_or_else(offset);
+        format!("{name} is a {}, by the programs' instructions: {}", self.type_name, self.by)
+    }
+
+    fn json(&self) -> Json {
+        json!({ "offset_bytes": self.offset_bytes, "name": self.name, "type": self.type_name, "by": self.by })
+    }
+}
+
+/// The words of a map that the programs prove the type of, and that have none of their own.
+fn proven(kernel: &KernelView<'_>, objects: &BpfObjects, map: &MapObject) -> Vec<Proven> {
+    let Ok(all) = kernel.proven() else { return Vec::new() };
+    let view = objects.view(map);
+    let first = view.at(0).ok();
+    let value = first.as_ref().and_then(|entry| entry.value().ok());
+    let parts = value.as_ref().and_then(|value| value.parts().ok()).unwrap_or_default();
+    let one = |(offset_bytes, proof): (u32, &Proof)| {
+        let is_it = |part: &Value<'_>| part.place_in_map() == Some((map.state.id, offset_bytes.into()));
+        let part = parts.iter().find(|(name, part)| !name.is_empty() && is_it(part));
+        // A pointer to what it points at needs no proof.
+        if part.is_some_and(|(_, part)| proof_of(kernel, part).is_none()) {
+            return None;
+        }
+        let name = part.map(|(name, _)| (*name).to_owned());
+        Some(Proven { offset_bytes, name, type_name: proof.type_name(), by: proof.by().to_string() })
+    };
+    all.of_map(map.state.id).filter_map(one).collect()
+}
+
 /// What is said of places in an arena to which the program's types give none.
-const UNTYPED: &str = "into an arena, by a pointer or number that has no type: the program's BTF does not tell what is there. Claims and `--var` read it \
+const UNTYPED: &str = "into an arena, by a pointer or number that has no type: neither the programs' types nor their instructions tell what is there. Claims and `--var` read it \
                        by a cast: ((struct T *)map(m).key(1).data)->x";
 
 /// The nodes of a tree or list, or why they cannot be walked.

@@ -20,6 +20,7 @@ pub(super) use limit::name as worker_name;
 pub(super) use stall::{BUSY_CLOCK_MOVES_NS, is_busy};
 
 use crate::run::Run;
+use crate::series::ReportedWorker;
 use crate::trace::record::{WorkerDetail, WorkerReport};
 use crate::verdict::Finding;
 
@@ -60,12 +61,15 @@ struct Worker<'r> {
 
 impl<'r> Workers<'r> {
     fn of(run: &'r Run<'_>) -> Self {
-        let all = run.detailed_workers();
+        let all = run.reported_workers();
         let nobody = if all.is_empty() { "no worker has reported" } else { "every worker died" };
-        let alive = all.into_iter().zip(run.phases_of_workers()).enumerate();
-        let alive = alive
-            .map(|(number, ((report, detail), phase))| Worker { report, detail, number, phase })
-            .filter(|worker| worker.report.fault.is_none());
+        let of_number = |(number, one): (usize, ReportedWorker<'r>)| Worker {
+            report: one.report,
+            detail: one.detail,
+            number,
+            phase: one.phase.map(|(index, _)| index),
+        };
+        let alive = all.into_iter().enumerate().map(of_number).filter(|worker| worker.report.fault.is_none());
         Self { alive: alive.collect(), nobody }
     }
 }

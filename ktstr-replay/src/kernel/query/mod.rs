@@ -16,7 +16,7 @@ mod walk;
 pub use error::QueryError;
 pub use landmark::{Landmark, Landmarks};
 pub use locate::{Located, locate, locate_variable, pointers_in, pointers_of};
-pub(crate) use walk::of_value;
 pub use walk::{Reading, Start, at_end, count, count_at, each_node, follow, number, pointee};
+pub(crate) use walk::{of_value, proof_of};
 
 use super::task::TaskName;

@@ -8,6 +8,7 @@ use crate::btf::{Kind, TypeId, Types, plain, plain_number};
 use crate::kernel::KernelView;
 use crate::kernel::maps::ArenaPlace;
 use crate::kernel::mirror::scalar_of;
+use crate::kernel::proven::Proof;
 use crate::path::{KernelPath, Step};
 use crate::units::KernelVirt;
 use crate::value::{Place, Scalar, Scope, Value};
@@ -150,12 +151,12 @@ pub fn pointee<R>(
     look: impl FnOnce(&Value<'_>) -> R,
 ) -> Result<R, QueryError> {
     let name = || name.to_owned();
-    let (at, target, stars) = target(view, pointer, &name)?;
-    if stars > 0 {
+    let target = target(view, pointer, &name)?;
+    if target.stars > 0 {
         return Err(QueryError::NotAPointer { path: name(), type_name: pointer.type_name() });
     }
-    let (types, id) = kernels_own(view.types(), pointer.types(), target)?;
-    let object = object(view, types, (at, id), &name)?;
+    let (types, id) = kernels_own(view.types(), target.types, target.id)?;
+    let object = object(view, types, (target.at, id), &name)?;
     Ok(look(&Value::new(types, id, &object)?.within(pointer.scope())))
 }
 
@@ -197,19 +198,57 @@ fn kernels_own<'t>(
     Ok(found.filter(|_| !name.is_empty()).map_or((program, shape), |id| (kernel, id)))
 }
 
-/// Where a pointer that is called `name` points, and at what type, with how many `*`.
-fn target(
-    view: &KernelView<'_>,
-    pointer: &Value<'_>,
+/// What a pointer points at: where, and which type of which types, with how many `*`.
+struct Target<'t> {
+    at: KernelVirt,
+    types: &'t Types,
+    id: TypeId,
+    stars: usize,
+}
+
+/// Where a pointer that is called `name` points, and at what. A `void *` or a number points at what the programs prove.
+fn target<'t>(
+    view: &'t KernelView<'_>,
+    pointer: &Value<'t>,
     name: &dyn Fn() -> String,
-) -> Result<(KernelVirt, TypeId, usize), QueryError> {
+) -> Result<Target<'t>, QueryError> {
     let not = || QueryError::NotAPointer { path: name(), type_name: pointer.type_name() };
-    let Ok(Scalar::Pointer(at)) = pointer.scalar() else { return Err(not()) };
+    let proof = proof_of(view, pointer);
+    let at = match pointer.scalar() {
+        Ok(Scalar::Pointer(at)) => at,
+        Ok(Scalar::Int(number)) if proof.is_some() => u64::try_from(number).map_err(|_| not())?,
+        _ => return Err(not()),
+    };
     if at == 0 {
         return Err(QueryError::NullPointer { path: name() });
     }
-    let (id, stars) = pointer.target()?.ok_or_else(not)?;
-    Ok((place_of(view, at, name)?, id, stars))
+    let (types, id, stars) = match proof {
+        Some(proof) => (proof.types(), proof.struct_id(), 0),
+        None => {
+            let (id, stars) = pointer.target()?.ok_or_else(not)?;
+            (pointer.types(), id, stars)
+        }
+    };
+    Ok(Target { at: place_of(view, at, name)?, types, id, stars })
+}
+
+/// What the programs prove of a word of a map's value whose own type does not say what it points at: a `void *`, or a number that is as
+/// wide as an address.
+pub(crate) fn proof_of<'v>(view: &'v KernelView<'_>, word: &Value<'_>) -> Option<&'v Proof> {
+    let (map, offset) = word.place_in_map()?;
+    let is_open = match word.kind().ok()? {
+        Kind::Ptr => {
+            let (target, stars) = word.target().ok()??;
+            stars == 0
+                && word.types().resolve(target).is_ok_and(|(id, _)| word.types().kind(id) == Ok(Kind::Void))
+        }
+        Kind::Int => word.bitfield().is_none() && word.width_bits() == 64,
+        _ => false,
+    };
+    if !is_open {
+        return None;
+    }
+    view.proven().ok()?.at(map, offset)
 }
 
 /// Where the kernel has the byte that a pointer of its own or into an arena points at.
@@ -251,7 +290,7 @@ pub(super) fn from_root(
 ) -> Result<(), QueryError> {
     let (at, of) = root::find(view, &path.root)?;
     let way = Place { root: &path.root, steps: path.rest.steps(), done: 0 };
-    let scope = Scope { program: None, kernel: Some(view.types()) };
+    let scope = Scope { kernel: Some(view.types()), ..Scope::default() };
     if of.stars == 0 {
         return at_object(view, view.types(), (at, of.id), scope, way, look);
     }
@@ -304,12 +343,12 @@ pub(super) fn along(
         let name = || way.upto();
         match (step, here.value.container()) {
             (Step::Deref, _) => {
-                let (at, target, stars) = target(view, &here.value, &name)?;
+                let Target { at, types, id, stars } = target(view, &here.value, &name)?;
                 if stars > 0 {
-                    let value = here.value.pointer_to(here.value.types(), target, stars, view.u64(at)?);
+                    let value = here.value.pointer_to(types, id, stars, view.u64(at)?);
                     return along(view, Here { value, object: None }, next, look);
                 }
-                let (types, id) = kernels_own(view.types(), here.value.types(), target)?;
+                let (types, id) = kernels_own(view.types(), types, id)?;
                 return at_object(view, types, (at, id), here.value.scope(), next, look);
             }
             (Step::Index(index), Some(container)) => {

@@ -118,8 +118,8 @@ impl State {
             Held::Stack(at) => {
                 let at = at.saturating_add(off.into());
                 let ends = [at, at.saturating_add(i64::from(bytes) - 1)].map(Self::slot);
-                for (slot, is_begin) in ends.into_iter().flatten() {
-                    let whole = bytes == 8 && is_begin && ends[0].is_some_and(|(first, _)| first == slot);
+                let whole = bytes == 8 && ends[0].is_some_and(|(_, is_begin)| is_begin);
+                for (slot, _) in ends.into_iter().flatten() {
                     self.slots[slot] = if whole { held } else { Held::Unknown };
                 }
             }

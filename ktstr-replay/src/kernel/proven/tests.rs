@@ -250,7 +250,8 @@ fn types() -> (Builder, TypeId, TypeId) {
 
 #[test]
 fn what_contradicts_itself_is_not_proven() {
-    let (b, node, node_of) = types();
+    let (mut b, node, node_of) = types();
+    let other = b.structure("other", 16, &[]);
     let types = Arc::new(b.types());
     let met = Met::Returned { function: node_of.0 as usize };
     let seen = |ids: &[u32]| BTreeMap::from([((MAP, 16), ids.iter().map(|id| (*id, met)).collect())]);
@@ -272,7 +273,7 @@ fn what_contradicts_itself_is_not_proven() {
     proven.weigh(&nested, &seen(&[inner.0, outer.0]), &reached(16, 8));
     assert_eq!(proven.at(MAP, 16).map(Proof::type_name).as_deref(), Some("struct outer *"));
     for (ids, from, len, why) in [
-        (&[node.0, 1][..], 0, 8, "for u64 and for struct node"),
+        (&[node.0, other.0][..], 0, 8, "for struct node and for struct other"),
         (&[node.0], 12, 8, "of 16 bytes, and reach 8 bytes at 12 of it"),
         (&[node.0], -8, 8, "reach 8 bytes at -8 of it"),
     ] {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ktstr_replay::trace::record::{
     BlobRole, ClaimOrigin, ClaimRecord, Event, EventBody, History, HistoryStep, HistoryTask, HistoryWhat,
     LongWait, Loss, MapContents, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue,
-    Sample, StatsAnswer, WaitLimit, WatchEvent, WatchFire, WatchNews, WatchTotals, blob_id,
+    Sample, SchedulerMaps, StatsAnswer, WaitLimit, WatchEvent, WatchFire, WatchNews, WatchTotals, blob_id,
 };
 use ktstr_replay::trace::{CaptureBase, CapturedCheckpoint, PageBatch, Trace, TraceWriter};
 use ktstr_replay::units::{Cpu, GuestNs, HostNs};
@@ -116,6 +116,9 @@ fn evil_event(event: &mut Event) {
                 ProbeNews::Returned(back) => back.value.iter_mut().for_each(evil_value),
             }
         }
+        EventBody::SchedulerMaps(maps) => {
+            [&mut maps.scheduler, &mut maps.cgroup].into_iter().for_each(evil);
+        }
         EventBody::Body { error, failures } => {
             evil_option(error);
             failures.push(EVIL.to_owned());
@@ -222,6 +225,19 @@ fn evil_waits() -> Vec<Event> {
     [WaitLimit::Watchdog, WaitLimit::CheckIn, WaitLimit::Gap].map(wait).into()
 }
 
+/// Two schedulers, of which the one below has the maps that the golden trace's only scheduler has.
+fn evil_schedulers(stall: &Trace) -> Vec<Event> {
+    let sample =
+        stall.samples().flatten().find(|sample| !sample.maps.is_empty()).expect("a sample with maps");
+    let maps: Vec<u32> = sample.maps.iter().map(|map| map.id).collect();
+    let one = |level, maps| {
+        let (scheduler, cgroup) = ("s".to_owned(), format!("/{level}"));
+        let body = EventBody::SchedulerMaps(Box::new(SchedulerMaps { scheduler, level, cgroup, maps }));
+        Event { guest_ns: GuestNs(1), host_ns: HostNs(1), body }
+    };
+    vec![one(0, maps.iter().take(1).copied().collect()), one(1, maps)]
+}
+
 /// A history in which one task, the golden trace's stalled one, waits for long, and all else that it can name.
 fn evil_history() -> Event {
     let task = |pid| HistoryTask { pid, prio: 120, comm: "t".to_owned() };
@@ -308,6 +324,7 @@ fn write_evil(path: &Path) {
     events.extend(evil_waits());
     events.push(evil_history());
     events.extend(evil_probes());
+    events.extend(evil_schedulers(&stall));
     events.iter_mut().for_each(evil_event);
     writer.events(&events).expect("events");
     let mut page = PageBatch::with_capacity(1);

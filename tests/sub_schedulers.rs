@@ -1,9 +1,11 @@
 //! A scheduler below another one: the kernel's own `scx_qmap` as root, and as the scheduler of a cgroup. Views tell whose a task and a
-//! queue is, and the end of the lower one is told, and fails the test where it is an error.
+//! queue, a map and a program is, paths choose between both, and the end of the lower one is told, and fails the test where it is an error.
 //!
 //! The run is a `#[ktstr_test(ignore, ..)]` fixture, which one test drives as a child process: it boots once for all of it.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread::sleep;
@@ -13,7 +15,9 @@ use ktstr::prelude::*;
 use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::scheduler::build_c;
 use ktstr_record::spec::KernelConfig;
-use ktstr_tests::{TestRun, fixture, ktstr, run_bounded};
+use ktstr_replay::series::Samples;
+use ktstr_replay::verdict::Outcome;
+use ktstr_tests::{TestRun, fixture, ktstr, run_bounded, written};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -29,6 +33,7 @@ const LIMIT: Duration = Duration::from_secs(120);
     duration_s = 240,
     checkpoint = "every",
     allow_splats,
+    watch = ["scheduler(/below).data.uei.kind"],
     include_files = program_and_configuration
 )]
 fn one_below_another_gives_up(ctx: &Ctx) -> Result<AssertResult> {
@@ -43,6 +48,10 @@ fn one_below_another_gives_up(ctx: &Ctx) -> Result<AssertResult> {
     // The task goes over to it.
     sleep(Duration::from_millis(500));
     ctx.capture_snapshot("both")?;
+    for (name, loader) in [("root", &root), ("below", &sub)] {
+        println!("of {name}: {}", serde_json::to_string(&held(loader.id())?)?);
+    }
+    println!("cgroup: {}", fs::metadata(CGROUP)?.ino());
     kill_process(Pid::from_child(&sub), Signal::INT)?;
     ensure!(sub.wait()?.success(), "the one below did not leave well");
     ensure!(attached()? == 0, "it is still attached");
@@ -58,6 +67,22 @@ fn one_below_another_gives_up(ctx: &Ctx) -> Result<AssertResult> {
     kill_process(Pid::from_child(&root), Signal::INT)?;
     root.wait()?;
     Ok(AssertResult::pass())
+}
+
+/// Ids of the BPF maps and programs that a loader has made, as the kernel tells them of its open files.
+fn held(pid: u32) -> Result<[BTreeSet<u64>; 2]> {
+    let mut found = [BTreeSet::new(), BTreeSet::new()];
+    for file in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        let text = fs::read_to_string(file?.path())?;
+        for (ids, key) in found.iter_mut().zip(["map_id:", "prog_id:"]) {
+            // A link has the id of its program, too, which is another file's.
+            let id = text.lines().find_map(|line| line.strip_prefix(key));
+            ids.extend(
+                id.filter(|_| !text.contains("link_id:")).map(|id| id.trim().parse::<u64>()).transpose()?,
+            );
+        }
+    }
+    Ok(found)
 }
 
 /// A process that does nothing but run.
@@ -137,7 +162,7 @@ fn views(run: &TestRun) -> Value {
     command
         .arg("replay")
         .arg(run.trace_path())
-        .args(["--at", "both", "--scx", "--tasks", "--dsqs", "--json"]);
+        .args(["--at", "both", "--scx", "--tasks", "--dsqs", "--maps", "--progs", "--json"]);
     let ended = run_bounded(&mut command, LIMIT);
     let all: Value =
         serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended}\n{run}"));
@@ -172,6 +197,9 @@ fn tasks_and_queues_are_told_with_their_scheduler_and_an_end_below_is_a_finding(
     let ends_below = |queue: &&Value| queue["whose"].as_str().is_some_and(|whose| whose.ends_with(BELOW));
     assert!(queues.iter().any(|queue| ends_below(&queue)), "{queues:#?}\n{run}");
 
+    maps_and_programs_are_told_with_their_scheduler(&run, &views);
+    paths_say_whose_variable_map_and_queue_is_meant(&run);
+
     // Two lives of it: the first ended well, the second by an error, which fails the test.
     // Its lines are broken where they are long.
     let finding = run.section("sub-scheduler").split_whitespace().collect::<Vec<_>>().join(" ");
@@ -183,4 +211,95 @@ fn tasks_and_queues_are_told_with_their_scheduler_and_an_end_below_is_a_finding(
     let timeline =
         run.report().lines().filter(|line| line.ends_with("  sub-scheduler qmap was enabled")).count();
     assert_eq!(timeline, 2, "{run}");
+}
+
+/// Each loader holds what it has made: the kernel's own list of its files is compared with the views.
+fn maps_and_programs_are_told_with_their_scheduler(run: &TestRun, views: &Value) {
+    let written = written(&run.trace());
+    let ids = |one: &Value| one["id"].as_u64().expect("an id");
+    for (loader, name) in [("root", "qmap"), ("below", BELOW)] {
+        let line = written.lines().find_map(|line| line.strip_prefix(&format!("of {loader}: ")));
+        let held: [BTreeSet<u64>; 2] =
+            serde_json::from_str(line.unwrap_or_else(|| panic!("{run}"))).expect("ids");
+        assert!(held[0].len() > 5 && held[1].len() > 10, "{held:?}\n{run}");
+        let maps = views["maps"]["maps"].as_array().expect("maps").iter();
+        let its: BTreeSet<u64> =
+            maps.filter(|map| map["schedulers"] == serde_json::json!([name])).map(ids).collect();
+        assert_eq!(its, held[0], "maps of {name}\n{run}");
+        let programs = views["progs"]["programs"].as_array().expect("programs").iter();
+        let its: BTreeSet<u64> = programs.filter(|one| one["scheduler"] == name).map(ids).collect();
+        assert_eq!(its, held[1], "programs of {name}\n{run}");
+    }
+    let shown = |args: &[&str]| {
+        let mut command = ktstr();
+        let ended =
+            run_bounded(command.arg("replay").arg(run.trace_path()).args(["--at", "both"]).args(args), LIMIT);
+        assert!(ended.status.success(), "{ended}");
+        ended.stdout
+    };
+    let maps = shown(&["--maps"]);
+    let rodata = |whose: &str| {
+        let is_it = |line: &&str| line.contains("scx_qmap.rodata") && line.trim_end().ends_with(whose);
+        maps.lines().filter(is_it).count()
+    };
+    assert_eq!((rodata(" qmap"), rodata(BELOW)), (1, 1), "{maps}");
+    assert!(shown(&["--map", "scx_qmap.rodata"]).contains(&format!(", of {BELOW}")), "{run}");
+    assert!(shown(&["--progs"]).contains(BELOW), "{run}");
+}
+
+/// Both schedulers are of one source: every name is there twice.
+fn paths_say_whose_variable_map_and_queue_is_meant(run: &TestRun) {
+    let written = written(&run.trace());
+    let cgroup = written.lines().find_map(|line| line.strip_prefix("cgroup: ")).expect("the cgroup's id");
+    let samples = Samples::load(&run.trace());
+    let both = samples.iter().find(|sample| sample.tag == "both").expect("the capture");
+    let snapshot = samples.snapshot(both);
+    let error = snapshot.var("sub_cgroup_id").expect_err("there are two").to_string();
+    assert!(
+        error.contains(
+            "scheduler(/).scx_qmap.rodata.sub_cgroup_id or scheduler(/below).scx_qmap.rodata.sub_cgroup_id"
+        ),
+        "{error}"
+    );
+    let error = snapshot.map("scx_qmap.rodata").map(drop).expect_err("there are two").to_string();
+    assert!(error.contains("scheduler(/).map(scx_qmap.rodata) or scheduler(/below).map"), "{error}");
+    let error = snapshot.of_scheduler("qmap").map(drop).expect_err("there are two").to_string();
+    assert!(error.contains("several schedulers are called `qmap`"), "{error}");
+    let error = snapshot.of_scheduler("/belw").map(drop).expect_err("there is none").to_string();
+    assert!(error.contains("did you mean `/below`?"), "{error}");
+    let names: Vec<String> = snapshot.vars().into_iter().map(|(name, _)| name).collect();
+    for name in ["scx_qmap.rodata.sub_cgroup_id", "scheduler(/below).scx_qmap.rodata.sub_cgroup_id"] {
+        assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{names:?}");
+    }
+
+    let outcome = |claim: String| {
+        let finding = run.claimed(&claim);
+        (finding.outcome, finding.summary)
+    };
+    for holds in [
+        "eventually(scheduler(/).sub_cgroup_id == 0)".to_owned(),
+        format!("eventually(scheduler(/below).rodata.sub_cgroup_id == {cgroup})"),
+        format!(
+            "eventually(scheduler(\"qmap on /below\").map(scx_qmap.rodata).at(0).sub_cgroup_id == {cgroup})"
+        ),
+        "eventually(scheduler(/below).dsq[0x0].nr >= 0)".to_owned(),
+        "eventually(scheduler(/).dsq[0x0].nr >= 0)".to_owned(),
+        // The lower one ends by itself and by an error: the program that says so is its own.
+        "final(watch(\"scheduler(/below).data.uei.kind\").fires >= 2)".to_owned(),
+    ] {
+        let (found, summary) = outcome(holds.clone());
+        assert_eq!(found, Outcome::Pass, "{holds}: {summary}\n{run}");
+    }
+    for (fails, why) in [
+        ("eventually(scheduler(/).sub_cgroup_id > 0)", "at no sample"),
+        ("eventually(dsq[0x0].nr >= 0)", "write scheduler(/).dsq[0x0] or scheduler(/below).dsq[0x0]"),
+        ("eventually(rodata.sub_cgroup_id == 0)", "scheduler(/below).scx_qmap.rodata.sub_cgroup_id"),
+        ("eventually(scheduler(/elsewhere).sub_cgroup_id == 0)", "there is no scheduler `/elsewhere`"),
+    ] {
+        let finding = run.claimed(fails);
+        let said = format!("{} {:?}", finding.summary, finding.lines);
+        assert!(finding.outcome != Outcome::Pass && said.contains(why), "{fails}: {finding:?}\n{run}");
+    }
+    let watches = run_bounded(ktstr().arg("replay").arg(run.trace_path()).arg("--watches"), LIMIT);
+    assert!(watches.stdout.contains("qmap_exit"), "{watches}");
 }

@@ -15,6 +15,7 @@ use ktstr_replay::kernel::waits::{read_waits, read_watchdog_waits};
 use ktstr_replay::kernel::{Caps, KernelProfile, KernelView, SampleReader, Symbols, VirtualMemory};
 use ktstr_replay::memory::{Memory, MemoryError};
 use ktstr_replay::report::render;
+use ktstr_replay::repro::Chain;
 use ktstr_replay::run::Checkpoints;
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
@@ -171,10 +172,18 @@ fn open_judge_and_report() -> usize {
     render(&run, &verdict).len()
 }
 
+/// To be at most 300 ms.
 #[divan::bench]
 fn open_and_why() -> usize {
     let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
     let run = Run::load(&trace);
     let verdict = run.judge(None, CheckSource::Recorded);
     why::explain(&run, &verdict).expect("an explanation").render().len()
+}
+
+/// What a second machine is to look at. To be at most 300 ms.
+#[divan::bench]
+fn open_and_repro_chain() -> usize {
+    let trace = Trace::open(&path().expect("a path")).expect("the trace opens");
+    Chain::of(&Run::load(&trace)).expect("a failure").targets.len()
 }

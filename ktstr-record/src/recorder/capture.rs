@@ -17,7 +17,9 @@ use ktstr_replay::kernel::{
 };
 use ktstr_replay::memory::{LeftOut, Memory};
 use ktstr_replay::trace::CapturedCheckpoint;
-use ktstr_replay::trace::record::{BlobId, BlobRole, CaptureKind, EventBody, PAGE_BYTES, Sample};
+use ktstr_replay::trace::record::{
+    BlobId, BlobRole, CaptureKind, EventBody, PAGE_BYTES, Sample, SchedulerMaps,
+};
 use ktstr_replay::units::{GuestNs, HostNs, KernelVirt};
 
 use super::history::HistoryKeeper;
@@ -47,6 +49,8 @@ pub(super) struct Captured {
     pub checkpoint: Option<CapturedCheckpoint>,
     /// What the guest's CPUs did since the last one, not decoded yet.
     pub history: Option<Undecoded>,
+    /// Whose BPF maps are, of the schedulers that no capture before had.
+    pub schedulers: Vec<SchedulerMaps>,
     /// Blobs that the sample or the checkpoint refers to and that were not written before.
     pub blobs: Vec<(BlobRole, Vec<u8>)>,
 }
@@ -124,7 +128,7 @@ impl Capturer {
             Ok(vcpus) => sample.vcpus = vcpus,
             Err(error) => sample.faults.push(format!("registers: {error}")),
         }
-        let (mut blobs, mut history) = (Vec::new(), None);
+        let (mut blobs, mut schedulers, mut history) = (Vec::new(), Vec::new(), None);
         match self.profile.get() {
             Ok(profile) => {
                 let view = KernelView::new(&profile, &*ram);
@@ -133,6 +137,7 @@ impl Capturer {
                 sample.scx = state.scx;
                 sample.maps = state.maps;
                 sample.cpus = state.cpus;
+                schedulers = state.schedulers;
                 sample.faults.extend(state.faults);
                 blobs.extend(
                     state
@@ -168,15 +173,20 @@ impl Capturer {
                 sample.host_ns,
             )
         });
-        Captured { sample, checkpoint, history, blobs }
+        Captured { sample, checkpoint, history, schedulers, blobs }
     }
 
-    /// What a capture brought of the history, as events, and what is missing of it. The machine may go on meanwhile.
-    pub(super) fn history(&mut self, captured: &mut Captured) -> (Vec<EventBody>, Option<String>) {
-        let Some(keeper) = &mut self.history else { return (Vec::new(), None) };
+    /// What a capture brought besides the sample, as events: whose maps are, the history; and what is missing of the latter. The machine
+    /// may go on meanwhile.
+    pub(super) fn events(&mut self, captured: &mut Captured) -> (Vec<EventBody>, Option<String>) {
+        let schedulers = std::mem::take(&mut captured.schedulers).into_iter();
+        let mut events: Vec<_> = schedulers.map(|one| EventBody::SchedulerMaps(Box::new(one))).collect();
+        let Some(keeper) = &mut self.history else { return (events, None) };
         let Sample { kind, guest_ns, .. } = captured.sample;
-        let events = captured.history.take().map(|taken| keeper.events(taken, kind, guest_ns));
-        (events.unwrap_or_default(), keeper.fault())
+        events.extend(
+            captured.history.take().into_iter().flat_map(|taken| keeper.events(taken, kind, guest_ns)),
+        );
+        (events, keeper.fault())
     }
 
     /// What keeps `machine`, which is stopped, from being one with a scheduler that is enabled and well.

@@ -57,8 +57,8 @@ impl Outbox {
         }
     }
 
-    /// Add what a capture at `(guest, host)` brought of the history, and what is missing of it.
-    pub(super) fn history(
+    /// Add what a capture at `(guest, host)` brought as events, and what is missing of the history.
+    pub(super) fn brought(
         &mut self,
         (guest_ns, host_ns): (GuestNs, HostNs),
         events: Vec<EventBody>,
@@ -233,9 +233,9 @@ mod tests {
         // As if the writer had stood still for as long.
         outbox.waiting_steps = STEPS_WAITING - 1;
         let at = (GuestNs(1), HostNs(1));
-        outbox.history(at, vec![history(0, 3), history(1, 1), history(0, 2), history(2, 2)], None);
+        outbox.brought(at, vec![history(0, 3), history(1, 1), history(0, 2), history(2, 2)], None);
         outbox.waiting_steps = 0;
-        outbox.history(at, vec![history(0, 1)], None);
+        outbox.brought(at, vec![history(0, 1)], None);
 
         drop(release);
         let written = outbox.close(HostNs(2)).finish();

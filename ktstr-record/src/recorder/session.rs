@@ -509,9 +509,9 @@ impl<'c> Session<'c> {
         self.clock.paused(whole);
         captured.sample.pause_us = micros(whole);
         captured.sample.machine_us = micros(machine);
-        let (history, fault) = self.capturer.history(&mut captured);
+        let (events, fault) = self.capturer.events(&mut captured);
         let at = (captured.sample.guest_ns, captured.sample.host_ns);
-        self.outbox.history(at, history, fault);
+        self.outbox.brought(at, events, fault);
         for (role, bytes) in captured.blobs {
             self.outbox.give(Item::Blob(role, bytes));
         }

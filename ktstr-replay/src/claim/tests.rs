@@ -203,6 +203,15 @@ fn projection() -> impl Strategy<Value = Projection> {
             map().prop_map(Projection::Map),
         ]
         .prop_map(|of| Projection::Count(Box::new(of))),
+        (
+            "[^\"]{1,15}",
+            prop_oneof![
+                path(1, 3).prop_map(Projection::Var),
+                map().prop_map(Projection::Map),
+                path(1, 3).prop_map(|path| Projection::Count(Box::new(Projection::Var(path)))),
+            ]
+        )
+            .prop_map(|(name, of)| Projection::OfScheduler(name, Box::new(of))),
         (c_type(), rows()).prop_map(|(words, of)| Projection::Cast(words, Box::new(of))),
         (c_type(), c_type()).prop_map(|(words, inner)| {
             Projection::Cast(words, Box::new(Projection::Cast(inner, Box::new(Projection::Alive))))
@@ -247,7 +256,7 @@ fn kernel_path() -> impl Strategy<Value = KernelPath> {
         symbol,
         any::<u32>().prop_map(|pid| Root::Task(TaskKey::Pid(pid))),
         comm,
-        any::<u64>().prop_map(Root::Dsq),
+        (any::<u64>(), prop::option::of("[^\"]{1,15}")).prop_map(|(id, of)| Root::Dsq { id, of }),
     ];
     (root, path(1, 3)).prop_map(|(root, rest)| KernelPath { root, rest })
 }

@@ -2,6 +2,7 @@
 
 use super::{Cell, Column};
 use crate::kernel::maps::{BpfObjects, MapDetail, MapObject};
+use crate::text::clean;
 use crate::trace::record::MapContents;
 
 /// A map, and what tells the types of its values.
@@ -32,9 +33,17 @@ pub(crate) const MAPS: &[Column<MapRow>] = &[
     Column::<MapRow>::right("value", "value", |row| Cell::number(Some(row.map.state.value_size))),
     Column::<MapRow>::right("entries", "entries", |row| Cell::number(row.entries)),
     Column::<MapRow>::right("max", "max", |row| Cell::number(Some(row.map.state.max_entries))),
-    Column::<MapRow>::left("of_scheduler", "", |row| Cell::number(Some(row.map.of_scheduler)))
-        .showing(|row| if row.map.of_scheduler { "*" } else { "" }.to_owned()),
+    Column::<MapRow>::left("of_scheduler", "", |row| Cell::number(Some(row.map.of_scheduler))).showing(
+        |row| match (&*row.map.schedulers, row.map.of_scheduler) {
+            ([], false) => String::new(),
+            ([], true) => "*".to_owned(),
+            (several, _) => clean(&several.join(" and ")),
+        },
+    ),
     Column::<MapRow>::left("about", "state", |row| Cell::Text(row.about.clone())),
+    Column::<MapRow>::hidden("scheduler", |row| {
+        Cell::text((!row.map.schedulers.is_empty()).then(|| row.map.schedulers.join(" and ")))
+    }),
     Column::<MapRow>::hidden("pages", |row| match row.map.detail {
         Some(MapDetail::Arena(arena)) => Cell::number(Some(arena.mapped_pages)),
         _ => Cell::None,

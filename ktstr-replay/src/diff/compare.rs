@@ -98,10 +98,10 @@ fn maps(capture: &str, a: &Snapshot<'_>, b: &Snapshot<'_>, changes: &mut Vec<Cha
 fn entries(snapshot: &Snapshot<'_>) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for map in snapshot.maps().filter(|map| !is_variables(&map.state().name)) {
-        let name = &map.state().name;
+        let name = snapshot.shown_name(map.state());
         match map.entries() {
-            Ok(entries) => all.extend(entries.iter().take(ENTRIES).map(|entry| one(name, entry))),
-            Err(why) => all.push((name.clone(), format!("unread: {why}"))),
+            Ok(entries) => all.extend(entries.iter().take(ENTRIES).map(|entry| one(&name, entry))),
+            Err(why) => all.push((name, format!("unread: {why}"))),
         }
     }
     all

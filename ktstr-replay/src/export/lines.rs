@@ -153,6 +153,7 @@ fn name(body: &EventBody) -> &'static str {
         EventBody::LongWait(_) => "long_wait",
         EventBody::History(_) => "history",
         EventBody::Probe(_) => "probe",
+        EventBody::SchedulerMaps(_) => "scheduler_maps",
     }
 }
 
@@ -240,5 +241,11 @@ fn details(event: &Event) -> Json {
             })
         }
         EventBody::Probe(news) => super::probe::json(news),
+        EventBody::SchedulerMaps(maps) => json!({
+            "scheduler": maps.scheduler,
+            "level": maps.level,
+            "cgroup": maps.cgroup,
+            "maps": maps.maps,
+        }),
     }
 }

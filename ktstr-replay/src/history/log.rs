@@ -70,6 +70,11 @@ struct Places {
 }
 
 impl HistoryLog {
+    /// The names of the tasks that it tells of, some of them more than once.
+    pub(crate) fn task_names(&self) -> impl Iterator<Item = &str> {
+        self.tasks.iter().map(|task| task.comm.as_str())
+    }
+
     /// The history that `events` tell.
     #[must_use]
     pub fn of(events: &[Event]) -> Self {

@@ -13,7 +13,7 @@ use crate::kernel::{
 };
 use crate::memory::{LeftOut, Memory};
 use crate::trace::record::manifest::{ImportInfo, KernelInfo, MachineInfo};
-use crate::trace::record::{CaptureKind, Manifest, PAGE_BYTES, PageId, Sample, VcpuRegs};
+use crate::trace::record::{CaptureKind, Event, EventBody, Manifest, PAGE_BYTES, PageId, Sample, VcpuRegs};
 use crate::trace::{CaptureBase, CapturedCheckpoint, TraceWriter, WriteError, part_name, place};
 use crate::units::{Cpu, GuestNs, GuestPhys, HostNs};
 
@@ -163,6 +163,11 @@ fn write(core: &Core, profile: &Arc<KernelProfile>, to: &Path, part: &Path) -> R
         writer.blob(blob.role, &blob.bytes).map_err(io)?;
     }
     sample.checkpoint = Some(pages(core, &classes, &mut writer, guest_ns, &mut imported, io)?);
+    let owner = |one| Event { guest_ns, host_ns: HostNs(0), body: EventBody::SchedulerMaps(Box::new(one)) };
+    let owners: Vec<Event> = state.schedulers.into_iter().map(owner).collect();
+    if !owners.is_empty() {
+        writer.events(&owners).map_err(io)?;
+    }
     writer.sample(&sample).map_err(io)?;
     writer.commit().map_err(io)?;
     writer.finish().map_err(io)?;

@@ -89,6 +89,9 @@ pub struct Dsq {
     /// Where it is.
     #[serde(skip)]
     pub at: KernelVirt,
+    /// The `struct scx_sched` that has it; `None` for those of runqueues, and on kernels that have one table of queues for all.
+    #[serde(skip)]
+    pub scheduler: Option<KernelVirt>,
 }
 
 impl Dsq {
@@ -138,7 +141,7 @@ impl Dsq {
                 tasks.len()
             ));
         }
-        Ok(Self { id, whose, nr: raw.nr, order, seq: gaps.field(raw.seq), tasks, at })
+        Ok(Self { id, whose, nr: raw.nr, order, seq: gaps.field(raw.seq), tasks, at, scheduler: None })
     }
 }
 
@@ -263,7 +266,7 @@ pub fn read_dsqs(view: &KernelView<'_>) -> Result<Dsqs, KernelError> {
         reader.of_scheduler(*at, &cpus, &of);
     }
     if let Some(table) = view.profile().symbols().address("dsq_hash") {
-        reader.user(table, "");
+        reader.user(table, "", None);
     }
     Ok(reader.found)
 }
@@ -307,7 +310,7 @@ impl Reader<'_, '_> {
             }
         }
         if let Some(table) = self.found.gaps.field(sched.dsq_hash) {
-            self.user(table.0, of);
+            self.user(table.0, of, Some(at));
         }
     }
 
@@ -326,8 +329,8 @@ impl Reader<'_, '_> {
         places
     }
 
-    /// The queues of a hash table, by id.
-    fn user(&mut self, table: KernelVirt, of: &str) {
+    /// The queues of a hash table, by id; `scheduler`: whose it is.
+    fn user(&mut self, table: KernelVirt, of: &str, scheduler: Option<KernelVirt>) {
         let heads = rhashtable_entries(self.view, table, MAX_QUEUES, &mut self.found.gaps);
         let place =
             self.view.offset_of("scx_dispatch_q", "hash_node").and_then(|offset| Ok((offset, heads?)));
@@ -338,6 +341,7 @@ impl Reader<'_, '_> {
         }
         if let Some(user) = self.found.dsqs.get_mut(first..) {
             user.sort_by_key(|dsq: &Dsq| dsq.id.number);
+            user.iter_mut().for_each(|dsq| dsq.scheduler = scheduler);
         }
     }
 }

@@ -52,6 +52,7 @@ use lists::{hlist_nodes, list_entries, list_nodes};
 pub use pages::{PageClasses, PageClassifier};
 pub(crate) use pages::{constant_pages, image_pages, symbol_pages};
 pub use profile::{KernelProfile, ProfileError};
+pub(in crate::kernel) use progs::UsedMaps;
 pub use progs::{BpfProgram, BpfPrograms, JitSymbol};
 use runqueue::read_runqueues;
 pub use sample::{Caps, SampleReader, SampleState};

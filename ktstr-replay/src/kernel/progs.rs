@@ -31,6 +31,13 @@ mirror! {
 }
 
 mirror! {
+    /// `struct bpf_prog`, as far as what it uses goes.
+    struct ProgAux, ProgAuxLayout = "bpf_prog" {
+        aux: KernelVirt,
+    }
+}
+
+mirror! {
     /// `struct bpf_prog_aux`.
     struct Aux, AuxLayout = "bpf_prog_aux" {
         id: u32,
@@ -116,6 +123,9 @@ pub struct BpfProgram {
     pub recursion_misses: Option<u64>,
     /// It is of the object whose scheduler runs. Known where maps are read too.
     pub of_scheduler: bool,
+    /// Whose it is, where there are several schedulers: `qmap on /below`. Known where maps are read too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<String>,
     /// Where the `struct btf` of its object is; 0 for none.
     #[serde(skip)]
     pub(super) btf: KernelVirt,
@@ -208,6 +218,7 @@ impl BpfPrograms {
             run_time_ns: stats.1,
             recursion_misses: stats.2,
             of_scheduler: false,
+            scheduler: None,
             btf: aux.btf,
         });
         Ok(())
@@ -240,12 +251,23 @@ impl BpfPrograms {
         sum
     }
 
-    /// The same, with the programs marked whose object has its `struct btf` at `btf`.
-    pub(super) fn of_scheduler(mut self, btf: Option<KernelVirt>) -> Self {
+    /// The same, with the programs marked whose object has its `struct btf` at `btf`, and with the names that `whose` has for such places.
+    pub(super) fn of_scheduler(
+        mut self,
+        btf: Option<KernelVirt>,
+        whose: impl Fn(KernelVirt) -> Option<String>,
+    ) -> Self {
         for program in &mut self.programs {
             program.of_scheduler = btf == Some(program.btf);
+            program.scheduler = whose(program.btf);
         }
         self
+    }
+
+    /// Which maps each of them uses.
+    pub(super) fn used_maps(&self) -> Vec<UsedMaps> {
+        let one = |program: &BpfProgram| UsedMaps { btf: program.btf, map_ids: program.map_ids.clone() };
+        self.programs.iter().map(one).collect()
     }
 
     /// Names of code that belongs to no program.
@@ -304,6 +326,30 @@ impl BpfPrograms {
     #[must_use]
     pub fn faults(&self) -> &[String] {
         &self.faults
+    }
+}
+
+/// The maps that a program uses, and whose it is.
+#[derive(Clone, Debug)]
+pub(in crate::kernel) struct UsedMaps {
+    /// Where the `struct btf` of its object is; 0 for none.
+    pub btf: KernelVirt,
+    /// Ids of the maps, ascending.
+    pub map_ids: Vec<u32>,
+}
+
+impl UsedMaps {
+    /// Those of every program. One that cannot be read is passed over.
+    ///
+    /// # Errors
+    /// When the table of programs itself cannot be read.
+    pub fn read(view: &KernelView<'_>) -> Result<Vec<Self>, KernelError> {
+        let one = |(_, at): (u64, KernelVirt)| {
+            let aux: Aux = view.mirror(view.mirror::<ProgAux>(at).ok()?.aux).ok()?;
+            let map_ids = map_ids(view, aux.used_maps, aux.used_map_cnt).ok()?;
+            Some(Self { btf: aux.btf, map_ids })
+        };
+        Ok(idr_entries(view, "prog_idr", MAX_PROGRAMS)?.into_iter().filter_map(one).collect())
     }
 }
 

@@ -1,8 +1,9 @@
 //! The part of a sample that comes out of the kernel's memory.
 
 use super::maps::{MapCaps, MapReader, MapsRead};
+use super::scx::OwnerReader;
 use super::{KernelView, read_runqueues, read_scx};
-use crate::trace::record::{Blob, CpuState, MapState, ScxState};
+use crate::trace::record::{Blob, CpuState, MapState, SchedulerMaps, ScxState};
 
 /// How much a sample may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct SampleState {
     pub faults: Vec<String>,
     /// BTF blobs that `maps` refers to and that no earlier sample of this reader gave; to be written before the sample.
     pub blobs: Vec<Blob>,
+    /// Whose maps are, of each scheduler that no earlier sample of this reader had; empty while there is one alone.
+    pub schedulers: Vec<SchedulerMaps>,
 }
 
 /// Reads samples of one run. Keeps what it has learnt between them, so that a blob is given once.
@@ -39,13 +42,14 @@ pub struct SampleState {
 #[derive(Debug, Default)]
 pub struct SampleReader {
     maps: MapReader,
+    owners: OwnerReader,
 }
 
 impl SampleReader {
     /// A reader with these bounds.
     #[must_use]
     pub fn new(caps: Caps) -> Self {
-        Self { maps: MapReader::new(caps.maps) }
+        Self { maps: MapReader::new(caps.maps), owners: OwnerReader::default() }
     }
 
     /// Read maps, sched_ext's state and runqueues. Never fails: what could not be read is a fault.
@@ -59,11 +63,12 @@ impl SampleReader {
             faults.push(format!("sched_ext: {error}"));
             None
         });
+        let schedulers = self.owners.read(view, &read, &mut faults);
         let cpus = read_runqueues(view, &mut faults).unwrap_or_else(|error| {
             faults.push(format!("runqueues: {error}"));
             Vec::new()
         });
         faults.extend(read.faults);
-        SampleState { scx, maps: read.maps, cpus, faults, blobs: read.blobs }
+        SampleState { scx, maps: read.maps, cpus, faults, blobs: read.blobs, schedulers }
     }
 }

@@ -10,6 +10,7 @@ use super::field::{FieldPath, c_type, write_cast};
 use super::lex::TokenKind;
 use super::parse::Parser;
 use super::rows::word;
+use super::scheduler_path::SchedulerName;
 use crate::units::Cpu;
 
 /// A number somewhere in the kernel's memory.
@@ -38,7 +39,12 @@ pub enum Root {
     /// `struct task_struct` of a thread.
     Task(TaskKey),
     /// `struct scx_dispatch_q`.
-    Dsq(u64),
+    Dsq {
+        /// The queue's id.
+        id: u64,
+        /// Whose it is, where several schedulers have one of that id; as paths name a scheduler.
+        of: Option<String>,
+    },
 }
 
 /// How a task is named.
@@ -91,7 +97,7 @@ impl KernelPath {
     /// What follows `dsq[`.
     pub(crate) fn parse_dsq(p: &mut Parser<'_>) -> Result<Self, SyntaxError> {
         let id = p.index("the id of a dispatch queue")?;
-        Self::object(p, Root::Dsq(id))
+        Self::object(p, Root::Dsq { id, of: None })
     }
 
     fn object(p: &mut Parser<'_>, root: Root) -> Result<Self, SyntaxError> {
@@ -119,7 +125,12 @@ impl fmt::Display for Root {
             Self::Rq(cpu) => write!(f, "rq[{cpu}]"),
             Self::Task(TaskKey::Pid(pid)) => write!(f, "task[{pid}]"),
             Self::Task(TaskKey::Comm(comm)) => write!(f, "task[comm={}]", word(comm)),
-            Self::Dsq(id) => write!(f, "dsq[{id:#x}]"),
+            Self::Dsq { id, of } => {
+                if let Some(name) = of {
+                    write!(f, "{}.", SchedulerName(name))?;
+                }
+                write!(f, "dsq[{id:#x}]")
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod parse;
 mod payload_path;
 mod projection;
 mod rows;
+mod scheduler_path;
 mod stats_path;
 mod watch_path;
 
@@ -28,5 +29,6 @@ pub use number::{Band, Bound, Cmp, Number};
 pub use payload_path::PayloadPath;
 pub use projection::{Fold, Projection, RqField, ScxField};
 pub use rows::{Aggregate, CellPath, Condition, RowKey, RowsPath, TableName, Test};
+pub(crate) use scheduler_path::SchedulerName;
 pub use stats_path::StatsPath;
 pub use watch_path::{WatchField, WatchPath};

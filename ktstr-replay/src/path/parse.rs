@@ -106,13 +106,19 @@ impl<'t> Parser<'t> {
     pub(crate) fn enter_group(&mut self) -> Result<bool, SyntaxError> {
         let begins = *self.peek() == TokenKind::Sign("(") && *self.peek_next() == TokenKind::Sign("(");
         if begins {
-            if self.depth >= MAX_GROUPS {
-                return Err(self.fault(self.span(), SyntaxFault::TooDeep { max: MAX_GROUPS }));
-            }
-            self.depth += 1;
+            self.deeper(self.span())?;
             self.advance();
         }
         Ok(begins)
+    }
+
+    /// What begins at `span` is read by a call within a call: there is an end to that.
+    pub(crate) fn deeper(&mut self, span: Range<usize>) -> Result<(), SyntaxError> {
+        if self.depth >= MAX_GROUPS {
+            return Err(self.fault(span, SyntaxFault::TooDeep { max: MAX_GROUPS }));
+        }
+        self.depth += 1;
+        Ok(())
     }
 
     /// A group has ended.

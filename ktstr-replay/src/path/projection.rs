@@ -10,6 +10,7 @@ use super::map_path::MapPath;
 use super::parse::{Parser, names};
 use super::payload_path::PayloadPath;
 use super::rows::{Aggregate, CellPath, RowsPath, TableName};
+use super::scheduler_path::{self, SchedulerName};
 use super::stats_path::StatsPath;
 use super::watch_path::WatchPath;
 use crate::units::Cpu;
@@ -33,6 +34,7 @@ use crate::units::Cpu;
 /// | `count(root)`, `root[0].pid` | the nodes of a program's tree or list, where a checkpoint was taken |
 /// | `payload(fio).jobs.0.read.iops` | a metric of the run of a payload that had ended last; in claims and `--var` |
 /// | `alive` | whether a scheduler was enabled |
+/// | `scheduler(/below).nr_enqueued`, `scheduler(/).map(ctrs).at(0)`, `scheduler(/below).dsq[0x1].nr` | the same of one of several schedulers, by the cgroup that it schedules |
 /// | `stats(top).nr_migrations` | a member of the statistics that the scheduler serves |
 /// | `watch("bss.x").new`, `.old`, `.fires`, `.cpu` | the last fire of a watch, or how many there were; in claims and `--var` |
 ///
@@ -79,6 +81,9 @@ pub enum Projection {
     Stats(StatsPath),
     /// What a watch had seen.
     Watch(WatchPath),
+    /// A variable or a map's entry of one of several schedulers, which is named as
+    /// [`Snapshot::of_scheduler`](crate::value::Snapshot::of_scheduler) has it.
+    OfScheduler(String, Box<Projection>),
 }
 
 names! {
@@ -156,6 +161,7 @@ impl Projection {
             Self::Var(path) => Self::Var(path.then(steps)),
             Self::Map(path) => Self::Map(more(path, steps)),
             Self::MapOnCpu(path, cpu) => Self::MapOnCpu(more(path, steps), cpu),
+            Self::OfScheduler(name, of) => Self::OfScheduler(name, Box::new(of.then(p, steps)?)),
             Self::Kernel(KernelPath { root, rest }) => {
                 Self::Kernel(KernelPath { root, rest: rest.then(steps) })
             }
@@ -199,6 +205,9 @@ impl Projection {
         }
         if called && name == "watch" {
             return WatchPath::parse(p).map(Self::Watch);
+        }
+        if called && name == "scheduler" {
+            return scheduler_path::parse(p);
         }
         match name.as_str() {
             _ if quoted => Self::parse_var(p, name),
@@ -338,6 +347,7 @@ impl fmt::Display for Projection {
             Self::Alive => f.write_str("alive"),
             Self::Closure(label) => write!(f, "<{label}>"),
             Self::Stats(path) => write!(f, "{path}"),
+            Self::OfScheduler(name, of) => write!(f, "{}.{of}", SchedulerName(name)),
         }
     }
 }

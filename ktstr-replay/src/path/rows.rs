@@ -123,7 +123,7 @@ fn quoted(text: &str, bare: bool) -> impl fmt::Display {
 }
 
 /// A text that a row is compared with.
-fn plain(text: &str) -> impl fmt::Display {
+pub(super) fn plain(text: &str) -> impl fmt::Display {
     quoted(text, is_plain(text))
 }
 

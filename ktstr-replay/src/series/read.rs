@@ -63,6 +63,9 @@ pub(super) fn read(
             let (scalar, bits) = cast_scalar(inner.scalar, words).map_err(unreadable)?;
             Ok(Reading { scalar, bits })
         }
+        Projection::OfScheduler(name, of) => {
+            read(of, &snapshot.of_scheduler(name).map_err(unreadable)?, open)
+        }
         Projection::Payload(_) | Projection::Watch(_) => Err(Absent::Unreadable(format!(
             "`{projection}` is out of the trace's events, and is not read as another type"
         ))),

@@ -9,7 +9,7 @@ use crate::trace::record::{BlobId, BlobRole, CaptureKind, Event, EventBody, Samp
 use crate::trace::{Trace, TraceError};
 use crate::units::GuestNs;
 use crate::value::snapshot::{BlobError, Blobs};
-use crate::value::{Snapshot, StatsAnswers};
+use crate::value::{MapOwners, Snapshot, StatsAnswers};
 
 use super::Series;
 use super::memory::Kernel;
@@ -22,6 +22,8 @@ pub struct Samples {
     pub(super) origin_ns: GuestNs,
     /// What the scheduler answered after captures.
     stats: StatsAnswers,
+    /// Whose maps are.
+    owners: MapOwners,
     /// The trace, for what is not decoded here: its memory and its events.
     trace: Option<Trace>,
     /// The kernel that the memory is of.
@@ -62,8 +64,9 @@ impl Samples {
             types.entry(id).or_insert_with(|| parse_types(trace, &id));
         }
         let (origin_ns, stats) = (origin_ns(events), StatsAnswers::of_events(events));
+        let owners = MapOwners::of_events(events);
         let trace = trace.segment(trace.segment_number());
-        Self { all, types, origin_ns, stats, trace, kernel: OnceLock::new() }
+        Self { all, types, origin_ns, stats, owners, trace, kernel: OnceLock::new() }
     }
 
     /// Guest time at which the test's body began, in ns; 0 if it never did.
@@ -78,7 +81,7 @@ impl Samples {
 
     /// A sample with the types of its maps.
     pub fn snapshot<'s>(&'s self, sample: &'s Sample) -> Snapshot<'s> {
-        Snapshot::new(sample, self).with_stats(&self.stats).of_origin(self)
+        Snapshot::new(sample, self).with_stats(&self.stats).with_owners(&self.owners).of_origin(self)
     }
 
     /// The trace that they are of.

@@ -9,6 +9,8 @@ use crate::trace::record::{Event, EventBody, Loss, LossKind, Stage};
 use crate::units::GuestNs;
 use crate::watch::WatchLog;
 
+use super::tasks::TaskNames;
+
 /// What happened in a run.
 #[derive(Clone, Debug)]
 pub struct Timeline {
@@ -33,6 +35,7 @@ pub struct Timeline {
     pub(super) last: GuestNs,
     /// The kernel's release.
     pub(super) release: String,
+    pub(super) tasks: TaskNames,
 }
 
 /// Phases that are looked at: no scenario has as many.
@@ -110,6 +113,7 @@ impl Timeline {
             has_end,
             last,
             release,
+            tasks: TaskNames::of(trace),
         }
     }
 

@@ -56,7 +56,8 @@ impl Timeline {
             EventSource::Kind(_) => self.of_the_end(),
             EventSource::Watch(target) => {
                 let watches = self.watches_of(target).unwrap_or_default();
-                let mut doubts: Vec<Doubt> = watches.into_iter().flat_map(of_watch).collect();
+                let mut doubts: Vec<Doubt> =
+                    watches.into_iter().flat_map(|watch| self.of_watch(watch)).collect();
                 doubts.extend(self.of_the_end());
                 doubts
             }
@@ -143,6 +144,28 @@ impl Timeline {
             is_tail: true,
             ..Doubt::of_all(format!("the history was read for the last time at {}", time(read)))
         });
+        doubts
+    }
+
+    /// Stores that a watch may not have seen, since it was asked for.
+    fn of_watch(&self, watch: &WatchSeen) -> Vec<Doubt> {
+        let mut doubts = of_watch(watch);
+        let time = |at| seconds(self.since_start_ns(at));
+        doubts.extend(watch.gaps.iter().map(|gap| {
+            let (from, until) = (time(gap.from), time(gap.until));
+            let why = match &gap.why {
+                Some(why) => format!("it was not armed from {from} to {until} ({why})"),
+                None => format!("what it is of was another when it was armed anew at {until}"),
+            };
+            Doubt {
+                from: gap.from,
+                until: gap.until,
+                ..Doubt::of_all(format!(
+                    "the watch of `{}`: {why}, and what was stored there before is not known",
+                    watch.target
+                ))
+            }
+        }));
         doubts
     }
 

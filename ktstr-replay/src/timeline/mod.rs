@@ -22,6 +22,7 @@ mod doubts;
 mod happened;
 mod matching;
 mod shown;
+mod tasks;
 #[cfg(test)]
 mod tests;
 

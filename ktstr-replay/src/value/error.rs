@@ -122,12 +122,30 @@ pub enum ValueError {
         candidates: Box<Candidates>,
     },
     /// Several maps have that name.
-    #[error("there are several maps `{name}`, of ids {ids:?}: ask by id")]
+    #[error("there are several maps `{name}`, of ids {ids:?}{}", several_maps(.paths))]
     AmbiguousMap {
         /// What was asked for.
         name: String,
         /// Their ids.
         ids: Vec<u32>,
+        /// Paths that tell them apart by their schedulers; empty where that is not known.
+        paths: Vec<String>,
+    },
+    /// No scheduler is called that.
+    #[error("there is no scheduler `{name}`{candidates}")]
+    NoScheduler {
+        /// What was asked for.
+        name: String,
+        /// What those that are there are called.
+        candidates: Box<Candidates>,
+    },
+    /// Several schedulers are called that.
+    #[error("several schedulers are called `{name}`: write {}", .which.join(" or "))]
+    SeveralSchedulers {
+        /// What was asked for.
+        name: String,
+        /// What tells them apart.
+        which: Vec<String>,
     },
     /// It is not in the sample, nor in the memory that was kept with it.
     #[error("{why}")]
@@ -241,5 +259,13 @@ impl ValueError {
 impl From<SyntaxError> for ValueError {
     fn from(error: SyntaxError) -> Self {
         Self::BadPath { at: error.column(), why: error.fault.to_string(), path: error.text }
+    }
+}
+
+/// How to choose between maps of one name.
+fn several_maps(paths: &[String]) -> String {
+    match paths {
+        [] => String::new(),
+        paths => format!(": write {}", paths.join(" or ")),
     }
 }

@@ -1,13 +1,14 @@
 //! A recorded sample: its variables and maps, by the names that the scheduler's author gave them.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{MapView, Scope, StatsAnswers, StatsError, StatsValue, Value, ValueError};
+use super::{MapOwners, MapView, Scope, StatsAnswers, StatsError, StatsValue, Value, ValueError};
 use crate::btf::{BtfError, Kind, TypeId, Types, plain};
-use crate::path::{AsPath, Dotted, StatsPath, Step, after_name, path_text};
+use crate::path::{AsPath, Dotted, SchedulerName, StatsPath, Step, after_name, path_text};
 use crate::text::Candidates;
-use crate::trace::record::{BlobId, MapContents, MapState, Sample};
+use crate::trace::record::{BlobId, MapContents, MapState, Sample, SchedulerMaps};
 
 /// Where the types of a sample come from.
 pub(crate) trait Blobs {
@@ -36,6 +37,8 @@ pub(crate) enum BlobError {
 const STRUCT_OPS: u32 = 26;
 /// Longest map name that the kernel keeps, in bytes.
 const MAP_NAME_BYTES: usize = 15;
+/// The cgroup of the root scheduler.
+const ROOT_CGROUP: &str = "/";
 /// Deepest struct that is taken apart.
 const LEAF_DEPTH: usize = 4;
 /// Leaves that are looked at; a trace's types are not trusted and can have any number.
@@ -49,6 +52,10 @@ pub struct Snapshot<'a> {
     schedulers: Vec<BlobId>,
     /// What the scheduler answered after captures, where that is known.
     stats: Option<&'a StatsAnswers>,
+    /// Whose maps are, where that is known.
+    owners: Option<&'a MapOwners>,
+    /// Ids of the maps that are looked into, if not all are.
+    only: Option<BTreeSet<u32>>,
     /// What the sample was taken out of. Of what type that is only the modules above know, which read memory: this one is below them.
     origin: Option<&'a (dyn Any + Send + Sync)>,
 }
@@ -94,7 +101,82 @@ impl<'a> Snapshot<'a> {
                 schedulers.push(id);
             }
         }
-        Self { sample, types, schedulers, stats: None, origin: None }
+        Self { sample, types, schedulers, stats: None, owners: None, only: None, origin: None }
+    }
+
+    /// The same with what is known of whose maps are.
+    pub(crate) fn with_owners(self, owners: &'a MapOwners) -> Self {
+        Self { owners: Some(owners), ..self }
+    }
+
+    /// What one of several schedulers has: variables and maps are then looked for among its own. It is called by the cgroup that it
+    /// schedules (`/` is the root scheduler's), by its name where only one is called that, or by both: `qmap on /below`.
+    ///
+    /// # Errors
+    /// [`ValueError::NoScheduler`] with those that are there, [`ValueError::SeveralSchedulers`], [`ValueError::Missed`].
+    pub fn of_scheduler(&self, name: &str) -> Result<Self, ValueError> {
+        self.present()?;
+        let is_there = |id: u32| self.sample.maps.iter().any(|map| map.id == id);
+        let here: Vec<_> = self.owners.into_iter().flat_map(|owners| owners.among(is_there)).collect();
+        let mut same = Self {
+            sample: self.sample,
+            types: self.types.clone(),
+            schedulers: self.schedulers.clone(),
+            stats: self.stats,
+            owners: self.owners,
+            only: self.only.clone(),
+            origin: self.origin,
+        };
+        let none = |names: Vec<&str>| ValueError::NoScheduler {
+            name: name.to_owned(),
+            candidates: Box::new(Candidates::new(name, names)),
+        };
+        if here.is_empty() {
+            // There is one at most, and all is its.
+            let root = self.sample.scx.as_ref().and_then(|scx| scx.ops_name.as_deref());
+            let Some(root) = root else { return Err(none(Vec::new())) };
+            return if name == ROOT_CGROUP || name == root {
+                Ok(same)
+            } else {
+                Err(none(vec![ROOT_CGROUP, root]))
+            };
+        }
+        let meant: Vec<_> = here.iter().filter(|one| one.goes_by(name)).collect();
+        let different: BTreeSet<(&str, &str)> =
+            meant.iter().map(|one| (one.path_name(), one.scheduler.as_str())).collect();
+        if different.is_empty() {
+            return Err(none(here.iter().flat_map(|one| [one.path_name(), &one.scheduler]).collect()));
+        }
+        if different.len() > 1 {
+            let which = meant.iter().map(|one| format!("`{}`", SchedulerName(one.path_name()))).collect();
+            return Err(ValueError::SeveralSchedulers { name: name.to_owned(), which });
+        }
+        let ids: BTreeSet<u32> = meant.iter().flat_map(|one| one.maps.iter().copied()).collect();
+        let has = |id: &BlobId| {
+            self.sample.maps.iter().any(|map| ids.contains(&map.id) && map.btf.as_ref() == Some(id))
+        };
+        same.schedulers.retain(has);
+        same.only = Some(ids);
+        Ok(same)
+    }
+
+    /// The maps that are looked into.
+    fn looked_into(&self) -> impl Iterator<Item = &'a MapState> {
+        let taken = |map: &&MapState| self.only.as_ref().is_none_or(|only| only.contains(&map.id));
+        self.sample.maps.iter().filter(taken)
+    }
+
+    /// What stands before the name of what a map has, in a path, to say whose it is: `scheduler(/below).`. Empty where nothing is known.
+    fn before(&self, map: u32) -> String {
+        let owner = self.owners.and_then(|owners| owners.of(map).next());
+        owner.map_or_else(String::new, |one| format!("{}.", SchedulerName(one.path_name())))
+    }
+
+    /// The same for names that are shown: what the root has is called as if there were no other.
+    fn shown_before(&self, map: u32) -> String {
+        let below =
+            |owners: &MapOwners| owners.of(map).next().is_some() && owners.of(map).all(|one| one.level > 0);
+        if self.owners.is_some_and(below) { self.before(map) } else { String::new() }
     }
 
     /// The same with what the scheduler answered after captures.
@@ -168,7 +250,7 @@ impl<'a> Snapshot<'a> {
                 map.name.split_once('.').map(|(object, _)| object).filter(|object| !object.is_empty());
             Some(Section { map, types, id, name: section.trim_start_matches('.'), object })
         };
-        self.sample.maps.iter().filter_map(of).collect()
+        self.looked_into().filter_map(of).collect()
     }
 
     /// A variable of the scheduler's data sections, or a part of one: `nr_dispatched`, `ctr.nr[3]`.
@@ -230,7 +312,9 @@ impl<'a> Snapshot<'a> {
                 path: path_text(&"", path),
                 qualified: several
                     .iter()
-                    .map(|(section, variable, rest)| section.qualified(variable.name, rest))
+                    .map(|(section, variable, rest)| {
+                        format!("{}{}", self.before(section.map.id), section.qualified(variable.name, rest))
+                    })
                     .collect(),
             }),
         }
@@ -266,7 +350,12 @@ impl<'a> Snapshot<'a> {
             for variable in section.types.variables(section.id).unwrap_or_default() {
                 let rest = bytes.get(variable.offset as usize..).unwrap_or_default();
                 if let Ok(value) = Value::new(section.types, variable.type_id, rest) {
-                    found.push((section.qualified(variable.name, &[]), value.declared_at(variable.id, None)));
+                    let name = format!(
+                        "{}{}",
+                        self.shown_before(section.map.id),
+                        section.qualified(variable.name, &[])
+                    );
+                    found.push((name, value.declared_at(variable.id, None)));
                 }
             }
         }
@@ -281,7 +370,7 @@ impl<'a> Snapshot<'a> {
         self.present()?;
         let kept = name.get(..MAP_NAME_BYTES).unwrap_or(name);
         let mut found: Vec<&MapState> =
-            self.sample.maps.iter().filter(|map| map.name == name || map.name == kept).collect();
+            self.looked_into().filter(|map| map.name == name || map.name == kept).collect();
         if found.len() > 1 && found.iter().any(|map| self.is_schedulers(map)) {
             found.retain(|map| self.is_schedulers(map));
         }
@@ -289,21 +378,36 @@ impl<'a> Snapshot<'a> {
             [map] => Ok(self.view(map)),
             [] => Err(ValueError::NoMap {
                 name: name.to_owned(),
-                candidates: Box::new(Candidates::new(
-                    name,
-                    self.sample.maps.iter().map(|map| map.name.as_str()),
-                )),
+                candidates: Box::new(Candidates::new(name, self.looked_into().map(|map| map.name.as_str()))),
             }),
-            several => Err(ValueError::AmbiguousMap {
-                name: name.to_owned(),
-                ids: several.iter().map(|map| map.id).collect(),
-            }),
+            several => {
+                let call = |map: &&MapState| format!("{}map({})", self.before(map.id), Dotted(&map.name));
+                let paths: BTreeSet<String> = several.iter().map(call).collect();
+                Err(ValueError::AmbiguousMap {
+                    name: name.to_owned(),
+                    ids: several.iter().map(|map| map.id).collect(),
+                    paths: if paths.len() > 1 { paths.into_iter().collect() } else { Vec::new() },
+                })
+            }
         }
     }
 
     /// All maps, ascending by id.
     pub fn maps(&self) -> impl Iterator<Item = MapView<'_>> {
-        self.sample.maps.iter().map(|map| self.view(map))
+        self.looked_into().map(|map| self.view(map))
+    }
+
+    /// Whose a map is, by its id, where the guest has several schedulers: `qmap on /below`. `None` where that is not known, or there
+    /// is one scheduler.
+    #[must_use]
+    pub fn scheduler_of(&self, map: u32) -> Option<String> {
+        let words: Vec<String> = self.owners?.of(map).map(SchedulerMaps::in_words).collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+
+    /// What a map is called among those of all schedulers: `scheduler(/below).fifo0`, `fifo0` of the root.
+    pub(crate) fn shown_name(&self, map: &MapState) -> String {
+        format!("{}{}", self.shown_before(map.id), map.name)
     }
 
     /// The statistics that the scheduler served after this capture, or a part of them, by a path that begins with what it was

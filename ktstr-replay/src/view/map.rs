@@ -178,7 +178,11 @@ fn nodes(kernel: &KernelView<'_>, value: &Value<'_>) -> Json {
 
 fn title(objects: &BpfObjects, map: &MapObject) -> String {
     let state = &map.state;
-    let whose = if map.of_scheduler { ", of the running scheduler" } else { "" };
+    let whose = match (&*map.schedulers, map.of_scheduler) {
+        ([], false) => String::new(),
+        ([], true) => ", of the running scheduler".to_owned(),
+        (several, _) => format!(", of {}", several.join(" and ")),
+    };
     let entries = objects.view(map).len().map(|len| format!(", {len} of {} entries", state.max_entries));
     format!("{} {} {}{}{whose}", state.id, map.kind, state.name, entries.unwrap_or_default())
 }

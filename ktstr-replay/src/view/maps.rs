@@ -7,7 +7,7 @@ use crate::columns::{MAPS, MapRow, lay_out};
 use crate::kernel::maps::{BpfObjects, MapDetail, MapObject};
 use crate::kernel::{Gaps, KernelError};
 
-/// All maps; those of the running scheduler are marked.
+/// All maps; those of the running scheduler are marked, and of several schedulers the one that each is of is named.
 pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
     let objects = BpfObjects::read(&checkpoint.kernel())?;
     let lines = lay_out(MAPS, MapRow::all(&objects).iter());
@@ -32,6 +32,9 @@ pub(super) fn json_of(objects: &BpfObjects, map: &MapObject) -> Json {
         "max_entries": state.max_entries,
         "of_scheduler": map.of_scheduler,
     });
+    if !map.schedulers.is_empty() {
+        out["schedulers"] = json!(map.schedulers);
+    }
     match &map.detail {
         Some(MapDetail::Ring(ring)) => out["ring"] = json!(ring),
         Some(MapDetail::Arena(arena)) => out["arena"] = json!(arena),

@@ -9,7 +9,7 @@ use crate::kernel::{BpfProgram, KernelError};
 use crate::text::clean;
 use crate::text::{Align, layout};
 
-/// All programs; those of the running scheduler are marked.
+/// All programs; those of the running scheduler are marked, and of several schedulers the one that each is of is named.
 pub(super) fn show(checkpoint: &OpenCheckpoint<'_>) -> Result<Shown, KernelError> {
     let objects = BpfObjects::read(&checkpoint.kernel())?;
     let head =
@@ -42,7 +42,10 @@ fn row(program: &BpfProgram) -> Vec<String> {
         cell(program.recursion_misses),
         program.jited_bytes.to_string(),
         program.jited_at.to_string(),
-        if program.of_scheduler { "*" } else { "" }.to_owned(),
+        match &program.scheduler {
+            Some(name) => clean(name),
+            None => if program.of_scheduler { "*" } else { "" }.to_owned(),
+        },
         maps.join(","),
     ]
 }

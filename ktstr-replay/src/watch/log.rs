@@ -38,7 +38,27 @@ pub struct WatchSeen {
     pub refused: Option<String>,
     /// Its totals; `None` in a trace that was cut off.
     pub totals: Option<WatchTotals>,
+    /// When what is watched may have been there, and was not watched: its scheduler was attached anew.
+    pub gaps: Vec<WatchGap>,
+    /// Where it is armed, or was last.
+    place: Option<u64>,
+    /// Since when it is away, and why.
+    gone: Option<(GuestNs, String)>,
 }
+
+/// A time in which a watch may have missed stores to what had come anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchGap {
+    /// It was taken away then, as what it is of had gone; where that is not known, when it was armed again.
+    pub from: GuestNs,
+    /// It was armed again.
+    pub until: GuestNs,
+    /// Why it was taken away; `None`: it was elsewhere when it was looked for again.
+    pub why: Option<String>,
+}
+
+/// What is said of a pointer on the way that leads nowhere. The store that makes it lead somewhere is seen, and the watch is armed at it.
+const NULL_POINTER: &str = "is a null pointer";
 
 impl WatchLog {
     /// The watches that `events` tell of.
@@ -74,15 +94,35 @@ impl WatchSeen {
                 self.asked_ns = at;
                 (self.when, self.max_fires, self.by_body) = (when.clone(), *max_fires, *by_body);
             }
-            WatchNews::Waiting { why } | WatchNews::Disarmed { why } => self.away = Some(why.clone()),
-            WatchNews::Armed { value, .. } => {
+            WatchNews::Waiting { why } => self.away = Some(why.clone()),
+            WatchNews::Disarmed { why } => {
+                self.away = Some(why.clone());
+                self.gone = Some((at, why.clone()));
+            }
+            WatchNews::Armed { at: place, value, .. } => {
                 self.armed.push((at, *value));
                 self.away = None;
+                self.note_gap(at, *place);
             }
             WatchNews::Refused { why } => self.refused = Some(why.clone()),
             WatchNews::Fired(fire) => self.fires.push((at, (**fire).clone())),
             WatchNews::Totals(totals) => self.totals = Some(*totals),
         }
+    }
+
+    /// It was armed at `at`, at `place`: of what came there before, nothing was seen.
+    fn note_gap(&mut self, at: GuestNs, place: u64) {
+        let before = self.place.replace(place);
+        let gap = match self.gone.take() {
+            Some((_, why)) if why.ends_with(NULL_POINTER) => None,
+            Some((from, why)) => Some(WatchGap { from, until: at, why: Some(why) }),
+            // Where a pointer leads it moves with each store to that, which is seen.
+            None if self.target.contains("->") => None,
+            None => {
+                before.filter(|before| *before != place).map(|_| WatchGap { from: at, until: at, why: None })
+            }
+        };
+        self.gaps.extend(gap);
     }
 
     /// What became of it.
@@ -122,6 +162,30 @@ mod tests {
     use super::*;
     use crate::trace::record::WatchEvent;
     use crate::units::HostNs;
+
+    #[test]
+    fn what_came_anew_was_not_watched_before_it_was_found() {
+        let armed = |at| WatchNews::Armed { at, bytes: 8, value: 0 };
+        let disarmed = |why: &str| WatchNews::Disarmed { why: why.to_owned() };
+        let gaps = |target: &str, news: &[WatchNews]| {
+            let mut watch = WatchSeen { target: target.to_owned(), ..WatchSeen::default() };
+            for (at, what) in (10..).step_by(10).zip(news) {
+                watch.hear(GuestNs(at), what);
+            }
+            watch.gaps.iter().map(|gap| (gap.from.0, gap.until.0)).collect::<Vec<_>>()
+        };
+        let none = "there is no variable `x`";
+        assert_eq!(gaps("bss.x", &[armed(1), disarmed(none), armed(2)]), [(20, 30)]);
+        // The same place may be given again.
+        assert_eq!(gaps("bss.x", &[armed(1), disarmed(none), armed(1)]), [(20, 30)]);
+        // A scheduler that replaces another one is found at once, and had its variables before.
+        assert_eq!(gaps("bss.x", &[armed(1), armed(2)]), [(20, 20)]);
+        assert_eq!(gaps("bss.x", &[armed(1), armed(1)]), []);
+        assert_eq!(gaps("bss.x", &[armed(1), disarmed(none)]), []);
+        // Where a pointer leads is known at the store to it.
+        assert_eq!(gaps("bss.p->x", &[armed(1), armed(2), disarmed("`p` is a null pointer"), armed(3)]), []);
+        assert_eq!(gaps("bss.p->x", &[armed(1), disarmed(none), armed(3)]), [(20, 30)]);
+    }
 
     #[test]
     fn a_trace_with_a_watch_in_each_event_is_read_in_time() {

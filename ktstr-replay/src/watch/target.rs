@@ -17,12 +17,15 @@ use crate::value::ValueError;
 /// |---|---|
 /// | `jiffies_64`, `scx_root->exit_kind` | a symbol of the kernel, or what is reached from it |
 /// | `kernel.(struct rq)runqueues.cpu(1).nr_running`, `rq[1].curr->prio`, `task[105].prio` | the same as a claim names it |
+/// | `scheduler(/below).nr_stalls` | that of one of several schedulers |
 /// | `bss.nr_stalls`, `nr_stalls`, `stats.nr[2]` | a variable of the scheduler; a symbol of the kernel's of that name comes first |
 #[derive(Clone, Debug, PartialEq)]
 pub struct WatchTarget {
     text: String,
     kernel: Option<KernelPath>,
     variable: Option<FieldPath>,
+    /// Which scheduler's variable it is, where there are several.
+    of: Option<String>,
 }
 
 /// Why the number is not to be had.
@@ -47,12 +50,23 @@ impl Missing {
 /// Symbols that change when a scheduler comes or goes; the first that the kernel has. Source: `kernel/sched/ext.c`.
 const SCHEDULER_MARKS: [&str; 3] = ["scx_root", "scx_enable_state_var", "scx_ops_enable_state_var"];
 
+/// The list of all schedulers, those below the root included. Source: `kernel/sched/ext/ext.c`.
+const ALL_SCHEDULERS: &str = "scx_sched_all";
+
 /// What is stored to when a scheduler comes or goes.
 #[must_use]
 pub fn scheduler_mark(view: &KernelView<'_>) -> Option<Located> {
     let at = SCHEDULER_MARKS.iter().find_map(|name| view.profile().symbols().address(name))?;
     let bytes = if at.0.is_multiple_of(8) { 8 } else { 4 };
     Some(Located { at, bytes, signed: false })
+}
+
+/// What is stored to when a scheduler below the root comes: the end of the list of all, which new ones are put at. `None` where the
+/// kernel has no such list.
+fn sub_scheduler_mark(view: &KernelView<'_>) -> Option<Located> {
+    let list = view.profile().symbols().address(ALL_SCHEDULERS)?;
+    let end = view.offset_of("list_head", "prev").ok()?;
+    Some(Located { at: KernelVirt(list.0.wrapping_add(end)), bytes: 8, signed: false })
 }
 
 impl WatchTarget {
@@ -67,7 +81,7 @@ impl WatchTarget {
         let Some(path) = &self.variable else {
             return Err(Missing::Ever("it names nothing".to_owned()));
         };
-        locate_variable(view, path).map_err(|error| self.explain(view, error))
+        locate_variable(view, self.of.as_deref(), path).map_err(|error| self.explain(view, error))
     }
 
     /// The path that it is in this kernel; `None` where it is a variable of the scheduler.
@@ -99,8 +113,11 @@ impl WatchTarget {
     #[must_use]
     pub fn is_of_no_scheduler(&self, view: &KernelView<'_>) -> bool {
         let Some(path) = self.variable.as_ref().filter(|_| self.is_variable(view)) else { return false };
-        locate_variable(view, path)
-            .is_err_and(|error| !matches!(error, QueryError::NullPointer { .. } | QueryError::Kernel(_)))
+        locate_variable(view, self.of.as_deref(), path).is_err_and(|error| {
+            // One below the root may come at any time.
+            let may_come = matches!(error, QueryError::Value(ValueError::NoScheduler { .. }));
+            !may_come && !matches!(error, QueryError::NullPointer { .. } | QueryError::Kernel(_))
+        })
     }
 
     /// Where those pointers are with which it moves, and what shows that a scheduler comes or goes.
@@ -110,8 +127,10 @@ impl WatchTarget {
             Some(path) => pointers_of(path).iter().filter_map(|pointer| locate(view, pointer).ok()).collect(),
             None => {
                 let pointers = self.variable.iter().flat_map(pointers_in);
-                let pointers = pointers.filter_map(|pointer| locate_variable(view, &pointer).ok());
-                scheduler_mark(view).into_iter().chain(pointers).collect()
+                let of = self.of.as_deref();
+                let pointers = pointers.filter_map(|pointer| locate_variable(view, of, &pointer).ok());
+                let below = self.of.as_ref().and_then(|_| sub_scheduler_mark(view));
+                scheduler_mark(view).into_iter().chain(below).chain(pointers).collect()
             }
         }
     }
@@ -122,14 +141,17 @@ impl WatchTarget {
             QueryError::NullPointer { .. }
             | QueryError::NoTask { .. }
             | QueryError::NoDsq { .. }
+            | QueryError::SeveralDsqs { .. }
             | QueryError::Offline { .. }
             | QueryError::Kernel(_) => Missing::Now(text),
             QueryError::Value(ValueError::NoVariable { .. }) if self.is_variable(view) => {
                 Missing::Now(self.with_symbols(view, text))
             }
-            QueryError::Value(ValueError::AmbiguousVariable { .. } | ValueError::Unread { .. }) => {
-                Missing::Now(text)
-            }
+            QueryError::Value(
+                ValueError::AmbiguousVariable { .. }
+                | ValueError::Unread { .. }
+                | ValueError::NoScheduler { .. },
+            ) => Missing::Now(text),
             _ => Missing::Ever(text),
         }
     }
@@ -155,9 +177,14 @@ impl FromStr for WatchTarget {
             Ok(Projection::Kernel(path)) => Some(path),
             _ => None,
         };
+        let mut of = None;
         let (kernel, variable) = match text.parse::<Projection>() {
             Ok(Projection::Kernel(path)) => (Some(path), None),
             Ok(Projection::Var(path)) => (of_kernel(text), Some(path)),
+            Ok(Projection::OfScheduler(name, path)) => {
+                of = Some(name);
+                (None, if let Projection::Var(path) = *path { Some(path) } else { None })
+            }
             Ok(_) => (None, None),
             Err(error) => (Some(of_kernel(text).ok_or(error)?), None),
         };
@@ -166,7 +193,7 @@ impl FromStr for WatchTarget {
                 "a place in memory: a kernel symbol, as `scx_root->exit_kind`, or a variable of the scheduler, as `bss.x`",
             ));
         }
-        Ok(Self { text: text.to_owned(), kernel, variable })
+        Ok(Self { text: text.to_owned(), kernel, variable, of })
     }
 }
 
@@ -203,7 +230,15 @@ mod tests {
 
     #[test]
     fn what_is_no_place_is_refused() {
-        for text in ["alive", "scx.exit_kind", "cpu_sum(map(a).at(0).x)", "", "a b", "map(x).at(0).y"] {
+        for text in [
+            "alive",
+            "scx.exit_kind",
+            "cpu_sum(map(a).at(0).x)",
+            "scheduler(/a).map(x).at(0).y",
+            "",
+            "a b",
+            "map(x).at(0).y",
+        ] {
             assert!(text.parse::<WatchTarget>().is_err(), "{text}");
         }
     }

@@ -21,7 +21,7 @@ pub(super) fn full(run: &Run<'_>) -> Vec<Sentence> {
         let map = snapshot.maps().find(|map| map.state().id == id)?;
         let (state, entries) = (map.state(), map.len().ok()?);
         is_full(state.map_type, entries as u64, state.max_entries).then_some((
-            state.name.clone(),
+            snapshot.shown_name(state),
             entries,
             state.max_entries,
         ))

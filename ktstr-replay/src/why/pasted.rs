@@ -155,6 +155,7 @@ fn queues(dump: &Dump) -> Vec<Dsq> {
             seq: None,
             tasks: Vec::new(),
             at: KernelVirt(0),
+            scheduler: None,
         });
         queue.nr += 1;
         queue.tasks.push(QueuedTask {

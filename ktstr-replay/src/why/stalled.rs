@@ -294,7 +294,16 @@ mod tests {
         let at = |pids: &[i64], seq: u64| {
             let tasks: Vec<_> = pids.iter().copied().map(queued).collect();
             let (id, nr) = (DsqId::of_dump(9), tasks.len() as u64);
-            let dsq = Dsq { id, whose: "user".into(), nr, order, seq: Some(seq), tasks, at: KernelVirt(1) };
+            let dsq = Dsq {
+                id,
+                whose: "user".into(),
+                nr,
+                order,
+                seq: Some(seq),
+                tasks,
+                at: KernelVirt(1),
+                scheduler: None,
+            };
             SchedState { dsqs: crate::kernel::dsq::Dsqs { dsqs: vec![dsq], ..Default::default() }, ..state() }
         };
         let waiting = || Waiting { pid: 7, comm: "victim".into(), age_ns: 1, cpu: None };

@@ -108,7 +108,16 @@ mod tests {
         };
         let tasks = vec![queued(5, 100 * MS), queued(6, 120 * MS)];
         let (id, whose) = (DsqId::of_dump(9), "user".to_owned());
-        let mut dsq = Dsq { id, whose, nr: 2, order: DsqOrder::Vtime, seq: None, tasks, at: KernelVirt(0) };
+        let mut dsq = Dsq {
+            id,
+            whose,
+            nr: 2,
+            order: DsqOrder::Vtime,
+            seq: None,
+            tasks,
+            at: KernelVirt(0),
+            scheduler: None,
+        };
         let scx = Some(Entity { vtime: 10_100 * MS, ..Entity::default() });
         let runs =
             Task { pid: 7, comm: "far".into(), on_cpu: true, class: "ext".into(), scx, ..Task::default() };

@@ -24,6 +24,7 @@ use ktstr_replay::trace::record::probe::{
 use ktstr_replay::trace::record::sample::{
     CaptureKindV1, CpuStateV1, MapContentsV1, MapStateV1, SampleV1, ScxStateV1, VcpuRegsV1,
 };
+use ktstr_replay::trace::record::scheduler_maps::SchedulerMapsV1;
 use ktstr_replay::trace::record::small::{
     ClaimOriginV1, ClaimV1, ClockV1, CommitV1, IndexEntryV1, IndexV1, LossKindV1, LossV1,
 };
@@ -252,6 +253,13 @@ fn wait_bodies() -> Vec<EventBodyV1> {
     ]
 }
 
+/// Those of schedulers' maps, likewise.
+fn scheduler_maps_bodies() -> Vec<EventBodyV1> {
+    let (scheduler, cgroup) = ("a long name".to_owned(), "/a/long/path".to_owned());
+    let maps = SchedulerMapsV1 { scheduler, level: 1, cgroup, maps: vec![2, 3] };
+    vec![EventBodyV1::SchedulerMaps(Box::new(maps))]
+}
+
 /// Those of the history, likewise.
 fn history_bodies() -> Vec<EventBodyV1> {
     let history = HistoryV1 {
@@ -425,6 +433,7 @@ fn frozen_types_have_not_moved() {
         frozen("EventChunkV1 (long waits)", &chunk(wait_bodies())),
         frozen("EventChunkV1 (history)", &chunk(history_bodies())),
         frozen("EventChunkV1 (probes)", &chunk(probe_bodies())),
+        frozen("EventChunkV1 (maps of schedulers)", &chunk(scheduler_maps_bodies())),
         frozen("SampleV1 (attach)", &sample(CaptureKindV1::Attach)),
         frozen("SampleV1 (periodic)", &sample(CaptureKindV1::Periodic)),
         frozen("SampleV1 (on demand)", &sample(CaptureKindV1::OnDemand)),

@@ -332,8 +332,8 @@ fn keep(stand: &mut Stand<'_>, stop: Stop, whole: Duration, machine: Duration) {
     let Some(mut captured) = stop.captured else { return };
     captured.sample.pause_us = micros(whole);
     captured.sample.machine_us = micros(machine);
-    let (history, fault) = stand.capturer.history(&mut captured);
-    stand.outbox.history((captured.sample.guest_ns, captured.sample.host_ns), history, fault);
+    let (events, fault) = stand.capturer.events(&mut captured);
+    stand.outbox.brought((captured.sample.guest_ns, captured.sample.host_ns), events, fault);
     for (role, bytes) in captured.blobs {
         stand.outbox.give(Item::Blob(role, bytes));
     }

@@ -55,8 +55,13 @@ impl CountOf {
         let least = all.len() as i128;
         let most = more.map_or(i128::MAX, |more| least.saturating_add(more));
         let counted = format!("{} of {}", all.len(), found.looked_at());
+        // Of a task that there never was it would hold whatever happened.
+        let nobody = || if least == 0 { timeline.never_seen(&self.of) } else { None };
         let judgement = match self.bound.over(least, most) {
-            Some(true) => Judgement::new(Outcome::Pass, counted),
+            Some(true) => match nobody() {
+                Some(nobody) => Judgement::new(Outcome::Inconclusive, nobody),
+                None => Judgement::new(Outcome::Pass, counted),
+            },
             Some(false) => {
                 let last = all.get(all.len().saturating_sub(SHOWN)..).unwrap_or_default();
                 let lines = match last.last() {
@@ -130,6 +135,9 @@ mod tests {
                 "{bound}"
             );
         }
+        let nobody = judged(&run, "count(event(sched_switch where next_comm == hgo and cpu == 0)) <= 4");
+        assert_eq!(nobody.outcome, Inconclusive);
+        assert!(nobody.summary.contains("was called `hgo`; did you mean `hog`?"), "{}", nobody.summary);
         let open = judged(&run, "count(event(sched_switch)) <= 4");
         let said = "2 of 2 events of its kind, and up to 3 more may be missing; missing of CPU 1 between 0.001s and 0.002s";
         assert!(open.summary.starts_with(said), "{}", open.summary);

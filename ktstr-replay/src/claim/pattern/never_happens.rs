@@ -70,6 +70,10 @@ impl NeverHappens {
             let of = format!("not seen, and it may have happened ({})", found.looked_at());
             return untold(&of, doubts).noting_more(found.note_outside());
         }
+        // Of a task that there never was it would hold whatever happened.
+        if let Some(nobody) = timeline.never_seen(&self.what) {
+            return Judgement::new(Outcome::Inconclusive, nobody);
+        }
         let summary = match self.during {
             None => format!("not one of {}", found.looked_at()),
             Some(_) => format!("not at one of {}", events(found.in_body().len())),
@@ -138,6 +142,22 @@ mod tests {
         assert_eq!(of("never(event(sched_switch where next_comm == victim and at_ms < 1.5))"), Inconclusive);
         // A breach beats doubt.
         assert_eq!(of("never(event(sched_switch where next_comm == hog))"), Fail);
+    }
+
+    #[test]
+    fn of_a_task_that_there_never_was_nothing_is_claimed() {
+        let run = run_of(vec![history(1, 0, &[(-5, switch(IDLE, VICTIM)), (10, switch(VICTIM, HOG))])]);
+        let of = |condition: &str| judged(&run, &format!("never(event(sched_switch where {condition}))"));
+        let misspelt = of("next_comm == victm");
+        assert_eq!(misspelt.outcome, Inconclusive);
+        let said = "no task of the run was called `victm`; did you mean `victim`?";
+        assert!(misspelt.summary.starts_with(said), "{}", misspelt.summary);
+        assert_eq!(of("next_comm == victm and cpu == 7").outcome, Inconclusive);
+        // It was seen, if not in the body; and a part of a name is looked for, whoever has it.
+        assert_eq!(of("next_comm == victim").outcome, Pass);
+        assert_eq!(of("next_comm ~ victm").outcome, Pass);
+        assert_eq!(of("next_comm != victm").outcome, Fail);
+        assert_eq!(of("prev_comm == victm").outcome, Inconclusive);
     }
 
     #[test]

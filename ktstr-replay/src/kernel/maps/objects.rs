@@ -1,12 +1,12 @@
 //! Maps and programs of one moment, as a reader of a checkpoint wants them: typed, and with whose they are.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::reader::Place;
 use super::{ArenaState, MapCaps, MapReader, RingState};
 use crate::btf::{TypeId, Types};
-use crate::kernel::scx::held_by;
+use crate::kernel::scx::{Holder, holders, owners};
 use crate::kernel::{BpfProgram, BpfPrograms, KernelError, KernelView};
 use crate::trace::record::{BlobId, MapState};
 use crate::units::KernelVirt;
@@ -34,6 +34,8 @@ pub struct MapObject {
     pub detail: Option<MapDetail>,
     /// It is of the object whose scheduler runs: it has that object's types, or a program of it uses it.
     pub of_scheduler: bool,
+    /// Whose it is, where there are several schedulers: `qmap on /below`. More than one where they share it.
+    pub schedulers: Vec<String>,
     /// Type of its value in the kernel's types, for `struct_ops`.
     kernel_value: Option<TypeId>,
 }
@@ -53,12 +55,19 @@ impl BpfObjects {
     /// # Errors
     /// When the table of either cannot be read. What cannot be read of one is a line of [`BpfObjects::faults`].
     pub fn read(view: &KernelView<'_>) -> Result<Self, KernelError> {
-        let read = MapReader::new(MapCaps::default()).read(view)?;
+        let mut read = MapReader::new(MapCaps::default()).read(view)?;
         let programs = BpfPrograms::read(view)?;
-        let mut faults = read.faults;
+        let mut faults = std::mem::take(&mut read.faults);
         faults.extend_from_slice(programs.faults());
-        let scheduler = running(view, &read.places, &read.struct_ops, &mut faults);
-        let programs = programs.of_scheduler(scheduler);
+        let holders = holders(view, &read, &mut faults);
+        let scheduler = running(view, &holders);
+        // One scheduler alone has all of them.
+        let several = if holders.len() > 1 { &*holders } else { &[] };
+        let owners = owners(view, &read, several, &programs.used_maps(), &mut faults);
+        let programs = programs.of_scheduler(scheduler, |btf| {
+            let owner = owners.iter().find(|(holder, _)| btf.0 != 0 && holder.btf == btf);
+            owner.map(|(_, owner)| owner.in_words())
+        });
         // Maps that the loader gave no types have no BTF, but the programs that use them do.
         let marked = programs.programs().iter().filter(|program| program.of_scheduler);
         let used: HashSet<u32> = marked.flat_map(|program| program.map_ids.iter().copied()).collect();
@@ -80,7 +89,13 @@ impl BpfObjects {
             let kernel_value = place.map.btf_vmlinux_value_type_id;
             let of_scheduler = scheduler.is_some_and(|btf| btf == place.map.btf) || used.contains(&state.id);
             let kernel_value = (kernel_value != 0).then_some(TypeId(kernel_value));
-            MapObject { state, kind, detail, of_scheduler, kernel_value }
+            let whose: BTreeSet<String> = owners
+                .iter()
+                .filter(|(_, owner)| owner.maps.contains(&state.id))
+                .map(|(_, owner)| owner.in_words())
+                .collect();
+            let schedulers = whose.into_iter().collect();
+            MapObject { state, kind, detail, of_scheduler, schedulers, kernel_value }
         };
         let maps = read.maps.into_iter().zip(read.places).map(one).collect();
         Ok(Self { maps, programs, faults, types, kernel_types: Arc::clone(view.types()) })
@@ -146,22 +161,10 @@ impl BpfObjects {
 }
 
 /// The `struct btf` of the object whose `struct_ops` map registered the scheduler that runs.
-fn running(
-    view: &KernelView<'_>,
-    places: &[Place],
-    struct_ops: &[(KernelVirt, u32)],
-    faults: &mut Vec<String>,
-) -> Option<KernelVirt> {
+fn running(view: &KernelView<'_>, holders: &[Holder]) -> Option<KernelVirt> {
     let root = view.pointer(view.profile().symbols().address("scx_root")?).ok()??;
-    let runs = |&&(map, value_type): &&(KernelVirt, u32)| match held_by(view, map, value_type) {
-        Ok(held) => held == Some(root),
-        Err(error) => {
-            faults.push(format!("the scheduler of the BPF map at {map}: {error}"));
-            false
-        }
-    };
-    let map = struct_ops.iter().find(runs)?.0;
-    places.iter().find(|place| place.at == map).map(|place| place.map.btf).filter(|btf| btf.0 != 0)
+    let holder = holders.iter().find(|holder| holder.scheduler == root)?;
+    Some(holder.btf).filter(|btf| btf.0 != 0)
 }
 
 fn detail(

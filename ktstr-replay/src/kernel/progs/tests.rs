@@ -90,6 +90,7 @@ fn a_program_is_read_with_counts_of_all_cpus() {
             run_time_ns: 2001,
             recursion_misses: None,
             of_scheduler: false,
+            scheduler: None,
             btf: KernelVirt(0),
         };
         assert_eq!(programs.programs(), [expected]);

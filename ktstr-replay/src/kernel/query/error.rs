@@ -1,6 +1,7 @@
 //! Why a place has no number.
 
 use crate::kernel::KernelError;
+use crate::path::SchedulerName;
 use crate::text::Candidates;
 use crate::units::{Cpu, KernelVirt};
 use crate::value::ValueError;
@@ -87,6 +88,14 @@ pub enum QueryError {
         id: u64,
         /// Ids of those that BPF made.
         have: Vec<u64>,
+    },
+    /// Several schedulers have a dispatch queue of that id.
+    #[error("there are {} dispatch queues {id:#x}: write {}", .of.len(), .of.iter().map(|name| format!("{}.dsq[{id:#x}]", SchedulerName(name))).collect::<Vec<_>>().join(" or "))]
+    SeveralDsqs {
+        /// The id that was asked for.
+        id: u64,
+        /// What paths call the schedulers.
+        of: Vec<String>,
     },
     /// A null pointer on the way.
     #[error("`{path}` is a null pointer")]

@@ -9,11 +9,12 @@ use super::{QueryError, Reading};
 use crate::btf::Types;
 use crate::kernel::KernelView;
 use crate::kernel::maps::{MapCaps, MapReader, array_values};
+use crate::kernel::scx::{owners_now, read_scx};
 use crate::path::{FieldPath, KernelPath, Step};
 use crate::trace::record::{BlobId, CaptureKind, MapContents, Sample};
 use crate::units::{GuestNs, HostNs, KernelVirt};
 use crate::value::snapshot::{BlobError, Blobs};
-use crate::value::{Place, Scalar, Scope, Snapshot, Value};
+use crate::value::{MapOwners, Place, Scalar, Scope, Snapshot, Value};
 
 /// Most parts of a struct that are named.
 const NAMED: usize = 8;
@@ -102,18 +103,28 @@ impl Blobs for Now {
     }
 }
 
-/// Where a variable of the scheduler's data sections is, or a part of it, or what it points at.
+/// Where a variable of the scheduler's data sections is, or a part of it, or what it points at. `of`: which scheduler's, where there
+/// are several, as [`Snapshot::of_scheduler`] names it.
 ///
 /// # Errors
-/// As [`locate`]; [`QueryError::Value`] when there is no such variable, with candidates.
-pub fn locate_variable(view: &KernelView<'_>, path: &FieldPath) -> Result<Located, QueryError> {
+/// As [`locate`]; [`QueryError::Value`] when there is no such variable or scheduler, with candidates.
+pub fn locate_variable(
+    view: &KernelView<'_>,
+    of: Option<&str>,
+    path: &FieldPath,
+) -> Result<Located, QueryError> {
     let read = MapReader::new(MapCaps::default()).read(view)?;
+    let owners = MapOwners::new(owners_now(view, &read, &mut Vec::new()));
+    let scx = read_scx(view, &read, &mut Vec::new())?;
     let types = read.blobs.into_iter();
     let types = types.map(|blob| (blob.id, Types::parse(blob.bytes).map(Arc::new).map_err(BlobError::from)));
     let types = Now(types.collect());
     let mut sample = Sample::new(0, "", CaptureKind::OnDemand, GuestNs(0), HostNs(0));
-    sample.maps = read.maps;
-    let snapshot = Snapshot::new(&sample, &types);
+    (sample.maps, sample.scx) = (read.maps, scx);
+    let mut snapshot = Snapshot::new(&sample, &types).with_owners(&owners);
+    if let Some(name) = of {
+        snapshot = snapshot.of_scheduler(name)?;
+    }
     let (value, name, rest) = snapshot.locate(path.steps())?;
     // The variable lies in what was read of one map.
     let within = |contents: &MapContents| match contents {

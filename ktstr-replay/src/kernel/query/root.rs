@@ -3,7 +3,8 @@
 use super::types::{of_symbol, of_words};
 use super::{QueryError, TaskName};
 use crate::btf::{CType, alike};
-use crate::kernel::dsq::read_dsqs;
+use crate::kernel::dsq::{Dsq, read_dsqs};
+use crate::kernel::scx::identity;
 use crate::kernel::task::task_addresses;
 use crate::kernel::{Gaps, KernelView};
 use crate::path::{Root, TaskKey};
@@ -35,7 +36,7 @@ pub(super) fn find(view: &KernelView<'_>, root: &Root) -> Result<(KernelVirt, CT
             typed(at, "struct rq")
         }
         Root::Task(key) => typed(task(view, key)?, "struct task_struct"),
-        Root::Dsq(id) => typed(dsq(view, *id)?, "struct scx_dispatch_q"),
+        Root::Dsq { id, of } => typed(dsq(view, *id, of.as_deref())?, "struct scx_dispatch_q"),
     }
 }
 
@@ -111,12 +112,19 @@ fn task(view: &KernelView<'_>, key: &TaskKey) -> Result<KernelVirt, QueryError> 
     }
 }
 
-/// A queue that BPF made; of several schedulers, the first one's.
-fn dsq(view: &KernelView<'_>, id: u64) -> Result<KernelVirt, QueryError> {
-    let found = read_dsqs(view)?;
-    let no = || {
-        let user = found.dsqs.iter().filter(|dsq| !dsq.id.is_builtin());
-        QueryError::NoDsq { id, have: user.map(|dsq| dsq.id.number).collect() }
-    };
-    Ok(found.user(id).ok_or_else(no)?.at)
+/// A queue that BPF made; `of`: which scheduler's.
+fn dsq(view: &KernelView<'_>, id: u64, of: Option<&str>) -> Result<KernelVirt, QueryError> {
+    let all = read_dsqs(view)?;
+    let user = || all.dsqs.iter().filter(|dsq| !dsq.id.is_builtin());
+    let whose = |dsq: &Dsq| dsq.scheduler.and_then(|at| identity(view, at).ok());
+    let is_its = |dsq: &&Dsq| of.is_none_or(|name| whose(dsq).is_some_and(|its| its.goes_by(name)));
+    let found: Vec<&Dsq> = user().filter(|dsq| dsq.id.number == id).filter(is_its).collect();
+    match *found.as_slice() {
+        [dsq] => Ok(dsq.at),
+        [] => Err(QueryError::NoDsq { id, have: user().filter(is_its).map(|dsq| dsq.id.number).collect() }),
+        ref several => {
+            let of = several.iter().filter_map(|dsq| whose(dsq));
+            Err(QueryError::SeveralDsqs { id, of: of.map(|its| its.path_name().to_owned()).collect() })
+        }
+    }
 }

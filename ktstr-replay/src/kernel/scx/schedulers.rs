@@ -9,6 +9,7 @@ use crate::kernel::maps::struct_ops_maps;
 use crate::kernel::mirror::{Text, mirror};
 use crate::kernel::scx::state::{ExitInfo, exit_kind_name, exit_text, held_schedulers, state_name};
 use crate::kernel::{FieldMissing, Gaps, Jiffies, KernelError, KernelView, bytes, list_entries};
+use crate::trace::record::SchedulerMaps;
 use crate::units::KernelVirt;
 use crate::value::Value;
 
@@ -132,6 +133,24 @@ mirror! {
     }
 }
 
+/// Which scheduler the one at `at` is; of what it has, nothing.
+///
+/// # Errors
+/// Those of [`KernelView::mirror`].
+pub(in crate::kernel) fn identity(
+    view: &KernelView<'_>,
+    at: KernelVirt,
+) -> Result<SchedulerMaps, KernelError> {
+    let sched: SchedName = view.mirror(at)?;
+    let path = sched.cgrp_path.ok().filter(|path| path.0 != 0);
+    Ok(SchedulerMaps {
+        scheduler: sched.ops_name.map_or_else(|_| "a scheduler".to_owned(), |name| name.0),
+        level: sched.level.ok().and_then(|level| u32::try_from(level).ok()).unwrap_or(0),
+        cgroup: path.and_then(|path| view.text(path, MAX_PATH_BYTES).ok()).unwrap_or_default(),
+        maps: Vec::new(),
+    })
+}
+
 /// What the scheduler at `at` is called: `qmap`, or `qmap on /below` of one below the root.
 ///
 /// # Errors
@@ -140,11 +159,7 @@ pub(in crate::kernel) fn scheduler_name(
     view: &KernelView<'_>,
     at: KernelVirt,
 ) -> Result<String, KernelError> {
-    let sched: SchedName = view.mirror(at)?;
-    let name = sched.ops_name.map_or_else(|_| "a scheduler".to_owned(), |name| name.0);
-    let path = sched.cgrp_path.ok().filter(|path| path.0 != 0 && sched.level.is_ok_and(|level| level > 0));
-    let path = path.and_then(|path| view.text(path, MAX_PATH_BYTES).ok());
-    Ok(path.map_or_else(|| name.clone(), |path| format!("{name} on {path}")))
+    Ok(identity(view, at)?.in_words())
 }
 
 /// Read sched_ext and its schedulers; `None` where the kernel is built without it.

@@ -92,6 +92,8 @@ impl Redactor {
                 let ProbeEvent { probe, target, what } = *event;
                 EventBody::Probe(Box::new(ProbeEvent { probe, target, what: probe_news(what) }))
             }
+            // Names that the authors of schedulers and tests gave, and numbers.
+            EventBody::SchedulerMaps(maps) => EventBody::SchedulerMaps(maps),
         })
     }
 

@@ -7,6 +7,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::history::HistoryV1;
 use super::payload::PayloadRunV1;
 use super::probe::ProbeEventV1;
+use super::scheduler_maps::SchedulerMapsV1;
 use super::wait::LongWaitV1;
 use super::watch::WatchEventV1;
 use crate::trace::body::archived_body;
@@ -112,6 +113,8 @@ pub enum EventBodyV1 {
     History(Box<HistoryV1>),
     /// Something happened to a probe: it was asked for, armed, a function was called. In a box likewise.
     Probe(Box<ProbeEventV1>),
+    /// Whose BPF maps are, told once of each scheduler of a guest that has several. In a box likewise.
+    SchedulerMaps(Box<SchedulerMapsV1>),
 }
 
 impl EventBodyV1 {

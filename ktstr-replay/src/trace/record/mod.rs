@@ -15,6 +15,7 @@ pub mod memory;
 pub mod payload;
 pub mod probe;
 pub mod sample;
+pub mod scheduler_maps;
 pub mod small;
 pub mod thresholds;
 pub mod wait;
@@ -33,6 +34,7 @@ pub use memory::{Checkpoint, PAGE_BYTES, PageChunk, PageId, PageRun, PageState, 
 pub use payload::{DeclaredMetric, Metric, MetricCheck, PayloadEnd, PayloadOutput, PayloadRun, Polarity};
 pub use probe::{ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue};
 pub use sample::{CaptureKind, CpuState, MapContents, MapState, Sample, ScxState, VcpuRegs};
+pub use scheduler_maps::SchedulerMaps;
 pub use small::{ClaimOrigin, ClaimRecord, Clock, Commit, Index, IndexEntry, Loss, LossKind, VerdictText};
 pub use thresholds::Thresholds;
 pub use wait::{LongWait, WaitLimit};

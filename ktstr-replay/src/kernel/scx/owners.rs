@@ -1,0 +1,128 @@
+//! Whose BPF maps are: each scheduler's are those of the object that registered it, and those that this object's programs use.
+//!
+//! The kernel does not say it. A `struct_ops` map points at the scheduler that it made (`sched_ext_ops.priv`), and has the types
+//! (`bpf_map.btf`) that its loader gave all maps and programs of the object. Two loaders of one source have types of their own.
+
+use std::collections::BTreeSet;
+
+use crate::kernel::maps::MapsRead;
+use crate::kernel::scx::schedulers::identity;
+use crate::kernel::scx::state::held_by;
+use crate::kernel::{KernelView, UsedMaps};
+use crate::trace::record::SchedulerMaps;
+use crate::units::KernelVirt;
+
+/// A `struct_ops` map that has made a scheduler.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kernel) struct Holder {
+    /// The `struct scx_sched`.
+    pub scheduler: KernelVirt,
+    /// The object's `struct btf`.
+    pub btf: KernelVirt,
+    /// Kernel id of the map.
+    map_id: u32,
+}
+
+/// The maps that hold schedulers. What cannot be read is added to `faults`.
+pub(in crate::kernel) fn holders(
+    view: &KernelView<'_>,
+    read: &MapsRead,
+    faults: &mut Vec<String>,
+) -> Vec<Holder> {
+    let mut found = Vec::new();
+    for &(map, value_type) in &read.struct_ops {
+        match held_by(view, map, value_type) {
+            Ok(Some(scheduler)) => {
+                let place = read.places.iter().find(|place| place.at == map);
+                found.extend(place.map(|place| Holder {
+                    scheduler,
+                    btf: place.map.btf,
+                    map_id: place.map.id,
+                }));
+            }
+            Ok(None) => {}
+            Err(error) => faults.push(format!("the scheduler of the BPF map at {map}: {error}")),
+        }
+    }
+    found
+}
+
+/// Ids of the maps that a holder's scheduler has, ascending.
+fn maps_of(holder: &Holder, read: &MapsRead, used: &[UsedMaps]) -> BTreeSet<u32> {
+    let is_its = |btf: KernelVirt| btf.0 != 0 && btf == holder.btf;
+    let declared = read.places.iter().filter(|place| is_its(place.map.btf)).map(|place| place.map.id);
+    // Maps that the loader gave no types have no BTF, but the programs that use them do.
+    let used = used.iter().filter(|one| is_its(one.btf)).flat_map(|one| one.map_ids.iter().copied());
+    declared.chain(used).chain([holder.map_id]).collect()
+}
+
+/// Whose maps are, by holder. A scheduler that cannot be read is a fault.
+pub(in crate::kernel) fn owners(
+    view: &KernelView<'_>,
+    read: &MapsRead,
+    holders: &[Holder],
+    used: &[UsedMaps],
+    faults: &mut Vec<String>,
+) -> Vec<(Holder, SchedulerMaps)> {
+    let one = |holder: &Holder| match identity(view, holder.scheduler) {
+        Ok(scheduler) => {
+            let maps = maps_of(holder, read, used).into_iter().collect();
+            Some((*holder, SchedulerMaps { maps, ..scheduler }))
+        }
+        Err(error) => {
+            faults.push(format!("whose BPF maps are, of the scheduler at {}: {error}", holder.scheduler));
+            None
+        }
+    };
+    holders.iter().filter_map(one).collect()
+}
+
+/// Finds whose maps are, again and again, and tells each scheduler once.
+#[derive(Debug, Default)]
+pub(in crate::kernel) struct OwnerReader {
+    told: BTreeSet<u32>,
+}
+
+impl OwnerReader {
+    /// The schedulers that were not told before; none while there is one alone, of which all maps are.
+    pub fn read(
+        &mut self,
+        view: &KernelView<'_>,
+        read: &MapsRead,
+        faults: &mut Vec<String>,
+    ) -> Vec<SchedulerMaps> {
+        let mut holders = several(view, read, faults);
+        holders.retain(|holder| !self.told.contains(&holder.map_id));
+        if holders.is_empty() {
+            return Vec::new();
+        }
+        let used = used_maps(view, faults);
+        self.told.extend(holders.iter().map(|holder| holder.map_id));
+        owners(view, read, &holders, &used, faults).into_iter().map(|(_, owner)| owner).collect()
+    }
+}
+
+/// Whose maps are now, where there are several schedulers.
+pub(in crate::kernel) fn owners_now(
+    view: &KernelView<'_>,
+    read: &MapsRead,
+    faults: &mut Vec<String>,
+) -> Vec<SchedulerMaps> {
+    OwnerReader::default().read(view, read, faults)
+}
+
+/// The holders, if there is more than one. With a single `struct_ops` map nothing is read.
+fn several(view: &KernelView<'_>, read: &MapsRead, faults: &mut Vec<String>) -> Vec<Holder> {
+    if read.struct_ops.len() < 2 {
+        return Vec::new();
+    }
+    let found = holders(view, read, faults);
+    if found.len() < 2 { Vec::new() } else { found }
+}
+
+fn used_maps(view: &KernelView<'_>, faults: &mut Vec<String>) -> Vec<UsedMaps> {
+    UsedMaps::read(view).unwrap_or_else(|error| {
+        faults.push(format!("which BPF maps programs use: {error}"));
+        Vec::new()
+    })
+}

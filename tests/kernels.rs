@@ -317,12 +317,19 @@ fn stacks_of_a_kernel_whose_unwind_tables_cannot_be_read_say_which_are_absent() 
     };
     let run = fixture("small").env("KTSTR_KERNEL", &old.release).run();
     assert!(run.status.success(), "{run}");
-    let shown = run_bounded(ktstr().arg("replay").arg(run.trace_path()).arg("--stacks"), LIMIT);
-    assert!(shown.status.success(), "{shown}");
+    let shown = |words: &[&str]| {
+        let shown =
+            run_bounded(ktstr().arg("replay").arg(run.trace_path()).arg("--stacks").args(words), LIMIT);
+        assert!(shown.status.success(), "{shown}");
+        shown.stdout
+    };
     let why = format!(
-        "kernel {} has no unwind tables that can be used: .orc_header, which says what the numbers in .orc_unwind mean, is absent; \
-         Linux has it since 6.4",
+        "kernel {} has no unwind tables that can be used: .orc_header, which says what the numbers in .orc_unwind mean, is absent",
         old.release
     );
-    assert_eq!(shown.stdout.matches(&why).count(), 1, "once, and not with each task:\n{shown}");
+    let text = shown(&[]);
+    assert_eq!(text.matches(&why).count(), 1, "once, and not with each task:\n{text}");
+    // A line of text has room for so much.
+    let json = shown(&["--json"]);
+    assert!(json.contains(&format!("{why}; Linux has it since 6.4")), "{json}");
 }

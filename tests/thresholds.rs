@@ -12,7 +12,7 @@ use ktstr_tests::{cargo_ktstr, fixture, run_bounded};
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", assert = Assert::NONE.sustained_samples(1) });
 
 /// Limits that are impossible to keep. What each of them is of is there to be measured: the same workload keeps those of `all_hold`. The one
-/// over clocks is not among them: a machine whose CPU does not tick cannot be had.
+/// over clocks is not among them: `a_tick_is_held` breaks it.
 const BROKEN: [&str; 15] = [
     "max_gap_ms, max_spread_pct",
     "isolation",
@@ -30,6 +30,8 @@ const BROKEN: [&str; 15] = [
     "max_keep_last_rate",
     "kernel log",
 ];
+/// How many workers they are.
+const WORKERS: usize = 20;
 /// Of CPUs that each have several tasks few keep the last one: it may be broken by single captures alone, which are no breach then.
 const RARE: &str = "max_keep_last_rate";
 /// Those of them that are broken by so many captures in a row.
@@ -58,10 +60,36 @@ const SUSTAINED: [&str; 4] =
     max_local_dsq_depth = 1000,
     max_fallback_rate = 1e9,
     max_keep_last_rate = 1e9,
-    fail_on_stall
+    fail_on_stall,
+    check = slopes_and_entries_of_a_map
 )]
 fn all_hold(ctx: &Ctx) -> Result<AssertResult> {
     measured(ctx, 1)
+}
+
+/// Every worker has an entry of its own in the scheduler's map, and what nobody does is not held against a slope in vain.
+fn slopes_and_entries_of_a_map(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    let captures = trace.periodic();
+    let dispatched = captures.var("nr_dispatched");
+    dispatched.rate(0.0..=1e6, TimeUnit::Ms, v);
+    let mut beyond = Verdict::new();
+    dispatched.rate(1e9.., TimeUnit::S, &mut beyond);
+    claim!(v, u8::from(beyond.outcome() == Outcome::Fail))
+        .eq(1)
+        .because("nobody dispatches a billion times a second");
+    let last = captures.snapshots().last().context("there is no periodic capture")?;
+    let map = last.map("task_stats")?;
+    let runs = |entry: &MapEntry<'_>| entry.get("nr_runs").and_then(|runs| runs.as_u64());
+    let ran = map.filter(|entry| runs(entry).is_ok_and(|runs| runs > 0))?;
+    let never = map.filter(|entry| runs(entry).is_ok_and(|runs| runs == 0))?;
+    claim!(v, ran.len()).at_least(WORKERS);
+    claim!(v, ran.len() + never.len()).eq(map.entries()?.len());
+    claim!(v, runs(&map.max_by("nr_runs")?)?).eq(ran
+        .iter()
+        .filter_map(|entry| runs(entry).ok())
+        .max()
+        .unwrap_or_default());
+    Ok(())
 }
 
 #[ktstr_test(
@@ -132,6 +160,37 @@ fn measured(ctx: &Ctx, memory: u32) -> Result<AssertResult> {
             .mem_policy(MemPolicy::Bind([memory].into_iter().collect())),
     ];
     execute_defs(ctx, defs)
+}
+
+/// The scheduler of `all_hold`, which keeps a CPU in a tick for three captures in a row. Meanwhile the machine runs, and so do its other CPUs.
+#[ktstr_test(
+    ignore,
+    scheduler = DEMO,
+    cores = 4,
+    duration_s = 8,
+    num_snapshots = 12,
+    checkpoint = ends,
+    extra_sched_args = ["--hold-tick-ms", "1500"],
+    fail_on_stall
+)]
+fn a_tick_is_held(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![CgroupDef::named("busy").workers(4).work_type(SpinWait)])
+}
+
+#[test]
+fn a_cpu_that_does_not_tick_is_a_stall_that_fails() {
+    let run = fixture("a_tick_is_held").run();
+    assert!(!run.status.success(), "it passed:\n{run}");
+    run.assert_replays();
+    let held = run.claimed("eventually(nr_holds >= 1)");
+    assert_eq!(held.outcome, Outcome::Pass, "no tick was held: {held:?}\n{run}");
+    let section = run.section("fail_on_stall");
+    // Of a clock that stood on a machine that the host did not run for a while nobody can say why it stood.
+    let stopped = section.contains("the host did not run the machine");
+    assert!(section.starts_with("FAIL") || stopped && section.starts_with("????"), "{run}");
+    let words = section.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("the clock of CPU ") && words.contains("while it ran "), "{run}");
+    assert!(words.ends_with("none allowed") || words.contains("; none allowed "), "{run}");
 }
 
 #[test]

@@ -29,6 +29,7 @@
 //!     all.workers("cpu_share").each(0.1.., v);
 //!     all.monitor("imbalance_ratio").each(..10.0, v);
 //!     all.cpu(Cpu(1)).field("nr_running").each(..64, v);
+//!     trace.periodic().var("nr_dispatched").rate(1.0..=1e6, TimeUnit::S, v);
 //!     for capture in all.snapshots() {
 //!         let runnable = capture.rq(Cpu(0))?.nr_running.context("the length of the runqueue was not recorded")?;
 //!         claim!(v, runnable).at_most(16);
@@ -142,6 +143,7 @@ pub use anyhow::{Context, Result, anyhow, bail, ensure};
 pub use guest_init::message::WorkerReport;
 pub use ktstr_macros::{Payload, declare_scheduler, ktstr_test};
 pub use ktstr_replay::claim;
+pub use ktstr_replay::claim::pattern::TimeUnit;
 pub use ktstr_replay::kernel::dsq::{Dsq, Dsqs};
 pub use ktstr_replay::kernel::task::{Task, Tasks};
 pub use ktstr_replay::path::{Projection, RqField, ScxField};

@@ -35,6 +35,7 @@ const volatile u64 leave_after_ns;
 const volatile u64 freeze_after_ns;
 const volatile u64 miscount_ns;
 const volatile u64 starve_ns;
+const volatile u64 hold_tick_ns;
 const volatile bool use_local;
 const volatile bool misplace;
 const volatile char starve_cgroup[DEMO_NAME_LEN];
@@ -48,6 +49,7 @@ u64 nr_running;
 u64 nr_stopping;
 u64 nr_tasks;
 u64 nr_miscounts;
+u64 nr_holds;
 struct demo_stats stats;
 struct demo_exit exit_record;
 
@@ -55,6 +57,7 @@ struct demo_exit exit_record;
 u64 attached_at_ns = ~0ULL;
 u64 miscounted_at_ns = ~0ULL;
 u64 starved_served_at_ns = ~0ULL;
+u64 held_at_ns = ~0ULL;
 s32 last_enqueued_pid = -1;
 static char exit_format[] = "%s";
 
@@ -272,6 +275,36 @@ void OP(demo_running, struct task_struct *p)
 		bpf_map_update_elem(&runs_by_weight, &weight, &one, BPF_NOEXIST);
 }
 
+/* One call of bpf_loop may go round 2^23 times, which some CPUs do within the time that is to pass. */
+#define HOLD_ROUNDS (1 << 20)
+
+static int wait_for(u32 index, u64 *until)
+{
+	return bpf_ktime_get_ns() >= *until;
+}
+
+static int wait_on(u32 index, u64 *until)
+{
+	bpf_loop(HOLD_ROUNDS, wait_for, until, 0);
+	return wait_for(index, until);
+}
+
+/*
+ * Used only with --hold-tick-ms. A tick has interrupts disabled and its runqueue locked: until it returns, its CPU does not
+ * tick, and the runqueue's clock stands, while the task goes on to be the one that is running there.
+ */
+void OP(demo_tick, struct task_struct *p)
+{
+	u64 now = bpf_ktime_get_ns(), held = held_at_ns, until = now + hold_tick_ns;
+
+	/* As long as it holds a CPU it holds none afterwards; of two CPUs that come here at once, one does it. */
+	if (now > held && now - held >= 2 * hold_tick_ns &&
+	    __sync_val_compare_and_swap(&held_at_ns, held, now) == held) {
+		COUNT(nr_holds);
+		bpf_loop(HOLD_ROUNDS, wait_on, &until, 0);
+	}
+}
+
 void OP(demo_stopping, struct task_struct *p, bool runnable)
 {
 	u64 now = bpf_ktime_get_ns(), ran_ns, quarter;
@@ -334,6 +367,7 @@ s32 OP_SLEEPABLE(demo_init)
 	attached_at_ns = bpf_ktime_get_ns();
 	miscounted_at_ns = attached_at_ns;
 	starved_served_at_ns = attached_at_ns;
+	held_at_ns = attached_at_ns;
 	stats.phase = DEMO_SCHEDULING;
 	return 0;
 }
@@ -356,6 +390,7 @@ struct sched_ext_ops demo_ops = {
 	.dispatch = (void *)demo_dispatch,
 	.running = (void *)demo_running,
 	.stopping = (void *)demo_stopping,
+	.tick = (void *)demo_tick,
 	.init_task = (void *)demo_init_task,
 	.exit_task = (void *)demo_exit_task,
 	.init = (void *)demo_init,

@@ -43,6 +43,7 @@ static const char usage[] =
 	"  --freeze-after-ms N  count nothing any more after N ms, but schedule on\n"
 	"  --task-room N        keep numbers of at most N tasks (default 8192)\n"
 	"  --miscount-ms N      set nr_dispatched back to 0 each N ms\n"
+	"  --hold-tick-ms N     in a tick keep the CPU for N ms, again N ms later\n"
 	"  --fail-load          load a program that the verifier rejects\n"
 	"  --never-load         say so, and load nothing until SIGINT\n"
 	"  --help               print this\n";
@@ -63,6 +64,7 @@ enum option_id {
 	FREEZE_AFTER_MS,
 	TASK_ROOM,
 	MISCOUNT_MS,
+	HOLD_TICK_MS,
 	FAIL_LOAD,
 	NEVER_LOAD,
 	HELP,
@@ -84,6 +86,7 @@ static const struct option options[] = {
 	{ "freeze-after-ms", required_argument, NULL, FREEZE_AFTER_MS },
 	{ "task-room", required_argument, NULL, TASK_ROOM },
 	{ "miscount-ms", required_argument, NULL, MISCOUNT_MS },
+	{ "hold-tick-ms", required_argument, NULL, HOLD_TICK_MS },
 	{ "fail-load", no_argument, NULL, FAIL_LOAD },
 	{ "never-load", no_argument, NULL, NEVER_LOAD },
 	{ "help", no_argument, NULL, HELP },
@@ -203,6 +206,10 @@ static void parse(struct scx_demo *skel, int argc, char **argv)
 		case MISCOUNT_MS:
 			skel->rodata->miscount_ns = number(name, optarg, max_ms) * NSEC_PER_MSEC;
 			break;
+		case HOLD_TICK_MS:
+			/* Beyond some 20 s the kernel takes the CPU to be locked up. */
+			skel->rodata->hold_tick_ns = number(name, optarg, 10000) * NSEC_PER_MSEC;
+			break;
 		case FAIL_LOAD:
 			bpf_program__set_autoload(skel->progs.rejected_by_verifier, true);
 			break;
@@ -217,6 +224,9 @@ static void parse(struct scx_demo *skel, int argc, char **argv)
 			exit(2);
 		}
 	}
+	/* Not even called where it is not wanted: a tick is often. libbpf then does not load the program either. */
+	if (!skel->rodata->hold_tick_ns)
+		skel->struct_ops.demo_ops->tick = NULL;
 	if (optind < argc)
 		fail("unexpected argument \"%s\"", argv[optind]);
 }

@@ -306,7 +306,7 @@ mod tests {
             };
             SchedState { dsqs: crate::kernel::dsq::Dsqs { dsqs: vec![dsq], ..Default::default() }, ..state() }
         };
-        let waiting = || Waiting { pid: 7, comm: "victim".into(), age_ns: 1, cpu: None };
+        let waiting = || Waiting { pid: 7, comm: "victim".into(), age_ns: 1, cpu: None, since_tick: 0 };
         let (later, earlier) = (at(after, 100 + put), at(before, 100));
         passed(&task(7, &[1]), &[(&later, waiting()), (&earlier, waiting())]).map(|sentence| sentence.text)
     }

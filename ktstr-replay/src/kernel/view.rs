@@ -30,7 +30,7 @@ pub struct KernelView<'m> {
     profile: &'m KernelProfile,
     memory: VirtualMemory<'m>,
     arenas: OnceCell<Vec<ArenaPlace>>,
-    proven: OnceCell<ProvenTypes>,
+    proven: OnceCell<Result<ProvenTypes, KernelError>>,
 }
 
 impl<'m> Deref for KernelView<'m> {
@@ -104,11 +104,8 @@ impl<'m> KernelView<'m> {
     /// # Errors
     /// When the table of programs cannot be read.
     pub fn proven(&self) -> Result<&ProvenTypes, KernelError> {
-        if let Some(proven) = self.proven.get() {
-            return Ok(proven);
-        }
-        let found = ProvenTypes::read(self)?;
-        Ok(self.proven.get_or_init(|| found))
+        // An error is kept, too: this is asked for each word of each entry of a map.
+        self.proven.get_or_init(|| ProvenTypes::read(self)).as_ref().map_err(Clone::clone)
     }
 
     /// The CPUs and the places of their per-CPU data.

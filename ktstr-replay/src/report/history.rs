@@ -37,6 +37,10 @@ fn subject(end: &SchedulerEnd, log: &HistoryLog) -> Option<Subject> {
 /// The last steps of the task that the end is about, and of its CPU.
 pub(super) fn history(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Section> {
     let log = run.history();
+    // Who raised an error is known without a history, too.
+    if log.steps.is_empty() {
+        return Vec::new();
+    }
     let Some(Subject { pid, cpu, until: last_at }) = subject(end, log) else { return Vec::new() };
     let who = format!("{}[{pid}]", escaped(log.comm(pid).unwrap_or("?")));
     let until = seconds(run.since_start_ns(last_at));

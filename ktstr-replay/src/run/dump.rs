@@ -362,7 +362,6 @@ R [7] -9999ms
 ~~~~ TRUNCATED ~~~~
 ";
 
-    /// All CPUs up to the highest were listed.
     #[test]
     fn the_first_line_says_what_ran_when_it_was_made() {
         let found = trigger("a b[x][12] triggered exit kind 1026 on CPU 3:").expect("a trigger");
@@ -376,6 +375,7 @@ R [7] -9999ms
         assert_eq!(dump.trigger.map(|found| found.task), Some(("x".to_owned(), 1)));
     }
 
+    /// All CPUs up to the highest were listed.
     #[test]
     fn a_number_that_no_cpu_has_is_none() {
         let with = |number: u32| Dump::parse(&format!("CPU {number}: nr_run=1 flags=0x1\n")).cpus.len();

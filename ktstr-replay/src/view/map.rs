@@ -54,8 +54,8 @@ pub(super) fn show(
         let scalar = value.scalar().ok()?;
         if let (Some(proof), Some(at)) = (proof_of(&kernel, value), address(scalar)) {
             // Of a task, its name is enough.
-            let is_task = landmarks.get_or_init(|| Landmarks::of(&kernel)).as_ref().ok()?.at(at);
-            if let Some(task @ Landmark::Task { .. }) = is_task {
+            let all = landmarks.get_or_init(|| Landmarks::of(&kernel)).as_ref().ok();
+            if let Some(task @ Landmark::Task { .. }) = all.and_then(|all| all.at(at)) {
                 return Some(json!(task));
             }
             if let Some(known) = known(at) {

@@ -5,8 +5,8 @@
 
 /// Bytes of an instruction.
 pub(super) const INSN_BYTES: usize = 8;
-/// Registers, the frame pointer with them.
-pub(super) const REGISTERS: usize = 11;
+/// Registers: those of programs, the frame pointer with them, and the one that the verifier has for itself (`BPF_REG_AX`).
+pub(super) const REGISTERS: usize = 12;
 /// The frame pointer.
 pub(super) const FRAME: usize = 10;
 /// Registers in which a function is given its arguments, from 1 on.
@@ -40,6 +40,8 @@ pub(super) enum Next {
     Branch(i32),
     /// Back to the caller.
     Return,
+    /// To wherever a register says (`gotox`).
+    Anywhere,
 }
 
 /// On which way after a comparison its register is 0.
@@ -54,6 +56,8 @@ pub(super) enum NullWhere {
 pub(super) enum Does {
     /// Copies a register, or one form of a pointer into an arena into the other.
     Move { dst: usize, src: usize },
+    /// Copies the lower half of a register: a cast into the kernel's form of such a pointer, or a number of 32 bits.
+    MoveHalf { dst: usize, src: usize },
     /// Puts 0 into a register.
     Zero { dst: usize },
     /// Adds a constant.
@@ -74,6 +78,8 @@ pub(super) enum Does {
     Call,
     /// Calls a function of the kernel.
     KernelCall,
+    /// Goes to another program, which returns in the place of this one; on to the next instruction where there is none.
+    TailCall,
     /// Nothing to registers: jumps.
     Nothing,
 }
@@ -84,8 +90,8 @@ impl Insn {
         let [code, registers, off0, off1, imm0, imm1, imm2, imm3] = *bytes;
         Self {
             code,
-            dst: usize::from(registers & 0xf).min(FRAME),
-            src: usize::from(registers >> 4).min(FRAME),
+            dst: usize::from(registers & 0xf).min(REGISTERS - 1),
+            src: usize::from(registers >> 4).min(REGISTERS - 1),
             off: i16::from_le_bytes([off0, off1]),
             imm: i32::from_le_bytes([imm0, imm1, imm2, imm3]),
         }
@@ -98,7 +104,9 @@ impl Insn {
     pub(super) fn next(self) -> Next {
         match (self.code & 7, self.code & 0xf0) {
             (5, 0x90) => Next::Return,
-            (5 | 6, 0x80) => Next::On,
+            // A call, or a tail call.
+            (5 | 6, 0x80) | (5, 0xf0) => Next::On,
+            (5, 0) if self.code & 8 != 0 => Next::Anywhere,
             (5, 0) => Next::Jump(self.off.into()),
             (6, 0) => Next::Jump(self.imm),
             (5 | 6, _) => Next::Branch(self.off.into()),
@@ -127,15 +135,19 @@ impl Insn {
         match (self.code & 7, self.code & 0xf0) {
             (5 | 6, 0x80) if src == CALL_OF_PROGRAM && !by_register => Does::Call,
             (5 | 6, 0x80) => Does::KernelCall,
+            (5, 0xf0) => Does::TailCall,
             _ if self.is_jump() => Does::Nothing,
             // A 32-bit move is what the verifier makes of a cast into the kernel's form: what is loaded through it takes the
             // lower half.
-            (4 | 7, 0xb0) if by_register && (self.off == 0 || self.off == ADDRESS_SPACE) => {
+            (4, 0xb0) if by_register && self.off == 0 => Does::MoveHalf { dst, src },
+            (7, 0xb0) if by_register && (self.off == 0 || self.off == ADDRESS_SPACE) => {
                 Does::Move { dst, src }
             }
             (4 | 7, 0xb0) if !by_register && self.imm == 0 => Does::Zero { dst },
             (4 | 7, 0xb0) => Does::Compute { dst, src: by_register.then_some(src) },
             (4 | 7, 0x00) if !by_register => Does::Add { dst, by: self.imm },
+            // Swapping bytes has no other register: the bit says in which order.
+            (4 | 7, 0xd0) => Does::Compute { dst, src: None },
             (4 | 7, _) => Does::Compute { dst, src: by_register.then_some(src) },
             _ if self.code == 0x18 && src == ADDRESS_OF_FUNCTION => Does::FunctionAddress { dst },
             _ if self.code == 0x18 => Does::Wide { dst },
@@ -146,6 +158,8 @@ impl Insn {
                 let plain = matches!(self.code & 0xe0, 0x60 | 0x20 | 0xa0);
                 Does::Load { dst, base: src, off: self.off, bytes, plain }
             }
+            // `BPF_NOSPEC`, which the verifier puts in, touches nothing.
+            (2, _) if self.code & 0xe0 == 0xc0 => Does::Nothing,
             (2, _) => Does::Store { base: dst, off: self.off, bytes, value: None },
             // `BPF_ATOMIC`, `BPF_PROBE_ATOMIC`.
             (_, _) if matches!(self.code & 0xe0, 0xc0 | 0xe0) => {
@@ -168,7 +182,7 @@ impl Insn {
     /// The registers that it reads, for what a function does with its arguments.
     pub(super) fn reads(self, register: usize) -> bool {
         match self.does() {
-            Does::Move { src, .. } => src == register,
+            Does::Move { src, .. } | Does::MoveHalf { src, .. } => src == register,
             Does::Add { dst, .. } => dst == register,
             // A move of a constant reads nothing.
             Does::Compute { dst, src } => {
@@ -176,11 +190,14 @@ impl Insn {
             }
             Does::Load { base, .. } => base == register,
             Does::Store { base, value, .. } => base == register || value == Some(register),
-            Does::Atomic { .. } => self.dst == register || self.src == register,
-            Does::Call | Does::KernelCall => (1..=ARGUMENTS).contains(&register),
+            // `BPF_LOAD_ACQ` only writes its first register.
+            Does::Atomic { fetched, .. } => {
+                self.dst == register && fetched != Some(self.dst) || self.src == register
+            }
+            Does::Call | Does::KernelCall | Does::TailCall => (1..=ARGUMENTS).contains(&register),
             Does::Nothing => match self.next() {
                 Next::Branch(_) => self.dst == register || self.code & 8 != 0 && self.src == register,
-                Next::Return => register == 0,
+                // What a function returns is read by its caller, if by anybody.
                 _ => false,
             },
             Does::Zero { .. } | Does::Wide { .. } | Does::FunctionAddress { .. } => false,
@@ -191,6 +208,7 @@ impl Insn {
     pub(super) fn writes(self, register: usize) -> bool {
         match self.does() {
             Does::Move { dst, .. }
+            | Does::MoveHalf { dst, .. }
             | Does::Zero { dst }
             | Does::Add { dst, .. }
             | Does::Compute { dst, .. }
@@ -198,7 +216,7 @@ impl Insn {
             | Does::FunctionAddress { dst }
             | Does::Load { dst, .. } => dst == register,
             Does::Atomic { fetched, .. } => fetched == Some(register),
-            Does::Call | Does::KernelCall => register <= ARGUMENTS,
+            Does::Call | Does::KernelCall | Does::TailCall => register <= ARGUMENTS,
             Does::Store { .. } | Does::Nothing => false,
         }
     }

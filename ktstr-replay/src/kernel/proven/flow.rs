@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::code::{ARGUMENTS, Does, FRAME, Function, Insn, Next, NullWhere, REGISTERS, callee};
+use super::uses::{Use, reads_all, use_of_result};
 
 /// 8-byte slots of a stack of 512 bytes.
 const SLOTS: usize = 64;
@@ -14,10 +15,6 @@ const MAX_ROUNDS: usize = 64;
 const MAX_HEADS: usize = 1 << 14;
 /// Instructions that copying the state at such a place counts for.
 const STEPS_OF_STATE: usize = 16;
-/// Most instructions that are looked at for whether a register is read.
-const MAX_LOOKED_AT: usize = 1 << 12;
-/// The same, after a call.
-const MAX_AFTER_CALL: usize = 1 << 8;
 
 /// What a register or a slot of the stack holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +62,26 @@ impl Held {
             Self::Never => Self::Never,
             _ => Self::Unknown,
         }
+    }
+
+    fn is_stack(self) -> bool {
+        matches!(self, Self::Stack(_) | Self::SomeStack)
+    }
+
+    /// The lower half of it. A word of a map's value stays one: that is how it is cast into the kernel's form. Of a pointer to a struct
+    /// it may be no more than a number.
+    fn half(self) -> Self {
+        match self {
+            Self::Never | Self::Null | Self::Word { .. } => self,
+            Self::Stack(_) | Self::SomeStack => Self::SomeStack,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// What a slot holds that may have been written over with `by`: an address of the stack, if either is one. What is written by way
+    /// of it must not be missed.
+    fn doubted(self, by: Self) -> Self {
+        if self.is_stack() || by.is_stack() { Self::SomeStack } else { Self::Unknown }
     }
 }
 
@@ -123,21 +140,28 @@ impl State {
                     self.slots[slot] = if whole { held } else { Held::Unknown };
                 }
             }
-            Held::SomeStack => self.slots.fill(Held::Unknown),
+            Held::SomeStack => self.doubt(0, held),
             _ => {}
         }
     }
 
-    /// The stack was lent out from an address on: what is above it may be anything.
-    fn lend(&mut self, held: Held) {
-        match held {
-            Held::Stack(at) => {
-                let first = Self::slot(at).map_or(0, |(slot, _)| slot);
-                self.slots[first..].fill(Held::Unknown);
-            }
-            Held::SomeStack => self.slots.fill(Held::Unknown),
-            _ => {}
+    /// Slots from one on may have been written over with `by`.
+    fn doubt(&mut self, first: usize, by: Held) {
+        for slot in &mut self.slots[first..] {
+            *slot = slot.doubted(by);
         }
+    }
+
+    /// The stack was lent out from an address on: what is above it may be anything; and all of it, if there are addresses of the stack
+    /// among what was lent.
+    fn lend(&mut self, held: Held) {
+        let first = match held {
+            Held::Stack(at) => Self::slot(at).map_or(0, |(slot, _)| slot),
+            Held::SomeStack => 0,
+            _ => return,
+        };
+        let hands_on = self.slots[first..].iter().any(|slot| slot.is_stack());
+        self.doubt(if hands_on { 0 } else { first }, Held::Unknown);
     }
 }
 
@@ -154,6 +178,13 @@ pub(super) struct Code<'c> {
     pub steps: &'c Cell<usize>,
     /// What each function is given and returns: numbers of structs that the words point at, by its type.
     pub signatures: &'c [Signature],
+}
+
+impl Code<'_> {
+    /// Take instructions off those that may be looked at.
+    pub(super) fn charge(&self, steps: usize) {
+        self.steps.set(self.steps.get().saturating_sub(steps));
+    }
 }
 
 /// The words that a function is given and returns that are pointers to structs.
@@ -186,8 +217,13 @@ pub(super) struct Found {
     pub reached: Reached,
 }
 
-/// Follow a program; `None` where that comes to no end.
+/// Follow a program; `None` where that comes to no end, or some way through it is not known.
 pub(super) fn follow(code: &Code<'_>) -> Option<Found> {
+    // That of looking at each instruction by itself, whether a way leads there or not.
+    code.charge(code.insns.len());
+    if code.insns.iter().any(|insn| insn.next() == Next::Anywhere) {
+        return None;
+    }
     let mut all = All::new(code);
     for _ in 0..MAX_ROUNDS {
         let before = (all.arguments.clone(), all.returned.clone());
@@ -226,7 +262,9 @@ impl<'c> All<'c> {
         let mut arguments = vec![[Held::Never; ARGUMENTS]; count];
         let mut is_used = vec![false; count];
         let mut called = vec![false; count];
-        for function in code.functions {
+        // Functions that return at once what another returns to them, with that one.
+        let mut handed_on = Vec::new();
+        for (caller, function) in code.functions.iter().enumerate() {
             for at in steps(code.insns, function) {
                 let Some(insn) = code.insns.get(at) else { continue };
                 if insn.does() != Does::Call {
@@ -234,8 +272,24 @@ impl<'c> All<'c> {
                 }
                 if let Some(number) = callee(*insn, at, code.functions) {
                     called[number] = true;
-                    is_used[number] = is_used[number] || reads_result(code, function, at + 1);
+                    match use_of_result(code, function, at + 1) {
+                        Use::Read => is_used[number] = true,
+                        Use::Returned => handed_on.push((caller, number)),
+                        Use::None => {}
+                    }
                 }
+            }
+        }
+        // The end of a function that returns nothing looks the same: what is handed on is used only if somebody uses it.
+        loop {
+            code.charge(handed_on.len());
+            let before = handed_on.len();
+            handed_on.retain(|&(caller, number)| {
+                is_used[number] = is_used[number] || is_used[caller];
+                !is_used[number]
+            });
+            if handed_on.len() == before || code.steps.get() == 0 {
+                break;
             }
         }
         // What is called by nobody is called by the kernel. A function whose address is taken is not among those that the program
@@ -253,7 +307,7 @@ impl<'c> All<'c> {
 
     /// Count instructions that are looked at.
     fn charge(&self, steps: usize) {
-        charge(self.code, steps);
+        self.code.charge(steps);
     }
 
     /// No more may be looked at: what was found is not whole.
@@ -346,6 +400,7 @@ impl<'c> All<'c> {
                     self.leave(function, state.register(0), found.as_deref_mut());
                     return Vec::new();
                 }
+                Next::Anywhere => return Vec::new(),
                 Next::Jump(by) => return to(by).map(|to| (to, state)).into_iter().collect(),
                 Next::Branch(by) => {
                     let (mut taken, mut on) = (state.clone(), state);
@@ -379,12 +434,12 @@ impl<'c> All<'c> {
     fn step(&mut self, function: usize, at: usize, insn: Insn, state: &mut State, found: Option<&mut Found>) {
         match insn.does() {
             Does::Move { dst, src } => state.set(dst, state.register(src)),
+            Does::MoveHalf { dst, src } => state.set(dst, state.register(src).half()),
             Does::Zero { dst } => state.set(dst, Held::Null),
             Does::Add { dst, by } => state.set(dst, state.register(dst).plus(by.into())),
             Does::Compute { dst, src } => {
-                let of_stack = |held| matches!(held, Held::Stack(_) | Held::SomeStack);
                 let is_stack =
-                    of_stack(state.register(dst)) || src.is_some_and(|src| of_stack(state.register(src)));
+                    state.register(dst).is_stack() || src.is_some_and(|src| state.register(src).is_stack());
                 state.set(dst, if is_stack { Held::SomeStack } else { Held::Unknown });
             }
             Does::Wide { dst } => {
@@ -423,6 +478,11 @@ impl<'c> All<'c> {
                 }
             }
             Does::Call | Does::KernelCall => self.call(function, at, insn, state, found),
+            Does::TailCall => {
+                // Where there is such a program, what that one returns is what this function returns.
+                self.leave(function, Held::Unknown, None);
+                self.call(function, at, insn, state, found);
+            }
             Does::Nothing => {}
         }
     }
@@ -529,59 +589,4 @@ fn heads(insns: &[Insn], function: &Function) -> BTreeSet<usize> {
         usize::try_from((at as i64).saturating_add(1).saturating_add(by.into())).ok()
     });
     targets.collect()
-}
-
-/// Whether a function reads each register that its type has a parameter for, before it has another value: on its first, straight
-/// stretch, or, for one that it saves, wherever. An argument that is never read may be one that the compiler left out, and those
-/// after it are in other registers than the type says.
-fn reads_all(code: &Code<'_>, function: &Function, signature: &Signature) -> bool {
-    let count = signature.parameters.len();
-    count <= ARGUMENTS
-        && (1..=count).all(|register| reads(code, function, function.from, register, MAX_LOOKED_AT))
-}
-
-/// Take instructions off those that may be looked at.
-fn charge(code: &Code<'_>, steps: usize) {
-    code.steps.set(code.steps.get().saturating_sub(steps));
-}
-
-/// Whether a value that a register has at `from` is read on some way, within `most` instructions.
-fn reads(code: &Code<'_>, function: &Function, from: usize, register: usize, most: usize) -> bool {
-    let (mut waiting, mut met) = (vec![from], BTreeSet::new());
-    while let Some(at) = waiting.pop() {
-        let Some(insn) = code.insns.get(at).filter(|_| (function.from..function.until).contains(&at)) else {
-            continue;
-        };
-        if !met.insert(at) {
-            continue;
-        }
-        charge(code, 1);
-        if met.len() > most || code.steps.get() == 0 {
-            return false;
-        }
-        // A call takes what its callee takes, which is not known here.
-        let is_call = matches!(insn.does(), Does::Call | Does::KernelCall);
-        if insn.reads(register) && !is_call {
-            return true;
-        }
-        if insn.writes(register) {
-            continue;
-        }
-        let to = |by: i32| usize::try_from((at as i64).saturating_add(1).saturating_add(by.into())).ok();
-        match insn.next() {
-            Next::Return => {}
-            Next::Jump(by) => waiting.extend(to(by)),
-            Next::Branch(by) => waiting.extend([to(by), to(0)].into_iter().flatten()),
-            Next::On => {
-                let wide = matches!(insn.does(), Does::Wide { .. } | Does::FunctionAddress { .. });
-                waiting.extend(to(i32::from(wide)));
-            }
-        }
-    }
-    false
-}
-
-/// Whether what a call returned is read.
-fn reads_result(code: &Code<'_>, function: &Function, after: usize) -> bool {
-    reads(code, function, after, 0, MAX_AFTER_CALL)
 }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::code::{Function, Insn, callee};
 use super::flow::{Code, Found, Met, Signature, follow};
+use super::read::signature;
 use super::*;
 use crate::kernel::KernelView;
 use crate::testing::btf::Builder;
@@ -165,6 +166,31 @@ fn what_is_written_is_of_the_type_of_who_had_it() {
     assert_eq!(seen(&found), [(NODE, Met::Written { function: 1 })]);
 }
 
+/// A hash of an address, say.
+#[test]
+fn half_of_a_pointer_is_a_number() {
+    let mut keep = find().to_vec();
+    keep.extend([insn(0x15, 0, 0, 2, 0), cast(7, 6), store(0, 16, 7), EXIT]);
+    let main = [load(1, 1, 0), call(1, 1), EXIT];
+    let found = followed(&[(&main, &[None], None), (&keep, &[Some(NODE)], None)]);
+    assert!(found.seen.is_empty(), "{:?}", found.seen);
+}
+
+/// `hands_on` may be of a function that returns nothing: its last call is at its end either way.
+#[test]
+fn a_result_that_is_handed_on_counts_where_somebody_reads_it() {
+    let untyped = untyped();
+    let hands_on = [call(1, 2), EXIT];
+    for (after, expected) in
+        [(insn(0xb7, 0, 0, 0, 0), vec![]), (copy(3, 0), vec![(NODE, Met::Returned { function: 2 })])]
+    {
+        let main = [call(2, 1), after, EXIT];
+        let found =
+            followed(&[(&main, &[None], None), (&hands_on, &[None], None), (&untyped, &[None], Some(NODE))]);
+        assert_eq!(seen(&found), expected);
+    }
+}
+
 #[test]
 fn where_ways_meet_with_different_words_nothing_is_known() {
     let code = |other: i16| {
@@ -206,6 +232,74 @@ fn a_slot_that_was_lent_out_or_written_over_is_forgotten() {
         let found =
             followed(&[(&main, &[None], None), (&typed, &[None], Some(NODE)), (&untyped, &[None], None)]);
         assert_eq!(found.seen.len(), expected, "{lent}");
+    }
+}
+
+/// What was lent out holds the address of another slot.
+#[test]
+fn a_slot_whose_address_was_lent_out_is_forgotten() {
+    let untyped = untyped();
+    let typed = [
+        call(9, 2),
+        store(10, -16, 0),
+        copy(7, 10),
+        insn(0x07, 7, 0, 0, -16),
+        store(10, -8, 7),
+        copy(2, 10),
+        insn(0x07, 2, 0, 0, -8),
+        insn(0x85, 0, 0, 0, 1),
+        load(0, 10, -16),
+        EXIT,
+    ];
+    let main = [call(2, 1), copy(3, 0), EXIT];
+    let found = followed(&[(&main, &[None], None), (&typed, &[None], Some(NODE)), (&untyped, &[None], None)]);
+    assert!(found.seen.is_empty(), "{:?}", found.seen);
+}
+
+#[test]
+fn a_program_that_jumps_to_where_a_register_says_proves_nothing() {
+    let insns = [insn(0x0d, 0, 1, 0, 0), EXIT];
+    let functions = [Function { from: 0, until: insns.len(), type_id: 0 }];
+    let code = Code {
+        insns: &insns,
+        functions: &functions,
+        maps: &|_| None,
+        finds_value: &|_| false,
+        steps: &Cell::new(1 << 12),
+        signatures: &[Signature::default()],
+    };
+    assert!(follow(&code).is_none());
+}
+
+/// `may_goto` counts in a register that no program can name: that is not the frame pointer.
+#[test]
+fn the_verifiers_own_register_is_one_of_its_own() {
+    let of = |registers: u8| {
+        let insn = Insn::decode(&[0x79, registers, 0, 0, 0, 0, 0, 0]);
+        (insn.dst, insn.src)
+    };
+    assert_eq!((of(0xab), of(0xff)), ((11, 10), (11, 11)));
+}
+
+#[test]
+fn parameters_count_where_each_is_in_one_register() {
+    let (mut b, node, _) = types();
+    let u64 = b.unsigned("number", 8);
+    let to_node = b.pointer(node);
+    let mut function = |returns: TypeId, first: TypeId| {
+        let prototype = b.raw("", 13 << 24 | 2, returns.0, &[0, first.0, 0, to_node.0]);
+        b.raw("function", 12 << 24, prototype.0, &[])
+    };
+    let cases = [
+        (function(u64, u64), vec![None, Some(node.0)]),
+        (function(TypeId(0), to_node), vec![Some(node.0), Some(node.0)]),
+        // Two registers, or an address; and an address that comes first.
+        (function(u64, node), vec![None; 6]),
+        (function(node, u64), vec![None; 6]),
+    ];
+    let types = b.types();
+    for (function, expected) in cases {
+        assert_eq!(signature(&types, function, &Cell::new(100)).parameters, expected);
     }
 }
 
@@ -282,6 +376,19 @@ fn what_contradicts_itself_is_not_proven() {
         assert!(proven.at(MAP, 16).is_none());
         assert!(proven.faults()[0].contains(why), "{:?}", proven.faults());
     }
+    // Another object's programs have another struct there. That the first ones say so again does not make it right.
+    let (mut b, inner, _) = self::types();
+    let other = b.structure("other", 16, &[("node", inner, 0, 0)]);
+    let others = Arc::new(b.types());
+    let mut proven = ProvenTypes::default();
+    for (types, id) in [(&types, node), (&others, other), (&types, node)] {
+        proven.weigh(types, &seen(&[id.0]), &reached(8, 8));
+    }
+    assert!(proven.at(MAP, 16).is_none());
+    assert_eq!(
+        proven.faults(),
+        ["map 7, offset 16: its programs take what it points at for struct node and for struct other"]
+    );
 }
 
 /// A program in a kernel's memory, whose function `node_of` returns the word at 16 of a task's storage.

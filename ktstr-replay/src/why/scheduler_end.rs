@@ -80,7 +80,7 @@ pub(crate) struct Waiting {
     /// CPU whose runqueue it was on.
     pub cpu: Option<u64>,
     /// The tick at which it began to wait, as the kernel has it; 0 where that is not known.
-    since_tick: u64,
+    pub since_tick: u64,
 }
 
 impl SchedulerEnd {

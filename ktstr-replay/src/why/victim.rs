@@ -297,7 +297,7 @@ mod tests {
             let dsq = Dsq { id, whose: "user".into(), nr, order, seq: Some(seq), tasks, at: KernelVirt(1) };
             SchedState { dsqs: crate::kernel::dsq::Dsqs { dsqs: vec![dsq], ..Default::default() }, ..state() }
         };
-        let waiting = || Waiting { pid: 7, comm: "victim".into(), age_ns: 1, cpu: None };
+        let waiting = || Waiting { pid: 7, comm: "victim".into(), age_ns: 1, cpu: None, since_tick: 0 };
         let (later, earlier) = (at(after, 100 + put), at(before, 100));
         passed(&task(7, &[1]), &[(&later, waiting()), (&earlier, waiting())]).map(|sentence| sentence.text)
     }

@@ -167,7 +167,6 @@ mod host_only_with_auto_repro {
 
     #[ktstr_test(host_only, auto_repro)]
 //                          ^^^^^^^^^^ `auto_repro` contradicts `host_only`: the body runs on the host, and there is no VM; leave out the one or the other. Beside `host_only` may stand duration_s, seed, check, expect_err, allow_inconclusive, ignore
-//                          ^^^^^^^^^^ `auto_repro` needs a `scheduler`, whose failure is to happen again
     fn body(_ctx: &Ctx) -> Result<AssertResult> {
         Ok(AssertResult::pass())
     }

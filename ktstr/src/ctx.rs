@@ -180,11 +180,12 @@ impl Ctx {
         self.channel.memory(MemoryOrder { target: target.into(), write: Some(value.into()) })
     }
 
-    /// Give sched_ext's watchdog the time that the test says, if it does, now that a scheduler was enabled.
+    /// Give sched_ext's watchdog the time that the test says, if it does, now that a scheduler was enabled. One that restarts itself at this
+    /// moment is waited for: until it is back there is nothing to give it to.
     pub(crate) fn set_watchdog(&self) -> Result<(), ChannelError> {
         let Some(time) = self.watchdog else { return Ok(()) };
         let ms = i128::try_from(time.as_millis()).unwrap_or(i128::MAX);
-        self.write_kernel(WATCHDOG_TIMEOUT_MS, ms).map(drop)
+        self.life.tell_the_enabled(|| self.write_kernel(WATCHDOG_TIMEOUT_MS, ms).map(drop))
     }
 
     /// Have guest-init do something with the scheduler. Returns the scheduler's process id.

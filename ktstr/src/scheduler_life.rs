@@ -34,6 +34,16 @@ struct Watched {
     restart: Duration,
 }
 
+impl Life {
+    /// How long it may be away, if it may.
+    fn restart(&self) -> Option<Duration> {
+        match self {
+            Self::None | Self::BuiltIn(_) => None,
+            Self::Watched(watched) => Some(watched.restart),
+        }
+    }
+}
+
 /// The scheduler's process.
 #[derive(Clone, Debug)]
 enum Process {
@@ -98,6 +108,35 @@ impl SchedulerLife {
         }
     }
 
+    /// Have `tell` done to the scheduler that is enabled: once more when it was done to one that went away meanwhile and that comes back
+    /// within the time that it may be away. What is refused by one that stays is refused.
+    ///
+    /// # Errors
+    /// That of `tell`.
+    pub fn tell_the_enabled<E>(&self, mut tell: impl FnMut() -> Result<(), E>) -> Result<(), E> {
+        let begin = Instant::now();
+        loop {
+            let before = self.enabling();
+            let told = tell();
+            let is_over = self.0.restart().is_none_or(|restart| begin.elapsed() >= restart);
+            // Where it does not come back, its end is others' to judge.
+            if is_over || before.is_some() && before == self.enabling() || self.check().is_err() {
+                return told;
+            }
+        }
+    }
+
+    /// Which of the times that a scheduler was enabled this is; `None` while none is. Source: `kernel/sched/ext.c`,
+    /// `scx_attr_enable_seq_show`.
+    fn enabling(&self) -> Option<String> {
+        let Life::Watched(Watched { state_file, .. }) = &self.0 else { return None };
+        let is_enabled = || fs::read_to_string(state_file).is_ok_and(|state| state.trim() == "enabled");
+        let seq =
+            is_enabled().then(|| fs::read_to_string(state_file.with_file_name("enable_seq")).ok())??;
+        // It may be that of a scheduler after the one that was enabled just now.
+        is_enabled().then_some(seq)
+    }
+
     /// Whether the scheduler is enabled, or is again after a restart, for which this waits. Whether restarts are allowed is
     /// for the verdict to say.
     ///
@@ -148,6 +187,67 @@ mod tests {
         assert_eq!(SchedulerLife::none().check(), Ok(()));
         let built_in = SchedulerLife::built_in("core");
         assert_eq!((built_in.check(), built_in.name()), (Ok(()), Some("core")));
+    }
+
+    /// A scheduler that restarted itself as a body began was not there to be given its watchdog's time, and the test failed.
+    #[test]
+    fn what_a_scheduler_is_told_is_told_the_one_that_comes_back() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let (file, seq) = (dir.path().join("state"), dir.path().join("enable_seq"));
+        let put = |state: &str, number: &str| {
+            fs::write(&seq, number).expect("a file");
+            fs::write(&file, state).expect("a file");
+        };
+        let life = |restart| SchedulerLife::watched("demo", file.clone(), None, Duration::from_secs(restart));
+        let told = |life: &SchedulerLife, tell: &dyn Fn(u32) -> Result<(), u32>| {
+            let mut times = 0;
+            let result = life.tell_the_enabled(|| {
+                times += 1;
+                tell(times)
+            });
+            (result, times)
+        };
+        put("enabled\n", "1\n");
+        assert_eq!(told(&life(600), &|_| Ok(())), (Ok(()), 1));
+        assert_eq!(told(&life(600), &Err), (Err(1), 1), "it stays, and refuses");
+        // It goes before it is told, and is back before it is looked for.
+        let back = |times| match times {
+            1 => {
+                put("enabled\n", "2\n");
+                Err(1)
+            }
+            _ => Ok(()),
+        };
+        assert_eq!(told(&life(600), &back), (Ok(()), 2));
+        // It takes what it is told, and goes; the next one was not told.
+        let gone = |times| {
+            put("enabled\n", if times == 1 { "3\n" } else { "4\n" });
+            Ok(())
+        };
+        put("enabled\n", "4\n");
+        assert_eq!(
+            told(&life(600), &gone),
+            (Ok(()), 3),
+            "told 4, which went; 3, which went; and 4, which stayed"
+        );
+        put("disabled\n", "4\n");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                sleep(Duration::from_millis(20));
+                put("enabled\n", "5\n");
+            });
+            let is_back = |_| {
+                if fs::read_to_string(&file).is_ok_and(|state| state == "enabled\n") {
+                    Ok(())
+                } else {
+                    Err(1)
+                }
+            };
+            assert_eq!(told(&life(600), &is_back).0, Ok(()));
+        });
+        put("disabled\n", "5\n");
+        assert_eq!(told(&life(0), &Err), (Err(1), 1), "it may not be away");
+        assert_eq!(told(&SchedulerLife::none(), &Err), (Err(1), 1));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The gauntlet: a test on machines that are not its own, found, chosen, run and skipped by the commands for it.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -77,6 +79,41 @@ fn a_test_is_run_on_every_machine_that_it_is_for_and_on_no_other() {
     assert!(part.status.success() && part.stderr.contains("gauntlet: 2 of 16 variants"), "{part}");
     let of_part = machines(&part);
     assert!(of_part.len() == 1 && of_part.iter().all(|one| expected.iter().any(|of| of == one)), "{part}");
+    assert!(part.stderr.contains("gauntlet: 1 of these 2 are in the part count:1/2"), "{part}");
+    let topology = of_part.values().next().expect("one");
+    let table: Vec<Vec<&str>> =
+        part.stdout.lines().rev().take(2).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(table, [vec!["gauntlet::shares", "PASS"], vec!["test", topology]], "{part}");
+}
+
+/// In the place of a test binary: lists its tests, and passes without running any.
+const RUNS_NOTHING: &str = r#"#!/bin/sh
+case " $* " in *" --list "*) exec "$@" ;; esac
+"#;
+
+/// With `--partition` nobody noticed that a variant had left nothing: what is another job's was not told from it.
+#[test]
+fn a_variant_that_leaves_no_trace_is_missed_by_the_job_whose_part_it_is() {
+    if !has_nextest() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let stand_in = folder.path().join("runs-nothing");
+    fs::write(&stand_in, RUNS_NOTHING).expect("a file");
+    fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).expect("permissions");
+    for (part, planned, columns) in [(None, 2, 2), (Some("count:1/2"), 1, 1), (Some("count:2/2"), 1, 1)] {
+        let mut test = cargo_ktstr();
+        test.args(["test", "gauntlet", "--gauntlet", "--package", "ktstr-tests"]);
+        test.args(part.iter().flat_map(|part| ["--partition", part]));
+        test.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", &stand_in);
+        let run = run_bounded(test.current_dir(env!("CARGO_MANIFEST_DIR")), LIMIT);
+        assert_eq!(run.status.code(), Some(3), "{run}");
+        let missed = format!("{planned} runs were planned, and 0 left a trace");
+        assert!(run.stderr.contains(&missed), "no `{missed}` in {run}");
+        let line = run.stdout.lines().find(|line| line.starts_with("gauntlet::shares"));
+        let cells: Vec<&str> = line.unwrap_or_default().split_whitespace().skip(1).collect();
+        assert_eq!(cells, vec!["-"; columns], "{run}");
+    }
 }
 
 #[test]

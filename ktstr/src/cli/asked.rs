@@ -172,26 +172,32 @@ pub(super) fn binaries(
     let mut rest = args.build_words(runner);
     rest.extend(["--no-run", "--message-format=json-render-diagnostics"].map(str::to_owned));
     let build = args.clone().with_rest(rest);
-    // A file in memory, as nobody reads a pipe while the end is waited for.
-    let messages =
-        memfd_create("ktstr-messages", MemfdFlags::CLOEXEC).context("could not make a file in memory")?;
-    let mut messages = File::from(messages);
     let mut command = Command::new(cargo());
     command.args(arguments(&build, workspace, Runner::CargoTest)?);
-    command.stdout(messages.try_clone().context("could not share it with cargo")?);
-    let status = match signals {
-        Some(signals) => run_to_end(&mut command, signals)?,
-        None => command.status().context("could not start cargo")?,
-    };
+    let (status, messages) = printed(&mut command, signals)?;
     if !status.success() {
         return Err(NotBuilt(status).into());
     }
-    let mut text = Vec::new();
-    messages
-        .rewind()
-        .and_then(|()| messages.read_to_end(&mut text))
-        .context("could not read cargo's messages")?;
-    Ok(test_binaries(&String::from_utf8_lossy(&text)))
+    Ok(test_binaries(&messages))
+}
+
+/// Run cargo to its end, and return what it has printed on its standard output. `signals` as of [`binaries`].
+///
+/// # Errors
+/// A cargo that cannot be started.
+pub(super) fn printed(command: &mut Command, signals: Option<&mut Signals>) -> Result<(ExitStatus, String)> {
+    // A file in memory, as nobody reads a pipe while the end is waited for.
+    let text =
+        memfd_create("ktstr-printed", MemfdFlags::CLOEXEC).context("could not make a file in memory")?;
+    let mut text = File::from(text);
+    command.stdout(text.try_clone().context("could not share it with cargo")?);
+    let status = match signals {
+        Some(signals) => run_to_end(command, signals)?,
+        None => command.status().context("could not start cargo")?,
+    };
+    let mut bytes = Vec::new();
+    text.rewind().and_then(|()| text.read_to_end(&mut bytes)).context("could not read what cargo printed")?;
+    Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 fn test_binaries(messages: &str) -> Vec<Binary> {

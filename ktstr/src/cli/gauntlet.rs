@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use ktstr_record::machine::StartError;
 use ktstr_record::spec::MachineSpec;
 use ktstr_replay::text::{Align, layout};
+use serde::Deserialize;
 
 use super::test::table::TestName;
 use super::test::{NO_FAIL_FAST, Runner};
@@ -20,6 +21,39 @@ use crate::gauntlet::{Candidate, PRESETS, Preset, choose};
 const BASE_COST: Duration = Duration::from_secs(8);
 /// What each CPU of the machine adds to that.
 const COST_PER_CPU: Duration = Duration::from_millis(750);
+
+/// What `cargo nextest list --message-format json` prints, as far as it matters here.
+#[derive(Debug, Deserialize)]
+struct Listed {
+    #[serde(rename = "rust-suites")]
+    suites: BTreeMap<String, ListedSuite>,
+}
+
+impl Listed {
+    /// Of a test that the filters and the part have.
+    const IN_PART: &str = "matches";
+}
+
+#[derive(Debug, Deserialize)]
+struct ListedSuite {
+    #[serde(rename = "package-name")]
+    package: String,
+    #[serde(rename = "binary-name")]
+    binary: String,
+    #[serde(rename = "testcases")]
+    tests: BTreeMap<String, ListedTest>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ListedTest {
+    #[serde(rename = "filter-match")]
+    filter: ListedFilter,
+}
+
+#[derive(Debug, Deserialize)]
+struct ListedFilter {
+    status: String,
+}
 
 /// Which variants are run, and why the others are not.
 #[derive(Debug)]
@@ -93,25 +127,14 @@ impl Plan {
 
     /// The runner's commands, for exactly these variants, each with `rest` behind it.
     pub(super) fn commands(&self, runner: Runner, rest: &[String]) -> Vec<Vec<OsString>> {
-        let mut targets: BTreeMap<Target<'_>, Vec<&Variant>> = BTreeMap::new();
-        for variant in self.runs() {
-            targets.entry(variant.target()).or_default().push(variant);
-        }
+        let targets = self.targets();
         let go_on = (!rest.iter().any(|word| word == NO_FAIL_FAST)).then_some(NO_FAIL_FAST);
         let commands: Vec<Vec<String>> = match runner {
             // One for all, so that what is to be shared among jobs is shared.
             Runner::Nextest => {
                 let mut words: Vec<String> = ["nextest", "run"].map(str::to_owned).to_vec();
-                words.extend(targets.keys().flat_map(Target::words));
-                words.extend(["--run-ignored", "only"].map(str::to_owned));
+                words.extend(self.selection());
                 words.extend(go_on.map(str::to_owned));
-                for (target, variants) in &targets {
-                    let of = |variant: &&Variant| {
-                        let Target { package, name, .. } = target;
-                        format!("package(={package}) & binary(={name}) & test(={})", variant.name)
-                    };
-                    words.extend(variants.iter().flat_map(|variant| ["-E".to_owned(), of(variant)]));
-                }
                 words.extend_from_slice(rest);
                 vec![words]
             }
@@ -134,6 +157,65 @@ impl Plan {
             }
         };
         commands.into_iter().map(|words| words.into_iter().map(OsString::from).collect()).collect()
+    }
+
+    /// The variants that are run, by their targets.
+    fn targets(&self) -> BTreeMap<Target<'_>, Vec<&Variant>> {
+        let mut targets: BTreeMap<Target<'_>, Vec<&Variant>> = BTreeMap::new();
+        for variant in self.runs() {
+            targets.entry(variant.target()).or_default().push(variant);
+        }
+        targets
+    }
+
+    /// What has nextest take exactly these variants.
+    fn selection(&self) -> Vec<String> {
+        let targets = self.targets();
+        let mut words: Vec<String> = targets.keys().flat_map(Target::words).collect();
+        words.extend(["--run-ignored", "only"].map(str::to_owned));
+        for (target, variants) in &targets {
+            let of = |variant: &&Variant| {
+                let Target { package, name, .. } = target;
+                format!("package(={package}) & binary(={name}) & test(={})", variant.name)
+            };
+            words.extend(variants.iter().flat_map(|variant| ["-E".to_owned(), of(variant)]));
+        }
+        words
+    }
+
+    /// nextest's command that lists which of the variants are in a part of them, with `rest` behind it, which decides what is built.
+    pub(super) fn listing(&self, part: &str, rest: &[String]) -> Vec<String> {
+        let mut words: Vec<String> =
+            ["nextest", "list", "--message-format", "json"].map(str::to_owned).to_vec();
+        words.extend(["--partition".to_owned(), part.to_owned()]);
+        words.extend(self.selection());
+        words.extend_from_slice(rest);
+        words
+    }
+
+    /// Plan only what `listed`, which nextest has printed for [`Plan::listing`], has in its part. The others are another job's.
+    ///
+    /// # Errors
+    /// Something that is not nextest's list.
+    pub(super) fn keep_part(&mut self, listed: &str) -> Result<()> {
+        let listed: Listed =
+            serde_json::from_str(listed).context("could not read the list of cargo nextest")?;
+        let is_in_part = |variant: &Variant| {
+            listed.suites.values().any(|suite| {
+                suite.package == variant.package
+                    && suite.binary == variant.target
+                    && suite
+                        .tests
+                        .get(&variant.name)
+                        .is_some_and(|test| test.filter.status == Listed::IN_PART)
+            })
+        };
+        for variant in self.variants.iter_mut().filter(|variant| variant.skipped.is_none()) {
+            if !is_in_part(variant) {
+                variant.skipped = Some("of another part".to_owned());
+            }
+        }
+        Ok(())
     }
 
     /// How many variants are run.
@@ -311,14 +393,48 @@ mod tests {
     fn nextest_is_given_each_variant_by_name_and_told_to_go_on() {
         let lines = lines(&plan(None), Runner::Nextest, &["--partition", "count:1/2", "--no-capture"]);
         let [line] = lines.as_slice() else { panic!("{lines:?}") };
-        let begin = "nextest run -p demo --test demo -p demo --test my-demo --run-ignored only --no-fail-fast \
+        let begin = "nextest run -p demo --test demo -p demo --test my-demo --run-ignored only \
                      -E package(=demo) & binary(=demo) & test(=gauntlet_two::llcs1_cpus4) -E ";
         assert!(line.starts_with(begin), "{line}");
         assert!(
-            line.contains("binary(=my-demo)") && line.ends_with("--partition count:1/2 --no-capture"),
+            line.contains("binary(=my-demo)")
+                && line.ends_with(" --no-fail-fast --partition count:1/2 --no-capture"),
             "{line}"
         );
         assert_eq!(line.matches(" -E ").count(), 12);
+    }
+
+    #[test]
+    fn of_a_part_only_what_nextest_lists_in_it_is_planned() {
+        let mut plan = plan(None);
+        let words = plan.listing("count:1/2", &["--release".to_owned()]).join(" ");
+        assert!(
+            words.starts_with("nextest list --message-format json --partition count:1/2 -p demo"),
+            "{words}"
+        );
+        assert!(
+            words.contains("--run-ignored only -E package(=demo)") && words.ends_with(" --release"),
+            "{words}"
+        );
+        let case =
+            |name: &str, filter: &str| format!(r#""gauntlet_two::{name}":{{"filter-match":{filter}}}"#);
+        let matches = r#"{"status":"matches"}"#;
+        let cases = [
+            case("llcs1_cpus4", matches),
+            case("llcs2_cpus4", r#"{"status":"mismatch","reason":"partition"}"#),
+        ];
+        let suite = |binary: &str, cases: &str| {
+            format!(
+                r#""demo::{binary}":{{"package-name":"demo","binary-name":"{binary}","testcases":{{{cases}}}}}"#
+            )
+        };
+        let other = suite("other", &case("llcs2_cpus4", matches));
+        let listed = format!(r#"{{"rust-suites":{{{},{other}}}}}"#, suite("my-demo", &cases.join(",")));
+        plan.keep_part(&listed).expect("a list");
+        assert_eq!(plan.count(), 1);
+        assert!(plan.runs_on(&TestName::of("demo", "my-demo", "gauntlet_two::llcs1_cpus4"), "1n1l4c1t"));
+        let error = plan.keep_part("nothing").expect_err("no list").to_string();
+        assert!(error.contains("the list of cargo nextest"), "{error}");
     }
 
     #[test]

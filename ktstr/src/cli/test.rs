@@ -31,7 +31,7 @@ pub(super) use self::runner::{NO_FAIL_FAST, Runner};
 use self::runs::{print_traces, remove_left, remove_old_runs, take_in_left, take_in_of};
 use self::table::{Column, Row, TestName};
 use self::threads::ToolConfig;
-use super::asked::{NotBuilt, ask, binaries};
+use super::asked::{NotBuilt, ask, binaries, printed};
 use super::commands::CommandArgs;
 use super::gauntlet::Plan;
 use super::list::unreadable;
@@ -134,6 +134,15 @@ impl TestArgs {
     /// Those of the runner's arguments that decide what is built, how and where, as cargo itself takes them. What is built before the
     /// run must not do what the run is told not to do, such as write a new `Cargo.lock`.
     pub(super) fn build_words(&self, runner: Runner) -> Vec<String> {
+        // nextest has a `--profile` of its own, and calls cargo's `--cargo-profile`.
+        self.words_of_build(
+            if runner == Runner::Nextest { "--cargo-profile" } else { "--profile" },
+            "--profile",
+        )
+    }
+
+    /// The same, with cargo's profile called `profile` among the runner's arguments, and `told` in what is returned.
+    fn words_of_build(&self, profile: &str, told: &str) -> Vec<String> {
         const ALONE: [&str; 8] = [
             "--release",
             "-r",
@@ -144,8 +153,6 @@ impl TestArgs {
             "--frozen",
             "--ignore-rust-version",
         ];
-        // nextest has a `--profile` of its own, and calls cargo's `--cargo-profile`.
-        let profile = if runner == Runner::Nextest { "--cargo-profile" } else { "--profile" };
         let with_value = ["--features", "-F", "--target", "--target-dir", "--config", "-Z", profile];
         let is_joined = |name: &str| ["-F", "-Z"].iter().any(|of| name.starts_with(of) && name != *of);
         let mut words = Vec::new();
@@ -156,7 +163,7 @@ impl TestArgs {
             if ALONE.contains(&name) || is_joined(name) {
                 words.push(word.clone());
             } else if with_value.contains(&name) {
-                words.push(if name == profile { "--profile" } else { name }.to_owned());
+                words.push(if name == profile { told } else { name }.to_owned());
                 words.extend(value.map(str::to_owned).or_else(|| rest.next().cloned()));
             }
         }
@@ -193,7 +200,7 @@ impl CommandArgs for TestArgs {
         }
         // What the runner tells of a test it tells when that has ended.
         tests.iter().filter(|test| !test.ignored).filter_map(unreadable).for_each(|text| out::note(&text));
-        let plan = self.plan(&tests, &passes)?;
+        let mut plan = self.plan(&tests, &passes)?;
         take_in_left(&runs);
         remove_left(&workspace.target_directory.join(RUNS));
         if let Some(keep) = self.keep {
@@ -210,6 +217,14 @@ impl CommandArgs for TestArgs {
             Some(plan) => plan.commands(runner, &self.runner_words(&workspace, runner)?),
             None => vec![arguments(&self.over_all(&passes), &workspace, runner)?],
         };
+        // What the runner is given is all of it, as that is what it makes parts of.
+        if let (Some(plan), Some(part)) = (&mut plan, self.options.part(&self.rest)) {
+            let kept = self.keep_part(plan, &part, &workspace, &mut signals);
+            if let Some(code) = signals.exit_code() {
+                return Ok(ExitCode::from(code));
+            }
+            kept?;
+        }
         if let Some(threads) = &threads {
             // Behind `nextest run`: what is behind a `--` is the test binaries'.
             commands.iter_mut().for_each(|words| drop(words.splice(2..2, threads.words())));
@@ -253,8 +268,7 @@ impl CommandArgs for TestArgs {
             out::write(&format!("\n{}", of_gauntlet(&rows, plan, &passes)))?;
             let planned = plan.count() * passes.len();
             let runs: BTreeSet<_> = rows.iter().map(|row| (&row.test, &row.topology, &row.kernel)).collect();
-            // A part of them is another job's.
-            if worst == 0 && self.options.partition.is_none() && runs.len() < planned {
+            if worst == 0 && runs.len() < planned {
                 bail!("{planned} runs were planned, and {} left a trace", runs.len());
             }
         } else if passes.len() > 1 {
@@ -316,6 +330,34 @@ impl TestArgs {
         let plan = Plan::new(tests, &machine, self.budget, machine::carries)?;
         out::note(&plan.summary());
         Ok(Some(plan))
+    }
+
+    /// Plan only the part of the gauntlet that this run is for, as nextest will choose it; its reader is told.
+    ///
+    /// # Errors
+    /// A list that cannot be had: then nobody would notice a variant that left no trace.
+    fn keep_part(
+        &self,
+        plan: &mut Plan,
+        part: &str,
+        workspace: &Workspace,
+        signals: &mut Signals,
+    ) -> Result<()> {
+        let all = plan.count();
+        let mut rest = profile::words(&workspace.workspace_root);
+        rest.extend(self.options.profile_words(&self.rest));
+        rest.extend(self.words_of_build("--cargo-profile", "--cargo-profile"));
+        let mut command = Command::new(cargo());
+        command.args(plan.listing(part, &rest));
+        let (status, listed) = printed(&mut command, Some(signals))?;
+        if !status.success() {
+            bail!(
+                "cargo nextest list, which tells which variants are in the part {part}, ended with {status}"
+            );
+        }
+        plan.keep_part(&listed)?;
+        out::note(&format!("gauntlet: {} of these {all} are in the part {part}", plan.count()));
+        Ok(())
     }
 
     /// The same; on several kernels with the runner told to go on after a failure.
@@ -508,6 +550,10 @@ mod tests {
         }
         assert_eq!(of(Runner::Nextest, "--profile ci --cargo-profile=fast"), "--profile fast");
         assert_eq!(of(Runner::CargoTest, "--profile=fast"), "--profile fast");
+        let rest = ["--profile", "ci", "--cargo-profile=fast", "-r"].map(str::to_owned).to_vec();
+        let listed =
+            TestArgs::of(None, Vec::new(), rest).words_of_build("--cargo-profile", "--cargo-profile");
+        assert_eq!(listed.join(" "), "--cargo-profile fast -r");
         assert_eq!(of(Runner::Nextest, "--retries 2 -E none() -- --release"), "");
     }
 

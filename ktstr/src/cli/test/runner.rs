@@ -58,7 +58,7 @@ pub(super) struct RunnerOptions {
     profile: Option<String>,
     /// The part of the tests that this run is for, as count:1/4, of cargo nextest: for CI jobs that share them.
     #[arg(long, value_name = "PART")]
-    pub(super) partition: Option<String>,
+    partition: Option<String>,
 }
 
 /// Variable with nextest's option of the same name.
@@ -68,7 +68,7 @@ impl RunnerOptions {
     /// How many tests nextest runs at a time, by these options, `rest`, which was behind `--`, or its environment; else as many as the
     /// `host` has CPUs.
     pub(super) fn threads(&self, rest: &[String], host: u32) -> u32 {
-        let given = self.test_threads.clone().or_else(|| threads_in(rest));
+        let given = self.test_threads.clone().or_else(|| value_in(rest, &THREADS));
         let given = given.or_else(|| env::var(THREADS_VARIABLE).ok());
         match given.and_then(|text| text.trim().parse::<i32>().ok()) {
             Some(below) if below < 0 => host.saturating_sub(below.unsigned_abs()).max(1),
@@ -76,6 +76,17 @@ impl RunnerOptions {
             // `num-cpus`, and what nextest refuses.
             _ => host,
         }
+    }
+
+    /// The part of the tests that nextest runs, by these options or `rest`, which was behind `--`.
+    pub(super) fn part(&self, rest: &[String]) -> Option<String> {
+        self.partition.clone().or_else(|| value_in(rest, &["--partition"]))
+    }
+
+    /// The words by which nextest finds its profile, by these options or `rest`.
+    pub(super) fn profile_words(&self, rest: &[String]) -> Vec<String> {
+        let profile = self.profile.clone().or_else(|| value_in(rest, &["--profile", "-P"]));
+        profile.into_iter().flat_map(|name| ["--profile".to_owned(), name]).collect()
     }
 
     /// These options and `rest`, which was behind `--`, as the runner takes them.
@@ -129,17 +140,23 @@ impl RunnerOptions {
     }
 }
 
-/// The value of nextest's option in words for it.
-fn threads_in(rest: &[String]) -> Option<String> {
-    const NAMES: [&str; 3] = ["--test-threads", "--jobs", "-j"];
+/// The names of nextest's option for how many tests run at a time.
+const THREADS: [&str; 3] = ["--test-threads", "--jobs", "-j"];
+
+/// The value of nextest's option of these names in words for it.
+fn value_in(rest: &[String], names: &[&str]) -> Option<String> {
     let mut words = rest.iter().take_while(|word| *word != "--");
     while let Some(word) = words.next() {
-        if NAMES.contains(&word.as_str()) {
+        if names.contains(&word.as_str()) {
             return words.next().cloned();
         }
-        let value = NAMES.iter().find_map(|name| word.strip_prefix(name));
-        if let Some(value) = value {
-            return Some(value.trim_start_matches('=').to_owned());
+        // `--name=value`, `-nvalue` and `-n=value`; `--name-of-another` is none of these.
+        let of = |name: &&str| match (word.strip_prefix(*name)?, name.starts_with("--")) {
+            (value, true) => value.strip_prefix('='),
+            (value, false) => Some(value.trim_start_matches('=')),
+        };
+        if let Some(value) = names.iter().find_map(of) {
+            return Some(value.to_owned());
         }
     }
     None
@@ -196,6 +213,26 @@ mod tests {
         for rest in ["", "--release", "-- -j 1", "-j"] {
             assert_eq!(of(None, rest), 8, "{rest}");
         }
+    }
+
+    #[test]
+    fn the_part_and_the_profile_are_found_wherever_they_are_given() {
+        let words = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let of = |partition: Option<&str>, rest: &str| {
+            let options =
+                RunnerOptions { partition: partition.map(str::to_owned), ..RunnerOptions::default() };
+            options.part(&words(rest))
+        };
+        assert_eq!(of(Some("hash:2/3"), "").as_deref(), Some("hash:2/3"));
+        assert_eq!(of(None, "--release --partition count:1/2").as_deref(), Some("count:1/2"));
+        assert_eq!(of(None, "--partition=count:1/2").as_deref(), Some("count:1/2"));
+        assert_eq!(of(None, "--partitions=2 -- --partition count:1/2"), None);
+        let profile = |rest: &str| RunnerOptions::default().profile_words(&words(rest)).join(" ");
+        assert_eq!(
+            (profile("-P ci"), profile("--profile=ci")),
+            ("--profile ci".into(), "--profile ci".into())
+        );
+        assert_eq!(profile("--release"), "");
     }
 
     #[test]

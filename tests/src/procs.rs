@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A process, told from a later one with the same number by when it started.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Process {
@@ -67,14 +69,32 @@ impl Tree {
         self.files.iter().map(PathBuf::as_path)
     }
 
+    /// Kills those of the processes that still live.
+    pub fn kill(&self) {
+        for process in &self.processes {
+            let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
+            if let Some(pid) = pid.filter(|_| lives(process)) {
+                // It may end by itself meanwhile.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+
     /// What of it is still there: processes that live (zombies do not), files that exist.
     pub fn left(&self) -> Vec<String> {
-        let lives = |process: &&Process| self::process(process.pid).is_some_and(|(_, now)| now == **process);
-        let processes =
-            self.processes.iter().filter(lives).map(|p| format!("process {} ({})", p.pid, p.name));
+        let processes = self
+            .processes
+            .iter()
+            .filter(|process| lives(process))
+            .map(|p| format!("process {} ({})", p.pid, p.name));
         let files = self.files.iter().filter(|path| path.exists()).map(|path| path.display().to_string());
         processes.chain(files).collect()
     }
+}
+
+/// Whether it lives still, and is not another one of the same number.
+fn lives(of: &Process) -> bool {
+    process(of.pid).is_some_and(|(_, now)| now == *of)
 }
 
 /// A process that is not a zombie, with its parent's pid. See proc_pid_stat(5).

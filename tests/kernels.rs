@@ -302,3 +302,34 @@ fn tests_run_on_two_kernels_and_a_table_says_how_they_went() {
     assert_eq!(replayed.status.code(), Some(0), "{replayed}");
     assert!(replayed.stdout.starts_with(&why), "{replayed}");
 }
+
+/// On 6.1 most stacks were empty, and nothing said why.
+#[test]
+fn stacks_of_a_kernel_whose_unwind_tables_cannot_be_read_say_which_are_absent() {
+    // What the numbers in the tables mean is said by a kernel since 6.4.
+    let says = |release: &str| {
+        let mut numbers = release.split('.').map(|number| number.parse::<u32>().ok());
+        numbers.next().flatten() > Some(6) || numbers.next().flatten() >= Some(4)
+    };
+    let listed = Provisioner::open().expect("a cache").list_kernels().expect("the archive's kernels");
+    let Some(old) = listed.iter().find(|kernel| kernel.source.is_none() && !says(&kernel.release)) else {
+        return println!("not run: neither archive nor cache has a kernel before 6.4");
+    };
+    let run = fixture("small").env("KTSTR_KERNEL", &old.release).run();
+    assert!(run.status.success(), "{run}");
+    let shown = |words: &[&str]| {
+        let shown =
+            run_bounded(ktstr().arg("replay").arg(run.trace_path()).arg("--stacks").args(words), LIMIT);
+        assert!(shown.status.success(), "{shown}");
+        shown.stdout
+    };
+    let why = format!(
+        "kernel {} has no unwind tables that can be used: .orc_header, which says what the numbers in .orc_unwind mean, is absent",
+        old.release
+    );
+    let text = shown(&[]);
+    assert_eq!(text.matches(&why).count(), 1, "once, and not with each task:\n{text}");
+    // A line of text has room for so much.
+    let json = shown(&["--json"]);
+    assert!(json.contains(&format!("{why}; Linux has it since 6.4")), "{json}");
+}

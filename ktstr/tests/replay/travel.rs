@@ -126,6 +126,7 @@ fn csv_may_stand_before_the_trace_and_text_is_no_missing_number() {
     let (code, _, err) = replay(&golden(), &["--var", "exit_format"]);
     assert_eq!(code, 3);
     assert!(err.contains("`exit_format` cannot be printed as a number: a `char["), "{err}");
+    assert!(err.contains("is not a number") && !err.contains("in none of the"), "it is there:\n{err}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::scheduler::build_c;
 use ktstr_record::spec::KernelConfig;
 use ktstr_replay::series::Samples;
+use ktstr_replay::trace::record::{EventBody, WatchNews};
 use ktstr_replay::verdict::Outcome;
 use ktstr_tests::{TestRun, fixture, ktstr, run_bounded, written};
 use rustix::process::{Pid, Signal, kill_process};
@@ -279,8 +280,9 @@ fn paths_say_whose_variable_map_and_queue_is_meant(run: &TestRun) {
     for holds in [
         "eventually(scheduler(/).sub_cgroup_id == 0)".to_owned(),
         format!("eventually(scheduler(/below).rodata.sub_cgroup_id == {cgroup})"),
+        format!("eventually(scheduler(\"qmap on /below\").sub_cgroup_id == {cgroup})"),
         format!(
-            "eventually(scheduler(\"qmap on /below\").map(scx_qmap.rodata).at(0).sub_cgroup_id == {cgroup})"
+            "eventually(max(maps.entries where name == scx_qmap.rodata and scheduler == \"{BELOW}\") == 1)"
         ),
         "eventually(scheduler(/below).dsq[0x0].nr >= 0)".to_owned(),
         "eventually(scheduler(/).dsq[0x0].nr >= 0)".to_owned(),
@@ -291,8 +293,7 @@ fn paths_say_whose_variable_map_and_queue_is_meant(run: &TestRun) {
         assert_eq!(found, Outcome::Pass, "{holds}: {summary}\n{run}");
     }
     for (fails, why) in [
-        ("eventually(scheduler(/).sub_cgroup_id > 0)", "at no sample"),
-        ("eventually(dsq[0x0].nr >= 0)", "write scheduler(/).dsq[0x0] or scheduler(/below).dsq[0x0]"),
+        ("eventually(scheduler(/).sub_cgroup_id > 0)", "not so at any of 2 samples"),
         ("eventually(rodata.sub_cgroup_id == 0)", "scheduler(/below).scx_qmap.rodata.sub_cgroup_id"),
         ("eventually(scheduler(/elsewhere).sub_cgroup_id == 0)", "there is no scheduler `/elsewhere`"),
     ] {
@@ -300,6 +301,21 @@ fn paths_say_whose_variable_map_and_queue_is_meant(run: &TestRun) {
         let said = format!("{} {:?}", finding.summary, finding.lines);
         assert!(finding.outcome != Outcome::Pass && said.contains(why), "{fails}: {finding:?}\n{run}");
     }
+    let queue =
+        run_bounded(ktstr().arg("replay").arg(run.trace_path()).args(["--var", "dsq[0x0].nr"]), LIMIT);
+    let both = "there are 2 dispatch queues 0x0: write scheduler(/).dsq[0x0]";
+    assert!(queue.stdout.contains(both), "{queue}");
+    // What others store where it was, once it has gone, is none of it.
+    let fires = run.trace().events().into_iter().filter_map(|event| match event.body {
+        EventBody::Watch(watch) => match watch.what {
+            WatchNews::Fired(fire) => Some(fire.new),
+            _ => None,
+        },
+        _ => None,
+    });
+    let fires: Vec<i128> = fires.collect();
+    // SCX_EXIT_UNREG and SCX_EXIT_ERROR_BPF.
+    assert_eq!(fires, [64, 1025], "{run}");
     let watches = run_bounded(ktstr().arg("replay").arg(run.trace_path()).arg("--watches"), LIMIT);
     assert!(watches.stdout.contains("qmap_exit"), "{watches}");
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::kernel::KernelView;
 use crate::kernel::query::{Located, QueryError, locate, locate_variable, pointers_in, pointers_of};
+use crate::kernel::scx::holds;
 use crate::path::parse::Parser;
 use crate::path::{FieldPath, KernelPath, Projection, Root, SyntaxError};
 use crate::text::Candidates;
@@ -130,7 +131,10 @@ impl WatchTarget {
                 let of = self.of.as_deref();
                 let pointers = pointers.filter_map(|pointer| locate_variable(view, of, &pointer).ok());
                 let below = self.of.as_ref().and_then(|_| sub_scheduler_mark(view));
-                scheduler_mark(view).into_iter().chain(below).chain(pointers).collect()
+                // Its memory is another's once it has gone, and stores to that are none of it.
+                let held = self.of.as_ref().and_then(|_| holds(view).ok()).unwrap_or_default();
+                let held = held.into_iter().map(|at| Located { at, bytes: 8, signed: false });
+                scheduler_mark(view).into_iter().chain(below).chain(held).chain(pointers).collect()
             }
         }
     }

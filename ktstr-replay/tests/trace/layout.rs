@@ -491,7 +491,7 @@ fn loss(kind: LossKindV1) -> LossV1 {
     LossV1 { host_ns: HostNs(1), kind, count: 2, detail: "ring full".to_owned() }
 }
 
-const FROZEN: [Frozen; 41] = [
+const FROZEN: [Frozen; 42] = [
     ("EventChunkV1", 0x59bb_e10a_cca1_cb21, 8, 4),
     ("EventChunkV1 (later events)", 0x051f_a325_9f92_2d6c, 8, 4),
     ("EventChunkV1 (statistics)", 0x6480_6919_4b5d_d091, 8, 4),
@@ -500,6 +500,7 @@ const FROZEN: [Frozen; 41] = [
     ("EventChunkV1 (long waits)", 0xd4a2_d790_c519_f43e, 8, 4),
     ("EventChunkV1 (history)", 0x4217_627d_daa0_e81f, 8, 4),
     ("EventChunkV1 (probes)", 0x1833_a492_83a8_e136, 8, 4),
+    ("EventChunkV1 (maps of schedulers)", 0x166c_ff20_0a75_82ab, 8, 4),
     ("SampleV1 (attach)", 0xcd5d_edd4_1f3a_ccc4, 288, 8),
     ("SampleV1 (periodic)", 0x9ae9_f3d0_8a04_7e65, 288, 8),
     ("SampleV1 (on demand)", 0xc6f9_d628_6b5f_8b2e, 288, 8),

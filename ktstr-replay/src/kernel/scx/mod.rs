@@ -4,6 +4,7 @@ mod owners;
 mod schedulers;
 mod state;
 
+pub(crate) use owners::holds;
 pub(in crate::kernel) use owners::{Holder, OwnerReader, holders, owners, owners_now};
 pub use schedulers::{EventCounter, SchedExt, Scheduler, read_schedulers};
 pub(in crate::kernel) use schedulers::{identity, scheduler_addresses, scheduler_name};

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::kernel::maps::MapsRead;
+use crate::kernel::maps::{MapsRead, struct_ops_maps};
 use crate::kernel::scx::schedulers::identity;
-use crate::kernel::scx::state::held_by;
-use crate::kernel::{KernelView, UsedMaps};
+use crate::kernel::scx::state::{held_at, held_by};
+use crate::kernel::{KernelError, KernelView, UsedMaps};
 use crate::trace::record::SchedulerMaps;
 use crate::units::KernelVirt;
 
@@ -45,6 +45,21 @@ pub(in crate::kernel) fn holders(
         }
     }
     found
+}
+
+/// Where the kernel keeps which scheduler a `struct_ops` map has made, of each map that has made one: it clears that when the scheduler has
+/// ended, before its maps go.
+///
+/// # Errors
+/// When the table of maps cannot be read.
+pub(crate) fn holds(view: &KernelView<'_>) -> Result<Vec<KernelVirt>, KernelError> {
+    let mut found = Vec::new();
+    for (map, value_type) in struct_ops_maps(view)? {
+        if held_by(view, map, value_type)?.is_some() {
+            found.extend(held_at(view, map, value_type)?);
+        }
+    }
+    Ok(found)
 }
 
 /// Ids of the maps that a holder's scheduler has, ascending.

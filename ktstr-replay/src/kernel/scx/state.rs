@@ -145,6 +145,16 @@ pub(in crate::kernel) fn held_by(
     map: KernelVirt,
     value_type: u32,
 ) -> Result<Option<KernelVirt>, KernelError> {
+    let Some(at) = held_at(view, map, value_type)? else { return Ok(None) };
+    view.pointer(at)
+}
+
+/// Where that pointer is. The kernel clears it when the scheduler has ended and before its maps can go (`bpf_scx_unreg`).
+pub(super) fn held_at(
+    view: &KernelView<'_>,
+    map: KernelVirt,
+    value_type: u32,
+) -> Result<Option<KernelVirt>, KernelError> {
     let types = view.types();
     let value = TypeId(value_type);
     let is_sched_ext = types.kind(value) == Ok(Kind::Struct)
@@ -156,7 +166,7 @@ pub(in crate::kernel) fn held_by(
         return Ok(None);
     };
     let Ok(held) = types.field(value, "data.priv") else { return Ok(None) };
-    view.pointer(KernelVirt(map.0.wrapping_add(kvalue.offset).wrapping_add(held.offset_bytes())))
+    Ok(Some(KernelVirt(map.0.wrapping_add(kvalue.offset).wrapping_add(held.offset_bytes()))))
 }
 
 /// What the scheduler's exit information says, into `state`.

@@ -21,7 +21,7 @@ pub enum Printed {
 
 use Printed::{Document, Lines, Other};
 
-/// A text with the kernel's dump of the stall of `traces/stall.trace.zst`.
+/// A text with the kernel's dump of a stall.
 pub const DUMP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ktstr-replay/src/pasted/dumps/stall.txt");
 
 /// Every subcommand of `ktstr` that reads a trace, and every option of it: `tests/golden.rs` compares them with what `--help`

@@ -138,7 +138,7 @@ fn a_trace_for_a_forge_is_opened_as_it_is_and_a_redacted_one_says_what_it_may_ho
     let (code, out, err) = shell(script, &golden(), dir.path());
     assert_eq!((code, err.as_str()), (1, ""), "{out}");
     assert!(out.contains("may still hold: names of tasks") && out.contains("stall.trace.zst.gz: "), "{out}");
-    assert!(out.contains("FAIL stall: demo died at 2.528s"), "{out}");
+    assert!(out.contains("FAIL stall: demo died at 2.034s"), "{out}");
     assert!(!out.contains("--stall-after-ms"), "an argument of the scheduler is left:\n{out}");
     assert_eq!(fs::read_dir(dir.path()).expect("the folder").count(), 1);
 }

@@ -460,10 +460,11 @@ fn limits_over_captures_are_measured_on_a_recorded_run() {
         ];
         names.into_iter().map(str::to_owned).zip(outcomes).collect()
     };
-    // One of its captures was missed, which could have broken the limits over each capture.
+    // Captures were missed, which could have broken the limits over each capture.
     let roomy = expected([Inconclusive, Inconclusive, Pass, Pass, Pass]);
     assert_eq!(outcomes(1e6), roomy, "{:#?}", judged(of(1e6)));
-    // It never needed another CPU than it chose, and went on with the last task five times in half a second.
-    let tight = expected([Fail, Fail, Pass, Fail, Pass]);
+    // It never needed another CPU than it chose, and went on with the last task again and again. Its two runqueues were as long as
+    // each other and its local queues empty, so that the missed captures still decide.
+    let tight = expected([Inconclusive, Inconclusive, Pass, Fail, Pass]);
     assert_eq!(outcomes(1.0), tight, "{:#?}", judged(of(1.0)));
 }

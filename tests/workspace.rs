@@ -14,6 +14,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use ktstr::prelude::*;
+use ktstr_record::provision::{Cache, KernelSpec, Provisioner};
+use ktstr_record::scheduler::build_c;
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::record::Manifest;
 use ktstr_tests::{Ended, cargo_ktstr, has_nextest, ktstr, run_bounded, target_folder};
@@ -36,6 +38,8 @@ for word; do
 done
 exec cargo "$@"
 "#;
+/// Has the variants of tests compiled. This repository has it set.
+const GAUNTLET: &str = "KTSTR_GAUNTLET";
 /// Is a variable of a scheduler's in one checkout only.
 const OF_NEW: &str = "of_the_new_checkout";
 
@@ -85,6 +89,11 @@ impl Scratch {
             ];
             if package == "scx_two" {
                 changes.push(("strictly_increasing(nr_dispatched)", "each(nr_dispatched <= 0)"));
+                // It has its program as a file; that it fails is by what that counts.
+                changes.push(("source = \"scx_two\"", "binary_path = \"programs/two\""));
+                let programs = folder.join("programs");
+                fs::create_dir(&programs).expect("a folder");
+                fs::copy(program(&folder.join(package), package), programs.join("two")).expect("a copy");
             }
             edit(&to, |text| {
                 changes.iter().fold(text, |text, (from, to)| {
@@ -94,6 +103,15 @@ impl Scratch {
             });
         }
     }
+}
+
+/// The program of a scheduler with these sources, as tests have it built that declare them.
+fn program(sources: &Path, name: &str) -> PathBuf {
+    let provisioner = Provisioner::open().expect("provisioning");
+    let kernel = provisioner.kernel(&KernelSpec::Latest).expect("a kernel");
+    let toolchain = provisioner.toolchain().expect("the toolchain");
+    let cache = Cache::open().expect("the cache");
+    build_c(sources, name, &kernel, &toolchain, &cache).expect("the scheduler")
 }
 
 /// Has cargo take the versions of this checkout, which are there.
@@ -116,7 +134,9 @@ fn in_folder(mut command: Command, folder: &Path) -> Command {
         ("CARGO_INCREMENTAL", "0"),
         ("CARGO_NET_OFFLINE", "true"),
     ]);
-    for variable in ["KTSTR_RESULTS", "KTSTR_SAY", "KTSTR_KERNEL", "NEXTEST_RUN_ID", "NEXTEST_PROFILE"] {
+    for variable in
+        ["KTSTR_RESULTS", "KTSTR_SAY", "KTSTR_KERNEL", "NEXTEST_RUN_ID", "NEXTEST_PROFILE", GAUNTLET]
+    {
         command.env_remove(variable);
     }
     // Of the test that runs this: those of the packages are looked at.
@@ -161,6 +181,7 @@ fn the_workspace_of_another() {
     a_new_package_is_a_workspace_of_its_own(&scratch);
     scratch.join();
     packages_with_tests_of_one_name_run_together(&scratch);
+    variants_are_compiled_for_the_gauntlet_alone(&scratch);
     an_optimized_build_is_cargos_own(&scratch);
     if has_nextest() {
         an_archive_is_run_elsewhere(&scratch);
@@ -209,6 +230,8 @@ fn packages_with_tests_of_one_name_run_together(scratch: &Scratch) {
         let (found, manifest) = judged(path);
         assert_eq!(found, outcome, "{package}: {ended}");
         assert_eq!(manifest.test.package, format!("{package}::sched"));
+        let program = manifest.scheduler.as_ref().map(|scheduler| scheduler.binary.as_str());
+        assert_eq!(program == Some("two"), *package == "scx_two", "{program:?}: {ended}");
         let said = format!("{package}::sched:\n{outcome} stall");
         assert!(ended.stdout.contains(&said), "no `{said}` in {ended}");
     }
@@ -235,6 +258,26 @@ fn packages_with_tests_of_one_name_run_together(scratch: &Scratch) {
     let plain = levels(&workspace, &["test", "-p", PACKAGES[0]]);
     assert!(plain.values().all(|level| level == "0"), "{plain:?}");
     assert_eq!(optimized.get("scx_one"), plain.get("scx_one"));
+}
+
+/// They are sixteen functions for each test. Where they are compiled, every runner finds them.
+fn variants_are_compiled_for_the_gauntlet_alone(scratch: &Scratch) {
+    let (workspace, cargo) = (scratch.path("old"), scratch.path("cargo"));
+    let listed = |value: &str| {
+        let mut command = in_folder(Command::new("cargo"), &workspace);
+        command.args(["test", "-p", PACKAGES[0], "--test", "sched", "--", "--list", "--ignored"]);
+        let ended = run(command.env(GAUNTLET, value));
+        assert!(ended.status.success(), "{ended}");
+        ended.stdout.lines().filter(|line| line.starts_with("gauntlet_stall::")).count()
+    };
+    assert_eq!(["", "1", "0"].map(listed), [0, 16, 0]);
+    let mut command = in_folder(cargo_ktstr(), &workspace);
+    // Where the host has few CPUs, one machine is all that there is time for.
+    command.args(["test", "--gauntlet", "--budget", "20s", "--package", PACKAGES[0]]);
+    command.env("KTSTR_RESULTS", scratch.path("results of the gauntlet")).env("CARGO", &cargo);
+    let ended = run(&mut command);
+    assert!(ended.status.success() && ended.stderr.contains("of 16 variants"), "{ended}");
+    assert!(ended.stdout.contains("PASS gauntlet_stall::"), "{ended}");
 }
 
 /// Who asks for cargo's release profile gets it, for what is built first and for the library: our settings are for the other one.

@@ -5,6 +5,9 @@
 //!
 //! The modules stand in layers: each imports only from those above it in this list.
 
+// The macros' expansions name this library, and one of them is its own: `TestDef::NEW`.
+extern crate self as ktstr;
+
 /// What a test's body finds out in the guest.
 mod assert;
 /// Sets of CPU numbers, in the kernel's list format.
@@ -65,7 +68,8 @@ pub mod __private {
     pub use crate::run::{TestFailure, run, run_variant};
     pub use crate::scheduler::{Scheduler, SchedulerSource, check_config};
     pub use crate::test_def::{
-        Checkpoint, HostCheck, IncludeFiles, Pages, TestDef, Topology, resolve_topology, unmarked,
+        Checkpoint, HostCheck, IncludeFiles, Pages, TestDef, Topology, inherit_topology, resolve_topology,
+        unmarked,
     };
     pub use ktstr_replay::trace::record::{PayloadOutput, Polarity};
 }

@@ -156,6 +156,9 @@ pub struct HostCheck {
 }
 
 impl TestDef {
+    /// A test without attributes, as the macro's table of keys has it: what its expansions do not say.
+    pub const NEW: Self = ktstr_macros::test_defaults!();
+
     /// The test's name as libtest knows it: `module::function`, without the crate.
     pub fn libtest_name(&self) -> &'static str {
         self.path.split_once("::").map_or(self.path, |(_, name)| name)
@@ -231,6 +234,14 @@ pub const fn unmarked(marked: &'static str) -> &'static str {
         "marks of another version"
     );
     path
+}
+
+/// The topology of a test that gives no part of it: its scheduler's, else that of all tests.
+pub const fn inherit_topology(scheduler: &Scheduler) -> Topology {
+    match scheduler.topology {
+        Some(topology) => topology,
+        None => TestDef::NEW.topology,
+    }
 }
 
 /// The topology of a test: each part as given to the test, else the scheduler's, else the default. The parts are NUMA

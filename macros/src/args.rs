@@ -100,6 +100,12 @@ impl Args {
         keys.map(|key| key.field(self.value(key.name))).collect()
     }
 
+    /// Those of the keys that were given.
+    pub fn given_fields(&self) -> Result<TokenStream> {
+        let keys = self.at(|place| place == Place::Field);
+        keys.filter_map(|key| Some(key.field(Some(self.value(key.name)?)))).collect()
+    }
+
     /// The rows with a place of this sort.
     pub fn at(&self, fits: impl Fn(Place) -> bool) -> impl Iterator<Item = &'static Key> {
         self.keys.iter().filter(move |key| fits(key.place))

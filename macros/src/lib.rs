@@ -90,7 +90,15 @@ use proc_macro::TokenStream;
 /// | `probe` | a list of strings, `["..", ".."]` | none | functions of the kernel and BPF programs whose calls are recorded from before the scheduler is loaded, with what is read at each: `enqueue_task_scx(p->pid, p->comm)`, `demo_enqueue(p->pid) returns`; such a test loads its scheduler anew |
 #[proc_macro_attribute]
 pub fn ktstr_test(attr: TokenStream, item: TokenStream) -> TokenStream {
-    test_expand::expand(attr.into(), item.into()).unwrap_or_else(|error| error.into_compile_error()).into()
+    let expanded = test_expand::expand(attr.into(), item.into(), test_expand::wants_variants());
+    expanded.unwrap_or_else(|error| error.into_compile_error()).into()
+}
+
+/// The description of a test without attributes. For ktstr itself.
+#[doc(hidden)]
+#[proc_macro]
+pub fn test_defaults(_: TokenStream) -> TokenStream {
+    test_expand::defaults().unwrap_or_else(|error| error.into_compile_error()).into()
 }
 
 /// Declare a scheduler under test: `declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo" });`.

@@ -3,8 +3,9 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, Ident, ItemFn, Result, ReturnType, Safety, Signature};
+use syn::{Attribute, Error, Ident, Result, ReturnType, Safety, Signature, Visibility};
 
 use crate::args::Args;
 use crate::key::Place;
@@ -12,56 +13,65 @@ use crate::presets::PRESETS;
 use crate::shape::Value;
 use crate::test_keys::{self, KEYS};
 
-/// The `#[test]` for `item`.
+/// The `#[test]` for `item`; with `variants` also those of it on the machines of the gauntlet.
+///
+/// What it expands to is compiled for each test of a file, so that it is little: one static, whose checks are part of its own
+/// evaluation, with the fields that differ from those of a test without attributes.
 ///
 /// # Errors
 /// A bad attribute, or a function that cannot be a test's body.
-pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
+pub fn expand(attr: TokenStream, item: TokenStream, variants: bool) -> Result<TokenStream> {
     let args = Args::parse2(attr, KEYS)?;
     test_keys::check(&args)?;
-    let mut body: ItemFn = syn::parse2(item)?;
-    check_signature(&body)?;
-    let name = body.sig.ident.clone();
+    let Function { attrs, vis, sig, block } = syn::parse2(item)?;
+    check_signature(&attrs, &sig)?;
+    let name = sig.ident.clone();
     let label = name.unraw().to_string();
-    let Split { docs, cfgs, rest } = Split::of(std::mem::take(&mut body.attrs));
-    body.attrs = rest;
-    let vis = std::mem::replace(&mut body.vis, syn::Visibility::Inherited);
+    let Split { docs, cfgs, rest } = Split::of(attrs);
     let is_ignored = args.is_set("ignore");
+    let ignored = is_ignored.then(|| quote!(ignored: true,));
     let ignore = is_ignored.then(|| quote!(#[ignore = "marked `ignore` in #[ktstr_test]"]));
     let holder = format_ident!("__KTSTR_TEST_{label}");
-    let topology = topology(&args)?;
-    let fields = args.fields()?;
-    let config = config(&args);
+    let topology = topology_field(&args)?;
+    let fields = args.given_fields()?;
+    let config_check = config_check(&args);
     let (limits, constraints) = (setters(&args, Place::Limit), setters(&args, Place::Constraint));
     let constraints_check = constraints_check(&args, &constraints);
-    let has_variants = !is_ignored && !args.is_set("host_only");
-    let gauntlet = if !has_variants { TokenStream::new() } else { gauntlet(&label, &holder, &cfgs) };
+    let assert = (!limits.is_empty()).then(|| quote!(assert: ::ktstr::__private::Assert::NONE #limits,));
+    let bounds = (!constraints.is_empty())
+        .then(|| quote!(constraints: ::ktstr::__private::Constraints::NONE #constraints,));
+    let may_vary = !is_ignored && !args.is_set("host_only");
+    let gauntlet = (may_vary && variants).then(|| gauntlet(&label, &holder, &cfgs));
+    // Names the variable to the compiler, and so to cargo, which compiles the file again where its value is another one.
+    let depends = may_vary.then(|| quote!(let _ = ::core::option_env!(#VARIANTS);));
     let payloads = payloads(&args);
+    let [package, manifest_dir] = ["CARGO_PKG_NAME", "CARGO_MANIFEST_DIR"].map(of_cargo);
     // The static stands outside of the test, so that a body is checked in builds without tests, too.
     Ok(quote! {
         #(#cfgs)*
         #[doc(hidden)]
         #[allow(dead_code, non_upper_case_globals)]
         static #holder: ::ktstr::__private::TestDef = {
-            #body
-            // A const, so that a part inherited from the scheduler that does not fit is a compile error too.
-            const __KTSTR_TOPOLOGY: ::ktstr::__private::Topology = #topology;
-            #config
+            #(#rest)*
+            #sig #block
+            #depends
+            #config_check
             #constraints_check
-            // With a mark, by which the test is found in the binary.
-            const __KTSTR_MARKED: &str =
-                ::core::concat!("\u{1}ktstr::test\u{1}", ::core::module_path!(), "::", #label, "\u{1}");
             ::ktstr::__private::TestDef {
-                path: ::ktstr::__private::unmarked(__KTSTR_MARKED),
-                package: ::core::env!("CARGO_PKG_NAME"),
-                manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
+                // With a mark, by which the test is found in the binary.
+                path: ::ktstr::__private::unmarked(
+                    ::core::concat!("\u{1}ktstr::test\u{1}", ::core::module_path!(), "::", #label, "\u{1}")
+                ),
+                package: #package,
+                manifest_dir: #manifest_dir,
                 body: #name,
-                topology: __KTSTR_TOPOLOGY,
-                assert: ::ktstr::__private::Assert::NONE #limits,
-                constraints: ::ktstr::__private::Constraints::NONE #constraints,
-                ignored: #is_ignored,
+                #topology
+                #assert
+                #bounds
+                #ignored
                 #payloads
                 #fields
+                ..::ktstr::__private::TestDef::NEW
             }
         };
         #(#cfgs)*
@@ -73,6 +83,57 @@ pub fn expand(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
         }
         #gauntlet
     })
+}
+
+/// What cargo says of the package in this variable: it says it to the compiler, and so to this macro.
+fn of_cargo(variable: &str) -> TokenStream {
+    std::env::var(variable).map_or_else(|_| quote!(::core::env!(#variable)), |text| quote!(#text))
+}
+
+/// Variable with which the variants of tests are compiled.
+const VARIANTS: &str = "KTSTR_GAUNTLET";
+
+/// Whether the variants of tests are to be compiled. They are sixteen functions for each test, which few builds run.
+pub fn wants_variants() -> bool {
+    std::env::var_os(VARIANTS).is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// The description of a test without attributes: each field with the default of its row.
+///
+/// # Errors
+/// A default that its own shape does not take.
+pub fn defaults() -> Result<TokenStream> {
+    let none = Args::parse2(TokenStream::new(), KEYS)?;
+    let (topology, fields) = (topology(&none)?, none.fields()?);
+    Ok(quote! {
+        ::ktstr::__private::TestDef {
+            path: "",
+            package: "",
+            manifest_dir: "",
+            body: |_| ::anyhow::bail!("a test without a body"),
+            topology: #topology,
+            assert: ::ktstr::__private::Assert::NONE,
+            constraints: ::ktstr::__private::Constraints::NONE,
+            ignored: false,
+            payloads: &[],
+            #fields
+        }
+    })
+}
+
+/// A function, with its body as it is written: the compiler reads that anyway.
+struct Function {
+    attrs: Vec<Attribute>,
+    vis: Visibility,
+    sig: Signature,
+    block: TokenStream,
+}
+
+impl Parse for Function {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let attrs = input.call(Attribute::parse_outer)?;
+        Ok(Self { attrs, vis: input.parse()?, sig: input.parse()?, block: input.parse()? })
+    }
 }
 
 /// A call of the method of its name for each key with this place that is given.
@@ -95,9 +156,7 @@ fn constraints_check(args: &Args, setters: &TokenStream) -> TokenStream {
         _ => quote!(::core::option::Option::None),
     };
     quote_spanned! {span=>
-        const _: () = ::ktstr::__private::check_constraints(
-            #inherited, ::ktstr::__private::Constraints::NONE #setters
-        );
+        ::ktstr::__private::check_constraints(#inherited, ::ktstr::__private::Constraints::NONE #setters);
     }
 }
 
@@ -126,6 +185,18 @@ fn gauntlet(label: &str, holder: &Ident, cfgs: &[Attribute]) -> TokenStream {
     }
 }
 
+/// The field of the topology, where it is not that of all tests.
+fn topology_field(args: &Args) -> Result<Option<TokenStream>> {
+    let given = args.at(|place| place == Place::Topology).any(|key| args.span(key.name).is_some());
+    if !given {
+        let Some(Value::Path(scheduler)) = args.value("scheduler") else { return Ok(None) };
+        return Ok(Some(quote!(topology: ::ktstr::__private::inherit_topology(&#scheduler),)));
+    }
+    let topology = topology(args)?;
+    // In the static itself, so that a part inherited from the scheduler that does not fit is a compile error too.
+    Ok(Some(quote!(topology: #topology,)))
+}
+
 /// The machine's topology: each part from the test, else from the scheduler, else the row's default.
 fn topology(args: &Args) -> Result<TokenStream> {
     let inherited = match args.value("scheduler") {
@@ -149,28 +220,31 @@ fn topology(args: &Args) -> Result<TokenStream> {
 }
 
 /// The test gives a configuration exactly where the scheduler wants one.
-fn config(args: &Args) -> TokenStream {
+fn config_check(args: &Args) -> TokenStream {
     let Some(Value::Path(scheduler)) = args.value("scheduler") else { return TokenStream::new() };
     let span = args.span("config").or_else(|| args.span("scheduler")).unwrap_or_else(Span::call_site);
     let is_given = args.span("config").is_some();
     quote_spanned! {span=>
-        const _: () = ::ktstr::__private::check_config(&#scheduler, #is_given);
+        ::ktstr::__private::check_config(&#scheduler, #is_given);
     }
 }
 
 /// The field with the payloads of the test, which are checked while it is compiled.
-fn payloads(args: &Args) -> TokenStream {
-    let definitions = test_keys::payloads(args)
-        .into_iter()
-        .map(|path| quote_spanned!(path.span()=> ::ktstr::__private::definition_of(&#path)));
+fn payloads(args: &Args) -> Option<TokenStream> {
+    let paths = test_keys::payloads(args);
+    if paths.is_empty() {
+        return None;
+    }
+    let definitions =
+        paths.into_iter().map(|path| quote_spanned!(path.span()=> ::ktstr::__private::definition_of(&#path)));
     let span = args.span("workloads").unwrap_or_else(Span::call_site);
-    quote_spanned! {span=>
+    Some(quote_spanned! {span=>
         payloads: {
             const PAYLOADS: &[&::ktstr::__private::PayloadDef] = &[#(#definitions),*];
             const _: () = ::ktstr::__private::check_payloads(PAYLOADS);
             PAYLOADS
         },
-    }
+    })
 }
 
 /// A function's attributes by where they belong.
@@ -192,18 +266,18 @@ impl Split {
     }
 }
 
-fn check_signature(item: &ItemFn) -> Result<()> {
+fn check_signature(attrs: &[Attribute], sig: &Signature) -> Result<()> {
     let fault = |span: Span, message: &str| Err(Error::new(span, message));
-    if let Some(attr) = item.attrs.iter().find(|attr| attr.path().is_ident("test")) {
+    if let Some(attr) = attrs.iter().find(|attr| attr.path().is_ident("test")) {
         return fault(attr.span(), "#[ktstr_test] makes the `#[test]` itself: remove this one");
     }
-    if let Some(attr) = item.attrs.iter().find(|attr| attr.path().is_ident("ignore")) {
+    if let Some(attr) = attrs.iter().find(|attr| attr.path().is_ident("ignore")) {
         return fault(attr.span(), "write `ignore` among the keys of #[ktstr_test]");
     }
-    if let Some(attr) = item.attrs.iter().find(|attr| attr.path().is_ident("should_panic")) {
+    if let Some(attr) = attrs.iter().find(|attr| attr.path().is_ident("should_panic")) {
         return fault(attr.span(), "a test that must fail says `expect_err` among the keys of #[ktstr_test]");
     }
-    let Signature { constness, asyncness, safety, abi, generics, inputs, output, .. } = &item.sig;
+    let Signature { constness, asyncness, safety, abi, generics, inputs, output, ident, .. } = sig;
     if let Some(token) = constness {
         return fault(token.span(), "the body of a test cannot be `const`");
     }
@@ -211,17 +285,17 @@ fn check_signature(item: &ItemFn) -> Result<()> {
         return fault(token.span(), "the body of a test cannot be `async`");
     }
     if !matches!(safety, Safety::Default) || abi.is_some() {
-        return fault(item.sig.ident.span(), "the body of a test is a plain safe Rust function");
+        return fault(ident.span(), "the body of a test is a plain safe Rust function");
     }
     if !generics.params.is_empty() {
         return fault(generics.span(), "the body of a test cannot be generic");
     }
-    if inputs.len() != 1 || item.sig.receiver().is_some() {
-        let span = if inputs.is_empty() { item.sig.ident.span() } else { inputs.span() };
+    if inputs.len() != 1 || sig.receiver().is_some() {
+        let span = if inputs.is_empty() { ident.span() } else { inputs.span() };
         return fault(span, "the body of a test takes one argument, `ctx: &Ctx`");
     }
     if matches!(output, ReturnType::Default) {
-        return fault(item.sig.ident.span(), "the body of a test returns `Result<AssertResult>`");
+        return fault(ident.span(), "the body of a test returns `Result<AssertResult>`");
     }
     Ok(())
 }
@@ -231,7 +305,12 @@ mod tests {
     use super::*;
 
     fn expanded(attr: &str, item: &str) -> Result<String> {
-        expand(attr.parse().expect("tokens"), item.parse().expect("tokens")).map(|tokens| tokens.to_string())
+        of(attr, item, true)
+    }
+
+    fn of(attr: &str, item: &str, variants: bool) -> Result<String> {
+        let (attr, item) = (attr.parse().expect("tokens"), item.parse().expect("tokens"));
+        expand(attr, item, variants).map(|tokens| tokens.to_string())
     }
 
     #[test]
@@ -254,7 +333,7 @@ mod tests {
             text.contains("NONE . not_starved (false) . max_gap_ms (5) . max_imbalance_ratio (2.0) ,"),
             "{text}"
         );
-        assert!(expanded("", item)?.contains("Assert :: NONE ,"));
+        assert!(!expanded("", item)?.contains("Assert"));
         Ok(())
     }
 
@@ -276,6 +355,30 @@ mod tests {
         assert_eq!(text.matches("cfg (unix)").count(), 3, "{text}");
         assert!(!expanded("ignore", item)?.contains("gauntlet_t"));
         assert!(!expanded("host_only", item)?.contains("gauntlet_t"));
+        // Without them it still says what decides of them.
+        let without = of("", item, false)?;
+        assert!(
+            !without.contains("gauntlet_t") && without.contains("option_env ! (\"KTSTR_GAUNTLET\")"),
+            "{without}"
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_as_in_every_test_is_not_said_again() -> Result<()> {
+        let item = "fn t(ctx: &Ctx) -> R { x() }";
+        let text = of("seed = 7", item, false)?;
+        assert!(
+            text.contains("seed : 7 ,") && text.contains(".. :: ktstr :: __private :: TestDef :: NEW"),
+            "{text}"
+        );
+        let said = ["duration_s", "topology", "constraints", "payloads", "ignored", "check_config"];
+        assert!(said.iter().all(|field| !text.contains(field)), "{text}");
+        let all = defaults()?.to_string();
+        assert!(
+            ["duration_s : 12 ,", "seed : 1 ,", "payloads : & [] ,"].iter().all(|field| all.contains(field)),
+            "{all}"
+        );
         Ok(())
     }
 

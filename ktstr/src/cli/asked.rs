@@ -174,6 +174,7 @@ pub(super) fn binaries(
     let build = args.clone().with_rest(rest);
     let mut command = Command::new(cargo());
     command.args(arguments(&build, workspace, Runner::CargoTest)?);
+    command.envs(args.build_variables());
     let (status, messages) = printed(&mut command, signals)?;
     if !status.success() {
         return Err(NotBuilt(status).into());

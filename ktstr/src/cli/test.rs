@@ -171,6 +171,13 @@ impl TestArgs {
     }
 }
 
+impl TestArgs {
+    /// What cargo's environment has besides for a build of the tests: for the gauntlet their variants are compiled.
+    pub(super) fn build_variables(&self) -> Option<(&'static str, &'static str)> {
+        self.gauntlet.then_some((environment::GAUNTLET, "1"))
+    }
+}
+
 impl CommandArgs for TestArgs {
     /// The exit code is the runner's; of several runs of it the worst.
     fn run(self) -> Result<ExitCode> {
@@ -371,6 +378,8 @@ impl TestArgs {
     fn command(&self, pass: &Pass, words: &[OsString], results: &Path) -> Command {
         let mut command = Command::new(cargo());
         command.args(words).env(environment::RESULTS, results).envs(pass.variables());
+        // The runner builds, too: with another value it would build the tests without what they were asked for.
+        command.envs(self.build_variables());
         if let Some(machine) = self.machine {
             command.env(environment::MACHINE, machine.as_str());
         }

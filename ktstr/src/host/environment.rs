@@ -26,6 +26,8 @@ pub const RESULTS: &str = "KTSTR_RESULTS";
 pub const SCHEDULER: &str = "KTSTR_SCHEDULER";
 /// Variable that turns the second runs of tests off whose scheduler died, when it is 0.
 pub const AUTO_REPRO: &str = "KTSTR_AUTO_REPRO";
+/// Variable with which the variants of tests for the gauntlet are compiled, where it is not 0. The compiler's processes read it.
+pub const GAUNTLET: &str = "KTSTR_GAUNTLET";
 /// Variable with a folder into which tests write what they are, in place of being run. A test that does so fails.
 pub const DESCRIBE: &str = "KTSTR_DESCRIBE";
 

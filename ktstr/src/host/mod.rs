@@ -122,9 +122,7 @@ fn run_request(def: &TestDef, environment: &Environment, request: RecordRequest)
 #[cfg(test)]
 pub(crate) mod tests {
     use crate::assert::AssertResult;
-    use crate::gauntlet::Constraints;
-    use crate::limits::Assert;
-    use crate::test_def::{Checkpoint, Pages, TestDef, resolve_topology};
+    use crate::test_def::TestDef;
 
     /// A test with all defaults.
     pub const TEST: TestDef = TestDef {
@@ -132,43 +130,6 @@ pub(crate) mod tests {
         package: "demo",
         manifest_dir: "/demo",
         body: |_| Ok(AssertResult::pass()),
-        scheduler: None,
-        topology: resolve_topology(None, [None; 4], [1, 1, 2, 1]),
-        memory_mib: 512,
-        duration_s: 12,
-        enable_timeout_s: None,
-        watchdog_timeout_s: None,
-        num_snapshots: 0,
-        checkpoint: Checkpoint::Every,
-        pages: Pages::Kernel,
-        seed: 1,
-        claims: &[],
-        check: None,
-        fail_fast: false,
-        assert: Assert::NONE,
-        constraints: Constraints::NONE,
-        host_only: false,
-        ignored: false,
-        expect_err: false,
-        expect_scx_error_contains: None,
-        expect_scx_error_matches: None,
-        expect_scx_exit: None,
-        allow_restarts: false,
-        allow_splats: false,
-        allow_inconclusive: false,
-        kaslr: true,
-        performance: false,
-        attached: true,
-        auto_repro: true,
-        history: true,
-        kargs: &[],
-        extra_sched_args: &[],
-        sysctls: &[],
-        config: None,
-        staged_schedulers: &[],
-        include_files: None,
-        watch: &[],
-        probe: &[],
-        payloads: &[],
+        ..TestDef::NEW
     };
 }

@@ -340,7 +340,7 @@ mod more_cpus_than_by_default {
     use ktstr::prelude::*;
 
     #[ktstr_test(min_cpus = 200)]
-//               ^^^^^^^^ evaluation panicked: no machine has so many and so few CPUs: give `max_cpus`, too (what is not given is the scheduler's, else 192): evaluation of `more_cpus_than_by_default::__KTSTR_TEST_a_test::_` failed inside this call
+//               ^^^^^^^^ evaluation panicked: no machine has so many and so few CPUs: give `max_cpus`, too (what is not given is the scheduler's, else 192): evaluation of `more_cpus_than_by_default::__KTSTR_TEST_a_test` failed inside this call
 //    note: inside `ktstr::__private::check_constraints`
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])
@@ -353,7 +353,7 @@ mod nodes_beyond_the_schedulers {
     declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", constraints = Constraints::NONE.max_numa_nodes(2) });
 
     #[ktstr_test(scheduler = DEMO, min_numa_nodes = 3)]
-//                                 ^^^^^^^^^^^^^^ evaluation panicked: no machine has so many and so few NUMA nodes: give `max_numa_nodes`, too (what is not given is the scheduler's, else 1): evaluation of `nodes_beyond_the_schedulers::__KTSTR_TEST_a_test::_` failed inside this call
+//                                 ^^^^^^^^^^^^^^ evaluation panicked: no machine has so many and so few NUMA nodes: give `max_numa_nodes`, too (what is not given is the scheduler's, else 1): evaluation of `nodes_beyond_the_schedulers::__KTSTR_TEST_a_test` failed inside this call
 //    note: inside `ktstr::__private::check_constraints`
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])
@@ -364,7 +364,7 @@ mod bounds_between_the_machines {
     use ktstr::prelude::*;
 
     #[ktstr_test(min_llcs = 5, max_llcs = 7)]
-//               ^^^^^^^^ evaluation panicked: no machine of the gauntlet is within these bounds: docs/gauntlet.md has the table of them: evaluation of `bounds_between_the_machines::__KTSTR_TEST_a_test::_` failed inside this call
+//               ^^^^^^^^ evaluation panicked: no machine of the gauntlet is within these bounds: docs/gauntlet.md has the table of them: evaluation of `bounds_between_the_machines::__KTSTR_TEST_a_test` failed inside this call
 //    note: inside `ktstr::__private::check_constraints`
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])
@@ -377,7 +377,7 @@ mod a_scheduler_for_no_machine {
     declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", constraints = Constraints::NONE.min_llcs(20) });
 
     #[ktstr_test(scheduler = DEMO)]
-//               ^^^^^^^^^ evaluation panicked: no machine has so many and so few LLCs: give `max_llcs`, too (what is not given is the scheduler's, else 12): evaluation of `a_scheduler_for_no_machine::__KTSTR_TEST_a_test::_` failed inside this call
+//               ^^^^^^^^^ evaluation panicked: no machine has so many and so few LLCs: give `max_llcs`, too (what is not given is the scheduler's, else 12): evaluation of `a_scheduler_for_no_machine::__KTSTR_TEST_a_test` failed inside this call
 //    note: inside `ktstr::__private::check_constraints`
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])

@@ -393,11 +393,12 @@ mod tests {
     fn nextest_is_given_each_variant_by_name_and_told_to_go_on() {
         let lines = lines(&plan(None), Runner::Nextest, &["--partition", "count:1/2", "--no-capture"]);
         let [line] = lines.as_slice() else { panic!("{lines:?}") };
-        let begin = "nextest run -p demo --test demo -p demo --test my-demo --run-ignored only --no-fail-fast \
+        let begin = "nextest run -p demo --test demo -p demo --test my-demo --run-ignored only \
                      -E package(=demo) & binary(=demo) & test(=gauntlet_two::llcs1_cpus4) -E ";
         assert!(line.starts_with(begin), "{line}");
         assert!(
-            line.contains("binary(=my-demo)") && line.ends_with("--partition count:1/2 --no-capture"),
+            line.contains("binary(=my-demo)")
+                && line.ends_with(" --no-fail-fast --partition count:1/2 --no-capture"),
             "{line}"
         );
         assert_eq!(line.matches(" -E ").count(), 12);

@@ -116,8 +116,8 @@ impl<'a> Snapshot<'a> {
     /// [`ValueError::NoScheduler`] with those that are there, [`ValueError::SeveralSchedulers`], [`ValueError::Missed`].
     pub fn of_scheduler(&self, name: &str) -> Result<Self, ValueError> {
         self.present()?;
-        let is_there = |id: u32| self.sample.maps.iter().any(|map| map.id == id);
-        let here: Vec<_> = self.owners.into_iter().flat_map(|owners| owners.among(is_there)).collect();
+        let ids = self.sample.maps.iter().map(|map| map.id);
+        let here: Vec<&SchedulerMaps> = self.owners.map(|owners| owners.among(ids)).unwrap_or_default();
         let mut same = Self {
             sample: self.sample,
             types: self.types.clone(),

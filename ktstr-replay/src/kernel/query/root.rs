@@ -1,5 +1,7 @@
 //! Where paths begin: symbols, runqueues, tasks, dispatch queues.
 
+use std::collections::BTreeSet;
+
 use super::types::{of_symbol, of_words};
 use super::{QueryError, TaskName};
 use crate::btf::{CType, alike};
@@ -13,6 +15,8 @@ use crate::units::{Cpu, KernelVirt};
 
 /// The symbol of the runqueues.
 const RUNQUEUES: &str = "runqueues";
+/// Most schedulers that an error names.
+const NAMED: usize = 8;
 
 /// Find the object: its address and its type.
 pub(super) fn find(view: &KernelView<'_>, root: &Root) -> Result<(KernelVirt, CType), QueryError> {
@@ -119,12 +123,16 @@ fn dsq(view: &KernelView<'_>, id: u64, of: Option<&str>) -> Result<KernelVirt, Q
     let whose = |dsq: &Dsq| dsq.scheduler.and_then(|at| identity(view, at).ok());
     let is_its = |dsq: &&Dsq| of.is_none_or(|name| whose(dsq).is_some_and(|its| its.goes_by(name)));
     let found: Vec<&Dsq> = user().filter(|dsq| dsq.id.number == id).filter(is_its).collect();
+    // A table that has an id twice is damaged, and one alone has nothing to be told apart.
+    let is_of_several =
+        found.windows(2).any(|pair| matches!(pair, [one, next] if one.scheduler != next.scheduler));
     match *found.as_slice() {
-        [dsq] => Ok(dsq.at),
+        [dsq, ..] if !is_of_several => Ok(dsq.at),
         [] => Err(QueryError::NoDsq { id, have: user().filter(is_its).map(|dsq| dsq.id.number).collect() }),
         ref several => {
             let of = several.iter().filter_map(|dsq| whose(dsq));
-            Err(QueryError::SeveralDsqs { id, of: of.map(|its| its.path_name().to_owned()).collect() })
+            let of: BTreeSet<String> = of.map(|its| its.path_name().to_owned()).collect();
+            Err(QueryError::SeveralDsqs { id, of: of.into_iter().take(NAMED).collect() })
         }
     }
 }

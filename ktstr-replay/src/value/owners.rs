@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::trace::record::{Event, EventBody, SchedulerMaps};
 
 /// Most schedulers that one map is told to be of. A trace may name any number of them.
-const MOST_OF_ONE_MAP: usize = 16;
+pub(crate) const MOST_OF_ONE_MAP: usize = 16;
 
 /// The schedulers whose maps are known. Empty where there is only one: then nothing has to be told apart.
 #[derive(Clone, Debug, Default)]

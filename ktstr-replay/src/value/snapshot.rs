@@ -8,6 +8,7 @@ use super::{MapOwners, MapView, Scope, StatsAnswers, StatsError, StatsValue, Val
 use crate::btf::{BtfError, Kind, TypeId, Types, plain};
 use crate::path::{AsPath, Dotted, SchedulerName, StatsPath, Step, after_name, path_text};
 use crate::text::Candidates;
+use crate::trace::record::scheduler_maps::ROOT_CGROUP;
 use crate::trace::record::{BlobId, MapContents, MapState, Sample, SchedulerMaps};
 
 /// Where the types of a sample come from.
@@ -37,8 +38,6 @@ pub(crate) enum BlobError {
 const STRUCT_OPS: u32 = 26;
 /// Longest map name that the kernel keeps, in bytes.
 const MAP_NAME_BYTES: usize = 15;
-/// The cgroup of the root scheduler.
-const ROOT_CGROUP: &str = "/";
 /// Deepest struct that is taken apart.
 const LEAF_DEPTH: usize = 4;
 /// Leaves that are looked at; a trace's types are not trusted and can have any number.

@@ -11,6 +11,7 @@ use crate::kernel::task::task_addresses;
 use crate::kernel::{Gaps, KernelView};
 use crate::path::{Root, TaskKey};
 use crate::text::Candidates;
+use crate::trace::record::scheduler_maps::ROOT_CGROUP;
 use crate::units::{Cpu, KernelVirt};
 
 /// The symbol of the runqueues.
@@ -121,7 +122,12 @@ fn dsq(view: &KernelView<'_>, id: u64, of: Option<&str>) -> Result<KernelVirt, Q
     let all = read_dsqs(view)?;
     let user = || all.dsqs.iter().filter(|dsq| !dsq.id.is_builtin());
     let whose = |dsq: &Dsq| dsq.scheduler.and_then(|at| identity(view, at).ok());
-    let is_its = |dsq: &&Dsq| of.is_none_or(|name| whose(dsq).is_some_and(|its| its.goes_by(name)));
+    // Where one table has the queues of all, there is no scheduler but the root.
+    let goes_by = |dsq: &Dsq, name: &str| match dsq.scheduler {
+        Some(_) => whose(dsq).is_some_and(|its| its.goes_by(name)),
+        None => name == ROOT_CGROUP,
+    };
+    let is_its = |dsq: &&Dsq| of.is_none_or(|name| goes_by(dsq, name));
     let found: Vec<&Dsq> = user().filter(|dsq| dsq.id.number == id).filter(is_its).collect();
     // A table that has an id twice is damaged, and one alone has nothing to be told apart.
     let is_of_several =

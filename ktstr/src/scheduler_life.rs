@@ -123,6 +123,7 @@ impl SchedulerLife {
             if is_over || before.is_some() && before == self.enabling() || self.check().is_err() {
                 return told;
             }
+            sleep(LOOK);
         }
     }
 
@@ -131,8 +132,9 @@ impl SchedulerLife {
     fn enabling(&self) -> Option<String> {
         let Life::Watched(Watched { state_file, .. }) = &self.0 else { return None };
         let is_enabled = || fs::read_to_string(state_file).is_ok_and(|state| state.trim() == "enabled");
-        let seq =
-            is_enabled().then(|| fs::read_to_string(state_file.with_file_name("enable_seq")).ok())??;
+        // Where a kernel does not count them, all that can be told is that one is enabled.
+        let count = || fs::read_to_string(state_file.with_file_name("enable_seq")).unwrap_or_default();
+        let seq = is_enabled().then(count)?;
         // It may be that of a scheduler after the one that was enabled just now.
         is_enabled().then_some(seq)
     }

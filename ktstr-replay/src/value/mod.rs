@@ -22,7 +22,7 @@ pub(crate) use cast::cast_scalar;
 pub(crate) use container::Container;
 pub use error::ValueError;
 pub use map::{MapEntry, MapView};
-pub(crate) use owners::MapOwners;
+pub(crate) use owners::{MOST_OF_ONE_MAP, MapOwners};
 pub(crate) use render::Beyond;
 pub use scalar::Scalar;
 pub(crate) use scope::Scope;

@@ -8,6 +8,7 @@ use super::{MapOwners, MapView, Scope, StatsAnswers, StatsError, StatsValue, Val
 use crate::btf::{BtfError, Kind, TypeId, Types, plain};
 use crate::path::{AsPath, Dotted, SchedulerName, StatsPath, Step, after_name, path_text};
 use crate::text::Candidates;
+use crate::trace::record::scheduler_maps::ROOT_CGROUP;
 use crate::trace::record::{BlobId, MapContents, MapState, Sample, SchedulerMaps};
 
 /// Where the types of a sample come from.
@@ -37,8 +38,6 @@ pub(crate) enum BlobError {
 const STRUCT_OPS: u32 = 26;
 /// Longest map name that the kernel keeps, in bytes.
 const MAP_NAME_BYTES: usize = 15;
-/// The cgroup of the root scheduler.
-const ROOT_CGROUP: &str = "/";
 /// Deepest struct that is taken apart.
 const LEAF_DEPTH: usize = 4;
 /// Leaves that are looked at; a trace's types are not trusted and can have any number.
@@ -116,8 +115,8 @@ impl<'a> Snapshot<'a> {
     /// [`ValueError::NoScheduler`] with those that are there, [`ValueError::SeveralSchedulers`], [`ValueError::Missed`].
     pub fn of_scheduler(&self, name: &str) -> Result<Self, ValueError> {
         self.present()?;
-        let is_there = |id: u32| self.sample.maps.iter().any(|map| map.id == id);
-        let here: Vec<_> = self.owners.into_iter().flat_map(|owners| owners.among(is_there)).collect();
+        let ids = self.sample.maps.iter().map(|map| map.id);
+        let here: Vec<&SchedulerMaps> = self.owners.map(|owners| owners.among(ids)).unwrap_or_default();
         let mut same = Self {
             sample: self.sample,
             types: self.types.clone(),

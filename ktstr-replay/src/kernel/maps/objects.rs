@@ -11,7 +11,7 @@ use crate::kernel::{BpfProgram, BpfPrograms, KernelError, KernelView};
 use crate::trace::record::{BlobId, MapState};
 use crate::units::KernelVirt;
 use crate::value::snapshot::BlobError;
-use crate::value::{MapView, Value, ValueError};
+use crate::value::{MOST_OF_ONE_MAP, MapView, Value, ValueError};
 
 /// Maps and programs at one moment, and the types of their values.
 #[derive(Debug)]
@@ -91,7 +91,8 @@ impl BpfObjects {
             let kernel_value = (kernel_value != 0).then_some(TypeId(kernel_value));
             let whose: BTreeSet<String> = owners
                 .iter()
-                .filter(|(_, owner)| owner.maps.contains(&state.id))
+                .filter(|(_, owner)| owner.maps.binary_search(&state.id).is_ok())
+                .take(MOST_OF_ONE_MAP)
                 .map(|(_, owner)| owner.in_words())
                 .collect();
             let schedulers = whose.into_iter().collect();

@@ -90,7 +90,7 @@ pub enum QueryError {
         have: Vec<u64>,
     },
     /// Several schedulers have a dispatch queue of that id.
-    #[error("there are {} dispatch queues {id:#x}: write {}", .of.len(), .of.iter().map(|name| format!("{}.dsq[{id:#x}]", SchedulerName(name))).collect::<Vec<_>>().join(" or "))]
+    #[error("several schedulers have a dispatch queue {id:#x}: write {}", .of.iter().map(|name| format!("{}.dsq[{id:#x}]", SchedulerName(name))).collect::<Vec<_>>().join(" or "))]
     SeveralDsqs {
         /// The id that was asked for.
         id: u64,

@@ -1,5 +1,7 @@
 //! Where paths begin: symbols, runqueues, tasks, dispatch queues.
 
+use std::collections::BTreeSet;
+
 use super::types::{of_symbol, of_words};
 use super::{QueryError, TaskName};
 use crate::btf::{CType, alike};
@@ -9,10 +11,13 @@ use crate::kernel::task::task_addresses;
 use crate::kernel::{Gaps, KernelView};
 use crate::path::{Root, TaskKey};
 use crate::text::Candidates;
+use crate::trace::record::scheduler_maps::ROOT_CGROUP;
 use crate::units::{Cpu, KernelVirt};
 
 /// The symbol of the runqueues.
 const RUNQUEUES: &str = "runqueues";
+/// Most schedulers that an error names.
+const NAMED: usize = 8;
 
 /// Find the object: its address and its type.
 pub(super) fn find(view: &KernelView<'_>, root: &Root) -> Result<(KernelVirt, CType), QueryError> {
@@ -117,14 +122,23 @@ fn dsq(view: &KernelView<'_>, id: u64, of: Option<&str>) -> Result<KernelVirt, Q
     let all = read_dsqs(view)?;
     let user = || all.dsqs.iter().filter(|dsq| !dsq.id.is_builtin());
     let whose = |dsq: &Dsq| dsq.scheduler.and_then(|at| identity(view, at).ok());
-    let is_its = |dsq: &&Dsq| of.is_none_or(|name| whose(dsq).is_some_and(|its| its.goes_by(name)));
+    // Where one table has the queues of all, there is no scheduler but the root.
+    let goes_by = |dsq: &Dsq, name: &str| match dsq.scheduler {
+        Some(_) => whose(dsq).is_some_and(|its| its.goes_by(name)),
+        None => name == ROOT_CGROUP,
+    };
+    let is_its = |dsq: &&Dsq| of.is_none_or(|name| goes_by(dsq, name));
     let found: Vec<&Dsq> = user().filter(|dsq| dsq.id.number == id).filter(is_its).collect();
+    // A table that has an id twice is damaged, and one alone has nothing to be told apart.
+    let is_of_several =
+        found.windows(2).any(|pair| matches!(pair, [one, next] if one.scheduler != next.scheduler));
     match *found.as_slice() {
-        [dsq] => Ok(dsq.at),
+        [dsq, ..] if !is_of_several => Ok(dsq.at),
         [] => Err(QueryError::NoDsq { id, have: user().filter(is_its).map(|dsq| dsq.id.number).collect() }),
         ref several => {
             let of = several.iter().filter_map(|dsq| whose(dsq));
-            Err(QueryError::SeveralDsqs { id, of: of.map(|its| its.path_name().to_owned()).collect() })
+            let of: BTreeSet<String> = of.map(|its| its.path_name().to_owned()).collect();
+            Err(QueryError::SeveralDsqs { id, of: of.into_iter().take(NAMED).collect() })
         }
     }
 }

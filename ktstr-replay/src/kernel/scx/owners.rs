@@ -3,10 +3,10 @@
 //! The kernel does not say it. A `struct_ops` map points at the scheduler that it made (`sched_ext_ops.priv`), and has the types
 //! (`bpf_map.btf`) that its loader gave all maps and programs of the object. Two loaders of one source have types of their own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::kernel::maps::{MapsRead, struct_ops_maps};
-use crate::kernel::scx::schedulers::identity;
+use crate::kernel::scx::schedulers::{MAX_SCHEDULERS, identity};
 use crate::kernel::scx::state::{held_at, held_by};
 use crate::kernel::{KernelError, KernelView, UsedMaps};
 use crate::trace::record::SchedulerMaps;
@@ -31,6 +31,10 @@ pub(in crate::kernel) fn holders(
 ) -> Vec<Holder> {
     let mut found = Vec::new();
     for &(map, value_type) in &read.struct_ops {
+        if found.len() >= MAX_SCHEDULERS {
+            faults.push(format!("whose BPF maps are: there are more than {MAX_SCHEDULERS} schedulers"));
+            break;
+        }
         match held_by(view, map, value_type) {
             Ok(Some(scheduler)) => {
                 let place = read.places.iter().find(|place| place.at == map);
@@ -62,13 +66,13 @@ pub(crate) fn holds(view: &KernelView<'_>) -> Result<Vec<KernelVirt>, KernelErro
     Ok(found)
 }
 
-/// Ids of the maps that a holder's scheduler has, ascending.
-fn maps_of(holder: &Holder, read: &MapsRead, used: &[UsedMaps]) -> BTreeSet<u32> {
-    let is_its = |btf: KernelVirt| btf.0 != 0 && btf == holder.btf;
+/// Ids of the maps of the object with this `struct btf`, ascending.
+fn maps_of(object: KernelVirt, read: &MapsRead, used: &[UsedMaps]) -> BTreeSet<u32> {
+    let is_its = |btf: KernelVirt| btf.0 != 0 && btf == object;
     let declared = read.places.iter().filter(|place| is_its(place.map.btf)).map(|place| place.map.id);
     // Maps that the loader gave no types have no BTF, but the programs that use them do.
     let used = used.iter().filter(|one| is_its(one.btf)).flat_map(|one| one.map_ids.iter().copied());
-    declared.chain(used).chain([holder.map_id]).collect()
+    declared.chain(used).collect()
 }
 
 /// Whose maps are, by holder. A scheduler that cannot be read is a fault.
@@ -79,17 +83,23 @@ pub(in crate::kernel) fn owners(
     used: &[UsedMaps],
     faults: &mut Vec<String>,
 ) -> Vec<(Holder, SchedulerMaps)> {
-    let one = |holder: &Holder| match identity(view, holder.scheduler) {
-        Ok(scheduler) => {
-            let maps = maps_of(holder, read, used).into_iter().collect();
-            Some((*holder, SchedulerMaps { maps, ..scheduler }))
+    let mut found = Vec::new();
+    // Gathered once of each object: in memory that is damaged, any number of holders may be of the same.
+    let mut objects: BTreeMap<KernelVirt, BTreeSet<u32>> = BTreeMap::new();
+    for holder in holders {
+        match identity(view, holder.scheduler) {
+            Ok(scheduler) => {
+                let of_object = objects.entry(holder.btf).or_insert_with(|| maps_of(holder.btf, read, used));
+                let mut maps = of_object.clone();
+                maps.insert(holder.map_id);
+                found.push((*holder, SchedulerMaps { maps: maps.into_iter().collect(), ..scheduler }));
+            }
+            Err(error) => {
+                faults.push(format!("whose BPF maps are, of the scheduler at {}: {error}", holder.scheduler));
+            }
         }
-        Err(error) => {
-            faults.push(format!("whose BPF maps are, of the scheduler at {}: {error}", holder.scheduler));
-            None
-        }
-    };
-    holders.iter().filter_map(one).collect()
+    }
+    found
 }
 
 /// Finds whose maps are, again and again, and tells each scheduler once.

@@ -38,7 +38,7 @@ mirror! {
 }
 
 /// Most schedulers that are looked at.
-const MAX_SCHEDULERS: usize = 256;
+pub(super) const MAX_SCHEDULERS: usize = 256;
 /// Most entries of a backtrace (`SCX_EXIT_BT_LEN` is 64).
 const MAX_BACKTRACE: u64 = 256;
 /// Longest path of a scheduler's cgroup, in bytes.

@@ -2,6 +2,9 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
+/// The cgroup of the root scheduler, which is its name in paths.
+pub(crate) const ROOT_CGROUP: &str = "/";
+
 /// The maps of a scheduler: those of its object, and those that its programs use. Ids of maps are never given twice, so that this holds
 /// in every capture of the run.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -32,12 +35,26 @@ impl SchedulerMapsV1 {
         if self.cgroup.is_empty() { &self.scheduler } else { &self.cgroup }
     }
 
-    /// Whether paths may call it that.
+    /// Whether paths may call it that. The root has its cgroup also on a kernel that does not say so, as none but it is there.
     #[must_use]
     pub fn goes_by(&self, name: &str) -> bool {
-        self.path_name() == name || self.scheduler == name || self.in_words() == name
+        let is_root = self.level == 0 && self.cgroup.is_empty() && name == ROOT_CGROUP;
+        is_root || self.path_name() == name || self.scheduler == name || self.in_words() == name
     }
 }
 
 /// The current maps of a scheduler.
 pub type SchedulerMaps = SchedulerMapsV1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_goes_by_its_cgroup_also_where_the_kernel_names_none() {
+        let root = SchedulerMaps { scheduler: "qmap".to_owned(), ..SchedulerMaps::default() };
+        assert!(root.goes_by("/") && root.goes_by("qmap") && !root.goes_by("/below"));
+        let below = SchedulerMaps { level: 1, cgroup: "/below".to_owned(), ..root };
+        assert!(below.goes_by("/below") && below.goes_by("qmap on /below") && !below.goes_by("/"));
+    }
+}

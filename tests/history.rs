@@ -263,7 +263,9 @@ fn times_are_those_between_the_lines_that_the_kernel_prints(run: &TestRun, log: 
     assert!(times.len() > 500, "{} wakeups", times.len());
     assert_eq!(finding.outcome, Outcome::Pass, "median {median} us of {}: {finding:?}", times.len());
     let slower = run.claimed(&format!("p50(wakeup_latency where {}) > {high}us", at_ms(run, (first, last))));
-    assert_eq!(slower.outcome, Outcome::Fail, "{slower:?}");
+    // Of times that a host may have made long it is said that they may be.
+    let is_open = slower.outcome == Outcome::Inconclusive && run.was_disturbed();
+    assert!(slower.outcome == Outcome::Fail || is_open, "{slower:?}");
 }
 
 fn what_was_overwritten_leaves_a_claim_open(run: &TestRun, log: &HistoryLog) {

@@ -16,6 +16,8 @@ use crate::recorder::interrupt;
 
 /// How long init may take to unpack its job.
 const DELIVERY: Duration = Duration::from_secs(20);
+/// How much longer it may take of a guest that is stopped again and again.
+const STOPPED: Duration = Duration::from_secs(60);
 /// How long it is waited for room between two looks at whether this process is to end.
 const ROOM: Duration = Duration::from_millis(200);
 /// How long init may take to say where it has room for a file.
@@ -46,7 +48,8 @@ impl<'c> Session<'c> {
     ) -> Result<(), DeliveryError> {
         let clock_and_seed = ClockAndSeed::now().map_err(DeliveryError::Seed)?;
         let deadline = Instant::now() + DELIVERY;
-        job.deliver(parts, &mut Delivering { session: self, deadline }, clock_and_seed)?;
+        let paused = self.clock.all_pauses();
+        job.deliver(parts, &mut Delivering { session: self, deadline, paused }, clock_and_seed)?;
         Ok(())
     }
 
@@ -100,6 +103,8 @@ impl<'c> Session<'c> {
 struct Delivering<'s, 'c> {
     session: &'s mut Session<'c>,
     deadline: Instant,
+    /// For how long the machine had been stopped at the begin.
+    paused: Duration,
 }
 
 impl Way for Delivering<'_, '_> {
@@ -107,14 +112,17 @@ impl Way for Delivering<'_, '_> {
         let Session { machine, channel, capturer, outbox, clock, phase, watches, probes, told, .. } =
             &mut *self.session;
         loop {
-            let until = self.deadline.min(Instant::now() + ROOM);
+            // What the guest was stopped for meanwhile, by probes in its scheduler's programs, is not its own time; bounded, as a guest may
+            // bring about stops without end.
+            let deadline = self.deadline + clock.all_pauses().saturating_sub(self.paused).min(STOPPED);
+            let until = deadline.min(Instant::now() + ROOM);
             // The scheduler may be on its way to be enabled before all is delivered.
             let sent = channel.send_while(message, until, &mut || {
                 let stand = Stand { machine: machine.as_mut(), capturer, outbox, clock, phase };
                 attend(told, watches, probes, stand);
             });
             match sent {
-                Err(SendError::NoRoom { .. }) if until < self.deadline && !interrupt::is_interrupted() => {}
+                Err(SendError::NoRoom { .. }) if until < deadline && !interrupt::is_interrupted() => {}
                 sent => return sent,
             }
         }

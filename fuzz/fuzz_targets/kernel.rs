@@ -153,10 +153,10 @@ fuzz_target!(|input: &[u8]| {
     let Some((which, steps)) = input.split_first() else { return };
     let steps = steps.as_chunks::<12>().0;
     let until = steps.first().map_or(0, |next| u32::from(u16::from_le_bytes([next[0], next[1]])));
-    let base = &bases()[usize::from(which / 14 % 2)];
+    let base = &bases()[usize::from(which / 15 % 2)];
     let memory = Hostile { base, steps: Cell::new(steps), until: Cell::new(until), seen: RefCell::default() };
     let view = KernelView::new(&base.profile, &memory);
-    match which % 14 {
+    match which % 15 {
         0 => drop(read_tasks(&view)),
         1 => drop(read_runqueue_details(&view)),
         2 => drop(read_schedulers(&view)),
@@ -189,10 +189,14 @@ fuzz_target!(|input: &[u8]| {
                 let _ = query::number(&view, &path).map_err(|error| error.to_string());
             }
         }
+        12 => {
+            // The instructions of all programs are followed.
+            let _ = view.proven().is_ok();
+        }
         which => {
             let Ok(tasks) = read_tasks(&view) else { return };
             // With the registers of the vCPUs, and without.
-            let vcpus: &[VcpuRegs] = if which == 12 { &base.vcpus } else { &[] };
+            let vcpus: &[VcpuRegs] = if which == 13 { &base.vcpus } else { &[] };
             for stack in Unwinder::new(&view, vcpus).all(&tasks).tasks {
                 drop(stack.stack.lines());
             }

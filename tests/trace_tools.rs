@@ -121,7 +121,7 @@ fn json_lines_have_every_event_and_capture_in_order() {
     let timed: Vec<_> = lines.iter().filter_map(|line| line["guest_ns"].as_u64()).collect();
     assert!(timed.is_sorted());
     let exit = of("capture").into_iter().find(|line| line["tag"] == "scheduler_exit").expect("the exit");
-    assert_eq!(exit["variables"]["scx_demo.bss.nr_dispatched"], 149);
+    assert_eq!(exit["variables"]["scx_demo.bss.nr_dispatched"], 273);
     assert_eq!(exit["variables"]["scx_demo.bss.stats.phase"], "DEMO_STALLED");
 }
 

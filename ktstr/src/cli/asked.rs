@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use ktstr_record::provision::cargo;
 use memchr::memmem;
 use object::Endianness;
 use object::elf::FileHeader64;
@@ -172,9 +171,8 @@ pub(super) fn binaries(
     let mut rest = args.build_words(runner);
     rest.extend(["--no-run", "--message-format=json-render-diagnostics"].map(str::to_owned));
     let build = args.clone().with_rest(rest);
-    let mut command = Command::new(cargo());
+    let mut command = args.cargo();
     command.args(arguments(&build, workspace, Runner::CargoTest)?);
-    command.envs(args.build_variables());
     let (status, messages) = printed(&mut command, signals)?;
     if !status.success() {
         return Err(NotBuilt(status).into());

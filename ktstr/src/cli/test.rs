@@ -108,6 +108,14 @@ impl TestArgs {
         self.filter.as_deref()
     }
 
+    /// cargo, for whatever builds, lists or runs the tests: for the gauntlet their variants are compiled. With another value it would
+    /// compile them anew, without those.
+    pub(super) fn cargo(&self) -> Command {
+        let mut command = Command::new(cargo());
+        command.envs(self.gauntlet.then_some((environment::GAUNTLET, "1")));
+        command
+    }
+
     /// Names of the packages whose tests are run; none where no package uses ktstr.
     fn packages<'a>(&'a self, workspace: &'a Workspace) -> Vec<&'a str> {
         if self.package.is_empty() {
@@ -168,13 +176,6 @@ impl TestArgs {
             }
         }
         words
-    }
-}
-
-impl TestArgs {
-    /// What cargo's environment has besides for a build of the tests: for the gauntlet their variants are compiled.
-    pub(super) fn build_variables(&self) -> Option<(&'static str, &'static str)> {
-        self.gauntlet.then_some((environment::GAUNTLET, "1"))
     }
 }
 
@@ -354,7 +355,7 @@ impl TestArgs {
         let mut rest = profile::words(&workspace.workspace_root);
         rest.extend(self.options.profile_words(&self.rest));
         rest.extend(self.words_of_build("--cargo-profile", "--cargo-profile"));
-        let mut command = Command::new(cargo());
+        let mut command = self.cargo();
         command.args(plan.listing(part, &rest));
         let (status, listed) = printed(&mut command, Some(signals))?;
         if !status.success() {
@@ -376,10 +377,8 @@ impl TestArgs {
 
     /// What runs the tests on the kernel of `pass`.
     fn command(&self, pass: &Pass, words: &[OsString], results: &Path) -> Command {
-        let mut command = Command::new(cargo());
+        let mut command = self.cargo();
         command.args(words).env(environment::RESULTS, results).envs(pass.variables());
-        // The runner builds, too: with another value it would build the tests without what they were asked for.
-        command.envs(self.build_variables());
         if let Some(machine) = self.machine {
             command.env(environment::MACHINE, machine.as_str());
         }

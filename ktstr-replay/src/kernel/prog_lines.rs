@@ -4,16 +4,10 @@
 //! of `include/uapi/linux/bpf.h`, `struct btf` of `kernel/bpf/btf.c`, of Linux.
 
 use crate::kernel::mirror::mirror;
+use crate::kernel::progs::ProgAux;
 use crate::kernel::trees::idr_entries;
 use crate::kernel::{KernelError, KernelView, bytes};
 use crate::units::KernelVirt;
-
-mirror! {
-    /// `struct bpf_prog`, on the way to its lines.
-    struct ProgOfLines, ProgOfLinesLayout = "bpf_prog" {
-        aux: KernelVirt,
-    }
-}
 
 mirror! {
     /// `struct bpf_prog_aux`, as far as lines go.
@@ -56,7 +50,7 @@ pub(super) fn line_of(
     at: KernelVirt,
 ) -> Result<Option<String>, KernelError> {
     for (_, prog) in idr_entries(view, "prog_idr", MAX_PROGRAMS)? {
-        let prog: ProgOfLines = view.mirror(prog)?;
+        let prog: ProgAux = view.mirror(prog)?;
         let aux: AuxLines = view.mirror(prog.aux)?;
         if aux.id != id {
             continue;

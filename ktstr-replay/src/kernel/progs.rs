@@ -31,8 +31,8 @@ mirror! {
 }
 
 mirror! {
-    /// `struct bpf_prog`, as far as what it uses goes.
-    struct ProgAux, ProgAuxLayout = "bpf_prog" {
+    /// `struct bpf_prog`, on the way to the rest of it.
+    pub(in crate::kernel) struct ProgAux, ProgAuxLayout = "bpf_prog" {
         aux: KernelVirt,
     }
 }
@@ -82,7 +82,7 @@ const MAX_PROGRAMS: usize = 4096;
 /// Most subprograms of one program (`BPF_MAX_SUBPROGS` is 256).
 const MAX_FUNCS: usize = 1024;
 /// Most maps of one program (`MAX_USED_MAPS` is 64).
-const MAX_MAPS: usize = 1024;
+pub(in crate::kernel) const MAX_MAPS: usize = 1024;
 /// Longest name of what a program is attached to, in bytes.
 const MAX_NAME_BYTES: usize = 512;
 
@@ -353,11 +353,19 @@ impl UsedMaps {
     }
 }
 
-fn map_ids(view: &KernelView<'_>, at: KernelVirt, count: u32) -> Result<Vec<u32>, KernelError> {
+/// The maps of `bpf_prog_aux.used_maps`, with where they are.
+pub(in crate::kernel) fn used_maps(
+    view: &KernelView<'_>,
+    at: KernelVirt,
+    count: u32,
+) -> Result<Vec<(KernelVirt, BpfMap)>, KernelError> {
     let count = if at.0 == 0 { 0 } else { (count as usize).min(MAX_MAPS) };
     let pointers = view.bytes(at, count * 8)?;
-    let maps = bytes::u64s(&pointers).map(|map| Ok(view.mirror::<BpfMap>(KernelVirt(map))?.id));
-    let mut ids: Vec<u32> = maps.collect::<Result<_, KernelError>>()?;
+    bytes::u64s(&pointers).map(|map| Ok((KernelVirt(map), view.mirror(KernelVirt(map))?))).collect()
+}
+
+fn map_ids(view: &KernelView<'_>, at: KernelVirt, count: u32) -> Result<Vec<u32>, KernelError> {
+    let mut ids: Vec<u32> = used_maps(view, at, count)?.into_iter().map(|(_, map)| map.id).collect();
     ids.sort_unstable();
     Ok(ids)
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::AskedEnd;
+use crate::kernel::query::NULL_POINTER;
 use crate::trace::record::{Event, EventBody, WatchFire, WatchNews, WatchTotals};
 use crate::units::GuestNs;
 
@@ -56,9 +57,6 @@ pub struct WatchGap {
     /// Why it was taken away; `None`: it was elsewhere when it was looked for again.
     pub why: Option<String>,
 }
-
-/// What is said of a pointer on the way that leads nowhere. The store that makes it lead somewhere is seen, and the watch is armed at it.
-const NULL_POINTER: &str = "is a null pointer";
 
 impl WatchLog {
     /// The watches that `events` tell of.
@@ -114,6 +112,7 @@ impl WatchSeen {
     fn note_gap(&mut self, at: GuestNs, place: u64) {
         let before = self.place.replace(place);
         let gap = match self.gone.take() {
+            // The store that makes it lead somewhere is seen, and the watch is armed at it.
             Some((_, why)) if why.ends_with(NULL_POINTER) => None,
             Some((from, why)) => Some(WatchGap { from, until: at, why: Some(why) }),
             // Where a pointer leads it moves with each store to that, which is seen.

@@ -8,6 +8,7 @@
 use crate::btf::TypeId;
 use crate::kernel::maps::reader::{BpfMap, Reading, Room};
 use crate::kernel::mirror::{At, mirror};
+use crate::kernel::progs::ProgAux;
 use crate::kernel::{Cpus, FieldMissing, KernelError, KernelView, bytes};
 use crate::trace::record::MapContents;
 use crate::units::KernelVirt;
@@ -28,13 +29,6 @@ mirror! {
         tail: u32,
         size: u32,
         elements: At,
-    }
-}
-
-mirror! {
-    /// `struct bpf_prog`, on the way to its id.
-    struct ProgOfId, ProgOfIdLayout = "bpf_prog" {
-        aux: KernelVirt,
     }
 }
 
@@ -194,7 +188,7 @@ pub(super) fn id_of(view: &KernelView<'_>, target: Target, at: KernelVirt) -> Re
     let id = match target {
         _ if at.0 == 0 => 0,
         Target::Map => view.mirror::<BpfMap>(at)?.id,
-        Target::Program => view.mirror::<ProgId>(view.mirror::<ProgOfId>(at)?.aux)?.id,
+        Target::Program => view.mirror::<ProgId>(view.mirror::<ProgAux>(at)?.aux)?.id,
     };
     Ok(id.to_le_bytes())
 }

@@ -8,8 +8,8 @@ use super::code::{ARGUMENTS, Function, INSN_BYTES, Insn};
 use super::flow::{Code, Found, Met, Reached, Seen, Signature, follow};
 use super::{Origin, Proof, ProvenTypes};
 use crate::btf::{Kind, TypeId, Types};
-use crate::kernel::maps::BpfMap;
 use crate::kernel::mirror::mirror;
+use crate::kernel::progs::{MAX_MAPS, used_maps};
 use crate::kernel::trees::idr_entries;
 use crate::kernel::{KernelError, KernelView, bytes};
 use crate::units::KernelVirt;
@@ -49,8 +49,6 @@ const MAX_INSNS: usize = 1 << 17;
 const MAX_STEPS: usize = 64 << 20;
 /// Most functions of a program (`BPF_MAX_SUBPROGS` is 256).
 const MAX_FUNCTIONS: usize = 1024;
-/// Most maps of a program (`MAX_USED_MAPS` is 64).
-const MAX_MAPS: usize = 1024;
 /// Most BTF of all programs that are followed, in bytes.
 const MAX_BTF_BYTES: usize = 32 << 20;
 /// Most structs that are met for one word and weighed against each other.
@@ -338,13 +336,11 @@ impl Reading<'_, '_> {
 
 /// The maps of a program that are storage of tasks and the like, by their addresses.
 fn storages(view: &KernelView<'_>, aux: &Aux) -> Result<BTreeMap<u64, u32>, KernelError> {
-    let count = if aux.used_maps.0 == 0 { 0 } else { (aux.used_map_cnt as usize).min(MAX_MAPS) };
     let mut out = BTreeMap::new();
-    for at in bytes::u64s(&view.bytes(aux.used_maps, count * 8)?) {
-        let map: BpfMap = view.mirror(KernelVirt(at))?;
+    for (at, map) in used_maps(view, aux.used_maps, aux.used_map_cnt)? {
         let kind = view.types().enum_name_of("bpf_map_type", i128::from(map.map_type));
         if kind.is_some_and(|kind| kind.ends_with("_STORAGE")) {
-            out.insert(at, map.id);
+            out.insert(at.0, map.id);
         }
     }
     Ok(out)

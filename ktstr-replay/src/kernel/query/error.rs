@@ -6,6 +6,9 @@ use crate::text::Candidates;
 use crate::units::{Cpu, KernelVirt};
 use crate::value::ValueError;
 
+/// What is said of a pointer on the way that leads nowhere. Those who read it in a trace know it by this.
+pub(crate) const NULL_POINTER: &str = "is a null pointer";
+
 /// Why a number of the kernel's memory could not be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
@@ -98,7 +101,7 @@ pub enum QueryError {
         of: Vec<String>,
     },
     /// A null pointer on the way.
-    #[error("`{path}` is a null pointer")]
+    #[error("`{path}` {}", NULL_POINTER)]
     NullPointer {
         /// The path up to it.
         path: String,

@@ -13,6 +13,7 @@ mod tests;
 mod types;
 mod walk;
 
+pub(crate) use error::NULL_POINTER;
 pub use error::QueryError;
 pub use landmark::{Landmark, Landmarks};
 pub use locate::{Located, locate, locate_variable, pointers_in, pointers_of};

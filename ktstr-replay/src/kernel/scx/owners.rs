@@ -59,8 +59,10 @@ pub(in crate::kernel) fn holders(
 pub(crate) fn holds(view: &KernelView<'_>) -> Result<Vec<KernelVirt>, KernelError> {
     let mut found = Vec::new();
     for (map, value_type) in struct_ops_maps(view)? {
-        if held_by(view, map, value_type)?.is_some() {
-            found.extend(held_at(view, map, value_type)?);
+        if let Some(at) = held_at(view, map, value_type)?
+            && view.pointer(at)?.is_some()
+        {
+            found.push(at);
         }
     }
     Ok(found)

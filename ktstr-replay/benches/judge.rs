@@ -38,9 +38,10 @@ fn main() {
 
 /// A trace of 200 samples and 20 claims.
 fn demo() -> (tempfile::TempDir, PathBuf) {
-    let values: Vec<u64> = (1..=200).map(|i| i * 10).collect();
-    let builder =
-        CLAIMS.iter().fold(TraceBuilder::begun().periodic(&values).ended(), |b, claim| b.claim(claim));
+    let values: Vec<u64> = (1..=200).map(|i| i * 5).collect();
+    // A sample every half a second.
+    let run = TraceBuilder::begun().periodic(&values).ended_at(100_500);
+    let builder = CLAIMS.iter().fold(run, |b, claim| b.claim(claim));
     let dir = tempfile::tempdir().expect("a temporary folder can be made");
     let path = dir.path().join("demo.trace.zst");
     builder.write(&path);
@@ -55,8 +56,9 @@ fn open_judge_and_render(bencher: divan::Bencher<'_, '_>) {
         let trace = Trace::open(&path).expect("the trace opens");
         let run = Run::load(&trace);
         let verdict = run.judge(None, CheckSource::Recorded);
-        assert_eq!(verdict.exit_code(), 0);
-        render(&run, &verdict)
+        let report = render(&run, &verdict);
+        assert_eq!(verdict.exit_code(), 0, "{report}");
+        report
     });
 }
 

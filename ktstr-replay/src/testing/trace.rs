@@ -93,13 +93,18 @@ impl TraceBuilder {
 
     /// ... and to its end, at 5 s.
     pub fn ended(self) -> Self {
-        self.event(5000, EventBody::Body { error: None, failures: Vec::new() })
-            .stage(5000, Stage::BodyEnded, "")
-            .stage(5010, Stage::TestExited, "exited with status 0")
-            .capture("end", CaptureKind::End, 5020, [1000, 1000, 3])
-            .stage(5200, Stage::SchedulerExited, "exited with status 0")
-            .stage(5210, Stage::PoweringOff, "")
-            .event(5300, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() })
+        self.ended_at(5000)
+    }
+
+    /// The same, with a body that ended later or earlier, in ms after it began.
+    pub fn ended_at(self, at_ms: i64) -> Self {
+        self.event(at_ms, EventBody::Body { error: None, failures: Vec::new() })
+            .stage(at_ms, Stage::BodyEnded, "")
+            .stage(at_ms + 10, Stage::TestExited, "exited with status 0")
+            .capture("end", CaptureKind::End, at_ms + 20, [1000, 1000, 3])
+            .stage(at_ms + 200, Stage::SchedulerExited, "exited with status 0")
+            .stage(at_ms + 210, Stage::PoweringOff, "")
+            .event(at_ms + 300, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() })
     }
 
     /// A run whose scheduler the watchdog ejects at 1.5 s.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ktstr::prelude::*;
 use ktstr_replay::trace::record::{self, EventBody, Stage};
+use ktstr_tests::fixture;
 
 // The kernel's own scheduler without its groups of sessions, which is said to the kernel's log, too.
 declare_scheduler!(PLAIN, {
@@ -15,11 +16,18 @@ declare_scheduler!(PLAIN, {
 });
 
 /// Two cgroups of busy workers: the kernel's own scheduler starves nobody, and no sched_ext scheduler is there.
-#[ktstr_test(duration_s = 4, num_snapshots = 4, not_starved)]
+#[ktstr_test(ignore, duration_s = 4, num_snapshots = 4, not_starved)]
 fn two_cgroups(ctx: &Ctx) -> Result<AssertResult> {
     let state = fs::read_to_string("/sys/kernel/sched_ext/state").context("sched_ext's state")?;
     ensure!(state.trim() == "disabled", "sched_ext is {state}");
     execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])
+}
+
+#[test]
+fn the_kernels_own_scheduler_starves_nobody() {
+    let run = fixture("two_cgroups").run_undisturbed();
+    run.assert_replays();
+    run.assert_holds();
 }
 
 /// A cgroup with four times the weight of the other gets most of the one CPU.
@@ -38,8 +46,10 @@ fn the_heavy_one_leads(trace: &Trace, v: &mut Verdict) -> Result<()> {
         worker_reports(trace).filter(|worker| worker.cgroup == cgroup).map(|worker| worker.cpu_ns).sum()
     };
     let heavy_over_light = cpu_ns("heavy") as f64 / cpu_ns("light") as f64;
-    // 4, unless the host takes the CPU from the machine at the end of a turn; without weights 1.
-    claim!(v, heavy_over_light).between(2.0, 8.0).because("their weights are 400 and 100");
+    // 4, unless the host takes the CPU from the machine at the end of a turn; without weights 1. One that it takes it from for long
+    // gives it back in the midst of anybody's turn.
+    let (least, most) = if trace.host_gaps().is_empty() { (2.0, 8.0) } else { (1.2, 20.0) };
+    claim!(v, heavy_over_light).between(least, most).because("their weights are 400 and 100");
     // In the kernel's own words: on before the body, and off after the end of the test's process.
     let events = trace.events();
     let at = |wanted: &dyn Fn(&EventBody) -> bool| events.iter().position(|event| wanted(&event.body));

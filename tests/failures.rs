@@ -400,5 +400,9 @@ fn a_guest_that_dies_before_init_shows_its_console() {
 #[test]
 fn a_boot_that_hangs_is_ended() {
     let run = failed("fixtures::hangs_in_boot");
-    assert!(run.report().contains("init was not ready within 30 s"), "{run}");
+    let report = run.report();
+    assert!(report.contains("init was not ready within 30 s"), "{run}");
+    // The guest waits and wants no CPU: it reaches its limit on a busy host, too, unless that runs it hardly at all.
+    let withheld = !run.trace().host_gaps().is_empty();
+    assert!(report.starts_with("FAIL") || withheld && report.starts_with("INCONCLUSIVE"), "{run}");
 }

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle, sleep};
 use std::time::Duration;
 
 use ktstr::prelude::*;
-use ktstr_replay::trace::record::{CaptureKind, EventBody, LossKind, ScxState, WorkerReport};
+use ktstr_replay::trace::record::{CaptureKind, EventBody, ScxState, WorkerReport};
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", sched_args = ["--restart"] });
 declare_scheduler!(ZOO, { name = "zoo", source = "map_zoo" });
@@ -358,7 +358,9 @@ fn schedulers_come_and_go(trace: &Trace, v: &mut Verdict) -> Result<()> {
     }
     // Exits that nobody ordered: the loss of a CPU and its return, of which one may be over before it is noticed.
     let exits = samples.iter().filter(|sample| sample.kind == CaptureKind::SchedulerExit).count();
-    claim!(v, exits).between(1, 2).because("what the test orders is no exit");
+    // One that is not noticed within the time of a host's gap is over before, too; and a gap can bring about one by the watchdog.
+    let bounds = if trace.host_gaps().is_empty() { (1, 2) } else { (0, 3) };
+    claim!(v, exits).between(bounds.0, bounds.1).because("what the test orders is no exit");
     Ok(())
 }
 
@@ -387,7 +389,7 @@ fn all_canned(ctx: &Ctx) -> Result<AssertResult> {
 fn every_worker_worked(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let reports = reports(trace);
     claim!(v, reports.len()).at_least(60);
-    let was_stopped = trace.losses().iter().any(|loss| loss.kind == LossKind::HostTime);
+    let was_stopped = !trace.host_gaps().is_empty();
     let mut excused = 0_usize;
     for report in &reports {
         if report.work_units == 0 && (was_stopped || report.wall_ns < STOPPED_NS) {

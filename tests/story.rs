@@ -350,7 +350,9 @@ fn a_dump_that_the_kernel_cut_is_said_to_be_and_memory_tells_the_rest() {
     let count =
         rest.strip_prefix("by memory, ").and_then(|rest| rest.split_once(' ')?.0.parse::<usize>().ok());
     assert!(kind == "seen" && captures.len() == 1, "{text}");
-    assert!(count.is_some_and(|count| count >= CROWD && count > dumped.tasks.len()), "{rest}");
+    // Where the host did not run the machine while they were started, the watchdog may have come before the last of them.
+    let least = if run.was_disturbed() { dumped.tasks.len() + 1 } else { CROWD };
+    assert!(count.is_some_and(|count| count >= least && count > dumped.tasks.len()), "{rest}");
     // The task that the exit names is told, whether the dump has it or not.
     let exit = &story.0[0].2;
     assert!(exit.contains("failed to run for") || exit.contains("failed to check in for"), "{exit}");

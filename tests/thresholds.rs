@@ -39,6 +39,7 @@ const SUSTAINED: [&str; 4] =
     ["max_imbalance_ratio", "max_local_dsq_depth", "max_fallback_rate", "max_keep_last_rate"];
 
 #[ktstr_test(
+    ignore,
     scheduler = DEMO,
     numa_nodes = 2,
     llcs = 2,
@@ -175,6 +176,14 @@ fn measured(ctx: &Ctx, memory: u32) -> Result<AssertResult> {
 )]
 fn a_tick_is_held(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![CgroupDef::named("busy").workers(4).work_type(SpinWait)])
+}
+
+#[test]
+fn limits_that_the_workload_keeps_hold() {
+    let run = fixture("all_hold").run_undisturbed();
+    run.assert_replays();
+    run.assert_holds();
+    assert_eq!(run.section("fail_on_stall").split(' ').next(), Some("ok"), "{run}");
 }
 
 #[test]

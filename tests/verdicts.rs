@@ -4,23 +4,19 @@
 //! The runs are `#[ktstr_test(ignore, ..)]` fixtures, each of which one test drives as a child process.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
-use ktstr_replay::trace::record::{CaptureKind, EventBody, LossKind};
-use ktstr_tests::{Mortal, TestRun, descendants, fixture, ktstr, run_bounded};
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
+use ktstr_replay::trace::record::{CaptureKind, EventBody, GuestEnd, LossKind, Stage};
+use ktstr_tests::{Disturbed, TestRun, fixture, ktstr, run_bounded};
+use rustix::process::Signal;
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
 
 /// Longer than any of these runs takes, also when others boot.
 const LIMIT: Duration = Duration::from_secs(600);
-/// What the emulator's program is called.
-const EMULATOR: &str = "qemu-system-x86_64";
 
 // It leaves when the test's program has long reached the guest, and its body has begun.
 #[ktstr_test(
@@ -184,6 +180,20 @@ fn is_healthy_for_long(ctx: &Ctx) -> Result<AssertResult> {
     claims = ["rate(nr_dispatched) >= 1000000 per ms", "eventually(nr_dispatched >= 1)"]
 )]
 fn is_judged_by_the_clock(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+}
+
+/// The same, and the claim that nobody keeps would end the run.
+#[ktstr_test(
+    ignore,
+    scheduler = DEMO,
+    duration_s = 14,
+    num_snapshots = 4,
+    checkpoint = "ends",
+    fail_fast,
+    claims = ["rate(nr_dispatched) >= 1000000 per ms"]
+)]
+fn is_judged_by_the_clock_and_fails_fast(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
 }
 
@@ -365,69 +375,17 @@ fn a_limit_that_is_set_takes_the_place_of_the_default() {
     assert!(run.section("not_starved").contains("at most 1ms are allowed"), "{run}");
 }
 
-/// A fixture's run that something is done to meanwhile.
-struct Disturbed {
-    child: Mortal,
-    results: TempDir,
-}
-
-impl Disturbed {
-    fn start(name: &str) -> Self {
-        let (mut command, results) = fixture(name).into_parts();
-        let child = Mortal(spawn(&mut command));
-        Self { child, results }
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child.0)
-    }
-
-    /// Waits until `ready`.
-    fn wait_until(&self, what: &str, ready: impl Fn() -> bool) {
-        let began = Instant::now();
-        while !ready() {
-            assert!(began.elapsed() < LIMIT, "not there after {LIMIT:?}: {what}");
-            sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn emulator(&self) -> Option<Pid> {
-        let pid = descendants(self.child.0.id()).pids_of(EMULATOR).first().copied()?;
-        Pid::from_raw(i32::try_from(pid).ok()?)
-    }
-
-    fn trace(&self) -> Option<Trace> {
-        let entry = self.results.path().read_dir().expect("results").next()?;
-        Trace::open(&entry.expect("an entry").path()).ok()
-    }
-
-    /// Its end, and the report of its trace.
-    fn end(mut self) -> (ExitStatus, Trace, String) {
-        let status = self.child.0.wait().expect("waiting");
-        let trace = self.trace().expect("a trace");
-        let entry =
-            self.results.path().read_dir().expect("results").next().expect("a trace").expect("an entry");
-        let replay = run_bounded(ktstr().arg("replay").arg(entry.path()).arg("--assert"), LIMIT);
-        (status, trace, replay.stdout)
-    }
-}
-
-fn spawn(command: &mut Command) -> Child {
-    command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a child")
-}
-
 /// How long the host stops a machine for.
 const STOPPED: Duration = Duration::from_secs(8);
 
 /// Runs a fixture, and stops its machine for a while after its first periodic capture.
 fn stopped_for_a_while(name: &str) -> (ExitStatus, Trace, String) {
-    let run = Disturbed::start(name);
+    let run = Disturbed::start(name, &[]);
     let is_periodic = |trace: &Trace| trace.samples().flatten().any(|s| s.kind == CaptureKind::Periodic);
     run.wait_until("a periodic capture", || run.trace().is_some_and(|trace| is_periodic(&trace)));
-    let emulator = run.emulator().expect("an emulator");
-    kill_process(emulator, Signal::STOP).expect("stopping it");
+    run.signal_emulator(Signal::STOP);
     sleep(STOPPED);
-    kill_process(emulator, Signal::CONT).expect("letting it go on");
+    run.signal_emulator(Signal::CONT);
     let (status, trace, report) = run.end();
     let gaps: Vec<_> = trace.losses().into_iter().filter(|loss| loss.kind == LossKind::HostTime).collect();
     // Told by the state of its process, or, where a capture waits for it to stop, by its accounts.
@@ -442,6 +400,58 @@ fn a_machine_that_the_host_stops_is_neither_a_failure_nor_the_expected_one() {
     let (status, _, report) = stopped_for_a_while("is_healthy_for_long");
     assert!(!status.success(), "{report}");
     assert!(report.starts_with("INCONCLUSIVE"), "{report}");
+}
+
+/// For how long the host did not run a machine, in s, by what the recorder told.
+fn withheld_s(trace: &Trace) -> u64 {
+    trace.host_gaps().iter().map(|gap| gap.ns()).sum::<u64>() / 1_000_000_000
+}
+
+#[test]
+fn a_boot_that_the_host_never_runs_is_neither_a_failure_nor_the_expected_one() {
+    for name in ["leaves", "errs_beside_a_healthy_scheduler"] {
+        let run = Disturbed::start(name, &[("KTSTR_COLD", "1"), ("KTSTR_BOOT_TIMEOUT_S", "2")]);
+        run.wait_until_it_boots();
+        run.signal_emulator(Signal::STOP);
+        // Nobody lets it go on: the bound of its limit ends it.
+        let (status, trace, report) = run.end();
+        assert!(!status.success() && report.starts_with("INCONCLUSIVE"), "{name}: {report}");
+        let words = report.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("init was not ready within 2 s, and the host did not run it for"), "{report}");
+        assert!(words.contains("in which the host did not run the machine"), "{report}");
+        assert!(outcomes(&report, "FAIL").is_empty(), "{report}");
+        assert!(withheld_s(&trace) >= 15, "{:?}", trace.host_gaps());
+    }
+}
+
+#[test]
+fn a_boot_that_the_host_stops_for_longer_than_its_limit_comes_up() {
+    let run = Disturbed::start("is_held_to_a_millisecond", &[("KTSTR_COLD", "1")]);
+    run.wait_until_it_boots();
+    run.signal_emulator(Signal::STOP);
+    sleep(Duration::from_secs(33));
+    run.signal_emulator(Signal::CONT);
+    let (_, trace, report) = run.end();
+    let reached = |wanted: Stage| {
+        trace
+            .events()
+            .iter()
+            .any(|event| matches!(&event.body, EventBody::Stage { stage, .. } if *stage == wanted))
+    };
+    assert!(reached(Stage::BodyEnded) && !reached(Stage::StartRetried), "{report}");
+}
+
+#[test]
+fn a_claim_that_a_gap_can_explain_ends_no_run() {
+    // The rate has no second value before the host stops the machine.
+    let (status, trace, report) = stopped_for_a_while("is_judged_by_the_clock_and_fails_fast");
+    assert!(!status.success() && report.starts_with("INCONCLUSIVE"), "{report}");
+    let end = trace.events().into_iter().rev().find_map(|event| match event.body {
+        EventBody::End { end, .. } => Some(end),
+        _ => None,
+    });
+    assert_eq!(end, Some(GuestEnd::PoweredOff), "{report}");
+    assert!(outcomes(&report, "FAIL").is_empty(), "{report}");
 }
 
 #[test]
@@ -497,10 +507,10 @@ fn a_run_that_the_emulator_failed_in_is_made_once_more_and_never_fails() {
 fn an_interruption_of_the_start_is_inconclusive_with_and_without_an_expected_error() {
     for name in ["leaves", "errs_beside_a_healthy_scheduler"] {
         let is_interrupted = |_: &u32| {
-            let run = Disturbed::start(name);
+            let run = Disturbed::start(name, &[]);
             // The machine is up and its trace is begun; the scheduler is being loaded.
             run.wait_until("a trace", || run.trace().is_some_and(|trace| !trace.records().is_empty()));
-            kill_process(run.pid(), Signal::INT).expect("interrupting it");
+            run.signal(Signal::INT);
             let (_, trace, report) = run.end();
             // A body takes no time here, so that a test which the host did not let look may be too late for it.
             let is_over = |body: &EventBody| matches!(body, EventBody::Body { .. });

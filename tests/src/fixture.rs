@@ -176,6 +176,15 @@ impl TestRun {
         self.results().iter().any(is_disturbed)
     }
 
+    /// That it passes; of one that the host disturbed, that nothing of it fails.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn assert_holds(&self) {
+        let fails = self.report().lines().any(|line| line.starts_with("FAIL "));
+        assert!(self.status.success() || self.was_disturbed() && !fails, "it does not pass:\n{self}");
+    }
+
     /// What a claim comes to on the trace, by the code that judges the run.
     ///
     /// # Panics

@@ -2,6 +2,7 @@
 
 mod cache;
 mod child;
+mod disturbed;
 mod fixture;
 mod ktstr;
 mod procs;
@@ -11,6 +12,7 @@ mod written;
 
 pub use cache::cache_without_templates;
 pub use child::{Ended, Mortal, run_bounded};
+pub use disturbed::Disturbed;
 pub use fixture::{Fixture, Point, TestRun, fixture};
 pub use ktstr::{cargo_ktstr, has_nextest, ktstr, target_folder};
 pub use procs::{Tree, descendants};

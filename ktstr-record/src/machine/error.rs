@@ -18,12 +18,16 @@ pub enum MachineError {
         stderr: String,
     },
     /// The emulator did not answer in time.
-    #[error("the emulator did not answer {what} within {} ms", .after.as_millis())]
+    #[error("the emulator did not answer {what} {within}")]
     Silent {
         /// The command.
         what: String,
-        /// How long it was waited for.
-        after: Duration,
+        /// How long it was waited for, in words: `within 10 s`.
+        within: String,
+        /// For how long the host did not run it meanwhile.
+        withheld: Duration,
+        /// The host did not give it its time before the bound of that.
+        is_at_bound: bool,
     },
     /// The emulator refused a command.
     #[error("the emulator refused {what}: {why}")]
@@ -198,6 +202,10 @@ pub enum StartError {
         attempts: u32,
         /// What happened the last time.
         fault: String,
+        /// How long all attempts took.
+        took: Duration,
+        /// For how long of that the host did not run the machine, where it can be the reason: something took too long. Else 0.
+        withheld: Duration,
         /// The end of the console.
         console: String,
     },

@@ -3,6 +3,7 @@
 //! ```text
 //! start()     checks the host, waits for its CPUs, restores a template or boots     start.rs
 //!   limits    what the host has                                                     limits.rs
+//!   served    limits of the time in which the host runs a machine                   served.rs
 //!   host_cpus its CPUs, and what they share                                         host_cpus.rs
 //!   placing   which of them the vCPUs of a machine in performance mode get          placing.rs
 //!   slots     host CPUs shared among parallel VMs                                   slots.rs
@@ -22,6 +23,7 @@ mod error;
 mod cpu_use;
 mod ram;
 mod limits;
+mod served;
 mod host_cpus;
 mod placing;
 mod slots;
@@ -49,6 +51,7 @@ pub use interface::{Machine, MachineEvent, StaleBreakpoint, Watch, WatchId, Watc
 pub(crate) use kvm::tiny_kernel;
 pub use kvm::{KvmProbe, KvmSelfTest, SelfTestOutcome, boot, selftest_kvm};
 pub use ram::{ChannelRam, GuestRam};
+pub(crate) use served::{MOST_TIMES, ServedLimit, Withheld};
 pub(crate) use start::kernel_fault;
 pub use start::{Start, StartKind, StartPolicy, Started};
 

@@ -8,6 +8,7 @@ use guest_init::layout::{
     MAGIC, OFF_MAGIC, OFF_STATE, OFF_VERSION, PROTOCOL_VERSION, STATE_ATTACHED, STATE_READY,
 };
 use ktstr_replay::memory::Memory;
+use ktstr_replay::trace::record::GuestEnd;
 use ktstr_replay::trace::record::manifest::PerformancePart;
 use ktstr_replay::units::{GuestNs, GuestPhys};
 
@@ -19,6 +20,7 @@ use super::limits::{HostLimits, host_cpus};
 use super::performance::{KeptTo, Tuning};
 use super::placing::Placing;
 use super::ram::GuestRam;
+use super::served::{MOST_TIMES, ServedLimit, Withheld};
 use super::slots::{Access, CpuSlots};
 use super::template::{Key, Store, Template};
 use crate::initramfs;
@@ -41,7 +43,8 @@ pub struct StartPolicy {
     /// Boot, and neither restore nor save a template.
     pub cold: bool,
     /// How long a boot may take until init is ready, where no more than two vCPUs share a CPU of the host. Of a machine with
-    /// more it may take that many times as long.
+    /// more it may take that many times as long. Time in which the host does not run the machine does not count, up to ten times
+    /// the limit.
     pub boot_timeout: Duration,
     /// How long to wait for other machines of this cache: for their CPUs, and for a template that one of them makes.
     pub patience: Duration,
@@ -308,6 +311,7 @@ impl<B: Backend> Starter<'_, B> {
     /// Boot until init is ready, with a second attempt.
     fn boot(&mut self) -> Result<B::Machine, StartError> {
         let mut attempts = 0;
+        let (begun, mut all_withheld) = (Instant::now(), Duration::ZERO);
         loop {
             attempts += 1;
             self.attempts += 1;
@@ -315,6 +319,7 @@ impl<B: Backend> Starter<'_, B> {
                 Ok(machine) => return Ok(machine),
                 Err(fault) => fault,
             };
+            all_withheld += fault.withheld;
             if (self.policy.stop)() {
                 return Err(StartError::Interrupted);
             }
@@ -323,9 +328,12 @@ impl<B: Backend> Starter<'_, B> {
                 let failure = failure.to_owned();
                 return Err(StartError::Init { failure, console: fault.console });
             }
-            if attempts == BOOT_ATTEMPTS {
-                let BootFault { what: fault, console } = fault;
-                return Err(StartError::Boot { attempts, fault, console });
+            if attempts == BOOT_ATTEMPTS || fault.is_at_bound {
+                // What others of the attempts lacked is not the reason of a fault that time does not mend.
+                let withheld = if fault.is_of_time() { all_withheld } else { Duration::ZERO };
+                let BootFault { what: fault, console, .. } = fault;
+                let took = begun.elapsed();
+                return Err(StartError::Boot { attempts, fault, console, took, withheld });
             }
             self.faults.push(format!("boot {attempts}: {}", fault.what));
         }
@@ -348,31 +356,22 @@ impl<B: Backend> Starter<'_, B> {
     }
 
     fn boot_once(&mut self) -> Result<Result<B::Machine, BootFault>, StartError> {
-        let silent = |what: String| Ok(Err(BootFault { what, console: String::new() }));
         let booted = self.tuned(|backend, initrd, tuning| backend.boot(initrd, tuning));
         let mut machine = match booted {
             Ok(machine) => machine,
             Err(AttemptError::Host(error)) => return Err(error),
-            Err(AttemptError::Machine(error)) => return silent(error.to_string()),
-            Err(AttemptError::Template(damage)) => return silent(damage.to_string()),
+            Err(AttemptError::Machine(error)) => return Ok(Err(error.into())),
+            Err(AttemptError::Template(damage)) => return Ok(Err(damage.to_string().into())),
         };
-        Ok(
-            match await_ready(
-                &mut machine,
-                self.spec,
-                self.policy.boot_timeout * crowding(self.spec.topology.cpus(), host_cpus()),
-                self.policy.stop,
-            ) {
-                Ok(()) => match B::ready(&mut machine) {
-                    Ok(()) => Ok(machine),
-                    Err(error) => Err(BootFault { what: error.to_string(), console: String::new() }),
-                },
-                Err(what) => Err(BootFault {
-                    what,
-                    console: tail(&machine.console_text(), CONSOLE_TAIL_BYTES).to_owned(),
-                }),
-            },
-        )
+        let limit = self.policy.boot_timeout * crowding(self.spec.topology.cpus(), host_cpus());
+        let ready = await_ready(&mut machine, self.spec, limit, self.policy.stop);
+        Ok(match ready {
+            Ok(()) => B::ready(&mut machine).map_err(BootFault::from).map(|()| machine),
+            Err(fault) => {
+                let console = tail(&machine.console_text(), CONSOLE_TAIL_BYTES).to_owned();
+                Err(BootFault { console, ..fault })
+            }
+        })
     }
 }
 
@@ -380,6 +379,36 @@ impl<B: Backend> Starter<'_, B> {
 struct BootFault {
     what: String,
     console: String,
+    /// Something took too long, and for so long the host did not run the machine meanwhile.
+    withheld: Duration,
+    /// The host did not give it its time before the bound of that.
+    is_at_bound: bool,
+}
+
+impl BootFault {
+    /// Whether more time could have mended it.
+    fn is_of_time(&self) -> bool {
+        self.withheld > Duration::ZERO
+    }
+}
+
+impl From<String> for BootFault {
+    /// A fault that has nothing to do with time.
+    fn from(what: String) -> Self {
+        Self { what, console: String::new(), withheld: Duration::ZERO, is_at_bound: false }
+    }
+}
+
+impl From<MachineError> for BootFault {
+    fn from(error: MachineError) -> Self {
+        let what = error.to_string();
+        match error {
+            MachineError::Silent { withheld, is_at_bound, .. } => {
+                Self { withheld, is_at_bound, ..what.into() }
+            }
+            _ => what.into(),
+        }
+    }
 }
 
 /// Why a template was not saved.
@@ -410,37 +439,52 @@ fn crowding(vcpus: u32, host_cpus: u32) -> u32 {
 fn await_ready(
     machine: &mut impl Machine,
     spec: &MachineSpec,
-    timeout: Duration,
+    limit: Duration,
     stop: fn() -> bool,
-) -> Result<(), String> {
+) -> Result<(), BootFault> {
     let ram = machine.ram();
-    machine.resume().map_err(|e| e.to_string())?;
-    let deadline = Instant::now() + timeout;
+    let mut withheld = Withheld::default();
+    withheld.look(Instant::now(), Duration::ZERO, machine.cpu_use());
+    machine.resume()?;
+    let limit = ServedLimit::begin(limit, MOST_TIMES, &withheld);
     loop {
         match machine.wait_event(READY_POLL) {
             Some(MachineEvent::Ended { end, detail }) => {
-                return Err(format!("the guest ended before init was ready ({end:?}: {detail})"));
+                let of_time = end == GuestEnd::MachineDied || is_of_time(&detail);
+                let withheld = if of_time { limit.withheld(&withheld) } else { Duration::ZERO };
+                let what = format!("the guest ended before init was ready ({end:?}: {detail})");
+                return Err(BootFault { withheld, ..what.into() });
             }
             Some(MachineEvent::Watch { .. }) => {
-                return Err("the guest rang the doorbell before it was ready".into());
+                return Err(String::from("the guest rang the doorbell before it was ready").into());
             }
-            None if stop() => return Err("it is to end".into()),
+            None if stop() => return Err(String::from("it is to end").into()),
             None => {}
+        }
+        let now = Instant::now();
+        if withheld.is_due(now) {
+            withheld.look(now, Duration::ZERO, machine.cpu_use());
         }
         match readiness(&ram, spec, STATE_READY) {
             Readiness::Ready => {
                 // A kernel with an Oops or a BUG is neither tested on nor saved.
                 let console = machine.console_text();
-                return kernel_fault(&console)
-                    .map_or(Ok(()), |line| Err(format!("the kernel stumbled: {line}")));
+                let Some(line) = kernel_fault(&console) else { return Ok(()) };
+                let withheld = if is_of_time(line) { limit.withheld(&withheld) } else { Duration::ZERO };
+                return Err(BootFault { withheld, ..format!("the kernel stumbled: {line}").into() });
             }
             Readiness::OtherVersion(found) => {
                 return Err(format!(
                     "init speaks version {found} of the channel, this program version {PROTOCOL_VERSION}"
-                ));
+                )
+                .into());
             }
-            Readiness::NotYet if Instant::now() >= deadline => {
-                return Err(format!("init was not ready within {} s", timeout.as_secs_f64()));
+            Readiness::NotYet if now >= limit.end(&withheld) => {
+                return Err(BootFault {
+                    withheld: limit.withheld(&withheld),
+                    is_at_bound: limit.is_at_bound(&withheld),
+                    ..format!("init was not ready {}", limit.in_words(&withheld)).into()
+                });
             }
             Readiness::NotYet => {}
         }
@@ -450,6 +494,12 @@ fn await_ready(
 /// Why init ended the guest before it could tell the host anything, by the line that it leaves on the console.
 fn init_failure(console: &str) -> Option<&str> {
     console.lines().rev().find_map(|line| line.trim().strip_prefix(INIT_SAYS))
+}
+
+/// Whether a line that says that the kernel is broken is of something that took too long (`kernel/watchdog.c`, `kernel/workqueue.c`,
+/// `check_timer` in `arch/x86/kernel/apic/io_apic.c`).
+fn is_of_time(fault: &str) -> bool {
+    ["soft lockup", "workqueue lockup", "timer doesn't work"].iter().any(|words| fault.contains(words))
 }
 
 /// The first line of a console that says that the kernel is broken.
@@ -484,7 +534,19 @@ fn readiness(ram: &GuestRam, spec: &MachineSpec, wanted: u32) -> Readiness {
 
 #[cfg(test)]
 mod tests {
-    use super::{crowding, init_failure};
+    use super::{crowding, init_failure, is_of_time};
+
+    #[test]
+    fn faults_of_time_are_told_from_others() {
+        for (line, of_time) in [
+            ("watchdog: BUG: soft lockup - CPU#1 stuck for 33s! [swapper/1:0]", true),
+            ("Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug", true),
+            ("BUG: kernel NULL pointer dereference, address: 0000000000000010", false),
+            ("Kernel panic - not syncing: No working init found.", false),
+        ] {
+            assert_eq!(is_of_time(line), of_time, "{line}");
+        }
+    }
 
     #[test]
     fn init_is_quoted_from_the_console() {

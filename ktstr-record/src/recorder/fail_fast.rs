@@ -26,9 +26,9 @@ impl FailFast {
         Ok((Self { broken }, captured))
     }
 
-    /// The claim that is broken for good, once there is one.
+    /// A claim that is broken for good by what the trace had at a capture; told once for each capture.
     pub(super) fn broken(&self) -> Option<String> {
-        self.broken.try_recv().ok()
+        self.broken.try_iter().last()
     }
 }
 
@@ -36,9 +36,10 @@ fn judge(trace: &std::path::Path, captures: &Receiver<()>, tell: &mpsc::Sender<S
     while captures.recv().is_ok() {
         // A trace that cannot be read is judged at the end of the run, where that is said.
         let Ok(trace) = Trace::open(trace) else { continue };
-        if let Some(claim) = broken_for_good(&Run::load(&trace)) {
-            // Nobody listens to a run that has ended meanwhile.
-            let _ = tell.send(claim.to_string());
+        // Nobody listens to a run that has ended meanwhile.
+        if let Some(claim) = broken_for_good(&Run::load(&trace))
+            && tell.send(claim.to_string()).is_err()
+        {
             return;
         }
     }

@@ -10,14 +10,14 @@ use crate::machine::CpuUse;
 /// How often the accounts are looked at.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// Gaps that are shorter are part of how hosts are.
-const GAP: Duration = Duration::from_millis(300);
+pub(super) const GAP: Duration = Duration::from_millis(300);
 /// A thread that waits for so much of the time between two looks is not run by the host.
 const WAITED: f64 = 0.9;
 /// A machine whose threads together ran for less of the time between two late looks did not run.
 const RAN: f64 = 0.1;
 
 /// Finds gaps in what the host gives to a machine.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct HostTime {
     last: Option<(Instant, CpuUse)>,
     /// Time of a gap that is not over.
@@ -32,11 +32,14 @@ pub(super) struct HostGap {
     pub why: &'static str,
 }
 
-impl HostTime {
-    pub(super) fn new() -> Self {
-        Self { last: None, gap: Duration::ZERO, why: "" }
+impl HostGap {
+    /// What a trace says of it.
+    pub(super) fn in_words(&self) -> String {
+        format!("the host did not run the machine for {} ms: {}", self.length.as_millis(), self.why)
     }
+}
 
+impl HostTime {
     /// Whether it is time to look.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.last.as_ref().is_none_or(|(last, _)| now.duration_since(*last) >= LOOK)
@@ -56,6 +59,11 @@ impl HostTime {
             }
             None => self.over(),
         }
+    }
+
+    /// Whether a gap is on, of which nothing was told yet.
+    pub(super) fn is_in_gap(&self) -> bool {
+        self.gap >= GAP
     }
 
     /// The gap that is on, at the end of a run.
@@ -100,7 +108,7 @@ mod tests {
     /// What is found of looks at these times, in ms.
     fn gaps(looks: &[(u32, CpuUse)]) -> Vec<(u128, &'static str)> {
         let begin = Instant::now();
-        let mut host = HostTime::new();
+        let mut host = HostTime::default();
         let found =
             looks.iter().filter_map(|(at, used)| host.look(begin + MS * *at, Duration::ZERO, used.clone()));
         let mut found: Vec<_> = found.collect();

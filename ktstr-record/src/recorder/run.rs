@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ktstr_replay::trace::record::{BlobRole, EventBody, GuestEnd, Stage};
+use ktstr_replay::trace::record::{BlobRole, EventBody, GuestEnd, LossKind, Stage};
 use ktstr_replay::trace::{TraceWriter, WriteError};
-use ktstr_replay::units::GuestNs;
+use ktstr_replay::units::{GuestNs, HostNs, nanos};
 
 use super::attached::Attached;
 use super::capture::{Capturer, Profile};
 use super::clock::RunClock;
 use super::fail_fast::FailFast;
+use super::host_time::{GAP, HostGap};
 use super::interrupt::{self, Guard};
 use super::naming::begin_with_claims;
 use super::outbox::Outbox;
@@ -194,21 +195,30 @@ fn tell_failed_boot(
         }
         BackendSpec::Qemu(_) => "",
     };
-    let (attempts, fault, console) = match error {
-        StartError::Boot { attempts, fault, console } => (
-            attempts,
-            format!("the kernel did not get to init in {attempts} attempts: {fault}{instead}"),
-            console,
-        ),
-        StartError::Init { failure, console } => {
-            (1, format!("the kernel came up, but init could not go on: {failure}"), console)
+    let nothing = Duration::ZERO;
+    let (attempts, fault, console, took, withheld) = match error {
+        StartError::Boot { attempts, fault, console, took, withheld } => {
+            let times =
+                if attempts == 1 { String::from("1 attempt") } else { format!("{attempts} attempts") };
+            let fault = format!("the kernel did not get to init in {times}: {fault}{instead}");
+            (attempts, fault, console, took, withheld)
         }
-        other => (1, other.to_string(), String::new()),
+        StartError::Init { failure, console } => {
+            let fault = format!("the kernel came up, but init could not go on: {failure}");
+            (1, fault, console, nothing, nothing)
+        }
+        other => (1, other.to_string(), String::new(), nothing, nothing),
     };
-    let mut event = |body| outbox.event(GuestNs(0), clock.host_ns(), body);
-    event(EventBody::Stage { stage: Stage::Booting, detail: format!("{attempts} attempts") });
-    event(EventBody::Console(console.into_bytes()));
-    event(EventBody::Stage { stage: Stage::InitFailed, detail: fault.clone() });
-    event(EventBody::End { end: GuestEnd::TimedOut, detail: fault });
+    let mut event = |host_ns, body| outbox.event(GuestNs(0), host_ns, body);
+    // From when on it was waited for is what the judge compares the host's gaps with.
+    let began = HostNs(clock.host_ns().0.saturating_sub(nanos(took)));
+    event(began, EventBody::Stage { stage: Stage::Booting, detail: format!("{attempts} attempts") });
+    event(clock.host_ns(), EventBody::Console(console.into_bytes()));
+    event(clock.host_ns(), EventBody::Stage { stage: Stage::InitFailed, detail: fault.clone() });
+    if withheld >= GAP {
+        let gap = HostGap { length: withheld, why: "it booted meanwhile" };
+        outbox.loss(clock.host_ns(), LossKind::HostTime, nanos(withheld), gap.in_words());
+    }
+    outbox.event(GuestNs(0), clock.host_ns(), EventBody::End { end: GuestEnd::TimedOut, detail: fault });
     outbox.close(clock.host_ns()).finish()
 }

@@ -1,6 +1,7 @@
 //! The loop: what a running machine says, and what is taken from it.
 
 mod delivering;
+mod host;
 mod memory;
 mod waiting;
 mod watchdog;
@@ -12,15 +13,15 @@ use std::time::{Duration, Instant};
 
 use guest_init::message::{CaptureReason, FromTest, MemoryOrder, Source, ToGuest, ToHost};
 use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Sample, Stage};
-use ktstr_replay::units::{GuestNs, micros, nanos};
+use ktstr_replay::units::{GuestNs, micros};
 
+use self::host::Host;
 use super::attached::{Attached, Unfit};
 use super::capture::{CaptureRequest, Capturer, Pause};
 use super::clock::{Cadence, RunClock};
 use super::enabling::Enabling;
 use super::events;
 use super::fail_fast::FailFast;
-use super::host_time::{HostGap, HostTime};
 use super::interrupt;
 use super::long_waits::LongWaits;
 use super::outbox::Outbox;
@@ -31,7 +32,7 @@ use super::terminal::Terminal;
 use super::watches::Watches;
 use super::writer::{Item, Written};
 use crate::channel::{GuestState, HostChannel, Received};
-use crate::machine::{ChannelRam, Machine, MachineError, MachineEvent, WatchId};
+use crate::machine::{ChannelRam, Machine, MachineError, MachineEvent, ServedLimit, WatchId};
 
 /// How often the channel is looked at.
 const POLL: Duration = Duration::from_millis(1);
@@ -45,6 +46,9 @@ const DOORBELL_GRACE: Duration = Duration::from_millis(50);
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// A periodic capture that is this much late is told as a loss.
 const LATE: Duration = Duration::from_millis(250);
+
+/// How many times as long as its limit a run may take, whatever the host gives to it.
+const MOST_TIMES: u32 = 3;
 
 /// How long the guest may take to make room for what a person types.
 const SHELL_ROOM: Duration = Duration::from_secs(2);
@@ -108,9 +112,9 @@ pub(super) struct Session<'c> {
     /// Running time at which the body began.
     body_began: Option<Duration>,
     body_ended: bool,
-    host_time: HostTime,
-    /// All pauses up to the last look at the host's time.
-    pauses_looked_at: Duration,
+    /// The guest's time at which the body began, and ended.
+    body: (GuestNs, Option<GuestNs>),
+    host: Host,
 }
 
 impl<'c> Session<'c> {
@@ -145,8 +149,8 @@ impl<'c> Session<'c> {
             phase: None,
             body_began: None,
             body_ended: false,
-            host_time: HostTime::new(),
-            pauses_looked_at: Duration::ZERO,
+            body: (GuestNs(0), None),
+            host: Host::default(),
         }
     }
 
@@ -197,7 +201,7 @@ impl<'c> Session<'c> {
 
     /// Record until the machine ends, the time is up or this process is to end.
     pub(super) fn run(&mut self, timeout: Duration) -> Ending {
-        let deadline = Instant::now() + timeout;
+        let limit = ServedLimit::begin(timeout, MOST_TIMES, self.host.withheld());
         let (mut flushed, mut clocked) = (Instant::now(), Instant::now());
         loop {
             let event = self.told.take().or_else(|| self.machine.wait_event(POLL));
@@ -229,7 +233,11 @@ impl<'c> Session<'c> {
             self.serve_shell();
             self.capture_if_due();
             self.enabling.tell();
-            if let Some(claim) = self.fail_fast.as_ref().and_then(FailFast::broken) {
+            self.look_at_host_time();
+            // What was judged before a gap is told is judged again with the next capture, when the trace has it.
+            if let Some(claim) = self.fail_fast.as_ref().and_then(FailFast::broken)
+                && !self.host.is_in_gap()
+            {
                 return Ending { end: GuestEnd::FailedFast, detail: claim };
             }
             if let Some(why) = interrupt::why() {
@@ -240,8 +248,8 @@ impl<'c> Session<'c> {
             }
             // What the guest was stopped for is not its own time; bounded, as a guest may bring about stops without end.
             let held = self.clock.all_pauses().min(timeout);
-            if Instant::now() > deadline + held {
-                let detail = format!("the guest did not power off within {:.1} s", timeout.as_secs_f64());
+            if Instant::now() > limit.end(self.host.withheld()) + held {
+                let detail = format!("the guest did not power off {}", limit.in_words(self.host.withheld()));
                 return Ending { end: GuestEnd::TimedOut, detail };
             }
             if flushed.elapsed() > FLUSH {
@@ -265,17 +273,22 @@ impl<'c> Session<'c> {
                 self.take(request, pause, false);
             }
         }
-        let gap = self.host_time.over();
-        self.tell_gap(gap);
+        self.tell_host_time(&ending);
         self.tell_mended();
         self.machine.kill();
         self.listen();
         let (watches, probes, mut stand) = self.watches();
         watches.asked.close(&mut stand);
         probes.close(&mut stand);
-        while let Some((index, _)) = self.cadence.due() {
+        let body_took = self.body.1.map_or(0, |ended| ended.0.saturating_sub(self.body.0.0));
+        while let Some((index, due)) = self.cadence.due() {
             self.cadence.advance();
-            self.miss(index, String::from("the run ended before it was due"));
+            let why = match due < Duration::from_nanos(body_took) {
+                // Its workers are gone by then, so that nothing can be made up for.
+                true => "it was due while the body ran, and the recorder came to it after the body had ended",
+                false => "the run ended before it was due",
+            };
+            self.miss(index, why.to_owned());
         }
         for request in std::mem::take(&mut self.requests) {
             let Purpose::Capture(capture) = request.purpose else { continue };
@@ -286,26 +299,6 @@ impl<'c> Session<'c> {
         self.tell(EventBody::End { end, detail });
         self.tell_clock();
         self.outbox.close(self.clock.host_ns()).finish()
-    }
-
-    /// Notice that the host does not run the machine.
-    fn look_at_host_time(&mut self) {
-        let now = Instant::now();
-        if !self.host_time.is_due(now) {
-            return;
-        }
-        let Some(used) = self.machine.cpu_use() else { return };
-        let pauses = self.clock.all_pauses();
-        let paused = pauses.saturating_sub(std::mem::replace(&mut self.pauses_looked_at, pauses));
-        let gap = self.host_time.look(now, paused, used);
-        self.tell_gap(gap);
-    }
-
-    fn tell_gap(&mut self, gap: Option<HostGap>) {
-        let Some(HostGap { length, why }) = gap else { return };
-        let detail = format!("the host did not run the machine for {} ms: {why}", length.as_millis());
-        let ns = nanos(length);
-        self.outbox.loss(self.clock.host_ns(), LossKind::HostTime, ns, detail);
     }
 
     /// What the machine did wrong and mended is told, as a test can depend on it.
@@ -355,7 +348,10 @@ impl<'c> Session<'c> {
                     CaptureReason::OnDemand => capture(CaptureKind::OnDemand),
                     CaptureReason::End => capture(CaptureKind::End),
                     CaptureReason::SchedulerExit => capture(CaptureKind::SchedulerExit),
-                    CaptureReason::NotEnabled => capture(CaptureKind::NotEnabled),
+                    CaptureReason::NotEnabled => {
+                        self.host.limit_passed();
+                        capture(CaptureKind::NotEnabled)
+                    }
                     CaptureReason::Watch => Purpose::Watch,
                     CaptureReason::Probe => Purpose::Probe,
                 };
@@ -390,8 +386,14 @@ impl<'c> Session<'c> {
 
     fn said(&mut self, guest_ns: GuestNs, said: FromTest) {
         match &said {
-            FromTest::BodyStarted => self.body_began = Some(self.clock.running()),
-            FromTest::BodyEnded { .. } => self.body_ended = true,
+            FromTest::BodyStarted => {
+                self.body_began = Some(self.clock.running());
+                self.body = (guest_ns, None);
+            }
+            FromTest::BodyEnded { .. } => {
+                self.body_ended = true;
+                self.body.1 = Some(guest_ns);
+            }
             FromTest::PhaseBegin { index, name } => self.phase = Some((*index, name.clone())),
             FromTest::PhaseEnd { .. } => self.phase = None,
             FromTest::Watch(order) => self.watch(order.clone(), true),

@@ -495,7 +495,7 @@ fn a_kernel_that_panics_or_hangs_is_an_error_in_bounded_time() {
     panics.kargs = vec!["rdinit=/none".into(), "root=/dev/none".into()];
     let error = start(&panics, &PROBE, &CACHE, WARM).err().expect("no init, no machine");
     match &error {
-        StartError::Boot { attempts: 2, fault, console } => {
+        StartError::Boot { attempts: 2, fault, console, .. } => {
             assert!(fault.contains("Panicked"), "{fault}");
             assert!(console.contains("Unable to mount root fs"), "{console}");
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::host_gaps;
 use super::losses::LostMemory;
 use crate::claim::Claim;
 use crate::path::{Projection, SyntaxError};
@@ -94,6 +95,10 @@ pub fn broken_for_good(run: &Run<'_>) -> Option<Claim> {
     let data = run.claims.iter().filter(|c| c.origin == ClaimOrigin::Data);
     let mut claims = data.filter_map(|c| c.text.parse::<Claim>().ok()).filter(Claim::fails_for_good);
     claims.find(|claim| {
+        // At the end such a failure is inconclusive, and the rest of the run may still tell.
+        if host_gaps::excuse(run, claim) {
+            return false;
+        }
         let columns = series.columns_with(run.trace, &claim.projections());
         let judgement = claim.judge(&columns.iter().collect::<Vec<_>>());
         let has_values = |at: usize| {

@@ -30,7 +30,7 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
     let kernel_at_fault = splats::is_fault(run);
     let can_be_expected = |finding: &Finding| can_be_expected(finding, exited, kernel_at_fault);
     let (outcome, found) = if let Some(why) = not_set_up(run) {
-        let unknown = run.is_partial() || cut_short(run).is_some();
+        let unknown = run.is_partial() || cut_short(run).is_some() || host_gaps::explained(verdict);
         let outcome = if unknown { Outcome::Inconclusive } else { Outcome::Fail };
         (outcome, format!("{why}, which is not the failure that is expected"))
     } else if host_gaps::explained(verdict) {

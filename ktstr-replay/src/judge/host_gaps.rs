@@ -4,7 +4,7 @@ use super::splats;
 use crate::claim::Claim;
 use crate::run::{Run, SchedulerExit};
 use crate::text::seconds;
-use crate::trace::record::{Loss, LossKind};
+use crate::trace::record::{CaptureKind, Event, EventBody, GuestEnd, Loss, LossKind, Stage};
 use crate::units::HostNs;
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
@@ -13,12 +13,16 @@ const STALL: &str = "ERROR_STALL";
 /// Gaps matter from this part of a wait on. The kernel ends a scheduler soon after the timeout, so that without a bound
 /// the least gap would explain every stall.
 const GAP_PART: u64 = 4;
+/// How long an emulator that runs has to answer, in ns.
+const ANSWER_NS: u64 = 10_000_000_000;
+/// What init says of a body whose time was up.
+const TOO_LONG: &str = "it ran for longer than";
 /// Thresholds that judge where something was, not when.
 const UNTIMED_THRESHOLDS: [&str; 4] =
     ["isolation", "max_migration_ratio", "min_page_locality", "max_cross_node_migration_ratio"];
 
 /// Turn failures into what cannot be said, where the host's gaps can be the reason: a stall that would not have been one
-/// without them, thresholds over workers' times, claims about rates.
+/// without them, a limit of the run that passed meanwhile, thresholds over workers' times, claims about rates.
 pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
     let gaps = HostGaps::of(run);
     if gaps.0.is_empty() {
@@ -26,30 +30,91 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
     }
     let total_ns = gaps.total_ns();
     let exits = run.scheduler_exits();
-    let stall_is_explained = exits.iter().any(|exit| explains(run, &gaps, exit));
+    let stall_is_explained = exits.iter().any(|exit| explains(run, &gaps, exit)) || enabling(run, &gaps);
+    let body_is_explained = body(run, &gaps);
     for finding in verdict.findings.iter_mut().filter(|finding| finding.outcome == Outcome::Fail) {
+        let is_error = finding.summary.starts_with("error: ");
         let is_timing = match finding.origin {
             Origin::Run if finding.what == splats::WHAT => splats::are_of_time(run),
+            Origin::Run if finding.what == "body" => body_is_explained,
             Origin::Run => finding.what == "scheduler" && stall_is_explained,
             Origin::Threshold => !UNTIMED_THRESHOLDS.contains(&finding.what.as_str()),
-            Origin::Claim => {
-                // What does not exist does not come with more time.
-                !finding.summary.starts_with("error: ")
-                    && finding.what.parse::<Claim>().is_ok_and(|claim| claim.is_of_time())
-            }
-            Origin::Check(_) => false,
+            // What does not exist does not come with more time. Of a check this is what its columns found.
+            Origin::Claim | Origin::Check(_) => !is_error && of_time(&finding.what),
         };
         if is_timing {
             finding.outcome = Outcome::Inconclusive;
             finding.lines.push(said(total_ns));
+        } else if matches!(finding.origin, Origin::Check(_)) && !is_error {
+            // Whether the rest of a check is of time nobody knows but its author. One that is recalled has the line already.
+            let line = format!("note: {}", noted(total_ns));
+            if !finding.lines.contains(&line) {
+                finding.lines.push(line);
+            }
         }
     }
 }
 
+fn of_time(claim: &str) -> bool {
+    claim.parse::<Claim>().is_ok_and(|claim| claim.is_of_time())
+}
+
+/// Whether the failure of this claim, which is broken by what is recorded, can come of the host's gaps so far.
+pub(super) fn excuse(run: &Run<'_>, claim: &Claim) -> bool {
+    claim.is_of_time() && !HostGaps::of(run).0.is_empty()
+}
+
 /// A line of evidence: `total_ns` of the run may be the reason.
 pub(super) fn said(total_ns: u64) -> String {
+    format!("{}, which may be the reason", for_so_long(total_ns))
+}
+
+/// The same of what may have nothing to do with time.
+fn noted(total_ns: u64) -> String {
+    format!("{}; a check that judges times finds them by `trace.host_gaps()`", for_so_long(total_ns))
+}
+
+fn for_so_long(total_ns: u64) -> String {
     let total = seconds(i64::try_from(total_ns).unwrap_or(i64::MAX));
-    format!("the host did not run the machine for {total} of this run, which may be the reason")
+    format!("the host did not run the machine for {total} of this run")
+}
+
+/// Why the run ended, where the host can be the reason: the machine did not get to its end, or its emulator did not answer, and the
+/// host did not run it for a good part of the time that was waited for.
+pub(super) fn ended(run: &Run<'_>) -> Option<String> {
+    let gaps = HostGaps::of(run);
+    let (end, at) = run.events.iter().rev().find_map(|event| match &event.body {
+        EventBody::End { end, .. } => Some((*end, event.host_ns)),
+        _ => None,
+    })?;
+    let is_reason = match end {
+        GuestEnd::TimedOut => {
+            let is_stage = |event: &&Event| matches!(event.body, EventBody::Stage { .. });
+            let began = run.events.iter().find(is_stage).map(|event| event.host_ns)?;
+            gaps.are_much(began, at)
+        }
+        GuestEnd::MachineDied => gaps.are_much(HostNs(at.0.saturating_sub(ANSWER_NS)), at),
+        _ => false,
+    };
+    is_reason.then(|| for_so_long(gaps.total_ns()))
+}
+
+/// Whether a scheduler would have had the time to become enabled without the gaps.
+fn enabling(run: &Run<'_>, gaps: &HostGaps<'_>) -> bool {
+    let limit_ms = run.manifest.scheduler.as_ref().map_or(0, |scheduler| scheduler.enable_timeout_ms);
+    let limit_ns = limit_ms.saturating_mul(1_000_000);
+    let capture = run.samples.iter().find(|sample| sample.kind == CaptureKind::NotEnabled);
+    capture.is_some_and(|capture| gaps.explain(capture.host_ns, limit_ns, limit_ns))
+}
+
+/// Whether a body that was ended because its time was up may have been late because of the gaps.
+fn body(run: &Run<'_>, gaps: &HostGaps<'_>) -> bool {
+    let (Some((_, began, _)), Some((_, ended, detail))) =
+        (run.stage(Stage::BodyStarted), run.stage(Stage::TestExited))
+    else {
+        return false;
+    };
+    detail.contains(TOO_LONG) && gaps.are_much(began.host_ns, ended.host_ns)
 }
 
 /// The gaps of a run.
@@ -68,14 +133,23 @@ impl<'r> HostGaps<'r> {
 
     /// Whether a wait of `waited_ns` that ended at `end` would have been shorter than `timeout_ns` without the gaps in it.
     pub(super) fn explain(&self, end: HostNs, waited_ns: u64, timeout_ns: u64) -> bool {
-        // A gap is told when it has ended, and counts as far as it lies in the wait.
-        let from = end.0.saturating_sub(waited_ns);
+        let begin = HostNs(end.0.saturating_sub(waited_ns));
+        self.are_much(begin, end) && waited_ns.saturating_sub(self.within_ns(begin, end)) < timeout_ns
+    }
+
+    /// Whether they are so much of this time that they matter.
+    fn are_much(&self, begin: HostNs, end: HostNs) -> bool {
+        let gaps_ns = self.within_ns(begin, end);
+        gaps_ns > 0 && gaps_ns >= end.0.saturating_sub(begin.0) / GAP_PART
+    }
+
+    /// How much of this time they are, in ns. A gap is told when it has ended, and counts as far as it lies in it.
+    fn within_ns(&self, begin: HostNs, end: HostNs) -> u64 {
         let within = self.0.iter().map(|gap| {
-            let begin = gap.host_ns.0.saturating_sub(gap.count).max(from);
-            gap.host_ns.0.min(end.0).saturating_sub(begin)
+            let gap_begin = gap.host_ns.0.saturating_sub(gap.count).max(begin.0);
+            gap.host_ns.0.min(end.0).saturating_sub(gap_begin)
         });
-        let gaps_ns = within.fold(0, u64::saturating_add);
-        gaps_ns > 0 && gaps_ns >= waited_ns / GAP_PART && waited_ns.saturating_sub(gaps_ns) < timeout_ns
+        within.fold(0, u64::saturating_add)
     }
 }
 
@@ -165,6 +239,107 @@ mod tests {
         // The timeout is known of neither the test nor the kernel: it is at most the wait.
         let of = |gap| stalled_run(TraceBuilder::begun().without_watchdog_timeout(), gap, None).outcome();
         assert_eq!((of(None), of(gap)), (Fail, Inconclusive));
+    }
+
+    /// A gap that ended at `end_ms`, by the clock of the tests' traces.
+    fn gap(end_ms: i64, length_ms: u64) -> Loss {
+        let host_ns = HostNs(crate::testing::BODY_MS.saturating_add_signed(end_ms) * 1_000_000);
+        let detail = "the emulator was stopped".to_owned();
+        Loss { host_ns, kind: LossKind::HostTime, count: length_ms * 1_000_000, detail }
+    }
+
+    fn outcomes(run: impl Fn() -> TraceBuilder, gap: Loss) -> [Outcome; 3] {
+        let judged = |run: TraceBuilder| Run::load(&run.trace()).judge(None, CheckSource::Recorded).outcome();
+        [judged(run()), judged(run().loss(gap.clone())), judged(run().loss(gap).expect_err(None))]
+    }
+
+    fn end(end: GuestEnd) -> EventBody {
+        EventBody::End { end, detail: "why".to_owned() }
+    }
+
+    #[test]
+    fn a_boot_that_the_host_did_not_run_is_neither_a_failure_nor_the_expected_one() {
+        use Outcome::{Fail, Inconclusive};
+        let boot = || {
+            TraceBuilder::new()
+                .stage(-1900, Stage::Booting, "1 attempt")
+                .stage(60_000, Stage::InitFailed, "init was not ready within 30 s")
+                .event(60_000, end(GuestEnd::TimedOut))
+        };
+        assert_eq!(outcomes(boot, gap(60_000, 50_000)), [Fail, Inconclusive, Inconclusive]);
+        // As long as hosts often are busy elsewhere.
+        assert_eq!(outcomes(boot, gap(60_000, 5_000)), [Fail, Fail, Fail]);
+        let verdict = Run::load(&boot().loss(gap(60_000, 50_000)).trace()).judge(None, CheckSource::Recorded);
+        let finding =
+            verdict.findings.iter().find(|finding| finding.what == "guest-init").expect("a finding");
+        let line = "the host did not run the machine for 50.000s of this run, which may be the reason";
+        assert_eq!(finding.lines, [line], "{finding:#?}");
+    }
+
+    #[test]
+    fn an_emulator_that_does_not_answer_is_excused_by_the_gap_it_ends_in_alone() {
+        use Outcome::{Fail, Inconclusive};
+        let died = || TraceBuilder::begun().event(90_000, end(GuestEnd::MachineDied));
+        assert_eq!(outcomes(died, gap(89_990, 60_000)), [Fail, Inconclusive, Inconclusive]);
+        assert_eq!(outcomes(died, gap(70_000, 60_000)), [Fail, Fail, Fail]);
+    }
+
+    #[test]
+    fn limits_of_init_are_excused_by_gaps_within_them() {
+        use Outcome::{Fail, Inconclusive, Pass};
+        let late = || {
+            let sample = crate::testing::sample("not_enabled", CaptureKind::NotEnabled, 29_800, &[0, 0, 0]);
+            TraceBuilder::new()
+                .stage(-1900, Stage::Booting, "")
+                .stage(-200, Stage::SchedulerStarted, "")
+                .sample(sample)
+                .stage(29_900, Stage::InitFailed, "the scheduler was not enabled within 30s")
+                .event(30_000, end(GuestEnd::PoweredOff))
+        };
+        assert_eq!(outcomes(late, gap(20_000, 15_000)), [Fail, Inconclusive, Inconclusive]);
+        assert_eq!(outcomes(late, gap(20_000, 2_000)), [Fail, Fail, Fail]);
+        let hangs = |detail: &'static str| {
+            move || {
+                TraceBuilder::begun()
+                    .stage(40_000, Stage::TestExited, detail)
+                    .capture("end", CaptureKind::End, 40_010, [1000, 1000, 3])
+                    .event(40_100, end(GuestEnd::PoweredOff))
+            }
+        };
+        let too_long = "signal 15; ended by init: it ran for longer than 40s";
+        assert_eq!(outcomes(hangs(too_long), gap(30_000, 20_000))[..2], [Fail, Inconclusive]);
+        assert_eq!(outcomes(hangs(too_long), gap(30_000, 2_000))[..2], [Fail, Fail]);
+        // One that ends by itself was not ended for its time.
+        assert_eq!(outcomes(hangs("exit code 3"), gap(30_000, 20_000))[..2], [Fail, Fail]);
+        let well = || TraceBuilder::begun().ended();
+        assert_eq!(outcomes(well, gap(3_000, 2_000))[..2], [Pass, Pass]);
+    }
+
+    #[test]
+    fn a_check_in_code_is_told_of_the_gaps_once_and_its_columns_are_judged_as_claims_are() {
+        let run = TraceBuilder::begun().periodic(&[10, 20, 30]).check("mine").ended().loss(gap(3_000, 2_000));
+        let check = |trace: &crate::trace::Trace, v: &mut Verdict| {
+            v.add(Finding::new(Origin::Run, "share", Outcome::Fail, "too small"));
+            trace.periodic().var("nr_dispatched").rate(1e9.., crate::claim::pattern::TimeUnit::S, v);
+            Ok(())
+        };
+        let checks = [crate::judge::LabelledCheck { label: "mine", run: &check }];
+        let trace = run.judged_trace(|trace| Run::load(trace).judge(None, CheckSource::Fresh(&checks)));
+        let again = Run::load(&trace).judge(None, CheckSource::Recorded);
+        let of_check = |what: &str| {
+            again
+                .findings
+                .iter()
+                .find(|f| matches!(f.origin, Origin::Check(_)) && f.what.contains(what))
+                .unwrap()
+        };
+        let share = of_check("share");
+        let note = "note: the host did not run the machine for 2.000s of this run; a check that judges times finds them by \
+                    `trace.host_gaps()`";
+        assert_eq!((share.outcome, share.lines.as_slice()), (Outcome::Fail, &[note.to_owned()][..]));
+        assert_eq!(of_check("rate(").outcome, Outcome::Inconclusive);
+        let gaps = trace.host_gaps();
+        assert_eq!(gaps.iter().map(crate::trace::HostGap::ns).collect::<Vec<_>>(), [2_000_000_000]);
     }
 
     #[test]

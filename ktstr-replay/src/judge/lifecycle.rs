@@ -1,6 +1,7 @@
 //! The run itself: its machine, the test's body, and whether the trace is all there.
 
 use super::claims::judge_claims;
+use super::host_gaps;
 use crate::run::{Run, gone_words};
 use crate::text::{counted, listed, seconds};
 use crate::trace::record::{EventBody, GuestEnd, Stage};
@@ -120,11 +121,11 @@ pub(super) fn is_emulators_fault(run: &Run<'_>) -> bool {
 }
 
 /// Why the run ended that is neither the test's nor the scheduler's doing; `None`: it was not cut short.
-pub(super) fn cut_short(run: &Run<'_>) -> Option<&'static str> {
+pub(super) fn cut_short(run: &Run<'_>) -> Option<String> {
     match run.end() {
-        Some((GuestEnd::Interrupted, _)) => Some("the run was interrupted"),
-        _ if is_emulators_fault(run) => Some("the emulator failed"),
-        _ => None,
+        Some((GuestEnd::Interrupted, _)) => Some("the run was interrupted".to_owned()),
+        _ if is_emulators_fault(run) => Some("the emulator failed".to_owned()),
+        _ => host_gaps::ended(run),
     }
 }
 

@@ -5,7 +5,8 @@ use crate::run::Run;
 use crate::testing::btf::Builder;
 use crate::testing::{DEMO_BTF, TraceBuilder, missed, sample};
 use crate::trace::Trace;
-use crate::trace::record::{CaptureKind, EventBody, GuestEnd, OutputSource, Stage};
+use crate::trace::record::{CaptureKind, EventBody, GuestEnd, Loss, LossKind, OutputSource, Stage};
+use crate::units::HostNs;
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
 use Outcome::{Fail, Inconclusive, Pass, Skip};
@@ -265,6 +266,13 @@ fn a_claim_is_broken_for_good_by_values_alone() {
     ] {
         assert_eq!(broken(falls().claim(open)), None, "{open}");
     }
+    // A host that did not run the machine may be why a rate is what it is, and not why a counter falls.
+    let gap =
+        || Loss { host_ns: HostNs(1), kind: LossKind::HostTime, count: 400_000_000, detail: String::new() };
+    let rate = "rate(nr_dispatched) >= 1000000 per ms";
+    assert_eq!(broken(falls().claim(rate)).as_deref(), Some(rate));
+    assert_eq!(broken(falls().claim(rate).loss(gap())), None);
+    assert_eq!(broken(falls().claim(rate).claim(claim).loss(gap())).as_deref(), Some(claim));
     // A value that is missing may be on its way.
     assert_eq!(broken(falls().claim("each(stats(top).x >= 1)")), None);
     // The capture at the scheduler's start is not what the claim is about, once there are periodic ones.

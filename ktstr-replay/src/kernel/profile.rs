@@ -9,6 +9,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::mirror::Mirror;
+use super::proven::Followed;
 use super::{KernelError, Levels, PageTable, Symbols, VirtualMemory, Vmcoreinfo};
 use crate::btf::Types;
 use crate::memory::Memory;
@@ -41,6 +42,8 @@ pub struct KernelProfile {
     types: Arc<Types>,
     /// Layouts of mirrors, by the mirror's Rust type.
     layouts: RwLock<HashMap<RustType, Arc<dyn Any + Send + Sync>>>,
+    /// What following BPF programs found.
+    followed: Followed,
 }
 
 impl fmt::Debug for KernelProfile {
@@ -80,7 +83,7 @@ impl KernelProfile {
     }
 
     fn new(info: Vmcoreinfo, table: PageTable, symbols: Symbols, types: Arc<Types>) -> Self {
-        Self { info, table, symbols, types, layouts: RwLock::default() }
+        Self { info, table, symbols, types, layouts: RwLock::default(), followed: Followed::default() }
     }
 
     /// The profile as blobs for a trace: vmcoreinfo, symbols and types.
@@ -190,6 +193,11 @@ impl KernelProfile {
             name: name.to_owned(),
             release: self.release().to_owned(),
         })
+    }
+
+    /// What following BPF programs found at the checkpoints that were looked at.
+    pub(super) fn followed(&self) -> &Followed {
+        &self.followed
     }
 
     /// The layout of a mirror on this kernel; found once.

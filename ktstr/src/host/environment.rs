@@ -18,6 +18,8 @@ pub const KVM_TEMPLATES: &str = "KTSTR_KVM_TEMPLATES";
 pub const PERFORMANCE: &str = "KTSTR_PERFORMANCE";
 /// Variable that turns templates off.
 pub const COLD: &str = "KTSTR_COLD";
+/// Variable with the seconds that a boot may take.
+pub const BOOT_TIMEOUT_S: &str = "KTSTR_BOOT_TIMEOUT_S";
 /// Variable with the pages that checkpoints keep.
 pub const PAGES: &str = "KTSTR_PAGES";
 /// Variable with the folder for this run's traces.
@@ -52,6 +54,8 @@ pub struct Environment {
     pub performance: bool,
     /// Boot, even when there is a template.
     pub cold: bool,
+    /// How long a boot may take, in s of the time in which the host runs the machine; `None`: the default.
+    pub boot_timeout_s: Option<String>,
     /// Which pages checkpoints keep, `kernel` or `all`; `None`: as each test says.
     pub pages: Option<String>,
     /// Where this run's traces go.
@@ -80,6 +84,7 @@ impl Environment {
             kvm_templates: get(KVM_TEMPLATES).is_some_and(|value| value != "0"),
             performance: get(PERFORMANCE).is_some_and(|value| value != "0"),
             cold: get(COLD).is_some_and(|value| value != "0"),
+            boot_timeout_s: get(BOOT_TIMEOUT_S),
             pages: get(PAGES),
             results: get(RESULTS).map(PathBuf::from),
             scheduler: get(SCHEDULER).map(PathBuf::from),

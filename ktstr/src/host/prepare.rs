@@ -18,7 +18,7 @@ use ktstr_replay::trace::record::manifest::{Asked, MachineInfo, SchedulerInfo, T
 use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, Manifest};
 use ktstr_replay::units::millis;
 
-use super::environment::{Environment, PAGES};
+use super::environment::{BOOT_TIMEOUT_S, Environment, PAGES};
 use super::machine;
 use super::optimized::say_if_not;
 use super::payloads;
@@ -41,6 +41,8 @@ const EXIT_LIMIT: Duration = Duration::from_secs(10);
 const BODY_SLACK: Duration = Duration::from_secs(30);
 /// What the whole run may take beyond the limits of its parts, for the job's delivery and the power-off.
 const RUN_SLACK: Duration = Duration::from_secs(30);
+/// The longest limit of a boot that can be set, in s.
+const MOST_BOOT_TIMEOUT_S: u64 = 3600;
 /// Guest RAM that is not for the job's files, in MiB.
 const BASE_MEMORY_MIB: u64 = 192;
 /// Guest RAM is raised in steps of this size, in MiB, so that few templates are needed.
@@ -71,6 +73,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
     let watches = watches(def)?;
     let probes = probes(def)?;
     let pages = pages(def, environment)?;
+    let policy = start_policy(environment)?;
     let spec = KernelSpec::parse(environment.kernel.as_deref().unwrap_or("latest"))?;
     let sources = Sources::of(def);
     if let Some((was, now)) = sources.moved() {
@@ -157,7 +160,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         trace: results::trace_path(def, environment)?,
         cache: provisioner.cache().root().to_owned(),
         machine,
-        policy: StartPolicy { cold: environment.cold, say, ..StartPolicy::default() },
+        policy,
         // What a watched scheduler stores while it is loaded is to be seen.
         // One that is part of the kernel is not enabled in the way that a template is checked for.
         attached: def.attached
@@ -198,6 +201,17 @@ fn pages(def: &TestDef, environment: &Environment) -> Result<Pages> {
             found.with_context(|| format!("{PAGES} is `{word}`; it is one of kernel, all"))
         }
     }
+}
+
+/// How to start: what the run was told, else the default.
+fn start_policy(environment: &Environment) -> Result<StartPolicy> {
+    let policy = StartPolicy { cold: environment.cold, say, ..StartPolicy::default() };
+    let Some(word) = &environment.boot_timeout_s else { return Ok(policy) };
+    let seconds = word.parse().ok().filter(|seconds| (1..=MOST_BOOT_TIMEOUT_S).contains(seconds));
+    let found = seconds.with_context(|| {
+        format!("{BOOT_TIMEOUT_S} is `{word}`; it is a number of seconds from 1 to {MOST_BOOT_TIMEOUT_S}")
+    })?;
+    Ok(StartPolicy { boot_timeout: Duration::from_secs(found), ..policy })
 }
 
 /// The claims as the trace keeps them, in the order in which they were written: text for data, a label for a closure.
@@ -471,6 +485,21 @@ mod tests {
         assert_eq!(memory_mib(320, 65 << 20), 384);
         assert_eq!(memory_mib(512, 1 << 30), 2304);
         assert_eq!(memory_mib(512, u64::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn a_boots_time_is_a_number_of_seconds() {
+        let of = |word: &str| {
+            let environment = Environment { boot_timeout_s: Some(word.to_owned()), ..Environment::default() };
+            start_policy(&environment).map(|policy| policy.boot_timeout).map_err(|error| error.to_string())
+        };
+        assert_eq!(of("7"), Ok(Duration::from_secs(7)));
+        for wrong in ["0", "-1", "7s", "3601", "1.5", "99999999999999999999"] {
+            let said = format!("KTSTR_BOOT_TIMEOUT_S is `{wrong}`; it is a number of seconds from 1 to 3600");
+            assert_eq!(of(wrong), Err(said));
+        }
+        let default = start_policy(&Environment::default()).expect("a policy").boot_timeout;
+        assert_eq!(default, StartPolicy::default().boot_timeout);
     }
 
     #[test]

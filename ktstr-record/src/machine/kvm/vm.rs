@@ -26,6 +26,7 @@ use super::watch::Watches;
 use crate::machine::error::MachineError;
 use crate::machine::interface::WatchId;
 use crate::machine::ram::GuestRam;
+use crate::machine::served::Patience;
 
 /// How long vCPUs may take to come back, or to make a single step: they need tens of microseconds, unless the host is
 /// starved.
@@ -245,11 +246,16 @@ impl Vm {
 
     /// Wait for all vCPUs that run.
     fn come_back(&mut self) -> Result<(), MachineError> {
-        let deadline = Instant::now() + COME_BACK;
+        let patience = Patience { limit: COME_BACK, process: Some(std::process::id()) };
         while self.out > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let report = self.reports.recv_timeout(left).map_err(|_| gone())?;
-            self.note(report);
+            let report = patience.wait(|until| {
+                match self.reports.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                    Ok(report) => Ok(Some(report)),
+                    Err(RecvTimeoutError::Timeout) => Ok(None),
+                    Err(RecvTimeoutError::Disconnected) => Err(gone()),
+                }
+            })?;
+            self.note(report.map_err(|_| gone())?);
         }
         self.running = false;
         self.clock = Some(self.fd.get_clock().map_err(refused("read the guest's clock"))?);

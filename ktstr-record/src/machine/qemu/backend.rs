@@ -26,6 +26,7 @@ use crate::machine::interface::{AttemptError, Backend, Machine, guest_ram};
 use crate::machine::limits::HostLimits;
 use crate::machine::performance::Tuning;
 use crate::machine::ram::{GuestRam, memfd};
+use crate::machine::served::Patience;
 use crate::machine::slots::CpuSlots;
 use crate::machine::template::Template;
 use crate::spec::{Emulator, MachineSpec};
@@ -232,11 +233,12 @@ impl Starting {
     fn connect(self) -> Result<Vm, MachineError> {
         let Self { process, qmp, gdb, ram, console, state_file, vcpus, restore } = self;
         let connected = (|| {
-            let mut qmp = Qmp::connect(qmp, CONNECT_TIMEOUT)?;
+            let patience = |limit| Patience { limit, process: Some(process.id()) };
+            let mut qmp = Qmp::connect(qmp, patience(CONNECT_TIMEOUT))?;
             if restore {
                 qmp.load_state(&state_file)?;
             }
-            let mut gdb = Gdb::connect(gdb, COMMAND_TIMEOUT)?;
+            let mut gdb = Gdb::connect(gdb, patience(COMMAND_TIMEOUT))?;
             let layout = RegLayout::of(&mut gdb)?;
             Ok(Connections { qmp, gdb, layout })
         })();

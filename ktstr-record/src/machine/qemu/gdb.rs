@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use super::socket::{io_error, read_more};
 use crate::machine::error::MachineError;
 use crate::machine::interface::Watch;
+use crate::machine::served::{Patience, Silence};
 use ktstr_replay::units::Cpu;
 
 /// The stub's own limit (`MAX_PACKET_LENGTH`) and room for escapes.
@@ -30,7 +31,7 @@ const SIGTRAP: u8 = 5;
 pub(super) struct Gdb {
     stream: UnixStream,
     input: Vec<u8>,
-    timeout: Duration,
+    patience: Patience,
 }
 
 /// Why the VM stopped, as the stub says.
@@ -67,10 +68,10 @@ impl StopReply {
 }
 
 impl Gdb {
-    /// Take over a fresh connection; every request is given `timeout`.
-    pub(super) fn connect(stream: UnixStream, timeout: Duration) -> Result<Self, MachineError> {
+    /// Take over a fresh connection; for every answer there is so much patience.
+    pub(super) fn connect(stream: UnixStream, patience: impl Into<Patience>) -> Result<Self, MachineError> {
         stream.set_nonblocking(true).map_err(io_error("set up the gdb socket"))?;
-        let mut gdb = Self { stream, input: Vec::new(), timeout };
+        let mut gdb = Self { stream, input: Vec::new(), patience: patience.into() };
         // Names no feature, above all not "multiprocess", so that thread ids are plain numbers.
         gdb.request("qSupported")?;
         Ok(gdb)
@@ -110,12 +111,15 @@ impl Gdb {
     /// Let the VM go on; returns when the stub has taken the request.
     pub(super) fn go_on(&mut self) -> Result<(), MachineError> {
         self.send(&frame(b"c"))?;
-        let deadline = Instant::now() + self.timeout;
-        while self.input.is_empty() {
-            if !self.fill(deadline)? {
-                return Err(self.silent("c"));
+        let taken = self.patience.wait(|until| {
+            while self.input.is_empty() {
+                if !self.fill(until)? {
+                    return Ok(None);
+                }
             }
-        }
+            Ok(Some(()))
+        })?;
+        taken.map_err(|silence| silence.to("gdb's c"))?;
         match self.input.remove(0) {
             b'+' => Ok(()),
             other => Err(unexpected("c", &[other])),
@@ -139,6 +143,12 @@ impl Gdb {
     /// acknowledgement of the request to go on.
     pub(super) fn has_input(&self) -> bool {
         !self.input.is_empty()
+    }
+
+    /// The stop reply of a VM that was told to stop or has ended, which is to come within `limit` of the time in which the host
+    /// runs it.
+    pub(super) fn await_stop(&mut self, limit: Duration) -> Result<Result<StopReply, Silence>, MachineError> {
+        Patience { limit, ..self.patience }.wait(|until| self.stop(until))
     }
 
     /// The stop reply of a VM that was told to go on, if it comes before `deadline`.
@@ -239,8 +249,9 @@ impl Gdb {
     }
 
     fn answer(&mut self, request: &str) -> Result<Vec<u8>, MachineError> {
-        let deadline = Instant::now() + self.timeout;
-        self.packet(deadline)?.ok_or_else(|| self.silent(request))
+        self.patience
+            .wait(|until| self.packet(until))?
+            .map_err(|silence| silence.to(format!("gdb's {request}")))
     }
 
     /// The next packet, acknowledged.
@@ -266,10 +277,6 @@ impl Gdb {
     fn send(&self, bytes: &[u8]) -> Result<(), MachineError> {
         // At most 30 bytes for each of 255 vCPUs: less than the socket's buffer, which the stub empties.
         (&self.stream).write_all(bytes).map_err(io_error("write to the gdb socket"))
-    }
-
-    fn silent(&self, request: &str) -> MachineError {
-        MachineError::Silent { what: format!("gdb's {request}"), after: self.timeout }
     }
 }
 

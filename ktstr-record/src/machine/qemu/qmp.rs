@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::process::inherited_path;
-use super::socket::{io_error, read_more};
+use super::socket::{io_error, read_more, wait_readable};
 use crate::machine::error::MachineError;
+use crate::machine::served::Patience;
 
 /// No answer of the commands that we give is longer; one that is means that the stream is not QMP.
 const MAX_LINE_BYTES: usize = 1 << 20;
@@ -29,6 +30,8 @@ pub(super) struct Qmp {
     input: Vec<u8>,
     events: VecDeque<Event>,
     release: (u64, u64),
+    /// What answers.
+    process: Option<u32>,
 }
 
 /// Something the emulator reported by itself.
@@ -39,19 +42,22 @@ pub(super) struct Event {
 }
 
 impl Qmp {
-    /// Take over a fresh connection: await the greeting, leave negotiation mode.
-    pub(super) fn connect(stream: UnixStream, timeout: Duration) -> Result<Self, MachineError> {
+    /// Take over a fresh connection: await the greeting, leave negotiation mode. Every later limit is of the time in which the host
+    /// runs the same process.
+    pub(super) fn connect(stream: UnixStream, patience: impl Into<Patience>) -> Result<Self, MachineError> {
+        let patience = patience.into();
         stream.set_nonblocking(true).map_err(io_error("set up the QMP socket"))?;
-        let mut qmp = Self { stream, input: Vec::new(), events: VecDeque::new(), release: (0, 0) };
-        let deadline = Instant::now() + timeout;
-        let greeting = qmp.message(deadline)?.ok_or_else(|| silent("the connection", timeout))?;
+        let (events, process) = (VecDeque::new(), patience.process);
+        let mut qmp = Self { stream, input: Vec::new(), events, release: (0, 0), process };
+        let greeting = patience.wait(|until| qmp.message(until))?;
+        let greeting = greeting.map_err(|silence| silence.to("the connection"))?;
         if greeting.get("QMP").is_none() {
             return Err(unexpected("the connection", &greeting));
         }
         let number =
             |part: &str| greeting.pointer(&format!("/QMP/version/qemu/{part}")).and_then(Value::as_u64);
         qmp.release = (number("major").unwrap_or_default(), number("minor").unwrap_or_default());
-        qmp.command("qmp_capabilities", json!({}), timeout)?;
+        qmp.command("qmp_capabilities", json!({}), patience.limit)?;
         Ok(qmp)
     }
 
@@ -60,26 +66,42 @@ impl Qmp {
         self.release
     }
 
-    /// Execute `name` and return what it returns. Events that come meanwhile are kept.
+    /// Execute `name` and return what it returns, within `limit` of the time in which the host runs the emulator. Events that come
+    /// meanwhile are kept.
     pub(super) fn command(
         &mut self,
         name: &str,
         arguments: Value,
-        timeout: Duration,
+        limit: Duration,
     ) -> Result<Value, MachineError> {
         let line = format!("{}\n", json!({ "execute": name, "arguments": arguments }));
         // A command is far smaller than the socket's buffer, which is empty: commands go one at a time.
         (&self.stream).write_all(line.as_bytes()).map_err(io_error("write to the QMP socket"))?;
-        let deadline = Instant::now() + timeout;
-        loop {
-            let message = self.message(deadline)?.ok_or_else(|| silent(name, timeout))?;
-            match parse(message) {
-                Message::Return(value) => return Ok(value),
-                Message::Error(why) => return Err(MachineError::Refused { what: name.to_owned(), why }),
-                Message::Event(event) => self.events.push_back(event),
-                Message::Other(value) => return Err(unexpected(name, &value)),
+        let answer = self.patience(limit).wait(|until| {
+            while let Some(message) = self.message(until)? {
+                match parse(message) {
+                    Message::Return(value) => return Ok(Some(value)),
+                    Message::Error(why) => return Err(MachineError::Refused { what: name.to_owned(), why }),
+                    Message::Event(event) => self.events.push_back(event),
+                    Message::Other(value) => return Err(unexpected(name, &value)),
+                }
             }
-        }
+            Ok(None)
+        })?;
+        answer.map_err(|silence| silence.to(name))
+    }
+
+    fn patience(&self, limit: Duration) -> Patience {
+        Patience { limit, process: self.process }
+    }
+
+    /// Wait until something can be read, within `limit` of the time in which the host runs the emulator; whether it can.
+    pub(super) fn await_input(&self, limit: Duration) -> Result<bool, MachineError> {
+        let readable = self.patience(limit).wait(|until| {
+            let [readable] = wait_readable([self.as_fd()], until)?;
+            Ok::<_, MachineError>(readable.then_some(()))
+        })?;
+        Ok(readable.is_ok())
     }
 
     /// The next event, if one has arrived.
@@ -132,19 +154,22 @@ impl Qmp {
         self.command("migrate-set-capabilities", json!({ "capabilities": capability }), MIGRATION_TIMEOUT)?;
         let uri = format!("file:{}", inherited_path(state.as_raw_fd()).display());
         self.command(command, json!({ "uri": uri }), MIGRATION_TIMEOUT)?;
-        let deadline = Instant::now() + MIGRATION_TIMEOUT;
-        loop {
-            let answer = self.command("query-migrate", json!({}), MIGRATION_TIMEOUT)?;
-            match answer.get("status").and_then(Value::as_str) {
-                Some("completed") => return Ok(()),
-                Some("failed" | "cancelled") => {
-                    let why = answer.get("error-desc").map_or_else(|| answer.to_string(), Value::to_string);
-                    return Err(MachineError::Refused { what: command.to_owned(), why });
+        let done = self.patience(MIGRATION_TIMEOUT).wait(|until| {
+            loop {
+                let answer = self.command("query-migrate", json!({}), MIGRATION_TIMEOUT)?;
+                match answer.get("status").and_then(Value::as_str) {
+                    Some("completed") => return Ok(Some(())),
+                    Some("failed" | "cancelled") => {
+                        let why =
+                            answer.get("error-desc").map_or_else(|| answer.to_string(), Value::to_string);
+                        return Err(MachineError::Refused { what: command.to_owned(), why });
+                    }
+                    _ if Instant::now() >= until => return Ok(None),
+                    _ => thread::sleep(MIGRATION_POLL),
                 }
-                _ if Instant::now() >= deadline => return Err(silent(command, MIGRATION_TIMEOUT)),
-                _ => thread::sleep(MIGRATION_POLL),
             }
-        }
+        })?;
+        done.map_err(|silence| silence.to(command))
     }
 }
 
@@ -176,10 +201,6 @@ fn parse(mut value: Value) -> Message {
         }
         None => Message::Other(value),
     }
-}
-
-fn silent(what: &str, after: Duration) -> MachineError {
-    MachineError::Silent { what: what.to_owned(), after }
 }
 
 fn unexpected(what: &str, answer: &Value) -> MachineError {

@@ -25,7 +25,7 @@ use crate::machine::interface::{Machine, MachineEvent, StaleBreakpoint, Watch, W
 use crate::machine::ram::GuestRam;
 use crate::machine::slots::CpuSlots;
 
-/// How long the emulator may take to answer: it answers in under 10 ms unless the host is starved.
+/// How long the emulator may take to answer, of the time in which the host runs it: it answers in under 10 ms.
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// The monitor tells of the guest's end right after the gdbstub has.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -73,6 +73,8 @@ pub(in crate::machine) struct Vm {
     /// What the doorbell page held when it was rung last.
     last_ring: u64,
     ended: Option<MachineEvent>,
+    /// What it had of the host's CPUs before it was ended for a fault.
+    last_use: Option<CpuUse>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +139,7 @@ impl Vm {
             slots: None,
             last_ring: 0,
             ended: None,
+            last_use: None,
         };
         vm.arm(WatchId::DOORBELL, DOORBELL)?;
         Ok(vm)
@@ -280,14 +283,12 @@ impl Vm {
 
     /// After a stop that no one asked for: the monitor says why.
     fn await_end(&mut self) -> Result<(), MachineError> {
-        let deadline = Instant::now() + END_TIMEOUT;
         loop {
             self.drain_qmp()?;
             if self.ended.is_some() {
                 return Ok(());
             }
-            let [told] = wait_readable([self.qmp.as_fd()], deadline)?;
-            if !told {
+            if !self.qmp.await_input(END_TIMEOUT)? {
                 let answer = "a stop without a reason".into();
                 return Err(MachineError::Protocol { what: "gdb's c".into(), answer });
             }
@@ -302,7 +303,7 @@ impl Vm {
                 let ended = ended.clone();
                 if self.state == VmState::Running {
                     // The stub reports the stop, too, and answers nothing before that is read.
-                    if let Some(reply) = self.gdb.stop(Instant::now() + END_TIMEOUT)? {
+                    if let Ok(reply) = self.gdb.await_stop(END_TIMEOUT)? {
                         self.stopped(reply)?;
                     }
                 }
@@ -399,6 +400,7 @@ impl Vm {
             MachineError::Died { .. } => self.process.end(),
             other => other.to_string(),
         };
+        self.last_use = CpuUse::of(self.process.id());
         self.process.kill();
         self.slots = None;
         let ended = MachineEvent::Ended { end: GuestEnd::MachineDied, detail };
@@ -419,8 +421,7 @@ impl Machine for Vm {
         let begun = Instant::now();
         let reply = (|| {
             self.gdb.interrupt()?;
-            let silent = || MachineError::Silent { what: "a stop".into(), after: COMMAND_TIMEOUT };
-            self.gdb.stop(begun + COMMAND_TIMEOUT)?.ok_or_else(silent)
+            self.gdb.await_stop(COMMAND_TIMEOUT)?.map_err(|silence| silence.to("a stop"))
         })();
         let reply = reply.map_err(|e| self.explain(e))?;
         match self.stopped(reply).map_err(|e| self.explain(e))? {
@@ -466,7 +467,7 @@ impl Machine for Vm {
     }
 
     fn cpu_use(&self) -> Option<CpuUse> {
-        CpuUse::of(self.process.id())
+        self.last_use.clone().or_else(|| CpuUse::of(self.process.id()))
     }
 
     fn tend(&mut self) {

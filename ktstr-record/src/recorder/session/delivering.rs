@@ -10,11 +10,12 @@ use super::Session;
 use super::watching::attend;
 use crate::channel::SendError;
 use crate::job::{ClockAndSeed, JobError, JobParts, PackedJob, Way};
+use crate::machine::{MOST_TIMES, ServedLimit};
 use crate::recorder::asked::Stand;
 use crate::recorder::attached::Attached;
 use crate::recorder::interrupt;
 
-/// How long init may take to unpack its job.
+/// How long init may take to unpack its job, of the time in which the host runs it.
 const DELIVERY: Duration = Duration::from_secs(20);
 /// How much longer it may take of a guest that is stopped again and again.
 const STOPPED: Duration = Duration::from_secs(60);
@@ -47,9 +48,10 @@ impl<'c> Session<'c> {
         parts: JobParts,
     ) -> Result<(), DeliveryError> {
         let clock_and_seed = ClockAndSeed::now().map_err(DeliveryError::Seed)?;
-        let deadline = Instant::now() + DELIVERY;
+        self.look_at_host_time();
+        let limit = ServedLimit::begin(DELIVERY, MOST_TIMES, self.host.withheld());
         let paused = self.clock.all_pauses();
-        job.deliver(parts, &mut Delivering { session: self, deadline, paused }, clock_and_seed)?;
+        job.deliver(parts, &mut Delivering { session: self, limit, paused }, clock_and_seed)?;
         Ok(())
     }
 
@@ -102,19 +104,31 @@ impl<'c> Session<'c> {
 /// A session that hands over its job.
 struct Delivering<'s, 'c> {
     session: &'s mut Session<'c>,
-    deadline: Instant,
+    limit: ServedLimit,
     /// For how long the machine had been stopped at the begin.
     paused: Duration,
 }
 
 impl Way for Delivering<'_, '_> {
     fn send(&mut self, message: &ToGuest) -> Result<(), SendError> {
-        let Session { machine, channel, capturer, outbox, clock, phase, watches, probes, told, .. } =
-            &mut *self.session;
         loop {
+            let Session {
+                machine,
+                channel,
+                capturer,
+                outbox,
+                clock,
+                phase,
+                watches,
+                probes,
+                told,
+                host,
+                ..
+            } = &mut *self.session;
             // What the guest was stopped for meanwhile, by probes in its scheduler's programs, is not its own time; bounded, as a guest may
             // bring about stops without end.
-            let deadline = self.deadline + clock.all_pauses().saturating_sub(self.paused).min(STOPPED);
+            let stopped = clock.all_pauses().saturating_sub(self.paused).min(STOPPED);
+            let deadline = self.limit.end(host.withheld()) + stopped;
             let until = deadline.min(Instant::now() + ROOM);
             // The scheduler may be on its way to be enabled before all is delivered.
             let sent = channel.send_while(message, until, &mut || {
@@ -125,6 +139,7 @@ impl Way for Delivering<'_, '_> {
                 Err(SendError::NoRoom { .. }) if until < deadline && !interrupt::is_interrupted() => {}
                 sent => return sent,
             }
+            self.session.look_at_host_time();
         }
     }
 

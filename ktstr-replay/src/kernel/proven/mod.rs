@@ -16,6 +16,7 @@
 
 mod code;
 mod flow;
+mod kept;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,8 @@ mod uses;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+
+pub(super) use kept::Followed;
 
 use crate::btf::{TypeId, Types};
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::code::{ARGUMENTS, Function, INSN_BYTES, Insn};
 use super::flow::{Code, Found, Met, Reached, Seen, Signature, follow};
+use super::kept::{self, Image};
 use super::{Origin, Proof, ProvenTypes};
 use crate::btf::{Kind, TypeId, Types};
 use crate::kernel::mirror::mirror;
@@ -268,42 +269,28 @@ impl Reading<'_, '_> {
             return Err(NotFollowed::Why(format!("its {len} instructions are more than {MAX_INSNS}")));
         }
         let code_at = KernelVirt(at.0.wrapping_add(view.offset_of("bpf_prog", "insnsi")?));
-        let bytes = view.bytes(code_at, len * INSN_BYTES)?;
-        let insns: Vec<Insn> = bytes.as_chunks().0.iter().map(Insn::decode).collect();
+        let code = view.bytes(code_at, len * INSN_BYTES)?;
         let functions = functions(view, aux, len)?;
         if !self.met.contains_key(&aux.btf) {
             let have: usize = self.met.values().map(|(types, _)| types.bytes().len()).sum();
             let types = self.types_at(aux.btf, MAX_BTF_BYTES.saturating_sub(have))?;
-            self.met.insert(aux.btf, (Arc::new(types), Found::default()));
+            self.met.insert(aux.btf, (types, Found::default()));
         }
-        let (base, steps) = (self.base, &self.steps);
-        let Some((types, all)) = self.met.get_mut(&aux.btf) else { return Ok(()) };
-        let signatures: Vec<Signature> =
-            functions.iter().map(|function| signature(types, TypeId(function.type_id), steps)).collect();
-        let finds_value = |insn: Insn| {
-            let to = base.map(|base| base.0.wrapping_add_signed(insn.imm.into()));
-            let symbol = to.and_then(|to| view.profile().symbols().at(KernelVirt(to)));
-            symbol.is_some_and(|(symbol, distance)| distance == 0 && FINDS_VALUE.contains(&symbol.name))
-        };
-        let code = Code {
-            insns: &insns,
-            functions: &functions,
-            maps: &|address| maps.get(&address).copied(),
-            finds_value: &finds_value,
-            steps,
-            signatures: &signatures,
-        };
-        let Some(found) = follow(&code) else {
+        let Some((types, _)) = self.met.get(&aux.btf) else { return Ok(()) };
+        let image =
+            Image { code, functions: functions.clone(), maps: maps.clone(), types: Arc::clone(types) };
+        let Some(found) = self.found(at, image) else {
             let why =
                 "following it comes to no end, takes too long, or meets a jump to where a register says";
             return Err(NotFollowed::Why(why.to_owned()));
         };
+        let Some((_, all)) = self.met.get_mut(&aux.btf) else { return Ok(()) };
         // Programs of an object share its types, not the numbers of functions.
         let number =
             |function: usize| functions.get(function).map_or(0, |function| function.type_id as usize);
-        for (word, structs) in found.seen {
+        for (&word, structs) in &found.seen {
             let known = all.seen.entry(word).or_default();
-            for (id, met) in structs {
+            for (&id, &met) in structs {
                 known.entry(id).or_insert(match met {
                     Met::Returned { function } => Met::Returned { function: number(function) },
                     Met::Given { function, parameter } => {
@@ -313,14 +300,50 @@ impl Reading<'_, '_> {
                 });
             }
         }
-        for (word, reached) in found.reached {
+        for (&word, reached) in &found.reached {
             all.reached.entry(word).or_default().extend(reached);
         }
         Ok(())
     }
 
+    /// What following the program at `at` finds, unless it was found before; `None` where that comes to no end, or some way through
+    /// it is not known.
+    fn found(&self, at: KernelVirt, image: Image) -> Option<Arc<Found>> {
+        let (view, base, steps) = (self.view, self.base, &self.steps);
+        let followed = view.profile().followed();
+        if let Some(kept::Known { found, steps }) = followed.result(at, &image) {
+            self.charge(steps);
+            return found.filter(|_| self.steps.get() > 0);
+        }
+        let before = steps.get();
+        let signature = |function: &Function| signature(&image.types, TypeId(function.type_id), steps);
+        let signatures: Vec<Signature> = image.functions.iter().map(signature).collect();
+        let finds_value = |insn: Insn| {
+            let to = base.map(|base| base.0.wrapping_add_signed(insn.imm.into()));
+            let symbol = to.and_then(|to| view.profile().symbols().at(KernelVirt(to)));
+            symbol.is_some_and(|(symbol, distance)| distance == 0 && FINDS_VALUE.contains(&symbol.name))
+        };
+        let insns: Vec<Insn> = image.code.as_chunks().0.iter().map(Insn::decode).collect();
+        let code = Code {
+            insns: &insns,
+            functions: &image.functions,
+            maps: &|address| image.maps.get(&address).copied(),
+            finds_value: &finds_value,
+            steps,
+            signatures: &signatures,
+        };
+        followed.count();
+        let found = follow(&code).map(Arc::new);
+        // Where the instructions ran out, another checkpoint may have some left.
+        if steps.get() > 0 {
+            let result = kept::Known { found: found.clone(), steps: before - steps.get() };
+            followed.keep(at, image, result);
+        }
+        found
+    }
+
     /// The types of the `struct btf` at `at`, which are at most `room` bytes.
-    fn types_at(&self, at: KernelVirt, room: usize) -> Result<Types, NotFollowed> {
+    fn types_at(&self, at: KernelVirt, room: usize) -> Result<Arc<Types>, NotFollowed> {
         let btf: Btf = self.view.mirror(at)?;
         let len = btf.data_size as usize;
         if len > room {
@@ -330,7 +353,13 @@ impl Reading<'_, '_> {
         // Types that are broken are read again for each program that has them.
         self.charge(len / INSN_BYTES);
         self.in_time()?;
-        Ok(Types::parse(self.view.bytes(btf.data, len)?).map_err(KernelError::from)?)
+        let (bytes, followed) = (self.view.bytes(btf.data, len)?, self.view.profile().followed());
+        if let Some(known) = followed.types(at, &bytes) {
+            return Ok(known);
+        }
+        let types = Arc::new(Types::parse(bytes).map_err(KernelError::from)?);
+        followed.keep_types(at, &types);
+        Ok(types)
     }
 }
 

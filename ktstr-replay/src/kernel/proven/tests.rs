@@ -452,7 +452,33 @@ fn a_program_is_read_out_of_memory() {
         assert_eq!(proven.faults(), [""; 0]);
         let proof = proven.at(MAP, 16).unwrap_or_else(|| panic!("seed {seed}: nothing is proven"));
         assert_eq!(proof.by(), &Origin::Returned { function: "node_of".to_owned() });
+
+        // At another checkpoint of the same kernel it is followed again only where it is another program, or uses other maps.
+        let proven = |guest: &Guest, map: u32, at: u64| {
+            let view = KernelView::new(&profile, &guest.ram);
+            let proven = view.proven().unwrap();
+            assert_eq!(proven.faults(), [""; 0]);
+            let is_proven = proven.at(map, at).is_some();
+            (is_proven, profile.followed().counted())
+        };
+        assert_eq!(proven(&guest, MAP, 16), (true, 1));
+        assert_eq!(proven(&guest, MAP, 16), (true, 1));
+        // The last load is of another word.
+        guest.write(guest.at(prog, "insnsi") + 8 * 8 + 2, &[24, 0]);
+        assert_eq!(proven(&guest, MAP, 24), (true, 2));
+        assert_eq!(proven(&guest, MAP, 16), (false, 2));
+        guest.set(map, "id", MAP + 1);
+        assert_eq!(proven(&guest, MAP + 1, 24), (true, 3));
+        // Types that are the same in other words: another name of the function.
+        guest.write(data + at_of(&blob, b"node_of"), b"edon_fo");
+        assert_eq!(proven(&guest, MAP + 1, 24), (true, 4));
+        assert_eq!(proven(&guest, MAP + 1, 24), (true, 4));
     }
+}
+
+/// Where `text` begins in `bytes`.
+fn at_of(bytes: &[u8], text: &[u8]) -> u64 {
+    bytes.windows(text.len()).position(|window| window == text).expect("it is there") as u64
 }
 
 proptest! {

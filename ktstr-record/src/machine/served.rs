@@ -1,0 +1,257 @@
+//! Limits of the time in which the host runs a machine: time that it withholds from it does not count.
+//!
+//! Withheld is the time in which the process was stopped, or in which a thread of it wanted a CPU and got none. A guest that is idle, as one
+//! that waits for its own timer, has nothing withheld from it, so that a guest which hangs reaches its limit on a busy host, too.
+
+use std::time::{Duration, Instant};
+
+use super::cpu_use::CpuUse;
+use super::error::MachineError;
+use super::limits::host_cpus;
+
+/// How often the accounts are looked at.
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
+/// A look that comes so late by itself was made by a process that the host did not run either.
+const LATE: Duration = Duration::from_millis(300);
+/// Threads that together ran for less of the time between two late looks were not run.
+const RAN: f64 = 0.1;
+/// Less than this is part of how hosts are.
+const USUAL: Duration = Duration::from_millis(300);
+/// How many times as long as its limit an emulator may take to answer, or a guest to boot or to take its job, whatever the host gives to it.
+pub(crate) const MOST_TIMES: u32 = 10;
+
+/// Sums up for how long the host did not run a machine.
+#[derive(Debug)]
+pub(crate) struct Withheld {
+    last: Option<(Instant, CpuUse)>,
+    total: Duration,
+    cpus: u32,
+}
+
+impl Default for Withheld {
+    fn default() -> Self {
+        Self { last: None, total: Duration::ZERO, cpus: host_cpus() }
+    }
+}
+
+impl Withheld {
+    /// Whether it is time to look.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.last.as_ref().is_none_or(|(last, _)| now.duration_since(*last) >= LOOK)
+    }
+
+    /// Look at the accounts at `now`; `paused` is the part of the time since the last look in which the machine was stopped on
+    /// purpose. Without accounts nothing is known to be withheld.
+    pub(crate) fn look(&mut self, now: Instant, paused: Duration, used: Option<CpuUse>) {
+        let Some(used) = used else { return };
+        if let Some((last, before)) = &self.last {
+            let passed = now.duration_since(*last).saturating_sub(paused);
+            self.total += withheld(passed, before, &used, self.cpus);
+        }
+        self.last = Some((now, used));
+    }
+
+    /// All of it, so far.
+    pub(crate) fn total(&self) -> Duration {
+        self.total
+    }
+}
+
+/// How much of `passed` the host did not run the machine, on a host with so many CPUs.
+fn withheld(passed: Duration, before: &CpuUse, after: &CpuUse, cpus: u32) -> Duration {
+    if after.stopped || before.stopped {
+        return passed;
+    }
+    let (mut ran, mut waited, mut most_waited) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    for thread in &after.threads {
+        let known = before.threads.iter().find(|one| one.id == thread.id).copied().unwrap_or_default();
+        let thread_waited = thread.waited.saturating_sub(known.waited);
+        ran += thread.ran.saturating_sub(known.ran);
+        waited += thread_waited;
+        most_waited = most_waited.max(thread_waited);
+    }
+    if passed >= LATE && ran < passed.mul_f64(RAN) {
+        return passed;
+    }
+    // Threads that wait for each other have all CPUs to themselves.
+    let had = (ran + waited).min(passed * cpus.max(1)).as_secs_f64();
+    let missed = if had > 0.0 { (1.0 - ran.as_secs_f64() / had).clamp(0.0, 1.0) } else { 0.0 };
+    most_waited.min(passed.mul_f64(missed))
+}
+
+/// A time limit that what the host withholds puts off, up to a bound.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServedLimit {
+    begun: Instant,
+    limit: Duration,
+    most: Duration,
+    before: Duration,
+}
+
+impl ServedLimit {
+    /// From now on; it ends after `times` times its length in any case.
+    pub(crate) fn begin(limit: Duration, times: u32, so_far: &Withheld) -> Self {
+        Self { begun: Instant::now(), limit, most: limit.saturating_mul(times), before: so_far.total }
+    }
+
+    /// When it ends, by what is known to be withheld.
+    pub(crate) fn end(&self, withheld: &Withheld) -> Instant {
+        self.begun + (self.limit + self.withheld(withheld)).min(self.most)
+    }
+
+    /// Whether the machine was not given its time before the bound.
+    pub(crate) fn is_at_bound(&self, withheld: &Withheld) -> bool {
+        self.limit + self.withheld(withheld) >= self.most
+    }
+
+    /// What was withheld since it began.
+    pub(crate) fn withheld(&self, withheld: &Withheld) -> Duration {
+        withheld.total.saturating_sub(self.before)
+    }
+
+    /// How long it was waited for, in words: what the limit is, or what was withheld from the machine meanwhile.
+    pub(crate) fn in_words(&self, withheld: &Withheld) -> String {
+        let withheld = self.withheld(withheld);
+        if withheld < USUAL {
+            return format!("within {} s", self.limit.as_secs_f64());
+        }
+        format!(
+            "within {} s, and the host did not run it for {:.1} s of {:.1} s",
+            self.limit.as_secs_f64(),
+            withheld.as_secs_f64(),
+            self.begun.elapsed().as_secs_f64()
+        )
+    }
+}
+
+/// How long something that a process is to answer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// How long, of the time in which the host runs it.
+    pub limit: Duration,
+    /// The process; `None`: the host is not asked.
+    pub process: Option<u32>,
+}
+
+/// That there was no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Silence {
+    /// How long it was waited for, in words: `within 10 s`.
+    within: String,
+    withheld: Duration,
+    is_at_bound: bool,
+}
+
+impl Silence {
+    /// The error of a command that was not answered.
+    pub(super) fn to(self, what: impl Into<String>) -> MachineError {
+        let Self { within, withheld, is_at_bound } = self;
+        MachineError::Silent { what: what.into(), within, withheld, is_at_bound }
+    }
+}
+
+impl From<Duration> for Patience {
+    fn from(limit: Duration) -> Self {
+        Self { limit, process: None }
+    }
+}
+
+impl Patience {
+    /// Call `look` until it finds something; it is given the time until which it may wait, and is called again if it found nothing
+    /// by then.
+    pub(super) fn wait<T, E>(
+        self,
+        mut look: impl FnMut(Instant) -> Result<Option<T>, E>,
+    ) -> Result<Result<T, Silence>, E> {
+        let mut withheld = Withheld { last: None, total: Duration::ZERO, cpus: 1 };
+        let limit = ServedLimit::begin(self.limit, MOST_TIMES, &withheld);
+        loop {
+            let until = limit.end(&withheld).min(Instant::now() + LOOK);
+            if let Some(found) = look(until)? {
+                return Ok(Ok(found));
+            }
+            let now = Instant::now();
+            if let Some(process) = self.process {
+                if withheld.last.is_none() {
+                    withheld = Withheld::default();
+                }
+                withheld.look(now, Duration::ZERO, CpuUse::of(process));
+            }
+            if now >= limit.end(&withheld) {
+                return Ok(Err(Silence {
+                    within: limit.in_words(&withheld),
+                    withheld: limit.withheld(&withheld),
+                    is_at_bound: limit.is_at_bound(&withheld),
+                }));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::ThreadUse;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// What is withheld of 100 ms on two CPUs, by what each thread ran and waited, in ms.
+    fn of(threads: &[(u32, u32)], stopped: bool) -> u128 {
+        let zero = CpuUse::default();
+        let thread =
+            |(id, &(ran, waited)): (u32, &(u32, u32))| ThreadUse { id, ran: MS * ran, waited: MS * waited };
+        let after = CpuUse { threads: (1..).zip(threads).map(thread).collect(), stopped };
+        withheld(MS * 100, &zero, &after, 2).as_millis()
+    }
+
+    #[test]
+    fn what_others_take_is_withheld_and_what_the_machine_leaves_is_not() {
+        assert_eq!(of(&[(0, 0), (0, 0)], true), 100, "stopped");
+        assert_eq!(of(&[(0, 0), (1, 0)], false), 0, "idle");
+        assert_eq!(of(&[(1, 2), (0, 0)], false), 2, "idle, and late at its timer");
+        assert_eq!(of(&[(50, 50), (50, 50), (50, 50), (50, 50)], false), 0, "waits for itself");
+        assert_eq!(of(&[(10, 90), (10, 90)], false), 88, "others have nine tenths");
+        assert_eq!(of(&[(10, 90)], false), 90, "the same of one thread");
+        assert_eq!(of(&[(100, 0), (100, 0)], false), 0, "has all");
+    }
+
+    #[test]
+    fn a_late_look_at_a_process_that_hardly_ran_is_withheld() {
+        let ran = |ran: u32| CpuUse {
+            threads: vec![ThreadUse { id: 1, ran: MS * ran, waited: MS * 0 }],
+            stopped: false,
+        };
+        assert_eq!(withheld(MS * 5000, &ran(0), &ran(20), 2), MS * 5000);
+        assert_eq!(withheld(MS * 5000, &ran(0), &ran(900), 2), MS * 0);
+    }
+
+    #[test]
+    fn a_limit_is_put_off_by_what_is_withheld_up_to_its_bound() {
+        let mut host = Withheld { total: MS * 7, ..Withheld::default() };
+        let limit = ServedLimit::begin(MS * 100, 10, &host);
+        let end = |host: &Withheld| limit.end(host).duration_since(limit.begun);
+        assert_eq!((end(&host), limit.is_at_bound(&host)), (MS * 100, false));
+        host.total += MS * 400;
+        assert_eq!((end(&host), limit.is_at_bound(&host)), (MS * 500, false));
+        assert!(limit.in_words(&host).contains("did not run it for 0.4 s of "), "{}", limit.in_words(&host));
+        host.total += MS * 4000;
+        assert_eq!((end(&host), limit.is_at_bound(&host)), (MS * 1000, true));
+    }
+
+    #[test]
+    fn patience_ends_where_the_process_is_not_stopped_and_what_is_found_is_returned() {
+        let patience = Patience { limit: MS * 250, process: Some(std::process::id()) };
+        let nothing = |until: Instant| {
+            std::thread::sleep(until.saturating_duration_since(Instant::now()));
+            Ok::<Option<()>, ()>(None)
+        };
+        let said = patience.wait(nothing).unwrap().unwrap_err();
+        assert!(said.within.starts_with("within 0.25 s"), "{said:?}");
+        let mut left = 3;
+        let found = patience.wait(|_| {
+            left -= 1;
+            Ok::<_, ()>((left == 0).then_some(7))
+        });
+        assert_eq!(found, Ok(Ok(7)));
+    }
+}

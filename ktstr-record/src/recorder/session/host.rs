@@ -1,0 +1,77 @@
+//! What the host gives to the machine: gaps are told when they are over, and limits do not count what is withheld.
+
+use std::time::{Duration, Instant};
+
+use ktstr_replay::trace::record::{GuestEnd, LossKind};
+use ktstr_replay::units::nanos;
+
+use super::{Ending, Session};
+use crate::machine::Withheld;
+use crate::recorder::host_time::{GAP, HostGap, HostTime};
+
+/// What is known of the host's part in a run.
+#[derive(Debug, Default)]
+pub(super) struct Host {
+    time: HostTime,
+    withheld: Withheld,
+    /// All gaps that were told.
+    told: Duration,
+    /// All pauses up to the last look.
+    pauses: Duration,
+    /// A limit of init's passed.
+    limit_passed: bool,
+}
+
+impl Host {
+    /// For how long it did not run the machine, in pieces that are too short to be gaps, too.
+    pub(super) fn withheld(&self) -> &Withheld {
+        &self.withheld
+    }
+
+    /// Whether a gap is on, of which nothing was told yet.
+    pub(super) fn is_in_gap(&self) -> bool {
+        self.time.is_in_gap()
+    }
+
+    /// The scheduler was not enabled within its time.
+    pub(super) fn limit_passed(&mut self) {
+        self.limit_passed = true;
+    }
+}
+
+impl Session<'_> {
+    /// Notice that the host does not run the machine.
+    pub(super) fn look_at_host_time(&mut self) {
+        let now = Instant::now();
+        if !self.host.time.is_due(now) {
+            return;
+        }
+        let Some(used) = self.machine.cpu_use() else { return };
+        let pauses = self.clock.all_pauses();
+        let paused = pauses.saturating_sub(std::mem::replace(&mut self.host.pauses, pauses));
+        self.host.withheld.look(now, paused, Some(used.clone()));
+        let gap = self.host.time.look(now, paused, used);
+        self.tell_gap(gap);
+    }
+
+    fn tell_gap(&mut self, gap: Option<HostGap>) {
+        let Some(gap) = gap else { return };
+        self.host.told += gap.length;
+        let ns = nanos(gap.length);
+        self.outbox.loss(self.clock.host_ns(), LossKind::HostTime, ns, gap.in_words());
+    }
+
+    /// At the end of a run: the gap that is on, and where a limit passed all else that was withheld, which can be why.
+    pub(super) fn tell_host_time(&mut self, ending: &Ending) {
+        // Of a machine that does not answer the loop heard no more.
+        self.look_at_host_time();
+        let gap = self.host.time.over();
+        self.tell_gap(gap);
+        let hangs = self.body_began.is_some() && !self.body_ended;
+        let is_late = matches!(ending.end, GuestEnd::TimedOut | GuestEnd::MachineDied);
+        let length = self.host.withheld.total().saturating_sub(self.host.told);
+        if (is_late || hangs || self.host.limit_passed) && length >= GAP {
+            self.tell_gap(Some(HostGap { length, why: "others had its CPUs, a while at a time" }));
+        }
+    }
+}

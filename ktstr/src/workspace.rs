@@ -143,6 +143,8 @@ impl Package {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -154,7 +156,7 @@ mod tests {
         assert!(workspace.has_program("ktstr") && !workspace.has_program("ktstr-replay"));
         let (with_dependencies, json) =
             Workspace::with_dependencies(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("a workspace");
-        let ids = |of: &Workspace| of.packages.iter().map(|package| package.id.clone()).collect::<Vec<_>>();
+        let ids = |of: &Workspace| of.packages.iter().map(|of| of.id.clone()).collect::<BTreeSet<_>>();
         assert_eq!(ids(&with_dependencies), ids(&workspace), "packages of others are not of the workspace");
         let all: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
         assert!(all["resolve"].is_object() && all["packages"].as_array().is_some_and(|all| all.len() > 100));

@@ -5,6 +5,8 @@
 //! table in which the dropped ones are null, so that no index changes.
 
 use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 
 use object::elf::{
     DT_NEEDED, DT_RPATH, DT_RUNPATH, EM_X86_64, FileHeader64, SHF_ALLOC, SHT_NULL, SectionFlags,
@@ -12,6 +14,7 @@ use object::elf::{
 };
 use object::pod::{bytes_of, bytes_of_mut};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
+use object::read::{ReadCache, ReadRef};
 use object::{Endianness, FileKind, U32, U64};
 
 /// What a program or library needs.
@@ -78,50 +81,121 @@ fn text(bytes: &[u8]) -> String {
 
 /// `data` without debug sections, or as it is when it has none or is not laid out as linkers do it.
 pub(crate) fn without_debug(data: &[u8]) -> Cow<'_, [u8]> {
-    match rewrite(data) {
-        Some(smaller) if smaller.len() < data.len() => Cow::Owned(smaller),
-        _ => Cow::Borrowed(data),
+    let copied = |at: u64, size: usize, out: &mut Vec<u8>| -> io::Result<()> {
+        let bytes = usize::try_from(at).ok().and_then(|at| data.get(at..)?.get(..size));
+        out.extend_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    };
+    let smaller = Kept::of(data).filter(|kept| kept.bytes() < data.len());
+    match smaller.and_then(|kept| kept.assemble(copied).ok()) {
+        Some(smaller) => Cow::Owned(smaller),
+        None => Cow::Borrowed(data),
     }
 }
 
-fn rewrite(data: &[u8]) -> Option<Vec<u8>> {
-    let header = FileHeader64::<Endianness>::parse(data).ok()?;
-    let endian = header.endian().ok()?;
-    let sections = header.sections(endian, data).ok()?;
-    let loaded = loaded_bytes(header, endian, data)?;
-    let mut out = data.get(..loaded)?.to_vec();
-    let mut table = Vec::new();
-    for section in sections.iter() {
-        let mut entry = *section;
-        let place = section.file_range(endian);
-        let is_debug = sections.section_name(endian, section).is_ok_and(is_debug_name);
-        match place {
-            _ if section.sh_flags(endian).contains(SHF_ALLOC) => {
-                // Part of a segment; one that is not would lose its bytes.
-                place.is_none_or(|(at, size)| at.saturating_add(size) <= loaded as u64).then_some(())?;
-            }
-            _ if is_debug => entry = null(endian),
-            Some((at, size)) => {
-                let bytes = data.get(usize::try_from(at).ok()?..)?.get(..usize::try_from(size).ok()?)?;
-                align(&mut out, section.sh_addralign(endian).clamp(1, 4096) as usize);
-                entry.sh_offset = U64::new(endian, out.len() as u64);
-                out.extend_from_slice(bytes);
-            }
-            None => {}
+/// As [`without_debug`], of a file of which only what is kept is read: a debug build is mostly what is dropped.
+///
+/// # Errors
+/// A file that cannot be read, or that became shorter meanwhile.
+pub(crate) fn read_without_debug(mut file: &File) -> io::Result<Vec<u8>> {
+    let whole = file.metadata()?.len();
+    let cache = ReadCache::new(file);
+    let smaller = Kept::of(&cache).filter(|kept| (kept.bytes() as u64) < whole);
+    let mut read = |at: u64, size: usize, out: &mut Vec<u8>| -> io::Result<()> {
+        file.seek(SeekFrom::Start(at))?;
+        let got = file.take(size as u64).read_to_end(out)?;
+        if got == size { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    };
+    match smaller {
+        Some(kept) => kept.assemble(read),
+        None => {
+            let mut out = Vec::new();
+            read(0, usize::try_from(whole).map_err(io::Error::other)?, &mut out)?;
+            Ok(out)
         }
-        table.push(entry);
     }
-    align(&mut out, 8);
-    let mut new_header = *header;
-    new_header.e_shoff = U64::new(endian, out.len() as u64);
-    table.iter().for_each(|entry| out.extend_from_slice(bytes_of(entry)));
-    let header_bytes = size_of_val(&new_header);
-    out.get_mut(..header_bytes)?.copy_from_slice(bytes_of_mut(&mut new_header));
-    Some(out)
+}
+
+/// What is kept of an ELF, and where it goes.
+struct Kept {
+    header: FileHeader64<Endianness>,
+    /// The first bytes of the file, segments and all.
+    loaded: usize,
+    /// Sections behind them: where they begin in the file, their sizes, and where they are to begin.
+    sections: Vec<(u64, usize, usize)>,
+    table: Vec<SectionHeader64<Endianness>>,
+    /// Where that is to begin.
+    table_at: usize,
+}
+
+impl Kept {
+    /// `None` where the file is no ELF, or not laid out as linkers do it.
+    fn of<'d, R: ReadRef<'d>>(data: R) -> Option<Self> {
+        let header = FileHeader64::<Endianness>::parse(data).ok()?;
+        let endian = header.endian().ok()?;
+        let sections = header.sections(endian, data).ok()?;
+        let loaded = loaded_bytes(header, endian, data)?;
+        let whole = data.len().ok()?;
+        let mut end = loaded;
+        let (mut kept, mut table) = (Vec::new(), Vec::new());
+        for section in sections.iter() {
+            let mut entry = *section;
+            let place = section.file_range(endian);
+            let is_debug = sections.section_name(endian, section).is_ok_and(is_debug_name);
+            match place {
+                _ if section.sh_flags(endian).contains(SHF_ALLOC) => {
+                    // Part of a segment; one that is not would lose its bytes.
+                    place.is_none_or(|(at, size)| at.saturating_add(size) <= loaded as u64).then_some(())?;
+                }
+                _ if is_debug => entry = null(endian),
+                Some((at, size)) => {
+                    at.checked_add(size).filter(|end| *end <= whole)?;
+                    let size = usize::try_from(size).ok()?;
+                    let to = end.next_multiple_of(section.sh_addralign(endian).clamp(1, 4096) as usize);
+                    entry.sh_offset = U64::new(endian, to as u64);
+                    kept.push((at, size, to));
+                    end = to.checked_add(size)?;
+                }
+                None => {}
+            }
+            table.push(entry);
+        }
+        let table_at = end.next_multiple_of(8);
+        let mut header = *header;
+        header.e_shoff = U64::new(endian, table_at as u64);
+        (loaded as u64 <= whole).then_some(Self { header, loaded, sections: kept, table, table_at })
+    }
+
+    /// The size of what is assembled. Sections that overlap in a damaged file make it larger than that.
+    fn bytes(&self) -> usize {
+        self.table_at.saturating_add(size_of_val(&*self.table))
+    }
+
+    /// Put it together; `read` appends so many bytes of the file from an offset on.
+    fn assemble(
+        mut self,
+        mut read: impl FnMut(u64, usize, &mut Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(self.bytes());
+        read(0, self.loaded, &mut out)?;
+        for (at, size, to) in self.sections {
+            out.resize(to, 0);
+            read(at, size, &mut out)?;
+        }
+        out.resize(self.table_at, 0);
+        self.table.iter().for_each(|entry| out.extend_from_slice(bytes_of(entry)));
+        let header = bytes_of_mut(&mut self.header);
+        out.get_mut(..header.len()).ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(header);
+        Ok(out)
+    }
 }
 
 /// How much of the file the segments and their table take.
-fn loaded_bytes(header: &FileHeader64<Endianness>, endian: Endianness, data: &[u8]) -> Option<usize> {
+fn loaded_bytes<'d, R: ReadRef<'d>>(
+    header: &FileHeader64<Endianness>,
+    endian: Endianness,
+    data: R,
+) -> Option<usize> {
     let segments = header.program_headers(endian, data).ok()?;
     let table = header.e_phoff(endian).checked_add(size_of_val(segments) as u64)?;
     let end = segments.iter().try_fold(table.max(size_of_val(header) as u64), |end, segment| {
@@ -150,10 +224,6 @@ fn null(endian: Endianness) -> SectionHeader64<Endianness> {
         sh_addralign: zero,
         sh_entsize: zero,
     }
-}
-
-fn align(out: &mut Vec<u8>, to: usize) {
-    out.resize(out.len().next_multiple_of(to), 0);
 }
 
 #[cfg(test)]
@@ -223,11 +293,26 @@ mod tests {
         assert!(output.status.success() && tests.contains("this_test_binary_shrinks"), "{output:?}");
     }
 
+    /// Of the file only a part is read, and what comes of it is the same.
+    #[test]
+    fn a_file_is_read_as_its_bytes_are_rewritten() {
+        let folder = tempfile::tempdir().expect("made");
+        let read = |bytes: &[u8]| {
+            let path = folder.path().join("file");
+            fs::write(&path, bytes).expect("written");
+            read_without_debug(&File::open(path).expect("there")).expect("readable")
+        };
+        let whole = me();
+        for bytes in [&whole[..], &whole[..whole.len() / 2], crate::init_image(), b"#!/bin/sh\n", b""] {
+            assert!(read(bytes) == *without_debug(bytes), "{} bytes", bytes.len());
+        }
+    }
+
     #[test]
     fn segments_stay_byte_for_byte() {
         let before = me();
         let header = FileHeader64::<Endianness>::parse(&*before).expect("an ELF");
-        let loaded = loaded_bytes(header, Endianness::Little, &before).expect("sane");
+        let loaded = loaded_bytes(header, Endianness::Little, &*before).expect("sane");
         let after = without_debug(&before);
         let start = size_of_val(header);
         assert_eq!(after[start..loaded], before[start..loaded]);

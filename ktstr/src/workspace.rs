@@ -7,7 +7,10 @@ use std::process::Command;
 use ktstr_record::provision::cargo;
 use serde::Deserialize;
 
-/// What `cargo metadata --no-deps` says, as far as it matters here.
+/// What tests run on, as rustc calls it.
+const PLATFORM: &str = "x86_64-unknown-linux-gnu";
+
+/// What `cargo metadata` says, as far as it matters here.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Workspace {
     /// The packages of the workspace.
@@ -16,6 +19,9 @@ pub struct Workspace {
     pub workspace_root: PathBuf,
     /// Where cargo builds.
     pub target_directory: PathBuf,
+    /// The ids of its packages.
+    #[serde(default)]
+    pub workspace_members: Vec<String>,
 }
 
 /// A package of the workspace.
@@ -23,6 +29,12 @@ pub struct Workspace {
 pub struct Package {
     /// Its name.
     pub name: String,
+    /// What cargo calls it.
+    #[serde(default)]
+    pub id: String,
+    /// Its `Cargo.toml`.
+    #[serde(default)]
+    pub manifest_path: PathBuf,
     /// What it depends on, for whatever purpose.
     pub dependencies: Vec<Dependency>,
     /// What it builds.
@@ -70,16 +82,25 @@ impl Workspace {
     /// # Errors
     /// A folder without a package, a cargo that cannot be started.
     pub fn around(dir: &Path) -> Result<Self, WorkspaceError> {
-        let output = Command::new(cargo())
-            .args(["metadata", "--no-deps", "--format-version", "1"])
-            .current_dir(dir)
-            .output()
-            .map_err(WorkspaceError::Start)?;
-        if !output.status.success() {
-            let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(WorkspaceError::Refused { dir: dir.to_owned(), stderr });
-        }
-        serde_json::from_slice(&output.stdout).map_err(WorkspaceError::Answer)
+        Self::read(&metadata(dir, &["--no-deps"])?)
+    }
+
+    /// The same, and all that cargo says of it and of what it depends on, as cargo nextest asks for it: JSON. cargo may write a
+    /// `Cargo.lock` and download what is missing.
+    ///
+    /// # Errors
+    /// As [`around`](Self::around); dependencies that cannot be had.
+    pub fn with_dependencies(dir: &Path) -> Result<(Self, Vec<u8>), WorkspaceError> {
+        // What only other systems need may not be there.
+        let json = metadata(dir, &["--all-features", "--filter-platform", PLATFORM])?;
+        Ok((Self::read(&json)?, json))
+    }
+
+    fn read(json: &[u8]) -> Result<Self, WorkspaceError> {
+        let mut workspace: Self = serde_json::from_slice(json).map_err(WorkspaceError::Answer)?;
+        let Self { packages, workspace_members, .. } = &mut workspace;
+        packages.retain(|package| workspace_members.contains(&package.id));
+        Ok(workspace)
     }
 
     /// The packages that depend on `name`.
@@ -96,6 +117,20 @@ impl Workspace {
     }
 }
 
+fn metadata(dir: &Path, words: &[&str]) -> Result<Vec<u8>, WorkspaceError> {
+    let output = Command::new(cargo())
+        .args(["metadata", "--format-version", "1"])
+        .args(words)
+        .current_dir(dir)
+        .output()
+        .map_err(WorkspaceError::Start)?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(WorkspaceError::Refused { dir: dir.to_owned(), stderr });
+    }
+    Ok(output.stdout)
+}
+
 impl Package {
     /// Whether it has a target of a kind, of this name if one is given.
     pub fn has_target(&self, kind: &str, name: Option<&str>) -> bool {
@@ -108,6 +143,8 @@ impl Package {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -117,6 +154,12 @@ mod tests {
             workspace.dependents("ktstr").map(|package| package.name.as_str()).collect();
         assert_eq!(dependents, ["ktstr-tests"]);
         assert!(workspace.has_program("ktstr") && !workspace.has_program("ktstr-replay"));
+        let (with_dependencies, json) =
+            Workspace::with_dependencies(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("a workspace");
+        let ids = |of: &Workspace| of.packages.iter().map(|of| of.id.clone()).collect::<BTreeSet<_>>();
+        assert_eq!(ids(&with_dependencies), ids(&workspace), "packages of others are not of the workspace");
+        let all: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+        assert!(all["resolve"].is_object() && all["packages"].as_array().is_some_and(|all| all.len() > 100));
     }
 
     #[test]

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use guest_init::message::{EchoLine, Program, SchedulerJob, StagedScheduler, Sysctl, TestJob};
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::libraries::Loader;
 use super::packed::{JobError, JobFile, PackedJob};
+use super::read::{read, read_program, utf8, xxh3_of};
 use crate::elf::{is_elf, script_interpreter, without_debug};
 
 /// The variable by which the guest's loader finds libraries that no run path names.
@@ -46,8 +45,8 @@ pub struct JobLimits {
 pub struct JobBuilder {
     pub(super) loader: Loader,
     entries: BTreeMap<String, JobFile>,
-    /// XXH3-128 of programs and libraries as they are on the host.
-    xxh3: BTreeMap<String, u128>,
+    /// XXH3-128 of the scheduler's program as it is on the host.
+    scheduler_xxh3: Option<u128>,
     /// Those that only the test binary needs: they may arrive while the scheduler is being enabled.
     tests_own: BTreeSet<String>,
     /// Those of them that come with the test binary and not with its libraries: no template has them.
@@ -82,7 +81,7 @@ impl JobBuilder {
         Self {
             loader: Loader::of_host(),
             entries: BTreeMap::new(),
-            xxh3: BTreeMap::new(),
+            scheduler_xxh3: None,
             tests_own: BTreeSet::new(),
             with_binary: BTreeSet::new(),
             scheduler: None,
@@ -121,6 +120,7 @@ impl JobBuilder {
     /// [`JobError`] when it or something that it needs cannot be packed.
     pub fn scheduler(&mut self, host: &Path, args: &[String], env: &[String]) -> Result<(), JobError> {
         let (path, folders) = self.pack_shared(host)?;
+        self.scheduler_xxh3 = Some(xxh3_of(Path::new(self.real(&path)))?);
         let env = with_library_path(env, &folders);
         self.scheduler = Some(Program { path, args: args.to_vec(), env });
         Ok(())
@@ -245,8 +245,7 @@ impl JobBuilder {
         if let Some(taken) = self.taken {
             return Err(taken);
         }
-        let program = self.scheduler.as_ref().map(|program| self.real(&program.path));
-        let scheduler_xxh3 = program.and_then(|real| self.xxh3.get(real)).copied();
+        let scheduler_xxh3 = self.scheduler_xxh3;
         let test = self.test.ok_or(JobError::NoTest)?;
         let (enable, disable) = self.lines;
         let scheduler = self.scheduler.map(|program| SchedulerJob {
@@ -348,9 +347,7 @@ impl JobBuilder {
             fs::canonicalize(path).map_err(|source| JobError::Read { path: path.to_owned(), source })?;
         let (known, real_path) = (utf8(path)?, utf8(&real)?);
         if !self.entries.contains_key(&real_path) {
-            let (mode, bytes) = read(&real)?;
-            self.xxh3.insert(real_path.clone(), xxh3_128(&bytes));
-            let bytes = without_debug(&bytes).into_owned();
+            let (mode, bytes) = read_program(&real)?;
             self.entries.insert(real_path.clone(), JobFile::File { mode, bytes });
         }
         needed.extend([known.clone(), real_path.clone()]);
@@ -372,15 +369,6 @@ struct Packed {
     entries: Vec<String>,
 }
 
-pub(super) fn read(path: &Path) -> Result<(u32, Vec<u8>), JobError> {
-    let read = || Ok((fs::metadata(path)?.permissions().mode() & 0o7777, fs::read(path)?));
-    read().map_err(|source| JobError::Read { path: path.to_owned(), source })
-}
-
-pub(super) fn utf8(path: &Path) -> Result<String, JobError> {
-    path.to_str().map(str::to_owned).ok_or_else(|| JobError::NotUtf8 { path: path.to_owned() })
-}
-
 /// The environment with `folders` behind those that its `LD_LIBRARY_PATH` names already.
 pub(super) fn with_library_path(env: &[String], folders: &[PathBuf]) -> Vec<String> {
     let value = |variable: &String| variable.strip_prefix(LIBRARY_PATH)?.strip_prefix('=').map(str::to_owned);
@@ -399,8 +387,10 @@ pub(super) fn with_library_path(env: &[String], folders: &[PathBuf]) -> Vec<Stri
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::process::Command;
+
+    use xxhash_rust::xxh3::xxh3_128;
 
     use super::*;
 

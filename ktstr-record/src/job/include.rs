@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::builder::{JobBuilder, read, utf8};
+use super::builder::JobBuilder;
 use super::packed::{JobError, JobFile};
+use super::read::{read, utf8};
 use crate::elf::{is_elf, is_for_guest};
 
 /// Most files and links of one folder: more is a mistake, such as the root of a source tree.

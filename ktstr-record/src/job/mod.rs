@@ -8,10 +8,12 @@
 //!   libraries  where the dynamic loader finds them   libraries.rs
 //!   payload    programs that the test starts         payload.rs
 //!   include    files and folders that it reads       include.rs
+//!   read       a file of the host, as far as needed  read.rs
 //! PackedJob    streams it through the channel        packed.rs
 //! ```
 
 mod packed;
+mod read;
 mod libraries;
 mod builder;
 mod include;

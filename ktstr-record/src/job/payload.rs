@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use guest_init::message::Program;
 
-use super::builder::{JobBuilder, read, utf8, with_library_path};
+use super::builder::{JobBuilder, with_library_path};
 use super::packed::{JobError, JobFile};
+use super::read::{read, utf8};
 use crate::elf::{is_elf, is_for_guest, script_interpreter};
 use crate::provision::PackageProgram;
 

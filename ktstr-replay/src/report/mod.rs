@@ -65,6 +65,12 @@ pub fn render_full(run: &Run<'_>, verdict: &Verdict) -> String {
     report(run, verdict, Detail::Full)
 }
 
+/// The first two lines of it: the verdict with its first cause, and what was checked.
+pub fn summary(run: &Run<'_>, verdict: &Verdict) -> String {
+    let lines: Vec<String> = verdict::header(run, verdict).into_iter().take(2).collect();
+    plain_lines(&lines.join("\n"))
+}
+
 fn report(run: &Run<'_>, verdict: &Verdict, detail: Detail) -> String {
     let mut out = verdict::header(run, verdict);
     out.push(String::new());

@@ -140,7 +140,8 @@ pub(super) struct Binary {
     pub(super) path: PathBuf,
     /// The folder in which its tests run.
     pub(super) package_folder: PathBuf,
-    target: Target,
+    /// What cargo calls it.
+    pub(super) target: Target,
 }
 
 /// A line of cargo's messages, as far as it matters here.

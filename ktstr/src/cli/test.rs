@@ -3,6 +3,7 @@
 mod child;
 mod kernels;
 mod profile;
+mod reuse;
 mod runner;
 mod runs;
 pub(super) mod table;
@@ -26,6 +27,7 @@ use self::child::exit_code;
 pub(super) use self::child::{Signals, run_to_end};
 use self::kernels::{KernelChoice, Pass};
 pub(super) use self::profile::optimizes_reader;
+use self::reuse::{Built, Metadata};
 use self::runner::RunnerOptions;
 pub(super) use self::runner::{NO_FAIL_FAST, Runner};
 use self::runs::{print_traces, remove_left, remove_old_runs, take_in_left, take_in_of};
@@ -108,6 +110,11 @@ impl TestArgs {
         self.filter.as_deref()
     }
 
+    /// Whether the tests are built and run as the workspace says, and nothing else is asked for.
+    fn is_plain(&self) -> bool {
+        self.rest.is_empty() && !self.gauntlet
+    }
+
     /// cargo, for whatever builds, lists or runs the tests: for the gauntlet their variants are compiled. With another value it would
     /// compile them anew, without those.
     pub(super) fn cargo(&self) -> Command {
@@ -183,20 +190,22 @@ impl CommandArgs for TestArgs {
     /// The exit code is the runner's; of several runs of it the worst.
     fn run(self) -> Result<ExitCode> {
         let here = env::current_dir().context("could not find the working folder")?;
-        // Each of the three waits for programs.
-        let (workspace, runner, passes) = thread::scope(|scope| {
-            let workspace = scope.spawn(|| Workspace::around(&here));
-            let runner = scope.spawn(Runner::installed);
+        // Both wait for programs.
+        let (found, passes) = thread::scope(|scope| {
+            let found = scope.spawn(|| {
+                let runner = Runner::installed();
+                Ok::<_, anyhow::Error>((runner, Metadata::find(&here, &self, runner)?))
+            });
             let passes = self.kernels.provision(self.machine);
-            (joined(workspace), joined(runner), passes)
+            (joined(found), passes)
         });
-        let workspace = workspace?;
+        let (runner, (workspace, metadata)) = found?;
         let given = env::var_os(environment::RESULTS).filter(|folder| !folder.is_empty());
         let runs = given.map_or_else(|| workspace.target_directory.join(RUNS), |folder| here.join(folder));
         let passes = passes?;
         let mut signals = Signals::take_over().context("could not take over the signals that end runs")?;
-        let tests = match self.tests(&workspace, runner, passes.len(), &mut signals) {
-            Ok(tests) => tests,
+        let (tests, built) = match self.tests(&workspace, runner, metadata, passes.len(), &mut signals) {
+            Ok(found) => found,
             // cargo has said why, or was told to end.
             Err(error) => match error.downcast::<NotBuilt>() {
                 Ok(NotBuilt(status)) => return Ok(ExitCode::from(exit_code(status))),
@@ -223,7 +232,10 @@ impl CommandArgs for TestArgs {
         };
         let mut commands = match &plan {
             Some(plan) => plan.commands(runner, &self.runner_words(&workspace, runner)?),
-            None => vec![arguments(&self.over_all(&passes), &workspace, runner)?],
+            None => vec![match &built {
+                Some(built) => built.arguments(&self.over_all(&passes), &workspace)?,
+                None => arguments(&self.over_all(&passes), &workspace, runner)?,
+            }],
         };
         // What the runner is given is all of it, as that is what it makes parts of.
         if let (Some(plan), Some(part)) = (&mut plan, self.options.part(&self.rest)) {
@@ -291,7 +303,7 @@ impl CommandArgs for TestArgs {
 impl TestArgs {
     /// The tests, built and asked what they are, where that has to be known before they run: the gauntlet is made of it, and nextest is
     /// told what CPUs they take. Empty where it need not be known. What does not compile does so on no kernel, so that it is built once for
-    /// all of them.
+    /// all of them. And what was built, where nextest is to run it as it is.
     ///
     /// # Errors
     /// [`NotBuilt`]; for the gauntlet, tests that do not answer.
@@ -299,19 +311,27 @@ impl TestArgs {
         &self,
         workspace: &Workspace,
         runner: Runner,
+        metadata: Option<Metadata>,
         kernels: usize,
         signals: &mut Signals,
-    ) -> Result<Vec<TestDescription>> {
+    ) -> Result<(Vec<TestDescription>, Option<Built>)> {
         if !self.gauntlet && runner == Runner::CargoTest && kernels == 1 {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
-        let built = binaries(workspace, self, runner, Some(signals))?;
-        match ask(workspace, self, built) {
-            Ok(asked) => Ok(asked.into_iter().map(|(test, _)| test).collect()),
+        let built = match metadata {
+            Some(metadata) => Built::build(workspace, self, metadata, signals)?,
+            None => None,
+        };
+        let (binaries, built) = match built {
+            Some((binaries, built)) => (binaries, Some(built)),
+            None => (binaries(workspace, self, runner, Some(signals))?, None),
+        };
+        match ask(workspace, self, binaries) {
+            Ok(asked) => Ok((asked.into_iter().map(|(test, _)| test).collect(), built)),
             // They may be another host's, which a runner of cargo's configuration starts.
             Err(error) if !self.gauntlet => {
                 out::note(&format!("ktstr: it is not known which CPUs the tests take: {error:#}"));
-                Ok(Vec::new())
+                Ok((Vec::new(), built))
             }
             Err(error) => Err(error),
         }
@@ -490,6 +510,7 @@ mod tests {
                 .iter()
                 .map(|name| Target { name: (*name).to_owned(), kind: vec!["test".to_owned()] })
                 .collect(),
+            ..Package::default()
         };
         Workspace {
             packages: vec![
@@ -499,6 +520,7 @@ mod tests {
             ],
             target_directory: PathBuf::from("/t"),
             workspace_root: PathBuf::from("/nonexistent"),
+            workspace_members: Vec::new(),
         }
     }
 

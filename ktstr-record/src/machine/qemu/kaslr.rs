@@ -57,7 +57,11 @@ pub(super) fn for_restore(spec: &MachineSpec) -> Result<Vec<u8>, KaslrError> {
 
 fn boot_image(spec: &MachineSpec, entry: u64) -> Result<Vec<u8>, KaslrError> {
     let path = spec.kernel.bzimage.as_ref().ok_or(KaslrError::Kernel("is no bzImage"))?;
-    stub::image(&read(path)?, entry)
+    let mut begin = Vec::with_capacity(stub::REAL_MODE_BYTES);
+    fs::File::open(path)
+        .and_then(|file| file.take(stub::REAL_MODE_BYTES as u64).read_to_end(&mut begin))
+        .map_err(|source| KaslrError::Read { path: path.clone(), source })?;
+    stub::image(&begin, entry)
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, KaslrError> {

@@ -27,13 +27,16 @@ const LOADFLAGS: usize = 0x211;
 /// In `loadflags`: addresses were chosen at random, so that the kernel does the same with its other regions.
 const KASLR_FLAG: u8 = 2;
 const SECTOR_BYTES: usize = 512;
+/// The longest real-mode part: its sectors are counted in a byte, and one more comes before them.
+pub(super) const REAL_MODE_BYTES: usize = (u8::MAX as usize + 1) * SECTOR_BYTES;
 
 /// Present and writable.
 const ENTRY: u64 = 3;
 /// A page rather than a table.
 const PAGE: u64 = 0x80;
 
-/// `bzimage` with the stub, entering at the physical address `entry`, in place of all behind its real-mode part.
+/// `bzimage` with the stub, entering at the physical address `entry`, in place of all behind its real-mode part, of which at
+/// least that is given.
 pub(super) fn image(bzimage: &[u8], entry: u64) -> Result<Vec<u8>, KaslrError> {
     let cut_off = KaslrError::Kernel("has a bzImage that is cut off");
     let sectors = match bzimage.get(SETUP_SECTS) {

@@ -1,7 +1,8 @@
 //! What can be said of a kernel before it is booted: sched_ext, BTF and configuration.
 
-use std::fs;
+use std::fs::File;
 
+use object::read::ReadCache;
 use serde::Serialize;
 
 use super::super::error::{Error, Result};
@@ -70,8 +71,8 @@ fn hidden(kfuncs: &[String]) -> Option<String> {
 /// Looks at `kernel`, whose configuration is `config`.
 pub(in super::super) fn check(kernel: &Kernel, config: Option<&KernelConfig>) -> Result<KernelCheck> {
     let path = &kernel.vmlinux;
-    let elf = fs::read(path).map_err(|source| Error::KernelFile { path: path.clone(), source })?;
-    let hidden_arguments = kfuncs::with_hidden_argument(&elf)
+    let file = File::open(path).map_err(|source| Error::KernelFile { path: path.clone(), source })?;
+    let hidden_arguments = kfuncs::with_hidden_argument(&ReadCache::new(file))
         .map_err(|source| Error::NotAKernel { path: path.clone(), source })?;
     Ok(KernelCheck {
         release: kernel.release.clone(),

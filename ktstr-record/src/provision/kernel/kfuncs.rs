@@ -7,9 +7,9 @@
 //! 7.1.3, 7.1.8 and 7.1.13 are so, each with other kfuncs; its 6.16.12, 7.0.13, 7.2.13 and 7.3.4 are not.
 
 use ktstr_replay::btf::{BtfError, Kind, Types};
-use object::Object;
-use object::ObjectSection;
-use object::read::elf::ElfFile64;
+use object::read::ReadRef;
+use object::read::elf::{FileHeader, SectionHeader};
+use object::{Endianness, elf};
 
 use super::super::error::ImageError;
 
@@ -20,14 +20,17 @@ const WITH_ARGUMENT: &str = "_impl";
 /// The argument.
 const IMPLICIT: &str = "struct bpf_prog_aux *";
 
-/// The kfuncs of sched_ext in the BTF of the kernel `elf` that have the argument, by name. Empty for a sound kernel.
+/// The kfuncs of sched_ext in the BTF of a kernel's ELF that have the argument, by name. Empty for a sound kernel. Of the file only its
+/// headers and the BTF are read.
 ///
 /// # Errors
 /// [`ImageError`] where there is no BTF, or it cannot be read.
-pub(super) fn with_hidden_argument(elf: &[u8]) -> Result<Vec<String>, ImageError> {
-    let parsed = ElfFile64::<object::Endianness>::parse(elf).map_err(ImageError::Elf)?;
-    let section = parsed.section_by_name(".BTF").ok_or(ImageError::NoBtf)?;
-    let bytes = section.data().map_err(ImageError::Elf)?;
+pub(super) fn with_hidden_argument<'d, R: ReadRef<'d>>(file: R) -> Result<Vec<String>, ImageError> {
+    let header = elf::FileHeader64::<Endianness>::parse(file).map_err(ImageError::Elf)?;
+    let endian = header.endian().map_err(ImageError::Elf)?;
+    let sections = header.sections(endian, file).map_err(ImageError::Elf)?;
+    let (_, section) = sections.section_by_name(endian, b".BTF").ok_or(ImageError::NoBtf)?;
+    let bytes = section.data(endian, file).map_err(ImageError::Elf)?;
     let broken = |error: BtfError| ImageError::BrokenBtf { why: error.to_string() };
     let types = Types::parse(bytes.to_vec()).map_err(broken)?;
     found(&types).map_err(broken)
@@ -76,8 +79,8 @@ mod tests {
 
     #[test]
     fn a_blob_that_is_no_btf_is_an_error() {
-        let text = with_hidden_argument(&synthetic::without(b"\x9f\xeb")).unwrap_err().to_string();
+        let text = with_hidden_argument(&*synthetic::without(b"\x9f\xeb")).unwrap_err().to_string();
         assert!(text.contains("BTF"), "{text}");
-        assert!(with_hidden_argument(b"text").is_err());
+        assert!(with_hidden_argument(&b"text"[..]).is_err());
     }
 }

@@ -14,12 +14,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ktstr_record::recorder::heeded;
-use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, getppid, kill_process, pidfd_open, set_parent_process_death_signal,
+};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator;
 
-/// How often the child is asked whether it has ended.
+/// How often it is looked for signals, and for the child's end where that is not told.
 const POLL: Duration = Duration::from_millis(20);
+const POLL_AT_MOST: Timespec = Timespec { tv_sec: 0, tv_nsec: POLL.as_nanos() as i64 };
 /// How long a signal to all processes may take until each has it.
 const SPREADS: Duration = Duration::from_millis(200);
 /// Does nothing until its standard input ends, which is when this process ends.
@@ -81,6 +85,7 @@ pub(in super::super) fn run_to_end(command: &mut Command, signals: &mut Signals)
     unsafe { command.pre_exec(prepare) };
     let mut probe = Probe::start();
     let mut child = command.spawn().with_context(|| format!("could not start `{shown}`"))?;
+    let end = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
     loop {
         if let Some(status) = child.try_wait().with_context(|| format!("could not wait for `{shown}`"))? {
             return Ok(status);
@@ -91,7 +96,13 @@ pub(in super::super) fn run_to_end(command: &mut Command, signals: &mut Signals)
             }
             probe = Probe::start();
         }
-        thread::sleep(POLL);
+        match &end {
+            Some(end) => {
+                // It fails where a signal comes, which is looked for.
+                let _ = poll(&mut [PollFd::new(end, PollFlags::IN)], Some(&POLL_AT_MOST));
+            }
+            None => thread::sleep(POLL),
+        }
     }
 }
 

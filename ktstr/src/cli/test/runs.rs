@@ -41,7 +41,7 @@ fn look_at(path: &Path, kernel: &str) -> (String, Option<Row>) {
     let run = Run::load(&trace);
     let verdict = run.recorded_verdict();
     let summary = match &verdict {
-        Some(verdict) => report::render(&run, verdict).lines().take(2).collect::<Vec<_>>().join("\n"),
+        Some(verdict) => report::summary(&run, verdict),
         None => format!(
             "{} was not judged: its run was ended from outside",
             text::printable(&run.manifest().test.name)

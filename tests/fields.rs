@@ -467,6 +467,7 @@ declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1,
 #[ktstr_test(
     ignore,
     scheduler = DEMO,
+    cores = 1,
     duration_s = 40,
     checkpoint = ends,
     attached = false,
@@ -505,7 +506,7 @@ declare_scheduler!(NEVER_ENABLED, {
     enable_timeout_s = 2,
 });
 
-#[ktstr_test(ignore, scheduler = NEVER_ENABLED, duration_s = 20)]
+#[ktstr_test(ignore, scheduler = NEVER_ENABLED, cores = 1, duration_s = 20)]
 fn waits_as_long_as_its_scheduler_says(_ctx: &Ctx) -> Result<AssertResult> {
     bail!("it was enabled")
 }

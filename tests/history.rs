@@ -4,18 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::hint::black_box;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
 use ktstr_replay::history::{HistoryLog, LoggedStep};
-use ktstr_replay::trace::TraceWriter;
-use ktstr_replay::trace::record::{Event, EventBody, HistoryWhat, LossKind, Manifest, OutputSource};
+use ktstr_replay::trace::record::{Event, EventBody, HistoryWhat, LossKind, OutputSource};
 use ktstr_replay::verdict::Outcome;
-use ktstr_tests::{TestRun, fixture, ktstr, run_bounded};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use ktstr_tests::{Cost, TestRun, fixture, history_size, ktstr, on_one_cpu, ping_pong, run_bounded, spin};
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
 
@@ -307,18 +304,7 @@ fn the_steps_of_a_cpu_follow_from_one_another(log: &HistoryLog) {
 
 /// A trace with these events and nothing else is no larger.
 fn it_has_no_more_than_2_mib(events: &[Event]) {
-    let history: Vec<Event> =
-        events.iter().filter(|event| matches!(event.body, EventBody::History(_))).cloned().collect();
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("history.trace.zst");
-    let mut writer = TraceWriter::create(&path, &Manifest::default()).expect("a trace");
-    // Each capture has a record of its own, as when they are recorded.
-    for captured in history.chunk_by(|one, other| one.guest_ns == other.guest_ns) {
-        writer.events(captured).expect("events");
-    }
-    writer.finish().expect("an end");
-    let bytes = fs::metadata(&path).expect("the file").len();
-    let steps = HistoryLog::of(&history).steps.len();
+    let (steps, bytes) = history_size(events);
     println!("{steps} steps take {bytes} bytes of trace, {:.1} each", bytes as f64 / steps as f64);
     assert!(steps > 10_000 && bytes <= 2 << 20, "{steps} steps, {bytes} bytes");
 }
@@ -382,18 +368,13 @@ const EVENTS: [&str; 5] = [
     "sched/sched_migrate_task",
     "sched_ext/sched_ext_event",
 ];
-/// Pairs of windows, one with and one without, and how long a window is.
+/// Pairs of windows, one with and one without.
 const PAIRS: usize = 48;
-const WINDOW: Duration = Duration::from_millis(200);
-/// What goes before each.
-const WARM: Duration = Duration::from_millis(100);
 
-/// Work of the guest in windows with the history and without, one after the other in one boot: so that what else the host does falls
-/// on both. All of it is on one CPU, as two that wait for each other wait for the host's scheduler, too.
+/// Work of the guest in windows with the history and without. All of it is on one CPU.
 #[ktstr_test(ignore, scheduler = DEMO, duration_s = 120)]
 fn windows_with_and_without(_ctx: &Ctx) -> Result<AssertResult> {
     on_one_cpu()?;
-    writeln!(io::stdout())?;
     type Work = fn(Instant) -> u64;
     let works: [(&str, Work); 3] = [
         ("spin", spin),
@@ -401,29 +382,7 @@ fn windows_with_and_without(_ctx: &Ctx) -> Result<AssertResult> {
         ("ping_pong", |until| ping_pong(until, 0)),
     ];
     for (name, work) in works {
-        let (mut costs, mut turns) = (Vec::new(), Vec::new());
-        for pair in 0..PAIRS {
-            // In either order, so that a trend of the host's speed favours neither.
-            let mut rates = [0.0; 2];
-            for on in [pair % 2, 1 - pair % 2] {
-                turn(on == 1)?;
-                // Code that has just been patched is translated anew by the emulator, which is no cost of the history.
-                work(Instant::now() + WARM);
-                let begun = Instant::now();
-                let done = work(begun + WINDOW);
-                rates[on] = done as f64 / begun.elapsed().as_secs_f64();
-            }
-            costs.push((1.0 - rates[1] / rates[0]) * 100.0);
-            turns.push(rates[0]);
-        }
-        costs.sort_by(f64::total_cmp);
-        turns.sort_by(f64::total_cmp);
-        let [first, median, third] = [PAIRS / 4, PAIRS / 2, 3 * PAIRS / 4].map(|at| costs[at]);
-        let turns = turns[PAIRS / 2];
-        writeln!(
-            io::stdout(),
-            "COST {name}: {median:.2} % of {turns:.0} turns a second, half of the pairs from {first:.2} to {third:.2} %"
-        )?;
+        Cost::measure(name, PAIRS, work, turn)?.say()?;
     }
     Ok(AssertResult::pass())
 }
@@ -437,65 +396,13 @@ fn turn(on: bool) -> Result<()> {
     Ok(())
 }
 
-fn on_one_cpu() -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(1);
-    sched_setaffinity(None, &set)?;
-    Ok(())
-}
-
-/// Turns of a loop that only computes.
-fn spin(until: Instant) -> u64 {
-    let mut turns = 0;
-    while Instant::now() < until {
-        compute(20_000);
-        turns += 1;
-    }
-    turns
-}
-
-fn compute(steps: u64) {
-    let mut sum = 0u64;
-    for i in 0..steps {
-        sum = black_box(sum.wrapping_mul(31).wrapping_add(i));
-    }
-}
-
-/// Turns of two threads that wake each other by pipes, and compute for so many steps in each turn.
-fn ping_pong(until: Instant, steps: u64) -> u64 {
-    let (Ok((mut from_here, mut there)), Ok((mut from_there, mut back))) = (io::pipe(), io::pipe()) else {
-        return 0;
-    };
-    let other = std::thread::spawn(move || {
-        let mut byte = [0];
-        while from_here.read_exact(&mut byte).is_ok() && back.write_all(&byte).is_ok() {}
-    });
-    let mut turns = 0;
-    let mut byte = [0];
-    while Instant::now() < until && there.write_all(&byte).is_ok() && from_there.read_exact(&mut byte).is_ok()
-    {
-        compute(steps);
-        turns += 1;
-    }
-    drop(there);
-    let _ended = other.join();
-    turns
-}
-
 /// A measurement, and so run by hand: `cargo test -p ktstr-tests --test history -- --ignored --exact what_the_history_costs --nocapture`.
 #[test]
 #[ignore = "it measures for a minute, and a host that does other things makes it say little"]
 fn what_the_history_costs() {
     let run = fixture("windows_with_and_without").run();
     assert!(run.status.success(), "{run}");
-    let mut output = Vec::new();
-    for event in run.trace().events() {
-        if let EventBody::Output { source: OutputSource::Test, bytes, .. } = event.body {
-            output.extend(bytes);
-        }
-    }
-    let output = String::from_utf8_lossy(&output).into_owned();
-    let costs: Vec<&str> = output.lines().filter(|line| line.starts_with("COST ")).collect();
-    assert_eq!(costs.len(), 3, "{output}");
-    println!("{}", costs.join("\n"));
+    let costs = Cost::said_in(&run.trace());
+    assert_eq!(costs.len(), 3, "{run}");
+    costs.iter().for_each(|cost| println!("{cost}"));
 }

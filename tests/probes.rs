@@ -12,7 +12,10 @@ use ktstr_replay::watch::AskedEnd;
 use ktstr_tests::{TestRun, fixture, ktstr, run_bounded};
 
 mod fixtures {
+    use std::time::Duration;
+
     use ktstr::prelude::*;
+    use ktstr_tests::CallsAt;
 
     declare_scheduler!(DEMO, {
         name = "demo",
@@ -63,6 +66,18 @@ mod fixtures {
     )]
     fn measured(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![ctx.cgroup_def("cg_0").work_type(PipeIo::default())])
+    }
+
+    /// Calls of one function, as many a second as each of these rates. `benches/observing.rs` runs it, and compares with what was recorded.
+    #[ktstr_test(ignore, scheduler = DEMO, duration_s = 120, history = false)]
+    fn called_at_rates(ctx: &Ctx) -> Result<AssertResult> {
+        ctx.probe(CallsAt::FUNCTION)?;
+        for rate in [10, 15, 20, 25, 30, 35, 40, 50, 75, 100, 200, 300, 400, 500, 600, 800, 1000] {
+            // So that no call of one rate is counted among those of the next, and what rests has rested.
+            std::thread::sleep(Duration::from_millis(1200));
+            CallsAt::make(rate, Duration::from_secs(2)).say()?;
+        }
+        Ok(AssertResult::pass())
     }
 }
 

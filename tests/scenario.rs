@@ -417,6 +417,7 @@ declare_scheduler!(FROM_FILE, { name = "from_file", source = "scx_demo", config_
 /// Configuration as text, kernel parameters of the scheduler and of the test, cgroups where the scheduler wants them.
 #[ktstr_test(
     scheduler = CONFIGURED,
+    cores = 1,
     config = "slice-us 7000\n",
     sysctls = ["kernel.pid_max=30000"],
     duration_s = 1,
@@ -442,6 +443,7 @@ fn configured_by_the_test(ctx: &Ctx) -> Result<AssertResult> {
 
 #[ktstr_test(
     scheduler = FROM_FILE,
+    cores = 1,
     duration_s = 1,
     checkpoint = never,
     claims = ["final(slice_ns == 9000000)"]

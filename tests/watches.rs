@@ -14,6 +14,7 @@ mod fixtures {
     use std::time::Duration;
 
     use ktstr::prelude::*;
+    use ktstr_tests::{Cost, on_one_cpu, ping_pong};
 
     declare_scheduler!(DEMO, {
         name = "demo",
@@ -48,6 +49,67 @@ mod fixtures {
             Step::of_ops([Op::restart_scheduler()], part).named("again"),
         ];
         execute_scenario(ctx, cgroups, steps)
+    }
+
+    // What follows is run by `benches/observing.rs`, which measures.
+
+    /// A number of the kernel's that nobody stores to but who writes to this file: in how many seconds it boots again after a panic.
+    const RARE: &str = "kernel.(int)panic_timeout";
+    const RARE_FILE: &str = "/proc/sys/kernel/panic";
+
+    /// Store to that number: at once after a panic, by any number below 0.
+    fn store(n: u64) -> Result<()> {
+        std::fs::write(RARE_FILE, if n % 2 == 0 { "-1" } else { "-2" }).with_context(|| RARE_FILE)
+    }
+
+    /// A store each 100 ms, while workers keep the guest's CPUs busy.
+    fn fires(ctx: &Ctx) -> Result<AssertResult> {
+        ctx.watch_snapshot(RARE)?;
+        let stores = std::thread::spawn(|| {
+            (0..32).try_for_each(|n| {
+                std::thread::sleep(Duration::from_millis(100));
+                store(n)
+            })
+        });
+        let result = execute_defs(ctx, vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")])?;
+        stores.join().map_err(|_| anyhow!("the thread that stores has panicked"))??;
+        Ok(result)
+    }
+
+    #[ktstr_test(ignore, scheduler = DEMO, duration_s = 4, checkpoint = "ends")]
+    fn fires_with_a_sample(ctx: &Ctx) -> Result<AssertResult> {
+        fires(ctx)
+    }
+
+    #[ktstr_test(ignore, scheduler = DEMO, duration_s = 4, checkpoint = "every")]
+    fn fires_with_a_checkpoint(ctx: &Ctx) -> Result<AssertResult> {
+        fires(ctx)
+    }
+
+    /// Work in windows with a watch that nobody stores to and without. A watch goes when it has fired as often as it may: here at a store
+    /// between two windows.
+    #[ktstr_test(ignore, scheduler = DEMO, duration_s = 240, allow_restarts)]
+    fn armed_and_not(ctx: &Ctx) -> Result<AssertResult> {
+        on_one_cpu()?;
+        let work = |until| ping_pong(until, 500_000);
+        let watch = |target| ctx.watch_snapshot(WatchSpec::on(target).max_fires(1)).context("a watch");
+        let mut stores = 0;
+        let rare = Cost::measure(RARE, 24, work, |on| {
+            stores += 1;
+            if on { watch(RARE) } else { store(stores) }
+        })?;
+        rare.say()?;
+        // Beside what the kernel reads for each operation of the scheduler.
+        let kind = "scx_root->exit_kind";
+        let again = || {
+            let hold = HoldSpec::Fixed(Duration::from_millis(100));
+            let result = execute_steps(ctx, vec![Step::of_ops([Op::restart_scheduler()], hold)])?;
+            ensure!(result.passed(), "{result:?}");
+            Ok(())
+        };
+        let beside = Cost::measure(kind, 16, work, |on| if on { watch(kind) } else { again() })?;
+        beside.say()?;
+        Ok(AssertResult::pass())
     }
 }
 

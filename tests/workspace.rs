@@ -2,8 +2,9 @@
 //! archives of their tests, run elsewhere. Real cargo, real nextest, and four guests.
 //!
 //! The library is compiled once more for it, without optimization, as that is what cargo does here unless it is told otherwise, and takes
-//! the least time. It is kept in the target folder, and shares with the checkout's own build what is compiled alike. What `cargo ktstr
-//! test` tells cargo is looked at in the graph of what cargo would build, and taken out of the words of the run itself.
+//! the least time. It is kept in the target folder, and shares with the checkout's own build what is compiled alike. What a new package's
+//! profile says, and what `cargo ktstr test` tells cargo, is looked at in the graph of what cargo would build; the latter is taken out of
+//! the words of the run itself.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -40,6 +41,8 @@ exec cargo "$@"
 "#;
 /// Has the variants of tests compiled. This repository has it set.
 const GAUNTLET: &str = "KTSTR_GAUNTLET";
+/// Begins the profile in the manifest of a new package.
+const PROFILE: &str = "\n# What records and judges";
 /// Is a variable of a scheduler's in one checkout only.
 const OF_NEW: &str = "of_the_new_checkout";
 
@@ -74,7 +77,7 @@ impl Scratch {
         for package in PACKAGES {
             let folder = workspace.join(package);
             edit(&folder.join("Cargo.toml"), |text| {
-                let (ours, _) = text.split_once("\n# What records and judges").expect("the profile");
+                let (ours, _) = text.split_once(PROFILE).expect("the profile");
                 assert!(!ours.contains("profile") && !ours.contains("[workspace]"), "{ours}");
                 format!("{ours}\n")
             });
@@ -188,10 +191,24 @@ fn the_workspace_of_another() {
     }
 }
 
-/// It was a member of this workspace in all tests, and did not have its own profile.
+/// It was a member of this workspace in all tests, and did not have its own profile. What that says is looked at; by it, the library would
+/// be compiled once more.
 fn a_new_package_is_a_workspace_of_its_own(scratch: &Scratch) {
     let folder = scratch.path("old").join(PACKAGES[0]);
     lock(&folder);
+    let as_written = levels(&folder, &["test"]);
+    for (package, level) in
+        [("ktstr-record", "2"), ("ktstr-replay", "2"), ("zstd-sys", "2"), ("scx_one", "0")]
+    {
+        assert_eq!(as_written.get(package).map(String::as_str), Some(level), "{package} in {as_written:?}");
+    }
+    let manifest = folder.join("Cargo.toml");
+    let with_profile = fs::read_to_string(&manifest).expect("a manifest");
+    edit(&manifest, |text| {
+        let (before, profile) = text.split_once(PROFILE).expect("the profile");
+        let (_, after) = profile.split_once("\n\n").expect("what is behind the profile");
+        format!("{before}\n{after}")
+    });
     let ended = run(in_folder(cargo_ktstr(), &folder).args(["list", "--json"]));
     assert!(ended.status.success(), "{ended}");
     let tests: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
@@ -199,14 +216,15 @@ fn a_new_package_is_a_workspace_of_its_own(scratch: &Scratch) {
 
     // A claim with a slip of the pen is shown, and is a failure.
     let test = folder.join(format!("tests/{}.rs", PACKAGES[0]));
-    let as_written = fs::read_to_string(&test).expect("a test");
+    let test_as_written = fs::read_to_string(&test).expect("a test");
     edit(&test, |text| {
         text.replace("strictly_increasing(nr_dispatched)", "strictly_increasing(nr_dispatched")
     });
     let ended = run(in_folder(cargo_ktstr(), &folder).args(["list"]));
     assert_eq!(ended.status.code(), Some(1), "{ended}");
     assert!(ended.stderr.contains("  | strictly_increasing(nr_dispatched\n  | "), "{ended}");
-    fs::write(&test, as_written).expect("a file");
+    fs::write(&test, test_as_written).expect("a file");
+    fs::write(&manifest, with_profile).expect("a file");
     fs::remove_file(folder.join("Cargo.lock")).expect("removed");
 }
 

@@ -212,7 +212,8 @@ fn tell_failed_boot(
     let mut event = |host_ns, body| outbox.event(GuestNs(0), host_ns, body);
     // From when on it was waited for is what the judge compares the host's gaps with.
     let began = HostNs(clock.host_ns().0.saturating_sub(nanos(took)));
-    event(began, EventBody::Stage { stage: Stage::Booting, detail: format!("{attempts} attempts") });
+    let detail = if attempts == 1 { String::from("1 attempt") } else { format!("{attempts} attempts") };
+    event(began, EventBody::Stage { stage: Stage::Booting, detail });
     event(clock.host_ns(), EventBody::Console(console.into_bytes()));
     event(clock.host_ns(), EventBody::Stage { stage: Stage::InitFailed, detail: fault.clone() });
     if withheld >= GAP {

@@ -113,17 +113,7 @@ impl Way for Delivering<'_, '_> {
     fn send(&mut self, message: &ToGuest) -> Result<(), SendError> {
         loop {
             let Session {
-                machine,
-                channel,
-                capturer,
-                outbox,
-                clock,
-                phase,
-                watches,
-                probes,
-                told,
-                host,
-                ..
+                machine, channel, capturer, outbox, clock, phase, watches, probes, told, host, ..
             } = &mut *self.session;
             // What the guest was stopped for meanwhile, by probes in its scheduler's programs, is not its own time; bounded, as a guest may
             // bring about stops without end.

@@ -59,7 +59,7 @@ mod fixtures {
 
     /// Store to that number: at once after a panic, by any number below 0.
     fn store(n: u64) -> Result<()> {
-        std::fs::write(RARE_FILE, if n % 2 == 0 { "-1" } else { "-2" }).with_context(|| RARE_FILE)
+        std::fs::write(RARE_FILE, if n.is_multiple_of(2) { "-1" } else { "-2" }).with_context(|| RARE_FILE)
     }
 
     /// A store each 100 ms, while workers keep the guest's CPUs busy.

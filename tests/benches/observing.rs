@@ -37,7 +37,8 @@ fn main() {
     // `cargo bench` adds words of its own.
     let parts: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let mut table = Table::default();
-    let all: [(&str, fn(&mut Table)); 6] = [
+    type Part = (&'static str, fn(&mut Table));
+    let all: [Part; 6] = [
         ("fires", fires),
         ("armed", armed),
         ("probes", probes),
@@ -289,7 +290,8 @@ fn explain(table: &mut Table, of: &str, path: &Path) {
         let verdict = run.recorded_verdict().unwrap_or_else(|| run.judge(None, CheckSource::Recorded));
         why::explain(&run, &verdict).expect("an explanation").render()
     };
-    let both: [(&str, &dyn Fn(&Trace) -> String); 2] = [("--repro-chain", &chain), ("why", &why)];
+    type Explain<'e> = (&'static str, &'e dyn Fn(&Trace) -> String);
+    let both: [Explain<'_>; 2] = [("--repro-chain", &chain), ("why", &why)];
     for (what, explain) in both {
         let (mut cpu, mut wall) = (Vec::new(), Vec::new());
         for _ in 0..EXPLAINED {

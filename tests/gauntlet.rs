@@ -84,6 +84,50 @@ fn a_test_is_run_on_every_machine_that_it_is_for_and_on_no_other() {
     let table: Vec<Vec<&str>> =
         part.stdout.lines().rev().take(2).map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(table, [vec!["gauntlet::shares", "PASS"], vec!["test", topology]], "{part}");
+    // A person's expression chooses among the variants, and adds no tests to them.
+    let chosen = [
+        "test",
+        "gauntlet",
+        "--gauntlet",
+        "--package",
+        "ktstr-tests",
+        "--",
+        "-E",
+        "test(/_smt$/) | test(=other)",
+    ];
+    let chosen = command(&chosen);
+    assert!(chosen.status.success(), "{chosen}");
+    assert!(chosen.stderr.contains("gauntlet: 1 of these 2 are chosen"), "{chosen}");
+    let (smt, _) = expected.iter().find(|(name, _)| name.ends_with("_smt")).expect("one");
+    assert_eq!(machines(&chosen).keys().collect::<Vec<_>>(), [smt], "{chosen}");
+}
+
+/// The machine of a variant, though the binaries are asked for tests only, and need not have any variants.
+#[test]
+fn a_shell_is_in_the_guest_of_a_variant() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let commands = folder.path().join("commands");
+    fs::write(&commands, "echo $(nproc) CPUs under $(cat /sys/kernel/sched_ext/root/ops)\n").expect("a file");
+    let shell = |test: &str| {
+        let mut shell = cargo_ktstr();
+        shell.args(["shell", test, "--package", "ktstr-tests"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        shell.env("KTSTR_RESULTS", folder.path()).env_remove("KTSTR_SAY");
+        let output = shell.stdin(fs::File::open(&commands).expect("the commands")).output().expect("started");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, stdout, stderr) = shell("gauntlet::gauntlet_shares::llcs2_cpus4");
+    assert!(code == Some(0) && stdout.contains("4 CPUs under demo\n"), "{code:?}\n{stdout}\n{stderr}");
+    assert!(stderr.contains("gauntlet::shares on llcs2_cpus4 is coming up"), "{stderr}");
+    let traces = fs::read_dir(folder.path()).expect("a folder").flatten().map(|entry| entry.path());
+    let traces: Vec<PathBuf> = traces.filter(|path| path.to_string_lossy().ends_with(".trace.zst")).collect();
+    let [trace] = traces.as_slice() else { panic!("not one trace: {traces:?}") };
+    let trace = Trace::open(trace).expect("a trace");
+    assert_eq!(trace.manifest().expect("a manifest").machine.topology, "1n2l2c1t", "{stderr}");
+    // What is not run as a test has no shell either.
+    let (code, _, stderr) = shell("gauntlet::gauntlet_shares::llcs1_cpus4");
+    let why = "gauntlet::shares is not run on llcs1_cpus4: 1 LLC, `min_llcs` is 2";
+    assert!(code == Some(3) && stderr.contains(why), "{code:?}\n{stderr}");
 }
 
 /// In the place of a test binary: lists its tests, and passes without running any.
@@ -101,10 +145,16 @@ fn a_variant_that_leaves_no_trace_is_missed_by_the_job_whose_part_it_is() {
     let stand_in = folder.path().join("runs-nothing");
     fs::write(&stand_in, RUNS_NOTHING).expect("a file");
     fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).expect("permissions");
-    for (part, planned, columns) in [(None, 2, 2), (Some("count:1/2"), 1, 1), (Some("count:2/2"), 1, 1)] {
+    for (choice, planned, columns) in [
+        ("", 2, 2),
+        ("--partition count:1/2", 1, 1),
+        ("--partition count:2/2", 1, 1),
+        // The part is one of what a person's expression has.
+        ("--partition count:1/1 -- -E test(/_smt$/)", 1, 1),
+    ] {
         let mut test = cargo_ktstr();
         test.args(["test", "gauntlet", "--gauntlet", "--package", "ktstr-tests"]);
-        test.args(part.iter().flat_map(|part| ["--partition", part]));
+        test.args(choice.split_whitespace());
         test.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", &stand_in);
         let run = run_bounded(test.current_dir(env!("CARGO_MANIFEST_DIR")), LIMIT);
         assert_eq!(run.status.code(), Some(3), "{run}");

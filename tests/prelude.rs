@@ -54,6 +54,54 @@ fn everything_in_the_prelude_has_a_docstring_with_an_example_or_is_in_one() {
     assert!(lacking.is_empty(), "in the prelude:\n{}", lacking.join("\n"));
 }
 
+/// Methods of its types, besides: an author looks for how one is called.
+#[test]
+fn every_method_of_what_the_prelude_has_is_in_an_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let sources = CRATES.iter().flat_map(|(_, folder)| files(&root.join(folder).join("src")));
+    let sources: Vec<(PathBuf, String)> = sources.map(|path| (path.clone(), read(&path))).collect();
+    let shown: BTreeSet<String> = sources.iter().flat_map(|(_, text)| words(&examples(text))).collect();
+    let known: BTreeSet<String> = exported(&read(&root.join("ktstr/src/prelude.rs")))
+        .into_iter()
+        .chain(kinds(&read(&root.join(KINDS))))
+        .map(|item| item.name)
+        .collect();
+    let (mut lacking, mut looked_at) = (Vec::new(), 0);
+    for (path, text) in &sources {
+        // What reads the file itself is for other programs: docs/trace-format.md has it.
+        if path.components().any(|part| part.as_os_str() == "trace") {
+            continue;
+        }
+        for (of, method) in methods(text).into_iter().filter(|(of, _)| known.contains(of)) {
+            looked_at += 1;
+            if !shown.contains(&method) {
+                lacking.push(format!("{of}::{method} of {}", path.display()));
+            }
+        }
+    }
+    assert!(looked_at > 200, "only {looked_at} methods were found");
+    assert!(lacking.is_empty(), "in no example:\n{}", lacking.join("\n"));
+}
+
+/// The public methods of a file's own `impl`s, each with the type that it is of.
+fn methods(text: &str) -> Vec<(String, String)> {
+    let file = syn::parse_file(text).expect("Rust");
+    let mut found = Vec::new();
+    for item in file.items {
+        let Item::Impl(item) = item else { continue };
+        let (None, syn::Type::Path(of)) = (&item.trait_, &*item.self_ty) else { continue };
+        let Some(of) = of.path.segments.last() else { continue };
+        for part in &item.items {
+            if let syn::ImplItem::Fn(method) = part
+                && matches!(method.vis, syn::Visibility::Public(_))
+            {
+                found.push((of.ident.to_string(), method.sig.ident.to_string()));
+            }
+        }
+    }
+    found
+}
+
 #[test]
 fn what_lacks_a_docstring_or_an_example_is_found() {
     let path = Path::new("src/a.rs");
@@ -70,6 +118,8 @@ fn what_lacks_a_docstring_or_an_example_is_found() {
             .map(|item| (item.path.join("::"), item.name, item.known_as))
             .collect::<Vec<_>>()
     };
+    let text = "impl<'a> A<'a> {\n    pub fn b(&self) {}\n    pub(crate) fn c() {}\n    fn d() {}\n}\nimpl E for A<'_> {}\n";
+    assert_eq!(methods(text), [("A".to_owned(), "b".to_owned())]);
     let strings = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
     assert_eq!(
         of("pub use a::{b::C, d as e};\nuse f::G;\npub use h::*;"),

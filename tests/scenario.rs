@@ -289,8 +289,8 @@ const WATCHDOG: &str = "scx.watchdog_timeout_ms";
 /// there again.
 #[ktstr_test(
     scheduler = DEMO,
-    staged_schedulers = [ZOO],
-    duration_s = 10,
+    staged_schedulers = [ZOO, FROM_FILE],
+    duration_s = 12,
     num_snapshots = 12,
     checkpoint = ends,
     allow_restarts,
@@ -299,7 +299,7 @@ const WATCHDOG: &str = "scx.watchdog_timeout_ms";
 )]
 fn schedulers(ctx: &Ctx) -> Result<AssertResult> {
     let spy = Spy::on(&["/sys/kernel/sched_ext/state", "/sys/kernel/sched_ext/root/ops"]);
-    let hold = HoldSpec::Frac(0.15);
+    let hold = HoldSpec::Frac(0.14);
     let steps = vec![
         Step::of_ops([Op::write_kernel(WATCHDOG, 7000), Op::capture_snapshot("written")], hold)
             .named("before"),
@@ -310,6 +310,8 @@ fn schedulers(ctx: &Ctx) -> Result<AssertResult> {
         .named("detached"),
         Step::of_ops([Op::restart_scheduler(), Op::capture_snapshot("restarted")], hold).named("restarted"),
         Step::of_ops([Op::replace_scheduler(&ZOO), Op::capture_snapshot("replaced")], hold).named("replaced"),
+        Step::of_ops([Op::replace_scheduler(&FROM_FILE), Op::capture_snapshot("configured")], hold)
+            .named("configured"),
         Step::of_ops([Op::offline(1)], hold).named("hotplug"),
         Step::of_ops([Op::detach_scheduler(), Op::attach_scheduler()], hold).named("attached"),
     ];
@@ -356,6 +358,16 @@ fn schedulers_come_and_go(trace: &Trace, v: &mut Verdict) -> Result<()> {
     for (tag, scx) in [("restarted", &restarted), ("replaced", &replaced), ("end", &end)] {
         claim!(v, scx.watchdog_timeout_ns.unwrap_or_default()).eq(9_000_000_000_u64).because(tag);
     }
+    trace
+        .tagged("configured")
+        .var("slice_ns")
+        .each(9_000_000..=9_000_000, v)
+        .because("it has its own `config_file`");
+    trace
+        .tagged("restarted")
+        .var("slice_ns")
+        .each(20_000_000..=20_000_000, v)
+        .because("the first one has none");
     // Exits that nobody ordered: the loss of a CPU and its return, of which one may be over before it is noticed.
     let exits = samples.iter().filter(|sample| sample.kind == CaptureKind::SchedulerExit).count();
     // One that is not noticed within the time of a host's gap is over before, too; and a gap can bring about one by the watchdog.

@@ -10,6 +10,10 @@
 /// let mut result = AssertResult::pass();
 /// result.check(1 + 1 == 2, "sums are right").check(1 > 2, "one is the larger number");
 /// assert_eq!(result.failures(), ["one is the larger number"]);
+///
+/// // Of several scenarios one after the other.
+/// let both = AssertResult::pass().merge(AssertResult::fail("the second one"));
+/// assert!(!both.passed());
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "failed assertions count only when the body returns them"]

@@ -15,6 +15,12 @@ use ktstr_replay::units::{Cpu, CpuList};
 /// let set: CpuSet = "0-3,7".parse()?;
 /// assert_eq!(set.len(), 5);
 /// assert_eq!(set.to_string(), "0-3,7");
+///
+/// let mut odd = CpuSet::new();
+/// [1, 3, 5].into_iter().for_each(|cpu| odd.insert(cpu));
+/// assert_eq!(set.intersection(&odd).to_string(), "1,3");
+/// assert_eq!(set.difference(&odd).to_string(), "0,2,7");
+/// assert!(odd.iter().all(|cpu| odd.contains(*cpu)) && !odd.is_empty());
 /// # Ok::<(), anyhow::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -129,6 +129,18 @@ impl Ctx {
     /// Watch something for stores from now on, to the end of the run: `"bss.nr_stalls"`, or a [`WatchSpec`] with a condition. Returns
     /// once it is watched; what is there only with a scheduler that is not attached is watched when it is.
     ///
+    /// ```
+    /// use ktstr::prelude::*;
+    ///
+    /// fn body(ctx: &Ctx) -> Result<AssertResult> {
+    ///     ctx.watch_snapshot(WatchSpec::on("bss.nr_stalls").when("new > 10"))?;
+    ///     ctx.probe("enqueue_task_scx(p->pid)")?;
+    ///     let was = ctx.write_kernel("bss.slice_ns", 5_000_000)?;
+    ///     ensure!(was > 0, "it had no slice");
+    ///     execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// What cannot be read, or cannot be watched: the run then fails, whatever the body makes of it, and the report says why.
     pub fn watch_snapshot(&self, watch: impl Into<WatchSpec>) -> Result<(), ChannelError> {

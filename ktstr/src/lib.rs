@@ -66,7 +66,7 @@ pub mod __private {
     pub use crate::limits::Assert;
     pub use crate::payload::{MetricDef, PayloadDef, check_payloads, definition_of};
     pub use crate::run::{TestFailure, run, run_variant};
-    pub use crate::scheduler::{Scheduler, SchedulerSource, check_config};
+    pub use crate::scheduler::{Scheduler, SchedulerSource, check_config, check_staged};
     pub use crate::test_def::{
         Checkpoint, HostCheck, IncludeFiles, Pages, TestDef, Topology, inherit_topology, resolve_topology,
         unmarked,

@@ -104,6 +104,12 @@ impl Ctx {
 /// fn body(ctx: &Ctx) -> Result<AssertResult> {
 ///     let call = ctx.payload(&Stress).args(["--cpu", "2", "--timeout", "2"]).timeout(Duration::from_secs(10));
 ///     ensure!(call.run()?.exit_code() == Some(0));
+///     // Beside what the body does meanwhile; it is ended where the handle is dropped.
+///     ctx.cgroups.create("load")?;
+///     let mut handle = ctx.payload(&Stress).arg("--cpu=1").in_cgroup("load").spawn()?;
+///     while handle.try_wait()?.is_none() {
+///         ctx.capture_snapshot("under load")?;
+///     }
 ///     Ok(AssertResult::pass())
 /// }
 /// ```

@@ -4,6 +4,7 @@ use ktstr_record::spec::Topology;
 
 use crate::gauntlet::Constraints;
 use crate::limits::Assert;
+use crate::payload::same;
 
 /// A scheduler under test; made by `declare_scheduler!`.
 ///
@@ -13,6 +14,7 @@ use crate::limits::Assert;
 /// declare_scheduler!(MINE, { name = "mine", binary = "scx_mine", sched_args = ["-v"], topology = (1, 2, 2, 1) });
 ///
 /// assert_eq!((MINE.name, MINE.sched_args), ("mine", &["-v"][..]));
+/// assert!(!MINE.is_built_in());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scheduler {
@@ -93,6 +95,49 @@ pub const fn check_config(scheduler: &Scheduler, is_given: bool) {
         !is_given || scheduler.config_file_def.is_some(),
         "the test gives a `config`, and the scheduler's declaration has no `config_file_def` that says how it is taken"
     );
+}
+
+/// Whether the schedulers that may take the place of a test's own declare nothing that would be left out: they are started in the running
+/// guest, which has its kernel, and whose parameters are set.
+///
+/// # Panics
+/// While compiling, where one does.
+pub const fn check_staged(scheduler: &Scheduler, staged: &[&Scheduler]) {
+    let mut one = 0;
+    while one < staged.len() {
+        let Scheduler { name, source, enable, kargs, sysctls, config_file_def, .. } = *staged[one];
+        assert!(
+            !matches!(source, SchedulerSource::BuiltIn) && enable.is_empty(),
+            "one of `staged_schedulers` has `enable` lines, which are written before the first scheduler is started: make it the \
+             `scheduler` of a test"
+        );
+        assert!(
+            config_file_def.is_none(),
+            "one of `staged_schedulers` has a `config_file_def`, and `config` is for the test's own scheduler: give the other one a \
+             `config_file`"
+        );
+        assert!(
+            kargs.is_empty(),
+            "one of `staged_schedulers` declares `kargs`, and the kernel has booted when it is started: give them to the test"
+        );
+        assert!(
+            sysctls.is_empty(),
+            "one of `staged_schedulers` declares `sysctls`, which are set before the body: give them to the test, or use `Op::sysctl`"
+        );
+        let mut other = 0;
+        while other < one {
+            assert!(
+                !same(name.as_bytes(), staged[other].name.as_bytes()),
+                "two of `staged_schedulers` have one name, by which they are told apart"
+            );
+            other += 1;
+        }
+        assert!(
+            !same(name.as_bytes(), scheduler.name.as_bytes()),
+            "one of `staged_schedulers` has the name of the test's `scheduler`, and by their names they are told apart"
+        );
+        one += 1;
+    }
 }
 
 #[cfg(test)]

@@ -112,8 +112,13 @@ impl Workspace {
 
     /// Whether a package of this name builds a program.
     pub fn has_program(&self, name: &str) -> bool {
+        self.programs().contains(&name)
+    }
+
+    /// The names of the packages that build a program.
+    pub fn programs(&self) -> Vec<&str> {
         let builds_program = |package: &&Package| package.has_target("bin", None);
-        self.packages.iter().filter(builds_program).any(|package| package.name == name)
+        self.packages.iter().filter(builds_program).map(|package| package.name.as_str()).collect()
     }
 }
 

@@ -48,9 +48,11 @@ impl Args {
             let ident = input.call(Ident::parse_any)?;
             let Some(key) = keys.iter().find(|key| ident == key.name) else {
                 let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
+                let meant = alike(&ident.to_string(), &names)
+                    .map_or_else(String::new, |name| format!(" did you mean `{name}`?"));
                 return Err(Error::new(
                     ident.span(),
-                    format!("unknown key `{ident}`; the keys are {}", names.join(", ")),
+                    format!("unknown key `{ident}`;{meant} the keys are {}", names.join(", ")),
                 ));
             };
             let value = key.read(&ident, input)?;
@@ -138,6 +140,35 @@ impl Args {
             None => self.keys.iter().find(|key| key.name == name)?.default?.parse().ok(),
         }
     }
+}
+
+/// The name that is most like a misspelt one, if one is like it: one that has it as a whole word, as `sched_args` has `args`, before one
+/// with other letters.
+fn alike<'n>(wanted: &str, names: &[&'n str]) -> Option<&'n str> {
+    let most = 1 + wanted.len() / 4;
+    let has_word = |name: &&&str| name.split('_').any(|word| word == wanted);
+    let with_word = names.iter().filter(has_word).min_by_key(|name| name.len());
+    let close = names.iter().map(|name| (edits(wanted, name), name)).filter(|(edits, _)| *edits <= most);
+    with_word.or_else(|| close.min_by_key(|(edits, _)| *edits).map(|(_, name)| name)).copied()
+}
+
+/// How many letters have to be put in, left out or changed to make the one of the other.
+pub fn edits(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (done, letter) in one.bytes().enumerate() {
+        let mut diagonal = done;
+        let mut left = done + 1;
+        for (above, another) in row.iter_mut().skip(1).zip(other.bytes()) {
+            let changed = diagonal + usize::from(letter != another);
+            diagonal = *above;
+            left = changed.min(left + 1).min(diagonal + 1);
+            *above = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = done + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -255,5 +286,16 @@ mod tests {
         );
         assert_eq!(error("pick = c"), "`pick` is one of a, b, not `c`");
         assert_eq!(error("four = (1, 2)"), "`four` takes (numa_nodes, llcs, cores, threads)");
+    }
+
+    #[test]
+    fn a_misspelt_name_is_like_the_one_that_was_meant() {
+        assert_eq!((edits("", "abc"), edits("kitten", "sitting"), edits("ab", "ab")), (3, 3, 0));
+        let names = ["num_snapshots", "kargs", "sched_args", "cores", "llcs"];
+        let found = |wanted| alike(wanted, &names);
+        assert_eq!(found("num_snapshot"), Some("num_snapshots"));
+        assert_eq!(found("args"), Some("sched_args"));
+        assert_eq!((found("core"), found("llc")), (Some("cores"), Some("llcs")));
+        assert_eq!((found("topology"), found("x")), (None, None));
     }
 }

@@ -146,6 +146,15 @@ impl Key {
     }
 }
 
+/// What of the keys' rows none of `cases` breaks, by the beginning of the error: each is what somebody will do.
+#[cfg(test)]
+pub fn without_case(keys: &[Key], cases: &str) -> Vec<String> {
+    let needs =
+        keys.iter().flat_map(|key| key.needs.iter().map(|(_, why)| format!("`{}` needs {why}", key.name)));
+    let empty = keys.iter().filter_map(|key| Some(format!("`{}` is empty{}", key.name, key.not_empty?)));
+    needs.chain(empty).filter(|said| !cases.contains(said.as_str())).collect()
+}
+
 /// The documentation of the keys, as a Markdown table in a doc comment of Rust.
 #[cfg(test)]
 pub fn doc_table(keys: &[Key]) -> String {

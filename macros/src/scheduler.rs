@@ -335,6 +335,12 @@ mod tests {
     }
 
     #[test]
+    fn what_each_key_needs_has_a_case_that_does_not_compile() {
+        let cases = include_str!("../../ktstr/tests/compile_fail/scheduler_keys.rs");
+        assert_eq!(crate::key::without_case(KEYS, cases), Vec::<String>::new());
+    }
+
+    #[test]
     fn visibility_and_docs_are_kept() -> Result<()> {
         let input = r#"/** Mine. */ pub(crate) S, { name = "s", binary = "scx_s" }"#;
         let text = expand(input.parse().expect("tokens"))?.to_string();

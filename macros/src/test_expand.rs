@@ -35,6 +35,7 @@ pub fn expand(attr: TokenStream, item: TokenStream, variants: bool) -> Result<To
     let topology = topology_field(&args)?;
     let fields = args.given_fields()?;
     let config_check = config_check(&args);
+    let staged_check = staged_check(&args);
     let (limits, constraints) = (setters(&args, Place::Limit), setters(&args, Place::Constraint));
     let constraints_check = constraints_check(&args, &constraints);
     let assert = (!limits.is_empty()).then(|| quote!(assert: ::ktstr::__private::Assert::NONE #limits,));
@@ -56,6 +57,7 @@ pub fn expand(attr: TokenStream, item: TokenStream, variants: bool) -> Result<To
             #sig #block
             #depends
             #config_check
+            #staged_check
             #constraints_check
             ::ktstr::__private::TestDef {
                 // With a mark, by which the test is found in the binary.
@@ -226,6 +228,18 @@ fn config_check(args: &Args) -> TokenStream {
     let is_given = args.span("config").is_some();
     quote_spanned! {span=>
         ::ktstr::__private::check_config(&#scheduler, #is_given);
+    }
+}
+
+/// All that the schedulers that may take the place of the first one declare is had by them.
+fn staged_check(args: &Args) -> TokenStream {
+    let (Some(Value::Path(scheduler)), Some(Value::Paths(staged)), Some(span)) =
+        (args.value("scheduler"), args.value("staged_schedulers"), args.span("staged_schedulers"))
+    else {
+        return TokenStream::new();
+    };
+    quote_spanned! {span=>
+        ::ktstr::__private::check_staged(&#scheduler, &[#(&#staged),*]);
     }
 }
 

@@ -5,7 +5,7 @@ use quote::ToTokens;
 use syn::Result;
 use syn::spanned::Spanned;
 
-use crate::args::{Args, Faults};
+use crate::args::{Args, Faults, edits};
 use crate::key::Place::{Constraint, Limit, Payload, TestAttribute, Topology};
 use crate::key::{Key, count, decimal, flag, key};
 use crate::shape::{Shape, Value};
@@ -227,9 +227,77 @@ pub fn check(args: &Args) -> Result<()> {
             "`auto_repro` is for failures that nobody expects, and `expect_err` says that the run must fail";
         faults.add(span("auto_repro"), message.to_owned());
     }
+    check_exit(args, &mut faults);
+    check_memory(args, &mut faults);
+    check_template(args, &mut faults);
     check_payloads(args, &mut faults);
     args.check_rows(Span::call_site(), &mut faults);
     faults.into_result()
+}
+
+/// How a scheduler may exit: `enum scx_exit_kind` of the kernel, without what all of its names begin with. Later kernels may have more, so that
+/// only a name that is almost one of these is refused.
+const EXIT_KINDS: [&str; 9] =
+    ["DONE", "UNREG", "UNREG_BPF", "UNREG_KERN", "SYSRQ", "PARENT", "ERROR", "ERROR_BPF", "ERROR_STALL"];
+/// What the names begin with in the kernel.
+const EXIT_PREFIX: &str = "SCX_EXIT_";
+/// So many letters may be wrong in a name that was meant to be another.
+const MISSPELT: usize = 2;
+
+/// A misspelt exit would be waited for in every run.
+fn check_exit(args: &Args, faults: &mut Faults) {
+    let Some(Value::Text(kind)) = args.value("expect_scx_exit") else { return };
+    let text = kind.value();
+    let plain = text.to_ascii_uppercase();
+    let plain = plain.strip_prefix(EXIT_PREFIX).unwrap_or(&plain);
+    let meant = EXIT_KINDS.into_iter().min_by_key(|known| edits(plain, known));
+    if let Some(meant) = meant.filter(|known| *known != text && edits(plain, known) <= MISSPELT) {
+        let kinds = EXIT_KINDS.join(", ");
+        faults.add(
+            kind.span(),
+            format!("`expect_scx_exit` = {text:?} is no kind of exit; did you mean {meant:?}? The kinds are {kinds}"),
+        );
+    }
+}
+
+/// Keys about what is read in the memory that is kept with captures.
+const OF_MEMORY: [&str; 3] = ["pages", "max_fallback_rate", "max_keep_last_rate"];
+
+/// What asks for memory where none is kept.
+fn check_memory(args: &Args, faults: &mut Faults) {
+    if !matches!(args.value("checkpoint"), Some(Value::Text(word)) if word.value() == "never") {
+        return;
+    }
+    for key in OF_MEMORY {
+        if let Some(span) = args.span(key) {
+            let why = match key {
+                "pages" => "no page is kept then",
+                _ => "sched_ext's counters are in the memory that is kept with captures",
+            };
+            faults.add(
+                span,
+                format!(
+                    "`{key}` contradicts `checkpoint = never`: {why}; `checkpoint = ends` keeps the least"
+                ),
+            );
+        }
+    }
+}
+
+/// A scheduler that is watched from before it is loaded is loaded anew in every run.
+fn check_template(args: &Args, faults: &mut Faults) {
+    let watched = ["watch", "probe"].into_iter().find(|key| args.is_set(key));
+    if let (Some(watched), Some(span)) = (watched.filter(|_| args.is_set("attached")), args.span("attached"))
+    {
+        faults.add(
+            span,
+            format!(
+                "`attached` contradicts `{watched}`, which is there before the scheduler is loaded, as it is in no template: leave out \
+                 the one, or ask for the other in the body with `ctx.{}`",
+                if watched == "watch" { "watch_snapshot" } else { "probe" }
+            ),
+        );
+    }
 }
 
 /// Keys that mean something where there is no VM. None of them needs another one.
@@ -289,7 +357,7 @@ fn snapshot_gap_ms(duration_s: u64, snapshots: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::doc_table;
+    use crate::key::{doc_table, without_case};
 
     fn errors(text: &str) -> Vec<String> {
         let args = Args::parse2(text.parse().expect("tokens"), KEYS);
@@ -308,6 +376,17 @@ mod tests {
         let table = doc_table(KEYS).replace("/// ", "");
         let page = include_str!("../../docs/writing-tests.md");
         assert!(page.contains(&table), "docs/writing-tests.md must have:\n{table}");
+    }
+
+    /// Each has a message of its own, which the compiler shows where it points at the key.
+    #[test]
+    fn what_each_key_needs_has_a_case_that_does_not_compile() {
+        let cases = [
+            include_str!("../../ktstr/tests/compile_fail/test_keys.rs"),
+            include_str!("../../ktstr/tests/compile_fail/test_values.rs"),
+        ]
+        .concat();
+        assert_eq!(without_case(KEYS, &cases), Vec::<String>::new());
     }
 
     #[test]
@@ -349,6 +428,47 @@ mod tests {
         );
         assert_eq!(found.len(), 4, "{found:?}");
         assert!(found[0].contains("not a multiple of `numa_nodes` = 2"));
+    }
+
+    #[test]
+    fn an_exit_that_is_almost_one_is_misspelt() {
+        let of = |kind: &str| errors(&format!("scheduler = S, expect_scx_exit = \"{kind}\""));
+        for (odd, meant) in [
+            ("UNREG_KERNEL", "UNREG_KERN"),
+            ("ERROR_STAL", "ERROR_STALL"),
+            ("SCX_EXIT_ERROR", "ERROR"),
+            ("done", "DONE"),
+        ] {
+            assert!(of(odd)[0].contains(&format!("did you mean \"{meant}\"?")), "{odd}: {:?}", of(odd));
+        }
+        // What a later kernel may have.
+        for fine in EXIT_KINDS.into_iter().chain(["ERROR_TIMEOUT", "UNREG_PARENT"]) {
+            assert_eq!(of(fine), Vec::<String>::new(), "{fine}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_asked_of_memory_that_is_not_kept() {
+        let with = "scheduler = S, checkpoint = never";
+        for (key, why) in [
+            ("pages = all", "no page"),
+            ("max_fallback_rate = 1", "counters"),
+            ("max_keep_last_rate = 1", "counters"),
+        ] {
+            let found = errors(&format!("{with}, {key}"));
+            let [only] = found.as_slice() else { panic!("{key}: {found:?}") };
+            assert!(only.contains("contradicts `checkpoint = never`") && only.contains(why), "{only}");
+            assert!(errors(&format!("scheduler = S, checkpoint = ends, {key}")).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_watched_scheduler_is_in_no_template() {
+        for (key, ask) in [("watch = [\"x\"]", "ctx.watch_snapshot"), ("probe = [\"x\"]", "ctx.probe")] {
+            assert!(errors(&format!("scheduler = S, attached, {key}"))[0].contains(ask));
+            assert!(errors(&format!("scheduler = S, attached = false, {key}")).is_empty());
+        }
+        assert!(errors("scheduler = S, attached, watch = []").is_empty());
     }
 
     #[test]

@@ -174,6 +174,9 @@ fn install(
         }
     })
     .map_err(|error| match error {
+        Error::Failed { output, .. } if is_unknown(spec, &output) => {
+            Error::NoCrate { spec: spec.to_string(), name: spec.name.clone(), output }
+        }
         Error::Failed { program, status, output, .. } => {
             Error::CrateBuild { spec: spec.to_string(), program, status, output, instead: libraries::INSTEAD }
         }
@@ -181,6 +184,11 @@ fn install(
     })?;
     step.done();
     staging.publish(MADE, &entry)
+}
+
+/// Whether cargo says that the registry has no such package. What a build lacks is of no interest then.
+fn is_unknown(spec: &CrateSpec, output: &str) -> bool {
+    output.contains(&format!("could not find `{}` in registry", spec.name))
 }
 
 /// The cargo that runs this program, else that on `PATH`.
@@ -242,6 +250,23 @@ mod tests {
             let error = spec(bad).unwrap_err().to_string();
             assert!(error.contains(bad) && error.contains("scx_lavd@1.1.4"), "{error}");
         }
+    }
+
+    /// It was told which libraries to install for it.
+    #[test]
+    fn a_package_that_is_not_there_is_told_from_one_that_does_not_build() {
+        let spec = spec("scx_rusty@0.0.99").unwrap();
+        let said = "    Updating crates.io index\nerror: could not find `scx_rusty` in registry `crates-io` with version `=0.0.99`";
+        assert!(is_unknown(&spec, said));
+        assert!(
+            !is_unknown(&spec, "error: could not find `libelf` in registry\n")
+                && !is_unknown(&spec, "error: linking failed")
+        );
+        let error =
+            Error::NoCrate { spec: spec.to_string(), name: spec.name.clone(), output: said.to_owned() };
+        let text = error.to_string();
+        assert!(text.contains("no scx_rusty@0.0.99 in") && text.contains("`cargo info scx_rusty`"), "{text}");
+        assert!(!text.contains("libelf"), "{text}");
     }
 
     #[test]

@@ -205,6 +205,16 @@ pub enum Error {
         /// What the host could install in place of what is missing.
         instead: &'static str,
     },
+    /// The registry has no such package, or no such version of it.
+    #[error("there is no {spec} in the package registry{}\ncorrect the name or the version: `cargo info {name}` tells the newest one", tail(.output))]
+    NoCrate {
+        /// The package and version.
+        spec: String,
+        /// The package.
+        name: String,
+        /// The last lines that cargo printed.
+        output: String,
+    },
     /// An installed package has no program, or several and none of its name.
     #[error("{spec} has {}; name the one that is meant by `binary_path`", no_program(.found))]
     CrateProgram {

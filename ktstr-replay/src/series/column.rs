@@ -8,6 +8,39 @@ use crate::units::GuestNs;
 use crate::value::Scalar;
 
 /// One projection of each sample of a series, in the order in which they were taken.
+///
+/// Each pattern of claims is a method of it, and what no pattern says is computed of its points.
+///
+/// ```
+/// use ktstr_replay::claim::pattern::TimeUnit;
+/// use ktstr_replay::trace::Trace;
+/// use ktstr_replay::verdict::Verdict;
+/// use std::time::Duration;
+///
+/// let trace = Trace::open("../traces/steady.trace.zst".as_ref())?;
+/// let periodic = trace.periodic();
+/// let (enqueued, dispatched) = (periodic.var("nr_enqueued"), periodic.var("nr_dispatched"));
+/// let mut v = Verdict::new();
+/// dispatched.strictly_increasing(&mut v);
+/// dispatched.wrapping_nondecreasing(&mut v);
+/// dispatched.rate(1.0.., TimeUnit::S, &mut v);
+/// dispatched.eventually(1.., Some(Duration::from_secs(60)), &mut v);
+/// dispatched.final_(1.., &mut v).because("somebody ran");
+/// enqueued.ratio(&dispatched, 0.0..=2.0, &mut v);
+/// periodic.alive().converges(1, 0, Duration::from_secs(60), &mut v);
+/// // Of a trace with two phases, and of one with a history of events:
+/// dispatched.phase_ratio(0, 1, ..=1.5, &mut v);
+/// dispatched.within(1.., Duration::from_millis(50), "event(sched_switch)", &trace.timeline(), &mut v);
+///
+/// let values: Vec<_> = dispatched.usable().map(|(_, point, value)| (dispatched.since_start_ns(point), value)).collect();
+/// assert!(values.is_sorted_by_key(|(at_ns, _)| *at_ns) && dispatched.missing() == 0);
+///
+/// // A misspelt name is an error at each capture.
+/// let misspelt = periodic.var("nr_dispached");
+/// assert_eq!(misspelt.missing(), misspelt.points.len());
+/// assert!(misspelt.why_never().is_some_and(|why| why.reason().contains("nr_dispatched")));
+/// # Ok::<(), ktstr_replay::trace::TraceError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Column {
     /// What was read.

@@ -23,7 +23,10 @@ use super::{Absent, Column, Point};
 /// let periodic = trace.periodic();
 /// let mut v = Verdict::new();
 /// periodic.var("nr_dispatched").nondecreasing(&mut v);
-/// periodic.map("cpu_stats").at(0).cpu_sum("nr_running").each(1.., &mut v);
+/// let of_cpus = periodic.map("cpu_stats").at(0);
+/// of_cpus.cpu_sum("nr_running").each(1.., &mut v);
+/// of_cpus.cpu_min("nr_running").each(..=1_000_000, &mut v);
+/// of_cpus.cpu_max("nr_running").each(1.., &mut v);
 /// // What no path can name is computed, and goes by a label.
 /// let backlog = periodic.project("backlog", |sample| {
 ///     let number = |name: &str| sample.var(name)?.as_i64();
@@ -31,7 +34,9 @@ use super::{Absent, Column, Point};
 /// });
 /// backlog.each(..1000, &mut v);
 /// assert_eq!(v.outcome(), Outcome::Pass);
-/// assert_eq!(v.findings[2].what, "each(<backlog> in ..1000)");
+/// assert_eq!(v.findings[4].what, "each(<backlog> in ..1000)");
+/// // Captures that the test has named.
+/// assert!(trace.tagged("calm").is_empty());
 /// # Ok::<(), ktstr_replay::trace::TraceError>(())
 /// ```
 #[derive(Clone)]

@@ -8,6 +8,15 @@ use serde_json::Value as Json;
 use crate::path::Number;
 
 /// A number, truth value or pointer read out of a value.
+///
+/// ```
+/// use ktstr_replay::value::Scalar;
+///
+/// let (counter, share) = (Scalar::from(u64::MAX), Scalar::from(0.5));
+/// assert_eq!((counter.to_i128(), share.to_i128()), (Some(u64::MAX.into()), None));
+/// assert_eq!((share.to_f64(), Scalar::from(true).to_f64()), (0.5, 1.0));
+/// assert_eq!(counter.to_json(), u64::MAX);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scalar {
     /// An integer or the value of an enum.

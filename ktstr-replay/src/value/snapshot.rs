@@ -44,6 +44,36 @@ const LEAF_DEPTH: usize = 4;
 const MAX_LEAVES: usize = 2000;
 
 /// A sample and the types of its maps.
+///
+/// ```
+/// use ktstr_replay::trace::Trace;
+///
+/// let trace = Trace::open("../traces/steady.trace.zst".as_ref())?;
+/// let captures = trace.periodic();
+/// let capture = captures.snapshots().last().expect("a capture");
+/// // By name, or all that there are.
+/// let dispatched = capture.var("nr_dispatched")?.as_u64()?;
+/// assert!(capture.vars().iter().any(|(name, value)| name.ends_with("nr_dispatched") && value.as_u64() == Ok(dispatched)));
+/// assert_eq!(capture.constant("DEMO_SCHEDULING")?, 1);
+///
+/// let runs = capture.map("cpu_stats")?.at(0)?;
+/// let of_cpus = runs.cpus().iter().map(|cpu| runs.cpu(*cpu)?.path("nr_running")?.as_u64());
+/// let of_cpus = of_cpus.collect::<Result<Vec<u64>, _>>()?;
+/// let (cpu, most) = runs.cpu_max("nr_running")?;
+/// assert_eq!(most.to_i128(), of_cpus.iter().max().map(|max| i128::from(*max)), "on {cpu:?}");
+/// assert!(runs.cpu_min("nr_running")?.1.to_f64() <= runs.cpu_sum("nr_running")?.to_f64());
+///
+/// let tasks = capture.map("task_stats")?;
+/// let most = tasks.max_by("nr_runs")?;
+/// let pid = most.key()?.as_i64()?;
+/// assert_eq!(tasks.get_key(pid)?.value_bytes(), most.value_bytes());
+/// assert_eq!(most.key_bytes().map(<[u8]>::len), Some(4));
+///
+/// // Where there is one scheduler all is its.
+/// assert_eq!(capture.of_scheduler("/")?.var("nr_dispatched")?.as_u64()?, dispatched);
+/// assert_eq!(capture.scheduler_of(tasks.state().id), None, "it is told where there are several");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Snapshot<'a> {
     sample: &'a Sample,
     types: Vec<(BlobId, Result<Arc<Types>, BlobError>)>,

@@ -17,6 +17,29 @@ const MAX_LISTED: u64 = 1 << 20;
 /// Bytes with their BTF type. Cheap to copy; borrows both.
 ///
 /// Bytes are little-endian. The constructor makes sure that there are as many as the type needs.
+///
+/// ```
+/// use ktstr_replay::trace::Trace;
+/// use ktstr_replay::value::{Scalar, Value};
+///
+/// let trace = Trace::open("../traces/steady.trace.zst".as_ref())?;
+/// let captures = trace.periodic();
+/// let capture = captures.snapshots().last().expect("a capture");
+/// let dispatched: Value<'_> = capture.var("nr_dispatched")?;
+/// assert_eq!((dispatched.type_name().as_str(), dispatched.width_bits()), ("u64", 64));
+/// assert_eq!(dispatched.scalar()?, Scalar::Int(dispatched.as_i64()?.into()));
+/// assert!(dispatched.as_f64()? >= 1.0 && dispatched.as_u64()? >= 1);
+/// assert!(capture.var("nr_tasks")?.compare(&dispatched).is_some_and(|order| order.is_le()));
+///
+/// let stats = capture.var("stats")?;
+/// assert!(stats.path("saw_wakeup")?.as_bool()?);
+/// assert_eq!(stats.path("phase")?.enumerator()?, Some("DEMO_SCHEDULING"));
+/// assert_eq!(stats.path("slices_by_length")?.as_array()?.len(), 4);
+/// assert!(!stats.path("last_comm")?.as_str()?.is_empty());
+/// assert!(stats.to_json()["placed"]["shared"].is_u64(), "{}", stats.render());
+/// assert_eq!(stats.types().describe(stats.type_id()), "struct demo_stats");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Value<'a> {
     types: &'a Types,

@@ -11,6 +11,12 @@ use crate::guest_topo::GuestTopology;
 /// let half = |index| CpusetSpec::Disjoint { index, of: 2 };
 /// let defs = vec![CgroupDef::named("left").cpuset(half(0)), CgroupDef::named("right").cpuset(half(1))];
 /// let shared = CgroupDef::named("shared").cpuset(CpusetSpec::Overlap { index: 0, of: 2, frac: 0.5 });
+/// # let _ = (defs, shared);
+///
+/// /// The CPUs that these are on the machine of the test, for a body that looks at them.
+/// fn left_half(ctx: &Ctx) -> Result<CpuSet> {
+///     Ok(CpusetSpec::Disjoint { index: 0, of: 2 }.resolve(&ctx.topo)?)
+/// }
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum CpusetSpec {

@@ -16,6 +16,16 @@ use crate::worker::{
 /// let def = CgroupDef::named("cg_0").workers(4).cpuset(CpusetSpec::Llc(0)).cpu_quota_pct(150.0);
 /// let hog = WorkSpec::new(WorkType::default()).workers(1).sched_policy(SchedPolicy::Fifo(50));
 /// let def = def.work(hog);
+///
+/// // What it may use of memory, disks and tasks.
+/// let small = CgroupDef::named("small")
+///     .memory_max(256 << 20)
+///     .memory_high(128 << 20)
+///     .io_weight(50)
+///     .pids_max(100)
+///     .cpuset_mems("0".parse()?);
+/// # let _ = (def, small);
+/// # Ok::<(), anyhow::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a definition does nothing until it is executed"]
@@ -115,6 +125,12 @@ impl CgroupDef {
     }
 
     worker_setters!();
+
+    /// Nothing runs in it: it is there for others that are in it, or that come to it.
+    pub(crate) fn is_idle(&self) -> bool {
+        let no_workers = |group: &WorkSpec| group.count == Some(WorkerCount::Exactly(0));
+        self.payloads.is_empty() && self.groups().iter().all(no_workers)
+    }
 
     /// Its groups of workers, each with all that is said for the whole cgroup.
     pub(crate) fn groups(&self) -> Vec<WorkSpec> {

@@ -72,6 +72,17 @@ pub enum CgroupError {
         /// What was wanted inside.
         controller: &'static str,
     },
+    /// The kernel lets only innermost cgroups have processes, where limits are set inside.
+    #[error(
+        "cgroup `{name}` may not have processes: of cgroups inside of each other, some with limits, the kernel lets only the innermost have \
+         them; give the outer one `.workers(0)`"
+    )]
+    NotInnermost {
+        /// Its name.
+        name: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
     /// It was not frozen, or not thawed, in time.
     #[error("cgroup `{name}` did not become {wanted} within {timeout:?}", wanted = if *freeze { "frozen" } else { "unfrozen" })]
     Freeze {
@@ -247,7 +258,20 @@ impl Cgroup {
     /// # Errors
     /// What the kernel refuses.
     pub fn add(&self, pid: Pid) -> Result<(), CgroupError> {
-        self.set("cgroup.procs", &pid.as_raw_pid().to_string())
+        self.set("cgroup.procs", &pid.as_raw_pid().to_string()).map_err(|error| self.told(error))
+    }
+
+    /// An error of moving a process into it. Source: `cgroup_procs_write_permission` and `cgroup_migrate_vet_dst` of
+    /// kernel/cgroup/cgroup.c.
+    fn told(&self, error: CgroupError) -> CgroupError {
+        match error {
+            CgroupError::Io { source, .. }
+                if matches!(source.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::Unsupported) =>
+            {
+                CgroupError::NotInnermost { name: self.name.clone(), source }
+            }
+            other => other,
+        }
     }
 
     /// Kill whatever is in it or below it. The cgroup stays.
@@ -376,6 +400,23 @@ mod tests {
             assert_eq!(fs::read_to_string(file).expect("the file"), "+cpu", "{folder}");
         }
         assert!(matches!(cgroups.below("../out"), Err(CgroupError::Name { .. })));
+    }
+
+    /// Somebody read `Operation not supported`, and no more.
+    #[test]
+    fn a_cgroup_that_may_not_have_processes_says_which_may() {
+        let (_dir, cgroups) = hierarchy();
+        let cgroup = cgroups.create("outer").expect("a cgroup");
+        let refused = |errno: i32| CgroupError::Io {
+            what: "write `7` to".to_owned(),
+            path: cgroup.path().join("cgroup.procs"),
+            source: io::Error::from_raw_os_error(errno),
+        };
+        for errno in [libc::EBUSY, libc::EOPNOTSUPP] {
+            let text = cgroup.told(refused(errno)).to_string();
+            assert!(text.contains("`outer`") && text.contains("`.workers(0)`"), "{text}");
+        }
+        assert!(matches!(cgroup.told(refused(libc::ESRCH)), CgroupError::Io { .. }));
     }
 
     #[test]

@@ -51,18 +51,6 @@ pub(super) fn descriptions(
     args: &TestArgs,
     runner: Runner,
 ) -> Result<Vec<TestDescription>> {
-    Ok(with_binaries(workspace, args, runner)?.into_iter().map(|(test, _)| test).collect())
-}
-
-/// As [`descriptions`], each with the test binary that it is in.
-///
-/// # Errors
-/// As those.
-pub(super) fn with_binaries(
-    workspace: &Workspace,
-    args: &TestArgs,
-    runner: Runner,
-) -> Result<Vec<(TestDescription, Rc<Binary>)>> {
     let asked = ask(workspace, args, binaries(workspace, args, runner, None)?)?;
     if asked.is_empty() {
         match args.filter() {
@@ -70,7 +58,7 @@ pub(super) fn with_binaries(
             None => bail!("no test has #[ktstr_test]"),
         }
     }
-    Ok(asked)
+    Ok(asked.into_iter().map(|(test, _)| test).collect())
 }
 
 /// The tests in these binaries that `args` select, if any, in the order of package, target and name.

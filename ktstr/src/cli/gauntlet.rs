@@ -13,7 +13,7 @@ use ktstr_replay::text::{Align, layout};
 use serde::Deserialize;
 
 use super::test::table::TestName;
-use super::test::{NO_FAIL_FAST, Runner};
+use super::test::{NO_FAIL_FAST, Runner, split_filters};
 use crate::description::TestDescription;
 use crate::gauntlet::{Candidate, PRESETS, Preset, choose};
 
@@ -125,7 +125,7 @@ impl Plan {
         self.variants.iter().filter(|variant| variant.skipped.is_none())
     }
 
-    /// The runner's commands, for exactly these variants, each with `rest` behind it.
+    /// The runner's commands, for exactly these variants, each with `rest` behind it. nextest's expressions in `rest` choose among them.
     pub(super) fn commands(&self, runner: Runner, rest: &[String]) -> Vec<Vec<OsString>> {
         let targets = self.targets();
         let go_on = (!rest.iter().any(|word| word == NO_FAIL_FAST)).then_some(NO_FAIL_FAST);
@@ -133,9 +133,10 @@ impl Plan {
             // One for all, so that what is to be shared among jobs is shared.
             Runner::Nextest => {
                 let mut words: Vec<String> = ["nextest", "run"].map(str::to_owned).to_vec();
-                words.extend(self.selection());
+                let (filters, rest) = split_filters(rest);
+                words.extend(self.selection(&filters));
                 words.extend(go_on.map(str::to_owned));
-                words.extend_from_slice(rest);
+                words.extend(rest);
                 vec![words]
             }
             // One for each target: names are the same in several.
@@ -168,39 +169,44 @@ impl Plan {
         targets
     }
 
-    /// What has nextest take exactly these variants.
-    fn selection(&self) -> Vec<String> {
+    /// What has nextest take exactly these variants; where there are `filters`, those that one of them has. nextest runs what any of its
+    /// expressions has, so that each of ours has theirs in it.
+    fn selection(&self, filters: &[String]) -> Vec<String> {
+        let chosen = filters.iter().map(|filter| format!("({filter})")).collect::<Vec<_>>().join(" | ");
+        let and_chosen = if chosen.is_empty() { chosen } else { format!(" & ({chosen})") };
         let targets = self.targets();
         let mut words: Vec<String> = targets.keys().flat_map(Target::words).collect();
         words.extend(["--run-ignored", "only"].map(str::to_owned));
         for (target, variants) in &targets {
             let of = |variant: &&Variant| {
                 let Target { package, name, .. } = target;
-                format!("package(={package}) & binary(={name}) & test(={})", variant.name)
+                format!("package(={package}) & binary(={name}) & test(={}){and_chosen}", variant.name)
             };
             words.extend(variants.iter().flat_map(|variant| ["-E".to_owned(), of(variant)]));
         }
         words
     }
 
-    /// nextest's command that lists which of the variants are in a part of them, with `rest` behind it, which decides what is built.
-    pub(super) fn listing(&self, part: &str, rest: &[String]) -> Vec<String> {
+    /// nextest's command that lists which of the variants it would run in this `part` of them, if there is one, with `rest` behind it, which
+    /// decides what is built. Its expressions in `rest` choose as in [`Plan::commands`].
+    pub(super) fn listing(&self, part: Option<&str>, rest: &[String]) -> Vec<String> {
         let mut words: Vec<String> =
             ["nextest", "list", "--message-format", "json"].map(str::to_owned).to_vec();
-        words.extend(["--partition".to_owned(), part.to_owned()]);
-        words.extend(self.selection());
-        words.extend_from_slice(rest);
+        words.extend(part.into_iter().flat_map(|part| ["--partition".to_owned(), part.to_owned()]));
+        let (filters, rest) = split_filters(rest);
+        words.extend(self.selection(&filters));
+        words.extend(rest);
         words
     }
 
-    /// Plan only what `listed`, which nextest has printed for [`Plan::listing`], has in its part. The others are another job's.
+    /// Plan only what `listed`, which nextest has printed for [`Plan::listing`], has of it. The others are another job's, or not asked for.
     ///
     /// # Errors
     /// Something that is not nextest's list.
-    pub(super) fn keep_part(&mut self, listed: &str) -> Result<()> {
+    pub(super) fn keep_listed(&mut self, listed: &str) -> Result<()> {
         let listed: Listed =
             serde_json::from_str(listed).context("could not read the list of cargo nextest")?;
-        let is_in_part = |variant: &Variant| {
+        let is_listed = |variant: &Variant| {
             listed.suites.values().any(|suite| {
                 suite.package == variant.package
                     && suite.binary == variant.target
@@ -211,8 +217,8 @@ impl Plan {
             })
         };
         for variant in self.variants.iter_mut().filter(|variant| variant.skipped.is_none()) {
-            if !is_in_part(variant) {
-                variant.skipped = Some("of another part".to_owned());
+            if !is_listed(variant) {
+                variant.skipped = Some("of another part, or not chosen".to_owned());
             }
         }
         Ok(())
@@ -407,7 +413,7 @@ mod tests {
     #[test]
     fn of_a_part_only_what_nextest_lists_in_it_is_planned() {
         let mut plan = plan(None);
-        let words = plan.listing("count:1/2", &["--release".to_owned()]).join(" ");
+        let words = plan.listing(Some("count:1/2"), &["--release".to_owned()]).join(" ");
         assert!(
             words.starts_with("nextest list --message-format json --partition count:1/2 -p demo"),
             "{words}"
@@ -430,11 +436,29 @@ mod tests {
         };
         let other = suite("other", &case("llcs2_cpus4", matches));
         let listed = format!(r#"{{"rust-suites":{{{},{other}}}}}"#, suite("my-demo", &cases.join(",")));
-        plan.keep_part(&listed).expect("a list");
+        plan.keep_listed(&listed).expect("a list");
         assert_eq!(plan.count(), 1);
         assert!(plan.runs_on(&TestName::of("demo", "my-demo", "gauntlet_two::llcs1_cpus4"), "1n1l4c1t"));
-        let error = plan.keep_part("nothing").expect_err("no list").to_string();
+        let error = plan.keep_listed("nothing").expect_err("no list").to_string();
         assert!(error.contains("the list of cargo nextest"), "{error}");
+    }
+
+    /// nextest takes what any of its expressions has: with the plan's beside a person's, all of the plan was run, and tests that are none
+    /// of its variants besides.
+    #[test]
+    fn a_persons_expressions_choose_among_the_variants() {
+        let plan = plan(None);
+        let rest = ["--partition", "count:1/2", "-E", "test(a)", "--filterset=test(b) | test(c)"];
+        let lines = lines(&plan, Runner::Nextest, &rest);
+        let rest = rest.map(str::to_owned);
+        for line in [&lines[0], &plan.listing(None, &rest[2..]).join(" ")] {
+            let ours = line.split(" -E ").skip(1);
+            let theirs = "& test(=gauntlet_two::llcs1_cpus4) & ((test(a)) | (test(b) | test(c)))";
+            assert_eq!(ours.clone().count(), 12, "{line}");
+            assert!(ours.clone().all(|one| one.contains(" & ((test(a)) | (test(b) | test(c)))")), "{line}");
+            assert!(line.contains(theirs) && !line.contains("--filterset"), "{line}");
+        }
+        assert!(lines[0].ends_with(" --no-fail-fast --partition count:1/2"), "{}", lines[0]);
     }
 
     #[test]

@@ -2,16 +2,20 @@
 
 use std::io::{self, Write};
 use std::process::{Command, ExitCode};
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use ktstr_record::provision::KernelSpec;
 
-use super::asked::{with_binaries, workspace};
+use super::asked::{Binary, ask, binaries, workspace};
 use super::commands::CommandArgs;
 use super::test::{Runner, Signals, TestArgs, run_to_end};
-use crate::host::environment::{COLD, KERNEL, SHELL};
+use crate::description::TestDescription;
+use crate::gauntlet::test_of_variant;
+use crate::host::environment::{COLD, KERNEL, SHELL, SHELL_MACHINE};
 use crate::host::person::ENDED;
+use crate::workspace::Workspace;
 
 /// Have a shell in the guest of a test: its machine, kernel and files, with the scheduler attached.
 ///
@@ -20,7 +24,8 @@ use crate::host::person::ENDED;
 /// is the guest's, and Ctrl-] typed three times leaves a guest that hangs. It ends a second after the scheduler has gone.
 #[derive(Args, Clone, Debug)]
 pub struct ShellArgs {
-    /// The test of this name, else the one whose name contains it; `target::name` tells those that are called the same apart.
+    /// The test of this name, else the one whose name contains it; `target::name` tells those that are called the same apart. Or a variant of
+    /// it, as `gauntlet_two::llcs2_cpus4`: the same on that machine of the gauntlet.
     #[arg(value_name = "TEST")]
     test: String,
     /// The tests of these packages only (default: all that depend on ktstr).
@@ -41,25 +46,22 @@ impl CommandArgs for ShellArgs {
             KernelSpec::parse(kernel)?;
         }
         let workspace = workspace()?;
-        // By its last part, as the names of tests do not have that of their target.
-        let last = self.test.rsplit("::").next().unwrap_or_default().to_owned();
-        let args = TestArgs::of(Some(last), self.package.clone(), Vec::new());
-        let mut found = with_binaries(&workspace, &args, Runner::CargoTest)?;
-        let full = |target: &str, name: &str| format!("{target}::{name}");
-        found.retain(|(test, _)| full(&test.target, &test.name).contains(&self.test));
-        let names: Vec<String> = found.iter().map(|(test, _)| full(&test.target, &test.name)).collect();
+        // The variants of a test need not be compiled: each is the test on another machine.
+        let wanted = test_of_variant(&self.test);
+        let found = self.find(&workspace, &wanted)?;
+        let names: Vec<String> = found.iter().map(|(test, _)| full_name(test)).collect();
         if names.is_empty() {
-            bail!("no test with #[ktstr_test] has `{}` in its name", self.test);
+            bail!("no test with #[ktstr_test] has `{wanted}` in its name");
         }
-        let Some(only) = chosen(&names, &self.test).and_then(|at| found.get(at)) else {
+        let Some(only) = chosen(&names, &wanted).and_then(|at| found.get(at)) else {
             bail!(
-                "`{}` is {} tests, and a shell is in the guest of one:\n  {}",
-                self.test,
+                "`{wanted}` is {} tests, and a shell is in the guest of one:\n  {}",
                 names.len(),
                 names.join("\n  ")
             );
         };
         let (test, binary) = only;
+        let machine = self.machine_of(&wanted, test)?;
         let mut command = Command::new(&binary.path);
         command
             .args(["--exact", &test.name, "--nocapture", "--include-ignored", "--test-threads=1"])
@@ -72,17 +74,67 @@ impl CommandArgs for ShellArgs {
         if self.cold {
             command.env(COLD, "1");
         }
+        command.envs(machine.map(|machine| (SHELL_MACHINE, machine)));
         let _unheard = writeln!(
             io::stderr(),
-            "ktstr: a shell in the guest of {}::{} is coming up; `exit` or the end of the input ends it",
-            test.target,
-            test.name
+            "ktstr: a shell in the guest of {}{} is coming up; `exit` or the end of the input ends it",
+            full_name(test),
+            machine.map(|machine| format!(" on {machine}")).unwrap_or_default()
         );
         // The run is closed and reported, whoever is sent a signal, and its machine does not outlive this process.
         let mut signals = Signals::take_over().context("could not take over the signals that end runs")?;
         let status = run_to_end(&mut command, &mut signals)?;
         Ok(if status.code() == Some(ENDED) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+impl ShellArgs {
+    /// The tests whose names contain `wanted`, each with its test binary.
+    ///
+    /// # Errors
+    /// Tests that cannot be built or do not answer.
+    fn find(&self, workspace: &Workspace, wanted: &str) -> Result<Vec<(TestDescription, Rc<Binary>)>> {
+        let tests = |filter: &str| {
+            let args = TestArgs::of(Some(filter.to_owned()), self.package.clone(), Vec::new());
+            let mut found = ask(workspace, &args, binaries(workspace, &args, Runner::CargoTest, None)?)?;
+            found.retain(|(test, _)| full_name(test).contains(wanted));
+            Ok::<_, anyhow::Error>(found)
+        };
+        // Where it names a test target nothing else has to be built.
+        if let Some((target, _)) = wanted.split_once("::") {
+            let args = TestArgs::of(Some(target.to_owned()), self.package.clone(), Vec::new());
+            if args.named_target(workspace).is_some() {
+                let found = tests(target)?;
+                if !found.is_empty() {
+                    return Ok(found);
+                }
+            }
+        }
+        // By its last part, as the names of tests do not have that of their target.
+        tests(wanted.rsplit("::").next().unwrap_or_default())
+    }
+
+    /// The machine of the gauntlet whose variant of the test is asked for; `None`: the test itself, which `wanted` is then.
+    ///
+    /// # Errors
+    /// A variant that is not run, with the reason.
+    fn machine_of<'t>(&self, wanted: &str, test: &'t TestDescription) -> Result<Option<&'t str>> {
+        if wanted == self.test {
+            return Ok(None);
+        }
+        let machine = self.test.rsplit("::").next().unwrap_or_default();
+        let Some(variant) = test.variants.iter().find(|variant| variant.preset == machine) else {
+            bail!("{} has no variants, as it is `ignore`d or `host_only`", full_name(test));
+        };
+        match &variant.excluded {
+            Some(why) => bail!("{} is not run on {machine}: {why}", full_name(test)),
+            None => Ok(Some(variant.preset.as_str())),
+        }
+    }
+}
+
+fn full_name(test: &TestDescription) -> String {
+    format!("{}::{}", test.target, test.name)
 }
 
 /// Which of these tests is meant: the one that is called so, else the only one.

@@ -28,8 +28,8 @@ pub(super) use self::child::{Signals, run_to_end};
 use self::kernels::{KernelChoice, Pass};
 pub(super) use self::profile::optimizes_reader;
 use self::reuse::{Built, Metadata};
-use self::runner::RunnerOptions;
-pub(super) use self::runner::{NO_FAIL_FAST, Runner};
+pub(super) use self::runner::{NO_FAIL_FAST, Runner, split_filters};
+use self::runner::{RunnerOptions, split_at_test_words};
 use self::runs::{print_traces, remove_left, remove_old_runs, take_in_left, take_in_of};
 use self::table::{Column, Row, TestName};
 use self::threads::ToolConfig;
@@ -238,8 +238,8 @@ impl CommandArgs for TestArgs {
             }],
         };
         // What the runner is given is all of it, as that is what it makes parts of.
-        if let (Some(plan), Some(part)) = (&mut plan, self.options.part(&self.rest)) {
-            let kept = self.keep_part(plan, &part, &workspace, &mut signals);
+        if let Some(plan) = plan.as_mut().filter(|_| runner == Runner::Nextest && self.chooses()) {
+            let kept = self.keep_listed(plan, &workspace, &mut signals);
             if let Some(code) = signals.exit_code() {
                 return Ok(ExitCode::from(code));
             }
@@ -360,31 +360,37 @@ impl TestArgs {
         Ok(Some(plan))
     }
 
-    /// Plan only the part of the gauntlet that this run is for, as nextest will choose it; its reader is told.
+    /// Whether nextest is told to run less than all of what it is given.
+    fn chooses(&self) -> bool {
+        let (_, of_tests) = split_at_test_words(&self.rest);
+        self.options.part(&self.rest).is_some()
+            || !split_filters(&self.rest).0.is_empty()
+            || of_tests.len() > 1
+    }
+
+    /// Plan only what of the gauntlet this run is for: its part of it, and of that what it is to choose, as nextest will; its reader is told.
     ///
     /// # Errors
     /// A list that cannot be had: then nobody would notice a variant that left no trace.
-    fn keep_part(
-        &self,
-        plan: &mut Plan,
-        part: &str,
-        workspace: &Workspace,
-        signals: &mut Signals,
-    ) -> Result<()> {
+    fn keep_listed(&self, plan: &mut Plan, workspace: &Workspace, signals: &mut Signals) -> Result<()> {
         let all = plan.count();
+        let part = self.options.part(&self.rest);
         let mut rest = profile::words(&workspace.workspace_root);
-        rest.extend(self.options.profile_words(&self.rest));
+        rest.extend(self.options.configuration_words(&self.rest));
         rest.extend(self.words_of_build("--cargo-profile", "--cargo-profile"));
+        let (filters, _) = split_filters(&self.rest);
+        rest.extend(filters.into_iter().flat_map(|filter| ["-E".to_owned(), filter]));
+        // Names of tests, and what is to be skipped.
+        rest.extend_from_slice(split_at_test_words(&self.rest).1);
         let mut command = self.cargo();
-        command.args(plan.listing(part, &rest));
+        command.args(plan.listing(part.as_deref(), &rest));
         let (status, listed) = printed(&mut command, Some(signals))?;
         if !status.success() {
-            bail!(
-                "cargo nextest list, which tells which variants are in the part {part}, ended with {status}"
-            );
+            bail!("cargo nextest list, which tells which of the variants it would run, ended with {status}");
         }
-        plan.keep_part(&listed)?;
-        out::note(&format!("gauntlet: {} of these {all} are in the part {part}", plan.count()));
+        plan.keep_listed(&listed)?;
+        let which = part.map_or_else(|| "chosen".to_owned(), |part| format!("in the part {part}"));
+        out::note(&format!("gauntlet: {} of these {all} are {which}", plan.count()));
         Ok(())
     }
 

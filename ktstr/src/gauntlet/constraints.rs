@@ -88,7 +88,7 @@ impl Constraints {
 
     /// Why such a machine is not one of these: the bound that it breaks.
     #[must_use]
-    pub fn excludes(&self, topology: Topology) -> Option<String> {
+    pub(crate) fn excludes(&self, topology: Topology) -> Option<String> {
         let bounds = self.over(Self::DEFAULT);
         let ranges = [
             ("LLC", "llcs", topology.llcs, bounds.min_llcs, bounds.max_llcs),

@@ -36,6 +36,9 @@ pub const DESCRIBE: &str = "KTSTR_DESCRIBE";
 /// Variable that puts a shell for a person in the place of a test's body.
 pub use guest_init::message::SHELL;
 
+/// Variable with the name of the gauntlet's machine whose guest the shell is to be in; without it, the test's own.
+pub const SHELL_MACHINE: &str = "KTSTR_SHELL_MACHINE";
+
 /// Variable of the process of a `host_only` body, with its socket. Nobody sets it but this library.
 pub const BODY: &str = "KTSTR_HOST_ONLY_BODY";
 
@@ -66,6 +69,8 @@ pub struct Environment {
     pub no_repro: bool,
     /// Run a shell in the guest in the place of the body.
     pub shell: bool,
+    /// The gauntlet's machine for that, by its name.
+    pub shell_machine: Option<String>,
     /// Where the descriptions of tests go that are not to be run.
     pub describe: Option<PathBuf>,
 }
@@ -90,6 +95,7 @@ impl Environment {
             scheduler: get(SCHEDULER).map(PathBuf::from),
             no_repro: get(AUTO_REPRO).is_some_and(|value| value == "0"),
             shell: get(SHELL).is_some(),
+            shell_machine: get(SHELL_MACHINE),
             describe: get(DESCRIBE).map(PathBuf::from),
         }
     }

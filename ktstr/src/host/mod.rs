@@ -21,7 +21,7 @@ mod skip;
 mod on_host;
 
 use anyhow::bail;
-use environment::{DESCRIBE, Environment, SHELL};
+use environment::{DESCRIBE, Environment, SHELL, SHELL_MACHINE};
 use judge::Judged;
 use ktstr_record::machine::carries;
 use ktstr_record::recorder::{RecordError, RecordRequest, is_interrupted, record, remember_runner};
@@ -67,7 +67,9 @@ pub fn run_variant(def: &TestDef, preset: &Preset) -> anyhow::Result<()> {
     }
     if environment.shell {
         bail!(
-            "the test was not run: {SHELL} asks for a shell, which is in the guest of a test and not of a variant"
+            "the test was not run: {SHELL} asks for a shell, which is in the place of a test and not of a variant: run the test \
+             itself with {SHELL_MACHINE}={}",
+            preset.name
         );
     }
     if let Some(why) = def.bounds().excludes(preset.topology) {

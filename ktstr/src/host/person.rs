@@ -9,8 +9,9 @@ use ktstr_record::job::JobBuilder;
 use ktstr_record::provision::Provisioner;
 use ktstr_record::recorder::record;
 
-use super::environment::Environment;
+use super::environment::{Environment, SHELL_MACHINE};
 use super::{judge, prepare};
+use crate::gauntlet::PRESETS;
 use crate::limits::Assert;
 use crate::payload::Launch;
 use crate::shell::{NAME, PACKAGE, PROGRAM};
@@ -24,6 +25,19 @@ pub const ENDED: i32 = 77;
 
 /// The taint of such a run.
 const TAINT: &str = "a person had a shell in the guest";
+
+/// The test on the machine of this name; its path stays, as the test is what has the shell in its place. `None`: on its own.
+///
+/// # Errors
+/// A machine that is not in the gauntlet's table.
+fn on_machine(def: &TestDef, machine: Option<&str>) -> Result<TestDef> {
+    let Some(name) = machine else { return Ok(*def) };
+    let Some(preset) = PRESETS.iter().find(|preset| preset.name == name) else {
+        let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+        bail!("{SHELL_MACHINE} is `{name}`, and the machines of the gauntlet are {}", names.join(", "));
+    };
+    Ok(def.variant(def.path, preset))
+}
 
 /// Record the run. Nothing that the test asks of its body is judged, as that does not run.
 ///
@@ -45,7 +59,7 @@ pub fn run(def: &TestDef, environment: &Environment) -> Result<()> {
         expect_scx_error_matches: None,
         expect_scx_exit: None,
         allow_restarts: true,
-        ..*def
+        ..on_machine(def, environment.shell_machine.as_deref())?
     };
     let mut request = prepare::prepare(&def, environment)?;
     // The guest ends the shell when its time is up, and has to come up before and to power off after.
@@ -77,4 +91,21 @@ pub fn pack(provisioner: &Provisioner, job: &mut JobBuilder) -> Result<()> {
         Launch { program: program.path, args: program.args, env: program.env, package: found.version };
     job.bytes_for_test(&Launch::path(NAME), 0o444, serde_json::to_vec(&launch)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::tests::TEST;
+
+    #[test]
+    fn a_shell_is_on_the_machine_that_is_asked_for() {
+        let own = on_machine(&TEST, None).expect("its own");
+        assert_eq!((own.topology, own.memory_mib), (TEST.topology, TEST.memory_mib));
+        let large = on_machine(&TEST, Some("llcs15_cpus120")).expect("one of the table");
+        assert_eq!((large.topology.to_string(), large.path), ("1n15l8c1t".to_owned(), TEST.path));
+        assert!(large.memory_mib > TEST.memory_mib);
+        let error = on_machine(&TEST, Some("llcs15")).expect_err("none of the table").to_string();
+        assert!(error.contains("`llcs15`") && error.contains("llcs15_cpus120"), "{error}");
+    }
 }

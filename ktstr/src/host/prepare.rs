@@ -126,12 +126,6 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
         .iter()
         .map(|&other| {
             let found = program_of(other, &sources, None, &provisioner, &machine.kernel);
-            if !other.enable.is_empty() {
-                bail!(
-                    "scheduler `{}` has `enable` lines, which a staged scheduler cannot have: make it the `scheduler` of a test",
-                    other.name
-                );
-            }
             Ok((other, found.with_context(|| format!("no program for scheduler `{}`", other.name))?))
         })
         .collect::<Result<_>>()?;
@@ -327,7 +321,7 @@ fn job(
     job.test(&exe, &guest_args(def), &variables)?;
     job.test_waits();
     if let Some((program, scheduler)) = scheduler.zip(def.scheduler) {
-        let (args, config) = configured(def, sources, scheduler)?;
+        let (args, config) = configured(scheduler, def.all_sched_args(), def.config, sources)?;
         job.scheduler(program, &args, &GUEST_VARIABLES.map(str::to_owned))?;
         if let Some((path, text)) = config {
             job.bytes(&path, 0o644, text);
@@ -340,7 +334,11 @@ fn job(
     job.sysctls(sysctls(of_scheduler), sysctls(def.sysctls));
     for (other, program) in staged {
         let args: Vec<String> = other.sched_args.iter().map(|&arg| arg.to_owned()).collect();
+        let (args, config) = configured(other, args, None, sources)?;
         job.staged(other.name, program, &args, &GUEST_VARIABLES.map(str::to_owned))?;
+        if let Some((path, text)) = config {
+            job.bytes_for_test(&path, 0o644, text);
+        }
     }
     if let Some((release, config)) = kernel_config {
         job.bytes(&KernelConfig::guest_path(release), 0o444, config.text.clone());
@@ -360,14 +358,14 @@ fn job(
 /// A scheduler's configuration: its path in the guest, and what is in it.
 type Configuration = (String, Vec<u8>);
 
-/// The scheduler's arguments, and its configuration.
+/// A scheduler's arguments, with those by which it takes its configuration, and that: of its file, or `config`, which the test gives.
 fn configured(
-    def: &TestDef,
-    sources: &Sources,
     scheduler: &Scheduler,
+    mut args: Vec<String>,
+    config: Option<&str>,
+    sources: &Sources,
 ) -> Result<(Vec<String>, Option<Configuration>)> {
-    let mut args = def.all_sched_args();
-    if let (Some((template, path)), Some(text)) = (scheduler.config_file_def, def.config) {
+    if let (Some((template, path)), Some(text)) = (scheduler.config_file_def, config) {
         args.extend(template.split_ascii_whitespace().map(|word| word.replace(CONFIG_PLACE, path)));
         return Ok((args, Some((path.to_owned(), text.as_bytes().to_vec()))));
     }

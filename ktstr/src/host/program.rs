@@ -24,12 +24,14 @@ const TELL_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// A path that was given leads to no program.
-    #[error("{asked} names {}, which is not an executable file", path.display())]
+    #[error("{asked} names {}, which {what}", path.display())]
     NotAProgram {
         /// What gave the path.
         asked: String,
         /// The path.
         path: PathBuf,
+        /// What there is, and what to do.
+        what: String,
     },
     /// It is nowhere.
     #[error("there is no program `{name}`. Looked at:{}\nset {variable} to its path, or put it at one of these places", list(looked), variable = environment::SCHEDULER)]
@@ -90,22 +92,32 @@ pub fn find(name: &str, places: &Places<'_>) -> Result<PathBuf, ProgramError> {
     let mut looked = Vec::new();
     match Workspace::around(places.manifest_dir) {
         Ok(workspace) if workspace.has_program(name) => return build(name, places.manifest_dir),
-        Ok(workspace) => {
-            let names: Vec<&str> = workspace.packages.iter().map(|package| package.name.as_str()).collect();
-            looked.push(format!("packages with a program in the workspace (it has {})", names.join(", ")));
-        }
+        Ok(workspace) => looked.push(match workspace.packages.iter().any(|package| package.name == name) {
+            true => format!("the workspace's package `{name}`, which has no program"),
+            false => {
+                format!("packages of the workspace that have a program: {}", listed(&workspace.programs()))
+            }
+        }),
         Err(error) => looked.push(format!("the workspace of {}: {error}", places.manifest_dir.display())),
     }
     // `target/debug/deps/test-1` and `target/debug/`.
     let beside = places.exe.ancestors().skip(1).take(2).map(Path::to_owned);
     for folder in beside.chain(places.search.iter().cloned()) {
         let path = folder.join(name);
+        // Folders are often twice on `PATH`.
+        if looked.contains(&path.display().to_string()) {
+            continue;
+        }
         if is_program(&path) {
             return Ok(path);
         }
         looked.push(path.display().to_string());
     }
     Err(ProgramError::Nowhere { name: name.to_owned(), looked })
+}
+
+fn listed(names: &[&str]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// The folders of `PATH`.
@@ -120,7 +132,21 @@ pub fn search_path() -> Vec<PathBuf> {
 pub fn at(path: &Path, asked: impl FnOnce() -> String) -> Result<PathBuf, ProgramError> {
     match is_program(path) {
         true => Ok(path.to_owned()),
-        false => Err(ProgramError::NotAProgram { asked: asked(), path: path.to_owned() }),
+        false => {
+            Err(ProgramError::NotAProgram { asked: asked(), path: path.to_owned(), what: no_program(path) })
+        }
+    }
+}
+
+/// What is at a path that is no program's, and what to do.
+fn no_program(path: &Path) -> String {
+    match path.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            "is not there: build it, or correct the path (that of a `binary_path` counts from the folder of its package)".to_owned()
+        }
+        Err(error) => format!("cannot be looked at: {error}"),
+        Ok(meta) if !meta.is_file() => "is not a file: give the path of the program itself".to_owned(),
+        Ok(_) => "may not be executed: give the path of a program, or make it one with `chmod +x`".to_owned(),
     }
 }
 
@@ -259,6 +285,22 @@ mod tests {
         assert!(matches!(find("scx_x", &places), Err(ProgramError::NotAProgram { .. })));
         make_program(&given);
         assert_eq!(find("scx_x", &places).expect("given"), given);
+    }
+
+    #[test]
+    fn what_is_no_program_is_told_with_what_to_do() {
+        let dir = TempDir::new().expect("a folder");
+        fs::write(dir.path().join("text"), "").expect("a file");
+        for (name, words) in [
+            ("absent", "is not there: build it"),
+            ("", "the path of the program itself"),
+            ("text", "chmod +x"),
+        ] {
+            let path = dir.path().join(name);
+            let error = at(&path, || "`binary_path`".to_owned()).expect_err(name).to_string();
+            let begin = format!("`binary_path` names {}, which ", path.display());
+            assert!(error.starts_with(&begin) && error.contains(words), "{error}");
+        }
     }
 
     /// For minutes a person saw that something was built, and not that it moved on.

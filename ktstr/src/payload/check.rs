@@ -9,6 +9,18 @@ use ktstr_replay::trace::record::MetricCheck as Recorded;
 ///
 /// const FAST: MetricCheck = MetricCheck::max("jobs.0.read.clat_ns.mean", 5e6);
 /// assert_eq!(FAST, MetricCheck::max("jobs.0.read.clat_ns.mean", 5_000_000.0));
+///
+/// #[derive(Payload)]
+/// #[payload(binary = "fio", package = "fio", output = Json)]
+/// struct Fio;
+///
+/// let run = PayloadSpec::of(&Fio)
+///     .check(MetricCheck::min("jobs.0.read.iops", 100.0))
+///     .check(MetricCheck::range("jobs.0.usr_cpu", 0.0, 50.0))
+///     .check(MetricCheck::exists("jobs.0.write.iops"))
+///     // That it fails is what is looked for.
+///     .check(MetricCheck::exit_code_eq(1));
+/// # let _ = run;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MetricCheck(Kind);

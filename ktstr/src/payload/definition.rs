@@ -88,7 +88,8 @@ pub const fn check_payloads(payloads: &[&PayloadDef]) {
     }
 }
 
-const fn same(one: &[u8], other: &[u8]) -> bool {
+/// Whether two texts are the same, of whom that is asked while compiling.
+pub const fn same(one: &[u8], other: &[u8]) -> bool {
     if one.len() != other.len() {
         return false;
     }

@@ -21,7 +21,7 @@ mod process;
 pub(crate) mod tests;
 
 pub use check::MetricCheck;
-pub use definition::{MetricDef, Payload, PayloadDef, check_payloads, definition_of};
+pub use definition::{MetricDef, Payload, PayloadDef, check_payloads, definition_of, same};
 pub use launch::{FILES, Launch, LaunchError};
 pub use process::Running;
 pub use report::PayloadReport;

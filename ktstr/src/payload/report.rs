@@ -10,6 +10,10 @@ use ktstr_replay::trace::record::{PayloadEnd, PayloadRun};
 /// fn is_fast(report: &PayloadReport) -> bool {
 ///     report.exit_code() == Some(0) && report.metric("jobs.0.read.iops").is_some_and(|iops| iops > 100.0)
 /// }
+///
+/// fn has_complained(report: &PayloadReport) -> bool {
+///     report.stderr().contains("warning") || report.stdout().is_empty()
+/// }
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct PayloadReport {

@@ -41,6 +41,12 @@ pub enum ScenarioError {
         "scenarios run in a guest, with cgroups and workers of its own, and this test is `host_only`: leave that out"
     )]
     OnHost,
+    /// Nobody would do anything.
+    #[error(
+        "execute_defs was given no cgroup with a worker or a payload, so that nothing would run in the workload window: give one \
+         `.workers(n)`, `.work(..)` or `.workload(&PAYLOAD)`; for a body that loads the machine by itself `execute_steps` only holds"
+    )]
+    Idle,
     /// The host could not be told.
     #[error("could not record what the scenario does")]
     Channel(#[from] ChannelError),

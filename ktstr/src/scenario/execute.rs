@@ -28,8 +28,11 @@ const LIFE_CHECK: Duration = Duration::from_millis(100);
 /// ```
 ///
 /// # Errors
-/// `ScenarioError`.
+/// `ScenarioError`, also where none of them has a worker or a payload: a test that ran nothing would pass.
 pub fn execute_defs(ctx: &Ctx, defs: Vec<CgroupDef>) -> anyhow::Result<AssertResult> {
+    if ctx.has_guest() && defs.iter().all(CgroupDef::is_idle) {
+        return Err(ScenarioError::Idle.into());
+    }
     execute_steps(ctx, vec![Step::new(defs, HoldSpec::FULL)])
 }
 

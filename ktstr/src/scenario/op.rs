@@ -29,6 +29,60 @@ use crate::worker::{Affinity, WorkSpec};
 ///     execute_scenario(ctx, backdrop, steps)
 /// }
 /// ```
+///
+/// All of them:
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// declare_scheduler!(OTHER, { name = "other", source = "scx_other" });
+///
+/// #[derive(Payload)]
+/// #[payload(binary = "sleep")]
+/// #[default_args("5")]
+/// struct Pause;
+///
+/// fn operations() -> Result<Vec<Op>> {
+///     Ok(vec![
+///         // Cgroups and their workers.
+///         Op::add_cgroup(CgroupDef::named("new").workers(2)),
+///         Op::spawn("new", WorkSpec::new(Bursty::default()).workers(1)),
+///         Op::set_cpuset("new", CpusetSpec::Llc(0)),
+///         Op::swap_cpusets("new", "old"),
+///         Op::clear_cpuset("new"),
+///         Op::set_cpu_weight("new", 300),
+///         Op::set_affinity("new", Affinity::SingleCpu),
+///         Op::move_tasks("new", "old"),
+///         Op::freeze("new"),
+///         Op::unfreeze("new"),
+///         Op::stop_cgroup("new"),
+///         Op::remove_cgroup("new"),
+///         // The machine and its kernel.
+///         Op::offline(1),
+///         Op::online(1),
+///         Op::irq_affinity(9, "0-1".parse()?),
+///         Op::sysctl("kernel.sched_rt_runtime_us", "-1"),
+///         Op::write_file("/sys/kernel/mm/transparent_hugepage/enabled", "never"),
+///         Op::read_kernel("kernel.(int)panic_timeout"),
+///         Op::write_kernel("bss.slice_ns", 5_000_000),
+///         // What is recorded.
+///         Op::capture_snapshot("here"),
+///         Op::watch_snapshot("bss.nr_stalls"),
+///         Op::probe("enqueue_task_scx(p->pid)"),
+///         // The scheduler.
+///         Op::detach_scheduler(),
+///         Op::attach_scheduler(),
+///         Op::restart_scheduler(),
+///         Op::replace_scheduler(&OTHER),
+///         // Payloads.
+///         Op::run_payload(&Pause),
+///         Op::wait_payload(&Pause),
+///         Op::kill_payload(&Pause),
+///     ])
+/// }
+/// assert!(operations()?.iter().all(|op| !op.to_string().is_empty()));
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "an operation does nothing until its step is executed"]
 pub struct Op(pub(super) Kind);

@@ -111,7 +111,7 @@ fn a_step_is_a_phase_of_set_up_hold_and_teardown() {
     let fixture = Fixture::new(Duration::from_millis(20));
     let defs = vec![CgroupDef::named("a").workers(0), CgroupDef::named("b").workers(0)];
     let began = Instant::now();
-    assert!(execute_defs(&fixture.ctx, defs).expect("a pass").passed());
+    assert!(execute_steps(&fixture.ctx, vec![Step::new(defs, HoldSpec::FULL)]).expect("a pass").passed());
     assert!(began.elapsed() >= Duration::from_millis(20));
     assert!(!fixture.cgroup_folder("a").exists() && !fixture.cgroup_folder("b").exists());
     let expected =
@@ -167,16 +167,31 @@ fn a_scheduler_that_dies_ends_the_hold_and_the_step_is_torn_down() {
 fn no_step_begins_without_its_scheduler() {
     let fixture = Fixture::new(Duration::from_secs(60));
     fixture.set_state("disabled");
-    let text = error(execute_defs(&fixture.ctx, Vec::new()));
+    let text = error(execute_steps(&fixture.ctx, vec![Step::new(Vec::new(), HoldSpec::FULL)]));
     assert!(text.ends_with("before the step"), "{text}");
     assert!(fixture.told().is_empty());
+}
+
+/// It passed, as nothing was asked of what did not run.
+#[test]
+fn cgroups_in_which_nothing_runs_are_no_workload() {
+    let fixture = Fixture::new(Duration::from_secs(60));
+    for defs in [Vec::new(), vec![CgroupDef::named("a").workers(0), CgroupDef::named("b").workers(0)]] {
+        let text = error(execute_defs(&fixture.ctx, defs));
+        assert!(text.contains("nothing would run") && text.contains("`.workers(n)`"), "{text}");
+    }
+    assert!(fixture.told().is_empty());
+    let payload = CgroupDef::named("a").workers(0).workload(PayloadSpec::of(&Shell));
+    for def in [CgroupDef::named("a"), CgroupDef::named("a").workers_pct(1.0), payload] {
+        assert!(!def.is_idle(), "{def:?}");
+    }
 }
 
 #[test]
 fn a_cgroup_that_cannot_be_had_names_itself_and_the_step_and_leaves_nothing() {
     let fixture = Fixture::new(Duration::from_millis(10));
     let defs = vec![CgroupDef::named("a").workers(0), CgroupDef::named("a").workers(0)];
-    let text = error(execute_defs(&fixture.ctx, defs));
+    let text = error(execute_steps(&fixture.ctx, vec![Step::new(defs, HoldSpec::FULL)]));
     assert_eq!(text, "cgroup `a` of step `step_0`: cgroup `a` exists already");
     assert!(!fixture.cgroup_folder("a").exists());
 }

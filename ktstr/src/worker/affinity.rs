@@ -10,6 +10,12 @@ use crate::guest_topo::GuestTopology;
 ///
 /// let pinned = CgroupDef::named("pinned").workers(4).affinity(Affinity::SingleCpu);
 /// let last_two = CgroupDef::named("last").affinity(Affinity::Exact("2-3".parse()?));
+/// # let _ = (pinned, last_two);
+///
+/// /// The CPUs that each of three workers would get, for a body that looks at them.
+/// fn subsets(ctx: &Ctx) -> Result<Vec<CpuSet>> {
+///     Ok(Affinity::RandomSubset.resolve(&ctx.topo, &ctx.topo.cpus, 3, ctx.seed)?)
+/// }
 /// # Ok::<(), anyhow::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -38,6 +38,31 @@ pub enum Ended {
 }
 
 /// A worker, as its own loop sees it: see [`Custom`](super::kinds::Custom).
+///
+/// ```
+/// use ktstr::prelude::*;
+/// use std::time::Duration;
+///
+/// /// Every second worker computes; the others sleep for 1 ms, and note by how much that was too long as if they had been woken.
+/// fn odd(worker: &mut Worker<'_>) -> std::io::Result<()> {
+///     while worker.turn(worker.group_size() as u64) {
+///         if worker.index() % 2 == 1 {
+///             worker.compute(Duration::from_millis(2));
+///             continue;
+///         }
+///         let due_ns = worker.now_ns() + 1_000_000;
+///         while worker.now_ns() < due_ns && !worker.stopping() {
+///             std::thread::yield_now();
+///         }
+///         worker.note_wake(due_ns);
+///         worker.note_timer(due_ns);
+///     }
+///     Ok(())
+/// }
+///
+/// let def = CgroupDef::named("cg_0").workers(4).work_type(Custom(odd));
+/// # let _ = def;
+/// ```
 #[derive(Debug)]
 pub struct Worker<'a> {
     pub(super) header: &'a Header,

@@ -41,6 +41,23 @@ const CONFIGURE_LOOK: Duration = Duration::from_millis(100);
 /// assert_eq!(reports.len(), 2);
 /// # Ok::<(), anyhow::Error>(())
 /// ```
+///
+/// Several of them begin at one moment, and end so. In a guest the processes are put into cgroups before.
+///
+/// ```
+/// use ktstr::prelude::*;
+///
+/// let mut one = WorkloadHandle::spawn(&[WorkerGroup::new("cg_0", 1, SpinWait)])?;
+/// let mut other = WorkloadHandle::spawn(&[WorkerGroup::new("cg_1", 2, PipeIo::default())])?;
+/// assert_eq!((one.worker_count(), other.tids().count(), other.pids().count()), (1, 2, 2));
+/// WorkloadHandle::start_together(&mut [&mut one, &mut other])?;
+/// // The first worker on one CPU from now on: any that this process may use.
+/// # let cpu = rustix::thread::sched_getcpu();
+/// one.set_affinity(0, &[cpu as u32].into_iter().collect())?;
+/// std::thread::sleep(std::time::Duration::from_millis(10));
+/// assert_eq!(WorkloadHandle::stop_together(vec![one, other]).len(), 3);
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct WorkloadHandle {
     shared: SharedMemory,

@@ -54,7 +54,7 @@ mod unknown_key {
 
     #[derive(Payload)]
     #[payload(binry = "fio")]
-//            ^^^^^ unknown key `binry`; the keys are binary, package, output, name
+//            ^^^^^ unknown key `binry`; did you mean `binary`? the keys are binary, package, output, name
     struct Fio;
 }
 

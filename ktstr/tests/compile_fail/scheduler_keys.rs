@@ -34,7 +34,7 @@ mod unknown_key {
     use ktstr::prelude::*;
 
     declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", args = ["-v"] });
-//                                                                 ^^^^ unknown key `args`; the keys are name, binary, binary_path, source, crates, enable, disable, sched_args, topology, kargs, sysctls, config_file, config_file_def, cgroup_parent, enable_timeout_s, assert, constraints, kernels
+//                                                                 ^^^^ unknown key `args`; did you mean `sched_args`? the keys are name, binary, binary_path, source, crates, enable, disable, sched_args, topology, kargs, sysctls, config_file, config_file_def, cgroup_parent, enable_timeout_s, assert, constraints, kernels
 }
 
 mod key_twice {
@@ -161,4 +161,60 @@ mod arguments_without_a_program {
 
     declare_scheduler!(DEMO, { name = "demo", enable = ["echo 1 > /sys/x"], disable = ["echo 0 > /sys/x"], sched_args = ["-v"] });
 //                                                                                                         ^^^^^^^^^^ `sched_args` needs a program: give one of `binary`, `binary_path`, `source`, `crates`
+}
+
+mod binary_empty {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "" });
+//                                            ^^^^^^ `binary` is empty
+}
+
+mod binary_path_empty {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary_path = "" });
+//                                            ^^^^^^^^^^^ `binary_path` is empty
+}
+
+mod source_empty {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", source = "" });
+//                                            ^^^^^^ `source` is empty
+}
+
+mod crates_empty {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", crates = "" });
+//                                            ^^^^^^ `crates` is empty
+}
+
+mod config_file_empty {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", config_file = "" });
+//                                                                 ^^^^^^^^^^^ `config_file` is empty
+}
+
+mod cgroup_parent_empty {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", cgroup_parent = "" });
+//                                                                 ^^^^^^^^^^^^^ `cgroup_parent` is empty, which is where cgroups are anyway
+}
+
+mod cgroup_parent_that_climbs {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", cgroup_parent = "../a" });
+//                                                                                 ^^^^^^ `cgroup_parent` = "../a" is no path of a cgroup; write it as "workload.slice/tests"
+}
+
+mod no_time_to_become_enabled {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo", enable_timeout_s = 0 });
+//                                                                 ^^^^^^^^^^^^^^^^^^^^ `enable_timeout_s` is 0; it must be at least 1 s until it is enabled
 }

@@ -6,7 +6,7 @@ mod unknown_key {
     use ktstr::prelude::*;
 
     #[ktstr_test(llc = 1)]
-//               ^^^ unknown key `llc`; the keys are scheduler, numa_nodes, llcs, cores, threads, memory_mib, duration_s, enable_timeout_s, watchdog_timeout_s, num_snapshots, checkpoint, pages, seed, claims, check, fail_fast, not_starved, max_gap_ms, max_spread_pct, min_share_pct, isolation, max_throughput_cv, min_work_rate, min_iteration_rate, max_migration_ratio, max_p99_wake_latency_ns, max_wake_latency_cv, min_page_locality, max_cross_node_migration_ratio, max_imbalance_ratio, max_local_dsq_depth, max_fallback_rate, max_keep_last_rate, fail_on_stall, sustained_samples, expect_err, expect_scx_error_contains, expect_scx_error_matches, expect_scx_exit, allow_restarts, allow_splats, allow_inconclusive, host_only, ignore, kaslr, performance, attached, auto_repro, history, kargs, extra_sched_args, sysctls, config, staged_schedulers, min_llcs, max_llcs, min_cpus, max_cpus, min_numa_nodes, max_numa_nodes, requires_smt, payload, workloads, include_files, watch, probe
+//               ^^^ unknown key `llc`; did you mean `llcs`? the keys are scheduler, numa_nodes, llcs, cores, threads, memory_mib, duration_s, enable_timeout_s, watchdog_timeout_s, num_snapshots, checkpoint, pages, seed, claims, check, fail_fast, not_starved, max_gap_ms, max_spread_pct, min_share_pct, isolation, max_throughput_cv, min_work_rate, min_iteration_rate, max_migration_ratio, max_p99_wake_latency_ns, max_wake_latency_cv, min_page_locality, max_cross_node_migration_ratio, max_imbalance_ratio, max_local_dsq_depth, max_fallback_rate, max_keep_last_rate, fail_on_stall, sustained_samples, expect_err, expect_scx_error_contains, expect_scx_error_matches, expect_scx_exit, allow_restarts, allow_splats, allow_inconclusive, host_only, ignore, kaslr, performance, attached, auto_repro, history, kargs, extra_sched_args, sysctls, config, staged_schedulers, min_llcs, max_llcs, min_cpus, max_cpus, min_numa_nodes, max_numa_nodes, requires_smt, payload, workloads, include_files, watch, probe
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])
     }
@@ -200,6 +200,16 @@ mod performance_as_number {
 
     #[ktstr_test(performance = 1)]
 //               ^^^^^^^^^^^^^^^ `performance` takes `true` or `false`
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod key_misspelt {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(num_snapshot = 3)]
+//               ^^^^^^^^^^^^ unknown key `num_snapshot`; did you mean `num_snapshots`? the keys are scheduler, numa_nodes, llcs, cores, threads, memory_mib, duration_s, enable_timeout_s, watchdog_timeout_s, num_snapshots, checkpoint, pages, seed, claims, check, fail_fast, not_starved, max_gap_ms, max_spread_pct, min_share_pct, isolation, max_throughput_cv, min_work_rate, min_iteration_rate, max_migration_ratio, max_p99_wake_latency_ns, max_wake_latency_cv, min_page_locality, max_cross_node_migration_ratio, max_imbalance_ratio, max_local_dsq_depth, max_fallback_rate, max_keep_last_rate, fail_on_stall, sustained_samples, expect_err, expect_scx_error_contains, expect_scx_error_matches, expect_scx_exit, allow_restarts, allow_splats, allow_inconclusive, host_only, ignore, kaslr, performance, attached, auto_repro, history, kargs, extra_sched_args, sysctls, config, staged_schedulers, min_llcs, max_llcs, min_cpus, max_cpus, min_numa_nodes, max_numa_nodes, requires_smt, payload, workloads, include_files, watch, probe
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])
     }

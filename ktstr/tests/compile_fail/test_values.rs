@@ -383,3 +383,101 @@ mod a_scheduler_for_no_machine {
         execute_defs(ctx, vec![])
     }
 }
+
+mod enable_timeout_without_scheduler {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(enable_timeout_s = 4)]
+//               ^^^^^^^^^^^^^^^^ `enable_timeout_s` needs a `scheduler`, which is what is enabled
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod error_pattern_without_scheduler {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(expect_err, expect_scx_error_matches = "stall")]
+//                           ^^^^^^^^^^^^^^^^^^^^^^^^ `expect_scx_error_matches` needs a `scheduler`: the kernel's own has no sched_ext error
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod exit_without_scheduler {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(expect_scx_exit = "UNREG_KERN")]
+//               ^^^^^^^^^^^^^^^ `expect_scx_exit` needs a `scheduler`: the kernel's own does not exit
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod restarts_without_scheduler {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(allow_restarts)]
+//               ^^^^^^^^^^^^^^ `allow_restarts` needs a `scheduler`: the kernel's own does not restart
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod exit_empty {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo" });
+
+    #[ktstr_test(scheduler = DEMO, expect_scx_exit = "")]
+//                                 ^^^^^^^^^^^^^^^ `expect_scx_exit` is empty, which is the name of no exit kind
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod pages_where_none_is_kept {
+    use ktstr::prelude::*;
+
+    #[ktstr_test(checkpoint = never, pages = all)]
+//                                   ^^^^^ `pages` contradicts `checkpoint = never`: no page is kept then; `checkpoint = ends` keeps the least
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod counters_where_no_memory_is_kept {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo" });
+
+    #[ktstr_test(scheduler = DEMO, checkpoint = never, max_keep_last_rate = 4)]
+//                                                     ^^^^^^^^^^^^^^^^^^ `max_keep_last_rate` contradicts `checkpoint = never`: sched_ext's counters are in the memory that is kept with captures; `checkpoint = ends` keeps the least
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod attached_and_watched {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo" });
+
+    #[ktstr_test(scheduler = DEMO, attached, watch = ["bss.x"])]
+//                                 ^^^^^^^^ `attached` contradicts `watch`, which is there before the scheduler is loaded, as it is in no template: leave out the one, or ask for the other in the body with `ctx.watch_snapshot`
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}
+
+mod exit_misspelt {
+    use ktstr::prelude::*;
+
+    declare_scheduler!(DEMO, { name = "demo", binary = "scx_demo" });
+
+    #[ktstr_test(scheduler = DEMO, expect_scx_exit = "UNREG_KERNEL")]
+//                                                   ^^^^^^^^^^^^^^ `expect_scx_exit` = "UNREG_KERNEL" is no kind of exit; did you mean "UNREG_KERN"? The kinds are DONE, UNREG, UNREG_BPF, UNREG_KERN, SYSRQ, PARENT, ERROR, ERROR_BPF, ERROR_STALL
+    fn a_test(ctx: &Ctx) -> Result<AssertResult> {
+        execute_defs(ctx, vec![])
+    }
+}

@@ -83,10 +83,17 @@ impl RunnerOptions {
         self.partition.clone().or_else(|| value_in(rest, &["--partition"]))
     }
 
-    /// The words by which nextest finds its profile, by these options or `rest`.
-    pub(super) fn profile_words(&self, rest: &[String]) -> Vec<String> {
-        let profile = self.profile.clone().or_else(|| value_in(rest, &["--profile", "-P"]));
-        profile.into_iter().flat_map(|name| ["--profile".to_owned(), name]).collect()
+    /// The words by which nextest finds its configuration, which has filters of its own, by these options or `rest`.
+    pub(super) fn configuration_words(&self, rest: &[String]) -> Vec<String> {
+        let mut words = Vec::new();
+        for (name, names) in CONFIGURATION {
+            let own = self.profile.clone().filter(|_| *name == "--profile");
+            let value = own.or_else(|| value_in(rest, names));
+            words.extend(value.into_iter().flat_map(|value| [(*name).to_owned(), value]));
+        }
+        let (before, _) = split_at_test_words(rest);
+        words.extend(before.iter().filter(|word| *word == NO_DEFAULT_FILTER).cloned());
+        words
     }
 
     /// These options and `rest`, which was behind `--`, as the runner takes them.
@@ -95,8 +102,7 @@ impl RunnerOptions {
     /// An option that only nextest has, where it is not installed.
     pub(super) fn with(&self, runner: Runner, rest: &[String]) -> Result<Vec<String>> {
         let (mut words, mut last) = (Vec::new(), Vec::new());
-        let at = rest.iter().position(|word| word == "--").unwrap_or(rest.len());
-        let (before, behind) = rest.split_at(at);
+        let (before, behind) = split_at_test_words(rest);
         if self.no_fail_fast && !before.iter().any(|word| word == NO_FAIL_FAST) {
             words.push(NO_FAIL_FAST.to_owned());
         }
@@ -142,6 +148,53 @@ impl RunnerOptions {
 
 /// The names of nextest's option for how many tests run at a time.
 const THREADS: [&str; 3] = ["--test-threads", "--jobs", "-j"];
+/// nextest's options that say what its configuration is, each with its names.
+const CONFIGURATION: &[(&str, &[&str])] = &[
+    ("--profile", &["--profile", "-P"]),
+    ("--config-file", &["--config-file"]),
+    ("--user-config-file", &["--user-config-file"]),
+    ("--tool-config-file", &["--tool-config-file"]),
+];
+/// Has nextest take what the filter of its configuration leaves out.
+const NO_DEFAULT_FILTER: &str = "--ignore-default-filter";
+/// The names of nextest's option that has an expression which tests must match. Of several, one.
+const FILTERS: [&str; 3] = ["--filterset", "--filter-expr", "-E"];
+
+/// The expressions among words for nextest that say which tests it runs, and the other words.
+pub(in super::super) fn split_filters(words: &[String]) -> (Vec<String>, Vec<String>) {
+    let (before, behind) = split_at_test_words(words);
+    let (mut filters, mut others) = (Vec::new(), Vec::new());
+    let mut before = before.iter();
+    while let Some(word) = before.next() {
+        if FILTERS.contains(&word.as_str())
+            && let Some(value) = before.as_slice().first()
+        {
+            filters.push(value.clone());
+            before.next();
+        } else if let Some(value) = FILTERS.iter().find_map(|name| joined_value(word, name)) {
+            filters.push(value.to_owned());
+        } else {
+            others.push(word.clone());
+        }
+    }
+    others.extend_from_slice(behind);
+    (filters, others)
+}
+
+/// The words of the runner itself, and from the `--` on those of the test binaries.
+pub(in super::super) fn split_at_test_words(words: &[String]) -> (&[String], &[String]) {
+    words.split_at(words.iter().position(|word| word == "--").unwrap_or(words.len()))
+}
+
+/// The value of the option `name` where it is in the same word: `--name=value`, `-nvalue` and `-n=value`; `--name-of-another` is none of
+/// these.
+fn joined_value<'w>(word: &'w str, name: &str) -> Option<&'w str> {
+    match (word.strip_prefix(name)?, name.starts_with("--")) {
+        ("", _) => None,
+        (value, true) => value.strip_prefix('='),
+        (value, false) => Some(value.trim_start_matches('=')),
+    }
+}
 
 /// The value of nextest's option of these names in words for it.
 fn value_in(rest: &[String], names: &[&str]) -> Option<String> {
@@ -150,12 +203,7 @@ fn value_in(rest: &[String], names: &[&str]) -> Option<String> {
         if names.contains(&word.as_str()) {
             return words.next().cloned();
         }
-        // `--name=value`, `-nvalue` and `-n=value`; `--name-of-another` is none of these.
-        let of = |name: &&str| match (word.strip_prefix(*name)?, name.starts_with("--")) {
-            (value, true) => value.strip_prefix('='),
-            (value, false) => Some(value.trim_start_matches('=')),
-        };
-        if let Some(value) = names.iter().find_map(of) {
+        if let Some(value) = names.iter().find_map(|name| joined_value(word, name)) {
             return Some(value.to_owned());
         }
     }
@@ -227,12 +275,30 @@ mod tests {
         assert_eq!(of(None, "--release --partition count:1/2").as_deref(), Some("count:1/2"));
         assert_eq!(of(None, "--partition=count:1/2").as_deref(), Some("count:1/2"));
         assert_eq!(of(None, "--partitions=2 -- --partition count:1/2"), None);
-        let profile = |rest: &str| RunnerOptions::default().profile_words(&words(rest)).join(" ");
+        let profile = |rest: &str| RunnerOptions::default().configuration_words(&words(rest)).join(" ");
         assert_eq!(
             (profile("-P ci"), profile("--profile=ci")),
             ("--profile ci".into(), "--profile ci".into())
         );
         assert_eq!(profile("--release"), "");
+        assert_eq!(
+            profile("--config-file=a.toml --ignore-default-filter -P ci -- --ignore-default-filter"),
+            "--profile ci --config-file a.toml --ignore-default-filter"
+        );
+        let options = RunnerOptions { profile: Some("own".to_owned()), ..RunnerOptions::default() };
+        assert_eq!(options.configuration_words(&words("-P ci")).join(" "), "--profile own");
+    }
+
+    #[test]
+    fn expressions_are_told_from_other_words() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let (filters, others) = split_filters(&words(
+            "--release -E test(a) -Etest(b) --filterset=test(c) --filter-expr test(d) --retries 2 -- -E x",
+        ));
+        assert_eq!(filters, ["test(a)", "test(b)", "test(c)", "test(d)"]);
+        assert_eq!(others.join(" "), "--release --retries 2 -- -E x");
+        // What nextest is to refuse stays what it was.
+        assert_eq!(split_filters(&words("-j 2 -E")), (Vec::new(), words("-j 2 -E")));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 /* The kernel lets only GPL-compatible programs call what a scheduler needs. */
 char _license[] SEC("license") = "GPL";
 
+/* ANCHOR: names */
 /* The queues that all CPUs take tasks from. */
 #define SHARED_DSQ 0
 #define BACKGROUND_DSQ 1
@@ -15,6 +16,7 @@ char _license[] SEC("license") = "GPL";
 u64 nr_enqueued;
 u64 nr_dispatched;
 u64 nr_background;
+/* ANCHOR_END: names */
 
 /* The kernel has ended the scheduler: its loader need not wait any longer. */
 bool has_exited;
@@ -60,6 +62,7 @@ void BPF_PROG(mine_dispatch, s32 cpu, struct task_struct *prev)
 }
 /* ANCHOR_END: queues */
 
+/* ANCHOR: init */
 SEC("struct_ops.s/mine_init")
 s32 BPF_PROG(mine_init)
 {
@@ -67,6 +70,7 @@ s32 BPF_PROG(mine_init)
 
 	return error ?: scx_bpf_create_dsq(BACKGROUND_DSQ, -1);
 }
+/* ANCHOR_END: init */
 
 SEC("struct_ops/mine_exit")
 void BPF_PROG(mine_exit, struct scx_exit_info *info)

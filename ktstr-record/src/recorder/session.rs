@@ -1,6 +1,7 @@
 //! The loop: what a running machine says, and what is taken from it.
 
 mod delivering;
+mod expected;
 mod memory;
 mod waiting;
 mod watchdog;
@@ -14,6 +15,7 @@ use guest_init::message::{CaptureReason, FromTest, MemoryOrder, Source, ToGuest,
 use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Sample, Stage};
 use ktstr_replay::units::{GuestNs, micros, nanos};
 
+use self::expected::Expected;
 use super::attached::{Attached, Unfit};
 use super::capture::{CaptureRequest, Capturer, Pause};
 use super::clock::{Cadence, RunClock};
@@ -86,6 +88,7 @@ pub(super) struct Session<'c> {
     outbox: Outbox,
     clock: &'c mut RunClock,
     cadence: Cadence,
+    expected: Expected,
     requests: VecDeque<GuestRequest>,
     /// What the test wants done with the kernel's memory.
     memory_orders: VecDeque<MemoryOrder>,
@@ -130,6 +133,7 @@ impl<'c> Session<'c> {
             outbox,
             clock,
             cadence: Cadence::new(plan.window, plan.periodic),
+            expected: Expected::new(plan.failure_at),
             requests: VecDeque::new(),
             memory_orders: VecDeque::new(),
             enabling: Enabling::new(enable_limit),
@@ -228,6 +232,7 @@ impl<'c> Session<'c> {
             self.serve_memory();
             self.serve_shell();
             self.capture_if_due();
+            self.capture_if_expected();
             self.enabling.tell();
             if let Some(claim) = self.fail_fast.as_ref().and_then(FailFast::broken) {
                 return Ending { end: GuestEnd::FailedFast, detail: claim };

@@ -9,7 +9,10 @@ use std::fs;
 use std::time::Duration;
 
 use ktstr_record::provision::{KernelSpec, Provisioner};
+use ktstr_replay::repro::Chain;
 use ktstr_replay::run::Run;
+use ktstr_replay::series::Samples;
+use ktstr_replay::trace::Trace;
 use ktstr_replay::trace::record::{
     BlobRole, CaptureKind, EventBody, LongWait, Sample, Stage, WaitLimit, WatchNews,
 };
@@ -124,7 +127,7 @@ fn a_line_that_fails_is_named_with_its_path_and_all_is_undone() {
 
 #[test]
 fn a_stall_is_explained() {
-    let run = undisturbed("fixtures::stalls");
+    let run = has_failed(fixture("fixtures::stalls").env("KTSTR_AUTO_REPRO", "1").run_undisturbed());
     let report = run.report();
     assert!(report.contains("SCX_EXIT_ERROR_STALL"), "{run}");
     assert!(report.contains("runnable task stall"), "{run}");
@@ -167,6 +170,58 @@ fn a_stall_is_explained() {
     let why = printed(&run, &["why"]);
     let words = "after which the";
     assert!(why.contains(words) && why.contains(&format!("seen in {}", during.tag)), "{why}\n{run}");
+
+    // The second machine stalls, too, and has the story of the task that it died of.
+    assert!(report.contains("it happened again, in "), "{run}");
+    let trace = run.trace();
+    assert!(trace.verify().is_clean(), "{:?}", trace.verify());
+    let second = trace.segment(1).expect("a second machine");
+    let exit = captures_of(&second, CaptureKind::SchedulerExit).remove(0).scx.expect("sched_ext's state");
+    assert_eq!(exit.exit_kind_name.as_deref(), Some("SCX_EXIT_ERROR_STALL"), "{run}");
+    let story = report.lines().find(|line| line.contains("the way of ") || line.contains("no call of "));
+    let story = story.unwrap_or_else(|| panic!("no story:\n{run}"));
+    let pid = story.split_once('[').and_then(|(_, rest)| rest.split_once(']')).expect("a task").0;
+    let message = exit.exit_message.expect("the exit's message");
+    assert!(
+        !message.contains("failed to run for") || message.contains(&format!("[{pid}]")),
+        "{story}: {message}"
+    );
+    let its = printed(&run, &["replay", "--segment", "1", "--events", "--task", pid]);
+    assert!(its.lines().count() > 3, "nothing of {pid} in the history of the second machine: {its}\n{run}");
+    assert!(printed(&run, &["why", "--segment", "1"]).contains("SCX_EXIT_ERROR_STALL"), "{run}");
+    took_no_longer_than_it_may(&trace, &second);
+    it_was_captured_before_the_failure(&second);
+}
+
+/// An attempt takes at most 1.5 times as long as the first run, by the guests' clocks: so that it is not the host's load that is measured.
+fn took_no_longer_than_it_may(first: &Trace, second: &Trace) {
+    let [first, second] = [first, second].map(|trace| {
+        let events = trace.events();
+        let at = |wanted: Stage| {
+            let is = |body: &EventBody| matches!(body, EventBody::Stage { stage, .. } if *stage == wanted);
+            events.iter().find(|event| is(&event.body)).expect("a stage").clone()
+        };
+        let (begin, end) = (at(Stage::JobUnpacked), at(Stage::PoweringOff));
+        (end.guest_ns.saturating_since(begin.guest_ns), end.host_ns.saturating_since(begin.host_ns))
+    });
+    println!("first and second machine, in ns of the guest and of the host: {first:?}, {second:?}");
+    assert!(second.0 <= first.0 + first.0 / 2, "{second:?} after {first:?}");
+}
+
+/// The second machine knows when the first one failed.
+fn it_was_captured_before_the_failure(second: &Trace) {
+    let before = captures_of(second, CaptureKind::OnDemand);
+    let exit = captures_of(second, CaptureKind::SchedulerExit).remove(0).guest_ns;
+    let tags: Vec<&str> = before.iter().map(|sample| sample.tag.as_str()).collect();
+    assert!(!tags.is_empty() && tags.iter().all(|tag| tag.starts_with("before_failure_")), "{tags:?}");
+    let seen: Vec<u64> = before.iter().map(|sample| exit.saturating_since(sample.guest_ns)).collect();
+    // 2 s before it, at first; the attempt does not fail to the ms as the first run did.
+    assert!(seen.iter().any(|ns| (1..3_000_000_000).contains(ns)), "{seen:?}");
+}
+
+/// The captures of a kind of a segment.
+fn captures_of(segment: &Trace, kind: CaptureKind) -> Vec<Sample> {
+    Samples::load(segment).iter().filter(|sample| sample.kind == kind).cloned().collect()
 }
 
 /// The waits that were told, in the order in which they came.
@@ -228,6 +283,9 @@ fn a_scheduler_that_exits_leaves_its_message_and_does_it_again_in_a_second_machi
     let by_program = |stack: &Vec<String>| stack.iter().any(|line| line.contains("demo_"));
     assert!(stacks.iter().any(by_program), "no program of the scheduler in {stacks:?}\n{run}");
 
+    took_no_longer_than_it_may(&trace, &second);
+    it_was_captured_before_the_failure(&second);
+
     // It saw the calls of the scheduler's programs, of which one has ended it, and tells the way of that task.
     let calls = second.probe("demo_enqueue");
     assert!(!calls.is_empty() && calls.iter().all(|call| call.int("p->pid").is_some()), "{run}");
@@ -251,9 +309,62 @@ fn a_scheduler_that_exits_leaves_its_message_and_does_it_again_in_a_second_machi
     assert!(names.contains(&"demo_enqueue") && names.contains(&"enqueue_task_scx"), "{names:?}");
 }
 
+/// The seed of each attempt, and whether it failed as the first run did.
+fn attempts(run: &TestRun) -> Vec<(u64, bool)> {
+    let trace = run.trace();
+    let second = trace.segment(1).unwrap_or_else(|| panic!("no second machine:\n{run}"));
+    let manifest = second.manifest().expect("a manifest");
+    let info = manifest.repro.as_ref().expect("what it was for");
+    let last = info.attempts.last().expect("an attempt");
+    assert_eq!(manifest.test.seed, last.seed, "the segment is that of the last attempt");
+    info.attempts.iter().map(|attempt| (attempt.seed, attempt.reproduced)).collect()
+}
+
+/// The seed of an attempt never came into its guest, so that each was the same run.
+#[test]
+fn what_happens_in_one_run_of_three_comes_again_by_its_seed() {
+    let run = failed_in(fixture("fixtures::fails_in_one_run_of_three").env("KTSTR_AUTO_REPRO", "1"));
+    assert_eq!(attempts(&run), [(4, false), (5, false), (6, true)], "{run}");
+    assert!(
+        run.report().contains("it happened again, in 1 of 3 attempts (33 %); the last is segment 1"),
+        "{run}"
+    );
+    let second = run.trace().segment(1).expect("a second machine");
+    let exit = captures_of(&second, CaptureKind::SchedulerExit).remove(0).scx.expect("sched_ext's state");
+    assert_eq!(exit.exit_kind_name.as_deref(), Some("SCX_EXIT_ERROR_BPF"));
+}
+
+#[test]
+fn what_never_comes_again_is_told_and_takes_nothing_from_the_first_run() {
+    let run = failed_in(fixture("fixtures::crashes_once").env("KTSTR_AUTO_REPRO", "1"));
+    assert_eq!(attempts(&run), [(2, false), (3, false), (4, false)], "{run}");
+    let report = run.report();
+    assert!(report.contains("it did not happen again in 3 attempts; the last is segment 1"), "{run}");
+    assert!(report.starts_with("FAIL ") && report.contains("signal 11"), "{run}");
+    assert!(!report.contains("the way of "), "{run}");
+    // The last of them is there, and its scheduler lived.
+    let second = run.trace().segment(1).expect("a second machine");
+    assert!(captures_of(&second, CaptureKind::SchedulerExit).is_empty(), "{run}");
+    assert!(!printed(&run, &["replay", "--segment", "1"]).contains("signal 11"), "{run}");
+}
+
+#[test]
+fn what_is_expected_or_not_wanted_is_not_run_again() {
+    for name in ["fixtures::exits_and_is_not_run_again", "fixtures::exits_otherwise_than_expected"] {
+        let run = failed_in(fixture(name).env("KTSTR_AUTO_REPRO", "1"));
+        let trace = run.trace();
+        // There was something to be run again.
+        let chain = Chain::of(&Run::load(&trace)).unwrap_or_else(|error| panic!("{error}\n{run}"));
+        assert!(chain.failure.contains("SCX_EXIT_ERROR_BPF"), "{chain:?}");
+        assert!(trace.segment(1).is_none() && !run.stderr.contains("run again"), "{name}:\n{run}");
+    }
+}
+
 #[test]
 fn a_scheduler_that_cannot_load_shows_its_verifier_log() {
-    let run = failed("fixtures::cannot_load");
+    let run = failed_in(fixture("fixtures::cannot_load").env("KTSTR_AUTO_REPRO", "1"));
+    // What failed before the body is not run again.
+    assert!(run.trace().segment(1).is_none() && !run.stderr.contains("run again"), "{run}");
     assert!(run.report().contains("R0 invalid mem access 'map_value_or_null'"), "{run}");
     assert!(run.report().contains("rejected_by_verifier"), "{run}");
     // There is nothing to wait for: the workload window of 200 s is not waited out.

@@ -10,9 +10,16 @@ use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
 use ktstr_replay::history::{HistoryLog, LoggedStep};
-use ktstr_replay::trace::record::{Event, EventBody, HistoryWhat, LossKind, OutputSource};
+use ktstr_replay::trace::record::{Event, EventBody, HistoryWhat, LossKind};
 use ktstr_replay::verdict::Outcome;
-use ktstr_tests::{Cost, TestRun, fixture, history_size, ktstr, on_one_cpu, ping_pong, run_bounded, spin};
+use ktstr_tests::{
+    Cost, TestRun, fixture, history_size, ktstr, on_one_cpu, ping_pong, run_bounded, spin, written,
+};
+
+#[path = "history/trace_cmd.rs"]
+mod trace_cmd;
+
+use trace_cmd::TraceCmd;
 
 declare_scheduler!(DEMO, { name = "demo", source = "scx_demo", topology = (1, 1, 2, 1) });
 
@@ -51,18 +58,29 @@ fn without_a_history(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![ctx.cgroup_def("cg_0")])
 }
 
+#[ktstr_test(ignore, scheduler = DEMO, duration_s = 3, workloads = [TraceCmd])]
+fn read_by_trace_cmd(ctx: &Ctx) -> Result<AssertResult> {
+    let result = execute_defs(ctx, vec![CgroupDef::named("pairs").workers(4).work_type(PipeIo::default())])?;
+    fs::write(Path::new(INSTANCE).join("tracing_on"), "0")?;
+    // As above.
+    std::thread::sleep(Duration::from_secs(2));
+    ctx.capture_snapshot("traced")?;
+    trace_cmd::report(ctx)?;
+    Ok(result)
+}
+
+#[test]
+fn trace_cmd_makes_the_same_of_the_same_pages() {
+    let run = fixture("read_by_trace_cmd").run();
+    assert!(run.status.success(), "{run}");
+    trace_cmd::compare(&run, &HistoryLog::of(&run.trace().events()));
+}
+
 /// What the kernel printed: for each CPU, what it noted with its time in us, in order.
 fn printed(run: &TestRun) -> BTreeMap<u32, Vec<(u64, String)>> {
-    let trace = run.trace();
-    let mut output = Vec::new();
-    for event in trace.events() {
-        if let EventBody::Output { source: OutputSource::Test, stderr: false, bytes } = event.body {
-            output.extend(bytes);
-        }
-    }
-    let output = String::from_utf8(output).expect("text");
+    let written = written(&run.trace());
     let mut lines: BTreeMap<u32, Vec<(u64, String)>> = BTreeMap::new();
-    for line in output.lines().filter_map(|line| line.strip_prefix(LINE)) {
+    for line in written.lines().filter_map(|line| line.strip_prefix(LINE)) {
         // `          <idle>-0       [001] d..2.    12.345678: sched_switch: prev_comm=...`
         let parsed = || {
             let (_, rest) = line.split_once(" [")?;

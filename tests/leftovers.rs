@@ -286,6 +286,50 @@ fn a_run_that_is_killed_while_it_is_made_to_fail_again_has_both_machines_in_its_
     assert!(replayed.stdout.contains("its process was killed"), "{replayed}");
 }
 
+/// The first run was over: what it came to is reported, and its trace stays as it is.
+#[test]
+fn ctrl_c_while_a_failure_is_made_to_come_again_keeps_the_first_run() {
+    let (mut command, results) = fixture("dies").into_parts();
+    let said = tempfile::NamedTempFile::new().expect("a file");
+    command.env("KTSTR_AUTO_REPRO", "1").process_group(0).stderr(Stdio::null());
+    let child = command.stdout(said.reopen().expect("the file")).spawn();
+    let mut child = Mortal(child.expect("a child"));
+    let [first, second] =
+        ["", "repro."].map(|part| results.path().join(format!("ktstr-tests.leftovers.dies.{part}trace.zst")));
+    let started = Instant::now();
+    while Trace::open(&second).map_or(0, |trace| trace.sample_count()) == 0 {
+        assert!(
+            started.elapsed() < TO_START && child.0.try_wait().expect("waited").is_none(),
+            "no second machine"
+        );
+        sleep(Duration::from_millis(20));
+    }
+    let seen = descendants(child.0.id());
+    let before = std::fs::read(&first).expect("the first machine's trace");
+    // A terminal sends it to the whole group.
+    kill_process_group(Pid::from_child(&child.0), Signal::INT).expect("signalled");
+    let signalled = Instant::now();
+    let status = loop {
+        if let Some(status) = child.0.try_wait().expect("waiting") {
+            break status;
+        }
+        assert!(signalled.elapsed() < TO_END, "it goes on");
+        sleep(Duration::from_millis(20));
+    };
+    assert!(!status.success(), "a run whose scheduler died passed");
+    assert_gone(&seen);
+    assert!(!second.exists(), "what the second machine saw was left behind");
+    assert!(std::fs::read(&first).expect("its trace") == before, "the first run's trace is another one now");
+    let trace = Trace::open(&first).expect("a trace");
+    assert!(trace.is_finalized() && trace.verify().is_clean() && trace.segment(1).is_none());
+    let replayed = run_bounded(ktstr().arg("replay").arg(&first).arg("--assert"), TO_START);
+    assert_eq!(replayed.status.code(), Some(1), "{replayed}");
+    assert!(replayed.stdout.contains("SCX_EXIT_ERROR_BPF"), "{replayed}");
+    let report: Vec<&str> = replayed.stdout.lines().filter(|line| !line.contains(".trace.zst")).collect();
+    let said = std::fs::read_to_string(said.path()).expect("what it printed");
+    assert!(said.contains(&report.join("\n")), "{said}\n--- {replayed}");
+}
+
 /// The run went on to its end, and its trace was neither closed nor judged: its report went into a pipe that nobody read.
 #[test]
 fn a_run_whose_runner_is_killed_is_closed_and_judged() {

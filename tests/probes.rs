@@ -23,6 +23,31 @@ mod fixtures {
         topology = (1, 1, 2, 1),
     });
 
+    /// A function of this kernel, and the only one that the compiler has made of it besides, by the kernel's own list of its symbols.
+    fn function_with_a_clone() -> Result<(String, String)> {
+        let text = std::fs::read_to_string("/proc/kallsyms")?;
+        let mut code = std::collections::BTreeMap::<&str, usize>::new();
+        // Of the text alone: what is needed at boot only has gone.
+        let of_text = text.lines().skip_while(|line| !line.ends_with(" _stext"));
+        for line in of_text.take_while(|line| !line.ends_with(" _etext")) {
+            if let [_, "t" | "T", name] = line.split(' ').collect::<Vec<_>>()[..] {
+                *code.entry(name).or_default() += 1;
+            }
+        }
+        let clones_of = |function: &str| {
+            let begin = format!("{function}.");
+            let after = code.range(&*begin..).take_while(|(name, _)| name.starts_with(&begin));
+            let clones = after.filter(|(name, _)| !name.ends_with(".cold"));
+            clones.map(|(name, count)| ((*name).to_owned(), *count)).collect::<Vec<_>>()
+        };
+        let mut functions = code.iter().filter(|(name, count)| **count == 1 && !name.contains('.'));
+        let found = functions.find_map(|(function, _)| match clones_of(function).as_slice() {
+            [(clone, 1)] => Some(((*function).to_owned(), clone.clone())),
+            _ => None,
+        });
+        found.context("no function of this kernel has a clone")
+    }
+
     #[ktstr_test(
         ignore,
         scheduler = DEMO,
@@ -46,6 +71,9 @@ mod fixtures {
         }
         let unread = ctx.probe("enqueue_task_scx(").expect_err("it has no end").to_string();
         ensure!(unread.contains('^'), "{unread}");
+        let (function, clone) = function_with_a_clone()?;
+        ctx.probe(&*format!("{function}()"))?;
+        ctx.probe(&*format!("\"{clone}\"()"))?;
         let cgroups = Backdrop::new(vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")]);
         let part = HoldSpec::Frac(0.3);
         let few = ProbeSpec::on("put_prev_task_scx(p->pid)").max_hits(3);
@@ -122,6 +150,23 @@ fn a_run_with_probes() {
     what_cannot_be_probed_fails_the_run_and_says_why(&run);
     replay_shows_the_probes_of_the_file_alone(&run);
     claims_count_the_calls(&run);
+    what_the_compiler_has_made_of_a_function_is_told_and_can_be_named(&run);
+}
+
+fn what_the_compiler_has_made_of_a_function_is_told_and_can_be_named(run: &TestRun) {
+    let log = ProbeLog::of(&run.trace().events());
+    let clone = log.probes.iter().find(|probe| probe.target.starts_with('"')).expect("its probe");
+    assert!(!clone.armed.is_empty() && clone.refused.is_none(), "{clone:?}\n{run}");
+    let (base, _) = clone.function().split_once('.').expect("a clone");
+    let of = log.named(base).next().expect("that of the function");
+    let words = format!("the compiler has made {} of it, too", clone.function());
+    assert!(of.dropped().is_some_and(|dropped| dropped.contains(&words)), "{of:?}\n{run}");
+    let finding = run.section(&format!("probe {base}()")).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(finding.contains(&words), "{finding}\n{run}");
+    // The others are all there is of their functions.
+    let silent =
+        log.named("enqueue_task_scx").all(|probe| probe.dropped().is_none_or(|it| !it.contains("compiler")));
+    assert!(silent, "{run}");
 }
 
 fn claims_count_the_calls(run: &TestRun) {
@@ -339,7 +384,7 @@ fn replay_shows_the_probes_of_the_file_alone(run: &TestRun) {
     let json = run_bounded(ktstr().args(["replay", path, "--probes", "--json"]), LIMIT);
     let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
     let probes = json["views"]["probes"]["probes"].as_array().expect("probes");
-    assert_eq!(probes.len(), 12, "{json:#}");
+    assert_eq!(probes.len(), 14, "{json:#}");
     // The same as an author has it.
     let calls = run.trace().probe("demo_init_task");
     assert_eq!(probes[0]["calls"].as_array().map(Vec::len), Some(calls.len()));

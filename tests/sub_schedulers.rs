@@ -34,7 +34,15 @@ const LIMIT: Duration = Duration::from_secs(120);
     duration_s = 240,
     checkpoint = "every",
     allow_splats,
-    watch = ["scheduler(/below).data.uei.kind"],
+    watch = ["scheduler(/below).data.uei.kind", "data.uei.kind"],
+    probe = [
+        "scheduler(/below).qmap_init()",
+        "scheduler(/below).qmap_exit(arg0->kind)",
+        "scheduler(/).qmap_exit(arg0->kind)",
+        "qmap_init()",
+        "scheduler(/below).no_such_program()",
+        "scheduler(/elsewhere).qmap_init()",
+    ],
     include_files = program_and_configuration
 )]
 fn one_below_another_gives_up(ctx: &Ctx) -> Result<AssertResult> {
@@ -200,6 +208,8 @@ fn tasks_and_queues_are_told_with_their_scheduler_and_an_end_below_is_a_finding(
 
     maps_and_programs_are_told_with_their_scheduler(&run, &views);
     paths_say_whose_variable_map_and_queue_is_meant(&run);
+    programs_below_are_probed_from_their_first_call_in_each_life(&run);
+    a_watch_without_a_scheduler_ends_with_the_one_that_it_is_of(&run);
 
     // Two lives of it: the first ended well, the second by an error, which fails the test.
     // Its lines are broken where they are long.
@@ -248,6 +258,56 @@ fn maps_and_programs_are_told_with_their_scheduler(run: &TestRun, views: &Value)
     assert!(shown(&["--progs"]).contains(BELOW), "{run}");
 }
 
+/// The kernel calls `init` once, before anything else of a scheduler: it would be missed by a probe that comes later.
+fn programs_below_are_probed_from_their_first_call_in_each_life(run: &TestRun) {
+    let trace = run.trace();
+    assert_eq!(trace.probe("scheduler(/below).qmap_init()").len(), 2, "{run}");
+    let kinds = |target: &str| -> Vec<Option<i128>> {
+        trace.probe(target).iter().map(|call| call.int("arg0->kind")).collect()
+    };
+    // SCX_EXIT_UNREG and SCX_EXIT_ERROR_BPF.
+    assert_eq!(kinds("scheduler(/below).qmap_exit(arg0->kind)"), [Some(64), Some(1025)], "{run}");
+    assert_eq!(kinds("scheduler(/).qmap_exit(arg0->kind)"), [Some(64)], "{run}");
+    // A name that several have is that of the root.
+    assert_eq!(trace.probe("qmap_init()").len(), 1, "{run}");
+    for (target, why) in [
+        ("scheduler(/below).no_such_program()", "there is no scheduler `/below`"),
+        ("scheduler(/elsewhere).qmap_init()", "there is no scheduler `/elsewhere`"),
+    ] {
+        let finding =
+            run.section(&format!("probe {target}")).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(finding.starts_with("FAIL") && finding.contains(why), "{finding}\n{run}");
+    }
+}
+
+/// Its memory is another's once the scheduler has gone: what is stored there then is none of it.
+fn a_watch_without_a_scheduler_ends_with_the_one_that_it_is_of(run: &TestRun) {
+    let news = run.trace().events().into_iter().filter_map(|event| match event.body {
+        EventBody::Watch(watch) if watch.target == "data.uei.kind" => Some(watch.what),
+        _ => None,
+    });
+    let news: Vec<WatchNews> = news.collect();
+    let fires: Vec<i128> = news
+        .iter()
+        .filter_map(|news| match news {
+            WatchNews::Fired(fire) => Some(fire.new),
+            _ => None,
+        })
+        .collect();
+    // The root was told to leave: SCX_EXIT_UNREG.
+    assert_eq!(fires, [64], "{news:#?}\n{run}");
+    let away = news.iter().rev().find_map(|news| match news {
+        WatchNews::Disarmed { why } => Some(why.as_str()),
+        _ => None,
+    });
+    // Its maps may have gone by the time that it is looked at.
+    let is_end = |away: &str| {
+        away.ends_with("is of a scheduler that has ended, or is not enabled yet")
+            || away.starts_with("there is no variable")
+    };
+    assert!(away.is_some_and(is_end), "{news:#?}\n{run}");
+}
+
 /// Both schedulers are of one source: every name is there twice.
 fn paths_say_whose_variable_map_and_queue_is_meant(run: &TestRun) {
     let written = written(&run.trace());
@@ -294,7 +354,7 @@ fn paths_say_whose_variable_map_and_queue_is_meant(run: &TestRun) {
     }
     for (fails, why) in [
         ("eventually(scheduler(/).sub_cgroup_id > 0)", "not so at any of 2 samples"),
-        ("eventually(rodata.sub_cgroup_id == 0)", "scheduler(/below).scx_qmap.rodata.sub_cgroup_id"),
+        ("eventually(rodata.sub_cgroup_id > 0)", "scheduler(/below).scx_qmap.rodata.sub_cgroup_id"),
         ("eventually(scheduler(/elsewhere).sub_cgroup_id == 0)", "there is no scheduler `/elsewhere`"),
     ] {
         let finding = run.claimed(fails);
@@ -303,11 +363,13 @@ fn paths_say_whose_variable_map_and_queue_is_meant(run: &TestRun) {
     }
     let queue =
         run_bounded(ktstr().arg("replay").arg(run.trace_path()).args(["--var", "dsq[0x0].nr"]), LIMIT);
-    let both = "several schedulers have a dispatch queue 0x0: write scheduler(/).dsq[0x0] or scheduler(/below).dsq[0x0]";
-    assert!(queue.stderr.contains(both), "{queue}");
+    assert!(
+        queue.stdout.contains("(several schedulers have a dispatch queue 0x0: write schedule"),
+        "{queue}"
+    );
     // What others store where it was, once it has gone, is none of it.
     let fires = run.trace().events().into_iter().filter_map(|event| match event.body {
-        EventBody::Watch(watch) => match watch.what {
+        EventBody::Watch(watch) if watch.target.starts_with("scheduler") => match watch.what {
             WatchNews::Fired(fire) => Some(fire.new),
             _ => None,
         },

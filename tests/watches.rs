@@ -122,6 +122,7 @@ fn a_run_with_watches() {
     let run = fixture("fixtures::watched").run();
     the_program_and_the_line_that_set_a_counter_back_are_named(&run);
     a_member_behind_a_pointer_is_watched_in_each_scheduler_anew(&run);
+    a_variable_is_watched_no_longer_than_its_scheduler_is_there(&run);
     a_hot_watch_does_not_keep_the_guest_from_its_work(&run);
     a_watch_ends_when_it_has_fired_as_often_as_it_may(&run);
     what_cannot_be_watched_fails_the_run_and_says_why(&run);
@@ -225,6 +226,17 @@ fn a_member_behind_a_pointer_is_watched_in_each_scheduler_anew(run: &TestRun) {
     // Of two vCPUs that stop at once the other's store is told from some instructions later, which may be of a caller.
     let told = ended.1.stack.iter().chain([&ended.1.place]);
     assert!(told.into_iter().any(|line| line.contains("scx_")), "{ended:?}");
+}
+
+/// Its memory is another's once its loader has gone.
+fn a_variable_is_watched_no_longer_than_its_scheduler_is_there(run: &TestRun) {
+    let ended = run.trace().events().into_iter().any(|event| {
+        matches!(&event.body, EventBody::Watch(news)
+            if news.target == "bss.nr_dispatched"
+                && matches!(&news.what, WatchNews::Disarmed { why } if why.ends_with("has ended, or is not enabled yet")))
+    });
+    let seen = watch(run, "bss.nr_dispatched");
+    assert!(ended && seen.armed.len() >= 2, "{seen:#?}\n{run}");
 }
 
 fn a_hot_watch_does_not_keep_the_guest_from_its_work(run: &TestRun) {

@@ -503,6 +503,9 @@ pub struct Latencies {
 /// Environment variable of the test binary with the process id of the scheduler, where there is one.
 pub const SCHEDULER_PID: &str = "KTSTR_SCHEDULER_PID";
 
+/// Environment variable of the test binary with the seed of this run: one that is made to see a failure again has another than its test.
+pub const SEED: &str = "KTSTR_SEED";
+
 /// Environment variable of the test binary with [`TestJob::restart_timeout_ms`], where there is a scheduler.
 pub const RESTART_MS: &str = "KTSTR_RESTART_MS";
 

@@ -32,7 +32,7 @@ const WORKERS_PER_CGROUP: usize = 2;
 pub struct Ctx {
     /// The workload window.
     pub duration: Duration,
-    /// The test's `seed`, for whatever a body does at random.
+    /// The test's `seed`, for whatever a body does at random; in the second machines of `auto_repro` another one in each.
     pub seed: u64,
     /// Workers of a cgroup whose definition does not say how many.
     pub workers_per_cgroup: usize,

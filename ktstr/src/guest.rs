@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use guest_init::message::{FromTest, RESTART_MS, SCHEDULER_PID, SHELL};
+use guest_init::message::{FromTest, RESTART_MS, SCHEDULER_PID, SEED, SHELL};
 
 use crate::assert::AssertResult;
 use crate::cgroup::Cgroups;
@@ -100,7 +100,8 @@ fn context(def: &TestDef, topo: GuestTopology, channel: Arc<Channel>) -> anyhow:
     if let Some(parent) = def.scheduler.and_then(|scheduler| scheduler.cgroup_parent) {
         cgroups = cgroups.below(parent).context("the scheduler's `cgroup_parent`")?;
     }
-    let mut ctx = Ctx::new(def.duration(), def.seed, topo, cgroups, life, "/".into(), channel);
+    let seed = env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or(def.seed);
+    let mut ctx = Ctx::new(def.duration(), seed, topo, cgroups, life, "/".into(), channel);
     ctx.watchdog = def.watchdog_timeout_s.map(Duration::from_secs);
     ctx.staged = def.staged_schedulers.iter().map(|scheduler| scheduler.name).collect();
     Ok(ctx)

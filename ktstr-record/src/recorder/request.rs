@@ -60,6 +60,9 @@ pub struct CapturePlan {
     /// For how long a worker of the test may make no turn, if that is limited: a capture is taken when a thread of user space has been
     /// runnable for half of it.
     pub gap_limit: Option<Duration>,
+    /// For how long the body is expected to have run when the scheduler fails, as it did in the run before: captures are taken shortly
+    /// before that.
+    pub failure_at: Option<Duration>,
     /// Which captures bring a checkpoint.
     pub checkpoint: CheckpointPolicy,
     /// Which pages a checkpoint keeps.

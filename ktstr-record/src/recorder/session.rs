@@ -1,6 +1,7 @@
 //! The loop: what a running machine says, and what is taken from it.
 
 mod delivering;
+mod expected;
 mod host;
 mod memory;
 mod waiting;
@@ -15,6 +16,7 @@ use guest_init::message::{CaptureReason, FromTest, MemoryOrder, Source, ToGuest,
 use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Sample, Stage};
 use ktstr_replay::units::{GuestNs, micros};
 
+use self::expected::Expected;
 use self::host::Host;
 use super::attached::{Attached, Unfit};
 use super::capture::{CaptureRequest, Capturer, Pause};
@@ -90,6 +92,7 @@ pub(super) struct Session<'c> {
     outbox: Outbox,
     clock: &'c mut RunClock,
     cadence: Cadence,
+    expected: Expected,
     requests: VecDeque<GuestRequest>,
     /// What the test wants done with the kernel's memory.
     memory_orders: VecDeque<MemoryOrder>,
@@ -134,6 +137,7 @@ impl<'c> Session<'c> {
             outbox,
             clock,
             cadence: Cadence::new(plan.window, plan.periodic),
+            expected: Expected::new(plan.failure_at),
             requests: VecDeque::new(),
             memory_orders: VecDeque::new(),
             enabling: Enabling::new(enable_limit),
@@ -232,6 +236,7 @@ impl<'c> Session<'c> {
             self.serve_memory();
             self.serve_shell();
             self.capture_if_due();
+            self.capture_if_expected();
             self.enabling.tell();
             self.look_at_host_time();
             // What was judged before a gap is told is judged again with the next capture, when the trace has it.

@@ -48,6 +48,7 @@ pub(super) fn trace(
             periodic: 0,
             window: Duration::ZERO,
             gap_limit: None,
+            failure_at: None,
             checkpoint: CheckpointPolicy::Every,
             pages,
             history: false,

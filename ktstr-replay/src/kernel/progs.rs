@@ -282,6 +282,11 @@ impl BpfPrograms {
         &self.programs
     }
 
+    /// Where the `struct btf` of a program's object is; `None` where it has none, or there is no such program.
+    pub(crate) fn object(&self, id: u32) -> Option<KernelVirt> {
+        self.program(id).map(|program| program.btf).filter(|btf| btf.0 != 0)
+    }
+
     /// A program by its id.
     #[must_use]
     pub fn program(&self, id: u32) -> Option<&BpfProgram> {

@@ -14,7 +14,7 @@ pub(crate) mod parse;
 mod payload_path;
 mod projection;
 mod rows;
-mod scheduler_path;
+pub(crate) mod scheduler_path;
 mod stats_path;
 mod watch_path;
 

@@ -18,8 +18,8 @@ impl fmt::Display for SchedulerName<'_> {
     }
 }
 
-/// What stands behind `scheduler`.
-pub(super) fn parse(p: &mut Parser<'_>) -> Result<Projection, SyntaxError> {
+/// What stands behind `scheduler`, up to the dot: which one is meant.
+pub(crate) fn which(p: &mut Parser<'_>) -> Result<String, SyntaxError> {
     p.expect("(")?;
     let name = match p.peek() {
         TokenKind::Quoted(name) => name.clone(),
@@ -31,6 +31,12 @@ pub(super) fn parse(p: &mut Parser<'_>) -> Result<Projection, SyntaxError> {
     p.advance();
     p.expect(")")?;
     p.expect(".")?;
+    Ok(name)
+}
+
+/// What stands behind `scheduler`.
+pub(super) fn parse(p: &mut Parser<'_>) -> Result<Projection, SyntaxError> {
+    let name = which(p)?;
     let begin = p.span().start;
     // What has one already is refused below, but only once it is read.
     p.deeper(p.span())?;

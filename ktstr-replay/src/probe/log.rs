@@ -4,11 +4,16 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::text::{counted, escaped};
+use super::site::BESIDE;
+use super::target::after_scheduler;
+use crate::text::{clean, counted, escaped, shorten};
 use crate::trace::Trace;
 use crate::trace::record::{Event, EventBody, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue};
 use crate::units::GuestNs;
 use crate::watch::AskedEnd;
+
+/// Longest list of what there is beside a function, in characters.
+const CLONES_CHARS: usize = 200;
 
 /// The probes of a run, in the order in which they were asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -118,7 +123,8 @@ impl ProbeSeen {
     #[must_use]
     pub fn function(&self) -> &str {
         let ends = |c: char| c == '(' || c.is_whitespace();
-        let name = self.target.trim_start().split(ends).next().unwrap_or_default();
+        let target = after_scheduler(&self.target).unwrap_or(&self.target);
+        let name = target.trim_start().split(ends).next().unwrap_or_default();
         name.trim_matches('"')
     }
 
@@ -135,11 +141,20 @@ impl ProbeSeen {
         AskedEnd::of(refused, away, !self.armed.is_empty(), !self.calls.is_empty())
     }
 
+    /// What the compiler has made of the same function besides: `f.constprop.0, f.part.0`.
+    fn clones(&self) -> Option<String> {
+        let (_, clones) = self.armed.last()?.1.split_once(BESIDE)?;
+        Some(shorten(&clean(clones), CLONES_CHARS))
+    }
+
     /// What was dropped of it, in words; `None` where every call was recorded while it was armed.
     #[must_use]
     pub fn dropped(&self) -> Option<String> {
-        let totals = self.totals?;
         let mut parts = Vec::new();
+        parts.extend(self.clones().map(|clones| {
+            format!("the compiler has made {clones} of it, too, whose calls are not seen; a probe names them in quotes")
+        }));
+        let totals = self.totals.unwrap_or_default();
         if totals.backed_off > 0 {
             parts.push(format!(
                 "taken away {}, for {:.0} ms in all, as the calls took too much of the guest's time: those meanwhile are not counted",
@@ -260,6 +275,16 @@ mod tests {
         let back = |probe: &ProbeSeen| probe.calls.iter().filter(|call| call.returned.is_some()).count();
         assert_eq!(log.probes.iter().map(back).collect::<Vec<_>>(), [1, 0]);
         assert_eq!(log.probes[0].function(), "f");
+    }
+
+    #[test]
+    fn what_there_is_beside_a_function_is_said_with_what_was_dropped() {
+        let armed = |place: &str| ProbeNews::Armed { at: 1, place: place.to_owned(), names: Vec::new() };
+        let dropped = |place: &str| ProbeLog::of(&[event(1, 0, armed(place))]).probes[0].dropped();
+        assert_eq!(dropped("f"), None);
+        let said = dropped("f, beside f.constprop.0, f.part.0\u{1b}").expect("words");
+        assert!(said.starts_with("the compiler has made f.constprop.0, f.part.0"), "{said}");
+        assert!(!said.contains('\u{1b}'), "{said}");
     }
 
     #[test]

@@ -140,6 +140,7 @@ mod tests {
         ProbeSite {
             at: KernelVirt(1),
             place: "f".to_owned(),
+            clones: Vec::new(),
             is_program: false,
             values: values.iter().map(|path| path.parse().expect("a path")).collect(),
             parameters: parameters.map(|(name, id)| Parameter { name, id }).to_vec(),

@@ -3,8 +3,11 @@
 //! Sources: the System V ABI of x86-64, section 3.2.3; `struct bpf_prog_aux` and `bpf_get_prog_name` of Linux;
 //! `kernel/sched/ext.c`, whose stubs of operations have the names of their arguments.
 
+use std::collections::BTreeSet;
+
 use super::ProbeTarget;
 use crate::btf::{BtfError, Kind, Signature, TypeId, Types, alike};
+use crate::kernel::scx::SchedulerObjects;
 use crate::kernel::{BpfPrograms, JitSymbol, KernelView};
 use crate::path::{FieldPath, Step};
 use crate::text::Candidates;
@@ -26,6 +29,8 @@ const OLD_STUB: &str = "_stub";
 const MAY_BE_NULL: &str = "__nullable";
 /// What is read of an argument that is a task, unless the probe says what to read.
 const OF_A_TASK: [&str; 2] = ["pid", "comm"];
+/// Between a function and what the compiler has made of it besides, where a trace tells what is armed.
+pub(super) const BESIDE: &str = ", beside ";
 /// Most functions that are listed where there are several.
 const LISTED: usize = 4;
 
@@ -36,6 +41,8 @@ pub struct ProbeSite {
     pub at: KernelVirt,
     /// What the kernel calls it: `enqueue_task_scx`, `bpf_prog_6deef7357e7b4530_demo_dispatch`.
     pub place: String,
+    /// What the compiler has made of the same function besides, as `f.constprop.0`: their calls go past this one.
+    pub clones: Vec<String>,
     /// It is the code of a BPF program, which can go away.
     pub is_program: bool,
     /// What is read at each call, in order.
@@ -76,6 +83,15 @@ impl ProbeSite {
     pub fn names(&self) -> Vec<String> {
         self.values.iter().map(ToString::to_string).collect()
     }
+
+    /// The function, and what there is beside it whose calls are not seen: `f, beside f.constprop.0`.
+    #[must_use]
+    pub fn place_in_words(&self) -> String {
+        match self.clones.as_slice() {
+            [] => self.place.clone(),
+            clones => format!("{}{BESIDE}{}", self.place, clones.join(", ")),
+        }
+    }
 }
 
 impl ProbeTarget {
@@ -84,12 +100,54 @@ impl ProbeTarget {
     /// # Errors
     /// [`Missing`]: why it is nowhere, with candidates for a misspelt name; that it has no such argument.
     pub fn find(&self, view: &KernelView<'_>, programs: &BpfPrograms) -> Result<ProbeSite, Missing> {
+        if let Some(name) = self.scheduler() {
+            return self.site_of_scheduler(view, programs, name);
+        }
         match of_kernel(view, self.function())? {
             Some(at) => self.site_of_kernel(view, at),
-            None => match of_programs(programs, self.function()) {
+            None => match of_programs(programs, self.function(), &below(view)) {
                 Some(code) => self.site_of_program(view, programs, code),
                 None => Err(absent(view, programs, self.function())),
             },
+        }
+    }
+
+    /// Whether it waits for a scheduler that may come at any time, whatever else is enabled.
+    #[must_use]
+    pub fn waits_for_scheduler(&self, view: &KernelView<'_>) -> bool {
+        let Some(name) = self.scheduler() else { return false };
+        let is_there =
+            |objects: SchedulerObjects| objects.named(name).is_some() || objects.is_root_alone(name);
+        !SchedulerObjects::read(view).is_ok_and(is_there)
+    }
+
+    /// A program of the scheduler of that name.
+    fn site_of_scheduler(
+        &self,
+        view: &KernelView<'_>,
+        programs: &BpfPrograms,
+        name: &str,
+    ) -> Result<ProbeSite, Missing> {
+        let objects = SchedulerObjects::read(view).map_err(|error| Missing::Now(error.to_string()))?;
+        let found = if objects.is_root_alone(name) {
+            of_programs(programs, self.function(), &BTreeSet::new())
+        } else {
+            let its = objects.named(name).ok_or_else(|| {
+                let names = objects.names();
+                let candidates = Candidates::new(name, names.iter().map(String::as_str));
+                Missing::Now(format!("there is no scheduler `{name}`{candidates}"))
+            })?;
+            let is_its = |code: &&JitSymbol| object(programs, code).is_some_and(|at| its.contains(&at));
+            named(programs, self.function()).filter(is_its).max_by_key(|code| code.program)
+        };
+        match found {
+            Some(code) => self.site_of_program(view, programs, code),
+            None => {
+                let function = self.function();
+                let names = programs.symbols().iter().filter_map(own_name);
+                let candidates = Candidates::new(function, names);
+                Err(Missing::Now(format!("the scheduler `{name}` has no program `{function}`{candidates}")))
+            }
         }
     }
 
@@ -102,7 +160,10 @@ impl ProbeTarget {
         for (name, id) in placed.take_while(|(_, id)| is_word(types, *id)) {
             parameters.push(Parameter { name: (*name).to_owned(), id: *id });
         }
-        self.site(view, at, self.function().to_owned(), parameters, Convention::SystemV, signature)
+        let place = self.function().to_owned();
+        let mut site = self.site(view, at, place, parameters, Convention::SystemV, signature)?;
+        site.clones = parts(view, self.function());
+        Ok(site)
     }
 
     fn site_of_program(
@@ -169,7 +230,8 @@ impl ProbeTarget {
         let at = if ENDBR.contains(&begin) { KernelVirt(at.0.wrapping_add(4)) } else { at };
         let returns = signature.map(|signature| signature.returns);
         let returns = returns.filter(|id| types.resolve(*id).is_ok_and(|(id, _)| id != TypeId(0)));
-        Ok(ProbeSite { at, place, is_program: false, values, parameters, convention, returns })
+        let clones = Vec::new();
+        Ok(ProbeSite { at, place, clones, is_program: false, values, parameters, convention, returns })
     }
 }
 
@@ -202,10 +264,32 @@ fn of_kernel(view: &KernelView<'_>, name: &str) -> Result<Option<KernelVirt>, Mi
     }
 }
 
-/// The code of a BPF program or function of that name, the one that was loaded last of several.
-fn of_programs<'p>(programs: &'p BpfPrograms, name: &str) -> Option<&'p JitSymbol> {
-    let named = programs.symbols().iter().filter(|code| code.name == name || own_name(code) == Some(name));
-    named.filter(|code| code.program.is_some()).max_by_key(|code| code.program)
+/// All code of BPF programs, or functions of them, of that name.
+fn named<'p>(programs: &'p BpfPrograms, name: &str) -> impl Iterator<Item = &'p JitSymbol> {
+    let named =
+        programs.symbols().iter().filter(move |code| code.name == name || own_name(code) == Some(name));
+    named.filter(|code| code.program.is_some())
+}
+
+/// Where the `struct btf` is of the object that a program is of.
+fn object(programs: &BpfPrograms, code: &JitSymbol) -> Option<KernelVirt> {
+    code.program.and_then(|id| programs.object(id))
+}
+
+/// The code of a BPF program or function of that name, the one that was loaded last of several; one of a scheduler `below` the root only
+/// where nobody else has any.
+fn of_programs<'p>(
+    programs: &'p BpfPrograms,
+    name: &str,
+    below: &BTreeSet<KernelVirt>,
+) -> Option<&'p JitSymbol> {
+    let is_below = |code: &JitSymbol| object(programs, code).is_some_and(|at| below.contains(&at));
+    named(programs, name).max_by_key(|code| (!is_below(code), code.program))
+}
+
+/// The objects of the schedulers below the root; none where that cannot be read.
+fn below(view: &KernelView<'_>) -> BTreeSet<KernelVirt> {
+    SchedulerObjects::read(view).map(|objects| objects.below()).unwrap_or_default()
 }
 
 /// What its author called a program or a function of one: at the end of the kernel's name for its code.
@@ -219,16 +303,27 @@ fn function(types: &Types, name: &str) -> Option<TypeId> {
     types.of_kind(Kind::Func).find(|id| types.name(*id) == Ok(name))
 }
 
+/// What the compiler has made of a function: `f.isra.0` with other arguments, `f.constprop.0` for some callers, `f.part.0` of a part of it.
+/// What it has only put elsewhere, as it is seldom executed, is none.
+fn parts(view: &KernelView<'_>, name: &str) -> Vec<String> {
+    let symbols = view.profile().symbols().iter();
+    let is_part = |other: &str| {
+        other.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')) && !other.ends_with(".cold")
+    };
+    let mut parts: Vec<String> = symbols
+        .filter(|symbol| is_part(symbol.name) && is_code(view, symbol.address))
+        .take(LISTED)
+        .map(|symbol| symbol.name.to_owned())
+        .collect();
+    parts.sort_unstable();
+    parts.dedup();
+    parts
+}
+
 /// Why there is no such function.
 fn absent(view: &KernelView<'_>, programs: &BpfPrograms, name: &str) -> Missing {
     let symbols = view.profile().symbols();
-    let begin = format!("{name}.");
-    let parts: Vec<&str> = symbols
-        .iter()
-        .map(|symbol| symbol.name)
-        .filter(|other| other.starts_with(&begin) && !other.ends_with(".cold"))
-        .take(LISTED)
-        .collect();
+    let parts = parts(view, name);
     if let Some(part) = parts.first() {
         return Missing::Ever(format!(
             "the compiler has changed `{name}`, so that its arguments are others: there is {}; a probe of that has it in \
@@ -394,7 +489,8 @@ mod tests {
             [Some("demo_dispatch"), Some("demo_dispatch"), None, None]
         );
         let programs = BpfPrograms::of_symbols(codes);
-        let found = |name| of_programs(&programs, name).and_then(|code| code.program);
+        let none = BTreeSet::new();
+        let found = |name| of_programs(&programs, name, &none).and_then(|code| code.program);
         assert_eq!(found("demo_dispatch"), Some(9));
         assert_eq!(found("bpf_prog_6deef7357e7b4530_demo_dispatch"), Some(3));
         assert_eq!((found("dispatch"), found("bpf_trampoline_123")), (None, None));

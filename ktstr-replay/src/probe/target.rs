@@ -4,10 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::path::parse::Parser;
-use crate::path::{FieldPath, Step, SyntaxError};
+use crate::path::{FieldPath, Step, SyntaxError, scheduler_path};
 
 /// What begins the part of the text that asks for the return, too.
 const RETURNS: &str = "returns";
+/// What begins a text that says whose program is meant, where there are several schedulers.
+const SCHEDULER: &str = "scheduler";
 /// Most values of a call.
 const MOST_VALUES: usize = 32;
 
@@ -20,6 +22,7 @@ const MOST_VALUES: usize = 32;
 /// | `demo_enqueue(p->comm)` | a BPF program, or a function of one |
 /// | `select_task_rq_scx(p->pid) returns` | with what it returns, and when |
 /// | `"update_curr.isra.0"` | a name that is no word of C, in quotes |
+/// | `scheduler(/below).demo_enqueue(p->pid)` | a program of one of several schedulers, which may come later |
 ///
 /// ```
 /// use ktstr_replay::probe::ProbeTarget;
@@ -31,12 +34,19 @@ const MOST_VALUES: usize = 32;
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeTarget {
     text: String,
+    scheduler: Option<String>,
     function: String,
     wanted: Option<Vec<FieldPath>>,
     returns: bool,
 }
 
 impl ProbeTarget {
+    /// Which scheduler's program it is, where that is said.
+    #[must_use]
+    pub fn scheduler(&self) -> Option<&str> {
+        self.scheduler.as_deref()
+    }
+
     /// Name of the function or program.
     #[must_use]
     pub fn function(&self) -> &str {
@@ -56,12 +66,32 @@ impl ProbeTarget {
     }
 }
 
+/// What follows `scheduler(..).` in a target that begins so. A function may be called `scheduler`, too: then no dot follows.
+pub(super) fn after_scheduler(text: &str) -> Option<&str> {
+    let given = text.trim_start().strip_prefix(SCHEDULER)?.trim_start().strip_prefix('(')?;
+    // A name in quotes may have any sign.
+    let behind = match given.trim_start().strip_prefix('"') {
+        Some(quoted) => quoted.split_once('"')?.1,
+        None => given,
+    };
+    behind.split_once(')')?.1.trim_start().strip_prefix('.')
+}
+
 impl FromStr for ProbeTarget {
     type Err = SyntaxError;
 
     fn from_str(text: &str) -> Result<Self, SyntaxError> {
         let mut p = Parser::path(text)?;
-        let function = p.name("the name of a function, as `enqueue_task_scx(p->pid)`")?;
+        let what = "the name of a function, as `enqueue_task_scx(p->pid)`";
+        let mut function = p.name(what)?;
+        let scheduler = match after_scheduler(text) {
+            Some(_) => {
+                let which = scheduler_path::which(&mut p)?;
+                function = p.name(what)?;
+                Some(which)
+            }
+            None => None,
+        };
         let mut wanted = None;
         if p.eat("(") {
             let mut paths = Vec::new();
@@ -83,7 +113,7 @@ impl FromStr for ProbeTarget {
         }
         let returns = p.eat_word(RETURNS);
         p.end()?;
-        Ok(Self { text: text.to_owned(), function, wanted, returns })
+        Ok(Self { text: text.to_owned(), scheduler, function, wanted, returns })
     }
 }
 
@@ -112,6 +142,16 @@ mod tests {
         assert!(read("f() returns").returns() && !read("f").returns());
         assert_eq!(read("\"update_curr.isra.0\"(arg0)").function(), "update_curr.isra.0");
         assert_eq!(read(" f ( p ) ").to_string(), " f ( p ) ");
+        for (text, scheduler, function) in [
+            ("scheduler(/below).f(p->pid) returns", Some("/below"), "f"),
+            (" scheduler ( qmap ) . f", Some("qmap"), "f"),
+            ("scheduler(\"qmap on /a (b)\").\"f.isra.0\"()", Some("qmap on /a (b)"), "f.isra.0"),
+            ("scheduler(p)", None, "scheduler"),
+            ("scheduler", None, "scheduler"),
+        ] {
+            let target = read(text);
+            assert_eq!((target.scheduler(), target.function()), (scheduler, function), "{text}");
+        }
     }
 
     #[test]
@@ -127,6 +167,9 @@ mod tests {
             ("f(p) when", 5..9),
             ("f return", 2..8),
             ("f.x", 1..2),
+            ("scheduler(/a).", 14..14),
+            ("scheduler().f", 10..11),
+            ("scheduler(/a).f(", 16..16),
         ] {
             let error = text.parse::<ProbeTarget>().expect_err(text);
             assert_eq!(error.span, at, "{}", error.render());

@@ -25,7 +25,10 @@ pub(super) fn repro(run: &Run<'_>) -> Option<Section> {
     }
     let (second, info) = repro::second(run.trace)?;
     let mut lines = repro::attempts(&info, second.segment_number());
-    lines.extend(repro::last_calls(&Run::load(&second)));
+    // Where it did not happen nobody came to that end.
+    if info.attempts.last().is_some_and(|last| last.reproduced) {
+        lines.extend(repro::last_calls(&Run::load(&second)));
+    }
     Some(Section { title: "run again, to see how the scheduler died".to_owned(), lines })
 }
 

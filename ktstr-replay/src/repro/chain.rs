@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::kernel::BpfProgram;
 use crate::kernel::maps::BpfObjects;
 use crate::run::{CheckpointError, Checkpoints, Run, backtrace};
-use crate::text::{Align, clean, layout};
+use crate::text::{Align, clean, layout, seconds};
 use crate::trace::record::{ScxState, Stage};
 
 /// Most targets in all.
@@ -26,6 +26,11 @@ const OPERATIONS: [&str; 8] =
 /// Those of them that are given a task, `p`.
 const OF_TASKS: [&str; 7] =
     ["select_cpu", "enqueue", "dequeue", "runnable", "running", "stopping", "quiescent"];
+/// By which every CPU comes all the time, whatever led there: they begin so, or are called that. A stop at them tells nothing, and takes
+/// the place of one that would.
+const BEGINS_ON_THE_WAY: [&str; 6] =
+    ["asm_", "sysvec_", "irqentry_", "entry_SYSCALL_", "do_syscall_", "ret_from_fork"];
+const ON_THE_WAY: [&str; 2] = ["schedule", "__schedule"];
 /// What tells that a scheduler is being ended, and by whom.
 pub(super) const EXIT_KIND: &str = "scx_root->exit_kind";
 
@@ -36,6 +41,8 @@ pub struct Chain {
     pub failure: String,
     /// Command name and pid of the task that it is about, if the kernel named one.
     pub task: Option<(String, i64)>,
+    /// How long after the begin of the body it was seen, in ns of the guest: shortly before that the second machine takes captures.
+    pub after_ns: u64,
     /// The functions and values, the nearest to the failure first.
     pub targets: Vec<Target>,
 }
@@ -111,10 +118,12 @@ impl Chain {
     /// # Errors
     /// [`NoChain`]: why there is none.
     pub fn of(run: &Run<'_>) -> Result<Self, NoChain> {
-        let exit = run.scheduler_exit().filter(|exit| !exit.is_orderly()).ok_or(NoChain::NoFailure)?;
-        if run.stage(Stage::BodyStarted).is_none() {
-            return Err(NoChain::NoBody);
-        }
+        let exit = run
+            .scheduler_exit()
+            .filter(|exit| exit.is_crash || !exit.is_orderly())
+            .ok_or(NoChain::NoFailure)?;
+        let Some((_, body, _)) = run.stage(Stage::BodyStarted) else { return Err(NoChain::NoBody) };
+        let after_ns = exit.at_ns.saturating_since(body.guest_ns);
         let programs = programs(run)?;
         let mut targets = Vec::new();
         let mut add = |kind, name: &str, because: &str| {
@@ -132,7 +141,7 @@ impl Chain {
             match programs.iter().find(|program| function == program.symbol()) {
                 Some(program) => add(TargetKind::Probe, &program.name, "it is in the backtrace of the exit"),
                 // Trampolines are no functions of anybody.
-                None if function.starts_with("bpf_") => {}
+                None if function.starts_with("bpf_") || is_on_the_way(function) => {}
                 None => add(TargetKind::Probe, function, "it is in the backtrace of the exit"),
             }
         }
@@ -145,7 +154,7 @@ impl Chain {
         for (function, because) in OF_A_TASK {
             add(TargetKind::Probe, function, because);
         }
-        Ok(Self { failure: exit.in_words(), task: exit.named_task(), targets })
+        Ok(Self { failure: exit.in_words(), task: exit.named_task(), after_ns, targets })
     }
 
     /// As text, a line for each target.
@@ -155,6 +164,8 @@ impl Chain {
         if let Some((comm, pid)) = &self.task {
             out.push_str(&format!("  the task: {}[{pid}]\n", clean(comm)));
         }
+        let after = i64::try_from(self.after_ns).unwrap_or(i64::MAX);
+        out.push_str(&format!("  the time: {} after the body began\n", seconds(after)));
         let row =
             |target: &Target| vec![target.kind.to_string(), clean(&target.name), clean(&target.because)];
         let rows: Vec<_> = self.targets.iter().map(row).collect();
@@ -164,6 +175,10 @@ impl Chain {
         }
         out
     }
+}
+
+fn is_on_the_way(function: &str) -> bool {
+    ON_THE_WAY.contains(&function) || BEGINS_ON_THE_WAY.iter().any(|begin| function.starts_with(begin))
 }
 
 /// The scheduler's programs at the last checkpoint at which it was enabled; none where there is no memory.

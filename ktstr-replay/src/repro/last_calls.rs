@@ -18,6 +18,8 @@ const CELL_CHARS: usize = 110;
 const PID: &str = "p->pid";
 /// Its name.
 const COMM: &str = "p->comm";
+/// The kind of exit of a stall.
+const STALL: &str = "ERROR_STALL";
 
 /// The last calls of the task that the scheduler of `second` died of, a line for each; empty where nothing was probed.
 pub(crate) fn last_calls(second: &Run<'_>) -> Vec<String> {
@@ -30,9 +32,10 @@ pub(crate) fn last_calls(second: &Run<'_>) -> Vec<String> {
         .filter(|(_, call)| end.is_none_or(|(end, _)| call.at <= end))
         .collect();
     calls.sort_by_key(|(_, call)| call.at);
-    let Some(pid) = task_of(second, &calls, end.map(|(_, cpu)| cpu)) else { return Vec::new() };
+    let Some((pid, named)) = task_of(second, &calls, end.map(|(_, cpu)| cpu)) else { return Vec::new() };
     calls.retain(|(_, call)| task(call) == Some(pid));
-    let Some(comm) = calls.iter().rev().find_map(|(_, call)| call.text(COMM)) else { return Vec::new() };
+    let comm = calls.iter().rev().find_map(|(_, call)| call.text(COMM));
+    let Some(comm) = comm else { return without_calls(second, pid, &named) };
     let mut lines = vec![format!(
         "the way of {}[{pid}] to the end, in the functions that were probed: {}",
         clean(&escaped(comm)),
@@ -56,15 +59,37 @@ fn ended_at(second: &Run<'_>) -> Option<(GuestNs, Cpu)> {
     })
 }
 
-/// The task that the end names, or else the one of the last call on the CPU that ended the scheduler.
-fn task_of(second: &Run<'_>, calls: &[(&str, &ProbeCall)], cpu: Option<Cpu>) -> Option<i128> {
-    let named = second.scheduler_exit().and_then(|exit| exit.named_task());
+/// The task that the end names; of a stall that names none, the one that was seen to wait last; or else the one of the last call on the
+/// CPU that ended the scheduler. With its name, where it is not of a call.
+fn task_of(second: &Run<'_>, calls: &[(&str, &ProbeCall)], cpu: Option<Cpu>) -> Option<(i128, String)> {
     let is_there = |(_, cpu_of_call): &(i128, Cpu)| cpu.is_none_or(|cpu| *cpu_of_call == cpu);
     let by_call = || {
         let pids = calls.iter().rev().filter_map(|(_, call)| Some((task(call)?, call.hit.cpu)));
-        pids.into_iter().find(is_there).map(|(pid, _)| pid)
+        pids.into_iter().find(is_there).map(|(pid, _)| (pid, String::new()))
     };
-    named.map(|(_, pid)| i128::from(pid)).or_else(by_call)
+    let exit = second.scheduler_exit();
+    let named = exit.and_then(|exit| exit.named_task()).map(|(comm, pid)| (i128::from(pid), comm));
+    let is_stall = exit.is_some_and(|exit| exit.is_of_kind(STALL));
+    let waited = || {
+        let mut waits = second.long_waits().filter(|_| is_stall).rev();
+        waits.find_map(|(_, wait)| Some((i128::from(wait.pid?), wait.comm.clone())))
+    };
+    named.or_else(waited).or_else(by_call)
+}
+
+/// Of a task none of whose calls was recorded there is its history.
+fn without_calls(second: &Run<'_>, pid: i128, comm: &str) -> Vec<String> {
+    if second.probes().probes.is_empty() {
+        return Vec::new();
+    }
+    let number = second.trace.segment_number();
+    vec![
+        format!(
+            "no call of {}[{pid}] was recorded, of which the scheduler died: it made none, or the probes rested",
+            clean(&escaped(comm))
+        ),
+        format!("  what it did: ktstr replay TRACE --segment {number} --events --task {pid}"),
+    ]
 }
 
 fn task(call: &ProbeCall) -> Option<i128> {
@@ -111,8 +136,8 @@ fn changes<'c>(call: &'c ProbeCall, before: &mut HashMap<&'c str, &'c ProbeValue
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::TraceBuilder;
-    use crate::trace::record::{ProbeEvent, ProbeHit, ProbeNews, WatchEvent, WatchFire};
+    use crate::testing::{TraceBuilder, stalled as stalled_sample};
+    use crate::trace::record::{LongWait, ProbeEvent, ProbeHit, ProbeNews, WaitLimit, WatchEvent, WatchFire};
 
     fn probe(number: u32, function: &str, what: ProbeNews) -> EventBody {
         EventBody::Probe(Box::new(ProbeEvent { probe: number, target: format!("{function}(p->pid)"), what }))
@@ -164,6 +189,41 @@ mod tests {
         assert!(told[0].contains("enqueue") && told[0].contains("p->scx.slice=20 flags=4"), "{told:#?}");
         assert!(told[1].contains("running") && !told[1].contains("slice"), "{told:#?}");
         assert!(told[2].contains("p->scx.slice=0 (was 20) flags=4"), "{told:#?}");
+    }
+
+    #[test]
+    fn the_task_that_waited_is_followed_where_the_stall_names_none() {
+        let stalled = |waits: Option<u32>| {
+            let wait = LongWait {
+                limit: WaitLimit::Watchdog,
+                limit_ns: 2_000_000_000,
+                waited_ns: 1_000_000_000,
+                pid: waits,
+                comm: waits.map_or_else(String::new, |pid| format!("task{pid}")),
+                cpu: Some(Cpu(0)),
+                sample: None,
+            };
+            let mut end = stalled_sample(500, &[]);
+            let scx = end.scx.as_mut().expect("sched_ext's state");
+            scx.exit_message = Some("watchdog failed to check in for 2.012s".to_owned());
+            TraceBuilder::begun()
+                .event(100, probe(0, "enqueue", armed()))
+                .event(200, probe(0, "enqueue", call(1, 1, 7, 20)))
+                .event(300, probe(0, "enqueue", call(2, 0, 8, 30)))
+                .event(350, probe(0, "enqueue", call(3, 1, 7, 30)))
+                .event(400, EventBody::LongWait(Box::new(wait)))
+                .sample(end)
+                .ended()
+                .trace()
+        };
+        let first = |trace: &_| last_calls(&Run::load(trace)).first().cloned().unwrap_or_default();
+        assert!(first(&stalled(Some(8))).starts_with("the way of task8[8] to the end"));
+        // Nobody is known to have waited: who was called last.
+        assert!(first(&stalled(None)).starts_with("the way of task7[7] to the end"));
+        let trace = stalled(Some(9));
+        let lines = last_calls(&Run::load(&trace));
+        assert!(lines[0].starts_with("no call of task9[9] was recorded"), "{lines:?}");
+        assert!(lines[1].ends_with("--segment 0 --events --task 9"), "{lines:?}");
     }
 
     #[test]

@@ -15,6 +15,9 @@ const ENDED_CHARS: usize = 400;
 #[must_use]
 pub fn is_same_failure(first: &Run<'_>, second: &Run<'_>) -> bool {
     let (Some(first), Some(second)) = (first.scheduler_exit(), second.scheduler_exit()) else { return false };
+    if first.is_crash || second.is_crash {
+        return first.is_crash && second.is_crash && first.process == second.process;
+    }
     if first.is_orderly() || second.is_orderly() {
         return false;
     }
@@ -41,7 +44,10 @@ pub(crate) fn attempts(info: &ReproInfo, number: u16) -> Vec<String> {
     let tried = counted(info.attempts.len(), "attempt");
     let mut lines = vec![match info.reproduced() {
         0 => format!("it did not happen again in {tried}; the last is segment {number}"),
-        times => format!("it happened again, in {times} of {tried}; the last is segment {number}"),
+        times => {
+            let rate = 100.0 * times as f64 / info.attempts.len() as f64;
+            format!("it happened again, in {times} of {tried} ({rate:.0} %); the last is segment {number}")
+        }
     }];
     for (attempt, count) in info.attempts.iter().take(LISTED).zip(1..) {
         let word = if attempt.reproduced { "again" } else { "not" };
@@ -61,7 +67,42 @@ pub(crate) fn attempts(info: &ReproInfo, number: u16) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repro::Chain;
+    use crate::testing::{TraceBuilder, stalled};
+    use crate::trace::record::Stage;
     use crate::trace::record::manifest::ReproAttempt;
+
+    /// When a loader crashes the kernel takes its scheduler away, and says that it was unregistered.
+    #[test]
+    fn a_crash_of_the_loader_is_a_failure_whatever_the_kernel_calls_the_exit() {
+        let ended = |kind: Option<u64>, at_ms, how: &str| {
+            let mut sample = stalled(1500, &[]);
+            if let (Some(kind), Some(scx)) = (kind, sample.scx.as_mut()) {
+                (scx.exit_kind, scx.exit_kind_name, scx.exit_message) = (kind, None, None);
+            }
+            let trace = TraceBuilder::begun().sample(sample);
+            let (exited, ended) = (Stage::SchedulerExited, Stage::BodyEnded);
+            match at_ms < 1600 {
+                true => trace.stage(at_ms, exited, how).stage(1600, ended, "").trace(),
+                false => trace.stage(1600, ended, "").stage(at_ms, exited, how).trace(),
+            }
+        };
+        let told = ended(Some(64), 1510, "signal 11 (SIGSEGV)");
+        let untold = ended(Some(0), 1510, "signal 11 (SIGSEGV)");
+        let [told, untold] = [&told, &untold].map(Run::load);
+        assert!(Chain::of(&told).is_ok() && Chain::of(&untold).is_ok());
+        assert!(is_same_failure(&told, &untold) && is_same_failure(&untold, &told));
+        for (kind, at_ms, how) in [
+            (Some(64), 1510, "signal 6 (SIGABRT)"),
+            (Some(64), 1510, "exited with status 0"),
+            // By guest-init, as it went on after its scheduler had left.
+            (Some(64), 1700, "signal 11 (SIGSEGV)"),
+            (None, 1510, "exited with status 1"),
+        ] {
+            let other = ended(kind, at_ms, how);
+            assert!(!is_same_failure(&told, &Run::load(&other)), "{kind:?} {how}");
+        }
+    }
 
     #[test]
     fn a_file_that_claims_many_attempts_fills_no_report() {

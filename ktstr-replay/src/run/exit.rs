@@ -26,6 +26,8 @@ pub struct SchedulerExit {
     pub dump: Option<String>,
     /// How the scheduler's process ended.
     pub process: Option<String>,
+    /// A signal ended that, and not guest-init after the body: whatever the kernel calls the exit, as it takes the scheduler away then.
+    pub is_crash: bool,
     /// Index of the sample that has the state at the exit.
     pub sample: Option<u32>,
     /// Guest time, in ns, at which it was enabled again; `None`: it was not, as far as is recorded.
@@ -103,8 +105,10 @@ impl Run<'_> {
         let exits: Vec<_> = gone.iter().zip(ends).map(|(at, until)| self.exit_between(*at, until)).collect();
         let last = exits.len().saturating_sub(1);
         let process = exited.map(|(_, _, detail)| detail.to_owned()).filter(|d| !d.is_empty());
+        let is_signal = |text: &String| text.trim_start_matches("killed by ").starts_with("signal ");
+        let is_crash = early.is_some() && process.as_ref().is_some_and(is_signal);
         let with_process = |(i, exit): (usize, SchedulerExit)| match i == last && exit.back_at_ns.is_none() {
-            true => SchedulerExit { process: process.clone(), ..exit },
+            true => SchedulerExit { process: process.clone(), is_crash, ..exit },
             false => exit,
         };
         exits.into_iter().enumerate().map(with_process).collect()
@@ -176,6 +180,7 @@ impl Run<'_> {
             message: said(scx.and_then(|scx| scx.exit_message.as_ref())),
             dump: said(scx.and_then(|scx| scx.exit_dump.as_ref())),
             process: None,
+            is_crash: false,
             sample: sample.or(at_exit.filter(|s| s.missed.is_none())).map(|s| s.index),
             back_at_ns,
         }

@@ -113,7 +113,7 @@ impl WatchSeen {
         let before = self.place.replace(place);
         let gap = match self.gone.take() {
             // The store that makes it lead somewhere is seen, and the watch is armed at it.
-            Some((_, why)) if why.ends_with(NULL_POINTER) => None,
+            Some((_, why)) if is_null_pointer(&why) => None,
             Some((from, why)) => Some(WatchGap { from, until: at, why: Some(why) }),
             // Where a pointer leads it moves with each store to that, which is seen.
             None if self.target.contains("->") => None,
@@ -156,9 +156,17 @@ impl WatchSeen {
     }
 }
 
+/// Whether it was away as a pointer on the way led nowhere: `` `scx_root` is a null pointer ``. What the kernel's own structures lack is
+/// told in like words, without a path in back quotes.
+fn is_null_pointer(why: &str) -> bool {
+    why.starts_with('`') && why.strip_suffix(NULL_POINTER).is_some_and(|path| path.ends_with("` "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::KernelError;
+    use crate::kernel::query::QueryError;
     use crate::trace::record::WatchEvent;
     use crate::units::HostNs;
 
@@ -184,6 +192,11 @@ mod tests {
         // Where a pointer leads is known at the store to it.
         assert_eq!(gaps("bss.p->x", &[armed(1), armed(2), disarmed("`p` is a null pointer"), armed(3)]), []);
         assert_eq!(gaps("bss.p->x", &[armed(1), disarmed(none), armed(3)]), [(20, 30)]);
+        // That the kernel's own structures could not be walked is no pointer of the target's.
+        let kernels = KernelError::Null { what: "map_idr".to_owned() }.to_string();
+        assert_eq!(gaps("bss.x", &[armed(1), disarmed(&kernels), armed(2)]), [(20, 30)]);
+        let of_path = QueryError::NullPointer { path: "p".to_owned() }.to_string();
+        assert_eq!(gaps("bss.p->x", &[armed(1), disarmed(&of_path), armed(3)]), []);
     }
 
     #[test]

@@ -12,4 +12,4 @@ mod target;
 pub use condition::WatchCondition;
 pub use end::AskedEnd;
 pub use log::{WatchLog, WatchSeen};
-pub use target::{Missing, WatchTarget, scheduler_mark};
+pub use target::{Missing, WatchTarget, scheduler_mark, sub_scheduler_marks};

@@ -62,6 +62,18 @@ pub fn scheduler_mark(view: &KernelView<'_>) -> Option<Located> {
     Some(Located { at, bytes, signed: false })
 }
 
+/// What is stored to when a scheduler below the root comes or goes.
+#[must_use]
+pub fn sub_scheduler_marks(view: &KernelView<'_>) -> Vec<Located> {
+    sub_scheduler_mark(view).into_iter().chain(held(view)).collect()
+}
+
+/// What is stored to when a scheduler has ended whose maps are there yet.
+fn held(view: &KernelView<'_>) -> impl Iterator<Item = Located> {
+    let held = holds(view).unwrap_or_default();
+    held.into_iter().map(|at| Located { at, bytes: 8, signed: false })
+}
+
 /// What is stored to when a scheduler below the root comes: the end of the list of all, which new ones are put at. `None` where the
 /// kernel has no such list.
 fn sub_scheduler_mark(view: &KernelView<'_>) -> Option<Located> {
@@ -116,7 +128,10 @@ impl WatchTarget {
         let Some(path) = self.variable.as_ref().filter(|_| self.is_variable(view)) else { return false };
         locate_variable(view, self.of.as_deref(), path).is_err_and(|error| {
             // One below the root may come at any time.
-            let may_come = matches!(error, QueryError::Value(ValueError::NoScheduler { .. }));
+            let may_come = matches!(
+                error,
+                QueryError::Value(ValueError::NoScheduler { .. }) | QueryError::NoScheduler { .. }
+            );
             !may_come && !matches!(error, QueryError::NullPointer { .. } | QueryError::Kernel(_))
         })
     }
@@ -132,9 +147,7 @@ impl WatchTarget {
                 let pointers = pointers.filter_map(|pointer| locate_variable(view, of, &pointer).ok());
                 let below = self.of.as_ref().and_then(|_| sub_scheduler_mark(view));
                 // Its memory is another's once it has gone, and stores to that are none of it.
-                let held = self.of.as_ref().and_then(|_| holds(view).ok()).unwrap_or_default();
-                let held = held.into_iter().map(|at| Located { at, bytes: 8, signed: false });
-                scheduler_mark(view).into_iter().chain(below).chain(held).chain(pointers).collect()
+                scheduler_mark(view).into_iter().chain(below).chain(held(view)).chain(pointers).collect()
             }
         }
     }
@@ -143,6 +156,7 @@ impl WatchTarget {
         let text = error.to_string();
         match error {
             QueryError::NullPointer { .. }
+            | QueryError::NoScheduler { .. }
             | QueryError::NoTask { .. }
             | QueryError::NoDsq { .. }
             | QueryError::SeveralDsqs { .. }

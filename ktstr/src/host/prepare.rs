@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use guest_init::message::{EchoLine, ProbeOrder, SHELL, SHELL_PIPE, SHELL_TERMINAL, Sysctl, WatchOrder};
+use guest_init::message::{
+    EchoLine, ProbeOrder, SEED, SHELL, SHELL_PIPE, SHELL_TERMINAL, Sysctl, WatchOrder,
+};
 use ktstr_record::job::{JobBuilder, JobLimits, PackedJob};
 use ktstr_record::machine::{StartPolicy, slowdown};
 use ktstr_record::provision::{KernelSpec, Provisioner};
@@ -171,6 +173,7 @@ pub fn prepare(def: &TestDef, environment: &Environment) -> Result<RecordRequest
                 .as_ref()
                 .and_then(|t| t.max_gap_ms)
                 .map(Duration::from_millis),
+            failure_at: None,
             checkpoint: def.checkpoint,
             pages,
             history: def.history,
@@ -312,6 +315,8 @@ fn job(
     let kept = KEPT_VARIABLES.iter().filter_map(|name| Some(format!("{name}={}", env::var(name).ok()?)));
     let mut variables: Vec<String> =
         GUEST_VARIABLES.iter().map(|&variable| variable.to_owned()).chain(kept).collect();
+    // The test binary knows its test's own, and a run that is to fail again has another.
+    variables.push(format!("{SEED}={}", def.seed));
     if shell {
         let kind = if is_terminal() { SHELL_TERMINAL } else { SHELL_PIPE };
         let term = env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());

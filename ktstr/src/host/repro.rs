@@ -4,7 +4,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
 use ktstr_record::recorder::{RecordRequest, SignalGuard, is_interrupted, record};
@@ -73,7 +73,11 @@ fn try_repro(def: &TestDef, environment: &Environment, first: &Judged) -> Result
         let these = chain.targets.iter().filter(move |target| target.kind == kind);
         these.map(Target::text).collect::<Vec<String>>()
     };
-    let looked_at = LookedAt { watched: of_kind(TargetKind::Watch), probed: of_kind(TargetKind::Probe) };
+    let looked_at = LookedAt {
+        watched: of_kind(TargetKind::Watch),
+        probed: of_kind(TargetKind::Probe),
+        failure_at: Duration::from_nanos(chain.after_ns),
+    };
     let targets = looked_at.watched.iter().chain(&looked_at.probed).cloned().collect();
     let mut info = ReproInfo { attempts: Vec::new(), targets };
     let mut last: Option<SecondTrace> = None;
@@ -135,10 +139,13 @@ fn attempted(
 struct LookedAt {
     watched: Vec<String>,
     probed: Vec<String>,
+    /// How long after the begin of the body it failed.
+    failure_at: Duration,
 }
 
-/// Have the recorder watch and probe what the chain names.
-fn look_at(request: &mut RecordRequest, LookedAt { watched, probed }: &LookedAt) {
+/// Have the recorder watch and probe what the chain names, and take captures before the failure is due.
+fn look_at(request: &mut RecordRequest, LookedAt { watched, probed, failure_at }: &LookedAt) {
+    request.captures.failure_at = Some(*failure_at);
     for target in watched {
         let asked = request.watches.iter().any(|order| order.target == *target);
         if !asked && let Ok(order) = WatchSpec::on(target).order() {

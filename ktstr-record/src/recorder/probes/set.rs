@@ -11,7 +11,7 @@ use ktstr_replay::kernel::{BpfPrograms, KernelView};
 use ktstr_replay::probe::ProbeSite;
 use ktstr_replay::trace::record::{ProbeHit, ProbeNews, ProbeReturn, VcpuRegs};
 use ktstr_replay::units::{Cpu, KernelVirt, micros};
-use ktstr_replay::watch::{Missing, scheduler_mark};
+use ktstr_replay::watch::{Missing, scheduler_mark, sub_scheduler_marks};
 
 use super::pacing::{Pacing, Rest};
 use super::probed::{OfProbe, Probed};
@@ -26,8 +26,8 @@ const MOST_CALLERS: usize = 4096;
 #[derive(Debug, Default)]
 pub(in crate::recorder) struct Probes {
     pub asked: AllAsked<OfProbe>,
-    /// What is stored to when a scheduler comes or goes.
-    mark: Option<Mark>,
+    /// What is stored to when a scheduler comes or goes; of those below the root, where a probe is of one of several schedulers.
+    marks: Vec<Mark>,
     returns: Returns,
     /// At this stop a vCPU came by the breakpoint of these returns, and none of them was it.
     passed: Option<WatchId>,
@@ -83,7 +83,7 @@ impl Probes {
 
     /// The machine is stopped for something else: look whether a scheduler has come or gone.
     pub(in crate::recorder) fn at_stop(&mut self, stand: &mut Stand<'_>) {
-        let moved = self.mark.as_ref().is_some_and(|mark| stand.read(mark.place) != mark.value);
+        let moved = self.marks.iter().any(|mark| stand.read(mark.place) != mark.value);
         if moved {
             self.asked.look = true;
             self.find(stand);
@@ -115,20 +115,36 @@ impl Probes {
             Err(error) => (Arc::default(), Some(error.to_string())),
         };
         // A kernel without sched_ext has none.
-        let Some(place) = scheduler_mark(view) else { return };
-        let value = place.read(view).ok();
-        if self.mark.as_ref().is_some_and(|mark| mark.value != value) {
+        let mut places: Vec<Located> = scheduler_mark(view).into_iter().collect();
+        if self
+            .asked
+            .all
+            .iter()
+            .filter_map(|probed| probed.what.as_ref())
+            .any(|what| what.scheduler().is_some())
+        {
+            places.extend(sub_scheduler_marks(view));
+        }
+        let before = std::mem::take(&mut self.marks);
+        let has_moved =
+            |mark: &Mark| !places.contains(&mark.place) || mark.place.read(view).ok() != mark.value;
+        if before.iter().any(has_moved) {
             let (ids, calls) = self.returns.take_all();
             ids.into_iter().for_each(|id| stand.disarm(id));
             calls.iter().for_each(|call| self.lose(call));
         }
-        let armed = self.mark.take().and_then(|mark| mark.id);
-        let id = armed.or_else(|| {
-            let id = self.asked.next_id();
-            let watch = Watch::Write { at: place.at.0, bytes: u64::from(place.bytes) };
-            stand.machine.arm(id, watch).is_ok().then_some(id)
-        });
-        self.mark = Some(Mark { id, place, value });
+        for mark in before.iter().filter(|mark| !places.contains(&mark.place)) {
+            mark.id.into_iter().for_each(|id| stand.disarm(id));
+        }
+        for place in places {
+            let armed = before.iter().find(|mark| mark.place == place).and_then(|mark| mark.id);
+            let id = armed.or_else(|| {
+                let id = self.asked.next_id();
+                let watch = Watch::Write { at: place.at.0, bytes: u64::from(place.bytes) };
+                stand.machine.arm(id, watch).is_ok().then_some(id)
+            });
+            self.marks.push(Mark { id, place, value: place.read(view).ok() });
+        }
     }
 
     /// Take away what is there for the sake of probes and is none, the less needed first. Whether that was anything.
@@ -136,7 +152,7 @@ impl Probes {
         let (mut ids, calls) = self.returns.take_all();
         calls.iter().for_each(|call| self.lose(call));
         if ids.is_empty() {
-            ids.extend(self.mark.as_mut().and_then(|mark| mark.id.take()));
+            ids.extend(self.marks.iter_mut().filter_map(|mark| mark.id.take()));
         }
         ids.iter().for_each(|id| stand.disarm(*id));
         !ids.is_empty()
@@ -153,7 +169,9 @@ impl Probes {
         let Some(target) = &probed.what else { return };
         let found = target.find(view, &self.programs).map(Arc::new).map_err(|missing| Gone {
             // A program that the enabled scheduler does not have, it will never have.
-            ever: matches!(missing, Missing::Ever(_)) || self.asked.has_scheduler && self.unread.is_none(),
+            // One below the root may come at any time.
+            ever: matches!(missing, Missing::Ever(_))
+                || self.asked.has_scheduler && self.unread.is_none() && !target.waits_for_scheduler(view),
             why: match (&missing, &self.unread) {
                 (Missing::Now(why), Some(unread)) => {
                     format!("{why}; BPF programs could not be read: {unread}")
@@ -185,7 +203,7 @@ impl Probes {
         {
             probed.own.told = Some(Arc::clone(&site));
         }
-        let news = || ProbeNews::Armed { at: site.at.0, place: site.place.clone(), names: site.names() };
+        let news = || ProbeNews::Armed { at: site.at.0, place: site.place_in_words(), names: site.names() };
         let news = (!is_told).then(news);
         self.asked.armed(stand, at, now, armed.map(|()| Armed { id, site }), news);
     }
@@ -200,7 +218,7 @@ impl Probes {
     ) {
         self.passed = None;
         let stop = StopTime { now: stand.now(), running: stand.clock.running() };
-        let of: Vec<usize> = if self.mark.as_ref().is_some_and(|mark| mark.id == Some(id)) {
+        let of: Vec<usize> = if self.marks.iter().any(|mark| mark.id == Some(id)) {
             self.asked.look = true;
             Vec::new()
         } else {

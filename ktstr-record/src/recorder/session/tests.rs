@@ -92,6 +92,7 @@ fn recorded(before: impl FnOnce(&mut Session<'_>)) -> Trace {
         periodic: 0,
         window: Duration::ZERO,
         gap_limit: None,
+        failure_at: None,
         checkpoint: CheckpointPolicy::Never,
         pages: PageSelection::Kernel,
         history: false,

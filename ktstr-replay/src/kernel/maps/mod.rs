@@ -29,5 +29,5 @@ pub(in crate::kernel) use memory::{ArenaPlace, find_arenas};
 pub use memory::{ArenaState, RingState};
 pub use objects::{BpfObjects, MapDetail, MapObject};
 pub use reader::MapCaps;
-pub(in crate::kernel) use reader::{BpfMap, struct_ops_maps};
+pub(in crate::kernel) use reader::{BpfMap, all_struct_ops, struct_ops_maps};
 pub(in crate::kernel) use reader::{MapReader, MapsRead};

@@ -311,6 +311,16 @@ pub(super) fn maps_of_type(
     Ok(maps.filter(|(_, map)| is_it(map)).collect())
 }
 
+/// Each `struct_ops` map, with where it is.
+///
+/// # Errors
+/// As [`maps_of_type`].
+pub(in crate::kernel) fn all_struct_ops(
+    view: &KernelView<'_>,
+) -> Result<Vec<(KernelVirt, BpfMap)>, KernelError> {
+    maps_of_type(view, "BPF_MAP_TYPE_STRUCT_OPS")
+}
+
 /// Where each `struct_ops` map is, and the kernel type of its value.
 ///
 /// # Errors
@@ -318,6 +328,6 @@ pub(super) fn maps_of_type(
 pub(in crate::kernel) fn struct_ops_maps(
     view: &KernelView<'_>,
 ) -> Result<Vec<(KernelVirt, u32)>, KernelError> {
-    let found = maps_of_type(view, "BPF_MAP_TYPE_STRUCT_OPS")?;
+    let found = all_struct_ops(view)?;
     Ok(found.into_iter().map(|(at, map)| (at, map.btf_vmlinux_value_type_id)).collect())
 }

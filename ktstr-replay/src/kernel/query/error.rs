@@ -178,6 +178,12 @@ pub enum QueryError {
         /// Names of the arenas.
         arenas: Vec<String>,
     },
+    /// It is of an object whose scheduler is not there.
+    #[error("`{path}` is of a scheduler that has ended, or is not enabled yet")]
+    NoScheduler {
+        /// The path.
+        path: String,
+    },
     /// Stores to it cannot be watched.
     #[error("`{path}` cannot be watched: {why}")]
     Unwatchable {

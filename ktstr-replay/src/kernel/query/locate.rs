@@ -9,7 +9,7 @@ use super::{QueryError, Reading};
 use crate::btf::Types;
 use crate::kernel::KernelView;
 use crate::kernel::maps::{MapCaps, MapReader, array_values};
-use crate::kernel::scx::{owners_now, read_scx};
+use crate::kernel::scx::{SchedulerObjects, owners_now, read_scx};
 use crate::path::{FieldPath, KernelPath, Step};
 use crate::trace::record::{BlobId, CaptureKind, MapContents, Sample};
 use crate::units::{GuestNs, HostNs, KernelVirt};
@@ -107,21 +107,36 @@ impl Blobs for Now {
 /// are several, as [`Snapshot::of_scheduler`] names it.
 ///
 /// # Errors
-/// As [`locate`]; [`QueryError::Value`] when there is no such variable or scheduler, with candidates.
+/// As [`locate`]; [`QueryError::NoScheduler`] when nothing but an object has it whose scheduler is not there;
+/// [`QueryError::Value`] when there is no such variable or scheduler, with candidates.
 pub fn locate_variable(
     view: &KernelView<'_>,
     of: Option<&str>,
     path: &FieldPath,
 ) -> Result<Located, QueryError> {
-    let read = MapReader::new(MapCaps::default()).read(view)?;
+    let mut read = MapReader::new(MapCaps::default()).read(view)?;
     let owners = MapOwners::new(owners_now(view, &read, &mut Vec::new()));
     // For the name of the only scheduler alone: without it a variable is found all the same.
     let scx = read_scx(view, &read, &mut Vec::new()).unwrap_or_default();
     let types = read.blobs.into_iter();
     let types = types.map(|blob| (blob.id, Types::parse(blob.bytes).map(Arc::new).map_err(BlobError::from)));
     let types = Now(types.collect());
+    // The maps of a scheduler that has ended are there as long as its loader is, and then their memory is another's.
+    let objects = SchedulerObjects::read(view)?;
+    let idle: Vec<bool> = read.places.iter().map(|place| objects.is_idle(place.map.btf)).collect();
     let mut sample = Sample::new(0, "", CaptureKind::OnDemand, GuestNs(0), HostNs(0));
     (sample.maps, sample.scx) = (read.maps, scx);
+    if of.is_none() && idle.contains(&true) {
+        let all = sample.clone();
+        let is_live = |nth: usize| !idle.get(nth).copied().unwrap_or_default();
+        let (mut of_map, mut of_place) = (0.., 0..);
+        sample.maps.retain(|_| of_map.next().is_some_and(is_live));
+        read.places.retain(|_| of_place.next().is_some_and(is_live));
+        if let Err(error) = Snapshot::new(&sample, &types).locate(path.steps()) {
+            let was = Snapshot::new(&all, &types).locate(path.steps()).is_ok();
+            return Err(if was { QueryError::NoScheduler { path: path.to_string() } } else { error.into() });
+        }
+    }
     let mut snapshot = Snapshot::new(&sample, &types).with_owners(&owners);
     if let Some(name) = of {
         snapshot = snapshot.of_scheduler(name)?;

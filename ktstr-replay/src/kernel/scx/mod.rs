@@ -1,9 +1,11 @@
 //! sched_ext: what a sample has of it (`read_scx`), and all that a checkpoint tells ([`read_schedulers`]).
 
+mod objects;
 mod owners;
 mod schedulers;
 mod state;
 
+pub(crate) use objects::SchedulerObjects;
 pub(crate) use owners::holds;
 pub(in crate::kernel) use owners::{Holder, OwnerReader, holders, owners, owners_now};
 pub use schedulers::{EventCounter, SchedExt, Scheduler, read_schedulers};

@@ -118,14 +118,32 @@ impl OwnerReader {
         read: &MapsRead,
         faults: &mut Vec<String>,
     ) -> Vec<SchedulerMaps> {
-        let mut holders = several(view, read, faults);
+        let holders = several(view, read, faults);
+        self.tell(view, read, holders, faults)
+    }
+
+    /// Those of `holders` that were not told before. One that cannot be read now is told when it can be.
+    fn tell(
+        &mut self,
+        view: &KernelView<'_>,
+        read: &MapsRead,
+        mut holders: Vec<Holder>,
+        faults: &mut Vec<String>,
+    ) -> Vec<SchedulerMaps> {
         holders.retain(|holder| !self.told.contains(&holder.map_id));
         if holders.is_empty() {
             return Vec::new();
         }
-        let used = used_maps(view, faults);
-        self.told.extend(holders.iter().map(|holder| holder.map_id));
-        owners(view, read, &holders, &used, faults).into_iter().map(|(_, owner)| owner).collect()
+        let used = match UsedMaps::read(view) {
+            Ok(used) => used,
+            Err(error) => {
+                faults.push(format!("which BPF maps programs use: {error}"));
+                return Vec::new();
+            }
+        };
+        let found = owners(view, read, &holders, &used, faults);
+        self.told.extend(found.iter().map(|(holder, _)| holder.map_id));
+        found.into_iter().map(|(_, owner)| owner).collect()
     }
 }
 
@@ -147,9 +165,31 @@ fn several(view: &KernelView<'_>, read: &MapsRead, faults: &mut Vec<String>) -> 
     if found.len() < 2 { Vec::new() } else { found }
 }
 
-fn used_maps(view: &KernelView<'_>, faults: &mut Vec<String>) -> Vec<UsedMaps> {
-    UsedMaps::read(view).unwrap_or_else(|error| {
-        faults.push(format!("which BPF maps programs use: {error}"));
-        Vec::new()
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::toy_kernel;
+
+    /// Of one that was being made when it was looked at, nothing was ever told.
+    #[test]
+    fn a_scheduler_that_cannot_be_read_is_told_when_it_can_be() {
+        let (mut guest, _) = toy_kernel(0);
+        // There are no programs.
+        guest.variable("prog_idr", "idr");
+        let (profile, memory) = (guest.profile(), guest.ram);
+        let view = KernelView::new(&profile, &memory);
+        let root = profile.symbols().address("scx_root").expect("a symbol");
+        let scheduler = view.pointer(root).expect("readable").expect("a scheduler");
+        let holder = |map_id, scheduler| Holder { scheduler, btf: KernelVirt(0), map_id };
+        let nowhere = KernelVirt(0xffff_ffff_ffff_f000);
+        let (mut reader, mut faults, read) = (OwnerReader::default(), Vec::new(), MapsRead::default());
+        let told = reader.tell(&view, &read, vec![holder(7, scheduler), holder(9, nowhere)], &mut faults);
+        assert_eq!(told.iter().map(|one| one.maps.clone()).collect::<Vec<_>>(), [[7]]);
+        assert!(faults.len() == 1 && faults[0].contains(&nowhere.to_string()), "{faults:?}");
+        faults.clear();
+        let told = reader.tell(&view, &read, vec![holder(7, scheduler), holder(9, scheduler)], &mut faults);
+        assert_eq!(told.iter().map(|one| one.maps.clone()).collect::<Vec<_>>(), [[9]]);
+        let again = reader.tell(&view, &read, vec![holder(7, scheduler), holder(9, scheduler)], &mut faults);
+        assert!(again.is_empty() && faults.is_empty(), "{again:?} {faults:?}");
+    }
 }

@@ -1,0 +1,73 @@
+//! The objects that have made schedulers: what a loader has loaded at once, with its maps and programs. All of it has one `struct btf`.
+
+use std::collections::BTreeSet;
+
+use super::schedulers::identity;
+use super::state::held_at;
+use crate::kernel::maps::{BpfMap, all_struct_ops};
+use crate::kernel::{KernelError, KernelView};
+use crate::trace::record::SchedulerMaps;
+use crate::trace::record::scheduler_maps::ROOT_CGROUP;
+use crate::units::KernelVirt;
+
+/// What the `struct_ops` maps say of their objects, now.
+#[derive(Debug, Default)]
+pub(crate) struct SchedulerObjects {
+    /// Those with a scheduler, and which it is.
+    live: Vec<(KernelVirt, SchedulerMaps)>,
+    /// Those whose scheduler has ended, or was not enabled yet.
+    idle: BTreeSet<KernelVirt>,
+    /// The kernel says which they are.
+    is_told: bool,
+}
+
+impl SchedulerObjects {
+    /// Read them. A kernel that does not say which object a scheduler is of has none.
+    ///
+    /// # Errors
+    /// When the table of maps cannot be read, or a scheduler.
+    pub fn read(view: &KernelView<'_>) -> Result<Self, KernelError> {
+        let mut found = Self::default();
+        for (map, BpfMap { btf, btf_vmlinux_value_type_id, .. }) in all_struct_ops(view)? {
+            let Some(at) = held_at(view, map, btf_vmlinux_value_type_id)? else { continue };
+            found.is_told = true;
+            match view.pointer(at)? {
+                Some(scheduler) => found.live.push((btf, identity(view, scheduler)?)),
+                None => {
+                    found.idle.insert(btf);
+                }
+            }
+        }
+        // One object may have several, of which one is used.
+        found.idle.retain(|btf| btf.0 != 0 && found.live.iter().all(|(live, _)| live != btf));
+        Ok(found)
+    }
+
+    /// The objects whose scheduler goes by that name; `None`: there is no such scheduler now.
+    pub fn named(&self, name: &str) -> Option<Vec<KernelVirt>> {
+        let meant = self.live.iter().filter(|(_, scheduler)| scheduler.goes_by(name));
+        let meant: Vec<KernelVirt> = meant.map(|(btf, _)| *btf).collect();
+        (!meant.is_empty()).then_some(meant)
+    }
+
+    /// Whether there is one scheduler at most, the root, as the kernel does not tell more.
+    pub fn is_root_alone(&self, name: &str) -> bool {
+        !self.is_told && name == ROOT_CGROUP
+    }
+
+    /// What those are called that are there.
+    pub fn names(&self) -> Vec<String> {
+        let names = self.live.iter().flat_map(|(_, one)| [one.path_name().to_owned(), one.scheduler.clone()]);
+        names.collect::<BTreeSet<String>>().into_iter().collect()
+    }
+
+    /// The objects of schedulers below the root.
+    pub fn below(&self) -> BTreeSet<KernelVirt> {
+        self.live.iter().filter(|(_, scheduler)| scheduler.level > 0).map(|(btf, _)| *btf).collect()
+    }
+
+    /// Whether an object can make a scheduler and has none now.
+    pub fn is_idle(&self, object: KernelVirt) -> bool {
+        self.idle.contains(&object)
+    }
+}

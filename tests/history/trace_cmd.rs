@@ -60,7 +60,7 @@ fn reported(run: &TestRun) -> BTreeMap<u32, Vec<(u64, Vec<String>)>> {
             let ns = s.parse::<u64>().ok()? * 1_000_000_000 + ns.parse::<u64>().ok()?;
             let (event, rest) = rest.split_once(':')?;
             let mut step = vec![event.to_owned()];
-            step.extend(values(event, rest)?.iter().map(plain));
+            step.extend(values(event, rest)?.iter().map(|value| plain(value)));
             Some((cpu.parse().ok()?, ns, step))
         };
         match parsed() {
@@ -95,12 +95,12 @@ fn values(event: &str, text: &str) -> Option<Vec<String>> {
 }
 
 /// Numbers are printed in several ways: `0x1`, `000`.
-fn plain(text: &String) -> String {
+fn plain(text: &str) -> String {
     let number = match text.strip_prefix("0x") {
         Some(digits) => i128::from_str_radix(digits, 16),
         None => text.parse(),
     };
-    number.map_or_else(|_| text.clone(), |number| number.to_string())
+    number.map_or_else(|_| text.to_owned(), |number| number.to_string())
 }
 
 /// A step with the values of its fields.
@@ -124,7 +124,7 @@ fn as_reported(log: &HistoryLog, step: &LoggedStep) -> Vec<String> {
             ("sched_ext_event", vec![log.name(name).expect("a name").to_owned(), count.to_string()])
         }
     };
-    [vec![event.to_owned()], values.iter().map(plain).collect()].concat()
+    [vec![event.to_owned()], values.iter().map(|value| plain(value)).collect()].concat()
 }
 
 /// `trace-cmd` reads the pages that the kernel gives it, and decodes them by the formats of the kernel's files.

@@ -218,11 +218,11 @@ mod tests {
     #[test]
     fn a_late_look_at_a_process_that_hardly_ran_is_withheld() {
         let ran = |ran: u32| CpuUse {
-            threads: vec![ThreadUse { id: 1, ran: MS * ran, waited: MS * 0 }],
+            threads: vec![ThreadUse { id: 1, ran: MS * ran, waited: Duration::ZERO }],
             stopped: false,
         };
         assert_eq!(withheld(MS * 5000, &ran(0), &ran(20), 2), MS * 5000);
-        assert_eq!(withheld(MS * 5000, &ran(0), &ran(900), 2), MS * 0);
+        assert_eq!(withheld(MS * 5000, &ran(0), &ran(900), 2), Duration::ZERO);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::limits::{HostLimits, host_cpus};
 use super::performance::{KeptTo, Tuning};
 use super::placing::Placing;
 use super::ram::GuestRam;
-use super::served::{MOST_TIMES, ServedLimit, Withheld};
+use super::served::{Lateness, MOST_TIMES, ServedLimit, Withheld};
 use super::slots::{Access, CpuSlots};
 use super::template::{Key, Store, Template};
 use crate::initramfs;
@@ -444,7 +444,7 @@ fn await_ready(
 ) -> Result<(), BootFault> {
     let ram = machine.ram();
     let mut withheld = Withheld::default();
-    withheld.look(Instant::now(), Duration::ZERO, machine.cpu_use());
+    withheld.look(Instant::now(), Duration::ZERO, machine.cpu_use(), Lateness::OfHost);
     machine.resume()?;
     let limit = ServedLimit::begin(limit, MOST_TIMES, &withheld);
     loop {
@@ -463,7 +463,7 @@ fn await_ready(
         }
         let now = Instant::now();
         if withheld.is_due(now) {
-            withheld.look(now, Duration::ZERO, machine.cpu_use());
+            withheld.look(now, Duration::ZERO, machine.cpu_use(), Lateness::OfHost);
         }
         match readiness(&ram, spec, STATE_READY) {
             Readiness::Ready => {

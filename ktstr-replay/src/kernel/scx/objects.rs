@@ -6,6 +6,7 @@ use super::schedulers::{MAX_SCHEDULERS, identity};
 use super::state::held_at;
 use crate::kernel::maps::{BpfMap, all_struct_ops};
 use crate::kernel::{KernelError, KernelView};
+use crate::path::SchedulerName;
 use crate::trace::record::SchedulerMaps;
 use crate::trace::record::scheduler_maps::ROOT_CGROUP;
 use crate::units::KernelVirt;
@@ -61,6 +62,15 @@ impl SchedulerObjects {
         let meant = self.live.iter().filter(|(_, scheduler)| scheduler.goes_by(name));
         let meant: Vec<KernelVirt> = meant.map(|(btf, _)| *btf).collect();
         (!meant.is_empty()).then_some(meant)
+    }
+
+    /// What tells those apart that go by that name, as paths write it, if they are several.
+    pub fn several(&self, name: &str) -> Option<Vec<String>> {
+        let meant = self.live.iter().map(|(_, scheduler)| scheduler).filter(|one| one.goes_by(name));
+        let different: BTreeSet<(&str, &str)> =
+            meant.map(|one| (one.path_name(), one.scheduler.as_str())).collect();
+        let which = || different.iter().map(|&(path, _)| format!("`{}`", SchedulerName(path))).collect();
+        (different.len() > 1).then(which)
     }
 
     /// Whether there is one scheduler at most, the root, as the kernel does not tell more.

@@ -12,6 +12,17 @@ pub struct CpuUse {
     pub stopped: bool,
 }
 
+/// What the threads of a process had of the host's CPUs for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Had {
+    /// Their time on CPUs, all together.
+    pub ran: Duration,
+    /// Time of CPUs that they wanted and others had.
+    pub lacked: Duration,
+    /// The longest wait of one of them.
+    pub most_waited: Duration,
+}
+
 /// One thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadUse {
@@ -38,6 +49,21 @@ impl CpuUse {
             .collect();
         threads.sort_by_key(|thread| thread.id);
         (!threads.is_empty()).then_some(Self { threads, stopped })
+    }
+
+    /// What they had in the time `passed` since `before`, on a host with so many CPUs. Threads that wait for each other, as those of more
+    /// busy vCPUs than the host has CPUs, have all CPUs to themselves and lack nothing.
+    pub(crate) fn since(&self, before: &Self, passed: Duration, cpus: u32) -> Had {
+        let (mut ran, mut waited, mut most_waited) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        for thread in &self.threads {
+            let known = before.threads.iter().find(|one| one.id == thread.id).copied().unwrap_or_default();
+            let thread_waited = thread.waited.saturating_sub(known.waited);
+            ran += thread.ran.saturating_sub(known.ran);
+            waited += thread_waited;
+            most_waited = most_waited.max(thread_waited);
+        }
+        let lacked = (ran + waited).min(passed * cpus.max(1)).saturating_sub(ran);
+        Had { ran, lacked, most_waited }
     }
 }
 

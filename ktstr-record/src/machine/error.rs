@@ -202,7 +202,7 @@ pub enum StartError {
         attempts: u32,
         /// What happened the last time.
         fault: String,
-        /// How long all attempts took.
+        /// How long the last attempt took.
         took: Duration,
         /// For how long of that the host did not run the machine, where it can be the reason: something took too long. Else 0.
         withheld: Duration,

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::cpu_use::CpuUse;
+use super::cpu_use::{CpuUse, Had};
 use super::error::MachineError;
 use super::limits::host_cpus;
 
@@ -19,6 +19,16 @@ const RAN: f64 = 0.1;
 const USUAL: Duration = Duration::from_millis(300);
 /// How many times as long as its limit an emulator may take to answer, or a guest to boot or to take its job, whatever the host gives to it.
 pub(crate) const MOST_TIMES: u32 = 10;
+
+/// What a look that comes late says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lateness {
+    /// That the host did not run who looks either.
+    OfHost,
+    /// Nothing: who looks has waited for an answer of the machine until then. One that sleeps and does not answer was given all that it
+    /// wanted.
+    OfMachine,
+}
 
 /// Sums up for how long the host did not run a machine.
 #[derive(Debug)]
@@ -42,13 +52,18 @@ impl Withheld {
 
     /// Look at the accounts at `now`; `paused` is the part of the time since the last look in which the machine was stopped on
     /// purpose. Without accounts nothing is known to be withheld.
-    pub(crate) fn look(&mut self, now: Instant, paused: Duration, used: Option<CpuUse>) {
+    pub(crate) fn look(&mut self, now: Instant, paused: Duration, used: Option<CpuUse>, lateness: Lateness) {
         let Some(used) = used else { return };
         if let Some((last, before)) = &self.last {
             let passed = now.duration_since(*last).saturating_sub(paused);
-            self.total += withheld(passed, before, &used, self.cpus);
+            self.total += withheld(passed, before, &used, self.cpus, lateness);
         }
         self.last = Some((now, used));
+    }
+
+    /// How many CPUs the host has for it.
+    pub(crate) fn cpus(&self) -> u32 {
+        self.cpus
     }
 
     /// All of it, so far.
@@ -58,24 +73,16 @@ impl Withheld {
 }
 
 /// How much of `passed` the host did not run the machine, on a host with so many CPUs.
-fn withheld(passed: Duration, before: &CpuUse, after: &CpuUse, cpus: u32) -> Duration {
+fn withheld(passed: Duration, before: &CpuUse, after: &CpuUse, cpus: u32, lateness: Lateness) -> Duration {
     if after.stopped || before.stopped {
         return passed;
     }
-    let (mut ran, mut waited, mut most_waited) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-    for thread in &after.threads {
-        let known = before.threads.iter().find(|one| one.id == thread.id).copied().unwrap_or_default();
-        let thread_waited = thread.waited.saturating_sub(known.waited);
-        ran += thread.ran.saturating_sub(known.ran);
-        waited += thread_waited;
-        most_waited = most_waited.max(thread_waited);
-    }
-    if passed >= LATE && ran < passed.mul_f64(RAN) {
+    let Had { ran, lacked, most_waited } = after.since(before, passed, cpus);
+    if lateness == Lateness::OfHost && passed >= LATE && ran < passed.mul_f64(RAN) {
         return passed;
     }
-    // Threads that wait for each other have all CPUs to themselves.
-    let had = (ran + waited).min(passed * cpus.max(1)).as_secs_f64();
-    let missed = if had > 0.0 { (1.0 - ran.as_secs_f64() / had).clamp(0.0, 1.0) } else { 0.0 };
+    let wanted = (ran + lacked).as_secs_f64();
+    let missed = if wanted > 0.0 { lacked.as_secs_f64() / wanted } else { 0.0 };
     most_waited.min(passed.mul_f64(missed))
 }
 
@@ -166,16 +173,20 @@ impl Patience {
         let mut withheld = Withheld { last: None, total: Duration::ZERO, cpus: 1 };
         let limit = ServedLimit::begin(self.limit, MOST_TIMES, &withheld);
         loop {
-            let until = limit.end(&withheld).min(Instant::now() + LOOK);
+            let asked = Instant::now();
+            let until = limit.end(&withheld).min(asked + LOOK);
             if let Some(found) = look(until)? {
                 return Ok(Ok(found));
             }
             let now = Instant::now();
             if let Some(process) = self.process {
                 if withheld.last.is_none() {
-                    withheld = Withheld::default();
+                    // There is no account of the time before. Who comes back late from a wait that has an end was not run by the host.
+                    let is_late = now.saturating_duration_since(until) >= LATE;
+                    let late = if is_late { now.duration_since(asked) } else { Duration::ZERO };
+                    withheld = Withheld { total: withheld.total + late, ..Withheld::default() };
                 }
-                withheld.look(now, Duration::ZERO, CpuUse::of(process));
+                withheld.look(now, Duration::ZERO, CpuUse::of(process), Lateness::OfHost);
             }
             if now >= limit.end(&withheld) {
                 return Ok(Err(Silence {
@@ -201,7 +212,7 @@ mod tests {
         let thread =
             |(id, &(ran, waited)): (u32, &(u32, u32))| ThreadUse { id, ran: MS * ran, waited: MS * waited };
         let after = CpuUse { threads: (1..).zip(threads).map(thread).collect(), stopped };
-        withheld(MS * 100, &zero, &after, 2).as_millis()
+        withheld(MS * 100, &zero, &after, 2, Lateness::OfHost).as_millis()
     }
 
     #[test]
@@ -210,7 +221,7 @@ mod tests {
         assert_eq!(of(&[(0, 0), (1, 0)], false), 0, "idle");
         assert_eq!(of(&[(1, 2), (0, 0)], false), 2, "idle, and late at its timer");
         assert_eq!(of(&[(50, 50), (50, 50), (50, 50), (50, 50)], false), 0, "waits for itself");
-        assert_eq!(of(&[(10, 90), (10, 90)], false), 88, "others have nine tenths");
+        assert_eq!(of(&[(10, 90), (10, 90)], false), 90, "others have nine tenths");
         assert_eq!(of(&[(10, 90)], false), 90, "the same of one thread");
         assert_eq!(of(&[(100, 0), (100, 0)], false), 0, "has all");
     }
@@ -221,8 +232,10 @@ mod tests {
             threads: vec![ThreadUse { id: 1, ran: MS * ran, waited: Duration::ZERO }],
             stopped: false,
         };
-        assert_eq!(withheld(MS * 5000, &ran(0), &ran(20), 2), MS * 5000);
-        assert_eq!(withheld(MS * 5000, &ran(0), &ran(900), 2), Duration::ZERO);
+        let of = |after: u32, lateness| withheld(MS * 5000, &ran(0), &ran(after), 2, lateness);
+        assert_eq!(of(20, Lateness::OfHost), MS * 5000);
+        assert_eq!(of(900, Lateness::OfHost), Duration::ZERO);
+        assert_eq!(of(20, Lateness::OfMachine), Duration::ZERO, "it was waited for");
     }
 
     #[test]
@@ -236,6 +249,20 @@ mod tests {
         assert!(limit.in_words(&host).contains("did not run it for 0.4 s of "), "{}", limit.in_words(&host));
         host.total += MS * 4000;
         assert_eq!((end(&host), limit.is_at_bound(&host)), (MS * 1000, true));
+    }
+
+    #[test]
+    fn a_first_wait_that_ends_late_is_no_silence() {
+        let patience = Patience { limit: MS * 400, process: Some(std::process::id()) };
+        let mut waits = 0;
+        let found = patience.wait(|until| {
+            waits += 1;
+            // As if the host had run nobody meanwhile.
+            let late = if waits == 1 { MS * 600 } else { MS * 0 };
+            std::thread::sleep(until.saturating_duration_since(Instant::now()) + late);
+            Ok::<_, ()>((waits == 2).then_some(7))
+        });
+        assert_eq!(found, Ok(Ok(7)));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::limits::{HostLimits, host_cpus};
 use super::performance::{KeptTo, Tuning};
 use super::placing::Placing;
 use super::ram::GuestRam;
-use super::served::{MOST_TIMES, ServedLimit, Withheld};
+use super::served::{Lateness, MOST_TIMES, ServedLimit, Withheld};
 use super::slots::{Access, CpuSlots};
 use super::template::{Key, Store, Template};
 use crate::initramfs;
@@ -311,15 +311,14 @@ impl<B: Backend> Starter<'_, B> {
     /// Boot until init is ready, with a second attempt.
     fn boot(&mut self) -> Result<B::Machine, StartError> {
         let mut attempts = 0;
-        let (begun, mut all_withheld) = (Instant::now(), Duration::ZERO);
         loop {
+            let begun = Instant::now();
             attempts += 1;
             self.attempts += 1;
             let fault = match self.boot_once()? {
                 Ok(machine) => return Ok(machine),
                 Err(fault) => fault,
             };
-            all_withheld += fault.withheld;
             if (self.policy.stop)() {
                 return Err(StartError::Interrupted);
             }
@@ -329,9 +328,8 @@ impl<B: Backend> Starter<'_, B> {
                 return Err(StartError::Init { failure, console: fault.console });
             }
             if attempts == BOOT_ATTEMPTS || fault.is_at_bound {
-                // What others of the attempts lacked is not the reason of a fault that time does not mend.
-                let withheld = if fault.is_of_time() { all_withheld } else { Duration::ZERO };
-                let BootFault { what: fault, console, .. } = fault;
+                // What the one before lacked is not the reason where this one had its time, or has a fault that time does not mend.
+                let BootFault { what: fault, console, withheld, .. } = fault;
                 let took = begun.elapsed();
                 return Err(StartError::Boot { attempts, fault, console, took, withheld });
             }
@@ -383,13 +381,6 @@ struct BootFault {
     withheld: Duration,
     /// The host did not give it its time before the bound of that.
     is_at_bound: bool,
-}
-
-impl BootFault {
-    /// Whether more time could have mended it.
-    fn is_of_time(&self) -> bool {
-        self.withheld > Duration::ZERO
-    }
 }
 
 impl From<String> for BootFault {
@@ -444,7 +435,7 @@ fn await_ready(
 ) -> Result<(), BootFault> {
     let ram = machine.ram();
     let mut withheld = Withheld::default();
-    withheld.look(Instant::now(), Duration::ZERO, machine.cpu_use());
+    withheld.look(Instant::now(), Duration::ZERO, machine.cpu_use(), Lateness::OfHost);
     machine.resume()?;
     let limit = ServedLimit::begin(limit, MOST_TIMES, &withheld);
     loop {
@@ -463,7 +454,7 @@ fn await_ready(
         }
         let now = Instant::now();
         if withheld.is_due(now) {
-            withheld.look(now, Duration::ZERO, machine.cpu_use());
+            withheld.look(now, Duration::ZERO, machine.cpu_use(), Lateness::OfHost);
         }
         match readiness(&ram, spec, STATE_READY) {
             Readiness::Ready => {

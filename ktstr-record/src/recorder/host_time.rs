@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::machine::CpuUse;
+use crate::machine::{CpuUse, Lateness};
 
 /// How often the accounts are looked at.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
@@ -45,13 +45,20 @@ impl HostTime {
         self.last.as_ref().is_none_or(|(last, _)| now.duration_since(*last) >= LOOK)
     }
 
-    /// Look at the accounts at `now`; `paused` is the part of the time since the last look in which the recorder itself had
-    /// stopped the machine. Returns a gap that is over.
-    pub(super) fn look(&mut self, now: Instant, paused: Duration, used: CpuUse) -> Option<HostGap> {
+    /// Look at the accounts at `now`, on a host with so many CPUs; `paused` is the part of the time since the last look in which the
+    /// recorder itself had stopped the machine. Returns a gap that is over.
+    pub(super) fn look(
+        &mut self,
+        now: Instant,
+        paused: Duration,
+        used: CpuUse,
+        cpus: u32,
+        lateness: Lateness,
+    ) -> Option<HostGap> {
         let (last, before) = self.last.replace((now, used))?;
         let (_, used) = self.last.as_ref()?;
         let passed = now.duration_since(last).saturating_sub(paused);
-        match why(passed, &before, used) {
+        match why(passed, &before, used, cpus, lateness) {
             Some(why) => {
                 self.gap += passed;
                 self.why = why;
@@ -74,22 +81,25 @@ impl HostTime {
 }
 
 /// Why the machine did not run for `passed`; `None`: it ran, or did not want to.
-fn why(passed: Duration, before: &CpuUse, after: &CpuUse) -> Option<&'static str> {
+fn why(
+    passed: Duration,
+    before: &CpuUse,
+    after: &CpuUse,
+    cpus: u32,
+    lateness: Lateness,
+) -> Option<&'static str> {
     if after.stopped || before.stopped {
         return Some("its process was stopped");
     }
-    let (mut ran, mut most_waited) = (Duration::ZERO, Duration::ZERO);
-    for thread in &after.threads {
-        let known = before.threads.iter().find(|one| one.id == thread.id);
-        let known = known.copied().unwrap_or_default();
-        ran += thread.ran.saturating_sub(known.ran);
-        most_waited = most_waited.max(thread.waited.saturating_sub(known.waited));
-    }
-    if passed > Duration::ZERO && most_waited >= passed.mul_f64(WAITED) {
+    let had = after.since(before, passed, cpus);
+    // One of many busy vCPUs waits as long for the others, which is the guest's own doing: a CPU has to be lacking, too.
+    let least = passed.mul_f64(WAITED);
+    if passed > Duration::ZERO && had.most_waited >= least && had.lacked >= least {
         return Some("one of its threads got no CPU of the host");
     }
     // A look that is late by itself: the recorder did not run either, or waited for the machine to stop.
-    (passed >= GAP && ran < passed.mul_f64(RAN)).then_some("it hardly ran while the recorder could not look")
+    (lateness == Lateness::OfHost && passed >= GAP && had.ran < passed.mul_f64(RAN))
+        .then_some("it hardly ran while the recorder could not look")
 }
 
 #[cfg(test)]
@@ -109,8 +119,9 @@ mod tests {
     fn gaps(looks: &[(u32, CpuUse)]) -> Vec<(u128, &'static str)> {
         let begin = Instant::now();
         let mut host = HostTime::default();
-        let found =
-            looks.iter().filter_map(|(at, used)| host.look(begin + MS * *at, Duration::ZERO, used.clone()));
+        let found = looks.iter().filter_map(|(at, used)| {
+            host.look(begin + MS * *at, Duration::ZERO, used.clone(), 2, Lateness::OfHost)
+        });
         let mut found: Vec<_> = found.collect();
         found.extend(host.over());
         found.iter().map(|gap| (gap.length.as_millis(), gap.why)).collect()
@@ -131,6 +142,27 @@ mod tests {
         let shares = |i: u32| (i * 100, used([i * 50, i * 50], [i * 50, i * 50], false));
         assert_eq!(gaps(&(0..8).map(starved).collect::<Vec<_>>()).len(), 1);
         assert_eq!(gaps(&(0..8).map(shares).collect::<Vec<_>>()), []);
+    }
+
+    #[test]
+    fn vcpus_that_wait_for_each_other_make_no_gap() {
+        // 20 busy ones on two CPUs: each has a tenth of one.
+        let busy = |at: u32, ran: u32| {
+            let thread =
+                |id| ThreadUse { id, ran: MS * (at * ran / 100), waited: MS * (at * (100 - ran) / 100) };
+            (at, CpuUse { threads: (1..=20).map(thread).collect(), stopped: false })
+        };
+        assert_eq!(gaps(&(0..8).map(|i| busy(i * 100, 10)).collect::<Vec<_>>()), []);
+        // Others have the more of both.
+        assert_eq!(gaps(&(0..8).map(|i| busy(i * 100, 2)).collect::<Vec<_>>()).len(), 1);
+    }
+
+    #[test]
+    fn a_machine_that_sleeps_and_does_not_answer_was_not_kept_from_it() {
+        let idle = used([1, 1], [0, 0], false);
+        let of = |lateness| why(MS * 5000, &idle, &idle, 2, lateness);
+        assert_eq!(of(Lateness::OfHost), Some("it hardly ran while the recorder could not look"));
+        assert_eq!(of(Lateness::OfMachine), None);
     }
 
     #[test]

@@ -30,7 +30,9 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
     }
     let total_ns = gaps.total_ns();
     let exits = run.scheduler_exits();
-    let stall_is_explained = exits.iter().any(|exit| explains(run, &gaps, exit)) || enabling(run, &gaps);
+    // One that has ended in some way was not waited for.
+    let is_enabling_explained = exits.is_empty() && enabling(run, &gaps);
+    let stall_is_explained = is_enabling_explained || exits.iter().any(|exit| explains(run, &gaps, exit));
     let body_is_explained = body(run, &gaps);
     for finding in verdict.findings.iter_mut().filter(|finding| finding.outcome == Outcome::Fail) {
         let is_error = finding.summary.starts_with("error: ");
@@ -114,7 +116,8 @@ fn body(run: &Run<'_>, gaps: &HostGaps<'_>) -> bool {
     else {
         return false;
     };
-    detail.contains(TOO_LONG) && gaps.are_much(began.host_ns, ended.host_ns)
+    // What it had returned before its time was up is its own.
+    run.body_result().is_none() && detail.contains(TOO_LONG) && gaps.are_much(began.host_ns, ended.host_ns)
 }
 
 /// The gaps of a run.
@@ -285,6 +288,17 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_of_the_kernel_is_not_excused_where_the_end_of_the_run_is() {
+        use Outcome::{Fail, Inconclusive};
+        let hangs = |before: TraceBuilder| before.event(90_000, end(GuestEnd::TimedOut));
+        let well = || hangs(TraceBuilder::begun());
+        assert_eq!(outcomes(well, gap(80_000, 60_000))[..2], [Fail, Inconclusive]);
+        let bug = "BUG: kernel NULL pointer dereference, address: 0000000000000010";
+        let faulty = || hangs(TraceBuilder::begun().kmsg(1000, 2, bug));
+        assert_eq!(outcomes(faulty, gap(80_000, 60_000))[..2], [Fail, Fail]);
+    }
+
+    #[test]
     fn limits_of_init_are_excused_by_gaps_within_them() {
         use Outcome::{Fail, Inconclusive, Pass};
         let late = || {
@@ -311,6 +325,15 @@ mod tests {
         assert_eq!(outcomes(hangs(too_long), gap(30_000, 2_000))[..2], [Fail, Fail]);
         // One that ends by itself was not ended for its time.
         assert_eq!(outcomes(hangs("exit code 3"), gap(30_000, 20_000))[..2], [Fail, Fail]);
+        // What it had returned by then stands.
+        let returned = || {
+            TraceBuilder::begun()
+                .event(3_000, EventBody::Body { error: Some("wrong".to_owned()), failures: Vec::new() })
+                .stage(40_000, Stage::TestExited, too_long)
+                .capture("end", CaptureKind::End, 40_010, [1000, 1000, 3])
+                .event(40_100, end(GuestEnd::PoweredOff))
+        };
+        assert_eq!(outcomes(returned, gap(30_000, 20_000))[..2], [Fail, Fail]);
         let well = || TraceBuilder::begun().ended();
         assert_eq!(outcomes(well, gap(3_000, 2_000))[..2], [Pass, Pass]);
     }

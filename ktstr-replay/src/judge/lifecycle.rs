@@ -1,7 +1,7 @@
 //! The run itself: its machine, the test's body, and whether the trace is all there.
 
 use super::claims::judge_claims;
-use super::host_gaps;
+use super::{host_gaps, splats};
 use crate::run::{Run, gone_words};
 use crate::text::{counted, listed, seconds};
 use crate::trace::record::{EventBody, GuestEnd, Stage};
@@ -137,6 +137,8 @@ pub(super) fn apply_cut(run: &Run<'_>, verdict: &mut Verdict) {
         let seen = match finding.what.as_str() {
             "scheduler" => exited,
             "body" => run.body_result().is_some(),
+            // A fault of the kernel is none of the host's.
+            splats::WHAT => splats::is_fault(run),
             _ => false,
         };
         if !seen {

@@ -12,6 +12,7 @@ use crate::kernel::{BpfPrograms, JitSymbol, KernelView};
 use crate::path::{FieldPath, Step};
 use crate::text::Candidates;
 use crate::units::KernelVirt;
+use crate::value::ValueError;
 use crate::watch::Missing;
 
 /// `endbr64`, and what a kernel makes of it where it is not needed. A direct call goes past it (`apply_direct_call_offset` in
@@ -137,6 +138,11 @@ impl ProbeTarget {
                 let candidates = Candidates::new(name, names.iter().map(String::as_str));
                 Missing::Now(format!("there is no scheduler `{name}`{candidates}"))
             })?;
+            // As a path of that name: which one is meant nobody can say.
+            if let Some(which) = objects.several(name) {
+                let error = ValueError::SeveralSchedulers { name: name.to_owned(), which };
+                return Err(Missing::Now(error.to_string()));
+            }
             let is_its = |code: &&JitSymbol| object(programs, code).is_some_and(|at| its.contains(&at));
             named(programs, self.function()).filter(is_its).max_by_key(|code| code.program)
         };

@@ -247,16 +247,17 @@ impl Vm {
     /// Wait for all vCPUs that run.
     fn come_back(&mut self) -> Result<(), MachineError> {
         let patience = Patience { limit: COME_BACK, process: Some(std::process::id()) };
-        while self.out > 0 {
-            let report = patience.wait(|until| {
+        let all_back = patience.wait(|until| {
+            while self.out > 0 {
                 match self.reports.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                    Ok(report) => Ok(Some(report)),
-                    Err(RecvTimeoutError::Timeout) => Ok(None),
-                    Err(RecvTimeoutError::Disconnected) => Err(gone()),
+                    Ok(report) => self.note(report),
+                    Err(RecvTimeoutError::Timeout) => return Ok(None),
+                    Err(RecvTimeoutError::Disconnected) => return Err(gone()),
                 }
-            })?;
-            self.note(report.map_err(|_| gone())?);
-        }
+            }
+            Ok(Some(()))
+        })?;
+        all_back.map_err(|_| gone())?;
         self.running = false;
         self.clock = Some(self.fd.get_clock().map_err(refused("read the guest's clock"))?);
         Ok(())

@@ -6,7 +6,7 @@ use ktstr_replay::trace::record::{GuestEnd, LossKind};
 use ktstr_replay::units::nanos;
 
 use super::{Ending, Session};
-use crate::machine::Withheld;
+use crate::machine::{Lateness, Withheld};
 use crate::recorder::host_time::{GAP, HostGap, HostTime};
 
 /// What is known of the host's part in a run.
@@ -42,6 +42,10 @@ impl Host {
 impl Session<'_> {
     /// Notice that the host does not run the machine.
     pub(super) fn look_at_host_time(&mut self) {
+        self.look_at_accounts(Lateness::OfHost);
+    }
+
+    fn look_at_accounts(&mut self, lateness: Lateness) {
         let now = Instant::now();
         if !self.host.time.is_due(now) {
             return;
@@ -49,8 +53,9 @@ impl Session<'_> {
         let Some(used) = self.machine.cpu_use() else { return };
         let pauses = self.clock.all_pauses();
         let paused = pauses.saturating_sub(std::mem::replace(&mut self.host.pauses, pauses));
-        self.host.withheld.look(now, paused, Some(used.clone()));
-        let gap = self.host.time.look(now, paused, used);
+        self.host.withheld.look(now, paused, Some(used.clone()), lateness);
+        let cpus = self.host.withheld.cpus();
+        let gap = self.host.time.look(now, paused, used, cpus, lateness);
         self.tell_gap(gap);
     }
 
@@ -63,8 +68,9 @@ impl Session<'_> {
 
     /// At the end of a run: the gap that is on, and where a limit passed all else that was withheld, which can be why.
     pub(super) fn tell_host_time(&mut self, ending: &Ending) {
-        // Of a machine that does not answer the loop heard no more.
-        self.look_at_host_time();
+        // Of a machine that does not answer the loop heard no more: it waited for the answer, and noticed itself where the host ran neither.
+        let died = ending.end == GuestEnd::MachineDied;
+        self.look_at_accounts(if died { Lateness::OfMachine } else { Lateness::OfHost });
         let gap = self.host.time.over();
         self.tell_gap(gap);
         // Not of other runs: it is told as if it had been at the end, and would excuse a stall there.

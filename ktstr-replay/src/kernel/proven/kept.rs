@@ -169,7 +169,8 @@ mod tests {
         for at in 0..40 {
             followed.keep(KernelVirt(at), image(&one, 1 << 20), NOTHING);
         }
-        assert!((10..16).contains(&followed.lock().programs.len()), "{}", followed.lock().programs.len());
+        let programs = followed.lock().programs.len();
+        assert!((10..16).contains(&programs), "{programs}");
         assert!(followed.result(KernelVirt(0), &image(&one, 1 << 20)).is_some());
         assert!(followed.result(KernelVirt(0), &image(&one, 1 << 19)).is_none(), "other instructions");
         assert!(followed.result(KernelVirt(0), &image(&other, 1 << 20)).is_none(), "other types");
@@ -180,7 +181,8 @@ mod tests {
         }
         assert!(followed.result(KernelVirt(0), &image(&one, 1 << 19)).is_some());
         followed.keep_types(KernelVirt(1), &other);
-        assert_eq!((followed.lock().programs.len(), followed.lock().program_bytes), (0, 0));
-        assert_eq!(followed.lock().type_bytes, other.bytes().len());
+        let kept = followed.lock();
+        assert_eq!((kept.programs.len(), kept.program_bytes), (0, 0));
+        assert_eq!(kept.type_bytes, other.bytes().len());
     }
 }

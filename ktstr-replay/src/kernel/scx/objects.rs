@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::schedulers::identity;
+use super::schedulers::{MAX_SCHEDULERS, identity};
 use super::state::held_at;
 use crate::kernel::maps::{BpfMap, all_struct_ops};
 use crate::kernel::{KernelError, KernelView};
+use crate::path::SchedulerName;
 use crate::trace::record::SchedulerMaps;
 use crate::trace::record::scheduler_maps::ROOT_CGROUP;
 use crate::units::KernelVirt;
@@ -17,6 +18,8 @@ pub(crate) struct SchedulerObjects {
     live: Vec<(KernelVirt, SchedulerMaps)>,
     /// Those whose scheduler has ended, or was not enabled yet.
     idle: BTreeSet<KernelVirt>,
+    /// Those of which that cannot be read, as while a scheduler is being made.
+    unread: BTreeSet<KernelVirt>,
     /// The kernel says which they are.
     is_told: bool,
 }
@@ -25,21 +28,32 @@ impl SchedulerObjects {
     /// Read them. A kernel that does not say which object a scheduler is of has none.
     ///
     /// # Errors
-    /// When the table of maps cannot be read, or a scheduler.
+    /// When the table of maps cannot be read.
     pub fn read(view: &KernelView<'_>) -> Result<Self, KernelError> {
         let mut found = Self::default();
         for (map, BpfMap { btf, btf_vmlinux_value_type_id, .. }) in all_struct_ops(view)? {
             let Some(at) = held_at(view, map, btf_vmlinux_value_type_id)? else { continue };
             found.is_told = true;
-            match view.pointer(at)? {
-                Some(scheduler) => found.live.push((btf, identity(view, scheduler)?)),
-                None => {
+            // One that cannot be read is not to hide all others.
+            match view.pointer(at) {
+                Ok(None) => {
                     found.idle.insert(btf);
+                }
+                Ok(Some(scheduler)) if found.live.len() < MAX_SCHEDULERS => match identity(view, scheduler) {
+                    Ok(who) => found.live.push((btf, who)),
+                    Err(_) => {
+                        found.unread.insert(btf);
+                    }
+                },
+                Ok(Some(_)) | Err(_) => {
+                    found.unread.insert(btf);
                 }
             }
         }
         // One object may have several, of which one is used.
-        found.idle.retain(|btf| btf.0 != 0 && found.live.iter().all(|(live, _)| live != btf));
+        let is_used =
+            |btf: &KernelVirt| found.unread.contains(btf) || found.live.iter().any(|(live, _)| live == btf);
+        found.idle.retain(|btf| btf.0 != 0 && !is_used(btf));
         Ok(found)
     }
 
@@ -48,6 +62,15 @@ impl SchedulerObjects {
         let meant = self.live.iter().filter(|(_, scheduler)| scheduler.goes_by(name));
         let meant: Vec<KernelVirt> = meant.map(|(btf, _)| *btf).collect();
         (!meant.is_empty()).then_some(meant)
+    }
+
+    /// What tells those apart that go by that name, as paths write it, if they are several.
+    pub fn several(&self, name: &str) -> Option<Vec<String>> {
+        let meant = self.live.iter().map(|(_, scheduler)| scheduler).filter(|one| one.goes_by(name));
+        let different: BTreeSet<(&str, &str)> =
+            meant.map(|one| (one.path_name(), one.scheduler.as_str())).collect();
+        let which = || different.iter().map(|&(path, _)| format!("`{}`", SchedulerName(path))).collect();
+        (different.len() > 1).then(which)
     }
 
     /// Whether there is one scheduler at most, the root, as the kernel does not tell more.

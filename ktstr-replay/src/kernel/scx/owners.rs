@@ -51,16 +51,18 @@ pub(in crate::kernel) fn holders(
     found
 }
 
-/// Where the kernel keeps which scheduler a `struct_ops` map has made, of each map that has made one: it clears that when the scheduler has
-/// ended, before its maps go.
+/// Where the kernel keeps which scheduler a `struct_ops` map has made, of each map that has made one, up to as many as there can be: it
+/// clears that when the scheduler has ended, before its maps go.
 ///
 /// # Errors
 /// When the table of maps cannot be read.
 pub(crate) fn holds(view: &KernelView<'_>) -> Result<Vec<KernelVirt>, KernelError> {
     let mut found = Vec::new();
     for (map, value_type) in struct_ops_maps(view)? {
-        if let Some(at) = held_at(view, map, value_type)?
-            && view.pointer(at)?.is_some()
+        // One that cannot be read is not to hide all others.
+        if found.len() < MAX_SCHEDULERS
+            && let Some(at) = held_at(view, map, value_type)?
+            && view.pointer(at).is_ok_and(|scheduler| scheduler.is_some())
         {
             found.push(at);
         }

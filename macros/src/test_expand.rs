@@ -362,6 +362,15 @@ mod tests {
     }
 
     #[test]
+    fn what_staged_schedulers_declare_is_compared_with_what_the_test_gives() -> Result<()> {
+        let item = "fn t(ctx: &Ctx) -> R { x() }";
+        let keys = r#"scheduler = A, staged_schedulers = [B, C], kargs = ["quiet"]"#;
+        let text = expanded(keys, item)?.replace(' ', "");
+        assert!(text.contains(r#"check_staged(&A,&[&B,&C],&["quiet"],&[]);"#), "{text}");
+        Ok(())
+    }
+
+    #[test]
     fn ignore_is_emitted_only_when_asked_for() -> Result<()> {
         let item = "fn t(ctx: &Ctx) -> R { x() }";
         assert!(expanded("ignore", item)?.contains("# [ignore = \"marked"));

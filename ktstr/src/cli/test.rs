@@ -239,7 +239,7 @@ impl CommandArgs for TestArgs {
             }],
         };
         // What the runner is given is all of it, as that is what it makes parts of.
-        if let Some(plan) = plan.as_mut().filter(|_| runner == Runner::Nextest && self.chooses()) {
+        if let Some(plan) = plan.as_mut().filter(|_| runner == Runner::Nextest && self.chooses(&workspace)) {
             let kept = self.keep_listed(plan, &workspace, &mut signals);
             if let Some(code) = signals.exit_code() {
                 return Ok(ExitCode::from(code));

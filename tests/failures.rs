@@ -193,8 +193,10 @@ fn a_stall_is_explained() {
     it_was_captured_before_the_failure(&second);
 }
 
-/// An attempt takes at most 1.5 times as long as the first run, by the guests' clocks: so that it is not the host's load that is measured.
+/// An attempt takes at most 1.5 times as long as the first run, by the guests' clocks, which stand still while the recorder stops them: so that
+/// it is not the host's load that is measured. They go on while the host does not run the machine, which is no part of what it takes.
 fn took_no_longer_than_it_may(first: &Trace, second: &Trace) {
+    let withheld: u64 = second.host_gaps().iter().map(|gap| gap.ns()).sum();
     let [first, second] = [first, second].map(|trace| {
         let events = trace.events();
         let at = |wanted: Stage| {
@@ -204,8 +206,10 @@ fn took_no_longer_than_it_may(first: &Trace, second: &Trace) {
         let (begin, end) = (at(Stage::JobUnpacked), at(Stage::PoweringOff));
         (end.guest_ns.saturating_since(begin.guest_ns), end.host_ns.saturating_since(begin.host_ns))
     });
-    println!("first and second machine, in ns of the guest and of the host: {first:?}, {second:?}");
-    assert!(second.0 <= first.0 + first.0 / 2, "{second:?} after {first:?}");
+    println!(
+        "first and second machine, in ns of the guest and of the host: {first:?}, {second:?}, {withheld} withheld"
+    );
+    assert!(second.0 <= first.0 + first.0 / 2 + withheld, "{second:?} after {first:?}, {withheld} withheld");
 }
 
 /// The second machine knows when the first one failed.

@@ -71,8 +71,8 @@ fn read_by_trace_cmd(ctx: &Ctx) -> Result<AssertResult> {
 
 #[test]
 fn trace_cmd_makes_the_same_of_the_same_pages() {
-    let run = fixture("read_by_trace_cmd").run();
-    assert!(run.status.success(), "{run}");
+    let run = fixture("read_by_trace_cmd").run_undisturbed();
+    run.assert_holds();
     trace_cmd::compare(&run, &HistoryLog::of(&run.trace().events()));
 }
 

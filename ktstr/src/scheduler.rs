@@ -98,14 +98,15 @@ pub const fn check_config(scheduler: &Scheduler, is_given: bool) {
 }
 
 /// Whether the schedulers that may take the place of a test's own declare nothing that would be left out: they are started in the running
-/// guest, which has its kernel, and whose parameters are set.
+/// guest, which has its kernel, and whose parameters are set. What the test, with these `kargs` and `sysctls`, or its own scheduler declares,
+/// too, is there.
 ///
 /// # Panics
 /// While compiling, where one does.
-pub const fn check_staged(scheduler: &Scheduler, staged: &[&Scheduler]) {
+pub const fn check_staged(scheduler: &Scheduler, staged: &[&Scheduler], kargs: &[&str], sysctls: &[&str]) {
     let mut one = 0;
     while one < staged.len() {
-        let Scheduler { name, source, enable, kargs, sysctls, config_file_def, .. } = *staged[one];
+        let Scheduler { name, source, enable, config_file_def, .. } = *staged[one];
         assert!(
             !matches!(source, SchedulerSource::BuiltIn) && enable.is_empty(),
             "one of `staged_schedulers` has `enable` lines, which are written before the first scheduler is started: make it the \
@@ -117,11 +118,11 @@ pub const fn check_staged(scheduler: &Scheduler, staged: &[&Scheduler]) {
              `config_file`"
         );
         assert!(
-            kargs.is_empty(),
+            has_all(staged[one].kargs, scheduler.kargs, kargs),
             "one of `staged_schedulers` declares `kargs`, and the kernel has booted when it is started: give them to the test"
         );
         assert!(
-            sysctls.is_empty(),
+            has_all(staged[one].sysctls, scheduler.sysctls, sysctls),
             "one of `staged_schedulers` declares `sysctls`, which are set before the body: give them to the test, or use `Op::sysctl`"
         );
         let mut other = 0;
@@ -140,9 +141,40 @@ pub const fn check_staged(scheduler: &Scheduler, staged: &[&Scheduler]) {
     }
 }
 
+/// Whether each of these texts is in one list or the other.
+const fn has_all(texts: &[&str], one: &[&str], other: &[&str]) -> bool {
+    let mut nth = 0;
+    while nth < texts.len() {
+        if !has(one, texts[nth]) && !has(other, texts[nth]) {
+            return false;
+        }
+        nth += 1;
+    }
+    true
+}
+
+const fn has(list: &[&str], text: &str) -> bool {
+    let mut nth = 0;
+    while nth < list.len() {
+        if same(list[nth].as_bytes(), text.as_bytes()) {
+            return true;
+        }
+        nth += 1;
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Two versions of one scheduler declare the same: the second of them was refused for what is there.
+    #[test]
+    fn what_the_first_scheduler_or_the_test_has_too_is_had_by_the_second() {
+        assert!(has_all(&["quiet", "nohz_full=1"], &["nohz_full=1"], &["quiet"]));
+        assert!(!has_all(&["quiet", "nohz_full=1"], &["nohz_full=2"], &["quiet"]));
+        assert!(has_all(&[], &[], &[]));
+    }
 
     #[test]
     fn a_line_is_a_value_and_a_path() {

@@ -5,7 +5,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, Ident, Result, ReturnType, Safety, Signature, Visibility};
+use syn::{Attribute, Error, Ident, LitStr, Result, ReturnType, Safety, Signature, Visibility};
 
 use crate::args::Args;
 use crate::key::Place;
@@ -231,15 +231,25 @@ fn config_check(args: &Args) -> TokenStream {
     }
 }
 
-/// All that the schedulers that may take the place of the first one declare is had by them.
+/// All that the schedulers that may take the place of the first one declare is had by them: of themselves, or as the first one or the test
+/// has it, too.
 fn staged_check(args: &Args) -> TokenStream {
     let (Some(Value::Path(scheduler)), Some(Value::Paths(staged)), Some(span)) =
         (args.value("scheduler"), args.value("staged_schedulers"), args.span("staged_schedulers"))
     else {
         return TokenStream::new();
     };
+    let (kargs, sysctls) = (texts(args, "kargs"), texts(args, "sysctls"));
     quote_spanned! {span=>
-        ::ktstr::__private::check_staged(&#scheduler, &[#(&#staged),*]);
+        ::ktstr::__private::check_staged(&#scheduler, &[#(&#staged),*], &[#(#kargs),*], &[#(#sysctls),*]);
+    }
+}
+
+/// The texts of a list, if it was given.
+fn texts<'a>(args: &'a Args, key: &str) -> &'a [LitStr] {
+    match args.value(key) {
+        Some(Value::Texts(texts)) => texts.as_slice(),
+        _ => &[],
     }
 }
 
@@ -348,6 +358,15 @@ mod tests {
             "{text}"
         );
         assert!(!expanded("", item)?.contains("Assert"));
+        Ok(())
+    }
+
+    #[test]
+    fn what_staged_schedulers_declare_is_compared_with_what_the_test_gives() -> Result<()> {
+        let item = "fn t(ctx: &Ctx) -> R { x() }";
+        let keys = r#"scheduler = A, staged_schedulers = [B, C], kargs = ["quiet"]"#;
+        let text = expanded(keys, item)?.replace(' ', "");
+        assert!(text.contains(r#"check_staged(&A,&[&B,&C],&["quiet"],&[]);"#), "{text}");
         Ok(())
     }
 

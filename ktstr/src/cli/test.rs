@@ -2,6 +2,7 @@
 
 mod child;
 mod kernels;
+mod planned;
 mod profile;
 mod reuse;
 mod runner;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::SignedDuration;
-use ktstr_record::machine::{self, MachineKind};
+use ktstr_record::machine::MachineKind;
 use ktstr_record::provision::cargo;
 
 use self::child::exit_code;
@@ -28,12 +29,12 @@ pub(super) use self::child::{Signals, run_to_end};
 use self::kernels::{KernelChoice, Pass};
 pub(super) use self::profile::optimizes_reader;
 use self::reuse::{Built, Metadata};
+use self::runner::RunnerOptions;
 pub(super) use self::runner::{NO_FAIL_FAST, Runner, split_filters};
-use self::runner::{RunnerOptions, split_at_test_words};
 use self::runs::{print_traces, remove_left, remove_old_runs, take_in_left, take_in_of};
 use self::table::{Column, Row, TestName};
 use self::threads::ToolConfig;
-use super::asked::{NotBuilt, ask, binaries, printed};
+use super::asked::{NotBuilt, ask, binaries};
 use super::commands::CommandArgs;
 use super::gauntlet::Plan;
 use super::list::unreadable;
@@ -238,7 +239,7 @@ impl CommandArgs for TestArgs {
             }],
         };
         // What the runner is given is all of it, as that is what it makes parts of.
-        if let Some(plan) = plan.as_mut().filter(|_| runner == Runner::Nextest && self.chooses()) {
+        if let Some(plan) = plan.as_mut().filter(|_| runner == Runner::Nextest && self.chooses(&workspace)) {
             let kept = self.keep_listed(plan, &workspace, &mut signals);
             if let Some(code) = signals.exit_code() {
                 return Ok(ExitCode::from(code));
@@ -340,58 +341,6 @@ impl TestArgs {
     /// Whether the machines of all tests are in performance mode.
     fn performance_of_all(&self) -> bool {
         self.performance || environment::Environment::read().performance
-    }
-
-    /// What of the gauntlet is run, if it is asked for; its reader is told.
-    fn plan(&self, tests: &[TestDescription], passes: &[Pass]) -> Result<Option<Plan>> {
-        if !self.gauntlet {
-            return Ok(None);
-        }
-        if tests.is_empty() {
-            bail!(
-                "no test with #[ktstr_test] has `{}` in its name",
-                self.filter.as_deref().unwrap_or_default()
-            );
-        }
-        let mut machine = passes.first().context("no kernel")?.machine();
-        machine.performance = self.performance_of_all();
-        let plan = Plan::new(tests, &machine, self.budget, machine::carries)?;
-        out::note(&plan.summary());
-        Ok(Some(plan))
-    }
-
-    /// Whether nextest is told to run less than all of what it is given.
-    fn chooses(&self) -> bool {
-        let (_, of_tests) = split_at_test_words(&self.rest);
-        self.options.part(&self.rest).is_some()
-            || !split_filters(&self.rest).0.is_empty()
-            || of_tests.len() > 1
-    }
-
-    /// Plan only what of the gauntlet this run is for: its part of it, and of that what it is to choose, as nextest will; its reader is told.
-    ///
-    /// # Errors
-    /// A list that cannot be had: then nobody would notice a variant that left no trace.
-    fn keep_listed(&self, plan: &mut Plan, workspace: &Workspace, signals: &mut Signals) -> Result<()> {
-        let all = plan.count();
-        let part = self.options.part(&self.rest);
-        let mut rest = profile::words(&workspace.workspace_root);
-        rest.extend(self.options.configuration_words(&self.rest));
-        rest.extend(self.words_of_build("--cargo-profile", "--cargo-profile"));
-        let (filters, _) = split_filters(&self.rest);
-        rest.extend(filters.into_iter().flat_map(|filter| ["-E".to_owned(), filter]));
-        // Names of tests, and what is to be skipped.
-        rest.extend_from_slice(split_at_test_words(&self.rest).1);
-        let mut command = self.cargo();
-        command.args(plan.listing(part.as_deref(), &rest));
-        let (status, listed) = printed(&mut command, Some(signals))?;
-        if !status.success() {
-            bail!("cargo nextest list, which tells which of the variants it would run, ended with {status}");
-        }
-        plan.keep_listed(&listed)?;
-        let which = part.map_or_else(|| "chosen".to_owned(), |part| format!("in the part {part}"));
-        out::note(&format!("gauntlet: {} of these {all} are {which}", plan.count()));
-        Ok(())
     }
 
     /// The same; on several kernels with the runner told to go on after a failure.

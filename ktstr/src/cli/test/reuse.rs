@@ -11,6 +11,9 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitStatus};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -19,10 +22,13 @@ use serde::Deserialize;
 use super::child::exit_code;
 use super::{Runner, Signals, TestArgs, arguments};
 use crate::cli::asked::{Binary, NotBuilt, printed};
+use crate::cli::out;
 use crate::workspace::{Target, Workspace};
 
 /// nextest's exit code for tests that do not compile.
 const BUILD_FAILED: u8 = 101;
+/// How long cargo may look for what the workspace depends on until that is said: it downloads what is missing, in silence.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 
 /// What cargo says of the workspace and all that it depends on.
 pub(super) struct Metadata(MemoryFile);
@@ -35,7 +41,7 @@ impl Metadata {
     pub(super) fn find(here: &Path, args: &TestArgs, runner: Runner) -> Result<(Workspace, Option<Self>)> {
         if runner == Runner::Nextest
             && args.is_plain()
-            && let Ok((workspace, json)) = Workspace::with_dependencies(here)
+            && let Some((workspace, json)) = with_dependencies(here)
         {
             let file = MemoryFile::of("ktstr-metadata", &json).context("could not make a file in memory")?;
             return Ok((workspace, Some(Self(file))));
@@ -43,6 +49,19 @@ impl Metadata {
         // cargo says what is wrong when it builds.
         Ok((Workspace::around(here)?, None))
     }
+}
+
+/// All that cargo says of the workspace around a folder, if it can be had.
+fn with_dependencies(here: &Path) -> Option<(Workspace, Vec<u8>)> {
+    thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel();
+        scope.spawn(move || drop(sender.send(Workspace::with_dependencies(here))));
+        let found = receiver.recv_timeout(TELL_AFTER).or_else(|_| {
+            out::note("ktstr: cargo looks for what the workspace depends on, and downloads what is missing");
+            receiver.recv()
+        });
+        found.ok()?.ok()
+    })
 }
 
 /// Test binaries that are built.

@@ -181,6 +181,19 @@ pub(in super::super) fn split_filters(words: &[String]) -> (Vec<String>, Vec<Str
     (filters, others)
 }
 
+/// The words for nextest that surely are parts of tests' names: neither options nor what may be the value of one.
+pub(super) fn names_in(words: &[String]) -> Vec<String> {
+    let (before, _) = split_at_test_words(words);
+    let mut may_be_value = false;
+    let is_name = |word: &&String| {
+        let is_option = word.starts_with('-');
+        let is_name = !is_option && !may_be_value;
+        may_be_value = is_option && !word.contains('=');
+        is_name
+    };
+    before.iter().filter(is_name).cloned().collect()
+}
+
 /// The words of the runner itself, and from the `--` on those of the test binaries.
 pub(in super::super) fn split_at_test_words(words: &[String]) -> (&[String], &[String]) {
     words.split_at(words.iter().position(|word| word == "--").unwrap_or(words.len()))
@@ -287,6 +300,13 @@ mod tests {
         );
         let options = RunnerOptions { profile: Some("own".to_owned()), ..RunnerOptions::default() };
         assert_eq!(options.configuration_words(&words("-P ci")).join(" "), "--profile own");
+    }
+
+    #[test]
+    fn names_of_tests_are_told_from_options_and_their_values() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(names_in(&words("a --retries 2 b --config=x c --no-capture d -- e")), ["a", "b", "c"]);
+        assert_eq!(names_in(&words("--release")), Vec::<String>::new());
     }
 
     #[test]

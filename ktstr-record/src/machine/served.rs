@@ -258,7 +258,7 @@ mod tests {
         let found = patience.wait(|until| {
             waits += 1;
             // As if the host had run nobody meanwhile.
-            let late = if waits == 1 { MS * 600 } else { MS * 0 };
+            let late = if waits == 1 { MS * 600 } else { Duration::ZERO };
             std::thread::sleep(until.saturating_duration_since(Instant::now()) + late);
             Ok::<_, ()>((waits == 2).then_some(7))
         });

@@ -69,7 +69,7 @@ fn each_machine_is_a_trace_of_its_own() {
     let run = Run::load(&trace);
     let report = report::render(&run, &run.judge(None, CheckSource::Recorded));
     assert!(
-        report.contains(AGAIN) && report.contains("again, in 1 of 1 attempt; the last is segment 1"),
+        report.contains(AGAIN) && report.contains("again, in 1 of 1 attempt (100 %); the last is segment 1"),
         "{report}"
     );
     assert_same(&trace, "stall.trace.zst");

@@ -8,10 +8,11 @@ use crossbeam_channel::{Receiver, Sender};
 use ktstr_replay::judge::broken_for_good;
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
+use ktstr_replay::trace::record::LossKind;
 
 /// A thread that judges the trace after each capture that reached it.
 pub(super) struct FailFast {
-    broken: mpsc::Receiver<String>,
+    broken: mpsc::Receiver<Broken>,
 }
 
 impl FailFast {
@@ -26,19 +27,29 @@ impl FailFast {
         Ok((Self { broken }, captured))
     }
 
-    /// A claim that is broken for good by what the trace had at a capture; told once for each capture.
-    pub(super) fn broken(&self) -> Option<String> {
-        self.broken.try_iter().last()
+    /// A claim that is broken for good by what the trace had at a capture, told once for each capture; of `gaps` in which the host did not run
+    /// the machine that were told so far. What was judged without one of them is judged again with the next capture.
+    pub(super) fn broken(&self, gaps: usize) -> Option<String> {
+        self.broken.try_iter().filter(|broken| broken.gaps >= gaps).last().map(|broken| broken.claim)
     }
 }
 
-fn judge(trace: &std::path::Path, captures: &Receiver<()>, tell: &mpsc::Sender<String>) {
+/// A claim that is broken for good.
+#[derive(Debug)]
+struct Broken {
+    claim: String,
+    /// How many gaps of the host the trace told of when it was judged.
+    gaps: usize,
+}
+
+fn judge(trace: &std::path::Path, captures: &Receiver<()>, tell: &mpsc::Sender<Broken>) {
     while captures.recv().is_ok() {
         // A trace that cannot be read is judged at the end of the run, where that is said.
         let Ok(trace) = Trace::open(trace) else { continue };
         // Nobody listens to a run that has ended meanwhile.
+        let gaps = trace.losses().iter().filter(|loss| loss.kind == LossKind::HostTime).count();
         if let Some(claim) = broken_for_good(&Run::load(&trace))
-            && tell.send(claim.to_string()).is_err()
+            && tell.send(Broken { claim: claim.to_string(), gaps }).is_err()
         {
             return;
         }

@@ -239,8 +239,9 @@ impl<'c> Session<'c> {
             self.capture_if_expected();
             self.enabling.tell();
             self.look_at_host_time();
-            // What was judged before a gap is told is judged again with the next capture, when the trace has it.
-            if let Some(claim) = self.fail_fast.as_ref().and_then(FailFast::broken)
+            // Of a gap that is on, the trace does not have anything yet.
+            let gaps = self.host.gaps();
+            if let Some(claim) = self.fail_fast.as_ref().and_then(|claims| claims.broken(gaps))
                 && !self.host.is_in_gap()
             {
                 return Ending { end: GuestEnd::FailedFast, detail: claim };

@@ -16,6 +16,8 @@ pub(super) struct Host {
     withheld: Withheld,
     /// All gaps that were told.
     told: Duration,
+    /// How many these are.
+    gaps: usize,
     /// All pauses up to the last look.
     pauses: Duration,
     /// A limit of init's passed.
@@ -31,6 +33,11 @@ impl Host {
     /// Whether a gap is on, of which nothing was told yet.
     pub(super) fn is_in_gap(&self) -> bool {
         self.time.is_in_gap()
+    }
+
+    /// How many gaps were told.
+    pub(super) fn gaps(&self) -> usize {
+        self.gaps
     }
 
     /// The scheduler was not enabled within its time.
@@ -62,6 +69,7 @@ impl Session<'_> {
     fn tell_gap(&mut self, gap: Option<HostGap>) {
         let Some(gap) = gap else { return };
         self.host.told += gap.length;
+        self.host.gaps += 1;
         let ns = nanos(gap.length);
         self.outbox.loss(self.clock.host_ns(), LossKind::HostTime, ns, gap.in_words());
     }

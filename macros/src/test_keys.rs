@@ -2,10 +2,11 @@
 
 use proc_macro2::Span;
 use quote::ToTokens;
+use strsim::levenshtein;
 use syn::Result;
 use syn::spanned::Spanned;
 
-use crate::args::{Args, Faults, edits};
+use crate::args::{Args, Faults};
 use crate::key::Place::{Constraint, Limit, Payload, TestAttribute, Topology};
 use crate::key::{Key, count, decimal, flag, key};
 use crate::shape::{Shape, Value};
@@ -252,8 +253,8 @@ fn check_exit(args: &Args, faults: &mut Faults) {
     let named = text.strip_prefix(EXIT_PREFIX).unwrap_or(&text);
     let plain = text.to_ascii_uppercase();
     let plain = plain.strip_prefix(EXIT_PREFIX).unwrap_or(&plain);
-    let meant = EXIT_KINDS.into_iter().min_by_key(|known| edits(plain, known));
-    if let Some(meant) = meant.filter(|known| *known != named && edits(plain, known) <= MISSPELT) {
+    let meant = EXIT_KINDS.into_iter().min_by_key(|known| levenshtein(plain, known));
+    if let Some(meant) = meant.filter(|known| *known != named && levenshtein(plain, known) <= MISSPELT) {
         let kinds = EXIT_KINDS.join(", ");
         faults.add(
             kind.span(),

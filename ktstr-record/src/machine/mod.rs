@@ -51,7 +51,7 @@ pub use interface::{Machine, MachineEvent, StaleBreakpoint, Watch, WatchId, Watc
 pub(crate) use kvm::tiny_kernel;
 pub use kvm::{KvmProbe, KvmSelfTest, SelfTestOutcome, boot, selftest_kvm};
 pub use ram::{ChannelRam, GuestRam};
-pub(crate) use served::{Lateness, MOST_TIMES, ServedLimit, Withheld};
+pub(crate) use served::{Lateness, Look, MOST_TIMES, ServedLimit, Withheld};
 pub(crate) use start::kernel_fault;
 pub use start::{Start, StartKind, StartPolicy, Started};
 

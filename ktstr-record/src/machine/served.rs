@@ -10,7 +10,7 @@ use super::error::MachineError;
 use super::limits::host_cpus;
 
 /// How often the accounts are looked at.
-pub(crate) const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(100);
 /// A look that comes so late by itself was made by a process that the host did not run either.
 const LATE: Duration = Duration::from_millis(300);
 /// Threads that together ran for less of the time between two late looks were not run.
@@ -40,50 +40,86 @@ pub(crate) struct Withheld {
 
 impl Default for Withheld {
     fn default() -> Self {
-        Self { last: None, total: Duration::ZERO, cpus: host_cpus() }
+        Self::on(host_cpus())
+    }
+}
+
+/// What there was of the host's CPUs between two looks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    /// The time between them in which the machine was not stopped on purpose.
+    pub passed: Duration,
+    /// Its process was stopped.
+    pub stopped: bool,
+    /// What its threads had.
+    pub had: Had,
+    lateness: Lateness,
+}
+
+impl Look {
+    /// On a host with so many CPUs.
+    pub(crate) fn between(
+        before: &CpuUse,
+        after: &CpuUse,
+        passed: Duration,
+        cpus: u32,
+        lateness: Lateness,
+    ) -> Self {
+        let stopped = before.stopped || after.stopped;
+        Self { passed, stopped, had: after.since(before, passed, cpus), lateness }
+    }
+
+    /// Whether it came late by itself, and the machine hardly ran until then: the host ran neither.
+    pub(crate) fn is_late(&self) -> bool {
+        self.lateness == Lateness::OfHost && self.passed >= LATE && self.had.ran < self.passed.mul_f64(RAN)
+    }
+
+    /// How much of the time the host did not run the machine.
+    fn withheld(&self) -> Duration {
+        if self.stopped || self.is_late() {
+            return self.passed;
+        }
+        let Had { ran, lacked, most_waited } = self.had;
+        let wanted = (ran + lacked).as_secs_f64();
+        let missed = if wanted > 0.0 { lacked.as_secs_f64() / wanted } else { 0.0 };
+        most_waited.min(self.passed.mul_f64(missed))
     }
 }
 
 impl Withheld {
+    /// Nothing yet, on a host with so many CPUs.
+    pub(crate) fn on(cpus: u32) -> Self {
+        Self { last: None, total: Duration::ZERO, cpus }
+    }
+
     /// Whether it is time to look.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.last.as_ref().is_none_or(|(last, _)| now.duration_since(*last) >= LOOK)
     }
 
     /// Look at the accounts at `now`; `paused` is the part of the time since the last look in which the machine was stopped on
-    /// purpose. Without accounts nothing is known to be withheld.
-    pub(crate) fn look(&mut self, now: Instant, paused: Duration, used: Option<CpuUse>, lateness: Lateness) {
-        let Some(used) = used else { return };
-        if let Some((last, before)) = &self.last {
+    /// purpose. What there was since the last look; without accounts nothing is known to be withheld.
+    pub(crate) fn look(
+        &mut self,
+        now: Instant,
+        paused: Duration,
+        used: Option<CpuUse>,
+        lateness: Lateness,
+    ) -> Option<Look> {
+        let used = used?;
+        let look = self.last.as_ref().map(|(last, before)| {
             let passed = now.duration_since(*last).saturating_sub(paused);
-            self.total += withheld(passed, before, &used, self.cpus, lateness);
-        }
+            Look::between(before, &used, passed, self.cpus, lateness)
+        });
+        self.total += look.map_or(Duration::ZERO, |look| look.withheld());
         self.last = Some((now, used));
-    }
-
-    /// How many CPUs the host has for it.
-    pub(crate) fn cpus(&self) -> u32 {
-        self.cpus
+        look
     }
 
     /// All of it, so far.
     pub(crate) fn total(&self) -> Duration {
         self.total
     }
-}
-
-/// How much of `passed` the host did not run the machine, on a host with so many CPUs.
-fn withheld(passed: Duration, before: &CpuUse, after: &CpuUse, cpus: u32, lateness: Lateness) -> Duration {
-    if after.stopped || before.stopped {
-        return passed;
-    }
-    let Had { ran, lacked, most_waited } = after.since(before, passed, cpus);
-    if lateness == Lateness::OfHost && passed >= LATE && ran < passed.mul_f64(RAN) {
-        return passed;
-    }
-    let wanted = (ran + lacked).as_secs_f64();
-    let missed = if wanted > 0.0 { lacked.as_secs_f64() / wanted } else { 0.0 };
-    most_waited.min(passed.mul_f64(missed))
 }
 
 /// A time limit that what the host withholds puts off, up to a bound.
@@ -170,7 +206,7 @@ impl Patience {
         self,
         mut look: impl FnMut(Instant) -> Result<Option<T>, E>,
     ) -> Result<Result<T, Silence>, E> {
-        let mut withheld = Withheld { last: None, total: Duration::ZERO, cpus: 1 };
+        let mut withheld = Withheld::on(1);
         let limit = ServedLimit::begin(self.limit, MOST_TIMES, &withheld);
         loop {
             let asked = Instant::now();
@@ -212,7 +248,7 @@ mod tests {
         let thread =
             |(id, &(ran, waited)): (u32, &(u32, u32))| ThreadUse { id, ran: MS * ran, waited: MS * waited };
         let after = CpuUse { threads: (1..).zip(threads).map(thread).collect(), stopped };
-        withheld(MS * 100, &zero, &after, 2, Lateness::OfHost).as_millis()
+        Look::between(&zero, &after, MS * 100, 2, Lateness::OfHost).withheld().as_millis()
     }
 
     #[test]
@@ -232,7 +268,8 @@ mod tests {
             threads: vec![ThreadUse { id: 1, ran: MS * ran, waited: Duration::ZERO }],
             stopped: false,
         };
-        let of = |after: u32, lateness| withheld(MS * 5000, &ran(0), &ran(after), 2, lateness);
+        let of =
+            |after: u32, lateness| Look::between(&ran(0), &ran(after), MS * 5000, 2, lateness).withheld();
         assert_eq!(of(20, Lateness::OfHost), MS * 5000);
         assert_eq!(of(900, Lateness::OfHost), Duration::ZERO);
         assert_eq!(of(20, Lateness::OfMachine), Duration::ZERO, "it was waited for");

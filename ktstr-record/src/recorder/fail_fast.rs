@@ -8,7 +8,6 @@ use crossbeam_channel::{Receiver, Sender};
 use ktstr_replay::judge::broken_for_good;
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
-use ktstr_replay::trace::record::LossKind;
 
 /// A thread that judges the trace after each capture that reached it.
 pub(super) struct FailFast {
@@ -46,8 +45,8 @@ fn judge(trace: &std::path::Path, captures: &Receiver<()>, tell: &mpsc::Sender<B
     while captures.recv().is_ok() {
         // A trace that cannot be read is judged at the end of the run, where that is said.
         let Ok(trace) = Trace::open(trace) else { continue };
+        let gaps = trace.host_gaps().len();
         // Nobody listens to a run that has ended meanwhile.
-        let gaps = trace.losses().iter().filter(|loss| loss.kind == LossKind::HostTime).count();
         if let Some(claim) = broken_for_good(&Run::load(&trace))
             && tell.send(Broken { claim: claim.to_string(), gaps }).is_err()
         {

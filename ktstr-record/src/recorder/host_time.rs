@@ -3,23 +3,22 @@
 //!
 //! The guest's clock goes on meanwhile, so that its watchdogs and its workers' gaps count what nobody in the guest did.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::machine::{CpuUse, Lateness};
+use ktstr_replay::trace::record::LossKind;
+use ktstr_replay::units::{HostNs, nanos};
 
-/// How often the accounts are looked at.
-pub(super) const LOOK: Duration = Duration::from_millis(100);
+use super::outbox::Outbox;
+use crate::machine::Look;
+
 /// Gaps that are shorter are part of how hosts are.
 pub(super) const GAP: Duration = Duration::from_millis(300);
 /// A thread that waits for so much of the time between two looks is not run by the host.
 const WAITED: f64 = 0.9;
-/// A machine whose threads together ran for less of the time between two late looks did not run.
-const RAN: f64 = 0.1;
 
 /// Finds gaps in what the host gives to a machine.
 #[derive(Debug, Default)]
 pub(super) struct HostTime {
-    last: Option<(Instant, CpuUse)>,
     /// Time of a gap that is not over.
     gap: Duration,
     why: &'static str,
@@ -33,34 +32,20 @@ pub(super) struct HostGap {
 }
 
 impl HostGap {
-    /// What a trace says of it.
-    pub(super) fn in_words(&self) -> String {
-        format!("the host did not run the machine for {} ms: {}", self.length.as_millis(), self.why)
+    /// Have the trace tell of it, which was over at `at`.
+    pub(super) fn tell(&self, outbox: &mut Outbox, at: HostNs) {
+        let detail =
+            format!("the host did not run the machine for {} ms: {}", self.length.as_millis(), self.why);
+        outbox.loss(at, LossKind::HostTime, nanos(self.length), detail);
     }
 }
 
 impl HostTime {
-    /// Whether it is time to look.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.last.as_ref().is_none_or(|(last, _)| now.duration_since(*last) >= LOOK)
-    }
-
-    /// Look at the accounts at `now`, on a host with so many CPUs; `paused` is the part of the time since the last look in which the
-    /// recorder itself had stopped the machine. Returns a gap that is over.
-    pub(super) fn look(
-        &mut self,
-        now: Instant,
-        paused: Duration,
-        used: CpuUse,
-        cpus: u32,
-        lateness: Lateness,
-    ) -> Option<HostGap> {
-        let (last, before) = self.last.replace((now, used))?;
-        let (_, used) = self.last.as_ref()?;
-        let passed = now.duration_since(last).saturating_sub(paused);
-        match why(passed, &before, used, cpus, lateness) {
+    /// Take in what there was since the last look. Returns a gap that is over.
+    pub(super) fn note(&mut self, look: &Look) -> Option<HostGap> {
+        match why(look) {
             Some(why) => {
-                self.gap += passed;
+                self.gap += look.passed;
                 self.why = why;
                 None
             }
@@ -80,32 +65,26 @@ impl HostTime {
     }
 }
 
-/// Why the machine did not run for `passed`; `None`: it ran, or did not want to.
-fn why(
-    passed: Duration,
-    before: &CpuUse,
-    after: &CpuUse,
-    cpus: u32,
-    lateness: Lateness,
-) -> Option<&'static str> {
-    if after.stopped || before.stopped {
+/// Why the machine did not run; `None`: it ran, or did not want to.
+fn why(look: &Look) -> Option<&'static str> {
+    if look.stopped {
         return Some("its process was stopped");
     }
-    let had = after.since(before, passed, cpus);
     // One of many busy vCPUs waits as long for the others, which is the guest's own doing: a CPU has to be lacking, too.
-    let least = passed.mul_f64(WAITED);
-    if passed > Duration::ZERO && had.most_waited >= least && had.lacked >= least {
+    let least = look.passed.mul_f64(WAITED);
+    if look.passed > Duration::ZERO && look.had.most_waited >= least && look.had.lacked >= least {
         return Some("one of its threads got no CPU of the host");
     }
-    // A look that is late by itself: the recorder did not run either, or waited for the machine to stop.
-    (lateness == Lateness::OfHost && passed >= GAP && had.ran < passed.mul_f64(RAN))
-        .then_some("it hardly ran while the recorder could not look")
+    // The recorder did not run either, or waited for the machine to stop.
+    look.is_late().then_some("it hardly ran while the recorder could not look")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
-    use crate::machine::ThreadUse;
+    use crate::machine::{CpuUse, Lateness, ThreadUse, Withheld};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -118,9 +97,10 @@ mod tests {
     /// What is found of looks at these times, in ms.
     fn gaps(looks: &[(u32, CpuUse)]) -> Vec<(u128, &'static str)> {
         let begin = Instant::now();
-        let mut host = HostTime::default();
+        let (mut host, mut accounts) = (HostTime::default(), Withheld::on(2));
         let found = looks.iter().filter_map(|(at, used)| {
-            host.look(begin + MS * *at, Duration::ZERO, used.clone(), 2, Lateness::OfHost)
+            let (now, used) = (begin + MS * *at, Some(used.clone()));
+            host.note(&accounts.look(now, Duration::ZERO, used, Lateness::OfHost)?)
         });
         let mut found: Vec<_> = found.collect();
         found.extend(host.over());
@@ -160,7 +140,7 @@ mod tests {
     #[test]
     fn a_machine_that_sleeps_and_does_not_answer_was_not_kept_from_it() {
         let idle = used([1, 1], [0, 0], false);
-        let of = |lateness| why(MS * 5000, &idle, &idle, 2, lateness);
+        let of = |lateness| why(&Look::between(&idle, &idle, MS * 5000, 2, lateness));
         assert_eq!(of(Lateness::OfHost), Some("it hardly ran while the recorder could not look"));
         assert_eq!(of(Lateness::OfMachine), None);
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ktstr_replay::trace::record::{BlobRole, EventBody, GuestEnd, LossKind, Stage};
+use ktstr_replay::trace::record::{BlobRole, EventBody, GuestEnd, Stage};
 use ktstr_replay::trace::{TraceWriter, WriteError};
 use ktstr_replay::units::{GuestNs, HostNs, nanos};
 
@@ -196,29 +196,28 @@ fn tell_failed_boot(
         BackendSpec::Qemu(_) => "",
     };
     let nothing = Duration::ZERO;
-    let (attempts, fault, console, took, withheld) = match error {
+    let times =
+        |attempts| if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
+    let (detail, fault, console, took, withheld) = match error {
         StartError::Boot { attempts, fault, console, took, withheld } => {
-            let times =
-                if attempts == 1 { String::from("1 attempt") } else { format!("{attempts} attempts") };
+            let times = times(attempts);
             let fault = format!("the kernel did not get to init in {times}: {fault}{instead}");
-            (attempts, fault, console, took, withheld)
+            (times, fault, console, took, withheld)
         }
         StartError::Init { failure, console } => {
             let fault = format!("the kernel came up, but init could not go on: {failure}");
-            (1, fault, console, nothing, nothing)
+            (times(1), fault, console, nothing, nothing)
         }
-        other => (1, other.to_string(), String::new(), nothing, nothing),
+        other => (times(1), other.to_string(), String::new(), nothing, nothing),
     };
     let mut event = |host_ns, body| outbox.event(GuestNs(0), host_ns, body);
     // From when on it was waited for is what the judge compares the host's gaps with.
     let began = HostNs(clock.host_ns().0.saturating_sub(nanos(took)));
-    let detail = if attempts == 1 { String::from("1 attempt") } else { format!("{attempts} attempts") };
     event(began, EventBody::Stage { stage: Stage::Booting, detail });
     event(clock.host_ns(), EventBody::Console(console.into_bytes()));
     event(clock.host_ns(), EventBody::Stage { stage: Stage::InitFailed, detail: fault.clone() });
     if withheld >= GAP {
-        let gap = HostGap { length: withheld, why: "it booted meanwhile" };
-        outbox.loss(clock.host_ns(), LossKind::HostTime, nanos(withheld), gap.in_words());
+        HostGap { length: withheld, why: "it booted meanwhile" }.tell(&mut outbox, clock.host_ns());
     }
     outbox.event(GuestNs(0), clock.host_ns(), EventBody::End { end: GuestEnd::TimedOut, detail: fault });
     outbox.close(clock.host_ns()).finish()

@@ -114,9 +114,10 @@ pub(super) struct Session<'c> {
     phase: Option<(u32, String)>,
     /// Running time at which the body began.
     body_began: Option<Duration>,
-    body_ended: bool,
-    /// The guest's time at which the body began, and ended.
-    body: (GuestNs, Option<GuestNs>),
+    /// For how long it ran by the guest's time, once it has ended.
+    body_took: Option<Duration>,
+    /// The guest's time at which it began.
+    body_began_at: GuestNs,
     host: Host,
 }
 
@@ -152,8 +153,8 @@ impl<'c> Session<'c> {
             pages: None,
             phase: None,
             body_began: None,
-            body_ended: false,
-            body: (GuestNs(0), None),
+            body_took: None,
+            body_began_at: GuestNs(0),
             host: Host::default(),
         }
     }
@@ -177,7 +178,7 @@ impl<'c> Session<'c> {
         if self.body_began.is_none() {
             return;
         }
-        if self.body_ended {
+        if self.body_has_ended() {
             return self.terminal.iter_mut().for_each(Terminal::give_back);
         }
         for input in self.terminal.as_mut().map(Terminal::input).unwrap_or_default() {
@@ -286,10 +287,9 @@ impl<'c> Session<'c> {
         let (watches, probes, mut stand) = self.watches();
         watches.asked.close(&mut stand);
         probes.close(&mut stand);
-        let body_took = self.body.1.map_or(0, |ended| ended.0.saturating_sub(self.body.0.0));
         while let Some((index, due)) = self.cadence.due() {
             self.cadence.advance();
-            let why = match due < Duration::from_nanos(body_took) {
+            let why = match self.body_took.is_some_and(|took| due < took) {
                 // Its workers are gone by then, so that nothing can be made up for.
                 true => "it was due while the body ran, and the recorder came to it after the body had ended",
                 false => "the run ended before it was due",
@@ -394,11 +394,10 @@ impl<'c> Session<'c> {
         match &said {
             FromTest::BodyStarted => {
                 self.body_began = Some(self.clock.running());
-                self.body = (guest_ns, None);
+                self.body_began_at = guest_ns;
             }
             FromTest::BodyEnded { .. } => {
-                self.body_ended = true;
-                self.body.1 = Some(guest_ns);
+                self.body_took = Some(Duration::from_nanos(guest_ns.saturating_since(self.body_began_at)));
             }
             FromTest::PhaseBegin { index, name } => self.phase = Some((*index, name.clone())),
             FromTest::PhaseEnd { .. } => self.phase = None,
@@ -445,8 +444,12 @@ impl<'c> Session<'c> {
         }
     }
 
+    fn body_has_ended(&self) -> bool {
+        self.body_took.is_some()
+    }
+
     fn capture_if_due(&mut self) {
-        let Some(began) = self.body_began.filter(|_| !self.body_ended) else { return };
+        let Some(began) = self.body_began.filter(|_| !self.body_has_ended()) else { return };
         let Some((index, due)) = self.cadence.due() else { return };
         let late = self.clock.running().saturating_sub(began + due);
         if self.clock.running() < began + due || !self.capturer.is_ready() {

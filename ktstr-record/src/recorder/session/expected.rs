@@ -40,14 +40,14 @@ impl Session<'_> {
     /// Take a capture if a failure is near.
     pub(super) fn capture_if_expected(&mut self) {
         // What the guest asked for comes first: it may be of the failure itself, which nothing that is before it may come behind.
-        let may_take = !self.body_ended && self.requests.is_empty() && self.capturer.is_ready();
+        let may_take = !self.body_has_ended() && self.requests.is_empty() && self.capturer.is_ready();
         let Some(began) = self.body_began.filter(|_| may_take) else { return };
         let Some(nth) = self.expected.take_due(self.clock.running().saturating_sub(began)) else { return };
         // That it cannot be stopped is heard of as its end.
         let Ok(pause) = self.pause() else { return };
         // What the guest said before it stopped comes before the capture.
         self.listen();
-        if self.body_ended || !self.requests.is_empty() {
+        if self.body_has_ended() || !self.requests.is_empty() {
             return self.go_on_after(pause);
         }
         let request = self.request_at(format!("before_failure_{nth:03}"), CaptureKind::OnDemand, &pause);

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ktstr_replay::trace::record::{GuestEnd, LossKind};
-use ktstr_replay::units::nanos;
+use ktstr_replay::trace::record::GuestEnd;
 
 use super::{Ending, Session};
 use crate::machine::{Lateness, Withheld};
@@ -54,15 +53,14 @@ impl Session<'_> {
 
     fn look_at_accounts(&mut self, lateness: Lateness) {
         let now = Instant::now();
-        if !self.host.time.is_due(now) {
+        if !self.host.withheld.is_due(now) {
             return;
         }
         let Some(used) = self.machine.cpu_use() else { return };
         let pauses = self.clock.all_pauses();
         let paused = pauses.saturating_sub(std::mem::replace(&mut self.host.pauses, pauses));
-        self.host.withheld.look(now, paused, Some(used.clone()), lateness);
-        let cpus = self.host.withheld.cpus();
-        let gap = self.host.time.look(now, paused, used, cpus, lateness);
+        let Some(look) = self.host.withheld.look(now, paused, Some(used), lateness) else { return };
+        let gap = self.host.time.note(&look);
         self.tell_gap(gap);
     }
 
@@ -70,8 +68,7 @@ impl Session<'_> {
         let Some(gap) = gap else { return };
         self.host.told += gap.length;
         self.host.gaps += 1;
-        let ns = nanos(gap.length);
-        self.outbox.loss(self.clock.host_ns(), LossKind::HostTime, ns, gap.in_words());
+        gap.tell(&mut self.outbox, self.clock.host_ns());
     }
 
     /// At the end of a run: the gap that is on, and where a limit passed all else that was withheld, which can be why.

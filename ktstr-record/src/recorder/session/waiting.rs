@@ -47,7 +47,7 @@ impl Session<'_> {
 
     fn long_waits_now(&mut self) -> Vec<LimitedWait> {
         let Ok(profile) = self.capturer.profile() else { return Vec::new() };
-        let in_body = self.body_began.is_some() && !self.body_ended;
+        let in_body = self.body_began.is_some() && !self.body_has_ended();
         let ram = self.machine.ram();
         self.long_waits.look(&KernelView::new(&profile, &*ram), in_body, self.clock.running())
     }

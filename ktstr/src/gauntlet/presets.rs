@@ -47,13 +47,17 @@ pub fn test_of_variant(name: &str) -> Cow<'_, str> {
         let (module, machine) = name.rsplit_once("::")?;
         let at = module.rfind("::").map_or(0, |at| at + 2);
         let test = module[at..].strip_prefix(VARIANTS)?;
-        let is_machine = PRESETS.iter().any(|preset| preset.name == machine);
-        is_machine.then(|| format!("{}{test}", &module[..at]))
+        Preset::named(machine).map(|_| format!("{}{test}", &module[..at]))
     };
     parts().map_or(Cow::Borrowed(name), Cow::Owned)
 }
 
 impl Preset {
+    /// The machine of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        PRESETS.iter().find(|preset| preset.name == name)
+    }
+
     /// Name of the variant of a test on this machine, as the macro makes it of the test's.
     pub fn variant_of(&self, test: &str) -> String {
         let at = test.rfind("::").map_or(0, |at| at + 2);

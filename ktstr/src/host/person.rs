@@ -11,7 +11,7 @@ use ktstr_record::recorder::record;
 
 use super::environment::{Environment, SHELL_MACHINE};
 use super::{judge, prepare};
-use crate::gauntlet::PRESETS;
+use crate::gauntlet::{PRESETS, Preset};
 use crate::limits::Assert;
 use crate::payload::Launch;
 use crate::shell::{NAME, PACKAGE, PROGRAM};
@@ -32,7 +32,7 @@ const TAINT: &str = "a person had a shell in the guest";
 /// A machine that is not in the gauntlet's table.
 fn on_machine(def: &TestDef, machine: Option<&str>) -> Result<TestDef> {
     let Some(name) = machine else { return Ok(*def) };
-    let Some(preset) = PRESETS.iter().find(|preset| preset.name == name) else {
+    let Some(preset) = Preset::named(name) else {
         let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
         bail!("{SHELL_MACHINE} is `{name}`, and the machines of the gauntlet are {}", names.join(", "));
     };

@@ -57,18 +57,20 @@ impl SchedulerObjects {
         Ok(found)
     }
 
+    fn meant<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s (KernelVirt, SchedulerMaps)> {
+        self.live.iter().filter(move |(_, scheduler)| scheduler.goes_by(name))
+    }
+
     /// The objects whose scheduler goes by that name; `None`: there is no such scheduler now.
     pub fn named(&self, name: &str) -> Option<Vec<KernelVirt>> {
-        let meant = self.live.iter().filter(|(_, scheduler)| scheduler.goes_by(name));
-        let meant: Vec<KernelVirt> = meant.map(|(btf, _)| *btf).collect();
+        let meant: Vec<KernelVirt> = self.meant(name).map(|(btf, _)| *btf).collect();
         (!meant.is_empty()).then_some(meant)
     }
 
     /// What tells those apart that go by that name, as paths write it, if they are several.
     pub fn several(&self, name: &str) -> Option<Vec<String>> {
-        let meant = self.live.iter().map(|(_, scheduler)| scheduler).filter(|one| one.goes_by(name));
         let different: BTreeSet<(&str, &str)> =
-            meant.map(|one| (one.path_name(), one.scheduler.as_str())).collect();
+            self.meant(name).map(|(_, one)| (one.path_name(), one.scheduler.as_str())).collect();
         let which = || different.iter().map(|&(path, _)| format!("`{}`", SchedulerName(path))).collect();
         (different.len() > 1).then(which)
     }

@@ -15,6 +15,7 @@ use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::scheduler::build_c;
 use ktstr_record::spec::KernelConfig;
 use ktstr_replay::series::Samples;
+use ktstr_tests::Mortal;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Where the guest has them.
@@ -69,19 +70,8 @@ fn all_load_and_run(ctx: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
-/// An example that runs; it is ended with this.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn run(ctx: &Ctx, name: &str) -> Result<()> {
-    let mut running = Running(Command::new(Path::new(GUEST_FOLDER).join(name)).spawn()?);
+    let mut running = Mortal(Command::new(Path::new(GUEST_FOLDER).join(name)).spawn()?);
     let scheduler = &mut running.0;
     wait_until("it is enabled", scheduler, |_| Ok(state()? == "enabled"))?;
     // Busy threads, more of them than CPUs.

@@ -219,14 +219,7 @@ fn a_check_that_does_not_return_is_named_and_keeps_no_signal_from_ending_its_tes
         sleep(Duration::from_millis(20));
     }
     kill_process(Pid::from_child(&child.0), Signal::TERM).expect("signalled");
-    let signalled = Instant::now();
-    let status = loop {
-        if let Some(status) = child.0.try_wait().expect("waiting") {
-            break status;
-        }
-        assert!(signalled.elapsed() < TO_END, "it goes on");
-        sleep(Duration::from_millis(20));
-    };
+    let status = child.end_within(TO_END);
     let mut said = String::new();
     child.0.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
     assert!(!status.success() && said.contains("the check never_returns has not returned"), "{said}");
@@ -308,14 +301,7 @@ fn ctrl_c_while_a_failure_is_made_to_come_again_keeps_the_first_run() {
     let before = std::fs::read(&first).expect("the first machine's trace");
     // A terminal sends it to the whole group.
     kill_process_group(Pid::from_child(&child.0), Signal::INT).expect("signalled");
-    let signalled = Instant::now();
-    let status = loop {
-        if let Some(status) = child.0.try_wait().expect("waiting") {
-            break status;
-        }
-        assert!(signalled.elapsed() < TO_END, "it goes on");
-        sleep(Duration::from_millis(20));
-    };
+    let status = child.end_within(TO_END);
     assert!(!status.success(), "a run whose scheduler died passed");
     assert_gone(&seen);
     assert!(!second.exists(), "what the second machine saw was left behind");

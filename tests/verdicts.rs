@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
-use ktstr_replay::trace::record::{CaptureKind, EventBody, GuestEnd, LossKind, Stage};
+use ktstr_replay::trace::record::{CaptureKind, EventBody, GuestEnd, Stage};
 use ktstr_tests::{Disturbed, TestRun, fixture, ktstr, run_bounded};
 use rustix::process::Signal;
 
@@ -394,9 +394,9 @@ fn stopped_for_a_while(name: &str) -> (ExitStatus, Trace, String) {
     sleep(STOPPED);
     run.signal_emulator(Signal::CONT);
     let (status, trace, report) = run.end();
-    let gaps: Vec<_> = trace.losses().into_iter().filter(|loss| loss.kind == LossKind::HostTime).collect();
+    let gaps = trace.host_gaps();
     // Told by the state of its process, or, where a capture waits for it to stop, by its accounts.
-    assert!(gaps.iter().any(|gap| gap.count >= 7_000_000_000), "{gaps:?}");
+    assert!(gaps.iter().any(|gap| gap.ns() >= 7_000_000_000), "{gaps:?}");
     let words: Vec<&str> = report.split_whitespace().collect();
     assert!(words.join(" ").contains("in which the host did not run the machine"), "{report}");
     (status, trace, report)
@@ -466,7 +466,7 @@ fn verdicts_by_the_clock_are_those_of_the_claims_where_the_host_left_the_machine
     // The claim that nobody reaches fails, and nothing else; unless the host was too busy to leave it alone.
     let run = fixture("is_judged_by_the_clock").run();
     assert!(!run.status.success(), "{run}");
-    let was_stopped = run.trace().losses().iter().any(|loss| loss.kind == LossKind::HostTime);
+    let was_stopped = !run.trace().host_gaps().is_empty();
     let report = run.report();
     match was_stopped {
         true => assert!(outcomes(&report, "????").iter().any(|one| one == UNREACHED), "{run}"),

@@ -30,6 +30,23 @@ impl fmt::Display for Ended {
 #[derive(Debug)]
 pub struct Mortal(pub Child);
 
+impl Mortal {
+    /// How it ended.
+    ///
+    /// # Panics
+    /// When it goes on after `limit`.
+    pub fn end_within(&mut self, limit: Duration) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().expect("waiting for a child") {
+                return status;
+            }
+            assert!(began.elapsed() < limit, "it goes on after {limit:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 impl Drop for Mortal {
     fn drop(&mut self) {
         if matches!(self.0.try_wait(), Ok(None)) {

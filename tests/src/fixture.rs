@@ -15,7 +15,7 @@ use ktstr_replay::judge::CheckSource;
 use ktstr_replay::run::Run;
 use ktstr_replay::series::Samples;
 use ktstr_replay::trace::Trace;
-use ktstr_replay::trace::record::{CaptureKind, EventBody, LossKind, Sample, Stage};
+use ktstr_replay::trace::record::{CaptureKind, EventBody, Sample, Stage};
 use ktstr_replay::verdict::Finding;
 use tempfile::TempDir;
 
@@ -169,9 +169,7 @@ impl TestRun {
                 |body: &EventBody| matches!(body, EventBody::Stage { stage: Stage::BodyStarted, .. });
             let begun =
                 trace.events().into_iter().find(|event| is_begin(&event.body)).map(|event| event.host_ns);
-            // A gap is told when it is over.
-            let gaps = trace.losses().into_iter().filter(|loss| loss.kind == LossKind::HostTime);
-            gaps.into_iter().any(|gap| begun.is_some_and(|begun| gap.host_ns >= begun))
+            trace.host_gaps().iter().any(|gap| begun.is_some_and(|begun| gap.end >= begun))
         };
         self.results().iter().any(is_disturbed)
     }

@@ -316,18 +316,13 @@ impl Vm {
             if let Some(Fired { id, vcpu }) = self.fired.take() {
                 return Ok(Some(MachineEvent::Watch { id, vcpu }));
             }
-            let [gdb, qmp] = if self.gdb.has_input() {
-                [true, false]
-            } else {
-                wait_readable([self.gdb.as_fd(), self.qmp.as_fd()], deadline)?
+            // Without waiting: what has come may be an acknowledgement alone, and then the other socket is waited for as well.
+            let Some(reply) = self.gdb.stop(Instant::now())? else {
+                match wait_readable([self.gdb.as_fd(), self.qmp.as_fd()], deadline)? {
+                    [false, false] => return Ok(None),
+                    _ => continue,
+                }
             };
-            if !gdb && !qmp {
-                return Ok(None);
-            }
-            if !gdb {
-                continue;
-            }
-            let Some(reply) = self.gdb.stop(deadline)? else { return Ok(None) };
             let told = format!("{reply:?}");
             match self.stopped(reply)? {
                 StopCause::Fired(Fired { id, vcpu }) => return Ok(Some(MachineEvent::Watch { id, vcpu })),

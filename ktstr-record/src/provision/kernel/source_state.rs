@@ -1,7 +1,7 @@
 //! The state of a source tree as one number: its files by name and content, without what a build leaves there.
 //!
 //! What a build in place leaves there is told by the tree's own `.gitignore` files, which the kernel's sources have in their tar files
-//! too. They are believed only if they let the tree itself be seen: the one in Debian's source packages excludes everything.
+//! too. The root's is believed but for the rules that would hide the tree itself: Debian's source packages have `/*` behind the kernel's own.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,7 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use ignore::WalkBuilder;
+use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::super::error::{Error, Result};
@@ -21,7 +22,9 @@ const MAX_FILES: usize = 1_000_000;
 /// Threads that read files.
 const MAX_THREADS: usize = 8;
 
-/// What a tree is not without: if these are ignored, so is the rest.
+/// The rules of a folder and of those below it.
+const RULES: &str = ".gitignore";
+/// What a tree is not without: a rule that excludes one of these excludes the source.
 const SURELY_SOURCE: [&str; 2] = ["Makefile", "Kconfig"];
 
 /// The state of the source tree at `root`. With `is_built_in`, what a build leaves there is no part of it.
@@ -29,12 +32,9 @@ const SURELY_SOURCE: [&str; 2] = ["Makefile", "Kconfig"];
 /// # Errors
 /// [`Error::Io`] of what cannot be read: the tree, or one of its files.
 pub(super) fn of(root: &Path, is_built_in: bool) -> Result<u128> {
-    let unread = |source| Error::io("list the files of", root)(source);
-    let mut paths = files(root, is_built_in).map_err(unread)?;
-    let has = |name: &&str| paths.contains(&root.join(name));
-    if is_built_in && !SURELY_SOURCE.iter().all(has) {
-        paths = files(root, false).map_err(unread)?;
-    }
+    let mut paths = Vec::new();
+    let mut rules = is_built_in.then(Vec::new);
+    files(root, root, &mut rules, &mut paths).map_err(Error::io("list the files of", root))?;
     paths.sort();
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
     let share = paths.len().div_ceil(threads).max(1);
@@ -51,25 +51,64 @@ pub(super) fn of(root: &Path, is_built_in: bool) -> Result<u128> {
     Ok(all.digest128())
 }
 
-/// The files below `root`, those of git aside, and those that `.gitignore` files exclude if they are `believed`.
-fn files(root: &Path, believed: bool) -> io::Result<Vec<PathBuf>> {
-    let walk = WalkBuilder::new(root)
-        .standard_filters(false)
-        .git_ignore(believed)
-        .require_git(false)
-        .filter_entry(|entry| entry.file_name() != ".git")
-        .build();
-    let mut paths = Vec::new();
-    for entry in walk {
-        let entry = entry.map_err(io::Error::other)?;
-        if entry.file_type().is_some_and(|kind| kind.is_file() || kind.is_symlink()) {
-            paths.push(entry.into_path());
+/// Adds the files below `folder` to `paths`: those of git aside, and, where there are `rules` of the folders above it, those that they
+/// and the folder's own exclude.
+fn files(
+    root: &Path,
+    folder: &Path,
+    rules: &mut Option<Vec<Gitignore>>,
+    paths: &mut Vec<PathBuf>,
+) -> io::Result<()> {
+    let above = rules.as_ref().map_or(0, Vec::len);
+    if let Some(rules) = rules {
+        rules.extend(rules_of(folder, folder == root)?);
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        // As git has it: the rule of the innermost folder counts, and below a folder that is excluded nothing is looked at.
+        let rule = rules.iter().flatten().rev().map(|rules| rules.matched(&path, kind.is_dir()));
+        let is_left_out = rule.into_iter().find(|rule| !rule.is_none()).is_some_and(|rule| rule.is_ignore());
+        if is_left_out || entry.file_name() == ".git" {
+            continue;
+        }
+        if kind.is_dir() {
+            files(root, &path, rules, paths)?;
+        } else if kind.is_file() || kind.is_symlink() {
+            paths.push(path);
         }
         if paths.len() > MAX_FILES {
             return Err(io::Error::other(format!("it has more than {MAX_FILES} files")));
         }
     }
-    Ok(paths)
+    if let Some(rules) = rules {
+        rules.truncate(above);
+    }
+    Ok(())
+}
+
+/// The rules in `folder`, if there are any; at the root without those that exclude the source.
+fn rules_of(folder: &Path, is_root: bool) -> io::Result<Option<Gitignore>> {
+    let text = match fs::read(folder.join(RULES)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let text = String::from_utf8_lossy(&text);
+    let hides_the_source = |line: &str| {
+        let alone = rules_from(folder, [line]);
+        SURELY_SOURCE.iter().any(|name| matches!(alone.matched(name, false), Match::Ignore(_)))
+    };
+    Ok(Some(rules_from(folder, text.lines().filter(|line| !(is_root && hides_the_source(line))))))
+}
+
+/// These lines as rules of `folder`. Lines that are none exclude nothing.
+fn rules_from<'a>(folder: &Path, lines: impl IntoIterator<Item = &'a str>) -> Gitignore {
+    let mut rules = GitignoreBuilder::new(folder);
+    for line in lines {
+        let _no_rule = rules.add_line(None, line);
+    }
+    rules.build().unwrap_or_else(|_no_rules| Gitignore::empty())
 }
 
 fn of_files(root: &Path, paths: &[PathBuf]) -> Result<u128> {
@@ -154,12 +193,33 @@ mod tests {
         assert!(matches!(&error, Error::Io { path, .. } if *path == gone), "{error}");
     }
 
-    /// As the source packages of Debian have it: a change would go unseen, and the kernel from before be run.
+    /// As the source packages of Debian have it: if it were believed, a change would go unseen and the kernel from before be run; if none
+    /// of its rules were, a build in place would be a change of the source.
     #[test]
-    fn a_gitignore_that_excludes_the_source_is_not_believed() {
+    fn of_a_gitignore_that_excludes_the_source_the_other_rules_are_believed() {
         let tree = Tree::new("*.o\n/*\n!/debian/\n");
         let first = tree.state(true);
+        tree.write("kernel/sched/ext.o", "made");
+        assert_eq!(tree.state(true), first);
         tree.write("kernel/sched/ext.c", "int y;");
         assert_ne!(tree.state(true), first);
+    }
+
+    #[test]
+    fn the_rules_of_a_folder_are_of_what_is_below_it_and_come_before_those_above() {
+        let tree = Tree::new("*.bc\n/vmlinux\n");
+        tree.write("kernel/time/.gitignore", "!timeconst.bc\n/timeconst.h\n\\\n");
+        let first = tree.state(true);
+        for made in ["kernel/other.bc", "kernel/time/other.bc", "kernel/time/timeconst.h", "vmlinux"] {
+            tree.write(made, "made");
+            assert_eq!(tree.state(true), first, "{made}");
+        }
+        let mut states = vec![first];
+        for source in ["kernel/time/timeconst.bc", "kernel/timeconst.h", "kernel/time/vmlinux"] {
+            tree.write(source, "source");
+            let state = tree.state(true);
+            assert!(!states.contains(&state), "{source}");
+            states.push(state);
+        }
     }
 }

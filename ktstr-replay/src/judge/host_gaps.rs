@@ -1,6 +1,6 @@
 //! Times in which the host did not run the machine: what they can explain is not the scheduler's failure.
 
-use super::splats;
+use super::{splats, thresholds};
 use crate::claim::Claim;
 use crate::run::{Run, SchedulerExit};
 use crate::text::seconds;
@@ -17,10 +17,6 @@ const GAP_PART: u64 = 4;
 const ANSWER_NS: u64 = 10_000_000_000;
 /// What init says of a body whose time was up.
 const TOO_LONG: &str = "it ran for longer than";
-/// Thresholds that judge where something was, not when.
-const UNTIMED_THRESHOLDS: [&str; 4] =
-    ["isolation", "max_migration_ratio", "min_page_locality", "max_cross_node_migration_ratio"];
-
 /// Turn failures into what cannot be said, where the host's gaps can be the reason: a stall that would not have been one
 /// without them, a limit of the run that passed meanwhile, thresholds over workers' times, claims about rates.
 pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
@@ -34,13 +30,15 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
     let is_enabling_explained = exits.is_empty() && enabling(run, &gaps);
     let stall_is_explained = is_enabling_explained || exits.iter().any(|exit| explains(run, &gaps, exit));
     let body_is_explained = body(run, &gaps);
+    let is_limit_explained = thresholds::explained(run);
     for finding in verdict.findings.iter_mut().filter(|finding| finding.outcome == Outcome::Fail) {
         let is_error = finding.summary.starts_with("error: ");
         let is_timing = match finding.origin {
             Origin::Run if finding.what == splats::WHAT => splats::are_of_time(run),
             Origin::Run if finding.what == "body" => body_is_explained,
             Origin::Run => finding.what == "scheduler" && stall_is_explained,
-            Origin::Threshold => !UNTIMED_THRESHOLDS.contains(&finding.what.as_str()),
+            // What a payload measured is its own to name: nobody knows how much of it a gap makes.
+            Origin::Threshold => is_limit_explained(&finding.what).unwrap_or(true),
             // What does not exist does not come with more time. Of a check this is what its columns found.
             Origin::Claim | Origin::Check(_) => !is_error && of_time(&finding.what),
         };
@@ -147,7 +145,7 @@ impl<'r> HostGaps<'r> {
     }
 
     /// How much of this time they are, in ns. A gap is told when it has ended, and counts as far as it lies in it.
-    fn within_ns(&self, begin: HostNs, end: HostNs) -> u64 {
+    pub(super) fn within_ns(&self, begin: HostNs, end: HostNs) -> u64 {
         let within = self.0.iter().map(|gap| {
             let gap_begin = gap.host_ns.0.saturating_sub(gap.count).max(begin.0);
             gap.host_ns.0.min(end.0).saturating_sub(gap_begin)

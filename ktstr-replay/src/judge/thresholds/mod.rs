@@ -5,6 +5,7 @@
 
 mod limit;
 mod cpusets;
+mod eased;
 mod isolation;
 mod locality;
 mod monitor;
@@ -19,14 +20,35 @@ mod tests;
 pub(super) use limit::name as worker_name;
 pub(super) use stall::{BUSY_CLOCK_MOVES_NS, is_busy};
 
+use std::collections::BTreeMap;
+
 use crate::run::Run;
 use crate::series::ReportedWorker;
-use crate::trace::record::{WorkerDetail, WorkerReport};
-use crate::verdict::Finding;
+use crate::trace::record::{Thresholds, WorkerDetail, WorkerReport};
+use crate::verdict::{Finding, Outcome};
 
 /// The findings of all limits of a test.
 pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
-    let Some(limits) = &run.manifest.test.limits() else { return Vec::new() };
+    run.manifest.test.limits().map_or_else(Vec::new, |limits| judge_by(run, &limits))
+}
+
+/// Whether the host's gaps can account for what broke the limit `what`; `None` if the test has no such limit.
+pub(super) fn explained(run: &Run<'_>) -> impl Fn(&str) -> Option<bool> {
+    let limits = run.manifest.test.limits();
+    let judged = |limits: Thresholds| -> BTreeMap<String, Outcome> {
+        judge_by(run, &limits).into_iter().map(|finding| (finding.what, finding.outcome)).collect()
+    };
+    // A limit that is not set among those is one that a gap of any length can break.
+    let eased = limits.as_ref().and_then(|limits| eased::eased(run, limits)).map(judged);
+    let own = limits.map(judged).unwrap_or_default();
+    move |what| {
+        let is_broken_all_the_same =
+            eased.as_ref().is_none_or(|eased| eased.get(what) == Some(&Outcome::Fail));
+        own.contains_key(what).then_some(!is_broken_all_the_same)
+    }
+}
+
+fn judge_by(run: &Run<'_>, limits: &Thresholds) -> Vec<Finding> {
     let workers = Workers::of(run);
     let mut findings: Vec<Finding> = Vec::new();
     findings.extend(starved::judge(run, limits));

@@ -2,7 +2,7 @@
 
 use crate::judge::CheckSource;
 use crate::run::Run;
-use crate::testing::{Guest, TraceBuilder, sample, toy_kernel, write_checkpoints};
+use crate::testing::{BODY_MS, Guest, TraceBuilder, sample, toy_kernel, write_checkpoints};
 use crate::trace::Trace;
 use crate::trace::record::{
     CaptureKind, CpuState, EventBody, Latencies, Loss, LossKind, NodePages, Sample, Thresholds, WorkerDetail,
@@ -14,6 +14,7 @@ use crate::verdict::{Finding, Origin, Outcome};
 use Outcome::{Fail, Inconclusive, Pass};
 
 const SECOND: u64 = 1_000_000_000;
+const MS: u64 = 1_000_000;
 
 fn findings(trace: &Trace) -> Vec<Finding> {
     let verdict = Run::load(trace).judge(None, CheckSource::Recorded);
@@ -407,22 +408,61 @@ fn fallbacks_are_counted_between_checkpoints() {
     assert_eq!(judged([10, 90], 0)[0].outcome, Inconclusive);
 }
 
-#[test]
-fn what_the_host_can_be_the_reason_of_is_inconclusive() {
-    let gap = || Loss {
-        host_ns: HostNs(3 * SECOND),
+/// A time of `ms` in which the host did not run the machine, and which ended `end_ms` after the body's start.
+fn gap(end_ms: i64, ms: u64) -> Loss {
+    Loss {
+        host_ns: HostNs(BODY_MS.saturating_add_signed(end_ms) * 1_000_000),
         kind: LossKind::HostTime,
-        count: SECOND,
+        count: ms * 1_000_000,
         detail: "the emulator was stopped".to_owned(),
-    };
-    let slow = with(|other| other.work_units = 10).loss(gap());
-    assert_eq!(judged(slow, |limits| limits.min_work_rate = Some(150.0)).outcome, Inconclusive);
-    // Where somebody ran does not depend on when.
+    }
+}
+
+#[test]
+fn what_the_host_can_be_the_reason_of_is_inconclusive_and_a_worse_breach_is_not() {
+    // By a body of 5 s; each change breaks the limit.
+    type Case = (fn(&mut Thresholds), fn(&mut WorkerReport), fn(&mut WorkerReport));
+    let cases: [Case; 5] = [
+        (|l| l.min_work_rate = Some(150.0), |w| w.work_units = 500, |w| w.work_units = 10),
+        (|l| l.min_iteration_rate = Some(90.0), |w| w.iterations = 300, |w| w.iterations = 10),
+        (|l| l.max_gap_ms = Some(1000), |w| w.max_gap_ns = 2_500 * MS, |w| w.max_gap_ns = 4_000 * MS),
+        (
+            |l| l.min_share_pct = Some(80.0),
+            |w| (w.cpu_ns, w.run_delay_ns) = (2_200 * MS, 2_700 * MS),
+            |w| (w.cpu_ns, w.run_delay_ns) = (100 * MS, 4_800 * MS),
+        ),
+        (|l| l.max_spread_pct = Some(10.0), |w| w.cpu_ns = 1_000 * MS, |w| w.cpu_ns = 5 * MS),
+    ];
+    for (nth, (set, explained, worse)) in cases.into_iter().enumerate() {
+        let of = |change: fn(&mut WorkerReport), gap: Option<Loss>| {
+            // Beside two more, with which it has to share the machine's CPUs.
+            let others = [worker(2), worker(3)];
+            let run = others.iter().fold(with(change), |run, other| run.worker(other.clone()));
+            judged(gap.into_iter().fold(run, TraceBuilder::loss), set).outcome
+        };
+        let during = || Some(gap(3000, if nth == 4 { 500 } else { 1000 }));
+        assert_eq!([of(explained, None), of(worse, None)], [Fail, Fail], "case {nth}");
+        assert_eq!([of(explained, during()), of(worse, during())], [Inconclusive, Fail], "case {nth}");
+        // Before the body began.
+        assert_eq!(of(explained, Some(gap(-100, 1000))), Fail, "case {nth}");
+    }
+}
+
+#[test]
+fn a_gap_is_no_reason_for_a_death_or_for_where_somebody_ran() {
+    let dead = |worker: &mut WorkerReport| worker.fault = Some("killed by signal 11".to_owned());
+    let starved = judged(with(dead).loss(gap(3000, 1000)), |limits| limits.max_gap_ms = Some(1000));
+    assert_eq!(starved.outcome, Fail, "{starved:#?}");
     let run = TraceBuilder::begun()
         .op(10, "set_cpuset", "cg_0: 1")
         .op(20, "spawn", "cg_0: 1 spin_wait")
-        .loss(gap());
+        .loss(gap(3000, 1000));
     assert_eq!(judged(run.worker(worker(0)), |limits| limits.isolation = true).outcome, Fail);
+    // How evenly work is done has no bound that a gap could not break.
+    let uneven = |other: &mut WorkerReport| other.work_units = 10;
+    let limit = |limits: &mut Thresholds| limits.max_throughput_cv = Some(0.1);
+    assert_eq!(judged(with(uneven), limit).outcome, Fail);
+    assert_eq!(judged(with(uneven).loss(gap(3000, 1000)), limit).outcome, Inconclusive);
 }
 
 /// A real kernel's runqueues and counters, at the captures of a scheduler that stalls.

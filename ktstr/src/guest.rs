@@ -26,8 +26,9 @@ use crate::test_def::TestDef;
 /// # Errors
 /// A body that failed, an assertion that did not hold, a channel that does not work.
 pub fn run(def: &TestDef, socket: OwnedFd) -> anyhow::Result<()> {
-    let topo = GuestTopology::read(Path::new("/sys")).and_then(|topo| {
-        topo.check(def.topology)?;
+    let sys = Path::new("/sys");
+    let topo = GuestTopology::read(sys).and_then(|topo| {
+        topo.check(def.topology, sys)?;
         Ok(topo)
     });
     // All that can be done before is done: init starts this process while the scheduler is being enabled.

@@ -52,12 +52,14 @@ pub enum TopologyError {
         source: CpuListError,
     },
     /// The machine is not the one that was declared.
-    #[error("the guest's /sys shows {found}, but the test declares {declared}")]
+    #[error("the guest's /sys shows {found}, but the test declares {declared}{why}")]
     Differs {
         /// What `/sys` shows, as `1n2l4c1t`.
         found: String,
         /// What the test declares.
         declared: Topology,
+        /// Why, where that is known, as the end of the sentence.
+        why: String,
     },
 }
 
@@ -99,11 +101,11 @@ impl GuestTopology {
     }
 
     /// Whether the machine is the one that was declared: the same counts, and every LLC, core and node of the
-    /// same size.
+    /// same size. Where it differs, the `/sys` mounted at `sys` may say why.
     ///
     /// # Errors
     /// `TopologyError::Differs`.
-    pub fn check(&self, declared: Topology) -> Result<(), TopologyError> {
+    pub fn check(&self, declared: Topology, sys: &Path) -> Result<(), TopologyError> {
         let even = |sets: &[CpuSet], count: u32, size: u32| {
             u32::try_from(sets.len()) == Ok(count)
                 && sets.iter().all(|set| u32::try_from(set.len()) == Ok(size))
@@ -116,7 +118,13 @@ impl GuestTopology {
             && even(&self.numa_nodes, numa_nodes, cpus / numa_nodes);
         match same {
             true => Ok(()),
-            false => Err(TopologyError::Differs { found: self.describe(), declared }),
+            false => {
+                let why = match most_cpus(sys).filter(|&most| most < cpus) {
+                    Some(most) => format!(": this kernel was built for at most {most} CPUs (CONFIG_NR_CPUS)"),
+                    None => String::new(),
+                };
+                Err(TopologyError::Differs { found: self.describe(), declared, why })
+            }
         }
     }
 
@@ -130,6 +138,12 @@ impl GuestTopology {
             sets(&self.cores)
         )
     }
+}
+
+/// How many CPUs the kernel was built for.
+fn most_cpus(sys: &Path) -> Option<u32> {
+    let last = fs::read_to_string(sys.join("devices/system/cpu/kernel_max")).ok()?;
+    last.trim().parse::<u32>().ok()?.checked_add(1)
 }
 
 /// CPUs that share the cache of the highest level; `None` where the CPU shows no caches.
@@ -194,25 +208,37 @@ mod tests {
 
     #[test]
     fn caches_cores_and_nodes_are_read() {
-        let topo = GuestTopology::read(sys(true).path()).expect("a topology");
+        let sys = sys(true);
+        let topo = GuestTopology::read(sys.path()).expect("a topology");
         assert_eq!(topo.llcs, ["0-3".parse().unwrap(), "4-7".parse().unwrap()]);
         assert_eq!(topo.cores.len(), 4);
         assert_eq!(topo.numa_nodes.len(), 2);
-        topo.check(DECLARED).expect("the declared machine");
+        topo.check(DECLARED, sys.path()).expect("the declared machine");
     }
 
     #[test]
     fn packages_stand_in_for_caches_that_are_not_shown() {
-        let topo = GuestTopology::read(sys(false).path()).expect("a topology");
-        topo.check(DECLARED).expect("the declared machine");
+        let sys = sys(false);
+        let topo = GuestTopology::read(sys.path()).expect("a topology");
+        topo.check(DECLARED, sys.path()).expect("the declared machine");
     }
 
     #[test]
     fn another_machine_than_declared_is_an_error_that_shows_both() {
-        let topo = GuestTopology::read(sys(true).path()).expect("a topology");
-        let declared = Topology { llcs: 4, cores_per_llc: 1, ..DECLARED };
-        let error = topo.check(declared).expect_err("it differs").to_string();
-        assert!(error.contains("LLCs 0-3 | 4-7") && error.contains("2n4l1c2t"), "{error}");
+        let sys = sys(true);
+        let topo = GuestTopology::read(sys.path()).expect("a topology");
+        let differs =
+            |declared: Topology| topo.check(declared, sys.path()).expect_err("it differs").to_string();
+        let error = differs(Topology { llcs: 4, cores_per_llc: 1, ..DECLARED });
+        assert!(error.contains("LLCs 0-3 | 4-7") && error.ends_with("2n4l1c2t"), "{error}");
+        let more = Topology { cores_per_llc: 4, ..DECLARED };
+        assert!(differs(more).ends_with("2n2l4c2t"), "it is not known why");
+        for (last, says_why) in [("7\n", true), ("15\n", false), ("\n", false), ("4294967295\n", false)] {
+            fs::write(sys.path().join("devices/system/cpu/kernel_max"), last).expect("a file");
+            let error = differs(more);
+            assert_eq!(error.ends_with("built for at most 8 CPUs (CONFIG_NR_CPUS)"), says_why, "{error}");
+            assert!(says_why || error.ends_with("2n2l4c2t"), "{error}");
+        }
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Build<'_> {
         let mut hash = Xxh3::new();
         hash.update(&source_state::of(&self.tree, self.in_place)?.to_le_bytes());
         let base = self.base.as_deref().unwrap_or(DEFAULT.as_bytes());
-        for part in [base, needs::fragment().as_bytes()] {
+        for part in [base, needs::fragment(base).as_bytes()] {
             hash.update(&(part.len() as u64).to_le_bytes());
             hash.update(part);
         }
@@ -141,7 +141,7 @@ impl Build<'_> {
         } else {
             format!("in {}", self.objects().display())
         };
-        let options = needs::fragment();
+        let options = needs::fragment(self.base.as_deref().unwrap_or_default());
         let options = options.trim_end().replace('\n', "\n  ");
         self.context.progress.note(&format!(
             "building Linux {version} of {tree} {place}: make -j{} bzImage, with {base} and over it\n  {options}",
@@ -173,8 +173,9 @@ impl Build<'_> {
         }
         let mut text = fs::read(&config).map_err(Error::io("read", &config))?;
         // Of two lines for one option the later counts.
+        let fragment = needs::fragment(&text);
         text.extend_from_slice(b"\n");
-        text.extend_from_slice(needs::fragment().as_bytes());
+        text.extend_from_slice(fragment.as_bytes());
         fs::write(&config, &text).map_err(Error::io("write", &config))?;
         self.make(&["olddefconfig"], "configure the kernel")?;
         let text = fs::read(&config).map_err(Error::io("read", &config))?;

@@ -99,12 +99,12 @@ mod tests {
 
     #[test]
     fn a_kernel_that_has_all_is_fit() {
-        assert_eq!(of(&needs::fragment(), &[]).faults(), [""; 0]);
+        assert_eq!(of(&needs::fragment(b""), &[]).faults(), [""; 0]);
     }
 
     #[test]
     fn each_fault_is_named_with_what_it_costs() {
-        let config = needs::fragment().replace("CONFIG_BPF_JIT=y", "").replace("CONFIG_NUMA=y", "");
+        let config = needs::fragment(b"").replace("CONFIG_BPF_JIT=y", "").replace("CONFIG_NUMA=y", "");
         let check = of(&config, &["a", "b", "c", "d", "e", "f"]);
         let faults = check.faults();
         assert_eq!(faults.len(), 2, "{faults:?}");

@@ -159,15 +159,23 @@ const BELOW: &[(&str, &str)] = &[
     ("CONFIG_IKCONFIG_PROC", "y"),
 ];
 
-/// The fragment that a build has over its configuration: a line for each option, as `.config` has it.
-pub(super) fn fragment() -> String {
+/// As many CPUs as a machine has, at most. A kernel that is built for fewer brings up no more.
+const CPUS: u32 = 256;
+
+/// The fragment that a build has over the configuration `base`: a line for each option, as `.config` has it.
+pub(super) fn fragment(base: &[u8]) -> String {
     let below = BELOW.iter().copied();
     let all = below.chain(ROWS.iter().map(|row| (row.option, "y")));
     let line = |(option, value): (&str, &str)| match value {
         "n" => format!("# {option} is not set\n"),
         value => format!("{option}={value}\n"),
     };
-    all.map(line).collect()
+    let mut lines: String = all.map(line).collect();
+    let most_cpus = values(base).get("CONFIG_NR_CPUS").and_then(|value| value.parse().ok());
+    if most_cpus.is_none_or(|cpus: u32| cpus < CPUS) {
+        lines.push_str(&format!("CONFIG_NR_CPUS={CPUS}\n"));
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -188,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_fragment_has_every_option_that_is_needed_once() {
-        let text = fragment();
+        let text = fragment(b"");
         assert!(check(text.as_bytes()).iter().all(OptionCheck::is_met));
         let mut names: Vec<&str> = text
             .lines()
@@ -199,5 +207,14 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), all);
         assert!(text.contains("# CONFIG_DEBUG_INFO_NONE is not set\n"));
+    }
+
+    #[test]
+    fn a_build_is_for_as_many_cpus_as_machines_have_or_more() {
+        let line = format!("CONFIG_NR_CPUS={CPUS}\n");
+        for base in ["", "CONFIG_NR_CPUS=2\n", "CONFIG_NR_CPUS=many\n"] {
+            assert!(fragment(base.as_bytes()).ends_with(&line), "{base}");
+        }
+        assert!(!fragment(b"CONFIG_NR_CPUS=8192\n").contains("NR_CPUS"));
     }
 }

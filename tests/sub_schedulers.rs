@@ -15,8 +15,11 @@ use ktstr::prelude::*;
 use ktstr_record::provision::{KernelSpec, Provisioner};
 use ktstr_record::scheduler::build_c;
 use ktstr_record::spec::KernelConfig;
+use ktstr_replay::repro::Chain;
+use ktstr_replay::run::Run;
 use ktstr_replay::series::Samples;
-use ktstr_replay::trace::record::{EventBody, WatchNews};
+use ktstr_replay::trace::Trace;
+use ktstr_replay::trace::record::{CaptureKind, EventBody, WatchNews};
 use ktstr_replay::verdict::Outcome;
 use ktstr_tests::{TestRun, fixture, ktstr, run_bounded, written};
 use rustix::process::{Pid, Signal, kill_process};
@@ -27,6 +30,9 @@ const CGROUP: &str = "/sys/fs/cgroup/below";
 /// What the kernel calls the lower scheduler's place.
 const BELOW: &str = "qmap on /below";
 const LIMIT: Duration = Duration::from_secs(120);
+
+// The program is given by the test that drives the fixtures: it is built of the kernel's source.
+declare_scheduler!(ROOT, { name = "qmap", binary = "scx_qmap", topology = (1, 1, 2, 1) });
 
 #[ktstr_test(
     ignore,
@@ -75,6 +81,49 @@ fn one_below_another_gives_up(ctx: &Ctx) -> Result<AssertResult> {
     drop(spinning);
     kill_process(Pid::from_child(&root), Signal::INT)?;
     root.wait()?;
+    Ok(AssertResult::pass())
+}
+
+/// Below the scheduler under test, which lives on.
+#[ktstr_test(
+    ignore,
+    scheduler = ROOT,
+    duration_s = 120,
+    num_snapshots = 0,
+    checkpoint = "ends",
+    allow_splats,
+    include_files = program
+)]
+fn one_below_the_scheduler_gives_up(_ctx: &Ctx) -> Result<AssertResult> {
+    below_the_scheduler(&["-e", "8"])
+}
+
+/// It drops a task, which the watchdog finds.
+#[ktstr_test(
+    ignore,
+    scheduler = ROOT,
+    duration_s = 120,
+    num_snapshots = 0,
+    checkpoint = "ends",
+    allow_splats,
+    include_files = program
+)]
+fn one_below_the_scheduler_stalls(_ctx: &Ctx) -> Result<AssertResult> {
+    below_the_scheduler(&["-t", "3"])
+}
+
+/// Let one run below the scheduler under test, with these arguments, until it ends by itself.
+fn below_the_scheduler(args: &[&str]) -> Result<AssertResult> {
+    fs::create_dir(CGROUP)?;
+    let spinning = Spinning::start()?;
+    fs::write(format!("{CGROUP}/cgroup.procs"), spinning.0.to_string())?;
+    let mut sub = Command::new(QMAP).args(["-c", CGROUP]).args(args).spawn()?;
+    let begin = Instant::now();
+    while sub.try_wait()?.is_none() {
+        ensure!(begin.elapsed() < LIMIT, "the one below did not end");
+        sleep(Duration::from_millis(10));
+    }
+    ensure!(state()? == "enabled", "the root is {}", state()?);
     Ok(AssertResult::pass())
 }
 
@@ -152,17 +201,33 @@ fn wait_until(what: &str, child: &mut Child, done: impl Fn() -> Result<bool>) ->
 
 /// On the host: the scheduler, built, and what libbpf asks for.
 fn program_and_configuration() -> Result<Vec<IncludedFile>> {
-    let spec = KernelSpec::parse(&std::env::var("KTSTR_KERNEL").unwrap_or_else(|_| "latest".to_owned()))?;
+    let spec = kernel_spec()?;
     let provisioner = Provisioner::open()?;
     let kernel = provisioner.kernel(&spec)?;
-    let folder = provisioner.kernel_source(&kernel, &["tools/sched_ext"])?.join("tools/sched_ext");
-    let toolchain = provisioner.toolchain()?;
-    let host = build_c(&folder, "scx_qmap", &kernel, &toolchain, provisioner.cache())?;
     let config = provisioner.kernel_config(&spec, &kernel, None)?.context("no configuration")?;
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("sub-config-{}", std::process::id()));
     fs::write(&file, &config.text)?;
     let config = IncludedFile { host: file, guest: KernelConfig::guest_path(&kernel.release) };
-    Ok(vec![IncludedFile { host, guest: QMAP.to_owned() }, config])
+    let mut files = program()?;
+    files.push(config);
+    Ok(files)
+}
+
+/// On the host: the scheduler, built. With a scheduler of its own a test has the configuration.
+fn program() -> Result<Vec<IncludedFile>> {
+    Ok(vec![IncludedFile { host: built()?, guest: QMAP.to_owned() }])
+}
+
+fn built() -> Result<PathBuf> {
+    let provisioner = Provisioner::open()?;
+    let kernel = provisioner.kernel(&kernel_spec()?)?;
+    let folder = provisioner.kernel_source(&kernel, &["tools/sched_ext"])?.join("tools/sched_ext");
+    let toolchain = provisioner.toolchain()?;
+    Ok(build_c(&folder, "scx_qmap", &kernel, &toolchain, provisioner.cache())?)
+}
+
+fn kernel_spec() -> Result<KernelSpec> {
+    Ok(KernelSpec::parse(&std::env::var("KTSTR_KERNEL").unwrap_or_else(|_| "latest".to_owned()))?)
 }
 
 /// The views of a capture.
@@ -223,6 +288,125 @@ fn tasks_and_queues_are_told_with_their_scheduler_and_an_end_below_is_a_finding(
     let timeline =
         full.stdout.lines().filter(|line| line.ends_with("  sub-scheduler qmap was enabled")).count();
     assert_eq!(timeline, 2, "{run}");
+}
+
+/// A run of a fixture whose scheduler under test is the one that is also below.
+fn run_again(name: &str) -> TestRun {
+    let program = built().expect("the scheduler");
+    let run = fixture(name).env("KTSTR_SCHEDULER", program).env("KTSTR_AUTO_REPRO", "1").run();
+    assert!(!run.status.success(), "nothing failed:\n{run}");
+    run.assert_replays();
+    run
+}
+
+/// What the second machine was to look at and saw; the last attempt failed alike.
+fn second_of(run: &TestRun) -> (Trace, Vec<String>) {
+    let second = run.trace().segment(1).unwrap_or_else(|| panic!("no second machine:\n{run}"));
+    let info = second.manifest().expect("a manifest").repro.clone().expect("what it was for");
+    assert!(info.attempts.last().is_some_and(|last| last.reproduced), "{info:?}\n{run}");
+    assert!(run.report().contains("it happened again"), "{run}");
+    assert!(run.stderr.contains("a scheduler below the root died"), "{run}");
+    (second, info.targets)
+}
+
+fn why(run: &TestRun) -> String {
+    let why = run_bounded(ktstr().arg("why").arg(run.trace_path()), LIMIT);
+    // Its lines are broken where they are long.
+    why.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Nobody looked at it: the run failed, and nothing was known of how it came to that.
+#[test]
+fn what_one_below_gives_up_for_is_made_to_happen_again() {
+    let run = run_again("one_below_the_scheduler_gives_up");
+    let (second, targets) = second_of(&run);
+    assert_eq!(targets.first().map(String::as_str), Some("scheduler(/below)->exit_kind"), "{targets:?}");
+    let probe = targets.iter().find(|target| target.starts_with("scheduler(/below).qmap_enqueue("));
+    let probe = probe.unwrap_or_else(|| panic!("{targets:?}\n{run}"));
+
+    // The capture of the end has its programs and its exit information, which nothing else of this run has.
+    let sample = run.sample(CaptureKind::SubSchedulerExit);
+    assert!(sample.checkpoint.is_some() && sample.missed.is_none(), "{sample:?}");
+    let scx = run_bounded(
+        ktstr().arg("replay").arg(run.trace_path()).args([
+            "--at",
+            "sub_scheduler_exit_000",
+            "--scx",
+            "--json",
+        ]),
+        LIMIT,
+    );
+    let scx: Value = serde_json::from_str(&scx.stdout).unwrap_or_else(|error| panic!("{error}: {scx}"));
+    let schedulers = scx["views"]["scx"]["schedulers"].as_array().expect("schedulers");
+    let kinds: Vec<_> =
+        schedulers.iter().map(|one| (one["level"].as_u64(), one["exit_kind"].as_u64())).collect();
+    assert_eq!(kinds, [(Some(0), Some(0)), (Some(1), Some(1025))], "{schedulers:#?}");
+
+    // What was looked at follows from the file alone.
+    let chain =
+        run_bounded(ktstr().arg("replay").arg(run.trace_path()).args(["--repro-chain", "--json"]), LIMIT);
+    let chain: Value = serde_json::from_str(&chain.stdout).unwrap_or_else(|error| panic!("{error}: {chain}"));
+    let chain = &chain["chain"];
+    assert_eq!(chain["below"], serde_json::json!(["/below"]), "{chain:#}");
+    let failure = chain["failure"].as_str().expect("text");
+    assert!(failure.starts_with("qmap on /below ended: SCX_EXIT_ERROR_BPF (1025): "), "{failure}");
+    assert!(failure.ends_with("test triggering error"), "{failure}");
+    let names: Vec<&str> =
+        chain["targets"].as_array().expect("targets").iter().filter_map(|one| one["name"].as_str()).collect();
+    for name in [
+        "scheduler(/below).qmap_enqueue",
+        "scheduler(/below).qmap_dispatch",
+        "scx_bpf_error_bstr",
+        "enqueue_task_scx",
+    ] {
+        assert!(names.contains(&name), "{name} of {names:?}");
+    }
+    assert!(!names.contains(&"qmap_enqueue"), "the root's is not looked at: {names:?}");
+    let source = &chain["targets"]
+        .as_array()
+        .expect("targets")
+        .iter()
+        .find(|one| one["name"] == "scheduler(/below).qmap_enqueue")
+        .expect("it")["because"];
+    assert_eq!(source, "it is in the backtrace of the exit");
+
+    // Who ended it, and from where; and the calls that led there, of this scheduler's program and not of the root's.
+    let fires = second.events().into_iter().filter_map(|event| match event.body {
+        EventBody::Watch(watch) if watch.target == "scheduler(/below)->exit_kind" => match watch.what {
+            WatchNews::Fired(fire) => Some((fire.new, fire.stack)),
+            _ => None,
+        },
+        _ => None,
+    });
+    let fires: Vec<(i128, Vec<String>)> = fires.collect();
+    let (kind, stack) = fires.first().unwrap_or_else(|| panic!("no fire:\n{run}"));
+    assert_eq!(*kind, 1025, "{fires:?}");
+    assert!(stack.iter().any(|line| line.contains("qmap_enqueue")), "{fires:?}");
+    let calls = second.probe(probe);
+    assert!(!calls.is_empty() && calls.iter().all(|call| call.int("p->pid").is_some()), "{run}");
+    let report = run.report();
+    assert!(report.contains("the way of ") && report.contains("qmap_enqueue"), "{run}");
+
+    let why = why(&run);
+    assert!(why.contains("qmap on /below ended: SCX_EXIT_ERROR_BPF (1025): scx_bpf_error: "), "{why}");
+    assert!(why.contains("sub_scheduler_exit_000"), "{why}");
+    assert!(why.contains("qmap_enqueue"), "who raised it: {why}");
+    assert_eq!(why.matches(" ended: ").count(), 1, "once, and not by the log again: {why}");
+}
+
+/// The watchdog found it, and ended the scheduler that the task is of.
+#[test]
+fn what_one_below_stalls_for_is_made_to_happen_again() {
+    let run = run_again("one_below_the_scheduler_stalls");
+    let (second, _) = second_of(&run);
+    let trace = run.trace();
+    let chain = Chain::of(&Run::load(&trace)).unwrap_or_else(|error| panic!("{error}\n{run}"));
+    assert!(chain.failure.starts_with("qmap on /below ended: SCX_EXIT_ERROR_STALL"), "{chain:?}");
+    let (comm, pid) = chain.task.as_ref().unwrap_or_else(|| panic!("{chain:?}\n{run}"));
+    let why = why(&run);
+    assert!(why.contains(&format!("{comm}[{pid}]")) && why.contains("half_watchdog"), "{why}");
+    let chain = Chain::of(&Run::load(&second)).unwrap_or_else(|error| panic!("{error}\n{run}"));
+    assert_eq!(chain.below, ["/below"], "{chain:?}");
 }
 
 /// Each loader holds what it has made: the kernel's own list of its files is compared with the views.

@@ -35,6 +35,8 @@ mod qemu;
 mod kvm;
 mod choice;
 mod start;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
 //! The loop: what a running machine says, and what is taken from it.
 
+mod below;
 mod delivering;
 mod expected;
 mod host;
@@ -16,6 +17,7 @@ use guest_init::message::{CaptureReason, FromTest, MemoryOrder, Source, ToGuest,
 use ktstr_replay::trace::record::{CaptureKind, Clock, EventBody, GuestEnd, LossKind, Sample, Stage};
 use ktstr_replay::units::{GuestNs, micros};
 
+use self::below::Below;
 use self::expected::Expected;
 use self::host::Host;
 use super::attached::{Attached, Unfit};
@@ -93,6 +95,7 @@ pub(super) struct Session<'c> {
     clock: &'c mut RunClock,
     cadence: Cadence,
     expected: Expected,
+    below: Below,
     requests: VecDeque<GuestRequest>,
     /// What the test wants done with the kernel's memory.
     memory_orders: VecDeque<MemoryOrder>,
@@ -139,6 +142,7 @@ impl<'c> Session<'c> {
             clock,
             cadence: Cadence::new(plan.window, plan.periodic),
             expected: Expected::new(plan.failure_at),
+            below: Below::default(),
             requests: VecDeque::new(),
             memory_orders: VecDeque::new(),
             enabling: Enabling::new(enable_limit),
@@ -238,6 +242,7 @@ impl<'c> Session<'c> {
             self.serve_shell();
             self.capture_if_due();
             self.capture_if_expected();
+            self.capture_if_one_below_died();
             self.enabling.tell();
             self.look_at_host_time();
             // Of a gap that is on, the trace does not have anything yet.
@@ -381,6 +386,7 @@ impl<'c> Session<'c> {
                 }
                 self.enabling.hear(&other);
                 self.unfit.hear(&other);
+                self.below.hear(&other);
                 self.watches.asked.hear(&other);
                 self.probes.asked.hear(&other);
                 if let Some(body) = events::of_message(other) {

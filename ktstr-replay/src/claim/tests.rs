@@ -258,7 +258,14 @@ fn kernel_path() -> impl Strategy<Value = KernelPath> {
         comm,
         (any::<u64>(), prop::option::of("[^\"]{1,15}")).prop_map(|(id, of)| Root::Dsq { id, of }),
     ];
-    (root, path(1, 3)).prop_map(|(root, rest)| KernelPath { root, rest })
+    let of_scheduler = ("[^\"]{1,15}", path(1, 3)).prop_map(|(name, rest)| {
+        let rest = [Step::Deref].into_iter().chain(rest.steps().iter().cloned()).collect();
+        KernelPath { root: Root::Scheduler(name), rest }
+    });
+    prop_oneof![
+        9 => (root, path(1, 3)).prop_map(|(root, rest)| KernelPath { root, rest }),
+        1 => of_scheduler,
+    ]
 }
 
 fn number() -> impl Strategy<Value = Number> {

@@ -14,21 +14,11 @@ pub(super) fn judge(run: &Run<'_>) -> Option<Finding> {
     if news.is_empty() {
         return None;
     }
-    let is_back = |at: usize, name: &str| {
-        news.iter().skip(at + 1).any(|later| later.end.is_none() && later.name == name)
-    };
-    let mut bad: Vec<&SubSchedulerNews> = Vec::new();
-    for (at, one) in news.iter().enumerate() {
-        let is_error = one.end.as_ref().is_some_and(|end| end.is_error);
-        if is_error && !(run.manifest.test.allow_restarts && is_back(at, &one.name)) {
-            bad.push(one);
-        }
-    }
     let line = |one: &SubSchedulerNews| {
         format!("{} at {}", escaped(&one.in_words()), seconds(run.since_start_ns(one.at)))
     };
     let finding = |outcome, found| Finding::new(Origin::Run, WHAT, outcome, found);
-    Some(match bad.first() {
+    Some(match run.sub_scheduler_failures().first() {
         Some(first) => {
             let lines = if news.len() > 1 { news.iter().map(line).collect() } else { Vec::new() };
             finding(Outcome::Fail, line(first)).with_lines(lines)

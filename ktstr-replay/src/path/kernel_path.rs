@@ -1,5 +1,5 @@
 //! Places in the kernel's memory, as claims name them: `kernel.(u64)jiffies_64`, `rq[1].curr->pid`,
-//! `task[comm=stress-ng].scx.dsq_vtime`, `dsq[0x1].nr`.
+//! `task[comm=stress-ng].scx.dsq_vtime`, `dsq[0x1].nr`, `scheduler(/below)->exit_kind`.
 //!
 //! They are read out of checkpoints, by [`crate::kernel::query`].
 
@@ -45,6 +45,8 @@ pub enum Root {
         /// Whose it is, where several schedulers have one of that id; as paths name a scheduler.
         of: Option<String>,
     },
+    /// A pointer to the `struct scx_sched` of a scheduler, as paths name one.
+    Scheduler(String),
 }
 
 /// How a task is named.
@@ -100,6 +102,13 @@ impl KernelPath {
         Self::object(p, Root::Dsq { id, of: None })
     }
 
+    /// What follows `scheduler(/below)`, from the arrow on.
+    pub(super) fn parse_scheduler(p: &mut Parser<'_>, name: String) -> Result<Self, SyntaxError> {
+        let mut rest = FieldPath::default();
+        rest.parse_more(p)?;
+        Ok(Self { root: Root::Scheduler(name), rest })
+    }
+
     fn object(p: &mut Parser<'_>, root: Root) -> Result<Self, SyntaxError> {
         p.expect("]")?;
         let mut rest = FieldPath::default();
@@ -131,6 +140,7 @@ impl fmt::Display for Root {
                 }
                 write!(f, "dsq[{id:#x}]")
             }
+            Self::Scheduler(name) => SchedulerName(name).fmt(f),
         }
     }
 }
@@ -160,6 +170,7 @@ mod tests {
             "task[comm=\"stress-ng\"].prio",
             "task[comm=\"kworker/0:1\"]->x",
             "dsq[0x1].nr",
+            "scheduler(/below)->exit_kind",
         ] {
             let parsed: Projection = text.parse().unwrap_or_else(|e: SyntaxError| panic!("{}", e.render()));
             assert!(matches!(parsed, Projection::Kernel(_)), "{text}");

@@ -35,6 +35,7 @@ use crate::units::Cpu;
 /// | `payload(fio).jobs.0.read.iops` | a metric of the run of a payload that had ended last; in claims and `--var` |
 /// | `alive` | whether a scheduler was enabled |
 /// | `scheduler(/below).nr_enqueued`, `scheduler(/).map(ctrs).at(0)`, `scheduler(/below).dsq[0x1].nr` | the same of one of several schedulers, by the cgroup that it schedules |
+/// | `scheduler(/below)->exit_kind` | what the kernel keeps of that scheduler: a field of its `struct scx_sched` |
 /// | `stats(top).nr_migrations` | a member of the statistics that the scheduler serves |
 /// | `watch("bss.x").new`, `.old`, `.fires`, `.cpu` | the last fire of a watch, or how many there were; in claims and `--var` |
 ///

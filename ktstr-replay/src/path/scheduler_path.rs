@@ -1,4 +1,5 @@
-//! Whose a variable, a map or a dispatch queue is, where a guest has several schedulers: `scheduler(/below).nr_enqueued`.
+//! Whose a variable, a map or a dispatch queue is, where a guest has several schedulers: `scheduler(/below).nr_enqueued`; and what the
+//! kernel itself keeps of one: `scheduler(/below)->exit_kind`.
 
 use std::fmt;
 
@@ -20,6 +21,13 @@ impl fmt::Display for SchedulerName<'_> {
 
 /// What stands behind `scheduler`, up to the dot: which one is meant.
 pub(crate) fn which(p: &mut Parser<'_>) -> Result<String, SyntaxError> {
+    let name = named(p)?;
+    p.expect(".")?;
+    Ok(name)
+}
+
+/// What stands behind `scheduler`, in parentheses.
+fn named(p: &mut Parser<'_>) -> Result<String, SyntaxError> {
     p.expect("(")?;
     let name = match p.peek() {
         TokenKind::Quoted(name) => name.clone(),
@@ -30,13 +38,16 @@ pub(crate) fn which(p: &mut Parser<'_>) -> Result<String, SyntaxError> {
     }
     p.advance();
     p.expect(")")?;
-    p.expect(".")?;
     Ok(name)
 }
 
 /// What stands behind `scheduler`.
 pub(super) fn parse(p: &mut Parser<'_>) -> Result<Projection, SyntaxError> {
-    let name = which(p)?;
+    let name = named(p)?;
+    if matches!(p.peek(), TokenKind::Sign("->")) {
+        return KernelPath::parse_scheduler(p, name).map(Projection::Kernel);
+    }
+    p.expect(".")?;
     let begin = p.span().start;
     // What has one already is refused below, but only once it is read.
     p.deeper(p.span())?;
@@ -84,6 +95,8 @@ mod tests {
             "scheduler(/below).(u32)cpu_sum(map(m).at(0))",
             "scheduler(/below).dsq[0x1].nr",
             "scheduler(/below).\"alive\"",
+            "scheduler(/below)->exit_kind",
+            "scheduler(\"qmap on /below\")->exit_info->kind",
         ] {
             let parsed: Projection = text.parse().unwrap_or_else(|e: SyntaxError| panic!("{}", e.render()));
             assert_eq!(parsed.to_string(), text);
@@ -106,6 +119,9 @@ mod tests {
         for (text, at) in [
             ("scheduler().x", 10..11),
             ("scheduler(/a)", 13..13),
+            ("scheduler(/a)->", 15..15),
+            ("scheduler(/a)[0]", 13..14),
+            ("scheduler(/a).scheduler(/b)->x", 14..30),
             ("scheduler(/a).alive", 14..19),
             ("scheduler(/a).rq[1].nr_running", 14..30),
             ("scheduler(/a).scheduler(/b).x", 14..29),

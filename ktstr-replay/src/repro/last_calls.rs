@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 
+use super::chain::EXIT_KIND;
+use super::failure::Failure;
 use crate::probe::ProbeCall;
-use crate::run::Run;
+use crate::run::{Checkpoints, Run};
 use crate::text::{Align, clean, counted, escaped, layout, seconds, shorten};
 use crate::trace::record::{EventBody, ProbeValue, WatchNews};
 use crate::units::{Cpu, GuestNs};
@@ -18,8 +20,6 @@ const CELL_CHARS: usize = 110;
 const PID: &str = "p->pid";
 /// Its name.
 const COMM: &str = "p->comm";
-/// The kind of exit of a stall.
-const STALL: &str = "ERROR_STALL";
 
 /// The last calls of the task that the scheduler of `second` died of, a line for each; empty where nothing was probed.
 pub(crate) fn last_calls(second: &Run<'_>) -> Vec<String> {
@@ -48,10 +48,16 @@ pub(crate) fn last_calls(second: &Run<'_>) -> Vec<String> {
     lines
 }
 
-/// When the scheduler was told to end, and the CPU that told it so: the store to its exit kind.
+/// When the scheduler was told to end, and the CPU that told it so: the store to its exit kind, which is what was watched for the
+/// second machine's sake.
 fn ended_at(second: &Run<'_>) -> Option<(GuestNs, Cpu)> {
+    let targets = second.manifest.repro.as_ref().map(|info| info.targets.as_slice()).unwrap_or_default();
+    let is_end = |target: &String| match targets.first() {
+        Some(first) => target == first,
+        None => target == EXIT_KIND,
+    };
     second.events.iter().find_map(|event| match &event.body {
-        EventBody::Watch(news) if news.target == super::chain::EXIT_KIND => match &news.what {
+        EventBody::Watch(news) if is_end(&news.target) => match &news.what {
             WatchNews::Fired(fire) if fire.new != 0 => Some((event.guest_ns, fire.cpu)),
             _ => None,
         },
@@ -67,9 +73,10 @@ fn task_of(second: &Run<'_>, calls: &[(&str, &ProbeCall)], cpu: Option<Cpu>) -> 
         let pids = calls.iter().rev().filter_map(|(_, call)| Some((task(call)?, call.hit.cpu)));
         pids.into_iter().find(is_there).map(|(pid, _)| (pid, String::new()))
     };
-    let exit = second.scheduler_exit();
-    let named = exit.and_then(|exit| exit.named_task()).map(|(comm, pid)| (i128::from(pid), comm));
-    let is_stall = exit.is_some_and(|exit| exit.is_of_kind(STALL));
+    let failure = Failure::of(second, Checkpoints::of(second).ok().as_ref());
+    let named = failure.as_ref().and_then(|failure| failure.exit().named_task());
+    let named = named.map(|(comm, pid)| (i128::from(pid), comm));
+    let is_stall = failure.as_ref().is_some_and(Failure::is_stall);
     let waited = || {
         let mut waits = second.long_waits().filter(|_| is_stall).rev();
         waits.find_map(|(_, wait)| Some((i128::from(wait.pid?), wait.comm.clone())))

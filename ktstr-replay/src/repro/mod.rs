@@ -3,6 +3,7 @@
 //! [`Chain::of`] is a function of the trace, which `ktstr replay TRACE --repro-chain` prints; the live run arms its watches and probes. A second machine's
 //! recording is a further segment of the same file; [`second`] tells of it.
 
+mod failure;
 mod chain;
 mod second;
 mod last_calls;

@@ -1,6 +1,7 @@
 //! The second machine: whether it failed as the first did, and what a report says of it.
 
-use crate::run::Run;
+use super::failure::Failure;
+use crate::run::{Checkpoints, Run};
 use crate::text::{clean, counted, shorten};
 use crate::trace::Trace;
 use crate::trace::record::manifest::ReproInfo;
@@ -10,21 +11,12 @@ const LISTED: usize = 10;
 /// Longest end of an attempt, in characters.
 const ENDED_CHARS: usize = 400;
 
-/// Whether the scheduler of `second` ended as that of `first` did: with an error of the same kind, or, where the kernel has none,
-/// its process in the same way.
+/// Whether `second` failed as `first` did: the same scheduler, that under test or one below it, ended with an error of the same kind, or,
+/// where the kernel has none, its process in the same way.
 #[must_use]
 pub fn is_same_failure(first: &Run<'_>, second: &Run<'_>) -> bool {
-    let (Some(first), Some(second)) = (first.scheduler_exit(), second.scheduler_exit()) else { return false };
-    if first.is_crash || second.is_crash {
-        return first.is_crash && second.is_crash && first.process == second.process;
-    }
-    if first.is_orderly() || second.is_orderly() {
-        return false;
-    }
-    if first.kind != second.kind {
-        return false;
-    }
-    first.kind != 0 || first.process == second.process
+    let failure = |run| Failure::of(run, Checkpoints::of(run).ok().as_ref());
+    failure(first).zip(failure(second)).is_some_and(|(first, second)| first.is_like(&second))
 }
 
 /// The last machine on which a failure was to happen again, as a trace, and what its manifest says of the attempts; `None` where

@@ -28,13 +28,17 @@ mod exit;
 mod long_waits;
 mod spawned;
 mod sub_schedulers;
+mod below;
 
 pub(crate) use backtrace::{Caller, backtrace};
+pub(crate) use below::SubSchedulerFailure;
 pub use checkpoints::{CheckpointError, Checkpoints, OpenCheckpoint};
 pub use decoded::{Run, periodic_due};
 pub use detached::DetachedTimes;
+use dump::frame;
 pub use dump::{Dump, DumpCpu, DumpTask, DumpTrigger};
 pub(crate) use dump::{named, trigger};
 pub use exit::{SchedulerExit, gone_words};
 pub use spawned::{NotSpawned, SpawnedWorkers};
+pub use sub_schedulers::tells_of_sub_scheduler_error;
 pub(crate) use sub_schedulers::{SubSchedulerNews, sub_scheduler_without_text};

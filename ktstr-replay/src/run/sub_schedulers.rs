@@ -5,12 +5,14 @@
 
 use crate::units::GuestNs;
 
-use super::Run;
+use super::{Run, frame};
 
 /// How a line begins that tells of one.
 const BEGIN: &str = "sched_ext: BPF sub-scheduler \"";
 /// The most severe level of lines that tell of an orderly end (`KERN_INFO`); those of an error are of `KERN_ERR`.
 const LEVEL_OF_ERRORS: u8 = 3;
+/// Most functions of a backtrace that are kept (`SCX_EXIT_BT_LEN`).
+const MAX_FRAMES: usize = 64;
 
 /// Something that happened to a sub-scheduler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub(crate) struct SubSchedulerEnd {
     pub message: Option<String>,
     /// It was an error, not somebody's wish.
     pub is_error: bool,
+    /// The functions that led to the error, the innermost first, as the kernel prints them: `scx_vexit+0x5c/0xb0`.
+    pub backtrace: Vec<String>,
 }
 
 impl SubSchedulerNews {
@@ -57,10 +61,36 @@ impl Run<'_> {
                 && let Some(message) = message.strip_prefix(": ")
             {
                 end.message = Some(message.trim_end().to_owned());
+            } else if let Some(end) = found.last_mut().and_then(|last| last.end.as_mut())
+                && end.is_error
+                && text.starts_with(' ')
+                && end.backtrace.len() < MAX_FRAMES
+                && frame(text.trim()).is_some()
+            {
+                end.backtrace.push(text.trim().to_owned());
             }
         }
         found
     }
+
+    /// The ends by an error, in the order of the log; with `allow_restarts` without those after which one of the same name was enabled.
+    pub(crate) fn sub_scheduler_failures(&self) -> Vec<SubSchedulerNews> {
+        let news = self.sub_schedulers();
+        let is_back = |at: usize, name: &str| {
+            news.iter().skip(at + 1).any(|later| later.end.is_none() && later.name == name)
+        };
+        let is_failure = |(at, one): &(usize, &SubSchedulerNews)| {
+            one.end.as_ref().is_some_and(|end| end.is_error)
+                && !(self.manifest.test.allow_restarts && is_back(*at, &one.name))
+        };
+        news.iter().enumerate().filter(is_failure).map(|(_, one)| one.clone()).collect()
+    }
+}
+
+/// Whether a line of the kernel's log, of this level, tells that a sub-scheduler ended by an error.
+#[must_use]
+pub fn tells_of_sub_scheduler_error(text: &str, level: u8) -> bool {
+    told(text, level).and_then(|(_, end)| end).is_some_and(|end| end.is_error)
 }
 
 /// The sub-scheduler that a line of the log tells of, and its end if it is that.
@@ -70,7 +100,8 @@ fn told(text: &str, level: u8) -> Option<(&str, Option<SubSchedulerEnd>)> {
         return Some((name, None));
     }
     let reason = rest.strip_prefix("disabled (")?.strip_suffix(')')?.to_owned();
-    Some((name, Some(SubSchedulerEnd { reason, message: None, is_error: level <= LEVEL_OF_ERRORS })))
+    let is_error = level <= LEVEL_OF_ERRORS;
+    Some((name, Some(SubSchedulerEnd { reason, message: None, is_error, backtrace: Vec::new() })))
 }
 
 /// A line that tells of a sub-scheduler, with its name alone, for a trace that is to have no log; `None`: it tells of none. Whoever
@@ -96,6 +127,9 @@ mod tests {
             (3, "sched_ext: BPF sub-scheduler \"qmap\" disabled (runtime error)"),
             (3, "sched_ext: qmap: it gave up"),
             (3, "sched_ext: qmap: another line"),
+            (4, "   scx_vexit+0x5c/0xb0"),
+            (4, "unlike this one+0x1/0x2"),
+            (4, "   bpf_prog_0123456789abcdef_qmap_enqueue+0x1/0x2"),
             (6, "sched_ext: BPF sub-scheduler \"other\" disabled (unregistered from user space)"),
         ];
         let run =
@@ -114,6 +148,13 @@ mod tests {
         let errors: Vec<bool> =
             run.sub_schedulers().iter().filter_map(|one| Some(one.end.as_ref()?.is_error)).collect();
         assert_eq!(errors, [true, false]);
+        let failures = run.sub_scheduler_failures();
+        let backtraces: Vec<_> =
+            failures.iter().filter_map(|one| Some(&one.end.as_ref()?.backtrace)).collect();
+        assert_eq!(
+            backtraces,
+            [&["scx_vexit+0x5c/0xb0", "bpf_prog_0123456789abcdef_qmap_enqueue+0x1/0x2"].map(str::to_owned)]
+        );
     }
 
     #[test]

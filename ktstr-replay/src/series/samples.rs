@@ -105,13 +105,13 @@ impl Samples {
     }
 
     /// What claims are about unless they say otherwise: the periodic captures if the trace has any (placeholders
-    /// count, so that missing ones are missed), else all captures but those of watches and of long waits, of which there are as many
-    /// as there happen to be. A damaged sample counts as either.
+    /// count, so that missing ones are missed), else all captures but those of watches, of long waits and of the ends of
+    /// sub-schedulers, of which there are as many as there happen to be. A damaged sample counts as either.
     pub(crate) fn subject(&self) -> Vec<usize> {
         let periodic = |one: &Decoded| one.whole().is_some_and(|s| s.kind == CaptureKind::Periodic);
         let any = self.all.iter().any(periodic);
         let positions = self.all.iter().enumerate();
-        let happened = [CaptureKind::Watch, CaptureKind::HalfWatchdog];
+        let happened = [CaptureKind::Watch, CaptureKind::HalfWatchdog, CaptureKind::SubSchedulerExit];
         let happened = |one: &Decoded| one.whole().is_some_and(|s| happened.contains(&s.kind));
         let counts =
             |one: &Decoded| if any { one.whole().is_none() || periodic(one) } else { !happened(one) };

@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::kernel::KernelView;
-use crate::kernel::query::{Located, QueryError, locate, locate_variable, pointers_in, pointers_of};
+use crate::kernel::query::{
+    Located, QueryError, locate, locate_variable, locate_with_end, pointers_in, pointers_of,
+};
 use crate::kernel::scx::holds;
 use crate::path::parse::Parser;
 use crate::path::{FieldPath, KernelPath, Projection, Root, SyntaxError};
@@ -19,6 +21,7 @@ use crate::value::ValueError;
 /// | `jiffies_64`, `scx_root->exit_kind` | a symbol of the kernel, or what is reached from it |
 /// | `kernel.(struct rq)runqueues.cpu(1).nr_running`, `rq[1].curr->prio`, `task[105].prio` | the same as a claim names it |
 /// | `scheduler(/below).nr_stalls` | that of one of several schedulers |
+/// | `scheduler(/below)->exit_kind` | what the kernel keeps of it, which may come later |
 /// | `bss.nr_stalls`, `nr_stalls`, `stats.nr[2]` | a variable of the scheduler; a symbol of the kernel's of that name comes first |
 #[derive(Clone, Debug, PartialEq)]
 pub struct WatchTarget {
@@ -140,14 +143,25 @@ impl WatchTarget {
     #[must_use]
     pub fn moves_with(&self, view: &KernelView<'_>) -> Vec<Located> {
         match self.kernel_path(view) {
-            Some(path) => pointers_of(path).iter().filter_map(|pointer| locate(view, pointer).ok()).collect(),
+            Some(path) => {
+                let pointers = pointers_of(path);
+                let pointers = pointers.iter().filter_map(|pointer| locate(view, pointer).ok());
+                // Another of that name may come, before or after the end of the one that there is.
+                let of_scheduler = matches!(path.root, Root::Scheduler(_));
+                let marks = [scheduler_mark(view), sub_scheduler_mark(view)];
+                marks.into_iter().flatten().filter(|_| of_scheduler).chain(pointers).collect()
+            }
             None => {
                 let pointers = self.variable.iter().flat_map(pointers_in);
                 let of = self.of.as_deref();
                 let pointers = pointers.filter_map(|pointer| locate_variable(view, of, &pointer).ok());
                 let below = self.of.as_ref().and_then(|_| sub_scheduler_mark(view));
-                // Its memory is another's once it has gone, and stores to that are none of it.
-                scheduler_mark(view).into_iter().chain(below).chain(held(view)).chain(pointers).collect()
+                // Its memory is another's once it has gone, and stores to that are none of it. While it is not found, or is not known to
+                // be of one of them, the end of any can be what is waited for.
+                let path = self.variable.as_ref();
+                let end = path.and_then(|path| locate_with_end(view, of, path).ok()).map(|(_, end)| end);
+                let end = end.filter(|end| !end.is_empty()).unwrap_or_else(|| held(view).collect());
+                scheduler_mark(view).into_iter().chain(below).chain(end).chain(pointers).collect()
             }
         }
     }
@@ -164,6 +178,9 @@ impl WatchTarget {
             | QueryError::Kernel(_) => Missing::Now(text),
             QueryError::Value(ValueError::NoVariable { .. }) if self.is_variable(view) => {
                 Missing::Now(self.with_symbols(view, text))
+            }
+            QueryError::Value(ValueError::SeveralSchedulers { .. }) if self.variable.is_none() => {
+                Missing::Now(text)
             }
             QueryError::Value(
                 ValueError::AmbiguousVariable { .. }

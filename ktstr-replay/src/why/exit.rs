@@ -2,9 +2,10 @@
 
 use std::cmp::Reverse;
 
-use crate::run::{DumpTask, Run};
+use crate::run::{DumpTask, Run, SubSchedulerNews};
 use crate::text::{counted, escaped, seconds};
 
+use super::scheduler_end::KERNEL_LOG;
 use super::{Evidence, SchedState, SchedulerEnd, Sentence};
 
 /// Tasks of the dump that are named.
@@ -13,14 +14,18 @@ const TASKS: usize = 4;
 /// The scheduler's exit.
 pub(super) fn exit(end: &SchedulerEnd) -> Vec<Sentence> {
     let Some(exit) = &end.exit else { return Vec::new() };
-    vec![at_exit(end, format!("{} ended: {}", end.scheduler, exit.in_words()))]
+    let text = end.below.clone().unwrap_or_else(|| format!("{} ended: {}", end.scheduler, exit.in_words()));
+    vec![at_exit(end, text)]
 }
 
-/// The ends of schedulers below it, as the kernel's log has them.
-pub(super) fn below(run: &Run<'_>) -> Vec<Sentence> {
-    let ended = run.sub_schedulers().into_iter().filter(|news| news.end.is_some());
-    let seen = |news: crate::run::SubSchedulerNews| {
-        let evidence = Evidence::Seen(vec!["kernel log".to_owned()]);
+/// The ends of schedulers below it, as the kernel's log has them, but for the one that `end` is.
+pub(super) fn below(run: &Run<'_>, end: &SchedulerEnd) -> Vec<Sentence> {
+    let failure = || run.sub_scheduler_failures().into_iter().next();
+    let told = end.below.as_ref().and_then(|_| failure());
+    let is_told = |news: &SubSchedulerNews| told.as_ref() == Some(news);
+    let ended = run.sub_schedulers().into_iter().filter(|news| news.end.is_some() && !is_told(news));
+    let seen = |news: SubSchedulerNews| {
+        let evidence = Evidence::Seen(vec![KERNEL_LOG.to_owned()]);
         Sentence {
             since_start_ns: Some(run.since_start_ns(news.at)),
             evidence,

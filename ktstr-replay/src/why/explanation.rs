@@ -55,13 +55,18 @@ pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, Checkpoi
     }
     let end = SchedulerEnd::of(run, CHECKPOINTS)?;
     let all = &mut explanation.sentences;
-    // The scheduler's exit is the cause of what else failed; without one the findings are all there is.
-    if exit.is_none() {
-        all.extend(findings(verdict, false));
+    // The scheduler's exit, or that of one below it, is the cause of what else failed; without one the findings are all there is.
+    let told = match (&end.exit, &end.below) {
+        (None, _) => None,
+        (Some(_), None) => Some("scheduler"),
+        (Some(_), Some(_)) => Some("sub-scheduler"),
+    };
+    if told.is_none() {
+        all.extend(findings(verdict, None));
     }
     all.extend(exit::exit(&end));
     all.extend(raised(&end));
-    all.extend(exit::below(run));
+    all.extend(exit::below(run, &end));
     all.extend(cpus::hogs(&end));
     all.extend(exit::dump(&end));
     all.extend(waits::waits(run, &end));
@@ -70,15 +75,15 @@ pub fn explain(run: &Run<'_>, verdict: &Verdict) -> Result<Explanation, Checkpoi
     all.extend(cpus::cpus(&end));
     all.extend(maps::full(run));
     all.extend(variables::variables(run));
-    if exit.is_some() {
-        all.extend(findings(verdict, true));
+    if told.is_some() {
+        all.extend(findings(verdict, told));
     }
     Ok(explanation)
 }
 
-/// The findings that are as bad as the verdict; the scheduler's exit has sentences of its own.
-fn findings(verdict: &Verdict, exited: bool) -> Vec<Sentence> {
-    let said_above = |finding: &Finding| finding.what == "scheduler" && exited;
+/// The findings that are as bad as the verdict, but for the one of this name, whose exit has sentences of its own.
+fn findings(verdict: &Verdict, told: Option<&str>) -> Vec<Sentence> {
+    let said_above = |finding: &Finding| told == Some(finding.what.as_str());
     let bad = verdict.findings.iter().filter(|f| f.outcome > Outcome::Pass && !said_above(f));
     bad.map(|finding| Sentence {
         since_start_ns: None,

@@ -10,6 +10,7 @@ use crate::kernel::task::{Task, Tasks, read_tasks};
 use crate::kernel::unwind::{Stack, Unwinder};
 use crate::run::{
     CheckpointError, Checkpoints, Dump, DumpTask, DumpTrigger, OpenCheckpoint, Run, SchedulerExit,
+    SubSchedulerFailure,
 };
 use crate::text::escaped;
 use crate::trace::CheckpointInfo;
@@ -22,6 +23,9 @@ const LONG_NS: i64 = 100_000_000;
 const SEARCHED: usize = 128;
 /// Where the kernel's own count is not known, two captures see the same wait if it began within so much, in ns.
 const SAME_NS: u64 = 20_000_000;
+
+/// What is named as evidence of an end of which no capture is.
+pub(super) const KERNEL_LOG: &str = "kernel log";
 
 /// The guest's scheduling at one checkpoint.
 #[derive(Default)]
@@ -57,6 +61,8 @@ pub(crate) struct SchedulerEnd {
     pub exit_tag: Option<String>,
     /// Time of the exit since the body began, in ns, where it is known.
     pub exit_since_start_ns: Option<i64>,
+    /// Where it is the end of one below the root: that in words, which is of the kernel's log where no capture has it.
+    pub below: Option<String>,
     /// How the scheduler ended, if it did; the names of tasks that memory knows are on one line in its dump.
     pub exit: Option<SchedulerExit>,
     /// The state at the checkpoints before the end, the latest first; as many as were asked for.
@@ -86,28 +92,37 @@ pub(crate) struct Waiting {
 }
 
 impl SchedulerEnd {
-    /// What is known of the scheduler's end in `run`, from the last `count` checkpoints before it; where it did not end, from
-    /// those up to the one at which a task had waited for longest.
+    /// What is known of the scheduler's end in `run`, from the last `count` checkpoints before it; where it did not end, of the error by
+    /// which one below it did; where none did, from those up to the one at which a task had waited for longest.
     ///
     /// # Errors
     /// [`CheckpointError`] when there is memory, and it cannot be read.
     pub(crate) fn of(run: &Run<'_>, count: usize) -> Result<Self, CheckpointError> {
-        let exit = run.scheduler_exit().cloned();
+        let checkpoints = match Checkpoints::of(run) {
+            Ok(checkpoints) => Some(checkpoints),
+            Err(CheckpointError::NoCheckpoint) => None,
+            Err(error) => return Err(error),
+        };
+        let mut exit = run.scheduler_exit().cloned();
+        let below = || SubSchedulerFailure::of(run, checkpoints.as_ref());
+        let below = if exit.is_none() { below() } else { None };
+        exit = exit.or_else(|| below.as_ref().map(|below| below.exit.clone()));
         let sample = exit.as_ref().and_then(|exit| exit.sample).and_then(|index| run.sample(index));
         let mut end = Self {
-            scheduler: run.scheduler_name().to_owned(),
-            exit_tag: sample.map(|sample| sample.tag.clone()),
+            scheduler: below
+                .as_ref()
+                .map_or_else(|| run.scheduler_name().to_owned(), SubSchedulerFailure::in_words),
+            exit_tag: sample
+                .map(|sample| sample.tag.clone())
+                .or_else(|| below.as_ref().map(|_| KERNEL_LOG.to_owned())),
+            below: below.as_ref().map(SubSchedulerFailure::end_in_words),
             exit_since_start_ns: exit.as_ref().map(|exit| run.since_start_ns(exit.at_ns)),
             exit,
             ..Self::default()
         };
-        let checkpoints = match Checkpoints::of(run) {
-            Ok(checkpoints) => checkpoints,
-            Err(CheckpointError::NoCheckpoint) => {
-                end.read_exit(None);
-                return Ok(end);
-            }
-            Err(error) => return Err(error),
+        let Some(checkpoints) = checkpoints else {
+            end.read_exit(None);
+            return Ok(end);
         };
         let chosen = end.choose(run, &checkpoints, count)?;
         let chosen: Vec<_> =

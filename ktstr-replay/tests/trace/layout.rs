@@ -445,6 +445,7 @@ fn frozen_types_have_not_moved() {
         frozen("SampleV1 (probe)", &sample(CaptureKindV1::Probe)),
         frozen("SampleV1 (import)", &sample(CaptureKindV1::Import)),
         frozen("SampleV1 (not enabled)", &sample(CaptureKindV1::NotEnabled)),
+        frozen("SampleV1 (sub-scheduler exit)", &sample(CaptureKindV1::SubSchedulerExit)),
         frozen("BlobV1 (kernel BTF)", &BlobV1::new(BlobRole::KernelBtf, vec![1, 2])),
         frozen("BlobV1 (symbols)", &BlobV1::new(BlobRole::KernelSymbols, vec![1, 2])),
         frozen("BlobV1 (vmcoreinfo)", &BlobV1::new(BlobRole::Vmcoreinfo, vec![1, 2])),
@@ -491,7 +492,7 @@ fn loss(kind: LossKindV1) -> LossV1 {
     LossV1 { host_ns: HostNs(1), kind, count: 2, detail: "ring full".to_owned() }
 }
 
-const FROZEN: [Frozen; 42] = [
+const FROZEN: [Frozen; 43] = [
     ("EventChunkV1", 0x59bb_e10a_cca1_cb21, 8, 4),
     ("EventChunkV1 (later events)", 0x051f_a325_9f92_2d6c, 8, 4),
     ("EventChunkV1 (statistics)", 0x6480_6919_4b5d_d091, 8, 4),
@@ -512,6 +513,7 @@ const FROZEN: [Frozen; 42] = [
     ("SampleV1 (probe)", 0x279d_f647_6d0b_925e, 288, 8),
     ("SampleV1 (import)", 0xeb9a_cc9e_80d1_efa2, 288, 8),
     ("SampleV1 (not enabled)", 0xee82_3fec_eb7a_8711, 288, 8),
+    ("SampleV1 (sub-scheduler exit)", 0xf5a9_9ebb_2e05_bcf2, 288, 8),
     ("BlobV1 (kernel BTF)", 0xa0af_cde4_7e1f_73e2, 28, 4),
     ("BlobV1 (symbols)", 0x0fda_2a2f_c51d_89ac, 28, 4),
     ("BlobV1 (vmcoreinfo)", 0x5036_d68f_270c_0ed3, 28, 4),

@@ -10,6 +10,7 @@ use anyhow::{Context, Error, Result, anyhow};
 use ktstr_record::recorder::{RecordRequest, SignalGuard, is_interrupted, record};
 use ktstr_replay::repro::{Chain, NoChain, Target, TargetKind, is_same_failure};
 use ktstr_replay::run::Run;
+use ktstr_replay::text::escaped;
 use ktstr_replay::trace::record::manifest::{ReproAttempt, ReproInfo};
 use ktstr_replay::trace::{Trace, append_segment};
 use ktstr_replay::units::millis;
@@ -58,17 +59,17 @@ fn try_repro(def: &TestDef, environment: &Environment, first: &Judged) -> Result
     let _signals = SignalGuard::new().context("could not handle signals")?;
     let trace = Trace::open(&first.path)?;
     let run = Run::load(&trace);
-    // What fails besides the exit that the test wants is nothing that a scheduler died of.
-    let is_expected = |kind| run.scheduler_exit().is_some_and(|exit| exit.is_of_kind(kind));
-    if def.expect_scx_exit.is_some_and(is_expected) {
-        return Ok(false);
-    }
     let chain = match Chain::of(&run) {
         Ok(chain) => chain,
         // Whatever else failed, there is no scheduler's end to look at.
         Err(NoChain::NoFailure | NoChain::NoBody) => return Ok(false),
         Err(error @ NoChain::Memory(_)) => return Err(error.into()),
     };
+    // What fails besides the exit that the test wants is nothing that a scheduler died of, unless one below it did.
+    let is_expected = |kind| run.scheduler_exit().is_some_and(|exit| exit.is_of_kind(kind));
+    if chain.below.is_empty() && def.expect_scx_exit.is_some_and(is_expected) {
+        return Ok(false);
+    }
     let of_kind = |kind| {
         let these = chain.targets.iter().filter(move |target| target.kind == kind);
         these.map(Target::text).collect::<Vec<String>>()
@@ -83,9 +84,10 @@ fn try_repro(def: &TestDef, environment: &Environment, first: &Judged) -> Result
     let mut last: Option<SecondTrace> = None;
     for attempt in 1..=ATTEMPTS {
         say(&format!(
-            "the scheduler died; the test is run again to see how, attempt {attempt} of {ATTEMPTS}, with {} watched and \
+            "{} died; the test is run again to see how, attempt {attempt} of {ATTEMPTS}, with {} watched and \
              {} functions probed ({AUTO_REPRO}=0 or `auto_repro = false` turns this off)",
-            looked_at.watched.join(", "),
+            if chain.below.is_empty() { "the scheduler" } else { "a scheduler below the root" },
+            escaped(&looked_at.watched.join(", ")),
             looked_at.probed.len()
         ));
         let again = TestDef { seed: seed(def.seed, attempt), ..*def };

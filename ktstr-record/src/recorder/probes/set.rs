@@ -16,7 +16,7 @@ use ktstr_replay::watch::{Missing, scheduler_mark, sub_scheduler_marks};
 use super::pacing::{Pacing, Rest};
 use super::probed::{OfProbe, Probed};
 use super::returns::{Pending, Returns, Wait};
-use crate::machine::{Watch, WatchId};
+use crate::machine::{Machine, Watch, WatchId};
 use crate::recorder::asked::{AllAsked, Armed, Gone, Kind, Now, Stand, State};
 
 /// Most callers whose names are kept.
@@ -147,14 +147,18 @@ impl Probes {
         }
     }
 
-    /// Take away what is there for the sake of probes and is none, the less needed first. Whether that was anything.
-    fn make_room(&mut self, stand: &mut Stand<'_>) -> bool {
+    /// Take away what is there for the sake of probes and is none, the less needed first. Whether that was anything. What watches have
+    /// is not touched, and may take the room.
+    pub(in crate::recorder) fn make_room(&mut self, machine: &mut dyn Machine) -> bool {
         let (mut ids, calls) = self.returns.take_all();
         calls.iter().for_each(|call| self.lose(call));
         if ids.is_empty() {
             ids.extend(self.marks.iter_mut().filter_map(|mark| mark.id.take()));
         }
-        ids.iter().for_each(|id| stand.disarm(*id));
+        for id in &ids {
+            // That it cannot be is heard of as the machine's end.
+            let _heard_of_later = machine.disarm(*id);
+        }
         !ids.is_empty()
     }
 
@@ -195,7 +199,7 @@ impl Probes {
         let (id, watch) = (self.asked.next_id(), Watch::Execute { at: site.at.0 });
         let mut armed = stand.machine.arm(id, watch);
         // One that has rested, or whose scheduler has come again, is not given up for what came in its place meanwhile.
-        while armed.is_err() && self.make_room(stand) {
+        while armed.is_err() && self.make_room(stand.machine) {
             armed = stand.machine.arm(id, watch);
         }
         if armed.is_ok()
@@ -370,5 +374,35 @@ impl Probes {
         if self.asked.all.get(at).and_then(Probed::armed).is_some() {
             self.asked.rest(stand, at, stop.running, until);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::testing::Roomy;
+
+    /// The returns that are waited for go first, and the marks of probes after them; nothing of anybody else's, and nothing twice.
+    #[test]
+    fn room_is_made_of_what_probes_have_and_of_nothing_else() {
+        let mut machine = Roomy::with_room(8);
+        let (of_watch, of_return, of_mark, of_probe) = (WatchId(1), WatchId(900), WatchId(901), WatchId(902));
+        let write = Watch::Write { at: 8, bytes: 8 };
+        for id in [of_watch, of_return, of_mark, of_probe] {
+            machine.arm(id, write).expect("there is room");
+        }
+        let place = Located { at: KernelVirt(16), bytes: 8, signed: false };
+        let mut probes = Probes::default();
+        probes.marks.push(Mark { id: Some(of_mark), place, value: Some(1) });
+        probes.marks.push(Mark { id: None, place, value: Some(1) });
+        probes.returns.add(of_return, KernelVirt(0x100));
+        assert!(probes.make_room(&mut machine));
+        assert_eq!(machine.armed(), [1, 901, 902]);
+        assert!(probes.make_room(&mut machine));
+        assert_eq!(machine.armed(), [1, 902]);
+        assert!(!probes.make_room(&mut machine), "there is nothing left to be taken");
+        assert_eq!(machine.armed(), [1, 902]);
+        // What it stood for is compared at each stop all the same.
+        assert_eq!(probes.marks.len(), 2);
     }
 }

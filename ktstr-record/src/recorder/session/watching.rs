@@ -95,7 +95,7 @@ impl Session<'_> {
 fn look(watches: &mut Watches, probes: &mut Probes, stand: &mut Stand<'_>) {
     // A store at the instant of the pause would be forgotten with a watch that is taken away.
     watches.at_stop(stand);
-    watches.find(stand);
+    watches.find(stand, &mut |machine| probes.make_room(machine));
     // So would that to what shows that a scheduler comes, whose programs are then called unseen.
     probes.at_stop(stand);
     probes.find(stand);
@@ -113,7 +113,7 @@ fn fired(
     }
     // Of two watches at one place the machine tells of one.
     probes.at_stop(&mut stand);
-    watches.fired(id, vcpu, stopped, &mut stand);
+    watches.fired(id, vcpu, stopped, &mut stand, &mut |machine| probes.make_room(machine));
 }
 
 /// As [`Session::attend`], without the session's other parts.

@@ -4,6 +4,7 @@
 //! or goes.
 
 mod fire;
+mod marks;
 mod pacing;
 mod set;
 mod watched;

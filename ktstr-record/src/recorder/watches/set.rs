@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use ktstr_replay::kernel::query::Located;
 use ktstr_replay::kernel::{KernelProfile, KernelView};
-use ktstr_replay::trace::record::{CaptureKind, WatchFire, WatchNews};
+use ktstr_replay::trace::record::{CaptureKind, LossKind, WatchFire, WatchNews};
 use ktstr_replay::units::{Cpu, GuestNs, HostNs, micros};
 use ktstr_replay::watch::Missing;
 
 use super::fire::who;
+use super::marks::{MakeRoom, Mark, Marks, of_place};
 use super::pacing::cost;
 use super::watched::{OfWatch, Site, Store, Watched};
-use crate::machine::{Watch, WatchId};
+use crate::machine::WatchId;
 use crate::recorder::asked::{AllAsked, Armed, Gone, Now, Stand, State};
 use crate::recorder::capture::{CaptureRequest, Captured};
 use crate::recorder::clock::RunClock;
@@ -21,19 +22,8 @@ use crate::recorder::writer::Item;
 #[derive(Debug, Default)]
 pub(in crate::recorder) struct Watches {
     pub asked: AllAsked<OfWatch>,
-    /// Watched because a target moves with them.
-    marks: Vec<Mark>,
-}
-
-/// A pointer with which targets move.
-#[derive(Debug)]
-struct Mark {
-    id: WatchId,
-    place: Located,
-    /// What was there when the targets were looked for.
-    value: Option<i128>,
-    /// Positions of the watches of these targets.
-    of: Vec<usize>,
+    /// What targets move with.
+    marks: Marks,
 }
 
 /// One stop of the machine.
@@ -67,18 +57,19 @@ impl Stop {
 }
 
 impl Watches {
-    /// Find what is wanted, and arm or take away what changed. The machine is stopped.
-    pub(in crate::recorder) fn find(&mut self, stand: &mut Stand<'_>) {
+    /// Find what is wanted, and arm or take away what changed. The machine is stopped. `make_room` takes away what is less needed than
+    /// any of it.
+    pub(in crate::recorder) fn find(&mut self, stand: &mut Stand<'_>, make_room: &mut MakeRoom<'_>) {
         let now = stand.now();
         self.end_rests(stand);
         let Some(profile) = self.asked.begin_look(stand, now) else { return };
         // They make room, if need be, for what is wanted itself.
-        self.take_marks_away(stand);
+        self.marks.take_away(stand.machine);
         let ram = stand.machine.ram();
         let view = KernelView::new(&profile, &*ram);
         let mut marks: Vec<(Located, Vec<usize>)> = Vec::new();
         for at in 0..self.asked.all.len() {
-            self.find_one(stand, &view, at, now);
+            self.find_one(stand, &view, (at, now), make_room);
             let Some(watched) = self.asked.all.get(at).filter(|watched| watched.is_looked_for()) else {
                 continue;
             };
@@ -89,22 +80,36 @@ impl Watches {
                 }
             }
         }
-        for (place, of) in marks {
-            let id = self.asked.next_id();
-            // Where there is no room, what moves is found again when a scheduler comes or goes.
-            if stand.machine.arm(id, of_place(place)).is_ok() {
-                self.marks.push(Mark { id, place, value: place.read(&view).ok(), of });
+        let marks =
+            marks.into_iter().map(|(place, of)| Mark::new(place, place.read(&view).ok(), of)).collect();
+        self.marks.arm(marks, stand.machine, || self.asked.next_id(), make_room);
+        self.tell_without_room(stand);
+    }
+
+    /// A watch is told once of which the machine has no room for what it moves with: a move is seen only when the machine stops for
+    /// something else.
+    fn tell_without_room(&mut self, stand: &mut Stand<'_>) {
+        let (most, host_ns) = (stand.machine.watch_support().most, stand.clock.host_ns());
+        for at in self.marks.without_room() {
+            let Some(watched) = self.asked.all.get_mut(at) else { continue };
+            if !std::mem::replace(&mut watched.own.is_without_room, true) {
+                let detail = format!(
+                    "watch {}: the machine has {most} watches, and no more room for what shows that its scheduler has ended or that it is \
+                     elsewhere; that is seen only when the machine stops for something else",
+                    watched.order.target
+                );
+                stand.outbox.loss(host_ns, LossKind::WatchFires, 0, detail);
             }
         }
     }
 
-    fn take_marks_away(&mut self, stand: &mut Stand<'_>) {
-        for mark in std::mem::take(&mut self.marks) {
-            stand.disarm(mark.id);
-        }
-    }
-
-    fn find_one(&mut self, stand: &mut Stand<'_>, view: &KernelView<'_>, at: usize, now: Now) {
+    fn find_one(
+        &mut self,
+        stand: &mut Stand<'_>,
+        view: &KernelView<'_>,
+        (at, now): (usize, Now),
+        make_room: &mut MakeRoom<'_>,
+    ) {
         let Some(watched) = self.asked.all.get(at).filter(|watched| watched.is_looked_for()) else { return };
         let Some(what) = &watched.what else { return };
         let found = what.target.find(view).and_then(|place| {
@@ -120,7 +125,11 @@ impl Watches {
         let Some(site) = self.asked.found(stand, at, now, found) else { return };
         let Site { place, value } = site;
         let id = self.asked.next_id();
-        let armed = stand.machine.arm(id, of_place(place)).map(|()| Armed { id, site });
+        let mut armed = stand.machine.arm(id, of_place(place));
+        while armed.is_err() && make_room(stand.machine) {
+            armed = stand.machine.arm(id, of_place(place));
+        }
+        let armed = armed.map(|()| Armed { id, site });
         let news = WatchNews::Armed { at: place.at.0, bytes: place.bytes, value };
         self.asked.armed(stand, at, now, armed, Some(news));
     }
@@ -132,7 +141,7 @@ impl Watches {
             return;
         }
         // They may have the room that it had, and it would be given up for want of that.
-        self.take_marks_away(stand);
+        self.marks.take_away(stand.machine);
         // The scheduler may have gone meanwhile, or a pointer on the way may be another.
         self.asked.look = true;
         for at in 0..self.asked.all.len() {
@@ -163,22 +172,21 @@ impl Watches {
         vcpu: Cpu,
         stopped: Instant,
         stand: &mut Stand<'_>,
+        make_room: &mut MakeRoom<'_>,
     ) {
         let mut stop = Stop::new(stopped, stand.clock);
-        let of_mark = self.marks.iter().find(|mark| mark.id == id).map(|mark| mark.place);
+        let of_mark = self.marks.place_of(id);
         let mut armed = self.asked.all.iter().filter_map(Watched::armed);
         let of_watch = armed.find(|armed| armed.id == id).map(|armed| armed.site.place);
         let place = of_watch.or(of_mark);
-        let moves = |mark: &&Mark| place.is_some_and(|place| mark.place.overlaps(place.at, place.bytes));
-        let moved: Vec<usize> =
-            self.marks.iter().filter(moves).flat_map(|mark| mark.of.iter().copied()).collect();
+        let moved = place.map(|place| self.marks.moved_with(place)).unwrap_or_default();
         if let Some(place) = place {
             self.hit(place, vcpu, stand, &mut stop);
         }
         self.look_for_unseen(stand, &mut stop);
         if self.asked.look {
             let begun = Instant::now();
-            self.find(stand);
+            self.find(stand, make_room);
             // A pointer that is stored to all the time, as that to the task of a CPU, costs as much as such a target.
             let took = begun.elapsed();
             for at in moved {
@@ -192,7 +200,7 @@ impl Watches {
             }
         }
         if self.asked.look {
-            self.find(stand);
+            self.find(stand, make_room);
         }
         let resumed = stand.machine.resume().unwrap_or_default();
         let whole = stop.begun.elapsed();
@@ -207,7 +215,7 @@ impl Watches {
                 self.stored(at, vcpu, stand, stop);
             }
         }
-        self.asked.look |= self.marks.iter().any(|mark| mark.place.overlaps(place.at, place.bytes));
+        self.asked.look |= !self.marks.moved_with(place).is_empty();
     }
 
     /// What changed and no watch told of, while the machine is stopped for something else. It stays stopped.
@@ -231,7 +239,7 @@ impl Watches {
             }
         }
         // It may have been a pointer with which targets move.
-        self.asked.look |= self.marks.iter().any(|mark| stand.read(mark.place) != mark.value);
+        self.asked.look |= self.marks.have_moved(|place| stand.read(place));
     }
 
     fn look_for_unseen(&mut self, stand: &mut Stand<'_>, stop: &mut Stop) {
@@ -250,8 +258,7 @@ impl Watches {
             }
         }
         // What moves with a pointer whose store was not told of would be watched where it is no more.
-        let has_moved = self.marks.iter().any(|mark| stand.read(mark.place) != mark.value);
-        self.asked.look |= has_moved;
+        self.asked.look |= self.marks.have_moved(|place| stand.read(place));
     }
 
     /// A store to a watch that is armed.
@@ -293,10 +300,6 @@ impl Watches {
             self.asked.rest(stand, at, stop.running, until);
         }
     }
-}
-
-fn of_place(place: Located) -> Watch {
-    Watch::Write { at: place.at.0, bytes: u64::from(place.bytes) }
 }
 
 /// Take the capture of this stop, if it is not taken yet; gives the number of its sample.

@@ -39,6 +39,8 @@ pub(in crate::recorder) struct Own {
     pub(super) pacing: Pacing,
     /// How often a pointer on the way to it was seen to be stored to.
     pub(super) moves: u64,
+    /// It was told that the machine has no room for something that it moves with.
+    pub(super) is_without_room: bool,
 }
 
 /// What becomes of a store.

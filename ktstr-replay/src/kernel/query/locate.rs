@@ -103,6 +103,22 @@ impl Blobs for Now {
     }
 }
 
+/// Where a variable of the scheduler is, as [`locate_variable`] finds it, and what is stored to when the scheduler that it is of has
+/// ended: none where the kernel does not say which that is.
+///
+/// # Errors
+/// Those of [`locate_variable`].
+pub(crate) fn locate_with_end(
+    view: &KernelView<'_>,
+    of: Option<&str>,
+    path: &FieldPath,
+) -> Result<(Located, Vec<Located>), QueryError> {
+    let (found, object) = variable(view, of, path)?;
+    let objects = SchedulerObjects::read(view)?;
+    let held = objects.held_by(object).map(|at| Located { at, bytes: 8, signed: false });
+    Ok((found, held.collect()))
+}
+
 /// Where a variable of the scheduler's data sections is, or a part of it, or what it points at. `of`: which scheduler's, where there
 /// are several, as [`Snapshot::of_scheduler`] names it.
 ///
@@ -114,6 +130,15 @@ pub fn locate_variable(
     of: Option<&str>,
     path: &FieldPath,
 ) -> Result<Located, QueryError> {
+    variable(view, of, path).map(|(found, _)| found)
+}
+
+/// The variable, and the `struct btf` of the object whose map it is in.
+fn variable(
+    view: &KernelView<'_>,
+    of: Option<&str>,
+    path: &FieldPath,
+) -> Result<(Located, KernelVirt), QueryError> {
     let mut read = MapReader::new(MapCaps::default()).read(view)?;
     let owners = MapOwners::new(owners_now(view, &read, &mut Vec::new()));
     // For the name of the only scheduler alone: without it a variable is found all the same.
@@ -160,7 +185,7 @@ pub fn locate_variable(
         found = Some(of_here(here, name)?);
         Ok(())
     })?;
-    found.ok_or_else(|| no_end(&name))
+    Ok((found.ok_or_else(|| no_end(&name))?, place.map.btf))
 }
 
 fn unwatchable(path: &str, why: impl Into<String>) -> QueryError {

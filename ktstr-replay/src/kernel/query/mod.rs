@@ -16,6 +16,7 @@ mod walk;
 pub(crate) use error::NULL_POINTER;
 pub use error::QueryError;
 pub use landmark::{Landmark, Landmarks};
+pub(crate) use locate::locate_with_end;
 pub use locate::{Located, locate, locate_variable, pointers_in, pointers_of};
 pub use walk::{Reading, Start, at_end, count, count_at, each_node, follow, number, pointee};
 pub(crate) use walk::{of_value, proof_of};

@@ -1,4 +1,4 @@
-//! Where paths begin: symbols, runqueues, tasks, dispatch queues.
+//! Where paths begin: symbols, runqueues, tasks, dispatch queues, schedulers.
 
 use std::collections::BTreeSet;
 
@@ -6,16 +6,19 @@ use super::types::{of_symbol, of_words};
 use super::{QueryError, TaskName};
 use crate::btf::{CType, alike};
 use crate::kernel::dsq::{Dsq, read_dsqs};
-use crate::kernel::scx::identity;
+use crate::kernel::scx::{SchedulerObjects, identity};
 use crate::kernel::task::task_addresses;
 use crate::kernel::{Gaps, KernelView};
 use crate::path::{Root, TaskKey};
 use crate::text::Candidates;
 use crate::trace::record::scheduler_maps::ROOT_CGROUP;
 use crate::units::{Cpu, KernelVirt};
+use crate::value::ValueError;
 
 /// The symbol of the runqueues.
 const RUNQUEUES: &str = "runqueues";
+/// The symbol of the pointer to the root scheduler.
+const ROOT: &str = "scx_root";
 /// Most schedulers that an error names.
 const NAMED: usize = 8;
 
@@ -41,6 +44,7 @@ pub(super) fn find(view: &KernelView<'_>, root: &Root) -> Result<(KernelVirt, CT
             typed(at, "struct rq")
         }
         Root::Task(key) => typed(task(view, key)?, "struct task_struct"),
+        Root::Scheduler(name) => typed(scheduler(view, name)?, "struct scx_sched *"),
         Root::Dsq { id, of } => typed(dsq(view, *id, of.as_deref())?, "struct scx_dispatch_q"),
     }
 }
@@ -113,6 +117,26 @@ fn task(view: &KernelView<'_>, key: &TaskKey) -> Result<KernelVirt, QueryError> 
                     pids: several.iter().map(|(_, task)| task.pid).collect(),
                 }),
             }
+        }
+    }
+}
+
+/// Where the kernel keeps its pointer to the scheduler of that name.
+fn scheduler(view: &KernelView<'_>, name: &str) -> Result<KernelVirt, QueryError> {
+    let objects = SchedulerObjects::read(view)?;
+    if objects.is_root_alone(name) {
+        return symbol(view, ROOT);
+    }
+    match *objects.pointers(view, name).as_slice() {
+        [at] => Ok(at),
+        [] => {
+            let names = objects.names();
+            let candidates = Candidates::new(name, names.iter().map(String::as_str));
+            Err(ValueError::NoScheduler { name: name.to_owned(), candidates: Box::new(candidates) }.into())
+        }
+        _ => {
+            let which = objects.several(name).unwrap_or_default();
+            Err(ValueError::SeveralSchedulers { name: name.to_owned(), which }.into())
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The objects that have made schedulers: what a loader has loaded at once, with its maps and programs. All of it has one `struct btf`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::schedulers::{MAX_SCHEDULERS, identity};
+use super::schedulers::{MAX_SCHEDULERS, identity, linked};
 use super::state::held_at;
 use crate::kernel::maps::{BpfMap, all_struct_ops};
-use crate::kernel::{KernelError, KernelView};
+use crate::kernel::{Gaps, KernelError, KernelView};
 use crate::path::SchedulerName;
 use crate::trace::record::SchedulerMaps;
 use crate::trace::record::scheduler_maps::ROOT_CGROUP;
@@ -14,14 +14,27 @@ use crate::units::KernelVirt;
 /// What the `struct_ops` maps say of their objects, now.
 #[derive(Debug, Default)]
 pub(crate) struct SchedulerObjects {
-    /// Those with a scheduler, and which it is.
-    live: Vec<(KernelVirt, SchedulerMaps)>,
+    /// Those with a scheduler.
+    live: Vec<LiveObject>,
     /// Those whose scheduler has ended, or was not enabled yet.
     idle: BTreeSet<KernelVirt>,
     /// Those of which that cannot be read, as while a scheduler is being made.
     unread: BTreeSet<KernelVirt>,
     /// The kernel says which they are.
     is_told: bool,
+}
+
+/// An object with a scheduler.
+#[derive(Debug)]
+struct LiveObject {
+    /// Its `struct btf`.
+    btf: KernelVirt,
+    /// Where the kernel keeps its pointer to the scheduler.
+    held: KernelVirt,
+    /// The `struct scx_sched`.
+    scheduler: KernelVirt,
+    /// Which scheduler it is.
+    who: SchedulerMaps,
 }
 
 impl SchedulerObjects {
@@ -40,7 +53,7 @@ impl SchedulerObjects {
                     found.idle.insert(btf);
                 }
                 Ok(Some(scheduler)) if found.live.len() < MAX_SCHEDULERS => match identity(view, scheduler) {
-                    Ok(who) => found.live.push((btf, who)),
+                    Ok(who) => found.live.push(LiveObject { btf, held: at, scheduler, who }),
                     Err(_) => {
                         found.unread.insert(btf);
                     }
@@ -52,25 +65,43 @@ impl SchedulerObjects {
         }
         // One object may have several, of which one is used.
         let is_used =
-            |btf: &KernelVirt| found.unread.contains(btf) || found.live.iter().any(|(live, _)| live == btf);
+            |btf: &KernelVirt| found.unread.contains(btf) || found.live.iter().any(|live| live.btf == *btf);
         found.idle.retain(|btf| btf.0 != 0 && !is_used(btf));
         Ok(found)
     }
 
-    fn meant<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s (KernelVirt, SchedulerMaps)> {
-        self.live.iter().filter(move |(_, scheduler)| scheduler.goes_by(name))
+    fn meant<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s LiveObject> {
+        self.live.iter().filter(move |live| live.who.goes_by(name))
     }
 
     /// The objects whose scheduler goes by that name; `None`: there is no such scheduler now.
     pub fn named(&self, name: &str) -> Option<Vec<KernelVirt>> {
-        let meant: Vec<KernelVirt> = self.meant(name).map(|(btf, _)| *btf).collect();
+        let meant: Vec<KernelVirt> = self.meant(name).map(|live| live.btf).collect();
         (!meant.is_empty()).then_some(meant)
+    }
+
+    /// Where the kernel keeps its pointers to the schedulers that go by that name, one for each that can be told apart. One that has
+    /// ended, and whose loader is still there, is meant only where there is no other of that name.
+    pub fn pointers(&self, view: &KernelView<'_>, name: &str) -> Vec<KernelVirt> {
+        let linked = linked(view, &mut Gaps::default());
+        let is_linked = |live: &LiveObject| linked.contains(&live.scheduler);
+        let any_linked = self.meant(name).any(is_linked);
+        let meant = self.meant(name).filter(|live| !any_linked || is_linked(live));
+        // The latest of one cgroup is the one that is meant: maps are in the order in which they were made.
+        let found: BTreeMap<(&str, &str), KernelVirt> =
+            meant.map(|live| ((live.who.path_name(), live.who.scheduler.as_str()), live.held)).collect();
+        found.into_values().collect()
+    }
+
+    /// Where the kernel keeps its pointers to the schedulers of an object.
+    pub fn held_by(&self, object: KernelVirt) -> impl Iterator<Item = KernelVirt> {
+        self.live.iter().filter(move |live| live.btf == object).map(|live| live.held)
     }
 
     /// What tells those apart that go by that name, as paths write it, if they are several.
     pub fn several(&self, name: &str) -> Option<Vec<String>> {
         let different: BTreeSet<(&str, &str)> =
-            self.meant(name).map(|(_, one)| (one.path_name(), one.scheduler.as_str())).collect();
+            self.meant(name).map(|live| (live.who.path_name(), live.who.scheduler.as_str())).collect();
         let which = || different.iter().map(|&(path, _)| format!("`{}`", SchedulerName(path))).collect();
         (different.len() > 1).then(which)
     }
@@ -82,13 +113,14 @@ impl SchedulerObjects {
 
     /// What those are called that are there.
     pub fn names(&self) -> Vec<String> {
-        let names = self.live.iter().flat_map(|(_, one)| [one.path_name().to_owned(), one.scheduler.clone()]);
+        let names =
+            self.live.iter().flat_map(|live| [live.who.path_name().to_owned(), live.who.scheduler.clone()]);
         names.collect::<BTreeSet<String>>().into_iter().collect()
     }
 
     /// The objects of schedulers below the root.
     pub fn below(&self) -> BTreeSet<KernelVirt> {
-        self.live.iter().filter(|(_, scheduler)| scheduler.level > 0).map(|(btf, _)| *btf).collect()
+        self.live.iter().filter(|live| live.who.level > 0).map(|live| live.btf).collect()
     }
 
     /// Whether an object can make a scheduler and has none now.
@@ -96,3 +128,6 @@ impl SchedulerObjects {
         self.idle.contains(&object)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,6 +106,17 @@ pub struct Scheduler {
 /// The `struct scx_sched`s of the kernel, the root first; none where no scheduler is loaded, or the kernel is older than
 /// that struct.
 pub(in crate::kernel) fn scheduler_addresses(view: &KernelView<'_>, gaps: &mut Gaps) -> Vec<KernelVirt> {
+    let mut found = linked(view, gaps);
+    // Taken off both, but held by the map that its loader has made.
+    let held = struct_ops_maps(view).and_then(|maps| held_schedulers(view, &maps));
+    found.extend(gaps.read("the schedulers that struct_ops maps hold", held).unwrap_or_default());
+    let mut seen = HashSet::new();
+    found.retain(|at| seen.insert(*at));
+    found
+}
+
+/// Those that are not on their way out, or not far: the root, and the kernel's list of all.
+pub(super) fn linked(view: &KernelView<'_>, gaps: &mut Gaps) -> Vec<KernelVirt> {
     let symbols = view.profile().symbols();
     let mut found = Vec::new();
     if let Some(Some(root)) =
@@ -116,11 +127,6 @@ pub(in crate::kernel) fn scheduler_addresses(view: &KernelView<'_>, gaps: &mut G
     if let Some(all) = symbols.address("scx_sched_all") {
         found.extend(list_entries(view, all, ("scx_sched", "all"), MAX_SCHEDULERS, gaps));
     }
-    // Taken off both, but held by the map that its loader has made.
-    let held = struct_ops_maps(view).and_then(|maps| held_schedulers(view, &maps));
-    found.extend(gaps.read("the schedulers that struct_ops maps hold", held).unwrap_or_default());
-    let mut seen = HashSet::new();
-    found.retain(|at| seen.insert(*at));
     found
 }
 

@@ -68,6 +68,8 @@ pub enum CaptureKindV1 {
     Import,
     /// The scheduler had not become enabled in its time.
     NotEnabled,
+    /// A scheduler below the root had ended with an error.
+    SubSchedulerExit,
 }
 
 impl CaptureKindV1 {
@@ -76,7 +78,7 @@ impl CaptureKindV1 {
     pub fn is_of_an_end(self) -> bool {
         match self {
             Self::Attach | Self::End | Self::SchedulerExit | Self::GuestDeath => true,
-            Self::HalfWatchdog | Self::Import | Self::NotEnabled => true,
+            Self::HalfWatchdog | Self::Import | Self::NotEnabled | Self::SubSchedulerExit => true,
             Self::Periodic | Self::OnDemand | Self::Watch | Self::Probe => false,
         }
     }

@@ -64,7 +64,8 @@ pub enum LossKindV1 {
     Kmsg,
     /// Records of the trace itself; `repair` says so of what it could not carry over.
     Records,
-    /// Writes to a watched address. Reserved, as the one below: this release loses none of them.
+    /// Writes to a watched address; without a count, why some may have been missed. Reserved, as the one below, for those that were
+    /// counted: this release loses none of them.
     WatchFires,
     /// Hits of a probe.
     ProbeHits,

@@ -490,6 +490,10 @@ fn an_expected_error_passes() {
     let run = fixture("fixtures::stalls_as_expected").run_undisturbed();
     assert!(run.status.success(), "{run}");
     run.assert_replays();
+    // Either of the two alone would have it pass: both are what was judged by.
+    let expected = run.trace().manifest().expect("a manifest").test.clone();
+    assert_eq!(expected.expect_scx_error_contains.as_deref(), Some("runnable task stall"));
+    assert_eq!(expected.expect_scx_error_matches.as_deref(), Some(r"failed to (run|check in) for \d+\.\d+s"));
 }
 
 #[test]

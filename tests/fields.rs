@@ -23,7 +23,7 @@ const TRIES: usize = 3;
 /// The interrupt whose CPUs are changed: the one of ACPI, which every machine has.
 const IRQ: &str = "/proc/irq/9/smp_affinity_list";
 
-/// What lies between two operations of one step that are looked at: a spawn may be over between two looks.
+/// What lies between two operations of one step that are looked at.
 #[derive(Payload)]
 #[payload(binary = "sleep", output = ExitCode)]
 #[default_args("0.8")]
@@ -158,6 +158,7 @@ fn operations(ctx: &Ctx) -> Result<(AssertResult, BTreeMap<&'static str, Vec<Str
         file("freeze of a", "/sys/fs/cgroup/a/cgroup.freeze"),
         file("io weight", "/sys/fs/cgroup/range/io.weight"),
         file("irq", IRQ),
+        file("cpu", "/sys/devices/system/cpu/cpu3/online"),
         state("a", "a"),
         state("c", "c"),
         state("d", "d"),
@@ -173,6 +174,8 @@ fn operations(ctx: &Ctx) -> Result<(AssertResult, BTreeMap<&'static str, Vec<Str
         CgroupDef::named("c").workers(0),
     ]);
     let one = |name: &str| CgroupDef::named(name).workers(1).work_type(Bursty::default());
+    let there = || vec![Op::freeze("a"), Op::offline(3), Op::add_cgroup(one("e"))];
+    let back = || vec![Op::unfreeze("a"), Op::online(3), Op::remove_cgroup("e")];
     let steps = [
         Step::new(
             vec![
@@ -189,29 +192,20 @@ fn operations(ctx: &Ctx) -> Result<(AssertResult, BTreeMap<&'static str, Vec<Str
             .named("set"),
         Step::of_ops([Op::swap_cpusets("a", "b")], HOLD).named("swapped"),
         Step::of_ops([Op::clear_cpuset("a")], HOLD).named("cleared"),
-        Step::of_ops(
-            [Op::freeze("a"), Op::run_payload(&Pause), Op::wait_payload(&Pause), Op::unfreeze("a")],
-            HOLD,
-        )
-        .named("thawed"),
+        // All of it once more, so that it was not the end of the step that undid it.
+        Step::of_ops(apart([there(), back(), there()]), HOLD).named("there and back"),
         Step::of_ops([Op::move_tasks("a", "c")], HOLD).named("moved"),
         Step::of_ops([Op::set_affinity("b", Affinity::Exact("3".parse()?))], HOLD).named("bound"),
         Step::of_ops([Op::irq_affinity(9, "2".parse()?)], HOLD).named("irq"),
         Step::of_ops([Op::spawn("b", WorkSpec::new(SpinWait).workers(1).comm("besides"))], HOLD)
             .named("spawned"),
         Step::new(vec![one("d")], HOLD)
-            .ops([Op::run_payload(&Pause), Op::wait_payload(&Pause), Op::stop_cgroup("d")])
+            .ops(apart([
+                vec![],
+                vec![Op::stop_cgroup("d")],
+                vec![Op::spawn("d", WorkSpec::new(SpinWait).workers(1))],
+            ]))
             .named("stopped"),
-        Step::of_ops(
-            [
-                Op::add_cgroup(one("e")),
-                Op::run_payload(&Pause),
-                Op::wait_payload(&Pause),
-                Op::remove_cgroup("e"),
-            ],
-            HOLD,
-        )
-        .named("removed"),
         Step::of_ops([Op::capture_snapshot("calm")], HOLD).named("calm"),
         // So many that it is a crowd also beside a CPU on which the spy and the kernel's threads run at that moment.
         Step::new(vec![CgroupDef::named("crowd").workers(48).cpuset(CpusetSpec::Exact("0".parse()?))], HOLD)
@@ -226,6 +220,12 @@ fn operations(ctx: &Ctx) -> Result<(AssertResult, BTreeMap<&'static str, Vec<Str
         steps.into_iter().chain([Step::of_ops([Op::capture_snapshot("calm")], HOLD).named("calm again")]);
     let result = execute_scenario(ctx, backdrop, steps.collect())?;
     Ok((result, spy.seen()))
+}
+
+/// Operations of one step with a pause before all but the first of them, so that each is looked at.
+fn apart(ops: [Vec<Op>; 3]) -> Vec<Op> {
+    let pause = [Op::run_payload(&Pause), Op::wait_payload(&Pause)];
+    ops.join(&pause[..])
 }
 
 /// What of it was not seen, and in which order it should have been.
@@ -245,12 +245,13 @@ fn unseen<'a>(
         ("cpus of a", &["0-1", "2-3", "0-1", "2-3", "0-1", "", "0-1"][..]),
         ("cpus of b", &["2-3", "0-1", "2-3"]),
         ("weight of a", &["300", "100"]),
-        ("freeze of a", &["0", "1", "0"]),
+        ("freeze of a", &["0", "1", "0", "1", "0"]),
+        ("cpu", &["1", "0", "1", "0", "1"]),
         ("irq", &[irq_before, "2", irq_before]),
         ("a", &["used", "empty", "used"]),
         ("c", &["empty", "used", "empty"]),
-        ("d", &["gone", "used", "empty", "gone"]),
-        ("e", &["gone", "used", "gone"]),
+        ("d", &["gone", "used", "empty", "used", "gone"]),
+        ("e", &["gone", "used", "gone", "used", "gone"]),
         ("tasks of b", &["2-3", "3", "2-3"]),
         ("spawned", &["", "besides", ""]),
     ];

@@ -107,6 +107,11 @@ fn same_with(trace: &Trace, pages: KeepPages, reasons: &[LeftOut], v: &mut Verdi
     let (all_checkpoints, few_checkpoints) = (Checkpoints::of(&all_run)?, Checkpoints::of(&few_run)?);
     for (all, few) in all_checkpoints.all().iter().zip(few_checkpoints.all()) {
         let (all, few) = (all_checkpoints.open(*all)?, few_checkpoints.open(*few)?);
+        let of_all = all.memory().left_out();
+        ensure!(
+            of_all.iter().all(|(_, why)| *why == LeftOut::Channel),
+            "of all pages these were left out: {of_all:?}"
+        );
         let left_out = few.memory().left_out();
         for why in reasons {
             ensure!(

@@ -308,12 +308,20 @@ fn schedulers(ctx: &Ctx) -> Result<AssertResult> {
             hold,
         )
         .named("detached"),
-        Step::of_ops([Op::restart_scheduler(), Op::capture_snapshot("restarted")], hold).named("restarted"),
+        Step::of_ops(
+            [Op::capture_snapshot("enabled"), Op::restart_scheduler(), Op::capture_snapshot("restarted")],
+            hold,
+        )
+        .named("restarted"),
         Step::of_ops([Op::replace_scheduler(&ZOO), Op::capture_snapshot("replaced")], hold).named("replaced"),
         Step::of_ops([Op::replace_scheduler(&FROM_FILE), Op::capture_snapshot("configured")], hold)
             .named("configured"),
         Step::of_ops([Op::offline(1)], hold).named("hotplug"),
-        Step::of_ops([Op::detach_scheduler(), Op::attach_scheduler()], hold).named("attached"),
+        Step::of_ops(
+            [Op::detach_scheduler(), Op::attach_scheduler(), Op::capture_snapshot("attached")],
+            hold,
+        )
+        .named("attached"),
     ];
     let mut result = execute_scenario(ctx, Backdrop::new(vec![ctx.cgroup_def("cg_0")]), steps)?;
     let seen = spy.seen();
@@ -334,11 +342,18 @@ fn schedulers_come_and_go(trace: &Trace, v: &mut Verdict) -> Result<()> {
         let scx = sample.and_then(|sample| sample.scx.clone());
         scx.with_context(|| format!("no state of sched_ext in {tag}"))
     };
-    let (attach, detached, restarted, replaced, end) =
-        (scx("attach")?, scx("detached")?, scx("restarted")?, scx("replaced")?, scx("end")?);
+    let (detached, enabled, restarted, replaced, attached, end) = (
+        scx("detached")?,
+        scx("enabled")?,
+        scx("restarted")?,
+        scx("replaced")?,
+        scx("attached")?,
+        scx("end")?,
+    );
     claim!(v, u8::from(detached.is_enabled())).eq(0).because("nothing is attached while it is detached");
     let seq = |scx: &ScxState| scx.enable_seq.context("the kernel counts enablings");
-    claim!(v, seq(&restarted)?).gt(seq(&attach)?).because("a restart enables anew");
+    claim!(v, seq(&restarted)?).gt(seq(&enabled)?).because("a restart enables anew");
+    claim!(v, u8::from(attached.is_enabled())).eq(1).because("it is attached before the step's end");
     claim!(v, u8::from(replaced.ops_name.as_deref() == Some("zoo")))
         .eq(1)
         .because(format!("{:?}", replaced.ops_name));
@@ -377,7 +392,7 @@ fn schedulers_come_and_go(trace: &Trace, v: &mut Verdict) -> Result<()> {
 }
 
 /// The scenarios that come with ktstr, one after the other.
-#[ktstr_test(llcs = 2, cores = 1, threads = 2, duration_s = 7, check = every_worker_worked)]
+#[ktstr_test(llcs = 2, cores = 1, threads = 2, duration_s = 7, check = each_did_what_it_says)]
 fn canned_under_the_kernels_own(ctx: &Ctx) -> Result<AssertResult> {
     all_canned(ctx)
 }
@@ -394,6 +409,75 @@ fn all_canned(ctx: &Ctx) -> Result<AssertResult> {
         all = all.merge(scenario(&ctx.part(part)).context(name)?);
     }
     Ok(all)
+}
+
+/// What each of them does that the others do not, in their order, on two LLCs of one core with two threads each: phases, and operations, of
+/// which those that end with a star have any detail.
+const DONE: [&str; 35] = [
+    // steady, and steady_llc
+    "spawn cg_1: 2 SpinWait",
+    "set_cpuset cg_0: 0-1",
+    "set_cpuset cg_1: 2-3",
+    // oversubscribed
+    "spawn cg_0: 8 SpinWait",
+    "spawn cg_1: 8 SpinWait",
+    // cpuset_apply, cpuset_clear, cpuset_resize
+    "begin anywhere",
+    "begin apart",
+    "set_cpuset cg_0: 0-1",
+    "set_cpuset cg_1: 2-3",
+    "end",
+    "begin apart",
+    "begin anywhere",
+    "clear_cpuset cg_0",
+    "clear_cpuset cg_1",
+    "set_cpuset cg_0: 0-3",
+    "set_cpuset cg_0: 0",
+    // cgroup_add, cgroup_remove
+    "begin two",
+    "add_cgroup cg_1",
+    "end",
+    "begin two",
+    "begin one",
+    "stop cg_1",
+    // affinity_change, affinity_pinned
+    "spawn cg_0: 4 SpinWait",
+    "set_affinity cg_0: 0 | 1 | 2 | 3",
+    "begin random",
+    "set_affinity cg_0: *",
+    "spawn cg_0: 8 SpinWait",
+    "set_affinity cg_0: 0 | 1 | 2 | 3 | 0 | 1 | 2 | 3",
+    // host_contention, mixed_workloads
+    "set_cpu_weight host: 1000",
+    "spawn host: 4 SpinWait",
+    "spawn bursts: 2 Bursty",
+    "spawn pipes: 2 PipeIo",
+    // nested_steady, nested_task_move
+    "spawn outer/inner_1: 2 SpinWait",
+    "move_tasks 2 from outer/inner_0 to outer/inner_1",
+    "move_tasks 4 from outer/inner_1 to outer/inner_0",
+];
+
+fn each_did_what_it_says(trace: &Trace, v: &mut Verdict) -> Result<()> {
+    let told: Vec<String> = trace
+        .events()
+        .into_iter()
+        .filter_map(|event| match event.body {
+            EventBody::PhaseBegin { name, .. } => Some(format!("begin {name}")),
+            EventBody::PhaseEnd { .. } => Some("end".to_owned()),
+            EventBody::Op { name, detail } => Some(format!("{name} {detail}")),
+            _ => None,
+        })
+        .collect();
+    let mut rest = told.iter();
+    for (nth, done) in DONE.iter().enumerate() {
+        let is_it = |line: &String| match done.strip_suffix('*') {
+            Some(begin) => line.starts_with(begin),
+            None => line == done,
+        };
+        ensure!(rest.any(is_it), "number {nth}, `{done}`, is not behind those before it: {told:#?}");
+    }
+    every_worker_worked(trace, v)
 }
 
 /// Nothing is starved so long that it did nothing at all. Of one that lives for less time than a host may stop a CPU of the machine for

@@ -43,7 +43,7 @@ mod fixtures {
         let cgroups = Backdrop::new(vec![ctx.cgroup_def("cg_0"), ctx.cgroup_def("cg_1")]);
         // Together beyond the last periodic capture, however fast the rest goes.
         let part = HoldSpec::Frac(0.45);
-        let few = WatchSpec::on("data.last_enqueued_pid").max_fires(3);
+        let few = WatchSpec::on("data.last_enqueued_pid").when("new > old").max_fires(3);
         let steps = vec![
             Step::of_ops([Op::watch_snapshot(hot), Op::watch_snapshot(few)], part).named("hot"),
             Step::of_ops([Op::restart_scheduler()], part).named("again"),
@@ -268,6 +268,7 @@ fn a_hot_watch_does_not_keep_the_guest_from_its_work(run: &TestRun) {
 fn a_watch_ends_when_it_has_fired_as_often_as_it_may(run: &TestRun) {
     let seen = watch(run, "data.last_enqueued_pid");
     assert_eq!(seen.fires.len(), 3, "{seen:#?}");
+    assert!(seen.fires.iter().all(|(_, fire)| fire.new > fire.old), "{seen:#?}");
     assert!(seen.away.as_deref().is_some_and(|why| why.contains("fired 3 times")), "{seen:?}");
     assert!(seen.by_body && seen.fires.iter().all(|(_, fire)| fire.phase.is_some()), "{seen:?}");
     // Each fire has a capture, and those of one stop have one together.

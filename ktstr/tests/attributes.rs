@@ -2,19 +2,18 @@
 //!
 //! A file of `compile_fail` has many cases, because the compiler goes on after an error of a macro. Below a line that
 //! is wrong stands, as a comment, what the compiler says: carets below what it points at, the message, its notes.
-//! The cases are compiled against the ktstr that was built for this test. trybuild would compile ktstr and all its
-//! dependencies anew, and twice, because it does so with flags of its own.
+
+mod compiled;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::{env, fs};
+use std::fs;
+use std::path::Path;
 
-use serde_json::Value;
+use compiled::{json_lines, library, rustc};
 
 #[test]
 fn every_bad_attribute_is_an_error_that_points_at_its_key() {
-    let library = library();
+    let library = library("attributes");
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compile_fail");
     fs::create_dir_all(&out).unwrap();
     let mut changed = Vec::new();
@@ -37,31 +36,9 @@ fn every_bad_attribute_is_an_error_that_points_at_its_key() {
     );
 }
 
-/// The library, which cargo has built for this test: it is asked where.
-fn library() -> PathBuf {
-    let output = Command::new(env!("CARGO"))
-        .args("build --package ktstr --test attributes --message-format json --offline".split(' '))
-        .arg("--target-dir")
-        .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    json_lines(&output.stdout)
-        .filter(|line| line["target"]["name"] == "ktstr" && line["target"]["kind"][0] == "lib")
-        .find_map(|line| line["filenames"][0].as_str().map(PathBuf::from))
-        .expect("cargo names the library")
-}
-
 /// What the compiler says about `file`, by line.
 fn diagnostics(file: &Path, library: &Path, out: &Path) -> BTreeMap<u64, Vec<String>> {
-    let output = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-        .args(["--edition", "2024", "--emit", "metadata", "--error-format", "json", "--allow", "dead_code"])
-        .args(["--extern", &format!("ktstr={}", library.display())])
-        .args(["-L", &format!("dependency={}", library.parent().unwrap().display())])
-        .arg("--out-dir")
-        .args([out, file])
-        .output()
-        .unwrap();
+    let output = rustc(library, out).arg(file).output().unwrap();
     assert!(!output.status.success(), "{} compiles", file.display());
     let mut said = BTreeMap::<u64, Vec<String>>::new();
     for diagnostic in json_lines(&output.stderr) {
@@ -110,11 +87,4 @@ fn annotated(source: &str, said: &BTreeMap<u64, Vec<String>>) -> String {
 /// The cases of a file.
 fn modules(source: &str) -> impl Iterator<Item = &str> {
     source.split("\nmod ").skip(1)
-}
-
-fn json_lines(output: &[u8]) -> impl Iterator<Item = Value> {
-    output
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| serde_json::from_slice(line).unwrap())
 }

@@ -7,7 +7,7 @@
 )]
 fn background_is_served(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![
-        CgroupDef::named("foreground").workers(4),
-        CgroupDef::named("background").workers(2).nice(10),
+        CgroupDef::named("foreground").workers(4).comm("foreground"),
+        CgroupDef::named("background").workers(2).comm("background").nice(10),
     ])
 }

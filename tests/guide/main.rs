@@ -30,8 +30,8 @@ declare_scheduler!(FORGETS, { name = "mine", source = "guide/forgets/scx_mine", 
     claims = ["final(nr_background >= 1)"]
 )]
 fn with_the_fault(ctx: &Ctx) -> Result<AssertResult> {
-    let background = CgroupDef::named("background").workers(2).nice(10);
-    execute_defs(ctx, vec![CgroupDef::named("foreground").workers(4), background])
+    let background = CgroupDef::named("background").workers(2).comm("background").nice(10);
+    execute_defs(ctx, vec![CgroupDef::named("foreground").workers(4).comm("foreground"), background])
 }
 
 #[test]
@@ -44,7 +44,28 @@ fn the_fault_of_the_guide_is_found_and_told() {
     assert!(report.contains("runnable task stall"), "{run}");
     let why = ktstr_tests::ktstr().arg("why").arg(run.trace_path()).output().expect("ktstr why");
     let why = String::from_utf8_lossy(&why.stdout).into_owned();
-    assert!(why.contains("background"), "it does not name who was forgotten:\n{why}");
+    for words in ["background[", "in queue 0x1", "ran foreground["] {
+        assert!(why.contains(words), "it does not say `{words}`:\n{why}");
+    }
+    // As the page says, and not as in the last checkpoint, of a scheduler that has ended.
+    let mut queues = ktstr_tests::ktstr();
+    queues.arg("replay").arg(run.trace_path()).args(["--dsqs", "--at", "half_watchdog_000"]);
+    let queues = queues.output().expect("ktstr replay");
+    let queues = String::from_utf8_lossy(&queues.stdout).into_owned();
+    let queue = queues.lines().find(|line| line.trim_start().starts_with("0x1 "));
+    let waiting = queue.and_then(|queue| queue.split_whitespace().nth(2)?.parse::<u32>().ok());
+    assert!(waiting.is_some_and(|tasks| (1..=2).contains(&tasks)), "nobody waits in the queue:\n{queues}");
+}
+
+/// It is the one that a reader's cargo would refuse these packages for.
+#[test]
+fn the_version_of_rust_that_is_needed_is_told() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let needed = format!("Rust {} or later", env!("CARGO_PKG_RUST_VERSION"));
+    for page in ["docs/guide/src/before.md", "README.md"] {
+        let text = fs::read_to_string(root.join(page)).expect("a page");
+        assert!(text.contains(&needed), "{page} does not say `{needed}`");
+    }
 }
 
 /// `{{#include PATH:ANCHOR}}` of a page takes a part of a file that CI builds.
@@ -89,5 +110,79 @@ fn check_include(source: &Path, include: &str) {
         anchor.iter().flat_map(|anchor| [format!("ANCHOR: {anchor}"), format!("ANCHOR_END: {anchor}")])
     {
         assert!(text.contains(&mark), "{} has no `{mark}`", path.display());
+    }
+}
+
+/// Every command that a page shows is one: its options and their values are taken. Nothing of it is done, as `--help` stands behind it.
+#[test]
+fn every_command_of_the_pages_is_understood() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folders = ["docs", "docs/guide/src"].map(|folder| root.join(folder));
+    let pages = folders
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).expect("pages"))
+        .map(|entry| entry.expect("a page").path());
+    let mut commands = 0;
+    for page in
+        pages.chain([root.join("README.md")]).filter(|path| path.extension().is_some_and(|of| of == "md"))
+    {
+        let text = fs::read_to_string(&page).expect("a page");
+        for line in text.lines() {
+            let Some(words) = command(line) else { continue };
+            let (program, args) = words.split_first().expect("a program");
+            let mut command =
+                if program == "cargo" { ktstr_tests::cargo_ktstr() } else { ktstr_tests::ktstr() };
+            // That of cargo is called with the name of the plugin already.
+            let args = if program == "cargo" { &args[1..] } else { args };
+            let ended = command.args(args).arg("--help").output().expect("the program");
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert!(ended.status.success(), "{}: `{}`: {said}", page.display(), line.trim());
+            commands += 1;
+        }
+    }
+    assert!(commands >= 40, "only {commands} commands were found");
+}
+
+/// The words of a line that shows a command of ours: in a block, with a prompt or indented. What follows after a comment, a pipe or two blanks
+/// is not the command's, and brackets are around what may be left out.
+fn command(line: &str) -> Option<Vec<String>> {
+    let line = line
+        .strip_prefix("$ ")
+        .or_else(|| line.strip_prefix("    "))
+        .or(Some(line).filter(|line| line.starts_with("ktstr ")))?;
+    if !line.starts_with("ktstr ") && !line.starts_with("cargo ktstr ") {
+        return None;
+    }
+    let end = [" #", " |", "  ", " -- "].iter().filter_map(|end| line.find(end)).min().unwrap_or(line.len());
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for letter in line[..end].chars() {
+        match letter {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(std::mem::take(&mut word)),
+            '[' | ']' if !quoted => {}
+            letter => word.push(letter),
+        }
+    }
+    words.push(word);
+    Some(words)
+}
+
+#[test]
+fn commands_of_pages_are_told_from_what_stands_beside_them() {
+    for (line, words) in [
+        ("$ ktstr why a.zst   # why", Some(&["ktstr", "why", "a.zst"][..])),
+        ("    ktstr replay T --var 'a b'     what it was", Some(&["ktstr", "replay", "T", "--var", "a b"])),
+        ("    ktstr kernel fetch [SPEC] [--json]", Some(&["ktstr", "kernel", "fetch", "SPEC", "--json"])),
+        ("ktstr trace export T | jq x", Some(&["ktstr", "trace", "export", "T"])),
+        ("$ cargo ktstr test -- --release", Some(&["cargo", "ktstr", "test"])),
+        ("ktstr: 6.17..7.2: neither", None),
+        ("    ktstr: not a command", None),
+        ("$ cargo nextest run", None),
+    ] {
+        let found = command(line);
+        assert_eq!(
+            found.as_ref().map(|found| found.iter().map(String::as_str).collect::<Vec<_>>()),
+            words.map(<[_]>::to_vec)
+        );
     }
 }

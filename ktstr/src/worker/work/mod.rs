@@ -20,6 +20,8 @@ mod mutex_contention;
 mod nice_sweep;
 mod numa_sweep;
 mod page_fault_churn;
+#[cfg(test)]
+mod parameters;
 mod pipe_io;
 mod policy_churn;
 mod post;

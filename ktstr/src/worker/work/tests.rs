@@ -34,7 +34,7 @@ fn smallest(work: WorkType) -> WorkerGroup {
 }
 
 /// Whether all have done so many turns.
-fn turns(least: u64) -> impl Fn(&[WorkerSlot]) -> bool {
+pub fn turns(least: u64) -> impl Fn(&[WorkerSlot]) -> bool {
     move |slots| slots.iter().all(|slot| slot.iterations.load(Relaxed) >= least)
 }
 
@@ -50,7 +50,7 @@ fn run(group: WorkerGroup, done: impl Fn(&[WorkerSlot]) -> bool) -> Vec<WorkerRe
 const OF_ROOT: [&str; 5] = ["NiceSweep", "PolicyChurn", "PreemptStorm", "PriorityInversion", "RtStarvation"];
 
 /// Whether a kind can run here: cgroups may be read-only in a container.
-fn is_possible(work: &WorkType) -> bool {
+pub fn is_possible(work: &WorkType) -> bool {
     (!work.changes_cgroup() || can_make_cgroups()) && (!OF_ROOT.contains(&work.name()) || is_privileged())
 }
 

@@ -72,6 +72,14 @@ impl Scratch {
         self.root.path().join(name)
     }
 
+    /// Writes [`CARGO`], or what was made of it, under this name.
+    fn write_cargo(&self, name: &str, script: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, script).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("permissions");
+        path
+    }
+
     /// Makes the packages members of one workspace without profiles, each with a test `stall` in `tests/sched.rs`; the second's fails.
     fn join(&self) {
         let workspace = self.path("old");
@@ -230,7 +238,9 @@ fn a_new_package_is_a_workspace_of_its_own(scratch: &Scratch) {
     let manifest = folder.join("Cargo.toml");
     let with_profile = fs::read_to_string(&manifest).expect("a manifest");
     edit(&manifest, without_profile);
-    let ended = run(in_folder(cargo_ktstr(), &folder).args(["list", "--json"]));
+    // A list is built as the tests are, with these settings.
+    let cargo = scratch.write_cargo("cargo that lists", CARGO);
+    let ended = run(in_folder(cargo_ktstr(), &folder).args(["list", "--json"]).env("CARGO", &cargo));
     assert!(ended.status.success(), "{ended}");
     let tests: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
     assert_eq!((&tests[0]["name"], &tests[0]["cpus"]), (&"two_cgroups_share".into(), &2.into()), "{ended}");
@@ -241,7 +251,7 @@ fn a_new_package_is_a_workspace_of_its_own(scratch: &Scratch) {
     edit(&test, |text| {
         text.replace("strictly_increasing(nr_dispatched)", "strictly_increasing(nr_dispatched")
     });
-    let ended = run(in_folder(cargo_ktstr(), &folder).args(["list"]));
+    let ended = run(in_folder(cargo_ktstr(), &folder).args(["list"]).env("CARGO", &cargo));
     assert_eq!(ended.status.code(), Some(1), "{ended}");
     assert!(ended.stderr.contains("  | strictly_increasing(nr_dispatched\n  | "), "{ended}");
     fs::write(&test, test_as_written).expect("a file");
@@ -251,10 +261,8 @@ fn a_new_package_is_a_workspace_of_its_own(scratch: &Scratch) {
 
 /// One of them always failed, as both wanted one file; and what recorded them was not optimized, as no profile said it.
 fn packages_with_tests_of_one_name_run_together(scratch: &Scratch) {
-    let (workspace, cargo, results) =
-        (scratch.path("old"), scratch.path("cargo"), scratch.path("results of both"));
-    fs::write(&cargo, CARGO).expect("a file");
-    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("permissions");
+    let (workspace, results) = (scratch.path("old"), scratch.path("results of both"));
+    let cargo = scratch.write_cargo("cargo", CARGO);
     let mut command = in_folder(cargo_ktstr(), &workspace);
     command.args(["test", "--no-fail-fast"]).env("KTSTR_RESULTS", &results).env("CARGO", &cargo);
     command.env("PATH", with_an_emulator_that_fails(scratch)).env_remove("KTSTR_QEMU");
@@ -280,6 +288,8 @@ fn packages_with_tests_of_one_name_run_together(scratch: &Scratch) {
         let said = format!("Compiling {package} ");
         assert!(ended.stderr.contains(&said), "no `{said}` in {ended}");
     }
+    // It was compiled once more for the tests than for their list, which took as long as all else here.
+    assert!(!ended.stderr.contains("Compiling ktstr-record "), "{ended}");
     let is_emulated = ended.stderr.contains(", QEMU ");
     assert_eq!(ended.stderr.matches("is not used: ").count(), usize::from(is_emulated), "{ended}");
 
@@ -338,10 +348,9 @@ fn variants_are_compiled_for_the_gauntlet_alone(scratch: &Scratch) {
 
 /// Who asks for cargo's release profile gets it, for what is built first and for the library: our settings are for the other one.
 fn an_optimized_build_is_cargos_own(scratch: &Scratch) {
-    let (workspace, cargo) = (scratch.path("old"), scratch.path("cargo that builds nothing"));
-    fs::write(&cargo, CARGO.replace("exec cargo", r#"[ "$1" != test ] || exit 7; exec cargo"#))
-        .expect("a file");
-    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("permissions");
+    let workspace = scratch.path("old");
+    let script = CARGO.replace("exec cargo", r#"[ "$1" != test ] || exit 7; exec cargo"#);
+    let cargo = scratch.write_cargo("cargo that builds nothing", &script);
     let mut command = in_folder(cargo_ktstr(), &workspace);
     let ended = run(command.args(["test", "--", "--release"]).env("CARGO", &cargo));
     assert_eq!(ended.status.code(), Some(7), "{ended}");

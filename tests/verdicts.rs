@@ -433,7 +433,7 @@ fn a_boot_that_the_host_never_runs_is_neither_a_failure_nor_the_expected_one() {
 
 #[test]
 fn a_boot_that_the_host_stops_for_longer_than_its_limit_comes_up() {
-    let run = Disturbed::start("is_held_to_a_millisecond", &[("KTSTR_COLD", "1")]);
+    let run = Disturbed::start("stays_although_expected_to_leave", &[("KTSTR_COLD", "1")]);
     run.wait_until_it_boots();
     run.signal_emulator(Signal::STOP);
     sleep(Duration::from_secs(33));

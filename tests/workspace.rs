@@ -2,11 +2,12 @@
 //! archives of their tests, run elsewhere. Real cargo, real nextest, and four guests.
 //!
 //! The library is compiled once more for it, without optimization, as that is what cargo does here unless it is told otherwise, and takes
-//! the least time. It is kept in the target folder, and shares with the checkout's own build what is compiled alike. What a new package's
-//! profile says, and what `cargo ktstr test` tells cargo, is looked at in the graph of what cargo would build; the latter is taken out of
-//! the words of the run itself.
+//! the least time. It is kept in the target folder, and shares with the checkout's own build what is compiled alike; or in a folder of its
+//! own, in which it was compiled ahead. What a new package's profile says, and what `cargo ktstr test` tells cargo, is looked at in the
+//! graph of what cargo would build; the latter is taken out of the words of the run itself.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -41,6 +42,9 @@ exec cargo "$@"
 "#;
 /// Has the variants of tests compiled. This repository has it set.
 const GAUNTLET: &str = "KTSTR_GAUNTLET";
+/// Names a folder for what is compiled here, instead of the target folder: other tests build in that one, and would wait for a build that
+/// goes on beside them.
+const OWN_TARGET: &str = "KTSTR_WORKSPACE_TARGET";
 /// Begins the profile in the manifest of a new package.
 const PROFILE: &str = "\n# What records and judges";
 /// Is a variable of a scheduler's in one checkout only.
@@ -66,6 +70,14 @@ impl Scratch {
 
     fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
+    }
+
+    /// Writes [`CARGO`], or what was made of it, under this name.
+    fn write_cargo(&self, name: &str, script: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, script).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("permissions");
+        path
     }
 
     /// Makes the packages members of one workspace without profiles, each with a test `stall` in `tests/sched.rs`; the second's fails.
@@ -130,7 +142,8 @@ fn edit(path: &Path, change: impl FnOnce(String) -> String) {
 
 /// `command`, which builds in that folder as a stranger's does, apart from what makes it slower here.
 fn in_folder(mut command: Command, folder: &Path) -> Command {
-    command.current_dir(folder).env("CARGO_TARGET_DIR", target_folder());
+    let target = env::var_os(OWN_TARGET).map_or_else(target_folder, PathBuf::from);
+    command.current_dir(folder).env("CARGO_TARGET_DIR", target);
     // As dependencies are built here: without, they are compiled anew.
     command.envs([
         ("CARGO_PROFILE_DEV_DEBUG", "false"),
@@ -178,6 +191,19 @@ fn unoptimized(manifest: &Manifest) -> bool {
     manifest.taints.iter().any(|taint| taint == Manifest::UNOPTIMIZED)
 }
 
+/// Compiles what takes long in the other test: `.ci/whole` has it done beside the tests before that one.
+#[test]
+#[ignore = "compiles ahead, into the folder of KTSTR_WORKSPACE_TARGET"]
+fn is_compiled_ahead() {
+    assert!(env::var_os(OWN_TARGET).is_some(), "{OWN_TARGET} names no folder");
+    let scratch = Scratch::new();
+    let folder = scratch.path("old").join(PACKAGES[0]);
+    lock(&folder);
+    edit(&folder.join("Cargo.toml"), without_profile);
+    let ended = run(in_folder(Command::new("cargo"), &folder).args(["test", "--no-run"]));
+    assert!(ended.status.success(), "{ended}");
+}
+
 #[test]
 fn the_workspace_of_another() {
     let scratch = Scratch::new();
@@ -189,6 +215,13 @@ fn the_workspace_of_another() {
     if has_nextest() {
         an_archive_is_run_elsewhere(&scratch);
     }
+}
+
+/// The manifest of a new package as it is without its profile.
+fn without_profile(text: String) -> String {
+    let (before, profile) = text.split_once(PROFILE).expect("the profile");
+    let (_, after) = profile.split_once("\n\n").expect("what is behind the profile");
+    format!("{before}\n{after}")
 }
 
 /// It was a member of this workspace in all tests, and did not have its own profile. What that says is looked at; by it, the library would
@@ -204,12 +237,10 @@ fn a_new_package_is_a_workspace_of_its_own(scratch: &Scratch) {
     }
     let manifest = folder.join("Cargo.toml");
     let with_profile = fs::read_to_string(&manifest).expect("a manifest");
-    edit(&manifest, |text| {
-        let (before, profile) = text.split_once(PROFILE).expect("the profile");
-        let (_, after) = profile.split_once("\n\n").expect("what is behind the profile");
-        format!("{before}\n{after}")
-    });
-    let ended = run(in_folder(cargo_ktstr(), &folder).args(["list", "--json"]));
+    edit(&manifest, without_profile);
+    // A list is built as the tests are, with these settings.
+    let cargo = scratch.write_cargo("cargo that lists", CARGO);
+    let ended = run(in_folder(cargo_ktstr(), &folder).args(["list", "--json"]).env("CARGO", &cargo));
     assert!(ended.status.success(), "{ended}");
     let tests: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
     assert_eq!((&tests[0]["name"], &tests[0]["cpus"]), (&"two_cgroups_share".into(), &2.into()), "{ended}");
@@ -220,7 +251,7 @@ fn a_new_package_is_a_workspace_of_its_own(scratch: &Scratch) {
     edit(&test, |text| {
         text.replace("strictly_increasing(nr_dispatched)", "strictly_increasing(nr_dispatched")
     });
-    let ended = run(in_folder(cargo_ktstr(), &folder).args(["list"]));
+    let ended = run(in_folder(cargo_ktstr(), &folder).args(["list"]).env("CARGO", &cargo));
     assert_eq!(ended.status.code(), Some(1), "{ended}");
     assert!(ended.stderr.contains("  | strictly_increasing(nr_dispatched\n  | "), "{ended}");
     fs::write(&test, test_as_written).expect("a file");
@@ -230,10 +261,8 @@ fn a_new_package_is_a_workspace_of_its_own(scratch: &Scratch) {
 
 /// One of them always failed, as both wanted one file; and what recorded them was not optimized, as no profile said it.
 fn packages_with_tests_of_one_name_run_together(scratch: &Scratch) {
-    let (workspace, cargo, results) =
-        (scratch.path("old"), scratch.path("cargo"), scratch.path("results of both"));
-    fs::write(&cargo, CARGO).expect("a file");
-    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("permissions");
+    let (workspace, results) = (scratch.path("old"), scratch.path("results of both"));
+    let cargo = scratch.write_cargo("cargo", CARGO);
     let mut command = in_folder(cargo_ktstr(), &workspace);
     command.args(["test", "--no-fail-fast"]).env("KTSTR_RESULTS", &results).env("CARGO", &cargo);
     command.env("PATH", with_an_emulator_that_fails(scratch)).env_remove("KTSTR_QEMU");
@@ -259,6 +288,8 @@ fn packages_with_tests_of_one_name_run_together(scratch: &Scratch) {
         let said = format!("Compiling {package} ");
         assert!(ended.stderr.contains(&said), "no `{said}` in {ended}");
     }
+    // It was compiled once more for the tests than for their list, which took as long as all else here.
+    assert!(!ended.stderr.contains("Compiling ktstr-record "), "{ended}");
     let is_emulated = ended.stderr.contains(", QEMU ");
     assert_eq!(ended.stderr.matches("is not used: ").count(), usize::from(is_emulated), "{ended}");
 
@@ -317,10 +348,9 @@ fn variants_are_compiled_for_the_gauntlet_alone(scratch: &Scratch) {
 
 /// Who asks for cargo's release profile gets it, for what is built first and for the library: our settings are for the other one.
 fn an_optimized_build_is_cargos_own(scratch: &Scratch) {
-    let (workspace, cargo) = (scratch.path("old"), scratch.path("cargo that builds nothing"));
-    fs::write(&cargo, CARGO.replace("exec cargo", r#"[ "$1" != test ] || exit 7; exec cargo"#))
-        .expect("a file");
-    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("permissions");
+    let workspace = scratch.path("old");
+    let script = CARGO.replace("exec cargo", r#"[ "$1" != test ] || exit 7; exec cargo"#);
+    let cargo = scratch.write_cargo("cargo that builds nothing", &script);
     let mut command = in_folder(cargo_ktstr(), &workspace);
     let ended = run(command.args(["test", "--", "--release"]).env("CARGO", &cargo));
     assert_eq!(ended.status.code(), Some(7), "{ended}");
@@ -344,8 +374,8 @@ fn with_an_emulator_that_fails(scratch: &Scratch) -> OsString {
     let emulator = folder.join("qemu-system-x86_64");
     fs::write(&emulator, "#!/bin/sh\nexit 1\n").expect("a file");
     fs::set_permissions(&emulator, fs::Permissions::from_mode(0o755)).expect("permissions");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&path))).expect("a path")
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::join_paths([folder].into_iter().chain(env::split_paths(&path))).expect("a path")
 }
 
 /// The levels at which cargo would have its packages' libraries and programs optimized, given these words.

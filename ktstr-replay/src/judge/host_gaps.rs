@@ -17,6 +17,7 @@ const GAP_PART: u64 = 4;
 const ANSWER_NS: u64 = 10_000_000_000;
 /// What init says of a body whose time was up.
 const TOO_LONG: &str = "it ran for longer than";
+
 /// Turn failures into what cannot be said, where the host's gaps can be the reason: a stall that would not have been one
 /// without them, a limit of the run that passed meanwhile, thresholds over workers' times, claims about rates.
 pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
@@ -145,12 +146,20 @@ impl<'r> HostGaps<'r> {
     }
 
     /// How much of this time they are, in ns. A gap is told when it has ended, and counts as far as it lies in it.
-    pub(super) fn within_ns(&self, begin: HostNs, end: HostNs) -> u64 {
+    fn within_ns(&self, begin: HostNs, end: HostNs) -> u64 {
         let within = self.0.iter().map(|gap| {
             let gap_begin = gap.host_ns.0.saturating_sub(gap.count).max(begin.0);
             gap.host_ns.0.min(end.0).saturating_sub(gap_begin)
         });
         within.fold(0, u64::saturating_add)
+    }
+
+    /// How long those are that reach into this time, in ns, also what of them lies outside of it: the recorder may not have run either, and
+    /// then hears of its beginning when the gap is over.
+    pub(super) fn reaching_into_ns(&self, begin: HostNs, end: HostNs) -> u64 {
+        let reaches =
+            |gap: &&&Loss| gap.host_ns.0 > begin.0 && gap.host_ns.0.saturating_sub(gap.count) < end.0;
+        self.0.iter().filter(reaches).fold(0, |sum, gap| sum.saturating_add(gap.count))
     }
 }
 

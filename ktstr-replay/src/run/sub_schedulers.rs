@@ -3,6 +3,8 @@
 //!
 //! Source: `scx_sub_enable_workfn` of `kernel/sched/ext/sub.c` and `scx_log_sched_disable` of `kernel/sched/ext/ext.c` of Linux.
 
+use std::collections::HashMap;
+
 use crate::units::GuestNs;
 
 use super::{Run, frame};
@@ -76,9 +78,10 @@ impl Run<'_> {
     /// The ends by an error, in the order of the log; with `allow_restarts` without those after which one of the same name was enabled.
     pub(crate) fn sub_scheduler_failures(&self) -> Vec<SubSchedulerNews> {
         let news = self.sub_schedulers();
-        let is_back = |at: usize, name: &str| {
-            news.iter().skip(at + 1).any(|later| later.end.is_none() && later.name == name)
-        };
+        // When each was enabled last: whoever writes into the kernel's log may have any number of them end.
+        let enabled = news.iter().enumerate().filter(|(_, one)| one.end.is_none());
+        let last: HashMap<&str, usize> = enabled.map(|(at, one)| (one.name.as_str(), at)).collect();
+        let is_back = |at: usize, name: &str| last.get(name).is_some_and(|last| *last > at);
         let is_failure = |(at, one): &(usize, &SubSchedulerNews)| {
             one.end.as_ref().is_some_and(|end| end.is_error)
                 && !(self.manifest.test.allow_restarts && is_back(*at, &one.name))

@@ -15,6 +15,8 @@ const BEGIN: &str = "sched_ext: BPF sub-scheduler \"";
 const LEVEL_OF_ERRORS: u8 = 3;
 /// Most functions of a backtrace that are kept (`SCX_EXIT_BT_LEN`).
 const MAX_FRAMES: usize = 64;
+/// The reason where a task waited for longer than the watchdog lets it.
+const STALL: &str = "runnable task stall";
 
 /// Something that happened to a sub-scheduler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,13 @@ pub(crate) struct SubSchedulerEnd {
     pub is_error: bool,
     /// The functions that led to the error, the innermost first, as the kernel prints them: `scx_vexit+0x5c/0xb0`.
     pub backtrace: Vec<String>,
+}
+
+impl SubSchedulerEnd {
+    /// Whether the watchdog ended it.
+    pub(crate) fn is_stall(&self) -> bool {
+        self.is_error && self.reason == STALL
+    }
 }
 
 impl SubSchedulerNews {

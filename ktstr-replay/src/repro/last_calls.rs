@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::chain::EXIT_KIND;
+use super::chain::{EXIT_KIND, EXIT_KIND_BELOW};
 use super::failure::Failure;
 use crate::probe::ProbeCall;
 use crate::run::{Checkpoints, Run};
@@ -54,7 +54,8 @@ fn ended_at(second: &Run<'_>) -> Option<(GuestNs, Cpu)> {
     let targets = second.manifest.repro.as_ref().map(|info| info.targets.as_slice()).unwrap_or_default();
     let is_end = |target: &String| match targets {
         [] => target == EXIT_KIND,
-        targets => targets.contains(target),
+        // Of a second machine that was taken in later the test's own watches are among them.
+        targets => target.ends_with(EXIT_KIND_BELOW) && targets.contains(target),
     };
     second.events.iter().find_map(|event| match &event.body {
         EventBody::Watch(news) if is_end(&news.target) => match &news.what {
@@ -202,17 +203,17 @@ mod tests {
     #[test]
     fn of_several_schedulers_that_may_have_ended_the_one_that_did_is_meant() {
         let fire = WatchFire { new: 1025, cpu: Cpu(1), ..WatchFire::default() };
-        let fired = EventBody::Watch(Box::new(WatchEvent {
-            watch: 1,
-            target: "scheduler(/b)->exit_kind".to_owned(),
-            what: WatchNews::Fired(Box::new(fire)),
-        }));
+        let fired = |target: &str| {
+            let (target, what) = (target.to_owned(), WatchNews::Fired(Box::new(fire.clone())));
+            EventBody::Watch(Box::new(WatchEvent { watch: 1, target, what }))
+        };
         let mut run = TraceBuilder::begun()
             .event(100, probe(0, "enqueue", armed()))
+            .event(150, fired("bss.x"))
             .event(200, probe(0, "enqueue", call(1, 1, 7, 20)))
             .event(300, probe(0, "enqueue", call(2, 0, 8, 30)))
-            .event(500, fired);
-        let targets = ["scheduler(/a)->exit_kind", "scheduler(/b)->exit_kind", "enqueue(p->pid)"];
+            .event(500, fired("scheduler(/b)->exit_kind"));
+        let targets = ["bss.x", "scheduler(/a)->exit_kind", "scheduler(/b)->exit_kind"];
         run.manifest.repro =
             Some(ReproInfo { targets: targets.map(str::to_owned).to_vec(), ..ReproInfo::default() });
         let lines = last_calls(&Run::load(&run.ended().trace()));

@@ -15,6 +15,8 @@ const BEGIN: &str = "sched_ext: BPF sub-scheduler \"";
 const LEVEL_OF_ERRORS: u8 = 3;
 /// Most functions of a backtrace that are kept (`SCX_EXIT_BT_LEN`).
 const MAX_FRAMES: usize = 64;
+/// How a backtrace begins that is of something else, as of a warning of the kernel's.
+const OTHER_TRACE: &str = "Call Trace:";
 /// The reason where a task waited for longer than the watchdog lets it.
 const STALL: &str = "runnable task stall";
 
@@ -62,8 +64,10 @@ impl Run<'_> {
     /// What the kernel's log tells of sub-schedulers, in its order.
     pub(crate) fn sub_schedulers(&self) -> Vec<SubSchedulerNews> {
         let mut found: Vec<SubSchedulerNews> = Vec::new();
+        let mut is_its = false;
         for (level, at, text) in self.kmsg() {
             if let Some((name, end)) = told(text, level) {
+                is_its = true;
                 found.push(SubSchedulerNews { at, name: name.to_owned(), end });
             } else if let Some(last) = found.last_mut()
                 && let Some(end) = last.end.as_mut().filter(|end| end.is_error && end.message.is_none())
@@ -72,7 +76,10 @@ impl Run<'_> {
                 && let Some(message) = message.strip_prefix(": ")
             {
                 end.message = Some(message.trim_end().to_owned());
-            } else if let Some(end) = found.last_mut().and_then(|last| last.end.as_mut())
+            } else if text.trim_start().starts_with(OTHER_TRACE) {
+                is_its = false;
+            } else if is_its
+                && let Some(end) = found.last_mut().and_then(|last| last.end.as_mut())
                 && end.is_error
                 && text.starts_with(' ')
                 && end.backtrace.len() < MAX_FRAMES
@@ -142,6 +149,8 @@ mod tests {
             (4, "   scx_vexit+0x5c/0xb0"),
             (4, "unlike this one+0x1/0x2"),
             (4, "   bpf_prog_0123456789abcdef_qmap_enqueue+0x1/0x2"),
+            (4, "Call Trace:"),
+            (4, " warned_of_later+0x1/0x2"),
             (6, "sched_ext: BPF sub-scheduler \"other\" disabled (unregistered from user space)"),
         ];
         let run =

@@ -1,8 +1,8 @@
 //! Times in which the host did not run the machine: what they can explain is not the scheduler's failure.
 
-use super::{splats, thresholds};
+use super::{splats, sub_schedulers, thresholds};
 use crate::claim::Claim;
-use crate::run::{Run, SchedulerExit};
+use crate::run::{Run, SchedulerExit, SubSchedulerNews};
 use crate::text::seconds;
 use crate::trace::record::{CaptureKind, Event, EventBody, GuestEnd, Loss, LossKind, Stage};
 use crate::units::HostNs;
@@ -17,6 +17,9 @@ const GAP_PART: u64 = 4;
 const ANSWER_NS: u64 = 10_000_000_000;
 /// What init says of a body whose time was up.
 const TOO_LONG: &str = "it ran for longer than";
+/// Most ends of sub-schedulers that are looked at; a log may have any number.
+const MOST_BELOW: usize = 64;
+
 /// Turn failures into what cannot be said, where the host's gaps can be the reason: a stall that would not have been one
 /// without them, a limit of the run that passed meanwhile, thresholds over workers' times, claims about rates.
 pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
@@ -30,12 +33,14 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
     let is_enabling_explained = exits.is_empty() && enabling(run, &gaps);
     let stall_is_explained = is_enabling_explained || exits.iter().any(|exit| explains(run, &gaps, exit));
     let body_is_explained = body(run, &gaps);
+    let below_is_explained = below(run, &gaps);
     let is_limit_explained = thresholds::explained(run);
     for finding in verdict.findings.iter_mut().filter(|finding| finding.outcome == Outcome::Fail) {
         let is_error = finding.summary.starts_with("error: ");
         let is_timing = match finding.origin {
             Origin::Run if finding.what == splats::WHAT => splats::are_of_time(run),
             Origin::Run if finding.what == "body" => body_is_explained,
+            Origin::Run if finding.what == sub_schedulers::WHAT => below_is_explained,
             Origin::Run => finding.what == "scheduler" && stall_is_explained,
             // What a payload measured is its own to name: nobody knows how much of it a gap makes.
             Origin::Threshold => is_limit_explained(&finding.what).unwrap_or(true),
@@ -118,6 +123,21 @@ fn body(run: &Run<'_>, gaps: &HostGaps<'_>) -> bool {
     run.body_result().is_none() && detail.contains(TOO_LONG) && gaps.are_much(began.host_ns, ended.host_ns)
 }
 
+/// Whether all ends of sub-schedulers by an error were stalls that would not have been any without the gaps. What the watchdog gives one
+/// is not known: at most the wait that it found.
+fn below(run: &Run<'_>, gaps: &HostGaps<'_>) -> bool {
+    let failures = run.sub_scheduler_failures();
+    let is_explained = |news: &SubSchedulerNews| {
+        let stall = news.end.as_ref().filter(|end| end.is_stall());
+        let Some(waited_ns) = stall.and_then(|end| waited_ns(end.message.as_deref()?)) else { return false };
+        let is_told =
+            |event: &&Event| event.guest_ns == news.at && matches!(event.body, EventBody::Kmsg { .. });
+        let told = run.events.iter().find(is_told);
+        told.is_some_and(|event| gaps.explain(event.host_ns, waited_ns, waited_ns))
+    };
+    !failures.is_empty() && failures.len() <= MOST_BELOW && failures.iter().all(is_explained)
+}
+
 /// The gaps of a run.
 pub(super) struct HostGaps<'r>(Vec<&'r Loss>);
 
@@ -145,12 +165,20 @@ impl<'r> HostGaps<'r> {
     }
 
     /// How much of this time they are, in ns. A gap is told when it has ended, and counts as far as it lies in it.
-    pub(super) fn within_ns(&self, begin: HostNs, end: HostNs) -> u64 {
+    fn within_ns(&self, begin: HostNs, end: HostNs) -> u64 {
         let within = self.0.iter().map(|gap| {
             let gap_begin = gap.host_ns.0.saturating_sub(gap.count).max(begin.0);
             gap.host_ns.0.min(end.0).saturating_sub(gap_begin)
         });
         within.fold(0, u64::saturating_add)
+    }
+
+    /// How long those are that reach into this time, in ns, also what of them lies outside of it: the recorder may not have run either, and
+    /// then hears of its beginning when the gap is over.
+    pub(super) fn reaching_into_ns(&self, begin: HostNs, end: HostNs) -> u64 {
+        let reaches =
+            |gap: &&&Loss| gap.host_ns.0 > begin.0 && gap.host_ns.0.saturating_sub(gap.count) < end.0;
+        self.0.iter().filter(reaches).fold(0, |sum, gap| sum.saturating_add(gap.count))
     }
 }
 
@@ -240,6 +268,29 @@ mod tests {
         // The timeout is known of neither the test nor the kernel: it is at most the wait.
         let of = |gap| stalled_run(TraceBuilder::begun().without_watchdog_timeout(), gap, None).outcome();
         assert_eq!((of(None), of(gap)), (Fail, Inconclusive));
+    }
+
+    #[test]
+    fn a_stall_of_a_sub_scheduler_is_excused_by_the_gap_in_its_wait() {
+        use Outcome::{Fail, Inconclusive};
+        let judged = |reason: &str, gap: Option<Loss>| {
+            let run = TraceBuilder::begun()
+                .kmsg(100, 6, "sched_ext: BPF sub-scheduler \"sub\" enabled")
+                .kmsg(4500, 3, &format!("sched_ext: BPF sub-scheduler \"sub\" disabled ({reason})"))
+                .kmsg(4500, 3, "sched_ext: sub: w[7] failed to run for 4.000s")
+                .ended();
+            let run = gap.into_iter().fold(run, TraceBuilder::loss);
+            let verdict = Run::load(&run.trace()).judge(None, CheckSource::Recorded);
+            let found = verdict.findings.into_iter().find(|finding| finding.what == sub_schedulers::WHAT);
+            found.expect("a finding").outcome
+        };
+        let stall = "runnable task stall";
+        assert_eq!(judged(stall, None), Fail);
+        assert_eq!(judged(stall, Some(gap(4000, 2000))), Inconclusive);
+        // Before the wait, too short to matter, and of an error that does not come of time.
+        assert_eq!(judged(stall, Some(gap(300, 2000))), Fail);
+        assert_eq!(judged(stall, Some(gap(4000, 500))), Fail);
+        assert_eq!(judged("scx_bpf_error", Some(gap(4000, 2000))), Fail);
     }
 
     /// A gap that ended at `end_ms`, by the clock of the tests' traces.

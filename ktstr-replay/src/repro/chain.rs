@@ -46,7 +46,7 @@ const ON_THE_WAY: [&str; 2] = ["schedule", "__schedule"];
 /// What tells that the scheduler is being ended, and by whom.
 pub(super) const EXIT_KIND: &str = "scx_root->exit_kind";
 /// The same of one below it.
-const EXIT_KIND_BELOW: &str = "->exit_kind";
+pub(super) const EXIT_KIND_BELOW: &str = "->exit_kind";
 
 /// What a second machine is to look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::chain::EXIT_KIND;
+use super::chain::{EXIT_KIND, EXIT_KIND_BELOW};
 use super::failure::Failure;
 use crate::probe::ProbeCall;
 use crate::run::{Checkpoints, Run};
@@ -48,13 +48,14 @@ pub(crate) fn last_calls(second: &Run<'_>) -> Vec<String> {
     lines
 }
 
-/// When the scheduler was told to end, and the CPU that told it so: the store to its exit kind, which is what was watched for the
-/// second machine's sake.
+/// When the scheduler was told to end, and the CPU that told it so: the store to its exit kind, which was watched for the second
+/// machine's sake; of several schedulers that it may have been, that of the one that did end.
 fn ended_at(second: &Run<'_>) -> Option<(GuestNs, Cpu)> {
     let targets = second.manifest.repro.as_ref().map(|info| info.targets.as_slice()).unwrap_or_default();
-    let is_end = |target: &String| match targets.first() {
-        Some(first) => target == first,
-        None => target == EXIT_KIND,
+    let is_end = |target: &String| match targets {
+        [] => target == EXIT_KIND,
+        // Of a second machine that was taken in later the test's own watches are among them.
+        targets => target.ends_with(EXIT_KIND_BELOW) && targets.contains(target),
     };
     second.events.iter().find_map(|event| match &event.body {
         EventBody::Watch(news) if is_end(&news.target) => match &news.what {
@@ -144,6 +145,7 @@ fn changes<'c>(call: &'c ProbeCall, before: &mut HashMap<&'c str, &'c ProbeValue
 mod tests {
     use super::*;
     use crate::testing::{TraceBuilder, stalled as stalled_sample};
+    use crate::trace::record::manifest::ReproInfo;
     use crate::trace::record::{LongWait, ProbeEvent, ProbeHit, ProbeNews, WaitLimit, WatchEvent, WatchFire};
 
     fn probe(number: u32, function: &str, what: ProbeNews) -> EventBody {
@@ -196,6 +198,26 @@ mod tests {
         assert!(told[0].contains("enqueue") && told[0].contains("p->scx.slice=20 flags=4"), "{told:#?}");
         assert!(told[1].contains("running") && !told[1].contains("slice"), "{told:#?}");
         assert!(told[2].contains("p->scx.slice=0 (was 20) flags=4"), "{told:#?}");
+    }
+
+    #[test]
+    fn of_several_schedulers_that_may_have_ended_the_one_that_did_is_meant() {
+        let fire = WatchFire { new: 1025, cpu: Cpu(1), ..WatchFire::default() };
+        let fired = |target: &str| {
+            let (target, what) = (target.to_owned(), WatchNews::Fired(Box::new(fire.clone())));
+            EventBody::Watch(Box::new(WatchEvent { watch: 1, target, what }))
+        };
+        let mut run = TraceBuilder::begun()
+            .event(100, probe(0, "enqueue", armed()))
+            .event(150, fired("bss.x"))
+            .event(200, probe(0, "enqueue", call(1, 1, 7, 20)))
+            .event(300, probe(0, "enqueue", call(2, 0, 8, 30)))
+            .event(500, fired("scheduler(/b)->exit_kind"));
+        let targets = ["bss.x", "scheduler(/a)->exit_kind", "scheduler(/b)->exit_kind"];
+        run.manifest.repro =
+            Some(ReproInfo { targets: targets.map(str::to_owned).to_vec(), ..ReproInfo::default() });
+        let lines = last_calls(&Run::load(&run.ended().trace()));
+        assert!(lines[0].starts_with("the way of task7[7] to the end"), "{lines:#?}");
     }
 
     #[test]

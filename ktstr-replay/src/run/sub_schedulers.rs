@@ -3,6 +3,8 @@
 //!
 //! Source: `scx_sub_enable_workfn` of `kernel/sched/ext/sub.c` and `scx_log_sched_disable` of `kernel/sched/ext/ext.c` of Linux.
 
+use std::collections::HashMap;
+
 use crate::units::GuestNs;
 
 use super::{Run, frame};
@@ -13,6 +15,10 @@ const BEGIN: &str = "sched_ext: BPF sub-scheduler \"";
 const LEVEL_OF_ERRORS: u8 = 3;
 /// Most functions of a backtrace that are kept (`SCX_EXIT_BT_LEN`).
 const MAX_FRAMES: usize = 64;
+/// How a backtrace begins that is of something else, as of a warning of the kernel's.
+const OTHER_TRACE: &str = "Call Trace:";
+/// The reason where a task waited for longer than the watchdog lets it.
+const STALL: &str = "runnable task stall";
 
 /// Something that happened to a sub-scheduler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +44,13 @@ pub(crate) struct SubSchedulerEnd {
     pub backtrace: Vec<String>,
 }
 
+impl SubSchedulerEnd {
+    /// Whether the watchdog ended it.
+    pub(crate) fn is_stall(&self) -> bool {
+        self.is_error && self.reason == STALL
+    }
+}
+
 impl SubSchedulerNews {
     /// In words: `sub-scheduler qmap ended: runtime error: it gave up`.
     pub(crate) fn in_words(&self) -> String {
@@ -51,8 +64,10 @@ impl Run<'_> {
     /// What the kernel's log tells of sub-schedulers, in its order.
     pub(crate) fn sub_schedulers(&self) -> Vec<SubSchedulerNews> {
         let mut found: Vec<SubSchedulerNews> = Vec::new();
+        let mut is_its = false;
         for (level, at, text) in self.kmsg() {
             if let Some((name, end)) = told(text, level) {
+                is_its = true;
                 found.push(SubSchedulerNews { at, name: name.to_owned(), end });
             } else if let Some(last) = found.last_mut()
                 && let Some(end) = last.end.as_mut().filter(|end| end.is_error && end.message.is_none())
@@ -61,7 +76,10 @@ impl Run<'_> {
                 && let Some(message) = message.strip_prefix(": ")
             {
                 end.message = Some(message.trim_end().to_owned());
-            } else if let Some(end) = found.last_mut().and_then(|last| last.end.as_mut())
+            } else if text.trim_start().starts_with(OTHER_TRACE) {
+                is_its = false;
+            } else if is_its
+                && let Some(end) = found.last_mut().and_then(|last| last.end.as_mut())
                 && end.is_error
                 && text.starts_with(' ')
                 && end.backtrace.len() < MAX_FRAMES
@@ -76,9 +94,10 @@ impl Run<'_> {
     /// The ends by an error, in the order of the log; with `allow_restarts` without those after which one of the same name was enabled.
     pub(crate) fn sub_scheduler_failures(&self) -> Vec<SubSchedulerNews> {
         let news = self.sub_schedulers();
-        let is_back = |at: usize, name: &str| {
-            news.iter().skip(at + 1).any(|later| later.end.is_none() && later.name == name)
-        };
+        // When each was enabled last: whoever writes into the kernel's log may have any number of them end.
+        let enabled = news.iter().enumerate().filter(|(_, one)| one.end.is_none());
+        let last: HashMap<&str, usize> = enabled.map(|(at, one)| (one.name.as_str(), at)).collect();
+        let is_back = |at: usize, name: &str| last.get(name).is_some_and(|last| *last > at);
         let is_failure = |(at, one): &(usize, &SubSchedulerNews)| {
             one.end.as_ref().is_some_and(|end| end.is_error)
                 && !(self.manifest.test.allow_restarts && is_back(*at, &one.name))
@@ -130,6 +149,8 @@ mod tests {
             (4, "   scx_vexit+0x5c/0xb0"),
             (4, "unlike this one+0x1/0x2"),
             (4, "   bpf_prog_0123456789abcdef_qmap_enqueue+0x1/0x2"),
+            (4, "Call Trace:"),
+            (4, " warned_of_later+0x1/0x2"),
             (6, "sched_ext: BPF sub-scheduler \"other\" disabled (unregistered from user space)"),
         ];
         let run =

@@ -27,6 +27,8 @@ pub struct Timeline {
     pub(super) history_read: Option<GuestNs>,
     /// What was said of the history's absence or faults.
     pub(super) history_losses: Vec<Loss>,
+    /// What was said of watches whose moves may have been seen late, each with the watch's target in front.
+    pub(super) watch_losses: Vec<String>,
     /// Why events of any kind may be missing.
     pub(super) damage: Vec<String>,
     /// The trace goes on to the end of the machine.
@@ -38,6 +40,8 @@ pub struct Timeline {
     pub(super) tasks: TaskNames,
 }
 
+/// Losses of watches that are looked at: the recorder tells of each watch once.
+const WATCH_LOSSES: usize = 64;
 /// Phases that are looked at: no scenario has as many.
 const MOST_PHASES: usize = 4096;
 /// Phases that may be on at once, or be ended by a number.
@@ -98,6 +102,9 @@ impl Timeline {
         }
         let history_losses =
             losses.iter().filter(|loss| loss.kind == LossKind::SchedEvents).cloned().collect();
+        let of_watches = |loss: &&Loss| loss.kind == LossKind::WatchFires && loss.count == 0;
+        let watch_losses =
+            losses.iter().filter(of_watches).take(WATCH_LOSSES).map(|loss| loss.detail.clone()).collect();
         let release = trace.manifest().map_or_else(|_| String::new(), |m| m.kernel.release.clone());
         Self {
             history,
@@ -109,6 +116,7 @@ impl Timeline {
             body: began.map(|began| (began, ended.max(began))),
             history_read: read.max(noted),
             history_losses,
+            watch_losses,
             damage,
             has_end,
             last,
@@ -214,7 +222,7 @@ fn damage(trace: &Trace, losses: &[Loss]) -> Vec<String> {
             LossKind::Write
                 | LossKind::Records
                 | LossKind::GuestFrames
-                // No release writes these two yet.
+                // No release writes these two with a count yet.
                 | LossKind::WatchFires
                 | LossKind::ProbeHits
         );

@@ -166,6 +166,13 @@ impl Timeline {
                 ))
             }
         }));
+        // It was found elsewhere: since when it is there, nobody saw.
+        if watch.armed.len() > 1 {
+            let of_it = format!("watch {}: ", watch.target);
+            let late = self.watch_losses.iter().filter(|detail| detail.starts_with(&of_it));
+            doubts
+                .extend(late.map(|detail| Doubt { from: watch.asked_ns, ..Doubt::of_all(detail.as_str()) }));
+        }
         doubts
     }
 

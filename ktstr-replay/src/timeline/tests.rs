@@ -5,10 +5,10 @@ use crate::path::EventPath;
 use crate::testing::{BODY_MS, TraceBuilder};
 use crate::trace::Trace;
 use crate::trace::record::{
-    EventBody, HistoryWhat, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals, ProbeValue,
-    WatchEvent, WatchFire, WatchNews, WatchTotals,
+    EventBody, HistoryWhat, Loss, LossKind, ProbeEvent, ProbeHit, ProbeNews, ProbeReturn, ProbeTotals,
+    ProbeValue, WatchEvent, WatchFire, WatchNews, WatchTotals,
 };
-use crate::units::{Cpu, GuestNs};
+use crate::units::{Cpu, GuestNs, HostNs};
 
 fn path(text: &str) -> EventPath {
     text.parse().expect("the test's path parses")
@@ -87,6 +87,31 @@ fn what_a_watch_missed_is_not_known_without_its_totals() {
         .ended()
         .trace();
     assert_eq!(found(&trace, "watch(\"bss.x\" where new > 0)").2.len(), 1);
+}
+
+#[test]
+fn where_a_watch_moved_unseen_its_stores_are_not_known() {
+    // The store to the pointer is seen, and the watch moved at once, unless there was no room to watch that as well.
+    let doubts = |places: &[u64], of: Option<&str>| {
+        let news =
+            |what| EventBody::Watch(Box::new(WatchEvent { watch: 0, target: "bss.p->x".into(), what }));
+        let asked = WatchNews::Asked { when: None, max_fires: 64, min_interval_ns: 0, by_body: false };
+        let mut run = TraceBuilder::begun().event(-20, news(asked));
+        for (nth, &at) in (0..).zip(places) {
+            run = run.event(10 + nth, news(WatchNews::Armed { at, bytes: 8, value: 0 }));
+        }
+        run = run.event(5100, news(WatchNews::Totals(WatchTotals::default())));
+        if let Some(target) = of {
+            let detail = format!("watch {target}: the machine has 4 watches, and no more room");
+            run = run.loss(Loss { host_ns: HostNs(1), kind: LossKind::WatchFires, count: 0, detail });
+        }
+        found(&run.ended().trace(), "watch(\"bss.p->x\")").2.len()
+    };
+    assert_eq!(doubts(&[1, 2], Some("bss.p->x")), 1);
+    // Of another watch, of one that never moved, and where there was room.
+    assert_eq!(doubts(&[1, 2], Some("bss.p->y")), 0);
+    assert_eq!(doubts(&[1], Some("bss.p->x")), 0);
+    assert_eq!(doubts(&[1, 2], None), 0);
 }
 
 fn probe(what: ProbeNews) -> EventBody {

@@ -9,19 +9,29 @@ use crate::units::HostNs;
 const AFTERMATH: u64 = 2;
 const MS: u64 = 1_000_000;
 
+/// What a run is judged by once its gaps are allowed for.
+pub(super) struct Eased {
+    pub limits: Thresholds,
+    /// A worker may have done no work at all.
+    pub may_idle: bool,
+}
+
 /// The limits of a run whose host did not run the machine for some of the body's time; `None` where it always did. Those that a gap of
 /// any length can break are not set, and those of where something was, not when, are as they were.
-pub(super) fn eased(run: &Run<'_>, limits: &Thresholds) -> Option<Thresholds> {
+pub(super) fn eased(run: &Run<'_>, limits: &Thresholds) -> Option<Eased> {
     let gaps = HostGaps::of(run);
     let (began, ended) = body(run);
-    let missing_ns = gaps.within_ns(began, ended).saturating_mul(AFTERMATH);
+    let missing_ns = gaps.reaching_into_ns(began, ended).saturating_mul(AFTERMATH);
     if missing_ns == 0 {
         return None;
     }
-    // Of what is measured over all of a worker's time, at most this part can be missing.
-    let part = (missing_ns as f64 / ended.0.saturating_sub(began.0).max(1) as f64).min(1.0);
+    // Of what is measured over all of a worker's time, at most this part can be missing. Workers of a step live for a part of the body.
+    let body_ns = ended.0.saturating_sub(began.0);
+    let whole = run.workers().filter(|worker| worker.fault.is_none() && worker.wall_ns > 0);
+    let least_ns = whole.map(|worker| worker.wall_ns).fold(body_ns, u64::min);
+    let part = (missing_ns as f64 / least_ns.max(1) as f64).min(1.0);
     let least = |limit: Option<f64>| limit.map(|limit| limit * (1.0 - part));
-    Some(Thresholds {
+    let limits = Thresholds {
         max_gap_ms: limits.max_gap_ms.map(|ms| ms.saturating_add(missing_ns.div_ceil(MS))),
         max_p99_wake_latency_ns: limits.max_p99_wake_latency_ns.map(|ns| ns.saturating_add(missing_ns)),
         min_share_pct: least(limits.min_share_pct),
@@ -36,7 +46,8 @@ pub(super) fn eased(run: &Run<'_>, limits: &Thresholds) -> Option<Thresholds> {
         max_keep_last_rate: None,
         fail_on_stall: false,
         ..limits.clone()
-    })
+    };
+    Some(Eased { limits, may_idle: part >= 1.0 })
 }
 
 /// From the body's start to its end, by the host's clock; of a body that did not come to one of these, all that the run has.

@@ -29,18 +29,19 @@ use crate::verdict::{Finding, Outcome};
 
 /// The findings of all limits of a test.
 pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
-    run.manifest.test.limits().map_or_else(Vec::new, |limits| judge_by(run, &limits))
+    run.manifest.test.limits().map_or_else(Vec::new, |limits| judge_by(run, &limits, false))
 }
 
 /// Whether the host's gaps can account for what broke the limit `what`; `None` if the test has no such limit.
 pub(super) fn explained(run: &Run<'_>) -> impl Fn(&str) -> Option<bool> {
     let limits = run.manifest.test.limits();
-    let judged = |limits: Thresholds| -> BTreeMap<String, Outcome> {
-        judge_by(run, &limits).into_iter().map(|finding| (finding.what, finding.outcome)).collect()
+    let judged = |limits: &Thresholds, may_idle: bool| -> BTreeMap<String, Outcome> {
+        judge_by(run, limits, may_idle).into_iter().map(|finding| (finding.what, finding.outcome)).collect()
     };
     // A limit that is not set among those is one that a gap of any length can break.
-    let eased = limits.as_ref().and_then(|limits| eased::eased(run, limits)).map(judged);
-    let own = limits.map(judged).unwrap_or_default();
+    let eased = limits.as_ref().and_then(|limits| eased::eased(run, limits));
+    let eased = eased.map(|eased| judged(&eased.limits, eased.may_idle));
+    let own = limits.map(|limits| judged(&limits, false)).unwrap_or_default();
     move |what| {
         let is_broken_all_the_same =
             eased.as_ref().is_none_or(|eased| eased.get(what) == Some(&Outcome::Fail));
@@ -48,10 +49,11 @@ pub(super) fn explained(run: &Run<'_>) -> impl Fn(&str) -> Option<bool> {
     }
 }
 
-fn judge_by(run: &Run<'_>, limits: &Thresholds) -> Vec<Finding> {
+/// `may_idle`: a worker that did no work breaks nothing.
+fn judge_by(run: &Run<'_>, limits: &Thresholds, may_idle: bool) -> Vec<Finding> {
     let workers = Workers::of(run);
     let mut findings: Vec<Finding> = Vec::new();
-    findings.extend(starved::judge(run, limits));
+    findings.extend(starved::judge(run, limits, may_idle));
     findings.extend(limits.isolation.then(|| isolation::judge(run)));
     findings.extend(rates::judge(run, limits, &workers));
     findings.extend(wakes::judge(run, limits, &workers));

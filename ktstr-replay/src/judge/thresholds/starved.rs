@@ -23,7 +23,7 @@ const UNEVEN_OPS: [&str; 8] = [
     "offline",
 ];
 
-pub(super) fn judge(run: &Run<'_>, limits: &Thresholds) -> Option<Finding> {
+pub(super) fn judge(run: &Run<'_>, limits: &Thresholds, may_idle: bool) -> Option<Finding> {
     let what = what(limits)?;
     let uneven = run.events.iter().find_map(|event| match &event.body {
         EventBody::Op { name, .. } => UNEVEN_OPS.iter().find(|op| *op == name),
@@ -33,6 +33,7 @@ pub(super) fn judge(run: &Run<'_>, limits: &Thresholds) -> Option<Finding> {
         cpus: run.manifest.machine.cpus,
         emulated: run.manifest.is_emulated(),
         uneven: uneven.copied(),
+        may_idle,
     };
     Some(Finding { what, ..look(limits, &run.workers().collect::<Vec<_>>(), machine) })
 }
@@ -59,6 +60,8 @@ struct Machine {
     emulated: bool,
     /// The operation because of which CPUs are not shared evenly.
     uneven: Option<&'static str>,
+    /// It did not run for so long that a worker may have done nothing.
+    may_idle: bool,
 }
 
 /// What was looked at.
@@ -83,7 +86,7 @@ fn look(limits: &Thresholds, workers: &[&WorkerReport], machine: Machine) -> Fin
         let fault = worker.fault.as_deref().unwrap_or_default();
         looks.broken.push(format!("{} died: {fault}", name(worker)));
     }
-    for worker in alive.iter().filter(|worker| worker.work_units == 0) {
+    for worker in alive.iter().filter(|worker| worker.work_units == 0 && !machine.may_idle) {
         looks.broken.push(format!("{} did no work in {}", name(worker), time(worker.wall_ns)));
     }
     if let Some(max_gap_ms) = limits.max_gap_ms {
@@ -260,7 +263,8 @@ mod tests {
             min_share_pct: Some(50.0),
             ..Thresholds::default()
         };
-        look(&limits, &workers.iter().collect::<Vec<_>>(), Machine { cpus, emulated: true, uneven })
+        let machine = Machine { cpus, emulated: true, uneven, may_idle: false };
+        look(&limits, &workers.iter().collect::<Vec<_>>(), machine)
     }
 
     #[test]

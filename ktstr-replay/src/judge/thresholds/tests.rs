@@ -449,6 +449,24 @@ fn what_the_host_can_be_the_reason_of_is_inconclusive_and_a_worse_breach_is_not(
 }
 
 #[test]
+fn a_gap_is_as_much_as_it_is_of_a_workers_own_time() {
+    // The worker of a step of 1 s.
+    let rate = |limits: &mut Thresholds| limits.min_work_rate = Some(150.0);
+    let of_a_step = |other: &mut WorkerReport| (other.work_units, other.wall_ns) = (50, SECOND);
+    assert_eq!(judged(with(of_a_step), rate).outcome, Fail);
+    assert_eq!(judged(with(of_a_step).loss(gap(3000, 400)), rate).outcome, Inconclusive);
+    // In most of the body nobody could do anything.
+    let longest = |limits: &mut Thresholds| limits.max_gap_ms = Some(1000);
+    let idle = |other: &mut WorkerReport| other.work_units = 0;
+    assert_eq!(judged(with(idle), longest).outcome, Fail);
+    assert_eq!(judged(with(idle).loss(gap(3000, 1000)), longest).outcome, Fail);
+    assert_eq!(judged(with(idle).loss(gap(4500, 4000)), longest).outcome, Inconclusive);
+    // The recorder, which did not run either, heard of the body's begin when the gap was over.
+    let waited = |other: &mut WorkerReport| other.max_gap_ns = 2_500 * MS;
+    assert_eq!(judged(with(waited).loss(gap(10, 1000)), longest).outcome, Inconclusive);
+}
+
+#[test]
 fn a_gap_is_no_reason_for_a_death_or_for_where_somebody_ran() {
     let dead = |worker: &mut WorkerReport| worker.fault = Some("killed by signal 11".to_owned());
     let starved = judged(with(dead).loss(gap(3000, 1000)), |limits| limits.max_gap_ms = Some(1000));

@@ -91,7 +91,10 @@ fn files(
 fn rules_of(folder: &Path, is_root: bool) -> io::Result<Option<Gitignore>> {
     let text = match fs::read(folder.join(RULES)) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // A folder of this name has no rules either.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     let text = String::from_utf8_lossy(&text);
@@ -208,6 +211,7 @@ mod tests {
     #[test]
     fn the_rules_of_a_folder_are_of_what_is_below_it_and_come_before_those_above() {
         let tree = Tree::new("*.bc\n/vmlinux\n");
+        tree.write("kernel/.gitignore/rules", "*\n");
         tree.write("kernel/time/.gitignore", "!timeconst.bc\n/timeconst.h\n\\\n");
         let first = tree.state(true);
         for made in ["kernel/other.bc", "kernel/time/other.bc", "kernel/time/timeconst.h", "vmlinux"] {

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{CheckpointError, Checkpoints, Run, SchedulerExit, SubSchedulerNews};
+use super::{Checkpoints, Run, SchedulerExit, SubSchedulerNews};
 use crate::kernel::scx::{Scheduler, read_schedulers};
 use crate::text::escaped;
 use crate::trace::CheckpointInfo;
 use crate::trace::record::scheduler_maps::SchedulerMapsV1;
-use crate::trace::record::{EventBody, SchedulerMaps};
+use crate::trace::record::{CaptureKind, EventBody, SchedulerMaps};
 
 /// Checkpoints after the end in which it is looked for: its loader holds it for a while.
 const AFTER: usize = 3;
@@ -46,8 +46,7 @@ impl SubSchedulerFailure {
         };
         let mut found = Self { exit, which: Vec::new(), name: news.name.clone(), checkpoint: None };
         if let Some(checkpoints) = checkpoints {
-            // Of what cannot be read there is nothing to tell.
-            let _unread = found.look(&news, checkpoints);
+            found.look(run, &news, checkpoints);
         }
         if found.which.is_empty() {
             found.which = of_events(run, &news.name);
@@ -56,21 +55,21 @@ impl SubSchedulerFailure {
     }
 
     /// Look for it in memory.
-    fn look(
-        &mut self,
-        news: &SubSchedulerNews,
-        checkpoints: &Checkpoints<'_>,
-    ) -> Result<(), CheckpointError> {
-        let (before, after): (Vec<&CheckpointInfo>, Vec<_>) =
+    fn look(&mut self, run: &Run<'_>, news: &SubSchedulerNews, checkpoints: &Checkpoints<'_>) {
+        let (before, mut after): (Vec<&CheckpointInfo>, Vec<_>) =
             checkpoints.all().iter().partition(|info| info.guest_ns < news.at);
-        let of_name = |info: &CheckpointInfo| -> Result<Vec<Scheduler>, CheckpointError> {
-            let checkpoint = checkpoints.open(*info)?;
+        // That of the capture for such an end first, however many others a busy watch had taken.
+        let kind = |info: &CheckpointInfo| Some(run.sample(info.sample?)?.kind);
+        after.sort_by_key(|info| kind(info) != Some(CaptureKind::SubSchedulerExit));
+        // One that cannot be read tells nothing, and others may.
+        let of_name = |info: &CheckpointInfo| -> Vec<Scheduler> {
+            let Ok(checkpoint) = checkpoints.open(*info) else { return Vec::new() };
             let all = read_schedulers(&checkpoint.kernel()).unwrap_or_default().schedulers;
             let is_it = |one: &Scheduler| one.level > Some(0) && one.name.as_ref() == Some(&news.name);
-            Ok(all.into_iter().filter(is_it).collect())
+            all.into_iter().filter(is_it).collect()
         };
         for info in after.into_iter().take(AFTER) {
-            let mut dead = of_name(info)?;
+            let mut dead = of_name(info);
             let reason = self.exit.reason.as_deref();
             dead.retain(|one| one.exit_kind >= SCX_EXIT_ERROR && one.exit_reason.as_deref() == reason);
             let said = |one: &Scheduler| {
@@ -90,18 +89,17 @@ impl SubSchedulerFailure {
                     let dump = one.exit_dump.clone().filter(|dump| !dump.trim().is_empty());
                     self.exit.dump = dump.or(self.exit.dump.take());
                 }
-                return Ok(());
+                return;
             }
         }
         for info in before.into_iter().rev().take(BEFORE) {
-            let there = of_name(info)?;
+            let there = of_name(info);
             if !there.is_empty() {
                 self.which = identities(&there);
                 self.checkpoint = Some(*info);
-                return Ok(());
+                return;
             }
         }
-        Ok(())
     }
 
     /// What paths call it, in `scheduler(..)`; its name where no more is known.

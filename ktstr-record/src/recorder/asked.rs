@@ -22,7 +22,7 @@ use ktstr_replay::units::{GuestNs, HostNs, micros, nanos};
 use super::capture::Capturer;
 use super::clock::RunClock;
 use super::outbox::Outbox;
-use crate::machine::{Machine, MachineError, WatchId};
+use crate::machine::{Machine, MachineError, Watch, WatchId};
 
 /// What watches and probes work with.
 pub(super) struct Stand<'s> {
@@ -49,10 +49,32 @@ impl Stand<'_> {
         place.read(&KernelView::new(&profile, &*ram)).ok()
     }
 
-    /// Take a watch of the machine away. That it cannot be is heard of as the machine's end.
+    /// Take a watch of the machine away.
     pub(super) fn disarm(&mut self, id: WatchId) {
-        let _heard_of_later = self.machine.disarm(id);
+        disarm(self.machine, id);
     }
+}
+
+/// Makes room in a machine by what is less needed, and says whether it has.
+pub(super) type MakeRoom<'r> = dyn FnMut(&mut dyn Machine) -> bool + 'r;
+
+/// Arm this, having room made for it as long as the machine refuses and there is something to make it of.
+pub(super) fn arm(
+    machine: &mut dyn Machine,
+    id: WatchId,
+    watch: Watch,
+    make_room: &mut MakeRoom<'_>,
+) -> Result<(), MachineError> {
+    let mut armed = machine.arm(id, watch);
+    while armed.is_err() && make_room(machine) {
+        armed = machine.arm(id, watch);
+    }
+    armed
+}
+
+/// Take a watch of `machine` away. That it cannot be is heard of as the machine's end.
+pub(super) fn disarm(machine: &mut dyn Machine, id: WatchId) {
+    let _heard_of_later = machine.disarm(id);
 }
 
 /// What differs between watches and probes.

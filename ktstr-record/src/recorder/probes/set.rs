@@ -17,7 +17,7 @@ use super::pacing::{Pacing, Rest};
 use super::probed::{OfProbe, Probed};
 use super::returns::{Pending, Returns, Wait};
 use crate::machine::{Machine, Watch, WatchId};
-use crate::recorder::asked::{AllAsked, Armed, Gone, Kind, Now, Stand, State};
+use crate::recorder::asked::{AllAsked, Armed, Gone, Kind, Now, Stand, State, arm, disarm};
 
 /// Most callers whose names are kept.
 const MOST_CALLERS: usize = 4096;
@@ -155,10 +155,7 @@ impl Probes {
         if ids.is_empty() {
             ids.extend(self.marks.iter_mut().filter_map(|mark| mark.id.take()));
         }
-        for id in &ids {
-            // That it cannot be is heard of as the machine's end.
-            let _heard_of_later = machine.disarm(*id);
-        }
+        ids.iter().for_each(|id| disarm(machine, *id));
         !ids.is_empty()
     }
 
@@ -197,11 +194,8 @@ impl Probes {
 
     fn arm(&mut self, stand: &mut Stand<'_>, at: usize, now: Now, site: Arc<ProbeSite>, is_told: bool) {
         let (id, watch) = (self.asked.next_id(), Watch::Execute { at: site.at.0 });
-        let mut armed = stand.machine.arm(id, watch);
         // One that has rested, or whose scheduler has come again, is not given up for what came in its place meanwhile.
-        while armed.is_err() && self.make_room(stand.machine) {
-            armed = stand.machine.arm(id, watch);
-        }
+        let armed = arm(stand.machine, id, watch, &mut |machine| self.make_room(machine));
         if armed.is_ok()
             && let Some(probed) = self.asked.all.get_mut(at)
         {
@@ -380,12 +374,12 @@ impl Probes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::testing::Roomy;
+    use crate::machine::testing::Stub;
 
     /// The returns that are waited for go first, and the marks of probes after them; nothing of anybody else's, and nothing twice.
     #[test]
     fn room_is_made_of_what_probes_have_and_of_nothing_else() {
-        let mut machine = Roomy::with_room(8);
+        let mut machine = Stub::with_room(8);
         let (of_watch, of_return, of_mark, of_probe) = (WatchId(1), WatchId(900), WatchId(901), WatchId(902));
         let write = Watch::Write { at: 8, bytes: 8 };
         for id in [of_watch, of_return, of_mark, of_probe] {

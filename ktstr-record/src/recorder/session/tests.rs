@@ -2,84 +2,16 @@
 
 use std::sync::Arc;
 
-use ktstr_replay::trace::record::{Manifest, VcpuRegs};
+use ktstr_replay::trace::record::Manifest;
 use ktstr_replay::trace::{Trace, TraceWriter};
-use ktstr_replay::units::{Cpu, GuestPhys, KernelVirt};
+use ktstr_replay::units::GuestPhys;
 
 use super::*;
-use crate::machine::{CpuUse, GuestRam, StaleBreakpoint, Watch, WatchSupport};
+use crate::machine::GuestRam;
+use crate::machine::testing::Stub;
 use crate::recorder::capture::Profile;
 use crate::recorder::request::{CheckpointPolicy, PageSelection};
 use crate::recorder::writer::WriterThread;
-
-/// A machine that mends a breakpoint before each of its ends: the first is found by a wait, the other by none.
-struct Mending(Arc<GuestRam>, Vec<StaleBreakpoint>);
-
-impl Mending {
-    fn mends(&mut self, at: u64) {
-        self.1.push(StaleBreakpoint { vcpu: Cpu(1), at: KernelVirt(at), replaced: true });
-    }
-}
-
-impl Machine for Mending {
-    fn ram(&self) -> Arc<GuestRam> {
-        Arc::clone(&self.0)
-    }
-
-    fn pause(&mut self) -> Result<Duration, MachineError> {
-        self.mends(0xffff_ffff_8100_0002);
-        Ok(Duration::ZERO)
-    }
-
-    fn resume(&mut self) -> Result<Duration, MachineError> {
-        Ok(Duration::ZERO)
-    }
-
-    fn registers(&mut self) -> Result<Vec<VcpuRegs>, MachineError> {
-        Ok(Vec::new())
-    }
-
-    fn wait_event(&mut self, _timeout: Duration) -> Option<MachineEvent> {
-        self.mends(0xffff_ffff_8100_0001);
-        Some(MachineEvent::Ended { end: GuestEnd::Panicked, detail: String::new() })
-    }
-
-    fn tend(&mut self) {}
-
-    fn watch_support(&self) -> WatchSupport {
-        WatchSupport { most: 0, write_bytes: 0, execute: false, disturbed: Duration::ZERO }
-    }
-
-    fn arm(&mut self, _id: WatchId, _watch: Watch) -> Result<(), MachineError> {
-        Ok(())
-    }
-
-    fn disarm(&mut self, _id: WatchId) -> Result<(), MachineError> {
-        Ok(())
-    }
-
-    fn cpu_use(&self) -> Option<CpuUse> {
-        None
-    }
-
-    fn stale_breakpoints(&mut self) -> Vec<StaleBreakpoint> {
-        std::mem::take(&mut self.1)
-    }
-
-    fn console(&mut self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn console_text(&self) -> String {
-        String::new()
-    }
-
-    fn save(&mut self) -> Result<Vec<u8>, MachineError> {
-        Ok(Vec::new())
-    }
-
-    fn kill(&mut self) {}
-}
 
 /// The trace of a session whose machine ends at once, after this was done to it.
 fn recorded(before: impl FnOnce(&mut Session<'_>)) -> Trace {
@@ -101,7 +33,7 @@ fn recorded(before: impl FnOnce(&mut Session<'_>)) -> Trace {
     let capturer = Capturer::new(profile, ram.ranges(), 8 << 20..16 << 20, &plan);
     let outbox = Outbox::new(WriterThread::start(writer).unwrap());
     let mut clock = RunClock::start();
-    let machine = Box::new(Mending(ram, Vec::new()));
+    let machine = Box::new(Stub::that_mends(ram));
     let mut session = Session::new(machine, channel, capturer, outbox, &mut clock, plan, Duration::ZERO);
     before(&mut session);
     let ending = session.run(Duration::from_secs(60));

@@ -4,9 +4,7 @@
 use ktstr_replay::kernel::query::Located;
 
 use crate::machine::{Machine, Watch, WatchId};
-
-/// Makes room in the machine, and says whether it has: by what is less needed than a mark.
-pub(super) type MakeRoom<'r> = dyn FnMut(&mut dyn Machine) -> bool + 'r;
+use crate::recorder::asked::{MakeRoom, arm, disarm};
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -46,12 +44,7 @@ impl Marks {
     ) {
         for mut mark in wanted {
             let id = next_id();
-            let watch = of_place(mark.place);
-            let mut armed = machine.arm(id, watch);
-            while armed.is_err() && make_room(machine) {
-                armed = machine.arm(id, watch);
-            }
-            mark.id = armed.is_ok().then_some(id);
+            mark.id = arm(machine, id, of_place(mark.place), make_room).is_ok().then_some(id);
             self.0.push(mark);
         }
     }
@@ -59,8 +52,7 @@ impl Marks {
     /// Forget all of them: they make room, if need be, for what is wanted itself.
     pub(super) fn take_away(&mut self, machine: &mut dyn Machine) {
         for id in std::mem::take(&mut self.0).into_iter().filter_map(|mark| mark.id) {
-            // That it cannot be is heard of as the machine's end.
-            let _heard_of_later = machine.disarm(id);
+            disarm(machine, id);
         }
     }
 
@@ -100,7 +92,7 @@ mod tests {
     use ktstr_replay::units::KernelVirt;
 
     use super::*;
-    use crate::machine::testing::Roomy;
+    use crate::machine::testing::Stub;
 
     fn place(at: u64) -> Located {
         Located { at: KernelVirt(at), bytes: 8, signed: false }
@@ -118,7 +110,7 @@ mod tests {
     /// It was left out without a word, and what it would have shown was never looked at.
     #[test]
     fn what_has_no_room_is_told_and_compared_at_each_stop() {
-        let mut machine = Roomy::with_room(2);
+        let mut machine = Stub::with_room(2);
         let mut marks = Marks::default();
         marks.arm(vec![mark(0x10, 0), mark(0x20, 1), mark(0x30, 1)], &mut machine, ids(), &mut |_| false);
         assert_eq!(machine.armed(), [100, 101]);
@@ -135,7 +127,7 @@ mod tests {
 
     #[test]
     fn room_is_made_by_what_is_less_needed_and_no_more_than_is_needed() {
-        let mut machine = Roomy::with_room(4);
+        let mut machine = Stub::with_room(4);
         let others = [1, 2, 3].map(WatchId);
         for id in others {
             machine.arm(id, of_place(place(8))).expect("there is room");

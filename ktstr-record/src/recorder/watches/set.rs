@@ -9,11 +9,11 @@ use ktstr_replay::units::{Cpu, GuestNs, HostNs, micros};
 use ktstr_replay::watch::Missing;
 
 use super::fire::who;
-use super::marks::{MakeRoom, Mark, Marks, of_place};
+use super::marks::{Mark, Marks, of_place};
 use super::pacing::cost;
 use super::watched::{OfWatch, Site, Store, Watched};
 use crate::machine::WatchId;
-use crate::recorder::asked::{AllAsked, Armed, Gone, Now, Stand, State};
+use crate::recorder::asked::{AllAsked, Armed, Gone, MakeRoom, Now, Stand, State, arm};
 use crate::recorder::capture::{CaptureRequest, Captured};
 use crate::recorder::clock::RunClock;
 use crate::recorder::writer::Item;
@@ -125,11 +125,7 @@ impl Watches {
         let Some(site) = self.asked.found(stand, at, now, found) else { return };
         let Site { place, value } = site;
         let id = self.asked.next_id();
-        let mut armed = stand.machine.arm(id, of_place(place));
-        while armed.is_err() && make_room(stand.machine) {
-            armed = stand.machine.arm(id, of_place(place));
-        }
-        let armed = armed.map(|()| Armed { id, site });
+        let armed = arm(stand.machine, id, of_place(place), make_room).map(|()| Armed { id, site });
         let news = WatchNews::Armed { at: place.at.0, bytes: place.bytes, value };
         self.asked.armed(stand, at, now, armed, Some(news));
     }

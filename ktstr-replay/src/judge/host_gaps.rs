@@ -2,14 +2,12 @@
 
 use super::{splats, sub_schedulers, thresholds};
 use crate::claim::Claim;
-use crate::run::{Run, SchedulerExit, SubSchedulerNews};
+use crate::run::{Run, STALL_KIND, SchedulerExit, SubSchedulerNews};
 use crate::text::seconds;
 use crate::trace::record::{CaptureKind, Event, EventBody, GuestEnd, Loss, LossKind, Stage};
 use crate::units::HostNs;
 use crate::verdict::{Finding, Origin, Outcome, Verdict};
 
-/// The kind of exit by which the watchdog ends a scheduler.
-const STALL: &str = "ERROR_STALL";
 /// Gaps matter from this part of a wait on. The kernel ends a scheduler soon after the timeout, so that without a bound
 /// the least gap would explain every stall.
 const GAP_PART: u64 = 4;
@@ -34,7 +32,7 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
     let stall_is_explained = is_enabling_explained || exits.iter().any(|exit| explains(run, &gaps, exit));
     let body_is_explained = body(run, &gaps);
     let below_is_explained = below(run, &gaps);
-    let is_limit_explained = thresholds::explained(run);
+    let broken_all_the_same = thresholds::broken_all_the_same(run);
     for finding in verdict.findings.iter_mut().filter(|finding| finding.outcome == Outcome::Fail) {
         let is_error = finding.summary.starts_with("error: ");
         let is_timing = match finding.origin {
@@ -42,8 +40,8 @@ pub(super) fn apply(run: &Run<'_>, verdict: &mut Verdict) {
             Origin::Run if finding.what == "body" => body_is_explained,
             Origin::Run if finding.what == sub_schedulers::WHAT => below_is_explained,
             Origin::Run => finding.what == "scheduler" && stall_is_explained,
-            // What a payload measured is its own to name: nobody knows how much of it a gap makes.
-            Origin::Threshold => is_limit_explained(&finding.what).unwrap_or(true),
+            // Of what a payload measured nobody knows how much of it a gap makes.
+            Origin::Threshold => !broken_all_the_same.contains(&finding.what),
             // What does not exist does not come with more time. Of a check this is what its columns found.
             Origin::Claim | Origin::Check(_) => !is_error && of_time(&finding.what),
         };
@@ -184,7 +182,8 @@ impl<'r> HostGaps<'r> {
 
 /// Whether a task would have waited for less than the watchdog's timeout without the gaps in its wait.
 fn explains(run: &Run<'_>, gaps: &HostGaps<'_>, exit: &SchedulerExit) -> bool {
-    let Some(sample) = exit.sample.and_then(|index| run.sample(index)).filter(|_| exit.is_of_kind(STALL))
+    let Some(sample) =
+        exit.sample.and_then(|index| run.sample(index)).filter(|_| exit.is_of_kind(STALL_KIND))
     else {
         return false;
     };

@@ -1,11 +1,6 @@
 //! What a run failed of that can be made to happen again: the end of its scheduler, or of one below it.
 
-use crate::run::{Checkpoints, Run, SchedulerExit, SubSchedulerFailure};
-
-/// The kind of exit of a stall.
-const STALL: &str = "ERROR_STALL";
-/// The kernel's reason of it (`scx_exit_reason`).
-const STALL_REASON: &str = "runnable task stall";
+use crate::run::{Checkpoints, Run, STALL_KIND, STALL_REASON, SchedulerExit, SubSchedulerFailure};
 
 /// How a scheduler ended that should not have.
 #[derive(Clone, Debug)]
@@ -50,7 +45,7 @@ impl Failure {
     /// Whether the kernel's watchdog found that a task had waited for too long.
     pub(super) fn is_stall(&self) -> bool {
         let exit = self.exit();
-        exit.is_of_kind(STALL) || exit.reason.as_deref() == Some(STALL_REASON)
+        exit.is_of_kind(STALL_KIND) || exit.reason.as_deref() == Some(STALL_REASON)
     }
 
     /// Whether `other` is the same failure: of the same scheduler, with an error of the same kind, or, where the kernel has none, with

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::exit::SCX_EXIT_ERROR;
 use super::{Checkpoints, Run, SchedulerExit, SubSchedulerNews};
 use crate::kernel::scx::{Scheduler, read_schedulers};
 use crate::text::escaped;
@@ -14,8 +15,6 @@ use crate::trace::record::{CaptureKind, EventBody, SchedulerMaps};
 const AFTER: usize = 3;
 /// Checkpoints before the end in which it is looked for, where none after it has it.
 const BEFORE: usize = 8;
-/// First `scx_exit_kind` that is an error.
-const SCX_EXIT_ERROR: u64 = 1024;
 
 /// A scheduler below the root that ended by an error.
 #[derive(Clone, Debug)]

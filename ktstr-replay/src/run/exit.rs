@@ -35,7 +35,11 @@ pub struct SchedulerExit {
 }
 
 /// First `scx_exit_kind` that is an error (`SCX_EXIT_ERROR`). Source: `kernel/sched/ext_internal.h`.
-const SCX_EXIT_ERROR: u64 = 1024;
+pub(super) const SCX_EXIT_ERROR: u64 = 1024;
+/// The kind by which the watchdog ends a scheduler, without its prefix.
+pub(crate) const STALL_KIND: &str = "ERROR_STALL";
+/// The kernel's words for it (`scx_exit_reason`).
+pub(crate) const STALL_REASON: &str = "runnable task stall";
 
 /// What the kernel's own bits of an exit code say (`enum scx_exit_code`). Source: `kernel/sched/ext_internal.h`.
 const EXIT_CODE_BITS: [(i64, &str); 3] =

@@ -38,6 +38,7 @@ pub use detached::DetachedTimes;
 use dump::frame;
 pub use dump::{Dump, DumpCpu, DumpTask, DumpTrigger};
 pub(crate) use dump::{named, trigger};
+pub(crate) use exit::{STALL_KIND, STALL_REASON};
 pub use exit::{SchedulerExit, gone_words};
 pub use spawned::{NotSpawned, SpawnedWorkers};
 pub use sub_schedulers::tells_of_sub_scheduler_error;

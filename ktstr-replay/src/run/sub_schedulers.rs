@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use crate::units::GuestNs;
 
-use super::{Run, frame};
+use super::{Run, STALL_REASON, frame};
 
 /// How a line begins that tells of one.
 const BEGIN: &str = "sched_ext: BPF sub-scheduler \"";
@@ -17,8 +17,6 @@ const LEVEL_OF_ERRORS: u8 = 3;
 const MAX_FRAMES: usize = 64;
 /// How a backtrace begins that is of something else, as of a warning of the kernel's.
 const OTHER_TRACE: &str = "Call Trace:";
-/// The reason where a task waited for longer than the watchdog lets it.
-const STALL: &str = "runnable task stall";
 
 /// Something that happened to a sub-scheduler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +45,7 @@ pub(crate) struct SubSchedulerEnd {
 impl SubSchedulerEnd {
     /// Whether the watchdog ended it.
     pub(crate) fn is_stall(&self) -> bool {
-        self.is_error && self.reason == STALL
+        self.is_error && self.reason == STALL_REASON
     }
 }
 

@@ -20,8 +20,9 @@ mod tests;
 pub(super) use limit::name as worker_name;
 pub(super) use stall::{BUSY_CLOCK_MOVES_NS, is_busy};
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
+use self::eased::Eased;
 use crate::run::Run;
 use crate::series::ReportedWorker;
 use crate::trace::record::{Thresholds, WorkerDetail, WorkerReport};
@@ -32,21 +33,14 @@ pub(super) fn judge(run: &Run<'_>) -> Vec<Finding> {
     run.manifest.test.limits().map_or_else(Vec::new, |limits| judge_by(run, &limits, false))
 }
 
-/// Whether the host's gaps can account for what broke the limit `what`; `None` if the test has no such limit.
-pub(super) fn explained(run: &Run<'_>) -> impl Fn(&str) -> Option<bool> {
-    let limits = run.manifest.test.limits();
-    let judged = |limits: &Thresholds, may_idle: bool| -> BTreeMap<String, Outcome> {
-        judge_by(run, limits, may_idle).into_iter().map(|finding| (finding.what, finding.outcome)).collect()
-    };
-    // A limit that is not set among those is one that a gap of any length can break.
-    let eased = limits.as_ref().and_then(|limits| eased::eased(run, limits));
-    let eased = eased.map(|eased| judged(&eased.limits, eased.may_idle));
-    let own = limits.map(|limits| judged(&limits, false)).unwrap_or_default();
-    move |what| {
-        let is_broken_all_the_same =
-            eased.as_ref().is_none_or(|eased| eased.get(what) == Some(&Outcome::Fail));
-        own.contains_key(what).then_some(!is_broken_all_the_same)
-    }
+/// Names of the limits that are broken whatever the host's gaps can have done to what was measured.
+pub(super) fn broken_all_the_same(run: &Run<'_>) -> BTreeSet<String> {
+    let Some(limits) = run.manifest.test.limits() else { return BTreeSet::new() };
+    let (limits, may_idle) =
+        eased::eased(run, &limits).map_or((limits, false), |Eased { limits, may_idle }| (limits, may_idle));
+    let broken =
+        judge_by(run, &limits, may_idle).into_iter().filter(|finding| finding.outcome == Outcome::Fail);
+    broken.map(|finding| finding.what).collect()
 }
 
 /// `may_idle`: a worker that did no work breaks nothing.

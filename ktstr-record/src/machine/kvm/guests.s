@@ -65,9 +65,9 @@ guest probe
     iretq
 done probe
 
-# 1000 instructions and the end.
+# [rdi] times two instructions, and the end.
 guest count
-    mov ecx, 500
+    mov ecx, [rdi]
 9:  dec ecx
     jnz 9b
     hlt

@@ -4,8 +4,10 @@
 //! machine     its parts, by tiny guests                              machine::selftest_kvm
 //! recorded    a tiny guest, recorded and replayed                    recorded.rs
 //! real        a kernel of the archive, where the CPU executes guests  real.rs
+//! alike       one test there and on the emulated machine              alike.rs
 //! ```
 
+mod alike;
 mod real;
 mod recorded;
 
@@ -15,7 +17,7 @@ use crate::machine::{KvmSelfTest, SelfTestOutcome, selftest_kvm};
 
 /// What needs a workspace with tests, and what runs it there.
 const ELSEWHERE: (&str, &str) = (
-    "schedulers, and one test on kvm and on qemu compared claim by claim",
+    "schedulers, on kvm and on qemu",
     "these are tests of ktstr's own workspace: `cargo test -p ktstr-tests --test kvm`",
 );
 

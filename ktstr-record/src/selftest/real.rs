@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ktstr_replay::kernel::KernelProfile;
-use ktstr_replay::trace::record::EventBody;
+use ktstr_replay::trace::record::{EventBody, Stage};
 
+use super::alike;
 use super::recorded::{ensure, job, trace};
 use super::{Checked, said};
 use crate::init_image;
@@ -33,17 +34,20 @@ const TOPOLOGIES: [Topology; 4] = [
 type Row = (&'static str, fn(&Host) -> Checked);
 
 /// The rows, in their order.
-pub(super) const ROWS: [Row; 5] = [
+pub(super) const ROWS: [Row; 7] = [
     ("a kernel to init, its topology as declared, recorded", topologies),
     ("100 boots in a row", boots),
+    ("a test of 12 s, recorded", twelve_seconds),
     ("a running kernel, stopped 200 times", pauses),
     ("watches of a running kernel", watches),
     ("a machine saved at init and restored", saved),
+    ("one test on kvm and on qemu, compared claim by claim", on_both),
 ];
 
 /// What the rows need.
 pub(super) struct Host {
     kernel: Kernel,
+    provisioner: Provisioner,
     cache: PathBuf,
 }
 
@@ -56,7 +60,8 @@ impl Host {
         }
         let provisioner = Provisioner::open().map_err(|error| said(&error))?;
         let kernel = provisioner.kernel(&KernelSpec::Latest).map_err(|error| said(&error))?;
-        Ok(Self { kernel, cache: provisioner.cache().root().to_owned() })
+        let cache = provisioner.cache().root().to_owned();
+        Ok(Self { kernel, provisioner, cache })
     }
 
     fn machine(&self, topology: Topology, templates: bool) -> MachineSpec {
@@ -111,7 +116,7 @@ fn topologies(host: &Host) -> Checked {
         );
         let files: Vec<String> = expected.iter().map(|(file, _)| file.clone()).collect();
         let job = job(Path::new("/bin/cat"), &files)?;
-        let trace = trace(folder.path(), host.machine(topology, false), job, PageSelection::Kernel)?;
+        let trace = trace(folder.path(), host.machine(topology, false), job, PageSelection::Kernel, &[])?;
         let output: Vec<u8> = trace
             .events()
             .into_iter()
@@ -145,6 +150,23 @@ fn boots(host: &Host) -> Checked {
     }
     times.sort_unstable();
     Ok(format!("to init p50 {:.0?}, longest {:.0?} (target 250 ms)", times[BOOTS / 2], times[BOOTS - 1]))
+}
+
+/// From nothing to its trace, in which the kernel's memory is captured once more at the end.
+fn twelve_seconds(host: &Host) -> Checked {
+    let folder = tempfile::tempdir().map_err(|error| said(&error))?;
+    let job = job(Path::new("/bin/sleep"), &["12".into()])?;
+    let begun = Instant::now();
+    let trace = trace(folder.path(), host.machine(PLAIN, false), job, PageSelection::Kernel, &[])?;
+    let took = begun.elapsed();
+    let events = trace.events();
+    let exited = events.iter().find_map(|event| match &event.body {
+        EventBody::Stage { stage: Stage::TestExited, detail } => Some(detail.as_str()),
+        _ => None,
+    });
+    ensure(exited == Some("exit code 0"), || format!("the test's process: {exited:?}"))?;
+    ensure(took >= Duration::from_secs(12), || format!("it took {took:?}"))?;
+    Ok(format!("{took:.2?} (target 12.8 s)"))
 }
 
 fn pauses(host: &Host) -> Checked {
@@ -225,4 +247,11 @@ fn saved(host: &Host) -> Checked {
         shortest = shortest.min(began.duration);
     }
     Ok(format!("boot {:.0?}, restore {shortest:.0?}, twenty times", booted.duration))
+}
+
+fn on_both(host: &Host) -> Checked {
+    let kvm = host.machine(PLAIN, false);
+    let emulator = host.provisioner.emulator().map_err(|error| said(&error))?;
+    let qemu = MachineSpec { backend: BackendSpec::Qemu(emulator), ..kvm.clone() };
+    alike::on_both([("kvm", kvm), ("qemu", qemu)])
 }

@@ -9,7 +9,7 @@ use ktstr_replay::memory::Memory;
 use ktstr_replay::report;
 use ktstr_replay::run::Run;
 use ktstr_replay::trace::Trace;
-use ktstr_replay::trace::record::{EventBody, GuestEnd, Manifest};
+use ktstr_replay::trace::record::{ClaimOrigin, ClaimRecord, EventBody, GuestEnd, Manifest};
 use ktstr_replay::units::GuestPhys;
 
 use super::{Checked, said};
@@ -30,13 +30,15 @@ pub(super) fn job(program: &Path, args: &[String]) -> Result<PackedJob, String> 
     job.build(limits).map_err(|error| said(&error))
 }
 
-/// The trace of a run of `job` on `machine`, in `folder`.
+/// The trace of a run of `job` on `machine`, of which this is claimed, in `folder`.
 pub(super) fn trace(
     folder: &Path,
     machine: MachineSpec,
     job: PackedJob,
     pages: PageSelection,
+    claims: &[&str],
 ) -> Result<Trace, String> {
+    let claim = |text: &&str| ClaimRecord { text: (*text).to_owned(), origin: ClaimOrigin::Data };
     let request = RecordRequest {
         trace: folder.join("selftest.trace.zst"),
         cache: folder.to_owned(),
@@ -55,7 +57,7 @@ pub(super) fn trace(
         },
         manifest: Manifest::default(),
         config: None,
-        claims: Vec::new(),
+        claims: claims.iter().map(claim).collect(),
         fail_fast: false,
         watches: Vec::new(),
         probes: Vec::new(),
@@ -76,7 +78,7 @@ pub(super) fn tiny_guest() -> Checked {
     let machine = tiny_kernel::machine(folder.path(), topology).map_err(|error| said(&error))?;
     let program = folder.path().join("nothing");
     fs::write(&program, "nothing that anybody executes").map_err(|error| said(&error))?;
-    let trace = trace(folder.path(), machine, job(&program, &[])?, PageSelection::All)?;
+    let trace = trace(folder.path(), machine, job(&program, &[])?, PageSelection::All, &[])?;
 
     let manifest = trace.manifest().map_err(|error| said(&error))?;
     ensure(manifest.machine.kind == "kvm" && !manifest.is_emulated(), || format!("{:?}", manifest.machine))?;

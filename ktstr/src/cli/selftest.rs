@@ -15,8 +15,9 @@ use super::out;
 ///
 /// `kvm`: guests of a few instructions in /dev/kvm, each of which shows a part of the KVM machine, how long the parts take, and
 /// a trace of a tiny guest. Where the CPU executes guests, a kernel of the archive too, which is fetched if it is not in the
-/// cache: to init on several topologies, a hundred boots, stops, watches, saved and restored. The exit code is 1 when a
-/// check fails, 3 where there is no KVM that can be tried. Attach the output to a report.
+/// cache: to init on several topologies, a hundred boots, a test of 12 s, stops, watches, saved and restored, and a test whose
+/// claims must come out as on the emulated machine. The exit code is 1 when a check fails, 3 where there is no KVM that can be
+/// tried. Attach the output to a report.
 #[derive(Args, Debug)]
 pub struct SelftestArgs {
     /// What to try

@@ -2,9 +2,9 @@
 
 use kvm_bindings::{kvm_lapic_state, kvm_msr_entry};
 
-use super::boot::KernelEntry;
+use super::boot::{KernelEntry, MISC_ENABLE};
 use super::error::refused;
-use super::state::write_msrs;
+use super::state::{read_msrs, write_msrs};
 use super::vcpu::Vcpu;
 use super::vm::Vm;
 use crate::machine::error::MachineError;
@@ -22,10 +22,17 @@ impl Vm {
     pub(super) fn enter_by(&self, entry: &KernelEntry) -> Result<(), MachineError> {
         let entry = entry.clone();
         self.ask_all(move |vcpu| {
+            // With its bits for branch traces and PEBS at 0, a kernel would take it that there are some.
+            let has = read_msrs(vcpu.fd(), &[MISC_ENABLE.0])?.first().map_or(0, |has| has.data);
+            let value = |index, bits| if index == MISC_ENABLE.0 { has | bits } else { bits };
             let msrs: Vec<_> = entry
                 .msrs()
                 .into_iter()
-                .map(|(index, data)| kvm_msr_entry { index, data, ..kvm_msr_entry::default() })
+                .map(|(index, bits)| kvm_msr_entry {
+                    index,
+                    data: value(index, bits),
+                    ..kvm_msr_entry::default()
+                })
                 .collect();
             write_msrs(vcpu.fd(), &msrs)?;
             connect_pins(vcpu)?;
@@ -54,5 +61,43 @@ fn connect_pins(vcpu: &mut Vcpu) -> Result<(), MachineError> {
 fn put(lapic: &mut kvm_lapic_state, at: usize, value: u32) {
     for (register, byte) in lapic.regs[at..at + 4].iter_mut().zip(value.to_le_bytes()) {
         *register = byte as _;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kvm_bindings::kvm_msr_entry;
+    use kvm_ioctls::Kvm;
+
+    use crate::machine::kvm::boot::{KernelEntry, MISC_ENABLE, MTRR_DEF_TYPE, Protocol};
+    use crate::machine::kvm::means::Means;
+    use crate::machine::kvm::state::{read_msrs, write_msrs};
+    use crate::machine::kvm::tiny;
+
+    /// No branch traces and no PEBS, as KVM has it for a CPU.
+    const UNAVAILABLE: u64 = 1 << 11 | 1 << 12;
+
+    #[test]
+    fn what_kvm_says_of_the_cpu_stays() {
+        let means = Means { stores: false, instructions: false, block_irq: false };
+        let made = Kvm::new()
+            .map_err(|error| error.to_string())
+            .and_then(|kvm| tiny::bare(&kvm, 2, means).map_err(|error| error.to_string()));
+        let vm = match made {
+            Ok(vm) => vm,
+            Err(why) => return eprintln!("not tested: {why}"),
+        };
+        vm.ask_all(|vcpu| {
+            let entry = kvm_msr_entry { index: MISC_ENABLE.0, data: UNAVAILABLE, ..kvm_msr_entry::default() };
+            write_msrs(vcpu.fd(), &[entry])
+        })
+        .unwrap();
+        vm.enter_by(&KernelEntry::new(0x100_0000, Protocol::Linux64)).unwrap();
+        let found = vm.ask_all(|vcpu| read_msrs(vcpu.fd(), &[MISC_ENABLE.0, MTRR_DEF_TYPE.0])).unwrap();
+        assert_eq!(found.len(), 2);
+        for msrs in found {
+            let values: Vec<u64> = msrs.iter().map(|msr| msr.data).collect();
+            assert_eq!(values, [UNAVAILABLE | MISC_ENABLE.1, MTRR_DEF_TYPE.1]);
+        }
     }
 }

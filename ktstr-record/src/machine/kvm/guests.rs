@@ -64,6 +64,7 @@ guests! {
     ports: ktstr_guest_ports ktstr_guest_ports_end,
     mmio: ktstr_guest_mmio ktstr_guest_mmio_end,
     timer: ktstr_guest_timer ktstr_guest_timer_end,
+    pit: ktstr_guest_pit ktstr_guest_pit_end,
     ioapic: ktstr_guest_ioapic ktstr_guest_ioapic_end,
     spin: ktstr_guest_spin ktstr_guest_spin_end,
     dirty: ktstr_guest_dirty ktstr_guest_dirty_end,

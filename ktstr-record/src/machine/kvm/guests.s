@@ -65,15 +65,15 @@ guest probe
     iretq
 done probe
 
-# 1000 instructions and the end.
+# [rdi] times two instructions, and the end.
 guest count
-    mov ecx, 500
+    mov ecx, [rdi]
 9:  dec ecx
     jnz 9b
     hlt
 done count
 
-# Port input and output: the console, two rings of the doorbell, a port that nothing answers.
+# Port input and output: the console, two rings of the doorbell, a port that nothing answers, what ACPI enables.
 guest ports
     mov dx, 0x3f8
     mov al, 'o'
@@ -90,6 +90,12 @@ guest ports
     xor eax, eax
     in ax, dx
     mov [rdi + 4], eax
+    mov dx, 0x602
+    mov ax, 0x120
+    out dx, ax
+    xor eax, eax
+    in ax, dx
+    mov [rdi + 8], eax
     mov eax, 41
     ring
     mov eax, 0x12345678
@@ -127,6 +133,33 @@ guest timer
     mov dword ptr [rsi + 0xb0], 0
     iretq
 done timer
+
+# Interrupts of the PIT every 1193 of its clocks, 1 ms, by pin 2 of the IOAPIC and not by the 8259s, for ever; [rdi] counts them.
+guest pit
+    mov al, 0xff
+    out 0x21, al
+    out 0xa1, al
+    mov esi, 0xfee00000
+    mov dword ptr [rsi + 0xf0], 0x1ff
+    mov r9d, 0xfec00000
+    mov dword ptr [r9], 0x15
+    mov dword ptr [r9 + 16], 0
+    mov dword ptr [r9], 0x14
+    mov dword ptr [r9 + 16], 0x20
+    mov al, 0x34
+    out 0x43, al
+    mov al, 0xa9
+    out 0x40, al
+    mov al, 4
+    out 0x40, al
+    sti
+9:  hlt
+    jmp 9b
+    at pit, 256
+    inc qword ptr [rdi]
+    mov dword ptr [rsi + 0xb0], 0
+    iretq
+done pit
 
 # Interrupts of COM1 by an IOAPIC, to the APIC id whose bits are the upper half of a redirection entry in esi: rings when it has
 # routed them, has three, one for each byte that it says, and none while the pin is masked. [rdi] counts them, [rdi+8] is the

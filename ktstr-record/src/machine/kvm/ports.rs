@@ -3,7 +3,7 @@
 //! ```text
 //! 0x3f8  COM1, the console
 //! 0x5f0  the doorbell: a write of 32 bits rings it with that number
-//! 0x600  ACPI's PM1 event registers, status and enable: nothing ever happens there
+//! 0x600  ACPI's PM1 event registers, status and enable: the latter keeps what is written, and nothing ever happens
 //! 0x604  ACPI's PM1 control register: SLP_EN with SLP_TYP 0 powers off
 //! 0xcf9  reset control: bit 2 resets
 //! 0x64   keyboard controller: 0xfe resets
@@ -26,6 +26,7 @@ pub(super) const COM1_GSI: u32 = 4;
 /// ACPI's PM1 event registers (ACPI 6.5, 4.8.3.1).
 const PM1_EVENT: u16 = 0x600;
 const PM1_EVENT_END: u16 = PM1_EVENT + 4;
+const PM1_ENABLE: u16 = PM1_EVENT + 2;
 /// ACPI's PM1 control register (ACPI 6.5, 4.8.3.2): that ACPI is on, the kind of sleep, and the bit that begins it.
 const PM1_CONTROL: u16 = 0x604;
 const SCI_EN: u16 = 1;
@@ -52,6 +53,8 @@ pub(super) enum Wish {
 /// All devices on ports.
 pub(super) struct Ports {
     serial: Serial<Interrupt, NoEvents, Console>,
+    /// Which of ACPI's fixed events the guest wants to hear of. Linux looks whether it was taken.
+    pm1_enable: u16,
 }
 
 /// The end of an interrupt line.
@@ -88,7 +91,7 @@ impl Ports {
     pub(super) fn new() -> io::Result<(Self, EventFd)> {
         let line = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let theirs = line.try_clone()?;
-        Ok((Self { serial: Serial::new(Interrupt(line), Console::default()) }, theirs))
+        Ok((Self { serial: Serial::new(Interrupt(line), Console::default()), pm1_enable: 0 }, theirs))
     }
 
     /// A write of `data` to `port`.
@@ -103,6 +106,10 @@ impl Ports {
                 None
             }
             (DOORBELL_PORT, &[a, b, c, d]) => Some(Wish::Ring(u32::from_le_bytes([a, b, c, d]))),
+            (PM1_ENABLE, &[low, high]) => {
+                self.pm1_enable = u16::from_le_bytes([low, high]);
+                None
+            }
             (PM1_CONTROL, &[low, high]) if u16::from_le_bytes([low, high]) & (SLP_EN | SLP_TYP) == SLP_EN => {
                 Some(Wish::PowerOff)
             }
@@ -117,6 +124,7 @@ impl Ports {
         data.fill(0xff);
         match (port, data) {
             (COM1..COM1_END, bytes) => bytes.fill_with(|| self.serial.read((port - COM1) as u8)),
+            (PM1_ENABLE, bytes @ [_, _]) => bytes.copy_from_slice(&self.pm1_enable.to_le_bytes()),
             (PM1_EVENT..PM1_EVENT_END, bytes) => bytes.fill(0),
             (PM1_CONTROL, bytes @ [_, _]) => bytes.copy_from_slice(&SCI_EN.to_le_bytes()),
             // A keyboard controller that is never busy and has nothing to say.
@@ -131,7 +139,7 @@ impl Ports {
     }
 
     /// The state of the devices, the console's text aside.
-    pub(super) fn save(&self) -> SavedSerial {
+    pub(super) fn save(&self) -> SavedPorts {
         let SerialState {
             baud_divisor_low,
             baud_divisor_high,
@@ -144,7 +152,7 @@ impl Ports {
             scratch,
             in_buffer,
         } = self.serial.state();
-        SavedSerial {
+        let serial = SavedSerial {
             registers: [
                 baud_divisor_low,
                 baud_divisor_high,
@@ -157,11 +165,13 @@ impl Ports {
                 scratch,
             ],
             in_buffer,
-        }
+        };
+        SavedPorts { serial, pm1_enable: self.pm1_enable }
     }
 
     /// Take over a state that was saved.
-    pub(super) fn restore(&mut self, saved: SavedSerial) -> Result<(), String> {
+    pub(super) fn restore(&mut self, saved: SavedPorts) -> Result<(), String> {
+        let SavedPorts { serial: saved, pm1_enable } = saved;
         let [
             baud_divisor_low,
             baud_divisor_high,
@@ -188,8 +198,16 @@ impl Ports {
         let line = self.serial.interrupt_evt().0.try_clone().map_err(|error| error.to_string())?;
         self.serial = Serial::from_state(&state, Interrupt(line), NoEvents, Console::default())
             .map_err(|error| format!("the serial port: {error:?}"))?;
+        self.pm1_enable = pm1_enable;
         Ok(())
     }
+}
+
+/// The devices' state, the console's text aside.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct SavedPorts {
+    serial: SavedSerial,
+    pm1_enable: u16,
 }
 
 /// The serial port's registers, in the order of [`SerialState`].
@@ -235,6 +253,23 @@ mod tests {
         ] {
             assert_eq!(ports.write(port, data), None, "{port:#x}");
         }
+    }
+
+    #[test]
+    fn what_acpi_enables_is_kept_and_no_event_ever_happens() {
+        let (mut ports, _line) = Ports::new().unwrap();
+        let read = |ports: &mut Ports, port| {
+            let mut data = [0xff; 2];
+            ports.read(port, &mut data);
+            u16::from_le_bytes(data)
+        };
+        assert_eq!((read(&mut ports, 0x600), read(&mut ports, 0x602)), (0, 0));
+        assert_eq!(ports.write(0x602, &[0x20, 0x01]), None);
+        assert_eq!(ports.write(0x600, &[0xff, 0xff]), None);
+        assert_eq!((read(&mut ports, 0x600), read(&mut ports, 0x602)), (0, 0x120));
+        let (mut other, _line) = Ports::new().unwrap();
+        other.restore(ports.save()).unwrap();
+        assert_eq!(read(&mut other, 0x602), 0x120);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kick::{self, Thread};
 use super::memo;
-use super::stages::{self, Found};
+use super::stages::{self, Found, MOST_NS_PER_INSTRUCTION};
 
 /// KVM's device.
 const DEVICE: &str = "/dev/kvm";
@@ -29,8 +29,6 @@ const BOUND: Duration = Duration::from_millis(50);
 const TRIES: u32 = 3;
 /// How long the thread that runs it may take to end when it is told to.
 const ENDING: Duration = Duration::from_millis(20);
-/// Above this KVM is no faster than an emulator. Hardware takes less than one, with its entry and exit a few.
-const MOST_NS_PER_INSTRUCTION: f64 = 100.0;
 
 /// What this process was told of this host's KVM, where that stays so.
 static TOLD: OnceLock<KvmProbe> = OnceLock::new();

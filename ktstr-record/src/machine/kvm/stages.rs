@@ -18,10 +18,14 @@ use super::guests;
 use super::kick::Kickable;
 use crate::machine::ram::GuestRam;
 
-/// Rounds of the timed guest after one that only warms up.
-const ROUNDS: u32 = 3;
-/// Instructions of the timed guest.
-const COUNTED: u32 = 1000;
+/// Instructions of the timed guest, and how often it is run.
+const SHORT: (u32, u32) = (1000, 4);
+/// The same where the short one's time may be that of its entry and exit alone: in a VM whose hypervisor handles both.
+const LONG: (u32, u32) = (20_000, 2);
+/// No entry and exit take as long.
+const LONGEST_EXIT: Duration = Duration::from_millis(1);
+/// Above this KVM is no faster than an emulator. Hardware takes less than one, with its entry and exit a few.
+pub(super) const MOST_NS_PER_INSTRUCTION: f64 = 100.0;
 /// Where VMX keeps its task state segment and page table for real mode, far from RAM (as other VMMs have it).
 pub(super) const TSS_ADDRESS: usize = 0xfffb_d000;
 /// What a machine needs of KVM, by the names of the kernel's documentation.
@@ -68,10 +72,8 @@ pub(super) fn run(kvm: &Kvm, stop: &AtomicBool) -> Found {
         Ok(None) => {}
         Err(error) => return refused("run a guest", error),
     }
-    match vm.timing(stop) {
-        Ok(Some(fastest)) => {
-            Found::Executes { ns_per_instruction: fastest.as_nanos() as f64 / f64::from(COUNTED) }
-        }
+    match per_instruction(|counted, rounds| vm.timing(counted, rounds, stop)) {
+        Ok(Some(ns_per_instruction)) => Found::Executes { ns_per_instruction },
         Ok(None) => Found::Stopped,
         Err(error) => refused("run a guest", error),
     }
@@ -218,31 +220,47 @@ impl ThrowAway {
         Ok(None)
     }
 
-    /// The shortest time that the timed guest took; `None` when it was stopped.
-    fn timing(&mut self, stop: &AtomicBool) -> io::Result<Option<Duration>> {
+    /// The shortest time that a guest of so many instructions took in so many rounds; `None` when it was stopped. What only the
+    /// first one has to do does not count, as it only makes that one longer.
+    fn timing(&mut self, counted: u32, rounds: u32, stop: &AtomicBool) -> io::Result<Option<Duration>> {
+        guests::load(&self.ram, guests::count()).map_err(io::Error::other)?;
+        // Two instructions a pass.
+        let passes = (counted / 2).to_le_bytes();
+        self.ram.write(GuestPhys(guests::DATA), &passes).map_err(io::Error::other)?;
         let mut fastest = Duration::MAX;
-        let mut ended = self.execute(guests::count(), stop)?;
-        for _ in 0..ROUNDS {
-            match ended {
-                Ended::Halted => {}
+        for _ in 0..rounds {
+            let begun = Instant::now();
+            match self.again(stop)? {
+                Ended::Halted => fastest = fastest.min(begun.elapsed()),
                 Ended::Stopped => return Ok(None),
                 Ended::Other(what) => return Err(io::Error::other(what)),
             }
-            let begun = Instant::now();
-            ended = self.again(stop)?;
-            fastest = fastest.min(begun.elapsed());
         }
         Ok(Some(fastest))
     }
 }
 
+/// What an instruction takes, in ns, by `fastest`: the shortest time that so many of them took in so many rounds.
+fn per_instruction<E>(
+    mut fastest: impl FnMut(u32, u32) -> Result<Option<Duration>, E>,
+) -> Result<Option<f64>, E> {
+    let each = |took: Duration, (counted, _): (u32, u32)| took.as_nanos() as f64 / f64::from(counted);
+    let Some(took) = fastest(SHORT.0, SHORT.1)? else { return Ok(None) };
+    if each(took, SHORT) <= MOST_NS_PER_INSTRUCTION || took >= LONGEST_EXIT {
+        return Ok(Some(each(took, SHORT)));
+    }
+    Ok(fastest(LONG.0, LONG.1)?.map(|took| each(took, LONG)))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
 
     use kvm_ioctls::Kvm;
 
-    use super::{Found, ThrowAway, lacking, run};
+    use super::{Found, MOST_NS_PER_INSTRUCTION, SHORT, ThrowAway, lacking, per_instruction, run};
 
     /// KVM, where this host has it and it can carry a machine. That it opens is not enough: another hypervisor may have the
     /// CPU's virtualization.
@@ -261,9 +279,37 @@ mod tests {
         let Some(kvm) = kvm() else { return };
         let stop = AtomicBool::new(false);
         let mut vm = ThrowAway::new(&kvm).unwrap();
-        let took = vm.timing(&stop).unwrap().expect("nobody stops it");
-        // No CPU executes 1000 dependent instructions in that time.
+        let took = vm.timing(SHORT.0, SHORT.1, &stop).unwrap().expect("nobody stops it");
+        // No CPU executes so many dependent instructions in that time.
         assert!(took.as_nanos() > 50, "{took:?}");
+        let long = vm.timing(100_000, 1, &stop).unwrap().expect("nobody stops it");
+        assert!(long.as_nanos() > 5000, "{long:?}");
+    }
+
+    /// A CPU of 0.3 ns an instruction whose entry and exit take as long as given, and an emulator.
+    #[test]
+    fn a_slow_entry_and_exit_are_not_taken_for_slow_instructions() {
+        let host = |ns_per_instruction: f64, exit_us: u64| {
+            let mut asked = Vec::new();
+            let took = per_instruction(|counted, _| {
+                asked.push(counted);
+                let executing = Duration::from_nanos((ns_per_instruction * f64::from(counted)) as u64);
+                Ok::<_, Infallible>(Some(Duration::from_micros(exit_us) + executing))
+            });
+            let Ok(took) = took;
+            (took.unwrap(), asked)
+        };
+        let (bare, asked) = host(0.3, 2);
+        assert!(bare < 3.0 && asked == [1000], "{bare} {asked:?}");
+        let (nested, asked) = host(0.3, 150);
+        assert!(nested < 8.0 && asked == [1000, 20_000], "{nested} {asked:?}");
+        let (emulator, asked) = host(700.0, 20);
+        assert!(emulator > MOST_NS_PER_INSTRUCTION && asked == [1000, 20_000], "{emulator} {asked:?}");
+        // It would take too long to ask it once more.
+        let (slower, asked) = host(4784.0, 20);
+        assert!(slower > MOST_NS_PER_INSTRUCTION && asked == [1000], "{slower} {asked:?}");
+        let stopped = per_instruction(|_, _| Ok::<_, Infallible>(None));
+        assert_eq!(stopped, Ok(None));
     }
 
     #[test]

@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::boot::MTRR_DEF_TYPE;
 use super::chips::SavedChips;
 use super::error::refused;
-use super::ports::SavedSerial;
+use super::ports::SavedPorts;
 use super::vcpu::{Vcpu, lock};
 use super::vm::Vm;
 use crate::machine::error::MachineError;
 
 /// Changes with what is saved.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Words of a saved FPU of the size that every KVM has.
 const XSAVE_WORDS: usize = size_of::<kvm_xsave>() / 4;
 
@@ -30,7 +30,7 @@ struct Saved {
     chips: SavedChips,
     /// kvmclock, in ns.
     clock_ns: u64,
-    serial: SavedSerial,
+    ports: SavedPorts,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -48,7 +48,7 @@ struct SavedVcpu {
 }
 
 impl Vm {
-    /// The state of vCPUs, interrupt controllers, timer, clock and serial port, as bytes. It must be stopped.
+    /// The state of vCPUs, interrupt controllers, timer, clock and ports, as bytes. It must be stopped.
     pub(super) fn save(&self, kvm: &Kvm) -> Result<Vec<u8>, MachineError> {
         let indices = kvm.get_msr_index_list().map_err(refused("list model-specific registers"))?;
         let mut indices = indices.as_slice().to_vec();
@@ -67,7 +67,7 @@ impl Vm {
             vcpus,
             chips: self.shared.chips.save()?,
             clock_ns: clock.clock,
-            serial: lock(&self.shared.ports).save(),
+            ports: lock(&self.shared.ports).save(),
         };
         serde_json::to_vec(&saved).map_err(|error| MachineError::Io {
             what: "encode the machine's state".into(),
@@ -86,7 +86,7 @@ impl Vm {
         }
         let unfit = |why: String| MachineError::Unsupported { what: format!("restore this state: {why}") };
         let saved: Saved = serde_json::from_slice(bytes).map_err(|error| unfit(error.to_string()))?;
-        let Saved { version, vcpus, chips, clock_ns, serial } = saved;
+        let Saved { version, vcpus, chips, clock_ns, ports } = saved;
         if version != VERSION {
             return Err(unfit(format!("it is version {version}, not {VERSION}")));
         }
@@ -100,7 +100,7 @@ impl Vm {
         if let Some(why) = self.shared.chips.unfit(&chips) {
             return Err(unfit(why));
         }
-        lock(&self.shared.ports).restore(serial).map_err(unfit)?;
+        lock(&self.shared.ports).restore(ports).map_err(unfit)?;
         let answers: Vec<_> = self
             .vcpus
             .iter()

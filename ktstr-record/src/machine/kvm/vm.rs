@@ -50,6 +50,8 @@ pub(super) struct Vm {
     stands_at: Vec<Option<u64>>,
     /// kvmclock when the VM stopped.
     pub(super) clock: Option<kvm_clock_data>,
+    /// When it stopped.
+    stopped: Option<Instant>,
     pub(super) means: Means,
     /// The threads of the vCPUs, as the kernel numbers them.
     pub(super) tids: Vec<u32>,
@@ -132,6 +134,7 @@ impl Vm {
             ended: None,
             stands_at,
             clock: None,
+            stopped: None,
             means,
             tids: Vec::new(),
         };
@@ -192,6 +195,9 @@ impl Vm {
             // every second none of them would ever bark.
             let clock = kvm_clock_data { clock: clock.clock, ..kvm_clock_data::default() };
             self.fd.set_clock(&clock).map_err(refused("set the guest's clock"))?;
+        }
+        if let Some(stopped) = self.stopped.take() {
+            self.shared.chips.lose_late_ticks(stopped.elapsed())?;
         }
         self.shared.stop.store(false, Ordering::SeqCst);
         self.running = true;
@@ -259,6 +265,7 @@ impl Vm {
         })?;
         all_back.map_err(|_| gone())?;
         self.running = false;
+        self.stopped = Some(Instant::now());
         self.clock = Some(self.fd.get_clock().map_err(refused("read the guest's clock"))?);
         Ok(())
     }

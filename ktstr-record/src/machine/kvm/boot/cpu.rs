@@ -22,8 +22,8 @@ const RFLAGS_ALWAYS: u64 = 1 << 1;
 /// `IA32_MTRR_DEF_TYPE`: MTRRs on, memory is write-back. As it is after a reset, memory would be uncached, and Linux would
 /// do without PAT.
 pub(in crate::machine::kvm) const MTRR_DEF_TYPE: (u32, u64) = (0x2ff, 0x806);
-/// `IA32_MISC_ENABLE`: fast string operations.
-const MISC_ENABLE: (u32, u64) = (0x1a0, 1);
+/// `IA32_MISC_ENABLE`: fast string operations. Its other bits say what the CPU has, which KVM knows.
+pub(in crate::machine::kvm) const MISC_ENABLE: (u32, u64) = (0x1a0, 1);
 
 const PAGE: usize = 4096;
 const ENTRIES: usize = 512;
@@ -54,7 +54,7 @@ pub struct KernelEntry {
 }
 
 impl KernelEntry {
-    pub(super) fn new(rip: u64, protocol: Protocol) -> Self {
+    pub(in crate::machine::kvm) fn new(rip: u64, protocol: Protocol) -> Self {
         Self { rip, protocol }
     }
 
@@ -81,7 +81,7 @@ impl KernelEntry {
         sregs.ldt = kvm_segment { unusable: 1, ..kvm_segment::default() };
     }
 
-    /// MSRs that every vCPU has to begin with: number and value.
+    /// MSRs that every vCPU has to begin with: number and value. Of the second, `IA32_MISC_ENABLE`, these are bits to set.
     #[must_use]
     pub fn msrs(&self) -> [(u32, u64); 2] {
         [MTRR_DEF_TYPE, MISC_ENABLE]

@@ -32,7 +32,7 @@ mod topology;
 pub use acpi::{PM1_CONTROL_PORT, PM1_EVENT_PORT, RESET_PORT, RESET_VALUE, SCI_GSI};
 pub use build::{BootImage, Guest, Region, build};
 pub use cpu::KernelEntry;
-pub(super) use cpu::MTRR_DEF_TYPE;
+pub(super) use cpu::{MISC_ENABLE, MTRR_DEF_TYPE};
 pub use error::BootError;
 pub use kernel::Protocol;
 pub use topology::ApicIds;

@@ -1,4 +1,4 @@
-//! What a guest sees of a stop, by its paravirtual clock.
+//! What a guest sees of a stop, by its paravirtual clock and by its timer's ticks.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,13 +27,21 @@ const STOPPED: u8 = 1 << 1;
 const STOP: Duration = Duration::from_millis(300);
 const STOPS: u32 = 3;
 
+/// Let the guest run for this long, in which nothing happens that it would be stopped for.
+fn still_runs(vm: &mut Vm, time: Duration) -> Result<(), Failure> {
+    match vm.wait(time)? {
+        None => Ok(()),
+        Some(event) => Err(format!("{event:?}").into()),
+    }
+}
+
 /// Let the guest go on until it has come further.
 fn runs_on(vm: &mut Vm) -> Result<(), Failure> {
     let (before, begun) = (word(vm, 0)?, Instant::now());
     vm.resume()?;
     while word(vm, 0)? == before {
         ensure!(begun.elapsed() < PATIENCE, "the guest does not go on");
-        thread::sleep(Duration::from_millis(1));
+        still_runs(vm, PERIOD)?;
     }
     Ok(vm.pause()?)
 }
@@ -81,4 +89,41 @@ pub(super) fn unseen_stop(kvm: &Kvm, means: Means) -> Checked {
     Ok(format!(
         "{STOPS} stops of {STOP:?}, between which its clock went on by {seen_ns:?} ns; it is told of none"
     ))
+}
+
+/// Ticks of the guest's timer that are awaited, of [`PERIOD`] each, after a stop in which more than these came due.
+const TICKS: u64 = 100;
+const PERIOD: Duration = Duration::from_millis(1);
+/// Ticks that are awaited among stops that are longer than their period.
+const FEW: u64 = 5;
+
+/// The PIT's: those of the local APIC do not add up in KVM.
+pub(super) fn unseen_ticks(kvm: &Kvm, means: Means) -> Checked {
+    let mut vm = tiny::vm(kvm, guests::pit(), 1, means)?;
+    runs_on(&mut vm)?;
+    let before = word(&vm, 0)?;
+    thread::sleep(STOP);
+    let begun = Instant::now();
+    vm.resume()?;
+    while word(&vm, 0)? < before + TICKS {
+        ensure!(begun.elapsed() < PATIENCE, "{} of {TICKS} ticks", word(&vm, 0)? - before);
+        still_runs(&mut vm, PERIOD)?;
+    }
+    let took = begun.elapsed();
+    vm.pause()?;
+    // A guest that never runs for as long as the period has its ticks, too.
+    let (before, begun) = (word(&vm, 0)?, Instant::now());
+    while word(&vm, 0)? < before + FEW {
+        ensure!(begun.elapsed() < PATIENCE, "{} ticks of {FEW} among stops", word(&vm, 0)? - before);
+        thread::sleep(2 * PERIOD);
+        vm.resume()?;
+        still_runs(&mut vm, PERIOD / 5)?;
+        vm.pause()?;
+    }
+    // A busy host only ever makes them take longer. Half of it is for ticks that it hands over late, several at once.
+    ensure!(
+        took >= PERIOD * TICKS as u32 / 2,
+        "{TICKS} ticks of {PERIOD:?} came within {took:?} after a stop of {STOP:?}"
+    );
+    Ok(format!("after a stop of {STOP:?}, {TICKS} ticks of {PERIOD:?} took {took:.0?}"))
 }

@@ -22,6 +22,7 @@ pub(super) fn ports(kvm: &Kvm, means: Means) -> Checked {
         word(&vm, 0)?
     );
     ensure!(word(&vm, 4)? as u32 == 0xffff, "a port without a device reads as {:#x}", word(&vm, 4)?);
+    ensure!(word(&vm, 8)? as u32 == 0x120, "ACPI's enable register has {:#x}", word(&vm, 8)?);
     rings(&mut vm, 0x1234_5678)?;
     ends(&mut vm, GuestEnd::PoweredOff)?;
     let console = vm.console();

@@ -79,6 +79,7 @@ const ROWS: &[Row] = &[
     checks("two vCPUs, stopped and resumed 200 times", control::pauses),
     checks("no ring is lost among stops", control::rings_among_pauses),
     checks("a stop that the guest does not see", clock::unseen_stop),
+    checks("a timer whose ticks do not add up in a stop", clock::unseen_ticks),
     checks("breakpoints, stepped over", control::breakpoints),
     checks("the guest's own debug exceptions", control::own_steps),
     checks("write watches by read-only pages", control::watches_by_pages),

@@ -123,7 +123,7 @@ pub(super) fn hostile(kvm: &Kvm, means: Means) -> Checked {
     let state = vm.save(kvm)?;
     let text = String::from_utf8_lossy(&state).into_owned();
     let mut other = tiny::bare(kvm, 1, means)?;
-    let other_version = text.replacen("\"version\":2", "\"version\":3", 1);
+    let other_version = text.replacen("\"version\":3", "\"version\":4", 1);
     for (what, bytes) in [
         ("nothing", &b""[..]),
         ("half of a state", &state[..state.len() / 2]),

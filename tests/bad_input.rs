@@ -59,6 +59,43 @@ fn claims_that_do_not_parse_are_shown_when_tests_are_listed() {
     assert_eq!(ended.stderr.matches("cannot be read:").count(), 1, "{ended}");
 }
 
+/// They were in the runner's summary alone, without a word of why.
+#[test]
+fn tests_that_leave_no_trace_are_told_last_with_their_reasons() {
+    let results = tempfile::tempdir().expect("a folder");
+    let mut test = cargo_ktstr();
+    test.args(["test", "bad_input", "--package", "ktstr-tests", "--no-fail-fast", "--"]);
+    test.args(["--", "--ignored", "--skip", "empty"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    test.env("KTSTR_RESULTS", results.path()).env_remove("KTSTR_SAY");
+    let ended = run_bounded(&mut test, Duration::from_secs(1200));
+    assert!(!ended.status.success(), "{ended}");
+    let told: Vec<&str> = ended.stdout.split("it left no trace\n").collect();
+    // In the order of their names.
+    let expected: [(&str, &[&str]); 5] = [
+        ("under_a_scheduler_that_is_nowhere", &["scx_that_is_nowhere"]),
+        ("under_a_scheduler_without_source", &["no_such_scheduler"]),
+        ("with_2048_cpus", &["1n16l64c2t"]),
+        ("with_64_gib", &["65536 MiB"]),
+        ("with_claims_that_do_not_parse", &["nondecreasing(nr_dispatched", "each(x => 1)", "^"]),
+    ];
+    assert_eq!(told.len(), expected.len() + 1, "{ended}");
+    for (told, (name, words)) in told.iter().zip(expected) {
+        let (_, reason) =
+            told.split_once(&format!("FAIL {name}: ")).unwrap_or_else(|| panic!("{name}: {ended}"));
+        assert!(words.iter().all(|word| reason.contains(word)), "{name}: {words:?} in {reason}");
+    }
+    assert_eq!(told.last().map(|rest| rest.trim()), Some(""), "the last lines: {ended}");
+    // What `cargo ktstr test` has told is not left behind.
+    let left: Vec<PathBuf> = walk(results.path());
+    assert_eq!(left, Vec::<PathBuf>::new());
+}
+
+/// All files below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path());
+    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
 /// A fixture that must fail before it boots anything: fast, without a result, and saying all of `words`.
 fn refused(name: &str, variables: &[(&str, &Path)], words: &[&str]) {
     let mut fixture = fixture(name);

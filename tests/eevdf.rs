@@ -30,14 +30,28 @@ fn the_kernels_own_scheduler_starves_nobody() {
     run.assert_holds();
 }
 
+/// A name that is longer than what the kernel keeps of a worker's.
+const LIGHT: &str = "light_in_the_background";
+
 /// A cgroup with four times the weight of the other gets most of the one CPU.
 /// Its scheduler is switched on by lines before, and off after.
-#[ktstr_test(scheduler = PLAIN, cores = 1, duration_s = 4, num_snapshots = 1, check = the_heavy_one_leads)]
+/// Its workers, which were given no name, have one of their cgroup and number, cut where it does not fit.
+#[ktstr_test(
+    scheduler = PLAIN,
+    cores = 1,
+    duration_s = 4,
+    num_snapshots = 1,
+    claims = [
+        "final(count(tasks where comm == \"heavy/0\" and cgroup == /heavy) == 1)",
+        "final(count(tasks where comm == \"light_~ground/0\" and cgroup == /light_in_the_background) == 1)",
+    ],
+    check = the_heavy_one_leads
+)]
 fn weights(ctx: &Ctx) -> Result<AssertResult> {
     let groups = fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled")?;
     ensure!(groups.trim() == "0", "its first line was not run: {groups}");
     let heavy = CgroupDef::named("heavy").workers(1).cpu_weight(400);
-    let light = CgroupDef::named("light").workers(1).cpu_weight(100);
+    let light = CgroupDef::named(LIGHT).workers(1).cpu_weight(100);
     execute_defs(ctx, vec![heavy, light])
 }
 
@@ -45,7 +59,7 @@ fn the_heavy_one_leads(trace: &Trace, v: &mut Verdict) -> Result<()> {
     let cpu_ns = |cgroup: &str| -> u64 {
         worker_reports(trace).filter(|worker| worker.cgroup == cgroup).map(|worker| worker.cpu_ns).sum()
     };
-    let heavy_over_light = cpu_ns("heavy") as f64 / cpu_ns("light") as f64;
+    let heavy_over_light = cpu_ns("heavy") as f64 / cpu_ns(LIGHT) as f64;
     // 4, unless the host takes the CPU from the machine at the end of a turn; without weights 1. One that it takes it from for long
     // gives it back in the midst of anybody's turn.
     let (least, most) = if trace.host_gaps().is_empty() { (2.0, 8.0) } else { (1.2, 20.0) };

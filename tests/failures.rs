@@ -9,8 +9,9 @@ use std::fs;
 use std::time::Duration;
 
 use ktstr_record::provision::{KernelSpec, Provisioner};
+use ktstr_replay::memory::LeftOut;
 use ktstr_replay::repro::Chain;
-use ktstr_replay::run::Run;
+use ktstr_replay::run::{Checkpoints, Run};
 use ktstr_replay::series::Samples;
 use ktstr_replay::trace::Trace;
 use ktstr_replay::trace::record::{
@@ -363,9 +364,46 @@ fn a_scheduler_that_cannot_load_shows_its_verifier_log() {
     assert!(run.trace().segment(1).is_none() && !run.stderr.contains("run again"), "{run}");
     assert!(run.report().contains("R0 invalid mem access 'map_value_or_null'"), "{run}");
     assert!(run.report().contains("rejected_by_verifier"), "{run}");
+    let report = run.report();
+    let first = report.lines().next().unwrap_or_default();
+    let reason = "demo did not load: libbpf: prog 'rejected_by_verifier': BPF program load failed: ";
+    assert!(
+        first.contains(reason) && !first.contains("it last wrote"),
+        "`{reason}` is not said first:\n{run}"
+    );
     // There is nothing to wait for: the workload window of 200 s is not waited out.
     let took = run.between(Stage::SchedulerStarted, Stage::PoweringOff);
     assert!(took < Duration::from_secs(200), "took {took:?}");
+}
+
+/// The report had how its process ended, and the kernel's words only below the kernel's other warnings.
+#[test]
+fn a_scheduler_that_fails_in_its_init_is_told_with_the_kernels_reason_first() {
+    let run = failed("fixtures::fails_in_its_init");
+    let reason =
+        "demo did not load: the kernel ended it: runtime error: ops.init() failed (-22); exit code 1";
+    let report = run.report();
+    let first = report.lines().next().unwrap_or_default();
+    assert!(first.starts_with("FAIL ") && first.contains(reason), "`{reason}` is not said first:\n{run}");
+    // It was the second try: the first one is in the kernel's log as well, and is not the reason.
+    let (_, log) = report.split_once("kernel's warnings and errors").unwrap_or_else(|| panic!("{run}"));
+    let said = [
+        "disabled (scx_bpf_error)",
+        "demo: first: no such CPU",
+        "disabled (runtime error)",
+        "demo: ops.init() failed (-22)",
+    ];
+    let found: Vec<usize> = said.iter().filter_map(|said| log.find(said)).collect();
+    assert!(found.len() == said.len() && found.is_sorted(), "{said:?} at {found:?} of\n{log}\n{run}");
+    assert!(!run.section("scheduler").lines().next().unwrap_or_default().contains("first"), "{run}");
+}
+
+#[test]
+fn a_scheduler_that_takes_the_place_of_the_tests_own_and_fails_is_told_with_the_kernels_reason() {
+    let run = failed("fixtures::replaces_by_one_that_fails");
+    let finding = run.section("body");
+    let reason = "the scheduler that was to be attached: the kernel ended `demo`: runtime error: ops.init() failed (-12)";
+    assert!(finding.contains("returned an error") && finding.contains(reason), "{run}");
 }
 
 #[test]
@@ -444,10 +482,17 @@ fn a_starved_cgroup_is_named() {
 
 #[test]
 fn a_guest_panic_is_said_and_its_memory_is_kept() {
-    let run = failed("fixtures::panics_the_kernel");
+    let run = failed_in(fixture("fixtures::panics_the_kernel").env("KTSTR_PAGES", "all"));
     assert!(run.report().contains("sysrq triggered crash"), "{run}");
     let sample = run.sample(CaptureKind::GuestDeath);
     assert!(sample.checkpoint.is_some(), "no memory of the dead guest: {:?}", sample.faults);
+    // All of it, as was asked for, and not what the test says.
+    let trace = run.trace();
+    assert_eq!(trace.manifest().expect("a manifest").test.pages, "all");
+    let loaded = Run::load(&trace);
+    let checkpoints = Checkpoints::of(&loaded).expect("checkpoints");
+    let left_out = checkpoints.at(Some(&sample.tag)).expect("its memory").memory().left_out();
+    assert!(left_out.iter().all(|(_, why)| *why == LeftOut::Channel), "{left_out:?}");
 }
 
 #[test]

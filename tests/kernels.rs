@@ -135,6 +135,12 @@ fn a_package_is_checked_and_listed_without_a_boot() {
     for cell in [btf.as_str(), config.as_str(), path] {
         assert!(table.contains(cell), "no {cell:?}:\n{table}");
     }
+    let mut clean = cargo_ktstr();
+    let cleaned = run(clean.args(["setup", "--clean"]).env("XDG_CACHE_HOME", cache.path()));
+    assert!(cleaned.status.success() && cleaned.stdout.contains("kernels"), "{cleaned}");
+    let listed = json(&run(&mut kernel_command(&cache, &["list", "--cached", "--json"])));
+    assert_eq!(listed.as_array().map(Vec::len), Some(0), "emptied");
+    assert!(fs::exists(path).expect("known"), "what is not the cache's stays");
 }
 
 /// A configuration that lacks what schedulers need makes exit code 1, and says what.

@@ -126,3 +126,32 @@ fn a_machine_that_cannot_be_is_refused_before_anything_is_started() {
     }
     assert!(forced.results().is_empty(), "{forced}");
 }
+
+/// What a probe showed is kept until the host boots again, and found out anew where that is asked for.
+#[test]
+fn a_probe_is_made_anew_only_where_that_is_asked_for() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let ask = |words: &[&str]| {
+        let mut machine = ktstr();
+        machine.arg("machine").args(words).env_remove("KTSTR_MACHINE").env("XDG_CACHE_HOME", cache.path());
+        run_bounded(&mut machine, LIMIT)
+    };
+    let file = cache.path().join("ktstr/machine/kvm-probe.json");
+    let mut asked = ask(&[]);
+    for _ in 0..50 {
+        if file.exists() {
+            break;
+        }
+        // What a busy host says is not kept.
+        asked = ask(&[]);
+    }
+    let Ok(text) = std::fs::read_to_string(&file) else {
+        return println!("not run, as KVM of this host gives no answer that stays: {asked}");
+    };
+    const MARK: &str = "what no probe has shown";
+    let mut kept: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    kept["found"] = serde_json::json!({ "kvm": "emulates", "what": MARK, "module": null });
+    std::fs::write(&file, kept.to_string()).expect("written");
+    assert!(ask(&[]).stdout.contains(MARK), "what was kept is what is told");
+    assert!(!ask(&["--fresh"]).stdout.contains(MARK), "it was found out anew");
+}

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use ktstr_replay::testing::TraceBuilder;
-use ktstr_tests::{ktstr, run_bounded};
+use ktstr_tests::{DUMP, ktstr, run_bounded};
 use serde_json::Value;
 
 /// Longer than a command takes, on a host that others use.
@@ -27,6 +27,28 @@ fn a_trace_does_not_differ_from_itself() {
     let steady = golden("steady");
     let steady = steady.to_str().expect("UTF-8");
     assert_eq!(trace(&["diff", steady, steady]), (0, "no difference\n".to_owned()));
+}
+
+/// Of several dumps in a text each can be chosen.
+#[test]
+fn a_dump_is_chosen_by_its_number() {
+    let one = fs::read_to_string(DUMP).expect("a dump");
+    let other =
+        one.replace("watchdog failed to check in for 2.004s", "watchdog failed to check in for 7.100s");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("both.txt");
+    fs::write(&path, format!("{one}\n{other}")).expect("a file");
+    let why = |words: &[&str]| {
+        let mut command = ktstr();
+        command.args(["why", "--dump"]).arg(&path).args(words);
+        run_bounded(&mut command, LIMIT)
+    };
+    let told = |words: &[&str]| ["2.004s", "7.100s"].map(|time| why(words).stdout.contains(time));
+    assert_eq!(told(&[]), [true, true]);
+    assert_eq!(told(&["--nth", "1"]), [true, false]);
+    assert_eq!(told(&["--nth", "2"]), [false, true]);
+    let none = why(&["--nth", "3"]);
+    assert!(!none.status.success() && none.stderr.contains("no dump number 3"), "{none}");
 }
 
 #[test]

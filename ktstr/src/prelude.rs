@@ -139,6 +139,8 @@
 //! # let _ = PayloadOutput::ExitCode;
 //! ```
 
+pub use std::time::Duration;
+
 pub use anyhow::{Context, Result, anyhow, bail, ensure};
 pub use guest_init::message::WorkerReport;
 pub use ktstr_macros::{Payload, declare_scheduler, ktstr_test};

@@ -38,8 +38,10 @@ const volatile u64 starve_ns;
 const volatile u64 hold_tick_ns;
 const volatile bool use_local;
 const volatile bool misplace;
+const volatile s32 fail_init;
 const volatile char starve_cgroup[DEMO_NAME_LEN];
 const volatile char exit_message[DEMO_TEXT_LEN] = "scx_demo was told to exit";
+const volatile char init_error[DEMO_TEXT_LEN];
 
 /* Counters: how often each operation ran, and how many tasks were given to a CPU. */
 u64 nr_select_cpu;
@@ -357,8 +359,16 @@ void OP(demo_exit_task, struct task_struct *p, struct scx_exit_task_args *args)
 
 s32 OP_SLEEPABLE(demo_init)
 {
-	s32 err = scx_bpf_create_dsq(SHARED_DSQ, -1);
+	s32 err;
 
+	if (init_error[0]) {
+		unsigned long long data[1] = { (unsigned long long)init_error };
+
+		scx_bpf_error_bstr(exit_format, data, sizeof(data));
+	}
+	if (fail_init)
+		return -fail_init;
+	err = scx_bpf_create_dsq(SHARED_DSQ, -1);
 	if (err)
 		return err;
 	err = scx_bpf_create_dsq(STARVED_DSQ, -1);

@@ -44,6 +44,8 @@ static const char usage[] =
 	"  --task-room N        keep numbers of at most N tasks (default 8192)\n"
 	"  --miscount-ms N      set nr_dispatched back to 0 each N ms\n"
 	"  --hold-tick-ms N     in a tick keep the CPU for N ms, again N ms later\n"
+	"  --init-error TEXT    end itself with an error of this text while it is enabled\n"
+	"  --fail-init N        let ops.init fail with error number N; with --init-error at the second try\n"
 	"  --fail-load          load a program that the verifier rejects\n"
 	"  --never-load         say so, and load nothing until SIGINT\n"
 	"  --help               print this\n";
@@ -65,6 +67,8 @@ enum option_id {
 	TASK_ROOM,
 	MISCOUNT_MS,
 	HOLD_TICK_MS,
+	INIT_ERROR,
+	FAIL_INIT,
 	FAIL_LOAD,
 	NEVER_LOAD,
 	HELP,
@@ -87,6 +91,8 @@ static const struct option options[] = {
 	{ "task-room", required_argument, NULL, TASK_ROOM },
 	{ "miscount-ms", required_argument, NULL, MISCOUNT_MS },
 	{ "hold-tick-ms", required_argument, NULL, HOLD_TICK_MS },
+	{ "init-error", required_argument, NULL, INIT_ERROR },
+	{ "fail-init", required_argument, NULL, FAIL_INIT },
 	{ "fail-load", no_argument, NULL, FAIL_LOAD },
 	{ "never-load", no_argument, NULL, NEVER_LOAD },
 	{ "help", no_argument, NULL, HELP },
@@ -95,6 +101,8 @@ static const struct option options[] = {
 
 static volatile sig_atomic_t stop_requested;
 static bool restart;
+/* Tries so far to be enabled. */
+static int tries;
 
 static int never_load;
 
@@ -210,6 +218,14 @@ static void parse(struct scx_demo *skel, int argc, char **argv)
 			/* Beyond some 20 s the kernel takes the CPU to be locked up. */
 			skel->rodata->hold_tick_ns = number(name, optarg, 10000) * NSEC_PER_MSEC;
 			break;
+		case INIT_ERROR:
+			if (tries == 1)
+				text_into(name, (char *)skel->rodata->init_error,
+					  sizeof(skel->rodata->init_error), optarg);
+			break;
+		case FAIL_INIT:
+			skel->rodata->fail_init = number(name, optarg, 4095);
+			break;
 		case FAIL_LOAD:
 			bpf_program__set_autoload(skel->progs.rejected_by_verifier, true);
 			break;
@@ -259,6 +275,7 @@ static int run(int argc, char **argv, bool *again)
 	skel = scx_demo__open();
 	if (!skel)
 		fail("cannot open the BPF object: %s", strerror(errno));
+	tries++;
 	parse(skel, argc, argv);
 	if (never_load)
 		printf("scx_demo: waiting for SIGINT\n");
@@ -279,14 +296,17 @@ static int run(int argc, char **argv, bool *again)
 		scx_demo__destroy(skel);
 		fail("cannot attach the scheduler: %s", strerror(err));
 	}
-	printf("scx_demo: enabled\n");
+	/* One that failed in its init is not refused: the kernel tells of it as of any other end. */
+	if (!exit_kind(skel))
+		printf("scx_demo: enabled\n");
 
 	while (!stop_requested && !exit_kind(skel))
 		usleep(POLL_USEC);
 
 	if (exit_kind(skel))
 		status = report_exit(skel);
-	*again = restart && !stop_requested && (skel->bss->exit_record.exit_code & RESTART_CODE);
+	*again = skel->rodata->init_error[0] && skel->rodata->fail_init;
+	*again |= restart && !stop_requested && (skel->bss->exit_record.exit_code & RESTART_CODE);
 	bpf_link__destroy(link);
 	printf("scx_demo: detached after %llu dispatches\n", (unsigned long long)skel->bss->nr_dispatched);
 	scx_demo__destroy(skel);

@@ -1,7 +1,7 @@
 //! The run itself: its machine, the test's body, and whether the trace is all there.
 
 use super::claims::judge_claims;
-use super::{host_gaps, splats};
+use super::{host_gaps, refusal, splats};
 use crate::run::{Run, gone_words};
 use crate::text::{counted, listed, seconds};
 use crate::trace::record::{EventBody, GuestEnd, Stage};
@@ -11,6 +11,10 @@ use crate::verdict::{Finding, Origin, Outcome, Verdict};
 const PANIC_LINES: usize = 14;
 /// How the finding of a body begins that returned an error.
 pub(super) const BODY_ERROR: &str = "returned an error: ";
+
+/// What guest-init says of a scheduler that a test attached in vain (`await_enabled` in its `run.rs`).
+const NOT_ENABLED: [&str; 2] =
+    ["the scheduler ended before it was enabled", "the scheduler was not enabled within"];
 
 /// What was found about the machine.
 pub(super) struct Machine {
@@ -206,7 +210,13 @@ pub(super) fn judge_body(run: &Run<'_>, so_far: Outcome) -> Finding {
         Some((Some(error), failures)) => {
             let follows = left && failures.is_empty() && error.contains(&gone_words(run.scheduler_name()));
             let outcome = if follows { Outcome::Skip } else { Outcome::Fail };
-            finding(outcome, format!("{BODY_ERROR}{error}")).with_lines(failures.to_vec())
+            let mut lines = failures.to_vec();
+            // A scheduler that the test attached, in the place of its own, or again; its own is attached once more when a step ends.
+            let is_refused = NOT_ENABLED.iter().any(|words| error.contains(words));
+            let attaching = run.detached_times().last_began().filter(|_| is_refused);
+            let refused = attaching.and_then(|since| refusal::refusal(run, since, &[]));
+            lines.extend(refused.map(|reason| format!("the scheduler that was to be attached: {reason}")));
+            finding(outcome, format!("{BODY_ERROR}{error}")).with_lines(lines)
         }
         None => {
             let began = run.stage(Stage::BodyStarted).is_some();

@@ -11,6 +11,7 @@ mod lifecycle;
 mod losses;
 mod not_enabled;
 mod payloads;
+mod refusal;
 mod scheduler;
 mod skipped;
 mod splats;

@@ -1,15 +1,18 @@
 //! A scheduler that was not enabled: its output, its threads' stacks, and what it may lack.
 
+use super::refusal;
 use crate::kernel::task::{Task, Tasks, read_tasks};
 use crate::kernel::unwind::{TaskStack, Unwinder};
 use crate::run::{CheckpointError, Checkpoints, Run};
-use crate::text::{clean, escaped};
+use crate::text::{clean, escaped, shorten};
 use crate::trace::record::{CaptureKind, OutputSource, Stage};
 use crate::verdict::{Finding, Origin, Outcome};
 
 /// Lines of a scheduler's output that are kept as evidence: the end of a verifier's log. Kernels from 7.3 on explain a
 /// rejection over some forty lines.
 const OUTPUT_LINES: usize = 64;
+/// Bytes of its last line that the finding quotes.
+const LAST_LINE: usize = 240;
 /// Threads whose stacks are shown.
 const THREADS: usize = 8;
 /// Frames of a stack that are shown.
@@ -39,7 +42,7 @@ pub(super) fn judge(run: &Run<'_>, name: &str) -> Finding {
         lines.extend(threads.lines());
         too_late(run, name, &output, &threads)
     } else {
-        format!("{name} did not load: {}", how_it_ended(run))
+        format!("{name} did not load: {}", why(run, &output, &mut lines))
     };
     lines.splice(0..0, output.lines());
     if run.manifest.kernel.config.is_none() {
@@ -51,6 +54,24 @@ pub(super) fn judge(run: &Run<'_>, name: &str) -> Finding {
         );
     }
     scheduler(Outcome::Fail, found).with_lines(lines)
+}
+
+/// The reason first, as far as anybody gave one, then how its process ended. What is known of that reason goes to `lines`.
+fn why(run: &Run<'_>, output: &Output, lines: &mut Vec<String>) -> String {
+    let ended = how_it_ended(run);
+    if let Some(reason) = refused(run) {
+        return format!("{reason}; {ended}");
+    }
+    let Some(last) = output.0.last() else { return ended };
+    lines.extend(refusal::unsaid(run, last));
+    format!("it last wrote `{}`; {ended}", clean(&shorten(last.trim(), LAST_LINE)))
+}
+
+/// What the kernel, or libbpf, had against it.
+fn refused(run: &Run<'_>) -> Option<String> {
+    let since = run.stage(Stage::SchedulerStarted).map(|(_, event, _)| event.guest_ns)?;
+    let scheduler = run.manifest.scheduler.as_ref()?;
+    refusal::refusal(run, since, &[&scheduler.name, &scheduler.binary])
 }
 
 fn how_it_ended(run: &Run<'_>) -> String {
@@ -70,6 +91,9 @@ fn how_it_ended(run: &Run<'_>) -> String {
 fn too_late(run: &Run<'_>, name: &str, output: &Output, threads: &Threads) -> String {
     let limit_ms = run.manifest.scheduler.as_ref().map_or(0, |scheduler| scheduler.enable_timeout_ms);
     let mut found = format!("{name} was not enabled within {}", crate::text::seconds(limit_ns(limit_ms)));
+    if let Some(reason) = refused(run) {
+        found.push_str(&format!("; {reason}"));
+    }
     match output.0.last() {
         Some(last) => found.push_str(&format!("; it last wrote `{}`", clean(last.trim()))),
         None => found.push_str("; it wrote nothing"),

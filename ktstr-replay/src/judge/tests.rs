@@ -132,7 +132,10 @@ fn a_scheduler_that_does_not_load_shows_the_end_of_its_output() {
         .event(0, EventBody::End { end: GuestEnd::PoweredOff, detail: String::new() });
     let verdict = judge(&run);
     let found = finding(&verdict, "scheduler");
-    assert_eq!((found.outcome, found.summary.as_str()), (Fail, "demo did not load: exited with status 1"));
+    assert_eq!(
+        (found.outcome, found.summary.as_str()),
+        (Fail, "demo did not load: it last wrote `R1 invalid mem access`; exited with status 1")
+    );
     assert_eq!(found.lines.last().map(String::as_str), Some("  R1 invalid mem access"));
     assert_eq!(finding(&verdict, "body").outcome, Skip, "a consequence is no second failure");
 }

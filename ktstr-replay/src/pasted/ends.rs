@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use super::lines::{Form, Line, MAX_LINES, form, lines};
-use super::messages::{disabled, exit_line, kind_name, kind_of_reason, placed, reason, requested, said};
+use super::messages::{exit_line, kind_name, kind_of_reason, placed, reason, requested};
+use crate::kernel::scx::said::{disabled, said};
 use crate::run::{Dump, DumpTrigger, SchedulerExit, trigger};
 use crate::text::escaped;
 use crate::units::Cpu;

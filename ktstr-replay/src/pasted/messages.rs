@@ -64,19 +64,6 @@ pub(super) fn exit_line(line: &str) -> Option<(&str, Option<&str>)> {
     (is_own && !text.is_empty()).then_some((text, message))
 }
 
-/// Name and reason of `sched_ext: BPF scheduler "demo" disabled (runnable task stall)`, or of a sub-scheduler.
-pub(super) fn disabled(line: &str) -> Option<(&str, &str)> {
-    let rest = line.trim().strip_prefix("sched_ext: BPF ")?;
-    let rest = rest.strip_prefix("sub-").unwrap_or(rest).strip_prefix("scheduler \"")?;
-    let (name, reason) = rest.split_once("\" disabled (")?;
-    Some((name, reason.strip_suffix(')')?))
-}
-
-/// Name and message of `sched_ext: demo: victim[7] failed to run for 30.1s`.
-pub(super) fn said(line: &str) -> Option<(&str, &str)> {
-    line.trim().strip_prefix("sched_ext: ")?.split_once(": ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,12 +81,6 @@ mod tests {
             Some(("unregistered from user space", None))
         );
         assert_eq!(exit_line("ATEXIT: x"), None);
-        assert_eq!(
-            disabled("sched_ext: BPF sub-scheduler \"a\" disabled (parent exiting)"),
-            Some(("a", "parent exiting"))
-        );
-        assert_eq!(disabled("sched_ext: BPF scheduler \"a\" enabled"), None);
-        assert_eq!(said("sched_ext: demo: it: said"), Some(("demo", "it: said")));
         assert_eq!(
             (kind_of_reason("runnable task stall"), kind_name(1026)),
             (1026, Some("SCX_EXIT_ERROR_STALL"))

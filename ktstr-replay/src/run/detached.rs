@@ -24,6 +24,11 @@ impl DetachedTimes {
         self.0.iter().any(|(from, until)| (*from..=*until).contains(&sample.guest_ns))
     }
 
+    /// When it was detached last.
+    pub(crate) fn last_began(&self) -> Option<GuestNs> {
+        self.0.last().map(|(from, _)| *from)
+    }
+
     /// How many ended before a capture was taken.
     pub(crate) fn before(&self, sample: &Sample) -> usize {
         self.0.iter().filter(|(_, until)| *until < sample.guest_ns).count()

@@ -296,6 +296,26 @@ mod tests {
     }
 
     #[test]
+    fn a_field_of_one_cpu_is_that_cpus_and_times_count_from_the_body() {
+        let trace = TraceBuilder::begun().periodic(&[10, 20]).trace();
+        let series = trace.periodic();
+        let values = |column: Column| -> Vec<_> { column.usable().map(|(_, _, value)| value).collect() };
+        let entry = || series.map("cpu_ctx").at(0);
+        for (column, value) in [
+            (entry().cpu_field(Cpu(0), "vtime"), 1),
+            (entry().cpu_field(Cpu(1), "vtime"), 2),
+            (entry().cpu_sum("vtime"), 3),
+            (entry().cpu_min("vtime"), 1),
+            (entry().cpu_max("vtime"), 2),
+        ] {
+            assert_eq!(values(column), [Scalar::Int(value), Scalar::Int(value)]);
+        }
+        let column = series.var("nr_dispatched");
+        let times: Vec<i64> = column.points.iter().map(|point| column.since_start_ns(point)).collect();
+        assert_eq!((times, column.missing()), (vec![500_000_000, 1_000_000_000], 0));
+    }
+
+    #[test]
     fn a_text_that_is_no_path_is_said_in_each_sample() {
         let series = TraceBuilder::new().periodic(&[10]).trace().periodic();
         for column in [series.var("stats.nr["), series.map("cpu_ctx").at(0).cpu_sum("stats.nr[")] {

@@ -293,6 +293,9 @@ fn entries_are_found_by_index_key_and_cpu() {
         "map `by_pid` has no entry with key 2 (it has 2 entries)"
     );
     assert!(by_pid.get_key(1 << 40).is_err());
+    let last = by_pid.at(1).unwrap();
+    let bytes = (last.key_bytes(), last.value_bytes());
+    assert_eq!(bytes, (Some(&[9, 0, 0, 0][..]), &[4, 0, 0, 0][..]));
 
     // The kernel cut the name to 15 characters.
     let counter = snapshot.map("per_cpu_counter_of_demo").unwrap();

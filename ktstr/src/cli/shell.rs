@@ -68,12 +68,7 @@ impl CommandArgs for ShellArgs {
             .current_dir(&binary.package_folder)
             .env("CARGO_MANIFEST_DIR", &binary.package_folder)
             .env(SHELL, "1");
-        if let Some(kernel) = &self.kernel {
-            command.env(KERNEL, kernel);
-        }
-        if self.cold {
-            command.env(COLD, "1");
-        }
+        command.envs(self.variables());
         command.envs(machine.map(|machine| (SHELL_MACHINE, machine)));
         let _unheard = writeln!(
             io::stderr(),
@@ -89,6 +84,12 @@ impl CommandArgs for ShellArgs {
 }
 
 impl ShellArgs {
+    /// The variables that tell the test what was asked for.
+    fn variables(&self) -> Vec<(&'static str, &str)> {
+        let kernel = self.kernel.as_deref().map(|kernel| (KERNEL, kernel));
+        kernel.into_iter().chain(self.cold.then_some((COLD, "1"))).collect()
+    }
+
     /// The tests whose names contain `wanted`, each with its test binary.
     ///
     /// # Errors
@@ -152,6 +153,24 @@ fn chosen(names: &[String], wanted: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        shell: ShellArgs,
+    }
+
+    #[test]
+    fn the_test_is_told_by_variables_what_was_asked_for() {
+        let parsed = |words: &[&str]| {
+            let words = ["shell", "two"].iter().chain(words);
+            <Cli as clap::Parser>::parse_from(words).shell
+        };
+        assert_eq!(parsed(&[]).variables(), []);
+        assert_eq!(parsed(&["--kernel", "7.3"]).variables(), [("KTSTR_KERNEL", "7.3")]);
+        assert_eq!(parsed(&["--cold"]).variables(), [("KTSTR_COLD", "1")]);
+        assert_eq!(parsed(&["-p", "a", "--package", "b"]).package, ["a", "b"]);
+    }
 
     #[test]
     fn a_test_is_chosen_by_what_tells_it_apart() {

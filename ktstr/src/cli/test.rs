@@ -31,7 +31,7 @@ pub(super) use self::profile::optimizes_reader;
 use self::reuse::{Built, Metadata};
 use self::runner::RunnerOptions;
 pub(super) use self::runner::{NO_FAIL_FAST, Runner, split_filters};
-use self::runs::{print_traces, remove_left, remove_old_runs, take_in_left, take_in_of};
+use self::runs::{print_traces, print_untraced, remove_left, remove_old_runs, take_in_left, take_in_of};
 use self::table::{Column, Row, TestName};
 use self::threads::ToolConfig;
 use super::asked::{NotBuilt, ask, binaries};
@@ -252,7 +252,7 @@ impl CommandArgs for TestArgs {
         }
         let run = hold(&runs.join(new_run_name()))?;
         let stderr = LeftOpen::stderr();
-        let (mut rows, mut worst) = (Vec::new(), 0);
+        let (mut rows, mut untraced, mut worst) = (Vec::new(), Vec::new(), 0);
         for (number, pass) in (1..).zip(&passes) {
             let folder = match passes.len() {
                 1 => None,
@@ -276,6 +276,7 @@ impl CommandArgs for TestArgs {
                 take_in_of(results.path());
             }
             rows.extend(print_traces(results.path(), &pass.label)?);
+            untraced.extend(print_untraced(results.path(), &pass.label)?);
             if let Some(folder) = folder {
                 folder.leave();
             }
@@ -293,6 +294,7 @@ impl CommandArgs for TestArgs {
                 bail!("{planned} runs were planned, and {} left a trace", runs.len());
             }
         } else if passes.len() > 1 {
+            rows.extend(untraced);
             let columns: Vec<Column> =
                 passes.iter().map(|pass| Column::of(None, pass, pass.label.clone())).collect();
             out::write(&format!("\n{}", table::render(&rows, &[], &columns, |_, _| true)))?;
@@ -353,20 +355,20 @@ impl TestArgs {
     /// What runs the tests on the kernel of `pass`.
     fn command(&self, pass: &Pass, words: &[OsString], results: &Path) -> Command {
         let mut command = self.cargo();
-        command.args(words).env(environment::RESULTS, results).envs(pass.variables());
-        if let Some(machine) = self.machine {
-            command.env(environment::MACHINE, machine.as_str());
-        }
-        if self.performance {
-            command.env(environment::PERFORMANCE, "1");
-        }
-        if self.cold {
-            command.env(environment::COLD, "1");
-        }
-        if let Some(pages) = &self.pages {
-            command.env(environment::PAGES, pages);
-        }
+        command.args(words).envs(self.variables(results)).envs(pass.variables());
         command
+    }
+
+    /// The variables that tell the tests where their traces go, and what was asked for.
+    fn variables(&self, results: &Path) -> Vec<(&'static str, OsString)> {
+        // The second one is for these tests alone: tests of theirs have folders of their own.
+        let mut variables =
+            vec![(environment::RESULTS, results.into()), (environment::REASONS, results.into())];
+        variables.extend(self.machine.map(|machine| (environment::MACHINE, machine.as_str().into())));
+        variables.extend(self.performance.then(|| (environment::PERFORMANCE, "1".into())));
+        variables.extend(self.cold.then(|| (environment::COLD, "1".into())));
+        variables.extend(self.pages.as_ref().map(|pages| (environment::PAGES, pages.into())));
+        variables
     }
 }
 
@@ -486,6 +488,34 @@ mod tests {
 
     fn with_filter(filter: &str) -> TestArgs {
         TestArgs { filter: Some(filter.to_owned()), ..TestArgs::default() }
+    }
+
+    #[derive(Debug, clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        test: TestArgs,
+    }
+
+    /// What each variable does has a test in which it is set.
+    #[test]
+    fn the_tests_are_told_by_variables_what_was_asked_for() {
+        let told = |words: &str| {
+            let words = std::iter::once("test").chain(words.split_ascii_whitespace());
+            let args = <Cli as clap::Parser>::parse_from(words).test;
+            let told = args.variables(Path::new("/r"));
+            let told = told.iter().map(|(name, value)| format!("{name}={}", value.display()));
+            told.collect::<Vec<_>>().join(" ")
+        };
+        let always = "KTSTR_RESULTS=/r KTSTR_REASONS=/r";
+        assert_eq!(told("demo"), always);
+        for (option, variable) in [
+            ("--machine qemu", "KTSTR_MACHINE=qemu"),
+            ("--performance", "KTSTR_PERFORMANCE=1"),
+            ("--cold", "KTSTR_COLD=1"),
+            ("--pages all", "KTSTR_PAGES=all"),
+        ] {
+            assert_eq!(told(option), format!("{always} {variable}"));
+        }
     }
 
     #[test]

@@ -26,19 +26,45 @@ pub struct ShowThresholdsArgs {
     release: bool,
 }
 
+impl ShowThresholdsArgs {
+    /// Which tests, of which build.
+    fn tests(self) -> TestArgs {
+        let rest = self.release.then(|| "--release".to_owned()).into_iter().collect();
+        TestArgs::of(Some(self.filter), self.package, rest)
+    }
+}
+
 impl CommandArgs for ShowThresholdsArgs {
     fn run(self) -> Result<ExitCode> {
         let workspace = workspace()?;
-        let rest = self.release.then(|| "--release".to_owned()).into_iter().collect();
-        let tests = descriptions(
-            &workspace,
-            &TestArgs::of(Some(self.filter), self.package, rest),
-            Runner::CargoTest,
-        )?;
+        let tests = descriptions(&workspace, &self.tests(), Runner::CargoTest)?;
         let shown = tests
             .iter()
             .map(|test| format!("{}::{} ({})\n{}", test.target, test.name, test.scheduler, test.limits));
         out::write(&shown.collect::<Vec<_>>().join("\n"))?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        show: ShowThresholdsArgs,
+    }
+
+    #[test]
+    fn the_build_that_is_asked_is_the_one_that_was_asked_for() {
+        let words = |words: &[&str]| {
+            let words = ["show-thresholds", "two"].iter().chain(words);
+            let tests = <Cli as clap::Parser>::parse_from(words).show.tests();
+            assert_eq!(tests.filter(), Some("two"));
+            tests.build_words(Runner::CargoTest)
+        };
+        assert_eq!(words(&["--release"]), ["--release"]);
+        assert!(words(&[]).is_empty());
     }
 }

@@ -24,6 +24,8 @@ pub const BOOT_TIMEOUT_S: &str = "KTSTR_BOOT_TIMEOUT_S";
 pub const PAGES: &str = "KTSTR_PAGES";
 /// Variable with the folder for this run's traces.
 pub const RESULTS: &str = "KTSTR_RESULTS";
+/// Variable with the folder of the traces once more, where `cargo ktstr test` wants the reasons of tests that fail before they have one.
+pub const REASONS: &str = "KTSTR_REASONS";
 /// Variable with the program to take for every scheduler that is declared by `binary`.
 pub const SCHEDULER: &str = "KTSTR_SCHEDULER";
 /// Variable that turns the second runs of tests off whose scheduler died, when it is 0.
@@ -63,6 +65,8 @@ pub struct Environment {
     pub pages: Option<String>,
     /// Where this run's traces go.
     pub results: Option<PathBuf>,
+    /// Where reasons go, if they are asked for.
+    pub reasons: Option<PathBuf>,
     /// The program to take for a scheduler that is declared by `binary`.
     pub scheduler: Option<PathBuf>,
     /// No test is run again because its scheduler died.
@@ -92,6 +96,7 @@ impl Environment {
             boot_timeout_s: get(BOOT_TIMEOUT_S),
             pages: get(PAGES),
             results: get(RESULTS).map(PathBuf::from),
+            reasons: get(REASONS).map(PathBuf::from),
             scheduler: get(SCHEDULER).map(PathBuf::from),
             no_repro: get(AUTO_REPRO).is_some_and(|value| value == "0"),
             shell: get(SHELL).is_some(),

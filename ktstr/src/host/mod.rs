@@ -19,6 +19,7 @@ pub mod left;
 mod repro;
 mod skip;
 mod on_host;
+pub mod untraced;
 
 use anyhow::bail;
 use environment::{DESCRIBE, Environment, SHELL, SHELL_MACHINE};
@@ -37,20 +38,26 @@ use crate::test_def::TestDef;
 /// A test that did not pass; what could not be had, recorded or judged.
 pub fn run(def: &TestDef) -> anyhow::Result<()> {
     let environment = begin()?;
+    let result = run_in(def, &environment);
+    untraced::leave(def, &environment, &result);
+    result
+}
+
+fn run_in(def: &TestDef, environment: &Environment) -> anyhow::Result<()> {
     if let Some(folder) = &environment.describe {
         return describe::describe(def, folder);
     }
     if def.host_only && !environment.shell {
-        return on_host::run(def, &environment);
+        return on_host::run(def, environment);
     }
-    if skip::is_for_another_kernel(def, &environment)? {
+    if skip::is_for_another_kernel(def, environment)? {
         return Ok(());
     }
     if environment.shell {
-        return person::run(def, &environment);
+        return person::run(def, environment);
     }
-    let request = prepare::prepare(def, &environment)?;
-    run_request(def, &environment, request)
+    let request = prepare::prepare(def, environment)?;
+    run_request(def, environment, request)
 }
 
 /// As [`run`], of the variant of a test on a machine of the gauntlet. A machine that the test is not for, or that this host
@@ -60,6 +67,12 @@ pub fn run(def: &TestDef) -> anyhow::Result<()> {
 /// Those of [`run`].
 pub fn run_variant(def: &TestDef, preset: &Preset) -> anyhow::Result<()> {
     let environment = begin()?;
+    let result = run_variant_in(def, preset, &environment);
+    untraced::leave(def, &environment, &result);
+    result
+}
+
+fn run_variant_in(def: &TestDef, preset: &Preset, environment: &Environment) -> anyhow::Result<()> {
     if environment.describe.is_some() {
         bail!(
             "the test was not run: {DESCRIBE} asks for descriptions, which variants have in that of their test"
@@ -73,15 +86,15 @@ pub fn run_variant(def: &TestDef, preset: &Preset) -> anyhow::Result<()> {
         );
     }
     if let Some(why) = def.bounds().excludes(preset.topology) {
-        return skip::skip(def, &environment, why);
+        return skip::skip(def, environment, why);
     }
-    if skip::is_for_another_kernel(def, &environment)? {
+    if skip::is_for_another_kernel(def, environment)? {
         return Ok(());
     }
-    let request = prepare::prepare(def, &environment)?;
+    let request = prepare::prepare(def, environment)?;
     match carries(&request.machine) {
-        Err(error) if error.is_limit() => skip::skip(def, &environment, error.to_string()),
-        _ => run_request(def, &environment, request),
+        Err(error) if error.is_limit() => skip::skip(def, environment, error.to_string()),
+        _ => run_request(def, environment, request),
     }
 }
 

@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
-use rustix::thread::gettid;
+use rustix::thread::{gettid, set_name};
 
 use super::apply::{PreparedSettings, Setting};
+use super::comm::WorkerName;
 use super::links::{Files, Links};
 use super::member::{Ended, Worker, wake};
 use super::meter::Meter;
@@ -31,6 +32,8 @@ pub struct Task<'a> {
     pub index: usize,
     /// Workers of the group.
     pub count: usize,
+    /// What the kernel calls it, unless its settings say so.
+    pub name: WorkerName,
     /// The work.
     pub work: &'a WorkType,
     /// Its settings.
@@ -56,12 +59,17 @@ pub fn fork_worker(task: &Task<'_>, files: &mut Files) -> Result<Pid, Errno> {
 
 /// Fork a process whose threads are workers. Returns its pid.
 ///
-/// `room` is memory for the threads' handles, made before the fork.
+/// `name` is the process's, and `room` memory for the threads' handles, made before the fork.
 ///
 /// # Errors
 /// The kernel's, when there can be no more processes.
-pub fn fork_threads(threads: &[Thread<'_>], mut room: Vec<libc::pthread_t>) -> Result<Pid, Errno> {
+pub fn fork_threads(
+    threads: &[Thread<'_>],
+    name: WorkerName,
+    mut room: Vec<libc::pthread_t>,
+) -> Result<Pid, Errno> {
     fork(|| {
+        be_called(name);
         if threads.first().is_some_and(|thread| !bind_to(thread.task.parent)) {
             exit(2);
         }
@@ -125,6 +133,7 @@ fn live(task: &Task<'_>, links: Option<&Links>, files: &Files) {
     if !bind_to(task.parent) {
         exit(2);
     }
+    be_called(task.name);
     let tid = gettid().as_raw_pid().cast_unsigned();
     slot.pid.store(getpid().as_raw_pid().cast_unsigned(), Relaxed);
     slot.tid.store(tid, Relaxed);
@@ -169,6 +178,12 @@ fn live(task: &Task<'_>, links: Option<&Links>, files: &Files) {
             wake(word, i32::MAX.cast_unsigned());
         }
     }
+}
+
+/// Until then it has the name of the test.
+fn be_called(name: WorkerName) {
+    // The kernel refuses an address that cannot be read, and nothing else (`prctl(2)`).
+    let _ = set_name(name.as_c_str());
 }
 
 fn refuse(task: &Task<'_>, setting: Setting, errno: Errno) {

@@ -19,6 +19,7 @@ mod sys;
 mod signal;
 mod links;
 mod apply;
+mod comm;
 mod meter;
 mod member;
 mod work;

@@ -26,7 +26,8 @@ pub struct Settings {
     pub nice: Option<i32>,
     /// Where its memory is taken from.
     pub mem_policy: Option<MemPolicy>,
-    /// Command name, 1 to 15 bytes.
+    /// Command name, 1 to 15 bytes. Without one it tells cgroup and number, `cg_0/3`, and of a longer name of a cgroup beginning and
+    /// end: `backgr~tarved/0`.
     pub comm: Option<String>,
     /// User id.
     pub uid: Option<u32>,

@@ -44,7 +44,7 @@ macro_rules! worker_setters {
             self
         }
 
-        /// Their command name, 1 to 15 bytes.
+        /// Their command name, 1 to 15 bytes. Without one each has its cgroup's, cut, and its number: `cg_0/3`.
         pub fn comm(mut self, comm: impl Into<String>) -> Self {
             self.settings.comm = Some(comm.into());
             self

@@ -253,6 +253,31 @@ fn what_the_kernel_has_of_a_worker_is_what_was_set() {
     }
 }
 
+#[test]
+fn a_worker_without_a_name_is_called_after_its_cgroup_and_number() {
+    for clone_mode in [CloneMode::Process, CloneMode::Thread] {
+        let named = |cgroup: &str, comm: Option<&str>| {
+            let settings = Settings {
+                comm: comm.map(str::to_owned),
+                clone_mode: Some(clone_mode),
+                ..Settings::default()
+            };
+            WorkerGroup { settings, ..WorkerGroup::new(cgroup, 2, SpinWait) }
+        };
+        let groups = [named("cg_0", None), named("background_is_starved", None), named("other", Some("own"))];
+        let mut workload = WorkloadHandle::spawn(&groups).expect("workers");
+        workload.start().expect("a start");
+        let names: Vec<String> = workload.tids().map(|(tid, _)| status(tid, "Name:")).collect();
+        assert_eq!(names, ["cg_0/0", "cg_0/1", "backgr~tarved/0", "backgr~tarved/1", "own", "own"]);
+        let processes: Vec<String> = workload.pids().map(|(pid, _)| status(pid, "Name:")).collect();
+        match clone_mode {
+            CloneMode::Process => assert_eq!(processes, names),
+            CloneMode::Thread => assert_eq!(processes, ["cg_0", "backgro~starved", "other"]),
+        }
+        workload.stop_and_collect();
+    }
+}
+
 /// A further group of the test, which is not that of the worker.
 static GROUP: u32 = 4711;
 

@@ -11,6 +11,7 @@ use rustix::process::{Pid, getpid};
 use super::apply::{PreparedSettings, Setting};
 use super::churned::Churned;
 use super::clock::monotonic_ns;
+use super::comm::WorkerName;
 use super::error::WorkerError;
 use super::fork::{Task, Thread, fork_threads, fork_worker};
 use super::group::WorkerGroup;
@@ -115,6 +116,7 @@ impl WorkloadHandle {
             member: index % size,
             index,
             count: group.count,
+            name: WorkerName::of(&group.cgroup, index),
             work: &group.work,
             wanted: &wanted,
             cpus: group.cpus_of(index).and_then(sys::mask),
@@ -134,7 +136,8 @@ impl WorkloadHandle {
                     Some(Thread { task: task(index, gang), files })
                 })
                 .collect();
-            forked.push(fork_threads(&threads, Vec::with_capacity(group.count)).map_err(fault("fork", 0))?);
+            let (name, room) = (WorkerName::of_process(&group.cgroup), Vec::with_capacity(group.count));
+            forked.push(fork_threads(&threads, name, room).map_err(fault("fork", 0))?);
         } else {
             for (gang, slots) in slots.chunks(size).enumerate() {
                 // Dropped after its members are forked: only they hold it then.

@@ -2,6 +2,7 @@
 
 mod objects;
 mod owners;
+pub(crate) mod said;
 mod schedulers;
 mod state;
 

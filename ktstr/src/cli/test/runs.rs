@@ -12,11 +12,15 @@ use ktstr_replay::text;
 use ktstr_replay::trace::Trace;
 
 use super::super::out;
-use super::table::Row;
+use super::table::{Row, TestName};
 use crate::host::left::take_in;
 use crate::host::live::{remove_unless_live, unless_live};
 use crate::host::results::{ASKED, TRACE_SUFFIX, is_run_name};
 use crate::host::shell::for_shell;
+use crate::host::untraced::{Untraced, take};
+
+/// Lines of a reason that are shown behind its first.
+const REASON_LINES: usize = 12;
 
 /// Say of each trace how its run ended, what was verified, and how to look at it again. Returns the rows of those that can be read.
 pub(super) fn print_traces(results: &Path, kernel: &str) -> Result<Vec<Row>> {
@@ -30,6 +34,37 @@ pub(super) fn print_traces(results: &Path, kernel: &str) -> Result<Vec<Row>> {
         out::write(&format!("{whose}{summary}\n  again: ktstr replay {shown} --assert\n"))?;
     }
     Ok(rows)
+}
+
+/// Say of each test that failed before it had a trace why. Returns their rows.
+pub(super) fn print_untraced(results: &Path, kernel: &str) -> Result<Vec<Row>> {
+    let taken = take(results).with_context(|| format!("could not list {}", results.display()))?;
+    let rows: Vec<Row> = taken.iter().map(|test| Row::untraced(name_of(test), kernel)).collect();
+    for (test, row) in taken.iter().zip(&rows) {
+        let whose = row.test.told_apart(rows.iter().map(|row| &row.test));
+        let whose = whose.map(|krate| format!("{krate}:\n")).unwrap_or_default();
+        out::write(&format!("{whose}{}", in_short(test)))?;
+    }
+    Ok(rows)
+}
+
+fn name_of(test: &Untraced) -> TestName {
+    let (target, name) = test.path.split_once("::").unwrap_or(("", &test.path));
+    TestName::of(&text::printable(&test.package), &text::printable(target), &text::printable(name))
+}
+
+/// `FAIL two: could not build it`, what else is said of it, and that there is no trace.
+fn in_short(test: &Untraced) -> String {
+    let name = test.path.split_once("::").map_or(test.path.as_str(), |(_, name)| name);
+    let mut lines = test.reason.lines().map(text::printable).filter(|line| !line.trim().is_empty());
+    let mut said = format!("FAIL {}: {}\n", text::printable(name), lines.next().unwrap_or_default());
+    let more: Vec<String> = lines.collect();
+    said.extend(more.iter().take(REASON_LINES).map(|line| format!("  {line}\n")));
+    if more.len() > REASON_LINES {
+        said.push_str(&format!("  and {} more lines, which it printed above\n", more.len() - REASON_LINES));
+    }
+    said.push_str("  it left no trace\n");
+    said
 }
 
 /// The first two lines of a trace's report, or why there are none; and its row, if it can be read.
@@ -207,6 +242,23 @@ mod tests {
         let (text, _) = look_at(&path, "7.3");
         assert!(text.starts_with("FAIL two: fell over\n  checked: "), "{text}");
         assert_eq!(text.lines().count(), 2, "{text}");
+    }
+
+    #[test]
+    fn a_test_without_a_trace_is_summed_up_by_its_reason() {
+        let untraced = |path: &str, reason: &str| {
+            let (package, path, reason) = ("p-q".to_owned(), path.to_owned(), reason.to_owned());
+            Untraced { package, path, reason }
+        };
+        let one = untraced("demo::a::two", "a claim: no `)`\n\n  | each(x\n  |       ^\n");
+        assert_eq!(
+            in_short(&one),
+            "FAIL a::two: a claim: no `)`\n    | each(x\n    |       ^\n  it left no trace\n"
+        );
+        assert_eq!(name_of(&one), TestName::of("p-q", "demo", "a::two"));
+        let long = in_short(&untraced("demo::two", &"line\n".repeat(100)));
+        assert!(long.contains("and 87 more lines") && long.lines().count() == 15, "{long}");
+        assert!(!in_short(&untraced("demo::two", "\u{1b}[2J")).contains('\u{1b}'));
     }
 
     #[test]

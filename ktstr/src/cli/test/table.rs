@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ktstr_replay::text::{Align, layout, printable};
 use ktstr_replay::trace::record::Manifest;
-use ktstr_replay::verdict::Verdict;
+use ktstr_replay::verdict::{Outcome, Verdict};
 
 use crate::gauntlet::test_of_variant;
 use crate::host::results::TRACE_SUFFIX;
@@ -74,6 +74,12 @@ impl Row {
             verdict: verdict.map_or_else(|| NOT_JUDGED.to_owned(), |verdict| verdict.outcome().to_string()),
             trace: trace.to_owned(),
         }
+    }
+
+    /// Of a test that failed before it had a trace.
+    pub(super) fn untraced(test: TestName, kernel: &str) -> Self {
+        let (verdict, trace) = (Outcome::Fail.to_string(), PathBuf::new());
+        Self { test, topology: String::new(), kernel: kernel.to_owned(), verdict, trace }
     }
 
     /// Which of a test's tries in one run it is: `x.2.trace.zst` is the second.

@@ -76,7 +76,6 @@ fn a_turn_lasts_as_long_as_its_parameters_ask_for() {
         row(ProducerConsumer { produce: rounds, ..brief }.into(), 2, &[0], least),
         row(ProducerConsumer { consume: rounds, ..brief }.into(), 2, &[1], least),
         row(TimerLatency { interval: LONG }.into(), 1, &[0], LONG),
-        row(ForkExit { rounds }.into(), 1, &[0], least),
         row(NiceSweep { from: 10, to: 12, rounds }.into(), 1, &[0], least),
         row(AffinityChurn { rounds }.into(), 1, &[0], least),
         row(PolicyChurn { policies, rounds }.into(), 1, &[0], least),
@@ -110,6 +109,31 @@ fn a_turn_lasts_as_long_as_its_parameters_ask_for() {
         }
     }
     assert!(shorter.is_empty(), "{}", shorter.join("\n"));
+}
+
+/// What children compute is CPU time of theirs, which the kernel keeps for those that were waited for, whoever else runs.
+#[test]
+fn a_child_takes_its_rounds() {
+    const CHILDREN: u64 = 32;
+    let least = 10 * rounds_take();
+    let work = ForkExit { rounds: 10 * ROUNDS };
+    let mut workload = WorkloadHandle::spawn(&[WorkerGroup::new("cg", 1, work)]).expect("a worker");
+    workload.start().expect("a start");
+    wait_until(|| workload.slots()[0].iterations.load(Relaxed) >= CHILDREN);
+    let (pid, _) = workload.pids().next().expect("a worker");
+    let reaped = u32::try_from(workload.slots()[0].iterations.load(Relaxed)).expect("few children");
+    let took = of_children(pid);
+    assert_eq!(workload.stop_and_collect()[0].fault, None);
+    assert!(took >= reaped * least, "{reaped} times {least:?} in {took:?}");
+}
+
+/// CPU time of the children that a process has waited for, at most: user and system time, each rounded down to a tick (`proc_pid_stat(5)`).
+fn of_children(pid: Pid) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its times");
+    let (_, fields) = text.rsplit_once(") ").expect("a name");
+    let times = fields.split(' ').skip(13).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks"));
+    // `USER_HZ` of include/uapi/asm-generic/param.h.
+    times.map(|ticks| Duration::from_millis((ticks + 1) * 10)).sum()
 }
 
 /// The job is one worker's, whichever that is.

@@ -7,10 +7,10 @@ pub use ktstr_record::spec::Topology;
 
 use crate::assert::AssertResult;
 use crate::ctx::Ctx;
-use crate::gauntlet::{Constraints, Preset};
+use crate::gauntlet::{Constraints, Preset, check_constraints};
 use crate::limits::{Assert, Layers};
 use crate::payload::PayloadDef;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Scheduler, check_config};
 use ktstr_replay::trace::Trace;
 use ktstr_replay::verdict::Verdict;
 
@@ -159,6 +159,31 @@ impl TestDef {
     /// A test without attributes, as the macro's table of keys has it: what its expansions do not say.
     pub const NEW: Self = ktstr_macros::test_defaults!();
 
+    /// A test without attributes, whose path stands between the marks.
+    ///
+    /// # Panics
+    /// While compiling, when the marks are not those that the macro writes.
+    pub const fn of(marked: &'static str, package: &'static str, manifest_dir: &'static str) -> Self {
+        Self { path: unmarked(marked), package, manifest_dir, ..Self::NEW }
+    }
+
+    /// A test with the topology of this scheduler, if it has one, and no attributes else.
+    ///
+    /// # Panics
+    /// As [`TestDef::of`].
+    pub const fn under(
+        marked: &'static str,
+        package: &'static str,
+        manifest_dir: &'static str,
+        scheduler: &Scheduler,
+    ) -> Self {
+        let topology = match scheduler.topology {
+            Some(topology) => topology,
+            None => Self::NEW.topology,
+        };
+        Self { path: unmarked(marked), package, manifest_dir, topology, ..Self::NEW }
+    }
+
     /// The test's name as libtest knows it: `module::function`, without the crate.
     pub fn libtest_name(&self) -> &'static str {
         self.path.split_once("::").map_or(self.path, |(_, name)| name)
@@ -226,7 +251,7 @@ pub const MARK_END: &str = "\u{1}";
 ///
 /// # Panics
 /// While compiling, when the marks are not those that the macro writes.
-pub const fn unmarked(marked: &'static str) -> &'static str {
+const fn unmarked(marked: &'static str) -> &'static str {
     let (begin, rest) = marked.split_at(MARK_BEGIN.len());
     let (path, end) = rest.split_at(rest.len() - MARK_END.len());
     assert!(
@@ -236,11 +261,16 @@ pub const fn unmarked(marked: &'static str) -> &'static str {
     path
 }
 
-/// The topology of a test that gives no part of it: its scheduler's, else that of all tests.
-pub const fn inherit_topology(scheduler: &Scheduler) -> Topology {
-    match scheduler.topology {
-        Some(topology) => topology,
-        None => TestDef::NEW.topology,
+/// What a scheduler asks of each test is had by one that gives neither a configuration nor bounds of its own.
+///
+/// # Panics
+/// While compiling, where it is not.
+pub const fn check_inherited(scheduler: &Scheduler) {
+    if scheduler.config_file_def.is_some() {
+        check_config(scheduler, false);
+    }
+    if scheduler.constraints.is_some() {
+        check_constraints(scheduler.constraints, Constraints::NONE);
     }
 }
 

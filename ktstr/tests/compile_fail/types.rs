@@ -50,16 +50,15 @@ mod scheduler_of_another_type {
 //    note: expected reference `&Scheduler`
 //       found reference `&&'static str`
 //    note: function defined here
-//  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ no field `constraints` on type `&'static str`: unknown field
-//  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ mismatched types: expected `&Scheduler`, found `&&str`
-//    note: expected reference `&Scheduler`
-//       found reference `&&'static str`
-//    note: function defined here
 //  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ mismatched types: expected `&Scheduler`, found `&&str`
 //    note: expected reference `&Scheduler`
 //       found reference `&&'static str`
 //    help: the type constructed contains `&&'static str` due to the type of the argument passed
 //    note: tuple variant defined here
+//  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ mismatched types: expected `&Scheduler`, found `&&str`
+//    note: expected reference `&Scheduler`
+//       found reference `&&'static str`
+//    note: associated function defined here
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])
     }

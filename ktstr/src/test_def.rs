@@ -26,6 +26,9 @@ pub type Body = fn(&Ctx) -> anyhow::Result<AssertResult>;
 pub struct TestDef {
     /// `crate::module::function`.
     pub path: &'static str,
+    /// The path between the marks, for those who read the test binary and do not run it. A text of its own, as to cut the path out of it
+    /// is work for the compiler, of which it has some for each test of a file.
+    pub mark: &'static str,
     /// Package that the test is in.
     pub package: &'static str,
     /// The package's folder.
@@ -159,31 +162,6 @@ impl TestDef {
     /// A test without attributes, as the macro's table of keys has it: what its expansions do not say.
     pub const NEW: Self = ktstr_macros::test_defaults!();
 
-    /// A test without attributes, whose path stands between the marks.
-    ///
-    /// # Panics
-    /// While compiling, when the marks are not those that the macro writes.
-    pub const fn of(marked: &'static str, package: &'static str, manifest_dir: &'static str) -> Self {
-        Self { path: unmarked(marked), package, manifest_dir, ..Self::NEW }
-    }
-
-    /// A test with the topology of this scheduler, if it has one, and no attributes else.
-    ///
-    /// # Panics
-    /// As [`TestDef::of`].
-    pub const fn under(
-        marked: &'static str,
-        package: &'static str,
-        manifest_dir: &'static str,
-        scheduler: &Scheduler,
-    ) -> Self {
-        let topology = match scheduler.topology {
-            Some(topology) => topology,
-            None => Self::NEW.topology,
-        };
-        Self { path: unmarked(marked), package, manifest_dir, topology, ..Self::NEW }
-    }
-
     /// The test's name as libtest knows it: `module::function`, without the crate.
     pub fn libtest_name(&self) -> &'static str {
         self.path.split_once("::").map_or(self.path, |(_, name)| name)
@@ -247,18 +225,12 @@ pub const MARK_BEGIN: &str = "\u{1}ktstr::test\u{1}";
 /// See [`MARK_BEGIN`].
 pub const MARK_END: &str = "\u{1}";
 
-/// The path between the marks.
-///
-/// # Panics
-/// While compiling, when the marks are not those that the macro writes.
-const fn unmarked(marked: &'static str) -> &'static str {
-    let (begin, rest) = marked.split_at(MARK_BEGIN.len());
-    let (path, end) = rest.split_at(rest.len() - MARK_END.len());
-    assert!(
-        begin.len() == MARK_BEGIN.len() && end.as_bytes()[0] == MARK_END.as_bytes()[0],
-        "marks of another version"
-    );
-    path
+/// The topology of a test that gives no part of it: its scheduler's, else that of all tests.
+pub const fn inherit_topology(scheduler: &Scheduler) -> Topology {
+    match scheduler.topology {
+        Some(topology) => topology,
+        None => TestDef::NEW.topology,
+    }
 }
 
 /// What a scheduler asks of each test is had by one that gives neither a configuration nor bounds of its own.

@@ -47,15 +47,6 @@ pub fn expand(attr: TokenStream, item: TokenStream, variants: bool) -> Result<To
     let depends = may_vary.then(|| quote!(let _ = ::core::option_env!(#VARIANTS);));
     let payloads = payloads(&args);
     let [package, manifest_dir] = ["CARGO_PKG_NAME", "CARGO_MANIFEST_DIR"].map(of_cargo);
-    // With a mark, by which the test is found in the binary.
-    let path =
-        quote!(::core::concat!("\u{1}ktstr::test\u{1}", ::core::module_path!(), "::", #label, "\u{1}"));
-    let base = match args.value("scheduler") {
-        Some(Value::Path(scheduler)) => {
-            quote!(::ktstr::__private::TestDef::under(#path, #package, #manifest_dir, &#scheduler))
-        }
-        _ => quote!(::ktstr::__private::TestDef::of(#path, #package, #manifest_dir)),
-    };
     // The static stands outside of the test, so that a body is checked in builds without tests, too.
     Ok(quote! {
         #(#cfgs)*
@@ -68,6 +59,11 @@ pub fn expand(attr: TokenStream, item: TokenStream, variants: bool) -> Result<To
             #inherited_check
             #staged_check
             ::ktstr::__private::TestDef {
+                path: ::core::concat!(::core::module_path!(), "::", #label),
+                // By which the test is found in the binary.
+                mark: ::core::concat!("\u{1}ktstr::test\u{1}", ::core::module_path!(), "::", #label, "\u{1}"),
+                package: #package,
+                manifest_dir: #manifest_dir,
                 body: #name,
                 #topology
                 #assert
@@ -75,7 +71,7 @@ pub fn expand(attr: TokenStream, item: TokenStream, variants: bool) -> Result<To
                 #ignored
                 #payloads
                 #fields
-                ..#base
+                ..::ktstr::__private::TestDef::NEW
             }
         };
         #(#cfgs)*
@@ -112,6 +108,7 @@ pub fn defaults() -> Result<TokenStream> {
     Ok(quote! {
         ::ktstr::__private::TestDef {
             path: "",
+            mark: "",
             package: "",
             manifest_dir: "",
             body: |_| ::anyhow::bail!("a test without a body"),
@@ -205,11 +202,12 @@ fn gauntlet(label: &str, holder: &Ident, cfgs: &[Attribute]) -> TokenStream {
     }
 }
 
-/// The field of the topology, where the test gives any of it: else it is the scheduler's, or that of all tests.
+/// The field of the topology, where it is not that of all tests.
 fn topology_field(args: &Args) -> Result<Option<TokenStream>> {
     let given = args.at(|place| place == Place::Topology).any(|key| args.span(key.name).is_some());
     if !given {
-        return Ok(None);
+        let Some(Value::Path(scheduler)) = args.value("scheduler") else { return Ok(None) };
+        return Ok(Some(quote!(topology: ::ktstr::__private::inherit_topology(&#scheduler),)));
     }
     let topology = topology(args)?;
     // In the static itself, so that a part inherited from the scheduler that does not fit is a compile error too.
@@ -427,13 +425,12 @@ mod tests {
         let item = "fn t(ctx: &Ctx) -> R { x() }";
         let text = of("seed = 7", item, false)?;
         assert!(
-            text.contains("seed : 7 ,") && text.contains(".. :: ktstr :: __private :: TestDef :: of ("),
+            text.contains("seed : 7 ,") && text.contains(".. :: ktstr :: __private :: TestDef :: NEW"),
             "{text}"
         );
         let said = ["duration_s", "topology", "constraints", "payloads", "ignored", "check_"];
         assert!(said.iter().all(|field| !text.contains(field)), "{text}");
         let under = of("scheduler = S", item, false)?;
-        assert!(under.contains(".. :: ktstr :: __private :: TestDef :: under ("), "{under}");
         assert_eq!(under.matches("check_").count(), 1, "{under}");
         let all = defaults()?.to_string();
         assert!(

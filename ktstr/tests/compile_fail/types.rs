@@ -53,12 +53,12 @@ mod scheduler_of_another_type {
 //  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ mismatched types: expected `&Scheduler`, found `&&str`
 //    note: expected reference `&Scheduler`
 //       found reference `&&'static str`
-//    help: the type constructed contains `&&'static str` due to the type of the argument passed
-//    note: tuple variant defined here
+//    note: function defined here
 //  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ mismatched types: expected `&Scheduler`, found `&&str`
 //    note: expected reference `&Scheduler`
 //       found reference `&&'static str`
-//    note: associated function defined here
+//    help: the type constructed contains `&&'static str` due to the type of the argument passed
+//    note: tuple variant defined here
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])
     }

@@ -68,8 +68,8 @@ pub mod __private {
     pub use crate::run::{TestFailure, run, run_variant};
     pub use crate::scheduler::{Scheduler, SchedulerSource, check_config, check_staged};
     pub use crate::test_def::{
-        Checkpoint, HostCheck, IncludeFiles, Pages, TestDef, Topology, inherit_topology, resolve_topology,
-        unmarked,
+        Checkpoint, HostCheck, IncludeFiles, Pages, TestDef, Topology, check_inherited, inherit_topology,
+        resolve_topology,
     };
     pub use ktstr_replay::trace::record::{PayloadOutput, Polarity};
 }

@@ -7,10 +7,10 @@ pub use ktstr_record::spec::Topology;
 
 use crate::assert::AssertResult;
 use crate::ctx::Ctx;
-use crate::gauntlet::{Constraints, Preset};
+use crate::gauntlet::{Constraints, Preset, check_constraints};
 use crate::limits::{Assert, Layers};
 use crate::payload::PayloadDef;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Scheduler, check_config};
 use ktstr_replay::trace::Trace;
 use ktstr_replay::verdict::Verdict;
 
@@ -26,6 +26,9 @@ pub type Body = fn(&Ctx) -> anyhow::Result<AssertResult>;
 pub struct TestDef {
     /// `crate::module::function`.
     pub path: &'static str,
+    /// The path between the marks, for those who read the test binary and do not run it. A text of its own, as to cut the path out of it
+    /// is work for the compiler, of which it has some for each test of a file.
+    pub mark: &'static str,
     /// Package that the test is in.
     pub package: &'static str,
     /// The package's folder.
@@ -222,25 +225,24 @@ pub const MARK_BEGIN: &str = "\u{1}ktstr::test\u{1}";
 /// See [`MARK_BEGIN`].
 pub const MARK_END: &str = "\u{1}";
 
-/// The path between the marks.
-///
-/// # Panics
-/// While compiling, when the marks are not those that the macro writes.
-pub const fn unmarked(marked: &'static str) -> &'static str {
-    let (begin, rest) = marked.split_at(MARK_BEGIN.len());
-    let (path, end) = rest.split_at(rest.len() - MARK_END.len());
-    assert!(
-        begin.len() == MARK_BEGIN.len() && end.as_bytes()[0] == MARK_END.as_bytes()[0],
-        "marks of another version"
-    );
-    path
-}
-
 /// The topology of a test that gives no part of it: its scheduler's, else that of all tests.
 pub const fn inherit_topology(scheduler: &Scheduler) -> Topology {
     match scheduler.topology {
         Some(topology) => topology,
         None => TestDef::NEW.topology,
+    }
+}
+
+/// What a scheduler asks of each test is had by one that gives neither a configuration nor bounds of its own.
+///
+/// # Panics
+/// While compiling, where it is not.
+pub const fn check_inherited(scheduler: &Scheduler) {
+    if scheduler.config_file_def.is_some() {
+        check_config(scheduler, false);
+    }
+    if scheduler.constraints.is_some() {
+        check_constraints(scheduler.constraints, Constraints::NONE);
     }
 }
 

@@ -16,7 +16,8 @@ use crate::test_keys::{self, KEYS};
 /// The `#[test]` for `item`; with `variants` also those of it on the machines of the gauntlet.
 ///
 /// What it expands to is compiled for each test of a file, so that it is little: one static, whose checks are part of its own
-/// evaluation, with the fields that differ from those of a test without attributes.
+/// evaluation, with the fields that differ from those of a test without attributes. What needs nothing but the scheduler is one call:
+/// each costs the compiler as much as ten fields.
 ///
 /// # Errors
 /// A bad attribute, or a function that cannot be a test's body.
@@ -34,10 +35,9 @@ pub fn expand(attr: TokenStream, item: TokenStream, variants: bool) -> Result<To
     let holder = format_ident!("__KTSTR_TEST_{label}");
     let topology = topology_field(&args)?;
     let fields = args.given_fields()?;
-    let config_check = config_check(&args);
     let staged_check = staged_check(&args);
     let (limits, constraints) = (setters(&args, Place::Limit), setters(&args, Place::Constraint));
-    let constraints_check = constraints_check(&args, &constraints);
+    let inherited_check = inherited_check(&args, &constraints);
     let assert = (!limits.is_empty()).then(|| quote!(assert: ::ktstr::__private::Assert::NONE #limits,));
     let bounds = (!constraints.is_empty())
         .then(|| quote!(constraints: ::ktstr::__private::Constraints::NONE #constraints,));
@@ -56,14 +56,12 @@ pub fn expand(attr: TokenStream, item: TokenStream, variants: bool) -> Result<To
             #(#rest)*
             #sig #block
             #depends
-            #config_check
+            #inherited_check
             #staged_check
-            #constraints_check
             ::ktstr::__private::TestDef {
-                // With a mark, by which the test is found in the binary.
-                path: ::ktstr::__private::unmarked(
-                    ::core::concat!("\u{1}ktstr::test\u{1}", ::core::module_path!(), "::", #label, "\u{1}")
-                ),
+                path: ::core::concat!(::core::module_path!(), "::", #label),
+                // By which the test is found in the binary.
+                mark: ::core::concat!("\u{1}ktstr::test\u{1}", ::core::module_path!(), "::", #label, "\u{1}"),
                 package: #package,
                 manifest_dir: #manifest_dir,
                 body: #name,
@@ -110,6 +108,7 @@ pub fn defaults() -> Result<TokenStream> {
     Ok(quote! {
         ::ktstr::__private::TestDef {
             path: "",
+            mark: "",
             package: "",
             manifest_dir: "",
             body: |_| ::anyhow::bail!("a test without a body"),
@@ -149,17 +148,33 @@ fn setters(args: &Args, place: Place) -> TokenStream {
         .collect()
 }
 
-/// There is a machine between the bounds, where test or scheduler set any.
-fn constraints_check(args: &Args, setters: &TokenStream) -> TokenStream {
-    let given = args.at(|place| place == Place::Constraint).find_map(|key| args.span(key.name));
-    let Some(span) = given.or_else(|| args.span("scheduler")) else { return TokenStream::new() };
-    let inherited = match args.value("scheduler") {
-        Some(Value::Path(scheduler)) => quote!(#scheduler.constraints),
-        _ => quote!(::core::option::Option::None),
+/// There is a machine between the bounds, where test or scheduler set any, and the test gives a configuration exactly where the scheduler
+/// wants one. A fault is one of the key that was given, or else of the scheduler.
+fn inherited_check(args: &Args, setters: &TokenStream) -> TokenStream {
+    let bounds = args.at(|place| place == Place::Constraint).find_map(|key| args.span(key.name));
+    let config = args.span("config");
+    let of_test = |scheduler: TokenStream| {
+        bounds.map(|span| {
+            quote_spanned! {span=>
+                ::ktstr::__private::check_constraints(
+                    #scheduler, ::ktstr::__private::Constraints::NONE #setters
+                );
+            }
+        })
     };
-    quote_spanned! {span=>
-        ::ktstr::__private::check_constraints(#inherited, ::ktstr::__private::Constraints::NONE #setters);
+    let (Some(Value::Path(scheduler)), Some(span)) = (args.value("scheduler"), args.span("scheduler")) else {
+        return of_test(quote!(::core::option::Option::None)).unwrap_or_default();
+    };
+    if bounds.is_none() && config.is_none() {
+        return quote_spanned!(span=> ::ktstr::__private::check_inherited(&#scheduler););
     }
+    let (is_given, config) = (config.is_some(), config.unwrap_or(span));
+    let config = quote_spanned!(config=> ::ktstr::__private::check_config(&#scheduler, #is_given););
+    let bounds = of_test(quote!(#scheduler.constraints));
+    let bounds = bounds.unwrap_or_else(|| {
+        quote_spanned!(span=> ::ktstr::__private::check_constraints(#scheduler.constraints, ::ktstr::__private::Constraints::NONE);)
+    });
+    quote!(#config #bounds)
 }
 
 /// The variants of a test, one for each machine: ignored tests in a module that is named after the test.
@@ -219,16 +234,6 @@ fn topology(args: &Args) -> Result<TokenStream> {
     Ok(quote_spanned! {span=>
         ::ktstr::__private::resolve_topology(#inherited, [#(#given),*], [#(#defaults),*])
     })
-}
-
-/// The test gives a configuration exactly where the scheduler wants one.
-fn config_check(args: &Args) -> TokenStream {
-    let Some(Value::Path(scheduler)) = args.value("scheduler") else { return TokenStream::new() };
-    let span = args.span("config").or_else(|| args.span("scheduler")).unwrap_or_else(Span::call_site);
-    let is_given = args.span("config").is_some();
-    quote_spanned! {span=>
-        ::ktstr::__private::check_config(&#scheduler, #is_given);
-    }
 }
 
 /// All that the schedulers that may take the place of the first one declare is had by them: of themselves, or as the first one or the test
@@ -371,6 +376,24 @@ mod tests {
     }
 
     #[test]
+    fn what_test_and_scheduler_say_together_is_checked_once() -> Result<()> {
+        for (keys, checks) in [
+            ("", [0, 0, 0]),
+            ("scheduler = S", [1, 0, 0]),
+            ("scheduler = S, min_llcs = 2", [0, 1, 1]),
+            ("scheduler = S, config = \"x\"", [0, 1, 1]),
+            ("scheduler = S, config = \"x\", max_cpus = 2", [0, 1, 1]),
+            ("min_llcs = 2", [0, 0, 1]),
+        ] {
+            let text = of(keys, "fn t(ctx: &Ctx) -> R { x() }", false)?;
+            let said = ["inherited", "config", "constraints"]
+                .map(|check| text.matches(&format!("check_{check} (")).count());
+            assert_eq!(said, checks, "{keys}: {text}");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn ignore_is_emitted_only_when_asked_for() -> Result<()> {
         let item = "fn t(ctx: &Ctx) -> R { x() }";
         assert!(expanded("ignore", item)?.contains("# [ignore = \"marked"));
@@ -405,8 +428,10 @@ mod tests {
             text.contains("seed : 7 ,") && text.contains(".. :: ktstr :: __private :: TestDef :: NEW"),
             "{text}"
         );
-        let said = ["duration_s", "topology", "constraints", "payloads", "ignored", "check_config"];
+        let said = ["duration_s", "topology", "constraints", "payloads", "ignored", "check_"];
         assert!(said.iter().all(|field| !text.contains(field)), "{text}");
+        let under = of("scheduler = S", item, false)?;
+        assert_eq!(under.matches("check_").count(), 1, "{under}");
         let all = defaults()?.to_string();
         assert!(
             ["duration_s : 12 ,", "seed : 1 ,", "payloads : & [] ,"].iter().all(|field| all.contains(field)),

@@ -78,7 +78,11 @@ fn compile(file: &Path, library: &Path) -> f64 {
     command.args(["--edition", "2024", "--test", "--allow", "dead_code"]);
     command.args(["-C", "opt-level=0", "-C", "debuginfo=line-tables-only"]);
     command.arg("--extern").arg(format!("ktstr={}", library.display()));
-    command.arg("-L").arg(format!("dependency={}", library.parent().expect("a folder").display()));
+    // Beside the library, or in `deps` there, where cargo has put a link to the library above them.
+    let folder = library.parent().expect("a folder");
+    for folder in [folder.to_owned(), folder.join("deps")] {
+        command.arg("-L").arg(format!("dependency={}", folder.display()));
+    }
     command.arg("-o").arg(file.with_extension("")).arg(file);
     // Those that cargo sets.
     command.env("CARGO_PKG_NAME", "mine").env("CARGO_MANIFEST_DIR", "/mine");

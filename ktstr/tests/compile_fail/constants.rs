@@ -35,6 +35,7 @@ mod config_that_is_missing {
 
     #[ktstr_test(scheduler = DEMO)]
 //               ^^^^^^^^^ evaluation panicked: the scheduler's declaration has a `config_file_def`: the test must give the `config`: evaluation of `config_that_is_missing::__KTSTR_TEST_a_test` failed inside this call
+//    note: inside `ktstr::__private::check_inherited`
 //    note: inside `ktstr::__private::check_config`
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])

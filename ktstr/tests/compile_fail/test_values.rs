@@ -378,6 +378,7 @@ mod a_scheduler_for_no_machine {
 
     #[ktstr_test(scheduler = DEMO)]
 //               ^^^^^^^^^ evaluation panicked: no machine has so many and so few LLCs: give `max_llcs`, too (what is not given is the scheduler's, else 12): evaluation of `a_scheduler_for_no_machine::__KTSTR_TEST_a_test` failed inside this call
+//    note: inside `ktstr::__private::check_inherited`
 //    note: inside `ktstr::__private::check_constraints`
     fn a_test(ctx: &Ctx) -> Result<AssertResult> {
         execute_defs(ctx, vec![])

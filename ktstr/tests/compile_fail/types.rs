@@ -50,7 +50,6 @@ mod scheduler_of_another_type {
 //    note: expected reference `&Scheduler`
 //       found reference `&&'static str`
 //    note: function defined here
-//  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ no field `constraints` on type `&'static str`: unknown field
 //  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ mismatched types: expected `&Scheduler`, found `&&str`
 //    note: expected reference `&Scheduler`
 //       found reference `&&'static str`

@@ -4,6 +4,7 @@
 
 mod initramfs;
 mod elf;
+mod tsc;
 pub mod spec;
 pub mod channel;
 pub mod checkpoint;

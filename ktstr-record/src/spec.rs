@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use guest_init::layout::{CHANNEL_BYTES, CMDLINE_CHANNEL, CMDLINE_DOORBELL, DOORBELL_PORT};
 use ktstr_replay::units::GuestPhys;
 
+use crate::tsc;
+
 /// The CPU topology of a machine.
 ///
 /// ```
@@ -205,7 +207,10 @@ impl MachineSpec {
     pub fn cmdline(&self) -> String {
         let base = self.channel_base().0;
         let doorbell = match self.backend {
-            BackendSpec::Qemu(_) => "page".to_owned(),
+            BackendSpec::Qemu(_) => {
+                let rate = tsc::host_khz().map(|khz| format!(" tsc_early_khz={khz}")).unwrap_or_default();
+                format!("page{rate}")
+            }
             BackendSpec::Kvm(_) => format!("port:{DOORBELL_PORT:#x} {KVM_CMDLINE}"),
         };
         let mut line = format!(

@@ -45,6 +45,11 @@ pub fn kvm(mut each: impl FnMut(&KvmSelfTest)) -> Result<Vec<KvmSelfTest>, Strin
             Err(why) => (SelfTestOutcome::NotRun, why.clone()),
         });
     }
+    let emulator = host.as_ref().map_err(String::clone).and_then(real::Host::emulator);
+    add(real::ON_BOTH, &|| match (&host, &emulator) {
+        (Ok(host), Ok(emulator)) => outcome(real::on_both(host, emulator)),
+        (Err(why), _) | (_, Err(why)) => (SelfTestOutcome::NotRun, why.clone()),
+    });
     add(ELSEWHERE.0, &|| (SelfTestOutcome::NotRun, ELSEWHERE.1.to_owned()));
     Ok(rows)
 }

@@ -133,13 +133,13 @@ pub(super) fn unseen_ticks(kvm: &Kvm, means: Means) -> Checked {
     thread::sleep(STOP);
     let restored = ticks_take(&mut second)?;
     // A busy host only ever makes them take longer. Half of it is for ticks that it hands over late, several at once.
-    for (after, took) in [("a stop", took), ("it was restored", restored)] {
+    for (what, took) in [("a stop", took), ("a restore and a wait", restored)] {
         ensure!(
             took >= PERIOD * TICKS as u32 / 2,
-            "{TICKS} ticks of {PERIOD:?} came within {took:?}, {STOP:?} after {after}"
+            "{TICKS} ticks of {PERIOD:?} came within {took:?} after {what} of {STOP:?}"
         );
     }
     Ok(format!(
-        "{STOP:?} after a stop, {TICKS} ticks of {PERIOD:?} took {took:.0?}; as long after it was restored, {restored:.0?}"
+        "after a stop of {STOP:?}, {TICKS} ticks of {PERIOD:?} took {took:.0?}; after a restore and a wait as long, {restored:.0?}"
     ))
 }

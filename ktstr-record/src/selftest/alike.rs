@@ -6,7 +6,7 @@ use ktstr_replay::judge::CheckSource;
 use ktstr_replay::run::Run;
 use ktstr_replay::verdict::Outcome;
 
-use super::recorded::{ensure, job, trace};
+use super::recorded::{ended_well, ensure, job, trace};
 use super::{Checked, said};
 use crate::recorder::PageSelection;
 use crate::spec::MachineSpec;
@@ -31,6 +31,7 @@ pub(super) fn on_both(machines: [(&str, MachineSpec); 2]) -> Checked {
         let trace = trace(folder.path(), machine, job, PageSelection::Kernel, &CLAIMS)?;
         let manifest = trace.manifest().map_err(|error| said(&error))?;
         ensure(manifest.machine.kind == kind, || format!("{kind} was {}", manifest.machine.kind))?;
+        ended_well(&trace).map_err(|why| format!("on {kind}, {why}"))?;
         let verdict = Run::load(&trace).judge(None, CheckSource::Recorded);
         verdicts.push((kind, verdict.findings.into_iter().map(|f| (f.what, f.outcome)).collect::<Vec<_>>()));
     }
@@ -53,7 +54,16 @@ fn compared(one: (&str, &[Judged]), other: (&str, &[Judged])) -> Checked {
 #[cfg(test)]
 mod tests {
     use super::{CLAIMS, Judged, compared};
+    use ktstr_replay::claim::Claim;
     use ktstr_replay::verdict::Outcome;
+
+    /// Findings have them in that form, by which they are found.
+    #[test]
+    fn claims_are_written_as_they_are_judged() {
+        for claim in CLAIMS {
+            assert_eq!(claim.parse::<Claim>().unwrap().to_string(), claim);
+        }
+    }
 
     #[test]
     fn what_differs_or_is_not_judged_is_no_pass() {

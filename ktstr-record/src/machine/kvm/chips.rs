@@ -100,9 +100,9 @@ impl Chips {
         Ok(true)
     }
 
-    /// Have those of the PIT's interrupts lost that came due in a stop of this length, before the guest goes on, but for the first:
-    /// that one waits in the local APIC. KVM has counted the others and would hand them over one right after the other, by which
-    /// the guest would see the stop. The countdown begins anew.
+    /// Have those of the PIT's interrupts lost that came due in a stop of this length (or as long after a restore), before the guest goes
+    /// on, but for the first: that one waits in the local APIC. KVM has counted the others and would hand them over one right after the
+    /// other, by which the guest would see the stop. The countdown begins anew.
     ///
     /// That KVM does not count them (`KVM_REINJECT_CONTROL`) costs 15 to 25 ms when a VM is made.
     pub(super) fn lose_late_ticks(&self, stop: Duration) -> Result<(), MachineError> {

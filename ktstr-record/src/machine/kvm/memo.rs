@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 /// Changes with what the probe does.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Its folder in the cache, and the file.
 const FOLDER: &str = "machine";
 const NAME: &str = "kvm-probe.json";

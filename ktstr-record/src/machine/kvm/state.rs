@@ -3,6 +3,8 @@
 //! The order in which it is put back matters to KVM: the TSC's rate first, the local APIC before the timer's deadline (an
 //! MSR), events last.
 
+use std::time::Instant;
+
 use kvm_bindings::{
     KVM_MAX_MSR_ENTRIES, Msrs, Xsave, kvm_clock_data, kvm_debugregs, kvm_lapic_state, kvm_mp_state,
     kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
@@ -108,6 +110,8 @@ impl Vm {
             .map(|(vcpu, saved)| vcpu.ask(move |vcpu| restore_vcpu(vcpu, &saved, xsave_words)))
             .collect();
         answers.into_iter().try_for_each(super::thread::Answer::wait)?;
+        // KVM's timer counts from here on, and the guest goes on later.
+        self.stopped = Some(Instant::now());
         self.shared.chips.restore(chips)?;
         self.clock = Some(kvm_clock_data { clock: clock_ns, ..kvm_clock_data::default() });
         Ok(())

@@ -50,8 +50,8 @@ pub(super) struct Vm {
     stands_at: Vec<Option<u64>>,
     /// kvmclock when the VM stopped.
     pub(super) clock: Option<kvm_clock_data>,
-    /// When it stopped.
-    stopped: Option<Instant>,
+    /// When it stopped, or had its timer restored: since then ticks come due that the guest does not get.
+    pub(super) stopped: Option<Instant>,
     pub(super) means: Means,
     /// The threads of the vCPUs, as the kernel numbers them.
     pub(super) tids: Vec<u32>,

@@ -9,6 +9,7 @@ use kvm_bindings::kvm_msr_entry;
 use kvm_ioctls::Kvm;
 
 use super::check::{Checked, Failure, PATIENCE, ensure, word};
+use super::state::copy_ram;
 use crate::machine::kvm::error::refused;
 use crate::machine::kvm::guests;
 use crate::machine::kvm::means::Means;
@@ -97,20 +98,25 @@ const PERIOD: Duration = Duration::from_millis(1);
 /// Ticks that are awaited among stops that are longer than their period.
 const FEW: u64 = 5;
 
+/// How long [`TICKS`] take once the guest, which is stopped, goes on.
+fn ticks_take(vm: &mut Vm) -> Result<Duration, Failure> {
+    let (before, begun) = (word(vm, 0)?, Instant::now());
+    vm.resume()?;
+    while word(vm, 0)? < before + TICKS {
+        ensure!(begun.elapsed() < PATIENCE, "{} of {TICKS} ticks", word(vm, 0)? - before);
+        still_runs(vm, PERIOD)?;
+    }
+    let took = begun.elapsed();
+    vm.pause()?;
+    Ok(took)
+}
+
 /// The PIT's: those of the local APIC do not add up in KVM.
 pub(super) fn unseen_ticks(kvm: &Kvm, means: Means) -> Checked {
     let mut vm = tiny::vm(kvm, guests::pit(), 1, means)?;
     runs_on(&mut vm)?;
-    let before = word(&vm, 0)?;
     thread::sleep(STOP);
-    let begun = Instant::now();
-    vm.resume()?;
-    while word(&vm, 0)? < before + TICKS {
-        ensure!(begun.elapsed() < PATIENCE, "{} of {TICKS} ticks", word(&vm, 0)? - before);
-        still_runs(&mut vm, PERIOD)?;
-    }
-    let took = begun.elapsed();
-    vm.pause()?;
+    let took = ticks_take(&mut vm)?;
     // A guest that never runs for as long as the period has its ticks, too.
     let (before, begun) = (word(&vm, 0)?, Instant::now());
     while word(&vm, 0)? < before + FEW {
@@ -120,10 +126,20 @@ pub(super) fn unseen_ticks(kvm: &Kvm, means: Means) -> Checked {
         still_runs(&mut vm, PERIOD / 5)?;
         vm.pause()?;
     }
+    // One that was restored has not gone on yet, either.
+    let mut second = tiny::bare(kvm, 1, means)?;
+    copy_ram(&vm, &second)?;
+    second.restore(&vm.save(kvm)?)?;
+    thread::sleep(STOP);
+    let restored = ticks_take(&mut second)?;
     // A busy host only ever makes them take longer. Half of it is for ticks that it hands over late, several at once.
-    ensure!(
-        took >= PERIOD * TICKS as u32 / 2,
-        "{TICKS} ticks of {PERIOD:?} came within {took:?} after a stop of {STOP:?}"
-    );
-    Ok(format!("after a stop of {STOP:?}, {TICKS} ticks of {PERIOD:?} took {took:.0?}"))
+    for (what, took) in [("a stop", took), ("a restore and a wait", restored)] {
+        ensure!(
+            took >= PERIOD * TICKS as u32 / 2,
+            "{TICKS} ticks of {PERIOD:?} came within {took:?} after {what} of {STOP:?}"
+        );
+    }
+    Ok(format!(
+        "after a stop of {STOP:?}, {TICKS} ticks of {PERIOD:?} took {took:.0?}; after a restore and a wait as long, {restored:.0?}"
+    ))
 }

@@ -363,7 +363,7 @@ fn the_trace_shows_the_fields(trace: &Trace, v: &mut Verdict) -> Result<()> {
         let cmdline = &trace.manifest()?.kernel.cmdline;
         if let Some(told) = cmdline.split(' ').find_map(|word| word.strip_prefix("tsc_early_khz=")) {
             let told: f64 = told.parse()?;
-            claim!(v, capture.kernel("tsc_khz")?.to_f64()).between(told * 0.99, told * 1.01);
+            claim!(v, capture.kernel("(u32)tsc_khz")?.to_f64()).between(told * 0.99, told * 1.01);
         }
         let said = capture
             .kernel("init_task.pit")

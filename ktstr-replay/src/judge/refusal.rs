@@ -16,6 +16,8 @@ use crate::units::GuestNs;
 const ERROR: u8 = 3;
 /// Lines of sched_ext that are looked at, the last ones.
 const LOG_LINES: usize = 256;
+/// Bytes of such a line at most: the kernel has none that is longer (`PRINTK_MESSAGE_MAX` of its `kernel/printk/internal.h` is less).
+const LOG_LINE: usize = 8192;
 /// Lines of sched_ext below the end of a scheduler in which its message is looked for: another CPU may have written meanwhile.
 const MESSAGE_WITHIN: usize = 4;
 /// How the kernel calls an end that the loader itself has asked for (`scx_exit_reason`).
@@ -91,7 +93,9 @@ fn by_kernel<'r>(
     time: &RangeInclusive<GuestNs>,
     names: &[&str],
 ) -> Option<(Option<&'r str>, Refusal)> {
-    let of_sched_ext = |(_, at, line): &(u8, GuestNs, &str)| time.contains(at) && words(line).is_some();
+    let of_sched_ext = |(_, at, line): &(u8, GuestNs, &str)| {
+        time.contains(at) && line.len() <= LOG_LINE && words(line).is_some()
+    };
     let mut log: Vec<(u8, GuestNs, &str)> = run.kmsg().filter(of_sched_ext).collect();
     let earlier = run.kmsg().filter(|(_, at, _)| at < time.start()).map(|(_, _, line)| line);
     if let Some(bystander) = enabled_after(earlier) {

@@ -213,8 +213,8 @@ pub(super) fn judge_body(run: &Run<'_>, so_far: Outcome) -> Finding {
             let mut lines = failures.to_vec();
             // A scheduler that the test attached, in the place of its own, or again; its own is attached once more when a step ends.
             let is_refused = NOT_ENABLED.iter().any(|words| error.contains(words));
-            let attaching = run.detached_times().last_began().filter(|_| is_refused);
-            let refused = attaching.and_then(|since| refusal::refusal(run, since, &[]));
+            let attaching = run.detached_times().last().filter(|_| is_refused);
+            let refused = attaching.and_then(|time| refusal::refusal(run, &time, &[]));
             lines.extend(refused.map(|reason| format!("the scheduler that was to be attached: {reason}")));
             finding(outcome, format!("{BODY_ERROR}{error}")).with_lines(lines)
         }

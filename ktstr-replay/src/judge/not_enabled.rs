@@ -4,15 +4,14 @@ use super::refusal;
 use crate::kernel::task::{Task, Tasks, read_tasks};
 use crate::kernel::unwind::{TaskStack, Unwinder};
 use crate::run::{CheckpointError, Checkpoints, Run};
-use crate::text::{clean, escaped, shorten};
+use crate::text::{clean, escaped};
 use crate::trace::record::{CaptureKind, OutputSource, Stage};
+use crate::units::GuestNs;
 use crate::verdict::{Finding, Origin, Outcome};
 
 /// Lines of a scheduler's output that are kept as evidence: the end of a verifier's log. Kernels from 7.3 on explain a
 /// rejection over some forty lines.
 const OUTPUT_LINES: usize = 64;
-/// Bytes of its last line that the finding quotes.
-const LAST_LINE: usize = 240;
 /// Threads whose stacks are shown.
 const THREADS: usize = 8;
 /// Frames of a stack that are shown.
@@ -64,14 +63,14 @@ fn why(run: &Run<'_>, output: &Output, lines: &mut Vec<String>) -> String {
     }
     let Some(last) = output.0.last() else { return ended };
     lines.extend(refusal::unsaid(run, last));
-    format!("it last wrote `{}`; {ended}", clean(&shorten(last.trim(), LAST_LINE)))
+    format!("it last wrote `{}`; {ended}", clean(last.trim()))
 }
 
 /// What the kernel, or libbpf, had against it.
 fn refused(run: &Run<'_>) -> Option<String> {
     let since = run.stage(Stage::SchedulerStarted).map(|(_, event, _)| event.guest_ns)?;
     let scheduler = run.manifest.scheduler.as_ref()?;
-    refusal::refusal(run, since, &[&scheduler.name, &scheduler.binary])
+    refusal::refusal(run, &(since..=GuestNs(u64::MAX)), &[&scheduler.name, &scheduler.binary])
 }
 
 fn how_it_ended(run: &Run<'_>) -> String {

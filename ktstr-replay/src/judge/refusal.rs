@@ -4,9 +4,11 @@
 //! libbpf prints; what it has against the `ops`, or what `ops.init` returned, stands in the kernel's own log. A loader may try more
 //! than once: what was said last is the reason.
 
+use std::ops::RangeInclusive;
+
 use crate::kernel::scx::said::{disabled, root_disabled, root_enabled, said, words};
 use crate::run::Run;
-use crate::text::{clean, escaped, shorten};
+use crate::text::{clean, escaped};
 use crate::trace::record::{EventBody, OutputSource};
 use crate::units::GuestNs;
 
@@ -14,20 +16,23 @@ use crate::units::GuestNs;
 const ERROR: u8 = 3;
 /// Lines of sched_ext that are looked at, the last ones.
 const LOG_LINES: usize = 256;
+/// Bytes of such a line at most: the kernel has none that is longer (`PRINTK_MESSAGE_MAX` of its `kernel/printk/internal.h` is less).
+const LOG_LINE: usize = 8192;
 /// Lines of sched_ext below the end of a scheduler in which its message is looked for: another CPU may have written meanwhile.
 const MESSAGE_WITHIN: usize = 4;
-/// Bytes of what others wrote that a finding quotes.
-const QUOTED: usize = 240;
 /// How the kernel calls an end that the loader itself has asked for (`scx_exit_reason`).
 const BY_LOADER: &str = "unregistered from user space";
 /// What libbpf prints before each message of its own.
 const LIBBPF: &str = "libbpf: ";
+/// What is in those of its messages on `ops` that are no failure, which a loader shows that was asked for its debug output
+/// (`bpf_map__init_kern_struct_ops` and `init_struct_ops_maps` of `tools/lib/bpf/libbpf.c`).
+const DEBUG: [&str; 4] = [": type_id:", " is set to prog ", " bytes from data(+", " found at offset "];
 /// How a verifier's log begins and ends in libbpf's output (`bpf_object_load_prog` of `tools/lib/bpf/libbpf.c`).
 const LOG_END: &str = "-- END PROG LOAD LOG --";
 /// What the kernel's diagnosis of a rejected program begins with, from 7.3 on (`bpf_diag_header` of `kernel/bpf/diagnostics.c`).
 const DIAGNOSIS: &str = "Verification failed: ";
 /// What follows the verifier's words on a program (`print_verification_stats` of `kernel/bpf/verifier.c`).
-const STATISTICS: [&str; 4] = ["processed ", "verification time ", "stack depth ", "insns processed "];
+const STATISTICS: [&str; 4] = ["processed ", "verification time ", "stack depth ", "subprog "];
 
 /// Something that was said against a scheduler.
 struct Refusal {
@@ -35,20 +40,32 @@ struct Refusal {
     words: String,
 }
 
-/// What the kernel, or libbpf for it, had against the scheduler that was to be enabled at `since`; `None`: nothing was said.
+/// What the kernel, or libbpf for it, had against the scheduler that was to be enabled in this time; `None`: nothing was said.
 ///
 /// `names` are those by which the scheduler is known; without one, whatever ended last is meant. The kernel knows a scheduler by the
-/// name in its `ops`, which may be another one: so one that is the only one to have ended is meant, too, and told by that name.
-pub(super) fn refusal(run: &Run<'_>, since: GuestNs, names: &[&str]) -> Option<String> {
-    let both = [by_libbpf(&written(run, since)), by_kernel(run, since, names)];
-    both.into_iter().flatten().max_by_key(|refusal| refusal.at).map(|refusal| refusal.words)
+/// name in its `ops`, which may be another one: so one that is the only one to have ended is meant, too, and told by that name. One that
+/// was enabled before that time is another one, whatever its name.
+pub(super) fn refusal(run: &Run<'_>, time: &RangeInclusive<GuestNs>, names: &[&str]) -> Option<String> {
+    let kernels = by_kernel(run, time, names);
+    let called = kernels.as_ref().and_then(|(name, _)| *name);
+    // What was said before an attempt that went well is not the reason. Without names the one that went well may be another one, which has
+    // come back.
+    let is_its = |name: &str| !names.is_empty() && (is_one_of(name, names) || called == Some(name));
+    let went_well = run.kmsg().rev().find_map(|(_, at, line)| {
+        let is_enabled = time.contains(&at) && root_enabled(line).is_some_and(is_its);
+        is_enabled.then_some(at)
+    });
+    let both = [by_libbpf(&written(run, time)), kernels.map(|(_, refusal)| refusal)];
+    let said = both.into_iter().flatten().filter(|refusal| went_well.is_none_or(|at| refusal.at >= at));
+    said.max_by_key(|refusal| refusal.at).map(|refusal| refusal.words)
 }
 
 /// What the kernel's number of a failure says that neither the kernel nor libbpf puts into words, by what the loader wrote last.
 pub(super) fn unsaid(run: &Run<'_>, last_written: &str) -> Option<String> {
     if last_written.contains("Argument list too long") {
         let note = "note: the kernel answers E2BIG, `Argument list too long`, to `ops` with a `timeout_ms` above 30000 (SCX_WATCHDOG_MAX_TIMEOUT), \
-                    or with another field above its maximum (bpf_scx_init_member of the kernel's kernel/sched/ext)";
+                    or with another field above its maximum (bpf_scx_init_member of the kernel's kernel/sched/ext), and to a program that is \
+                    too complex for its verifier";
         return Some(note.to_owned());
     }
     let busy = last_written.contains("Device or resource busy");
@@ -59,15 +76,34 @@ pub(super) fn unsaid(run: &Run<'_>, last_written: &str) -> Option<String> {
 
 /// The scheduler that the kernel's log says is enabled at its end.
 fn enabled_now<'r>(run: &'r Run<'_>) -> Option<&'r str> {
-    run.kmsg().fold(None, |now, (_, _, line)| match root_disabled(line) {
+    enabled_after(run.kmsg().map(|(_, _, line)| line))
+}
+
+/// The scheduler that is enabled after these lines of the kernel's log.
+fn enabled_after<'l>(lines: impl Iterator<Item = &'l str>) -> Option<&'l str> {
+    lines.fold(None, |now, line| match root_disabled(line) {
         Some((name, _)) if now == Some(name) => None,
         _ => root_enabled(line).or(now),
     })
 }
 
-fn by_kernel(run: &Run<'_>, since: GuestNs, names: &[&str]) -> Option<Refusal> {
-    let of_sched_ext = |(_, at, line): &(u8, GuestNs, &str)| *at >= since && words(line).is_some();
+/// What the kernel said last, and against which scheduler, if it is one.
+fn by_kernel<'r>(
+    run: &'r Run<'_>,
+    time: &RangeInclusive<GuestNs>,
+    names: &[&str],
+) -> Option<(Option<&'r str>, Refusal)> {
+    let of_sched_ext = |(_, at, line): &(u8, GuestNs, &str)| {
+        time.contains(at) && line.len() <= LOG_LINE && words(line).is_some()
+    };
     let mut log: Vec<(u8, GuestNs, &str)> = run.kmsg().filter(of_sched_ext).collect();
+    let earlier = run.kmsg().filter(|(_, at, _)| at < time.start()).map(|(_, _, line)| line);
+    if let Some(bystander) = enabled_after(earlier) {
+        let is_its_end = |line: &str| root_disabled(line).is_some_and(|(name, _)| name == bystander);
+        if let Some(position) = log.iter().position(|(_, _, line)| is_its_end(line)) {
+            log.remove(position);
+        }
+    }
     log.drain(..log.len().saturating_sub(LOG_LINES));
     let ends: Vec<(Option<&str>, Refusal)> =
         (0..log.len()).filter_map(|position| said_against(&log, position, names)).collect();
@@ -76,7 +112,7 @@ fn by_kernel(run: &Run<'_>, since: GuestNs, names: &[&str]) -> Option<Refusal> {
     ended.dedup();
     let any_is_meant = names.is_empty() || ended.len() == 1;
     let is_meant = |name: Option<&str>| name.is_none_or(|name| any_is_meant || is_one_of(name, names));
-    ends.into_iter().rev().find(|(name, _)| is_meant(*name)).map(|(_, refusal)| refusal)
+    ends.into_iter().rev().find(|(name, _)| is_meant(*name))
 }
 
 /// What a line of the kernel's log says against a scheduler, and which one.
@@ -97,8 +133,9 @@ fn said_against<'l>(
     if reason == BY_LOADER {
         return None;
     }
-    let message =
-        after.iter().take(MESSAGE_WITHIN).find_map(|(_, _, line)| said(line).filter(|(n, _)| *n == name));
+    // Below the next end is the message of that one.
+    let below = after.iter().take_while(|(_, _, line)| root_disabled(line).is_none()).take(MESSAGE_WITHIN);
+    let message = below.filter_map(|(_, _, line)| said(line)).find(|(whose, _)| *whose == name);
     let was_enabled = before.iter().rev().find_map(|(_, _, line)| {
         let enabled = root_enabled(line).map(|enabled| (enabled, true));
         let other = enabled.or_else(|| root_disabled(line).map(|(ended, _)| (ended, false)));
@@ -117,31 +154,45 @@ fn said_against<'l>(
 }
 
 /// Whether the kernel's name of a scheduler is one of those, which may lack `scx_` and the version that follows:
-/// `lavd_1.1.4_x86_64_unknown_linux_gnu` is `scx_lavd`.
+/// `lavd_1.1.4_x86_64_unknown_linux_gnu` is `scx_lavd`, and `lavd_other` is not.
 fn is_one_of(name: &str, names: &[&str]) -> bool {
     let bare = |name: &str| name.strip_prefix("scx_").unwrap_or(name).to_owned();
+    let is_version = |rest: &str| {
+        rest.strip_prefix(['_', '.']).is_some_and(|rest| rest.starts_with(|next: char| next.is_ascii_digit()))
+    };
     let name = bare(name);
     names.iter().map(|known| bare(known)).filter(|known| !known.is_empty()).any(|known| {
-        name.strip_prefix(&known).is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphanumeric()))
+        name.strip_prefix(known.as_str()).is_some_and(|rest| rest.is_empty() || is_version(rest))
     })
 }
 
 fn quoted(text: &str) -> String {
-    clean(&shorten(text.trim(), QUOTED))
+    clean(text.trim())
 }
 
-/// The lines that schedulers wrote from a time on, each with that at which its beginning came.
-fn written(run: &Run<'_>, since: GuestNs) -> Vec<(GuestNs, String)> {
+/// The lines that schedulers wrote in a time, each with that at which its beginning came. What comes in pieces is put together, of each
+/// stream its own.
+fn written(run: &Run<'_>, time: &RangeInclusive<GuestNs>) -> Vec<(GuestNs, String)> {
     let mut lines: Vec<(GuestNs, String)> = Vec::new();
-    let mut is_whole = true;
-    for event in run.events.iter().filter(|event| event.guest_ns >= since) {
-        let EventBody::Output { source: OutputSource::Scheduler, bytes, .. } = &event.body else { continue };
+    // The line that goes on, of standard output and of standard error.
+    let mut going_on: [Option<usize>; 2] = [None; 2];
+    for event in run.events.iter().filter(|event| time.contains(&event.guest_ns)) {
+        let EventBody::Output { source: OutputSource::Scheduler, stderr, bytes } = &event.body else {
+            continue;
+        };
+        let [out, err] = &mut going_on;
+        let open = if *stderr { err } else { out };
         for piece in String::from_utf8_lossy(bytes).split_inclusive('\n') {
-            match lines.last_mut().filter(|_| !is_whole) {
-                Some((_, line)) => line.push_str(piece.trim_end()),
-                None => lines.push((event.guest_ns, piece.trim_end().to_owned())),
+            let position = *open.get_or_insert_with(|| {
+                lines.push((event.guest_ns, String::new()));
+                lines.len() - 1
+            });
+            if let Some((_, line)) = lines.get_mut(position) {
+                line.push_str(piece);
             }
-            is_whole = piece.ends_with('\n');
+            if piece.ends_with('\n') {
+                *open = None;
+            }
         }
     }
     lines
@@ -167,10 +218,11 @@ fn by_libbpf(lines: &[(GuestNs, String)]) -> Option<Refusal> {
 fn is_fatal(words: &str) -> bool {
     let lacks = words.starts_with("extern (")
         && (words.contains("not found in kernel") || words.contains("incompatible with"));
-    let ops = words.starts_with("struct_ops init");
+    let unresolved = words.starts_with("extern '") && words.ends_with("(strong): not resolved");
+    let ops = words.starts_with("struct_ops init") && !DEBUG.iter().any(|part| words.contains(part));
     let map = words.starts_with("map '") && words.contains("': failed to create");
     let btf = words.contains("failed to find valid kernel BTF") || words.contains("kernel BTF is missing");
-    lacks || ops || map || btf || words.contains("': BPF program load failed: ")
+    lacks || unresolved || ops || map || btf || words.contains("': BPF program load failed: ")
 }
 
 /// The verifier's words on the program whose log begins with the next line: its diagnosis, or its last line before the statistics.
@@ -282,6 +334,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_said_before_an_attempt_that_went_well_is_not_the_reason() {
+        let failed = ended(started(), -150, "demo", "runtime error", "ops.init() failed (-22)");
+        let failed = failed.output(-150, OutputSource::Scheduler, REJECTED);
+        let then_enabled = failed.kmsg(-140, 6, "sched_ext: BPF scheduler \"demo\" enabled");
+        let left = then_enabled.kmsg(
+            -130,
+            6,
+            "sched_ext: BPF scheduler \"demo\" disabled (unregistered from user space)",
+        );
+        assert_eq!(reason(left), "it last wrote `libbpf: failed to load BPF skeleton 'scx_demo': -EACCES`");
+    }
+
+    #[test]
     fn a_bystander_is_not_the_reason() {
         // One that ended before the scheduler was started.
         let before = ended(TraceBuilder::new(), -900, "demo", "runtime error", "ops.init() failed (-1)");
@@ -302,6 +367,21 @@ mod tests {
         // Two of which neither has its name.
         let two = ended(started(), -150, "one", "runtime error", "ops.init() failed (-1)");
         assert_eq!(reason(ended(two, -100, "two", "runtime error", "ops.init() failed (-2)")), "");
+        // One that was enabled when it was started, of whatever name.
+        for name in ["other", "demo"] {
+            let enabled = format!("sched_ext: BPF scheduler \"{name}\" enabled");
+            let stalled =
+                TraceBuilder::new().kmsg(-900, 6, &enabled).stage(-200, Stage::SchedulerStarted, "");
+            let stalled = ended(stalled, -150, name, "runnable task stall", "x[7] failed to run for 30.1s");
+            assert_eq!(reason(stalled), "", "{name}");
+        }
+        // What is above the end of another one, and what is below it.
+        let unsaid =
+            started().kmsg(-150, 6, "sched_ext: BPF scheduler \"demo\" disabled (unregistered from BPF)");
+        let unsaid = unsaid
+            .kmsg(-140, 6, "sched_ext: BPF scheduler \"other\" disabled (unregistered from user space)")
+            .kmsg(-130, 3, "sched_ext: demo: of an attempt whose end is not in the log");
+        assert_eq!(reason(unsaid), "the kernel ended it: unregistered from BPF");
         // A message of another one is not its own.
         let mixed = started()
             .kmsg(-100, 3, "sched_ext: BPF scheduler \"demo\" disabled (runtime error)")
@@ -316,6 +396,7 @@ mod tests {
         assert_eq!(of("demo_1.1.4_x86"), "the kernel ended it: runtime error: ops.init() failed (-1)");
         assert_eq!(of("demolition"), "the kernel ended `demolition`: runtime error: ops.init() failed (-1)");
         assert!(is_one_of("lavd_1.1.4_x86_64", &["scx_lavd"]) && !is_one_of("lavd", &["", "scx_"]));
+        assert!(is_one_of("lavd", &["scx_lavd"]) && !is_one_of("lavd_other", &["scx_lavd"]));
     }
 
     #[test]
@@ -346,20 +427,47 @@ mod tests {
         );
         assert_eq!(of(&older), format!("{failed}: R0 invalid mem access 'x'"));
         // Lines come in pieces, and as a logger has them.
-        let (one, other) = REJECTED.split_at(90);
-        let pieces =
-            started().output(-100, OutputSource::Scheduler, one).output(-90, OutputSource::Scheduler, other);
-        assert_eq!(reason(pieces), format!("{failed}: {diagnosis}"));
+        for (cut, _) in REJECTED.char_indices().filter(|(at, c)| *at == 90 || *c == ' ') {
+            let (one, other) = REJECTED.split_at(cut + 1);
+            let pieces = started().output(-100, OutputSource::Scheduler, one).output(
+                -90,
+                OutputSource::Scheduler,
+                other,
+            );
+            assert_eq!(reason(pieces), format!("{failed}: {diagnosis}"), "{cut}");
+        }
+        // Another stream's line is not in the midst of it.
+        let (one, other) = REJECTED.split_at(60);
+        let between = EventBody::Output {
+            source: OutputSource::Scheduler,
+            stderr: false,
+            bytes: "trying\nagain".into(),
+        };
+        let streams = started().output(-100, OutputSource::Scheduler, one).event(-95, between).output(
+            -90,
+            OutputSource::Scheduler,
+            other,
+        );
+        let streams = reason(streams);
+        assert!(streams.starts_with(failed), "{streams}");
         let missing = "extern (func ksym) 'scx_bpf_nope': not found in kernel or module BTFs";
         let text = format!(
             "libbpf: struct_ops demo_ops: member priv not found in kernel, skipping it as it's set to zero\n\
              12:00:00 [WARN] libbpf: {missing}\nlibbpf: failed to load object 'demo'\nError: Invalid argument\n"
         );
         assert_eq!(of(&text), format!("libbpf: {missing}"));
+        let unresolved = "libbpf: extern 'CONFIG_NOPE' (strong): not resolved";
+        assert_eq!(of(&format!("{unresolved}\nlibbpf: failed to load object 'demo'\n")), unresolved);
         // What is no failure is not taken for one.
-        let said =
-            "libbpf: struct_ops demo_ops: member priv not found in kernel, skipping it as it's set to zero";
-        assert_eq!(of(&format!("{said}\nError: no\n")), "it last wrote `Error: no`");
+        for said in [
+            "struct_ops demo_ops: member priv not found in kernel, skipping it as it's set to zero",
+            "struct_ops init: struct sched_ext_ops(type_id=7) demo_ops found at offset 0",
+            "struct_ops init_kern demo_ops: type_id:7 kern_type_id:8 kern_vtype_id:9",
+            "struct_ops init_kern demo_ops: func ptr init is set to prog demo_init from data(+0) to kern_data(+8)",
+            "struct_ops init_kern demo_ops: copy flags 8 bytes from data(+16) to kern_data(+24)",
+        ] {
+            assert_eq!(of(&format!("libbpf: {said}\nError: no\n")), "it last wrote `Error: no`", "{said}");
+        }
     }
 
     #[test]
@@ -398,8 +506,14 @@ mod tests {
             verdict.findings.into_iter().find(|finding| finding.what == "body").expect("one of it").lines
         };
         let told = "the scheduler that was to be attached: the kernel ended `other`: runtime error: ops.init() failed (-22)";
-        // Its own scheduler is attached again before the body ends.
-        assert_eq!(lines(run.op(1300, "attach_scheduler", "demo"), error), [told]);
+        // Its own scheduler is attached again before the body ends, and what becomes of that one is not the reason.
+        let run = run.kmsg(1250, 6, "sched_ext: BPF scheduler \"demo\" enabled").op(
+            1300,
+            "attach_scheduler",
+            "demo",
+        );
+        let run = ended(run, 1400, "demo", "runnable task stall", "x[7] failed to run for 30.1s");
+        assert_eq!(lines(run, error), [told]);
         let run = ended(
             TraceBuilder::begun().op(1000, "detach_scheduler", "demo"),
             1200,

@@ -1,5 +1,7 @@
 //! When a test had its scheduler detached, by the operations that say so.
 
+use std::ops::RangeInclusive;
+
 use super::Run;
 use crate::trace::record::{EventBody, Sample};
 use crate::units::GuestNs;
@@ -24,9 +26,9 @@ impl DetachedTimes {
         self.0.iter().any(|(from, until)| (*from..=*until).contains(&sample.guest_ns))
     }
 
-    /// When it was detached last.
-    pub(crate) fn last_began(&self) -> Option<GuestNs> {
-        self.0.last().map(|(from, _)| *from)
+    /// The last one.
+    pub(crate) fn last(&self) -> Option<RangeInclusive<GuestNs>> {
+        self.0.last().map(|(from, until)| RangeInclusive::new(*from, *until))
     }
 
     /// How many ended before a capture was taken.

@@ -287,11 +287,13 @@ impl CommandArgs for TestArgs {
         }
         run.leave();
         if let Some(plan) = &plan {
-            out::write(&format!("\n{}", of_gauntlet(&rows, plan, &passes)))?;
             let planned = plan.count() * passes.len();
-            let runs: BTreeSet<_> = rows.iter().map(|row| (&row.test, &row.topology, &row.kernel)).collect();
-            if worst == 0 && runs.len() < planned {
-                bail!("{planned} runs were planned, and {} left a trace", runs.len());
+            let run_of = |row: &Row| (row.test.clone(), row.topology.clone(), row.kernel.clone());
+            let left = rows.iter().map(run_of).collect::<BTreeSet<_>>().len();
+            rows.extend(untraced);
+            out::write(&format!("\n{}", of_gauntlet(&rows, plan, &passes)))?;
+            if worst == 0 && left < planned {
+                bail!("{planned} runs were planned, and {left} left a trace");
             }
         } else if passes.len() > 1 {
             rows.extend(untraced);

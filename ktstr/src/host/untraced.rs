@@ -68,7 +68,13 @@ pub fn take(results: &Path) -> io::Result<Vec<Untraced>> {
 
 fn taken(path: &Path) -> Option<Untraced> {
     let text = fs::read_to_string(path).ok()?;
-    fs::remove_file(path).ok()?;
+    // What cannot be taken away is told all the same.
+    let _ = fs::remove_file(path);
+    // A later try that was killed has a trace, and could not take away what the one before it left.
+    let trace = format!("{}{TRACE_SUFFIX}", path.to_str()?.strip_suffix(SUFFIX)?);
+    if Path::new(&trace).exists() {
+        return None;
+    }
     let mut parts = text.splitn(3, '\n').map(str::to_owned);
     Some(Untraced { package: parts.next()?, path: parts.next()?, reason: parts.next()? })
 }
@@ -103,6 +109,18 @@ mod tests {
         leave(&TEST, &asked(&folder), &failed());
         assert_eq!(take(folder.path()).expect("listed"), []);
         assert_eq!(take(&folder.path().join("none")).expect("no folder"), []);
+    }
+
+    /// It was told to have left no trace, below what was told of its trace.
+    #[test]
+    fn a_reason_is_not_told_beside_the_trace_of_a_later_try_that_was_killed() {
+        let folder = TempDir::new().expect("a folder");
+        leave(&TEST, &asked(&folder), &Err(anyhow!("no")));
+        let trace = folder.path().join(format!("demo.demo.two{TRACE_SUFFIX}"));
+        fs::write(&trace, "").expect("a file");
+        assert_eq!(take(folder.path()).expect("listed"), []);
+        fs::remove_file(trace).expect("removed");
+        assert_eq!(take(folder.path()).expect("listed"), [], "it was taken away");
     }
 
     #[test]

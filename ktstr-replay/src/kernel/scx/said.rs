@@ -1,7 +1,7 @@
 //! What sched_ext writes into the kernel's log when a scheduler ends, or does not begin.
 //!
-//! Sources, in Linux: `scx_log_sched_disable` and `scx_root_enable_workfn` in `kernel/sched/ext/ext.c` of 7.3, `scx_disable_workfn` and
-//! `scx_enable` in `kernel/sched/ext.c` before; the words are the same since 6.12.
+//! Sources, in Linux: `scx_log_sched_disable` and `scx_root_enable_workfn` in `kernel/sched/ext/ext.c` of 7.3, `scx_ops_disable_workfn` and
+//! `scx_ops_enable` in `kernel/sched/ext.c` of 6.12; the words are the same.
 
 /// How sched_ext begins its lines.
 const OWN: &str = "sched_ext: ";

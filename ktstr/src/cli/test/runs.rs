@@ -13,6 +13,7 @@ use ktstr_replay::trace::Trace;
 
 use super::super::out;
 use super::table::{Row, TestName};
+use crate::gauntlet::{PRESETS, test_of_variant};
 use crate::host::left::take_in;
 use crate::host::live::{remove_unless_live, unless_live};
 use crate::host::results::{ASKED, TRACE_SUFFIX, is_run_name};
@@ -39,7 +40,8 @@ pub(super) fn print_traces(results: &Path, kernel: &str) -> Result<Vec<Row>> {
 /// Say of each test that failed before it had a trace why. Returns their rows.
 pub(super) fn print_untraced(results: &Path, kernel: &str) -> Result<Vec<Row>> {
     let taken = take(results).with_context(|| format!("could not list {}", results.display()))?;
-    let rows: Vec<Row> = taken.iter().map(|test| Row::untraced(name_of(test), kernel)).collect();
+    let row = |test: &Untraced| Row::untraced(name_of(test), machine_of(test), kernel);
+    let rows: Vec<Row> = taken.iter().map(row).collect();
     for (test, row) in taken.iter().zip(&rows) {
         let whose = row.test.told_apart(rows.iter().map(|row| &row.test));
         let whose = whose.map(|krate| format!("{krate}:\n")).unwrap_or_default();
@@ -51,6 +53,14 @@ pub(super) fn print_untraced(results: &Path, kernel: &str) -> Result<Vec<Row>> {
 fn name_of(test: &Untraced) -> TestName {
     let (target, name) = test.path.split_once("::").unwrap_or(("", &test.path));
     TestName::of(&text::printable(&test.package), &text::printable(target), &text::printable(name))
+}
+
+/// The machine of a variant, as its column in the table of the gauntlet has it; of another test it is not told anywhere.
+fn machine_of(test: &Untraced) -> String {
+    let name = test.path.split_once("::").map_or(test.path.as_str(), |(_, name)| name);
+    let of = test_of_variant(name);
+    let preset = PRESETS.iter().find(|preset| preset.variant_of(&of) == name);
+    preset.map_or_else(String::new, |preset| preset.topology.to_string())
 }
 
 /// `FAIL two: could not build it`, what else is said of it, and that there is no trace.
@@ -256,6 +266,11 @@ mod tests {
             "FAIL a::two: a claim: no `)`\n    | each(x\n    |       ^\n  it left no trace\n"
         );
         assert_eq!(name_of(&one), TestName::of("p-q", "demo", "a::two"));
+        assert_eq!(machine_of(&one), "");
+        let preset = PRESETS.first().expect("a machine");
+        let variant = untraced(&format!("demo::{}", preset.variant_of("a::two")), "no");
+        assert_eq!(name_of(&variant), name_of(&one));
+        assert_eq!(machine_of(&variant), preset.topology.to_string());
         let long = in_short(&untraced("demo::two", &"line\n".repeat(100)));
         assert!(long.contains("and 87 more lines") && long.lines().count() == 15, "{long}");
         assert!(!in_short(&untraced("demo::two", "\u{1b}[2J")).contains('\u{1b}'));

@@ -77,9 +77,9 @@ impl Row {
     }
 
     /// Of a test that failed before it had a trace.
-    pub(super) fn untraced(test: TestName, kernel: &str) -> Self {
+    pub(super) fn untraced(test: TestName, topology: String, kernel: &str) -> Self {
         let (verdict, trace) = (Outcome::Fail.to_string(), PathBuf::new());
-        Self { test, topology: String::new(), kernel: kernel.to_owned(), verdict, trace }
+        Self { test, topology, kernel: kernel.to_owned(), verdict, trace }
     }
 
     /// Which of a test's tries in one run it is: `x.2.trace.zst` is the second.

@@ -43,7 +43,9 @@ fn measure() -> Option<u64> {
     sleep(BETWEEN);
     let end = reading();
     let (ns, ticks) = (end.at_ns.checked_sub(begin.at_ns)?, end.ticks.checked_sub(begin.ticks)?);
-    u64::try_from(u128::from(ticks) * 1_000_000 / u128::from(ns.max(1))).ok().filter(|&khz| khz >= SLOWEST_KHZ)
+    u64::try_from(u128::from(ticks) * 1_000_000 / u128::from(ns.max(1)))
+        .ok()
+        .filter(|&khz| khz >= SLOWEST_KHZ)
 }
 
 /// The counter, and the time when it was read.

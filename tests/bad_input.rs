@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use ktstr::prelude::*;
-use ktstr_tests::{Ended, cargo_ktstr, fixture, ktstr, run_bounded};
+use ktstr_tests::{Ended, cargo_ktstr, files_below, fixture, ktstr, run_bounded};
 use tempfile::TempDir;
 
 declare_scheduler!(ABSENT, { name = "absent", source = "no_such_scheduler" });
@@ -86,14 +86,7 @@ fn tests_that_leave_no_trace_are_told_last_with_their_reasons() {
     }
     assert_eq!(told.last().map(|rest| rest.trim()), Some(""), "the last lines: {ended}");
     // What `cargo ktstr test` has told is not left behind.
-    let left: Vec<PathBuf> = walk(results.path());
-    assert_eq!(left, Vec::<PathBuf>::new());
-}
-
-/// All files below a folder.
-fn walk(folder: &Path) -> Vec<PathBuf> {
-    let paths = fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path());
-    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+    assert_eq!(files_below(results.path(), ""), Vec::<PathBuf>::new());
 }
 
 /// A fixture that must fail before it boots anything: fast, without a result, and saying all of `words`.

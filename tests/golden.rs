@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use ktstr::prelude::*;
-use ktstr_tests::{DUMP, Ended, Printed, READINGS, json_of, ktstr, run_reading};
+use ktstr_tests::{DUMP, Ended, Printed, READINGS, files_below, json_of, ktstr, run_reading};
 use serde_json::Value;
 use similar::TextDiff;
 
@@ -152,21 +152,6 @@ fn help(command: &[&str]) -> (Vec<String>, Vec<String>) {
         long.split(['=', '[', '.']).next().map(str::to_owned)
     };
     (commands, text.lines().filter_map(option).collect())
-}
-
-/// All files below a folder whose names end so.
-fn files_below(folder: &Path, end: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            found.extend(files_below(&path, end));
-        } else if path.to_str().is_some_and(|path| path.ends_with(end)) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
 }
 
 /// What every reading of the traces prints, by the name of its golden.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ktstr_tests::files_below;
 use syn::{Item, UseTree};
 
 /// The crates whose items the prelude has, as paths name them, and their folders.
@@ -25,7 +26,7 @@ fn everything_in_the_prelude_has_a_docstring_with_an_example_or_is_in_one() {
     let prelude = read(&root.join("ktstr/src/prelude.rs"));
     let sources: Vec<(PathBuf, String)> = CRATES
         .iter()
-        .flat_map(|(_, folder)| files(&root.join(folder).join("src")))
+        .flat_map(|(_, folder)| files_below(&root.join(folder).join("src"), ".rs"))
         .map(|path| (path.clone(), read(&path)))
         .collect();
     let examples: BTreeSet<String> = sources.iter().flat_map(|(_, text)| words(&examples(text))).collect();
@@ -58,7 +59,7 @@ fn everything_in_the_prelude_has_a_docstring_with_an_example_or_is_in_one() {
 #[test]
 fn every_method_of_what_the_prelude_has_is_in_an_example() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let sources = CRATES.iter().flat_map(|(_, folder)| files(&root.join(folder).join("src")));
+    let sources = CRATES.iter().flat_map(|(_, folder)| files_below(&root.join(folder).join("src"), ".rs"));
     let sources: Vec<(PathBuf, String)> = sources.map(|path| (path.clone(), read(&path))).collect();
     let shown: BTreeSet<String> = sources.iter().flat_map(|(_, text)| words(&examples(text))).collect();
     let known: BTreeSet<String> = exported(&read(&root.join("ktstr/src/prelude.rs")))
@@ -244,15 +245,6 @@ fn examples(text: &str) -> String {
 fn words(code: &str) -> Vec<String> {
     let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
     code.split(|letter| !is_part(letter)).filter(|word| !word.is_empty()).map(str::to_owned).collect()
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let paths = entries.map(|entry| entry.expect("an entry").path());
-    paths
-        .flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
-        .filter(|path| path.extension().is_some_and(|of| of == "rs"))
-        .collect()
 }
 
 fn read(path: &Path) -> String {

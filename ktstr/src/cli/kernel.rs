@@ -211,15 +211,8 @@ fn to_json(kernel: &Kernel, faults: &[String]) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Cli {
-        #[command(flatten)]
-        kernel: KernelArgs,
-    }
+    use crate::cli::parsed;
 
     fn listing(release: &str, cached: bool, check: Option<KernelCheck>) -> KernelListing {
         let has_sched_ext = check.as_ref().map(|check| check.has_sched_ext);
@@ -246,10 +239,11 @@ mod tests {
 
     #[test]
     fn without_a_version_the_latest_is_fetched() {
-        let cli = Cli::try_parse_from(["kernel", "fetch"]).unwrap();
-        assert!(matches!(cli.kernel.command, KernelCommand::Fetch { spec, json: false } if spec == "latest"));
-        assert!(Cli::try_parse_from(["kernel"]).is_err());
-        assert!(Cli::try_parse_from(["kernel", "check"]).is_err());
+        let parsed = |words: &[&str]| parsed::<KernelArgs>(words);
+        let fetch = parsed(&["fetch"]).unwrap();
+        assert!(matches!(fetch.command, KernelCommand::Fetch { spec, json: false } if spec == "latest"));
+        assert!(parsed(&[]).is_err());
+        assert!(parsed(&["check"]).is_err());
     }
 
     #[test]

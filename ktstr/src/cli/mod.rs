@@ -43,6 +43,13 @@ pub fn cargo_ktstr() -> ExitCode {
     run(Program::CargoKtstr)
 }
 
+/// What a command takes these words for, for the tests of commands.
+#[cfg(test)]
+fn parsed<A: clap::Args>(words: &[&str]) -> Result<A, clap::Error> {
+    let command = A::augment_args(clap::Command::new("command").no_binary_name(true));
+    A::from_arg_matches(&command.try_get_matches_from(words)?)
+}
+
 /// Parse the command line and do what it says; an error goes to stderr with its causes.
 fn run(program: Program) -> ExitCode {
     let matches = match program.command().try_get_matches() {

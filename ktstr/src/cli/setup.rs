@@ -65,22 +65,16 @@ impl CommandArgs for SetupArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Cli {
-        #[command(flatten)]
-        setup: SetupArgs,
-    }
+    use crate::cli::parsed;
 
     #[test]
     fn cleaning_and_fetching_exclude_each_other() {
-        assert!(Cli::try_parse_from(["setup", "--clean"]).unwrap().setup.clean);
-        assert!(Cli::try_parse_from(["setup", "--clean", "--refresh"]).is_err());
-        assert!(Cli::try_parse_from(["setup", "--clean", "--kernel", "7"]).is_err());
-        let fetch = Cli::try_parse_from(["setup"]).unwrap().setup;
+        let parsed = |words: &[&str]| parsed::<SetupArgs>(words);
+        assert!(parsed(&["--clean"]).unwrap().clean);
+        assert!(parsed(&["--clean", "--refresh"]).is_err());
+        assert!(parsed(&["--clean", "--kernel", "7"]).is_err());
+        let fetch = parsed(&[]).unwrap();
         assert_eq!((fetch.kernel.as_str(), fetch.refresh), ("latest", false));
     }
 }

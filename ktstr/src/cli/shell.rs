@@ -153,19 +153,11 @@ fn chosen(names: &[String], wanted: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug, clap::Parser)]
-    struct Cli {
-        #[command(flatten)]
-        shell: ShellArgs,
-    }
+    use crate::cli::parsed;
 
     #[test]
     fn the_test_is_told_by_variables_what_was_asked_for() {
-        let parsed = |words: &[&str]| {
-            let words = ["shell", "two"].iter().chain(words);
-            <Cli as clap::Parser>::parse_from(words).shell
-        };
+        let parsed = |words: &[&str]| parsed::<ShellArgs>(&[&["two"], words].concat()).expect("arguments");
         assert_eq!(parsed(&[]).variables(), []);
         assert_eq!(parsed(&["--kernel", "7.3"]).variables(), [("KTSTR_KERNEL", "7.3")]);
         assert_eq!(parsed(&["--cold"]).variables(), [("KTSTR_COLD", "1")]);

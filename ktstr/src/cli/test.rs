@@ -459,6 +459,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::cli::parsed;
     use crate::workspace::{Dependency, Package, Target};
 
     fn workspace() -> Workspace {
@@ -492,18 +493,12 @@ mod tests {
         TestArgs { filter: Some(filter.to_owned()), ..TestArgs::default() }
     }
 
-    #[derive(Debug, clap::Parser)]
-    struct Cli {
-        #[command(flatten)]
-        test: TestArgs,
-    }
-
     /// What each variable does has a test in which it is set.
     #[test]
     fn the_tests_are_told_by_variables_what_was_asked_for() {
         let told = |words: &str| {
-            let words = std::iter::once("test").chain(words.split_ascii_whitespace());
-            let args = <Cli as clap::Parser>::parse_from(words).test;
+            let words: Vec<&str> = words.split_ascii_whitespace().collect();
+            let args: TestArgs = parsed(&words).expect("arguments");
             let told = args.variables(Path::new("/r"));
             let told = told.iter().map(|(name, value)| format!("{name}={}", value.display()));
             told.collect::<Vec<_>>().join(" ")

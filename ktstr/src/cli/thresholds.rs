@@ -49,18 +49,13 @@ impl CommandArgs for ShowThresholdsArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug, clap::Parser)]
-    struct Cli {
-        #[command(flatten)]
-        show: ShowThresholdsArgs,
-    }
+    use crate::cli::parsed;
 
     #[test]
     fn the_build_that_is_asked_is_the_one_that_was_asked_for() {
         let words = |words: &[&str]| {
-            let words = ["show-thresholds", "two"].iter().chain(words);
-            let tests = <Cli as clap::Parser>::parse_from(words).show.tests();
+            let args: ShowThresholdsArgs = parsed(&[&["two"], words].concat()).expect("arguments");
+            let tests = args.tests();
             assert_eq!(tests.filter(), Some("two"));
             tests.build_words(Runner::CargoTest)
         };

@@ -22,8 +22,10 @@ const REASON: usize = 64 << 10;
 pub struct Untraced {
     /// Its package.
     pub package: String,
-    /// Its target and name.
-    pub path: String,
+    /// Its test target, and its name there.
+    pub target: String,
+    /// See `target`.
+    pub name: String,
     /// Its error, of one or more lines.
     pub reason: String,
 }
@@ -41,7 +43,7 @@ pub fn leave(def: &TestDef, environment: &Environment, result: &anyhow::Result<(
         Err(error) if !trace.exists() => {
             let mut reason = format!("{error:#}");
             reason.truncate(reason.floor_char_boundary(REASON));
-            fs::write(path, format!("{}\n{}\n{reason}", def.package, def.path))
+            fs::write(path, format!("{}\n{}\n{}\n{reason}", def.package, def.target(), def.libtest_name()))
         }
         _ => fs::remove_file(path),
     };
@@ -75,8 +77,13 @@ fn taken(path: &Path) -> Option<Untraced> {
     if Path::new(&trace).exists() {
         return None;
     }
-    let mut parts = text.splitn(3, '\n').map(str::to_owned);
-    Some(Untraced { package: parts.next()?, path: parts.next()?, reason: parts.next()? })
+    let mut parts = text.splitn(4, '\n').map(str::to_owned);
+    Some(Untraced {
+        package: parts.next()?,
+        target: parts.next()?,
+        name: parts.next()?,
+        reason: parts.next()?,
+    })
 }
 
 #[cfg(test)]
@@ -99,7 +106,8 @@ mod tests {
         leave(&TEST, &asked(&folder), &failed());
         let found = take(folder.path()).expect("listed");
         let reason = "could not build it: no such file\n  | caret\n".to_owned();
-        assert_eq!(found, [Untraced { package: "demo".into(), path: "demo::two".into(), reason }]);
+        let (target, name) = ("demo".into(), "two".into());
+        assert_eq!(found, [Untraced { package: "demo".into(), target, name, reason }]);
         assert_eq!(take(folder.path()).expect("listed"), []);
         // A try that went well, or that has a trace.
         leave(&TEST, &asked(&folder), &failed());

@@ -51,23 +51,24 @@ pub(super) fn print_untraced(results: &Path, kernel: &str) -> Result<Vec<Row>> {
 }
 
 fn name_of(test: &Untraced) -> TestName {
-    let (target, name) = test.path.split_once("::").unwrap_or(("", &test.path));
-    TestName::of(&text::printable(&test.package), &text::printable(target), &text::printable(name))
+    TestName::of(
+        &text::printable(&test.package),
+        &text::printable(&test.target),
+        &text::printable(&test.name),
+    )
 }
 
 /// The machine of a variant, as its column in the table of the gauntlet has it; of another test it is not told anywhere.
 fn machine_of(test: &Untraced) -> String {
-    let name = test.path.split_once("::").map_or(test.path.as_str(), |(_, name)| name);
-    let of = test_of_variant(name);
-    let preset = PRESETS.iter().find(|preset| preset.variant_of(&of) == name);
+    let of = test_of_variant(&test.name);
+    let preset = PRESETS.iter().find(|preset| preset.variant_of(&of) == test.name);
     preset.map_or_else(String::new, |preset| preset.topology.to_string())
 }
 
 /// `FAIL two: could not build it`, what else is said of it, and that there is no trace.
 fn in_short(test: &Untraced) -> String {
-    let name = test.path.split_once("::").map_or(test.path.as_str(), |(_, name)| name);
     let mut lines = test.reason.lines().map(text::printable).filter(|line| !line.trim().is_empty());
-    let mut said = format!("FAIL {}: {}\n", text::printable(name), lines.next().unwrap_or_default());
+    let mut said = format!("FAIL {}: {}\n", text::printable(&test.name), lines.next().unwrap_or_default());
     let more: Vec<String> = lines.collect();
     said.extend(more.iter().take(REASON_LINES).map(|line| format!("  {line}\n")));
     if more.len() > REASON_LINES {
@@ -256,11 +257,11 @@ mod tests {
 
     #[test]
     fn a_test_without_a_trace_is_summed_up_by_its_reason() {
-        let untraced = |path: &str, reason: &str| {
-            let (package, path, reason) = ("p-q".to_owned(), path.to_owned(), reason.to_owned());
-            Untraced { package, path, reason }
+        let untraced = |name: &str, reason: &str| {
+            let (package, target) = ("p-q".to_owned(), "demo".to_owned());
+            Untraced { package, target, name: name.to_owned(), reason: reason.to_owned() }
         };
-        let one = untraced("demo::a::two", "a claim: no `)`\n\n  | each(x\n  |       ^\n");
+        let one = untraced("a::two", "a claim: no `)`\n\n  | each(x\n  |       ^\n");
         assert_eq!(
             in_short(&one),
             "FAIL a::two: a claim: no `)`\n    | each(x\n    |       ^\n  it left no trace\n"
@@ -268,12 +269,12 @@ mod tests {
         assert_eq!(name_of(&one), TestName::of("p-q", "demo", "a::two"));
         assert_eq!(machine_of(&one), "");
         let preset = PRESETS.first().expect("a machine");
-        let variant = untraced(&format!("demo::{}", preset.variant_of("a::two")), "no");
+        let variant = untraced(&preset.variant_of("a::two"), "no");
         assert_eq!(name_of(&variant), name_of(&one));
         assert_eq!(machine_of(&variant), preset.topology.to_string());
-        let long = in_short(&untraced("demo::two", &"line\n".repeat(100)));
+        let long = in_short(&untraced("two", &"line\n".repeat(100)));
         assert!(long.contains("and 87 more lines") && long.lines().count() == 15, "{long}");
-        assert!(!in_short(&untraced("demo::two", "\u{1b}[2J")).contains('\u{1b}'));
+        assert!(!in_short(&untraced("two", "\u{1b}[2J")).contains('\u{1b}'));
     }
 
     #[test]

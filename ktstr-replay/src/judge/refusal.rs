@@ -6,14 +6,12 @@
 
 use std::ops::RangeInclusive;
 
-use crate::kernel::scx::said::{disabled, root_disabled, root_enabled, said, words};
+use crate::kernel::scx::said::{KERN_ERR, SchedulerLine, said, words};
 use crate::run::Run;
 use crate::text::{clean, escaped};
 use crate::trace::record::{EventBody, OutputSource};
 use crate::units::GuestNs;
 
-/// syslog's `KERN_ERR`; lower is worse.
-const ERROR: u8 = 3;
 /// Lines of sched_ext that are looked at, the last ones.
 const LOG_LINES: usize = 256;
 /// Bytes of such a line at most: the kernel has none that is longer (`PRINTK_MESSAGE_MAX` of its `kernel/printk/internal.h` is less).
@@ -52,8 +50,8 @@ pub(super) fn refusal(run: &Run<'_>, time: &RangeInclusive<GuestNs>, names: &[&s
     // come back.
     let is_its = |name: &str| !names.is_empty() && (is_one_of(name, names) || called == Some(name));
     let went_well = run.kmsg().rev().find_map(|(_, at, line)| {
-        let is_enabled = time.contains(&at) && root_enabled(line).is_some_and(is_its);
-        is_enabled.then_some(at)
+        let enabled = SchedulerLine::of_root(line).filter(|line| line.end.is_none());
+        enabled.filter(|line| time.contains(&at) && is_its(line.name)).map(|_| at)
     });
     let both = [by_libbpf(&written(run, time)), kernels.map(|(_, refusal)| refusal)];
     let said = both.into_iter().flatten().filter(|refusal| went_well.is_none_or(|at| refusal.at >= at));
@@ -69,21 +67,16 @@ pub(super) fn unsaid(run: &Run<'_>, last_written: &str) -> Option<String> {
         return Some(note.to_owned());
     }
     let busy = last_written.contains("Device or resource busy");
-    enabled_now(run).filter(|_| busy).map(|name| {
+    enabled_after(run.kmsg().map(|(_, _, line)| line)).filter(|_| busy).map(|name| {
         format!("note: the kernel takes one scheduler at a time, and `{}` was enabled", escaped(name))
     })
 }
 
-/// The scheduler that the kernel's log says is enabled at its end.
-fn enabled_now<'r>(run: &'r Run<'_>) -> Option<&'r str> {
-    enabled_after(run.kmsg().map(|(_, _, line)| line))
-}
-
 /// The scheduler that is enabled after these lines of the kernel's log.
 fn enabled_after<'l>(lines: impl Iterator<Item = &'l str>) -> Option<&'l str> {
-    lines.fold(None, |now, line| match root_disabled(line) {
-        Some((name, _)) if now == Some(name) => None,
-        _ => root_enabled(line).or(now),
+    lines.filter_map(SchedulerLine::of_root).fold(None, |now, line| match line.end {
+        None => Some(line.name),
+        Some(_) => now.filter(|name| *name != line.name),
     })
 }
 
@@ -99,7 +92,7 @@ fn by_kernel<'r>(
     let mut log: Vec<(u8, GuestNs, &str)> = run.kmsg().filter(of_sched_ext).collect();
     let earlier = run.kmsg().filter(|(_, at, _)| at < time.start()).map(|(_, _, line)| line);
     if let Some(bystander) = enabled_after(earlier) {
-        let is_its_end = |line: &str| root_disabled(line).is_some_and(|(name, _)| name == bystander);
+        let is_its_end = |line| ended(line).is_some_and(|(name, _)| name == bystander);
         if let Some(position) = log.iter().position(|(_, _, line)| is_its_end(line)) {
             log.remove(position);
         }
@@ -115,6 +108,11 @@ fn by_kernel<'r>(
     ends.into_iter().rev().find(|(name, _)| is_meant(*name))
 }
 
+/// Name and reason of a scheduler that is below no other and ended.
+fn ended(line: &str) -> Option<(&str, &str)> {
+    SchedulerLine::of_root(line).and_then(|line| Some((line.name, line.end?)))
+}
+
 /// What a line of the kernel's log says against a scheduler, and which one.
 fn said_against<'l>(
     log: &[(u8, GuestNs, &'l str)],
@@ -123,28 +121,26 @@ fn said_against<'l>(
 ) -> Option<(Option<&'l str>, Refusal)> {
     let &(level, at, line) = log.get(position)?;
     let (before, after) = (log.get(..position)?, log.get(position + 1..)?);
-    let Some((name, reason)) = root_disabled(line) else {
+    let Some((name, reason)) = ended(line) else {
         // What is not of one scheduler: the kernel takes none, or not this kind. A message has its scheduler's name before it.
         let is_message = said(line).is_some_and(|(name, _)| !name.contains(' '));
-        let is_of_one = is_message || disabled(line).is_some();
-        let words = words(line).filter(|_| level <= ERROR && !is_of_one)?;
+        let is_of_one = is_message || SchedulerLine::read(line).is_some_and(|line| line.end.is_some());
+        let words = words(line).filter(|_| level <= KERN_ERR && !is_of_one)?;
         return Some((None, Refusal { at, words: format!("the kernel says: {}", quoted(words)) }));
     };
     if reason == BY_LOADER {
         return None;
     }
     // Below the next end is the message of that one.
-    let below = after.iter().take_while(|(_, _, line)| root_disabled(line).is_none()).take(MESSAGE_WITHIN);
+    let below = after.iter().take_while(|(_, _, line)| ended(line).is_none()).take(MESSAGE_WITHIN);
     let message = below.filter_map(|(_, _, line)| said(line)).find(|(whose, _)| *whose == name);
-    let was_enabled = before.iter().rev().find_map(|(_, _, line)| {
-        let enabled = root_enabled(line).map(|enabled| (enabled, true));
-        let other = enabled.or_else(|| root_disabled(line).map(|(ended, _)| (ended, false)));
-        other.filter(|(other, _)| *other == name).map(|(_, enabled)| enabled)
-    });
+    let of_it = |line| SchedulerLine::of_root(line).filter(|line| line.name == name);
+    let was_enabled =
+        before.iter().rev().find_map(|(_, _, line)| of_it(line)).is_some_and(|line| line.end.is_none());
     let who = if is_one_of(name, names) { "it".to_owned() } else { format!("`{}`", escaped(name)) };
     let mut words = match was_enabled {
-        Some(true) => format!("the kernel enabled {who} and then ended it: "),
-        _ => format!("the kernel ended {who}: "),
+        true => format!("the kernel enabled {who} and then ended it: "),
+        false => format!("the kernel ended {who}: "),
     };
     words.push_str(&quoted(reason));
     if let Some((_, message)) = message {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::lines::{Form, Line, MAX_LINES, form, lines};
 use super::messages::{exit_line, kind_name, kind_of_reason, placed, reason, requested};
-use crate::kernel::scx::said::{disabled, said};
+use crate::kernel::scx::said::{SchedulerLine, said};
 use crate::run::{Dump, DumpTrigger, SchedulerExit, trigger};
 use crate::text::escaped;
 use crate::units::Cpu;
@@ -143,7 +143,8 @@ impl Reader {
     fn line(&mut self, line: &Line<'_>) {
         let (text, number) = (line.text.as_ref(), line.number);
         let program = line.program.as_deref();
-        if let Some((name, reason)) = disabled(text) {
+        let line = SchedulerLine::read(text);
+        if let Some((name, reason)) = line.and_then(|line| Some((line.name, line.end?))) {
             let mut end = PastedEnd::of_exit(reason, None, number);
             (end.scheduler, end.sources.kernel_log) = (Some(escaped(name)), true);
             self.close();

@@ -5,14 +5,11 @@
 
 use std::collections::HashMap;
 
+use crate::kernel::scx::said::{KERN_ERR, SchedulerLine, said};
 use crate::units::GuestNs;
 
 use super::{Run, STALL_REASON, frame};
 
-/// How a line begins that tells of one.
-const BEGIN: &str = "sched_ext: BPF sub-scheduler \"";
-/// The most severe level of lines that tell of an orderly end (`KERN_INFO`); those of an error are of `KERN_ERR`.
-const LEVEL_OF_ERRORS: u8 = 3;
 /// Most functions of a backtrace that are kept (`SCX_EXIT_BT_LEN`).
 const MAX_FRAMES: usize = 64;
 /// How a backtrace begins that is of something else, as of a warning of the kernel's.
@@ -69,11 +66,10 @@ impl Run<'_> {
                 found.push(SubSchedulerNews { at, name: name.to_owned(), end });
             } else if let Some(last) = found.last_mut()
                 && let Some(end) = last.end.as_mut().filter(|end| end.is_error && end.message.is_none())
-                && let Some(message) = text.strip_prefix("sched_ext: ")
-                && let Some(message) = message.strip_prefix(last.name.as_str())
-                && let Some(message) = message.strip_prefix(": ")
+                && let Some((name, message)) = said(text)
+                && name == last.name
             {
-                end.message = Some(message.trim_end().to_owned());
+                end.message = Some(message.to_owned());
             } else if text.trim_start().starts_with(OTHER_TRACE) {
                 is_its = false;
             } else if is_its
@@ -112,13 +108,13 @@ pub fn tells_of_sub_scheduler_error(text: &str, level: u8) -> bool {
 
 /// The sub-scheduler that a line of the log tells of, and its end if it is that.
 fn told(text: &str, level: u8) -> Option<(&str, Option<SubSchedulerEnd>)> {
-    let (name, rest) = text.trim_end().strip_prefix(BEGIN)?.split_once("\" ")?;
-    if rest == "enabled" {
-        return Some((name, None));
-    }
-    let reason = rest.strip_prefix("disabled (")?.strip_suffix(')')?.to_owned();
-    let is_error = level <= LEVEL_OF_ERRORS;
-    Some((name, Some(SubSchedulerEnd { reason, message: None, is_error, backtrace: Vec::new() })))
+    let line = SchedulerLine::read(text).filter(|line| line.is_sub)?;
+    let end = line.end.map(|reason| {
+        // An orderly end is told at `KERN_INFO`.
+        let (reason, is_error) = (reason.to_owned(), level <= KERN_ERR);
+        SubSchedulerEnd { reason, message: None, is_error, backtrace: Vec::new() }
+    });
+    Some((line.name, end))
 }
 
 /// A line that tells of a sub-scheduler, with its name alone, for a trace that is to have no log; `None`: it tells of none. Whoever
@@ -128,7 +124,7 @@ pub(crate) fn sub_scheduler_without_text(text: &str) -> Option<String> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.';
     let name = if name.bytes().all(is_name) { name } else { "redacted" };
     let what = if end.is_some() { "disabled (redacted)" } else { "enabled" };
-    Some(format!("{BEGIN}{name}\" {what}"))
+    Some(format!("sched_ext: BPF sub-scheduler \"{name}\" {what}"))
 }
 
 #[cfg(test)]

@@ -206,21 +206,18 @@ impl MachineSpec {
     /// The kernel's command line.
     pub fn cmdline(&self) -> String {
         let base = self.channel_base().0;
-        let doorbell = match self.backend {
+        let (doorbell, clock) = match self.backend {
             BackendSpec::Qemu(_) => {
-                let rate = tsc::host_khz().map(|khz| format!(" tsc_early_khz={khz}")).unwrap_or_default();
-                format!("page{rate}")
+                ("page".to_owned(), tsc::host_khz().map(|khz| format!("tsc_early_khz={khz}")))
             }
-            BackendSpec::Kvm(_) => format!("port:{DOORBELL_PORT:#x} {KVM_CMDLINE}"),
+            BackendSpec::Kvm(_) => (format!("port:{DOORBELL_PORT:#x}"), Some(KVM_CMDLINE.to_owned())),
         };
         let mut line = format!(
             "{CMDLINE} memmap={}M${base:#x} {CMDLINE_CHANNEL}={base:#x} {CMDLINE_DOORBELL}={doorbell}",
             CHANNEL_BYTES >> 20
         );
-        if !self.kaslr {
-            line.push_str(" nokaslr");
-        }
-        for word in &self.kargs {
+        let kaslr = (!self.kaslr).then(|| "nokaslr".to_owned());
+        for word in clock.iter().chain(&kaslr).chain(&self.kargs) {
             line.push(' ');
             line.push_str(word);
         }

@@ -21,7 +21,7 @@ const SLOWEST_KHZ: u64 = 100_000;
 
 /// The rate in kHz, to a whole MHz, so that all runs on a host say the same; `None` where it is not always one.
 ///
-/// The rounding is at most 0.05 % of a GHz; the kernel measures what is left of it in the first second that it runs.
+/// The kernel measures what the rounding leaves, half a MHz at most, in the first second that it runs.
 pub(crate) fn host_khz() -> Option<u64> {
     static KHZ: OnceLock<Option<u64>> = OnceLock::new();
     *KHZ.get_or_init(|| is_constant().then(measure).flatten().map(to_mhz))

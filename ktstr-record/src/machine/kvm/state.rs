@@ -6,8 +6,8 @@
 use std::time::Instant;
 
 use kvm_bindings::{
-    KVM_MAX_MSR_ENTRIES, Msrs, Xsave, kvm_clock_data, kvm_debugregs, kvm_lapic_state, kvm_mp_state,
-    kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
+    KVM_MAX_MSR_ENTRIES, Msrs, Xsave, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs,
+    kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use super::chips::SavedChips;
 use super::error::refused;
 use super::ports::SavedPorts;
 use super::vcpu::{Vcpu, lock};
-use super::vm::Vm;
+use super::vm::{Stopped, Vm};
 use crate::machine::error::MachineError;
 
 /// Changes with what is saved.
@@ -60,15 +60,15 @@ impl Vm {
         }
         let xsave_words = xsave_words(&self.fd);
         let vcpus = self.ask_all(move |vcpu| save_vcpu(vcpu, &indices, xsave_words))?;
-        let clock = match self.clock {
-            Some(clock) => clock,
-            None => self.fd.get_clock().map_err(refused("read the guest's clock"))?,
+        let clock_ns = match &self.stopped {
+            Some(stopped) => stopped.clock_ns,
+            None => self.fd.get_clock().map_err(refused("read the guest's clock"))?.clock,
         };
         let saved = Saved {
             version: VERSION,
             vcpus,
             chips: self.shared.chips.save()?,
-            clock_ns: clock.clock,
+            clock_ns,
             ports: lock(&self.shared.ports).save(),
         };
         serde_json::to_vec(&saved).map_err(|error| MachineError::Io {
@@ -111,9 +111,8 @@ impl Vm {
             .collect();
         answers.into_iter().try_for_each(super::thread::Answer::wait)?;
         // KVM's timer counts from here on, and the guest goes on later.
-        self.stopped = Some(Instant::now());
+        self.stopped = Some(Stopped { since: Instant::now(), clock_ns });
         self.shared.chips.restore(chips)?;
-        self.clock = Some(kvm_clock_data { clock: clock_ns, ..kvm_clock_data::default() });
         Ok(())
     }
 }

@@ -48,10 +48,8 @@ pub(super) struct Vm {
     ended: Option<VmEvent>,
     /// The breakpoint that each vCPU reported last and stands at.
     stands_at: Vec<Option<u64>>,
-    /// kvmclock when the VM stopped.
-    pub(super) clock: Option<kvm_clock_data>,
-    /// When it stopped, or had its timer restored: since then ticks come due that the guest does not get.
-    pub(super) stopped: Option<Instant>,
+    /// `None` while it runs, and before it has.
+    pub(super) stopped: Option<Stopped>,
     pub(super) means: Means,
     /// The threads of the vCPUs, as the kernel numbers them.
     pub(super) tids: Vec<u32>,
@@ -62,6 +60,14 @@ pub(super) struct CpuSpec {
     /// KVM's number of it, too.
     pub(super) apic_id: u32,
     pub(super) cpuid: CpuId,
+}
+
+/// Where a VM stopped, or was restored to.
+pub(super) struct Stopped {
+    /// When it did, or had its timer restored: since then ticks come due that the guest does not get.
+    pub(super) since: Instant,
+    /// kvmclock then, in ns.
+    pub(super) clock_ns: u64,
 }
 
 /// What can happen to a VM.
@@ -133,7 +139,6 @@ impl Vm {
             happened: VecDeque::new(),
             ended: None,
             stands_at,
-            clock: None,
             stopped: None,
             means,
             tids: Vec::new(),
@@ -189,15 +194,13 @@ impl Vm {
         if !self.happened.is_empty() {
             return Ok(());
         }
-        if let Some(clock) = self.clock.take() {
+        if let Some(Stopped { since, clock_ns }) = self.stopped.take() {
             // The guest does not see the pause. So it is not told of one by KVM_KVMCLOCK_CTRL either, which is for pauses that
             // it does see: at each, the kernel's watchdogs (soft lockups, RCU stalls, hung tasks) begin anew, and with a capture
             // every second none of them would ever bark.
-            let clock = kvm_clock_data { clock: clock.clock, ..kvm_clock_data::default() };
+            let clock = kvm_clock_data { clock: clock_ns, ..kvm_clock_data::default() };
             self.fd.set_clock(&clock).map_err(refused("set the guest's clock"))?;
-        }
-        if let Some(stopped) = self.stopped.take() {
-            self.shared.chips.lose_late_ticks(stopped.elapsed())?;
+            self.shared.chips.lose_late_ticks(since.elapsed())?;
         }
         self.shared.stop.store(false, Ordering::SeqCst);
         self.running = true;
@@ -265,8 +268,9 @@ impl Vm {
         })?;
         all_back.map_err(|_| gone())?;
         self.running = false;
-        self.stopped = Some(Instant::now());
-        self.clock = Some(self.fd.get_clock().map_err(refused("read the guest's clock"))?);
+        let since = Instant::now();
+        let clock_ns = self.fd.get_clock().map_err(refused("read the guest's clock"))?.clock;
+        self.stopped = Some(Stopped { since, clock_ns });
         Ok(())
     }
 

@@ -57,7 +57,10 @@ fn is_told(vm: &Vm) -> Result<bool, Failure> {
 }
 
 fn clock_ns(vm: &Vm) -> Result<u64, Failure> {
-    vm.clock.map(|clock| clock.clock).ok_or_else(|| Failure::from("no clock of a stopped machine".to_owned()))
+    vm.stopped
+        .as_ref()
+        .map(|stopped| stopped.clock_ns)
+        .ok_or_else(|| Failure::from("no clock of a stopped machine".to_owned()))
 }
 
 pub(super) fn unseen_stop(kvm: &Kvm, means: Means) -> Checked {
